@@ -1,0 +1,3 @@
+//! Boots machines from netbe in QEMU, and runs every test.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Host files by kernel file handle.

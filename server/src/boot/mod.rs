@@ -1,0 +1,258 @@
+//! What a machine boots: one decision per boot, asked by every protocol.
+//!
+//! A boot begins with a firmware-class DISCOVER and ends with the next one. What it boots is decided
+//! once and frozen; DHCP, TFTP, HTTP and MOUNT ask a [`Booter`] and decide nothing themselves, and
+//! tell it what they see, which becomes the machine's timeline.
+
+mod client;
+
+use std::fmt;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+pub use client::{Arch, Client};
+
+use crate::machine::Mac;
+
+/// Decides what machines boot, and hears what becomes of it.
+///
+/// Every method is quick and never waits for a disk that may stall, but for [`Booter::open`].
+pub trait Booter: Send + Sync {
+    /// The address and name that are kept for a machine, if it is a named one.
+    fn reservation(&self, mac: Mac) -> Option<Reservation>;
+
+    /// Whether the address has an NFS root that lives: then it must not be given to anybody else.
+    fn lives(&self, address: Ipv4Addr) -> bool;
+
+    /// What a DHCP client is told to boot; `None` when it boots nothing from us.
+    ///
+    /// A DISCOVER of a firmware class begins a boot and freezes its plan; everything else joins the
+    /// boot that the machine is in.
+    fn decide(&self, ask: &Ask) -> Option<Answer>;
+
+    /// Opens a boot file for TFTP or HTTP: generated ones first, then the machine's own.
+    fn open(&self, request: &FileRequest<'_>) -> Result<BootFile, FileError>;
+
+    /// The boot environment that is the root of the machine at this address, for MNT of `/`, and
+    /// whether the export may grant that machine access without a network of its own listed.
+    fn root_of(&self, address: IpAddr) -> Option<Root>;
+
+    /// Takes note of what a protocol saw.
+    fn report(&self, origin: Origin, event: Event);
+}
+
+/// An address that is kept for a named machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reservation {
+    /// The address, when one was chosen for it.
+    pub address: Option<Ipv4Addr>,
+    /// The machine's name, which is its host name too.
+    pub name: String,
+}
+
+/// What a DHCP client asks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ask {
+    /// Who asks.
+    pub mac: Mac,
+    /// The client's UUID (option 97), unless it is missing or all zeros.
+    pub uuid: Option<Uuid>,
+    /// What asks.
+    pub client: Client,
+    /// The transaction: a repeated DISCOVER of one transaction does not begin a new boot.
+    pub xid: u32,
+    /// Whether this is a DISCOVER; else it is a REQUEST, an INFORM or a question on port 4011.
+    pub discover: bool,
+    /// Our own address on the interface that the question came by.
+    pub local: Ipv4Addr,
+}
+
+/// What a DHCP client is told beside its address.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Answer {
+    /// Boot file: a TFTP name or an absolute URL. `None` for clients that want none.
+    pub file: Option<String>,
+    /// Root path (option 17), sent unasked.
+    pub root_path: Option<String>,
+    /// Host name (option 12).
+    pub host_name: Option<String>,
+    /// More options, in this order, by code and value.
+    pub options: Vec<(u8, Vec<u8>)>,
+}
+
+/// Which boot a file, a script or a URL belongs to; stands in URLs and ties requests together.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct BootId(pub u64);
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Asks for a boot file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FileRequest<'a> {
+    /// Who asks.
+    pub peer: IpAddr,
+    /// Our own address that was asked.
+    pub local: IpAddr,
+    /// The port that was asked, for URLs in generated files; 69 for TFTP.
+    pub port: u16,
+    /// By which protocol.
+    pub protocol: FileProtocol,
+    /// The file's name or the URL's path, percent-decoded, as bytes; may begin with `/`.
+    pub name: &'a [u8],
+}
+
+/// By which protocol a boot file travels.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FileProtocol {
+    /// HTTP.
+    Http,
+    /// TFTP.
+    Tftp,
+}
+
+/// A boot file, opened.
+#[derive(Debug)]
+pub struct BootFile {
+    /// What is in it.
+    pub content: Content,
+    /// Its length in bytes, fixed when it was opened.
+    pub len: u64,
+    /// MIME type, for HTTP.
+    pub mime: &'static str,
+    /// What it is to the boot; given back in [`Event::Sent`].
+    pub ticket: Ticket,
+}
+
+/// Where a boot file's bytes are.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In memory: generated.
+    Bytes(Arc<[u8]>),
+    /// In a regular file, opened inside its boot environment or loader search path.
+    File(Arc<File>),
+}
+
+/// What a boot file is to a boot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ticket {
+    /// The boot it belongs to, if any.
+    pub boot: Option<BootId>,
+    /// Its part in the boot.
+    pub role: Role,
+}
+
+/// The part that a file has in a boot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// The first program from the network.
+    Loader,
+    /// What tells a loader how to go on.
+    Script,
+    /// The kernel.
+    Kernel,
+    /// The initial RAM disk.
+    Initrd,
+    /// Anything else.
+    Other,
+}
+
+/// Why a boot file cannot be had.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum FileError {
+    /// There is none of that name for this machine.
+    #[error("no such file")]
+    NotFound,
+    /// The machine boots nothing from us; the reason is for its screen.
+    #[error("{0}")]
+    Refused(String),
+    /// The host could not read it.
+    #[error("cannot be read")]
+    Io,
+}
+
+/// The root of a machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Root {
+    /// The machine's name, or its address when it has none.
+    pub machine: String,
+    /// The boot environment.
+    pub environment: Uuid,
+    /// Whether the plan gives it read-only.
+    pub read_only: bool,
+}
+
+/// Whom a report is about.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Origin {
+    /// A client known by its Ethernet address.
+    Mac(Mac),
+    /// A client known by its IP address.
+    Address(IpAddr),
+}
+
+/// What a protocol saw of a machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// It asked for an address.
+    Discover(Client),
+    /// It was offered one.
+    Offered(Ipv4Addr),
+    /// It took one: from now on reports by this address are about this machine.
+    Leased(Ipv4Addr),
+    /// It gave its address back.
+    Released(Ipv4Addr),
+    /// It was refused the address that it asked for.
+    Refused(Ipv4Addr),
+    /// It found its address in use by somebody else.
+    Declined(Ipv4Addr),
+    /// It chose another DHCP server.
+    ForeignServer(Ipv4Addr),
+    /// It asked only for the size of a file, as PXE ROMs do first.
+    Probed(Ticket),
+    /// So much of a file is with it now.
+    Sent {
+        /// The file.
+        ticket: Ticket,
+        /// Its name as asked.
+        name: String,
+        /// Bytes delivered so far.
+        bytes: u64,
+        /// The file's length.
+        total: u64,
+        /// By which protocol.
+        protocol: FileProtocol,
+    },
+    /// A file was not delivered to the end.
+    Failed {
+        /// The file's name as asked.
+        name: String,
+        /// What went wrong, in words.
+        reason: String,
+    },
+    /// It mounted its root, or a part of it, by this path.
+    Mounted(String),
+    /// It unmounted.
+    Unmounted(String),
+    /// It uses its NFS root; told at most once a second for an address.
+    Nfs {
+        /// Calls since the last report.
+        calls: u64,
+        /// Bytes read since the last report.
+        read: u64,
+        /// Bytes written since the last report.
+        written: u64,
+    },
+}

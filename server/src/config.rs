@@ -1,0 +1,1 @@
+//! Configuration: `Raw` as written in `netbe.toml`, `Config` as checked.

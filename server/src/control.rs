@@ -1,0 +1,1 @@
+//! The UNIX socket by which commands talk to a running server.

@@ -1,0 +1,1 @@
+//! UDP sockets that know which of our addresses a datagram came to, and answer from it.

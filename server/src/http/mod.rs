@@ -1,0 +1,1 @@
+//! HTTP/1.1 for boot files: HEAD, GET and ranges.

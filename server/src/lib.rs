@@ -1,0 +1,23 @@
+//! netbe: networked boot environments.
+//!
+//! One process turns a store of boot environments into machines that boot over the network. Read
+//! [`boot`] first: it decides what a machine boots, and every protocol only asks it. `docs/boot.md`
+//! tells a whole boot as a story and names the module at each step.
+
+pub mod boot;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod datagram;
+pub mod dhcp;
+pub mod export;
+pub mod http;
+pub mod machine;
+pub mod mount;
+pub mod nfs3;
+pub mod portmap;
+pub mod rpc;
+pub mod serve;
+pub mod state;
+mod sys;
+pub mod tftp;

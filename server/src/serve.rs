@@ -1,0 +1,1 @@
+//! Start-up order of the server and nothing else.

@@ -1,0 +1,1 @@
+//! The state directory: small files, each written atomically.

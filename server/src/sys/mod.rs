@@ -1,0 +1,1 @@
+//! What differs between Linux and FreeBSD in this crate.

@@ -1,0 +1,1 @@
+//! Boot environments: what can be created, cloned, listed and destroyed.

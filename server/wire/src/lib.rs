@@ -1,0 +1,6 @@
+//! Wire formats: bytes to values and back.
+//!
+//! No I/O, no clock, no allocation by a length that only a peer claims. Every decoder can fail and
+//! none can panic.
+
+pub mod xdr;
