@@ -12,6 +12,7 @@ pub mod datagram;
 pub mod dhcp;
 pub mod export;
 pub mod http;
+pub mod interface;
 pub mod machine;
 pub mod mount;
 pub mod nfs3;
