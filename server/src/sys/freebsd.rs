@@ -1,0 +1,3 @@
+//! FreeBSD.
+
+pub(crate) mod datagram;
