@@ -3,4 +3,5 @@
 //! No I/O, no clock, no allocation by a length that only a peer claims. Every decoder can fail and
 //! none can panic.
 
+pub mod dhcp4;
 pub mod xdr;
