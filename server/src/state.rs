@@ -1,1 +1,364 @@
-//! The state directory: small files, each written atomically.
+//! What the server and its commands remember between runs: small records under a key.
+//!
+//! [`State`] is all that the rest of the program knows of the place, so that a store shared by
+//! several servers can take it. [`StateDir`] keeps each record in a file of its own, replaced
+//! atomically: a reader sees the old record or the new one, also after a crash. Leases are not here:
+//! DHCP appends them to a journal in [`StateDir::leases`].
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A place for small records.
+///
+/// A write is durable when it returns, and atomic: no reader and no crash sees a part of a record.
+pub trait State: Send + Sync {
+    /// Reads a record; `None` if there is none.
+    fn load(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, StateError>;
+
+    /// Writes a record, replacing what was there.
+    fn store(&self, kind: Kind, name: &str, record: &[u8]) -> Result<(), StateError>;
+
+    /// Removes a record; says whether there was one.
+    fn remove(&self, kind: Kind, name: &str) -> Result<bool, StateError>;
+
+    /// The names of all records of a kind, sorted.
+    fn names(&self, kind: Kind) -> Result<Vec<String>, StateError>;
+}
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Kind {
+    /// The boot that a machine is in, by its Ethernet address.
+    Boot,
+    /// A machine, by its name.
+    Machine,
+    /// The site as a whole: its key, its defaults.
+    Site,
+}
+
+impl Kind {
+    /// The folder in which records of this kind lie, and how their names end.
+    const fn place(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Boot => ("boots", ".json"),
+            Self::Machine => ("machines", ".toml"),
+            Self::Site => ("", ""),
+        }
+    }
+}
+
+/// Reads the site's 16 secret bytes, and makes them at first use.
+///
+/// Every file handle is sealed with them: who loses them kills every running root.
+pub fn site_key(state: &dyn State) -> Result<[u8; 16], StateError> {
+    if let Some(text) = state.load(Kind::Site, SITE_KEY)? {
+        return parse_key(&text).ok_or(StateError::SiteKey);
+    }
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(|_| StateError::Chance)?;
+    let mut text = String::with_capacity(33);
+    for byte in key {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text.push('\n');
+    state.store(Kind::Site, SITE_KEY, text.as_bytes())?;
+    Ok(key)
+}
+
+fn parse_key(text: &[u8]) -> Option<[u8; 16]> {
+    let digits = text.trim_ascii();
+    if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let number = u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    Some(number.to_be_bytes())
+}
+
+/// A directory of records, for its owner alone.
+#[derive(Clone, Debug)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Opens the directory, and makes it if it is not there.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let state = Self { path: path.to_owned() };
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        for folder in ["", "boots", "machines", "leases"] {
+            let folder = state.path.join(folder);
+            private.create(&folder).map_err(|error| StateError::Io { path: folder, error })?;
+        }
+        Ok(state)
+    }
+
+    /// Where the directory is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder for the journal of DHCP leases.
+    #[must_use]
+    pub fn leases(&self) -> PathBuf {
+        self.path.join("leases")
+    }
+
+    /// The UNIX socket by which commands talk to the server.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("control.sock")
+    }
+
+    /// Claims the directory for one server; it is free again when the claim is dropped or the
+    /// process ends, however it ends.
+    pub fn claim(&self) -> Result<Claim, StateError> {
+        let path = self.path.join("serve.lock");
+        let fail = |error| StateError::Io { path: path.clone(), error };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                // Who holds it is for the message only.
+                let _ = file.read_to_string(&mut owner);
+                let owner = owner.trim().parse().ok();
+                return Err(StateError::Claimed { path: self.path.clone(), owner: Owner(owner) });
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(fail(error)),
+        }
+        file.set_len(0).map_err(fail)?;
+        writeln!(file, "{}", process::id()).map_err(fail)?;
+        Ok(Claim { _file: file })
+    }
+
+    fn file(&self, kind: Kind, name: &str) -> Result<PathBuf, StateError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        let safe = !name.is_empty() && name.len() <= 200 && !name.starts_with(['.', '-']);
+        if !safe || !name.bytes().all(plain) {
+            return Err(StateError::Name(name.to_owned()));
+        }
+        let (folder, suffix) = kind.place();
+        Ok(self.path.join(folder).join(format!("{name}{suffix}")))
+    }
+}
+
+impl State for StateDir {
+    fn load(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+        let path = self.file(kind, name)?;
+        match fs::read(&path) {
+            Ok(record) => Ok(Some(record)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StateError::Io { path, error }),
+        }
+    }
+
+    fn store(&self, kind: Kind, name: &str, record: &[u8]) -> Result<(), StateError> {
+        let path = self.file(kind, name)?;
+        let folder = path.parent().unwrap_or(&self.path);
+        // Two writers of one record never share a new file; its name is hidden from `names`.
+        let turn = TURN.fetch_add(1, Ordering::Relaxed);
+        let new = folder.join(format!(".{name}.{}.{turn}", process::id()));
+        let written = write_synced(&new, record)
+            .and_then(|()| fs::rename(&new, &path))
+            .and_then(|()| File::open(folder)?.sync_all());
+        written.map_err(|error| {
+            // What is left of a failed write is of no use; the error that counts is the first.
+            let _ = fs::remove_file(&new);
+            StateError::Io { path, error }
+        })
+    }
+
+    fn remove(&self, kind: Kind, name: &str) -> Result<bool, StateError> {
+        let path = self.file(kind, name)?;
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                let folder = path.parent().unwrap_or(&self.path);
+                let synced = File::open(folder).and_then(|folder| folder.sync_all());
+                synced.map_err(|error| StateError::Io { path, error }).map(|()| true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StateError::Io { path, error }),
+        }
+    }
+
+    fn names(&self, kind: Kind) -> Result<Vec<String>, StateError> {
+        let (folder, suffix) = kind.place();
+        let folder = self.path.join(folder);
+        let fail = |error| StateError::Io { path: folder.clone(), error };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            if !entry.file_type().map_err(fail)?.is_file() {
+                continue;
+            }
+            let name = entry.file_name();
+            let Some(name) = name.to_str().and_then(|name| name.strip_suffix(suffix)) else {
+                continue;
+            };
+            if !name.starts_with('.') {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn write_synced(path: &Path, record: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(record)?;
+    file.sync_all()
+}
+
+/// The right to serve from a state directory.
+#[derive(Debug)]
+#[must_use]
+pub struct Claim {
+    _file: File,
+}
+
+/// The process that holds a state directory, if it said so.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Owner(Option<u32>);
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(process) => write!(f, "process {process}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+/// Why the state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The system has no randomness to give.
+    #[error("the system gives no random bytes for the site's key")]
+    Chance,
+    /// Another server uses the directory.
+    #[error(
+        "{owner} already serves from {}: stop it, or give this one another directory with --state",
+        path.display()
+    )]
+    Claimed {
+        /// The directory.
+        path: PathBuf,
+        /// Who has it.
+        owner: Owner,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A record's name would not make a good file name.
+    #[error("'{0}' cannot name a record: use letters, digits, '.', '-' and '_'")]
+    Name(String),
+    /// The site's key is damaged.
+    #[error(
+        "site.key in the state directory is not 32 hexadecimal digits: restore it from a backup \
+         (a new key would end every running machine's root)"
+    )]
+    SiteKey,
+}
+
+/// The record that holds the site's key.
+const SITE_KEY: &str = "site.key";
+
+/// Tells apart new files that one process writes at the same time.
+static TURN: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(test)]
+mod test {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, StateDir) {
+        let scratch = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&scratch.path().join("deep/state")).unwrap();
+        (scratch, state)
+    }
+
+    #[test]
+    fn a_record_is_read_back_and_replaced() {
+        let (_scratch, state) = state();
+        assert_eq!(state.load(Kind::Machine, "web1").unwrap(), None);
+        state.store(Kind::Machine, "web1", b"one").unwrap();
+        state.store(Kind::Machine, "web1", b"two").unwrap();
+        assert_eq!(state.load(Kind::Machine, "web1").unwrap().unwrap(), b"two");
+        assert_eq!(state.names(Kind::Machine).unwrap(), ["web1"]);
+        assert!(state.names(Kind::Boot).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_removed_record_is_gone() {
+        let (_scratch, state) = state();
+        state.store(Kind::Machine, "web1", b"one").unwrap();
+        assert!(state.remove(Kind::Machine, "web1").unwrap());
+        assert!(!state.remove(Kind::Machine, "web1").unwrap());
+        assert_eq!(state.load(Kind::Machine, "web1").unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_crash_leaves_is_not_a_record() {
+        let (_scratch, state) = state();
+        fs::write(state.path().join("machines/.web1.17.0"), b"half").unwrap();
+        assert!(state.names(Kind::Machine).unwrap().is_empty());
+    }
+
+    #[test]
+    fn names_do_not_leave_the_folder() {
+        let (_scratch, state) = state();
+        for name in ["", "../site", "a/b", ".hidden", "-f", "a b", "a\0"] {
+            assert!(matches!(state.load(Kind::Machine, name), Err(StateError::Name(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn everything_is_for_the_owner_alone() {
+        let (_scratch, state) = state();
+        site_key(&state).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(state.path()), 0o700);
+        assert_eq!(mode(&state.path().join("site.key")), 0o600);
+    }
+
+    #[test]
+    fn the_site_key_stays_the_same() {
+        let (_scratch, state) = state();
+        let key = site_key(&state).unwrap();
+        assert_ne!(key, [0; 16]);
+        assert_eq!(site_key(&state).unwrap(), key);
+    }
+
+    #[test]
+    fn a_damaged_site_key_is_not_replaced() {
+        let (_scratch, state) = state();
+        state.store(Kind::Site, SITE_KEY, b"+0112233445566778899aabbccddeeff").unwrap();
+        assert!(matches!(site_key(&state), Err(StateError::SiteKey)));
+    }
+
+    #[test]
+    fn two_servers_do_not_share_a_directory() {
+        let (_scratch, state) = state();
+        let claim = state.claim().unwrap();
+        let refused = state.claim().unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("process {} already serves", process::id())));
+        drop(claim);
+        let _claim = state.claim().unwrap();
+    }
+}

@@ -1,0 +1,176 @@
+//! What boots: machines, by name and by network address.
+
+mod mac;
+mod name;
+mod roster;
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use mac::{Mac, MacError};
+pub use name::{MachineName, MachineNameError};
+pub use roster::{Entry, Roster, store, store_default};
+
+use crate::state::StateError;
+
+/// What is known of a named machine. Its name is its key.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Its Ethernet addresses: any of them is the machine.
+    #[serde(default)]
+    pub macs: Vec<Mac>,
+    /// Its UUID as its firmware tells it (DHCP option 97).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Uuid>,
+    /// The address that is kept for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// The name of the boot environment that it boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Words to add to its kernel's command line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cmdline: String,
+    /// Whether it gets its root read-only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
+}
+
+// serde calls it with a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl Machine {
+    /// Checks what does not depend on other machines.
+    pub fn check(&self) -> Result<(), MachineError> {
+        if let Some(mac) = self.macs.iter().find(|mac| mac.0[0] & 1 == 1) {
+            return Err(MachineError::Multicast(*mac));
+        }
+        if let Some(address) = self.address
+            && (address.is_unspecified() || address.is_multicast() || address.is_broadcast())
+        {
+            return Err(MachineError::Address(address));
+        }
+        if self.cmdline.len() > 1024 || self.cmdline.chars().any(char::is_control) {
+            return Err(MachineError::CommandLine);
+        }
+        Ok(())
+    }
+
+    /// Reads a machine's record.
+    pub fn parse(record: &[u8]) -> Result<Self, MachineError> {
+        let text = std::str::from_utf8(record).map_err(|_| MachineError::NotText)?;
+        let machine: Self = toml::from_str(text)
+            .map_err(|error| MachineError::Syntax(error.message().to_owned()))?;
+        machine.check()?;
+        Ok(machine)
+    }
+
+    /// Writes a machine's record.
+    pub fn render(&self) -> Result<String, MachineError> {
+        toml::to_string(self).map_err(|error| MachineError::Syntax(error.to_string()))
+    }
+}
+
+/// Why a machine is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// Nobody can have that address.
+    #[error("{0} cannot be a machine's address: write one of your network's")]
+    Address(Ipv4Addr),
+    /// Another machine has the address.
+    #[error("{address} is kept for {other}: choose another address, or change {other} first")]
+    AddressTaken {
+        /// The address.
+        address: Ipv4Addr,
+        /// Who has it.
+        other: MachineName,
+    },
+    /// The words for the kernel are too long or hold control characters.
+    #[error("cmdline: write one line of at most 1024 bytes")]
+    CommandLine,
+    /// There is one of that name.
+    #[error("machine {0} exists: change it with `machine set`, or remove it first")]
+    Exists(MachineName),
+    /// It stands in the configuration file.
+    #[error("machine {0} stands in netbe.toml: change it there")]
+    Fixed(MachineName),
+    /// Another machine has the Ethernet address.
+    #[error("{mac} belongs to {other}: remove it there first")]
+    MacTaken {
+        /// The Ethernet address.
+        mac: Mac,
+        /// Who has it.
+        other: MachineName,
+    },
+    /// An Ethernet address is one of a group.
+    #[error("{0} is a multicast address: write the address of the machine's network card")]
+    Multicast(Mac),
+    /// A name is none.
+    #[error(transparent)]
+    Name(#[from] MachineNameError),
+    /// The record is not UTF-8.
+    #[error("the record is not text")]
+    NotText,
+    /// Something is wrong with a machine that is named.
+    #[error("machine {0}: {1}")]
+    Of(MachineName, #[source] Box<Self>),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The record does not have the form of one.
+    #[error("{0}")]
+    Syntax(String),
+    /// The configuration and the state both have it.
+    #[error(
+        "machine {0} stands in netbe.toml and was added by a command too: remove it from one of \
+         them"
+    )]
+    Twice(MachineName),
+    /// There is none of that name.
+    #[error("there is no machine {0}: `machine list` shows all")]
+    Unknown(String),
+}
+
+impl MachineError {
+    fn of(self, name: &MachineName) -> Self {
+        Self::Of(name.clone(), Box::new(self))
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn mac(last: u8) -> Mac {
+        Mac([0x52, 0x54, 0, 0, 0, last])
+    }
+
+    #[test]
+    fn a_record_is_what_was_written() {
+        let written = Machine {
+            macs: vec![mac(1), mac(2)],
+            uuid: Some(Uuid::from_u128(7)),
+            address: Some(Ipv4Addr::new(10, 0, 0, 9)),
+            environment: Some("base".to_owned()),
+            cmdline: "console=ttyS0 \"quoted\"".to_owned(),
+            read_only: true,
+        };
+        let text = written.render().unwrap();
+        assert_eq!(Machine::parse(text.as_bytes()).unwrap(), written);
+        assert_eq!(Machine::parse(b"").unwrap(), Machine::default());
+    }
+
+    #[test]
+    fn an_unknown_word_in_a_record_is_an_error() {
+        assert!(Machine::parse(b"adress = \"10.0.0.1\"").is_err());
+        assert!(Machine::parse(b"macs = [\"01:00:5e:00:00:01\"]").is_err());
+        assert!(Machine::parse(b"address = \"0.0.0.0\"").is_err());
+        assert!(Machine::parse(b"cmdline = \"a\\nb\"").is_err());
+    }
+}

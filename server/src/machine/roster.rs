@@ -1,0 +1,246 @@
+//! All machines of a site: those of the configuration file and those that commands added.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Mac, Machine, MachineError, MachineName};
+use crate::state::{Kind, State};
+
+/// Every named machine of the site, and what all others boot.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Roster {
+    machines: BTreeMap<MachineName, Entry>,
+    by_mac: HashMap<Mac, MachineName>,
+    default: Option<String>,
+}
+
+/// A machine of the roster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// The machine.
+    pub machine: Machine,
+    /// Whether it stands in the configuration file, so that commands must not change it.
+    pub fixed: bool,
+}
+
+/// What the site's record holds.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Site {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    default_environment: Option<String>,
+}
+
+impl Roster {
+    /// Reads the machines of the state, and adds those of the configuration file.
+    ///
+    /// `default` is the configuration's default environment; it wins over the state's.
+    pub fn load(
+        state: &dyn State,
+        configured: &BTreeMap<MachineName, Machine>,
+        default: Option<&str>,
+    ) -> Result<Self, MachineError> {
+        let mut roster = Self::default();
+        for (name, machine) in configured {
+            machine.check().map_err(|error| error.of(name))?;
+            roster.insert(name.clone(), machine.clone(), true)?;
+        }
+        for name in state.names(Kind::Machine)? {
+            let record = state.load(Kind::Machine, &name)?;
+            // It was removed while we listed them.
+            let Some(record) = record else { continue };
+            let name = name.parse::<MachineName>()?;
+            let machine = Machine::parse(&record).map_err(|error| error.of(&name))?;
+            roster.insert(name, machine, false)?;
+        }
+        roster.default = match default {
+            Some(environment) => Some(environment.to_owned()),
+            None => load_default(state)?,
+        };
+        Ok(roster)
+    }
+
+    /// Adds a machine whose name, Ethernet addresses and address no other has.
+    pub fn insert(
+        &mut self,
+        name: MachineName,
+        machine: Machine,
+        fixed: bool,
+    ) -> Result<(), MachineError> {
+        if let Some(entry) = self.machines.get(&name) {
+            return Err(if entry.fixed != fixed {
+                MachineError::Twice(name)
+            } else {
+                MachineError::Exists(name)
+            });
+        }
+        for mac in &machine.macs {
+            if let Some(other) = self.by_mac.get(mac) {
+                return Err(MachineError::MacTaken { mac: *mac, other: other.clone() });
+            }
+        }
+        if let Some(address) = machine.address {
+            let taken = |entry: &Entry| entry.machine.address == Some(address);
+            if let Some((other, _)) = self.machines.iter().find(|(_, entry)| taken(entry)) {
+                return Err(MachineError::AddressTaken { address, other: other.clone() });
+            }
+        }
+        for mac in &machine.macs {
+            self.by_mac.insert(*mac, name.clone());
+        }
+        self.machines.insert(name, Entry { machine, fixed });
+        Ok(())
+    }
+
+    /// Takes a machine off the roster, to change it or for good; not one of the configuration file.
+    pub fn take(&mut self, name: &MachineName) -> Result<Machine, MachineError> {
+        let entry =
+            self.machines.get(name).ok_or_else(|| MachineError::Unknown(name.to_string()))?;
+        if entry.fixed {
+            return Err(MachineError::Fixed(name.clone()));
+        }
+        let machine = entry.machine.clone();
+        self.machines.remove(name);
+        self.by_mac.retain(|_, owner| owner != name);
+        Ok(machine)
+    }
+
+    /// The machine of that name.
+    #[must_use]
+    pub fn get(&self, name: &MachineName) -> Option<&Entry> {
+        self.machines.get(name)
+    }
+
+    /// The machine with that Ethernet address, else the one with that UUID.
+    #[must_use]
+    pub fn find(&self, mac: Mac, uuid: Option<Uuid>) -> Option<(&MachineName, &Machine)> {
+        if let Some(name) = self.by_mac.get(&mac) {
+            return self.machines.get_key_value(name).map(|(name, entry)| (name, &entry.machine));
+        }
+        let uuid = uuid?;
+        let same = |entry: &Entry| entry.machine.uuid == Some(uuid);
+        let found = self.machines.iter().find(|(_, entry)| same(entry));
+        found.map(|(name, entry)| (name, &entry.machine))
+    }
+
+    /// The machine for which an address is kept.
+    #[must_use]
+    pub fn at(&self, address: Ipv4Addr) -> Option<(&MachineName, &Machine)> {
+        let kept = |entry: &Entry| entry.machine.address == Some(address);
+        let found = self.machines.iter().find(|(_, entry)| kept(entry));
+        found.map(|(name, entry)| (name, &entry.machine))
+    }
+
+    /// All machines, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&MachineName, &Entry)> {
+        self.machines.iter()
+    }
+
+    /// What machines boot that have no environment of their own.
+    #[must_use]
+    pub fn default_environment(&self) -> Option<&str> {
+        self.default.as_deref()
+    }
+}
+
+/// Writes a machine into the state.
+pub fn store(state: &dyn State, name: &MachineName, machine: &Machine) -> Result<(), MachineError> {
+    machine.check()?;
+    Ok(state.store(Kind::Machine, name.as_str(), machine.render()?.as_bytes())?)
+}
+
+/// Sets or clears what machines boot that have no environment of their own.
+pub fn store_default(state: &dyn State, environment: Option<&str>) -> Result<(), MachineError> {
+    let site = Site { default_environment: environment.map(str::to_owned) };
+    let text = toml::to_string(&site).map_err(|error| MachineError::Syntax(error.to_string()))?;
+    Ok(state.store(Kind::Site, SITE, text.as_bytes())?)
+}
+
+fn load_default(state: &dyn State) -> Result<Option<String>, MachineError> {
+    let Some(record) = state.load(Kind::Site, SITE)? else { return Ok(None) };
+    let text = std::str::from_utf8(&record).map_err(|_| MachineError::NotText)?;
+    let site: Site =
+        toml::from_str(text).map_err(|error| MachineError::Syntax(error.message().to_owned()))?;
+    Ok(site.default_environment)
+}
+
+/// The record that holds the site's defaults.
+const SITE: &str = "site.toml";
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use crate::state::StateDir;
+
+    fn mac(last: u8) -> Mac {
+        Mac([0x52, 0x54, 0, 0, 0, last])
+    }
+
+    fn machine(last: u8) -> Machine {
+        Machine { macs: vec![mac(last)], ..Machine::default() }
+    }
+
+    fn name(text: &str) -> MachineName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_roster_refuses_what_another_machine_has() {
+        let mut roster = Roster::default();
+        roster.insert(name("a"), machine(1), false).unwrap();
+        let refusal = |roster: &mut Roster, other: &str, machine| {
+            roster.insert(name(other), machine, false).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refusal(&mut roster, "b", machine(1)),
+            "52:54:00:00:00:01 belongs to a: remove it there first"
+        );
+        assert!(refusal(&mut roster, "a", machine(2)).starts_with("machine a exists"));
+    }
+
+    #[test]
+    fn a_name_in_the_file_and_in_the_state_is_an_error() {
+        let scratch = tempfile::tempdir().unwrap();
+        let state = StateDir::open(scratch.path()).unwrap();
+        store(&state, &name("a"), &machine(1)).unwrap();
+        let configured = BTreeMap::from([(name("a"), machine(2))]);
+        let error = Roster::load(&state, &configured, None).unwrap_err();
+        assert!(matches!(error, MachineError::Twice(_)));
+    }
+
+    #[test]
+    fn a_machine_of_the_file_is_not_taken() {
+        let mut roster = Roster::default();
+        roster.insert(name("a"), machine(1), true).unwrap();
+        assert!(matches!(roster.take(&name("a")), Err(MachineError::Fixed(_))));
+        assert!(matches!(roster.take(&name("b")), Err(MachineError::Unknown(_))));
+    }
+
+    #[test]
+    fn a_machine_is_found_by_ethernet_address_then_by_uuid() {
+        let mut roster = Roster::default();
+        let uuid = Uuid::from_u128(9);
+        roster.insert(name("a"), machine(1), false).unwrap();
+        roster.insert(name("b"), Machine { uuid: Some(uuid), ..machine(2) }, false).unwrap();
+        assert_eq!(roster.find(mac(1), Some(uuid)).unwrap().0, &name("a"));
+        assert_eq!(roster.find(mac(9), Some(uuid)).unwrap().0, &name("b"));
+        assert_eq!(roster.find(mac(9), None), None);
+    }
+
+    #[test]
+    fn the_default_environment_is_kept_and_the_configuration_wins() {
+        let scratch = tempfile::tempdir().unwrap();
+        let state = StateDir::open(scratch.path()).unwrap();
+        store_default(&state, Some("base")).unwrap();
+        let none = BTreeMap::new();
+        let kept = Roster::load(&state, &none, None).unwrap();
+        assert_eq!(kept.default_environment(), Some("base"));
+        let said = Roster::load(&state, &none, Some("other")).unwrap();
+        assert_eq!(said.default_environment(), Some("other"));
+        store_default(&state, None).unwrap();
+        assert_eq!(Roster::load(&state, &none, None).unwrap().default_environment(), None);
+    }
+}
