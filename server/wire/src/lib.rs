@@ -4,4 +4,5 @@
 //! none can panic.
 
 pub mod dhcp4;
+pub mod tftp;
 pub mod xdr;
