@@ -7,8 +7,12 @@
 mod attr;
 mod caller;
 mod error;
+pub mod exclusive;
 mod handle;
+pub mod mode;
 mod name;
+pub mod permission;
+mod readonly;
 mod tree;
 
 pub use attr::{Attr, FileKind, SetAttr, SetTime, Time};
@@ -16,6 +20,7 @@ pub use caller::{Caller, MAX_GROUPS};
 pub use error::FsError;
 pub use handle::{Handle, HandleError, MAX_KERNEL_HANDLE};
 pub use name::{Name, NameError};
+pub use readonly::ReadOnly;
 pub use tree::{
     Access, Create, DirEnd, Entry, EntryDetail, Found, FsStat, Limits, Linked, Made, Read, Renamed,
     Special, Stability, Tree, Wcc, Written,
