@@ -4,7 +4,7 @@
 //! check that a network caller meets, and ACCESS answers from the same ones. A caller who is the
 //! superuser here is one whom the export did not map to somebody else.
 
-use crate::{Access, Attr, Caller, FileKind, FsError, SetAttr, SetTime};
+use crate::{Access, Attr, Caller, FileKind, FsError, SetAttr, SetTime, Special};
 
 /// Every right that the caller has to a file by its mode, as ACCESS tells it (RFC 1813 §3.3.4).
 ///
@@ -108,6 +108,14 @@ pub fn may_set(caller: &Caller, attr: &Attr, set: &SetAttr) -> Result<(), FsErro
         }
     }
     Ok(())
+}
+
+/// Whether the caller may make a node like `what` anywhere at all: only the superuser makes devices.
+pub fn may_make(caller: &Caller, what: Special) -> Result<(), FsError> {
+    match what {
+        Special::Fifo | Special::Socket => Ok(()),
+        Special::Block(..) | Special::Character(..) => allow(is_root(caller), FsError::Perm),
+    }
 }
 
 /// Whether a file has data that can be read, written and truncated; only regular files do.
@@ -298,6 +306,13 @@ mod test {
         assert_eq!(may_set(&Caller::ROOT, &dir(0o755), &set), Err(FsError::IsDir));
         let fifo = attr(FileKind::Fifo, 0o666);
         assert_eq!(may_set(&Caller::ROOT, &fifo, &set), Err(FsError::Inval));
+    }
+
+    #[test]
+    fn only_the_superuser_makes_devices() {
+        assert_eq!(may_make(&OWNER, Special::Character(1, 3)), Err(FsError::Perm));
+        assert_eq!(may_make(&OWNER, Special::Fifo), Ok(()));
+        assert_eq!(may_make(&Caller::ROOT, Special::Block(8, 0)), Ok(()));
     }
 
     #[test]
