@@ -4,5 +4,8 @@
 //! none can panic.
 
 pub mod dhcp4;
+pub mod portmap2;
+pub mod record;
+pub mod rpc;
 pub mod tftp;
 pub mod xdr;
