@@ -1,0 +1,72 @@
+//! Where a store is.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where a store is and what it is made of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Location {
+    /// Plain directories below this one, on any file system.
+    Directory(PathBuf),
+}
+
+impl FromStr for Location {
+    type Err = LocationError;
+
+    fn from_str(text: &str) -> Result<Self, LocationError> {
+        let (kind, rest) = text.split_once(':').unwrap_or(("", text));
+        match kind {
+            "dir" if rest.starts_with('/') => Ok(Self::Directory(PathBuf::from(rest))),
+            "dir" => Err(LocationError::Relative),
+            "btrfs" => Err(LocationError::Unsupported("btrfs")),
+            "zfs" => Err(LocationError::Unsupported("zfs")),
+            _ => Err(LocationError::Kind(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => write!(f, "dir:{}", path.display()),
+        }
+    }
+}
+
+/// Why text is not the place of a store.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LocationError {
+    /// It does not begin with a kind of store.
+    #[error("{0:?} is not a store: write dir:/path, with the kind of store in front")]
+    Kind(String),
+    /// The path is relative, and a server has another working directory than a person.
+    #[error("the path of a store is absolute: write dir:/path")]
+    Relative,
+    /// This kind of store is planned.
+    #[error("stores of kind {0} are not supported yet: write dir:/path, on any file system")]
+    Unsupported(&'static str),
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        text.parse::<Location>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn directories_are_read_back_as_written() {
+        assert_eq!("dir:/srv/be".parse::<Location>().unwrap().to_string(), "dir:/srv/be");
+        assert_eq!("dir:/a:b".parse(), Ok(Location::Directory("/a:b".into())));
+    }
+
+    #[test]
+    fn other_kinds_are_refused_with_what_to_write() {
+        for text in ["btrfs:/srv", "zfs:tank/be", "/srv/be", "dir:srv", "", "nfs:/x"] {
+            assert!(refused(text).contains("write dir:/path"), "{}", refused(text));
+        }
+        assert!(refused("zfs:tank/be").contains("zfs are not supported yet"));
+    }
+}

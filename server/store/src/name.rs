@@ -1,0 +1,114 @@
+//! Names of boot environments.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The name of a boot environment: also a directory's name, the last part of its NFS path and, by
+/// default, a guest's name.
+///
+/// What it refuses would be taken for an option (`-x`), for the store's own hidden files (`.x`), for
+/// a path (`a/b`), or would spoil a list that is split at tabs and lines.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct EnvironmentName(String);
+
+impl EnvironmentName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for EnvironmentName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.len() > MAX_LEN {
+            return Err(NameError::TooLong(text.len()));
+        }
+        if text.contains('/') {
+            return Err(NameError::Slash);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(NameError::Control);
+        }
+        if text.starts_with(['-', '.']) {
+            return Err(NameError::Start);
+        }
+        if text.trim() != text {
+            return Err(NameError::Space);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl AsRef<str> for EnvironmentName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EnvironmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why text is not the name of a boot environment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NameError {
+    /// It has a control character such as a tab or a line feed.
+    #[error("a boot environment's name has no control characters: write letters, digits, - _ .")]
+    Control,
+    /// There is nothing.
+    #[error("a boot environment's name is empty: write at least one letter")]
+    Empty,
+    /// It has a slash.
+    #[error("a boot environment's name has no slash: write the name alone, without its path")]
+    Slash,
+    /// It begins or ends with white space.
+    #[error("a boot environment's name does not begin or end with a space: leave it out")]
+    Space,
+    /// It begins like an option or a hidden file.
+    #[error("a boot environment's name does not begin with - or .: begin with a letter or digit")]
+    Start,
+    /// It has too many bytes.
+    #[error("a boot environment's name of {0} bytes is too long: write at most {max}", max = MAX_LEN)]
+    TooLong(usize),
+}
+
+/// Longest name in bytes; leaves room for a suffix in a file name of 255.
+const MAX_LEN: usize = 200;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, NameError> {
+        text.parse().map(|name: EnvironmentName| name.as_str().to_owned())
+    }
+
+    #[test]
+    fn ordinary_names_are_taken_as_they_are() {
+        for name in ["head", "14.3-RELEASE", "büro 2", "a", &"x".repeat(200)] {
+            assert_eq!(parse(name), Ok(name.to_owned()));
+        }
+    }
+
+    #[test]
+    fn names_that_would_be_something_else_are_refused() {
+        assert_eq!(parse(""), Err(NameError::Empty));
+        assert_eq!(parse(&"x".repeat(201)), Err(NameError::TooLong(201)));
+        assert_eq!(parse("a/b"), Err(NameError::Slash));
+        assert_eq!(parse(".."), Err(NameError::Start));
+        assert_eq!(parse(".new"), Err(NameError::Start));
+        assert_eq!(parse("-f"), Err(NameError::Start));
+        assert_eq!(parse("a\tb"), Err(NameError::Control));
+        assert_eq!(parse("a\0"), Err(NameError::Control));
+        assert_eq!(parse(" a"), Err(NameError::Space));
+        assert_eq!(parse("a\u{a0}"), Err(NameError::Space));
+    }
+}

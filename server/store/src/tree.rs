@@ -1,0 +1,65 @@
+//! Walks over trees that guests wrote.
+//!
+//! A guest's superuser may have left anything there: links to `/etc`, directories a million deep,
+//! names that are not text, device nodes. Every step is relative to an open directory and follows
+//! no link, so that nothing outside of the tree can be reached, whatever changes meanwhile.
+
+mod copy;
+mod inspect;
+mod remove;
+
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Dir, Mode, OFlags};
+
+pub(crate) use copy::copy;
+pub(crate) use inspect::inspect;
+pub(crate) use remove::remove_contents;
+
+use crate::StoreError;
+use crate::error::at;
+
+/// How deep a tree may be to be copied: each level holds two descriptors, and 1,024 are usual.
+pub(crate) const MAX_DEPTH: usize = 200;
+
+/// Opens a directory by its name in another one.
+pub(crate) fn open_dir(
+    parent: impl AsFd,
+    name: impl rustix::path::Arg,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+/// Calls `each` with every name in a directory but `.` and `..`.
+fn each_name(
+    dir: impl AsFd,
+    path: &Path,
+    mut each: impl FnMut(&CStr) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    for entry in Dir::read_from(dir).map_err(at("list", path))? {
+        let entry = entry.map_err(at("list", path))?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            each(name)?;
+        }
+    }
+    Ok(())
+}
+
+/// The path of a name, for messages.
+fn join(path: &Path, name: &CStr) -> PathBuf {
+    path.join(OsStr::from_bytes(name.to_bytes()))
+}
+
+/// What is about a name in a directory that keeps it from being removed.
+pub(crate) fn obstacle(
+    dir: impl AsFd,
+    name: &str,
+) -> Result<Option<crate::Obstacle>, std::io::Error> {
+    let name = std::ffi::CString::new(name)?;
+    crate::sys::obstacle(dir.as_fd(), &name)
+}

@@ -1,0 +1,235 @@
+//! Copies a tree with everything that a system can have in its files.
+
+use std::ffi::CStr;
+use std::io::Error;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Uid, chmodat, chownat, fchmod, fchown,
+    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, seek, statat,
+    symlinkat, utimensat,
+};
+use rustix::io::{Errno, pread, pwrite};
+
+use crate::error::at;
+use crate::sys;
+use crate::tree::{MAX_DEPTH, each_name, join, open_dir};
+use crate::{Obstacle, StoreError};
+
+/// Copies what is in the directory `source`, and that directory's own attributes, to `target`.
+///
+/// Kept are owners, modes, times, extended attributes, hard links within the tree, symbolic links,
+/// device nodes, FIFOs, sockets and holes. `links` is an empty directory on the same file system as
+/// `target`: it holds one name of each file that has several, until all are found. `path` is the
+/// source's, for messages.
+pub(crate) fn copy(
+    source: impl AsFd,
+    target: impl AsFd,
+    links: impl AsFd,
+    path: &Path,
+) -> Result<(), StoreError> {
+    let mut copier = Copier {
+        links: links.as_fd(),
+        attributes: sys::Attributes::default(),
+        buffer: vec![0; BUFFER],
+    };
+    copier.directory(source.as_fd(), target.as_fd(), path, 0)
+}
+
+struct Copier<'a> {
+    links: BorrowedFd<'a>,
+    attributes: sys::Attributes,
+    buffer: Vec<u8>,
+}
+
+impl Copier<'_> {
+    fn directory(
+        &mut self,
+        source: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        path: &Path,
+        depth: usize,
+    ) -> Result<(), StoreError> {
+        if depth > MAX_DEPTH {
+            return Err(StoreError::Deep(path.to_owned()));
+        }
+        let stat = fstat(source).map_err(at("look at", path))?;
+        each_name(source, path, |name| self.entry(source, target, name, &join(path, name), depth))?;
+        // Last, because every entry made in it changed its times.
+        self.finish(source, target, &stat).map_err(at("copy", path))
+    }
+
+    fn entry(
+        &mut self,
+        source: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+        depth: usize,
+    ) -> Result<(), StoreError> {
+        let stat = statat(source, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("look at", path))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Directory {
+            if sys::obstacle(source, name).map_err(at("look at", path))? == Some(MOUNT_POINT) {
+                return Err(StoreError::Obstacle { path: path.to_owned(), obstacle: MOUNT_POINT });
+            }
+            let from = open_dir(source, name).map_err(at("open", path))?;
+            mkdirat(target, name, Mode::RWXU).map_err(at("copy", path))?;
+            let to = open_dir(target, name).map_err(at("copy", path))?;
+            return self.directory(from.as_fd(), to.as_fd(), path, depth + 1);
+        }
+        // Two files of one tree cannot have equal numbers: a second file system would be a mount.
+        let file = (stat.st_nlink > 1).then(|| format!("{}", stat.st_ino));
+        if let Some(file) = &file {
+            match linkat(self.links, file, target, name, AtFlags::empty()) {
+                Ok(()) => return Ok(()),
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(at("copy", path)(error)),
+            }
+        }
+        match kind {
+            FileType::RegularFile => self.regular(source, target, name),
+            FileType::Symlink => self.symlink(source, target, name, &stat),
+            FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
+                self.node(source, target, name, &stat, kind)
+            }
+            FileType::Socket if sys::SOCKETS => self.node(source, target, name, &stat, kind),
+            // A socket is made again by the program that listens; nothing else is left.
+            FileType::Socket | FileType::Directory | FileType::Unknown => return Ok(()),
+        }
+        .map_err(at("copy", path))?;
+        if let Some(file) = &file {
+            linkat(target, name, self.links, file, AtFlags::empty()).map_err(at("copy", path))?;
+        }
+        Ok(())
+    }
+
+    fn regular(
+        &mut self,
+        source: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> Result<(), Error> {
+        let from = sys::open_regular(source, name)?;
+        let stat = fstat(&from)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let to = openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
+        if !sys::reflink(&from, &to) {
+            self.content(&from, &to, u64::try_from(stat.st_size).unwrap_or(0))?;
+        }
+        self.finish(from.as_fd(), to.as_fd(), &stat)
+    }
+
+    /// Copies `size` bytes and leaves out the holes among them.
+    fn content(&mut self, from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<(), Error> {
+        let mut offset = 0;
+        while offset < size {
+            let data = match seek(from, SeekFrom::Data(offset)) {
+                Ok(data) if data < size => data,
+                // Only a hole is left.
+                Ok(_) | Err(Errno::NXIO) => break,
+                // A file system that knows no holes: all of it is data.
+                Err(Errno::INVAL) => offset,
+                Err(error) => return Err(error.into()),
+            };
+            let hole = seek(from, SeekFrom::Hole(data)).unwrap_or(size).min(size);
+            // A hole directly at the data means that the file changes: take a block as data.
+            let end = if hole > data { hole } else { size };
+            self.range(from, to, data, end)?;
+            offset = end;
+        }
+        ftruncate(to, size)?;
+        Ok(())
+    }
+
+    fn range(
+        &mut self,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        mut offset: u64,
+        end: u64,
+    ) -> Result<(), Error> {
+        while offset < end {
+            if let Some(copied) = sys::copy_range(from, to, offset, end - offset)? {
+                if copied == 0 {
+                    break;
+                }
+                offset += copied;
+                continue;
+            }
+            let want = usize::try_from(end - offset).unwrap_or(BUFFER).min(BUFFER);
+            let room = self.buffer.get_mut(..want).unwrap_or_default();
+            let read = pread(from, room, offset)?;
+            let mut rest = self.buffer.get(..read).unwrap_or_default();
+            if rest.is_empty() {
+                // The file became shorter since it was opened.
+                break;
+            }
+            while !rest.is_empty() {
+                let written = pwrite(to, rest, offset)?;
+                rest = rest.get(written..).unwrap_or_default();
+                offset += u64::try_from(written).unwrap_or(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn symlink(
+        &mut self,
+        source: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+    ) -> Result<(), Error> {
+        let says = readlinkat(source, name, Vec::new())?;
+        symlinkat(&says, target, name)?;
+        let (uid, gid) = owner(stat);
+        chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        self.attributes.copy_at(source, target, name)?;
+        utimensat(target, name, &sys::times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(())
+    }
+
+    fn node(
+        &mut self,
+        source: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+        kind: FileType,
+    ) -> Result<(), Error> {
+        mknodat(target, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)?;
+        let (uid, gid) = owner(stat);
+        chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        // Follows links, but nobody else can reach the target yet: this is the node just made.
+        chmodat(target, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
+        self.attributes.copy_at(source, target, name)?;
+        utimensat(target, name, &sys::times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(())
+    }
+
+    /// Gives an open file or directory the attributes of another.
+    fn finish(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        stat: &Stat,
+    ) -> Result<(), Error> {
+        let (uid, gid) = owner(stat);
+        // The order matters: chown clears setuid bits and file capabilities, and all change times.
+        fchown(to, Some(uid), Some(gid))?;
+        fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+        self.attributes.copy(from, to)?;
+        futimens(to, &sys::times(stat))?;
+        Ok(())
+    }
+}
+
+fn owner(stat: &Stat) -> (Uid, Gid) {
+    (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
+}
+
+const MOUNT_POINT: Obstacle = Obstacle::MountPoint;
+const BUFFER: usize = 256 << 10;

@@ -1,0 +1,96 @@
+//! Removes a tree of any depth with two descriptors.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+use crate::StoreError;
+use crate::error::at;
+use crate::tree::{each_name, join, open_dir};
+
+/// Removes everything in `top`, but not `top` itself.
+///
+/// Instead of descending, a directory that is not empty is moved up to `top` and emptied later: a
+/// guest can nest directories deeper than any path is long and than descriptors are left, and a
+/// process killed on the way leaves only work that the next one goes on with.
+pub(crate) fn remove_contents(top: impl AsFd, path: &Path) -> Result<(), StoreError> {
+    let mut removal = Removal { top: top.as_fd(), path, next: 0 };
+    while removal.pass()? {}
+    Ok(())
+}
+
+struct Removal<'a> {
+    top: BorrowedFd<'a>,
+    path: &'a Path,
+    /// The next name to try for what is moved up.
+    next: u64,
+}
+
+impl Removal<'_> {
+    /// Empties and removes every directory that is in `top` now; whether there was anything.
+    fn pass(&mut self) -> Result<bool, StoreError> {
+        let mut found = false;
+        each_name(self.top, self.path, |name| {
+            found = true;
+            let here = join(self.path, name);
+            if !is_dir(self.top, name).map_err(at("look at", &here))? {
+                return remove(self.top, name).map_err(at("remove", &here));
+            }
+            let dir = open_dir(self.top, name).map_err(at("open", &here))?;
+            self.empty(dir.as_fd(), &here)?;
+            unlinkat(self.top, name, AtFlags::REMOVEDIR).map_err(at("remove", &here))
+        })?;
+        Ok(found)
+    }
+
+    /// Removes or moves away everything in `dir`.
+    fn empty(&mut self, dir: BorrowedFd<'_>, path: &Path) -> Result<(), StoreError> {
+        // A directory that changes while it is listed may hide entries: list it until it is empty.
+        loop {
+            let mut found = false;
+            each_name(dir, path, |name| {
+                found = true;
+                let here = join(path, name);
+                if !is_dir(dir, name).map_err(at("look at", &here))? {
+                    return remove(dir, name).map_err(at("remove", &here));
+                }
+                match unlinkat(dir, name, AtFlags::REMOVEDIR) {
+                    Ok(()) => Ok(()),
+                    Err(Errno::NOTEMPTY | Errno::EXIST) => self.raise(dir, name, &here),
+                    Err(error) => Err(at("remove", &here)(error)),
+                }
+            })?;
+            if !found {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Moves a directory up into `top` under a name that is free there.
+    fn raise(&mut self, dir: BorrowedFd<'_>, name: &CStr, here: &Path) -> Result<(), StoreError> {
+        loop {
+            let free = format!("{}", self.next);
+            self.next += 1;
+            match renameat(dir, name, self.top, &free) {
+                Ok(()) => return Ok(()),
+                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+                Err(error) => return Err(at("remove", here)(error)),
+            }
+        }
+    }
+}
+
+fn is_dir(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<bool> {
+    let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+fn remove(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+    match unlinkat(dir, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,111 @@
+//! Hidden directories in which environments are put together and taken apart.
+//!
+//! A command may be killed at any instant. What it was doing is in a directory that only it has
+//! locked; the kernel unlocks it with the process, and the next command finds it and clears it away.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, statat, unlinkat};
+use rustix::io::{Errno, read, write};
+use uuid::Uuid;
+
+use crate::error::at;
+use crate::tree::{open_dir, remove_contents};
+use crate::{EnvironmentName, StoreError};
+
+/// A directory of this process in the store, on the same file system as the trees.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    name: String,
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+impl Workspace {
+    /// Makes one. The store must be locked, so that nobody takes it for a leftover meanwhile.
+    pub(crate) fn create(trees: BorrowedFd<'_>, path: &Path) -> Result<Self, StoreError> {
+        let name = format!("{PREFIX}{}", Uuid::new_v4());
+        let path = path.join(&name);
+        mkdirat(trees, &name, Mode::RWXU).map_err(at("make", &path))?;
+        let dir = open_dir(trees, &name).map_err(at("open", &path))?;
+        flock(&dir, FlockOperation::NonBlockingLockExclusive).map_err(at("lock", &path))?;
+        Ok(Self { name, path, dir })
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Its path, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes a directory in it and opens it.
+    pub(crate) fn make_dir(&self, name: &str) -> Result<OwnedFd, StoreError> {
+        let path = self.path.join(name);
+        mkdirat(&self.dir, name, Mode::RWXU).map_err(at("make", &path))?;
+        open_dir(&self.dir, name).map_err(at("open", &path))
+    }
+
+    /// Notes down which environment is about to appear or to vanish, so that its metadata goes with
+    /// its tree if only one of the two is done.
+    pub(crate) fn announce(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        let path = self.path.join(ANNOUNCED);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&self.dir, ANNOUNCED, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(at("make", &path))?;
+        // At most 200 bytes: written whole, or the file system is full.
+        let written = write(&file, name.as_str().as_bytes()).map_err(at("write", &path))?;
+        let whole = if written == name.as_str().len() { Ok(()) } else { Err(Errno::NOSPC) };
+        whole.map_err(at("write", &path))
+    }
+
+    /// Removes it with everything in it.
+    pub(crate) fn remove(self, trees: BorrowedFd<'_>) -> Result<(), StoreError> {
+        remove_contents(&self.dir, &self.path)?;
+        unlinkat(trees, &self.name, AtFlags::REMOVEDIR).map_err(at("remove", &self.path))
+    }
+
+    /// Takes over a workspace that a dead process left; `None` if its process lives.
+    pub(crate) fn adopt(
+        trees: BorrowedFd<'_>,
+        path: &Path,
+        name: &str,
+    ) -> Result<Option<Self>, StoreError> {
+        let path = path.join(name);
+        let dir = match open_dir(trees, name) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(at("open", &path)(error)),
+        };
+        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(at("lock", &path)(error)),
+        }
+        // Its process may have removed it between the two calls.
+        let stat = statat(trees, name, AtFlags::SYMLINK_NOFOLLOW);
+        Ok(stat.is_ok().then(|| Self { name: name.to_owned(), path, dir }))
+    }
+
+    /// The environment that its process announced, if it came that far.
+    pub(crate) fn announced(&self) -> Option<EnvironmentName> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, ANNOUNCED, flags, Mode::empty()).ok()?;
+        let mut text = [0; 256];
+        let len = read(&file, &mut text).ok()?;
+        std::str::from_utf8(text.get(..len)?).ok()?.parse().ok()
+    }
+
+    /// Whether a name in the directory of trees is that of a workspace.
+    pub(crate) fn is_name(name: &str) -> bool {
+        name.starts_with(PREFIX)
+    }
+}
+
+/// No environment's name begins with a full stop.
+const PREFIX: &str = ".work-";
+const ANNOUNCED: &str = "announced";
