@@ -1,8 +1,184 @@
-//! The command line.
+//! The command line: what may be typed, and what is answered.
+//!
+//! Manners are those of bectl(8) and zfs(8): a verb, its flags, its names; silence when all went
+//! well; `-H` for scripts. The exit status is 0 when it is done, 1 when the answer is no, and 2 when
+//! it could not be done. Each family of verbs is a file, and each verb a type with a `run`.
 
+mod completion;
+mod environment;
+mod share;
+mod site;
+mod table;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use store::StoreError;
+
+pub(crate) use site::Site;
+pub(crate) use table::{Format, Table};
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    ExitCode::from(2)
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let program = program(arguments.first());
+    let outcome =
+        parse(program, arguments).and_then(|arguments| arguments.verb.run(&arguments.site));
+    match outcome {
+        Ok(Reply { text, status }) => {
+            // Whoever closes the pipe has read enough: `netbe list | head -1`.
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            ExitCode::from(status)
+        }
+        Err(Failure { message, status }) => {
+            let _ = writeln!(std::io::stderr(), "{program}: {message}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// What is printed when a verb has done what it was asked to do.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    text: String,
+    status: u8,
+}
+
+impl Reply {
+    /// Silence.
+    pub(crate) fn done() -> Self {
+        Self::default()
+    }
+
+    /// Text for standard output, with its line feeds.
+    pub(crate) fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), status: 0 }
+    }
+}
+
+/// Why a verb did not do it, in one sentence without a full stop that says what to do.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    status: u8,
+}
+
+impl Failure {
+    /// The answer is no: exit status 1.
+    pub(crate) fn no(message: impl ToString) -> Self {
+        Self { message: message.to_string(), status: 1 }
+    }
+
+    /// It could not be done, or not be understood: exit status 2.
+    pub(crate) fn could_not(message: impl ToString) -> Self {
+        Self { message: message.to_string(), status: 2 }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy(_) | StoreError::Exists(_) | StoreError::NoEnvironment(_) => {
+                Self::no(error)
+            }
+            StoreError::Broken { .. }
+            | StoreError::Deep(_)
+            | StoreError::Foreign(_)
+            | StoreError::Io { .. }
+            | StoreError::Missing(_)
+            | StoreError::Obstacle { .. }
+            | StoreError::Open(_)
+            | StoreError::Unknown(_) => Self::could_not(error),
+        }
+    }
+}
+
+/// Networked boot environments: machines that boot from one store, over the network.
+#[derive(Debug, Parser)]
+#[command(version, disable_help_subcommand = true, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    site: Site,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Clone(environment::Clone),
+    Completion(completion::Completion),
+    Create(environment::Create),
+    Destroy(environment::Destroy),
+    List(environment::List),
+    Man(completion::Man),
+    Sharenfs(share::Sharenfs),
+}
+
+impl Verb {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        match self {
+            Self::Clone(verb) => verb.run(site),
+            Self::Completion(verb) => verb.run(),
+            Self::Create(verb) => verb.run(site),
+            Self::Destroy(verb) => verb.run(site),
+            Self::List(verb) => verb.run(site),
+            Self::Man(verb) => verb.run(),
+            Self::Sharenfs(verb) => verb.run(site),
+        }
+    }
+}
+
+/// What may be typed, under the name that the program was started by.
+fn command(program: &'static str) -> clap::Command {
+    Arguments::command().name(program).bin_name(program)
+}
+
+/// Reads the arguments. Asked for help or for the version, it prints that and ends with status 0.
+fn parse(program: &'static str, arguments: Vec<OsString>) -> Result<Arguments, Failure> {
+    let parsed = command(program)
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        let kind = error.kind();
+        if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            // Help is a reply, but of clap's own making: it knows the terminal's width.
+            error.exit();
+        }
+        let silent = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        if matches!(kind, ErrorKind::MissingSubcommand) || kind == silent {
+            return Failure::could_not(format_args!(
+                "say what to do: `{program} --help` lists the verbs"
+            ));
+        }
+        Failure::could_not(sentence(&error, program))
+    })
+}
+
+/// One sentence of clap's several lines: what is wrong, and where it is explained.
+fn sentence(error: &clap::Error, program: &str) -> String {
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or(&text);
+    let words = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = words.strip_prefix("error: ").unwrap_or(&words);
+    if error.kind() == ErrorKind::ValueValidation {
+        // What our own types refuse they explain themselves.
+        return words.to_owned();
+    }
+    let usage = format!("Usage: {program} ");
+    let verb = text.split_once(&usage).and_then(|(_, rest)| rest.split_whitespace().next());
+    match verb.filter(|verb| verb.starts_with(|letter: char| letter.is_ascii_lowercase())) {
+        Some(verb) => format!("{words}: see `{program} {verb} --help`"),
+        None => format!("{words}: see `{program} --help`"),
+    }
+}
+
+/// The name that the program was started by: the slides' own `be` stays what they call it.
+fn program(started: Option<&OsString>) -> &'static str {
+    let name = started.and_then(|path| Path::new(path).file_name());
+    if name.is_some_and(|name| name == "be") { "be" } else { "netbe" }
 }

@@ -1,0 +1,129 @@
+//! Verbs that make, show and destroy boot environments.
+
+use clap::Args;
+use serde::Serialize;
+use store::{Dataset, Environment, EnvironmentName, Layout};
+
+use super::{Failure, Format, Reply, Site, Table};
+
+/// Create a boot environment: an empty one, or a copy of another with -e.
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    /// The data sets below its root: flat, freebsd or linux.
+    #[arg(short, long, value_name = "LAYOUT", default_value = "flat", conflicts_with = "existing")]
+    layout: Layout,
+    /// Copy this boot environment.
+    #[arg(short, long, value_name = "BE")]
+    existing: Option<EnvironmentName>,
+    /// The new boot environment.
+    name: EnvironmentName,
+}
+
+impl Create {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        match &self.existing {
+            Some(source) => site.open()?.clone_environment(source, &self.name)?,
+            None => site.establish()?.create(&self.name, self.layout)?,
+        };
+        Ok(Reply::done())
+    }
+}
+
+/// Copy a boot environment; blocks are shared where the file system can.
+#[derive(Args, Debug)]
+pub(crate) struct Clone {
+    /// The boot environment to copy.
+    source: EnvironmentName,
+    /// The new boot environment.
+    name: EnvironmentName,
+}
+
+impl Clone {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        site.open()?.clone_environment(&self.source, &self.name)?;
+        Ok(Reply::done())
+    }
+}
+
+/// Destroy a boot environment and everything in it.
+#[derive(Args, Debug)]
+pub(crate) struct Destroy {
+    /// Even while machines run from it: they will fail.
+    #[arg(short, long)]
+    force: bool,
+    /// The boot environment to destroy.
+    name: EnvironmentName,
+}
+
+impl Destroy {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        site.open()?.destroy(&self.name)?;
+        Ok(Reply::done())
+    }
+}
+
+/// List boot environments.
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    #[command(flatten)]
+    format: Format,
+}
+
+impl List {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let listing = site.open()?.list()?;
+        if let Some(error) = listing.unreadable.into_iter().next() {
+            return Err(Failure::could_not(error));
+        }
+        let records: Vec<Record> = listing.environments.iter().map(Record::from).collect();
+        self.format.reply(&records, |records| {
+            let mut table = Table::new(&["NAME", "LAYOUT", "SHARED", "ORIGIN", "CREATED"]);
+            for record in records {
+                table.row([
+                    record.name.clone(),
+                    record.layout.to_owned(),
+                    record.shared.to_owned(),
+                    record.origin.clone().unwrap_or_default(),
+                    record.created.clone(),
+                ]);
+            }
+            table
+        })
+    }
+}
+
+/// A boot environment as it is listed.
+#[derive(Serialize)]
+struct Record {
+    name: String,
+    uuid: String,
+    layout: &'static str,
+    datasets: Vec<String>,
+    shared: &'static str,
+    networks: Vec<String>,
+    machines: Vec<String>,
+    origin: Option<String>,
+    created: String,
+}
+
+impl From<&Environment> for Record {
+    fn from(environment: &Environment) -> Self {
+        let export = &environment.export;
+        let mounted = environment.datasets.iter().filter(|set| set.mounted());
+        Self {
+            name: environment.name.to_string(),
+            uuid: environment.uuid.to_string(),
+            layout: environment.layout.as_str(),
+            datasets: mounted.map(Dataset::path).map(str::to_owned).collect(),
+            shared: match (export.shared, export.read_only) {
+                (false, _) => "off",
+                (true, true) => "ro",
+                (true, false) => "rw",
+            },
+            networks: export.networks.iter().map(ToString::to_string).collect(),
+            machines: export.machines.clone(),
+            origin: environment.origin.as_ref().map(|origin| origin.name.to_string()),
+            created: environment.created.to_string(),
+        }
+    }
+}
