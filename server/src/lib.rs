@@ -18,6 +18,7 @@ pub mod machine;
 pub mod mount;
 pub mod nfs3;
 pub mod portmap;
+mod readahead;
 pub mod rpc;
 pub mod serve;
 pub mod state;
