@@ -281,7 +281,8 @@ fn is_passing(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| passing.contains(&code))
 }
 
-fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
+/// An address as the kernel writes it, if it is one of the Internet's.
+pub(crate) fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| SocketAddrV4::from(*v4).into());
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddrV6::from(*v6).into()))
 }

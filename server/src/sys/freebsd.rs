@@ -1,3 +1,4 @@
 //! FreeBSD.
 
 pub(crate) mod datagram;
+pub(crate) mod transfer;

@@ -1,3 +1,4 @@
 //! Linux.
 
 pub(crate) mod datagram;
+pub(crate) mod transfer;
