@@ -1,1 +1,19 @@
 //! From machine, boot environment and network to the text that a loader, guest or host reads.
+//!
+//! Everything here is a pure function of its arguments: no file, no socket, no clock. A value that a
+//! format cannot carry is refused with a reason, never written differently from what it means; what
+//! is written is read back by a small reader beside its writer, to the same value.
+
+pub mod bhyve;
+mod error;
+pub mod exports;
+pub mod fstab;
+mod guest;
+pub mod ipxe;
+pub mod linux;
+pub mod loader;
+pub mod qemu;
+pub mod shell;
+
+pub use error::ConfigError;
+pub use guest::{Guest, Link, Mac, Root};

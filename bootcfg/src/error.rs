@@ -1,0 +1,64 @@
+//! Why something cannot be written down.
+
+/// Why a value cannot be written in the format that was asked for.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// The value has a character that the format cannot carry.
+    #[error("{what} {value:?} cannot be written to {format}: {reason}")]
+    Character {
+        /// What the value is.
+        what: &'static str,
+        /// The value.
+        value: String,
+        /// The format.
+        format: &'static str,
+        /// Which character, and why it is impossible.
+        reason: &'static str,
+    },
+    /// The text is longer than its reader takes.
+    #[error("{what} of {len} bytes is too long for {format}, which takes {max}: use shorter names")]
+    Long {
+        /// What the text is.
+        what: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// The format.
+        format: &'static str,
+        /// The most that its reader takes.
+        max: usize,
+    },
+    /// A line that was to be read is not of the format.
+    #[error("line {line} is not right: {reason}")]
+    Syntax {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+/// Refuses a value of which a character is one that `bad` tells.
+pub(crate) fn refuse(
+    what: &'static str,
+    value: &str,
+    format: &'static str,
+    reason: &'static str,
+    bad: impl FnMut(char) -> bool,
+) -> Result<(), ConfigError> {
+    if value.chars().any(bad) {
+        Err(ConfigError::Character { what, value: value.to_owned(), format, reason })
+    } else {
+        Ok(())
+    }
+}
+
+/// Refuses a text that is too long.
+pub(crate) fn limit(
+    what: &'static str,
+    text: &str,
+    format: &'static str,
+    max: usize,
+) -> Result<(), ConfigError> {
+    let len = text.len();
+    if len > max { Err(ConfigError::Long { what, len, format, max }) } else { Ok(()) }
+}

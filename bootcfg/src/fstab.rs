@@ -1,0 +1,250 @@
+//! fstab(5), in the part that FreeBSD and Linux read alike.
+
+use std::fmt::Write;
+
+use crate::error::{limit, refuse};
+use crate::{ConfigError, Root};
+
+/// One line of an fstab.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// What is mounted.
+    pub spec: String,
+    /// Where it is mounted.
+    pub file: String,
+    /// The type of file system.
+    pub kind: String,
+    /// How it is mounted.
+    pub options: Vec<String>,
+    /// Whether dump(8) saves it.
+    pub dump: u8,
+    /// In which pass it is checked at boot; 0 for never.
+    pub pass: u8,
+}
+
+/// The system that reads the fstab: the names of options differ.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Dialect {
+    /// FreeBSD.
+    FreeBsd,
+    /// Linux.
+    Linux,
+}
+
+/// The lines for a guest that mounts every data set of its boot environment by itself, parents
+/// first. There is none for `/`: its root was mounted by whoever started it.
+#[must_use]
+pub fn nested(root: &Root, dialect: Dialect) -> Vec<Entry> {
+    root.datasets
+        .iter()
+        .map(|dataset| {
+            let base = root.path.trim_end_matches('/');
+            entry(root, format!("{base}/{dataset}"), format!("/{dataset}"), dialect)
+        })
+        .collect()
+}
+
+/// The line for `/`, of which a FreeBSD loader learns what the kernel is to mount.
+///
+/// Refused where the loader's buffer of 128 bytes cannot hold the line (stand/common/boot.c).
+pub fn root(root: &Root, dialect: Dialect) -> Result<Entry, ConfigError> {
+    let entry = entry(root, root.path.clone(), "/".to_owned(), dialect);
+    limit("the line for /", &line(&entry)?, "the loader's fstab", LOADER_LINE - 1)?;
+    Ok(entry)
+}
+
+fn entry(root: &Root, path: String, file: String, dialect: Dialect) -> Entry {
+    let access = if root.read_only { "ro" } else { "rw" };
+    let options = match dialect {
+        // Locks stay in the guest: its root is mounted so, and mixed ways would not see each other.
+        Dialect::FreeBsd => vec![access, "nfsv3", "tcp", "nolockd", "noatime"],
+        Dialect::Linux => vec![access, "vers=3", "proto=tcp", "nolock", "noatime"],
+    };
+    Entry {
+        spec: format!("{}:{path}", root.server),
+        file,
+        kind: "nfs".to_owned(),
+        options: options.into_iter().map(str::to_owned).collect(),
+        dump: 0,
+        pass: 0,
+    }
+}
+
+/// The text of an fstab.
+pub fn render(entries: &[Entry]) -> Result<String, ConfigError> {
+    let mut text = String::new();
+    for entry in entries {
+        let line = line(entry)?;
+        limit("a line", &line, FORMAT, LINE)?;
+        text += &line;
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Reads the text of an fstab; comments and empty lines are left out.
+pub fn parse(text: &str) -> Result<Vec<Entry>, ConfigError> {
+    let mut entries = Vec::new();
+    for (index, line) in text.split('\n').enumerate() {
+        let wrong = |reason| ConfigError::Syntax { line: index + 1, reason };
+        let mut fields = line.split([' ', '\t']).filter(|field| !field.is_empty());
+        let Some(spec) = fields.next().filter(|spec| !spec.starts_with('#')) else { continue };
+        let mut text = |reason| fields.next().ok_or_else(|| wrong(reason));
+        let file = text("a mount point is missing")?;
+        let kind = text("a type is missing")?;
+        let options = text("options are missing")?;
+        let mut number = || fields.next().map_or(Ok(0), str::parse);
+        let dump = number().map_err(|_| wrong("the fifth field is a number"))?;
+        let pass = number().map_err(|_| wrong("the sixth field is a number"))?;
+        let unescape = |field| unescape(field).ok_or_else(|| wrong("an escape is \\ and 3 digits"));
+        entries.push(Entry {
+            spec: unescape(spec)?,
+            file: unescape(file)?,
+            kind: kind.to_owned(),
+            options: options.split(',').map(str::to_owned).collect(),
+            dump,
+            pass,
+        });
+    }
+    Ok(entries)
+}
+
+fn line(entry: &Entry) -> Result<String, ConfigError> {
+    let spec = escape("the source", &entry.spec)?;
+    let file = escape("the mount point", &entry.file)?;
+    let reason = "it has a space, a comma or a backslash, or is empty";
+    let words = entry.options.iter().chain([&entry.kind]);
+    for word in words {
+        let bad = |letter: char| letter.is_whitespace() || letter.is_control();
+        refuse("the option", word, FORMAT, reason, |letter| {
+            bad(letter) || ",\\#".contains(letter)
+        })?;
+        if word.is_empty() {
+            let (what, value) = ("the option", String::new());
+            return Err(ConfigError::Character { what, value, format: FORMAT, reason });
+        }
+    }
+    let (kind, options) = (&entry.kind, entry.options.join(","));
+    Ok(format!("{spec} {file} {kind} {options} {} {}", entry.dump, entry.pass))
+}
+
+/// Writes what separates fields as octal digits, which getfsent(3) of FreeBSD and getmntent(3) of
+/// Linux both read; Linux reads no others.
+fn escape(what: &'static str, text: &str) -> Result<String, ConfigError> {
+    let bad = |letter: char| letter.is_control() && !matches!(letter, '\t' | '\n');
+    refuse(what, text, FORMAT, "it has a control character", bad)?;
+    if text.is_empty() || text.starts_with('#') {
+        let reason = "it is empty or begins like a comment";
+        return Err(ConfigError::Character {
+            what,
+            value: text.to_owned(),
+            format: FORMAT,
+            reason,
+        });
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            ' ' | '\t' | '\n' | '\\' => {
+                let _ = write!(escaped, "\\{:03o}", u32::from(letter));
+            }
+            plain => escaped.push(plain),
+        }
+    }
+    Ok(escaped)
+}
+
+fn unescape(field: &str) -> Option<String> {
+    let mut parts = field.split('\\');
+    let mut text = parts.next()?.to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(3)?;
+        let code = u8::from_str_radix(digits, 8).ok().filter(u8::is_ascii)?;
+        text.push(char::from(code));
+        text += rest;
+    }
+    Some(text)
+}
+
+const FORMAT: &str = "fstab";
+/// The buffer of the loader's getrootmount().
+const LOADER_LINE: usize = 128;
+/// The longest line that getfsent(3) and getmntent(3) are sure to take.
+const LINE: usize = 1000;
+
+#[cfg(test)]
+mod test {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::guest::strategy;
+
+    #[test]
+    fn the_slides_layout_has_nine_lines_parents_first() {
+        let text = render(&nested(&strategy::head().root, Dialect::FreeBsd)).unwrap();
+        assert_eq!(text.lines().count(), 9);
+        assert_eq!(
+            text.lines().next(),
+            Some("192.168.2.1:/ROOT/head/tmp /tmp nfs rw,nfsv3,tcp,nolockd,noatime 0 0")
+        );
+        assert!(
+            text.ends_with(":/ROOT/head/var/tmp /var/tmp nfs rw,nfsv3,tcp,nolockd,noatime 0 0\n")
+        );
+    }
+
+    #[test]
+    fn linux_is_given_its_own_words() {
+        let text = render(&nested(&strategy::head().root, Dialect::Linux)).unwrap();
+        assert!(text.contains(" /tmp nfs rw,vers=3,proto=tcp,nolock,noatime 0 0\n"), "{text}");
+    }
+
+    #[test]
+    fn what_separates_fields_is_escaped() {
+        let odd = Root { path: "/a b\\c\td\ne".into(), ..strategy::head().root };
+        let text = render(&[root(&odd, Dialect::FreeBsd).unwrap()]).unwrap();
+        assert!(text.starts_with("192.168.2.1:/a\\040b\\134c\\011d\\012e / nfs "), "{text}");
+        assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn the_line_for_the_root_fits_into_the_loaders_buffer() {
+        let of = |len| Root { path: format!("/{}", "x".repeat(len)), ..strategy::head().root };
+        let fixed = line(&root(&of(0), Dialect::FreeBsd).unwrap()).unwrap().len();
+        assert!(root(&of(127 - fixed), Dialect::FreeBsd).is_ok());
+        assert!(matches!(
+            root(&of(128 - fixed), Dialect::FreeBsd),
+            Err(ConfigError::Long { len: 128, max: 127, .. })
+        ));
+    }
+
+    #[test]
+    fn comments_and_missing_numbers_are_read() {
+        let entries = parse("# x\n\n/dev/ada0p2\t/ ufs rw,late\n").unwrap();
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].options, ["rw", "late"]);
+        assert_eq!((entries[0].dump, entries[0].pass), (0, 0));
+        assert_eq!(
+            parse("a b\n"),
+            Err(ConfigError::Syntax { line: 1, reason: "a type is missing" })
+        );
+        assert!(parse("a\\4 b c d\n").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back_or_was_refused(guest in strategy::guest()) {
+            for dialect in [Dialect::FreeBsd, Dialect::Linux] {
+                let entries = nested(&guest.root, dialect);
+                match render(&entries) {
+                    Ok(text) => prop_assert_eq!(parse(&text), Ok(entries)),
+                    Err(_) => prop_assert!(guest.root.path.chars().any(char::is_control)),
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_that_is_read_panics(text in "[ -~\t\n\\\\]{0,80}") {
+            let _ = parse(&text);
+        }
+    }
+}

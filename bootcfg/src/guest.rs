@@ -1,0 +1,198 @@
+//! What there is to write down: a guest, its network and its root.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use crate::ConfigError;
+use crate::error::{limit, refuse};
+
+/// A machine to be run by a hypervisor, or described to a loader.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Guest {
+    /// Its name: the virtual machine's, and the host name that it is given.
+    pub name: String,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Number of processors.
+    pub cpus: u16,
+    /// Its network interface.
+    pub link: Link,
+    /// Its root.
+    pub root: Root,
+}
+
+/// A network interface with its IPv4 address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Link {
+    /// The Ethernet address: a FreeBSD kernel finds the interface by it.
+    pub mac: Mac,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The length of the network's prefix, at most 32.
+    pub prefix: u8,
+    /// The router, if there is one.
+    pub gateway: Option<Ipv4Addr>,
+    /// The MTU in bytes, if it is not Ethernet's.
+    pub mtu: Option<u16>,
+}
+
+impl Link {
+    /// The network's mask.
+    #[must_use]
+    pub fn netmask(&self) -> Ipv4Addr {
+        let host_bits = 32_u32.saturating_sub(self.prefix.into());
+        u32::MAX.checked_shl(host_bits).unwrap_or(0).into()
+    }
+}
+
+/// A root file system over NFS.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Root {
+    /// The NFS server.
+    pub server: Ipv4Addr,
+    /// The path that is mounted, beginning with a slash.
+    pub path: String,
+    /// The data sets below it that hold files, relative to it, parents first: `usr/home`.
+    pub datasets: Vec<String>,
+    /// Whether nothing may be written.
+    pub read_only: bool,
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// The address as PXE loaders hand it on: hardware type 1, bytes joined by hyphens.
+    #[must_use]
+    pub fn bootif(self) -> String {
+        format!("01-{}", self.to_string().replace(':', "-"))
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl Guest {
+    /// The guest's name, if hypervisors take it: it is a file name below /dev/vmm and part of
+    /// comma-separated arguments.
+    pub(crate) fn checked_name(&self, format: &'static str) -> Result<&str, ConfigError> {
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        let reason = "write only letters, digits and - _ .";
+        refuse("the name", &self.name, format, reason, |letter| !plain(letter))?;
+        let first = self.name.chars().next();
+        if !first.is_some_and(|letter| letter.is_ascii_alphanumeric()) {
+            return Err(ConfigError::Character {
+                what: "the name",
+                value: self.name.clone(),
+                format,
+                reason: "begin it with a letter or digit",
+            });
+        }
+        // FreeBSD 12's VM_MAX_NAMELEN is 37; later ones take 229.
+        limit("the name", &self.name, format, 37)?;
+        Ok(&self.name)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod strategy {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Any path of a few parts, with whatever a file name may hold.
+    pub(crate) fn path() -> impl Strategy<Value = String> {
+        prop_oneof!["(/[a-zA-Z0-9._-]{1,8}){1,4}", "(/[ -~]{1,8}){1,3}", "(/[^/\u{0}]{1,6}){1,3}",]
+    }
+
+    pub(crate) fn guest() -> impl Strategy<Value = Guest> {
+        let link =
+            (any::<[u8; 6]>(), any::<u32>(), 0_u8..=32, any::<Option<u32>>(), any::<Option<u16>>());
+        let root = (
+            any::<u32>(),
+            path(),
+            prop::collection::vec("[a-z]{1,5}(/[ -~&&[^/]]{1,5}){0,2}", 0..4),
+            any::<bool>(),
+        );
+        ("[a-z][a-z0-9.-]{0,12}", 1_u32..1_000_000, 1_u16..64, link, root).prop_map(
+            |(name, memory, cpus, link, root)| Guest {
+                name,
+                memory,
+                cpus,
+                link: Link {
+                    mac: Mac(link.0),
+                    address: link.1.into(),
+                    prefix: link.2,
+                    gateway: link.3.map(Into::into),
+                    mtu: link.4,
+                },
+                root: Root {
+                    server: root.0.into(),
+                    path: root.1,
+                    datasets: root.2,
+                    read_only: root.3,
+                },
+            },
+        )
+    }
+
+    /// The guest of the slides of be(8).
+    pub(crate) fn head() -> Guest {
+        let datasets = [
+            "tmp",
+            "usr/home",
+            "usr/ports",
+            "usr/src",
+            "var/audit",
+            "var/crash",
+            "var/log",
+            "var/mail",
+            "var/tmp",
+        ];
+        Guest {
+            name: "head".into(),
+            memory: 1024,
+            cpus: 2,
+            link: Link {
+                mac: Mac([2, 1, 2, 3, 4, 5]),
+                address: Ipv4Addr::new(192, 168, 2, 202),
+                prefix: 24,
+                gateway: None,
+                mtu: None,
+            },
+            root: Root {
+                server: Ipv4Addr::new(192, 168, 2, 1),
+                path: "/ROOT/head".into(),
+                datasets: datasets.map(str::to_owned).to_vec(),
+                read_only: false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn masks_follow_from_prefixes() {
+        let link = |prefix| Link { prefix, ..strategy::head().link };
+        assert_eq!(link(0).netmask(), Ipv4Addr::new(0, 0, 0, 0));
+        assert_eq!(link(24).netmask(), Ipv4Addr::new(255, 255, 255, 0));
+        assert_eq!(link(32).netmask(), Ipv4Addr::new(255, 255, 255, 255));
+    }
+
+    #[test]
+    fn names_that_hypervisors_misread_are_refused() {
+        for name in ["", "-c", "a,b", "a b", "a/b", "../x", &"x".repeat(38)] {
+            let guest = Guest { name: name.to_owned(), ..strategy::head() };
+            assert!(guest.checked_name("bhyve").is_err(), "{name}");
+        }
+        assert_eq!(strategy::head().checked_name("bhyve"), Ok("head"));
+    }
+}

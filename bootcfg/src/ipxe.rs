@@ -1,0 +1,278 @@
+//! iPXE scripts.
+//!
+//! iPXE splits lines at white space and expands `${…}`; it knows no quotes and no escapes. What it
+//! would act on is refused in addresses and arguments, where it must not be changed, and replaced in
+//! messages, where a name that looks odd must not keep a machine from booting.
+
+use crate::ConfigError;
+use crate::error::{limit, refuse};
+
+/// What the script tells the person in front of the machine, and what it does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Script {
+    /// The server, by address or name.
+    pub server: String,
+    /// The machine, by name or address.
+    pub machine: String,
+    /// The boot environment.
+    pub environment: String,
+    /// What ties the requests of this boot together in the server's log.
+    pub boot: String,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a script does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Runs another loader.
+    Chain {
+        /// Its URL.
+        url: String,
+        /// What it is given to read, as for `loader.efi`.
+        arguments: String,
+    },
+    /// Loads a kernel and runs it.
+    Kernel {
+        /// The kernel's URL.
+        kernel: String,
+        /// The initial RAM disk's URL.
+        initrd: Option<String>,
+        /// The kernel's command line; words are separated by single spaces.
+        arguments: String,
+    },
+    /// Boots nothing: shows why, and tries again.
+    Refuse {
+        /// Why, in a sentence.
+        message: String,
+    },
+}
+
+/// The text of a script.
+///
+/// When a step fails, the script says so and begins again after ten seconds, so that a machine
+/// without a screen comes up when its server does; a key press gives a shell instead.
+pub fn render(script: &Script) -> Result<String, ConfigError> {
+    let heading = format!(
+        "netbe {}: {} boots {} (boot {})",
+        plain(&script.server),
+        plain(&script.machine),
+        plain(&script.environment),
+        plain(&script.boot)
+    );
+    let mut lines = vec!["#!ipxe".to_owned(), String::new(), ":start".to_owned()];
+    lines.push(format!("echo {heading}"));
+    match &script.action {
+        Action::Kernel { kernel, initrd, arguments } => {
+            let arguments = words("the kernel argument", arguments)?;
+            // Without it a kernel that UEFI starts does not find the RAM disk: iPXE shows that as a
+            // file of this name.
+            let named = initrd.as_ref().map_or("", |_| "initrd=initrd");
+            let line = [&["kernel", url(kernel)?, named], arguments.as_slice()].concat();
+            let line: Vec<&str> = line.into_iter().filter(|word| !word.is_empty()).collect();
+            lines.push(format!("{} || goto failed", line.join(" ")));
+            if let Some(initrd) = initrd {
+                lines.push(format!("initrd --name initrd {} || goto failed", url(initrd)?));
+            }
+            lines.push("boot || goto failed".to_owned());
+        }
+        Action::Chain { url: loader, arguments } => {
+            let arguments = words("the loader argument", arguments)?;
+            let line = [&["chain", "--autofree", url(loader)?], arguments.as_slice()].concat();
+            lines.push(format!("{} || goto failed", line.join(" ")));
+        }
+        Action::Refuse { message } => lines.push(format!("echo {}", plain(message))),
+    }
+    lines.push(String::new());
+    lines.push(":failed".to_owned());
+    if !matches!(script.action, Action::Refuse { .. }) {
+        lines.push(format!("echo netbe: booting {} failed", plain(&script.environment)));
+    }
+    lines.push("imgfree ||".to_owned());
+    lines.push(format!("{PROMPT} && shell || sleep 1"));
+    lines.push("goto start".to_owned());
+    for line in &lines {
+        limit("a line", line, FORMAT, LINE)?;
+    }
+    lines.push(String::new());
+    Ok(lines.join("\n"))
+}
+
+/// An address as one word.
+fn url(url: &str) -> Result<&str, ConfigError> {
+    let reason = "encode spaces and signs other than those of URLs as %20 and so on";
+    let bad = |letter: char| !letter.is_ascii_graphic() || "\"'<>\\^`{|}#".contains(letter);
+    refuse("the URL", url, FORMAT, reason, bad)?;
+    if url.is_empty() || url.starts_with('-') {
+        let (what, value) = ("the URL", url.to_owned());
+        return Err(ConfigError::Character { what, value, format: FORMAT, reason: "it is none" });
+    }
+    Ok(url)
+}
+
+/// Arguments as the words that iPXE makes of them.
+fn words<'a>(what: &'static str, text: &'a str) -> Result<Vec<&'a str>, ConfigError> {
+    let reason = "iPXE would act on a control character, ${, || or &&, or a word beginning with #";
+    let character =
+        || ConfigError::Character { what, value: text.to_owned(), format: FORMAT, reason };
+    refuse(what, text, FORMAT, reason, char::is_control)?;
+    if text.contains("${") {
+        return Err(character());
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if words.iter().any(|word| word.starts_with('#') || matches!(*word, "||" | "&&")) {
+        return Err(character());
+    }
+    Ok(words)
+}
+
+/// A message: what iPXE would act on, and what its console cannot show, becomes a question mark.
+fn plain(text: &str) -> String {
+    let shown = |letter: char| letter.is_ascii_graphic() && !"${}|&#".contains(letter);
+    text.chars().map(|letter| if letter == ' ' || shown(letter) { letter } else { '?' }).collect()
+}
+
+const FORMAT: &str = "an iPXE script";
+/// The kernel's command line on x86 is at most 2,048 bytes; with room for the URL before it.
+const LINE: usize = 3072;
+/// 0x73 is the key `s`.
+const PROMPT: &str =
+    "prompt --key 0x73 --timeout 10000 Trying again in 10 seconds; press s for a shell.";
+
+#[cfg(test)]
+mod test {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn script(action: Action) -> Script {
+        Script {
+            server: "10.0.0.1".into(),
+            machine: "desk".into(),
+            environment: "debian".into(),
+            boot: "0123456789abcdef".into(),
+            action,
+        }
+    }
+
+    fn kernel(arguments: &str) -> Script {
+        script(Action::Kernel {
+            kernel: "http://10.0.0.1/b/1/kernel".into(),
+            initrd: Some("http://10.0.0.1/b/1/initrd".into()),
+            arguments: arguments.into(),
+        })
+    }
+
+    /// Reads a script as iPXE does: lines, words, `||`; gives back what it would do.
+    fn read(text: &str) -> Option<Action> {
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("#!ipxe"));
+        let mut found = None;
+        for line in lines {
+            let mut words = line.split_whitespace();
+            let command = words.next();
+            let words: Vec<&str> = words.take_while(|word| *word != "||").collect();
+            assert!(
+                words.iter().all(|word| !word.contains("${") && *word != "&&")
+                    || command == Some("prompt")
+            );
+            match (command, &mut found) {
+                (Some("kernel"), _) => {
+                    let has_initrd = words.get(1) == Some(&"initrd=initrd");
+                    found = Some(Action::Kernel {
+                        kernel: words[0].to_owned(),
+                        initrd: None,
+                        arguments: words[if has_initrd { 2 } else { 1 }..].join(" "),
+                    });
+                }
+                (Some("initrd"), Some(Action::Kernel { initrd, .. })) => {
+                    assert_eq!(words[..2], ["--name", "initrd"]);
+                    *initrd = Some(words[2].to_owned());
+                }
+                (Some("chain"), _) => {
+                    found = Some(Action::Chain {
+                        url: words[1].to_owned(),
+                        arguments: words[2..].join(" "),
+                    });
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_linux_kernel_is_loaded_with_its_ram_disk() {
+        let text = render(&kernel("root=/dev/nfs rw")).unwrap();
+        assert_eq!(
+            text,
+            "#!ipxe\n\n\
+             :start\n\
+             echo netbe 10.0.0.1: desk boots debian (boot 0123456789abcdef)\n\
+             kernel http://10.0.0.1/b/1/kernel initrd=initrd root=/dev/nfs rw || goto failed\n\
+             initrd --name initrd http://10.0.0.1/b/1/initrd || goto failed\n\
+             boot || goto failed\n\n\
+             :failed\n\
+             echo netbe: booting debian failed\n\
+             imgfree ||\n\
+             prompt --key 0x73 --timeout 10000 Trying again in 10 seconds; press s for a shell. \
+             && shell || sleep 1\n\
+             goto start\n"
+        );
+    }
+
+    #[test]
+    fn a_kernel_without_a_ram_disk_is_not_told_of_one() {
+        let action =
+            Action::Kernel { kernel: "http://a/k".into(), initrd: None, arguments: "rw".into() };
+        let text = render(&script(action)).unwrap();
+        assert!(text.contains("\nkernel http://a/k rw || goto failed\nboot "), "{text}");
+    }
+
+    #[test]
+    fn a_refusal_is_shown_and_tried_again() {
+        let message = "no boot environment is set for 52:54:00:12:34:56".to_owned();
+        let text = render(&script(Action::Refuse { message })).unwrap();
+        assert!(text.contains("\necho no boot environment is set for 52:54:00:12:34:56\n"));
+        assert!(text.ends_with("\ngoto start\n"));
+        assert_eq!(read(&text), None);
+    }
+
+    #[test]
+    fn what_ipxe_would_act_on_is_refused_in_arguments() {
+        for arguments in ["a ${net0/ip}", "a || reboot", "a && b", "a #b", "a\nreboot", "a\0"] {
+            assert!(render(&kernel(arguments)).is_err(), "{arguments:?}");
+        }
+        assert!(render(&kernel("a=b||c d#e $f")).is_ok());
+    }
+
+    #[test]
+    fn names_cannot_add_commands() {
+        let hostile = Script {
+            environment: "x\nreboot ${y} || z".into(),
+            machine: "é#".into(),
+            ..kernel("rw")
+        };
+        let text = render(&hostile).unwrap();
+        assert!(text.contains("echo netbe 10.0.0.1: ?? boots x?reboot ??y? ?? z (boot"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back_or_was_refused(
+            url in prop_oneof!["http://[a-z0-9.:/%_-]{1,20}", "[ -~]{0,20}"], initrd in prop::option::of(prop_oneof!["/[!-~]{1,9}", "http://[a-z/]{1,9}"]), arguments in "\\PC{0,40}",
+            name in "\\PC{0,20}", chain: bool,
+        ) {
+            let arguments = arguments.split_whitespace().collect::<Vec<_>>().join(" ");
+            let action = if chain {
+                Action::Chain { url, arguments }
+            } else {
+                Action::Kernel { kernel: url, initrd, arguments }
+            };
+            let script = Script { environment: name, ..script(action.clone()) };
+            if let Ok(text) = render(&script) {
+                prop_assert_eq!(read(&text), Some(action));
+            }
+        }
+    }
+}

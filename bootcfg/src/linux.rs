@@ -1,0 +1,102 @@
+//! The command line of a Linux kernel whose root is on NFS.
+
+use crate::error::{limit, refuse};
+use crate::{ConfigError, Mac, Root};
+
+/// The command line: root, network, and `extra` words at the end, where they win.
+///
+/// The kernel itself and the RAM disks of initramfs-tools and dracut read it alike. `mac` becomes
+/// `BOOTIF`, by which a machine with several interfaces takes the one that it booted from.
+pub fn command_line(root: &Root, mac: Option<Mac>, extra: &str) -> Result<String, ConfigError> {
+    // The kernel splits nfsroot at its first comma, puts the client's address where %s stands, and
+    // takes quotes as its own.
+    let reason = "it is absolute and has no space, comma, quote or %: rename the boot environment";
+    let bad =
+        |letter: char| letter.is_whitespace() || letter.is_control() || ",\"'%\\".contains(letter);
+    refuse("the path", &root.path, FORMAT, reason, bad)?;
+    if !root.path.starts_with('/') {
+        let (what, value) = ("the path", root.path.clone());
+        return Err(ConfigError::Character { what, value, format: FORMAT, reason });
+    }
+    refuse("the argument", extra, FORMAT, "it has a control character", char::is_control)?;
+    let access = if root.read_only { "ro" } else { "rw" };
+    let mut line = format!(
+        "root=/dev/nfs nfsroot={}:{},vers=3,tcp,nolock ip=dhcp {access}",
+        root.server, root.path
+    );
+    if let Some(mac) = mac {
+        line += &format!(" BOOTIF={}", mac.bootif());
+    }
+    for word in extra.split_whitespace() {
+        line.push(' ');
+        line += word;
+    }
+    limit("the command line", &line, FORMAT, LEN)?;
+    Ok(line)
+}
+
+const FORMAT: &str = "a Linux command line";
+/// `COMMAND_LINE_SIZE` of x86, with its NUL; ARM64 takes as much.
+const LEN: usize = 2047;
+
+#[cfg(test)]
+mod test {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::guest::strategy;
+
+    #[test]
+    fn a_root_is_mounted_over_tcp_with_local_locks() {
+        let guest = strategy::head();
+        assert_eq!(
+            command_line(&guest.root, Some(guest.link.mac), " console=ttyS0  quiet ").unwrap(),
+            "root=/dev/nfs nfsroot=192.168.2.1:/ROOT/head,vers=3,tcp,nolock ip=dhcp rw \
+             BOOTIF=01-02-01-02-03-04-05 console=ttyS0 quiet"
+        );
+    }
+
+    #[test]
+    fn a_read_only_root_is_mounted_so() {
+        let root = Root { read_only: true, ..strategy::head().root };
+        assert!(command_line(&root, None, "").unwrap().ends_with(" ip=dhcp ro"));
+    }
+
+    #[test]
+    fn paths_that_the_kernel_misreads_are_refused() {
+        for path in ["/a b", "/a,ro", "/%s", "/\"a\"", "a", "/a\n"] {
+            let root = Root { path: path.into(), ..strategy::head().root };
+            assert!(command_line(&root, None, "").is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_the_kernel_would_cut_is_refused() {
+        let extra = "x".repeat(2048);
+        let error = command_line(&strategy::head().root, None, &extra).unwrap_err();
+        assert!(matches!(error, ConfigError::Long { max: 2047, .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back_or_was_refused(guest in strategy::guest()) {
+            let Ok(line) = command_line(&guest.root, Some(guest.link.mac), "last=1") else {
+                return Ok(());
+            };
+            // As the kernel reads it: words at spaces, then key and value at the first sign.
+            let words: Vec<&str> = line.split(' ').collect();
+            let value = |key| words.iter().find_map(|word| {
+                word.split_once('=').filter(|(name, _)| *name == key).map(|(_, value)| value)
+            });
+            let (server, rest) = value("nfsroot").unwrap().split_once(':').unwrap();
+            let (path, options) = rest.split_once(',').unwrap();
+            prop_assert_eq!(server, guest.root.server.to_string());
+            prop_assert_eq!(path, guest.root.path);
+            prop_assert_eq!(options, "vers=3,tcp,nolock");
+            let bootif = value("BOOTIF").unwrap();
+            prop_assert_eq!(bootif.replace('-', ":"), format!("01:{}", guest.link.mac));
+            prop_assert_eq!(words.contains(&"ro"), guest.root.read_only);
+            prop_assert_eq!(words.last(), Some(&"last=1"));
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! QEMU: the same guest from its firmware's PXE, or with its kernel given directly.
+
+use crate::error::refuse;
+use crate::{ConfigError, Guest};
+
+/// How the guest's network interface reaches the network.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Attachment {
+    /// QEMU's helper makes an interface and puts it into this bridge; needs no privileges.
+    Bridge(String),
+    /// An interface that is there already.
+    Tap(String),
+}
+
+/// The firmware that boots from the network.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Firmware {
+    /// SeaBIOS with iPXE as the interface's ROM: what QEMU has by itself.
+    Bios,
+    /// UEFI, from these files.
+    Uefi {
+        /// The code, read-only.
+        code: String,
+        /// The variables; what the guest changes in them is forgotten.
+        variables: String,
+    },
+}
+
+/// A kernel that QEMU loads itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Kernel {
+    /// The kernel's file on this host.
+    pub kernel: String,
+    /// The initial RAM disk's file on this host.
+    pub initrd: Option<String>,
+    /// The command line.
+    pub command_line: String,
+}
+
+/// The command that boots the guest from its firmware over the network.
+pub fn pxe(
+    guest: &Guest,
+    firmware: &Firmware,
+    attachment: &Attachment,
+) -> Result<Vec<String>, ConfigError> {
+    let mut words = machine(guest, attachment, ",bootindex=1")?;
+    if let Firmware::Uefi { code, variables } = firmware {
+        let (code, variables) = (file(code)?, file(variables)?);
+        words.extend([
+            "-drive".to_owned(),
+            format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"),
+            "-drive".to_owned(),
+            format!("if=pflash,format=raw,unit=1,snapshot=on,file={variables}"),
+            // Newer builds of edk2 do no network boot without a source of random numbers.
+            "-device".to_owned(),
+            "virtio-rng-pci".to_owned(),
+        ]);
+    }
+    Ok(words)
+}
+
+/// The command that boots the guest with a kernel from this host and its root on NFS.
+pub fn direct(
+    guest: &Guest,
+    kernel: &Kernel,
+    attachment: &Attachment,
+) -> Result<Vec<String>, ConfigError> {
+    // No ROM: the firmware must not boot from the network first.
+    let mut words = machine(guest, attachment, ",romfile=")?;
+    let reason = "it has a NUL";
+    refuse("the command line", &kernel.command_line, FORMAT, reason, |letter| letter == '\0')?;
+    words.extend(["-kernel".to_owned(), path(&kernel.kernel)?.to_owned()]);
+    if let Some(initrd) = &kernel.initrd {
+        // QEMU takes a list here: a comma would end the name.
+        words.extend(["-initrd".to_owned(), file(initrd)?]);
+    }
+    words.extend(["-append".to_owned(), kernel.command_line.clone()]);
+    Ok(words)
+}
+
+fn machine(
+    guest: &Guest,
+    attachment: &Attachment,
+    device: &str,
+) -> Result<Vec<String>, ConfigError> {
+    let interface = |name: &str| {
+        let reason = "it is the name of an interface, such as br0";
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        refuse("the interface", name, FORMAT, reason, |letter| !plain(letter))
+    };
+    let netdev = match attachment {
+        Attachment::Bridge(name) => {
+            interface(name)?;
+            format!("bridge,id=net0,br={name}")
+        }
+        Attachment::Tap(name) => {
+            interface(name)?;
+            format!("tap,id=net0,ifname={name},script=no,downscript=no")
+        }
+    };
+    let mtu = guest.link.mtu.map(|mtu| format!(",host_mtu={mtu}")).unwrap_or_default();
+    let words = [
+        "qemu-system-x86_64",
+        "-name",
+        guest.checked_name(FORMAT)?,
+        "-machine",
+        "q35",
+        // The second where the first cannot be had.
+        "-accel",
+        "kvm",
+        "-accel",
+        "tcg",
+        "-m",
+        &format!("{}M", guest.memory),
+        "-smp",
+        &guest.cpus.to_string(),
+        "-nodefaults",
+        "-display",
+        "none",
+        "-serial",
+        "mon:stdio",
+        "-netdev",
+        &netdev,
+        "-device",
+        &format!("virtio-net-pci,netdev=net0,mac={}{mtu}{device}", guest.link.mac),
+    ];
+    Ok(words.map(str::to_owned).to_vec())
+}
+
+/// A file's name as an argument of its own.
+fn path(file: &str) -> Result<&str, ConfigError> {
+    let reason = "it is absolute, without a NUL";
+    refuse("the file", file, FORMAT, reason, |letter| letter == '\0')?;
+    if file.starts_with('/') {
+        Ok(file)
+    } else {
+        let (what, value) = ("the file", file.to_owned());
+        Err(ConfigError::Character { what, value, format: FORMAT, reason })
+    }
+}
+
+/// A file's name as part of a list, where QEMU reads two commas as one.
+fn file(file: &str) -> Result<String, ConfigError> {
+    Ok(path(file)?.replace(',', ",,"))
+}
+
+const FORMAT: &str = "QEMU's command line";
+
+#[cfg(test)]
+mod test {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::guest::strategy;
+
+    /// The values of an option, split at single commas as QEMU does, first without its key.
+    fn lists(words: &[String], option: &str) -> Vec<Vec<(String, String)>> {
+        let values = words.windows(2).filter(|pair| pair[0] == option).map(|pair| &pair[1]);
+        values
+            .map(|value| {
+                let value = value.replace(",,", "\0");
+                let parts = value.split(',').map(|part| part.replace('\0', ","));
+                parts
+                    .map(|part| match part.split_once('=') {
+                        Some((key, value)) => (key.to_owned(), value.to_owned()),
+                        None => (String::new(), part),
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn get(list: &[(String, String)], key: &str) -> Option<String> {
+        list.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+    }
+
+    fn tap() -> Attachment {
+        Attachment::Tap("tap0".into())
+    }
+
+    #[test]
+    fn a_bios_guest_boots_from_the_network_first() {
+        let words = pxe(&strategy::head(), &Firmware::Bios, &Attachment::Bridge("br0".into()));
+        assert_eq!(
+            words.unwrap().join(" "),
+            "qemu-system-x86_64 -name head -machine q35 -accel kvm -accel tcg -m 1024M -smp 2 \
+             -nodefaults -display none -serial mon:stdio -netdev bridge,id=net0,br=br0 \
+             -device virtio-net-pci,netdev=net0,mac=02:01:02:03:04:05,bootindex=1"
+        );
+    }
+
+    #[test]
+    fn a_uefi_guest_cannot_change_the_hosts_firmware() {
+        let firmware = Firmware::Uefi { code: "/c,1.fd".into(), variables: "/v.fd".into() };
+        let words = pxe(&strategy::head(), &firmware, &tap()).unwrap();
+        let drives = lists(&words, "-drive");
+        assert_eq!(get(&drives[0], "file"), Some("/c,1.fd".into()));
+        assert_eq!(get(&drives[0], "readonly"), Some("on".into()));
+        assert_eq!(get(&drives[1], "file"), Some("/v.fd".into()));
+        assert_eq!(get(&drives[1], "snapshot"), Some("on".into()));
+    }
+
+    #[test]
+    fn values_cannot_add_options() {
+        for name in ["br0,script=/x", "a b", "a/b"] {
+            assert!(
+                pxe(&strategy::head(), &Firmware::Bios, &Attachment::Tap(name.into())).is_err()
+            );
+        }
+        let relative = Firmware::Uefi { code: "c.fd".into(), variables: "/v.fd".into() };
+        assert!(pxe(&strategy::head(), &relative, &tap()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            guest in strategy::guest(), kernel in strategy::path(),
+            initrd in prop::option::of(strategy::path()), command_line in "[^\u{0}]{0,40}",
+        ) {
+            let kernel = Kernel { kernel, initrd, command_line };
+            let words = direct(&guest, &kernel, &tap()).unwrap();
+            let after = |option: &str| {
+                words.windows(2).find(|pair| pair[0] == option).map(|pair| pair[1].clone())
+            };
+            let initrd = after("-initrd").map(|text| text.replace(",,", ","));
+            prop_assert_eq!(
+                Kernel {
+                    kernel: after("-kernel").unwrap(),
+                    initrd,
+                    command_line: after("-append").unwrap(),
+                },
+                kernel
+            );
+            prop_assert_eq!(after("-name"), Some(guest.name.clone()));
+            prop_assert_eq!(after("-m"), Some(format!("{}M", guest.memory)));
+            prop_assert_eq!(after("-smp"), Some(guest.cpus.to_string()));
+            let device = &lists(&words, "-device")[0];
+            prop_assert_eq!(get(device, "mac"), Some(guest.link.mac.to_string()));
+            prop_assert_eq!(get(device, "host_mtu"), guest.link.mtu.map(|mtu| mtu.to_string()));
+        }
+    }
+}
