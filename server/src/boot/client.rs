@@ -1,7 +1,11 @@
 //! What kind of program asks for an address: firmware, a loader, a kernel or a running system.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 /// A processor architecture and firmware as in DHCP option 93 (RFC 4578 §2.1, IANA registry).
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Arch(pub u16);
 
 impl Arch {
@@ -24,7 +28,7 @@ impl Arch {
 }
 
 /// What asks.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Client {
     /// A PXE ROM or UEFI's PXE client: class `PXEClient`; wants a boot file by TFTP.
     Pxe(Arch),
@@ -45,5 +49,26 @@ impl Client {
     #[must_use]
     pub const fn is_firmware(self) -> bool {
         matches!(self, Self::Pxe(_) | Self::Http(_) | Self::Ipxe(_))
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let firmware = |arch: Arch| match arch {
+            Arch::BIOS => "BIOS",
+            Arch::UEFI_IA32 => "32-bit UEFI",
+            Arch::UEFI_ARM32 => "32-bit ARM UEFI",
+            Arch::UEFI_ARM64 | Arch::UEFI_ARM64_HTTP => "ARM UEFI",
+            Arch::UEFI_X64 | Arch::UEFI_EBC | Arch::UEFI_X64_HTTP => "UEFI",
+            Arch(_) => "other firmware",
+        };
+        match self {
+            Self::Pxe(arch) => write!(f, "{} PXE", firmware(*arch)),
+            Self::Http(arch) => write!(f, "{} HTTP boot", firmware(*arch)),
+            Self::Ipxe(arch) => write!(f, "iPXE ({})", firmware(*arch)),
+            Self::FreeBsdLoader => f.write_str("FreeBSD's loader"),
+            Self::FreeBsdKernel => f.write_str("FreeBSD's kernel"),
+            Self::Ordinary => f.write_str("an operating system"),
+        }
     }
 }

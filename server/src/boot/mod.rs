@@ -4,15 +4,26 @@
 //! once and frozen; DHCP, TFTP, HTTP and MOUNT ask a [`Booter`] and decide nothing themselves, and
 //! tell it what they see, which becomes the machine's timeline.
 
+mod boots;
+pub mod catalog;
 mod client;
+mod files;
+pub mod loader;
+pub mod plan;
+mod record;
+mod script;
+pub mod timeline;
 
 use std::fmt;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use boots::{Boots, BootsError, Notice, Sources, Standing};
 pub use client::{Arch, Client};
 
 use crate::machine::Mac;
@@ -87,7 +98,8 @@ pub struct Answer {
 }
 
 /// Which boot a file, a script or a URL belongs to; stands in URLs and ties requests together.
-#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct BootId(pub u64);
 
 impl fmt::Display for BootId {
@@ -101,6 +113,35 @@ impl fmt::Debug for BootId {
         fmt::Display::fmt(self, f)
     }
 }
+
+impl FromStr for BootId {
+    type Err = BootIdError;
+
+    fn from_str(text: &str) -> Result<Self, BootIdError> {
+        let whole = text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let id = u64::from_str_radix(text, 16).ok().filter(|_| whole);
+        id.map(Self).ok_or(BootIdError)
+    }
+}
+
+impl TryFrom<String> for BootId {
+    type Error = BootIdError;
+
+    fn try_from(text: String) -> Result<Self, BootIdError> {
+        text.parse()
+    }
+}
+
+impl From<BootId> for String {
+    fn from(id: BootId) -> Self {
+        id.to_string()
+    }
+}
+
+/// Why text is not a boot's id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not a boot id: sixteen hexadecimal digits")]
+pub struct BootIdError;
 
 /// Asks for a boot file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

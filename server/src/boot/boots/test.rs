@@ -1,0 +1,422 @@
+//! Boots as they were recorded from real firmware, loaders and kernels, with a clock of our own.
+
+use std::io::Read as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::boot::catalog::test::FakeFiles;
+use crate::boot::catalog::{Environment, Files};
+use crate::boot::{Arch, Content, FileProtocol};
+use crate::clock::FakeClock;
+use crate::machine::Machine;
+use crate::state::{Kind, StateDir};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
+const OTHER: Mac = Mac([0x52, 0x54, 0, 0, 0, 2]);
+const UEFI: Client = Client::Pxe(Arch::UEFI_X64);
+const BIOS: Client = Client::Pxe(Arch::BIOS);
+const IPXE: Client = Client::Ipxe(Arch::UEFI_X64);
+const IPXE_ROM: Client = Client::Ipxe(Arch::BIOS);
+
+/// A site with one machine, web1, and two environments: `base` (Linux) and `free` (FreeBSD).
+struct Bench {
+    scratch: tempfile::TempDir,
+    clock: Arc<FakeClock>,
+    boots: Boots,
+}
+
+fn environments() -> Vec<Environment> {
+    let make = |name: &str, uuid, paths: &[&str]| Environment {
+        name: name.to_owned(),
+        uuid: Uuid::from_u128(uuid),
+        read_only: false,
+        files: FakeFiles::new(paths) as Arc<dyn Files>,
+    };
+    let linux = ["/boot/vmlinuz", "/boot/initrd.img", "/boot/snponly.efi", "/boot/undionly.kpxe"];
+    let freebsd = [
+        "/boot/kernel/kernel",
+        "/boot/loader.efi",
+        "/boot/pxeboot",
+        "/boot/loader.conf",
+        "/etc/master.passwd",
+        "/boot/snponly.efi",
+    ];
+    vec![make("base", 1, &linux), make("free", 2, &freebsd)]
+}
+
+fn roster(environment: Option<&str>, default: Option<&str>) -> Roster {
+    let scratch = tempfile::tempdir().unwrap();
+    let state = StateDir::open(scratch.path()).unwrap();
+    let mut roster = Roster::load(&state, &Default::default(), default).unwrap();
+    if let Some(environment) = environment {
+        let environment = Some(environment.to_owned());
+        let machine = Machine { macs: vec![MAC], environment, ..Machine::default() };
+        roster.insert("web1".parse().unwrap(), machine, false).unwrap();
+    }
+    roster
+}
+
+impl Bench {
+    fn new(environment: Option<&str>, default: Option<&str>) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let clock = Arc::new(FakeClock::new());
+        let boots = Self::start(&scratch, &clock, roster(environment, default), 1);
+        Self { scratch, clock, boots }
+    }
+
+    fn start(
+        scratch: &tempfile::TempDir,
+        clock: &Arc<FakeClock>,
+        roster: Roster,
+        first_id: u64,
+    ) -> Boots {
+        let catalog = Catalog::start().unwrap();
+        catalog.replace(environments());
+        for name in catalog.names() {
+            catalog.facts(&name, Duration::from_secs(60)).unwrap();
+        }
+        let ids = AtomicU64::new(first_id);
+        Boots::open(Sources {
+            catalog,
+            loaders: HostLoaders::default(),
+            http_port: 80,
+            roster,
+            state: Arc::new(StateDir::open(scratch.path()).unwrap()),
+            clock: Arc::clone(clock) as Arc<dyn Clock>,
+            chance: Box::new(move || ids.fetch_add(1, Ordering::Relaxed)),
+        })
+        .unwrap()
+    }
+
+    /// Kills the server and starts it again; boot ids go on from 100.
+    fn restart(self, environment: Option<&str>, default: Option<&str>) -> Self {
+        let Self { scratch, clock, boots } = self;
+        drop(boots);
+        let boots = Self::start(&scratch, &clock, roster(environment, default), 100);
+        Self { scratch, clock, boots }
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.clock.pass(Duration::from_secs(seconds));
+    }
+
+    fn ask(&self, mac: Mac, client: Client, xid: u32, discover: bool) -> Option<Answer> {
+        self.boots.decide(&Ask { mac, uuid: None, client, xid, discover, local: SERVER })
+    }
+
+    fn discover(&self, client: Client, xid: u32) -> Option<Answer> {
+        self.ask(MAC, client, xid, true)
+    }
+
+    /// DISCOVER, OFFER, REQUEST, ACK; returns the file of the ACK.
+    fn lease(&self, client: Client, xid: u32) -> Option<String> {
+        let offered = self.discover(client, xid);
+        let taken = self.ask(MAC, client, xid, false);
+        assert_eq!(offered, taken, "OFFER and ACK carry the same");
+        self.boots.report(Origin::Mac(MAC), Event::Leased(ADDRESS));
+        taken.and_then(|answer| answer.file)
+    }
+
+    fn request(&self, protocol: FileProtocol, name: &str) -> Result<BootFile, FileError> {
+        self.boots.open(&FileRequest {
+            peer: ADDRESS.into(),
+            local: SERVER.into(),
+            port: 80,
+            protocol,
+            name: name.as_bytes(),
+        })
+    }
+
+    /// Fetches a file whole; returns its text.
+    fn fetch(&self, protocol: FileProtocol, name: &str) -> Result<String, FileError> {
+        let opened = self.request(protocol, name)?;
+        let (ticket, total) = (opened.ticket, opened.len);
+        let name = name.to_owned();
+        let sent = Event::Sent { ticket, name, bytes: total, total, protocol };
+        self.boots.report(Origin::Address(ADDRESS.into()), sent);
+        let mut text = String::new();
+        match opened.content {
+            Content::Bytes(bytes) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
+            Content::File(file) => {
+                (&*file).read_to_string(&mut text).unwrap();
+            }
+        }
+        assert_eq!(text.len() as u64, total);
+        Ok(text)
+    }
+
+    fn tftp(&self, name: &str) -> Result<String, FileError> {
+        self.fetch(FileProtocol::Tftp, name)
+    }
+
+    fn http(&self, url: &str) -> Result<String, FileError> {
+        self.fetch(FileProtocol::Http, url.strip_prefix("http://10.0.0.1").unwrap())
+    }
+
+    fn stage(&self) -> Stage {
+        let standings = self.boots.standings();
+        standings.iter().find(|one| one.mac == Some(MAC)).unwrap().view.as_ref().unwrap().stage
+    }
+
+    fn boot(&self) -> Option<BootId> {
+        self.boots.known().clients.get(&MAC)?.boot.as_ref().map(|boot| boot.id)
+    }
+}
+
+#[test]
+fn ovmf_loads_ipxe_which_boots_linux() {
+    let bench = Bench::new(Some("base"), None);
+    assert_eq!(bench.lease(UEFI, 0x1111).as_deref(), Some("snponly.efi"));
+    let probe = bench.request(FileProtocol::Tftp, "snponly.efi").unwrap();
+    bench.boots.report(Origin::Address(ADDRESS.into()), Event::Probed(probe.ticket));
+    assert_eq!(bench.tftp("snponly.efi").unwrap(), "/boot/snponly.efi");
+    bench.pass(6);
+    let script = bench.lease(IPXE, 0x2222).unwrap();
+    assert_eq!(script, "http://10.0.0.1/b/0000000000000001/boot.ipxe");
+    let script = bench.http(&script).unwrap();
+    let kernel = "http://10.0.0.1/b/0000000000000001/kernel";
+    assert!(script.contains(&format!("kernel {kernel} initrd=initrd root=/dev/nfs nfsroot=")));
+    assert_eq!(bench.http(kernel).unwrap(), "/boot/vmlinuz");
+    let initrd = "http://10.0.0.1/b/0000000000000001/initrd";
+    assert_eq!(bench.http(initrd).unwrap(), "/boot/initrd.img");
+    assert_eq!(bench.stage(), Stage::Initrd);
+    let plain = bench.discover(Client::Ordinary, 0x3333).unwrap();
+    assert_eq!((plain.file, plain.host_name.as_deref()), (None, Some("web1")));
+    let mounted = Event::Mounted("/be/base".to_owned());
+    bench.boots.report(Origin::Address(ADDRESS.into()), mounted);
+    assert_eq!(bench.stage(), Stage::Root);
+    assert_eq!(bench.boot(), Some(BootId(1)));
+    let root = bench.boots.root_of(ADDRESS.into()).unwrap();
+    assert_eq!((root.machine.as_str(), root.read_only), ("web1", false));
+    assert_eq!(bench.boots.living_on(root.environment), ["web1"]);
+}
+
+#[test]
+fn an_ipxe_rom_begins_a_boot_of_its_own_each_time() {
+    let bench = Bench::new(Some("base"), None);
+    let first = bench.lease(IPXE_ROM, 1).unwrap();
+    assert_eq!(first, "http://10.0.0.1/b/0000000000000001/boot.ipxe");
+    bench.http(&first).unwrap();
+    bench.pass(60);
+    assert_eq!(
+        bench.lease(IPXE_ROM, 2).as_deref(),
+        Some("http://10.0.0.1/b/0000000000000002/boot.ipxe")
+    );
+    assert!(matches!(bench.http(&first), Err(FileError::Refused(_))), "the old boot is over");
+}
+
+#[test]
+fn freebsds_loader_and_kernel_join_the_boot_of_their_firmware() {
+    let bench = Bench::new(Some("free"), None);
+    assert_eq!(bench.lease(BIOS, 1).as_deref(), Some("pxeboot"));
+    assert_eq!(bench.tftp("pxeboot").unwrap(), "/boot/pxeboot");
+    let loader = bench.discover(Client::FreeBsdLoader, 1).unwrap();
+    assert_eq!(loader.root_path.as_deref(), Some("10.0.0.1:/be/free"));
+    assert_eq!(loader.options, [(250, b"boot.nfsroot.options=nolockd".to_vec())]);
+    bench.discover(Client::FreeBsdKernel, 77).unwrap();
+    assert_eq!(bench.boot(), Some(BootId(1)));
+}
+
+#[test]
+fn http_boot_reaches_freebsd_through_ipxe() {
+    let bench = Bench::new(Some("free"), None);
+    let url = bench.lease(Client::Http(Arch::UEFI_X64_HTTP), 1).unwrap();
+    assert_eq!(url, "http://10.0.0.1/b/0000000000000001/snponly.efi");
+    bench.http(&url).unwrap();
+    assert_eq!(bench.lease(IPXE, 2).as_deref(), Some("loader.efi"));
+    assert_eq!(bench.tftp("loader.efi").unwrap(), "/boot/loader.efi");
+    assert_eq!(bench.boot(), Some(BootId(1)));
+}
+
+#[test]
+fn four_transactions_of_u_boot_are_one_boot() {
+    let bench = Bench::new(Some("base"), None);
+    for xid in 1..=4 {
+        bench.discover(UEFI, xid).unwrap();
+    }
+    assert_eq!(bench.boot(), Some(BootId(1)));
+}
+
+#[test]
+fn a_repeated_discover_is_the_same_boot_until_something_was_fetched() {
+    let bench = Bench::new(Some("base"), None);
+    bench.lease(UEFI, 1);
+    bench.pass(32);
+    bench.discover(UEFI, 1).unwrap();
+    assert_eq!(bench.boot(), Some(BootId(1)));
+    bench.tftp("snponly.efi").unwrap();
+    bench.discover(UEFI, 1).unwrap();
+    assert_eq!(bench.boot(), Some(BootId(2)), "a machine that was reset with its loader in hand");
+}
+
+#[test]
+fn a_boot_that_has_fetched_nothing_follows_a_new_assignment() {
+    let bench = Bench::new(Some("base"), None);
+    bench.lease(UEFI, 1);
+    bench.boots.set_roster(roster(Some("free"), None));
+    assert_eq!(bench.lease(UEFI, 1).as_deref(), Some("loader.efi"));
+}
+
+#[test]
+fn a_plan_is_frozen_once_its_loader_is_fetched() {
+    let bench = Bench::new(Some("base"), None);
+    bench.lease(UEFI, 1);
+    bench.tftp("snponly.efi").unwrap();
+    bench.boots.set_roster(roster(Some("free"), None));
+    let script = bench.lease(IPXE, 2).unwrap();
+    assert_eq!(script, "http://10.0.0.1/b/0000000000000001/boot.ipxe");
+    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().environment, Uuid::from_u128(1));
+}
+
+#[test]
+fn an_unknown_machine_boots_nothing_and_is_told_why() {
+    let bench = Bench::new(None, None);
+    assert_eq!(bench.discover(UEFI, 1), None);
+    bench.boots.report(Origin::Mac(MAC), Event::Leased(ADDRESS));
+    let refusal = bench.tftp("snponly.efi").unwrap_err().to_string();
+    assert!(refusal.starts_with("unknown machine, and no default environment"), "{refusal}");
+    let standings = bench.boots.standings();
+    let view = standings[0].view.as_ref().unwrap();
+    assert_eq!(view.trouble.as_ref().map(|(_, text)| text.clone()), Some(refusal));
+    assert_eq!(bench.boots.root_of(ADDRESS.into()), None);
+}
+
+#[test]
+fn an_unknown_machine_shares_the_default_read_only() {
+    let bench = Bench::new(None, Some("base"));
+    bench.lease(UEFI, 1).unwrap();
+    assert!(bench.boots.root_of(ADDRESS.into()).unwrap().read_only);
+}
+
+#[test]
+fn a_running_system_that_is_not_ours_begins_no_boot() {
+    let bench = Bench::new(Some("base"), Some("base"));
+    assert_eq!(bench.ask(OTHER, Client::Ordinary, 1, true), None);
+    assert_eq!(bench.boots.standings().len(), 1);
+}
+
+#[test]
+fn a_named_machine_that_was_started_by_hand_has_its_root() {
+    let bench = Bench::new(Some("base"), None);
+    bench.lease(Client::Ordinary, 1);
+    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().machine, "web1");
+}
+
+#[test]
+fn a_boot_outlives_the_server() {
+    let bench = Bench::new(Some("base"), None);
+    bench.lease(UEFI, 1);
+    bench.tftp("snponly.efi").unwrap();
+    let script = bench.lease(IPXE, 2).unwrap();
+    bench.http(&script).unwrap();
+    let used = Event::Nfs { calls: 1, read: 1, written: 1 };
+    bench.boots.report(Origin::Address(ADDRESS.into()), used);
+    let root = bench.boots.root_of(ADDRESS.into());
+    // What it boots next is another matter.
+    let bench = bench.restart(Some("free"), None);
+    assert_eq!(bench.boots.root_of(ADDRESS.into()), root);
+    assert!(bench.boots.lives(ADDRESS));
+    assert_eq!(bench.stage(), Stage::Root);
+    assert_eq!(bench.http("http://10.0.0.1/b/0000000000000001/kernel").unwrap(), "/boot/vmlinuz");
+    assert_eq!(bench.lease(UEFI, 9).as_deref(), Some("loader.efi"), "and then it begins anew");
+}
+
+#[test]
+fn ipxe_finds_its_boot_after_a_restart() {
+    let bench = Bench::new(Some("base"), None);
+    bench.lease(UEFI, 1);
+    bench.tftp("snponly.efi").unwrap();
+    let bench = bench.restart(Some("base"), None);
+    let script = bench.lease(IPXE, 2).unwrap();
+    assert_eq!(script, "http://10.0.0.1/b/0000000000000001/boot.ipxe");
+}
+
+#[test]
+fn a_boot_without_a_plan_is_not_kept() {
+    let bench = Bench::new(Some("base"), None);
+    bench.lease(UEFI, 1);
+    bench.tftp("snponly.efi").unwrap();
+    bench.boots.set_roster(roster(None, None));
+    assert_eq!(bench.discover(UEFI, 2), None);
+    let state = StateDir::open(bench.scratch.path()).unwrap();
+    drop(bench.boots);
+    assert!(state.names(Kind::Boot).unwrap().is_empty());
+}
+
+#[test]
+fn an_address_belongs_to_who_took_it_last() {
+    let bench = Bench::new(Some("base"), Some("free"));
+    bench.lease(UEFI, 1);
+    bench.ask(OTHER, UEFI, 2, true).unwrap();
+    bench.boots.report(Origin::Mac(OTHER), Event::Leased(ADDRESS));
+    let root = bench.boots.root_of(ADDRESS.into()).unwrap();
+    assert_eq!((root.machine.as_str(), root.environment), ("10.0.0.100", Uuid::from_u128(2)));
+}
+
+#[test]
+fn a_root_lives_until_it_was_unused_for_long() {
+    let bench = Bench::new(Some("base"), None);
+    let origin = Origin::Address(ADDRESS.into());
+    bench.boots.report(origin, Event::Nfs { calls: 1, read: 0, written: 0 });
+    bench.pass(29 * 60);
+    assert!(bench.boots.lives(ADDRESS));
+    bench.pass(60);
+    assert!(!bench.boots.lives(ADDRESS));
+    bench.boots.report(origin, Event::Mounted("/be/base".to_owned()));
+    bench.pass(60 * 60);
+    assert!(bench.boots.lives(ADDRESS), "mounted and idle");
+    bench.boots.report(origin, Event::Unmounted("/be/base".to_owned()));
+    assert!(!bench.boots.lives(ADDRESS));
+}
+
+#[test]
+fn only_files_of_the_boot_are_opened() {
+    let bench = Bench::new(Some("free"), None);
+    bench.lease(BIOS, 1);
+    assert_eq!(bench.tftp("boot/loader.conf").unwrap(), "/boot/loader.conf");
+    assert_eq!(bench.tftp("/be/free/boot/loader.conf").unwrap(), "/boot/loader.conf");
+    for name in [
+        "etc/master.passwd",
+        "boot/../etc/master.passwd",
+        "/be/base/boot/vmlinuz",
+        "boot/missing.gz",
+        "",
+        "boot",
+        "..",
+        "kernel",
+    ] {
+        assert!(matches!(bench.tftp(name), Err(FileError::NotFound)), "{name}");
+    }
+    let by_http = |name| bench.fetch(FileProtocol::Http, name);
+    assert!(matches!(by_http("/boot/loader.conf"), Err(FileError::NotFound)));
+    assert!(matches!(by_http("/b/0000000000000009/kernel"), Err(FileError::Refused(_))));
+    assert!(matches!(by_http("/b/1/kernel"), Err(FileError::NotFound)));
+    assert!(matches!(by_http("/b/0000000000000001/../x"), Err(FileError::NotFound)));
+}
+
+#[test]
+fn clients_are_forgotten_before_memory_grows() {
+    let bench = Bench::new(Some("base"), Some("base"));
+    bench.lease(UEFI, 1);
+    for number in 0..u16::try_from(MAX_CLIENTS + 50).unwrap() {
+        let [high, low] = number.to_be_bytes();
+        bench.pass(1);
+        bench.ask(Mac([2, 0, 0, 0, high, low]), UEFI, 1, true).unwrap();
+    }
+    let known = bench.boots.known();
+    assert_eq!(known.clients.len(), MAX_CLIENTS);
+    assert_eq!(known.boots.len(), MAX_CLIENTS);
+    assert!(known.clients.contains_key(&MAC), "a named machine is not forgotten");
+}
+
+#[test]
+fn who_watches_is_told() {
+    let bench = Bench::new(Some("base"), None);
+    let mut watch = bench.boots.watch();
+    bench.discover(IPXE_ROM, 1);
+    let notice = watch.try_recv().unwrap();
+    assert_eq!((notice.machine.as_str(), notice.stage), ("web1", Stage::Discover));
+    assert_eq!(notice.text, "iPXE (BIOS): boots base, read-write (boot 0000000000000001)");
+}

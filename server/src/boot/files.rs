@@ -1,0 +1,131 @@
+//! Boot files: which bytes a name stands for, for the machine that asks.
+//!
+//! A name either says its boot (`/b/BOOTID/...`, in every URL that we give out) or is asked from an
+//! address whose machine is in a boot. In both cases only files of that boot can be had: its script,
+//! its kernel, its loaders, and for FreeBSD what lies below the environment's `/boot`.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::boots::Boots;
+use super::loader::{Loader, Place};
+use super::plan::{Next, Plan, SCRIPT};
+use super::{
+    BootFile, BootId, Content, FileError, FileProtocol, FileRequest, Role, Ticket, script,
+};
+
+/// Opens the boot file that is asked for.
+pub(super) fn open(boots: &Boots, request: &FileRequest<'_>) -> Result<BootFile, FileError> {
+    let name = std::str::from_utf8(request.name).map_err(|_| FileError::NotFound)?;
+    let name = name.replace('\\', "/");
+    let name = name.trim_start_matches('/');
+    if let Some((id, rest)) = name.strip_prefix("b/").and_then(|rest| rest.split_once('/')) {
+        let id = id.parse::<BootId>().map_err(|_| FileError::NotFound)?;
+        let plan = boots.boot(id).ok_or_else(|| {
+            FileError::Refused("this boot is over: switch the machine off and on".to_owned())
+        })?;
+        return of_boot(boots, request, id, &plan, rest);
+    }
+    if request.protocol == FileProtocol::Http {
+        return Err(FileError::NotFound);
+    }
+    match boots.boot_at(request.peer) {
+        Ok((id, plan)) => of_boot(boots, request, id, &plan, name),
+        Err(Some(refusal)) => Err(FileError::Refused(refusal.to_string())),
+        Err(None) => Err(FileError::Refused("this machine boots nothing from here".to_owned())),
+    }
+}
+
+fn of_boot(
+    boots: &Boots,
+    request: &FileRequest<'_>,
+    id: BootId,
+    plan: &Plan,
+    name: &str,
+) -> Result<BootFile, FileError> {
+    let ticket = |role| Ticket { boot: Some(id), role };
+    match &plan.next {
+        Next::Kernel { kernel, initrd, .. } => match name {
+            SCRIPT => {
+                let text = script::render(plan, id).map_err(FileError::Refused)?;
+                return Ok(generated(text, ticket(Role::Script)));
+            }
+            "kernel" => return inside(boots, plan, kernel, ticket(Role::Kernel)),
+            "initrd" => {
+                let initrd = initrd.as_deref().ok_or(FileError::NotFound)?;
+                return inside(boots, plan, initrd, ticket(Role::Initrd));
+            }
+            _ => {}
+        },
+        Next::Loader(own) => {
+            if name == own.name {
+                return load(boots, plan, own, ticket(Role::Loader));
+            }
+        }
+    }
+    if let Some(first) = plan.first.as_ref().filter(|first| first.name == name) {
+        return load(boots, plan, first, ticket(Role::Loader));
+    }
+    if plan.is_freebsd() && request.protocol == FileProtocol::Tftp {
+        // With a root path of `tftp://...` the loader puts it before every name.
+        let own_root = format!("be/{}/", plan.name);
+        let path = name.strip_prefix(&own_root).unwrap_or(name);
+        let climbs = path.split('/').any(|part| part == "..");
+        if path.starts_with("boot/") && !climbs {
+            let role = if path == "boot/kernel/kernel" { Role::Kernel } else { Role::Other };
+            return inside(boots, plan, &format!("/{path}"), ticket(role));
+        }
+    }
+    Err(FileError::NotFound)
+}
+
+fn generated(text: String, ticket: Ticket) -> BootFile {
+    let bytes = Arc::<[u8]>::from(text.into_bytes());
+    let len = bytes.len() as u64;
+    BootFile { content: Content::Bytes(bytes), len, mime: "text/plain", ticket }
+}
+
+fn load(
+    boots: &Boots,
+    plan: &Plan,
+    loader: &Loader,
+    ticket: Ticket,
+) -> Result<BootFile, FileError> {
+    match &loader.place {
+        Place::Environment(path) => inside(boots, plan, path, ticket),
+        Place::Host(path) => {
+            let file = File::open(path).map_err(|error| {
+                tracing::error!("{}: {error}", path.display());
+                FileError::Io
+            })?;
+            opened(file, path, ticket)
+        }
+    }
+}
+
+/// Opens a file inside the plan's environment.
+fn inside(boots: &Boots, plan: &Plan, path: &str, ticket: Ticket) -> Result<BootFile, FileError> {
+    let environment = boots.catalog.environment(plan.environment).ok_or_else(|| {
+        FileError::Refused(format!("boot environment {} does not exist any more", plan.name))
+    })?;
+    match environment.files.open(path) {
+        Ok(file) => opened(file, Path::new(path), ticket),
+        Err(error) => {
+            // FreeBSD's loader asks for many files that need not be there.
+            tracing::debug!("{path} of {}: {error}", plan.name);
+            Err(FileError::NotFound)
+        }
+    }
+}
+
+fn opened(file: File, path: &Path, ticket: Ticket) -> Result<BootFile, FileError> {
+    let about = file.metadata().map_err(|_| FileError::Io)?;
+    if !about.is_file() {
+        return Err(FileError::NotFound);
+    }
+    // UEFI's HTTP boot tells by this type that the file is a program.
+    let efi = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("efi"));
+    let mime = if efi { "application/efi" } else { "application/octet-stream" };
+    Ok(BootFile { content: Content::File(Arc::new(file)), len: about.len(), mime, ticket })
+}

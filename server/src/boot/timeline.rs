@@ -1,0 +1,581 @@
+//! How far a machine has come, as the protocols saw it: its stage, what it was sent, what went wrong.
+//!
+//! A timeline is a value: events and `now` go in, a [`View`] comes out. Nothing runs on the machine
+//! that would tell us more, so a stage is what an observer on the network can know.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Client, Event, Role};
+
+/// How far a machine has come.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Nothing was heard of it.
+    Off,
+    /// It asks for an address.
+    Discover,
+    /// It was offered one.
+    Offered,
+    /// It has one.
+    Leased,
+    /// It loads its first program.
+    Loader,
+    /// It fetched its script.
+    Script,
+    /// It loads its kernel.
+    Kernel,
+    /// It loads its initial RAM disk.
+    Initrd,
+    /// It mounted its root.
+    Root,
+    /// It works on its root.
+    Running,
+    /// It has not used its root for a minute.
+    Idle,
+    /// It has not used its root for ten minutes.
+    Lost,
+}
+
+impl Stage {
+    /// The stage in one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Discover => "discover",
+            Self::Offered => "offered",
+            Self::Leased => "leased",
+            Self::Loader => "loader",
+            Self::Script => "script",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::Root => "root",
+            Self::Running => "running",
+            Self::Idle => "idle",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// What keeps a machine from going on.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// Something of its boot went wrong.
+    Failed,
+    /// It took its address from another DHCP server.
+    ForeignServer,
+    /// It boots nothing from us.
+    Refused,
+}
+
+impl Trouble {
+    /// The trouble in one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::ForeignServer => "foreign-server",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// All that was seen of one machine's present boot.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    began: Instant,
+    by_firmware: bool,
+    stage: Stage,
+    reached: Vec<(Stage, Instant)>,
+    trouble: Option<(Trouble, String)>,
+    seen: Instant,
+    used_root: Option<Instant>,
+    transfers: VecDeque<Transfer>,
+    sent: u64,
+    read: u64,
+    written: u64,
+    log: VecDeque<Entry>,
+}
+
+#[derive(Clone, Debug)]
+struct Transfer {
+    name: String,
+    bytes: u64,
+    total: u64,
+}
+
+/// One line of a machine's log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// When it was seen, the last time.
+    pub at: Instant,
+    /// What was seen.
+    pub text: String,
+    /// How often in a row.
+    pub times: u32,
+}
+
+/// How a machine stands at one moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct View {
+    /// Its stage.
+    pub stage: Stage,
+    /// What keeps it from going on, with a sentence.
+    pub trouble: Option<(Trouble, String)>,
+    /// What may be wrong, when it has been silent for too long at its stage.
+    pub hint: Option<String>,
+    /// How long the boot has taken so far; up to its running, when it runs.
+    pub took: Duration,
+    /// How long each stage that it passed took, in order; the last one lasts.
+    pub stages: Vec<(Stage, Duration)>,
+    /// The file that is on its way: bytes of total.
+    pub progress: Option<(u64, u64)>,
+    /// Bytes of boot files that it was sent.
+    pub sent: u64,
+    /// Bytes that it read from its root.
+    pub read: u64,
+    /// Bytes that it wrote to its root.
+    pub written: u64,
+    /// How long ago it was last heard of.
+    pub seen: Duration,
+}
+
+impl Timeline {
+    /// The timeline of a machine of which nothing was heard yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            began: now,
+            by_firmware: false,
+            stage: Stage::Off,
+            reached: Vec::new(),
+            trouble: None,
+            seen: now,
+            used_root: None,
+            transfers: VecDeque::new(),
+            sent: 0,
+            read: 0,
+            written: 0,
+            log: VecDeque::new(),
+        }
+    }
+
+    /// A new boot begins; the log goes on.
+    pub fn begin(&mut self, client: Client, now: Instant) {
+        let log = std::mem::take(&mut self.log);
+        *self = Self { by_firmware: client.is_firmware(), log, ..Self::new(now) };
+    }
+
+    /// Takes up a boot that began before the server was started.
+    pub fn resume(&mut self, stage: Stage, now: Instant) {
+        self.advance(stage, now);
+        if stage >= Stage::Root {
+            self.used_root = Some(now);
+        }
+    }
+
+    /// The machine boots nothing from us, for this reason.
+    pub fn refuse(&mut self, reason: &str, now: Instant) {
+        self.seen = now;
+        self.trouble = Some((Trouble::Refused, reason.to_owned()));
+    }
+
+    /// Takes note of an event; returns its description if it is worth a line in the log.
+    pub fn see(&mut self, event: &Event, now: Instant) -> Option<String> {
+        self.seen = now;
+        match event {
+            Event::Discover(_) => self.advance(Stage::Discover, now),
+            Event::Offered(_) => self.advance(Stage::Offered, now),
+            Event::Leased(_) => {
+                self.trouble = self.trouble.take().filter(|(kind, _)| *kind == Trouble::Refused);
+                self.advance(Stage::Leased, now);
+            }
+            Event::Released(_) | Event::Probed(_) | Event::Unmounted(_) => {}
+            Event::Refused(_) | Event::Declined(_) | Event::Failed { .. } => {
+                self.trouble = Some((Trouble::Failed, describe(event)));
+            }
+            Event::ForeignServer(_) => {
+                self.trouble = Some((Trouble::ForeignServer, describe(event)));
+            }
+            Event::Sent { ticket, name, bytes, total, .. } => {
+                self.transfer(name, *bytes, *total);
+                self.trouble = None;
+                match ticket.role {
+                    Role::Loader => self.advance(Stage::Loader, now),
+                    Role::Script => self.advance(Stage::Script, now),
+                    Role::Kernel => self.advance(Stage::Kernel, now),
+                    Role::Initrd => self.advance(Stage::Initrd, now),
+                    Role::Other => {}
+                }
+                if bytes < total {
+                    return None;
+                }
+            }
+            Event::Mounted(_) => {
+                self.used_root = Some(now);
+                self.trouble = None;
+                self.advance(Stage::Root, now);
+            }
+            Event::Nfs { read, written, .. } => {
+                let first = self.used_root.is_none();
+                self.read = self.read.saturating_add(*read);
+                self.written = self.written.saturating_add(*written);
+                self.used_root = Some(now);
+                self.trouble = None;
+                self.advance(Stage::Root, now);
+                // A system that starts writes its logs before long, and one with a read-only root
+                // goes on reading: both are more than a loader that fetches a kernel.
+                if self.written > 0 || self.since(Stage::Root, now) >= SETTLED {
+                    self.advance(Stage::Running, now);
+                }
+                if !first {
+                    return None;
+                }
+            }
+        }
+        let text = describe(event);
+        self.note(text.clone(), now);
+        Some(text)
+    }
+
+    /// How the machine stands.
+    #[must_use]
+    pub fn view(&self, now: Instant) -> View {
+        let silent = self.used_root.map_or(Duration::ZERO, |used| now.duration_since(used));
+        let stage = if self.stage < Stage::Root || silent < IDLE {
+            self.stage
+        } else if silent < LOST {
+            Stage::Idle
+        } else {
+            Stage::Lost
+        };
+        let arrived = self.reached.iter().find(|(stage, _)| *stage == Stage::Running);
+        let end = arrived.map_or(now, |(_, at)| *at);
+        let ends = self.reached.iter().skip(1).map(|(_, at)| *at).chain([now]);
+        let stages = self.reached.iter().zip(ends);
+        let moving = |transfer: &&Transfer| transfer.bytes < transfer.total;
+        let progress = self.transfers.back().filter(moving);
+        View {
+            stage,
+            trouble: self.trouble.clone(),
+            hint: self.hint(now),
+            took: end.duration_since(self.began),
+            stages: stages.map(|((stage, at), end)| (*stage, end.duration_since(*at))).collect(),
+            progress: progress.map(|transfer| (transfer.bytes, transfer.total)),
+            sent: self.sent,
+            read: self.read,
+            written: self.written,
+            seen: now.duration_since(self.seen),
+        }
+    }
+
+    /// What was seen, oldest first.
+    pub fn log(&self) -> impl Iterator<Item = &Entry> {
+        self.log.iter()
+    }
+
+    /// Whether the root was used or mounted within the last `within`.
+    #[must_use]
+    pub fn root_in_use(&self, within: Duration, now: Instant) -> bool {
+        self.used_root.is_some_and(|used| now.duration_since(used) < within)
+    }
+
+    /// When the machine was last heard of.
+    #[must_use]
+    pub const fn seen(&self) -> Instant {
+        self.seen
+    }
+
+    fn advance(&mut self, stage: Stage, now: Instant) {
+        // A later program of the same boot asks for an address again: that is no step back.
+        if stage > self.stage {
+            self.stage = stage;
+            self.reached.push((stage, now));
+        }
+    }
+
+    fn since(&self, stage: Stage, now: Instant) -> Duration {
+        let reached = self.reached.iter().find(|(reached, _)| *reached == stage);
+        reached.map_or(Duration::ZERO, |(_, at)| now.duration_since(*at))
+    }
+
+    fn transfer(&mut self, name: &str, bytes: u64, total: u64) {
+        let known = self.transfers.iter().position(|transfer| transfer.name == name);
+        let before = known.and_then(|at| self.transfers.remove(at)).map_or(0, |known| known.bytes);
+        // Fewer bytes than before: it is sent once more.
+        let more = bytes.checked_sub(before).unwrap_or(bytes);
+        self.sent = self.sent.saturating_add(more);
+        self.transfers.push_back(Transfer { name: name.to_owned(), bytes, total });
+        if self.transfers.len() > MAX_TRANSFERS {
+            self.transfers.pop_front();
+        }
+    }
+
+    fn note(&mut self, text: String, now: Instant) {
+        if let Some(last) = self.log.back_mut().filter(|last| last.text == text) {
+            last.at = now;
+            last.times = last.times.saturating_add(1);
+            return;
+        }
+        self.log.push_back(Entry { at: now, text, times: 1 });
+        if self.log.len() > MAX_LOG {
+            self.log.pop_front();
+        }
+    }
+
+    fn hint(&self, now: Instant) -> Option<String> {
+        let silent = now.duration_since(self.seen);
+        if !self.by_firmware || silent < SILENT || self.trouble.is_some() {
+            return None;
+        }
+        let seconds = silent.as_secs();
+        let hint = match self.stage {
+            Stage::Offered => format!(
+                "offered an address, then nothing for {seconds} s: our answer does not reach it, or \
+                 it heard another DHCP server"
+            ),
+            Stage::Leased => format!(
+                "leased, then nothing for {seconds} s: is UDP port 69 or TCP port 80 blocked by a \
+                 firewall, or the switch port by spanning tree?"
+            ),
+            Stage::Loader => format!(
+                "fetched its loader, then nothing for {seconds} s: does Secure Boot refuse it?"
+            ),
+            Stage::Script | Stage::Kernel | Stage::Initrd => format!(
+                "loaded its {}, then nothing for {seconds} s: see its screen",
+                self.stage.as_str()
+            ),
+            Stage::Off
+            | Stage::Discover
+            | Stage::Root
+            | Stage::Running
+            | Stage::Idle
+            | Stage::Lost => return None,
+        };
+        Some(hint)
+    }
+}
+
+/// An event in words.
+#[must_use]
+pub fn describe(event: &Event) -> String {
+    match event {
+        Event::Discover(client) => format!("{client} asks for an address"),
+        Event::Offered(address) => format!("offered {address}"),
+        Event::Leased(address) => format!("took {address}"),
+        Event::Released(address) => format!("gave {address} back"),
+        Event::Refused(address) => format!("was refused {address}"),
+        Event::Declined(address) => {
+            format!("found {address} in use by somebody else: look for a second machine with it")
+        }
+        Event::ForeignServer(server) => format!("chose another DHCP server, {server}"),
+        Event::Probed(_) => "asked for a file's size".to_owned(),
+        Event::Sent { name, total, .. } => {
+            format!("got {} ({})", shown(name), Bytes(*total))
+        }
+        Event::Failed { name, reason } => format!("{}: {}", shown(name), shown(reason)),
+        Event::Mounted(path) => format!("mounted {}", shown(path)),
+        Event::Unmounted(path) => format!("unmounted {}", shown(path)),
+        Event::Nfs { .. } => "uses its root".to_owned(),
+    }
+}
+
+/// Text from the network, fit for a terminal and short.
+fn shown(text: &str) -> String {
+    let safe = |letter: char| if letter.is_control() { '?' } else { letter };
+    text.chars().take(120).map(safe).collect()
+}
+
+/// A number of bytes, for people: three digits and a unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes(pub u64);
+
+impl std::fmt::Display for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut tenths = u128::from(self.0) * 10 / 1024;
+        let mut unit = 0;
+        while tenths >= 10240 && unit + 1 < units.len() {
+            tenths /= 1024;
+            unit += 1;
+        }
+        let name = units.get(unit).copied().unwrap_or("EiB");
+        if tenths < 1000 {
+            write!(f, "{}.{} {name}", tenths / 10, tenths % 10)
+        } else {
+            write!(f, "{} {name}", tenths / 10)
+        }
+    }
+}
+
+/// A root that was not used for so long is idle.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A root that was not used for so long has probably lost its machine.
+const LOST: Duration = Duration::from_secs(600);
+
+/// A machine that has used its root for so long runs.
+const SETTLED: Duration = Duration::from_secs(20);
+
+/// A machine that was silent for so long in the middle of its boot gets a hint.
+const SILENT: Duration = Duration::from_secs(20);
+
+/// Events kept of a machine.
+const MAX_LOG: usize = 64;
+
+/// Files of which the progress is kept.
+const MAX_TRANSFERS: usize = 8;
+
+#[cfg(test)]
+mod test {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::boot::{Arch, FileProtocol, Ticket};
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const PXE: Client = Client::Pxe(Arch::UEFI_X64);
+
+    fn sent(role: Role, bytes: u64, total: u64) -> Event {
+        let ticket = Ticket { boot: None, role };
+        let name = format!("{role:?}");
+        Event::Sent { ticket, name, bytes, total, protocol: FileProtocol::Http }
+    }
+
+    fn nfs(written: u64) -> Event {
+        Event::Nfs { calls: 10, read: 4096, written }
+    }
+
+    /// Shows events to a timeline, one per second.
+    fn shown(events: &[Event]) -> (Timeline, Instant) {
+        let mut now = Instant::now();
+        let mut timeline = Timeline::new(now);
+        timeline.begin(PXE, now);
+        for event in events {
+            timeline.see(event, now);
+            now += Duration::from_secs(1);
+        }
+        (timeline, now)
+    }
+
+    #[test]
+    fn a_boot_passes_its_stages() {
+        let (timeline, now) = shown(&[
+            Event::Discover(PXE),
+            Event::Offered(ADDRESS),
+            Event::Leased(ADDRESS),
+            sent(Role::Loader, 500, 500),
+            Event::Discover(Client::Ipxe(Arch::UEFI_X64)),
+            Event::Leased(ADDRESS),
+            sent(Role::Script, 100, 100),
+            sent(Role::Kernel, 2000, 2000),
+            sent(Role::Initrd, 3000, 3000),
+            Event::Mounted("/be/base".to_owned()),
+            nfs(0),
+            nfs(1),
+        ]);
+        let view = timeline.view(now);
+        assert_eq!((view.stage, view.sent, view.written), (Stage::Running, 5600, 1));
+        let stages = view.stages.iter().map(|(stage, took)| (*stage, took.as_secs()));
+        let expected = [
+            (Stage::Discover, 1),
+            (Stage::Offered, 1),
+            (Stage::Leased, 1),
+            (Stage::Loader, 3),
+            (Stage::Script, 1),
+            (Stage::Kernel, 1),
+            (Stage::Initrd, 1),
+            (Stage::Root, 2),
+            (Stage::Running, 1),
+        ];
+        assert_eq!(stages.collect::<Vec<_>>(), expected);
+        assert_eq!(view.took.as_secs(), 11);
+    }
+
+    #[test]
+    fn progress_is_of_the_file_on_its_way() {
+        let (timeline, now) = shown(&[sent(Role::Kernel, 10, 40), sent(Role::Kernel, 30, 40)]);
+        let view = timeline.view(now);
+        assert_eq!((view.progress, view.sent), (Some((30, 40)), 30));
+        let (timeline, now) = shown(&[sent(Role::Kernel, 40, 40)]);
+        assert_eq!(timeline.view(now).progress, None);
+    }
+
+    #[test]
+    fn a_file_sent_twice_counts_twice() {
+        let (timeline, now) = shown(&[sent(Role::Loader, 40, 40), sent(Role::Loader, 15, 40)]);
+        assert_eq!(timeline.view(now).sent, 55);
+    }
+
+    #[test]
+    fn a_silent_root_is_idle_then_lost_then_running_again() {
+        let (mut timeline, now) = shown(&[nfs(1)]);
+        let later = |seconds| now + Duration::from_secs(seconds);
+        assert_eq!(timeline.view(later(61)).stage, Stage::Idle);
+        assert_eq!(timeline.view(later(601)).stage, Stage::Lost);
+        timeline.see(&nfs(0), later(700));
+        assert_eq!(timeline.view(later(700)).stage, Stage::Running);
+    }
+
+    #[test]
+    fn a_read_only_root_runs_after_a_while() {
+        let (mut timeline, now) = shown(&[nfs(0)]);
+        assert_eq!(timeline.view(now).stage, Stage::Root);
+        timeline.see(&nfs(0), now + SETTLED);
+        assert_eq!(timeline.view(now + SETTLED).stage, Stage::Running);
+    }
+
+    #[test]
+    fn trouble_is_over_when_the_machine_goes_on() {
+        let failed = Event::Failed { name: "kernel".to_owned(), reason: "gone".to_owned() };
+        let (mut timeline, now) = shown(&[failed]);
+        let trouble = timeline.view(now).trouble;
+        assert_eq!(trouble, Some((Trouble::Failed, "kernel: gone".to_owned())));
+        timeline.see(&sent(Role::Kernel, 1, 2), now);
+        assert_eq!(timeline.view(now).trouble, None);
+    }
+
+    #[test]
+    fn silence_in_the_middle_of_a_boot_gets_a_hint() {
+        let (timeline, now) = shown(&[Event::Leased(ADDRESS)]);
+        assert_eq!(timeline.view(now).hint, None);
+        let hint = timeline.view(now + SILENT).hint.unwrap();
+        assert!(hint.starts_with("leased, then nothing for 21 s"), "{hint}");
+    }
+
+    #[test]
+    fn the_log_is_bounded_and_counts_repetitions() {
+        let (timeline, _) = shown(&vec![Event::Offered(ADDRESS); 300]);
+        let log = timeline.log().collect::<Vec<_>>();
+        assert_eq!((log.len(), log[0].times), (1, 300));
+        let mixed = [Event::Offered(ADDRESS), Event::Leased(ADDRESS)];
+        let (timeline, _) = shown(&mixed.iter().cycle().take(400).cloned().collect::<Vec<_>>());
+        assert_eq!(timeline.log().count(), MAX_LOG);
+    }
+
+    #[test]
+    fn a_hostile_name_is_fit_for_a_terminal() {
+        let reason = "x".repeat(500);
+        let failed = Event::Failed { name: "\x1b[2J".to_owned(), reason };
+        let text = describe(&failed);
+        assert!(text.starts_with("?[2J: xxx") && text.len() < 200, "{text}");
+    }
+
+    #[test]
+    fn bytes_are_shown_for_people() {
+        let shown = |bytes| Bytes(bytes).to_string();
+        assert_eq!(shown(0), "0 B");
+        assert_eq!(shown(1536), "1.5 KiB");
+        assert_eq!(shown(14 << 20), "14.0 MiB");
+        assert_eq!(shown(300 << 20), "300 MiB");
+        assert_eq!(shown(u64::MAX), "15.9 EiB");
+    }
+}
