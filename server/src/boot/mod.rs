@@ -256,6 +256,8 @@ pub enum Event {
     Offered(Ipv4Addr),
     /// It took one: from now on reports by this address are about this machine.
     Leased(Ipv4Addr),
+    /// It asked for an address and got none; the reason is in words.
+    Unserved(String),
     /// It gave its address back.
     Released(Ipv4Addr),
     /// It was refused the address that it asked for.
