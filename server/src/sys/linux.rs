@@ -1,4 +1,6 @@
 //! Linux.
 
 pub(crate) mod datagram;
+pub(crate) mod link;
+pub(crate) mod route;
 pub(crate) mod transfer;

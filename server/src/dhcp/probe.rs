@@ -1,0 +1,125 @@
+//! Looks for other DHCP servers before netbe serves: it asks for an address and listens who offers.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use wire::dhcp4::{Builder, Code, Message, MessageType, Op};
+
+use super::reply::{CLIENT_PORT, Port};
+use crate::datagram::{BindOptions, Datagrams, Source};
+use crate::interface::Interface;
+use crate::machine::Mac;
+
+/// Asks the interface's network for an address, twice within a second, and waits for two and a half
+/// seconds. Returns the address of the first other server that offers one.
+///
+/// # Errors
+///
+/// The interface has no Ethernet address, or another program holds the client's port 68.
+pub async fn probe(interface: &Interface) -> io::Result<Option<Ipv4Addr>> {
+    let mac = interface.mac.ok_or(io::ErrorKind::Unsupported)?;
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    let xid = u32::from_ne_bytes(random);
+    let options = BindOptions {
+        device: Some(interface.name.clone()),
+        broadcast: true,
+        reuse: true,
+        ..BindOptions::default()
+    };
+    let socket = Datagrams::bind((Ipv4Addr::UNSPECIFIED, CLIENT_PORT).into(), &options)?;
+    let local = interface
+        .networks
+        .first()
+        .map(|network| Source { local: IpAddr::V4(network.address), interface: interface.index });
+    let everybody = SocketAddr::from((Ipv4Addr::BROADCAST, Port::Dhcp.number()));
+    let question = question(xid, mac);
+    let start = Instant::now();
+    for patience in [FIRST, LISTEN] {
+        socket.send(&question, everybody, local).await?;
+        let end = start.checked_add(patience).unwrap_or(start);
+        if let Ok(found) = timeout_at(end, hear(&socket, xid, mac, interface)).await {
+            return found.map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Waits for an offer of another server.
+async fn hear(
+    socket: &Datagrams,
+    xid: u32,
+    mac: Mac,
+    interface: &Interface,
+) -> io::Result<Ipv4Addr> {
+    let mut buf = [0; 1500];
+    loop {
+        let received = socket.recv(&mut buf).await?;
+        let IpAddr::V4(source) = received.peer.ip() else { continue };
+        let server = offer(buf.get(..received.len).unwrap_or_default(), xid, mac, source);
+        let other = server
+            .filter(|server| interface.networks.iter().all(|network| network.address != *server));
+        if let Some(server) = other {
+            return Ok(server);
+        }
+    }
+}
+
+/// A DISCOVER of our own.
+fn question(xid: u32, mac: Mac) -> Vec<u8> {
+    let mut question = Builder::request(MessageType::Discover, xid, mac.0);
+    let list = [Code::SUBNET_MASK, Code::ROUTERS, Code::NAME_SERVERS].map(|code| code.0);
+    question.set(Code::PARAMETER_REQUEST_LIST, list);
+    question.finish()
+}
+
+/// The server that answers our question, if it is an answer: by its name, or by where it came from.
+fn offer(bytes: &[u8], xid: u32, mac: Mac, source: Ipv4Addr) -> Option<Ipv4Addr> {
+    let message = Message::decode(bytes).ok()?;
+    let offers = message.options.message_type() == Some(MessageType::Offer);
+    let ours = message.op == Op::Reply && message.xid == xid && message.chaddr() == mac.0;
+    let server = message.options.address(Code::SERVER_IDENTIFIER).unwrap_or(source);
+    (offers && ours).then_some(server)
+}
+
+/// When the question is asked again.
+const FIRST: Duration = Duration::from_millis(1000);
+
+/// When the listening ends: other servers that ping an address before they offer it take a second.
+const LISTEN: Duration = Duration::from_millis(2500);
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 9);
+
+    fn answer(kind: MessageType, server: Option<[u8; 4]>) -> Vec<u8> {
+        let question = question(7, MAC);
+        let mut reply = Builder::reply(&Message::decode(&question).unwrap(), kind);
+        if let Some(server) = server {
+            reply.set(Code::SERVER_IDENTIFIER, server);
+        }
+        reply.finish()
+    }
+
+    #[test]
+    fn an_offer_tells_the_other_server() {
+        let named = answer(MessageType::Offer, Some([10, 77, 0, 254]));
+        assert_eq!(offer(&named, 7, MAC, SOURCE), Some(Ipv4Addr::new(10, 77, 0, 254)));
+        let unnamed = answer(MessageType::Offer, None);
+        assert_eq!(offer(&unnamed, 7, MAC, SOURCE), Some(SOURCE));
+    }
+
+    #[test]
+    fn answers_to_others_tell_nothing() {
+        let bytes = answer(MessageType::Offer, None);
+        assert_eq!(offer(&bytes, 8, MAC, SOURCE), None);
+        assert_eq!(offer(&bytes, 7, Mac([2; 6]), SOURCE), None);
+        assert_eq!(offer(&question(7, MAC), 7, MAC, SOURCE), None);
+        assert_eq!(offer(&answer(MessageType::Nak, None), 7, MAC, SOURCE), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! The options that each kind of client needs to boot.
+//!
+//! An OFFER and its ACK are cooked by the same recipe from the same frozen plan: FreeBSD's loader
+//! keeps what the OFFER said where the two differ.
+
+use std::net::Ipv4Addr;
+
+use wire::dhcp4::{Builder, Code, Message};
+
+use super::Settings;
+use crate::boot::{Answer, Client};
+use crate::interface::Network;
+
+/// Where a client is, and what it finds there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// The network that its address comes from.
+    pub(super) network: Network,
+    /// Our address for it: server identifier, next server and TFTP server.
+    pub(super) local: Ipv4Addr,
+    /// The router that is known without being configured.
+    pub(super) router: Option<Ipv4Addr>,
+}
+
+/// Adds what every client on the network is told.
+pub(super) fn network(reply: &mut Builder, settings: &Settings, place: &Place) {
+    let network = place.network;
+    reply.set(Code::SUBNET_MASK, network.mask().octets());
+    // FreeBSD's loader throws away a router that is not in its network.
+    let given = settings.routers.iter().copied().filter(|router| network.contains(*router));
+    let own = place.router.filter(|_| settings.routers.is_empty());
+    let routers = octets(given.chain(own));
+    if !routers.is_empty() {
+        reply.set(Code::ROUTERS, routers);
+    }
+    let name_servers = octets(settings.name_servers.iter().copied());
+    if !name_servers.is_empty() {
+        reply.set(Code::NAME_SERVERS, name_servers);
+    }
+    if let Some(domain) = &settings.domain {
+        reply.set(Code::DOMAIN_NAME, domain.as_bytes());
+    }
+    if reply.asks(Code::BROADCAST_ADDRESS) || !reply.has_request_list() {
+        reply.offer(Code::BROADCAST_ADDRESS, network.broadcast().octets());
+    }
+    if let Some(mtu) = settings.mtu
+        && reply.asks(Code::INTERFACE_MTU)
+    {
+        reply.set(Code::INTERFACE_MTU, mtu.to_be_bytes());
+    }
+}
+
+/// Adds what a client is told to boot.
+pub(super) fn boot(
+    reply: &mut Builder,
+    request: &Message<'_>,
+    client: Client,
+    answer: &Answer,
+    local: Ipv4Addr,
+) {
+    let name = local.to_string();
+    reply.siaddr(local);
+    // GRUB and some ROMs read the server's address from here; an address always fits.
+    reply.sname(name.as_bytes());
+    if let Some(root) = &answer.root_path {
+        reply.set(Code::ROOT_PATH, root.as_bytes());
+    }
+    if let Some(file) = &answer.file {
+        boot_file(reply, client, file);
+        if reply.asks(Code::TFTP_SERVER_NAME) {
+            reply.set(Code::TFTP_SERVER_NAME, terminated(&name));
+        }
+        if reply.asks(Code::TFTP_SERVER_ADDRESSES) {
+            reply.offer(Code::TFTP_SERVER_ADDRESSES, local.octets());
+        }
+        match client {
+            Client::Pxe(_) => pxe(reply, request),
+            Client::Http(_) => reply.set(Code::VENDOR_CLASS, *b"HTTPClient"),
+            Client::Ipxe(_) => reply.set(Code::IPXE, NO_PROXY_DHCP),
+            Client::FreeBsdKernel | Client::FreeBsdLoader | Client::Ordinary => {}
+        }
+    }
+    for (code, value) in &answer.options {
+        if !OURS.contains(&Code(*code)) {
+            reply.set(Code(*code), value.as_slice());
+        }
+    }
+}
+
+/// Adds what a PXE client is told that asks port 4011 for its boot file.
+pub(super) fn boot_server(reply: &mut Builder, request: &Message<'_>) {
+    // A client that chose from a menu wants to hear its choice again (PXE 2.1 §2.4.4).
+    let item = request.options.suboption(Code::VENDOR_SPECIFIC, BOOT_ITEM);
+    if let Some([kind, number, _, _]) = item.as_deref() {
+        let value = [BOOT_ITEM, 4, *kind, *number, 0, 0, Code::END.0];
+        reply.set(Code::VENDOR_SPECIFIC, value);
+    }
+}
+
+/// Puts a boot file's name where the client looks for it.
+fn boot_file(reply: &mut Builder, client: Client, file: &str) {
+    let fits = reply.file(file.as_bytes());
+    // UEFI's HTTP boot reads only the option, and iPXE is known to read it; for the others it is
+    // added when they ask, and a name too long for the field has no other place.
+    let always = matches!(client, Client::Http(_) | Client::Ipxe(_)) || !fits;
+    if always || reply.asks(Code::BOOT_FILE_NAME) {
+        reply.set(Code::BOOT_FILE_NAME, terminated(file));
+    }
+}
+
+/// Tells a PXE ROM that we are its boot server and that the file is the one in this very message.
+///
+/// Class 60 without 43 would send UEFI firmware to port 4011; with both it asks nobody else.
+fn pxe(reply: &mut Builder, request: &Message<'_>) {
+    reply.set(Code::VENDOR_CLASS, *b"PXEClient");
+    reply.set(Code::VENDOR_SPECIFIC, BOOT_FILE_IS_HERE);
+    if let Some(identifier) = request.options.get(Code::MACHINE_IDENTIFIER) {
+        reply.set(Code::MACHINE_IDENTIFIER, identifier);
+    }
+}
+
+/// Text and a NUL: some PXE ROMs read on without it.
+fn terminated(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.push(0);
+    bytes
+}
+
+fn octets(addresses: impl Iterator<Item = Ipv4Addr>) -> Vec<u8> {
+    addresses.flat_map(|address| address.octets()).collect()
+}
+
+/// PXE 2.1 §2.4.4 discovery control, bit 3: no discovery, the boot file's name is here.
+const BOOT_FILE_IS_HERE: [u8; 4] = [6, 1, 8, 255];
+
+/// The sub-option of 43 that names a boot server's kind and layer.
+const BOOT_ITEM: u8 = 71;
+
+/// iPXE's `no-pxedhcp`: without it iPXE waits two seconds for a proxy.
+const NO_PROXY_DHCP: [u8; 3] = [0xb0, 1, 1];
+
+/// Options that a plan cannot set, because the message itself depends on them.
+const OURS: [Code; 12] = [
+    Code::PAD,
+    Code::REQUESTED_ADDRESS,
+    Code::LEASE_TIME,
+    Code::OVERLOAD,
+    Code::MESSAGE_TYPE,
+    Code::SERVER_IDENTIFIER,
+    Code::PARAMETER_REQUEST_LIST,
+    Code::MAX_MESSAGE_SIZE,
+    Code::CLIENT_IDENTIFIER,
+    Code::RELAY_AGENT_INFORMATION,
+    Code::MACHINE_IDENTIFIER,
+    Code::END,
+];
