@@ -1,3 +1,72 @@
 //! Boots machines from netbe in QEMU, and runs every test.
+//!
+//! netbe is used only as a program. Everything that the lab does on a network happens in network
+//! namespaces of its own; everything that it writes lies in a scratch directory, but for its cache
+//! of downloads.
 
-fn main() {}
+mod cache;
+mod capture;
+mod cases;
+mod cpio;
+mod dhcp_client;
+mod failure;
+mod guest;
+mod interrupt;
+mod lab;
+mod net;
+mod noise;
+mod packages;
+mod peer;
+mod process;
+mod progress;
+mod server;
+mod suite;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Boots machines from netbe in QEMU, and runs every test.
+#[derive(Debug, Parser)]
+#[command(name = "cargo lab", bin_name = "cargo lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every test, from formatting to real boots; ends in a line that counts them.
+    Test {
+        /// Run only the tests whose name contains this word.
+        #[arg(long, value_name = "WORD")]
+        only: Option<String>,
+        /// Print the names of the tests instead of running them.
+        #[arg(long)]
+        list: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    if let Err(error) = interrupt::install() {
+        eprintln!("lab: Ctrl-C cannot be handled: {error}");
+        return ExitCode::from(2);
+    }
+    let result = match Arguments::parse().command {
+        Command::Test { only, list } => suite::run(only.as_deref(), list),
+    };
+    match result {
+        Ok(code) => code,
+        Err(Failure::Interrupted) => {
+            eprintln!("lab: interrupted; everything is cleaned up");
+            ExitCode::from(130)
+        }
+        Err(failure @ Failure::Said(_)) => {
+            eprintln!("lab: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}

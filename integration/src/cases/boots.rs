@@ -1,0 +1,167 @@
+//! Empty machines boot from netbe, and leave a marker on their roots.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::capture::Capture;
+use crate::failure::{During, Failure, ensure};
+use crate::guest::Marker;
+use crate::interrupt::wait_for;
+use crate::lab::Lab;
+use crate::net::Network;
+use crate::peer;
+use crate::process::{Program, tail};
+use crate::server::Site;
+use crate::suite::{Case, Outcome};
+use crate::vm::{Firmware, Hardware, Machine};
+
+pub(super) const CASES: &[Case] = &[
+    Case { name: "boot BIOS", run: |lab| alone(lab, Firmware::Bios) },
+    Case { name: "boot UEFI", run: |lab| alone(lab, Firmware::Uefi) },
+    Case { name: "boot four machines at once", run: four },
+    Case { name: "boot and kill the server", run: killed },
+];
+
+/// One machine boots: firmware, loader, kernel and root all come from netbe.
+fn alone(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
+    let directory = lab.directory(&format!("boot {}", firmware.name()))?;
+    let network = Network::new()?;
+    let site = Site::new(lab.netbe()?, &network, &directory);
+    site.environment("guest", lab.parts()?, "test -c /dev/console")?;
+    site.machine("alone", &mac(1), "guest")?;
+    let _router = peer::ipv6_router(&network, &directory)?;
+    let capture = Capture::begin(&network, &directory, "")?;
+    let server = site.serve()?;
+    let token = token(&site.root("guest"), "alone")?;
+    let mut machine = switch_on(&network, &directory, "alone", firmware, 1)?;
+    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
+    proof(&site.root("guest"), &token, "alone")
+        .map_err(|failure| machine.explain(with_log(&site, failure)))?;
+    server.stop()?;
+    capture.check()?;
+    Ok(Outcome::Passed)
+}
+
+/// Four machines boot at the same time, each from a clone of its own.
+fn four(lab: &Lab) -> Result<Outcome, Failure> {
+    let directory = lab.directory("boot four")?;
+    let network = Network::new()?;
+    let site = Site::new(lab.netbe()?, &network, &directory);
+    site.environment("golden", lab.parts()?, "test -c /dev/console")?;
+    let names = ["north", "east", "south", "west"];
+    let mut tokens = Vec::new();
+    for (number, name) in (1..).zip(names) {
+        site.run(&format!("clone golden {name}"))?;
+        site.machine(name, &mac(number), name)?;
+        tokens.push(token(&site.root(name), name)?);
+    }
+    let _router = peer::ipv6_router(&network, &directory)?;
+    let capture = Capture::begin(&network, &directory, "")?;
+    let server = site.serve()?;
+    let mut machines = Vec::new();
+    for (number, name) in (1..).zip(names) {
+        // Both kinds of firmware at once.
+        let firmware = if number % 2 == 0 { Firmware::Uefi } else { Firmware::Bios };
+        machines.push(switch_on(&network, &directory, name, firmware, number)?);
+    }
+    for machine in &mut machines {
+        machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
+    }
+    for ((name, token), machine) in names.iter().zip(&tokens).zip(&machines) {
+        proof(&site.root(name), token, name).map_err(|failure| machine.explain(failure))?;
+    }
+    server.stop()?;
+    capture.check()?;
+    Ok(Outcome::Passed)
+}
+
+/// netbe is killed while the guest writes, and again while it reads; every file is intact.
+fn killed(lab: &Lab) -> Result<Outcome, Failure> {
+    let directory = lab.directory("boot killed")?;
+    let network = Network::new()?;
+    let site = Site::new(lab.netbe()?, &network, &directory);
+    site.environment("guest", lab.parts()?, include_str!("../../guest/traffic.sh"))?;
+    site.machine("survivor", &mac(1), "guest")?;
+    let root = site.root("guest");
+    let token = token(&root, "survivor")?;
+    // The files themselves would make a capture of half a gigabyte.
+    let _router = peer::ipv6_router(&network, &directory)?;
+    let capture = Capture::begin(&network, &directory, "not tcp port 2049")?;
+    let mut server = site.serve()?;
+    let mut machine = switch_on(&network, &directory, "survivor", Firmware::Bios, 1)?;
+    for moment in ["write 3", "write 8", "read 2", "read 6"] {
+        let result = wait_for(&format!("the guest to {moment}"), BOOT_LIMIT, || {
+            machine.still_on()?;
+            let phase = fs::read_to_string(root.join("lab/phase")).unwrap_or_default();
+            Ok((phase.trim() == moment).then_some(()))
+        });
+        result.map_err(|failure| machine.explain(with_log(&site, failure)))?;
+        server.kill();
+        server = site.serve()?;
+    }
+    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
+    proof(&root, &token, "survivor").map_err(|failure| {
+        let log = tail(&root.join("lab/log"), 20);
+        machine.explain(Failure::said(format!("{failure}\nthe guest's task said:\n{log}")))
+    })?;
+    server.stop()?;
+    // The guest compared through NFS; this compares what lies on the server's disk.
+    Program::new("md5sum")
+        .words("--check --quiet --strict sums")
+        .directory(&root.join("lab"))
+        .run(Duration::from_secs(120))?;
+    let sums = fs::read_to_string(root.join("lab/sums")).during("lab/sums")?;
+    ensure(sums.lines().count() == 12, || format!("the guest wrote other files:\n{sums}"))?;
+    capture.check()?;
+    Ok(Outcome::Passed)
+}
+
+/// Switches on the machine with this number.
+fn switch_on(
+    network: &Network,
+    directory: &Path,
+    name: &str,
+    firmware: Firmware,
+    number: u8,
+) -> Result<Machine, Failure> {
+    let hardware = Hardware { name: name.to_owned(), firmware, mac: mac(number), memory: 512 };
+    Machine::switch_on(network, directory, &hardware)
+}
+
+/// Puts a word onto a root that only a guest of this very boot can copy into its marker.
+fn token(root: &Path, name: &str) -> Result<String, Failure> {
+    let path = root.join("lab/token");
+    let source: PathBuf = "/proc/sys/kernel/random/uuid".into();
+    let token = format!("{name} {}", fs::read_to_string(&source).during(source.display())?.trim());
+    fs::write(&path, &token).during(path.display())?;
+    Ok(token)
+}
+
+/// Fails unless the guest of this boot did its task on a root that is NFS.
+fn proof(root: &Path, token: &str, host: &str) -> Result<(), Failure> {
+    let marker = Marker::read(root)?;
+    let holds = marker.field("token") == token
+        && marker.field("task") == "0"
+        && marker.field("host") == host
+        && marker.field("mount").contains(" / nfs rw,");
+    ensure(holds, || format!("the guest's marker is not as it should be: {marker:?}"))
+}
+
+/// Adds the end of netbe's log to a failure.
+fn with_log(site: &Site<'_>, failure: Failure) -> Failure {
+    match failure {
+        Failure::Interrupted => Failure::Interrupted,
+        Failure::Said(words) => {
+            Failure::Said(format!("{words}\nnetbe's last words:\n{}", tail(&site.log(), 20)))
+        }
+    }
+}
+
+/// The Ethernet address of the machine with this number.
+fn mac(number: u8) -> String {
+    format!("52:54:00:77:00:{number:02x}")
+}
+
+/// How long a machine may be on: many times what it needs on a quiet computer.
+const BOOT_LIMIT: Duration = Duration::from_secs(600);

@@ -1,0 +1,99 @@
+//! Whether everything compiles for FreeBSD, checked on Linux.
+//!
+//! rustup has no standard library for this target on every machine, so it is built from Debian's
+//! package of its sources, which must match the installed compiler exactly.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cache::Cache;
+use crate::failure::{During, Failure};
+use crate::lab::{BUILD_LIMIT, Lab};
+use crate::packages;
+use crate::process::Program;
+use crate::progress;
+use crate::suite::{Case, Outcome};
+
+pub(super) const CASES: &[Case] = &[Case { name: "check freebsd", run: freebsd }];
+
+fn freebsd(lab: &Lab) -> Result<Outcome, Failure> {
+    let text = Program::new("rustc").arg("-V").run(Duration::from_secs(60))?;
+    let Some(version) = text.split_whitespace().nth(1) else {
+        return Err(Failure::said(format!("rustc -V said {text:?}")));
+    };
+    let library = match library(&lab.cache, version)? {
+        Ok(library) => library,
+        Err(reason) => return Ok(Outcome::Skipped(reason)),
+    };
+    Lab::cargo()
+        .words("clippy --quiet --locked --workspace --exclude lab --target x86_64-unknown-freebsd")
+        .words("-Zbuild-std=std,panic_abort -- -D warnings")
+        .env("__CARGO_TESTS_ONLY_SRC_ROOT", library)
+        // Building the standard library is a nightly feature of cargo.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .run(BUILD_LIMIT)?;
+    Ok(Outcome::Passed)
+}
+
+/// The sources of the standard library of this version, or the reason why there are none.
+fn library(cache: &Cache, version: &str) -> Result<Result<PathBuf, String>, Failure> {
+    let reason = format!("Debian has no sources of the standard library of rustc {version}");
+    let name = format!("rust-src-{version}");
+    let made = cache.entry(&name, |directory| {
+        let step = progress::step(&format!("fetching the sources of Rust {version}"));
+        let config = backports(directory)?;
+        let list = Program::new("apt-cache")
+            .args(["madison", "rust-src"])
+            .env("APT_CONFIG", &config)
+            .run(Duration::from_secs(60))?;
+        let mut versions = list.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim);
+        let exact = format!("{version}+");
+        let Some(package) = versions.find(|package| package.starts_with(&exact)) else {
+            return Err(Failure::Said(reason.clone()));
+        };
+        packages::download(directory, &format!("rust-src={package}"), Some(&config))?;
+        fs::remove_dir_all(directory.join("apt")).during("removing package lists")?;
+        step.done("unpacked");
+        Ok(())
+    });
+    match made {
+        Ok(directory) => {
+            let library = format!("usr/src/rustc-{version}/library");
+            Ok(Ok(directory.join(library)))
+        }
+        Err(Failure::Said(words)) if words == reason => Ok(Err(words)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Fetches the package lists of Debian's trixie-backports beside those of the host; gives the
+/// configuration with which `apt-get` uses them.
+fn backports(directory: &Path) -> Result<PathBuf, Failure> {
+    let apt = directory.join("apt");
+    for part in ["lists/partial", "cache/archives/partial", "parts"] {
+        fs::create_dir_all(apt.join(part)).during(apt.display())?;
+    }
+    let config = apt.join("apt.conf");
+    fs::write(apt.join("sources.list"), SOURCES).during(config.display())?;
+    fs::write(apt.join("status"), "").during(config.display())?;
+    let at = |part: &str| apt.join(part).display().to_string();
+    let text = format!(
+        "Dir::Etc::sourcelist \"{}\";\nDir::Etc::sourceparts \"{}\";\n\
+         Dir::State::lists \"{}\";\nDir::State::status \"{}\";\nDir::Cache \"{}\";\n\
+         APT::Sandbox::User \"root\";\nAPT::Architecture \"amd64\";\n",
+        at("sources.list"),
+        at("parts"),
+        at("lists"),
+        at("status"),
+        at("cache")
+    );
+    fs::write(&config, text).during(config.display())?;
+    let update = Program::new("apt-get").words("update -q").env("APT_CONFIG", &config);
+    update.run(Duration::from_secs(600))?;
+    Ok(config)
+}
+
+/// Debian 12 has the key of the archive that signs backports.
+const SOURCES: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
+    http://deb.debian.org/debian trixie-backports main\n";

@@ -1,0 +1,27 @@
+//! The tests, by the part that they belong to.
+
+mod boots;
+mod checks;
+mod clients;
+mod foreign;
+mod freebsd;
+mod hostile;
+mod input;
+mod peers;
+
+use crate::suite::Case;
+
+/// All tests in the order in which they run: what fails fast comes first.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        checks::CASES,
+        freebsd::CASES,
+        input::CASES,
+        clients::CASES,
+        foreign::CASES,
+        boots::CASES,
+        peers::CASES,
+        hostile::CASES,
+    ]
+    .concat()
+}

@@ -1,0 +1,47 @@
+//! The guest boots from other people's servers: what the boots of netbe rest on holds without it.
+
+use std::time::Duration;
+
+use crate::capture::Capture;
+use crate::failure::{Failure, ensure};
+use crate::guest::Marker;
+use crate::lab::Lab;
+use crate::net::Network;
+use crate::packages;
+use crate::peer::{self, Peers};
+use crate::suite::{Case, Outcome};
+use crate::vm::{Firmware, Hardware, Machine};
+
+pub(super) const CASES: &[Case] = &[
+    Case { name: "peer boot BIOS", run: |lab| boot(lab, Firmware::Bios) },
+    Case { name: "peer boot UEFI", run: |lab| boot(lab, Firmware::Uefi) },
+];
+
+fn boot(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
+    for package in ["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind"] {
+        if !packages::is_installed(package) {
+            // Installing it would start a service on a host that runs systemd.
+            return Ok(Outcome::Skipped(format!("the package {package} is not installed")));
+        }
+    }
+    let directory = lab.directory(&format!("peer {}", firmware.name()))?;
+    let root = directory.join("root");
+    lab.parts()?.furnish(&root, "test -c /dev/console")?;
+    let network = Network::new()?;
+    let capture = Capture::begin(&network, &directory, "")?;
+    let _router = peer::ipv6_router(&network, &directory)?;
+    let peers = Peers::start(&network, &directory, lab.parts()?, &root)?;
+    let hardware = Hardware {
+        name: "peerless".to_owned(),
+        firmware,
+        mac: "52:54:00:77:00:01".to_owned(),
+        memory: 512,
+    };
+    let mut machine = Machine::switch_on(&network, &directory, &hardware)?;
+    machine.wait_until_off(Duration::from_secs(300))?;
+    drop(peers);
+    let marker = Marker::read(&root).map_err(|failure| machine.explain(failure))?;
+    ensure(marker.field("task") == "0", || format!("the guest's task failed: {marker:?}"))?;
+    capture.check()?;
+    Ok(Outcome::Passed)
+}

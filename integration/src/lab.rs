@@ -1,0 +1,85 @@
+//! What the tests and the demonstration share: the checkout, the cache, and the program under test.
+
+use std::cell::OnceCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::cache::Cache;
+use crate::failure::{During, Failure};
+use crate::guest::Parts;
+use crate::process::Program;
+use crate::progress;
+
+/// The lab, with a scratch directory that is removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    /// Downloads and what is built from them.
+    pub(crate) cache: Cache,
+    scratch: TempDir,
+    netbe: OnceCell<PathBuf>,
+    parts: OnceCell<Parts>,
+}
+
+impl Lab {
+    /// Opens the lab.
+    pub(crate) fn open() -> Result<Self, Failure> {
+        let scratch = tempfile::Builder::new().prefix("netbe-lab-").tempdir();
+        Ok(Self {
+            cache: Cache::open()?,
+            scratch: scratch.during("scratch directory")?,
+            netbe: OnceCell::new(),
+            parts: OnceCell::new(),
+        })
+    }
+
+    /// The root of the checkout.
+    pub(crate) fn checkout() -> &'static Path {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        here.parent().unwrap_or(here)
+    }
+
+    /// Cargo, in the checkout.
+    pub(crate) fn cargo() -> Program {
+        Program::new("cargo").directory(Self::checkout())
+    }
+
+    /// A new directory in the scratch directory; `name` must not have been used before.
+    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf, Failure> {
+        let directory = self.scratch.path().join(name.replace(' ', "-"));
+        fs::create_dir(&directory).during(directory.display())?;
+        Ok(directory)
+    }
+
+    /// The pieces of a guest.
+    pub(crate) fn parts(&self) -> Result<&Parts, Failure> {
+        if let Some(parts) = self.parts.get() {
+            return Ok(parts);
+        }
+        let parts = Parts::get(&self.cache)?;
+        Ok(self.parts.get_or_init(|| parts))
+    }
+
+    /// The program under test, built as users build it.
+    pub(crate) fn netbe(&self) -> Result<&Path, Failure> {
+        if let Some(netbe) = self.netbe.get() {
+            return Ok(netbe);
+        }
+        let step = progress::step("building netbe");
+        let messages = Self::cargo()
+            .words("build --quiet --release --locked --package netbe --message-format json")
+            .run(BUILD_LIMIT)?;
+        let mut executables = messages.lines().filter_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            message.get("executable")?.as_str().map(PathBuf::from)
+        });
+        let netbe = executables.next_back().ok_or_else(|| Failure::said("cargo built no netbe"))?;
+        step.done("built");
+        Ok(self.netbe.get_or_init(|| netbe))
+    }
+}
+
+/// How long a build from nothing may take on a slow machine.
+pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(3600);

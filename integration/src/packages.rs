@@ -1,0 +1,183 @@
+//! Debian packages: what the lab installs on the host, and what it only unpacks into its cache.
+//!
+//! Programs whose packages start services when they are installed are unpacked, never installed, so
+//! that nothing new runs on the host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cache::Cache;
+use crate::failure::{During, Failure, ensure};
+use crate::process::Program;
+use crate::progress;
+
+/// What a part of the lab needs to be installed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs(&'static [&'static str]);
+
+/// For machines: QEMU, its firmware and its loaders, and tools to make and watch a guest.
+pub(crate) const MACHINES: Needs = Needs(&[
+    "qemu-system-x86",
+    "ipxe-qemu",
+    "ipxe",
+    "ovmf",
+    "seabios",
+    "kmod",
+    "lz4",
+    "iproute2",
+    "util-linux",
+    "dnsmasq-base",
+]);
+
+/// For tests: client programs, other servers, and readers of captures.
+pub(crate) const TESTS: Needs = Needs(&[
+    "tcpdump",
+    "tshark",
+    "libnfs-utils",
+    "libtirpc3",
+    "curl",
+    "atftp",
+    "isc-dhcp-client",
+    "cpio",
+]);
+
+/// Installs what is missing of these, and says aloud what.
+pub(crate) fn install(needs: &[Needs]) -> Result<(), Failure> {
+    ensure(nix::unistd::geteuid().is_root(), || {
+        "the lab makes network namespaces and installs packages: run it as root".to_owned()
+    })?;
+    let wanted: Vec<&str> = needs.iter().flat_map(|needs| needs.0).copied().collect();
+    let missing: Vec<&str> = wanted.into_iter().filter(|package| !is_installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let step = progress::step(&format!("installing Debian packages: {}", missing.join(" ")));
+    update()?;
+    Program::new("apt-get")
+        .words("install -y -q --no-install-recommends")
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        // Maintainer scripts start no service in the single-user runlevel.
+        .env("RUNLEVEL", "1")
+        .run(Duration::from_secs(1800))?;
+    step.done("installed");
+    Ok(())
+}
+
+/// Whether a package is installed.
+pub(crate) fn is_installed(package: &str) -> bool {
+    let query = Program::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]);
+    query.finish(Duration::from_secs(60)).is_ok_and(|done| done.stdout == "installed")
+}
+
+/// A kernel, unpacked.
+#[derive(Clone, Debug)]
+pub(crate) struct Kernel {
+    /// Its release, as `uname -r` tells it.
+    pub(crate) version: String,
+    /// The kernel itself.
+    pub(crate) image: PathBuf,
+    root: PathBuf,
+}
+
+impl Kernel {
+    /// The directory of its modules, with `modules.dep` made.
+    pub(crate) fn modules(&self) -> PathBuf {
+        self.root.join("lib/modules").join(&self.version)
+    }
+}
+
+/// Debian's newest cloud kernel, from the cache or downloaded.
+pub(crate) fn kernel(cache: &Cache) -> Result<Kernel, Failure> {
+    let depends = || {
+        Program::new("apt-cache")
+            .words("depends --important linux-image-cloud-amd64")
+            .run(Duration::from_secs(120))
+            .map(|text| {
+                let mut words = text.split_whitespace();
+                words
+                    .find(|word| {
+                        word.starts_with("linux-image-6")
+                            || word.contains("-cloud-amd64")
+                                && word.as_bytes().iter().any(u8::is_ascii_digit)
+                                && *word != "linux-image-cloud-amd64"
+                    })
+                    .map(str::to_owned)
+            })
+    };
+    let package = match depends()? {
+        Some(package) => package,
+        None => {
+            update()?;
+            depends()?.ok_or_else(|| Failure::said("apt knows no linux-image-cloud-amd64"))?
+        }
+    };
+    let root = unpacked(cache, &package)?;
+    let version = package.trim_start_matches("linux-image-").to_owned();
+    let image = root.join("boot").join(format!("vmlinuz-{version}"));
+    let kernel = Kernel { version, image, root };
+    if !kernel.modules().join("modules.dep").exists() {
+        Program::new("depmod")
+            .arg("-b")
+            .arg(&kernel.root)
+            .arg(&kernel.version)
+            .run(Duration::from_secs(120))?;
+    }
+    Ok(kernel)
+}
+
+/// The directory into which a package was unpacked, now or before; it is not installed.
+pub(crate) fn unpacked(cache: &Cache, package: &str) -> Result<PathBuf, Failure> {
+    let uri = || {
+        Program::new("apt-get")
+            .args(["--print-uris", "download", package])
+            .finish(Duration::from_secs(120))
+            .map(|done| done.stdout.split_whitespace().nth(1).map(str::to_owned))
+    };
+    let file = match uri()? {
+        Some(file) => file,
+        None => {
+            update()?;
+            uri()?.ok_or_else(|| Failure::said(format!("apt knows no package {package}")))?
+        }
+    };
+    let entry = file.trim_end_matches(".deb").replace(['/', '%'], "_");
+    cache.entry(&entry, |directory| {
+        let step = progress::step(&format!("fetching {file} (unpacked, not installed)"));
+        download(directory, package, None)?;
+        step.done("unpacked");
+        Ok(())
+    })
+}
+
+/// Downloads a package, as `apt-get` with the configuration file `config` knows it, and unpacks it
+/// into `directory`.
+pub(crate) fn download(
+    directory: &Path,
+    package: &str,
+    config: Option<&Path>,
+) -> Result<(), Failure> {
+    let mut apt = Program::new("apt-get")
+        .words("-q -o APT::Sandbox::User=root download")
+        .arg(package)
+        .directory(directory);
+    if let Some(config) = config {
+        apt = apt.env("APT_CONFIG", config);
+    }
+    apt.run(Duration::from_secs(900))?;
+    for found in fs::read_dir(directory).during(directory.display())? {
+        let path = found.during(directory.display())?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            let unpack = Program::new("dpkg").arg("-x").arg(&path).arg(directory);
+            unpack.run(Duration::from_secs(300))?;
+            fs::remove_file(&path).during(path.display())?;
+        }
+    }
+    Ok(())
+}
+
+fn update() -> Result<(), Failure> {
+    let update = Program::new("apt-get").words("update -q").run(Duration::from_secs(600));
+    update.map(|_words| ())
+}

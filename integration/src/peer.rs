@@ -1,0 +1,125 @@
+//! Other servers that do together what netbe does: dnsmasq for DHCP and TFTP, busybox for HTTP and
+//! NFS-Ganesha for NFS. A test that passes with them too tests the protocols, not our reading.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::failure::{During, Failure};
+use crate::guest::Parts;
+use crate::interrupt::wait_for;
+use crate::net::{BRIDGE, CLIENT_INTERFACE, Namespace, Network, SERVER};
+use crate::process::{Running, tail};
+
+/// The three servers, running.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    _running: [Running; 3],
+}
+
+impl Peers {
+    /// Serves the root at `root` to every machine; files and logs go into `directory`.
+    pub(crate) fn start(
+        network: &Network,
+        directory: &Path,
+        parts: &Parts,
+        root: &Path,
+    ) -> Result<Self, Failure> {
+        let files = directory.join("files");
+        let what = "making the files of the other servers";
+        fs::create_dir_all(&files).during(what)?;
+        for loader in ["undionly.kpxe", "snponly.efi"] {
+            fs::copy(Path::new("/usr/lib/ipxe").join(loader), files.join(loader)).during(what)?;
+        }
+        fs::copy(parts.kernel(), files.join("vmlinuz")).during(what)?;
+        fs::copy(parts.initrd(), files.join("initrd.img")).during(what)?;
+        let script = format!(
+            "#!ipxe\nkernel http://{SERVER}/vmlinuz initrd=initrd.img console=ttyS0 rw \
+             nfsroot={SERVER}:{},vers=3,tcp,nolock,port=2049,mountport={MOUNT_PORT}\n\
+             initrd http://{SERVER}/initrd.img\nboot\n",
+            root.display()
+        );
+        fs::write(files.join("boot.ipxe"), script).during(what)?;
+        let ganesha = directory.join("ganesha.conf");
+        fs::write(&ganesha, ganesha_configuration(root)).during(what)?;
+        let log = directory.join("ganesha.log");
+        let mut running = [
+            dnsmasq(
+                &network.server,
+                BRIDGE,
+                directory,
+                &["--enable-tftp", &format!("--tftp-root={}", files.display())],
+            )?,
+            network
+                .server
+                .program(&parts.busybox().display().to_string())
+                .words("httpd -f -p 80 -h")
+                .arg(&files)
+                .start(&directory.join("httpd.log"))?,
+            network
+                .server
+                .program("unshare")
+                .args(["--mount", "sh", "-c", include_str!("../peer/ganesha.sh"), "ganesha"])
+                .arg(&ganesha)
+                .arg(&log)
+                .start(&directory.join("ganesha.out"))?,
+        ];
+        wait_for("NFS-Ganesha's start", Duration::from_secs(60), || {
+            for server in &mut running {
+                server.still(&log)?;
+            }
+            Ok(tail(&log, 40).contains("NFS SERVER INITIALIZED").then_some(()))
+        })?;
+        Ok(Self { _running: running })
+    }
+}
+
+/// Starts dnsmasq as a DHCP server for network boot.
+pub(crate) fn dnsmasq(
+    namespace: &Namespace,
+    interface: &str,
+    directory: &Path,
+    more: &[&str],
+) -> Result<Running, Failure> {
+    namespace
+        .program("dnsmasq")
+        .words(
+            "--no-daemon --conf-file=/dev/null --port=0 --bind-interfaces --log-dhcp --user=root",
+        )
+        .arg(format!("--interface={interface}"))
+        .arg("--dhcp-range=10.77.0.50,10.77.0.99,255.255.255.0,5m")
+        .arg(format!("--dhcp-leasefile={}", directory.join("dnsmasq.leases").display()))
+        .arg("--dhcp-match=set:ipxe,175")
+        .arg("--dhcp-match=set:uefi,option:client-arch,7")
+        .arg(format!("--dhcp-boot=tag:ipxe,http://{SERVER}/boot.ipxe"))
+        .arg("--dhcp-boot=tag:uefi,tag:!ipxe,snponly.efi")
+        .arg("--dhcp-boot=tag:!uefi,tag:!ipxe,undionly.kpxe")
+        .args(more)
+        .start(&directory.join("dnsmasq.log"))
+}
+
+/// Starts an IPv6 router on the clients' side of the network.
+///
+/// iPXE waits 13 seconds for the advertisement of one in every boot where there is none.
+pub(crate) fn ipv6_router(network: &Network, directory: &Path) -> Result<Running, Failure> {
+    network.client.ip(&format!("address add fd77::1/64 dev {CLIENT_INTERFACE} nodad"))?;
+    let router = network.client.program("dnsmasq");
+    router
+        .words("--no-daemon --conf-file=/dev/null --port=0 --user=root --enable-ra")
+        .words("--dhcp-range=fd77::,ra-only --leasefile-ro")
+        .arg(format!("--interface={CLIENT_INTERFACE}"))
+        .start(&directory.join("router.log"))
+}
+
+fn ganesha_configuration(root: &Path) -> String {
+    let root = root.display();
+    format!(
+        "NFS_CORE_PARAM {{ Protocols = 3; Enable_NLM = false; Enable_RQUOTA = false; \
+         NFS_Port = 2049; MNT_Port = {MOUNT_PORT}; Bind_addr = {SERVER}; }}\n\
+         EXPORT {{ Export_Id = 1; Path = \"{root}\"; Pseudo = \"{root}\"; Protocols = 3; \
+         Access_Type = RW; Squash = No_Root_Squash; SecType = sys; FSAL {{ Name = VFS; }} }}\n"
+    )
+}
+
+/// The port of Ganesha's MOUNT service; there is no portmapper beside it.
+const MOUNT_PORT: u16 = 20048;
