@@ -1,9 +1,23 @@
 //! ONC RPC (RFC 5531) on sockets, for any program.
 //!
 //! This module owns sockets, records, the reply cache and threads; a [`Program`] is a synchronous
-//! function from a call to a reply.
+//! function from a call to a reply. [`Server`] takes programs and sockets and brings them together:
+//! `udp` and `tcp` move bytes, `dispatch` turns a message into a reply, `replay` remembers replies to
+//! calls that must not run twice, and `pool` has the threads on which a call may wait for a disk.
+
+mod dispatch;
+mod pool;
+mod replay;
+mod server;
+mod tcp;
+#[cfg(test)]
+mod test;
+mod udp;
 
 use std::net::SocketAddr;
+
+pub use dispatch::Counts;
+pub use server::{Options, Server, listen};
 
 /// One RPC program: portmap, MOUNT, NFS, later NLM, NSM and NFSv4.
 pub trait Program: Send + Sync {
