@@ -8,6 +8,7 @@ mod cache;
 mod capture;
 mod cases;
 mod cpio;
+mod demo;
 mod dhcp_client;
 mod failure;
 mod guest;
@@ -39,6 +40,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show how empty machines boot from netbe: first BIOS, then UEFI.
+    Demo,
     /// Run every test, from formatting to real boots; ends in a line that counts them.
     Test {
         /// Run only the tests whose name contains this word.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let result = match Arguments::parse().command {
+        Command::Demo => demo::run(),
         Command::Test { only, list } => suite::run(only.as_deref(), list),
     };
     match result {

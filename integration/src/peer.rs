@@ -59,7 +59,16 @@ impl Peers {
             network
                 .server
                 .program("unshare")
-                .args(["--mount", "sh", "-c", include_str!("../peer/ganesha.sh"), "ganesha"])
+                .args([
+                    "--mount",
+                    "--pid",
+                    "--fork",
+                    "--kill-child",
+                    "sh",
+                    "-c",
+                    include_str!("../peer/ganesha.sh"),
+                    "ganesha",
+                ])
                 .arg(&ganesha)
                 .arg(&log)
                 .start(&directory.join("ganesha.out"))?,

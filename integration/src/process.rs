@@ -103,6 +103,12 @@ impl Program {
         self.spawn()
     }
 
+    /// Starts it; what it writes is shown to whoever watches the lab.
+    pub(crate) fn show(mut self) -> Result<Running, Failure> {
+        self.command.stdin(Stdio::null());
+        self.spawn()
+    }
+
     fn spawn(mut self) -> Result<Running, Failure> {
         let child =
             self.command.spawn().during(format_args!("cannot start {}", self.name.as_str()))?;
@@ -182,6 +188,12 @@ impl Running {
     /// Asks it by SIGTERM to end, and kills it when it has not after `limit`.
     pub(crate) fn terminate(&mut self, limit: Duration) -> Result<ExitStatus, Failure> {
         self.signal(Signal::SIGTERM);
+        self.wait(limit)
+    }
+
+    /// Ends it as Ctrl-C would, so that it leaves the terminal in order; kills it after `limit`.
+    pub(crate) fn interrupt(&mut self, limit: Duration) -> Result<ExitStatus, Failure> {
+        self.signal(Signal::SIGINT);
         self.wait(limit)
     }
 
