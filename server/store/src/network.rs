@@ -23,6 +23,12 @@ impl Network {
     pub const fn prefix(self) -> u8 {
         self.prefix
     }
+
+    /// Whether an address lies in the network. No address of one family lies in one of the other.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        first(address, self.prefix) == self.address
+    }
 }
 
 impl FromStr for Network {
@@ -62,7 +68,7 @@ impl fmt::Display for Network {
 fn first(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(u32::from(prefix))).unwrap_or(0);
             IpAddr::V4((address.to_bits() & mask).into())
         }
         IpAddr::V6(address) => {
@@ -100,6 +106,21 @@ mod test {
         for text in ["192.168.2.0/24", "0.0.0.0/0", "10.0.0.1/32", "fd00::/8", "::/0"] {
             assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_network_contains_the_addresses_that_share_its_prefix() {
+        let contains = |network: &str, address: &str| {
+            network.parse::<Network>().unwrap().contains(address.parse().unwrap())
+        };
+        assert!(contains("192.168.2.0/24", "192.168.2.255"));
+        assert!(!contains("192.168.2.0/24", "192.168.3.0"));
+        assert!(contains("0.0.0.0/0", "255.255.255.255"));
+        assert!(!contains("0.0.0.0/0", "::1"));
+        assert!(contains("fd00::/8", "fdff::1"));
+        assert!(!contains("fd00::/64", "10.0.0.1"));
+        assert!(contains("10.0.0.7", "10.0.0.7"));
+        assert!(!contains("10.0.0.7", "10.0.0.6"));
     }
 
     #[test]

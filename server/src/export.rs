@@ -1,1 +1,0 @@
-//! Who may reach which boot environment over NFS, and the sealed handles that say which file.
