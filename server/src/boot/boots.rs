@@ -616,7 +616,8 @@ impl Known {
             | Event::Probed(_)
             | Event::Refused(_)
             | Event::Released(_)
-            | Event::Sent { .. } => {}
+            | Event::Sent { .. }
+            | Event::Unserved(_) => {}
         }
     }
 
@@ -702,7 +703,8 @@ impl Boot {
             | Event::Refused(_)
             | Event::Released(_)
             | Event::Sent { .. }
-            | Event::Unmounted(_) => {}
+            | Event::Unmounted(_)
+            | Event::Unserved(_) => {}
         }
     }
 }

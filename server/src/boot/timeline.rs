@@ -196,7 +196,7 @@ impl Timeline {
                 self.advance(Stage::Leased, now);
             }
             Event::Released(_) | Event::Probed(_) | Event::Unmounted(_) => {}
-            Event::Refused(_) | Event::Declined(_) | Event::Failed { .. } => {
+            Event::Refused(_) | Event::Declined(_) | Event::Failed { .. } | Event::Unserved(_) => {
                 self.trouble = Some((Trouble::Failed, describe(event)));
             }
             Event::ForeignServer(_) => {
@@ -382,6 +382,7 @@ pub fn describe(event: &Event) -> String {
         Event::Mounted(path) => format!("mounted {}", shown(path)),
         Event::Unmounted(path) => format!("unmounted {}", shown(path)),
         Event::Nfs { .. } => "uses its root".to_owned(),
+        Event::Unserved(reason) => format!("got no address: {}", shown(reason)),
     }
 }
 
