@@ -32,6 +32,12 @@ impl Lease {
     pub(crate) fn field(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", String::as_str)
     }
+
+    /// The boot file, from the message's header or from option 67.
+    pub(crate) fn boot_file(&self) -> &str {
+        let header = self.field("boot_file");
+        if header.is_empty() { self.field("bootfile") } else { header }
+    }
 }
 
 /// Gets a lease for a namespace's interface, and gives the interface that address.

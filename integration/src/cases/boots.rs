@@ -122,14 +122,14 @@ fn killed(lab: &Lab) -> Result<Outcome, Failure> {
 
 /// How far a guest is that tells its phase, as in `write 3`; nothing until it has begun.
 fn progress(phase: &str) -> Option<(u8, u8)> {
-    let (word, number) = phase.trim().split_once(' ').unwrap_or((phase.trim(), "0"));
-    let step = match word {
+    let mut words = phase.split_whitespace();
+    let step = match words.next()? {
         "write" => 0,
         "read" => 1,
         "done" => DONE,
         _other => return None,
     };
-    Some((step, number.parse().ok()?))
+    Some((step, words.next().unwrap_or("0").parse().ok()?))
 }
 
 /// Switches on the machine with this number.
@@ -182,3 +182,14 @@ fn mac(number: u8) -> String {
 const DONE: u8 = 2;
 /// How long a machine may be on: many times what it needs on a quiet computer.
 const BOOT_LIMIT: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn phases_follow_each_other() {
+        let phases = ["", "write 3", "write 11", "read 0", "read 6", "done\n"];
+        assert!(phases.map(progress).is_sorted_by(|one, next| one < next));
+    }
+}

@@ -163,7 +163,7 @@ fn dhclient(scene: &Scene<'_>) -> Result<(), Failure> {
 
 fn curl_http(scene: &Scene<'_>) -> Result<(), Failure> {
     let lease = scene.lease(Kind::Ipxe)?;
-    let url = boot_file(&lease);
+    let url = lease.boot_file().to_owned();
     ensure(url.starts_with(&format!("http://{SERVER}")), || {
         format!("iPXE is not told to get a script by HTTP: {lease:?}")
     })?;
@@ -232,17 +232,11 @@ fn atftp(scene: &Scene<'_>) -> Result<(), Failure> {
 /// The name of the boot file that a PXE ROM on BIOS is told.
 fn tftp_name(scene: &Scene<'_>) -> Result<String, Failure> {
     let lease = scene.lease(Kind::Pxe)?;
-    let name = boot_file(&lease);
+    let name = lease.boot_file().to_owned();
     ensure(name.ends_with("undionly.kpxe"), || {
         format!("a PXE ROM on BIOS is not told to load undionly.kpxe: {lease:?}")
     })?;
     Ok(name)
-}
-
-/// The boot file of a lease, from the header or from option 67.
-fn boot_file(lease: &dhcp_client::Lease) -> String {
-    let header = lease.field("boot_file");
-    if header.is_empty() { lease.field("bootfile") } else { header }.to_owned()
 }
 
 /// Fails unless both files have the same content.

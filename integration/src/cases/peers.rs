@@ -1,21 +1,47 @@
 //! The guest boots from other people's servers: what the boots of netbe rest on holds without it.
 
+use std::fs;
 use std::time::Duration;
 
 use crate::capture::Capture;
-use crate::failure::{Failure, ensure};
+use crate::dhcp_client::{self, Kind};
+use crate::failure::{During, Failure, ensure};
 use crate::guest::Marker;
 use crate::lab::Lab;
-use crate::net::Network;
+use crate::net::{BRIDGE, Network, SERVER};
 use crate::packages;
 use crate::peer::{self, Peers};
 use crate::suite::{Case, Outcome};
 use crate::vm::{Firmware, Hardware, Machine};
 
 pub(super) const CASES: &[Case] = &[
+    Case { name: "peer clients", run: clients },
     Case { name: "peer boot BIOS", run: |lab| boot(lab, Firmware::Bios) },
     Case { name: "peer boot UEFI", run: |lab| boot(lab, Firmware::Uefi) },
 ];
+
+/// The clients that netbe is tested with understand dnsmasq.
+fn clients(lab: &Lab) -> Result<Outcome, Failure> {
+    let directory = lab.directory("peer clients")?;
+    let network = Network::new()?;
+    let loaders = ["--enable-tftp", "--tftp-root=/usr/lib/ipxe"];
+    let _dnsmasq = peer::dnsmasq(&network.server, BRIDGE, &directory, &loaders)?;
+    let ask = |kind| dhcp_client::lease(&network.client, &directory, lab.parts()?, kind);
+    let script = ask(Kind::Ipxe)?.boot_file().to_owned();
+    ensure(script == format!("http://{SERVER}/boot.ipxe"), || {
+        format!("as iPXE it is told {script:?}")
+    })?;
+    let loader = ask(Kind::Pxe)?.boot_file().to_owned();
+    ensure(loader == "undionly.kpxe", || format!("as a PXE ROM it is told {loader:?}"))?;
+    let copy = directory.join("copy");
+    let atftp = network.client.program("atftp").args(["--get", "-r", &loader, "-l"]).arg(&copy);
+    atftp.args([SERVER, "69"]).run(Duration::from_secs(30))?;
+    let (copy, original) = (fs::read(&copy), fs::read("/usr/lib/ipxe/undionly.kpxe"));
+    ensure(copy.during("copy")? == original.during("undionly.kpxe")?, || {
+        "atftp brought another file".to_owned()
+    })?;
+    Ok(Outcome::Passed)
+}
 
 fn boot(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
     for package in ["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind"] {
