@@ -1,1 +1,456 @@
-//! Configuration: `Raw` as written in `netbe.toml`, `Config` as checked.
+//! What the server was told to do: by flags, and by a file when there is one.
+//!
+//! [`Raw`] is what was written, [`Config`] what the server acts on. The way from one to the other
+//! looks at no interface, file or clock, so that every mistake is found before anything is started.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use store::{EnvironmentName, Location};
+
+use crate::dhcp::Range;
+use crate::machine::{Machine, MachineName};
+
+/// What was written, in netbe.toml or as flags.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    /// Where the boot environments are.
+    pub store: Option<String>,
+    /// The state directory.
+    pub state: Option<PathBuf>,
+    /// The interfaces that DHCP and TFTP are for.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+    /// What to do on them.
+    pub mode: Option<String>,
+    /// Addresses to hand out.
+    #[serde(default)]
+    pub ranges: Vec<String>,
+    /// The machines' router.
+    pub router: Option<String>,
+    /// The machines' name servers.
+    #[serde(default)]
+    pub dns: Vec<String>,
+    /// How long a lease runs, in seconds.
+    pub lease: Option<u64>,
+    /// Where boot files are served by HTTP.
+    pub http: Option<String>,
+    /// What machines boot that have no environment of their own.
+    pub default: Option<String>,
+    /// Machines, by name.
+    #[serde(default)]
+    pub machines: BTreeMap<String, Machine>,
+}
+
+impl Raw {
+    /// Reads the text of a netbe.toml.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| {
+                let before = text.get(..span.start).unwrap_or(text);
+                before.bytes().filter(|byte| *byte == b'\n').count() + 1
+            });
+            ConfigError::Syntax { line: line.unwrap_or(1), reason: error.message().to_owned() }
+        })
+    }
+
+    /// Puts what is said here before what `file` says: flags beat the file.
+    #[must_use]
+    pub fn or(self, file: Self) -> Self {
+        let list = |own: Vec<String>, other| if own.is_empty() { other } else { own };
+        Self {
+            store: self.store.or(file.store),
+            state: self.state.or(file.state),
+            interfaces: list(self.interfaces, file.interfaces),
+            mode: self.mode.or(file.mode),
+            ranges: list(self.ranges, file.ranges),
+            router: self.router.or(file.router),
+            dns: list(self.dns, file.dns),
+            lease: self.lease.or(file.lease),
+            http: self.http.or(file.http),
+            default: self.default.or(file.default),
+            machines: if self.machines.is_empty() { file.machines } else { self.machines },
+        }
+    }
+}
+
+/// What the server acts on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the boot environments are.
+    pub store: Location,
+    /// The state directory.
+    pub state: PathBuf,
+    /// The interfaces that DHCP and TFTP are for; all with an IPv4 address when none is named.
+    pub interfaces: Vec<String>,
+    /// What to do on them.
+    pub mode: Mode,
+    /// Addresses to hand out.
+    pub ranges: Vec<Range>,
+    /// The machines' router.
+    pub router: Option<Ipv4Addr>,
+    /// The machines' name servers.
+    pub dns: Vec<Ipv4Addr>,
+    /// How long a lease runs.
+    pub lease: Duration,
+    /// Where boot files are served by HTTP.
+    pub http: SocketAddr,
+    /// What machines boot that have no environment of their own.
+    pub default: Option<EnvironmentName>,
+    /// Machines that commands must not change.
+    pub machines: BTreeMap<MachineName, Machine>,
+}
+
+/// What is done on an interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// Listen, and hand out nothing.
+    Passive,
+    /// Hand out addresses, if no other DHCP server is heard.
+    Serve,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passive => "passive",
+            Self::Serve => "serve",
+        })
+    }
+}
+
+impl FromStr for Mode {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "passive" => Ok(Self::Passive),
+            "proxy" => Err(ConfigError::Proxy),
+            "serve" => Ok(Self::Serve),
+            _ => Err(ConfigError::Mode(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<Raw> for Config {
+    type Error = ConfigError;
+
+    fn try_from(raw: Raw) -> Result<Self, ConfigError> {
+        let state = raw.state.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE));
+        if !state.is_absolute() {
+            return Err(ConfigError::RelativeState(state));
+        }
+        let store = match raw.store {
+            Some(text) => text.parse().map_err(ConfigError::Store)?,
+            None => default_store(&state),
+        };
+        for name in &raw.interfaces {
+            // IFNAMSIZ is 16 on Linux and FreeBSD, with the NUL.
+            if name.is_empty() || name.len() > 15 || name.contains(['/', ' ']) {
+                return Err(ConfigError::Interface(name.clone()));
+            }
+        }
+        let mode = raw.mode.as_deref().unwrap_or("passive").parse()?;
+        let ranges = raw.ranges.iter().map(|text| text.parse::<Range>());
+        let ranges = ranges.collect::<Result<Vec<_>, _>>().map_err(ConfigError::Range)?;
+        for (at, range) in ranges.iter().enumerate() {
+            let overlaps =
+                |other: &&Range| other.first() <= range.last() && range.first() <= other.last();
+            if let Some(other) = ranges.iter().skip(at + 1).find(overlaps) {
+                return Err(ConfigError::Overlap(*range, *other));
+            }
+        }
+        let machines = machines(raw.machines)?;
+        if mode == Mode::Passive && !ranges.is_empty() {
+            return Err(ConfigError::PassiveRange);
+        }
+        let router = raw.router.map(|text| address("router", &text)).transpose()?;
+        let dns = raw.dns.iter().map(|text| address("dns", text)).collect::<Result<_, _>>()?;
+        let lease = raw.lease.unwrap_or(DEFAULT_LEASE);
+        if !(MIN_LEASE..=MAX_LEASE).contains(&lease) {
+            return Err(ConfigError::Lease(lease));
+        }
+        let http = raw.http.as_deref().map_or(Ok(DEFAULT_HTTP), listen)?;
+        let default = raw.default.map(|text| text.parse::<EnvironmentName>()).transpose();
+        Ok(Self {
+            store,
+            state,
+            interfaces: raw.interfaces,
+            mode,
+            ranges,
+            router,
+            dns,
+            lease: Duration::from_secs(lease),
+            http,
+            default: default.map_err(|error| ConfigError::Default(error.to_string()))?,
+            machines,
+        })
+    }
+}
+
+/// Where the store is when nobody says it.
+#[must_use]
+pub fn default_store(state: &Path) -> Location {
+    Location::Directory(state.join("store"))
+}
+
+fn machines(raw: BTreeMap<String, Machine>) -> Result<BTreeMap<MachineName, Machine>, ConfigError> {
+    let mut machines = BTreeMap::new();
+    for (name, machine) in raw {
+        let say = |error: &dyn fmt::Display| ConfigError::Machine {
+            name: name.clone(),
+            reason: error.to_string(),
+        };
+        machine.check().map_err(|error| say(&error))?;
+        let parsed = name.parse::<MachineName>().map_err(|error| say(&error))?;
+        if machines.insert(parsed, machine).is_some() {
+            return Err(say(&"it stands there twice, in capitals and in small letters"));
+        }
+    }
+    Ok(machines)
+}
+
+fn address(key: &'static str, text: &str) -> Result<Ipv4Addr, ConfigError> {
+    let address = text.parse::<Ipv4Addr>().ok().filter(|address| {
+        !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast()
+    });
+    address.ok_or_else(|| ConfigError::Address { key, text: text.to_owned() })
+}
+
+/// Reads `ADDRESS:PORT`, `:PORT`, `PORT` or `ADDRESS`.
+fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
+    let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>().ok();
+    let port_only = port.map(|port| SocketAddr::new(everywhere, port));
+    let address_only = || text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 80));
+    let found = port_only.or_else(|| text.parse().ok()).or_else(address_only);
+    let found = found.filter(|address| address.port() != 0);
+    found.ok_or_else(|| ConfigError::Http(text.to_owned()))
+}
+
+/// What is wrong with what was written, and what to write.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// An address is none that a machine could use.
+    #[error("{key}: {text:?} is no address for machines: write one as in 192.168.2.1")]
+    Address {
+        /// Where it stands.
+        key: &'static str,
+        /// What was written.
+        text: String,
+    },
+    /// The name of the default environment cannot be one.
+    #[error("default: {0}")]
+    Default(String),
+    /// The place for HTTP is none.
+    #[error("http: {0:?} is no place to listen: write a port as in 8080, or ADDRESS:PORT")]
+    Http(String),
+    /// The name of an interface cannot be one.
+    #[error("interfaces: {0:?} is no interface: write a name as `ip link` or `ifconfig` shows it")]
+    Interface(String),
+    /// The lease is too short or too long.
+    #[error("lease: {0} seconds: write 120 (two minutes) to 31536000 (a year)")]
+    Lease(u64),
+    /// A machine is not right.
+    #[error("machines.{name}: {reason}")]
+    Machine {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The mode is unknown.
+    #[error("mode: {0:?} is no mode: write serve, to hand out addresses, or passive, to listen")]
+    Mode(String),
+    /// Two ranges share addresses.
+    #[error("ranges: {0} and {1} share addresses: write them as one")]
+    Overlap(Range, Range),
+    /// Addresses are given, but not to be handed out.
+    #[error("ranges are given, but mode is passive: write mode serve to hand them out")]
+    PassiveRange,
+    /// Proxy mode does not exist yet.
+    #[error("mode: proxy does not exist yet: write serve, or passive beside another DHCP server")]
+    Proxy,
+    /// A range is none.
+    #[error("ranges: {0}")]
+    Range(#[source] crate::dhcp::RangeError),
+    /// The state directory is relative.
+    #[error("state: {} is relative: write a path that begins with /", .0.display())]
+    RelativeState(PathBuf),
+    /// The store's place is none.
+    #[error("store: {0}")]
+    Store(#[source] store::LocationError),
+    /// The file is not TOML, or says what nobody asks for.
+    #[error("line {line}: {reason}")]
+    Syntax {
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Where what a program keeps belongs (hier(7)).
+#[cfg(target_os = "freebsd")]
+pub const DEFAULT_STATE: &str = "/var/db/netbe";
+/// Where what a program keeps belongs (Filesystem Hierarchy Standard §5.8).
+#[cfg(not(target_os = "freebsd"))]
+pub const DEFAULT_STATE: &str = "/var/lib/netbe";
+
+/// Boot files are served by HTTP on every address.
+const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 80);
+
+/// Seconds that a lease runs.
+const DEFAULT_LEASE: u64 = 3600;
+
+/// A shorter lease would run out between two stages of a slow boot.
+const MIN_LEASE: u64 = 120;
+
+/// A year.
+const MAX_LEASE: u64 = 31_536_000;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn config(text: &str) -> Result<Config, String> {
+        let raw = Raw::parse(text).map_err(|error| error.to_string())?;
+        Config::try_from(raw).map_err(|error| error.to_string())
+    }
+
+    fn refused(text: &str) -> String {
+        config(text).unwrap_err()
+    }
+
+    #[test]
+    fn nothing_need_be_written() {
+        let config = config("").unwrap();
+        assert_eq!(config.mode, Mode::Passive);
+        assert_eq!(config.store, default_store(Path::new(DEFAULT_STATE)));
+        assert_eq!(config.http, "0.0.0.0:80".parse().unwrap());
+        assert_eq!(config.lease, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn everything_can_be_written() {
+        let config = config(
+            r#"
+            store = "dir:/srv/netbe"
+            state = "/var/netbe"
+            interfaces = ["eth0"]
+            mode = "serve"
+            ranges = ["10.0.0.100-10.0.0.150", "10.0.0.200-10.0.0.250"]
+            router = "10.0.0.1"
+            dns = ["10.0.0.2"]
+            lease = 600
+            http = "8080"
+            default = "base"
+            [machines.web1]
+            macs = ["52:54:00:00:00:01"]
+            address = "10.0.0.10"
+            environment = "base"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.ranges.len(), 2);
+        assert_eq!(config.http, "0.0.0.0:8080".parse().unwrap());
+        let machine = config.machines.values().next().unwrap();
+        assert_eq!(machine.address, Some(Ipv4Addr::new(10, 0, 0, 10)));
+    }
+
+    #[test]
+    fn flags_beat_the_file() {
+        let file = Raw::parse("lease = 600\nhttp = \"1\"\ninterfaces = [\"a\"]").unwrap();
+        let flags = Raw { lease: Some(700), ..Raw::default() };
+        let both = flags.or(file);
+        assert_eq!((both.lease, both.http.as_deref()), (Some(700), Some("1")));
+        assert_eq!(both.interfaces, ["a"]);
+    }
+
+    #[test]
+    fn places_to_listen_are_short_to_write() {
+        for (text, address) in [
+            ("8080", "0.0.0.0:8080"),
+            (":8080", "0.0.0.0:8080"),
+            ("10.0.0.1", "10.0.0.1:80"),
+            ("10.0.0.1:81", "10.0.0.1:81"),
+            ("[::1]:81", "[::1]:81"),
+        ] {
+            assert_eq!(listen(text), Ok(address.parse().unwrap()), "{text}");
+        }
+        assert!(listen("host:80").is_err() && listen("0").is_err() && listen("").is_err());
+    }
+
+    #[test]
+    fn mistakes_are_answered_with_what_to_write() {
+        let table = [
+            (
+                "mode = \"proxy\"",
+                "mode: proxy does not exist yet: write serve, or passive beside another DHCP \
+                 server",
+            ),
+            (
+                "mode = \"server\"",
+                "mode: \"server\" is no mode: write serve, to hand out addresses, or passive, to \
+                 listen",
+            ),
+            (
+                "ranges = [\"10.0.0.9-10.0.0.20\"]",
+                "ranges are given, but mode is passive: write mode serve to hand them out",
+            ),
+            (
+                "mode = \"serve\"\nranges = [\"10.0.0.9-10.0.0.20\", \"10.0.0.20-10.0.0.30\"]",
+                "ranges: 10.0.0.9-10.0.0.20 and 10.0.0.20-10.0.0.30 share addresses: write them \
+                 as one",
+            ),
+            (
+                "router = \"gw\"",
+                "router: \"gw\" is no address for machines: write one as in 192.168.2.1",
+            ),
+            (
+                "dns = [\"0.0.0.0\"]",
+                "dns: \"0.0.0.0\" is no address for machines: write one as in 192.168.2.1",
+            ),
+            ("lease = 5", "lease: 5 seconds: write 120 (two minutes) to 31536000 (a year)"),
+            (
+                "http = \"here\"",
+                "http: \"here\" is no place to listen: write a port as in 8080, or ADDRESS:PORT",
+            ),
+            (
+                "interfaces = [\"eth 0\"]",
+                "interfaces: \"eth 0\" is no interface: write a name as `ip link` or `ifconfig` \
+                 shows it",
+            ),
+            ("state = \"here\"", "state: here is relative: write a path that begins with /"),
+            (
+                "store = \"/srv\"",
+                "store: \"/srv\" is not a store: write dir:/path, with the kind of store in front",
+            ),
+            (
+                "[machines.\"my pc\"]",
+                "machines.my pc: 'my pc' is no host name: use letters, digits and inner hyphens, \
+                 at most 63 between two dots and 128 in all",
+            ),
+            (
+                "[machines.a]\naddress = \"255.255.255.255\"",
+                "machines.a: 255.255.255.255 cannot be a machine's address: write one of your \
+                 network's",
+            ),
+        ];
+        for (text, sentence) in table {
+            assert_eq!(refused(text), sentence, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_nobody_asks_for_is_shown_with_its_line() {
+        let sentence = refused("lease = 600\nrange = \"x\"\n");
+        assert!(sentence.starts_with("line 2: unknown field `range`"), "{sentence}");
+    }
+}

@@ -1,1 +1,458 @@
-//! The UNIX socket by which commands talk to a running server.
+//! The UNIX socket by which commands talk to the running server.
+//!
+//! A command sends one request, a line of JSON, and reads lines of JSON: one, or with
+//! [`Request::Watch`] as many as come. The socket lies in the state directory and is its owner's
+//! alone; what comes from it is bounded nevertheless.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net as blocking;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, broadcast};
+use tokio::time;
+
+use crate::boot::timeline::Stage;
+use crate::boot::{BootId, Notice, Standing};
+use crate::machine::Mac;
+
+/// What a command asks.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// Which machines live on a boot environment.
+    Living {
+        /// The environment's name.
+        environment: String,
+    },
+    /// Whether the server is there.
+    Ping,
+    /// Read machines, environments and exports again.
+    Reload,
+    /// How everything stands.
+    Status,
+    /// How everything stands, twice a second, and what is seen meanwhile.
+    Watch,
+}
+
+/// What the server answers.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "answer", rename_all = "lowercase")]
+pub enum Reply {
+    /// It was done, or the server is there.
+    Done,
+    /// It could not be done.
+    Failed {
+        /// Why, in a sentence.
+        message: String,
+    },
+    /// Machines that live on the environment.
+    Living {
+        /// By name, or by Ethernet address.
+        machines: Vec<String>,
+    },
+    /// Something was seen of a machine.
+    Notice(Seen),
+    /// How everything stands.
+    Status(Status),
+}
+
+/// Something that was seen of a machine.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Seen {
+    /// Seconds since 1970.
+    pub at: f64,
+    /// The machine's name, or its Ethernet address.
+    pub machine: String,
+    /// How far it had come.
+    pub stage: Stage,
+    /// What was seen.
+    pub text: String,
+}
+
+/// How the server and its machines stand.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Status {
+    /// The server's version.
+    pub version: String,
+    /// Its process.
+    pub process: u32,
+    /// Seconds since it was started.
+    pub up: f64,
+    /// What it serves, and where.
+    pub services: Vec<String>,
+    /// What it does on which interface.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// The boot environments.
+    pub environments: Vec<String>,
+    /// The machines.
+    pub machines: Vec<MachineStatus>,
+}
+
+/// What is done on an interface.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct InterfaceStatus {
+    /// The interface.
+    pub name: String,
+    /// Our address on it.
+    pub address: Ipv4Addr,
+    /// `serve` or `passive`.
+    pub mode: String,
+    /// Another DHCP server that was heard there.
+    pub foreign: Option<Ipv4Addr>,
+}
+
+/// How a machine stands.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct MachineStatus {
+    /// Its name, or its Ethernet address.
+    pub name: String,
+    /// Its Ethernet address, if one is known.
+    pub mac: Option<Mac>,
+    /// Its IP address.
+    pub address: Option<Ipv4Addr>,
+    /// What it boots.
+    pub environment: Option<String>,
+    /// Whether its root is read-only.
+    pub read_only: Option<bool>,
+    /// The boot that it is in.
+    pub boot: Option<BootId>,
+    /// How far it has come.
+    pub stage: Stage,
+    /// What keeps it from going on, in one word.
+    pub trouble: Option<String>,
+    /// What is wrong, or may be.
+    pub message: Option<String>,
+    /// Bytes of boot files that it was sent.
+    pub sent: u64,
+    /// Bytes that it read from its root.
+    pub read: u64,
+    /// Bytes that it wrote to its root.
+    pub written: u64,
+    /// The file on its way: bytes of total.
+    pub progress: Option<(u64, u64)>,
+    /// Seconds of the boot, up to its running.
+    pub seconds: f64,
+    /// The stages so far and the seconds in each.
+    pub stages: Vec<(Stage, f64)>,
+    /// Seconds since it was last heard of; `None` if it never was.
+    pub seen: Option<f64>,
+}
+
+impl From<Standing> for MachineStatus {
+    fn from(standing: Standing) -> Self {
+        let named = standing.name.map(|name| name.to_string());
+        let mac = standing.mac.map(|mac| mac.to_string());
+        let view = standing.view;
+        let trouble = view.as_ref().and_then(|view| view.trouble.clone());
+        let hint = view.as_ref().and_then(|view| view.hint.clone());
+        let stages = view.as_ref().map_or(&[][..], |view| view.stages.as_slice());
+        Self {
+            name: named.or(mac).unwrap_or_default(),
+            mac: standing.mac,
+            address: standing.address,
+            environment: standing.environment,
+            read_only: standing.read_only,
+            boot: standing.boot,
+            stage: view.as_ref().map_or(Stage::Off, |view| view.stage),
+            trouble: trouble.as_ref().map(|(trouble, _)| trouble.as_str().to_owned()),
+            message: trouble.map(|(_, text)| text).or(hint),
+            sent: view.as_ref().map_or(0, |view| view.sent),
+            read: view.as_ref().map_or(0, |view| view.read),
+            written: view.as_ref().map_or(0, |view| view.written),
+            progress: view.as_ref().and_then(|view| view.progress),
+            seconds: view.as_ref().map_or(0.0, |view| view.took.as_secs_f64()),
+            stages: stages.iter().map(|(stage, took)| (*stage, took.as_secs_f64())).collect(),
+            seen: view.as_ref().map(|view| view.seen.as_secs_f64()),
+        }
+    }
+}
+
+impl From<&Notice> for Seen {
+    fn from(notice: &Notice) -> Self {
+        let at = notice.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            at: at.as_secs_f64(),
+            machine: notice.machine.clone(),
+            stage: notice.stage,
+            text: notice.text.clone(),
+        }
+    }
+}
+
+/// The server, as far as commands reach it.
+pub trait Controlled: Send + Sync {
+    /// How everything stands.
+    fn status(&self) -> Status;
+
+    /// Reads machines, environments and exports again. May wait for a disk.
+    fn reload(&self) -> Result<(), String>;
+
+    /// The machines that live on an environment.
+    fn living_on(&self, environment: &str) -> Vec<String>;
+
+    /// What is seen from now on.
+    fn watch(&self) -> broadcast::Receiver<Arc<Notice>>;
+}
+
+/// Binds the socket. The caller holds the state directory, so that what lies there is a leftover.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // The directory is its owner's alone, so that nobody comes in before the mode is set.
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers commands until the socket breaks; dropping the future ends it.
+pub async fn serve(listener: UnixListener, server: Arc<dyn Controlled>) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // One command more waits until another one is done.
+        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = listener.accept().await?;
+        let server = Arc::clone(&server);
+        tokio::spawn(async move {
+            if let Err(error) = converse(stream, server).await {
+                tracing::debug!("a command went away: {error}");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let line = time::timeout(PATIENCE, read_line(reader)).await.map_err(io::Error::from)?;
+    let (line, reader) = line?;
+    let reply = match serde_json::from_slice::<Request>(&line) {
+        Err(error) => Reply::Failed { message: format!("the request is not understood: {error}") },
+        Ok(Request::Ping) => Reply::Done,
+        Ok(Request::Status) => Reply::Status(server.status()),
+        Ok(Request::Living { environment }) => {
+            Reply::Living { machines: server.living_on(&environment) }
+        }
+        Ok(Request::Reload) => {
+            let done = tokio::task::spawn_blocking(move || server.reload()).await;
+            match done.map_err(io::Error::other)? {
+                Ok(()) => Reply::Done,
+                Err(message) => Reply::Failed { message },
+            }
+        }
+        Ok(Request::Watch) => return watch(reader, writer, &*server).await,
+    };
+    send(&mut writer, &reply).await
+}
+
+async fn read_line(reader: OwnedReadHalf) -> io::Result<(Vec<u8>, OwnedReadHalf)> {
+    let mut limited = tokio::io::BufReader::new(reader).take(REQUEST);
+    let mut line = Vec::new();
+    limited.read_until(b'\n', &mut line).await?;
+    Ok((line, limited.into_inner().into_inner()))
+}
+
+async fn watch(
+    mut reader: OwnedReadHalf,
+    mut writer: OwnedWriteHalf,
+    server: &dyn Controlled,
+) -> io::Result<()> {
+    let mut notices = server.watch();
+    let mut beats = time::interval(BEAT);
+    let mut byte = [0];
+    loop {
+        let reply = tokio::select! {
+            _ = beats.tick() => Reply::Status(server.status()),
+            notice = notices.recv() => match notice {
+                Ok(notice) => Reply::Notice(Seen::from(&*notice)),
+                // It was too slow for some; the next status shows how things stand.
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+            gone = reader.read(&mut byte) => match gone? {
+                0 => return Ok(()),
+                _ => continue,
+            },
+        };
+        send(&mut writer, &reply).await?;
+    }
+}
+
+async fn send(writer: &mut OwnedWriteHalf, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply).map_err(io::Error::other)?;
+    line.push(b'\n');
+    time::timeout(PATIENCE, writer.write_all(&line)).await.map_err(io::Error::from)?
+}
+
+/// A command's end of the socket.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<blocking::UnixStream>,
+}
+
+impl Client {
+    /// Connects to the server of a state directory's socket; `None` when none runs.
+    pub fn connect(path: &Path) -> io::Result<Option<Self>> {
+        match blocking::UnixStream::connect(path) {
+            Ok(stream) => {
+                // A watch says something twice a second; anything else is answered soon.
+                stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                Ok(Some(Self { stream: BufReader::new(stream) }))
+            }
+            // The socket of a server that was killed is left behind.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks, and reads the first line of the answer.
+    pub fn ask(&mut self, request: &Request) -> io::Result<Reply> {
+        let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line)?;
+        self.go_on()?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Reads the next line; `None` when the server has ended.
+    pub fn go_on(&mut self) -> io::Result<Option<Reply>> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        serde_json::from_str(&line).map(Some).map_err(io::Error::other)
+    }
+}
+
+/// Longest request, in bytes.
+const REQUEST: u64 = 4096;
+
+/// How long a command may take to say what it wants, or to take the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often who watches is told how everything stands.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// Commands at a time.
+const CONNECTIONS: usize = 64;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    struct Fake(broadcast::Sender<Arc<Notice>>);
+
+    impl Controlled for Fake {
+        fn status(&self) -> Status {
+            Status { version: "1".to_owned(), ..Status::default() }
+        }
+
+        fn reload(&self) -> Result<(), String> {
+            Err("machine a stands there twice".to_owned())
+        }
+
+        fn living_on(&self, environment: &str) -> Vec<String> {
+            vec![format!("on {environment}")]
+        }
+
+        fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {
+            self.0.subscribe()
+        }
+    }
+
+    /// Runs `talk` as a command, in a thread, while the server serves.
+    async fn with_server<T: Send + 'static>(talk: impl FnOnce(&Path) -> T + Send + 'static) -> T {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("socket");
+        let listener = bind(&path).unwrap();
+        let (notices, _) = broadcast::channel(4);
+        let serving = tokio::spawn(serve(listener, Arc::new(Fake(notices))));
+        let answer = tokio::task::spawn_blocking(move || talk(&path)).await.unwrap();
+        serving.abort();
+        answer
+    }
+
+    fn ask(path: &Path, request: &Request) -> Reply {
+        Client::connect(path).unwrap().unwrap().ask(request).unwrap()
+    }
+
+    #[tokio::test]
+    async fn requests_are_answered() {
+        with_server(|path| {
+            assert_eq!(ask(path, &Request::Ping), Reply::Done);
+            let message = "machine a stands there twice".to_owned();
+            assert_eq!(ask(path, &Request::Reload), Reply::Failed { message });
+            let living = Request::Living { environment: "base".to_owned() };
+            let machines = vec!["on base".to_owned()];
+            assert_eq!(ask(path, &living), Reply::Living { machines });
+            let Reply::Status(status) = ask(path, &Request::Status) else { panic!() };
+            assert_eq!(status.version, "1");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_watch_goes_on() {
+        with_server(|path| {
+            let mut client = Client::connect(path).unwrap().unwrap();
+            assert!(matches!(client.ask(&Request::Watch).unwrap(), Reply::Status(_)));
+            assert!(matches!(client.go_on().unwrap(), Some(Reply::Status(_))));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn garbage_is_refused_and_bounded() {
+        with_server(|path| {
+            for garbage in
+                [&b"\n"[..], b"{}\n", b"{\"ask\":\"no\"}\n", b"\xff\xff\n", &[b'['; 5000]]
+            {
+                let mut client = Client::connect(path).unwrap().unwrap();
+                // The server may answer and close before it has taken everything.
+                let _ = client.stream.get_mut().write_all(garbage);
+                match client.go_on() {
+                    Ok(Some(Reply::Failed { .. })) => {}
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+                    other => panic!("{garbage:?}: {other:?}"),
+                }
+            }
+            assert_eq!(ask(path, &Request::Ping), Reply::Done);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_its_owners_alone() {
+        with_server(|path| {
+            let mode = std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        })
+        .await;
+    }
+
+    #[test]
+    fn no_server_is_no_error() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("socket");
+        assert!(Client::connect(&path).unwrap().is_none());
+        drop(blocking::UnixListener::bind(&path).unwrap());
+        assert!(Client::connect(&path).unwrap().is_none(), "left behind by a server");
+    }
+}

@@ -113,7 +113,7 @@ impl StateDir {
     /// The UNIX socket by which commands talk to the server.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.path.join("control.sock")
+        self.path.join(SOCKET)
     }
 
     /// Claims the directory for one server; it is free again when the claim is dropped or the
@@ -138,6 +138,18 @@ impl StateDir {
         file.set_len(0).map_err(fail)?;
         writeln!(file, "{}", process::id()).map_err(fail)?;
         Ok(Claim { _file: file })
+    }
+
+    /// Waits until no other command changes records, and keeps others out while it is held.
+    pub fn hold(&self) -> Result<Claim, StateError> {
+        let path = self.path.join("change.lock");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).and_then(|file| file.lock().map(|()| file));
+        match file {
+            Ok(file) => Ok(Claim { _file: file }),
+            Err(error) => Err(StateError::Io { path, error }),
+        }
     }
 
     fn file(&self, kind: Kind, name: &str) -> Result<PathBuf, StateError> {
@@ -219,7 +231,7 @@ fn write_synced(path: &Path, record: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The right to serve from a state directory.
+/// The right to serve from a state directory, or to change its records.
 #[derive(Debug)]
 #[must_use]
 pub struct Claim {
@@ -274,6 +286,9 @@ pub enum StateError {
     )]
     SiteKey,
 }
+
+/// The name of the UNIX socket in the state directory.
+pub const SOCKET: &str = "control.sock";
 
 /// The record that holds the site's key.
 const SITE_KEY: &str = "site.key";

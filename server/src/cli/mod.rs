@@ -6,8 +6,10 @@
 
 mod completion;
 mod environment;
+mod machine;
 mod share;
 mod site;
+mod status;
 mod table;
 
 use std::ffi::OsString;
@@ -115,8 +117,12 @@ enum Verb {
     Create(environment::Create),
     Destroy(environment::Destroy),
     List(environment::List),
+    Machine(machine::MachineVerb),
     Man(completion::Man),
     Sharenfs(share::Sharenfs),
+    Sharepxe(machine::Sharepxe),
+    Status(status::Status),
+    Watch(status::Watch),
 }
 
 impl Verb {
@@ -127,8 +133,12 @@ impl Verb {
             Self::Create(verb) => verb.run(site),
             Self::Destroy(verb) => verb.run(site),
             Self::List(verb) => verb.run(site),
+            Self::Machine(verb) => verb.run(site),
             Self::Man(verb) => verb.run(),
             Self::Sharenfs(verb) => verb.run(site),
+            Self::Sharepxe(verb) => verb.run(site),
+            Self::Status(verb) => verb.run(site),
+            Self::Watch(verb) => verb.run(site),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Where everything is that commands work on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use store::{Location, Store};
 
 use super::Failure;
+use crate::config::{DEFAULT_STATE, default_store};
+use crate::control::{Client, Reply, Request};
+use crate::state::{SOCKET, StateDir};
 
 /// Options that every verb takes.
 #[derive(Args, Debug)]
@@ -13,21 +16,49 @@ pub(crate) struct Site {
     /// Where the boot environments are, as in dir:/srv/netbe [default: dir:STATE/store].
     #[arg(long, global = true, value_name = "STORE", env = "NETBE_STORE")]
     store: Option<Location>,
-    /// The state directory: site key, machines, leases.
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "NETBE_STATE",
-        default_value = DEFAULT_STATE
-    )]
-    pub(crate) state: PathBuf,
+    #[arg(long, global = true, value_name = "DIR", env = "NETBE_STATE", help = STATE_HELP)]
+    state: Option<PathBuf>,
 }
 
 impl Site {
+    /// The state directory.
+    pub(crate) fn state(&self) -> &Path {
+        self.state.as_deref().unwrap_or_else(|| Path::new(DEFAULT_STATE))
+    }
+
+    /// Opens the state directory, and makes it if there is none.
+    pub(crate) fn open_state(&self) -> Result<StateDir, Failure> {
+        StateDir::open(self.state()).map_err(Failure::could_not)
+    }
+
+    /// Connects to the server of the state directory, if one runs.
+    pub(crate) fn server(&self) -> Result<Option<Client>, Failure> {
+        let socket = self.state().join(SOCKET);
+        Client::connect(&socket).map_err(|error| {
+            Failure::could_not(format_args!(
+                "{}: the running server cannot be reached: {error}",
+                socket.display()
+            ))
+        })
+    }
+
+    /// Has the running server, if there is one, read again what a command has changed.
+    pub(crate) fn reload(&self) -> Result<(), Failure> {
+        let Some(mut server) = self.server()? else { return Ok(()) };
+        match server.ask(&Request::Reload) {
+            Ok(Reply::Failed { message }) => Err(Failure::could_not(format_args!(
+                "it is done, but the running server does not take it over: {message}"
+            ))),
+            Ok(Reply::Done | Reply::Living { .. } | Reply::Notice(_) | Reply::Status(_)) => Ok(()),
+            Err(error) => Err(Failure::could_not(format_args!(
+                "it is done, but the running server did not answer: {error}"
+            ))),
+        }
+    }
+
     /// The place of the store.
     pub(crate) fn location(&self) -> Location {
-        self.store.clone().unwrap_or_else(|| Location::Directory(self.state.join("store")))
+        self.store.clone().unwrap_or_else(|| default_store(self.state()))
     }
 
     /// Opens the store, which has to be there.
@@ -41,9 +72,8 @@ impl Site {
     }
 }
 
-/// Where what a program keeps belongs (hier(7)).
 #[cfg(target_os = "freebsd")]
-const DEFAULT_STATE: &str = "/var/db/netbe";
-/// Where what a program keeps belongs (Filesystem Hierarchy Standard §5.8).
+const STATE_HELP: &str = "The state directory: site key, machines, leases [default: /var/db/netbe]";
 #[cfg(not(target_os = "freebsd"))]
-const DEFAULT_STATE: &str = "/var/lib/netbe";
+const STATE_HELP: &str =
+    "The state directory: site key, machines, leases [default: /var/lib/netbe]";

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 pub use mac::{Mac, MacError};
 pub use name::{MachineName, MachineNameError};
-pub use roster::{Entry, Roster, store, store_default};
+pub use roster::{Entry, Roster, remove, store, store_default};
 
 use crate::state::StateError;
 

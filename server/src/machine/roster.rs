@@ -152,6 +152,12 @@ pub fn store(state: &dyn State, name: &MachineName, machine: &Machine) -> Result
     Ok(state.store(Kind::Machine, name.as_str(), machine.render()?.as_bytes())?)
 }
 
+/// Removes a machine from the state.
+pub fn remove(state: &dyn State, name: &MachineName) -> Result<(), MachineError> {
+    state.remove(Kind::Machine, name.as_str())?;
+    Ok(())
+}
+
 /// Sets or clears what machines boot that have no environment of their own.
 pub fn store_default(state: &dyn State, environment: Option<&str>) -> Result<(), MachineError> {
     let site = Site { default_environment: environment.map(str::to_owned) };

@@ -1,0 +1,306 @@
+//! The verbs for machines: who they are, and what they boot.
+
+use std::net::Ipv4Addr;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use store::EnvironmentName;
+use uuid::Uuid;
+
+use super::{Failure, Format, Reply, Site, Table};
+use crate::machine::{self, Mac, Machine, MachineError, MachineName, Roster};
+
+/// Name machines, by their Ethernet addresses, and say what they boot.
+#[derive(Args, Debug)]
+pub(crate) struct MachineVerb {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Add(Add),
+    List(List),
+    Remove(Remove),
+    Set(Set),
+    Show(Show),
+}
+
+impl MachineVerb {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        match &self.verb {
+            Verb::Add(verb) => verb.run(site),
+            Verb::List(verb) => verb.run(site),
+            Verb::Remove(verb) => verb.run(site),
+            Verb::Set(verb) => verb.run(site),
+            Verb::Show(verb) => verb.run(site),
+        }
+    }
+}
+
+/// Name a machine.
+#[derive(Args, Debug)]
+struct Add {
+    /// The Ethernet address of a card that it boots from; may be repeated.
+    #[arg(long = "mac", required = true, value_name = "MAC")]
+    macs: Vec<Mac>,
+    /// Its UUID, as its firmware tells it.
+    #[arg(long)]
+    uuid: Option<Uuid>,
+    /// An address to keep for it.
+    #[arg(long)]
+    address: Option<Ipv4Addr>,
+    /// The boot environment that it boots.
+    #[arg(long, value_name = "NAME")]
+    environment: Option<EnvironmentName>,
+    /// Words to add to its kernel's command line.
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
+    cmdline: String,
+    /// Give it its root read-only.
+    #[arg(long)]
+    ro: bool,
+    /// Its name, which is its host name too.
+    name: MachineName,
+}
+
+impl Add {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        exists(site, self.environment.as_ref())?;
+        let machine = Machine {
+            macs: self.macs.clone(),
+            uuid: self.uuid,
+            address: self.address,
+            environment: self.environment.as_ref().map(|name| name.as_str().to_owned()),
+            cmdline: self.cmdline.clone(),
+            read_only: self.ro,
+        };
+        change(site, |roster| {
+            roster.insert(self.name.clone(), machine.clone(), false)?;
+            Ok((self.name.clone(), machine))
+        })
+    }
+}
+
+/// Change what is known of a machine; what is not said stays.
+#[derive(Args, Debug)]
+struct Set {
+    /// The Ethernet addresses of the cards that it boots from, in place of those known.
+    #[arg(long = "mac", value_name = "MAC")]
+    macs: Vec<Mac>,
+    /// Its UUID, or `none`.
+    #[arg(long, value_parser = optional::<Uuid>)]
+    uuid: Option<Setting<Uuid>>,
+    /// An address to keep for it, or `none`.
+    #[arg(long, value_parser = optional::<Ipv4Addr>)]
+    address: Option<Setting<Ipv4Addr>>,
+    /// The boot environment that it boots, or `none`.
+    #[arg(long, value_name = "NAME", value_parser = optional::<EnvironmentName>)]
+    environment: Option<Setting<EnvironmentName>>,
+    /// Words to add to its kernel's command line.
+    #[arg(long, value_name = "WORDS")]
+    cmdline: Option<String>,
+    /// Give it its root read-only.
+    #[arg(long, conflicts_with = "rw")]
+    ro: bool,
+    /// Let it write to its root.
+    #[arg(long)]
+    rw: bool,
+    /// The machine.
+    name: MachineName,
+}
+
+impl Set {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let environment = self.environment.as_ref();
+        exists(site, environment.and_then(|environment| environment.0.as_ref()))?;
+        change(site, |roster| {
+            let mut machine = roster.take(&self.name)?;
+            if !self.macs.is_empty() {
+                machine.macs.clone_from(&self.macs);
+            }
+            if let Some(Setting(uuid)) = self.uuid {
+                machine.uuid = uuid;
+            }
+            if let Some(Setting(address)) = self.address {
+                machine.address = address;
+            }
+            if let Some(Setting(environment)) = environment {
+                machine.environment = environment.as_ref().map(|name| name.as_str().to_owned());
+            }
+            if let Some(cmdline) = &self.cmdline {
+                machine.cmdline.clone_from(cmdline);
+            }
+            machine.read_only = (machine.read_only || self.ro) && !self.rw;
+            roster.insert(self.name.clone(), machine.clone(), false)?;
+            Ok((self.name.clone(), machine))
+        })
+    }
+}
+
+/// Forget a machine.
+#[derive(Args, Debug)]
+struct Remove {
+    /// The machine.
+    name: MachineName,
+}
+
+impl Remove {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let state = site.open_state()?;
+        let _alone = state.hold().map_err(Failure::could_not)?;
+        roster(&state)?.take(&self.name)?;
+        machine::remove(&state, &self.name)?;
+        site.reload()?;
+        Ok(Reply::done())
+    }
+}
+
+/// List the machines.
+#[derive(Args, Debug)]
+struct List {
+    #[command(flatten)]
+    format: Format,
+}
+
+/// A machine, as it is listed.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    machine: &'a Machine,
+}
+
+impl List {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let roster = roster(&site.open_state()?)?;
+        let rows =
+            roster.iter().map(|(name, entry)| Row { name: name.as_str(), machine: &entry.machine });
+        self.format.reply(&rows.collect::<Vec<_>>(), |rows| {
+            let mut table = Table::new(&["NAME", "MAC", "ADDRESS", "ENVIRONMENT"]);
+            for Row { name, machine } in rows {
+                let macs = machine.macs.iter().map(Mac::to_string).collect::<Vec<_>>();
+                table.row([
+                    (*name).to_owned(),
+                    macs.join(","),
+                    machine.address.map_or_else(String::new, |address| address.to_string()),
+                    machine.environment.clone().unwrap_or_default(),
+                ]);
+            }
+            table
+        })
+    }
+}
+
+/// Show what is known of a machine, as it would stand in netbe.toml.
+#[derive(Args, Debug)]
+struct Show {
+    /// The machine.
+    name: MachineName,
+}
+
+impl Show {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let roster = roster(&site.open_state()?)?;
+        let unknown = || MachineError::Unknown(self.name.to_string());
+        let entry = roster.get(&self.name).ok_or_else(unknown)?;
+        Ok(Reply::text(format!("[machines.\"{}\"]\n{}", self.name, entry.machine.render()?)))
+    }
+}
+
+/// Say what machines boot.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("whom").required(true))]
+pub(crate) struct Sharepxe {
+    /// The machine that boots it.
+    #[arg(long, group = "whom")]
+    machine: Option<MachineName>,
+    /// Every machine that has no environment of its own boots it, read-only.
+    #[arg(long, group = "whom")]
+    default: bool,
+    /// The machine, or every other machine, boots nothing from now on.
+    #[arg(long, conflicts_with = "name", required_unless_present = "name")]
+    off: bool,
+    /// The boot environment.
+    name: Option<EnvironmentName>,
+}
+
+impl Sharepxe {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        exists(site, self.name.as_ref())?;
+        let environment = self.name.as_ref().map(|name| name.as_str().to_owned());
+        let Some(name) = &self.machine else {
+            let state = site.open_state()?;
+            machine::store_default(&state, environment.as_deref())?;
+            site.reload()?;
+            return Ok(Reply::done());
+        };
+        change(site, |roster| {
+            let mut machine = roster.take(name)?;
+            machine.environment = environment;
+            roster.insert(name.clone(), machine.clone(), false)?;
+            Ok((name.clone(), machine))
+        })
+    }
+}
+
+/// A setting that can be taken away: `none`.
+#[derive(Clone, Copy, Debug)]
+struct Setting<T>(Option<T>);
+
+fn optional<T>(text: &str) -> Result<Setting<T>, String>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    if text == "none" {
+        return Ok(Setting(None));
+    }
+    text.parse().map(|value| Setting(Some(value))).map_err(|error: T::Err| error.to_string())
+}
+
+/// Changes one machine: on the roster, so that no two collide, then in the state.
+fn change(
+    site: &Site,
+    on: impl FnOnce(&mut Roster) -> Result<(MachineName, Machine), MachineError>,
+) -> Result<Reply, Failure> {
+    let state = site.open_state()?;
+    let _alone = state.hold().map_err(Failure::could_not)?;
+    let mut roster = roster(&state)?;
+    let (name, machine) = on(&mut roster)?;
+    machine::store(&state, &name, &machine)?;
+    site.reload()?;
+    Ok(Reply::done())
+}
+
+fn roster(state: &crate::state::StateDir) -> Result<Roster, Failure> {
+    Ok(Roster::load(state, &std::collections::BTreeMap::new(), None)?)
+}
+
+/// Makes sure that an environment is there before something refers to it.
+fn exists(site: &Site, environment: Option<&EnvironmentName>) -> Result<(), Failure> {
+    if let Some(name) = environment {
+        site.open()?.get(name)?;
+    }
+    Ok(())
+}
+
+impl From<MachineError> for Failure {
+    fn from(error: MachineError) -> Self {
+        match error {
+            MachineError::AddressTaken { .. }
+            | MachineError::Exists(_)
+            | MachineError::Fixed(_)
+            | MachineError::MacTaken { .. }
+            | MachineError::Twice(_)
+            | MachineError::Unknown(_) => Self::no(error),
+            MachineError::Address(_)
+            | MachineError::CommandLine
+            | MachineError::Multicast(_)
+            | MachineError::Name(_)
+            | MachineError::NotText
+            | MachineError::Of(..)
+            | MachineError::State(_)
+            | MachineError::Syntax(_) => Self::could_not(error),
+        }
+    }
+}

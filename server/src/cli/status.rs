@@ -1,0 +1,323 @@
+//! The verbs that show how machines stand: `status` once, `watch` live.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Failure, Format, Reply, Site, Table};
+use crate::boot::timeline::{Bytes, Stage};
+use crate::control::{self, Client, MachineStatus, Request, Seen};
+
+/// Show how every machine stands.
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Status {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let reply = ask(&mut server(site)?, &Request::Status)?;
+        let control::Reply::Status(status) = reply else { return Err(unexpected(&reply)) };
+        self.format.reply(&status.machines, |machines| {
+            let header = ["NAME", "STAGE", "ENVIRONMENT", "ADDRESS", "SENT", "SEEN"];
+            let mut table = Table::new(&header);
+            for machine in machines {
+                table.row([
+                    machine.name.clone(),
+                    stage(machine),
+                    environment(machine),
+                    machine.address.map_or_else(String::new, |address| address.to_string()),
+                    if machine.seen.is_some() {
+                        Bytes(machine.sent).to_string()
+                    } else {
+                        String::new()
+                    },
+                    machine.seen.map_or_else(String::new, ago),
+                ]);
+            }
+            table
+        })
+    }
+}
+
+/// Watch machines boot.
+#[derive(Args, Debug)]
+pub(crate) struct Watch {
+    /// Print what is seen line by line, also on a terminal.
+    #[arg(short, long)]
+    lines: bool,
+}
+
+impl Watch {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let mut server = server(site)?;
+        let mut reply = ask(&mut server, &Request::Watch)?;
+        let mut screen = Screen::default();
+        let live = !self.lines && io::stdout().is_terminal();
+        loop {
+            let shown = match &reply {
+                control::Reply::Notice(seen) if live => {
+                    screen.note(seen);
+                    Ok(())
+                }
+                control::Reply::Notice(seen) => print(&line(seen, screen.began(seen.at))),
+                control::Reply::Status(status) if live => print(&screen.draw(status)),
+                control::Reply::Status(_) => Ok(()),
+                other @ (control::Reply::Done
+                | control::Reply::Failed { .. }
+                | control::Reply::Living { .. }) => return Err(unexpected(other)),
+            };
+            if shown.is_err() {
+                // Whoever closed the pipe has seen enough.
+                return Ok(Reply::done());
+            }
+            reply = match server.go_on() {
+                Ok(Some(reply)) => reply,
+                Ok(None) => return Err(Failure::no("the server has ended")),
+                Err(error) => {
+                    return Err(Failure::could_not(format_args!(
+                        "the server does not answer any more: {error}"
+                    )));
+                }
+            };
+        }
+    }
+}
+
+fn server(site: &Site) -> Result<Client, Failure> {
+    site.server()?.ok_or_else(|| {
+        Failure::no(format_args!(
+            "no server runs on {}: start it with `netbe serve`",
+            site.state().display()
+        ))
+    })
+}
+
+fn ask(server: &mut Client, request: &Request) -> Result<control::Reply, Failure> {
+    server.ask(request).map_err(|error| {
+        Failure::could_not(format_args!("the running server does not answer: {error}"))
+    })
+}
+
+fn unexpected(reply: &control::Reply) -> Failure {
+    match reply {
+        control::Reply::Failed { message } => Failure::could_not(message),
+        control::Reply::Done
+        | control::Reply::Living { .. }
+        | control::Reply::Notice(_)
+        | control::Reply::Status(_) => {
+            Failure::could_not("the running server is of another version: restart it")
+        }
+    }
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// The live picture: a table of machines, the stages of each, and what was seen last.
+#[derive(Default)]
+struct Screen {
+    /// Lines that the last picture has.
+    drawn: usize,
+    began: Option<f64>,
+    seen: Vec<String>,
+}
+
+impl Screen {
+    fn note(&mut self, seen: &Seen) {
+        let line = line(seen, self.began(seen.at));
+        self.seen.push(line);
+        let surplus = self.seen.len().saturating_sub(LINES);
+        self.seen.drain(..surplus);
+    }
+
+    /// When the first thing was seen: times are shown from there.
+    fn began(&mut self, at: f64) -> f64 {
+        *self.began.get_or_insert(at)
+    }
+
+    /// The picture, drawn over the last one.
+    fn draw(&mut self, status: &control::Status) -> String {
+        let mut lines = picture(status);
+        if !self.seen.is_empty() {
+            lines.push(String::new());
+            lines.extend(self.seen.iter().map(|line| line.trim_end().to_owned()));
+        }
+        // Up to the first line of the last picture; each line is erased before it is written, and
+        // what is left below as well.
+        let up = match self.drawn {
+            0 => String::new(),
+            lines => format!("\x1b[{lines}A"),
+        };
+        self.drawn = lines.len();
+        let text: String = lines.iter().map(|line| format!("\r\x1b[2K{line}\n")).collect();
+        format!("{up}{text}\x1b[J")
+    }
+}
+
+/// The lines of a live picture.
+fn picture(status: &control::Status) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{:<18} {:<22} {:<14} {:<15} {:>9} {:>9} {:>9} {:>8}",
+        "NAME", "STAGE", "ENVIRONMENT", "ADDRESS", "SENT", "READ", "WRITTEN", "SECONDS"
+    )];
+    for machine in &status.machines {
+        let address = machine.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+        lines.push(format!(
+            "{:<18} {:<22} {:<14} {:<15} {:>9} {:>9} {:>9} {:>8.1}",
+            cut(&machine.name, 18),
+            bar(machine),
+            cut(&environment(machine), 14),
+            address,
+            Bytes(machine.sent).to_string(),
+            Bytes(machine.read).to_string(),
+            Bytes(machine.written).to_string(),
+            machine.seconds,
+        ));
+        let stages = machine.stages.iter();
+        let stages = stages.map(|(stage, took)| format!("{} {took:.1} s", stage.as_str()));
+        let stages = stages.collect::<Vec<_>>().join(" > ");
+        if !stages.is_empty() {
+            lines.push(format!("    {}", cut(&stages, 110)));
+        }
+        if let Some(message) = &machine.message {
+            lines.push(format!("    ! {}", cut(message, 108)));
+        }
+    }
+    if status.machines.is_empty() {
+        lines.push("no machine was heard yet: switch one on".to_owned());
+    }
+    lines
+}
+
+/// One thing that was seen, with seconds since the first.
+fn line(seen: &Seen, began: f64) -> String {
+    format!(
+        "{:>8.1}  {:<17}  {:<8}  {}\n",
+        seen.at - began,
+        seen.machine,
+        seen.stage.as_str(),
+        seen.text
+    )
+}
+
+/// The stage in a word, with how much of a file is there; or the trouble.
+fn stage(machine: &MachineStatus) -> String {
+    if let Some(trouble) = &machine.trouble {
+        return trouble.clone();
+    }
+    match percent(machine) {
+        Some(percent) => format!("{} {percent}%", machine.stage.as_str()),
+        None => machine.stage.as_str().to_owned(),
+    }
+}
+
+/// The stage with a bar for the file on its way.
+fn bar(machine: &MachineStatus) -> String {
+    let Some(percent) = percent(machine).filter(|_| machine.trouble.is_none()) else {
+        return stage(machine);
+    };
+    let full = usize::try_from(percent / 10).unwrap_or(10).min(10);
+    let bar = "#".repeat(full) + &".".repeat(10 - full);
+    format!("{:<7} {bar} {percent:>2}%", machine.stage.as_str())
+}
+
+fn percent(machine: &MachineStatus) -> Option<u64> {
+    let (bytes, total) = machine.progress?;
+    let within = machine.stage > Stage::Leased && machine.stage < Stage::Root;
+    bytes.saturating_mul(100).checked_div(total).filter(|_| within)
+}
+
+fn environment(machine: &MachineStatus) -> String {
+    let name = machine.environment.clone().unwrap_or_default();
+    if machine.read_only == Some(true) { format!("{name} (ro)") } else { name }
+}
+
+fn ago(seconds: f64) -> String {
+    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s ago"),
+        60..3600 => format!("{}m ago", seconds / 60),
+        3600..86_400 => format!("{}h ago", seconds / 3600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+fn cut(text: &str, width: usize) -> String {
+    text.chars().take(width).collect()
+}
+
+/// What was seen last, below the table: so many lines.
+const LINES: usize = 8;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn machine() -> MachineStatus {
+        MachineStatus {
+            name: "web1".to_owned(),
+            mac: None,
+            address: Some([10, 0, 0, 9].into()),
+            environment: Some("base".to_owned()),
+            read_only: Some(false),
+            boot: None,
+            stage: Stage::Kernel,
+            trouble: None,
+            message: None,
+            sent: 3 << 20,
+            read: 0,
+            written: 0,
+            progress: Some((42, 100)),
+            seconds: 7.25,
+            stages: vec![(Stage::Loader, 4.0), (Stage::Kernel, 3.25)],
+            seen: Some(75.0),
+        }
+    }
+
+    #[test]
+    fn a_stage_shows_how_much_is_there() {
+        assert_eq!(stage(&machine()), "kernel 42%");
+        assert_eq!(bar(&machine()), "kernel  ####...... 42%");
+        let root = MachineStatus { stage: Stage::Root, ..machine() };
+        assert_eq!(bar(&root), "root");
+    }
+
+    #[test]
+    fn trouble_comes_before_the_stage() {
+        let refused = MachineStatus { trouble: Some("refused".to_owned()), ..machine() };
+        assert_eq!((stage(&refused), bar(&refused)), ("refused".to_owned(), "refused".to_owned()));
+    }
+
+    #[test]
+    fn the_picture_has_each_machines_stages_and_message() {
+        let message = Some("see its screen".to_owned());
+        let machines = vec![MachineStatus { message, ..machine() }];
+        let lines = picture(&control::Status { machines, ..control::Status::default() });
+        assert_eq!(lines.len(), 4);
+        assert!(lines[1].starts_with("web1               kernel  ####...... 42% base"));
+        assert_eq!(lines[2], "    loader 4.0 s > kernel 3.2 s");
+        assert_eq!(lines[3], "    ! see its screen");
+    }
+
+    #[test]
+    fn a_picture_is_drawn_over_the_last_one() {
+        let mut screen = Screen::default();
+        let status = control::Status { machines: vec![machine()], ..control::Status::default() };
+        assert!(screen.draw(&status).starts_with("\r\x1b[2KNAME"));
+        assert!(screen.draw(&status).starts_with("\x1b[3A\r\x1b[2KNAME"));
+    }
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(ago(0.4), "0s ago");
+        assert_eq!(ago(75.0), "1m ago");
+        assert_eq!(ago(f64::NAN), "0s ago");
+        assert_eq!(ago(200_000.0), "2d ago");
+    }
+}
