@@ -1,1 +1,21 @@
 //! Host files by kernel file handle.
+//!
+//! [`HostTree`] serves a directory of the host as a [`vfs::Tree`]; [`Inside`] is the one door through
+//! which the host itself enters a boot environment. Both take for granted that a hostile root in a
+//! guest arranged everything in it: symbolic links lead out, FIFOs wait to be opened, names are
+//! swapped in between. This crate is the only place with `unsafe`, all of it in `sys`.
+
+mod attr;
+mod descriptors;
+mod errno;
+mod inside;
+mod stripes;
+mod sys;
+mod tree;
+#[cfg(any(target_os = "freebsd", test))]
+mod walk;
+
+pub use descriptors::Descriptors;
+pub use inside::{Inside, InsideError};
+pub use sys::drop_resource_capability;
+pub use tree::{HostTree, HostTreeError, Metadata, Options};

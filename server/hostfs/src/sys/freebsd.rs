@@ -1,0 +1,352 @@
+//! FreeBSD (13.2 and later): getfhat(2), fhopen(2), fhstat(2), fhreadlink(2), fhlinkat(2).
+//!
+//! A file is known by its handle from the start, because getfhat(2) takes a name and never an empty
+//! one. Only regular files and directories are opened to be looked at: fhopen(2) would wait for a FIFO
+//! and wake a device. What else is to be changed is opened for that moment with O_PATH.
+#![allow(unsafe_code, reason = "the kernel's file handles have no safe interface")]
+
+use std::ffi::{CStr, c_char, c_int};
+use std::mem;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid};
+use rustix::io::{Errno, Result};
+use rustix::path::Arg;
+
+use crate::attr::raw_mode;
+use crate::walk;
+
+/// A mounted file system, by a directory in it.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    dir: OwnedFd,
+    /// `f_fsid`, which the kernel wants in handles.
+    fsid: [u8; FSID],
+    /// The file system's type, such as `zfs` and `ufs`.
+    kind: String,
+}
+
+impl Mount {
+    /// `dir` has to be open for reading.
+    pub(crate) fn new(dir: OwnedFd) -> Result<Self> {
+        let stat = fs::fstatfs(&dir)?;
+        // SAFETY: `fsid_t` is two 32-bit integers, whose fields the libc crate keeps private; eight
+        // bytes of any value are as good.
+        let fsid = unsafe { mem::transmute::<libc::fsid_t, [u8; FSID]>(stat.f_fsid) };
+        let name = stat.f_fstypename.iter().take_while(|byte| **byte != 0);
+        let kind = name.map(|byte| char::from(byte.cast_unsigned())).collect();
+        Ok(Self { dir, fsid, kind })
+    }
+
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// An id that the file system keeps for ever: ZFS makes `f_fsid` from the dataset's GUID, UFS
+    /// keeps it in the superblock. Others count their mounts.
+    pub(crate) fn stable_id(&self) -> Result<Option<u64>> {
+        let stable = matches!(self.kind.as_str(), "ufs" | "zfs") && self.fsid != [0; FSID];
+        Ok(stable.then(|| u64::from_ne_bytes(self.fsid)))
+    }
+
+    /// Looks one name up in a directory; neither `..` nor a mount point nor a link leads anywhere else.
+    pub(crate) fn look(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<Node> {
+        let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_RESOLVE_BENEATH;
+        let handle = name.into_with_c_str(|name| KernelHandle::of(dir, name, flags))?;
+        self.on_this_mount(handle)
+    }
+
+    /// The directory above, wherever that is on this file system.
+    pub(crate) fn above(&self, dir: &Node) -> Result<Node> {
+        let handle = KernelHandle::of(dir.dir()?, c"..", libc::AT_SYMLINK_NOFOLLOW)?;
+        self.on_this_mount(handle)
+    }
+
+    /// Finds a file of any kind without touching it.
+    pub(crate) fn node(&self, _kind: u8, kernel: &[u8]) -> Result<Node> {
+        KernelHandle::from_parts(self.fsid, kernel)?.node()
+    }
+
+    /// Opens a file that is known to be regular.
+    pub(crate) fn open_data(&self, _kind: u8, kernel: &[u8], write: bool) -> Result<OwnedFd> {
+        let access = if write { libc::O_RDWR } else { libc::O_RDONLY };
+        KernelHandle::from_parts(self.fsid, kernel)?.open(access | libc::O_NONBLOCK)
+    }
+
+    /// Opens a directory for listing; its position is the caller's own.
+    pub(crate) fn open_dir(&self, _kind: u8, kernel: &[u8]) -> Result<OwnedFd> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        KernelHandle::from_parts(self.fsid, kernel)?.open(flags)
+    }
+
+    fn on_this_mount(&self, handle: KernelHandle) -> Result<Node> {
+        if handle.fsid == self.fsid { handle.node() } else { Err(Errno::XDEV) }
+    }
+}
+
+/// A file of any kind.
+#[derive(Debug)]
+pub(crate) struct Node {
+    handle: KernelHandle,
+    /// Open for reading, if it is a regular file or a directory.
+    fd: Option<OwnedFd>,
+}
+
+impl Node {
+    pub(crate) fn stat(&self) -> Result<Stat> {
+        self.fd.as_ref().map_or_else(|| self.handle.stat(), fs::fstat)
+    }
+
+    pub(crate) fn handle(&self) -> Result<KernelHandle> {
+        Ok(self.handle)
+    }
+
+    /// The handle of a name in this directory. A symbolic link is not followed.
+    pub(crate) fn handle_at(&self, name: &[u8]) -> Result<KernelHandle> {
+        let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_RESOLVE_BENEATH;
+        let dir = self.dir()?;
+        name.into_with_c_str(|name| KernelHandle::of(dir, name, flags))
+    }
+
+    pub(crate) fn readlink(&self) -> Result<Vec<u8>> {
+        self.handle.readlink()
+    }
+
+    /// Gives the file one more name. Needs root, as handles do.
+    pub(crate) fn link(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        name.into_with_c_str(|name| self.handle.link(dir, name))
+    }
+
+    pub(crate) fn chmod(&self, mode: u32) -> Result<()> {
+        self.change(|fd| fs::chmodat(fd, c"", raw_mode(mode), AtFlags::EMPTY_PATH))
+    }
+
+    pub(crate) fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        self.change(|fd| fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH))
+    }
+
+    pub(crate) fn set_times(&self, times: &Timestamps) -> Result<()> {
+        self.change(|fd| fs::utimensat(fd, c"", times, AtFlags::EMPTY_PATH))
+    }
+
+    /// The descriptor, for calls that take a directory.
+    pub(crate) fn dir(&self) -> Result<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd).ok_or(Errno::NOTDIR)
+    }
+
+    fn change(&self, change: impl FnOnce(BorrowedFd<'_>) -> Result<()>) -> Result<()> {
+        match &self.fd {
+            Some(fd) => change(fd.as_fd()),
+            None => change(self.handle.open(libc::O_PATH)?.as_fd()),
+        }
+    }
+}
+
+/// The kernel's name for a file: `struct fhandle`, as the bytes of its parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KernelHandle {
+    /// The mount: a hint for the kernel, and not the same after a restart everywhere.
+    fsid: [u8; FSID],
+    /// `struct fid`: the file in it.
+    fid: [u8; FID],
+}
+
+impl KernelHandle {
+    fn of(dir: BorrowedFd<'_>, name: &CStr, flags: c_int) -> Result<Self> {
+        // SAFETY: `struct fhandle` consists of integers, for which zero is a value.
+        let mut raw: libc::fhandle_t = unsafe { mem::zeroed() };
+        // SAFETY: `name` ends in NUL and is only read, in spite of its type; the kernel writes one
+        // `struct fhandle`.
+        let result = unsafe {
+            libc::getfhat(dir.as_raw_fd(), name.as_ptr().cast_mut(), &raw mut raw, flags)
+        };
+        check(result)?;
+        // SAFETY: all of `struct fhandle` is plain integers without padding, 28 bytes of them.
+        let bytes = unsafe { mem::transmute::<libc::fhandle_t, [u8; FSID + FID]>(raw) };
+        let (fsid, fid) = bytes.split_first_chunk().ok_or(Errno::OVERFLOW)?;
+        Ok(Self { fsid: *fsid, fid: fid.try_into().map_err(|_| Errno::OVERFLOW)? })
+    }
+
+    fn from_parts(fsid: [u8; FSID], kernel: &[u8]) -> Result<Self> {
+        Ok(Self { fsid, fid: kernel.try_into().map_err(|_| Errno::STALE)? })
+    }
+
+    /// FreeBSD's handles have no type.
+    pub(crate) fn kind(&self) -> Option<u8> {
+        Some(0)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.fid
+    }
+
+    fn raw(&self) -> libc::fhandle_t {
+        let mut bytes = [0; FSID + FID];
+        let all = self.fsid.iter().chain(&self.fid);
+        bytes.iter_mut().zip(all).for_each(|(to, from)| *to = *from);
+        // SAFETY: all of `struct fhandle` is plain integers without padding, 28 bytes of them; the
+        // kernel checks the length in a client's handle itself.
+        unsafe { mem::transmute::<[u8; FSID + FID], libc::fhandle_t>(bytes) }
+    }
+
+    fn node(self) -> Result<Node> {
+        let flags = match FileType::from_raw_mode(self.stat()?.st_mode) {
+            FileType::RegularFile => libc::O_RDONLY | libc::O_NONBLOCK,
+            FileType::Directory => libc::O_RDONLY | libc::O_DIRECTORY,
+            FileType::Symlink
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => return Ok(Node { handle: self, fd: None }),
+        };
+        Ok(Node { handle: self, fd: Some(self.open(flags)?) })
+    }
+
+    fn open(&self, flags: c_int) -> Result<OwnedFd> {
+        let raw = self.raw();
+        // SAFETY: the kernel only reads the handle, and only during the call.
+        let fd = unsafe { libc::fhopen(&raw const raw, flags | libc::O_CLOEXEC) };
+        check(fd)?;
+        // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    fn stat(&self) -> Result<Stat> {
+        let raw = self.raw();
+        // SAFETY: `struct stat` consists of integers, for which zero is a value.
+        let mut stat: libc::stat = unsafe { mem::zeroed() };
+        // SAFETY: the kernel reads the handle and writes one `struct stat`.
+        check(unsafe { libc::fhstat(&raw const raw, &raw mut stat) })?;
+        Ok(stat)
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>> {
+        let mut raw = self.raw();
+        let mut target = vec![0_u8; PATH];
+        let room: *mut c_char = target.as_mut_ptr().cast();
+        // SAFETY: the kernel reads the handle and writes at most as many bytes as `target` has.
+        let len = unsafe { libc::fhreadlink(&raw mut raw, room, target.len()) };
+        check(len)?;
+        target.truncate(usize::try_from(len).map_err(|_| Errno::IO)?);
+        Ok(target)
+    }
+
+    fn link(&self, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+        let mut raw = self.raw();
+        // SAFETY: the kernel reads the handle and the name, which ends in NUL.
+        check(unsafe { libc::fhlinkat(&raw mut raw, dir.as_raw_fd(), name.as_ptr()) })
+    }
+}
+
+/// Resolves a path inside `root`, as chroot(2) would, without opening what it finds.
+pub(crate) fn resolve(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
+    walk::resolve(root, path)
+}
+
+/// Opens the very file that an O_PATH descriptor names.
+pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+    fs::openat(fd, c"", flags | OFlags::EMPTY_PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// FreeBSD has no read that refuses to wait for a disk.
+pub(crate) fn read_nowait(
+    _fd: BorrowedFd<'_>,
+    _into: &mut [u8],
+    _offset: u64,
+) -> Result<Option<usize>> {
+    Ok(None)
+}
+
+/// Shows name, inode number and cookie of the entries behind the descriptor's position until `each`
+/// breaks; returns whether it saw the end. The cookie is `d_off`, which UFS and ZFS have since 12.
+pub(crate) fn list(
+    dir: &OwnedFd,
+    mut each: impl FnMut(&[u8], u64, u64) -> ControlFlow<()>,
+) -> Result<bool> {
+    let mut buffer = vec![0_u8; LISTING];
+    loop {
+        let room: *mut c_char = buffer.as_mut_ptr().cast();
+        let mut base = 0;
+        // SAFETY: the kernel writes at most as many bytes as `buffer` has, and one offset.
+        let len = unsafe { getdirentries(dir.as_raw_fd(), room, buffer.len(), &raw mut base) };
+        let len = usize::try_from(len).map_err(|_| last_error())?;
+        if len == 0 {
+            return Ok(true);
+        }
+        let mut rest = buffer.get(..len).unwrap_or_default();
+        while let Some((entry, more)) = Dirent::first(rest) {
+            rest = more;
+            // Number 0 marks an entry that was removed.
+            if entry.fileno == 0 {
+                continue;
+            }
+            if entry.off == 0 {
+                return Err(Errno::OPNOTSUPP);
+            }
+            if each(entry.name, entry.fileno, entry.off).is_break() {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// The most names that a file may have here.
+pub(crate) fn link_max(fd: BorrowedFd<'_>) -> u32 {
+    // SAFETY: fpathconf(2) takes no pointer, and the descriptor is open while it is borrowed.
+    let most = unsafe { libc::fpathconf(fd.as_raw_fd(), libc::_PC_LINK_MAX) };
+    u32::try_from(most).unwrap_or(if most < 0 { 1 } else { u32::MAX })
+}
+
+/// Does nothing: FreeBSD has no capability to give up, and quotas there hold for the owner of a file.
+pub fn drop_resource_capability() -> std::io::Result<()> {
+    Ok(())
+}
+
+/// `struct dirent` of dirent(5), as far as it is needed.
+struct Dirent<'a> {
+    fileno: u64,
+    off: u64,
+    name: &'a [u8],
+}
+
+impl<'a> Dirent<'a> {
+    /// Reads the first entry of a buffer, and what is behind it.
+    fn first(buffer: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (fileno, rest) = buffer.split_first_chunk()?;
+        let (off, rest) = rest.split_first_chunk()?;
+        let (reclen, rest) = rest.split_first_chunk()?;
+        let (_type_and_padding, rest) = rest.split_first_chunk::<2>()?;
+        let (namlen, rest) = rest.split_first_chunk()?;
+        let (_padding, rest) = rest.split_first_chunk::<2>()?;
+        let name = rest.get(..usize::from(u16::from_ne_bytes(*namlen)))?;
+        let more = buffer.get(usize::from(u16::from_ne_bytes(*reclen)).max(1)..)?;
+        let (fileno, off) = (u64::from_ne_bytes(*fileno), u64::from_ne_bytes(*off));
+        Some((Self { fileno, off, name }, more))
+    }
+}
+
+unsafe extern "C" {
+    /// getdirentries(2), which the libc crate does not have.
+    fn getdirentries(fd: c_int, buf: *mut c_char, nbytes: usize, basep: *mut libc::off_t) -> isize;
+}
+
+/// An error, if a call returned something negative.
+fn check(result: c_int) -> Result<()> {
+    if result < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Bytes of `fsid_t`.
+const FSID: usize = 8;
+/// Bytes of `struct fid`: its length, two of padding, and `MAXFIDSZ`.
+const FID: usize = 20;
+/// `PATH_MAX`.
+const PATH: usize = 1024;
+/// Bytes of directory entries that are read at once.
+const LISTING: usize = 32 * 1024;

@@ -1,0 +1,333 @@
+//! Linux: name_to_handle_at(2), open_by_handle_at(2), openat2(2), O_PATH descriptors.
+//!
+//! An O_PATH descriptor names a file without opening it: FIFOs do not wait and devices do not notice.
+//! What fchmod(2) refuses on one goes through `/proc/self/fd`, which names exactly that file.
+#![allow(unsafe_code, reason = "the kernel's file handles have no safe interface")]
+
+use std::ffi::{CStr, c_int, c_uint};
+use std::io::IoSliceMut;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::{
+    self, AtFlags, CWD, Gid, Mode, OFlags, RawDir, ResolveFlags, Stat, Timestamps, Uid,
+};
+use rustix::io::{Errno, ReadWriteFlags, Result};
+use rustix::path::Arg;
+use rustix::thread::CapabilitySet;
+use siphasher::sip::SipHasher24;
+
+use crate::attr::raw_mode;
+
+/// A mounted file system, by a directory in it.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    dir: OwnedFd,
+}
+
+impl Mount {
+    /// `dir` has to be open for reading: open_by_handle_at(2) does not take an O_PATH descriptor.
+    pub(crate) fn new(dir: OwnedFd) -> Result<Self> {
+        Ok(Self { dir })
+    }
+
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// An id that the file system keeps for ever: after a restart, a remount and a new kernel.
+    ///
+    /// ext4, btrfs (with the subvolume in it), ZFS and tmpfs make `f_fsid` from their UUID or GUID,
+    /// and always have. XFS and others make it from the device number, so there the UUID itself is
+    /// asked for: from the kernel (since 6.9), else from udev's links. Both give the same id.
+    pub(crate) fn stable_id(&self) -> Result<Option<u64>> {
+        let magic = fs::fstatfs(&self.dir)?.f_type;
+        let own = fs::fstatvfs(&self.dir)?.f_fsid;
+        if STABLE_FSID.iter().any(|known| i128::from(magic) == i128::from(*known)) && own != 0 {
+            return Ok(Some(own));
+        }
+        Ok(self.uuid()?.map(|uuid| SipHasher24::new_with_keys(0, 0).hash(&uuid)))
+    }
+
+    fn uuid(&self) -> Result<Option<[u8; 16]>> {
+        if let Some(uuid) = kernel_uuid(self.dir()) {
+            return Ok(Some(uuid));
+        }
+        let device = fs::fstat(&self.dir)?.st_dev;
+        let Ok(links) = std::fs::read_dir("/dev/disk/by-uuid") else { return Ok(None) };
+        let ours = links
+            .flatten()
+            .find(|link| std::fs::metadata(link.path()).is_ok_and(|node| node.rdev() == device));
+        Ok(ours.and_then(|link| parse_uuid(link.file_name().as_encoded_bytes())))
+    }
+
+    /// Looks one name up in a directory; neither `..` nor a mount point nor a link leads anywhere else.
+    pub(crate) fn look(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<Node> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_XDEV
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::BENEATH;
+        fs::openat2(dir, name, flags, Mode::empty(), resolve).map(Node)
+    }
+
+    /// The directory above, wherever that is.
+    pub(crate) fn above(&self, dir: &Node) -> Result<Node> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fs::openat(dir.dir()?, c"..", flags, Mode::empty()).map(Node)
+    }
+
+    /// Opens a file of any kind without touching it.
+    pub(crate) fn node(&self, kind: u8, kernel: &[u8]) -> Result<Node> {
+        self.open(kind, kernel, OFlags::PATH | OFlags::NOFOLLOW).map(Node)
+    }
+
+    /// Opens a file that is known to be regular.
+    pub(crate) fn open_data(&self, kind: u8, kernel: &[u8], write: bool) -> Result<OwnedFd> {
+        let access = if write { OFlags::WRONLY } else { OFlags::RDONLY };
+        self.open(kind, kernel, access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY)
+    }
+
+    /// Opens a directory for listing; its position is the caller's own.
+    pub(crate) fn open_dir(&self, kind: u8, kernel: &[u8]) -> Result<OwnedFd> {
+        self.open(kind, kernel, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    fn open(&self, kind: u8, kernel: &[u8], flags: OFlags) -> Result<OwnedFd> {
+        let mut handle = FileHandle::empty();
+        let room = handle.data.get_mut(..kernel.len()).ok_or(Errno::STALE)?;
+        room.copy_from_slice(kernel);
+        handle.len = c_uint::try_from(kernel.len()).map_err(|_| Errno::STALE)?;
+        handle.kind = c_int::from(kind);
+        let flags = c_int::try_from((flags | OFlags::CLOEXEC).bits()).map_err(|_| Errno::INVAL)?;
+        let mount = self.dir.as_raw_fd();
+        // SAFETY: `handle` is laid out as `struct file_handle` followed by as many bytes as its `len`
+        // says; the kernel only reads it, and only during the call.
+        let fd = unsafe { libc::open_by_handle_at(mount, (&raw mut handle).cast(), flags) };
+        if fd < 0 {
+            return Err(last_error());
+        }
+        // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+/// A file of any kind, not opened.
+#[derive(Debug)]
+pub(crate) struct Node(OwnedFd);
+
+impl Node {
+    pub(crate) fn stat(&self) -> Result<Stat> {
+        fs::fstat(&self.0)
+    }
+
+    pub(crate) fn handle(&self) -> Result<KernelHandle> {
+        KernelHandle::of(self.0.as_fd(), c"", libc::AT_EMPTY_PATH)
+    }
+
+    /// The handle of a name in this directory. A symbolic link is not followed.
+    pub(crate) fn handle_at(&self, name: &[u8]) -> Result<KernelHandle> {
+        name.into_with_c_str(|name| KernelHandle::of(self.0.as_fd(), name, 0))
+    }
+
+    pub(crate) fn readlink(&self) -> Result<Vec<u8>> {
+        fs::readlinkat(&self.0, c"", Vec::new()).map(std::ffi::CString::into_bytes)
+    }
+
+    /// Gives the file one more name. Needs CAP_DAC_READ_SEARCH, as handles do.
+    pub(crate) fn link(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        fs::linkat(&self.0, c"", dir, name, AtFlags::EMPTY_PATH)
+    }
+
+    pub(crate) fn chmod(&self, mode: u32) -> Result<()> {
+        fs::chmodat(CWD, proc_path(self.0.as_fd()), raw_mode(mode), AtFlags::empty())
+    }
+
+    pub(crate) fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        fs::chownat(&self.0, c"", uid, gid, AtFlags::EMPTY_PATH)
+    }
+
+    pub(crate) fn set_times(&self, times: &Timestamps) -> Result<()> {
+        fs::utimensat(&self.0, c"", times, AtFlags::EMPTY_PATH)
+    }
+
+    /// The descriptor, for calls that take a directory.
+    pub(crate) fn dir(&self) -> Result<BorrowedFd<'_>> {
+        Ok(self.0.as_fd())
+    }
+}
+
+/// The kernel's name for a file: `struct file_handle`, with room for the longest.
+#[derive(Clone, Copy)]
+pub(crate) struct KernelHandle(FileHandle);
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct FileHandle {
+    len: c_uint,
+    kind: c_int,
+    data: [u8; LONGEST],
+}
+
+impl FileHandle {
+    const fn empty() -> Self {
+        Self { len: 0, kind: 0, data: [0; LONGEST] }
+    }
+}
+
+impl KernelHandle {
+    fn of(dir: BorrowedFd<'_>, name: &CStr, flags: c_int) -> Result<Self> {
+        let mut handle = FileHandle::empty();
+        handle.len = c_uint::try_from(LONGEST).map_err(|_| Errno::OVERFLOW)?;
+        let mut mount_id: c_int = 0;
+        let at = (&raw mut handle).cast();
+        // SAFETY: `handle` is laid out as `struct file_handle` followed by as many bytes as its `len`
+        // says, which is what the kernel may fill; `name` ends in NUL, and `mount_id` is an int.
+        let result = unsafe {
+            libc::name_to_handle_at(dir.as_raw_fd(), name.as_ptr(), at, &raw mut mount_id, flags)
+        };
+        if result < 0 { Err(last_error()) } else { Ok(Self(handle)) }
+    }
+
+    /// The handle's type, where it fits into a byte as all known ones do.
+    pub(crate) fn kind(&self) -> Option<u8> {
+        u8::try_from(self.0.kind).ok()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let len = usize::try_from(self.0.len).unwrap_or(0);
+        self.0.data.get(..len).unwrap_or_default()
+    }
+}
+
+/// Resolves a path inside `root`, as chroot(2) would, without opening what it finds.
+///
+/// A rename on the way makes the kernel give up (EAGAIN); somebody who renames all the time gets that
+/// as the answer.
+pub(crate) fn resolve(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let mut found = fs::openat2(root, path, flags, Mode::empty(), inside);
+    for _ in 0..RETRIES {
+        if !matches!(found, Err(Errno::AGAIN)) {
+            break;
+        }
+        found = fs::openat2(root, path, flags, Mode::empty(), inside);
+    }
+    found
+}
+
+/// Opens the very file that an O_PATH descriptor names.
+pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+    fs::open(proc_path(fd), flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Reads what is in memory; `None` if the file system cannot tell, or has to ask the disk.
+pub(crate) fn read_nowait(
+    fd: BorrowedFd<'_>,
+    into: &mut [u8],
+    offset: u64,
+) -> Result<Option<usize>> {
+    let mut slices = [IoSliceMut::new(into)];
+    match rustix::io::preadv2(fd, &mut slices, offset, ReadWriteFlags::NOWAIT) {
+        Ok(len) => Ok(Some(len)),
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// Shows name, inode number and cookie of the entries behind the descriptor's position until `each`
+/// breaks; returns whether it saw the end.
+pub(crate) fn list(
+    dir: &OwnedFd,
+    mut each: impl FnMut(&[u8], u64, u64) -> ControlFlow<()>,
+) -> Result<bool> {
+    let mut buffer = Vec::with_capacity(LISTING);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let cookie = entry.next_entry_cookie();
+        if each(entry.file_name().to_bytes(), entry.ino(), cookie).is_break() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The most names that a file may have here.
+pub(crate) fn link_max(fd: BorrowedFd<'_>) -> u32 {
+    // SAFETY: fpathconf(3) takes no pointer, and the descriptor is open while it is borrowed.
+    let most = unsafe { libc::fpathconf(fd.as_raw_fd(), libc::_PC_LINK_MAX) };
+    u32::try_from(most).unwrap_or(if most < 0 { 1 } else { u32::MAX })
+}
+
+/// Gives up CAP_SYS_RESOURCE for ever, so that quotas and reserved blocks hold for what clients write.
+///
+/// It acts on the calling thread and on those that it starts later: call it before any other thread
+/// exists. Fails with the kernel's error; without the capability there is nothing to do.
+pub fn drop_resource_capability() -> std::io::Result<()> {
+    let mut sets = rustix::thread::capabilities(None)?;
+    if !sets.permitted.contains(CapabilitySet::SYS_RESOURCE) {
+        return Ok(());
+    }
+    rustix::thread::remove_capability_from_bounding_set(CapabilitySet::SYS_RESOURCE)?;
+    sets.effective.remove(CapabilitySet::SYS_RESOURCE);
+    sets.permitted.remove(CapabilitySet::SYS_RESOURCE);
+    sets.inheritable.remove(CapabilitySet::SYS_RESOURCE);
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
+/// `FS_IOC_GETFSUUID` (Linux 6.9): the UUID of the file system that is mounted here.
+fn kernel_uuid(dir: BorrowedFd<'_>) -> Option<[u8; 16]> {
+    let mut answer = FsUuid { len: 0, uuid: [0; 16] };
+    // SAFETY: the request's number says that the kernel writes one `struct fsuuid2`, which `answer` is.
+    let result = unsafe { libc::ioctl(dir.as_raw_fd(), GET_FS_UUID, &raw mut answer) };
+    (result == 0 && answer.len == 16).then_some(answer.uuid)
+}
+
+/// `struct fsuuid2` of `linux/fs.h`.
+#[repr(C)]
+struct FsUuid {
+    len: u8,
+    uuid: [u8; 16],
+}
+
+/// Reads `01234567-89ab-cdef-0123-456789abcdef`.
+fn parse_uuid(text: &[u8]) -> Option<[u8; 16]> {
+    let digits: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'-').collect();
+    let text = str::from_utf8(&digits).ok().filter(|text| text.len() == 32)?;
+    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
+}
+
+fn proc_path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// `MAX_HANDLE_SZ`.
+const LONGEST: usize = 128;
+/// Bytes of directory entries that are read at once.
+const LISTING: usize = 32 * 1024;
+/// How often a path is resolved again after somebody renamed something on the way.
+const RETRIES: usize = 16;
+/// `_IOR(0x15, 0, struct fsuuid2)`.
+const GET_FS_UUID: libc::Ioctl = 0x8011_1500;
+/// `EXT4_SUPER_MAGIC`, `BTRFS_SUPER_MAGIC`, `ZFS_SUPER_MAGIC`, `TMPFS_MAGIC`.
+const STABLE_FSID: [u32; 4] = [0xef53, 0x9123_683e, 0x2fc1_2fc1, 0x0102_1994];
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_read_as_udev_writes_it() {
+        let uuid = parse_uuid(b"00112233-4455-6677-8899-aabbccddeeff").unwrap();
+        assert_eq!(uuid[..4], [0x00, 0x11, 0x22, 0x33]);
+        assert_eq!(parse_uuid(b"1234-ABCD"), None);
+    }
+}

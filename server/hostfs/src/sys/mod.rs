@@ -1,0 +1,14 @@
+//! The operating system: everything that differs between hosts, and every unsafe call.
+
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+#[cfg(target_os = "linux")]
+mod linux;
+
+#[cfg(target_os = "freebsd")]
+use freebsd as host;
+#[cfg(target_os = "linux")]
+use linux as host;
+
+pub use host::drop_resource_capability;
+pub(crate) use host::{KernelHandle, Mount, Node, link_max, list, read_nowait, reopen, resolve};

@@ -1,0 +1,487 @@
+//! A directory of the host as a tree of files.
+//!
+//! Files are named by the kernel's own handles, so that a handle holds after a restart and by every
+//! name, and nothing is remembered here but open descriptors. The kernel lets this process do
+//! everything; what a caller may do is decided by the rules of [`vfs`].
+
+mod birth;
+mod change;
+mod data;
+mod listing;
+mod names;
+
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
+use vfs::mode::GroupRule;
+use vfs::{
+    Access, Attr, Caller, Create, DirEnd, Entry, EntryDetail, Found, FsError, FsStat, Handle,
+    HandleError, Limits, Linked, Made, Name, Read, Renamed, SetAttr, Special, Stability, Time,
+    Tree, Wcc, Written, permission,
+};
+
+use crate::attr;
+use crate::descriptors::Descriptors;
+use crate::errno::cause;
+use crate::stripes::Stripes;
+use crate::sys::{self, KernelHandle, Mount, Node};
+
+/// A directory of the host, served as a tree.
+///
+/// It ends at the borders of its file system: a mount point or a subvolume in it is
+/// [`FsError::XDev`].
+#[derive(Debug)]
+pub struct HostTree {
+    mount: Mount,
+    root: Handle,
+    root_fileid: u64,
+    fsid: u64,
+    device: u64,
+    link_max: u32,
+    options: Options,
+    stripes: Stripes,
+    verifier: AtomicU64,
+    /// Whether this file system can say that data is in memory (tmpfs and ZFS cannot).
+    tells_residence: AtomicBool,
+}
+
+/// How a tree is served.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which group a new file gets.
+    pub groups: GroupRule,
+    /// Whether changes of names and attributes are on stable storage before they are answered.
+    pub metadata: Metadata,
+    /// Where open descriptors are kept; all trees of a server should share one cache.
+    pub descriptors: Arc<Descriptors>,
+}
+
+impl Default for Options {
+    /// The caller's group, synced metadata, and a descriptor cache for this tree alone.
+    fn default() -> Self {
+        Self {
+            groups: GroupRule::default(),
+            metadata: Metadata::default(),
+            descriptors: Arc::new(Descriptors::within_limits()),
+        }
+    }
+}
+
+/// When a change of names or attributes is on stable storage.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Metadata {
+    /// Before it is answered, as RFC 1813 §1.4 demands.
+    #[default]
+    Synced,
+    /// When the host's file system gets to it, within seconds. A server that stops keeps all; a host
+    /// that loses power forgets the last changes of its guests.
+    Lazy,
+}
+
+impl HostTree {
+    /// Serves the directory at `path`.
+    pub fn open(path: &Path, options: Options) -> Result<Self, HostTreeError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = fs::open(path, flags, Mode::empty());
+        let dir = opened
+            .map_err(|errno| HostTreeError::Open { path: path.to_owned(), source: errno.into() })?;
+        Self::from_fd(dir, options)
+    }
+
+    /// Serves a directory that is open for reading.
+    pub fn from_fd(dir: OwnedFd, options: Options) -> Result<Self, HostTreeError> {
+        let failed = |errno: Errno| HostTreeError::Io(errno.into());
+        let stat = fs::fstat(&dir).map_err(failed)?;
+        let link_max = sys::link_max(std::os::fd::AsFd::as_fd(&dir));
+        let mount = Mount::new(dir).map_err(failed)?;
+        let fsid = mount.stable_id().map_err(failed)?.ok_or(HostTreeError::NoStableId)?;
+        let look = mount.look(mount.dir(), b".").map_err(failed)?;
+        let kernel = look.handle().map_err(|errno| match errno {
+            Errno::OPNOTSUPP | Errno::OVERFLOW => HostTreeError::NoHandles,
+            other => failed(other),
+        })?;
+        let root = handle(fsid, &kernel).map_err(HostTreeError::TooLong)?;
+        mount.node(root.kind(), root.kernel()).map_err(|errno| match errno {
+            Errno::PERM => HostTreeError::Privilege,
+            Errno::OPNOTSUPP | Errno::STALE => HostTreeError::NoHandles,
+            other => failed(other),
+        })?;
+        let start = getrandom::u64().map_err(|_| HostTreeError::NoChance)?;
+        Ok(Self {
+            mount,
+            root,
+            root_fileid: stat.st_ino,
+            fsid,
+            device: stat.st_dev,
+            link_max,
+            options,
+            stripes: Stripes::new(),
+            verifier: AtomicU64::new(start),
+            tells_residence: AtomicBool::new(true),
+        })
+    }
+
+    /// The file that a handle names, and its attributes, freshly read.
+    fn node(&self, file: &Handle) -> Result<(Arc<Node>, Attr), FsError> {
+        let node = match self.options.descriptors.node(file) {
+            Some(node) => node,
+            None => {
+                self.check_ours(file)?;
+                let node = self.mount.node(file.kind(), file.kernel()).map_err(unopened)?;
+                self.options.descriptors.keep_node(file, node)
+            }
+        };
+        let attr = self.attr(&node)?;
+        self.check_alive(file, &attr)?;
+        Ok((node, attr))
+    }
+
+    /// A directory that the caller may search.
+    fn dir(&self, caller: &Caller, dir: &Handle) -> Result<(Arc<Node>, Attr), FsError> {
+        let (node, attr) = self.node(dir)?;
+        permission::may_search(caller, &attr)?;
+        Ok((node, attr))
+    }
+
+    /// What a name in a directory stands for; not for `.` and `..`.
+    fn entry(&self, dir: &Node, name: Name<'_>) -> Result<Option<(Node, Attr)>, FsError> {
+        match self.mount.look(dir.dir().map_err(cause)?, name.as_bytes()) {
+            Ok(node) => {
+                let attr = self.attr(&node)?;
+                Ok(Some((node, attr)))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(cause(errno)),
+        }
+    }
+
+    /// The directory above, which is the root above the root.
+    ///
+    /// Somebody on the host may have moved a directory out of this tree while a client holds its
+    /// handle. Therefore the way up is walked to its end, and a directory from which it does not lead
+    /// to the root is stale.
+    fn parent(&self, dir: &Handle, node: &Node) -> Result<(Handle, Attr), FsError> {
+        if *dir == self.root {
+            let (_, attr) = self.node(dir)?;
+            return Ok((*dir, attr));
+        }
+        let above = self.mount.above(node).map_err(cause)?;
+        let attr = self.attr(&above).map_err(|_| FsError::Stale)?;
+        let handle = self.handle(&above)?;
+        let (mut at, mut fileid) = (above, attr.fileid);
+        while fileid != self.root_fileid {
+            let next = self.mount.above(&at).map_err(|_| FsError::Stale)?;
+            let next_fileid = self.attr(&next).map_err(|_| FsError::Stale)?.fileid;
+            if next_fileid == fileid {
+                return Err(FsError::Stale);
+            }
+            (at, fileid) = (next, next_fileid);
+        }
+        Ok((handle, attr))
+    }
+
+    /// Attributes of a node, if it lies on this tree's file system.
+    fn attr(&self, node: &Node) -> Result<Attr, FsError> {
+        let stat = node.stat().map_err(cause)?;
+        if stat.st_dev != self.device {
+            return Err(FsError::XDev);
+        }
+        Ok(attr::from_stat(&stat, self.fsid))
+    }
+
+    fn handle(&self, node: &Node) -> Result<Handle, FsError> {
+        let kernel = node.handle().map_err(cause)?;
+        handle(self.fsid, &kernel).map_err(|_| FsError::Io)
+    }
+
+    fn check_ours(&self, file: &Handle) -> Result<(), FsError> {
+        if file.fsid() == self.fsid { Ok(()) } else { Err(FsError::Stale) }
+    }
+
+    /// A file without a name is gone for clients, though a descriptor still holds it.
+    fn check_alive(&self, file: &Handle, attr: &Attr) -> Result<(), FsError> {
+        if attr.nlink > 0 {
+            return Ok(());
+        }
+        self.options.descriptors.forget(file);
+        Err(FsError::Stale)
+    }
+
+    /// Waits until the names in a directory are on stable storage.
+    fn settle_dir(&self, dir: &Handle) -> Result<(), FsError> {
+        match self.options.metadata {
+            Metadata::Lazy => Ok(()),
+            Metadata::Synced => {
+                let fd = self.mount.open_dir(dir.kind(), dir.kernel()).map_err(unopened)?;
+                fs::fsync(fd).map_err(|errno| self.sync_failed(errno))
+            }
+        }
+    }
+
+    /// What was written may be lost: a new verifier makes clients send it again.
+    fn sync_failed(&self, errno: Errno) -> FsError {
+        self.verifier.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            errno = errno.raw_os_error(),
+            "the host could not write to stable storage: {errno}; clients are told to write again",
+        );
+        cause(errno)
+    }
+}
+
+impl Tree for HostTree {
+    fn root(&self) -> Handle {
+        self.root
+    }
+
+    fn getattr(&self, file: &Handle) -> Result<Attr, FsError> {
+        self.node(file).map(|(_, attr)| attr)
+    }
+
+    fn setattr(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        set: &SetAttr,
+        guard: Option<Time>,
+    ) -> Result<Wcc, FsError> {
+        self.change(caller, file, set, guard)
+    }
+
+    fn lookup(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Found, FsError> {
+        let (node, dir_attr) = self.dir(caller, dir)?;
+        let (handle, attr) = match name.as_bytes() {
+            b"." => (*dir, dir_attr),
+            b".." => self.parent(dir, &node)?,
+            _ => {
+                let (found, attr) = self.entry(&node, name)?.ok_or(FsError::NoEnt)?;
+                let handle = self.handle(&found)?;
+                self.options.descriptors.keep_node(&handle, found);
+                (handle, attr)
+            }
+        };
+        Ok(Found { handle, attr, dir: dir_attr })
+    }
+
+    fn access(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        asked: Access,
+    ) -> Result<(Access, Attr), FsError> {
+        let (_, attr) = self.node(file)?;
+        Ok((Access(permission::rights(caller, &attr).0 & asked.0), attr))
+    }
+
+    fn readlink(&self, _caller: &Caller, file: &Handle) -> Result<(Vec<u8>, Attr), FsError> {
+        let (node, attr) = self.node(file)?;
+        if attr.kind != vfs::FileKind::Symlink {
+            return Err(FsError::Inval);
+        }
+        Ok((node.readlink().map_err(cause)?, attr))
+    }
+
+    fn read(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<Read, FsError> {
+        self.read_data(caller, file, offset, into)
+    }
+
+    fn read_resident(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<Option<Read>, FsError> {
+        self.read_cached(caller, file, offset, into)
+    }
+
+    fn write(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        offset: u64,
+        data: &[u8],
+        stability: Stability,
+    ) -> Result<Written, FsError> {
+        self.write_data(caller, file, offset, data, stability)
+    }
+
+    fn create(
+        &self,
+        caller: &Caller,
+        dir: &Handle,
+        name: Name<'_>,
+        how: &Create,
+    ) -> Result<Made, FsError> {
+        self.make_file(caller, dir, name, how)
+    }
+
+    fn mkdir(
+        &self,
+        caller: &Caller,
+        dir: &Handle,
+        name: Name<'_>,
+        set: &SetAttr,
+    ) -> Result<Made, FsError> {
+        self.make_dir(caller, dir, name, set)
+    }
+
+    fn symlink(
+        &self,
+        caller: &Caller,
+        dir: &Handle,
+        name: Name<'_>,
+        target: &[u8],
+        set: &SetAttr,
+    ) -> Result<Made, FsError> {
+        self.make_symlink(caller, dir, name, target, set)
+    }
+
+    fn mknod(
+        &self,
+        caller: &Caller,
+        dir: &Handle,
+        name: Name<'_>,
+        what: Special,
+        set: &SetAttr,
+    ) -> Result<Made, FsError> {
+        self.make_special(caller, dir, name, what, set)
+    }
+
+    fn remove(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Wcc, FsError> {
+        self.remove_file(caller, dir, name)
+    }
+
+    fn rmdir(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Wcc, FsError> {
+        self.remove_dir(caller, dir, name)
+    }
+
+    fn rename(
+        &self,
+        caller: &Caller,
+        from_dir: &Handle,
+        from: Name<'_>,
+        to_dir: &Handle,
+        to: Name<'_>,
+    ) -> Result<Renamed, FsError> {
+        self.move_name(caller, from_dir, from, to_dir, to)
+    }
+
+    fn link(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        dir: &Handle,
+        name: Name<'_>,
+    ) -> Result<Linked, FsError> {
+        self.add_name(caller, file, dir, name)
+    }
+
+    fn readdir(
+        &self,
+        caller: &Caller,
+        dir: &Handle,
+        cookie: u64,
+        detail: EntryDetail,
+        each: &mut dyn FnMut(&Entry<'_>) -> ControlFlow<()>,
+    ) -> Result<DirEnd, FsError> {
+        self.list(caller, dir, cookie, detail, each)
+    }
+
+    fn statfs(&self, file: &Handle) -> Result<FsStat, FsError> {
+        self.node(file)?;
+        let stat = fs::fstatvfs(self.mount.dir()).map_err(cause)?;
+        let unit = if stat.f_frsize == 0 { stat.f_bsize } else { stat.f_frsize };
+        Ok(FsStat {
+            total_bytes: stat.f_blocks.saturating_mul(unit),
+            free_bytes: stat.f_bfree.saturating_mul(unit),
+            available_bytes: stat.f_bavail.saturating_mul(unit),
+            total_files: stat.f_files,
+            free_files: stat.f_ffree,
+            available_files: stat.f_favail,
+        })
+    }
+
+    fn limits(&self, file: &Handle) -> Result<Limits, FsError> {
+        self.node(file)?;
+        let stat = fs::fstatvfs(self.mount.dir()).map_err(cause)?;
+        let name_max = u32::try_from(stat.f_namemax).unwrap_or(u32::MAX);
+        // No system tells its largest file; whoever writes past it gets NFS3ERR_FBIG.
+        Ok(Limits { link_max: self.link_max, name_max, max_file_size: MAX_FILE_SIZE })
+    }
+
+    fn commit(&self, caller: &Caller, file: &Handle) -> Result<Wcc, FsError> {
+        self.commit_data(caller, file)
+    }
+
+    fn write_verifier(&self) -> [u8; 8] {
+        self.verifier.load(Ordering::Relaxed).to_be_bytes()
+    }
+
+    fn quiesce(&self) {
+        self.options.descriptors.close_all(self.fsid);
+    }
+}
+
+/// Why a directory cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum HostTreeError {
+    /// The host failed.
+    #[error("the directory cannot be examined: {0}")]
+    Io(std::io::Error),
+    /// The kernel gave no random bytes for the write verifier.
+    #[error("the kernel gives no random numbers")]
+    NoChance,
+    /// No kernel handles, as on FUSE, overlay, 9p and most network file systems.
+    #[error(
+        "this file system has no permanent file handles; put the store on ext4, XFS, btrfs, ZFS or UFS"
+    )]
+    NoHandles,
+    /// Nothing about the file system stays the same when it is mounted again.
+    #[error("this file system has no UUID that file handles could be tied to; give it one")]
+    NoStableId,
+    /// The directory is not there, or is none.
+    #[error("{}: {source}", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// The host's reason.
+        source: std::io::Error,
+    },
+    /// Not root, or without CAP_DAC_READ_SEARCH.
+    #[error("opening files by handle needs root (CAP_DAC_READ_SEARCH); run netbe as root")]
+    Privilege,
+    /// The handles do not fit into an NFSv3 handle.
+    #[error(transparent)]
+    TooLong(HandleError),
+}
+
+/// A handle of this project from the kernel's.
+fn handle(fsid: u64, kernel: &KernelHandle) -> Result<Handle, HandleError> {
+    // Handle types are small numbers everywhere; one that is not could not be given back.
+    let kind = kernel.kind().ok_or_else(|| HandleError::TooLong(kernel.bytes().len()))?;
+    Handle::new(fsid, kind, kernel.bytes())
+}
+
+/// Why a handle could not be opened. What the kernel cannot even read was never one of its handles.
+fn unopened(errno: Errno) -> FsError {
+    match errno {
+        Errno::INVAL => FsError::BadHandle,
+        Errno::NOENT | Errno::STALE => FsError::Stale,
+        other => cause(other),
+    }
+}
+
+/// The largest offset that the kernel's signed 64 bits can name.
+const MAX_FILE_SIZE: u64 = i64::MAX as u64;

@@ -1,0 +1,106 @@
+//! Setting attributes.
+
+use rustix::fs::{self, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use vfs::{Attr, Caller, FileKind, FsError, Handle, SetAttr, SetTime, Time, Wcc, mode, permission};
+
+use super::{HostTree, MAX_FILE_SIZE, Metadata, unopened};
+use crate::errno::cause;
+use crate::sys::Node;
+
+impl HostTree {
+    pub(super) fn change(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        set: &SetAttr,
+        guard: Option<Time>,
+    ) -> Result<Wcc, FsError> {
+        let held = self.stripes.lock(file);
+        let (node, before) = self.node(file)?;
+        permission::may_set(caller, &before, set)?;
+        if guard.is_some_and(|ctime| ctime != before.ctime) {
+            return Err(FsError::NotSync);
+        }
+        self.apply(caller, file, &node, &before, set)?;
+        let wcc = Wcc { before, after: self.attr(&node)? };
+        drop(held);
+        self.settle_file(file, before.kind)?;
+        Ok(wcc)
+    }
+
+    /// Does what `set` asks for and the caller may.
+    ///
+    /// Owner and group come first, because the kernel then clears setuid; the mode is the one that the
+    /// rules give, and is there before new data can be.
+    pub(super) fn apply(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        node: &Node,
+        before: &Attr,
+        set: &SetAttr,
+    ) -> Result<(), FsError> {
+        let times = timestamps(set)?;
+        if set.size.is_some_and(|size| size > MAX_FILE_SIZE) {
+            return Err(FsError::FBig);
+        }
+        let mode = mode::after_set(caller, before, set);
+        if set.uid.is_some() || set.gid.is_some() {
+            node.chown(set.uid, set.gid).map_err(cause)?;
+        }
+        if set.mode.is_some() || mode != before.mode {
+            node.chmod(mode).map_err(cause)?;
+        }
+        if let Some(size) = set.size {
+            fs::ftruncate(&*self.writer(file)?, size).map_err(cause)?;
+        }
+        if let Some(times) = times {
+            node.set_times(&times).map_err(cause)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a file's attributes are on stable storage. Those of links, FIFOs, sockets and
+    /// devices go with the file system's next commit: they cannot be opened to be synced.
+    pub(super) fn settle_file(&self, file: &Handle, kind: FileKind) -> Result<(), FsError> {
+        match (self.options.metadata, kind) {
+            (Metadata::Synced, FileKind::Directory) => self.settle_dir(file),
+            (Metadata::Synced, FileKind::Regular) => {
+                let fd =
+                    self.mount.open_data(file.kind(), file.kernel(), false).map_err(unopened)?;
+                fs::fsync(fd).map_err(|errno| self.sync_failed(errno))
+            }
+            (Metadata::Lazy, _)
+            | (
+                Metadata::Synced,
+                FileKind::Block
+                | FileKind::Character
+                | FileKind::Fifo
+                | FileKind::Socket
+                | FileKind::Symlink,
+            ) => Ok(()),
+        }
+    }
+}
+
+/// Times for the kernel, if any are set. Nanoseconds from the network may be anything; some values
+/// have a meaning of their own to the kernel.
+pub(super) fn timestamps(set: &SetAttr) -> Result<Option<Timestamps>, FsError> {
+    if (set.atime, set.mtime) == (SetTime::Keep, SetTime::Keep) {
+        return Ok(None);
+    }
+    let times =
+        Timestamps { last_access: timespec(set.atime)?, last_modification: timespec(set.mtime)? };
+    Ok(Some(times))
+}
+
+fn timespec(time: SetTime) -> Result<Timespec, FsError> {
+    match time {
+        SetTime::Keep => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }),
+        SetTime::Server => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_NOW }),
+        SetTime::Client(Time { nanoseconds: 1_000_000_000.., .. }) => Err(FsError::Inval),
+        SetTime::Client(Time { seconds, nanoseconds }) => {
+            Ok(Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() })
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Reading, writing and committing the data of regular files.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs;
+use rustix::io::Errno;
+use vfs::{Attr, Caller, FsError, Handle, Read, Stability, Wcc, Written, mode, permission};
+
+use super::{HostTree, MAX_FILE_SIZE, unopened};
+use crate::attr;
+use crate::errno::cause;
+use crate::sys;
+
+impl HostTree {
+    pub(super) fn read_data(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<Read, FsError> {
+        let (reader, attr) = self.readable(caller, file)?;
+        if offset >= attr.size {
+            return Ok(Read { len: 0, eof: true, attr });
+        }
+        let mut len = 0;
+        while let Some(rest) = into.get_mut(len..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::pread(&*reader, rest, offset.saturating_add(count(len))) {
+                Ok(0) => return Ok(Read { len, eof: true, attr }),
+                Ok(more) => len += more,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(cause(errno)),
+            }
+        }
+        Ok(Read { len, eof: offset.saturating_add(count(len)) >= attr.size, attr })
+    }
+
+    pub(super) fn read_cached(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<Option<Read>, FsError> {
+        // Opening a file may have to read its inode from the disk.
+        let Some(reader) = self.options.descriptors.reader(file) else { return Ok(None) };
+        if !self.tells_residence.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let attr = self.data_attr(file, &reader)?;
+        permission::may_read(caller, &attr)?;
+        if offset >= attr.size {
+            return Ok(Some(Read { len: 0, eof: true, attr }));
+        }
+        let asked = into.len();
+        let Some(len) = sys::read_nowait(reader.as_fd(), into, offset).map_err(cause)? else {
+            return Ok(None);
+        };
+        let eof = offset.saturating_add(count(len)) >= attr.size;
+        // Short before the end: the next page is on the disk.
+        Ok((len == asked || eof).then_some(Read { len, eof, attr }))
+    }
+
+    pub(super) fn write_data(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        offset: u64,
+        data: &[u8],
+        stability: Stability,
+    ) -> Result<Written, FsError> {
+        let held = self.stripes.lock(file);
+        let (writer, before) = self.writable(caller, file)?;
+        let fits = offset.checked_add(count(data.len())).is_some_and(|end| end <= MAX_FILE_SIZE);
+        if !fits {
+            return Err(FsError::FBig);
+        }
+        let mode = mode::after_write(caller, &before);
+        if mode != before.mode && !data.is_empty() {
+            // Before the data is there: no foreign program runs with its owner's rights for a moment.
+            self.node(file)?.0.chmod(mode).map_err(cause)?;
+        }
+        let len = write_all(&writer, offset, data)?;
+        let after = self.data_attr(file, &writer)?;
+        drop(held);
+        match stability {
+            Stability::Unstable => {}
+            Stability::DataSync => {
+                fs::fdatasync(&*writer).map_err(|errno| self.sync_failed(errno))?
+            }
+            Stability::FileSync => fs::fsync(&*writer).map_err(|errno| self.sync_failed(errno))?,
+        }
+        Ok(Written { len, stability, wcc: Wcc { before, after } })
+    }
+
+    /// Brings a file's data to stable storage; what was not written through this process, too.
+    pub(super) fn commit_data(&self, caller: &Caller, file: &Handle) -> Result<Wcc, FsError> {
+        let (writer, before) = self.writable(caller, file)?;
+        fs::fsync(&*writer).map_err(|errno| self.sync_failed(errno))?;
+        Ok(Wcc { before, after: self.data_attr(file, &writer)? })
+    }
+
+    /// A descriptor for writing. The file has to be known as regular, and the caller as allowed to.
+    pub(super) fn writer(&self, file: &Handle) -> Result<Arc<OwnedFd>, FsError> {
+        if let Some(writer) = self.options.descriptors.writer(file) {
+            return Ok(writer);
+        }
+        let fd = self.mount.open_data(file.kind(), file.kernel(), true).map_err(unopened)?;
+        Ok(self.options.descriptors.keep_writer(file, fd))
+    }
+
+    fn readable(&self, caller: &Caller, file: &Handle) -> Result<(Arc<OwnedFd>, Attr), FsError> {
+        if let Some(reader) = self.options.descriptors.reader(file) {
+            let attr = self.data_attr(file, &reader)?;
+            permission::may_read(caller, &attr)?;
+            return Ok((reader, attr));
+        }
+        // Only what is regular is opened: a FIFO would wait and a device would notice.
+        let (_, attr) = self.node(file)?;
+        permission::has_data(&attr)?;
+        permission::may_read(caller, &attr)?;
+        let fd = self.mount.open_data(file.kind(), file.kernel(), false).map_err(unopened)?;
+        Ok((self.options.descriptors.keep_reader(file, fd), attr))
+    }
+
+    fn writable(&self, caller: &Caller, file: &Handle) -> Result<(Arc<OwnedFd>, Attr), FsError> {
+        if let Some(writer) = self.options.descriptors.writer(file) {
+            let attr = self.data_attr(file, &writer)?;
+            permission::may_write(caller, &attr)?;
+            return Ok((writer, attr));
+        }
+        let (_, attr) = self.node(file)?;
+        permission::has_data(&attr)?;
+        permission::may_write(caller, &attr)?;
+        Ok((self.writer(file)?, attr))
+    }
+
+    fn data_attr(&self, file: &Handle, fd: &OwnedFd) -> Result<Attr, FsError> {
+        let attr = attr::from_stat(&fs::fstat(fd).map_err(cause)?, self.fsid);
+        self.check_alive(file, &attr)?;
+        Ok(attr)
+    }
+}
+
+/// Writes as much as the file system takes: all, or what went before an error.
+fn write_all(fd: &OwnedFd, offset: u64, data: &[u8]) -> Result<usize, FsError> {
+    let mut len = 0;
+    while let Some(rest) = data.get(len..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pwrite(fd, rest, offset.saturating_add(count(len))) {
+            Ok(0) => return Err(FsError::Io),
+            Ok(more) => len += more,
+            Err(Errno::INTR) => {}
+            Err(errno) if len == 0 => return Err(cause(errno)),
+            Err(_) => break,
+        }
+    }
+    Ok(len)
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
