@@ -1,13 +1,18 @@
 //! bhyveload(8) and bhyve(8): a FreeBSD guest with its root on NFS.
 
 use crate::error::refuse;
-use crate::{ConfigError, Guest, loader, shell};
+use crate::{Address, ConfigError, Guest, loader, shell};
 
 /// The command that loads the guest's kernel from `root`, where its boot environment is on this
 /// host, and tells it where its root is.
 ///
 /// `handle` is the NFS file handle of its root.
-pub fn bhyveload(guest: &Guest, root: &str, handle: &[u8]) -> Result<Vec<String>, ConfigError> {
+pub fn bhyveload(
+    guest: &Guest,
+    address: &Address,
+    root: &str,
+    handle: &[u8],
+) -> Result<Vec<String>, ConfigError> {
     let reason = "it is absolute, without a NUL";
     refuse("the directory", root, FORMAT, reason, |letter| letter == '\0')?;
     if !root.starts_with('/') {
@@ -16,7 +21,7 @@ pub fn bhyveload(guest: &Guest, root: &str, handle: &[u8]) -> Result<Vec<String>
     }
     let mut words = vec!["bhyveload".to_owned()];
     words.extend(["-m".to_owned(), memory(guest), "-h".to_owned(), root.to_owned()]);
-    for variable in loader::variables(guest, handle)? {
+    for variable in loader::variables(guest, address, handle)? {
         words.extend(["-e".to_owned(), format!("{}={}", variable.name, variable.value)]);
     }
     words.push(guest.checked_name(FORMAT)?.to_owned());
@@ -31,7 +36,7 @@ pub fn bhyve(guest: &Guest, tap: &str) -> Result<Vec<String>, ConfigError> {
     let reason = "it is the name of an interface, such as tap0";
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_.".contains(letter);
     refuse("the interface", tap, FORMAT, reason, |letter| !plain(letter))?;
-    let mtu = guest.link.mtu.map(|mtu| format!(",mtu={mtu}")).unwrap_or_default();
+    let mtu = guest.mtu.map(|mtu| format!(",mtu={mtu}")).unwrap_or_default();
     let words = [
         "bhyve",
         "-c",
@@ -44,7 +49,7 @@ pub fn bhyve(guest: &Guest, tap: &str) -> Result<Vec<String>, ConfigError> {
         "-s",
         "0,hostbridge",
         "-s",
-        &format!("2,virtio-net,{tap},mac={}{mtu}", guest.link.mac),
+        &format!("2,virtio-net,{tap},mac={}{mtu}", guest.mac),
         "-s",
         "31,lpc",
         "-l",
@@ -61,8 +66,14 @@ pub fn destroy(guest: &Guest) -> Result<Vec<String>, ConfigError> {
 }
 
 /// A script for sh(1) that runs the guest until it is switched off.
-pub fn script(guest: &Guest, root: &str, handle: &[u8], tap: &str) -> Result<String, ConfigError> {
-    let load = shell::lines(&bhyveload(guest, root, handle)?, "    ")?;
+pub fn script(
+    guest: &Guest,
+    address: &Address,
+    root: &str,
+    handle: &[u8],
+    tap: &str,
+) -> Result<String, ConfigError> {
+    let load = shell::lines(&bhyveload(guest, address, root, handle)?, "    ")?;
     let run = shell::lines(&bhyve(guest, tap)?, "    ")?;
     let destroy = shell::line(&destroy(guest)?)?;
     let name = guest.checked_name(FORMAT)?;
@@ -91,11 +102,11 @@ mod test {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::guest::strategy;
-    use crate::{Link, Root};
+    use crate::Root;
+    use crate::guest::strategy::{self, lan};
 
     /// Reads a guest back from its two commands; the data sets are in neither.
-    fn read(load: &[String], run: &[String]) -> (Guest, String, Vec<u8>, String) {
+    fn read(load: &[String], run: &[String]) -> (Guest, Address, String, Vec<u8>, String) {
         let after = |words: &[String], option: &str| -> Vec<String> {
             words.windows(2).filter(|pair| pair[0] == option).map(|pair| pair[1].clone()).collect()
         };
@@ -125,13 +136,8 @@ mod test {
             name: load.last().unwrap().clone(),
             memory: after(load, "-m")[0].trim_end_matches('M').parse().unwrap(),
             cpus: after(run, "-c")[0].parse().unwrap(),
-            link: Link {
-                mac: crate::Mac(mac),
-                address: get("boot.netif.ip").parse().unwrap(),
-                prefix: u8::try_from(mask.to_bits().count_ones()).unwrap(),
-                gateway: find("boot.netif.gateway").map(|text| text.parse().unwrap()),
-                mtu: find("boot.netif.mtu").map(|text| text.parse().unwrap()),
-            },
+            mac: crate::Mac(mac),
+            mtu: find("boot.netif.mtu").map(|text| text.parse().unwrap()),
             root: Root {
                 server: get("boot.nfsroot.server").parse().unwrap(),
                 path: get("boot.nfsroot.path"),
@@ -139,13 +145,18 @@ mod test {
                 read_only: get("vfs.root.mountfrom.options") == "ro",
             },
         };
-        (guest, after(load, "-h")[0].clone(), handle, device[2].to_owned())
+        let address = Address {
+            address: get("boot.netif.ip").parse().unwrap(),
+            prefix: u8::try_from(mask.to_bits().count_ones()).unwrap(),
+            gateway: find("boot.netif.gateway").map(|text| text.parse().unwrap()),
+        };
+        (guest, address, after(load, "-h")[0].clone(), handle, device[2].to_owned())
     }
 
     #[test]
     fn the_slides_guest_is_loaded_and_run() {
         let guest = strategy::head();
-        let load = bhyveload(&guest, "/ROOT/head", &[0x63, 0x10]).unwrap();
+        let load = bhyveload(&guest, &lan(), "/ROOT/head", &[0x63, 0x10]).unwrap();
         assert_eq!(
             shell::line(&load).unwrap(),
             "bhyveload -m 1024M -h /ROOT/head -e boot.netif.hwaddr=02:01:02:03:04:05 \
@@ -176,7 +187,7 @@ mod test {
 
     #[test]
     fn the_script_loads_again_for_every_reboot_and_ends_when_the_guest_is_off() {
-        let script = script(&strategy::head(), "/r", &[1], "tap0").unwrap();
+        let script = script(&strategy::head(), &lan(), "/r", &[1], "tap0").unwrap();
         let once = "load run destroy ";
         assert_eq!(run(&script, "0 0 1"), (format!("destroy {once}{once}{once}"), Some(0)));
         assert_eq!(run(&script, "2"), (format!("destroy {once}"), Some(0)));
@@ -192,17 +203,18 @@ mod test {
         #[test]
         fn what_is_written_is_read_back_or_was_refused(
             guest in strategy::guest(),
+            address in strategy::address(),
             root in strategy::path(),
             handle in prop::collection::vec(any::<u8>(), 1..=64),
         ) {
-            if let Ok(load) = bhyveload(&guest, &root, &handle) {
+            if let Ok(load) = bhyveload(&guest, &address, &root, &handle) {
                 let run = bhyve(&guest, "tap7").unwrap();
                 let expected = Guest {
                     root: Root { datasets: Vec::new(), ..guest.root.clone() },
                     ..guest.clone()
                 };
-                prop_assert_eq!(read(&load, &run), (expected, root.clone(), handle.clone(), "tap7".into()));
-                let text = script(&guest, &root, &handle, "tap7").unwrap();
+                prop_assert_eq!(read(&load, &run), (expected, address, root.clone(), handle.clone(), "tap7".into()));
+                let text = script(&guest, &address, &root, &handle, "tap7").unwrap();
                 let words = shell::split(&text.replace("|| exit", " ")).unwrap();
                 prop_assert!(words.windows(load.len()).any(|window| window == load));
             }

@@ -15,28 +15,26 @@ pub struct Guest {
     pub memory: u32,
     /// Number of processors.
     pub cpus: u16,
-    /// Its network interface.
-    pub link: Link,
+    /// The Ethernet address: a FreeBSD kernel finds the interface by it.
+    pub mac: Mac,
+    /// The network's MTU in bytes, if it is not Ethernet's.
+    pub mtu: Option<u16>,
     /// Its root.
     pub root: Root,
 }
 
-/// A network interface with its IPv4 address.
+/// An IPv4 address with what has to be known of its network; for guests that do no DHCP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Link {
-    /// The Ethernet address: a FreeBSD kernel finds the interface by it.
-    pub mac: Mac,
+pub struct Address {
     /// The address.
     pub address: Ipv4Addr,
     /// The length of the network's prefix, at most 32.
     pub prefix: u8,
     /// The router, if there is one.
     pub gateway: Option<Ipv4Addr>,
-    /// The MTU in bytes, if it is not Ethernet's.
-    pub mtu: Option<u16>,
 }
 
-impl Link {
+impl Address {
     /// The network's mask.
     #[must_use]
     pub fn netmask(&self) -> Ipv4Addr {
@@ -110,9 +108,14 @@ pub(crate) mod strategy {
         prop_oneof!["(/[a-zA-Z0-9._-]{1,8}){1,4}", "(/[ -~]{1,8}){1,3}", "(/[^/\u{0}]{1,6}){1,3}",]
     }
 
+    pub(crate) fn address() -> impl Strategy<Value = Address> {
+        (any::<u32>(), 0_u8..=32, any::<Option<u32>>()).prop_map(|(address, prefix, gateway)| {
+            Address { address: address.into(), prefix, gateway: gateway.map(Into::into) }
+        })
+    }
+
     pub(crate) fn guest() -> impl Strategy<Value = Guest> {
-        let link =
-            (any::<[u8; 6]>(), any::<u32>(), 0_u8..=32, any::<Option<u32>>(), any::<Option<u16>>());
+        let link = (any::<[u8; 6]>(), any::<Option<u16>>());
         let root = (
             any::<u32>(),
             path(),
@@ -120,25 +123,20 @@ pub(crate) mod strategy {
             any::<bool>(),
         );
         ("[a-z][a-z0-9.-]{0,12}", 1_u32..1_000_000, 1_u16..64, link, root).prop_map(
-            |(name, memory, cpus, link, root)| Guest {
+            |(name, memory, cpus, (mac, mtu), (server, path, datasets, read_only))| Guest {
                 name,
                 memory,
                 cpus,
-                link: Link {
-                    mac: Mac(link.0),
-                    address: link.1.into(),
-                    prefix: link.2,
-                    gateway: link.3.map(Into::into),
-                    mtu: link.4,
-                },
-                root: Root {
-                    server: root.0.into(),
-                    path: root.1,
-                    datasets: root.2,
-                    read_only: root.3,
-                },
+                mac: Mac(mac),
+                mtu,
+                root: Root { server: server.into(), path, datasets, read_only },
             },
         )
+    }
+
+    /// The address on the slides of be(8).
+    pub(crate) fn lan() -> Address {
+        Address { address: Ipv4Addr::new(192, 168, 2, 202), prefix: 24, gateway: None }
     }
 
     /// The guest of the slides of be(8).
@@ -158,13 +156,8 @@ pub(crate) mod strategy {
             name: "head".into(),
             memory: 1024,
             cpus: 2,
-            link: Link {
-                mac: Mac([2, 1, 2, 3, 4, 5]),
-                address: Ipv4Addr::new(192, 168, 2, 202),
-                prefix: 24,
-                gateway: None,
-                mtu: None,
-            },
+            mac: Mac([2, 1, 2, 3, 4, 5]),
+            mtu: None,
             root: Root {
                 server: Ipv4Addr::new(192, 168, 2, 1),
                 path: "/ROOT/head".into(),
@@ -181,10 +174,10 @@ mod test {
 
     #[test]
     fn masks_follow_from_prefixes() {
-        let link = |prefix| Link { prefix, ..strategy::head().link };
-        assert_eq!(link(0).netmask(), Ipv4Addr::new(0, 0, 0, 0));
-        assert_eq!(link(24).netmask(), Ipv4Addr::new(255, 255, 255, 0));
-        assert_eq!(link(32).netmask(), Ipv4Addr::new(255, 255, 255, 255));
+        let of = |prefix| Address { prefix, ..strategy::lan() };
+        assert_eq!(of(0).netmask(), Ipv4Addr::new(0, 0, 0, 0));
+        assert_eq!(of(24).netmask(), Ipv4Addr::new(255, 255, 255, 0));
+        assert_eq!(of(32).netmask(), Ipv4Addr::new(255, 255, 255, 255));
     }
 
     #[test]

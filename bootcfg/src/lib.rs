@@ -16,4 +16,4 @@ pub mod qemu;
 pub mod shell;
 
 pub use error::ConfigError;
-pub use guest::{Guest, Link, Mac, Root};
+pub use guest::{Address, Guest, Mac, Root};

@@ -50,7 +50,7 @@ mod test {
     fn a_root_is_mounted_over_tcp_with_local_locks() {
         let guest = strategy::head();
         assert_eq!(
-            command_line(&guest.root, Some(guest.link.mac), " console=ttyS0  quiet ").unwrap(),
+            command_line(&guest.root, Some(guest.mac), " console=ttyS0  quiet ").unwrap(),
             "root=/dev/nfs nfsroot=192.168.2.1:/ROOT/head,vers=3,tcp,nolock ip=dhcp rw \
              BOOTIF=01-02-01-02-03-04-05 console=ttyS0 quiet"
         );
@@ -80,7 +80,7 @@ mod test {
     proptest! {
         #[test]
         fn what_is_written_is_read_back_or_was_refused(guest in strategy::guest()) {
-            let Ok(line) = command_line(&guest.root, Some(guest.link.mac), "last=1") else {
+            let Ok(line) = command_line(&guest.root, Some(guest.mac), "last=1") else {
                 return Ok(());
             };
             // As the kernel reads it: words at spaces, then key and value at the first sign.
@@ -94,7 +94,7 @@ mod test {
             prop_assert_eq!(path, guest.root.path);
             prop_assert_eq!(options, "vers=3,tcp,nolock");
             let bootif = value("BOOTIF").unwrap();
-            prop_assert_eq!(bootif.replace('-', ":"), format!("01:{}", guest.link.mac));
+            prop_assert_eq!(bootif.replace('-', ":"), format!("01:{}", guest.mac));
             prop_assert_eq!(words.contains(&"ro"), guest.root.read_only);
             prop_assert_eq!(words.last(), Some(&"last=1"));
         }

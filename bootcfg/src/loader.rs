@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use crate::error::{limit, refuse};
-use crate::{ConfigError, Guest};
+use crate::{Address, ConfigError, Guest};
 
 /// A variable of the kernel environment.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,19 +21,23 @@ pub struct Variable {
 /// The variables with which a kernel finds its interface and mounts its root.
 ///
 /// `handle` is the root's NFS file handle, of at most 64 bytes.
-pub fn variables(guest: &Guest, handle: &[u8]) -> Result<Vec<Variable>, ConfigError> {
-    let (link, root) = (&guest.link, &guest.root);
+pub fn variables(
+    guest: &Guest,
+    address: &Address,
+    handle: &[u8],
+) -> Result<Vec<Variable>, ConfigError> {
+    let root = &guest.root;
     let mut variables = Vec::new();
     let mut set = |name: &str, value: String| {
         variables.push(Variable { name: name.to_owned(), value });
     };
-    set("boot.netif.hwaddr", link.mac.to_string());
-    set("boot.netif.ip", link.address.to_string());
-    set("boot.netif.netmask", link.netmask().to_string());
-    if let Some(gateway) = link.gateway {
+    set("boot.netif.hwaddr", guest.mac.to_string());
+    set("boot.netif.ip", address.address.to_string());
+    set("boot.netif.netmask", address.netmask().to_string());
+    if let Some(gateway) = address.gateway {
         set("boot.netif.gateway", gateway.to_string());
     }
-    if let Some(mtu) = link.mtu {
+    if let Some(mtu) = guest.mtu {
         set("boot.netif.mtu", mtu.to_string());
     }
     set("boot.nfsroot.server", root.server.to_string());
@@ -119,7 +123,7 @@ mod test {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::guest::strategy;
+    use crate::guest::strategy::{self, lan};
 
     fn value<'a>(variables: &'a [Variable], name: &str) -> &'a str {
         &variables.iter().find(|variable| variable.name == name).unwrap().value
@@ -127,21 +131,21 @@ mod test {
 
     #[test]
     fn a_handle_is_written_as_the_kernel_reads_it() {
-        let variables = variables(&strategy::head(), &[0x63, 0x10, 0x0b]).unwrap();
+        let variables = variables(&strategy::head(), &lan(), &[0x63, 0x10, 0x0b]).unwrap();
         assert_eq!(value(&variables, "boot.nfsroot.nfshandle"), "X63100bX");
         assert_eq!(value(&variables, "boot.nfsroot.nfshandlelen"), "3");
     }
 
     #[test]
     fn a_handle_of_64_bytes_fits_and_a_longer_one_is_refused() {
-        assert!(variables(&strategy::head(), &[0xff; 64]).is_ok());
-        assert!(variables(&strategy::head(), &[0xff; 65]).is_err());
-        assert!(variables(&strategy::head(), &[]).is_err());
+        assert!(variables(&strategy::head(), &lan(), &[0xff; 64]).is_ok());
+        assert!(variables(&strategy::head(), &lan(), &[0xff; 65]).is_err());
+        assert!(variables(&strategy::head(), &lan(), &[]).is_err());
     }
 
     #[test]
     fn the_root_is_named_the_same_twice() {
-        let variables = variables(&strategy::head(), &[1]).unwrap();
+        let variables = variables(&strategy::head(), &lan(), &[1]).unwrap();
         let (server, path) =
             (value(&variables, "boot.nfsroot.server"), value(&variables, "boot.nfsroot.path"));
         assert_eq!(value(&variables, "vfs.root.mountfrom"), format!("nfs:{server}:{path}"));
@@ -151,7 +155,7 @@ mod test {
     fn what_the_kernel_would_drop_is_refused() {
         let mut guest = strategy::head();
         guest.root.path = format!("/{}", "x".repeat(250));
-        assert!(matches!(variables(&guest, &[1]), Err(ConfigError::Long { max: 256, .. })));
+        assert!(matches!(variables(&guest, &lan(), &[1]), Err(ConfigError::Long { max: 256, .. })));
     }
 
     #[test]
@@ -167,9 +171,10 @@ mod test {
     proptest! {
         #[test]
         fn what_is_written_is_read_back_or_was_refused(
-            guest in strategy::guest(), handle in prop::collection::vec(any::<u8>(), 1..64)
+            guest in strategy::guest(), address in strategy::address(),
+            handle in prop::collection::vec(any::<u8>(), 1..64)
         ) {
-            if let Ok(variables) = variables(&guest, &handle)
+            if let Ok(variables) = variables(&guest, &address, &handle)
                 && let Ok(text) = render(&variables)
             {
                 prop_assert_eq!(parse(&text), Ok(variables));

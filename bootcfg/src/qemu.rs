@@ -98,7 +98,7 @@ fn machine(
             format!("tap,id=net0,ifname={name},script=no,downscript=no")
         }
     };
-    let mtu = guest.link.mtu.map(|mtu| format!(",host_mtu={mtu}")).unwrap_or_default();
+    let mtu = guest.mtu.map(|mtu| format!(",host_mtu={mtu}")).unwrap_or_default();
     let words = [
         "qemu-system-x86_64",
         "-name",
@@ -122,7 +122,7 @@ fn machine(
         "-netdev",
         &netdev,
         "-device",
-        &format!("virtio-net-pci,netdev=net0,mac={}{mtu}{device}", guest.link.mac),
+        &format!("virtio-net-pci,netdev=net0,mac={}{mtu}{device}", guest.mac),
     ];
     Ok(words.map(str::to_owned).to_vec())
 }
@@ -235,8 +235,8 @@ mod test {
             prop_assert_eq!(after("-m"), Some(format!("{}M", guest.memory)));
             prop_assert_eq!(after("-smp"), Some(guest.cpus.to_string()));
             let device = &lists(&words, "-device")[0];
-            prop_assert_eq!(get(device, "mac"), Some(guest.link.mac.to_string()));
-            prop_assert_eq!(get(device, "host_mtu"), guest.link.mtu.map(|mtu| mtu.to_string()));
+            prop_assert_eq!(get(device, "mac"), Some(guest.mac.to_string()));
+            prop_assert_eq!(get(device, "host_mtu"), guest.mtu.map(|mtu| mtu.to_string()));
         }
     }
 }
