@@ -81,7 +81,7 @@ struct Server {
     clients: HashMap<SocketAddr, Current>,
     /// Tasks for each client address, those included that another has taken the place of.
     per_address: HashMap<IpAddr, usize>,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Option<Session>>,
     peers: HashMap<task::Id, SocketAddr>,
     /// Datagrams that meant nothing.
     garbage: u64,
@@ -148,12 +148,23 @@ impl Server {
             debug!(%peer, tasks_there, tasks = self.tasks.len(), "too many TFTP transfers");
             return;
         }
+        let (local, interface) = (received.local, received.interface);
+        self.begin(peer, local, interface, request);
+    }
+
+    fn begin(
+        &mut self,
+        peer: SocketAddr,
+        local: IpAddr,
+        interface: u32,
+        request: Request<'static>,
+    ) {
         let (repeats, repeated) = mpsc::channel(1);
         let session = Session {
             booter: Arc::clone(&self.booter),
             peer,
-            local: received.local,
-            interface: received.interface,
+            local,
+            interface,
             port: self.socket.local_addr().port(),
             request: request.clone(),
             window_max: self.options.window,
@@ -162,22 +173,29 @@ impl Server {
         let task = self.tasks.spawn(session.run()).id();
         self.clients.insert(peer, Current { request, repeats, task });
         self.peers.insert(task, peer);
-        *self.per_address.entry(address).or_default() += 1;
+        *self.per_address.entry(peer.ip().to_canonical()).or_default() += 1;
     }
 
-    /// Takes note that a task ended.
-    fn forget(&mut self, ended: Result<(task::Id, ()), JoinError>) {
-        let task = match ended {
-            Ok((task, ())) => task,
+    /// Takes note that a task ended, and begins the transfer anew if it was asked for again.
+    fn forget(&mut self, ended: Result<(task::Id, Option<Session>), JoinError>) {
+        let (task, again) = match ended {
+            Ok(ended) => ended,
             Err(error) => {
                 error!(%error, "a TFTP transfer failed inside the server");
-                error.id()
+                (error.id(), None)
             }
         };
         let Some(peer) = self.peers.remove(&task) else { return };
+        self.leave(peer);
         if self.clients.get(&peer).is_some_and(|current| current.task == task) {
             self.clients.remove(&peer);
+            if let Some(session) = again {
+                self.begin(peer, session.local, session.interface, session.request);
+            }
         }
+    }
+
+    fn leave(&mut self, peer: SocketAddr) {
         let address = peer.ip().to_canonical();
         if let Some(count) = self.per_address.get_mut(&address) {
             *count = count.saturating_sub(1);

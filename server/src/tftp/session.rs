@@ -50,9 +50,9 @@ struct File {
 }
 
 impl Session {
-    /// Carries out the request.
-    pub(super) async fn run(mut self) {
-        while self.serve().await {}
+    /// Carries out the request; returns it if it has to be carried out once more.
+    pub(super) async fn run(mut self) -> Option<Self> {
+        if self.serve().await { Some(self) } else { None }
     }
 
     /// Serves the file once; returns whether it was asked for once more meanwhile.
