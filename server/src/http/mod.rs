@@ -1,1 +1,181 @@
-//! HTTP/1.1 for boot files: HEAD, GET and ranges.
+//! HTTP/1.1 for boot files (RFC 9110, RFC 9112): GET, HEAD and ranges.
+//!
+//! UEFI's HTTP boot, iPXE and FreeBSD's loader ask here. Only names that a [`Booter`] knows exist:
+//! there are no directories, no redirects and no paths of the host.
+
+mod connection;
+mod range;
+mod request;
+mod response;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::{Duration, sleep, timeout};
+use tracing::{debug, error, warn};
+
+use crate::boot::Booter;
+use connection::{Connection, refuse};
+use response::Status;
+
+/// What the server does not exceed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Options {
+    /// Connections at a time; one beyond is told to come back in a second.
+    pub connections: usize,
+    /// Connections at a time from one client address.
+    pub per_address: usize,
+    /// How long the head of a request may take.
+    pub head: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub stall: Duration,
+    /// How long answers that have begun may take when the server ends.
+    pub grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            per_address: 64,
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Answers requests that come to `listener`, until `shutdown` is ready.
+///
+/// Then no connection is accepted any more, those that wait for a request are closed, and answers
+/// that have begun get [`Options::grace`]. Dropping the future closes everything at once.
+pub async fn serve(
+    listener: TcpListener,
+    booter: Arc<dyn Booter>,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) {
+    let (close, closing) = watch::channel(false);
+    let mut server = Server {
+        booter,
+        options,
+        closing,
+        connections: JoinSet::new(),
+        peers: HashMap::new(),
+        per_address: HashMap::new(),
+        refusals: JoinSet::new(),
+    };
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => server.accept(stream, peer),
+                Err(error) => wait_after(&error).await,
+            },
+            Some(ended) = server.connections.join_next_with_id() => server.forget(ended),
+            Some(_) = server.refusals.join_next() => {}
+        }
+    }
+    drop(listener);
+    close.send_replace(true);
+    let ending = async { while server.connections.join_next().await.is_some() {} };
+    if timeout(options.grace, ending).await.is_err() {
+        debug!(left = server.connections.len(), "HTTP answers cut off");
+    }
+}
+
+/// Who is being served.
+struct Server {
+    booter: Arc<dyn Booter>,
+    options: Options,
+    closing: watch::Receiver<bool>,
+    connections: JoinSet<()>,
+    peers: HashMap<task::Id, IpAddr>,
+    per_address: HashMap<IpAddr, usize>,
+    /// Connections that are being told to come back.
+    refusals: JoinSet<()>,
+}
+
+impl Server {
+    fn accept(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let peer = peer.ip().to_canonical();
+        let Ok(local) = stream.local_addr() else { return };
+        let there = self.per_address.get(&peer).copied().unwrap_or(0);
+        let full = self.connections.len() >= self.options.connections;
+        if full || there >= self.options.per_address {
+            debug!(%peer, there, all = self.connections.len(), "too many HTTP connections");
+            return self.turn_away(stream);
+        }
+        let connection = Connection {
+            stream,
+            booter: Arc::clone(&self.booter),
+            options: self.options,
+            peer,
+            local: local.ip().to_canonical(),
+            port: local.port(),
+            closing: self.closing.clone(),
+        };
+        let task = self.connections.spawn(connection.run()).id();
+        self.peers.insert(task, peer);
+        *self.per_address.entry(peer).or_default() += 1;
+    }
+
+    fn turn_away(&mut self, mut stream: TcpStream) {
+        // Beyond this, closing has to say it all.
+        if self.refusals.len() < REFUSALS_MAX {
+            self.refusals.spawn(async move {
+                let text = "too many connections: try again in a second";
+                refuse(&mut stream, Status::ServiceUnavailable, text).await;
+            });
+        }
+    }
+
+    /// Takes note that a connection ended.
+    fn forget(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let task = match ended {
+            Ok((task, ())) => task,
+            Err(error) => {
+                error!(%error, "an HTTP connection failed inside the server");
+                error.id()
+            }
+        };
+        let Some(peer) = self.peers.remove(&task) else { return };
+        if let Some(count) = self.per_address.get_mut(&peer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.per_address.remove(&peer);
+            }
+        }
+    }
+}
+
+/// Waits a little after a failed accept, which says nothing about the next connection.
+async fn wait_after(error: &io::Error) {
+    use nix::libc::{ECONNABORTED, EMFILE, ENFILE};
+    match error.raw_os_error() {
+        // The client changed its mind.
+        Some(ECONNABORTED) => {}
+        Some(EMFILE | ENFILE) => {
+            warn!("no HTTP connection accepted: raise the limit of open files (ulimit -n)");
+            sleep(ACCEPT_PAUSE).await;
+        }
+        Some(_) | None => {
+            debug!(%error, "no HTTP connection accepted");
+            sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections that are told why they are not served, at a time.
+const REFUSALS_MAX: usize = 64;
