@@ -39,7 +39,7 @@ impl Cache {
         if entry.is_dir() {
             return Ok(entry);
         }
-        let unfinished = self.directory.join(format!("{name}.unfinished.{}", process::id()));
+        let unfinished = self.directory.join(format!("{name}{UNFINISHED}{}", process::id()));
         drop(fs::remove_dir_all(&unfinished));
         fs::create_dir(&unfinished).during(unfinished.display())?;
         let made = make(&unfinished).and_then(|()| {
@@ -51,6 +51,16 @@ impl Cache {
         made.map(|()| entry)
     }
 
+    /// The entry whose name begins like this; the last by name when there are several.
+    pub(crate) fn find(&self, prefix: &str) -> Option<PathBuf> {
+        let entries = fs::read_dir(&self.directory).ok()?.filter_map(Result::ok);
+        let complete = entries.filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.starts_with(prefix) && !name.contains(UNFINISHED)
+        });
+        complete.map(|entry| entry.path()).max()
+    }
+
     /// A short name for exactly this content.
     pub(crate) fn key(&self, contents: &[&[u8]]) -> String {
         let mut hasher = DefaultHasher::new();
@@ -60,6 +70,8 @@ impl Cache {
 }
 
 const NAME: &str = "netbe-lab";
+/// What the name of an entry has in it while it is made.
+const UNFINISHED: &str = ".unfinished.";
 
 #[cfg(test)]
 mod test {

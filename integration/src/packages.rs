@@ -42,6 +42,9 @@ pub(crate) const TESTS: Needs = Needs(&[
     "cpio",
 ]);
 
+/// For boots from other NFS servers; they have services, see [`starts_services`].
+pub(crate) const PEERS: Needs = Needs(&["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind"]);
+
 /// Installs what is missing of these, and says aloud what.
 pub(crate) fn install(needs: &[Needs]) -> Result<(), Failure> {
     ensure(nix::unistd::geteuid().is_root(), || {
@@ -63,6 +66,11 @@ pub(crate) fn install(needs: &[Needs]) -> Result<(), Failure> {
         .run(Duration::from_secs(1800))?;
     step.done("installed");
     Ok(())
+}
+
+/// Whether a package with a service would start it on this host: systemd does, containers do not.
+pub(crate) fn starts_services() -> bool {
+    Path::new("/run/systemd/system").exists()
 }
 
 /// Whether a package is installed.
@@ -90,27 +98,17 @@ impl Kernel {
 
 /// Debian's newest cloud kernel, from the cache or downloaded.
 pub(crate) fn kernel(cache: &Cache) -> Result<Kernel, Failure> {
-    let depends = || {
-        Program::new("apt-cache")
-            .words("depends --important linux-image-cloud-amd64")
-            .run(Duration::from_secs(120))
-            .map(|text| {
-                let mut words = text.split_whitespace();
-                words
-                    .find(|word| {
-                        word.starts_with("linux-image-6")
-                            || word.contains("-cloud-amd64")
-                                && word.as_bytes().iter().any(u8::is_ascii_digit)
-                                && *word != "linux-image-cloud-amd64"
-                    })
-                    .map(str::to_owned)
-            })
+    let depends = || -> Result<Option<String>, Failure> {
+        let query = Program::new("apt-cache").args(["depends", "--important", CLOUD_KERNEL]);
+        let text = query.finish(Duration::from_secs(120))?.stdout;
+        let mut needs = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(needs.find(|package| package.starts_with("linux-image-")).map(str::to_owned))
     };
     let package = match depends()? {
         Some(package) => package,
         None => {
             update()?;
-            depends()?.ok_or_else(|| Failure::said("apt knows no linux-image-cloud-amd64"))?
+            depends()?.ok_or_else(|| Failure::said(format!("apt knows no {CLOUD_KERNEL}")))?
         }
     };
     let root = unpacked(cache, &package)?;
@@ -138,6 +136,10 @@ pub(crate) fn unpacked(cache: &Cache, package: &str) -> Result<PathBuf, Failure>
     let file = match uri()? {
         Some(file) => file,
         None => {
+            // What apt cannot tell now, without a network or beside another apt, it has told before.
+            if let Some(entry) = cache.find(&format!("{package}_")) {
+                return Ok(entry);
+            }
             update()?;
             uri()?.ok_or_else(|| Failure::said(format!("apt knows no package {package}")))?
         }
@@ -181,3 +183,6 @@ fn update() -> Result<(), Failure> {
     let update = Program::new("apt-get").words("update -q").run(Duration::from_secs(600));
     update.map(|_words| ())
 }
+
+/// The package that always depends on Debian's newest kernel for virtual machines.
+const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";

@@ -70,14 +70,13 @@ impl Peers {
                     "ganesha",
                 ])
                 .arg(&ganesha)
-                .arg(&log)
-                .start(&directory.join("ganesha.out"))?,
+                .start(&log)?,
         ];
         wait_for("NFS-Ganesha's start", Duration::from_secs(60), || {
             for server in &mut running {
                 server.still(&log)?;
             }
-            Ok(tail(&log, 40).contains("NFS SERVER INITIALIZED").then_some(()))
+            Ok(tail(&log, 100).contains("NFS SERVER INITIALIZED").then_some(()))
         })?;
         Ok(Self { _running: running })
     }

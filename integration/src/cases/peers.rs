@@ -44,12 +44,11 @@ fn clients(lab: &Lab) -> Result<Outcome, Failure> {
 }
 
 fn boot(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
-    for package in ["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind"] {
-        if !packages::is_installed(package) {
-            // Installing it would start a service on a host that runs systemd.
-            return Ok(Outcome::Skipped(format!("the package {package} is not installed")));
-        }
+    if packages::starts_services() && !packages::is_installed("nfs-ganesha-vfs") {
+        let reason = "nfs-ganesha-vfs is not installed, and its installation would start services";
+        return Ok(Outcome::Skipped(reason.to_owned()));
     }
+    packages::install(&[packages::PEERS])?;
     let directory = lab.directory(&format!("peer {}", firmware.name()))?;
     let root = directory.join("root");
     lab.parts()?.furnish(&root, "test -c /dev/console")?;
