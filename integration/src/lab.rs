@@ -1,10 +1,12 @@
 //! What the tests and the demonstration share: the checkout, the cache, and the program under test.
 
 use std::cell::OnceCell;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 use tempfile::TempDir;
 
 use crate::cache::Cache;
@@ -26,7 +28,7 @@ pub(crate) struct Lab {
 impl Lab {
     /// Opens the lab.
     pub(crate) fn open() -> Result<Self, Failure> {
-        let scratch = tempfile::Builder::new().prefix("netbe-lab-").tempdir();
+        let scratch = tempfile::Builder::new().prefix("netbe-lab-").tempdir_in(place());
         Ok(Self {
             cache: Cache::open()?,
             scratch: scratch.during("scratch directory")?,
@@ -79,6 +81,18 @@ impl Lab {
         step.done("built");
         Ok(self.netbe.get_or_init(|| netbe))
     }
+}
+
+/// Where the scratch directory is made: the usual place, unless its files have no kernel handles.
+///
+/// Containers have an overlay as their root, whose files cannot be served by NFS.
+fn place() -> PathBuf {
+    let usual = env::temp_dir();
+    let on_overlay = |place: &Path| {
+        statfs(place).is_ok_and(|found| found.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
+    };
+    let places = [usual.clone(), "/var/tmp".into(), "/dev/shm".into()];
+    places.into_iter().find(|place| place.is_dir() && !on_overlay(place)).unwrap_or(usual)
 }
 
 /// How long a build from nothing may take on a slow machine.
