@@ -8,7 +8,7 @@ pub fn line(words: &[String]) -> Result<String, ConfigError> {
     words.iter().map(|word| quote(word)).collect::<Result<Vec<_>, _>>().map(|words| words.join(" "))
 }
 
-/// As [`line`], with each option on a line of its own, as people write long commands.
+/// As [`line()`], with each option on a line of its own, as people write long commands.
 pub fn lines(words: &[String], indent: &str) -> Result<String, ConfigError> {
     let mut text = String::new();
     for (index, word) in words.iter().enumerate() {

@@ -70,7 +70,7 @@ pub(crate) fn times(stat: &Stat) -> Timestamps {
 
 /// Extended attributes and NFSv4 ACLs of FreeBSD are not copied: the base system uses neither.
 #[derive(Default)]
-pub(crate) struct Attributes;
+pub(crate) struct Attributes {}
 
 impl Attributes {
     /// Copies those of an open file or directory: none.
