@@ -1,5 +1,7 @@
 //! Attributes of a file, as read and as set (RFC 1813 §2.5 and §2.6, without their encoding).
 
+use crate::FsError;
+
 /// What kind of object a handle names (RFC 1813 §2.6, `ftype3`).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum FileKind {
@@ -74,6 +76,25 @@ pub struct SetAttr {
     pub atime: SetTime,
     /// New time of last change of the data.
     pub mtime: SetTime,
+}
+
+impl SetAttr {
+    /// Whether these are values that any file could have; they come from the network and may be
+    /// anything. To Linux some nanoseconds that cannot be even mean something else.
+    ///
+    /// A time with a second or more of nanoseconds is [`FsError::Inval`], a size past 2^63 - 1 is
+    /// [`FsError::FBig`].
+    pub fn check(&self) -> Result<(), FsError> {
+        for time in [self.atime, self.mtime] {
+            if matches!(time, SetTime::Client(Time { nanoseconds: 1_000_000_000.., .. })) {
+                return Err(FsError::Inval);
+            }
+        }
+        match self.size {
+            Some(size) if i64::try_from(size).is_err() => Err(FsError::FBig),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// How one time stamp is set (RFC 1813 §2.6, `time_how`).

@@ -85,6 +85,7 @@ pub fn may_reparent(caller: &Caller, moved: &Attr) -> Result<(), FsError> {
 /// away; the owner may give a file to a group that he is in. Whoever may write the file may set its
 /// size and its times to now.
 pub fn may_set(caller: &Caller, attr: &Attr, set: &SetAttr) -> Result<(), FsError> {
+    set.check()?;
     let owner = owns(caller, attr);
     if set.mode.is_some() {
         allow(owner, FsError::Perm)?;

@@ -101,6 +101,21 @@ impl Mount {
         handle.len = c_uint::try_from(kernel.len()).map_err(|_| Errno::STALE)?;
         handle.kind = c_int::from(kind);
         let flags = c_int::try_from((flags | OFlags::CLOEXEC).bits()).map_err(|_| Errno::INVAL)?;
+        let mut opened = self.open_handle(&handle, flags);
+        for _ in 0..RETRIES {
+            if !matches!(opened, Err(Errno::NOMEM)) {
+                break;
+            }
+            std::thread::yield_now();
+            opened = self.open_handle(&handle, flags);
+        }
+        opened
+    }
+
+    /// Says ENOMEM, beside its usual meaning, for as long as ext4 gives the inode number of a removed
+    /// file to a new one; a moment later the old handle is ESTALE.
+    fn open_handle(&self, handle: &FileHandle, flags: c_int) -> Result<OwnedFd> {
+        let mut handle = *handle;
         let mount = self.dir.as_raw_fd();
         // SAFETY: `handle` is laid out as `struct file_handle` followed by as many bytes as its `len`
         // says; the kernel only reads it, and only during the call.
@@ -313,7 +328,7 @@ fn last_error() -> Errno {
 const LONGEST: usize = 128;
 /// Bytes of directory entries that are read at once.
 const LISTING: usize = 32 * 1024;
-/// How often a path is resolved again after somebody renamed something on the way.
+/// How often a call is repeated that somebody else's came in the way of.
 const RETRIES: usize = 16;
 /// `_IOR(0x15, 0, struct fsuuid2)`.
 const GET_FS_UUID: libc::Ioctl = 0x8011_1500;

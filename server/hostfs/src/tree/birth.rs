@@ -12,7 +12,7 @@ use vfs::{
     exclusive, mode, permission,
 };
 
-use super::{HostTree, MAX_FILE_SIZE};
+use super::HostTree;
 use crate::errno::cause;
 use crate::sys::Node;
 
@@ -106,9 +106,7 @@ impl HostTree {
         new: New,
         call: impl FnOnce(BorrowedFd<'_>, &[u8]) -> Result<(), Errno>,
     ) -> Result<Made, FsError> {
-        if new.set.size.is_some_and(|size| size > MAX_FILE_SIZE) {
-            return Err(FsError::FBig);
-        }
+        new.set.check()?;
         let held = self.stripes.lock(dir);
         let (parent, before) = self.dir(caller, dir)?;
         if name.is_dot() {

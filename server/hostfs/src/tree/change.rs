@@ -3,7 +3,7 @@
 use rustix::fs::{self, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use vfs::{Attr, Caller, FileKind, FsError, Handle, SetAttr, SetTime, Time, Wcc, mode, permission};
 
-use super::{HostTree, MAX_FILE_SIZE, Metadata, unopened};
+use super::{HostTree, Metadata, unopened};
 use crate::errno::cause;
 use crate::sys::Node;
 
@@ -40,10 +40,6 @@ impl HostTree {
         before: &Attr,
         set: &SetAttr,
     ) -> Result<(), FsError> {
-        let times = timestamps(set)?;
-        if set.size.is_some_and(|size| size > MAX_FILE_SIZE) {
-            return Err(FsError::FBig);
-        }
         let mode = mode::after_set(caller, before, set);
         if set.uid.is_some() || set.gid.is_some() {
             node.chown(set.uid, set.gid).map_err(cause)?;
@@ -54,7 +50,7 @@ impl HostTree {
         if let Some(size) = set.size {
             fs::ftruncate(&*self.writer(file)?, size).map_err(cause)?;
         }
-        if let Some(times) = times {
+        if let Some(times) = timestamps(set) {
             node.set_times(&times).map_err(cause)?;
         }
         Ok(())
@@ -83,24 +79,21 @@ impl HostTree {
     }
 }
 
-/// Times for the kernel, if any are set. Nanoseconds from the network may be anything; some values
-/// have a meaning of their own to the kernel.
-pub(super) fn timestamps(set: &SetAttr) -> Result<Option<Timestamps>, FsError> {
-    if (set.atime, set.mtime) == (SetTime::Keep, SetTime::Keep) {
-        return Ok(None);
-    }
-    let times =
-        Timestamps { last_access: timespec(set.atime)?, last_modification: timespec(set.mtime)? };
-    Ok(Some(times))
+/// Times for the kernel, if any are set. They have been checked.
+fn timestamps(set: &SetAttr) -> Option<Timestamps> {
+    let any = (set.atime, set.mtime) != (SetTime::Keep, SetTime::Keep);
+    any.then(|| Timestamps {
+        last_access: timespec(set.atime),
+        last_modification: timespec(set.mtime),
+    })
 }
 
-fn timespec(time: SetTime) -> Result<Timespec, FsError> {
+fn timespec(time: SetTime) -> Timespec {
     match time {
-        SetTime::Keep => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }),
-        SetTime::Server => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_NOW }),
-        SetTime::Client(Time { nanoseconds: 1_000_000_000.., .. }) => Err(FsError::Inval),
+        SetTime::Keep => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        SetTime::Server => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
         SetTime::Client(Time { seconds, nanoseconds }) => {
-            Ok(Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() })
+            Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() }
         }
     }
 }
