@@ -5,6 +5,8 @@
 //! root's handle from the loader and never sends a MOUNT, and a restarted server remembers none.
 
 mod access;
+#[cfg(test)]
+pub(crate) mod bench;
 mod handle;
 
 use std::collections::{BTreeMap, HashMap};

@@ -366,7 +366,8 @@ const MSG_ACCEPTED: u32 = 0;
 const MSG_DENIED: u32 = 1;
 
 const AUTH_NONE: u32 = 0;
-const AUTH_SYS: u32 = 1;
+/// `AUTH_SYS`: a user and its groups, as the client says.
+pub const AUTH_SYS: u32 = 1;
 
 /// The longest body of an `opaque_auth` (RFC 5531 §8.2).
 const MAX_AUTH_BYTES: usize = 400;
