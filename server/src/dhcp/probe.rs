@@ -21,7 +21,7 @@ use crate::machine::Mac;
 pub async fn probe(interface: &Interface) -> io::Result<Option<Ipv4Addr>> {
     let mac = interface.mac.ok_or(io::ErrorKind::Unsupported)?;
     let mut random = [0; 4];
-    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    getrandom::fill(&mut random)?;
     let xid = u32::from_ne_bytes(random);
     let options = BindOptions {
         device: Some(interface.name.clone()),
