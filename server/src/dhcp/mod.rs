@@ -10,6 +10,7 @@ mod counters;
 pub(crate) mod frame;
 mod journal;
 mod leases;
+mod outlet;
 mod pool;
 mod probe;
 mod range;

@@ -1,28 +1,26 @@
 //! DHCP on interfaces: sockets, the journal, and the clock around the state machine.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use super::Settings;
 use super::counters::Counters;
 use super::journal::{Journal, JournalError};
 use super::leases::Binding;
+use super::outlet::{Outlet, Trouble};
 use super::probe::probe;
-use super::reply::{
-    Action, Arrival, CLIENT_PORT, Destination, Mode, Port, Reply, Silence, Written,
-};
+use super::reply::{Action, Arrival, Mode, Port, Reply, Silence, Written};
 use super::server::{Foreign, Server};
 use crate::boot::Booter;
-use crate::datagram::{BindOptions, Datagrams, Received, Source};
+use crate::datagram::Received;
 use crate::interface::Interface;
-use crate::sys;
 
 /// The DHCP server of all interfaces: one table of leases, one journal.
 pub struct Dhcp {
@@ -89,8 +87,8 @@ impl Dhcp {
         if interface.mac.is_none() || !interface.broadcast {
             return Err(ListenError::NotEthernet(name));
         }
-        let dhcp = bind(&interface, Port::Dhcp)?;
-        let (mut mode, mut foreign, mut pxe) = (wanted, None, None);
+        let mut outlet = Outlet::open(&interface)?;
+        let (mut mode, mut foreign) = (wanted, None);
         if wanted == Mode::Serve {
             let source = |source| ListenError::Probe { interface: name.clone(), source };
             foreign = probe(&interface).await.map_err(source)?;
@@ -99,13 +97,11 @@ impl Dhcp {
                     self.lock().server.note_foreign(server, &interface, SystemTime::now());
                     mode = Mode::Passive;
                 }
-                None => pxe = Some(bind(&interface, Port::Pxe)?),
+                None => outlet.open_pxe(&interface)?,
             }
         }
-        let link = sys::link::Link::open(&interface)
-            .map_err(|source| ListenError::Link { interface: name, source })?;
-        let dhcp_server = Arc::clone(self);
-        Ok(Listener { dhcp_server, interface, mode, foreign, dhcp, pxe, link, warned: None })
+        let (server, outlet) = (Arc::clone(self), Arc::new(outlet));
+        Ok(Listener { server, interface, mode, foreign, outlet, settling: None })
     }
 
     fn lock(&self) -> MutexGuard<'_, Lasting> {
@@ -127,21 +123,22 @@ impl Dhcp {
         }
     }
 
-    /// Brings the journal to the disk, and writes it anew when it is mostly history.
-    async fn settle(self: &Arc<Self>) {
-        let unsynced = self.lock().journal.take_unsynced();
-        let dhcp = Arc::clone(self);
-        let result = spawn_blocking(move || {
-            if let Some(file) = unsynced {
-                file.sync_data()?;
-            }
-            let mut lasting = dhcp.lock();
-            let Lasting { server, journal } = &mut *lasting;
-            if journal.is_long(server.leases()) { journal.compact(server.leases()) } else { Ok(()) }
-        });
-        if let Err(error) = result.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
-            error!("the lease journal cannot be written to disk: {error}");
+    /// Brings the journal to the disk, and writes it anew when it is mostly history. Waits for the
+    /// disk.
+    fn settle(&self) {
+        if let Err(error) = self.try_settle() {
+            error!("the lease journal cannot be brought to the disk: {error}");
         }
+    }
+
+    fn try_settle(&self) -> io::Result<()> {
+        let unsynced = self.lock().journal.take_unsynced();
+        if let Some(file) = unsynced {
+            file.sync_data()?;
+        }
+        let mut lasting = self.lock();
+        let Lasting { server, journal } = &mut *lasting;
+        if journal.is_long(server.leases()) { journal.compact(server.leases()) } else { Ok(()) }
     }
 }
 
@@ -155,15 +152,13 @@ enum Step {
 
 /// An interface that DHCP listens on.
 pub struct Listener {
-    dhcp_server: Arc<Dhcp>,
+    server: Arc<Dhcp>,
     interface: Interface,
     mode: Mode,
     foreign: Option<Ipv4Addr>,
-    dhcp: Datagrams,
-    pxe: Option<Datagrams>,
-    link: sys::link::Link,
-    /// When the operator was last told that something keeps clients waiting.
-    warned: Option<Instant>,
+    outlet: Arc<Outlet>,
+    /// The journal on its way to the disk.
+    settling: Option<JoinHandle<()>>,
 }
 
 impl Listener {
@@ -193,28 +188,26 @@ impl Listener {
     pub async fn run(mut self) -> io::Result<()> {
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut dhcp_bytes, mut pxe_bytes) = ([0; DATAGRAM], [0; DATAGRAM]);
+        let outlet = Arc::clone(&self.outlet);
+        let (mut dhcp, mut pxe) = ([0; DATAGRAM], [0; DATAGRAM]);
         loop {
             tokio::select! {
-                received = self.dhcp.recv(&mut dhcp_bytes) => {
+                received = outlet.receive(&mut dhcp) => {
                     let received = received?;
-                    let bytes = dhcp_bytes.get(..received.len).unwrap_or_default();
+                    let bytes = dhcp.get(..received.len).unwrap_or_default();
                     self.answer(bytes, &received, Port::Dhcp).await;
                 }
-                received = receive(self.pxe.as_ref(), &mut pxe_bytes) => {
+                received = outlet.receive_pxe(&mut pxe) => {
                     let received = received?;
-                    let bytes = pxe_bytes.get(..received.len).unwrap_or_default();
+                    let bytes = pxe.get(..received.len).unwrap_or_default();
                     self.answer(bytes, &received, Port::Pxe).await;
                 }
-                _ = seconds.tick() => {
-                    self.dhcp_server.settle().await;
-                    self.refresh();
-                }
+                _ = seconds.tick() => self.tick(),
             }
         }
     }
 
-    async fn answer(&mut self, bytes: &[u8], received: &Received, port: Port) {
+    async fn answer(&self, bytes: &[u8], received: &Received, port: Port) {
         let (SocketAddr::V4(source), IpAddr::V4(destination)) =
             (received.peer, received.destination)
         else {
@@ -222,69 +215,43 @@ impl Listener {
         };
         let (interface, mode) = (&self.interface, self.mode);
         let arrival = Arrival { interface, mode, port, destination, source };
-        let reply = match self.dhcp_server.step(bytes, &arrival) {
-            Step::Send(reply) => Some(reply),
+        match self.server.step(bytes, &arrival) {
+            Step::Send(reply) => self.outlet.send(&reply).await,
+            // One machine that waits for a disk does not keep the others waiting.
             Step::Written(written) if written.waits() => {
-                let settled = spawn_blocking(move || written.settle()).await;
-                self.settled(settled.unwrap_or_else(|panic| Err(io::Error::other(panic))))
+                let outlet = Arc::clone(&self.outlet);
+                tokio::spawn(async move {
+                    let settled = spawn_blocking(move || written.settle()).await;
+                    conclude(&outlet, settled.unwrap_or_else(|e| Err(io::Error::other(e)))).await;
+                });
             }
-            Step::Written(written) => self.settled(written.settle()),
-            Step::Failed(error) => self.settled(Err(error)),
+            Step::Written(written) => conclude(&self.outlet, written.settle()).await,
+            Step::Failed(error) => conclude(&self.outlet, Err(error)).await,
             Step::Silence(silence) => {
                 debug!(interface = interface.name, peer = %source, ?silence, "not answered");
-                if silence == Silence::Exhausted && self.may_warn() {
-                    warn!("{}: no address is left to hand out: widen --range", self.interface.name);
+                match silence {
+                    Silence::Exhausted => self.outlet.tell(&Trouble::Exhausted),
+                    Silence::OtherServer(server) if mode == Mode::Serve => {
+                        self.outlet.tell(&Trouble::Foreign(server));
+                    }
+                    Silence::Garbage
+                    | Silence::NotOurs
+                    | Silence::Nothing
+                    | Silence::OtherServer(_)
+                    | Silence::Passive
+                    | Silence::Unknown => {}
                 }
-                None
             }
-        };
-        if let Some(reply) = reply
-            && let Err(error) = self.send(&reply).await
-        {
-            debug!(interface = self.interface.name, to = ?reply.to, %error, "not sent");
         }
     }
 
-    fn settled(&mut self, result: io::Result<Option<Reply>>) -> Option<Reply> {
-        result.unwrap_or_else(|error| {
-            if self.may_warn() {
-                error!(
-                    "no address is handed out while the lease journal cannot be written: {error}"
-                );
-            }
-            None
-        })
-    }
-
-    async fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        let Reply { bytes, local, port, to } = reply;
-        let socket = match (port, &self.pxe) {
-            (Port::Pxe, Some(pxe)) => pxe,
-            (Port::Pxe, None) | (Port::Dhcp, _) => &self.dhcp,
-        };
-        let directly = |interface| Some(Source { local: IpAddr::V4(*local), interface });
-        match *to {
-            Destination::Address(to) => {
-                socket.send(bytes, to.into(), directly(self.interface.index)).await
-            }
-            Destination::Relay(to) => socket.send(bytes, to.into(), directly(0)).await,
-            Destination::Broadcast => self.link.broadcast(socket, *local, CLIENT_PORT, bytes).await,
-            Destination::Hardware { mac, address } => {
-                let to = SocketAddrV4::new(address, CLIENT_PORT);
-                let Err(error) = self.link.unicast(socket, mac, *local, to, bytes).await else {
-                    return Ok(());
-                };
-                self.link.broadcast(socket, *local, CLIENT_PORT, bytes).await?;
-                if self.may_warn() {
-                    warn!(
-                        "{}: clients without an address are answered by broadcast, which FreeBSD \
-                         loaders that boot at the same moment mix up: {error}",
-                        self.interface.name
-                    );
-                }
-                Ok(())
-            }
+    /// What is done every second: the journal goes to the disk, one write at a time.
+    fn tick(&mut self) {
+        if self.settling.as_ref().is_none_or(JoinHandle::is_finished) {
+            let server = Arc::clone(&self.server);
+            self.settling = Some(spawn_blocking(move || server.settle()));
         }
+        self.refresh();
     }
 
     /// Takes note of addresses that came or went.
@@ -298,14 +265,14 @@ impl Listener {
             Err(error) => debug!(%error, "interfaces cannot be listed"),
         }
     }
+}
 
-    /// Whether the operator has not been bothered for a while.
-    fn may_warn(&mut self) -> bool {
-        let quiet = self.warned.is_none_or(|warned| warned.elapsed() >= QUIET);
-        if quiet {
-            self.warned = Some(Instant::now());
-        }
-        quiet
+/// Sends what was written down, or says why it could not be.
+async fn conclude(outlet: &Outlet, result: io::Result<Option<Reply>>) {
+    match result {
+        Ok(Some(reply)) => outlet.send(&reply).await,
+        Ok(None) => {}
+        Err(error) => outlet.tell(&Trouble::Journal(error)),
     }
 }
 
@@ -352,36 +319,5 @@ pub enum ListenError {
     },
 }
 
-/// Binds one of an interface's ports.
-fn bind(interface: &Interface, port: Port) -> Result<Datagrams, ListenError> {
-    let options = BindOptions {
-        device: Some(interface.name.clone()),
-        broadcast: true,
-        // Every interface has a socket of its own at the same port.
-        reuse: true,
-        buffer: Some(BUFFER),
-    };
-    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.number()));
-    Datagrams::bind(any, &options).map_err(|source| ListenError::Bind {
-        interface: interface.name.clone(),
-        port: port.number(),
-        source,
-    })
-}
-
-/// Receives from a socket, or never when there is none.
-async fn receive(socket: Option<&Datagrams>, bytes: &mut [u8]) -> io::Result<Received> {
-    match socket {
-        Some(socket) => socket.recv(bytes).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Longest message that is read; what is longer loses its end, which the codec survives.
 const DATAGRAM: usize = 2048;
-
-/// Bytes that wait in the kernel when a building is switched on.
-const BUFFER: usize = 1 << 20;
-
-/// How long the operator is left alone after a warning.
-const QUIET: Duration = Duration::from_secs(600);

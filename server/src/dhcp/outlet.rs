@@ -1,0 +1,168 @@
+//! The sockets of one interface, and what the operator is told about them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{debug, error, warn};
+
+use super::reply::{CLIENT_PORT, Destination, Port, Reply};
+use super::service::ListenError;
+use crate::datagram::{BindOptions, Datagrams, Received, Source};
+use crate::interface::Interface;
+use crate::sys::link::Link;
+
+/// Where messages of one interface come in and go out.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    name: String,
+    index: u32,
+    dhcp: Datagrams,
+    pxe: Option<Datagrams>,
+    link: Link,
+    told: Mutex<Vec<(Cause, Instant)>>,
+}
+
+impl Outlet {
+    /// Binds port 67 of an interface.
+    pub(super) fn open(interface: &Interface) -> Result<Self, ListenError> {
+        let dhcp = bind(interface, Port::Dhcp)?;
+        let name = interface.name.clone();
+        let link = Link::open(interface)
+            .map_err(|source| ListenError::Link { interface: name.clone(), source })?;
+        Ok(Self { name, index: interface.index, dhcp, pxe: None, link, told: Mutex::default() })
+    }
+
+    /// Binds port 4011 too.
+    pub(super) fn open_pxe(&mut self, interface: &Interface) -> Result<(), ListenError> {
+        self.pxe = Some(bind(interface, Port::Pxe)?);
+        Ok(())
+    }
+
+    /// Waits for a message on port 67.
+    pub(super) async fn receive(&self, bytes: &mut [u8]) -> io::Result<Received> {
+        self.dhcp.recv(bytes).await
+    }
+
+    /// Waits for a message on port 4011, for ever where it is not served.
+    pub(super) async fn receive_pxe(&self, bytes: &mut [u8]) -> io::Result<Received> {
+        match &self.pxe {
+            Some(socket) => socket.recv(bytes).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Sends an answer. One that cannot be sent is lost; the client asks again.
+    pub(super) async fn send(&self, reply: &Reply) {
+        if let Err(error) = self.try_send(reply).await {
+            debug!(interface = self.name, to = ?reply.to, %error, "not sent");
+        }
+    }
+
+    async fn try_send(&self, reply: &Reply) -> io::Result<()> {
+        let Reply { bytes, local, port, to } = reply;
+        let socket = match (port, &self.pxe) {
+            (Port::Pxe, Some(pxe)) => pxe,
+            (Port::Pxe, None) | (Port::Dhcp, _) => &self.dhcp,
+        };
+        let from = |interface| Some(Source { local: IpAddr::V4(*local), interface });
+        match *to {
+            Destination::Address(to) => socket.send(bytes, to.into(), from(self.index)).await,
+            Destination::Relay(to) => socket.send(bytes, to.into(), from(0)).await,
+            Destination::Broadcast => self.link.broadcast(socket, *local, CLIENT_PORT, bytes).await,
+            Destination::Hardware { mac, address } => {
+                let to = SocketAddrV4::new(address, CLIENT_PORT);
+                let Err(error) = self.link.unicast(socket, mac, *local, to, bytes).await else {
+                    return Ok(());
+                };
+                self.tell(&Trouble::NoUnicast(error));
+                self.link.broadcast(socket, *local, CLIENT_PORT, bytes).await
+            }
+        }
+    }
+
+    /// Tells the operator what keeps clients waiting, once in a while for each cause.
+    pub(super) fn tell(&self, trouble: &Trouble) {
+        let cause = trouble.cause();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|(_, when)| when.elapsed() < QUIET);
+        if told.iter().any(|(known, _)| *known == cause) {
+            return;
+        }
+        told.push((cause, Instant::now()));
+        drop(told);
+        let name = &self.name;
+        match trouble {
+            Trouble::Exhausted => warn!("{name}: no address is left to hand out: widen --range"),
+            Trouble::Foreign(server) => {
+                warn!("{name}: a machine chose another DHCP server, {server}: stop one of the two");
+            }
+            Trouble::Journal(error) => {
+                error!(
+                    "{name}: no address is handed out, the lease journal is not written: {error}"
+                );
+            }
+            Trouble::NoUnicast(error) => warn!(
+                "{name}: machines without an address are answered by broadcast, which FreeBSD \
+                 loaders that boot at the same moment mix up: {error}"
+            ),
+        }
+    }
+}
+
+/// What keeps clients waiting, and the operator can mend.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The ranges are used up.
+    Exhausted,
+    /// Another server answers too.
+    Foreign(Ipv4Addr),
+    /// The journal cannot be written.
+    Journal(io::Error),
+    /// Clients without an address cannot be reached alone.
+    NoUnicast(io::Error),
+}
+
+impl Trouble {
+    const fn cause(&self) -> Cause {
+        match self {
+            Self::Exhausted => Cause::Exhausted,
+            Self::Foreign(_) => Cause::Foreign,
+            Self::Journal(_) => Cause::Journal,
+            Self::NoUnicast(_) => Cause::NoUnicast,
+        }
+    }
+}
+
+/// A kind of [`Trouble`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cause {
+    Exhausted,
+    Foreign,
+    Journal,
+    NoUnicast,
+}
+
+/// Binds one of an interface's ports.
+fn bind(interface: &Interface, port: Port) -> Result<Datagrams, ListenError> {
+    let options = BindOptions {
+        device: Some(interface.name.clone()),
+        broadcast: true,
+        // Every interface has a socket of its own at the same port.
+        reuse: true,
+        buffer: Some(BUFFER),
+    };
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.number()));
+    Datagrams::bind(any, &options).map_err(|source| ListenError::Bind {
+        interface: interface.name.clone(),
+        port: port.number(),
+        source,
+    })
+}
+
+/// Bytes that wait in the kernel when a building is switched on.
+const BUFFER: usize = 1 << 20;
+
+/// How long the operator is left alone after a warning.
+const QUIET: Duration = Duration::from_secs(600);
