@@ -16,8 +16,8 @@ pub struct Script {
     pub machine: String,
     /// The boot environment.
     pub environment: String,
-    /// What ties the requests of this boot together in the server's log.
-    pub boot: String,
+    /// What ties the requests of this boot together in the server's log, if it keeps one.
+    pub boot: Option<String>,
     /// What it does.
     pub action: Action,
 }
@@ -53,12 +53,13 @@ pub enum Action {
 /// When a step fails, the script says so and begins again after ten seconds, so that a machine
 /// without a screen comes up when its server does; a key press gives a shell instead.
 pub fn render(script: &Script) -> Result<String, ConfigError> {
+    let boot = script.boot.as_ref().map(|boot| format!(" (boot {})", plain(boot)));
     let heading = format!(
-        "netbe {}: {} boots {} (boot {})",
+        "netbe {}: {} boots {}{}",
         plain(&script.server),
         plain(&script.machine),
         plain(&script.environment),
-        plain(&script.boot)
+        boot.unwrap_or_default()
     );
     let mut lines = vec!["#!ipxe".to_owned(), String::new(), ":start".to_owned()];
     lines.push(format!("echo {heading}"));
@@ -150,7 +151,7 @@ mod test {
             server: "10.0.0.1".into(),
             machine: "desk".into(),
             environment: "debian".into(),
-            boot: "0123456789abcdef".into(),
+            boot: Some("0123456789abcdef".into()),
             action,
         }
     }

@@ -11,14 +11,19 @@ pub fn line(words: &[String]) -> Result<String, ConfigError> {
 /// As [`line()`], with each option on a line of its own, as people write long commands.
 pub fn lines(words: &[String], indent: &str) -> Result<String, ConfigError> {
     let mut text = String::new();
+    let option = |word: &String| word.starts_with('-');
+    let mut before: Option<&String> = None;
     for (index, word) in words.iter().enumerate() {
-        if index > 0 {
-            let option = word.starts_with('-') || words.len() == index + 1;
-            text += if option { " \\\n" } else { " " };
-            text += if option { indent } else { "" };
-            text += if option { "    " } else { "" };
+        let last = words.len() == index + 1;
+        if let Some(before) = before {
+            // The last word stands alone too, unless it belongs to an option.
+            let alone = option(word) || (last && !option(before));
+            text += if alone { " \\\n" } else { " " };
+            text += if alone { indent } else { "" };
+            text += if alone { "    " } else { "" };
         }
         text += &quote(word)?;
+        before = Some(word);
     }
     Ok(text)
 }
@@ -103,6 +108,15 @@ mod test {
         for word in ["$(reboot)", "a b", "`x`", "a;b", "a&b", "*", "~", "#", "a\nb", "é", "!x"] {
             assert_eq!(quote(word).unwrap(), format!("'{word}'"));
         }
+    }
+
+    #[test]
+    fn options_and_the_last_word_stand_on_lines_of_their_own() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let text = lines(&words("bhyve -A -c 1 head"), "").unwrap();
+        assert_eq!(text, "bhyve \\\n    -A \\\n    -c 1 \\\n    head");
+        let text = lines(&words("qemu -append x"), "  ").unwrap();
+        assert_eq!(text, "qemu \\\n      -append x");
     }
 
     #[test]
