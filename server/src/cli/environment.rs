@@ -5,6 +5,7 @@ use serde::Serialize;
 use store::{Dataset, Environment, EnvironmentName, Layout};
 
 use super::{Failure, Format, Reply, Site, Table};
+use crate::control::{Reply as Answer, Request};
 
 /// Create a boot environment: an empty one, or a copy of another with -e.
 #[derive(Args, Debug)]
@@ -25,6 +26,7 @@ impl Create {
             Some(source) => site.open()?.clone_environment(source, &self.name)?,
             None => site.establish()?.create(&self.name, self.layout)?,
         };
+        site.reload()?;
         Ok(Reply::done())
     }
 }
@@ -41,6 +43,7 @@ pub(crate) struct Clone {
 impl Clone {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         site.open()?.clone_environment(&self.source, &self.name)?;
+        site.reload()?;
         Ok(Reply::done())
     }
 }
@@ -57,8 +60,40 @@ pub(crate) struct Destroy {
 
 impl Destroy {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        site.open()?.destroy(&self.name)?;
+        let store = site.open()?;
+        if !self.force {
+            self.refuse_living(site)?;
+        }
+        store.destroy(&self.name)?;
+        site.reload()?;
         Ok(Reply::done())
+    }
+
+    /// Refuses while machines have their root in it. Only a running server knows them: without one,
+    /// nobody serves a root.
+    fn refuse_living(&self, site: &Site) -> Result<(), Failure> {
+        let Some(mut server) = site.server()? else { return Ok(()) };
+        let environment = self.name.to_string();
+        let asked = server.ask(&Request::Living { environment });
+        let unknown = |why: String| {
+            Failure::could_not(format_args!(
+                "the running server does not say which machines live on {}: {why}; stop it, or \
+                 destroy with -f",
+                self.name
+            ))
+        };
+        match asked.map_err(|error| unknown(error.to_string()))? {
+            Answer::Living { machines } if machines.is_empty() => Ok(()),
+            Answer::Living { machines } => Err(Failure::no(format_args!(
+                "{} is the root of {}: switch that off, or destroy with -f",
+                self.name,
+                machines.join(", ")
+            ))),
+            Answer::Failed { message } => Err(unknown(message)),
+            Answer::Done | Answer::Notice(_) | Answer::Status(_) => {
+                Err(unknown("it gave another answer".to_owned()))
+            }
+        }
     }
 }
 

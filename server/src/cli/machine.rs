@@ -272,7 +272,7 @@ fn change(
     Ok(Reply::done())
 }
 
-fn roster(state: &crate::state::StateDir) -> Result<Roster, Failure> {
+pub(super) fn roster(state: &crate::state::StateDir) -> Result<Roster, Failure> {
     Ok(Roster::load(state, &std::collections::BTreeMap::new(), None)?)
 }
 

@@ -4,10 +4,13 @@
 //! well; `-H` for scripts. The exit status is 0 when it is done, 1 when the answer is no, and 2 when
 //! it could not be done. Each family of verbs is a file, and each verb a type with a `run`.
 
+mod boot;
 mod completion;
 mod environment;
+mod guest;
 mod machine;
 mod share;
+mod show;
 mod site;
 mod status;
 mod table;
@@ -112,6 +115,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Bootnfs(boot::Bootnfs),
+    Bootpxe(boot::Bootpxe),
     Clone(environment::Clone),
     Completion(completion::Completion),
     Create(environment::Create),
@@ -121,6 +126,7 @@ enum Verb {
     Man(completion::Man),
     Sharenfs(share::Sharenfs),
     Sharepxe(machine::Sharepxe),
+    Show(show::Show),
     Status(status::Status),
     Watch(status::Watch),
 }
@@ -128,6 +134,8 @@ enum Verb {
 impl Verb {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         match self {
+            Self::Bootnfs(verb) => verb.run(site),
+            Self::Bootpxe(verb) => verb.run(site),
             Self::Clone(verb) => verb.run(site),
             Self::Completion(verb) => verb.run(),
             Self::Create(verb) => verb.run(site),
@@ -137,6 +145,7 @@ impl Verb {
             Self::Man(verb) => verb.run(),
             Self::Sharenfs(verb) => verb.run(site),
             Self::Sharepxe(verb) => verb.run(site),
+            Self::Show(verb) => verb.run(site),
             Self::Status(verb) => verb.run(site),
             Self::Watch(verb) => verb.run(site),
         }

@@ -51,6 +51,7 @@ impl Sharenfs {
             insecure: self.insecure,
         };
         site.open()?.set_export(&self.name, settings)?;
+        site.reload()?;
         Ok(Reply::done())
     }
 }

@@ -1,0 +1,234 @@
+//! The verbs that boot a guest: with its root on NFS, or from its firmware by PXE.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::Command;
+
+use bootcfg::qemu::{self, Firmware, Kernel};
+use bootcfg::{bhyve, linux, shell};
+use clap::{Args, ValueEnum};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use super::guest::{GuestOptions, Nic, Subject, text};
+use super::{Failure, Reply, Site};
+use crate::boot::catalog::System;
+
+/// Boot a guest whose root is the boot environment over NFS; print how, or do it with --run.
+///
+/// FreeBSD is booted by bhyveload and bhyve, Linux by QEMU with its kernel given directly.
+#[derive(Args, Debug)]
+pub(crate) struct Bootnfs {
+    #[command(flatten)]
+    guest: GuestOptions,
+    #[command(flatten)]
+    nic: Nic,
+    /// Run it here, with its console on this terminal.
+    #[arg(long)]
+    run: bool,
+}
+
+impl Bootnfs {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let subject = self.guest.subject(site)?;
+        match subject.system()? {
+            Some(System::FreeBsd) => self.freebsd(site, &subject),
+            Some(System::Linux { .. }) => self.linux(&subject),
+            None => Err(subject.nothing_bootable()),
+        }
+    }
+
+    fn freebsd(&self, site: &Site, subject: &Subject) -> Result<Reply, Failure> {
+        let (root, address) = (subject.directory()?, subject.address()?);
+        let handle = subject.handle(site)?;
+        let script =
+            bhyve::script(&subject.guest, &address, &root, handle.as_bytes(), self.nic.tap())
+                .map_err(Failure::could_not)?;
+        if !self.run {
+            return Ok(Reply::text(script));
+        }
+        if !cfg!(target_os = "freebsd") {
+            return Err(Failure::could_not(format_args!(
+                "bhyve runs on FreeBSD hosts only: boot {} with `netbe bootpxe`",
+                subject.environment.name
+            )));
+        }
+        execute(Command::new("sh").arg("-c").arg(script), "sh")
+    }
+
+    fn linux(&self, subject: &Subject) -> Result<Reply, Failure> {
+        if !self.run {
+            let words = qemu::direct(&subject.guest, &subject.kernel()?, &self.nic.attachment());
+            return print(&words.map_err(Failure::could_not)?);
+        }
+        self.nic.check()?;
+        // The guest's superuser wrote these files and their links: QEMU gets them opened, so that
+        // it cannot be led to others.
+        let (kernel, initrd) = subject.linux()?;
+        let inside = subject.inside()?;
+        let open = |path: &String| {
+            let file = inside.open(path).map_err(Failure::could_not)?;
+            fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| {
+                Failure::could_not(format_args!("cannot hand {path} to QEMU: {error}"))
+            })?;
+            Ok::<_, Failure>((format!("/dev/fd/{}", file.as_raw_fd()), file))
+        };
+        let (kernel, _kernel) = open(&kernel)?;
+        let (initrd, _initrd) = initrd.as_ref().map(open).transpose()?.unzip();
+        let command_line = subject.command_line()?;
+        let kernel = Kernel { kernel, initrd, command_line };
+        let words = qemu::direct(&subject.guest, &kernel, &self.nic.attachment());
+        emulate(&words.map_err(Failure::could_not)?)
+    }
+}
+
+/// Boot a guest from its firmware, by PXE; print how, or do it with --run.
+///
+/// What it boots is what a running `netbe serve` tells the guest's Ethernet address.
+#[derive(Args, Debug)]
+pub(crate) struct Bootpxe {
+    #[command(flatten)]
+    guest: GuestOptions,
+    #[command(flatten)]
+    nic: Nic,
+    /// The guest's firmware.
+    #[arg(long, value_enum, default_value_t = Kind::Bios)]
+    firmware: Kind,
+    /// Run it here, with its console on this terminal.
+    #[arg(long)]
+    run: bool,
+}
+
+/// The kinds of firmware.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Bios,
+    Uefi,
+}
+
+impl Bootpxe {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let subject = self.guest.subject(site)?;
+        subject.expect_pxe()?;
+        let firmware = match self.firmware {
+            Kind::Bios => Firmware::Bios,
+            Kind::Uefi => uefi()?,
+        };
+        let words = qemu::pxe(&subject.guest, &firmware, &self.nic.attachment())
+            .map_err(Failure::could_not)?;
+        if !self.run {
+            return print(&words);
+        }
+        self.nic.check()?;
+        emulate(&words)
+    }
+}
+
+impl Subject {
+    /// The kernel and the initial RAM disk, by their paths on this host, for QEMU.
+    pub(crate) fn kernel(&self) -> Result<Kernel, Failure> {
+        let (kernel, initrd) = self.linux()?;
+        let root = self.store.root(&self.environment.name);
+        let on_host = |path: &String| {
+            let path = root.join(path.trim_start_matches('/'));
+            let found = path.canonicalize().map_err(|error| {
+                Failure::could_not(format_args!("cannot look at {path:?}: {error}"))
+            })?;
+            // A guest's link to /boot means its own, and would lead QEMU to this host's.
+            if !root.canonicalize().is_ok_and(|root| found.starts_with(root)) {
+                return Err(Failure::could_not(format_args!(
+                    "{path:?} is a link that leads out of the boot environment: run it with --run"
+                )));
+            }
+            text(&found).map(str::to_owned)
+        };
+        Ok(Kernel {
+            kernel: on_host(&kernel)?,
+            initrd: initrd.as_ref().map(on_host).transpose()?,
+            command_line: self.command_line()?,
+        })
+    }
+
+    /// The paths of the kernel and the initial RAM disk inside the boot environment.
+    pub(crate) fn linux(&self) -> Result<(String, Option<String>), Failure> {
+        match self.system()? {
+            Some(System::Linux { kernel, initrd }) => Ok((kernel, initrd)),
+            Some(System::FreeBsd) => Err(Failure::no(format_args!(
+                "{} has FreeBSD in it, whose kernel needs its own loader: see `netbe show \
+                 bhyveload` and `netbe bootpxe`",
+                self.environment.name
+            ))),
+            None => Err(self.nothing_bootable()),
+        }
+    }
+
+    fn command_line(&self) -> Result<String, Failure> {
+        // The guest's console is the terminal, and words for the machine come last.
+        let extra = format!("console=ttyS0 {}", self.cmdline);
+        linux::command_line(&self.guest.root, Some(self.guest.mac), &extra)
+            .map_err(Failure::could_not)
+    }
+
+    fn nothing_bootable(&self) -> Failure {
+        Failure::no(format_args!(
+            "{} has nothing to boot: install a system with a kernel in its /boot",
+            self.environment.name
+        ))
+    }
+}
+
+/// The first UEFI firmware for QEMU that is installed.
+fn uefi() -> Result<Firmware, Failure> {
+    let found = FIRMWARE
+        .iter()
+        .find(|(code, variables)| Path::new(code).is_file() && Path::new(variables).is_file());
+    let (code, variables) = found.ok_or_else(|| {
+        Failure::could_not(
+            "no UEFI firmware for QEMU is installed: install ovmf (Debian) or edk2-qemu-x64 \
+             (FreeBSD), or take --firmware bios",
+        )
+    })?;
+    Ok(Firmware::Uefi { code: (*code).to_owned(), variables: (*variables).to_owned() })
+}
+
+/// Prints a command.
+fn print(words: &[String]) -> Result<Reply, Failure> {
+    let text = shell::lines(words, "").map_err(Failure::could_not)?;
+    Ok(Reply::text(text + "\n"))
+}
+
+/// Runs QEMU until the guest is off.
+fn emulate(words: &[String]) -> Result<Reply, Failure> {
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(Failure::could_not("there is nothing to run"));
+    };
+    execute(Command::new(program).args(arguments), program)
+}
+
+fn execute(command: &mut Command, program: &str) -> Result<Reply, Failure> {
+    let status = command.status().map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            Failure::could_not(format_args!("{program} is not installed: install it"))
+        } else {
+            Failure::could_not(format_args!("cannot run {program}: {error}"))
+        }
+    })?;
+    if status.success() {
+        Ok(Reply::done())
+    } else {
+        Err(Failure::could_not(format_args!("{program} failed: {status}")))
+    }
+}
+
+/// UEFI's code and variables as Debian, FreeBSD, Fedora and Arch install them.
+const FIRMWARE: [(&str, &str); 6] = [
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    (
+        "/usr/local/share/edk2-qemu/QEMU_UEFI_CODE-x86_64.fd",
+        "/usr/local/share/edk2-qemu/QEMU_UEFI_VARS-x86_64.fd",
+    ),
+    ("/usr/local/share/qemu/edk2-x86_64-code.fd", "/usr/local/share/qemu/edk2-i386-vars.fd"),
+    ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
+    ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+];

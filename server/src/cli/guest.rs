@@ -1,0 +1,264 @@
+//! What is known of a guest: from its machine, from this host's interfaces, from flags.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use bootcfg::qemu::Attachment;
+use bootcfg::{Address, Guest, Mac, Root};
+use clap::Args;
+use hostfs::{HostTree, Inside, Options};
+use store::{Environment, EnvironmentName, Layout, Store};
+use uuid::Uuid;
+use vfs::Tree;
+
+use super::machine::roster;
+use super::{Failure, Site};
+use crate::boot::catalog::{Contents, System};
+use crate::boot::plan::export_path;
+use crate::export::{SiteKey, WireHandle};
+use crate::interface::{Interface, Network};
+use crate::machine::{self, MachineName};
+use crate::state::site_key;
+
+/// A boot environment and the guest that is to boot it.
+#[derive(Args, Debug)]
+pub(crate) struct GuestOptions {
+    /// The boot environment.
+    name: EnvironmentName,
+    /// The machine that boots it: its Ethernet address, IP address and name are taken.
+    #[arg(long, value_name = "MACHINE")]
+    machine: Option<MachineName>,
+    /// The address of this server that the guest reaches [default: that on the guest's network].
+    #[arg(long, value_name = "ADDRESS")]
+    server: Option<Ipv4Addr>,
+    /// The guest's address, for what does no DHCP [default: the machine's].
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<Ipv4Addr>,
+    /// The guest's router.
+    #[arg(long, value_name = "ADDRESS")]
+    gateway: Option<Ipv4Addr>,
+    /// The guest's Ethernet address [default: the machine's, or one made from the boot environment].
+    #[arg(long, value_name = "MAC")]
+    mac: Option<machine::Mac>,
+    /// Memory in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    memory: u32,
+    /// Number of processors.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    cpus: u16,
+}
+
+/// A boot environment with the guest that is to boot it.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    /// The boot environment.
+    pub(crate) environment: Environment,
+    /// The store that it is in.
+    pub(crate) store: Store,
+    /// The guest.
+    pub(crate) guest: Guest,
+    /// The guest's words for the kernel's command line.
+    pub(crate) cmdline: String,
+    /// What a server tells the guest's Ethernet address to boot.
+    assigned: Option<String>,
+    /// The network that guest and server share.
+    network: Network,
+    address: Option<Ipv4Addr>,
+    gateway: Option<Ipv4Addr>,
+}
+
+impl GuestOptions {
+    /// Finds out what the guest is.
+    pub(crate) fn subject(&self, site: &Site) -> Result<Subject, Failure> {
+        let store = site.open()?;
+        let environment = store.get(&self.name)?;
+        let state = site.open_state()?;
+        let roster = roster(&state)?;
+        let found = self.machine.as_ref().map(|name| {
+            let entry = roster.get(name);
+            entry.map(|entry| &entry.machine).ok_or_else(|| {
+                Failure::no(format_args!(
+                    "there is no machine {name}: `netbe machine list` shows those that there are"
+                ))
+            })
+        });
+        let machine = found.transpose()?.cloned().unwrap_or_default();
+        let address = self.address.or(machine.address);
+        let network = self.network(address)?;
+        let mac = self.mac.or_else(|| machine.macs.first().copied());
+        let mac = mac.map_or_else(|| mac_of(environment.uuid), |mac| Mac(mac.0));
+        let name = self.machine.as_ref().map_or(self.name.as_str(), MachineName::as_str);
+        let datasets = environment.datasets.iter().filter(|set| set.mounted());
+        let guest = Guest {
+            name: name.to_owned(),
+            memory: self.memory,
+            cpus: self.cpus,
+            mac,
+            mtu: None,
+            root: Root {
+                server: network.address,
+                path: export_path(self.name.as_str()),
+                datasets: datasets.map(|set| set.path().to_owned()).collect(),
+                read_only: machine.read_only || environment.export.read_only,
+            },
+        };
+        let known = roster.find(machine::Mac(mac.0), None);
+        let assigned = known.and_then(|(_, machine)| machine.environment.clone());
+        let assigned = assigned.or_else(|| roster.default_environment().map(str::to_owned));
+        let (cmdline, gateway) = (machine.cmdline, self.gateway);
+        Ok(Subject { environment, store, guest, cmdline, assigned, network, address, gateway })
+    }
+
+    /// The server's address and network: the one said, else the one that the guest's address is
+    /// in, else the only one that this host has.
+    fn network(&self, address: Option<Ipv4Addr>) -> Result<Network, Failure> {
+        let interfaces = Interface::all().map_err(|error| {
+            Failure::could_not(format_args!("cannot look at the network interfaces: {error}"))
+        })?;
+        let real = interfaces.into_iter().filter(|interface| !interface.loopback);
+        let networks: Vec<Network> = real.flat_map(|interface| interface.networks).collect();
+        if let Some(server) = self.server {
+            let own = networks.iter().find(|network| network.address == server);
+            // The address of another host, or one that is yet to come, is as good for a text.
+            let assumed = Network::new(server, ASSUMED_PREFIX);
+            return Ok(own.copied().unwrap_or(assumed));
+        }
+        let near = |network: &&Network| address.is_some_and(|address| network.contains(address));
+        if let Some(network) = networks.iter().find(near) {
+            return Ok(*network);
+        }
+        match networks.as_slice() {
+            [only] if address.is_none() => Ok(*only),
+            [] => Err(Failure::could_not("this host has no network: say --server ADDRESS")),
+            _ => Err(Failure::could_not(
+                "this host has several networks: say --server with its address for the guest",
+            )),
+        }
+    }
+}
+
+impl Subject {
+    /// The guest's address, for those that are told it and do no DHCP.
+    pub(crate) fn address(&self) -> Result<Address, Failure> {
+        let address = self.address.ok_or_else(|| {
+            Failure::could_not(
+                "a kernel loaded by bhyveload does no DHCP: say --address, or give the machine one \
+                 with `netbe machine set`",
+            )
+        })?;
+        let prefix = self.network.prefix();
+        if !self.network.contains(address) {
+            return Err(Failure::could_not(format_args!(
+                "{address} is not in {}, the network of this server: say another --address or \
+                 --server",
+                Network::new(self.network.base(), prefix)
+            )));
+        }
+        Ok(Address { address, prefix, gateway: self.gateway })
+    }
+
+    /// Refuses a guest that a server would tell to boot something else, or nothing.
+    pub(crate) fn expect_pxe(&self) -> Result<(), Failure> {
+        let (name, mac) = (&self.environment.name, self.guest.mac);
+        match &self.assigned {
+            Some(assigned) if assigned == name.as_str() => Ok(()),
+            Some(assigned) => Err(Failure::no(format_args!(
+                "{mac} is told to boot {assigned}: change that with `netbe sharepxe`"
+            ))),
+            None => Err(Failure::no(format_args!(
+                "{mac} is told to boot nothing: `netbe machine add --mac {mac} --environment {name} \
+                 NAME` changes that"
+            ))),
+        }
+    }
+
+    /// The boot environment's directory on this host, as text for command lines.
+    pub(crate) fn directory(&self) -> Result<String, Failure> {
+        let path = self.store.root(&self.environment.name);
+        path.into_os_string().into_string().map_err(|_| {
+            Failure::could_not("the store's path is not UTF-8: no command line can name it")
+        })
+    }
+
+    /// The boot environment's files, seen from inside.
+    pub(crate) fn inside(&self) -> Result<Inside, Failure> {
+        Ok(Inside::from_fd(self.store.open_root(&self.environment.name)?))
+    }
+
+    /// The NFS handle of its root: what the server would answer to a MOUNT, made without one.
+    pub(crate) fn handle(&self, site: &Site) -> Result<WireHandle, Failure> {
+        let secret = site_key(&site.open_state()?).map_err(Failure::could_not)?;
+        let root = self.store.open_root(&self.environment.name)?;
+        let tree = HostTree::from_fd(root, Options::default()).map_err(Failure::could_not)?;
+        Ok(SiteKey::new(secret).seal(self.environment.uuid, &tree.root()))
+    }
+
+    /// The system in the boot environment, or that for which its layout was made.
+    pub(crate) fn system(&self) -> Result<Option<System>, Failure> {
+        let contents = Contents::scan(&self.inside()?);
+        Ok(contents.system.or(match self.environment.layout {
+            Layout::FreeBsd => Some(System::FreeBsd),
+            Layout::Flat | Layout::Linux => None,
+        }))
+    }
+}
+
+/// How a virtual machine's network interface reaches the network.
+#[derive(Args, Debug)]
+pub(crate) struct Nic {
+    /// The bridge that QEMU's helper puts the guest into [default: br0].
+    #[arg(long, value_name = "INTERFACE", conflicts_with = "tap")]
+    bridge: Option<String>,
+    /// The interface that is the guest's other end [default for bhyve: tap0].
+    #[arg(long, value_name = "INTERFACE")]
+    tap: Option<String>,
+}
+
+impl Nic {
+    /// The interface for bhyve.
+    pub(crate) fn tap(&self) -> &str {
+        self.tap.as_deref().unwrap_or("tap0")
+    }
+
+    /// The attachment for QEMU.
+    pub(crate) fn attachment(&self) -> Attachment {
+        match &self.tap {
+            Some(tap) => Attachment::Tap(tap.clone()),
+            None => Attachment::Bridge(self.bridge().to_owned()),
+        }
+    }
+
+    /// Refuses an interface that this host does not have, before QEMU fails with many lines.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let name = self.tap.as_deref().unwrap_or_else(|| self.bridge());
+        match Interface::by_name(name) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Failure::could_not(format_args!(
+                "this host has no interface {name}: say --bridge or --tap with one that it has"
+            ))),
+            Err(error) => Err(Failure::could_not(format_args!(
+                "cannot look at the network interfaces: {error}"
+            ))),
+        }
+    }
+
+    fn bridge(&self) -> &str {
+        self.bridge.as_deref().unwrap_or("br0")
+    }
+}
+
+/// An Ethernet address that belongs to a boot environment: locally administered, and random as its
+/// UUID is.
+fn mac_of(environment: Uuid) -> Mac {
+    let [a, b, c, d, e, ..] = environment.into_bytes();
+    Mac([0x02, a, b, c, d, e])
+}
+
+/// A file of the host as text for command lines.
+pub(crate) fn text(path: &Path) -> Result<&str, Failure> {
+    path.to_str().ok_or_else(|| {
+        Failure::could_not(format_args!("{path:?} is not UTF-8: no command line can name it"))
+    })
+}
+
+const ASSUMED_PREFIX: u8 = 24;

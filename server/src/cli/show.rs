@@ -1,0 +1,179 @@
+//! The verb that shows what other programs need to be told about a boot environment.
+
+use bootcfg::exports::{Export, Network};
+use bootcfg::fstab::{self, Dialect};
+use bootcfg::ipxe::{Action, Script};
+use bootcfg::{bhyve, exports, ipxe, linux, loader, qemu, shell};
+use clap::{Args, Subcommand};
+use store::{EnvironmentName, Identity};
+
+use super::guest::{GuestOptions, Nic, Subject};
+use super::{Failure, Reply, Site};
+use crate::boot::catalog::System;
+
+/// Print what other programs need to be told.
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The bhyve(8) command that runs a guest which bhyveload has loaded.
+    Bhyve(Virtual),
+    /// The bhyveload(8) command, with the handle of the NFS root in it.
+    Bhyveload(GuestOptions),
+    /// Lines of exports(5), for a FreeBSD host that is to share it with mountd(8) instead.
+    Exports(Exports),
+    /// The fstab(5) of a guest that mounts each data set by itself.
+    Fstab(GuestOptions),
+    /// An iPXE script, for another web server: netbe writes its own for every boot.
+    Ipxe(Ipxe),
+    /// Lines of loader.conf(5), for a FreeBSD loader that has the kernel from somewhere else.
+    Loader(GuestOptions),
+    /// The QEMU command that boots its kernel directly, with the root on NFS.
+    Qemu(Virtual),
+}
+
+impl Show {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        match &self.what {
+            What::Bhyve(options) => options.bhyve(site),
+            What::Bhyveload(options) => {
+                let subject = options.subject(site)?;
+                let handle = subject.handle(site)?;
+                let root = subject.directory()?;
+                let address = subject.address()?;
+                let words = bhyve::bhyveload(&subject.guest, &address, &root, handle.as_bytes())
+                    .map_err(Failure::could_not)?;
+                command(&words)
+            }
+            What::Exports(options) => options.run(site),
+            What::Fstab(options) => {
+                let subject = options.subject(site)?;
+                let dialect = match subject.system()? {
+                    Some(System::Linux { .. }) => Dialect::Linux,
+                    Some(System::FreeBsd) | None => Dialect::FreeBsd,
+                };
+                let entries = fstab::nested(&subject.guest.root, dialect);
+                fstab::render(&entries).map(Reply::text).map_err(Failure::could_not)
+            }
+            What::Ipxe(options) => options.run(site),
+            What::Loader(options) => {
+                let subject = options.subject(site)?;
+                let handle = subject.handle(site)?;
+                let address = subject.address()?;
+                loader::variables(&subject.guest, &address, handle.as_bytes())
+                    .and_then(|variables| loader::render(&variables))
+                    .map(Reply::text)
+                    .map_err(Failure::could_not)
+            }
+            What::Qemu(options) => options.qemu(site),
+        }
+    }
+}
+
+/// A virtual machine.
+#[derive(Args, Debug)]
+struct Virtual {
+    #[command(flatten)]
+    guest: GuestOptions,
+    #[command(flatten)]
+    nic: Nic,
+}
+
+impl Virtual {
+    fn bhyve(&self, site: &Site) -> Result<Reply, Failure> {
+        let subject = self.guest.subject(site)?;
+        let words = bhyve::bhyve(&subject.guest, self.nic.tap()).map_err(Failure::could_not)?;
+        command(&words)
+    }
+
+    fn qemu(&self, site: &Site) -> Result<Reply, Failure> {
+        let subject = self.guest.subject(site)?;
+        let words = qemu::direct(&subject.guest, &subject.kernel()?, &self.nic.attachment());
+        command(&words.map_err(Failure::could_not)?)
+    }
+}
+
+/// Exports of a boot environment.
+#[derive(Args, Debug)]
+struct Exports {
+    /// The boot environment.
+    name: EnvironmentName,
+}
+
+impl Exports {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let store = site.open()?;
+        let environment = store.get(&self.name)?;
+        let settings = &environment.export;
+        if !settings.shared {
+            return Err(Failure::no(format_args!(
+                "{} is not shared: share it with `netbe sharenfs` first",
+                self.name
+            )));
+        }
+        if settings.networks.is_empty() {
+            return Err(Failure::no(format_args!(
+                "{} is shared with no network, and mountd knows no machines: share it with \
+                 `netbe sharenfs --network`",
+                self.name
+            )));
+        }
+        let root = store.root(&self.name);
+        let template = Export {
+            path: super::guest::text(&root)?.to_owned(),
+            read_only: settings.read_only,
+            maproot: settings.maproot.as_ref().map(Identity::to_string),
+            mapall: settings.mapall.as_ref().map(Identity::to_string),
+            network: None,
+        };
+        let mounted = environment.datasets.iter().filter(|set| set.mounted());
+        let datasets: Vec<String> = mounted.map(|set| set.path().to_owned()).collect();
+        let networks = settings.networks.iter();
+        let networks: Vec<Network> =
+            networks.map(|network| Network(network.address(), network.prefix())).collect();
+        let lines = exports::nested(&template, &datasets, &networks);
+        exports::render(&lines).map(Reply::text).map_err(Failure::could_not)
+    }
+}
+
+/// An iPXE script for another web server.
+#[derive(Args, Debug)]
+struct Ipxe {
+    #[command(flatten)]
+    guest: GuestOptions,
+    /// Where that server has the boot environment's files, as in http://10.0.0.1/head.
+    #[arg(long)]
+    url: String,
+}
+
+impl Ipxe {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let subject = self.guest.subject(site)?;
+        let (kernel, initrd) = subject.linux()?;
+        let url = |path: &str| format!("{}{path}", self.url.trim_end_matches('/'));
+        let Subject { guest, cmdline, .. } = &subject;
+        let arguments = linux::command_line(&guest.root, None, cmdline);
+        let script = Script {
+            server: guest.root.server.to_string(),
+            machine: guest.name.clone(),
+            environment: subject.environment.name.to_string(),
+            boot: None,
+            action: Action::Kernel {
+                kernel: url(&kernel),
+                initrd: initrd.as_deref().map(url),
+                arguments: arguments.map_err(Failure::could_not)?,
+            },
+        };
+        ipxe::render(&script).map(Reply::text).map_err(Failure::could_not)
+    }
+}
+
+/// A command as a person would write it into a script.
+fn command(words: &[String]) -> Result<Reply, Failure> {
+    let text = shell::lines(words, "").map_err(Failure::could_not)?;
+    Ok(Reply::text(text + "\n"))
+}

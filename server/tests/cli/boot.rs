@@ -1,0 +1,208 @@
+//! Guests: what is printed to boot them, and what is refused.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::bench::Bench;
+
+/// Where the server is, so that nothing depends on this host's networks.
+const SERVER: &str = "--server=192.168.2.1";
+
+/// A site with a boot environment `lin` that has a Linux kernel in it.
+fn with_linux() -> Bench {
+    let bench = Bench::new();
+    bench.silent(&["create", "-l", "linux", "lin"]);
+    let boot = bench.root("lin").join("boot");
+    fs::create_dir(&boot).unwrap();
+    fs::write(boot.join("vmlinuz-6.1"), "kernel").unwrap();
+    fs::write(boot.join("initrd.img-6.1"), "initrd").unwrap();
+    bench
+}
+
+/// The words of a printed command.
+fn words(text: &str) -> Vec<String> {
+    bootcfg::shell::split(text).unwrap()
+}
+
+fn after<'a>(words: &'a [String], option: &str) -> Vec<&'a str> {
+    words.windows(2).filter(|pair| pair[0] == option).map(|pair| pair[1].as_str()).collect()
+}
+
+#[test]
+fn the_slides_guest_has_nine_lines_in_its_fstab() {
+    let fstab = Bench::with_head().prints(&["show", "fstab", SERVER, "head"]);
+    assert_eq!(fstab.lines().count(), 9);
+    assert!(
+        fstab.starts_with("192.168.2.1:/be/head/tmp /tmp nfs rw,nfsv3,tcp,nolockd,noatime 0 0\n"),
+        "{fstab}"
+    );
+}
+
+#[test]
+fn bhyveload_is_given_everything_that_a_kernel_needs() {
+    let bench = Bench::with_head();
+    let mac = "02:01:02:03:04:05";
+    let options = [SERVER, "--address", "192.168.2.202", "--mac", mac, "head"];
+    let text = bench.prints(&[&["show", "bhyveload"], options.as_slice()].concat());
+    let load = words(&text);
+    let variables = after(&load, "-e");
+    for expected in [
+        "boot.netif.hwaddr=02:01:02:03:04:05",
+        "boot.netif.ip=192.168.2.202",
+        "boot.netif.netmask=255.255.255.0",
+        "boot.nfsroot.server=192.168.2.1",
+        "boot.nfsroot.path=/be/head",
+        "boot.nfsroot.options=nolockd",
+        "vfs.root.mountfrom=nfs:192.168.2.1:/be/head",
+    ] {
+        assert!(variables.contains(&expected), "{expected}: {text}");
+    }
+    let value = |name: &str| variables.iter().find_map(|pair| pair.strip_prefix(name)).unwrap();
+    let handle = value("boot.nfsroot.nfshandle=X").strip_suffix('X').unwrap();
+    let len: usize = value("boot.nfsroot.nfshandlelen=").parse().unwrap();
+    assert_eq!(handle.len(), 2 * len);
+    assert!(len <= 64 && len.is_multiple_of(4));
+    // The same handle at every call: the kernel of a running guest keeps it for ever.
+    assert_eq!(bench.prints(&[&["show", "bhyveload"], options.as_slice()].concat()), text);
+    // bhyve is told the same Ethernet address, or the kernel would not find its interface.
+    let run = words(&bench.prints(&["show", "bhyve", SERVER, "--mac", mac, "head"]));
+    assert!(after(&run, "-s").contains(&"2,virtio-net,tap0,mac=02:01:02:03:04:05"), "{run:?}");
+}
+
+#[test]
+fn loader_conf_has_the_same_variables() {
+    let bench = Bench::with_head();
+    let options = [SERVER, "--address=192.168.2.202", "head"];
+    let load = words(&bench.prints(&[&["show", "bhyveload"], options.as_slice()].concat()));
+    let loader = bench.prints(&[&["show", "loader"], options.as_slice()].concat());
+    let quoted: Vec<String> = loader
+        .lines()
+        .map(|line| line.replacen("=\"", "=", 1).trim_end_matches('"').to_owned())
+        .collect();
+    assert_eq!(quoted, after(&load, "-e"));
+}
+
+#[test]
+fn bootnfs_prints_a_script_for_freebsd_and_a_command_for_linux() {
+    let script = Bench::with_head().prints(&["bootnfs", SERVER, "--address=192.168.2.202", "head"]);
+    assert!(script.starts_with("#!/bin/sh\n"), "{script}");
+    assert!(script.contains("bhyvectl --destroy --vm=head\n"), "{script}");
+    let bench = with_linux();
+    let command = words(&bench.prints(&["bootnfs", SERVER, "lin"]));
+    assert_eq!(command[0], "qemu-system-x86_64");
+    let kernel = bench.root("lin").join("boot/vmlinuz-6.1");
+    assert_eq!(after(&command, "-kernel"), [kernel.to_str().unwrap()]);
+    let append = after(&command, "-append")[0];
+    assert!(append.starts_with("root=/dev/nfs nfsroot=192.168.2.1:/be/lin,vers=3,tcp"), "{append}");
+}
+
+#[test]
+fn a_machine_brings_its_name_and_its_addresses() {
+    let bench = with_linux();
+    bench.silent(&[
+        "machine",
+        "add",
+        "desk",
+        "--mac=52:54:00:12:34:56",
+        "--address=192.168.2.77",
+        "--environment=lin",
+        "--cmdline=quiet splash",
+    ]);
+    let command = words(&bench.prints(&["bootnfs", SERVER, "--machine=desk", "lin"]));
+    assert_eq!(after(&command, "-name"), ["desk"]);
+    assert!(after(&command, "-device")[0].contains("mac=52:54:00:12:34:56"), "{command:?}");
+    assert!(after(&command, "-append")[0].ends_with(" quiet splash"), "{command:?}");
+    let command = words(&bench.prints(&["bootpxe", SERVER, "--machine=desk", "--tap=tap7", "lin"]));
+    assert_eq!(after(&command, "-netdev"), ["tap,id=net0,ifname=tap7,script=no,downscript=no"]);
+    assert!(after(&command, "-device")[0].ends_with(",bootindex=1"), "{command:?}");
+}
+
+#[test]
+fn an_ipxe_script_for_another_server_names_its_files() {
+    let text = with_linux().prints(&["show", "ipxe", SERVER, "--url=http://10.0.0.9/lin/", "lin"]);
+    assert!(text.starts_with("#!ipxe\n"), "{text}");
+    assert!(
+        text.contains("\nkernel http://10.0.0.9/lin/boot/vmlinuz-6.1 initrd=initrd root=/dev/nfs ")
+    );
+    assert!(text.contains("\ninitrd --name initrd http://10.0.0.9/lin/boot/initrd.img-6.1 "));
+}
+
+#[test]
+fn a_kernel_that_is_a_link_to_the_hosts_files_is_not_handed_to_qemu() {
+    let bench = Bench::new();
+    bench.silent(&["create", "lin"]);
+    let root = bench.root("lin");
+    fs::create_dir(root.join("boot")).unwrap();
+    fs::write(root.join("boot/real"), "kernel").unwrap();
+    // Inside the environment it is /boot/real of its own; for QEMU it would be this host's.
+    symlink("/boot/real", root.join("boot/vmlinuz")).unwrap();
+    let (sentence, status) = bench.fails(&["bootnfs", SERVER, "lin"]);
+    assert_eq!(status, 2);
+    assert!(
+        sentence.starts_with("cannot look at ") || sentence.contains("leads out"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn what_cannot_boot_says_what_is_missing() {
+    let bench = Bench::new();
+    bench.silent(&["create", "empty"]);
+    bench.refuses(
+        &["bootnfs", SERVER, "empty"],
+        "empty has nothing to boot: install a system with a kernel in its /boot",
+    );
+    bench.refuses(
+        &["bootnfs", SERVER, "--machine=desk", "empty"],
+        "there is no machine desk: `netbe machine list` shows those that there are",
+    );
+}
+
+#[test]
+fn what_the_server_would_not_boot_is_refused() {
+    let bench = with_linux();
+    let mac = "--mac=02:00:00:00:00:07";
+    bench.refuses(
+        &["bootpxe", SERVER, mac, "lin"],
+        "02:00:00:00:00:07 is told to boot nothing: `netbe machine add --mac 02:00:00:00:00:07 \
+         --environment lin NAME` changes that",
+    );
+    bench.silent(&["create", "other"]);
+    bench.silent(&["machine", "add", "desk", mac, "--environment=other"]);
+    bench.refuses(
+        &["bootpxe", SERVER, mac, "lin"],
+        "02:00:00:00:00:07 is told to boot other: change that with `netbe sharepxe`",
+    );
+}
+
+#[test]
+fn a_guest_of_bhyveload_needs_an_address_on_the_servers_network() {
+    let bench = Bench::with_head();
+    bench.cannot(
+        &["show", "bhyveload", SERVER, "head"],
+        "a kernel loaded by bhyveload does no DHCP: say --address, or give the machine one with \
+         `netbe machine set`",
+    );
+    bench.cannot(
+        &["show", "bhyveload", SERVER, "--address=10.0.0.1", "head"],
+        "10.0.0.1 is not in 192.168.2.0/24, the network of this server: say another --address or \
+         --server",
+    );
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_named_before_qemu_starts() {
+    with_linux().cannot(
+        &["bootnfs", "--run", SERVER, "--tap=no-such-tap", "lin"],
+        "this host has no interface no-such-tap: say --bridge or --tap with one that it has",
+    );
+}
+
+#[cfg(not(target_os = "freebsd"))]
+#[test]
+fn bhyve_is_not_run_where_it_is_not() {
+    Bench::with_head().cannot(
+        &["bootnfs", "--run", SERVER, "--address=192.168.2.202", "head"],
+        "bhyve runs on FreeBSD hosts only: boot head with `netbe bootpxe`",
+    );
+}

@@ -1,0 +1,182 @@
+//! Boot environments: created, copied, listed, shared, destroyed.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::process::{Command, Stdio};
+
+use crate::bench::{Bench, NETBE};
+
+#[test]
+fn verbs_that_change_something_are_silent_when_it_is_done() {
+    let bench = Bench::new();
+    bench.silent(&["create", "-l", "freebsd", "head"]);
+    bench.silent(&["create", "-e", "head", "two"]);
+    bench.silent(&["clone", "two", "three"]);
+    bench.silent(&["sharenfs", "--network", "192.168.2.0/24", "head"]);
+    bench.silent(&["sharenfs", "--off", "head"]);
+    bench.silent(&["destroy", "two"]);
+    assert!(bench.root("three").join("var/tmp").is_dir());
+    assert!(!bench.root("two").exists());
+}
+
+#[test]
+fn the_list_is_for_people_first() {
+    let bench = Bench::with_head();
+    bench.silent(&["clone", "head", "desk"]);
+    bench.silent(&["sharenfs", "--ro", "--network", "10.0.0.0/8", "desk"]);
+    let list = bench.prints(&["list"]);
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines[0], "NAME  LAYOUT   SHARED  ORIGIN  CREATED");
+    assert!(lines[1].starts_with("desk  freebsd  ro      head    20"), "{list}");
+    assert!(lines[2].starts_with("head  freebsd  off     -       20"), "{list}");
+    assert_eq!(lines.len(), 3);
+}
+
+#[test]
+fn scripts_get_tabs_and_programs_get_json() {
+    let bench = Bench::with_head();
+    let tabs = bench.prints(&["list", "-H"]);
+    let fields: Vec<&str> = tabs.trim_end().split('\t').collect();
+    assert_eq!(fields[..4], ["head", "freebsd", "off", "-"]);
+    let json: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
+    assert_eq!(json[0]["name"], "head");
+    assert_eq!(json[0]["datasets"].as_array().unwrap().len(), 9);
+    assert_eq!(json[0]["origin"], serde_json::Value::Null);
+    assert_eq!(json[0]["uuid"].as_str().unwrap().len(), 36);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let bench = Bench::with_head();
+    let mut child = bench.command(NETBE, &["list"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_store_elsewhere_is_said_by_flag_or_by_environment() {
+    let bench = Bench::new();
+    let store = format!("dir:{}", bench.state().join("other").display());
+    bench.silent(&["--store", &store, "create", "a"]);
+    bench.silent(&["create", "b", "--store", &store]);
+    let mut list = bench.command(NETBE, &["list", "-H"]);
+    let out = list.env("NETBE_STORE", &store).output().unwrap().stdout;
+    assert_eq!(String::from_utf8(out).unwrap().lines().count(), 2);
+    assert!(!bench.state().join("store").exists());
+}
+
+#[test]
+fn what_is_shared_again_without_a_flag_is_shared_without_it() {
+    let bench = Bench::with_head();
+    bench.silent(&["sharenfs", "--ro", "--maproot", "root", "--network", "10.0.0.0/8", "head"]);
+    bench.silent(&["sharenfs", "--network", "10.0.0.0/8", "head"]);
+    assert_eq!(bench.prints(&["list", "-H"]).split('\t').nth(2), Some("rw"));
+    let exports = bench.prints(&["show", "exports", "head"]);
+    assert!(!exports.contains("maproot"), "{exports}");
+}
+
+#[test]
+fn there_are_as_many_exports_as_on_the_slides() {
+    let bench = Bench::with_head();
+    bench.silent(&["sharenfs", "--maproot", "root", "--network", "192.168.2.0/24", "head"]);
+    let exports = bench.prints(&["show", "exports", "head"]);
+    let root = bench.root("head").display().to_string();
+    let line = |path: &str| format!("{root}{path} -maproot=0:0 -network 192.168.2.0/24");
+    let lines: Vec<&str> = exports.lines().collect();
+    assert_eq!(lines.len(), 10);
+    assert_eq!(lines[0], line(""));
+    assert_eq!(lines[9], line("/var/tmp"));
+}
+
+#[test]
+fn started_as_be_it_says_be() {
+    let outcome = Bench::new().run_as("be", &["list"]);
+    assert!(outcome.err.starts_with("be: there is no store at "), "{}", outcome.err);
+    let outcome = Bench::new().run_as("be", &["--help"]);
+    assert!(outcome.out.contains("Usage: be "), "{}", outcome.out);
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    let bench = Bench::new();
+    let help = bench.prints(&["--help"]);
+    for verb in ["create", "clone", "destroy", "sharenfs", "bootnfs", "bootpxe", "show"] {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}: {help}");
+    }
+    assert!(bench.prints(&["create", "--help"]).contains("flat, freebsd or linux"));
+    assert_eq!(bench.prints(&["--version"]), concat!("netbe ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn shells_can_complete_and_man_can_show() {
+    let bench = Bench::new();
+    assert!(bench.prints(&["completion", "bash"]).contains("sharenfs"));
+    let page = bench.prints(&["man"]);
+    assert!(page.contains(".TH netbe 8") && page.contains("sharenfs"), "{page}");
+    assert!(bench.prints(&["man", "create"]).contains(".TH netbe-create 8"));
+    bench.refuses(&["man", "x"], "there is no verb x: `netbe --help` lists them");
+}
+
+/// Many small files: a copy of them can be caught half-way.
+fn fill(bench: &Bench) {
+    for dir in 0..10 {
+        let dir = bench.root("head").join(format!("d{dir}"));
+        fs::create_dir(&dir).unwrap();
+        for file in 0..100 {
+            fs::write(dir.join(format!("f{file}")), "content").unwrap();
+        }
+    }
+}
+
+/// The hidden directories of commands in the store.
+fn workspaces(bench: &Bench) -> usize {
+    let names = fs::read_dir(bench.state().join("store/be")).unwrap();
+    names.filter(|entry| entry.as_ref().unwrap().file_name().as_encoded_bytes()[0] == b'.').count()
+}
+
+#[test]
+fn a_copy_that_is_killed_leaves_nothing_behind() {
+    let bench = Bench::with_head();
+    fill(&bench);
+    // Killed as soon as it has begun; wherever that is, nothing half-made may ever be seen.
+    let mut child = bench.command(NETBE, &["clone", "head", "desk"]).spawn().unwrap();
+    while workspaces(&bench) == 0 && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    let finished = child.wait().unwrap().success();
+    let names = bench.prints(&["list", "-H"]).lines().count();
+    assert_eq!(names, if finished { 2 } else { 1 });
+    bench.silent(&["create", "next"]);
+    assert_eq!(workspaces(&bench), 0);
+    assert_eq!(bench.prints(&["list", "-H"]).lines().count(), names + 1);
+    let meta = fs::read_dir(bench.state().join("store/meta")).unwrap().count();
+    assert_eq!(meta, names + 1);
+}
+
+#[test]
+fn a_debian_like_tree_is_copied_as_tar_sees_it() {
+    let bench = Bench::with_head();
+    let root = bench.root("head");
+    fill(&bench);
+    fs::hard_link(root.join("d0/f0"), root.join("d1/link")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", root.join("passwd")).unwrap();
+    let fifo = Command::new("mkfifo").arg(root.join("var/fifo")).status().unwrap();
+    assert!(fifo.success());
+    bench.silent(&["clone", "head", "desk"]);
+    let list = |name: &str| {
+        let mut tar = Command::new("tar");
+        tar.args(["--sort=name", "--full-time", "-C"])
+            .arg(bench.root(name))
+            .args(["-cf", "-", "."]);
+        let mut tar = tar.stdout(Stdio::piped()).spawn().unwrap();
+        let mut text = Vec::new();
+        tar.stdout.take().unwrap().read_to_end(&mut text).unwrap();
+        assert!(tar.wait().unwrap().success());
+        text
+    };
+    assert!(list("head") == list("desk"), "the two archives differ");
+    assert!(bench.root("desk").join("var/fifo").metadata().unwrap().file_type().is_fifo());
+    assert_eq!(bench.root("desk").join("d0/f0").metadata().unwrap().nlink(), 2);
+}

@@ -1,0 +1,14 @@
+//! The program as a person meets it: what is typed, what is printed, how it ends.
+//!
+//! Everything happens in a directory of the test's own; no server runs and no port is opened.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what a test needs and cannot have fails the test"
+)]
+
+mod bench;
+mod boot;
+mod environments;
+mod mistakes;

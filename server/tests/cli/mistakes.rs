@@ -1,0 +1,152 @@
+//! Everything that can be typed wrong has one sentence that says what to write.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use crate::bench::Bench;
+
+#[test]
+fn without_a_verb_it_says_where_they_are_listed() {
+    Bench::new().cannot(&[], "say what to do: `netbe --help` lists the verbs");
+    Bench::new().cannot(&["frob"], "unrecognized subcommand 'frob': see `netbe --help`");
+}
+
+#[test]
+fn what_a_verb_does_not_take_is_explained_by_that_verb() {
+    let bench = Bench::new();
+    bench.cannot(
+        &["create", "--frob", "x"],
+        "unexpected argument '--frob' found: see `netbe create --help`",
+    );
+    bench.cannot(
+        &["create"],
+        "the following required arguments were not provided: <NAME>: see `netbe create --help`",
+    );
+    bench.cannot(
+        &["create", "-l", "flat", "-e", "a", "b"],
+        "the argument '--layout <LAYOUT>' cannot be used with '--existing <BE>': see `netbe \
+         create --help`",
+    );
+    bench.cannot(
+        &["list", "-H", "-j"],
+        "the argument '-H' cannot be used with '--json': see `netbe list --help`",
+    );
+}
+
+#[test]
+fn names_that_cannot_be_say_why() {
+    let bench = Bench::new();
+    let value = |text: &str| format!("invalid value '{text}' for '<NAME>': ");
+    for (name, reason) in [
+        ("a/b", "has no slash: write the name alone, without its path"),
+        (".a", "does not begin with - or .: begin with a letter or digit"),
+        ("a ", "does not begin or end with a space: leave it out"),
+    ] {
+        let sentence = format!("{}a boot environment's name {reason}", value(name));
+        bench.cannot(&["create", name], &sentence);
+    }
+    let (sentence, status) = bench.fails(&["create", &"x".repeat(201)]);
+    assert!(sentence.ends_with("of 201 bytes is too long: write at most 200"), "{sentence}");
+    assert_eq!(status, 2);
+    assert!(!bench.state().join("store").exists());
+}
+
+#[test]
+fn layouts_networks_users_and_stores_say_what_to_write() {
+    let bench = Bench::with_head();
+    bench.cannot(
+        &["create", "-l", "zfs", "a"],
+        "invalid value 'zfs' for '--layout <LAYOUT>': no such layout: write flat, freebsd or linux",
+    );
+    bench.cannot(
+        &["sharenfs", "--network", "10.0.0.7/8", "head"],
+        "invalid value '10.0.0.7/8' for '--network <CIDR>': not the first address of its network: \
+         write 10.0.0.0/8",
+    );
+    bench.cannot(
+        &["sharenfs", "--maproot", "no such user", "head"],
+        "invalid value 'no such user' for '--maproot <USER>': this host has no such user: write \
+         uid:gid, as in 1001:1001",
+    );
+    bench.cannot(
+        &["--store", "zfs:tank/be", "list"],
+        "invalid value 'zfs:tank/be' for '--store <STORE>': stores of kind zfs are not supported \
+         yet: write dir:/path, on any file system",
+    );
+    bench.cannot(
+        &["--store", "/srv/be", "list"],
+        "invalid value '/srv/be' for '--store <STORE>': \"/srv/be\" is not a store: write \
+         dir:/path, with the kind of store in front",
+    );
+}
+
+#[test]
+fn what_is_there_or_not_there_is_answered_with_no() {
+    let bench = Bench::with_head();
+    bench.refuses(
+        &["create", "head"],
+        "head exists already: choose another name, or destroy it first",
+    );
+    let none = "there is no boot environment x: `netbe list` shows those that there are";
+    bench.refuses(&["destroy", "x"], none);
+    bench.refuses(&["clone", "x", "y"], none);
+    bench.refuses(&["sharenfs", "x"], none);
+    bench.refuses(&["show", "exports", "x"], none);
+    bench.refuses(&["show", "fstab", "x"], none);
+}
+
+#[test]
+fn a_store_that_is_missing_open_or_broken_says_so() {
+    let bench = Bench::new();
+    let store = bench.state().join("store");
+    bench.cannot(
+        &["list"],
+        &format!(
+            "there is no store at {store:?}: `netbe create` makes one, or say where it is with \
+             --store"
+        ),
+    );
+    bench.silent(&["create", "head"]);
+    fs::set_permissions(&store, Permissions::from_mode(0o755)).unwrap();
+    bench.cannot(&["list"], &format!("others may enter {store:?}: run `chmod 0700` on it"));
+    fs::set_permissions(&store, Permissions::from_mode(0o700)).unwrap();
+    let file = store.join("meta/head.toml");
+    fs::write(&file, "schema = 9\n").unwrap();
+    bench.cannot(
+        &["list"],
+        &format!(
+            "{file:?} is not right: it is of schema 9, this version reads 1: use the netbe that \
+             wrote it"
+        ),
+    );
+}
+
+#[test]
+fn what_is_not_shared_has_no_exports() {
+    let bench = Bench::with_head();
+    bench.refuses(
+        &["show", "exports", "head"],
+        "head is not shared: share it with `netbe sharenfs` first",
+    );
+    bench.silent(&["sharenfs", "head"]);
+    bench.refuses(
+        &["show", "exports", "head"],
+        "head is shared with no network, and mountd knows no machines: share it with `netbe \
+         sharenfs --network`",
+    );
+}
+
+#[test]
+fn names_that_mountd_cannot_read_are_refused_with_the_reason() {
+    let bench = Bench::new();
+    bench.silent(&["create", "two words"]);
+    bench.silent(&["sharenfs", "--network", "10.0.0.0/8", "two words"]);
+    let path = bench.root("two words").display().to_string();
+    bench.cannot(
+        &["show", "exports", "two words"],
+        &format!(
+            "the path {path:?} cannot be written to exports: mountd cannot read spaces, quotes, \
+             backslashes or # in a path: rename it"
+        ),
+    );
+}
