@@ -99,12 +99,12 @@ impl HostTree {
         let stat = fs::fstat(&dir).map_err(failed)?;
         let link_max = sys::link_max(std::os::fd::AsFd::as_fd(&dir));
         let mount = Mount::new(dir).map_err(failed)?;
-        let fsid = mount.stable_id().map_err(failed)?.ok_or(HostTreeError::NoStableId)?;
         let look = mount.look(mount.dir(), b".").map_err(failed)?;
         let kernel = look.handle().map_err(|errno| match errno {
             Errno::OPNOTSUPP | Errno::OVERFLOW => HostTreeError::NoHandles,
             other => failed(other),
         })?;
+        let fsid = mount.stable_id().map_err(failed)?.ok_or(HostTreeError::NoStableId)?;
         let root = handle(fsid, &kernel).map_err(HostTreeError::TooLong)?;
         mount.node(root.kind(), root.kernel()).map_err(|errno| match errno {
             Errno::PERM => HostTreeError::Privilege,
