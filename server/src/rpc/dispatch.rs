@@ -5,11 +5,11 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use wire::rpc::{self, Accept, AuthStat, CallError, Reject, Reply};
 use wire::xdr::Encoder;
 
+use super::counts::{Counters, count};
 use super::replay::{Admission, Claim, Key, Limits, Replay};
 use super::{Call, Credential, Outcome, Patience, Program, Transport};
 use crate::clock::Clock;
@@ -269,69 +269,6 @@ const fn max_reply(transport: Transport) -> usize {
         Transport::Tcp => 0x7fff_ffff,
         Transport::Udp => super::udp::MAX_DATAGRAM,
     }
-}
-
-/// What a server saw since it was made.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
-    /// Calls with a head that could be decoded.
-    pub calls: u64,
-    /// Messages, or arguments, that could not.
-    pub garbage: u64,
-    /// Calls with an authentication flavour that is not accepted.
-    pub denied: u64,
-    /// Repeated calls that were answered from the reply cache.
-    pub replayed: u64,
-    /// Repeated calls that took over the reply of one that was being carried out.
-    pub redirected: u64,
-    /// Calls that the server failed to carry out.
-    pub failed: u64,
-    /// Calls that panicked.
-    pub panics: u64,
-    /// Datagrams that were dropped because too many calls waited.
-    pub dropped: u64,
-    /// Connections that were accepted.
-    pub connections: u64,
-    /// Connections that were closed because of what their peers did or did not do.
-    pub closed: u64,
-}
-
-/// The same, counting.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    calls: AtomicU64,
-    pub(super) garbage: AtomicU64,
-    denied: AtomicU64,
-    replayed: AtomicU64,
-    redirected: AtomicU64,
-    failed: AtomicU64,
-    panics: AtomicU64,
-    pub(super) dropped: AtomicU64,
-    pub(super) connections: AtomicU64,
-    pub(super) closed: AtomicU64,
-}
-
-impl Counters {
-    pub(super) fn read(&self) -> Counts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
-            calls: read(&self.calls),
-            garbage: read(&self.garbage),
-            denied: read(&self.denied),
-            replayed: read(&self.replayed),
-            redirected: read(&self.redirected),
-            failed: read(&self.failed),
-            panics: read(&self.panics),
-            dropped: read(&self.dropped),
-            connections: read(&self.connections),
-            closed: read(&self.closed),
-        }
-    }
-}
-
-/// Counts one.
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! `udp` and `tcp` move bytes, `dispatch` turns a message into a reply, `replay` remembers replies to
 //! calls that must not run twice, and `pool` has the threads on which a call may wait for a disk.
 
+mod counts;
 mod dispatch;
 mod pool;
 mod replay;
@@ -16,7 +17,7 @@ mod udp;
 
 use std::net::SocketAddr;
 
-pub use dispatch::Counts;
+pub use counts::Counts;
 pub use server::{Options, Server, listen};
 
 /// One RPC program: portmap, MOUNT, NFS, later NLM, NSM and NFSv4.

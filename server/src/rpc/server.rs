@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use wire::record::{self, Record};
 
-use super::dispatch::{Counts, Dispatcher, Origin};
+use super::counts::Counts;
+use super::dispatch::{Dispatcher, Origin};
 use super::pool::{Permit, Pool};
 use super::replay::{Claim, Limits};
 use super::tcp::{Connection, Connections};
@@ -50,7 +51,8 @@ pub struct Options {
     pub connections: usize,
     /// A connection that sends no call for so long is closed; clients connect again when they need.
     pub idle: Duration,
-    /// A connection that takes nothing of a reply for so long is closed.
+    /// A connection that takes nothing of a reply for so long, or that has begun a call and not
+    /// ended one for so long, is closed.
     pub stall: Duration,
     /// Longest record that is taken, in bytes.
     pub record: usize,

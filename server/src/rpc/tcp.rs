@@ -23,8 +23,9 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use wire::record::{self, RecordError, Records};
 
 use super::Transport;
-use super::dispatch::{Answer, Origin, count};
-use super::server::{Route, Server, Waiting};
+use super::counts::count;
+use super::dispatch::{Answer, Origin};
+use super::server::{Options, Route, Server, Waiting};
 use crate::clock::{Clock, SystemClock};
 
 /// Accepts connections until `stop` turns true, then waits for those that are left.
@@ -127,6 +128,16 @@ pub(super) struct Connection {
     ended: Notify,
 }
 
+/// A connection in use. However its task ends, the connection is closed and forgotten.
+struct Open<'a>(&'a Connection);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.connections.remove(self.0);
+    }
+}
+
 /// Replies that the socket did not take yet.
 #[derive(Debug, Default)]
 struct Outbox {
@@ -157,8 +168,8 @@ enum End {
     /// The peer sent what no stream of records has.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The peer takes no replies.
-    #[error("peer takes no replies")]
+    /// The peer takes no replies, or does not end a call that it began.
+    #[error("stalled")]
     Stalled,
 }
 
@@ -200,14 +211,13 @@ impl Connection {
         if let Some(quietest) = server.connections.insert(&self, server.options.connections) {
             quietest.ended.notify_one();
         }
+        let _open = Open(&self);
         let end = tokio::select! {
             biased;
             end = self.read(&server, reader, stop) => end,
             end = self.write(server.options.stall) => end,
             () = self.ended.notified() => End::Evicted,
         };
-        self.close();
-        server.connections.remove(&self);
         tracing::debug!(peer = %self.origin.peer, %end, "connection ended");
         match end {
             End::Done | End::Lost => {}
@@ -227,7 +237,8 @@ impl Connection {
         let mut records = Records::new(server.options.record);
         let mut replies = Vec::new();
         let turns = Arc::new(Semaphore::new(TURNS));
-        let period = server.options.idle.min(TICK);
+        let Options { idle, stall, .. } = server.options;
+        let period = idle.min(stall).clamp(Duration::from_millis(1), TICK);
         let mut tick = interval_at(tokio::time::Instant::now() + period, period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -242,8 +253,12 @@ impl Connection {
                 _ = tick.tick() => {
                     let quiet = SystemClock.now().saturating_duration_since(self.last_call());
                     let waits = turns.available_permits() < TURNS || self.unsent() > 0;
-                    if quiet >= server.options.idle && !waits {
+                    if quiet >= idle && !waits {
                         return End::Idle;
+                    }
+                    // What was received of a call takes memory, and is not kept for half a call.
+                    if quiet >= stall && records.is_partial() {
+                        return End::Stalled;
                     }
                     if quiet >= period {
                         records.shrink();

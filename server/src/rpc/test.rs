@@ -467,6 +467,18 @@ async fn a_slow_peer_gets_every_byte() {
 }
 
 #[tokio::test]
+async fn half_a_call_is_not_waited_for() {
+    let stall = Duration::from_millis(30);
+    let running = Running::new(Options { stall, ..Options::default() });
+    let mut client = running.connect().await;
+    let message = framed(&call(1, PROGRAM, 2, Echo::ECHO, b"half"));
+    client.stream.write_all(&message[..30]).await.unwrap();
+    assert_eq!(client.reply().await, None);
+    running.until(|counts| counts.closed == 1).await;
+    assert_eq!(running.server.open_connections(), 0);
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed() {
     let idle = Duration::from_millis(30);
     let running = Running::new(Options { idle, ..Options::default() });

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use wire::record;
 
 use super::Transport;
-use super::dispatch::{Answer, Origin, count};
+use super::counts::count;
+use super::dispatch::{Answer, Origin};
 use super::server::{Route, Server, Waiting};
 use crate::datagram::{Datagrams, Source};
 
