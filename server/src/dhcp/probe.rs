@@ -1,23 +1,25 @@
 //! Looks for other DHCP servers before netbe serves: it asks for an address and listens who offers.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use wire::dhcp4::{Builder, Code, Message, MessageType, Op};
 
 use super::reply::{CLIENT_PORT, Port};
-use crate::datagram::{BindOptions, Datagrams, Source};
+use crate::datagram::{BindOptions, Datagrams};
 use crate::interface::Interface;
 use crate::machine::Mac;
+use crate::sys::link::Link;
 
 /// Asks the interface's network for an address, twice within a second, and waits for two and a half
 /// seconds. Returns the address of the first other server that offers one.
 ///
 /// # Errors
 ///
-/// The interface has no Ethernet address, or another program holds the client's port 68.
+/// The interface has no Ethernet address, another program holds the client's port 68, or frames
+/// cannot be sent.
 pub async fn probe(interface: &Interface) -> io::Result<Option<Ipv4Addr>> {
     let mac = interface.mac.ok_or(io::ErrorKind::Unsupported)?;
     let mut random = [0; 4];
@@ -30,15 +32,12 @@ pub async fn probe(interface: &Interface) -> io::Result<Option<Ipv4Addr>> {
         ..BindOptions::default()
     };
     let socket = Datagrams::bind((Ipv4Addr::UNSPECIFIED, CLIENT_PORT).into(), &options)?;
-    let local = interface
-        .networks
-        .first()
-        .map(|network| Source { local: IpAddr::V4(network.address), interface: interface.index });
-    let everybody = SocketAddr::from((Ipv4Addr::BROADCAST, Port::Dhcp.number()));
+    let link = Link::open(interface)?;
+    let local = interface.networks.first().map_or(Ipv4Addr::UNSPECIFIED, |own| own.address);
     let question = question(xid, mac);
     let start = Instant::now();
     for patience in [FIRST, LISTEN] {
-        socket.send(&question, everybody, local).await?;
+        link.broadcast(&socket, local, Port::Dhcp.number(), &question).await?;
         let end = start.checked_add(patience).unwrap_or(start);
         if let Ok(found) = timeout_at(end, hear(&socket, xid, mac, interface)).await {
             return found.map(Some);
