@@ -1,1 +1,314 @@
-//! Start-up order of the server and nothing else.
+//! Starting the server, serving, and ending: the order of things and nothing else.
+//!
+//! Everything that can be wrong is found before anything is answered: a server that could serve only
+//! a part of what it was told to serves nothing, says one sentence and ends.
+
+mod appliance;
+mod outlook;
+mod ports;
+
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use store::{Store, StoreError};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time;
+
+pub use outlook::Outlook;
+
+use crate::boot::{Booter, BootsError};
+use crate::config::{Config, Mode};
+use crate::dhcp::{Dhcp, JournalError, ListenError, Listener, Range};
+use crate::machine::MachineError;
+use crate::state::{StateDir, StateError, site_key};
+use crate::{control, dhcp, http, tftp};
+use appliance::Appliance;
+use ports::Ports;
+
+/// Serves until SIGTERM or SIGINT.
+pub fn run(config: Config) -> Result<(), ServeError> {
+    if !geteuid().is_root() {
+        return Err(ServeError::NotRoot);
+    }
+    // It acts on threads that are started later, so it comes before all of them.
+    hostfs::drop_resource_capability().map_err(ServeError::Capability)?;
+    let state = StateDir::open(&config.state)?;
+    let _claim = state.claim()?;
+    let key = site_key(&state)?;
+    let store = Store::open(&config.store)?;
+    let network = runtime("network", 2)?;
+    // A runtime of its own, so that a stalled disk cannot stop DHCP.
+    let files = runtime("files", std::thread::available_parallelism().map_or(2, usize::from))?;
+    let appliance = Appliance::start(config, state, store, key)?;
+    let outlook = appliance.outlook().clone();
+    let ports = Ports::bind(&appliance, &network, &files)?;
+    let control = {
+        let _inside = network.enter();
+        let path = appliance.state().socket();
+        control::bind(&path).map_err(|error| ServeError::Control { path, error })?
+    };
+    let ended = network.block_on(async {
+        let dhcp = listen(&appliance, &outlook).await?;
+        appliance.settle(&dhcp, ports.services());
+        announce(&appliance.summary()).map_err(ServeError::Output)?;
+        serve(&appliance, ports, dhcp, control, &files).await
+    });
+    // The socket of a server that ended must not look like one that was killed.
+    let _ = std::fs::remove_file(appliance.state().socket());
+    files.shutdown_timeout(GRACE);
+    network.shutdown_timeout(GRACE);
+    ended
+}
+
+fn runtime(name: &str, threads: usize) -> Result<Runtime, ServeError> {
+    let mut builder = Builder::new_multi_thread();
+    let builder = builder.worker_threads(threads.max(2)).thread_name(name).enable_all();
+    builder.build().map_err(ServeError::Runtime)
+}
+
+/// Binds DHCP's ports on every interface, and looks for other servers there, all at once.
+async fn listen(appliance: &Appliance, outlook: &Outlook) -> Result<Vec<Listener>, ServeError> {
+    let config = appliance.config();
+    let settings = dhcp::Settings {
+        ranges: config.ranges.clone(),
+        routers: config.router.into_iter().collect(),
+        forwards: dhcp::forwards(),
+        name_servers: config.dns.clone(),
+        lease: config.lease,
+        ..dhcp::Settings::default()
+    };
+    let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
+    let journal = appliance.state().leases().join("leases.journal");
+    let server = Dhcp::open(settings, booter, &journal)?;
+    let mode = match config.mode {
+        Mode::Passive => dhcp::Mode::Passive,
+        Mode::Serve => dhcp::Mode::Serve,
+    };
+    let mut looking = JoinSet::new();
+    for interface in outlook.interfaces.clone() {
+        let server = Arc::clone(&server);
+        looking.spawn(async move { server.listen(interface, mode).await });
+    }
+    appliance.keep_dhcp(server);
+    let mut listeners = Vec::new();
+    while let Some(listener) = looking.join_next().await {
+        listeners.push(listener.map_err(|panic| ServeError::Runtime(io::Error::other(panic)))??);
+    }
+    listeners.sort_by_key(|listener| listener.interface().index);
+    Ok(listeners)
+}
+
+/// Serves on all ports until a signal comes or a socket breaks.
+async fn serve(
+    appliance: &Arc<Appliance>,
+    ports: Ports,
+    dhcp: Vec<Listener>,
+    control: tokio::net::UnixListener,
+    files: &Runtime,
+) -> Result<(), ServeError> {
+    let (stop, stopping) = watch::channel(false);
+    let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
+    let mut tasks = JoinSet::new();
+    for listener in dhcp {
+        let name = listener.interface().name.clone();
+        let service = format!("DHCP on {name}");
+        tasks.spawn(until(stopping.clone(), service, listener.run()));
+    }
+    let tftp = tftp::serve(ports.tftp, Arc::clone(&booter), tftp::Options::default());
+    tasks.spawn(until(stopping.clone(), "TFTP".to_owned(), tftp));
+    let controlled = Arc::clone(appliance) as Arc<dyn control::Controlled>;
+    let control = control::serve(control, controlled);
+    tasks.spawn(until(stopping.clone(), "the control socket".to_owned(), control));
+    let mut closing = stopping.clone();
+    let closed = async move {
+        // It fails when the server is gone, which is an end too.
+        let _ = closing.wait_for(|stop| *stop).await;
+    };
+    let options = http::Options { grace: GRACE, ..http::Options::default() };
+    let http = http::serve(ports.http, booter, options, closed);
+    tasks.spawn(async move {
+        http.await;
+        Ok(())
+    });
+    for (service, run) in ports.rpc {
+        tasks.spawn_on(until(stopping.clone(), service, run), files.handle());
+    }
+    let outcome = tokio::select! {
+        ended = tasks.join_next() => match ended {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(panic)) => Err(ServeError::Runtime(io::Error::other(panic))),
+            None => Ok(()),
+        },
+        outcome = signals(appliance) => outcome,
+    };
+    tracing::info!("ending");
+    stop.send_replace(true);
+    for server in &ports.servers {
+        server.stop();
+    }
+    // Whoever is in the middle of an answer gets it; then it ends in any case.
+    let rest = async { while tasks.join_next().await.is_some() {} };
+    if time::timeout(GRACE, rest).await.is_err() {
+        tracing::warn!("some clients were cut off");
+    }
+    ports.registration.withdraw();
+    outcome
+}
+
+/// Runs a service until it breaks or the server ends.
+async fn until(
+    mut stopping: watch::Receiver<bool>,
+    service: String,
+    run: impl Future<Output = io::Result<()>>,
+) -> Result<(), ServeError> {
+    tokio::select! {
+        ended = run => ended.map_err(|error| ServeError::Broken { service, error }),
+        _ = stopping.wait_for(|stop| *stop) => Ok(()),
+    }
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP reads everything again.
+async fn signals(appliance: &Arc<Appliance>) -> Result<(), ServeError> {
+    let on = |kind| signal(kind).map_err(ServeError::Runtime);
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut hang_up = on(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => {
+                let appliance = Arc::clone(appliance);
+                let reload = move || control::Controlled::reload(&*appliance);
+                match tokio::task::spawn_blocking(reload).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(message)) => tracing::error!("nothing was changed: {message}"),
+                    Err(panic) => tracing::error!("reading everything again failed: {panic}"),
+                }
+            }
+        }
+    }
+}
+
+/// Prints what is served where.
+fn announce(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Why the server does not start, or has ended, in one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Boots cannot be kept.
+    #[error(transparent)]
+    Boots(#[from] BootsError),
+    /// A service has ended.
+    #[error("{service} has broken down: {error}; start netbe again")]
+    Broken {
+        /// Which.
+        service: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A privilege cannot be given up.
+    #[error("CAP_SYS_RESOURCE cannot be given up: {0}")]
+    Capability(#[source] io::Error),
+    /// The control socket cannot be made.
+    #[error("{}: the control socket cannot be made: {error}", path.display())]
+    Control {
+        /// Where.
+        path: std::path::PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Interfaces cannot be listed.
+    #[error("the network interfaces cannot be listed: {0}")]
+    Interfaces(#[source] io::Error),
+    /// The journal of leases cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// An interface cannot be served.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Machines are not right.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// An interface has no IPv4 address.
+    #[error("{0} has no IPv4 address: give it one first, with `ip address add` or `ifconfig`")]
+    NoAddress(String),
+    /// An interface does not exist.
+    #[error("there is no interface {name}: this host has {known}")]
+    NoInterface {
+        /// What was named.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// There is nothing to serve on.
+    #[error(
+        "no interface could hand out addresses: none but the loopback has an IPv4 address; give \
+         one an address, then name it with --interface"
+    )]
+    NoNetwork,
+    /// The process is not root's.
+    #[error("netbe serve has to be run as root: it opens files by handle and binds low ports")]
+    NotRoot,
+    /// Nothing could be handed out.
+    #[error(
+        "mode serve has no addresses to hand out: give some with --range A-B, or keep one for a \
+         machine with `netbe machine set --address`"
+    )]
+    NothingToHandOut,
+    /// Standard output is closed.
+    #[error("standard output cannot be written: {0}")]
+    Output(#[source] io::Error),
+    /// A port cannot be had.
+    #[error("port {port} ({service}) {trouble}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// For what.
+        service: &'static str,
+        /// What is wrong and what to do.
+        trouble: String,
+    },
+    /// The port mapper of the host does not take our programs.
+    #[error(transparent)]
+    Portmap(#[from] crate::portmap::RegisterError),
+    /// A range does not belong to a network that is served.
+    #[error("range {range} lies in no network that is served: {networks}")]
+    RangeOutside {
+        /// The range.
+        range: Range,
+        /// What is served.
+        networks: String,
+    },
+    /// An address of ours would be handed out.
+    #[error("range {range} holds {address}, this host's own address: leave it out")]
+    RangeOwn {
+        /// The range.
+        range: Range,
+        /// Our address.
+        address: Ipv4Addr,
+    },
+    /// The system gives no threads or no signals.
+    #[error("the system does not let a server run: {0}")]
+    Runtime(#[source] io::Error),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How long clients may take to get what they were promised when the server ends.
+const GRACE: Duration = Duration::from_secs(3);

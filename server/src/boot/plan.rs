@@ -151,7 +151,7 @@ pub fn plan(
                 | Client::Ipxe(_)
                 | Client::Ordinary => None,
             };
-            let cmdline = linux_cmdline(&subject, &root_path, read_only);
+            let cmdline = linux_cmdline(&subject, server, path, read_only)?;
             let (kernel, initrd) = (kernel.clone(), initrd.clone());
             (first, Next::Kernel { kernel, initrd, cmdline }, Vec::new())
         }
@@ -203,18 +203,17 @@ fn freebsd(arch: Option<Arch>, environment: &Facts) -> Result<Loader, NoPlan> {
     Ok(Loader { name: name.to_owned(), place: Place::Environment(path.to_owned()) })
 }
 
-fn linux_cmdline(subject: &Subject<'_>, root_path: &str, read_only: bool) -> String {
-    let mac = subject.mac.to_string().replace(':', "-");
-    let mode = if read_only { "ro" } else { "rw" };
-    let mut cmdline = format!(
-        "root=/dev/nfs nfsroot={root_path},vers=3,tcp,nolock ip=dhcp BOOTIF=01-{mac} {mode}"
-    );
-    let extra = subject.machine.map_or("", |(_, machine)| machine.cmdline.trim());
-    if !extra.is_empty() {
-        cmdline.push(' ');
-        cmdline.push_str(extra);
-    }
-    cmdline
+fn linux_cmdline(
+    subject: &Subject<'_>,
+    server: Ipv4Addr,
+    path: String,
+    read_only: bool,
+) -> Result<String, NoPlan> {
+    let root = bootcfg::Root { server, path, datasets: Vec::new(), read_only };
+    let mac = bootcfg::Mac(subject.mac.0);
+    let extra = subject.machine.map_or("", |(_, machine)| machine.cmdline.as_str());
+    bootcfg::linux::command_line(&root, Some(mac), extra)
+        .map_err(|error| NoPlan::CommandLine(error.to_string()))
 }
 
 impl Plan {
@@ -276,6 +275,9 @@ pub enum NoPlan {
     /// There is no loader for the firmware at all.
     #[error("firmware of architecture {} is not served: no loader is known for it", .0.0)]
     Arch(Arch),
+    /// The kernel cannot be told what it needs.
+    #[error("{0}")]
+    CommandLine(String),
     /// The store has no such environment.
     #[error("boot environment {0} does not exist: create it, or assign another with `sharepxe`")]
     Missing(String),
@@ -407,8 +409,8 @@ pub(crate) mod test {
         let Next::Kernel { cmdline, .. } = plan.next else { panic!("{plan:?}") };
         assert_eq!(
             cmdline,
-            "root=/dev/nfs nfsroot=10.0.0.1:/be/base,vers=3,tcp,nolock ip=dhcp \
-             BOOTIF=01-52-54-00-00-00-01 rw"
+            "root=/dev/nfs nfsroot=10.0.0.1:/be/base,vers=3,tcp,nolock ip=dhcp rw \
+             BOOTIF=01-52-54-00-00-00-01"
         );
     }
 
@@ -429,7 +431,8 @@ pub(crate) mod test {
             Some("http://10.0.0.1:8080/b/0000000000000007/boot.ipxe")
         );
         let Next::Kernel { cmdline, .. } = plan.next else { panic!("{plan:?}") };
-        assert!(cmdline.ends_with(" ro console=ttyS0"), "{cmdline}");
+        let end = " ro BOOTIF=01-52-54-00-00-00-01 console=ttyS0";
+        assert!(cmdline.ends_with(end), "{cmdline}");
     }
 
     #[test]

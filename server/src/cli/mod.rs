@@ -9,6 +9,7 @@ mod completion;
 mod environment;
 mod guest;
 mod machine;
+mod serve;
 mod share;
 mod show;
 mod site;
@@ -124,6 +125,7 @@ enum Verb {
     List(environment::List),
     Machine(machine::MachineVerb),
     Man(completion::Man),
+    Serve(serve::Serve),
     Sharenfs(share::Sharenfs),
     Sharepxe(machine::Sharepxe),
     Show(show::Show),
@@ -143,6 +145,7 @@ impl Verb {
             Self::List(verb) => verb.run(site),
             Self::Machine(verb) => verb.run(site),
             Self::Man(verb) => verb.run(),
+            Self::Serve(verb) => verb.run(site),
             Self::Sharenfs(verb) => verb.run(site),
             Self::Sharepxe(verb) => verb.run(site),
             Self::Show(verb) => verb.run(site),

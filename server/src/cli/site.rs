@@ -21,6 +21,16 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// The store that was named, if one was.
+    pub(crate) const fn named_store(&self) -> Option<&Location> {
+        self.store.as_ref()
+    }
+
+    /// The state directory that was named, if one was.
+    pub(crate) fn named_state(&self) -> Option<&Path> {
+        self.state.as_deref()
+    }
+
     /// The state directory.
     pub(crate) fn state(&self) -> &Path {
         self.state.as_deref().unwrap_or_else(|| Path::new(DEFAULT_STATE))

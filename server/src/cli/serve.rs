@@ -1,0 +1,115 @@
+//! The verb that runs the server.
+
+use std::io::IsTerminal as _;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use super::{Failure, Reply, Site};
+use crate::config::{Config, Raw};
+use crate::machine::Roster;
+use crate::serve::{self, Outlook};
+use crate::state::StateDir;
+
+/// Serve boot environments to machines: DHCP, TFTP, HTTP and NFS, in the foreground.
+///
+/// Nobody gets an address without --mode serve. What is given here beats the file.
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// A configuration file (netbe.toml); none is needed.
+    #[arg(short, long = "file", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// An interface to serve; may be repeated [default: all with an IPv4 address].
+    #[arg(long = "interface", value_name = "IF")]
+    interfaces: Vec<String>,
+    /// What to do about DHCP: serve, or passive, which listens and hands out nothing.
+    #[arg(long)]
+    mode: Option<String>,
+    /// Addresses to hand out, as in 10.0.0.100-10.0.0.199; may be repeated.
+    #[arg(long = "range", value_name = "A-B")]
+    ranges: Vec<String>,
+    /// The machines' router.
+    #[arg(long, value_name = "IP")]
+    router: Option<Ipv4Addr>,
+    /// A name server for the machines; may be repeated.
+    #[arg(long, value_name = "IP")]
+    dns: Vec<Ipv4Addr>,
+    /// How long a lease runs.
+    #[arg(long, value_name = "SECONDS")]
+    lease: Option<u64>,
+    /// Where boot files are served by HTTP: PORT, ADDRESS or ADDRESS:PORT [default: 80].
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// What machines boot that have no boot environment of their own, read-only.
+    #[arg(long, value_name = "NAME")]
+    default: Option<String>,
+    /// Check everything, print what would be done, and end.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Serve {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let config = self.config(site)?;
+        if self.dry_run {
+            return check(&config);
+        }
+        log();
+        serve::run(config).map_err(Failure::could_not)?;
+        Ok(Reply::done())
+    }
+
+    fn config(&self, site: &Site) -> Result<Config, Failure> {
+        let flags = Raw {
+            store: site.named_store().map(ToString::to_string),
+            state: site.named_state().map(ToOwned::to_owned),
+            interfaces: self.interfaces.clone(),
+            mode: self.mode.clone(),
+            ranges: self.ranges.clone(),
+            router: self.router.map(|address| address.to_string()),
+            dns: self.dns.iter().map(ToString::to_string).collect(),
+            lease: self.lease,
+            http: self.http.clone(),
+            default: self.default.clone(),
+            machines: std::collections::BTreeMap::new(),
+        };
+        let Some(path) = &self.file else {
+            return Config::try_from(flags).map_err(Failure::could_not);
+        };
+        let of_file = |error: &dyn std::fmt::Display| {
+            Failure::could_not(format_args!("{}: {error}", path.display()))
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| of_file(&error))?;
+        let file = Raw::parse(&text).map_err(|error| of_file(&error))?;
+        // A mistake of the file is told with the file's name, also where a flag would beat it.
+        Config::try_from(file.clone()).map_err(|error| of_file(&error))?;
+        Config::try_from(flags.or(file)).map_err(Failure::could_not)
+    }
+}
+
+/// Checks what can be checked without changing anything.
+fn check(config: &Config) -> Result<Reply, Failure> {
+    let could_not = |error: &dyn std::fmt::Display| Failure::could_not(error);
+    store::Store::open(&config.store)?;
+    let default = config.default.as_ref().map(store::EnvironmentName::as_str);
+    let mut roster = Roster::default();
+    if config.state.exists() {
+        let state = StateDir::open(&config.state).map_err(|error| could_not(&error))?;
+        roster = Roster::load(&state, &config.machines, default)?;
+    }
+    let outlook = Outlook::of(config, &roster).map_err(|error| could_not(&error))?;
+    Ok(Reply::text(outlook.describe(config)))
+}
+
+/// Logs to standard error; `NETBE_LOG` says how much, as in `debug` or `netbe::dhcp=debug`.
+fn log() {
+    let filter = EnvFilter::try_from_env("NETBE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,327 @@
+//! The running server as a whole: what it was told, what it serves, and how it reads that again.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use hostfs::{Descriptors, HostTree, Inside, InsideError};
+use store::{EnvironmentName, Store};
+use tokio::sync::broadcast;
+use vfs::Tree;
+
+use super::{Outlook, ServeError};
+use crate::boot::catalog::{Catalog, Environment, Files};
+use crate::boot::loader::{HostLoaders, SEARCH_PATH};
+use crate::boot::plan::export_path;
+use crate::boot::{Boots, Notice, Sources};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::control::{Controlled, InterfaceStatus, MachineStatus, Status};
+use crate::dhcp::{Dhcp, Listener, Mode};
+use crate::export::{Export, Exports, SiteKey};
+use crate::machine::Roster;
+use crate::state::StateDir;
+
+/// The running server.
+pub(super) struct Appliance {
+    config: Config,
+    outlook: Outlook,
+    state: StateDir,
+    store: Store,
+    exports: Arc<Exports>,
+    descriptors: Arc<Descriptors>,
+    boots: Arc<Boots>,
+    started: Instant,
+    dhcp: OnceLock<Arc<Dhcp>>,
+    settled: OnceLock<Settled>,
+    /// Environments that are not served, each with the reason.
+    unserved: Mutex<Vec<String>>,
+    /// Held while everything is read again.
+    reading: Mutex<()>,
+}
+
+/// What is known once every port is bound.
+struct Settled {
+    services: Vec<String>,
+    interfaces: Vec<InterfaceStatus>,
+}
+
+impl Appliance {
+    /// Reads machines, boots and environments, and shares the environments.
+    pub(super) fn start(
+        config: Config,
+        state: StateDir,
+        store: Store,
+        key: [u8; 16],
+    ) -> Result<Arc<Self>, ServeError> {
+        let roster = roster(&config, &state)?;
+        let outlook = Outlook::of(&config, &roster)?;
+        let boots = Boots::open(Sources {
+            catalog: Catalog::start().map_err(ServeError::Runtime)?,
+            loaders: HostLoaders::search(SEARCH_PATH),
+            http_port: config.http.port(),
+            roster,
+            state: Arc::new(state.clone()),
+            clock: Arc::new(SystemClock),
+            // Without random bytes there was no site key either, and the server would not be here.
+            chance: Box::new(|| getrandom::u64().unwrap_or_default()),
+        })?;
+        let appliance = Arc::new(Self {
+            config,
+            outlook,
+            state,
+            store,
+            exports: Arc::new(Exports::new(SiteKey::new(key))),
+            descriptors: Arc::new(Descriptors::within_limits()),
+            boots: Arc::new(boots),
+            started: Instant::now(),
+            dhcp: OnceLock::new(),
+            settled: OnceLock::new(),
+            unserved: Mutex::default(),
+            reading: Mutex::default(),
+        });
+        appliance.publish()?;
+        Ok(appliance)
+    }
+
+    pub(super) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) const fn outlook(&self) -> &Outlook {
+        &self.outlook
+    }
+
+    pub(super) const fn state(&self) -> &StateDir {
+        &self.state
+    }
+
+    pub(super) const fn boots(&self) -> &Arc<Boots> {
+        &self.boots
+    }
+
+    pub(super) const fn exports(&self) -> &Arc<Exports> {
+        &self.exports
+    }
+
+    /// Keeps the DHCP server, to ask it whom it heard.
+    pub(super) fn keep_dhcp(&self, dhcp: Arc<Dhcp>) {
+        // It is told once.
+        let _ = self.dhcp.set(dhcp);
+    }
+
+    /// Notes what was bound.
+    pub(super) fn settle(&self, dhcp: &[Listener], services: Vec<String>) {
+        let interfaces = dhcp.iter().filter_map(|listener| {
+            let interface = listener.interface();
+            Some(InterfaceStatus {
+                name: interface.name.clone(),
+                address: interface.networks.first()?.address,
+                mode: match listener.mode() {
+                    Mode::Passive => "passive".to_owned(),
+                    Mode::Serve => "serve".to_owned(),
+                },
+                foreign: listener.foreign(),
+            })
+        });
+        let _ = self.settled.set(Settled { services, interfaces: interfaces.collect() });
+    }
+
+    /// What is served where, for the administrator who has just started it.
+    pub(super) fn summary(&self) -> String {
+        let mut text = String::new();
+        let version = env!("CARGO_PKG_VERSION");
+        let state = self.state.path().display();
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "netbe {version} serves {} (state {state})", self.config.store);
+        let Some(settled) = self.settled.get() else { return text };
+        for interface in &settled.interfaces {
+            let InterfaceStatus { name, address, mode, foreign } = interface;
+            let _ = match foreign {
+                Some(foreign) => writeln!(
+                    text,
+                    "  DHCP {name} {address}: silent, because another DHCP server, {foreign}, \
+                     answers there; stop it and start netbe again, or have it send machines here"
+                ),
+                None if mode == "serve" => {
+                    let ranges = self.config.ranges.iter().map(ToString::to_string);
+                    let ranges = ranges.collect::<Vec<_>>().join(", ");
+                    let ranges = if ranges.is_empty() {
+                        "reserved addresses only".to_owned()
+                    } else {
+                        ranges
+                    };
+                    let lease = self.config.lease.as_secs();
+                    writeln!(text, "  DHCP {name} {address}: serves {ranges}, for {lease} s")
+                }
+                None => writeln!(
+                    text,
+                    "  DHCP {name} {address}: listens and hands out nothing; add --mode serve \
+                     --range A-B to serve"
+                ),
+            };
+        }
+        for service in &settled.services {
+            let _ = writeln!(text, "  {service}");
+        }
+        let names = self.boots.catalog().names();
+        let roster = self.boots.roster();
+        let default = roster.default_environment().map_or_else(
+            || "unknown machines boot nothing".to_owned(),
+            |name| format!("unknown machines boot {name}, read-only"),
+        );
+        let count = roster.iter().count();
+        let _ = match names.as_slice() {
+            [] => writeln!(text, "  no boot environment yet: make one with `netbe create`"),
+            names => writeln!(text, "  boot environments: {}", names.join(", ")),
+        };
+        let _ = writeln!(text, "  named machines: {count}; {default}");
+        for reason in lock(&self.unserved).iter() {
+            let _ = writeln!(text, "  not served: {reason}");
+        }
+        text
+    }
+
+    /// Shares what the store holds now: what is gone is withdrawn first, so that its path is free.
+    fn publish(&self) -> Result<(), ServeError> {
+        let listing = self.store.list()?;
+        let mut unserved = listing.unreadable.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let kept = listing.environments.iter().map(|environment| environment.uuid);
+        let kept = kept.collect::<HashSet<_>>();
+        for export in self.exports.list() {
+            if !kept.contains(&export.environment) {
+                self.exports.withdraw(export.environment);
+                export.tree.quiesce();
+            }
+        }
+        let mut entries = Vec::new();
+        for environment in &listing.environments {
+            match self.share(environment) {
+                Ok(entry) => entries.push(entry),
+                Err(reason) => unserved.push(format!("{}: {reason}", environment.name)),
+            }
+        }
+        for reason in &unserved {
+            tracing::error!("not served: {reason}");
+        }
+        self.boots.catalog().replace(entries);
+        *lock(&self.unserved) = unserved;
+        Ok(())
+    }
+
+    /// Shares one environment; the tree of one that is shared already stays.
+    fn share(&self, environment: &store::Environment) -> Result<Environment, String> {
+        let (name, uuid) = (&environment.name, environment.uuid);
+        let tree = match self.exports.of(uuid) {
+            Some(export) => Arc::clone(&export.tree),
+            None => self.open_tree(name)?,
+        };
+        let export = Export {
+            environment: uuid,
+            name: name.as_str().to_owned(),
+            path: export_path(name.as_str()),
+            tree,
+            settings: environment.export.clone(),
+        };
+        self.exports.publish(export).map_err(|error| error.to_string())?;
+        let files = match self.boots.catalog().environment(uuid) {
+            Some(known) => known.files,
+            None => {
+                let root = self.store.open_root(name).map_err(|error| error.to_string())?;
+                Arc::new(EnvironmentFiles(Inside::from_fd(root)))
+            }
+        };
+        let read_only = environment.export.read_only;
+        Ok(Environment { name: name.as_str().to_owned(), uuid, read_only, files })
+    }
+
+    fn open_tree(&self, name: &EnvironmentName) -> Result<Arc<dyn Tree>, String> {
+        let root = self.store.open_root(name).map_err(|error| error.to_string())?;
+        let descriptors = Arc::clone(&self.descriptors);
+        let options = hostfs::Options { descriptors, ..hostfs::Options::default() };
+        let tree = HostTree::from_fd(root, options).map_err(|error| error.to_string())?;
+        Ok(Arc::new(tree))
+    }
+}
+
+impl Controlled for Appliance {
+    fn status(&self) -> Status {
+        let settled = self.settled.get();
+        let heard = self.dhcp.get().map(|dhcp| dhcp.foreign()).unwrap_or_default();
+        let mut interfaces = settled.map_or_else(Vec::new, |settled| settled.interfaces.clone());
+        for interface in &mut interfaces {
+            let foreign = heard.iter().rev().find(|foreign| foreign.interface == interface.name);
+            interface.foreign =
+                interface.foreign.or_else(|| foreign.map(|foreign| foreign.address));
+        }
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: std::process::id(),
+            up: self.started.elapsed().as_secs_f64(),
+            services: settled.map_or_else(Vec::new, |settled| settled.services.clone()),
+            interfaces,
+            environments: self.boots.catalog().names(),
+            machines: self.boots.standings().into_iter().map(MachineStatus::from).collect(),
+        }
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        let _alone = lock(&self.reading);
+        let roster = roster(&self.config, &self.state).map_err(|error| error.to_string())?;
+        self.publish().map_err(|error| error.to_string())?;
+        self.boots.set_roster(roster);
+        tracing::info!("machines, environments and exports were read again");
+        Ok(())
+    }
+
+    fn living_on(&self, environment: &str) -> Vec<String> {
+        let listed = self.exports.list();
+        let export = listed.iter().find(|export| export.name == environment);
+        export.map_or_else(Vec::new, |export| self.boots.living_on(export.environment))
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {
+        self.boots.watch()
+    }
+}
+
+/// Reads the machines of the configuration and of the state.
+pub(super) fn roster(config: &Config, state: &StateDir) -> Result<Roster, ServeError> {
+    let default = config.default.as_ref().map(EnvironmentName::as_str);
+    Ok(Roster::load(state, &config.machines, default)?)
+}
+
+/// Files of a boot environment, through the one door that leads into it.
+struct EnvironmentFiles(Inside);
+
+impl Files for EnvironmentFiles {
+    fn open(&self, path: &str) -> io::Result<File> {
+        self.0.open(path).map_err(|error| match error {
+            InsideError::Missing(_) | InsideError::NotDirectory(_) | InsideError::NotFile(_) => {
+                io::Error::new(io::ErrorKind::NotFound, error)
+            }
+            InsideError::Io { .. } | InsideError::TooLarge { .. } | InsideError::TooMany { .. } => {
+                io::Error::other(error)
+            }
+        })
+    }
+
+    fn is_file(&self, path: &str) -> bool {
+        self.0.metadata(path).is_ok_and(|metadata| metadata.is_file())
+    }
+
+    fn names(&self, folder: &str) -> io::Result<Vec<String>> {
+        let names = self.0.read_dir(folder, MAX_NAMES).map_err(io::Error::other)?;
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names that a `/boot` may hold; one with more is not a `/boot`.
+const MAX_NAMES: usize = 4096;

@@ -1,0 +1,211 @@
+//! The ports of boot files and RPC: bound all, or none.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use super::ServeError;
+use super::appliance::Appliance;
+use crate::boot::Booter;
+use crate::clock::SystemClock;
+use crate::datagram::{BindOptions, Datagrams};
+use crate::mount::Mount;
+use crate::nfs3::Nfs3;
+use crate::portmap::{self, Portmap, Service};
+use crate::rpc::{self, Program, Transport};
+
+/// Everything that is bound, ready to be served.
+pub(super) struct Ports {
+    /// Where TFTP's requests come.
+    pub(super) tftp: Datagrams,
+    /// Where HTTP's connections come.
+    pub(super) http: TcpListener,
+    /// RPC on all its sockets: a service's name, and what serves it.
+    pub(super) rpc: Vec<(String, Run)>,
+    /// The servers behind them, to be stopped.
+    pub(super) servers: Vec<Arc<rpc::Server>>,
+    /// What another port mapper was told.
+    pub(super) registration: Registration,
+    mount: u16,
+}
+
+/// Something that serves until it is stopped or breaks.
+pub(super) type Run = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+impl Ports {
+    /// Binds all ports: boot files in the network's runtime, RPC in that of the files.
+    pub(super) fn bind(
+        appliance: &Appliance,
+        network: &Runtime,
+        files: &Runtime,
+    ) -> Result<Self, ServeError> {
+        let (tftp, http) = {
+            let _inside = network.enter();
+            let tftp = datagrams(any4(69)).map_err(|error| refused(&TFTP, 69, &error))?;
+            let address = appliance.config().http;
+            let http =
+                rpc::listen(address).map_err(|error| refused(&HTTP, address.port(), &error))?;
+            (tftp, http)
+        };
+        let _inside = files.enter();
+        let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
+        let exports = appliance.exports();
+        let clock = Arc::new(SystemClock);
+        let nfs = Nfs3::new(Arc::clone(exports), Arc::clone(&booter), clock.clone());
+        let mount = Mount::new(Arc::clone(exports), booter, clock);
+        let mut bound = Bound::default();
+        bound.serve(&NFS, 2049, Arc::new(nfs), rpc::Options::default())?;
+        let few = rpc::Options { threads: 4, connections: 1024, ..rpc::Options::default() };
+        // Nobody insists on this port, but firewalls are told of it.
+        let mount = bound.serve_near(&MOUNT, 20048, Arc::new(mount), few.clone())?;
+        let services = [(100_003, 3, 2049), (100_005, 3, mount), (100_005, 1, mount)];
+        let services = services.into_iter().flat_map(|(program, version, port)| {
+            [Transport::Tcp, Transport::Udp].map(|transport| Service {
+                program,
+                version,
+                transport,
+                port,
+            })
+        });
+        let services = services.collect::<Vec<_>>();
+        let portmap = Arc::new(Portmap::new(services.clone()));
+        let registration = match bound.serve(&PORTMAP, 111, portmap, few) {
+            Ok(()) => Registration(Vec::new()),
+            // A port mapper runs on this host already: it is told where our programs are.
+            Err(ServeError::Port { .. }) => {
+                portmap::register(MAPPER, &services)?;
+                Registration(services)
+            }
+            Err(error) => return Err(error),
+        };
+        let Bound { runs, servers } = bound;
+        Ok(Self { tftp, http, rpc: runs, servers, registration, mount })
+    }
+
+    /// What is served where, for people.
+    pub(super) fn services(&self) -> Vec<String> {
+        let mapper = if self.registration.0.is_empty() {
+            "port mapper 111".to_owned()
+        } else {
+            "registered with this host's port mapper".to_owned()
+        };
+        let http = self.http.local_addr().map_or_else(|_| String::new(), |at| format!(" {at}"));
+        vec![
+            "TFTP port 69".to_owned(),
+            format!("HTTP{http}"),
+            format!("NFS port 2049, MOUNT port {}, {mapper}", self.mount),
+        ]
+    }
+}
+
+/// What another port mapper was told of.
+pub(super) struct Registration(Vec<Service>);
+
+impl Registration {
+    /// Takes it back.
+    pub(super) fn withdraw(&self) {
+        if self.0.is_empty() {
+            return;
+        }
+        if let Err(error) = portmap::unregister(MAPPER, &self.0) {
+            tracing::warn!("the port mapper still has our programs: {error}");
+        }
+    }
+}
+
+/// RPC services, as they are bound.
+#[derive(Default)]
+struct Bound {
+    runs: Vec<(String, Run)>,
+    servers: Vec<Arc<rpc::Server>>,
+}
+
+impl Bound {
+    /// Binds a program's port for both transports and both families.
+    fn serve(
+        &mut self,
+        service: &Known,
+        port: u16,
+        program: Arc<dyn Program>,
+        options: rpc::Options,
+    ) -> Result<(), ServeError> {
+        let fail = |error: &io::Error| refused(service, port, error);
+        let udp = datagrams(any4(port)).map_err(|error| fail(&error))?;
+        let tcp = rpc::listen(any4(port)).map_err(|error| fail(&error))?;
+        let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        // A host without IPv6 is served by IPv4.
+        let udp6 = datagrams(any6).map_err(|error| tracing::debug!("{any6}: {error}")).ok();
+        let tcp6 = rpc::listen(any6).map_err(|error| tracing::debug!("{any6}: {error}")).ok();
+        let server = rpc::Server::new(vec![program], options);
+        for socket in [Some(udp), udp6].into_iter().flatten() {
+            let run: Run = Box::pin(Arc::clone(&server).serve_udp(socket));
+            self.runs.push((format!("{} by UDP", service.name), run));
+        }
+        for listener in [Some(tcp), tcp6].into_iter().flatten() {
+            let run: Run = Box::pin(Arc::clone(&server).serve_tcp(listener));
+            self.runs.push((format!("{} by TCP", service.name), run));
+        }
+        self.servers.push(server);
+        Ok(())
+    }
+
+    /// As [`Bound::serve`], on a port a little higher when that one is taken. Returns the port.
+    fn serve_near(
+        &mut self,
+        service: &Known,
+        port: u16,
+        program: Arc<dyn Program>,
+        options: rpc::Options,
+    ) -> Result<u16, ServeError> {
+        for port in port..port.saturating_add(16) {
+            if self.serve(service, port, Arc::clone(&program), options.clone()).is_ok() {
+                return Ok(port);
+            }
+        }
+        self.serve(service, port, program, options).map(|()| port)
+    }
+}
+
+/// A service, and who else usually has its port.
+struct Known {
+    name: &'static str,
+    instead: &'static str,
+}
+
+const TFTP: Known =
+    Known { name: "TFTP", instead: "stop the other TFTP server (tftpd-hpa, atftpd, dnsmasq)" };
+const HTTP: Known =
+    Known { name: "HTTP", instead: "stop the other web server, or choose a port with --http PORT" };
+const NFS: Known = Known { name: "NFS", instead: "stop the other NFS server (nfsd, ganesha)" };
+const MOUNT: Known = Known { name: "MOUNT", instead: "stop the other NFS server (mountd)" };
+const PORTMAP: Known = Known { name: "port mapper", instead: "stop it" };
+
+fn refused(service: &Known, port: u16, error: &io::Error) -> ServeError {
+    let trouble = if error.kind() == io::ErrorKind::AddrInUse {
+        format!("is in use: {}", service.instead)
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "may not be bound: run netbe as root".to_owned()
+    } else if error.kind() == io::ErrorKind::AddrNotAvailable {
+        "cannot be bound: this host does not have that address".to_owned()
+    } else {
+        format!("cannot be bound: {error}")
+    };
+    ServeError::Port { port, service: service.name, trouble }
+}
+
+fn datagrams(address: SocketAddr) -> io::Result<Datagrams> {
+    // Room for a burst of 32 KiB requests from machines that start together.
+    let options = BindOptions { buffer: Some(4 << 20), ..BindOptions::default() };
+    Datagrams::bind(address, &options)
+}
+
+fn any4(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+}
+
+/// The port mapper of the host.
+const MAPPER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 111);
