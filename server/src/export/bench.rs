@@ -96,6 +96,10 @@ impl Client {
         Self { peer: SocketAddr::new(address, 1023), transport: Transport::Tcp, credential }
     }
 
+    pub(crate) fn user(self, uid: u32, gid: u32) -> Self {
+        Self { credential: Credential::Sys { uid, gid, gids: Vec::new() }, ..self }
+    }
+
     pub(crate) fn udp(self) -> Self {
         Self { transport: Transport::Udp, ..self }
     }

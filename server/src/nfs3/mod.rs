@@ -12,6 +12,8 @@ mod list;
 mod pace;
 mod request;
 mod status;
+#[cfg(test)]
+mod test;
 mod traffic;
 
 use std::sync::Arc;
