@@ -251,13 +251,13 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
     fs::openat(fd, c"", flags | OFlags::EMPTY_PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// FreeBSD has no read that refuses to wait for a disk.
+/// EOPNOTSUPP: FreeBSD has no read that refuses to wait for a disk.
 pub(crate) fn read_nowait(
     _fd: BorrowedFd<'_>,
     _into: &mut [u8],
     _offset: u64,
 ) -> Result<Option<usize>> {
-    Ok(None)
+    Err(Errno::OPNOTSUPP)
 }
 
 /// Shows name, inode number and cookie of the entries behind the descriptor's position until `each`

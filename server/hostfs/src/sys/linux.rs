@@ -239,7 +239,7 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
     fs::open(proc_path(fd), flags | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Reads what is in memory; `None` if the file system cannot tell, or has to ask the disk.
+/// Reads what is in memory; `None` if it has to ask the disk, EOPNOTSUPP if it can never tell.
 pub(crate) fn read_nowait(
     fd: BorrowedFd<'_>,
     into: &mut [u8],
@@ -248,7 +248,7 @@ pub(crate) fn read_nowait(
     let mut slices = [IoSliceMut::new(into)];
     match rustix::io::preadv2(fd, &mut slices, offset, ReadWriteFlags::NOWAIT) {
         Ok(len) => Ok(Some(len)),
-        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+        Err(Errno::AGAIN) => Ok(None),
         Err(other) => Err(other),
     }
 }

@@ -137,8 +137,15 @@ impl HostTree {
         })?;
         let after = self.attr(&parent)?;
         drop(held);
-        self.settle_file(&handle, new.kind)?;
-        self.settle_dir(dir)?;
+        match new.kind {
+            // Every journal keeps its order: with a new file's attributes its name is there, too.
+            FileKind::Directory | FileKind::Regular => self.settle_file(&handle, new.kind)?,
+            FileKind::Block
+            | FileKind::Character
+            | FileKind::Fifo
+            | FileKind::Socket
+            | FileKind::Symlink => self.settle_dir(dir)?,
+        }
         Ok(Made { handle, attr, dir: Wcc { before, after } })
     }
 

@@ -55,8 +55,14 @@ impl HostTree {
             return Ok(Some(Read { len: 0, eof: true, attr }));
         }
         let asked = into.len();
-        let Some(len) = sys::read_nowait(reader.as_fd(), into, offset).map_err(cause)? else {
-            return Ok(None);
+        let len = match sys::read_nowait(reader.as_fd(), into, offset) {
+            Ok(Some(len)) => len,
+            Ok(None) => return Ok(None),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.tells_residence.store(false, Ordering::Relaxed);
+                return Ok(None);
+            }
+            Err(errno) => return Err(cause(errno)),
         };
         let eof = offset.saturating_add(count(len)) >= attr.size;
         // Short before the end: the next page is on the disk.
