@@ -15,7 +15,7 @@ pub(super) fn render(plan: &Plan, id: BootId) -> Result<String, String> {
         server: plan.server.to_string(),
         machine: machine.unwrap_or_else(|| "this machine".to_owned()),
         environment: plan.name.clone(),
-        boot: id.to_string(),
+        boot: Some(id.to_string()),
         action: Action::Kernel {
             kernel: plan.url(id, "kernel"),
             initrd: initrd.as_ref().map(|_| plan.url(id, "initrd")),
