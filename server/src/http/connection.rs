@@ -87,10 +87,11 @@ impl Connection {
                 return Ok(Some(request));
             }
             let room = u64::try_from(HEAD_MAX.saturating_sub(input.bytes.len())).unwrap_or(0);
+            let is_idle = input.bytes.is_empty();
             let mut limited = (&mut self.stream).take(room);
             let read = tokio::select! {
                 read = timeout_at(deadline, limited.read_buf(&mut input.bytes)) => read,
-                _ = self.closing.wait_for(|&closing| closing), if waiting => return Ok(None),
+                _ = self.closing.wait_for(|&closing| closing), if is_idle => return Ok(None),
             };
             match read {
                 Ok(Ok(0)) if input.bytes.is_empty() => return Ok(None),

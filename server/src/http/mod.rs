@@ -43,7 +43,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            connections: 512,
+            connections: 1024,
             per_address: 64,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),

@@ -356,12 +356,14 @@ async fn progress_is_told_now_and_then_and_the_end_once() {
 async fn ending_lets_answers_finish_and_closes_the_idle() {
     let bytes = numbered(10_000_000);
     let mut server = Server::start(FakeBooter::default().with_file("/f", &bytes)).await;
-    let (mut busy, mut idle) = (server.connect().await, server.connect().await);
+    let (mut busy, mut idle, mut new) =
+        (server.connect().await, server.connect().await, server.connect().await);
     idle.head("/f").await;
     busy.send("GET /f HTTP/1.1\r\nHost: h\r\n\r\n").await;
     busy.stream.read_buf(&mut busy.input).await.unwrap();
     server.shutdown.take().unwrap().send(()).unwrap();
     assert_eq!(idle.closed().await, b"");
+    assert_eq!(new.closed().await, b"");
     assert!(busy.receive(true).await.body == bytes);
     timeout(Duration::from_secs(5), &mut server.task).await.unwrap().unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
