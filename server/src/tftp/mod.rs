@@ -5,6 +5,7 @@
 //! [`Booter`] knows exist here.
 
 mod channel;
+mod lanes;
 mod session;
 mod terms;
 mod transfer;
@@ -21,7 +22,8 @@ use tracing::{debug, error};
 use wire::tftp::{DecodeError, ErrorCode, Mode, Packet, Request};
 
 use crate::boot::Booter;
-use crate::datagram::{Datagrams, Received};
+use crate::datagram::{Datagrams, Received, Source};
+use lanes::Lanes;
 use session::Session;
 
 /// What the server does not exceed.
@@ -47,7 +49,7 @@ impl Default for Options {
 ///
 /// # Errors
 ///
-/// Ends only when the socket is broken.
+/// The threads for the transfers cannot be started, or the socket is broken.
 pub async fn serve(socket: Datagrams, booter: Arc<dyn Booter>, options: Options) -> io::Result<()> {
     let mut server = Server {
         socket,
@@ -55,6 +57,7 @@ pub async fn serve(socket: Datagrams, booter: Arc<dyn Booter>, options: Options)
         options,
         clients: HashMap::new(),
         per_address: HashMap::new(),
+        lanes: Lanes::start()?,
         tasks: JoinSet::new(),
         peers: HashMap::new(),
         garbage: 0,
@@ -81,6 +84,7 @@ struct Server {
     clients: HashMap<SocketAddr, Current>,
     /// Tasks for each client address, those included that another has taken the place of.
     per_address: HashMap<IpAddr, usize>,
+    lanes: Lanes,
     tasks: JoinSet<Option<Session>>,
     peers: HashMap<task::Id, SocketAddr>,
     /// Datagrams that meant nothing.
@@ -123,7 +127,9 @@ impl Server {
         let (code, message) = (refusal.code, Cow::Borrowed(refusal.reason.as_bytes()));
         let mut out = Vec::new();
         Packet::Error { code, message }.encode(&mut out);
-        if let Err(error) = self.socket.send(&out, peer, Some(received.source())).await {
+        // By the way that the host chooses: a client behind a router may be reached by another.
+        let from = Some(Source { local: received.local, interface: 0 });
+        if let Err(error) = self.socket.send(&out, peer, from).await {
             debug!(%peer, %error, "TFTP error not sent");
         }
     }
@@ -159,6 +165,7 @@ impl Server {
         interface: u32,
         request: Request<'static>,
     ) {
+        let Some(lane) = self.lanes.next() else { return };
         let (repeats, repeated) = mpsc::channel(1);
         let session = Session {
             booter: Arc::clone(&self.booter),
@@ -170,7 +177,7 @@ impl Server {
             window_max: self.options.window,
             repeats: repeated,
         };
-        let task = self.tasks.spawn(session.run()).id();
+        let task = self.tasks.spawn_on(session.run(), lane).id();
         self.clients.insert(peer, Current { request, repeats, task });
         self.peers.insert(task, peer);
         *self.per_address.entry(peer.ip().to_canonical()).or_default() += 1;
@@ -195,6 +202,7 @@ impl Server {
         }
     }
 
+    /// One task less for the client's address.
     fn leave(&mut self, peer: SocketAddr) {
         let address = peer.ip().to_canonical();
         if let Some(count) = self.per_address.get_mut(&address) {

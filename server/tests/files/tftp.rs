@@ -236,8 +236,7 @@ async fn a_size_probe_is_followed_by_the_file_without_a_pause() {
     let server = Server::start(FakeBooter::default().with("snponly.efi", &bytes));
     let mut client = Client::new().await;
     let started = Instant::now();
-    let rounds = 100;
-    for round in 0..rounds {
+    for round in 0..100 {
         let probe = Options { windowsize: Some(4), ..loader_options() };
         client.ask(server.address, "snponly.efi", probe).await;
         let (granted, from) = client.receive_oack().await;
@@ -260,10 +259,11 @@ async fn a_size_probe_is_followed_by_the_file_without_a_pause() {
         assert_eq!(whole, bytes);
     }
     // One lost second request would cost half a second or more.
-    assert!(started.elapsed() < Duration::from_millis(450) * rounds, "{:?}", started.elapsed());
-    let probes =
-        server.booter.events().iter().filter(|&event| *event == Event::Probed(TICKET)).count();
-    assert_eq!(probes, rounds as usize);
+    assert!(started.elapsed() < Duration::from_secs(45), "{:?}", started.elapsed());
+    let probed = |event: &Event| *event == Event::Probed(TICKET);
+    let all =
+        |_: &Event| server.booter.events().iter().filter(|&event| probed(event)).count() == 100;
+    server.booter.wait_for(all).await;
 }
 
 #[tokio::test]
@@ -340,8 +340,16 @@ async fn requests_beyond_the_limit_are_not_answered_until_there_is_room() {
     first.ack(from, 1).await;
     first.receive_data().await;
     first.ack(from, 2).await;
-    server.booter.wait_for_delivery("f").await;
-    assert_eq!(third.fetch(server.address, "f", Options::default()).await.len(), 700);
+    // The place is free as soon as the server has put the first transfer away.
+    let answered = async {
+        loop {
+            third.ask(server.address, "f", Options::default()).await;
+            if !third.hears_nothing().await {
+                break;
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), answered).await.expect("the server is silent");
 }
 
 #[tokio::test]
