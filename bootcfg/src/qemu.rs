@@ -12,6 +12,15 @@ pub enum Attachment {
     Tap(String),
 }
 
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Accelerator {
+    /// The processor, by KVM; QEMU itself where it cannot be opened.
+    Kvm,
+    /// QEMU itself: slowly, and everywhere.
+    Tcg,
+}
+
 /// The firmware that boots from the network.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Firmware {
@@ -42,8 +51,9 @@ pub fn pxe(
     guest: &Guest,
     firmware: &Firmware,
     attachment: &Attachment,
+    accelerator: Accelerator,
 ) -> Result<Vec<String>, ConfigError> {
-    let mut words = machine(guest, attachment, ",bootindex=1")?;
+    let mut words = machine(guest, attachment, accelerator, ",bootindex=1")?;
     if let Firmware::Uefi { code, variables } = firmware {
         let (code, variables) = (file(code)?, file(variables)?);
         words.extend([
@@ -64,9 +74,10 @@ pub fn direct(
     guest: &Guest,
     kernel: &Kernel,
     attachment: &Attachment,
+    accelerator: Accelerator,
 ) -> Result<Vec<String>, ConfigError> {
     // No ROM: the firmware must not boot from the network first.
-    let mut words = machine(guest, attachment, ",romfile=")?;
+    let mut words = machine(guest, attachment, accelerator, ",romfile=")?;
     let reason = "it has a NUL";
     refuse("the command line", &kernel.command_line, FORMAT, reason, |letter| letter == '\0')?;
     words.extend(["-kernel".to_owned(), path(&kernel.kernel)?.to_owned()]);
@@ -81,6 +92,7 @@ pub fn direct(
 fn machine(
     guest: &Guest,
     attachment: &Attachment,
+    accelerator: Accelerator,
     device: &str,
 ) -> Result<Vec<String>, ConfigError> {
     let interface = |name: &str| {
@@ -99,32 +111,20 @@ fn machine(
         }
     };
     let mtu = guest.mtu.map(|mtu| format!(",host_mtu={mtu}")).unwrap_or_default();
-    let words = [
-        "qemu-system-x86_64",
-        "-name",
-        guest.checked_name(FORMAT)?,
-        "-machine",
-        "q35",
-        // The second where the first cannot be had.
-        "-accel",
-        "kvm",
-        "-accel",
-        "tcg",
-        "-m",
-        &format!("{}M", guest.memory),
-        "-smp",
-        &guest.cpus.to_string(),
-        "-nodefaults",
-        "-display",
-        "none",
-        "-serial",
-        "mon:stdio",
-        "-netdev",
-        &netdev,
-        "-device",
-        &format!("virtio-net-pci,netdev=net0,mac={}{mtu}{device}", guest.mac),
-    ];
-    Ok(words.map(str::to_owned).to_vec())
+    let accelerators: &[&str] = match accelerator {
+        Accelerator::Kvm => &["-accel", "kvm", "-accel", "tcg"],
+        Accelerator::Tcg => &["-accel", "tcg"],
+    };
+    let (memory, cpus) = (format!("{}M", guest.memory), guest.cpus.to_string());
+    let card = format!("virtio-net-pci,netdev=net0,mac={}{mtu}{device}", guest.mac);
+    // Without graphics, firmware talks to the serial line from the first.
+    let name = guest.checked_name(FORMAT)?;
+    let first = ["qemu-system-x86_64", "-name", name, "-machine", "q35,graphics=off"];
+    let size = ["-m", &memory, "-smp", &cpus];
+    let console = ["-nodefaults", "-display", "none", "-serial", "mon:stdio"];
+    let network = ["-netdev", &netdev, "-device", &card];
+    let parts = [&first, accelerators, &size, &console, &network];
+    Ok(parts.into_iter().flatten().map(|&word| word.to_owned()).collect())
 }
 
 /// A file's name as an argument of its own.
@@ -180,10 +180,15 @@ mod test {
 
     #[test]
     fn a_bios_guest_boots_from_the_network_first() {
-        let words = pxe(&strategy::head(), &Firmware::Bios, &Attachment::Bridge("br0".into()));
+        let words = pxe(
+            &strategy::head(),
+            &Firmware::Bios,
+            &Attachment::Bridge("br0".into()),
+            Accelerator::Kvm,
+        );
         assert_eq!(
             words.unwrap().join(" "),
-            "qemu-system-x86_64 -name head -machine q35 -accel kvm -accel tcg -m 1024M -smp 2 \
+            "qemu-system-x86_64 -name head -machine q35,graphics=off -accel kvm -accel tcg -m 1024M -smp 2 \
              -nodefaults -display none -serial mon:stdio -netdev bridge,id=net0,br=br0 \
              -device virtio-net-pci,netdev=net0,mac=02:01:02:03:04:05,bootindex=1"
         );
@@ -192,7 +197,7 @@ mod test {
     #[test]
     fn a_uefi_guest_cannot_change_the_hosts_firmware() {
         let firmware = Firmware::Uefi { code: "/c,1.fd".into(), variables: "/v.fd".into() };
-        let words = pxe(&strategy::head(), &firmware, &tap()).unwrap();
+        let words = pxe(&strategy::head(), &firmware, &tap(), Accelerator::Tcg).unwrap();
         let drives = lists(&words, "-drive");
         assert_eq!(get(&drives[0], "file"), Some("/c,1.fd".into()));
         assert_eq!(get(&drives[0], "readonly"), Some("on".into()));
@@ -201,14 +206,27 @@ mod test {
     }
 
     #[test]
+    fn without_kvm_qemu_is_not_told_to_try_it() {
+        let words = pxe(&strategy::head(), &Firmware::Bios, &tap(), Accelerator::Tcg).unwrap();
+        assert!(words.windows(2).any(|pair| pair == ["-accel", "tcg"]));
+        assert!(!words.contains(&"kvm".to_owned()));
+    }
+
+    #[test]
     fn values_cannot_add_options() {
         for name in ["br0,script=/x", "a b", "a/b"] {
             assert!(
-                pxe(&strategy::head(), &Firmware::Bios, &Attachment::Tap(name.into())).is_err()
+                pxe(
+                    &strategy::head(),
+                    &Firmware::Bios,
+                    &Attachment::Tap(name.into()),
+                    Accelerator::Tcg
+                )
+                .is_err()
             );
         }
         let relative = Firmware::Uefi { code: "c.fd".into(), variables: "/v.fd".into() };
-        assert!(pxe(&strategy::head(), &relative, &tap()).is_err());
+        assert!(pxe(&strategy::head(), &relative, &tap(), Accelerator::Tcg).is_err());
     }
 
     proptest! {
@@ -218,7 +236,7 @@ mod test {
             initrd in prop::option::of(strategy::path()), command_line in "[^\u{0}]{0,40}",
         ) {
             let kernel = Kernel { kernel, initrd, command_line };
-            let words = direct(&guest, &kernel, &tap()).unwrap();
+            let words = direct(&guest, &kernel, &tap(), Accelerator::Tcg).unwrap();
             let after = |option: &str| {
                 words.windows(2).find(|pair| pair[0] == option).map(|pair| pair[1].clone())
             };

@@ -10,7 +10,7 @@ use bootcfg::{bhyve, linux, shell};
 use clap::{Args, ValueEnum};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use super::guest::{GuestOptions, Nic, Subject, text};
+use super::guest::{GuestOptions, Host, Subject, text};
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::System;
 
@@ -22,7 +22,7 @@ pub(crate) struct Bootnfs {
     #[command(flatten)]
     guest: GuestOptions,
     #[command(flatten)]
-    nic: Nic,
+    host: Host,
     /// Run it here, with its console on this terminal.
     #[arg(long)]
     run: bool,
@@ -42,7 +42,7 @@ impl Bootnfs {
         let (root, address) = (subject.directory()?, subject.address()?);
         let handle = subject.handle(site)?;
         let script =
-            bhyve::script(&subject.guest, &address, &root, handle.as_bytes(), self.nic.tap())
+            bhyve::script(&subject.guest, &address, &root, handle.as_bytes(), self.host.tap())
                 .map_err(Failure::could_not)?;
         if !self.run {
             return Ok(Reply::text(script));
@@ -58,10 +58,15 @@ impl Bootnfs {
 
     fn linux(&self, subject: &Subject) -> Result<Reply, Failure> {
         if !self.run {
-            let words = qemu::direct(&subject.guest, &subject.kernel()?, &self.nic.attachment());
+            let words = qemu::direct(
+                &subject.guest,
+                &subject.kernel()?,
+                &self.host.attachment(),
+                self.host.accelerator(),
+            );
             return print(&words.map_err(Failure::could_not)?);
         }
-        self.nic.check()?;
+        self.host.check()?;
         // The guest's superuser wrote these files and their links: QEMU gets them opened, so that
         // it cannot be led to others.
         let (kernel, initrd) = subject.linux()?;
@@ -77,7 +82,8 @@ impl Bootnfs {
         let (initrd, _initrd) = initrd.as_ref().map(open).transpose()?.unzip();
         let command_line = subject.command_line()?;
         let kernel = Kernel { kernel, initrd, command_line };
-        let words = qemu::direct(&subject.guest, &kernel, &self.nic.attachment());
+        let words =
+            qemu::direct(&subject.guest, &kernel, &self.host.attachment(), self.host.accelerator());
         emulate(&words.map_err(Failure::could_not)?)
     }
 }
@@ -90,7 +96,7 @@ pub(crate) struct Bootpxe {
     #[command(flatten)]
     guest: GuestOptions,
     #[command(flatten)]
-    nic: Nic,
+    host: Host,
     /// The guest's firmware.
     #[arg(long, value_enum, default_value_t = Kind::Bios)]
     firmware: Kind,
@@ -114,12 +120,13 @@ impl Bootpxe {
             Kind::Bios => Firmware::Bios,
             Kind::Uefi => uefi()?,
         };
-        let words = qemu::pxe(&subject.guest, &firmware, &self.nic.attachment())
-            .map_err(Failure::could_not)?;
+        let words =
+            qemu::pxe(&subject.guest, &firmware, &self.host.attachment(), self.host.accelerator())
+                .map_err(Failure::could_not)?;
         if !self.run {
             return print(&words);
         }
-        self.nic.check()?;
+        self.host.check()?;
         emulate(&words)
     }
 }

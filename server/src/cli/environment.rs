@@ -85,7 +85,7 @@ impl Destroy {
         match asked.map_err(|error| unknown(error.to_string()))? {
             Answer::Living { machines } if machines.is_empty() => Ok(()),
             Answer::Living { machines } => Err(Failure::no(format_args!(
-                "{} is the root of {}: switch that off, or destroy with -f",
+                "{} is the root of {}: switch them off, or destroy with -f",
                 self.name,
                 machines.join(", ")
             ))),

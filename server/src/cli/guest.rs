@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use bootcfg::qemu::Attachment;
+use bootcfg::qemu::{Accelerator, Attachment};
 use bootcfg::{Address, Guest, Mac, Root};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hostfs::{HostTree, Inside, Options};
 use store::{Environment, EnvironmentName, Layout, Store};
 use uuid::Uuid;
@@ -203,18 +203,28 @@ impl Subject {
     }
 }
 
-/// How a virtual machine's network interface reaches the network.
+/// What this host gives a virtual machine.
 #[derive(Args, Debug)]
-pub(crate) struct Nic {
+pub(crate) struct Host {
     /// The bridge that QEMU's helper puts the guest into [default: br0].
     #[arg(long, value_name = "INTERFACE", conflicts_with = "tap")]
     bridge: Option<String>,
     /// The interface that is the guest's other end [default for bhyve: tap0].
     #[arg(long, value_name = "INTERFACE")]
     tap: Option<String>,
+    /// What executes the guest's instructions [default: kvm where the processor can].
+    #[arg(long, value_enum)]
+    accel: Option<Accel>,
 }
 
-impl Nic {
+/// What executes a guest's instructions.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Accel {
+    Kvm,
+    Tcg,
+}
+
+impl Host {
     /// The interface for bhyve.
     pub(crate) fn tap(&self) -> &str {
         self.tap.as_deref().unwrap_or("tap0")
@@ -225,6 +235,16 @@ impl Nic {
         match &self.tap {
             Some(tap) => Attachment::Tap(tap.clone()),
             None => Attachment::Bridge(self.bridge().to_owned()),
+        }
+    }
+
+    /// What executes the guest's instructions.
+    pub(crate) fn accelerator(&self) -> Accelerator {
+        match self.accel {
+            Some(Accel::Kvm) => Accelerator::Kvm,
+            Some(Accel::Tcg) => Accelerator::Tcg,
+            None if virtualizes() => Accelerator::Kvm,
+            None => Accelerator::Tcg,
         }
     }
 
@@ -245,6 +265,16 @@ impl Nic {
     fn bridge(&self) -> &str {
         self.bridge.as_deref().unwrap_or("br0")
     }
+}
+
+/// Whether the processor can run guests itself.
+///
+/// A host that is a guest may have /dev/kvm without such a processor: then KVM opens, and its guests
+/// hang. FreeBSD has no such file, and no KVM.
+fn virtualizes() -> bool {
+    let facts = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let can = facts.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");
+    can && Path::new("/dev/kvm").exists()
 }
 
 /// An Ethernet address that belongs to a boot environment: locally administered, and random as its

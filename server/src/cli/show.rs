@@ -7,7 +7,7 @@ use bootcfg::{bhyve, exports, ipxe, linux, loader, qemu, shell};
 use clap::{Args, Subcommand};
 use store::{EnvironmentName, Identity};
 
-use super::guest::{GuestOptions, Nic, Subject};
+use super::guest::{GuestOptions, Host, Subject};
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::System;
 
@@ -80,19 +80,24 @@ struct Virtual {
     #[command(flatten)]
     guest: GuestOptions,
     #[command(flatten)]
-    nic: Nic,
+    host: Host,
 }
 
 impl Virtual {
     fn bhyve(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = self.guest.subject(site)?;
-        let words = bhyve::bhyve(&subject.guest, self.nic.tap()).map_err(Failure::could_not)?;
+        let words = bhyve::bhyve(&subject.guest, self.host.tap()).map_err(Failure::could_not)?;
         command(&words)
     }
 
     fn qemu(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = self.guest.subject(site)?;
-        let words = qemu::direct(&subject.guest, &subject.kernel()?, &self.nic.attachment());
+        let words = qemu::direct(
+            &subject.guest,
+            &subject.kernel()?,
+            &self.host.attachment(),
+            self.host.accelerator(),
+        );
         command(&words.map_err(Failure::could_not)?)
     }
 }

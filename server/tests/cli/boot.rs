@@ -118,6 +118,17 @@ fn a_machine_brings_its_name_and_its_addresses() {
 }
 
 #[test]
+fn the_accelerator_can_be_chosen() {
+    let bench = with_linux();
+    let accelerators = |option: &str| {
+        let command = words(&bench.prints(&["bootnfs", SERVER, option, "lin"]));
+        after(&command, "-accel").join(" ")
+    };
+    assert_eq!(accelerators("--accel=tcg"), "tcg");
+    assert_eq!(accelerators("--accel=kvm"), "kvm tcg");
+}
+
+#[test]
 fn an_ipxe_script_for_another_server_names_its_files() {
     let text = with_linux().prints(&["show", "ipxe", SERVER, "--url=http://10.0.0.9/lin/", "lin"]);
     assert!(text.starts_with("#!ipxe\n"), "{text}");

@@ -11,4 +11,5 @@
 mod bench;
 mod boot;
 mod environments;
+mod living;
 mod mistakes;
