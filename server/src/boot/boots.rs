@@ -1,10 +1,12 @@
 //! The boots of all machines: which boot a question belongs to, and what became of it.
 
-use std::collections::HashMap;
+mod boot;
+mod known;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -12,15 +14,16 @@ use uuid::Uuid;
 use super::catalog::Catalog;
 use super::loader::HostLoaders;
 use super::plan::{self, NoPlan, Plan};
-use super::record::{self, BootRecord, Keeper};
-use super::timeline::{Stage, Timeline, View};
+use super::record::{self, Keeper};
+use super::timeline::{Stage, View};
 use super::{
-    Answer, Ask, BootFile, BootId, Booter, Client, Event, FileError, FileRequest, Origin,
-    Reservation, Role, Root, Ticket,
+    Answer, Ask, BootFile, BootId, Booter, Event, FileError, FileRequest, Origin, Reservation, Root,
 };
 use crate::clock::Clock;
 use crate::machine::{Mac, MachineName, Roster};
 use crate::state::{State, StateError};
+use boot::{Boot, Delivered};
+use known::{Belongs, Known, Seen, ipv4};
 
 /// Decides what machines boot, keeps their boots, and shows how they stand.
 pub struct Boots {
@@ -83,82 +86,14 @@ pub struct Standing {
     pub view: Option<View>,
 }
 
-/// Everything that changes.
-struct Known {
-    keeper: Keeper,
-    roster: Arc<Roster>,
-    /// Counts changes of the roster, so that a boot that has not really begun follows them.
-    generation: u64,
-    clients: HashMap<Mac, Seen>,
-    boots: HashMap<BootId, Mac>,
-    addresses: HashMap<Ipv4Addr, Mac>,
-    /// Addresses whose root was used, also by machines that never asked us for one.
-    roots: HashMap<Ipv4Addr, LiveRoot>,
-}
-
-struct LiveRoot {
-    used: Instant,
-    mounted: bool,
-}
-
-/// A client that was seen.
-struct Seen {
-    name: Option<MachineName>,
-    boot: Option<Boot>,
-    refusal: Option<NoPlan>,
-    address: Option<Ipv4Addr>,
-    timeline: Timeline,
-}
-
-/// The boot that a machine is in.
-struct Boot {
-    id: BootId,
-    plan: Arc<Plan>,
-    client: Client,
-    xid: u32,
-    generation: u64,
-    asked: Instant,
-    moved: Instant,
-    delivered: Delivered,
-    rooted: bool,
-}
-
-/// How much of its boot files a machine has, as far as it decides about the next question.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Delivered {
-    /// Any byte of any file.
-    any: bool,
-    /// The first loader, begun or whole.
-    first: bool,
-    /// The script, or the loader that comes in its place.
-    second: bool,
-}
-
-/// Which boot a question belongs to.
-enum Belongs {
-    /// To the one that the machine is in.
-    Here(BootId, Arc<Plan>),
-    /// To a new one.
-    New,
-    /// To none.
-    Nowhere,
-}
-
 impl Boots {
     /// Takes up the boots that were under way when the server ended.
     pub fn open(sources: Sources) -> Result<Self, BootsError> {
         let Sources { catalog, loaders, http_port, roster, state, clock, chance } = sources;
         let now = clock.now();
         let records = record::load(&*state)?;
-        let mut known = Known {
-            keeper: Keeper::start(state).map_err(BootsError::Thread)?,
-            roster: Arc::new(roster),
-            generation: 0,
-            clients: HashMap::new(),
-            boots: HashMap::new(),
-            addresses: HashMap::new(),
-            roots: HashMap::new(),
-        };
+        let keeper = Keeper::start(state).map_err(BootsError::Thread)?;
+        let mut known = Known::new(keeper, roster);
         for record in records {
             known.resume(record, now);
         }
@@ -456,259 +391,6 @@ impl Booter for Boots {
     }
 }
 
-impl Known {
-    /// Which boot a question belongs to.
-    fn belongs(&mut self, ask: &Ask, now: Instant) -> Belongs {
-        let assigned = || {
-            let machine = self.roster.find(ask.mac, ask.uuid);
-            machine.is_some_and(|(_, machine)| machine.environment.is_some())
-        };
-        let may_begin = match ask.client {
-            Client::Http(_) | Client::Ipxe(_) | Client::Pxe(_) | Client::FreeBsdLoader => true,
-            // A running system shows no boot, unless it is a machine of ours that was started some
-            // other way than by its firmware.
-            Client::FreeBsdKernel | Client::Ordinary => assigned(),
-        };
-        let nothing = if may_begin { Belongs::New } else { Belongs::Nowhere };
-        let live = {
-            let address = self.clients.get(&ask.mac).and_then(|seen| seen.address);
-            address.is_some_and(|address| self.lives(address, now))
-        };
-        let generation = self.generation;
-        let boot = self.clients.get_mut(&ask.mac).and_then(|seen| seen.boot.as_mut());
-        let Some(boot) = boot else { return nothing };
-        let joins = if !ask.discover {
-            true
-        } else if ask.client.is_firmware() {
-            boot.repeats(ask, generation, now) || boot.awaits(ask.client, now)
-        } else {
-            // A boot that firmware began is left only by firmware. One that a running system began
-            // ends when that system starts again and its old root is out of use.
-            boot.client.is_firmware()
-                || boot.client != ask.client
-                || live
-                || boot.repeats(ask, generation, now)
-        };
-        if !joins {
-            return nothing;
-        }
-        if ask.discover {
-            boot.asked = now;
-        }
-        Belongs::Here(boot.id, Arc::clone(&boot.plan))
-    }
-
-    /// What is known of a client, made room for if there is any; `None` when all others count more.
-    fn seen(&mut self, mac: Mac, now: Instant) -> Option<&mut Seen> {
-        if !self.clients.contains_key(&mac) {
-            if self.clients.len() >= MAX_CLIENTS {
-                let idle = |(_, seen): &(&Mac, &Seen)| {
-                    let lives = seen.address.is_some_and(|address| self.lives(address, now));
-                    seen.name.is_none() && !lives
-                };
-                let oldest = self.clients.iter().filter(idle);
-                let oldest = oldest.min_by_key(|(_, seen)| seen.timeline.seen());
-                let oldest = oldest.map(|(mac, _)| *mac)?;
-                self.forget(oldest);
-            }
-            let name = self.roster.find(mac, None).map(|(name, _)| name.clone());
-            let timeline = Timeline::new(now);
-            let seen = Seen { name, boot: None, refusal: None, address: None, timeline };
-            self.clients.insert(mac, seen);
-        }
-        self.clients.get_mut(&mac)
-    }
-
-    fn forget(&mut self, mac: Mac) {
-        if let Some(seen) = self.clients.remove(&mac) {
-            if let Some(boot) = seen.boot {
-                self.boots.remove(&boot.id);
-                self.keeper.forget(mac);
-            }
-            if let Some(address) = seen.address {
-                self.addresses.remove(&address);
-            }
-        }
-    }
-
-    /// A machine took an address: nobody else has it now.
-    fn settle(&mut self, mac: Mac, address: Ipv4Addr, now: Instant) {
-        let previous = self.addresses.insert(address, mac).filter(|previous| *previous != mac);
-        if let Some(seen) = previous.and_then(|previous| self.clients.get_mut(&previous)) {
-            seen.address = None;
-        }
-        let Some(seen) = self.seen(mac, now) else {
-            self.addresses.remove(&address);
-            return;
-        };
-        let left = seen.address.replace(address).filter(|left| *left != address);
-        if let Some(left) = left {
-            self.addresses.remove(&left);
-        }
-    }
-
-    fn resume(&mut self, record: BootRecord, now: Instant) {
-        let generation = self.generation;
-        let Some(seen) = self.seen(record.mac, now) else { return };
-        let stage = if record.rooted { Stage::Root } else { Stage::Leased };
-        seen.timeline.begin(record.client, now);
-        seen.timeline.resume(if record.address.is_some() { stage } else { Stage::Off }, now);
-        seen.boot = Some(Boot {
-            id: record.id,
-            plan: Arc::new(record.plan),
-            client: record.client,
-            xid: 0,
-            generation,
-            asked: now,
-            moved: now,
-            // What it had fetched is not kept: with nothing it would never be joined again.
-            delivered: Delivered { any: true, first: true, second: record.rooted },
-            rooted: record.rooted,
-        });
-        self.boots.insert(record.id, record.mac);
-        if let Some(address) = record.address {
-            self.settle(record.mac, address, now);
-            if record.rooted {
-                self.roots.insert(address, LiveRoot { used: now, mounted: true });
-            }
-        }
-    }
-
-    fn mac_of(&self, origin: Origin) -> Option<Mac> {
-        match origin {
-            Origin::Mac(mac) => Some(mac),
-            Origin::Address(address) => {
-                let address = ipv4(address)?;
-                let reserved = || self.roster.at(address)?.1.macs.first().copied();
-                self.addresses.get(&address).copied().or_else(reserved)
-            }
-        }
-    }
-
-    /// Notes that the root of an address is in use, or no more.
-    fn note_root(&mut self, origin: Origin, event: &Event, now: Instant) {
-        let Origin::Address(address) = origin else { return };
-        let Some(address) = ipv4(address) else { return };
-        match event {
-            Event::Mounted(_) | Event::Nfs { .. } => {
-                if self.roots.len() >= MAX_ROOTS && !self.roots.contains_key(&address) {
-                    self.roots.retain(|_, root| now.duration_since(root.used) < UNUSED);
-                    if self.roots.len() >= MAX_ROOTS {
-                        return;
-                    }
-                }
-                let root = LiveRoot { used: now, mounted: false };
-                let root = self.roots.entry(address).or_insert(root);
-                root.used = now;
-                root.mounted |= matches!(event, Event::Mounted(_));
-            }
-            Event::Unmounted(_) => {
-                if let Some(root) = self.roots.get_mut(&address) {
-                    root.mounted = false;
-                }
-            }
-            Event::Declined(_)
-            | Event::Discover(_)
-            | Event::Failed { .. }
-            | Event::ForeignServer(_)
-            | Event::Leased(_)
-            | Event::Offered(_)
-            | Event::Probed(_)
-            | Event::Refused(_)
-            | Event::Released(_)
-            | Event::Sent { .. }
-            | Event::Unserved(_) => {}
-        }
-    }
-
-    fn lives(&self, address: Ipv4Addr, now: Instant) -> bool {
-        self.roots.get(&address).is_some_and(|root| {
-            let limit = if root.mounted { MOUNTED } else { UNUSED };
-            now.duration_since(root.used) < limit
-        })
-    }
-}
-
-impl Seen {
-    fn title(&self, mac: Mac) -> String {
-        self.name.as_ref().map_or_else(|| mac.to_string(), ToString::to_string)
-    }
-
-    fn record(&self, mac: Mac) -> Option<BootRecord> {
-        let boot = self.boot.as_ref()?;
-        Some(BootRecord {
-            id: boot.id,
-            mac,
-            client: boot.client,
-            plan: (*boot.plan).clone(),
-            address: self.address,
-            rooted: boot.rooted,
-        })
-    }
-}
-
-impl Boot {
-    /// Whether a DISCOVER repeats the one that began this boot: firmware that has nothing yet asks
-    /// again, with the same transaction or (U-Boot: four times in 0.8 s) with another.
-    fn repeats(&self, ask: &Ask, generation: u64, now: Instant) -> bool {
-        let age = now.duration_since(self.asked);
-        let soon = age < SOON || (ask.xid == self.xid && age < REPEATED);
-        self.client == ask.client && !self.delivered.any && self.generation == generation && soon
-    }
-
-    /// Whether this boot's firmware was given iPXE, which has not asked for its next step yet.
-    fn awaits(&self, client: Client, now: Instant) -> bool {
-        let by_network = matches!(self.client, Client::Http(_) | Client::Pxe(_));
-        let own_loader = match &self.plan.next {
-            plan::Next::Kernel { .. } => None,
-            plan::Next::Loader(own) => Some(own),
-        };
-        let gave_ipxe = self.plan.first.is_some() && self.plan.first.as_ref() != own_loader;
-        matches!(client, Client::Ipxe(_))
-            && by_network
-            && gave_ipxe
-            && self.delivered.first
-            && !self.delivered.second
-            && now.duration_since(self.moved) < LOADING
-    }
-
-    /// Follows what the machine does.
-    fn follow(&mut self, event: &Event, now: Instant) {
-        match event {
-            Event::Sent { ticket: Ticket { boot: Some(id), role }, name, bytes, .. }
-                if *id == self.id && *bytes > 0 =>
-            {
-                self.moved = now;
-                self.delivered.any = true;
-                let first = self.plan.first.as_ref();
-                let is_first = first.is_some_and(|first| name.ends_with(&first.name));
-                match role {
-                    Role::Loader if is_first => self.delivered.first = true,
-                    Role::Loader | Role::Script => self.delivered.second = true,
-                    Role::Kernel | Role::Initrd | Role::Other => {}
-                }
-            }
-            Event::Mounted(_) | Event::Nfs { .. } => {
-                self.moved = now;
-                self.rooted = true;
-                self.delivered.any = true;
-            }
-            Event::Declined(_)
-            | Event::Discover(_)
-            | Event::Failed { .. }
-            | Event::ForeignServer(_)
-            | Event::Leased(_)
-            | Event::Offered(_)
-            | Event::Probed(_)
-            | Event::Refused(_)
-            | Event::Released(_)
-            | Event::Sent { .. }
-            | Event::Unmounted(_)
-            | Event::Unserved(_) => {}
-        }
-    }
-}
-
 /// Why boots cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum BootsError {
@@ -720,36 +402,8 @@ pub enum BootsError {
     Thread(#[source] io::Error),
 }
 
-fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
-    match address.to_canonical() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }
-}
-
 /// How long a decision waits for a look into the boot environment.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// A DISCOVER so soon after another one is the same machine's same attempt.
-const SOON: Duration = Duration::from_secs(5);
-
-/// A DISCOVER of the same transaction is a repetition for so long; some ROMs use one for ever.
-const REPEATED: Duration = Duration::from_secs(70);
-
-/// A loader that was fetched asks for its next step within this time.
-const LOADING: Duration = Duration::from_secs(300);
-
-/// A root that was not used for so long is given up, unless it was mounted and never unmounted.
-const UNUSED: Duration = Duration::from_secs(30 * 60);
-
-/// A mounted root that was not used for so long is given up: its machine was switched off.
-const MOUNTED: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Clients that are remembered. Beyond, the longest silent one without name and root is forgotten.
-const MAX_CLIENTS: usize = if cfg!(test) { 64 } else { 4096 };
-
-/// Addresses whose root is remembered to be in use.
-const MAX_ROOTS: usize = 65_536;
 
 /// Notices that a slow watcher may lag behind.
 const NOTICES: usize = 1024;

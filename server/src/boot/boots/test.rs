@@ -3,10 +3,11 @@
 use std::io::Read as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::known::MAX_CLIENTS;
 use super::*;
 use crate::boot::catalog::test::FakeFiles;
 use crate::boot::catalog::{Environment, Files};
-use crate::boot::{Arch, Content, FileProtocol};
+use crate::boot::{Arch, Client, Content, FileProtocol};
 use crate::clock::FakeClock;
 use crate::machine::Machine;
 use crate::state::{Kind, StateDir};

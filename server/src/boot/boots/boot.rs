@@ -1,0 +1,102 @@
+//! One boot: what it was decided to be, and how far it has come.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::boot::plan::{Next, Plan};
+use crate::boot::{Ask, BootId, Client, Event, Role, Ticket};
+
+/// The boot that a machine is in.
+pub(super) struct Boot {
+    pub(super) id: BootId,
+    pub(super) plan: Arc<Plan>,
+    pub(super) client: Client,
+    pub(super) xid: u32,
+    pub(super) generation: u64,
+    pub(super) asked: Instant,
+    pub(super) moved: Instant,
+    pub(super) delivered: Delivered,
+    pub(super) rooted: bool,
+}
+
+/// How much of its boot files a machine has, as far as it decides about the next question.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Delivered {
+    /// Any byte of any file.
+    pub(super) any: bool,
+    /// The first loader, begun or whole.
+    pub(super) first: bool,
+    /// The script, or the loader that comes in its place.
+    pub(super) second: bool,
+}
+
+impl Boot {
+    /// Whether a DISCOVER repeats the one that began this boot: firmware that has nothing yet asks
+    /// again, with the same transaction or (U-Boot: four times in 0.8 s) with another.
+    pub(super) fn repeats(&self, ask: &Ask, generation: u64, now: Instant) -> bool {
+        let age = now.duration_since(self.asked);
+        let soon = age < SOON || (ask.xid == self.xid && age < REPEATED);
+        self.client == ask.client && !self.delivered.any && self.generation == generation && soon
+    }
+
+    /// Whether this boot's firmware was given iPXE, which has not asked for its next step yet.
+    pub(super) fn awaits(&self, client: Client, now: Instant) -> bool {
+        let by_network = matches!(self.client, Client::Http(_) | Client::Pxe(_));
+        let own_loader = match &self.plan.next {
+            Next::Kernel { .. } => None,
+            Next::Loader(own) => Some(own),
+        };
+        let gave_ipxe = self.plan.first.is_some() && self.plan.first.as_ref() != own_loader;
+        matches!(client, Client::Ipxe(_))
+            && by_network
+            && gave_ipxe
+            && self.delivered.first
+            && !self.delivered.second
+            && now.duration_since(self.moved) < LOADING
+    }
+
+    /// Follows what the machine does.
+    pub(super) fn follow(&mut self, event: &Event, now: Instant) {
+        match event {
+            Event::Sent { ticket: Ticket { boot: Some(id), role }, name, bytes, .. }
+                if *id == self.id && *bytes > 0 =>
+            {
+                self.moved = now;
+                self.delivered.any = true;
+                let first = self.plan.first.as_ref();
+                let is_first = first.is_some_and(|first| name.ends_with(&first.name));
+                match role {
+                    Role::Loader if is_first => self.delivered.first = true,
+                    Role::Loader | Role::Script => self.delivered.second = true,
+                    Role::Kernel | Role::Initrd | Role::Other => {}
+                }
+            }
+            Event::Mounted(_) | Event::Nfs { .. } => {
+                self.moved = now;
+                self.rooted = true;
+                self.delivered.any = true;
+            }
+            Event::Declined(_)
+            | Event::Discover(_)
+            | Event::Failed { .. }
+            | Event::ForeignServer(_)
+            | Event::Leased(_)
+            | Event::Offered(_)
+            | Event::Probed(_)
+            | Event::Refused(_)
+            | Event::Released(_)
+            | Event::Sent { .. }
+            | Event::Unmounted(_)
+            | Event::Unserved(_) => {}
+        }
+    }
+}
+
+/// A DISCOVER so soon after another one is the same machine's same attempt.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A DISCOVER of the same transaction is a repetition for so long; some ROMs use one for ever.
+const REPEATED: Duration = Duration::from_secs(70);
+
+/// A loader that was fetched asks for its next step within this time.
+const LOADING: Duration = Duration::from_secs(300);
