@@ -109,10 +109,22 @@ impl Exports {
     #[must_use]
     pub fn at<'a>(&self, path: &'a [u8]) -> Option<(Arc<Export>, &'a [u8])> {
         let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
-        let inside = published.paths.iter().filter_map(|(export, environment)| {
-            Some((export.len(), environment, rest_below(path, export.as_bytes())?))
-        });
-        let (_, environment, rest) = inside.max_by_key(|(len, _, _)| *len)?;
+        let mut canonical = String::new();
+        let mut rest = path;
+        let mut found = None;
+        while let Some((name, behind)) = split_first(rest) {
+            rest = behind;
+            match name {
+                b"" | b"." => continue,
+                b".." => break,
+                name => {
+                    let Ok(name) = str::from_utf8(name) else { break };
+                    canonical.extend(["/", name]);
+                }
+            }
+            found = published.paths.get(&canonical).map(|export| (export, rest)).or(found);
+        }
+        let (environment, rest) = found?;
         published.exports.get(environment).map(|export| (Arc::clone(export), rest))
     }
 
@@ -153,6 +165,7 @@ impl Exports {
 #[derive(Debug, Default)]
 struct Published {
     exports: HashMap<Uuid, Arc<Export>>,
+    /// By canonical path.
     paths: BTreeMap<String, Uuid>,
 }
 
@@ -179,24 +192,6 @@ fn canonical(path: &str) -> Option<String> {
             .iter()
             .all(|name| vfs::Name::new(name.as_bytes()).is_ok_and(|name| !name.is_dot()));
     usable.then(|| names.iter().flat_map(|name| ["/", *name]).collect())
-}
-
-/// What of `path` lies below `export`, which is canonical; `None` if it lies elsewhere.
-fn rest_below<'a>(path: &'a [u8], export: &[u8]) -> Option<&'a [u8]> {
-    let mut rest = path;
-    for wanted in export.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        loop {
-            let (name, behind) = split_first(rest)?;
-            rest = behind;
-            if name == wanted {
-                break;
-            }
-            if !matches!(name, b"" | b".") {
-                return None;
-            }
-        }
-    }
-    Some(rest)
 }
 
 /// The first component of a path, maybe empty, and what is behind its slash.
