@@ -15,6 +15,8 @@ use crate::mount::Mount;
 
 const FREEBSD_UEFI: &str = include_str!("../../../../fixtures/sessions/freebsd-uefi-12.1.txt");
 
+const FREEBSD_BOOTP: &str = include_str!("../../../../fixtures/sessions/freebsd-bootp-12.1.txt");
+
 /// One line of a recording.
 #[derive(Clone, Copy, Debug)]
 struct Step<'a> {
@@ -196,6 +198,16 @@ fn a_freebsd_machine_boots_from_loader_to_multi_user() {
         player.play(*step);
     }
     assert!(player.handles.len() > 400);
+}
+
+#[test]
+fn a_freebsd_kernel_has_its_root_over_udp() {
+    let steps = steps(FREEBSD_BOOTP);
+    let mut player = Player::new(tree(&steps));
+    for step in &steps {
+        player.play(*step);
+    }
+    assert!(player.handles.len() > 30);
 }
 
 #[test]
