@@ -107,11 +107,8 @@ pub(crate) struct List {
 impl List {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let listing = site.open()?.list()?;
-        if let Some(error) = listing.unreadable.into_iter().next() {
-            return Err(Failure::could_not(error));
-        }
         let records: Vec<Record> = listing.environments.iter().map(Record::from).collect();
-        self.format.reply(&records, |records| {
+        let reply = self.format.reply(&records, |records| {
             let mut table = Table::new(&["NAME", "LAYOUT", "SHARED", "ORIGIN", "CREATED"]);
             for record in records {
                 table.row([
@@ -123,7 +120,9 @@ impl List {
                 ]);
             }
             table
-        })
+        })?;
+        // One broken file must not hide all the rest.
+        Ok(reply.but(listing.unreadable.into_iter().map(Failure::could_not)))
     }
 }
 

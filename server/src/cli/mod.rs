@@ -34,25 +34,24 @@ pub fn run() -> ExitCode {
     let program = program(arguments.first());
     let outcome =
         parse(program, arguments).and_then(|arguments| arguments.verb.run(&arguments.site));
-    match outcome {
-        Ok(Reply { text, status }) => {
-            // Whoever closes the pipe has read enough: `netbe list | head -1`.
-            let mut out = std::io::stdout().lock();
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-            ExitCode::from(status)
-        }
-        Err(Failure { message, status }) => {
-            let _ = writeln!(std::io::stderr(), "{program}: {message}");
-            ExitCode::from(status)
-        }
+    let (text, failures) = match outcome {
+        Ok(Reply { text, failures }) => (text, failures),
+        Err(failure) => (String::new(), vec![failure]),
+    };
+    // Whoever closes the pipe has read enough: `netbe list | head -1`.
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    for Failure { message, .. } in &failures {
+        let _ = writeln!(std::io::stderr(), "{program}: {message}");
     }
+    ExitCode::from(failures.iter().map(|failure| failure.status).max().unwrap_or(0))
 }
 
 /// What is printed when a verb has done what it was asked to do.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
     text: String,
-    status: u8,
+    failures: Vec<Failure>,
 }
 
 impl Reply {
@@ -63,7 +62,12 @@ impl Reply {
 
     /// Text for standard output, with its line feeds.
     pub(crate) fn text(text: impl Into<String>) -> Self {
-        Self { text: text.into(), status: 0 }
+        Self { text: text.into(), failures: Vec::new() }
+    }
+
+    /// The same, but for what could not be done of it.
+    pub(crate) fn but(self, failures: impl IntoIterator<Item = Failure>) -> Self {
+        Self { failures: failures.into_iter().collect(), ..self }
     }
 }
 

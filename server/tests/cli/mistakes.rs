@@ -96,7 +96,7 @@ fn what_is_there_or_not_there_is_answered_with_no() {
 }
 
 #[test]
-fn a_store_that_is_missing_open_or_broken_says_so() {
+fn a_store_that_is_missing_or_open_says_so() {
     let bench = Bench::new();
     let store = bench.state().join("store");
     bench.cannot(
@@ -110,15 +110,23 @@ fn a_store_that_is_missing_open_or_broken_says_so() {
     fs::set_permissions(&store, Permissions::from_mode(0o755)).unwrap();
     bench.cannot(&["list"], &format!("others may enter {store:?}: run `chmod 0700` on it"));
     fs::set_permissions(&store, Permissions::from_mode(0o700)).unwrap();
-    let file = store.join("meta/head.toml");
+}
+
+#[test]
+fn a_broken_metadata_file_is_named_and_hides_no_other_environment() {
+    let bench = Bench::new();
+    bench.silent(&["create", "good"]);
+    bench.silent(&["create", "bad"]);
+    let file = bench.state().join("store/meta/bad.toml");
     fs::write(&file, "schema = 9\n").unwrap();
-    bench.cannot(
-        &["list"],
-        &format!(
-            "{file:?} is not right: it is of schema 9, this version reads 1: use the netbe that \
-             wrote it"
-        ),
+    let outcome = bench.run(&["list", "-H"]);
+    assert!(outcome.out.starts_with("good\tflat\t"), "{}", outcome.out);
+    assert_eq!(outcome.out.lines().count(), 1);
+    let expected = format!(
+        "netbe: {file:?} is not right: it is of schema 9, this version reads 1: use the netbe that \
+         wrote it\n"
     );
+    assert_eq!((outcome.err, outcome.status), (expected, Some(2)));
 }
 
 #[test]
