@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::failure::{During, Failure, ensure};
 use crate::guest::Marker;
 use crate::lab::Lab;
-use crate::net::{BRIDGE, Network, RANGE, SERVER};
+use crate::net::{Network, SERVER};
 use crate::packages;
 use crate::peer;
 use crate::process::tail;
-use crate::server::Site;
+use crate::server::{Site, serve_words};
 use crate::vm::{Firmware, Hardware, Machine};
 
 /// Shows everything, and ends with the proof.
@@ -41,7 +41,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     }
     println!("{}", site.run("list")?);
 
-    said(&format!("serve --interface {BRIDGE} --mode serve --range {RANGE}"));
+    said(&serve_words());
     let server = site.serve()?;
     print!("{}", tail(&site.log(), 30));
     println!("\n");

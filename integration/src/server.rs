@@ -61,13 +61,8 @@ impl<'a> Site<'a> {
 
     /// Starts `netbe serve` with addresses to give, and waits until it serves.
     pub(crate) fn serve(&self) -> Result<Server, Failure> {
-        self.serve_with(&format!("--mode serve --range {RANGE}"))
-    }
-
-    /// Starts `netbe serve` with these words more, and waits until it serves.
-    pub(crate) fn serve_with(&self, words: &str) -> Result<Server, Failure> {
         let log = self.log();
-        let serve = self.netbe(&format!("serve --interface {BRIDGE} {words}"));
+        let serve = self.netbe(&serve_words());
         let mut running = serve.env("RUST_BACKTRACE", "1").start(&log)?;
         wait_for("netbe's start", Duration::from_secs(60), || {
             running.still(&log)?;
@@ -124,6 +119,11 @@ impl Server {
         let status = self.running.terminate(Duration::from_secs(20))?;
         ensure(status.success(), || format!("netbe: {status}: {}", tail(&self.log, 5)))
     }
+}
+
+/// The words with which netbe serves a private network.
+pub(crate) fn serve_words() -> String {
+    format!("serve --interface {BRIDGE} --mode serve --range {RANGE}")
 }
 
 /// How long a command may take, but for copying a boot environment on a slow disk.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::{BRIDGE, Network, RANGE};
+use crate::net::Network;
 use crate::process::{Finished, Program};
-use crate::server::Site;
+use crate::server::{Site, serve_words};
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[
@@ -117,10 +117,6 @@ fn refused(netbe: Program, words: &[&str]) -> Result<(), Failure> {
         ensure(stderr.contains(word), || format!("does not name {word:?}: {told}"))?;
     }
     Ok(())
-}
-
-fn serve_words() -> String {
-    format!("serve --interface {BRIDGE} --mode serve --range {RANGE}")
 }
 
 const LIMIT: Duration = Duration::from_secs(30);
