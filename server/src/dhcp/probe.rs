@@ -13,8 +13,8 @@ use crate::interface::Interface;
 use crate::machine::Mac;
 use crate::sys::link::Link;
 
-/// Asks the interface's network for an address, twice within a second, and waits for two and a half
-/// seconds. Returns the address of the first other server that offers one.
+/// Asks the interface's network for an address, twice within a second, and waits for four seconds.
+/// Returns the address of the first other server that offers one.
 ///
 /// # Errors
 ///
@@ -86,8 +86,9 @@ fn offer(bytes: &[u8], xid: u32, mac: Mac, source: Ipv4Addr) -> Option<Ipv4Addr>
 /// When the question is asked again.
 const FIRST: Duration = Duration::from_millis(1000);
 
-/// When the listening ends: other servers that ping an address before they offer it take a second.
-const LISTEN: Duration = Duration::from_millis(2500);
+/// When the listening ends: other servers ping an address before they offer it, and wait for an
+/// answer; ISC dhcpd for one second, dnsmasq for three.
+const LISTEN: Duration = Duration::from_millis(4000);
 
 #[cfg(test)]
 mod test {

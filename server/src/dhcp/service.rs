@@ -70,7 +70,7 @@ impl Dhcp {
     }
 
     /// Binds an interface's ports. In [`Mode::Serve`] it first looks for other DHCP servers, for
-    /// two and a half seconds, and only listens where it finds one: [`Listener::foreign`] names it.
+    /// four seconds, and only listens where it finds one: [`Listener::foreign`] names it.
     ///
     /// # Errors
     ///
