@@ -158,7 +158,7 @@ async fn serve(
     if time::timeout(GRACE, rest).await.is_err() {
         tracing::warn!("some clients were cut off");
     }
-    ports.registration.withdraw();
+    drop(ports.registration);
     outcome
 }
 

@@ -427,7 +427,9 @@ const LOST: Duration = Duration::from_secs(600);
 const SETTLED: Duration = Duration::from_secs(20);
 
 /// A machine that was silent for so long in the middle of its boot gets a hint.
-const SILENT: Duration = Duration::from_secs(20);
+///
+/// iPXE waits for an IPv6 router for 15 seconds after it has its IPv4 address.
+const SILENT: Duration = Duration::from_secs(40);
 
 /// Events kept of a machine.
 const MAX_LOG: usize = 64;
@@ -549,7 +551,7 @@ mod test {
         let (timeline, now) = shown(&[Event::Leased(ADDRESS)]);
         assert_eq!(timeline.view(now).hint, None);
         let hint = timeline.view(now + SILENT).hint.unwrap();
-        assert!(hint.starts_with("leased, then nothing for 21 s"), "{hint}");
+        assert!(hint.starts_with("leased, then nothing for 41 s"), "{hint}");
     }
 
     #[test]

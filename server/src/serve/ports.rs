@@ -105,9 +105,9 @@ impl Ports {
 /// What another port mapper was told of.
 pub(super) struct Registration(Vec<Service>);
 
-impl Registration {
+impl Drop for Registration {
     /// Takes it back.
-    pub(super) fn withdraw(&self) {
+    fn drop(&mut self) {
         if self.0.is_empty() {
             return;
         }

@@ -1,0 +1,17 @@
+//! The whole program, served and asked by real clients.
+//!
+//! A test that serves makes two network namespaces of random names, joined by a pair of virtual
+//! interfaces, and removes them when it ends. That needs root and the clients; without them the
+//! test says so and proves nothing.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what a test needs and cannot have fails the test"
+)]
+
+mod bench;
+mod machines;
+mod mistakes;
+mod running;

@@ -1,0 +1,97 @@
+//! The server at work.
+
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::bench::{Beside, KERNEL, MAC, Net, Running, SERVER, Site, exists};
+
+const SERVE: [&str; 4] = ["--mode", "serve", "--range", "10.77.0.100-10.77.0.199"];
+const CLIENTS: [&str; 3] = ["busybox", "curl", "nfs-cat"];
+const HELLO: &str = "nfs://10.77.0.1/be/base/hello?version=3";
+
+#[test]
+fn a_machine_gets_everything_from_one_server() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    let running = Running::start(&site, &net, &SERVE);
+    assert!(running.summary.contains("DHCP s0 10.77.0.1: serves 10.77.0.100-10.77.0.199"));
+    let script = net.ipxe(&site);
+    let url = script.strip_suffix("boot.ipxe").unwrap();
+    assert!(url.starts_with("http://10.77.0.1/b/"), "{url}");
+    let text = String::from_utf8(net.client(&["curl", "-sf", &script])).unwrap();
+    assert!(text.starts_with("#!ipxe\n") && text.contains("nfsroot=10.77.0.1:/be/base"), "{text}");
+    assert_eq!(net.client(&["curl", "-sf", &format!("{url}kernel")]), KERNEL.as_bytes());
+    assert_eq!(net.client(&["curl", "-sf", &format!("{url}initrd")]), b"initrd");
+    assert_eq!(net.client(&["nfs-cat", HELLO]), b"hello from base\n");
+    let status = site.prints(&["status"]);
+    assert!(status.contains("web1  root   base         10.77.0.100  "), "{status}");
+}
+
+#[test]
+fn a_machine_does_not_notice_that_the_server_was_killed() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["sharepxe", "--default", "base"]);
+    let running = Running::start(&site, &net, &SERVE);
+    let script = net.ipxe(&site);
+    net.client(&["curl", "-sf", &script]);
+    net.client(&["nfs-cat", HELLO]);
+    running.end(Signal::SIGKILL);
+    let _running = Running::start(&site, &net, &SERVE);
+    net.client(&["curl", "-sf", &script]);
+    assert_eq!(net.client(&["nfs-cat", HELLO]), b"hello from base\n");
+    let status = site.prints(&["status", "-H"]);
+    assert!(status.starts_with(&format!("{MAC}\troot\tbase (ro)\t10.77.0.100\t")), "{status}");
+}
+
+#[test]
+fn commands_tell_the_server_what_they_changed() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    let _running = Running::start(&site, &net, &SERVE);
+    site.done(&["create", "late"]);
+    fs::write(site.state().join("store/be/late/news"), "news\n").unwrap();
+    site.done(&["sharenfs", "--network", "10.77.0.0/24", "late"]);
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    assert!(site.prints(&["status", "-H"]).starts_with("web1\toff\tbase\t"));
+    net.ipxe(&site);
+    let news = format!("nfs://{SERVER}/be/late/news?version=3");
+    assert_eq!(net.client(&["nfs-cat", &news]), b"news\n");
+}
+
+#[test]
+fn who_watches_sees_a_boot() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    let _running = Running::start(&site, &net, &SERVE);
+    let mut watch = site.netbe(&["watch"]);
+    let mut watch = Beside(watch.stdout(Stdio::piped()).spawn().unwrap());
+    let script = net.ipxe(&site);
+    let reading = thread::spawn(move || watch.until("boot.ipxe"));
+    let begun = Instant::now();
+    // It may begin to watch later than the machine begins to boot.
+    while !reading.is_finished() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing was seen");
+        net.client(&["curl", "-sf", &script]);
+    }
+    let seen = reading.join().unwrap();
+    assert!(seen.contains("web1               script    got /b/"), "{seen}");
+}
+
+#[test]
+fn a_server_that_is_asked_to_end_leaves_nothing_behind() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    let running = Running::start(&site, &net, &[]);
+    assert!(running.summary.contains("listens and hands out nothing"), "{}", running.summary);
+    assert!(exists(&site.state().join("control.sock")));
+    assert_eq!(running.end(Signal::SIGTERM).code(), Some(0));
+    assert!(!exists(&site.state().join("control.sock")));
+    Running::start(&site, &net, &[]);
+}
