@@ -11,7 +11,7 @@ use crate::net::{Network, SERVER};
 use crate::packages;
 use crate::peer;
 use crate::process::tail;
-use crate::server::{Site, serve_words};
+use crate::server::{Site, machine_words, serve_words};
 use crate::vm::{Firmware, Hardware, Machine};
 
 /// Shows everything, and ends with the proof.
@@ -32,13 +32,15 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     println!("\nA boot environment from Debian's own kernel and a small user land:\n");
     said("create debian");
     site.environment("debian", parts, TASK)?;
+    println!("  (the kernel, an initial RAM disk and busybox are copied into it)");
     for (_, name, mac) in MACHINES {
-        said(&format!("clone debian {name}"));
-        site.run(&format!("clone debian {name}"))?;
-        said(&format!("machine add --mac {mac} {name}"));
-        said(&format!("sharepxe --machine {name} {name}"));
-        site.machine(name, mac, name)?;
+        let [add, share] = machine_words(name, mac, name);
+        for words in [format!("clone debian {name}"), add, share] {
+            said(&words);
+            site.run(&words)?;
+        }
     }
+    said("list");
     println!("{}", site.run("list")?);
 
     said(&serve_words());
@@ -84,15 +86,7 @@ fn said(words: &str) {
     println!("# netbe {words}");
 }
 
-/// What the guests do: they write a letter home.
-const TASK: &str = "\
-{
-    echo \"This is $(hostname). I have no disk.\"
-    echo \"My address is $(ip -4 -o address show scope global | sed 's/.*inet \\([^ ]*\\).*/\\1/').\"
-    echo \"It is $(date -u '+%Y-%m-%d %H:%M:%S') UTC, $(cut -d' ' -f1 /proc/uptime) s after my kernel's start.\"
-} >letter
-";
-
+const TASK: &str = include_str!("../guest/letter.sh");
 const MACHINES: [(Firmware, &str, &str); 2] =
     [(Firmware::Bios, "bios", "52:54:00:77:00:01"), (Firmware::Uefi, "uefi", "52:54:00:77:00:02")];
 const BOOT_LIMIT: Duration = Duration::from_secs(300);

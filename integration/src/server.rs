@@ -50,8 +50,10 @@ impl<'a> Site<'a> {
 
     /// Makes a machine that boots this environment.
     pub(crate) fn machine(&self, name: &str, mac: &str, environment: &str) -> Result<(), Failure> {
-        self.run(&format!("machine add --mac {mac} --cmdline console=ttyS0 {name}"))?;
-        self.run(&format!("sharepxe --machine {name} {environment}")).map(|_silence| ())
+        machine_words(name, mac, environment).iter().try_for_each(|words| {
+            self.run(words)?;
+            Ok(())
+        })
     }
 
     /// Where the root of a boot environment is.
@@ -124,6 +126,14 @@ impl Server {
 /// The words with which netbe serves a private network.
 pub(crate) fn serve_words() -> String {
     format!("serve --interface {BRIDGE} --mode serve --range {RANGE}")
+}
+
+/// The commands that make a machine that boots this environment.
+pub(crate) fn machine_words(name: &str, mac: &str, environment: &str) -> [String; 2] {
+    [
+        format!("machine add --mac {mac} --cmdline console=ttyS0 {name}"),
+        format!("sharepxe --machine {name} {environment}"),
+    ]
 }
 
 /// How long a command may take, but for copying a boot environment on a slow disk.

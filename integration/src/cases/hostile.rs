@@ -39,9 +39,9 @@ fn hostile(lab: &Lab) -> Result<Outcome, Failure> {
     ensure(after < before + GROWTH, || {
         format!("netbe grew from {before} KiB to {after} KiB (seed {SEED})")
     })?;
-    for program in ["100000", "100003", "100005"] {
+    for (program, version) in [("100000", "2"), ("100003", "3"), ("100005", "3")] {
         for transport in ["-t", "-u"] {
-            let ping = network.client.program(&rpcinfo).args([transport, SERVER, program]);
+            let ping = network.client.program(&rpcinfo).args([transport, SERVER, program, version]);
             ping.run(ANSWER_LIMIT)?;
         }
     }
