@@ -145,7 +145,7 @@ fn switch_on(
 }
 
 /// Puts a word onto a root that only a guest of this very boot can copy into its marker.
-fn token(root: &Path, name: &str) -> Result<String, Failure> {
+pub(super) fn token(root: &Path, name: &str) -> Result<String, Failure> {
     let path = root.join("lab/token");
     let source: PathBuf = "/proc/sys/kernel/random/uuid".into();
     let token = format!("{name} {}", fs::read_to_string(&source).during(source.display())?.trim());
@@ -154,7 +154,7 @@ fn token(root: &Path, name: &str) -> Result<String, Failure> {
 }
 
 /// Fails unless the guest of this boot did its task on a root that is NFS.
-fn proof(root: &Path, token: &str, host: &str) -> Result<(), Failure> {
+pub(super) fn proof(root: &Path, token: &str, host: &str) -> Result<(), Failure> {
     let marker = Marker::read(root)?;
     let holds = marker.field("token") == token
         && marker.field("task") == "0"
@@ -164,7 +164,7 @@ fn proof(root: &Path, token: &str, host: &str) -> Result<(), Failure> {
 }
 
 /// Adds the end of netbe's log to a failure.
-fn with_log(site: &Site<'_>, failure: Failure) -> Failure {
+pub(super) fn with_log(site: &Site<'_>, failure: Failure) -> Failure {
     match failure {
         Failure::Interrupted => Failure::Interrupted,
         Failure::Said(words) => {
@@ -174,14 +174,14 @@ fn with_log(site: &Site<'_>, failure: Failure) -> Failure {
 }
 
 /// The Ethernet address of the machine with this number.
-fn mac(number: u8) -> String {
+pub(super) fn mac(number: u8) -> String {
     format!("52:54:00:77:00:{number:02x}")
 }
 
 /// The step of a guest that has done everything.
 const DONE: u8 = 2;
 /// How long a machine may be on: many times what it needs on a quiet computer.
-const BOOT_LIMIT: Duration = Duration::from_secs(600);
+pub(super) const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod test {

@@ -5,6 +5,7 @@ mod checks;
 mod clients;
 mod foreign;
 mod freebsd;
+mod guests;
 mod hostile;
 mod input;
 mod peers;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> Vec<Case> {
         clients::CASES,
         foreign::CASES,
         boots::CASES,
+        guests::CASES,
         peers::CASES,
         hostile::CASES,
     ]

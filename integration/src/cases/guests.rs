@@ -1,0 +1,46 @@
+//! Guests that netbe itself starts in QEMU: `bootnfs --run` and `bootpxe --run`.
+
+use super::boots::{BOOT_LIMIT, mac, proof, token, with_log};
+use crate::failure::{Failure, ensure};
+use crate::lab::Lab;
+use crate::net::Network;
+use crate::peer;
+use crate::process::tail;
+use crate::server::Site;
+use crate::suite::{Case, Outcome};
+
+pub(super) const CASES: &[Case] = &[
+    Case { name: "boot a guest by bootnfs --run", run: |lab| guest(lab, "bootnfs", "") },
+    Case { name: "boot a guest by bootpxe --run, BIOS", run: |lab| guest(lab, "bootpxe", "") },
+    Case {
+        name: "boot a guest by bootpxe --run, UEFI",
+        run: |lab| guest(lab, "bootpxe", " --firmware uefi"),
+    },
+];
+
+/// netbe starts the guest of a named machine, which leaves its marker on its root.
+fn guest(lab: &Lab, verb: &str, options: &str) -> Result<Outcome, Failure> {
+    let directory = lab.directory(&format!("{verb}{options}"))?;
+    let network = Network::new()?;
+    let site = Site::new(lab.netbe()?, &network, &directory);
+    site.environment("guest", lab.parts()?, "test -c /dev/console")?;
+    site.machine("alone", &mac(1), "guest")?;
+    let _router = peer::ipv6_router(&network, &directory)?;
+    let server = site.serve()?;
+    let token = token(&site.root("guest"), "alone")?;
+    network.tap("tap-alone")?;
+    let words = format!("{verb} --run --machine alone --tap tap-alone --memory 512{options} guest");
+    let log = directory.join("guest.log");
+    let mut running = site.netbe(&words).start(&log)?;
+    let explain = |failure| match with_log(&site, failure) {
+        Failure::Interrupted => Failure::Interrupted,
+        Failure::Said(said) => {
+            Failure::Said(format!("netbe {words}: {said}\nthe guest:\n{}", tail(&log, 25)))
+        }
+    };
+    let status = running.wait(BOOT_LIMIT).map_err(explain)?;
+    ensure(status.success(), || status.to_string()).map_err(explain)?;
+    proof(&site.root("guest"), &token, "alone").map_err(explain)?;
+    server.stop()?;
+    Ok(Outcome::Passed)
+}
