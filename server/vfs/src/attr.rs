@@ -1,6 +1,7 @@
 //! Attributes of a file, as read and as set (RFC 1813 §2.5 and §2.6, without their encoding).
 
 use crate::FsError;
+use crate::caller::NO_ID;
 
 /// What kind of object a handle names (RFC 1813 §2.6, `ftype3`).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -82,9 +83,12 @@ impl SetAttr {
     /// Whether these are values that any file could have; they come from the network and may be
     /// anything. To Linux some nanoseconds that cannot be even mean something else.
     ///
-    /// A time with a second or more of nanoseconds is [`FsError::Inval`], a size past 2^63 - 1 is
-    /// [`FsError::FBig`].
+    /// An owner or group of 4294967295, which is nobody's number, and a time with a second or more of
+    /// nanoseconds are [`FsError::Inval`]; a size past 2^63 - 1 is [`FsError::FBig`].
     pub fn check(&self) -> Result<(), FsError> {
+        if self.uid == Some(NO_ID) || self.gid == Some(NO_ID) {
+            return Err(FsError::Inval);
+        }
         for time in [self.atime, self.mtime] {
             if matches!(time, SetTime::Client(Time { nanoseconds: 1_000_000_000.., .. })) {
                 return Err(FsError::Inval);

@@ -18,9 +18,12 @@ impl Caller {
     /// The superuser, who may do everything that the export allows.
     pub const ROOT: Self = Self::new(0, 0);
 
-    /// A caller without supplementary groups.
+    /// A caller without supplementary groups. The id 4294967295 is nobody's and becomes 65534, as it
+    /// does with Linux's server.
     #[must_use]
     pub const fn new(uid: u32, gid: u32) -> Self {
+        let uid = if uid == NO_ID { NOBODY } else { uid };
+        let gid = if gid == NO_ID { NOBODY } else { gid };
         Self { uid, gid, groups: [0; MAX_GROUPS], count: 0 }
     }
 
@@ -47,3 +50,10 @@ impl Caller {
         self.gid == gid || self.groups().contains(&gid)
     }
 }
+
+/// The user and the group that own nothing, on Linux and FreeBSD alike.
+const NOBODY: u32 = 65_534;
+
+/// What POSIX keeps for "nobody in particular": to chown(2) it means "leave the owner", so that a file
+/// given to it would stay the server's own, which is root's.
+pub(crate) const NO_ID: u32 = u32::MAX;
