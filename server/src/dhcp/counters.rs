@@ -27,7 +27,11 @@ impl Counters {
             Action::Silence(Silence::OtherServer(_)) => &mut self.lost,
             Action::Commit(_)
             | Action::Silence(
-                Silence::NotOurs | Silence::Nothing | Silence::Passive | Silence::Unknown,
+                Silence::Failed
+                | Silence::NotOurs
+                | Silence::Nothing
+                | Silence::Passive
+                | Silence::Unknown,
             ) => return,
         };
         *counter = counter.saturating_add(1);

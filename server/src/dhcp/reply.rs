@@ -188,6 +188,8 @@ impl Destination {
 pub enum Silence {
     /// No address is left for the client.
     Exhausted,
+    /// The server failed.
+    Failed,
     /// It is not a message that a DHCP server understands.
     Garbage,
     /// It comes from a network that netbe does not serve.

@@ -7,9 +7,11 @@
 mod claims;
 
 use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tracing::error;
 use wire::dhcp4::{Builder, Code, MessageType};
 
 use super::Settings;
@@ -70,11 +72,18 @@ impl Server {
         self.foreign.push(heard);
     }
 
-    /// Answers one message, whatever its bytes are.
+    /// Answers one message, whatever its bytes are. A panic costs nobody more than this message.
     pub fn handle(&mut self, bytes: &[u8], arrival: &Arrival<'_>, now: SystemTime) -> Action {
         self.counters.received = self.counters.received.saturating_add(1);
         let action = match Request::read(bytes, arrival) {
-            Some(request) => self.answer(&request, arrival, now),
+            Some(request) => {
+                let answer = AssertUnwindSafe(|| self.answer(&request, arrival, now));
+                catch_unwind(answer).unwrap_or_else(|_| {
+                    let mac = request.mac;
+                    error!(%mac, "a panic cost one message; please report it with what stands above");
+                    Action::Silence(Silence::Failed)
+                })
+            }
             None => Action::Silence(Silence::Garbage),
         };
         self.counters.count(&action);

@@ -234,7 +234,8 @@ impl Listener {
                     Silence::OtherServer(server) if mode == Mode::Serve => {
                         self.outlet.tell(&Trouble::Foreign(server));
                     }
-                    Silence::Garbage
+                    Silence::Failed
+                    | Silence::Garbage
                     | Silence::NotOurs
                     | Silence::Nothing
                     | Silence::OtherServer(_)

@@ -1,6 +1,7 @@
 //! Any bytes at all may come from the network.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 
 use netbe::dhcp::{Mode, Port, Silence};
 use proptest::prelude::*;
@@ -70,6 +71,20 @@ fn many_machines_cannot_make_the_table_larger_than_the_pool() {
         bench.offered(machine(n));
     }
     assert_eq!(bench.server.leases().iter().count(), 10);
+}
+
+#[test]
+fn a_panic_costs_one_message() {
+    let mut bench = Bench::new();
+    let fake = Arc::clone(&bench.fake);
+    let holder = std::thread::spawn(move || {
+        let _live = fake.live.lock().unwrap();
+        panic!("whoever asks what lives panics too");
+    });
+    assert!(holder.join().is_err());
+    assert_eq!(bench.ask(&discover(machine(1))), Err(Silence::Failed));
+    bench.fake.live.clear_poison();
+    assert_eq!(bench.offered(machine(1)), Some(Ipv4Addr::new(10, 77, 0, 100)));
 }
 
 proptest! {

@@ -4,7 +4,6 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::super::leases::{Binding, Moment, State};
-use super::super::pool::Pool;
 use super::super::recipe::Place;
 use super::Server;
 use crate::machine::Mac;
@@ -30,7 +29,8 @@ impl Server {
 
     /// An address that nobody has a claim to, or the one whose claim is oldest.
     pub(super) fn fresh(&mut self, mac: Mac, place: &Place, now: Moment) -> Option<Ipv4Addr> {
-        let mut pool = std::mem::replace(&mut self.pool, Pool::new(&[]));
+        // A copy, so that nothing is lost should the search not come to its end.
+        let mut pool = self.pool.clone();
         let unused = pool.next(place.network, now, |address| {
             self.leases.get(address).is_none() && self.is_free(address, mac, place, now)
         });
