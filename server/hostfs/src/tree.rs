@@ -75,7 +75,7 @@ impl Default for Options {
 /// When a change of names or attributes is on stable storage.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Metadata {
-    /// Before it is answered, as RFC 1813 §1.4 demands.
+    /// Before it is answered, as RFC 1813 §4.7 demands.
     #[default]
     Synced,
     /// When the host's file system gets to it, within seconds. A server that stops keeps all; a host

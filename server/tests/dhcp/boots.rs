@@ -86,6 +86,16 @@ fn uefi_firmware_is_told_that_its_file_is_here() {
 }
 
 #[test]
+fn a_list_of_tftp_servers_is_told_to_who_asks() {
+    let mut bench = bench();
+    let class: &[u8] = b"PXEClient:Arch:00007:UNDI:003016";
+    let asks = bench.ask(&with_options(RECORDED, &[(55, &[150]), (60, class)])).unwrap();
+    assert_eq!(option(&asks, 150), Some(SERVER.octets().to_vec()));
+    let does_not = bench.ask(&with_options(RECORDED, &[(60, class)])).unwrap();
+    assert_eq!(option(&does_not, 150), None);
+}
+
+#[test]
 fn options_come_in_the_order_in_which_firmware_asks() {
     let mut bench = bench();
     let offer = bench.ask(&recorded("ovmf-discover")).unwrap();

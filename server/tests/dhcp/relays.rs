@@ -86,3 +86,17 @@ fn relays_of_networks_that_are_not_served_are_not_answered() {
     let discover = message(MessageType::Discover);
     assert_eq!(relayed(&mut bench, discover, &[1, 1, 7]), Err(Silence::NotOurs));
 }
+
+#[test]
+fn what_passed_more_than_sixteen_relays_is_garbage() {
+    let mut bench = bench();
+    let mut passed = |hops| {
+        let mut bytes = message(MessageType::Discover).finish();
+        bytes[3] = hops;
+        bytes[24..28].copy_from_slice(&RELAY.octets());
+        let action = bench.arrive(&bytes, SocketAddrV4::new(RELAY, 67), SERVER, Port::Dhcp);
+        bench.carry_out(action).map(|offer| kind(&offer))
+    };
+    assert_eq!(passed(16), Ok(MessageType::Offer));
+    assert_eq!(passed(17), Err(Silence::Garbage));
+}
