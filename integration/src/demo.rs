@@ -57,6 +57,9 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         let mut machine = Machine::switch_on(&network, &directory, &hardware)?;
         let seconds = machine.wait_until_off(BOOT_LIMIT)?.as_secs_f32();
         watch.interrupt(Duration::from_secs(5))?;
+        println!();
+        said("status");
+        print!("{}", site.run("status")?);
         prove(&site, name, &machine)?;
         println!("The machine was on for {seconds:.1} s.\n");
     }
