@@ -64,12 +64,16 @@ impl<'a> Site<'a> {
     /// Starts `netbe serve` with addresses to give, and waits until it serves.
     pub(crate) fn serve(&self) -> Result<Server, Failure> {
         let log = self.log();
+        let ready = || {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            said.lines().filter(|line| line.starts_with("  DHCP ")).count()
+        };
+        let before = ready();
         let serve = self.netbe(&serve_words());
         let mut running = serve.env("RUST_BACKTRACE", "1").start(&log)?;
         wait_for("netbe's start", Duration::from_secs(60), || {
             running.still(&log)?;
-            let status = self.netbe("status").finish(COMMAND_LIMIT)?;
-            Ok(status.status.success().then_some(()))
+            Ok((ready() > before).then_some(()))
         })?;
         Ok(Server { running, log })
     }

@@ -103,7 +103,7 @@ pub struct InterfaceStatus {
     pub name: String,
     /// Our address on it.
     pub address: Ipv4Addr,
-    /// `serve` or `passive`.
+    /// `serve`, `passive`, or `looking` while it is asked whether another server is there.
     pub mode: String,
     /// Another DHCP server that was heard there.
     pub foreign: Option<Ipv4Addr>,

@@ -25,7 +25,7 @@ pub use outlook::Outlook;
 
 use crate::boot::{Booter, BootsError};
 use crate::config::{Config, Mode};
-use crate::dhcp::{Dhcp, JournalError, ListenError, Listener, Range};
+use crate::dhcp::{Bound, Dhcp, JournalError, ListenError, Range};
 use crate::machine::MachineError;
 use crate::state::{StateDir, StateError, site_key};
 use crate::{control, dhcp, http, tftp};
@@ -55,7 +55,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         control::bind(&path).map_err(|error| ServeError::Control { path, error })?
     };
     let ended = network.block_on(async {
-        let dhcp = listen(&appliance, &outlook).await?;
+        let dhcp = bind(&appliance, &outlook).await?;
         appliance.settle(&dhcp, ports.services());
         announce(&appliance.summary()).map_err(ServeError::Output)?;
         serve(&appliance, ports, dhcp, control, &files).await
@@ -73,8 +73,8 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, ServeError> {
     builder.build().map_err(ServeError::Runtime)
 }
 
-/// Binds DHCP's ports on every interface, and looks for other servers there, all at once.
-async fn listen(appliance: &Appliance, outlook: &Outlook) -> Result<Vec<Listener>, ServeError> {
+/// Binds DHCP's ports on every interface.
+async fn bind(appliance: &Appliance, outlook: &Outlook) -> Result<Vec<Bound>, ServeError> {
     let config = appliance.config();
     let settings = dhcp::Settings {
         ranges: config.ranges.clone(),
@@ -91,35 +91,39 @@ async fn listen(appliance: &Appliance, outlook: &Outlook) -> Result<Vec<Listener
         Mode::Passive => dhcp::Mode::Passive,
         Mode::Serve => dhcp::Mode::Serve,
     };
-    let mut looking = JoinSet::new();
+    let mut bound = Vec::new();
     for interface in outlook.interfaces.clone() {
-        let server = Arc::clone(&server);
-        looking.spawn(async move { server.listen(interface, mode).await });
+        bound.push(server.bind(interface, mode).await?);
     }
     appliance.keep_dhcp(server);
-    let mut listeners = Vec::new();
-    while let Some(listener) = looking.join_next().await {
-        listeners.push(listener.map_err(|panic| ServeError::Runtime(io::Error::other(panic)))??);
+    Ok(bound)
+}
+
+/// Does DHCP on an interface, once it is known whether another server is there. Everything else is
+/// answered in the meantime: a machine that lives on its root does not wait for that.
+async fn answer_dhcp(appliance: Arc<Appliance>, bound: Bound) -> io::Result<()> {
+    let listener = bound.look().await?;
+    if let Err(error) = announce(&appliance.settle_interface(&listener)) {
+        tracing::warn!("standard output cannot be written: {error}");
     }
-    listeners.sort_by_key(|listener| listener.interface().index);
-    Ok(listeners)
+    listener.run().await
 }
 
 /// Serves on all ports until a signal comes or a socket breaks.
 async fn serve(
     appliance: &Arc<Appliance>,
     ports: Ports,
-    dhcp: Vec<Listener>,
+    dhcp: Vec<Bound>,
     control: tokio::net::UnixListener,
     files: &Runtime,
 ) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
     let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
     let mut tasks = JoinSet::new();
-    for listener in dhcp {
-        let name = listener.interface().name.clone();
-        let service = format!("DHCP on {name}");
-        tasks.spawn(until(stopping.clone(), service, listener.run()));
+    for bound in dhcp {
+        let service = format!("DHCP on {}", bound.interface().name);
+        let run = answer_dhcp(Arc::clone(appliance), bound);
+        tasks.spawn(until(stopping.clone(), service, run));
     }
     let tftp = tftp::serve(ports.tftp, Arc::clone(&booter), tftp::Options::default());
     tasks.spawn(until(stopping.clone(), "TFTP".to_owned(), tftp));

@@ -26,13 +26,12 @@ use std::time::Duration;
 pub use counters::Counters;
 pub use journal::{Journal, JournalError};
 pub use leases::{Binding, Leases, Moment, State};
-pub use probe::probe;
 pub use range::{Range, RangeError};
 pub use reply::{
     Action, Arrival, CLIENT_PORT, Commit, Destination, Mode, Port, Reply, Silence, Written,
 };
 pub use server::{Foreign, Server};
-pub use service::{Dhcp, ListenError, Listener};
+pub use service::{Bound, Dhcp, ListenError, Listener};
 
 use crate::interface::Network;
 

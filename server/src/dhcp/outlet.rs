@@ -40,6 +40,11 @@ impl Outlet {
         Ok(())
     }
 
+    /// Gives port 4011 back.
+    pub(super) fn close_pxe(&mut self) {
+        self.pxe = None;
+    }
+
     /// Waits for a message on port 67.
     pub(super) async fn receive(&self, bytes: &mut [u8]) -> io::Result<Received> {
         self.dhcp.recv(bytes).await

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 use wire::dhcp4::{Builder, Code, Message, MessageType, Op};
 
 use super::reply::{CLIENT_PORT, Port};
@@ -13,55 +14,84 @@ use crate::interface::Interface;
 use crate::machine::Mac;
 use crate::sys::link::Link;
 
-/// Asks the interface's network for an address, twice within a second, and waits for four seconds.
-/// Returns the address of the first other server that offers one.
-///
-/// # Errors
-///
-/// The interface has no Ethernet address, another program holds the client's port 68, or frames
-/// cannot be sent.
-pub async fn probe(interface: &Interface) -> io::Result<Option<Ipv4Addr>> {
-    let mac = interface.mac.ok_or(io::ErrorKind::Unsupported)?;
-    let mut random = [0; 4];
-    getrandom::fill(&mut random)?;
-    let xid = u32::from_ne_bytes(random);
-    let options = BindOptions {
-        device: Some(interface.name.clone()),
-        broadcast: true,
-        reuse: true,
-        ..BindOptions::default()
-    };
-    let socket = Datagrams::bind((Ipv4Addr::UNSPECIFIED, CLIENT_PORT).into(), &options)?;
-    let link = Link::open(interface)?;
-    let local = interface.networks.first().map_or(Ipv4Addr::UNSPECIFIED, |own| own.address);
-    let question = question(xid, mac);
-    let start = Instant::now();
-    for patience in [FIRST, LISTEN] {
-        link.broadcast(&socket, local, Port::Dhcp.number(), &question).await?;
-        let end = start.checked_add(patience).unwrap_or(start);
-        if let Ok(found) = timeout_at(end, hear(&socket, xid, mac, interface)).await {
-            return found.map(Some);
-        }
-    }
-    Ok(None)
+/// The question on its way: asked once, to be asked again, its answers waited for.
+pub(super) struct Probe {
+    interface: Interface,
+    mac: Mac,
+    xid: u32,
+    socket: Datagrams,
+    link: Link,
+    begun: Instant,
 }
 
-/// Waits for an offer of another server.
-async fn hear(
-    socket: &Datagrams,
-    xid: u32,
-    mac: Mac,
-    interface: &Interface,
-) -> io::Result<Ipv4Addr> {
-    let mut buf = [0; 1500];
-    loop {
-        let received = socket.recv(&mut buf).await?;
-        let IpAddr::V4(source) = received.peer.ip() else { continue };
-        let server = offer(buf.get(..received.len).unwrap_or_default(), xid, mac, source);
-        let other = server
-            .filter(|server| interface.networks.iter().all(|network| network.address != *server));
-        if let Some(server) = other {
-            return Ok(server);
+impl Probe {
+    /// Asks the interface's network for an address.
+    ///
+    /// # Errors
+    ///
+    /// The interface has no Ethernet address, another program holds the client's port 68, or frames
+    /// cannot be sent.
+    pub(super) async fn begin(interface: &Interface) -> io::Result<Self> {
+        let mac = interface.mac.ok_or(io::ErrorKind::Unsupported)?;
+        let mut random = [0; 4];
+        getrandom::fill(&mut random)?;
+        let xid = u32::from_ne_bytes(random);
+        let options = BindOptions {
+            device: Some(interface.name.clone()),
+            broadcast: true,
+            reuse: true,
+            ..BindOptions::default()
+        };
+        let socket = Datagrams::bind((Ipv4Addr::UNSPECIFIED, CLIENT_PORT).into(), &options)?;
+        let link = Link::open(interface)?;
+        let interface = interface.clone();
+        let probe = Self { interface, mac, xid, socket, link, begun: Instant::now() };
+        probe.ask().await?;
+        Ok(probe)
+    }
+
+    /// Asks once more after a second, and listens until four seconds have passed since the first
+    /// question. Returns the address of the first other server that offers an address.
+    ///
+    /// # Errors
+    ///
+    /// The socket is broken.
+    pub(super) async fn outcome(self) -> io::Result<Option<Ipv4Addr>> {
+        let until = |patience| self.begun.checked_add(patience).unwrap_or(self.begun);
+        if let Ok(found) = timeout_at(until(FIRST), self.hear()).await {
+            return found.map(Some);
+        }
+        // The first question has left: what keeps the second one back does not take it back.
+        if let Err(error) = self.ask().await {
+            debug!(interface = self.interface.name, %error, "not asked again");
+        }
+        match timeout_at(until(LISTEN), self.hear()).await {
+            Ok(found) => found.map(Some),
+            Err(_silence) => Ok(None),
+        }
+    }
+
+    async fn ask(&self) -> io::Result<()> {
+        let own = self.interface.networks.first();
+        let local = own.map_or(Ipv4Addr::UNSPECIFIED, |own| own.address);
+        let question = question(self.xid, self.mac);
+        self.link.broadcast(&self.socket, local, Port::Dhcp.number(), &question).await
+    }
+
+    /// Waits for an offer of another server.
+    async fn hear(&self) -> io::Result<Ipv4Addr> {
+        let mut buf = [0; 1500];
+        loop {
+            let received = self.socket.recv(&mut buf).await?;
+            let IpAddr::V4(source) = received.peer.ip() else { continue };
+            let bytes = buf.get(..received.len).unwrap_or_default();
+            let own = |server: &Ipv4Addr| {
+                self.interface.networks.iter().any(|network| network.address == *server)
+            };
+            let server = offer(bytes, self.xid, self.mac, source);
+            if let Some(server) = server.filter(|server| !own(server)) {
+                return Ok(server);
+            }
         }
     }
 }

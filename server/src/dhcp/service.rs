@@ -15,7 +15,7 @@ use super::counters::Counters;
 use super::journal::{Journal, JournalError};
 use super::leases::Binding;
 use super::outlet::{Outlet, Trouble};
-use super::probe::probe;
+use super::probe::Probe;
 use super::reply::{Action, Arrival, Mode, Port, Reply, Silence, Written};
 use super::server::{Foreign, Server};
 use crate::boot::Booter;
@@ -69,17 +69,17 @@ impl Dhcp {
         self.lock().server.counters()
     }
 
-    /// Binds an interface's ports. In [`Mode::Serve`] it first looks for other DHCP servers, for
-    /// four seconds, and only listens where it finds one: [`Listener::foreign`] names it.
+    /// Binds an interface's ports; nothing is answered yet. In [`Mode::Serve`] it also asks for the
+    /// first time whether another DHCP server is there.
     ///
     /// # Errors
     ///
     /// The interface cannot be served; the message says what to do.
-    pub async fn listen(
+    pub async fn bind(
         self: &Arc<Self>,
         interface: Interface,
         wanted: Mode,
-    ) -> Result<Listener, ListenError> {
+    ) -> Result<Bound, ListenError> {
         let name = interface.name.clone();
         if interface.networks.is_empty() {
             return Err(ListenError::NoAddress(name));
@@ -88,20 +88,15 @@ impl Dhcp {
             return Err(ListenError::NotEthernet(name));
         }
         let mut outlet = Outlet::open(&interface)?;
-        let (mut mode, mut foreign) = (wanted, None);
-        if wanted == Mode::Serve {
-            let source = |source| ListenError::Probe { interface: name.clone(), source };
-            foreign = probe(&interface).await.map_err(source)?;
-            match foreign {
-                Some(server) => {
-                    self.lock().server.note_foreign(server, &interface, SystemTime::now());
-                    mode = Mode::Passive;
-                }
-                None => outlet.open_pxe(&interface)?,
+        let probe = match wanted {
+            Mode::Passive => None,
+            Mode::Serve => {
+                outlet.open_pxe(&interface)?;
+                let source = |source| ListenError::Probe { interface: name, source };
+                Some(Probe::begin(&interface).await.map_err(source)?)
             }
-        }
-        let (server, outlet) = (Arc::clone(self), Arc::new(outlet));
-        Ok(Listener { server, interface, mode, foreign, outlet, settling: None })
+        };
+        Ok(Bound { server: Arc::clone(self), interface, outlet, probe })
     }
 
     fn lock(&self) -> MutexGuard<'_, Lasting> {
@@ -148,6 +143,46 @@ enum Step {
     Send(Reply),
     Written(Written),
     Failed(io::Error),
+}
+
+/// An interface whose ports are bound, before it is known whether another server is there.
+pub struct Bound {
+    server: Arc<Dhcp>,
+    interface: Interface,
+    outlet: Outlet,
+    /// The question that is on its way; none where nothing will be handed out anyway.
+    probe: Option<Probe>,
+}
+
+impl Bound {
+    /// The interface.
+    #[must_use]
+    pub const fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// Waits for the answers of other DHCP servers, for four seconds, if the interface is to be
+    /// served. Where one answers, netbe only listens: [`Listener::foreign`] names it.
+    ///
+    /// # Errors
+    ///
+    /// A socket is broken, as when its interface is gone.
+    pub async fn look(self) -> io::Result<Listener> {
+        let Self { server, interface, mut outlet, probe } = self;
+        let (mut mode, mut foreign) = (Mode::Passive, None);
+        if let Some(probe) = probe {
+            foreign = probe.outcome().await?;
+            match foreign {
+                Some(other) => {
+                    server.lock().server.note_foreign(other, &interface, SystemTime::now());
+                    outlet.close_pxe();
+                }
+                None => mode = Mode::Serve,
+            }
+        }
+        let outlet = Arc::new(outlet);
+        Ok(Listener { server, interface, mode, foreign, outlet, settling: None })
+    }
 }
 
 /// An interface that DHCP listens on.

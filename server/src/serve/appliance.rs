@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -20,8 +21,9 @@ use crate::boot::{Boots, Notice, Sources};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::control::{Controlled, InterfaceStatus, MachineStatus, Status};
-use crate::dhcp::{Dhcp, Listener, Mode};
+use crate::dhcp::{Bound, Dhcp, Listener, Mode};
 use crate::export::{Export, Exports, SiteKey};
+use crate::interface::Interface;
 use crate::machine::Roster;
 use crate::state::StateDir;
 
@@ -36,17 +38,12 @@ pub(super) struct Appliance {
     boots: Arc<Boots>,
     started: Instant,
     dhcp: OnceLock<Arc<Dhcp>>,
-    settled: OnceLock<Settled>,
+    services: OnceLock<Vec<String>>,
+    interfaces: Mutex<Vec<InterfaceStatus>>,
     /// Environments that are not served, each with the reason.
     unserved: Mutex<Vec<String>>,
     /// Held while everything is read again.
     reading: Mutex<()>,
-}
-
-/// What is known once every port is bound.
-struct Settled {
-    services: Vec<String>,
-    interfaces: Vec<InterfaceStatus>,
 }
 
 impl Appliance {
@@ -79,7 +76,8 @@ impl Appliance {
             boots: Arc::new(boots),
             started: Instant::now(),
             dhcp: OnceLock::new(),
-            settled: OnceLock::new(),
+            services: OnceLock::new(),
+            interfaces: Mutex::default(),
             unserved: Mutex::default(),
             reading: Mutex::default(),
         });
@@ -114,57 +112,62 @@ impl Appliance {
     }
 
     /// Notes what was bound.
-    pub(super) fn settle(&self, dhcp: &[Listener], services: Vec<String>) {
-        let interfaces = dhcp.iter().filter_map(|listener| {
-            let interface = listener.interface();
-            Some(InterfaceStatus {
-                name: interface.name.clone(),
-                address: interface.networks.first()?.address,
-                mode: match listener.mode() {
-                    Mode::Passive => "passive".to_owned(),
-                    Mode::Serve => "serve".to_owned(),
-                },
-                foreign: listener.foreign(),
-            })
-        });
-        let _ = self.settled.set(Settled { services, interfaces: interfaces.collect() });
+    pub(super) fn settle(&self, dhcp: &[Bound], services: Vec<String>) {
+        let looking = |bound: &Bound| interface_status(bound.interface(), "looking", None);
+        *lock(&self.interfaces) = dhcp.iter().filter_map(looking).collect();
+        // It is told once.
+        let _ = self.services.set(services);
     }
 
-    /// What is served where, for the administrator who has just started it.
+    /// Notes what DHCP does on an interface, now that it is known who else is there; returns it in
+    /// a line for the administrator.
+    pub(super) fn settle_interface(&self, dhcp: &Listener) -> String {
+        let mode = match dhcp.mode() {
+            Mode::Passive => "passive",
+            Mode::Serve => "serve",
+        };
+        let Some(now) = interface_status(dhcp.interface(), mode, dhcp.foreign()) else {
+            return String::new();
+        };
+        let line = self.describe(&now);
+        let mut interfaces = lock(&self.interfaces);
+        if let Some(known) = interfaces.iter_mut().find(|known| known.name == now.name) {
+            *known = now;
+        }
+        line
+    }
+
+    fn describe(&self, interface: &InterfaceStatus) -> String {
+        let InterfaceStatus { name, address, mode, foreign } = interface;
+        match foreign {
+            Some(foreign) => format!(
+                "  DHCP {name} {address}: silent, because another DHCP server, {foreign}, \
+                 answers there; stop it and start netbe again, or have it send machines here\n"
+            ),
+            None if mode == "serve" => {
+                let ranges = self.config.ranges.iter().map(ToString::to_string);
+                let ranges = ranges.collect::<Vec<_>>().join(", ");
+                let ranges =
+                    if ranges.is_empty() { "reserved addresses only".to_owned() } else { ranges };
+                let lease = self.config.lease.as_secs();
+                format!("  DHCP {name} {address}: serves {ranges}, for {lease} s\n")
+            }
+            None => format!(
+                "  DHCP {name} {address}: listens and hands out nothing; add --mode serve \
+                 --range A-B to serve\n"
+            ),
+        }
+    }
+
+    /// What is served where, for the administrator who has just started it; DHCP's lines follow,
+    /// as it becomes known who else serves.
     pub(super) fn summary(&self) -> String {
         let mut text = String::new();
         let version = env!("CARGO_PKG_VERSION");
         let state = self.state.path().display();
         // Writing to a string does not fail.
         let _ = writeln!(text, "netbe {version} serves {} (state {state})", self.config.store);
-        let Some(settled) = self.settled.get() else { return text };
-        for interface in &settled.interfaces {
-            let InterfaceStatus { name, address, mode, foreign } = interface;
-            let _ = match foreign {
-                Some(foreign) => writeln!(
-                    text,
-                    "  DHCP {name} {address}: silent, because another DHCP server, {foreign}, \
-                     answers there; stop it and start netbe again, or have it send machines here"
-                ),
-                None if mode == "serve" => {
-                    let ranges = self.config.ranges.iter().map(ToString::to_string);
-                    let ranges = ranges.collect::<Vec<_>>().join(", ");
-                    let ranges = if ranges.is_empty() {
-                        "reserved addresses only".to_owned()
-                    } else {
-                        ranges
-                    };
-                    let lease = self.config.lease.as_secs();
-                    writeln!(text, "  DHCP {name} {address}: serves {ranges}, for {lease} s")
-                }
-                None => writeln!(
-                    text,
-                    "  DHCP {name} {address}: listens and hands out nothing; add --mode serve \
-                     --range A-B to serve"
-                ),
-            };
-        }
-        for service in &settled.services {
+        for service in self.services.get().into_iter().flatten() {
             let _ = writeln!(text, "  {service}");
         }
         let names = self.boots.catalog().names();
@@ -249,9 +252,8 @@ impl Appliance {
 
 impl Controlled for Appliance {
     fn status(&self) -> Status {
-        let settled = self.settled.get();
         let heard = self.dhcp.get().map(|dhcp| dhcp.foreign()).unwrap_or_default();
-        let mut interfaces = settled.map_or_else(Vec::new, |settled| settled.interfaces.clone());
+        let mut interfaces = lock(&self.interfaces).clone();
         for interface in &mut interfaces {
             let foreign = heard.iter().rev().find(|foreign| foreign.interface == interface.name);
             interface.foreign =
@@ -261,7 +263,7 @@ impl Controlled for Appliance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
             up: self.started.elapsed().as_secs_f64(),
-            services: settled.map_or_else(Vec::new, |settled| settled.services.clone()),
+            services: self.services.get().cloned().unwrap_or_default(),
             interfaces,
             environments: self.boots.catalog().names(),
             machines: self.boots.standings().into_iter().map(MachineStatus::from).collect(),
@@ -292,6 +294,17 @@ impl Controlled for Appliance {
 pub(super) fn roster(config: &Config, state: &StateDir) -> Result<Roster, ServeError> {
     let default = config.default.as_ref().map(EnvironmentName::as_str);
     Ok(Roster::load(state, &config.machines, default)?)
+}
+
+/// What is done on an interface, if it still has an address.
+fn interface_status(
+    interface: &Interface,
+    mode: &str,
+    foreign: Option<Ipv4Addr>,
+) -> Option<InterfaceStatus> {
+    let (name, mode) = (interface.name.clone(), mode.to_owned());
+    let address = interface.networks.first()?.address;
+    Some(InterfaceStatus { name, address, mode, foreign })
 }
 
 /// Files of a boot environment, through the one door that leads into it.

@@ -97,7 +97,8 @@ fn a_second_server_finds_the_first_and_stays_silent() {
             runtime().block_on(async {
                 let dhcp = Dhcp::open(settings(RANGE), Arc::<Fake>::default(), &journal).unwrap();
                 let interface = Interface::by_name("c0").unwrap().unwrap();
-                let listener = dhcp.listen(interface, Mode::Serve).await.unwrap();
+                let bound = dhcp.bind(interface, Mode::Serve).await.unwrap();
+                let listener = bound.look().await.unwrap();
                 (listener.mode(), listener.foreign(), dhcp.foreign()[0].address)
             })
         });
@@ -224,7 +225,8 @@ async fn serve(journal: &Path, client: &Child) -> Arc<Dhcp> {
     let dhcp = Dhcp::open(settings(RANGE), fake, journal).unwrap();
     let interface = Interface::by_name("s0").unwrap().unwrap();
     assert_ne!(interface.mac, None::<Mac>);
-    let listener = dhcp.listen(interface, Mode::Serve).await.unwrap();
+    let bound = dhcp.bind(interface, Mode::Serve).await.unwrap();
+    let listener = bound.look().await.unwrap();
     assert_eq!((listener.mode(), listener.foreign()), (Mode::Serve, None));
     tokio::spawn(listener.run());
     dhcp

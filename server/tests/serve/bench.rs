@@ -214,8 +214,13 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts the server and waits until it serves.
+    /// Starts the server and waits until it serves everything, DHCP last.
     pub(crate) fn start(site: &Site, net: &Net, arguments: &[&str]) -> Self {
+        Self::start_until("  DHCP s0 ", site, net, arguments)
+    }
+
+    /// Starts the server and waits until it has printed `word`.
+    pub(crate) fn start_until(word: &str, site: &Site, net: &Net, arguments: &[&str]) -> Self {
         let (out, log) = (site.path("out"), site.path("log"));
         let arguments = [&["serve"], arguments].concat();
         let mut command = net.beside(&site.netbe(&arguments));
@@ -224,7 +229,7 @@ impl Running {
         let begun = Instant::now();
         loop {
             let summary = fs::read_to_string(&out).unwrap();
-            if summary.contains("named machines:") {
+            if summary.contains(word) && summary.ends_with('\n') {
                 return Self { child, summary };
             }
             let log = || fs::read_to_string(&log).unwrap();

@@ -50,6 +50,20 @@ fn a_machine_does_not_notice_that_the_server_was_killed() {
 }
 
 #[test]
+fn a_root_does_not_wait_for_the_question_whether_another_dhcp_server_is_there() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["sharenfs", "--network", "10.77.0.0/24", "base"]);
+    let running = Running::start(&site, &net, &SERVE);
+    net.client(&["ip", "address", "add", "10.77.0.2/24", "dev", "c0"]);
+    running.end(Signal::SIGKILL);
+    let _running = Running::start_until("named machines:", &site, &net, &SERVE);
+    assert_eq!(net.client(&["nfs-cat", HELLO]), b"hello from base\n");
+    let printed = fs::read_to_string(site.path("out")).unwrap();
+    assert!(!printed.contains("DHCP s0"), "the question was answered first: {printed}");
+}
+
+#[test]
 fn commands_tell_the_server_what_they_changed() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();
