@@ -18,7 +18,7 @@ use store::{Store, StoreError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time;
 
 pub use outlook::Outlook;
@@ -39,6 +39,9 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     }
     // It acts on threads that are started later, so it comes before all of them.
     hostfs::drop_resource_capability().map_err(ServeError::Capability)?;
+    if let Err(error) = hostfs::raise_open_files_limit() {
+        tracing::warn!("the number of open files stays limited as it is: {error}");
+    }
     let state = StateDir::open(&config.state)?;
     let _claim = state.claim()?;
     let key = site_key(&state)?;
@@ -191,7 +194,7 @@ async fn signals(appliance: &Arc<Appliance>) -> Result<(), ServeError> {
             _ = hang_up.recv() => {
                 let appliance = Arc::clone(appliance);
                 let reload = move || control::Controlled::reload(&*appliance);
-                match tokio::task::spawn_blocking(reload).await {
+                match spawn_blocking(reload).await {
                     Ok(Ok(())) => {}
                     Ok(Err(message)) => tracing::error!("nothing was changed: {message}"),
                     Err(panic) => tracing::error!("reading everything again failed: {panic}"),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vfs::Handle;
 
 use crate::sys::Node;
@@ -33,11 +33,10 @@ impl Descriptors {
         }
     }
 
-    /// A cache that takes half of what the process may open (`RLIMIT_NOFILE`).
+    /// A cache that takes half of what the process may open.
     #[must_use]
     pub fn within_limits() -> Self {
-        let most = getrlimit(Resource::Nofile).current.unwrap_or(LARGEST).min(LARGEST);
-        Self::new(usize::try_from(most / 2).unwrap_or(SMALLEST))
+        Self::new(open_files_limit() / 2)
     }
 
     /// Closes everything that was not used since the last call of this.
@@ -87,6 +86,22 @@ impl Descriptors {
     pub(crate) fn keep_writer(&self, file: &Handle, writer: OwnedFd) -> Arc<OwnedFd> {
         keep(&self.writers, file, writer)
     }
+}
+
+/// Lets the process open as many files as the host lets it: the soft `RLIMIT_NOFILE` is small for the
+/// sake of programs that call select(2), and too small for a room full of machines.
+///
+/// Fails with the kernel's error; the limit is then what it was.
+pub fn raise_open_files_limit() -> std::io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// How many files the process may open (`RLIMIT_NOFILE`), as far as it matters.
+#[must_use]
+pub fn open_files_limit() -> usize {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(LARGEST).min(LARGEST);
+    usize::try_from(most).unwrap_or(usize::MAX)
 }
 
 /// Puts a descriptor on a shelf. What has to make room for it is closed after the lock is released,
@@ -182,6 +197,15 @@ mod test {
         drop(shelf.put(&handle(8), &Arc::new(8)));
         assert!(shelf.get(&handle(0)).is_some() && shelf.get(&handle(1)).is_none());
         assert!(shelf.books.len() <= 8);
+    }
+
+    #[test]
+    fn the_process_may_open_what_the_host_lets_it() {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let current = Some(maximum.unwrap_or(1 << 20) / 2);
+        setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+        raise_open_files_limit().unwrap();
+        assert_eq!(getrlimit(Resource::Nofile).current, maximum);
     }
 
     #[test]

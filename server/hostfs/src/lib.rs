@@ -15,7 +15,7 @@ mod tree;
 #[cfg(any(target_os = "freebsd", test))]
 mod walk;
 
-pub use descriptors::Descriptors;
+pub use descriptors::{Descriptors, open_files_limit, raise_open_files_limit};
 pub use inside::{Inside, InsideError};
 pub use sys::drop_resource_capability;
 pub use tree::{HostTree, HostTreeError, Metadata, Options};

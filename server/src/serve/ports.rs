@@ -58,8 +58,12 @@ impl Ports {
         let nfs = Nfs3::new(Arc::clone(exports), Arc::clone(&booter), clock.clone());
         let mount = Mount::new(Arc::clone(exports), booter, clock);
         let mut bound = Bound::default();
-        bound.serve(&NFS, 2049, Arc::new(nfs), rpc::Options::default())?;
-        let few = rpc::Options { threads: 4, connections: 1024, ..rpc::Options::default() };
+        // Half of the files that the process may open are for what is read and written.
+        let limit = hostfs::open_files_limit();
+        let many = rpc::Options::default();
+        let many = rpc::Options { connections: many.connections.min(limit / 4), ..many };
+        let few = rpc::Options { threads: 4, connections: 1024.min(limit / 32), ..many.clone() };
+        bound.serve(&NFS, 2049, Arc::new(nfs), many)?;
         // Nobody insists on this port, but firewalls are told of it.
         let mount = bound.serve_near(&MOUNT, 20048, Arc::new(mount), few.clone())?;
         let services = [(100_003, 3, 2049), (100_005, 3, mount), (100_005, 1, mount)];

@@ -241,6 +241,11 @@ impl Running {
         }
     }
 
+    /// The server's process: `ip netns exec` becomes what it runs.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the server and waits for it.
     pub(crate) fn end(mut self, signal: Signal) -> ExitStatus {
         self.signal(signal);

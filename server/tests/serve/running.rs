@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
 use crate::bench::{Beside, KERNEL, MAC, Net, Running, SERVER, Site, exists};
@@ -108,4 +109,17 @@ fn a_server_that_is_asked_to_end_leaves_nothing_behind() {
     assert_eq!(running.end(Signal::SIGTERM).code(), Some(0));
     assert!(!exists(&site.state().join("control.sock")));
     Running::start(&site, &net, &[]);
+}
+
+#[test]
+fn the_server_may_open_as_many_files_as_the_host_lets_it() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    let before = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, before.1 / 2, before.1).unwrap();
+    let running = Running::start(&site, &net, &SERVE);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", running.process())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(numbers, [before.1, before.1]);
 }
