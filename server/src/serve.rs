@@ -4,6 +4,7 @@
 //! a part of what it was told to serves nothing, says one sentence and ends.
 
 mod appliance;
+mod idle;
 mod outlook;
 mod ports;
 
@@ -147,6 +148,8 @@ async fn serve(
     for (service, run) in ports.rpc {
         tasks.spawn_on(until(stopping.clone(), service, run), files.handle());
     }
+    let sweep = idle::close(Arc::clone(appliance.descriptors()));
+    tasks.spawn_on(until(stopping.clone(), "closing files".to_owned(), sweep), files.handle());
     let outcome = tokio::select! {
         ended = tasks.join_next() => match ended {
             Some(Ok(outcome)) => outcome,

@@ -105,6 +105,10 @@ impl Appliance {
         &self.exports
     }
 
+    pub(super) const fn descriptors(&self) -> &Arc<Descriptors> {
+        &self.descriptors
+    }
+
     /// Keeps the DHCP server, to ask it whom it heard.
     pub(super) fn keep_dhcp(&self, dhcp: Arc<Dhcp>) {
         // It is told once.

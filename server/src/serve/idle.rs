@@ -1,0 +1,65 @@
+//! Files that nobody uses any more.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostfs::Descriptors;
+use tokio::task::spawn_blocking;
+use tokio::time;
+
+/// Closes what is idle, for ever: what the host removed gives its space back then, and what was
+/// written can be run on the host.
+pub(super) async fn close(descriptors: Arc<Descriptors>) -> io::Result<()> {
+    let mut tick = time::interval(IDLE);
+    loop {
+        tick.tick().await;
+        let descriptors = Arc::clone(&descriptors);
+        // Closing the last descriptor of a removed file waits for the disk.
+        spawn_blocking(move || descriptors.close_idle()).await.map_err(io::Error::other)?;
+    }
+}
+
+/// A file that was not used for so long is closed, at the latest after twice as long.
+const IDLE: Duration = Duration::from_secs(10);
+
+#[cfg(all(test, target_os = "linux"))]
+mod test {
+    use std::fs;
+
+    use hostfs::{HostTree, HostTreeError, Options};
+    use vfs::{Caller, Name, Tree};
+
+    use super::*;
+
+    /// Whether this process has a file open of which the host removed the last name.
+    fn is_open(name: &str) -> bool {
+        let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let mut targets = links.filter_map(|link| fs::read_link(link.path()).ok());
+        targets.any(|target| target.to_string_lossy().contains(name))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_the_host_removed_gives_its_space_back() {
+        let dir = tempfile::Builder::new().prefix("netbe-idle-").tempdir().unwrap();
+        fs::write(dir.path().join("log"), "many bytes").unwrap();
+        let descriptors = Arc::new(Descriptors::new(64));
+        let options = Options { descriptors: Arc::clone(&descriptors), ..Options::default() };
+        let tree = match HostTree::open(dir.path(), options) {
+            Ok(tree) => tree,
+            Err(HostTreeError::Privilege) => {
+                return eprintln!("skipped: opening files by handle needs root");
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let log = tree.lookup(&Caller::ROOT, &tree.root(), Name::new(b"log").unwrap()).unwrap();
+        tree.read(&Caller::ROOT, &log.handle, 0, &mut [0; 4]).unwrap();
+        let path = dir.path().join("log").to_string_lossy().into_owned();
+        fs::remove_file(&path).unwrap();
+        assert!(is_open(&path));
+        let sweep = tokio::spawn(close(descriptors));
+        time::sleep(3 * IDLE).await;
+        assert!(!is_open(&path));
+        sweep.abort();
+    }
+}
