@@ -23,7 +23,8 @@ pub(super) async fn close(descriptors: Arc<Descriptors>) -> io::Result<()> {
 /// A file that was not used for so long is closed, at the latest after twice as long.
 const IDLE: Duration = Duration::from_secs(10);
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod test {
     use std::fs;
 
