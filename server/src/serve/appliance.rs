@@ -2,19 +2,17 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use hostfs::{Descriptors, HostTree, Inside, InsideError};
+use hostfs::{Descriptors, HostTree, Inside};
 use store::{EnvironmentName, Store};
 use tokio::sync::broadcast;
 use vfs::Tree;
 
 use super::{Outlook, ServeError};
-use crate::boot::catalog::{Catalog, Environment, Files};
+use crate::boot::catalog::{Catalog, Environment};
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::plan::export_path;
 use crate::boot::{Boots, Notice, Sources};
@@ -238,7 +236,7 @@ impl Appliance {
             Some(known) => known.files,
             None => {
                 let root = self.store.open_root(name).map_err(|error| error.to_string())?;
-                Arc::new(EnvironmentFiles(Inside::from_fd(root)))
+                Arc::new(Inside::from_fd(root))
             }
         };
         let read_only = environment.export.read_only;
@@ -311,34 +309,6 @@ fn interface_status(
     Some(InterfaceStatus { name, address, mode, foreign })
 }
 
-/// Files of a boot environment, through the one door that leads into it.
-struct EnvironmentFiles(Inside);
-
-impl Files for EnvironmentFiles {
-    fn open(&self, path: &str) -> io::Result<File> {
-        self.0.open(path).map_err(|error| match error {
-            InsideError::Missing(_) | InsideError::NotDirectory(_) | InsideError::NotFile(_) => {
-                io::Error::new(io::ErrorKind::NotFound, error)
-            }
-            InsideError::Io { .. } | InsideError::TooLarge { .. } | InsideError::TooMany { .. } => {
-                io::Error::other(error)
-            }
-        })
-    }
-
-    fn is_file(&self, path: &str) -> bool {
-        self.0.metadata(path).is_ok_and(|metadata| metadata.is_file())
-    }
-
-    fn names(&self, folder: &str) -> io::Result<Vec<String>> {
-        let names = self.0.read_dir(folder, MAX_NAMES).map_err(io::Error::other)?;
-        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Names that a `/boot` may hold; one with more is not a `/boot`.
-const MAX_NAMES: usize = 4096;
