@@ -24,7 +24,7 @@ pub struct Raw {
     pub store: Option<String>,
     /// The state directory.
     pub state: Option<PathBuf>,
-    /// The interfaces that DHCP and TFTP are for.
+    /// The interfaces that DHCP is for.
     #[serde(default)]
     pub interfaces: Vec<String>,
     /// What to do on them.
@@ -87,7 +87,7 @@ pub struct Config {
     pub store: Location,
     /// The state directory.
     pub state: PathBuf,
-    /// The interfaces that DHCP and TFTP are for; all with an IPv4 address when none is named.
+    /// The interfaces that DHCP is for; all with an IPv4 address when none is named.
     pub interfaces: Vec<String>,
     /// What to do on them.
     pub mode: Mode,

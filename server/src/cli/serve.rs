@@ -21,7 +21,7 @@ pub(crate) struct Serve {
     /// A configuration file (netbe.toml); none is needed.
     #[arg(short, long = "file", value_name = "FILE")]
     file: Option<PathBuf>,
-    /// An interface to serve; may be repeated [default: all with an IPv4 address].
+    /// An interface to answer DHCP on; may be repeated [default: all with an IPv4 address].
     #[arg(long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
     /// What to do about DHCP: serve, or passive, which listens and hands out nothing.
