@@ -118,8 +118,9 @@ fn tests() -> BTreeSet<String> {
                 known.insert(name.split(['(', '<']).next().unwrap().to_owned());
                 is_test = false;
             }
-            let case = line.split("Case { name: \"").nth(1).and_then(|rest| rest.split('"').next());
-            known.extend(case.map(str::to_owned));
+            let is_case = file.parent().is_some_and(|folder| folder.ends_with("src/cases"));
+            let case = line.split_once("name: \"").filter(|_| is_case);
+            known.extend(case.and_then(|(_, rest)| rest.split('"').next()).map(str::to_owned));
             let is_contract = file.ends_with("fixtures/src/contract.rs");
             let fact = line.split_once("::").filter(|_| is_contract);
             known.extend(fact.map(|(_, fact)| fact.to_owned()));
