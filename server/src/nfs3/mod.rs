@@ -16,8 +16,11 @@ mod status;
 mod test;
 mod traffic;
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::time;
 use wire::nfs3::{self, Procedure};
 
 use crate::boot::{Booter, Event, Origin};
@@ -27,7 +30,7 @@ use crate::rpc::{Call, Outcome, Patience, Program};
 
 use pace::Pace;
 use request::Request;
-use traffic::Traffic;
+use traffic::{Sum, Traffic};
 
 /// The program 100003.
 pub struct Nfs3 {
@@ -43,6 +46,21 @@ impl Nfs3 {
     #[must_use]
     pub fn new(exports: Arc<Exports>, booter: Arc<dyn Booter>, clock: Arc<dyn Clock>) -> Self {
         Self { exports, booter, clock, pace: Pace::default(), traffic: Traffic::default() }
+    }
+
+    /// Tells the booter, for ever, what no later call of an address would tell.
+    ///
+    /// # Errors
+    ///
+    /// None: it ends when it is dropped.
+    pub async fn tell(self: Arc<Self>) -> io::Result<()> {
+        let mut tick = time::interval(traffic::INTERVAL);
+        loop {
+            tick.tick().await;
+            for (address, sum) in self.traffic.due(self.clock.now()) {
+                self.report(address, sum);
+            }
+        }
     }
 
     fn dispatch(&self, request: &Request<'_>, reply: &mut Vec<u8>) -> Outcome {
@@ -88,9 +106,13 @@ impl Nfs3 {
         let address = request.call.peer.ip().to_canonical();
         let (read, written) = (request.read.get(), request.written.get());
         if let Some(sum) = self.traffic.count(address, read, written, now) {
-            let event = Event::Nfs { calls: sum.calls, read: sum.read, written: sum.written };
-            self.booter.report(Origin::Address(address), event);
+            self.report(address, sum);
         }
+    }
+
+    fn report(&self, address: IpAddr, sum: Sum) {
+        let Sum { calls, read, written } = sum;
+        self.booter.report(Origin::Address(address), Event::Nfs { calls, read, written });
     }
 }
 

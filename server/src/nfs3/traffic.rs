@@ -58,10 +58,23 @@ impl Traffic {
         counter.told = now;
         Some(std::mem::take(&mut counter.sum))
     }
+
+    /// What was counted and not told for a second: the end of a burst, which no later call tells.
+    pub(super) fn due(&self, now: Instant) -> Vec<(IpAddr, Sum)> {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = addresses.iter_mut().filter(|(_, counter)| {
+            counter.sum.calls > 0 && now.saturating_duration_since(counter.told) >= INTERVAL
+        });
+        let told = due.map(|(address, counter)| {
+            counter.told = now;
+            (*address, std::mem::take(&mut counter.sum))
+        });
+        told.collect()
+    }
 }
 
 /// How often an address is told of at most.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long an address is remembered when room is needed.
 const FORGET: Duration = Duration::from_secs(60);
@@ -89,6 +102,17 @@ mod test {
         assert_eq!(traffic.count(PEER, 2, 20, start + Duration::from_millis(999)), None);
         let told = traffic.count(PEER, 3, 30, start + Duration::from_secs(1));
         assert_eq!(told, Some(Sum { calls: 3, read: 6, written: 60 }));
+    }
+
+    #[test]
+    fn the_end_of_a_burst_is_told_once() {
+        let (traffic, start) = (Traffic::default(), Instant::now());
+        traffic.count(PEER, 0, 0, start);
+        traffic.count(PEER, 7, 0, start);
+        assert_eq!(traffic.due(start + Duration::from_millis(999)), []);
+        let told = traffic.due(start + Duration::from_secs(1));
+        assert_eq!(told, [(PEER, Sum { calls: 1, read: 7, written: 0 })]);
+        assert_eq!(traffic.due(start + Duration::from_secs(9)), []);
     }
 
     #[test]

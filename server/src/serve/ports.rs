@@ -55,7 +55,7 @@ impl Ports {
         let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
         let exports = appliance.exports();
         let clock = Arc::new(SystemClock);
-        let nfs = Nfs3::new(Arc::clone(exports), Arc::clone(&booter), clock.clone());
+        let nfs = Arc::new(Nfs3::new(Arc::clone(exports), Arc::clone(&booter), clock.clone()));
         let mount = Mount::new(Arc::clone(exports), booter, clock);
         let mut bound = Bound::default();
         // Half of the files that the process may open are for what is read and written.
@@ -63,7 +63,8 @@ impl Ports {
         let many = rpc::Options::default();
         let many = rpc::Options { connections: many.connections.min(limit / 4), ..many };
         let few = rpc::Options { threads: 4, connections: 1024.min(limit / 32), ..many.clone() };
-        bound.serve(&NFS, 2049, Arc::new(nfs), many)?;
+        bound.runs.push(("NFS's timeline".to_owned(), Box::pin(Arc::clone(&nfs).tell())));
+        bound.serve(&NFS, 2049, nfs, many)?;
         // Nobody insists on this port, but firewalls are told of it.
         let mount = bound.serve_near(&MOUNT, 20048, Arc::new(mount), few.clone())?;
         let services = [(100_003, 3, 2049), (100_005, 3, mount), (100_005, 1, mount)];
