@@ -40,6 +40,7 @@ pub(crate) const TESTS: Needs = Needs(&[
     "atftp",
     "isc-dhcp-client",
     "cpio",
+    "btrfs-progs",
 ]);
 
 /// For boots from other NFS servers; they have services, see [`starts_services`].

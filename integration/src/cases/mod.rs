@@ -9,6 +9,7 @@ mod guests;
 mod hostile;
 mod input;
 mod peers;
+mod store;
 
 use crate::suite::Case;
 
@@ -18,6 +19,7 @@ pub(crate) fn all() -> Vec<Case> {
         checks::CASES,
         freebsd::CASES,
         input::CASES,
+        store::CASES,
         clients::CASES,
         foreign::CASES,
         boots::CASES,
