@@ -5,6 +5,7 @@
 //! `udp` and `tcp` move bytes, `dispatch` turns a message into a reply, `replay` remembers replies to
 //! calls that must not run twice, and `pool` has the threads on which a call may wait for a disk.
 
+mod connections;
 mod counts;
 mod dispatch;
 mod pool;

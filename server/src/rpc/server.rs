@@ -12,11 +12,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use wire::record::{self, Record};
 
+use super::connections::Connections;
 use super::counts::Counts;
 use super::dispatch::{Dispatcher, Origin};
 use super::pool::{Permit, Pool};
 use super::replay::{Claim, Limits};
-use super::tcp::{Connection, Connections};
+use super::tcp::Connection;
 use super::udp::UdpRoute;
 use super::{Program, tcp, udp};
 use crate::clock::SystemClock;
@@ -58,6 +59,9 @@ pub struct Options {
     pub record: usize,
     /// Bytes of replies that may wait for slow peers, over all connections.
     pub unsent: usize,
+    /// Bytes of calls that were begun and not ended, over all connections; more closes the connection
+    /// among them that has been quiet for longest.
+    pub unfinished: usize,
     /// Threads for calls that wait for a disk.
     pub threads: usize,
     /// Calls that may wait for a thread or be on one.
@@ -76,6 +80,7 @@ impl Default for Options {
             // A WRITE of 1 MiB with its head.
             record: (1 << 20) + (64 << 10),
             unsent: 256 << 20,
+            unfinished: 256 << 20,
             threads: (4 * cores).clamp(4, 64),
             waiting: 1024,
             waiting_bytes: 128 << 20,

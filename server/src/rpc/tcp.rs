@@ -5,10 +5,10 @@
 //! not take at once is left to the task. A peer that does not read its replies makes its connection
 //! stop reading calls, and in the end costs itself the connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use wire::record::{self, RecordError, Records};
 
 use super::Transport;
+use super::connections::Connections;
 use super::counts::count;
 use super::dispatch::{Answer, Origin};
 use super::server::{Options, Route, Server, Waiting};
@@ -71,48 +72,10 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// The connections of a server.
-#[derive(Debug, Default)]
-pub(super) struct Connections {
-    open: Mutex<HashMap<u64, Arc<Connection>>>,
-    /// Names the next connection.
-    next: AtomicU64,
-    /// Bytes of replies that wait for slow peers.
-    unsent: AtomicUsize,
-}
-
-impl Connections {
-    pub(super) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Takes in a connection; the one that was quiet for longest has to go if there are too many.
-    fn insert(&self, connection: &Arc<Connection>, limit: usize) -> Option<Arc<Connection>> {
-        let mut open = self.lock();
-        let quietest = if open.len() < limit {
-            None
-        } else {
-            let quietest = open.iter().min_by_key(|(_, connection)| connection.last_call());
-            let id = quietest.map(|(id, _)| *id);
-            id.and_then(|id| open.remove(&id))
-        };
-        open.insert(connection.id, Arc::clone(connection));
-        quietest
-    }
-
-    fn remove(&self, connection: &Connection) {
-        self.lock().remove(&connection.id);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// A connection, as those see it who have a reply for it.
 #[derive(Debug)]
 pub(super) struct Connection {
-    id: u64,
+    pub(super) id: u64,
     connections: Arc<Connections>,
     origin: Origin,
     writer: OwnedWriteHalf,
@@ -125,13 +88,13 @@ pub(super) struct Connection {
     /// There is nothing in the outbox any more.
     emptied: Notify,
     /// Somebody else wants the connection to end.
-    ended: Notify,
+    pub(super) ended: Notify,
 }
 
 /// A connection in use. However its task ends, the connection is closed and forgotten.
-struct Open<'a>(&'a Connection);
+struct InUse<'a>(&'a Connection);
 
-impl Drop for Open<'_> {
+impl Drop for InUse<'_> {
     fn drop(&mut self) {
         self.0.close();
         self.0.connections.remove(self.0);
@@ -187,7 +150,7 @@ impl Connection {
         let (reader, writer) = stream.into_split();
         let connections = Arc::clone(&server.connections);
         let connection = Self {
-            id: connections.next.fetch_add(1, Ordering::Relaxed),
+            id: connections.name(),
             connections,
             origin,
             writer,
@@ -208,10 +171,8 @@ impl Connection {
         reader: OwnedReadHalf,
         stop: watch::Receiver<bool>,
     ) {
-        if let Some(quietest) = server.connections.insert(&self, server.options.connections) {
-            quietest.ended.notify_one();
-        }
-        let _open = Open(&self);
+        server.connections.insert(&self, server.options.connections);
+        let _in_use = InUse(&self);
         let end = tokio::select! {
             biased;
             end = self.read(&server, reader, stop) => end,
@@ -237,7 +198,8 @@ impl Connection {
         let mut records = Records::new(server.options.record);
         let mut replies = Vec::new();
         let turns = Arc::new(Semaphore::new(TURNS));
-        let Options { idle, stall, .. } = server.options;
+        let Options { idle, stall, unfinished, .. } = server.options;
+        let mut held = 0;
         let period = idle.min(stall).clamp(Duration::from_millis(1), TICK);
         let mut tick = interval_at(tokio::time::Instant::now() + period, period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -269,6 +231,10 @@ impl Connection {
             }
             if let Err(end) = self.answer(server, &mut records, &mut replies, &turns).await {
                 return end;
+            }
+            if records.unfinished() != held {
+                held = records.unfinished();
+                self.connections.hold(self, held, unfinished);
             }
         }
         // The peer may have closed its half only: what it asked for is still answered.
@@ -430,7 +396,7 @@ impl Connection {
         self.outbox().bytes
     }
 
-    fn last_call(&self) -> Instant {
+    pub(super) fn last_call(&self) -> Instant {
         *self.last_call.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

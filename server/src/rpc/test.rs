@@ -479,6 +479,34 @@ async fn half_a_call_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn halves_of_calls_are_bounded_over_all_connections() {
+    let running = Running::new(Options { unfinished: 2 << 20, ..Options::default() });
+    let message = framed(&call(1, PROGRAM, 2, Echo::ECHO, &[0; 1 << 20]));
+    let (half, rest) = message.split_at(900_000);
+    let mut hoarders = Vec::new();
+    for _ in 0..4 {
+        let mut hoarder = running.connect().await;
+        hoarder.stream.write_all(half).await.unwrap();
+        hoarders.push(hoarder);
+    }
+    running.until(|counts| counts.closed >= 2).await;
+    let mut honest = running.connect().await;
+    honest.stream.write_all(half).await.unwrap();
+    honest.stream.write_all(rest).await.unwrap();
+    assert_eq!(honest.reply().await, Some((1, SUCCESS, vec![0; 1 << 20])));
+}
+
+#[tokio::test]
+async fn a_call_that_ends_is_not_counted_as_begun() {
+    let running = Running::new(Options { unfinished: 3 << 20, ..Options::default() });
+    let mut client = running.connect().await;
+    for xid in 0..16 {
+        assert_eq!(client.call(xid, Echo::LATER, &[0; 1 << 20]).await.len(), 1 << 20);
+    }
+    assert_eq!(running.server.counts().closed, 0);
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed() {
     let idle = Duration::from_millis(30);
     let running = Running::new(Options { idle, ..Options::default() });

@@ -118,6 +118,13 @@ impl Records {
         !self.complete && (self.unread() > 0 || self.record.start < self.record.end)
     }
 
+    /// Bytes of memory that a record takes which was begun and is not complete, beyond what every
+    /// stream takes.
+    #[must_use]
+    pub const fn unfinished(&self) -> usize {
+        if self.is_partial() { self.buffer.capacity().saturating_sub(INITIAL) } else { 0 }
+    }
+
     /// Gives memory back that a quiet stream does not need.
     pub fn shrink(&mut self) {
         self.finish();
