@@ -280,7 +280,7 @@ fn groups(export: &Export) -> Vec<String> {
     groups
 }
 
-/// A list that is as long as its transport can carry.
+/// A list that is as long as its transport can carry and clients take.
 struct List<'r> {
     reply: &'r mut Vec<u8>,
     most: usize,
@@ -290,7 +290,7 @@ impl<'r> List<'r> {
     fn new(transport: Transport, reply: &'r mut Vec<u8>) -> Self {
         let room = match transport {
             Transport::Tcp => 1 << 20,
-            Transport::Udp => 32 << 10,
+            Transport::Udp => MAX_UDP_LIST,
         };
         let most = reply.len() + room;
         Self { reply, most }
@@ -311,3 +311,7 @@ impl<'r> List<'r> {
         Encoder::new(self.reply).bool(false);
     }
 }
+
+/// Bytes of a list by UDP. Clients have room for 8800 bytes, the head included (`UDPMSGSIZE` of Sun's
+/// library and its heirs), and a stranger's forged question shall not bring others many times its size.
+const MAX_UDP_LIST: usize = 8 << 10;
