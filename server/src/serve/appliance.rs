@@ -217,13 +217,14 @@ impl Appliance {
         Ok(())
     }
 
-    /// Shares one environment; the tree of one that is shared already stays.
+    /// Shares one environment. The tree of one that is shared already stays, unless its directory was
+    /// replaced by another, as by restoring a backup.
     fn share(&self, environment: &store::Environment) -> Result<Environment, String> {
         let (name, uuid) = (&environment.name, environment.uuid);
-        let tree = match self.exports.of(uuid) {
-            Some(export) => Arc::clone(&export.tree),
-            None => self.open_tree(name)?,
-        };
+        let opened = self.open_tree(name)?;
+        let shared = self.exports.of(uuid).filter(|shared| shared.tree.root() == opened.root());
+        let known = shared.as_ref().and_then(|_| self.boots.catalog().environment(uuid));
+        let tree = shared.map_or(opened, |shared| Arc::clone(&shared.tree));
         let export = Export {
             environment: uuid,
             name: name.as_str().to_owned(),
@@ -232,7 +233,7 @@ impl Appliance {
             settings: environment.export.clone(),
         };
         self.exports.publish(export).map_err(|error| error.to_string())?;
-        let files = match self.boots.catalog().environment(uuid) {
+        let files = match known {
             Some(known) => known.files,
             None => {
                 let root = self.store.open_root(name).map_err(|error| error.to_string())?;

@@ -80,6 +80,27 @@ fn commands_tell_the_server_what_they_changed() {
 }
 
 #[test]
+fn an_environment_that_was_restored_in_place_is_served_at_the_next_command() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["sharepxe", "--default", "base"]);
+    let _running = Running::start(&site, &net, &SERVE);
+    let script = net.ipxe(&site);
+    let kernel = script.replace("boot.ipxe", "kernel");
+    assert_eq!(net.client(&["curl", "-sf", &kernel]), KERNEL.as_bytes());
+    assert_eq!(net.client(&["nfs-cat", HELLO]), b"hello from base\n");
+    let root = site.state().join("store/be/base");
+    fs::remove_dir_all(&root).unwrap();
+    fs::create_dir_all(root.join("boot")).unwrap();
+    fs::write(root.join("boot/vmlinuz"), "a kernel from the backup").unwrap();
+    fs::write(root.join("boot/initrd.img"), "initrd").unwrap();
+    fs::write(root.join("hello"), "hello from the backup\n").unwrap();
+    site.done(&["sharepxe", "--default", "base"]);
+    assert_eq!(net.client(&["nfs-cat", HELLO]), b"hello from the backup\n");
+    assert_eq!(net.client(&["curl", "-sf", &kernel]), b"a kernel from the backup");
+}
+
+#[test]
 fn who_watches_sees_a_boot() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();
