@@ -95,7 +95,7 @@ impl Server {
             return Action::Silence(Silence::NotOurs);
         };
         let moment = Moment::from(now);
-        if arrival.mode == Mode::Passive {
+        if arrival.mode == Mode::Passive || !self.serves(request.mac, &place) {
             return self.listen(request, &place, arrival, now);
         }
         if arrival.port == Port::Pxe {
@@ -146,7 +146,15 @@ impl Server {
         Some(Place { network, local, router: Some(network.address) })
     }
 
-    /// In passive mode: what is seen is told, nothing is said.
+    /// Whether a machine may hear from us in this network. Where no range lies, somebody else hands
+    /// out addresses: only machines that have an address of ours there are ours.
+    fn serves(&self, mac: Mac, place: &Place) -> bool {
+        self.pool.serves(place.network)
+            || self.reserved(mac, place).is_some()
+            || self.leases.of(mac, place.network).is_some()
+    }
+
+    /// Where netbe does not serve: what is seen is told, nothing is said.
     fn listen(
         &mut self,
         request: &Request<'_>,

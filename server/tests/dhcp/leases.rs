@@ -313,6 +313,22 @@ fn where_netbe_only_listens_it_says_nothing_and_hears_all() {
 }
 
 #[test]
+fn a_network_without_a_range_is_left_alone_but_for_reserved_machines() {
+    let mut bench = Bench::with_range("10.78.0.100-10.78.0.199");
+    let elsewhere = Ipv4Addr::new(172, 16, 0, 9);
+    let strays = [
+        discover(machine(1)),
+        naming(MessageType::Request, machine(1), elsewhere),
+        from_holder(MessageType::Inform, machine(1), [10, 77, 0, 30].into()),
+    ];
+    for stray in strays {
+        assert_eq!(bench.ask(&stray).unwrap_err(), Silence::Passive);
+    }
+    bench.reserve(machine(2), [10, 77, 0, 50]);
+    assert_eq!(bench.leased(machine(2)), Some([10, 77, 0, 50].into()));
+}
+
+#[test]
 fn a_router_is_told_only_if_there_is_one() {
     let router = |settings: Settings| {
         let mut bench = Bench::with(settings);
