@@ -147,10 +147,11 @@ impl Appliance {
                  answers there; stop it and start netbe again, or have it send machines here\n"
             ),
             None if mode == "serve" => {
-                let ranges = self.config.ranges.iter().map(ToString::to_string);
-                let ranges = ranges.collect::<Vec<_>>().join(", ");
-                let ranges =
-                    if ranges.is_empty() { "reserved addresses only".to_owned() } else { ranges };
+                let ranges = self.outlook.ranges(&self.config, name);
+                let ranges = match ranges.is_empty() {
+                    true => "reserved addresses only".to_owned(),
+                    false => ranges.join(", "),
+                };
                 let lease = self.config.lease.as_secs();
                 format!("  DHCP {name} {address}: serves {ranges}, for {lease} s\n")
             }
@@ -176,7 +177,10 @@ impl Appliance {
         let roster = self.boots.roster();
         let default = roster.default_environment().map_or_else(
             || "unknown machines boot nothing".to_owned(),
-            |name| format!("unknown machines boot {name}, read-only"),
+            |name| match names.iter().any(|known| known == name) {
+                true => format!("unknown machines boot {name}, read-only"),
+                false => format!("unknown machines boot nothing, because {name} does not exist"),
+            },
         );
         let count = roster.iter().count();
         let _ = match names.as_slice() {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::ServeError;
 use crate::config::{Config, Mode};
+use crate::dhcp::{ListenError, Range};
 use crate::interface::Interface;
 use crate::machine::Roster;
 
@@ -73,6 +74,14 @@ impl Outlook {
         })
     }
 
+    /// The ranges that lie in an interface's networks, for people.
+    pub(super) fn ranges(&self, config: &Config, interface: &str) -> Vec<String> {
+        let networks = self.interfaces.iter().filter(|known| known.name == interface);
+        let networks = networks.flat_map(|known| &known.networks).collect::<Vec<_>>();
+        let inside = |range: &&Range| networks.iter().any(|own| own.contains(range.first()));
+        config.ranges.iter().filter(inside).map(ToString::to_string).collect()
+    }
+
     /// What the server would do, for `serve -n`.
     #[must_use]
     pub fn describe(&self, config: &Config) -> String {
@@ -113,7 +122,13 @@ fn named(all: &[Interface], config: &Config) -> Result<Vec<Interface>, ServeErro
         if interface.networks.is_empty() {
             return Err(ServeError::NoAddress(name.clone()));
         }
-        found.push(interface.clone());
+        if interface.mac.is_none() || !interface.broadcast {
+            return Err(ServeError::Listen(ListenError::NotEthernet(name.clone())));
+        }
+        // Named twice, it would answer twice.
+        if !found.contains(interface) {
+            found.push(interface.clone());
+        }
     }
     Ok(found)
 }
@@ -142,7 +157,8 @@ mod test {
     fn host() -> Vec<Interface> {
         let network = Network::new(Ipv4Addr::new(10, 0, 0, 1), 24);
         let loopback = Network::new(Ipv4Addr::LOCALHOST, 8);
-        let loopback = Interface { loopback: true, ..interface("lo", &[loopback]) };
+        let loopback = interface("lo", &[loopback]);
+        let loopback = Interface { loopback: true, broadcast: false, ..loopback };
         vec![loopback, interface("eth0", &[network]), interface("eth1", &[])]
     }
 
@@ -172,6 +188,10 @@ mod test {
             refused("interfaces = [\"eth1\"]"),
             "eth1 has no IPv4 address: give it one first, with `ip address add` or `ifconfig`"
         );
+        assert_eq!(
+            refused("interfaces = [\"lo\"]"),
+            "lo: choose an Ethernet interface: this one cannot broadcast"
+        );
         let serve = |range: &str| format!("mode = \"serve\"\nranges = [\"{range}\"]");
         assert_eq!(
             refused(&serve("10.0.1.5-10.0.1.9")),
@@ -182,6 +202,23 @@ mod test {
             "range 10.0.0.1-10.0.0.9 holds 10.0.0.1, this host's own address: leave it out"
         );
         assert!(refused("mode = \"serve\"").starts_with("mode serve has no addresses to hand out"));
+    }
+
+    #[test]
+    fn an_interface_that_is_named_twice_is_served_once() {
+        let outlook = outlook("interfaces = [\"eth0\", \"eth0\"]", &Roster::default()).unwrap();
+        assert_eq!(outlook.interfaces.len(), 1);
+    }
+
+    #[test]
+    fn an_interface_shows_the_ranges_of_its_own_networks() {
+        let text = "mode = \"serve\"\nranges = [\"10.0.0.5-10.0.0.9\"]";
+        let config = Config::try_from(Raw::parse(text).unwrap()).unwrap();
+        let mut host = host();
+        host.push(interface("eth2", &[Network::new(Ipv4Addr::new(10, 2, 0, 1), 24)]));
+        let outlook = Outlook::among(host, &config, &Roster::default()).unwrap();
+        assert_eq!(outlook.ranges(&config, "eth0"), ["10.0.0.5-10.0.0.9"]);
+        assert!(outlook.ranges(&config, "eth2").is_empty());
     }
 
     #[test]
