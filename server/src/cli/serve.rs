@@ -84,7 +84,9 @@ impl Serve {
         let text = std::fs::read_to_string(path).map_err(|error| of_file(&error))?;
         let file = Raw::parse(&text).map_err(|error| of_file(&error))?;
         // A mistake of the file is told with the file's name, also where a flag would beat it.
-        Config::try_from(file.clone()).map_err(|error| of_file(&error))?;
+        // The mode decides what else may stand there, so it is the one that will hold.
+        let mode = self.mode.clone().or_else(|| file.mode.clone());
+        Config::try_from(Raw { mode, ..file.clone() }).map_err(|error| of_file(&error))?;
         Config::try_from(flags.or(file)).map_err(Failure::could_not)
     }
 }
@@ -92,13 +94,17 @@ impl Serve {
 /// Checks what can be checked without changing anything.
 fn check(config: &Config) -> Result<Reply, Failure> {
     let could_not = |error: &dyn std::fmt::Display| Failure::could_not(error);
-    store::Store::open(&config.store)?;
-    let default = config.default.as_ref().map(store::EnvironmentName::as_str);
-    let mut roster = Roster::default();
-    if config.state.exists() {
-        let state = StateDir::open(&config.state).map_err(|error| could_not(&error))?;
-        roster = Roster::load(&state, &config.machines, default)?;
+    let store = store::Store::open(&config.store)?;
+    if let Some(name) = &config.default {
+        store.get(name)?;
     }
+    let default = config.default.as_ref().map(store::EnvironmentName::as_str);
+    let roster = if config.state.exists() {
+        let state = StateDir::open(&config.state).map_err(|error| could_not(&error))?;
+        Roster::load(&state, &config.machines, default)?
+    } else {
+        Roster::configured(&config.machines, default)?
+    };
     let outlook = Outlook::of(config, &roster).map_err(|error| could_not(&error))?;
     Ok(Reply::text(outlook.describe(config)))
 }

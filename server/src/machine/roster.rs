@@ -43,11 +43,7 @@ impl Roster {
         configured: &BTreeMap<MachineName, Machine>,
         default: Option<&str>,
     ) -> Result<Self, MachineError> {
-        let mut roster = Self::default();
-        for (name, machine) in configured {
-            machine.check().map_err(|error| error.of(name))?;
-            roster.insert(name.clone(), machine.clone(), true)?;
-        }
+        let mut roster = Self::configured(configured, default)?;
         for name in state.names(Kind::Machine)? {
             let record = state.load(Kind::Machine, &name)?;
             // It was removed while we listed them.
@@ -56,10 +52,23 @@ impl Roster {
             let machine = Machine::parse(&record).map_err(|error| error.of(&name))?;
             roster.insert(name, machine, false)?;
         }
-        roster.default = match default {
-            Some(environment) => Some(environment.to_owned()),
-            None => load_default(state)?,
-        };
+        if roster.default.is_none() {
+            roster.default = load_default(state)?;
+        }
+        Ok(roster)
+    }
+
+    /// The machines of the configuration file alone.
+    pub fn configured(
+        machines: &BTreeMap<MachineName, Machine>,
+        default: Option<&str>,
+    ) -> Result<Self, MachineError> {
+        let default = default.map(str::to_owned);
+        let mut roster = Self { default, ..Self::default() };
+        for (name, machine) in machines {
+            machine.check().map_err(|error| error.of(name))?;
+            roster.insert(name.clone(), machine.clone(), true)?;
+        }
         Ok(roster)
     }
 

@@ -36,6 +36,37 @@ fn a_mistake_in_the_file_is_said_with_its_line() {
 }
 
 #[test]
+fn a_mode_given_as_a_flag_holds_for_the_files_ranges() {
+    let site = Site::with_base();
+    let file = site.path("netbe.toml");
+    fs::write(&file, "ranges = [\"203.0.113.5-203.0.113.9\"]\n").unwrap();
+    let arguments = ["serve", "-n", "-f", file.to_str().unwrap()];
+    let passive = site.fails(2, &arguments);
+    assert!(passive.contains("mode is passive"), "{passive}");
+    let serving = site.fails(2, &[&arguments[..], &["--mode", "serve"]].concat());
+    assert!(!serving.contains("mode is passive"), "{serving}");
+}
+
+#[test]
+fn a_default_environment_that_does_not_exist_is_said() {
+    let site = Site::with_base();
+    let refused = site.fails(1, &["serve", "-n", "--default", "nosuch"]);
+    assert!(refused.contains("nosuch"), "{refused}");
+}
+
+#[test]
+fn machines_of_the_file_count_before_there_is_a_state_directory() {
+    let site = Site::with_base();
+    let (file, state) = (site.path("netbe.toml"), site.path("none"));
+    let machine = "[machines.NAME]\nmacs = [\"52:54:00:00:00:01\"]\n";
+    fs::write(&file, machine.replace("NAME", "a") + &machine.replace("NAME", "b")).unwrap();
+    let (state, file) = (state.to_str().unwrap(), file.to_str().unwrap());
+    let store = format!("dir:{}", site.state().join("store").display());
+    let arguments = ["--state", state, "--store", &store, "serve", "-n", "-f", file];
+    assert_eq!(site.fails(1, &arguments), "52:54:00:00:00:01 belongs to a: remove it there first");
+}
+
+#[test]
 fn an_interface_that_does_not_exist_is_said() {
     let site = Site::with_base();
     let refused = site.fails(2, &["serve", "-n", "--interface", "eth99"]);
