@@ -215,13 +215,21 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers commands until the socket breaks; dropping the future ends it.
+/// Answers commands; dropping the future ends it.
 pub async fn serve(listener: UnixListener, server: Arc<dyn Controlled>) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // One command more waits until another one is done.
         let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = listener.accept().await?;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // A command that went away, or no descriptor to spare just now: machines are served on.
+            Err(error) => {
+                tracing::debug!("a command was not accepted: {error}");
+                time::sleep(PAUSE).await;
+                continue;
+            }
+        };
         let server = Arc::clone(&server);
         tokio::spawn(async move {
             if let Err(error) = converse(stream, server).await {
@@ -346,6 +354,9 @@ const REQUEST: u64 = 4096;
 
 /// How long a command may take to say what it wants, or to take the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long to wait after a command that could not be accepted.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// How often who watches is told how everything stands.
 const BEAT: Duration = Duration::from_millis(500);

@@ -246,6 +246,13 @@ impl Running {
         self.child.id()
     }
 
+    /// Changes how many files the server may have open.
+    pub(crate) fn allow_files(&self, limit: &str) {
+        let process = self.child.id().to_string();
+        let changed = Command::new("prlimit").args(["--pid", &process, limit]).status().unwrap();
+        assert!(changed.success());
+    }
+
     /// Ends the server and waits for it.
     pub(crate) fn end(mut self, signal: Signal) -> ExitStatus {
         self.signal(signal);

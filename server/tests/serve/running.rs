@@ -65,6 +65,22 @@ fn a_root_does_not_wait_for_the_question_whether_another_dhcp_server_is_there() 
 }
 
 #[test]
+fn a_server_without_descriptors_to_spare_answers_commands_later() {
+    let Some(net) = Net::new(&["prlimit"]) else { return };
+    let site = Site::with_base();
+    let running = Running::start(&site, &net, &SERVE);
+    running.allow_files("--nofile=3:4096");
+    let mut command = site.netbe(&["status", "-j"]);
+    let asking = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The kernel accepts for the server; only the server itself can see that it has no room.
+    thread::sleep(Duration::from_millis(300));
+    running.allow_files("--nofile=4096:4096");
+    let answer = asking.wait_with_output().unwrap();
+    assert_eq!((answer.status.code(), answer.stderr.as_slice()), (Some(0), &b""[..]));
+    assert!(running.end(Signal::SIGTERM).success());
+}
+
+#[test]
 fn commands_tell_the_server_what_they_changed() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();
