@@ -28,6 +28,18 @@ use crate::rpc::{Call, Outcome, Patience, Program, Transport};
 
 use table::Table;
 
+/// Why a path is not mounted: for the client a number, for people a sentence.
+struct Refused {
+    status: MountStat,
+    reason: String,
+}
+
+impl Refused {
+    fn missing(reason: &str) -> Self {
+        Self { status: MountStat::NoEnt, reason: reason.to_owned() }
+    }
+}
+
 /// The program 100005.
 pub struct Mount {
     exports: Arc<Exports>,
@@ -53,13 +65,15 @@ impl Mount {
                 handle: FileHandle(handle.as_bytes()),
                 flavors: vec![wire::rpc::AUTH_SYS],
             },
-            Err(status) => MntRes::Fail(*status),
+            Err(refused) => MntRes::Fail(refused.status),
         };
         result.encode(&mut Encoder::new(reply));
         let address = call.peer.ip().to_canonical();
         match found {
-            Err(status) => {
+            Err(Refused { status, reason }) => {
                 tracing::debug!(%address, path = %path.0.escape_ascii(), ?status, "not mounted");
+                let name = format!("mounting {}", shown(stripped(path)));
+                self.booter.report(Origin::Address(address), Event::Failed { name, reason });
             }
             Ok(_) if self.table.add(address, stripped(path), self.clock.now()) => {
                 let event = Event::Mounted(shown(stripped(path)));
@@ -85,20 +99,24 @@ impl Mount {
     }
 
     /// The handle of what is at `path`, for a caller that may use it.
-    fn find(&self, call: &Call<'_>, path: &[u8]) -> Result<WireHandle, MountStat> {
+    fn find(&self, call: &Call<'_>, path: &[u8]) -> Result<WireHandle, Refused> {
         let root = self.booter.root_of(call.peer.ip().to_canonical());
         let is_root = path.iter().all(|byte| *byte == b'/');
         let (export, rest) = if is_root {
-            let root = root.as_ref().ok_or(MountStat::NoEnt)?;
-            (self.exports.of(root.environment).ok_or(MountStat::NoEnt)?, &[][..])
+            let own = root.as_ref().ok_or_else(|| Refused::missing("the machine has no root"))?;
+            let export = self.exports.of(own.environment);
+            let gone = || Refused::missing("its boot environment is not shared any more");
+            (export.ok_or_else(gone)?, &[][..])
         } else {
-            self.exports.at(path).ok_or(MountStat::NoEnt)?
+            let export = self.exports.at(path);
+            export.ok_or_else(|| Refused::missing("there is no boot environment of that path"))?
         };
         export.admit(call.peer, root.as_ref()).map_err(|refusal| {
             tracing::debug!(peer = %call.peer, export = export.name, %refusal, "refused");
-            MountStat::Acces
+            Refused { status: MountStat::Acces, reason: refusal.to_string() }
         })?;
-        let directory = walk(&export, rest).map_err(status)?;
+        let directory = walk(&export, rest)
+            .map_err(|error| Refused { status: status(error), reason: error.to_string() })?;
         Ok(self.exports.seal(&export, &directory))
     }
 

@@ -161,10 +161,15 @@ fn a_loader_that_mounts_at_every_open_is_reported_once() {
 }
 
 #[test]
-fn a_failed_mount_is_not_reported() {
+fn a_refused_mount_is_reported_with_its_reason() {
     let bench = bench();
     bench.mnt(&Client::at(STRANGER), "/be/head").unwrap_err();
-    assert_eq!(bench.site.booter.take(), []);
+    let name = "mounting /be/head".to_owned();
+    let reason = format!(
+        "not shared with {STRANGER}: share it with its network, or make it the machine's root"
+    );
+    let failed = Event::Failed { name, reason };
+    assert_eq!(bench.site.booter.take(), [(Origin::Address(STRANGER), failed)]);
     assert_eq!(bench.dump(), []);
 }
 
