@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use netbe::boot::Event;
+use netbe::boot::{Event, Reservation};
 use netbe::dhcp::{Action, Destination, Mode, Port, Settings, Silence, State};
 use wire::dhcp4::{Message, MessageType};
 
@@ -94,6 +94,21 @@ fn a_full_pool_is_silent_and_says_why() {
     let reason = "no address is left in 10.77.0.1/24".to_owned();
     assert!(bench.heard(machine(3), &Event::Unserved(reason)));
     assert_eq!(bench.server.counters().exhausted, 1);
+}
+
+#[test]
+fn a_named_machine_comes_before_what_strangers_were_offered() {
+    let mut bench = Bench::with_range("10.77.0.100-10.77.0.101");
+    assert_eq!(bench.leased(machine(1)), Some(FIRST));
+    assert_eq!(bench.offered(machine(2)), Some(SECOND));
+    let name = Reservation { address: None, name: "web3".to_owned() };
+    bench.fake.reservations.lock().unwrap().insert(machine(3), name);
+    assert_eq!(bench.offered(machine(4)), None);
+    assert_eq!(bench.leased(machine(3)), Some(SECOND));
+    assert_eq!(
+        bench.ask(&select(machine(2), SECOND, SERVER)).map(|r| kind(&r)),
+        Ok(MessageType::Nak)
+    );
 }
 
 #[test]

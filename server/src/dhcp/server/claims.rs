@@ -53,7 +53,22 @@ impl Server {
         for binding in alive {
             self.leases.put(Binding { expires: now.after(self.settings.lease), ..binding });
         }
-        oldest
+        oldest.or_else(|| self.unanswered(mac, place, now))
+    }
+
+    /// For a named machine, when everything is gone: what was offered to a stranger who has not
+    /// taken it. Whoever floods the network with forged machines takes nothing that way.
+    fn unanswered(&mut self, mac: Mac, place: &Place, now: Moment) -> Option<Ipv4Addr> {
+        self.booter.reservation(mac)?;
+        let strangers = self.leases.iter().filter(|binding| {
+            binding.state == State::Offered
+                && self.pool.contains(binding.address)
+                && place.network.contains(binding.address)
+                && self.booter.reservation(binding.mac).is_none()
+        });
+        let oldest = strangers.min_by_key(|binding| binding.expires)?.address;
+        self.leases.remove(oldest);
+        self.is_free(oldest, mac, place, now).then_some(oldest)
     }
 
     /// Whether the machine may have the address: it is a host's in the network, nobody else's by
