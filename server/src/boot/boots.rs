@@ -92,7 +92,8 @@ impl Boots {
         let Sources { catalog, loaders, http_port, roster, state, clock, chance } = sources;
         let now = clock.now();
         let records = record::load(&*state)?;
-        let keeper = Keeper::start(state).map_err(BootsError::Thread)?;
+        let written = records.iter().map(|record| record.mac);
+        let keeper = Keeper::start(state, written).map_err(BootsError::Thread)?;
         let mut known = Known::new(keeper, roster);
         for record in records {
             known.resume(record, now);

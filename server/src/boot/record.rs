@@ -5,7 +5,7 @@
 //! DHCP answer waits for a disk; a boot whose record is not written yet when the server is killed
 //! asks for its address again like any other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -69,13 +69,20 @@ struct Shared {
 struct Queue {
     /// What to write, or to remove.
     waiting: BTreeMap<Mac, Option<BootRecord>>,
+    /// Machines whose record is on the disk, or on its way there. What never got so far needs no
+    /// removal, and so forged machines that come and go faster than a disk writes leave nothing.
+    written: BTreeSet<Mac>,
     closed: bool,
 }
 
 impl Keeper {
-    /// Starts the thread.
-    pub(super) fn start(state: Arc<dyn State>) -> io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
+    /// Starts the thread; `written` are the machines whose records are there already.
+    pub(super) fn start(
+        state: Arc<dyn State>,
+        written: impl IntoIterator<Item = Mac>,
+    ) -> io::Result<Self> {
+        let queue = Queue { written: written.into_iter().collect(), ..Queue::default() };
+        let shared = Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new() });
         let own = Arc::clone(&shared);
         let work = move || {
             while let Some((mac, record)) = own.next() {
@@ -90,16 +97,19 @@ impl Keeper {
 
     /// Keeps a boot.
     pub(super) fn keep(&self, record: BootRecord) {
-        self.put(record.mac, Some(record));
+        self.shared.queue().waiting.insert(record.mac, Some(record));
+        self.shared.changed.notify_one();
     }
 
     /// Forgets the boot of a machine.
     pub(super) fn forget(&self, mac: Mac) {
-        self.put(mac, None);
-    }
-
-    fn put(&self, mac: Mac, record: Option<BootRecord>) {
-        self.shared.queue().waiting.insert(mac, record);
+        let mut queue = self.shared.queue();
+        if queue.written.contains(&mac) {
+            queue.waiting.insert(mac, None);
+        } else {
+            queue.waiting.remove(&mac);
+        }
+        drop(queue);
         self.shared.changed.notify_one();
     }
 }
@@ -124,7 +134,13 @@ impl Shared {
     fn next(&self) -> Option<(Mac, Option<BootRecord>)> {
         let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.closed;
         let queue = self.changed.wait_while(self.queue(), idle);
-        queue.unwrap_or_else(PoisonError::into_inner).waiting.pop_first()
+        let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
+        let (mac, record) = queue.waiting.pop_first()?;
+        match record {
+            Some(_) => queue.written.insert(mac),
+            None => queue.written.remove(&mac),
+        };
+        Some((mac, record))
     }
 }
 
@@ -137,5 +153,85 @@ fn write(state: &dyn State, mac: Mac, record: Option<&BootRecord>) -> Result<(),
             tracing::error!("the boot of {mac} cannot be written down: {error}");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::boot::Arch;
+    use crate::boot::plan::Next;
+
+    /// A disk that writes nothing before the test's end.
+    struct Stalled(Mutex<mpsc::Receiver<()>>);
+
+    impl State for Stalled {
+        fn load(&self, _: Kind, _: &str) -> Result<Option<Vec<u8>>, StateError> {
+            Ok(None)
+        }
+
+        fn store(&self, _: Kind, _: &str, _: &[u8]) -> Result<(), StateError> {
+            // Ends when the test drops the sender.
+            let _ = self.0.lock().unwrap().recv();
+            Ok(())
+        }
+
+        fn remove(&self, _: Kind, _: &str) -> Result<bool, StateError> {
+            Ok(true)
+        }
+
+        fn names(&self, _: Kind) -> Result<Vec<String>, StateError> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn record(mac: Mac) -> BootRecord {
+        let plan = Plan {
+            environment: uuid::Uuid::from_u128(1),
+            name: "base".to_owned(),
+            machine: None,
+            read_only: true,
+            server: Ipv4Addr::LOCALHOST,
+            http_port: 80,
+            first: None,
+            next: Next::Kernel {
+                kernel: "/vmlinuz".to_owned(),
+                initrd: None,
+                cmdline: String::new(),
+            },
+            root_path: String::new(),
+            variables: Vec::new(),
+        };
+        let client = Client::Pxe(Arch::BIOS);
+        BootRecord { id: BootId(1), mac, client, plan, address: None, rooted: false }
+    }
+
+    #[test]
+    fn machines_that_come_and_go_faster_than_the_disk_leave_nothing() {
+        let (release, stall) = mpsc::channel();
+        let keeper = Keeper::start(Arc::new(Stalled(Mutex::new(stall))), []).unwrap();
+        for number in 0..100 {
+            let mac = Mac([2, 0, 0, 0, 0, number]);
+            keeper.keep(record(mac));
+            keeper.forget(mac);
+        }
+        let waiting = keeper.shared.queue().waiting.len();
+        drop(release);
+        assert!(waiting <= 1, "one may be on its way to the disk: {waiting}");
+    }
+
+    #[test]
+    fn a_record_that_is_there_is_removed() {
+        let (release, stall) = mpsc::channel();
+        drop(release);
+        let (written, other) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let keeper = Keeper::start(Arc::new(Stalled(Mutex::new(stall))), [written, other]).unwrap();
+        keeper.forget(written);
+        let shared = Arc::clone(&keeper.shared);
+        drop(keeper);
+        assert!(!shared.queue().written.contains(&written));
+        assert!(shared.queue().written.contains(&other));
     }
 }
