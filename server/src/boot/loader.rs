@@ -1,7 +1,6 @@
 //! Loaders: which file each firmware needs, and where on the host they lie.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,30 +62,23 @@ pub fn all_ipxe_names() -> impl Iterator<Item = &'static str> {
     arches.into_iter().flat_map(ipxe_names).copied()
 }
 
-/// The loaders that were found on the host.
+/// The folders of the host that loaders are looked for in.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct HostLoaders(BTreeMap<String, PathBuf>);
+pub struct HostLoaders(Vec<PathBuf>);
 
 impl HostLoaders {
-    /// Looks for every known loader in `folders`; the first folder that has one wins.
+    /// Looks for loaders in `folders`; the first folder that has one wins.
     #[must_use]
-    pub fn search<P: AsRef<Path>>(folders: impl IntoIterator<Item = P>) -> Self {
-        let mut found = BTreeMap::new();
-        for folder in folders {
-            for name in all_ipxe_names() {
-                let path = folder.as_ref().join(name);
-                if !found.contains_key(name) && path.is_file() {
-                    found.insert(name.to_owned(), path);
-                }
-            }
-        }
-        Self(found)
+    pub fn search<P: Into<PathBuf>>(folders: impl IntoIterator<Item = P>) -> Self {
+        Self(folders.into_iter().map(Into::into).collect())
     }
 
-    /// Where the loader of that name is.
+    /// Where the loader of that name is now: a package that was missed is there once it has been
+    /// installed.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Path> {
-        self.0.get(name).map(PathBuf::as_path)
+    pub fn get(&self, name: &str) -> Option<PathBuf> {
+        let mut paths = self.0.iter().map(|folder| folder.join(name));
+        paths.find(|path| path.is_file())
     }
 }
 
@@ -113,9 +105,18 @@ mod test {
             std::fs::write(folder.join(name), b"x").unwrap();
         }
         let found = HostLoaders::search([&one, &two]);
-        assert_eq!(found.get("ipxe.efi"), Some(one.join("ipxe.efi").as_path()));
-        assert_eq!(found.get("undionly.kpxe"), Some(two.join("undionly.kpxe").as_path()));
+        assert_eq!(found.get("ipxe.efi"), Some(one.join("ipxe.efi")));
+        assert_eq!(found.get("undionly.kpxe"), Some(two.join("undionly.kpxe")));
         assert_eq!(found.get("snponly.efi"), None);
+    }
+
+    #[test]
+    fn a_loader_that_is_installed_later_is_found() {
+        let scratch = tempfile::tempdir().unwrap();
+        let host = HostLoaders::search([scratch.path()]);
+        assert_eq!(host.get("snponly.efi"), None);
+        std::fs::write(scratch.path().join("snponly.efi"), b"x").unwrap();
+        assert_eq!(host.get("snponly.efi"), Some(scratch.path().join("snponly.efi")));
     }
 
     #[test]

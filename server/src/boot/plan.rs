@@ -185,9 +185,7 @@ fn ipxe(arch: Arch, environment: &Facts, host: &HostLoaders) -> Result<Loader, N
     }
     let found = names.iter().find_map(|name| Some((*name, host.get(name)?)));
     match (found, names.first()) {
-        (Some((name, path)), _) => {
-            Ok(Loader { name: name.to_owned(), place: Place::Host(path.to_owned()) })
-        }
+        (Some((name, path)), _) => Ok(Loader { name: name.to_owned(), place: Place::Host(path) }),
         (None, Some(name)) => Err(NoPlan::NoIpxe { name, arch }),
         (None, None) => Err(NoPlan::Arch(arch)),
     }
@@ -356,16 +354,17 @@ pub(crate) mod test {
     }
 
     /// A host with Debian's package of iPXE.
-    fn host() -> HostLoaders {
+    fn host() -> (tempfile::TempDir, HostLoaders) {
         let scratch = tempfile::tempdir().unwrap();
         for name in ["undionly.kpxe", "snponly.efi", "ipxe.efi"] {
             std::fs::write(scratch.path().join(name), b"x").unwrap();
         }
-        HostLoaders::search([scratch.path()])
+        let loaders = HostLoaders::search([scratch.path()]);
+        (scratch, loaders)
     }
 
     fn decide(client: Client, facts: &Facts) -> Result<Plan, NoPlan> {
-        let loaders = host();
+        let (_scratch, loaders) = host();
         let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
         plan(Subject { mac: MAC, machine: None, client }, facts, false, site)
     }
@@ -455,7 +454,7 @@ pub(crate) mod test {
 
     #[test]
     fn a_default_environment_is_shared_and_so_read_only() {
-        let loaders = host();
+        let (_scratch, loaders) = host();
         let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
         let subject = Subject { mac: MAC, machine: None, client: Client::Ipxe(Arch::BIOS) };
         assert!(plan(subject, &linux(), true, site).unwrap().read_only);
