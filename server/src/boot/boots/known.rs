@@ -88,11 +88,13 @@ impl Known {
         } else if ask.client.is_firmware() {
             boot.repeats(ask, generation, now) || boot.awaits(ask.client, now)
         } else {
-            // A boot that firmware began is left only by firmware. One that a running system began
-            // ends when that system starts again and its old root is out of use.
+            // A boot that firmware began is left only by firmware. One that a loader or a kernel
+            // began ends when it starts again, which it does once in a boot; a running system may
+            // ask at any time, so its boot lasts as long as its root is in use.
+            let runs = live && ask.client == Client::Ordinary;
             boot.client.is_firmware()
                 || boot.client != ask.client
-                || live
+                || runs
                 || boot.repeats(ask, generation, now)
         };
         if !joins {

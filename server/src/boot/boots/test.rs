@@ -306,6 +306,23 @@ fn a_named_machine_that_was_started_by_hand_has_its_root() {
 }
 
 #[test]
+fn a_loader_without_firmware_begins_a_new_boot_each_time() {
+    for client in [Client::FreeBsdLoader, Client::FreeBsdKernel] {
+        let bench = Bench::new(Some("free"), None);
+        bench.lease(client, 1);
+        let mounted = Event::Mounted("/be/free".to_owned());
+        bench.boots.report(Origin::Address(ADDRESS.into()), mounted);
+        bench.boots.set_roster(roster(Some("base"), None));
+        bench.lease(Client::Ordinary, 2);
+        let root = || bench.boots.root_of(ADDRESS.into()).unwrap().environment;
+        assert_eq!(root(), Uuid::from_u128(2), "the running system keeps its root");
+        bench.pass(60);
+        bench.lease(client, 1);
+        assert_eq!(root(), Uuid::from_u128(1), "{client}");
+    }
+}
+
+#[test]
 fn a_boot_outlives_the_server() {
     let bench = Bench::new(Some("base"), None);
     bench.lease(UEFI, 1);
