@@ -75,6 +75,9 @@ impl Add {
             read_only: self.ro,
         };
         change(site, |roster| {
+            if roster.get(&self.name).is_some_and(|entry| entry.fixed) {
+                return Err(MachineError::Fixed(self.name.clone()));
+            }
             roster.insert(self.name.clone(), machine.clone(), false)?;
             Ok((self.name.clone(), machine))
         })
@@ -230,6 +233,10 @@ impl Sharepxe {
         let environment = self.name.as_ref().map(|name| name.as_str().to_owned());
         let Some(name) = &self.machine else {
             let state = site.open_state()?;
+            let _alone = state.hold().map_err(Failure::could_not)?;
+            if roster(&state)?.is_default_fixed() {
+                return Err(MachineError::FixedDefault.into());
+            }
             machine::store_default(&state, environment.as_deref())?;
             site.reload()?;
             return Ok(Reply::done());
@@ -273,7 +280,7 @@ fn change(
 }
 
 pub(super) fn roster(state: &crate::state::StateDir) -> Result<Roster, Failure> {
-    Ok(Roster::load(state, &std::collections::BTreeMap::new(), None)?)
+    Ok(Roster::of_site(state)?)
 }
 
 /// Makes sure that an environment is there before something refers to it.
@@ -290,6 +297,7 @@ impl From<MachineError> for Failure {
             MachineError::AddressTaken { .. }
             | MachineError::Exists(_)
             | MachineError::Fixed(_)
+            | MachineError::FixedDefault
             | MachineError::MacTaken { .. }
             | MachineError::Twice(_)
             | MachineError::Unknown(_) => Self::no(error),

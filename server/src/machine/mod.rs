@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 pub use mac::{Mac, MacError};
 pub use name::{MachineName, MachineNameError};
-pub use roster::{Entry, Roster, remove, store, store_default};
+pub use roster::{Entry, Roster, remove, store, store_configured, store_default};
 
 use crate::state::StateError;
 
@@ -100,6 +100,9 @@ pub enum MachineError {
     /// It stands in the configuration file.
     #[error("machine {0} stands in netbe.toml: change it there")]
     Fixed(MachineName),
+    /// The default environment stands in the configuration file.
+    #[error("the default environment stands in netbe.toml: change it there")]
+    FixedDefault,
     /// Another machine has the Ethernet address.
     #[error("{mac} belongs to {other}: remove it there first")]
     MacTaken {

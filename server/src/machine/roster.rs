@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -15,6 +16,7 @@ pub struct Roster {
     machines: BTreeMap<MachineName, Entry>,
     by_mac: HashMap<Mac, MachineName>,
     default: Option<String>,
+    is_default_fixed: bool,
 }
 
 /// A machine of the roster.
@@ -32,6 +34,16 @@ pub struct Entry {
 struct Site {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     default_environment: Option<String>,
+}
+
+/// What the configuration file says of machines, for commands.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Configured {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    default: Option<String>,
+    #[serde(default)]
+    machines: BTreeMap<String, Machine>,
 }
 
 impl Roster {
@@ -56,6 +68,29 @@ impl Roster {
             roster.default = load_default(state)?;
         }
         Ok(roster)
+    }
+
+    /// As the server that runs, or ran last, knows them: those of the state, and those that
+    /// [`store_configured`] noted of its configuration file.
+    pub fn of_site(state: &dyn State) -> Result<Self, MachineError> {
+        let Configured { default, machines } = match state.load(Kind::Site, CONFIGURED)? {
+            Some(record) => read(&record)?,
+            None => Configured::default(),
+        };
+        let mut configured = BTreeMap::new();
+        for (name, machine) in machines {
+            configured.insert(name.parse::<MachineName>()?, machine);
+        }
+        let mut roster = Self::load(state, &configured, default.as_deref())?;
+        roster.is_default_fixed = default.is_some();
+        Ok(roster)
+    }
+
+    /// Whether the default environment stands in the configuration file, so that commands must not
+    /// change it.
+    #[must_use]
+    pub const fn is_default_fixed(&self) -> bool {
+        self.is_default_fixed
     }
 
     /// The machines of the configuration file alone.
@@ -174,16 +209,39 @@ pub fn store_default(state: &dyn State, environment: Option<&str>) -> Result<(),
     Ok(state.store(Kind::Site, SITE, text.as_bytes())?)
 }
 
+/// Notes what the server's configuration file says of machines, so that commands, which know no
+/// such file, tell those machines and leave them alone.
+pub fn store_configured(
+    state: &dyn State,
+    machines: &BTreeMap<MachineName, Machine>,
+    default: Option<&str>,
+) -> Result<(), MachineError> {
+    if machines.is_empty() && default.is_none() {
+        state.remove(Kind::Site, CONFIGURED)?;
+        return Ok(());
+    }
+    let named = machines.iter().map(|(name, machine)| (name.to_string(), machine.clone()));
+    let configured = Configured { default: default.map(str::to_owned), machines: named.collect() };
+    let text = toml::to_string(&configured);
+    let text = text.map_err(|error| MachineError::Syntax(error.to_string()))?;
+    Ok(state.store(Kind::Site, CONFIGURED, text.as_bytes())?)
+}
+
 fn load_default(state: &dyn State) -> Result<Option<String>, MachineError> {
     let Some(record) = state.load(Kind::Site, SITE)? else { return Ok(None) };
-    let text = std::str::from_utf8(&record).map_err(|_| MachineError::NotText)?;
-    let site: Site =
-        toml::from_str(text).map_err(|error| MachineError::Syntax(error.message().to_owned()))?;
-    Ok(site.default_environment)
+    Ok(read::<Site>(&record)?.default_environment)
+}
+
+fn read<T: DeserializeOwned>(record: &[u8]) -> Result<T, MachineError> {
+    let text = std::str::from_utf8(record).map_err(|_| MachineError::NotText)?;
+    toml::from_str(text).map_err(|error| MachineError::Syntax(error.message().to_owned()))
 }
 
 /// The record that holds the site's defaults.
 const SITE: &str = "site.toml";
+
+/// The record of what the server read in its configuration file.
+const CONFIGURED: &str = "configured.toml";
 
 #[cfg(test)]
 mod test {
@@ -224,6 +282,23 @@ mod test {
         let configured = BTreeMap::from([(name("a"), machine(2))]);
         let error = Roster::load(&state, &configured, None).unwrap_err();
         assert!(matches!(error, MachineError::Twice(_)));
+    }
+
+    #[test]
+    fn commands_know_the_machines_of_the_servers_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let state = StateDir::open(scratch.path()).unwrap();
+        let configured = BTreeMap::from([(name("a"), machine(1))]);
+        store_configured(&state, &configured, Some("base")).unwrap();
+        store(&state, &name("b"), &machine(2)).unwrap();
+        let mut roster = Roster::of_site(&state).unwrap();
+        assert!(roster.get(&name("a")).unwrap().fixed && !roster.get(&name("b")).unwrap().fixed);
+        assert!(matches!(roster.insert(name("a"), machine(3), false), Err(MachineError::Twice(_))));
+        assert_eq!(roster.default_environment(), Some("base"));
+        assert!(roster.is_default_fixed());
+        store_configured(&state, &BTreeMap::new(), None).unwrap();
+        let roster = Roster::of_site(&state).unwrap();
+        assert_eq!((roster.get(&name("a")), roster.is_default_fixed()), (None, false));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::control::{Controlled, InterfaceStatus, MachineStatus, Status};
 use crate::dhcp::{Bound, Dhcp, Listener, Mode};
 use crate::export::{Export, Exports, SiteKey};
 use crate::interface::Interface;
-use crate::machine::Roster;
+use crate::machine::{self, Roster};
 use crate::state::StateDir;
 
 /// The running server.
@@ -53,6 +53,8 @@ impl Appliance {
         key: [u8; 16],
     ) -> Result<Arc<Self>, ServeError> {
         let roster = roster(&config, &state)?;
+        let default = config.default.as_ref().map(EnvironmentName::as_str);
+        machine::store_configured(&state, &config.machines, default)?;
         let outlook = Outlook::of(&config, &roster)?;
         let boots = Boots::open(Sources {
             catalog: Catalog::start().map_err(ServeError::Runtime)?,

@@ -81,6 +81,28 @@ fn a_server_without_descriptors_to_spare_answers_commands_later() {
 }
 
 #[test]
+fn commands_leave_to_the_file_what_stands_there() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    let file = site.path("netbe.toml");
+    let text = format!("default = \"base\"\n[machines.web1]\nmacs = [\"{MAC}\"]\n");
+    fs::write(&file, text).unwrap();
+    let running = Running::start(&site, &net, &["-f", file.to_str().unwrap()]);
+    assert_eq!(site.prints(&["machine", "list", "-H"]), format!("web1\t{MAC}\t-\t-\n"));
+    let fixed = "machine web1 stands in netbe.toml: change it there";
+    assert_eq!(site.fails(1, &["machine", "add", "--mac", "52:54:00:00:00:09", "web1"]), fixed);
+    assert_eq!(site.fails(1, &["sharepxe", "--machine", "web1", "base"]), fixed);
+    assert_eq!(
+        site.fails(1, &["sharepxe", "--default", "--off"]),
+        "the default environment stands in netbe.toml: change it there"
+    );
+    running.end(Signal::SIGTERM);
+    let running = Running::start(&site, &net, &[]);
+    assert_eq!(site.prints(&["machine", "list", "-H"]), "");
+    running.end(Signal::SIGTERM);
+}
+
+#[test]
 fn commands_tell_the_server_what_they_changed() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();
