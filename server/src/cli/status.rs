@@ -63,7 +63,9 @@ impl Watch {
                     Ok(())
                 }
                 control::Reply::Notice(seen) => print(&line(seen, screen.began(seen.at))),
-                control::Reply::Status(status) if live => print(&screen.draw(status)),
+                control::Reply::Status(status) if live => {
+                    print(&screen.draw(status, Size::of_terminal()))
+                }
                 control::Reply::Status(_) => Ok(()),
                 other @ (control::Reply::Done
                 | control::Reply::Failed { .. }
@@ -119,6 +121,26 @@ fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// How much a terminal shows.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    columns: usize,
+    rows: usize,
+}
+
+impl Size {
+    /// That of the terminal at standard output, which may change at any time.
+    fn of_terminal() -> Self {
+        match terminal_size::terminal_size() {
+            Some((columns, rows)) if columns.0 > 0 && rows.0 > 0 => {
+                Self { columns: columns.0.into(), rows: rows.0.into() }
+            }
+            // A serial console may not tell.
+            Some(_) | None => Self { columns: 80, rows: 24 },
+        }
+    }
+}
+
 /// The live picture: a table of machines, the stages of each, and what was seen last.
 #[derive(Default)]
 struct Screen {
@@ -142,12 +164,21 @@ impl Screen {
     }
 
     /// The picture, drawn over the last one.
-    fn draw(&mut self, status: &control::Status) -> String {
+    fn draw(&mut self, status: &control::Status, size: Size) -> String {
         let mut lines = picture(status);
+        // What goes beyond the terminal cannot be drawn over, so it is left out.
+        let below = if self.seen.is_empty() { 0 } else { self.seen.len().saturating_add(1) };
+        let room = size.rows.saturating_sub(1).saturating_sub(below).max(LEAST);
+        if lines.len() > room {
+            lines.truncate(room.saturating_sub(1));
+            lines.push("more than fits here: `netbe status` shows all".to_owned());
+        }
         if !self.seen.is_empty() {
             lines.push(String::new());
             lines.extend(self.seen.iter().map(|line| line.trim_end().to_owned()));
         }
+        lines.truncate(size.rows.saturating_sub(1).max(1));
+        let lines = lines.iter().map(|line| cut(line, size.columns)).collect::<Vec<_>>();
         // Up to the first line of the last picture; each line is erased before it is written, and
         // what is left below as well.
         let up = match self.drawn {
@@ -252,12 +283,17 @@ fn cut(text: &str, width: usize) -> String {
     text.chars().take(width).collect()
 }
 
+/// Lines of the table that are shown on the lowest terminal.
+const LEAST: usize = 4;
+
 /// What was seen last, below the table: so many lines.
 const LINES: usize = 8;
 
 #[cfg(test)]
 mod test {
     use super::*;
+
+    const SIZE: Size = Size { columns: 120, rows: 24 };
 
     fn machine() -> MachineStatus {
         MachineStatus {
@@ -309,8 +345,32 @@ mod test {
     fn a_picture_is_drawn_over_the_last_one() {
         let mut screen = Screen::default();
         let status = control::Status { machines: vec![machine()], ..control::Status::default() };
-        assert!(screen.draw(&status).starts_with("\r\x1b[2KNAME"));
-        assert!(screen.draw(&status).starts_with("\x1b[3A\r\x1b[2KNAME"));
+        assert!(screen.draw(&status, SIZE).starts_with("\r\x1b[2KNAME"));
+        assert!(screen.draw(&status, SIZE).starts_with("\x1b[3A\r\x1b[2KNAME"));
+    }
+
+    #[test]
+    fn a_picture_never_goes_beyond_the_terminal() {
+        let mut screen = Screen::default();
+        let message = Some("x".repeat(100));
+        let machines = vec![MachineStatus { message, ..machine() }; 100];
+        let status = control::Status { machines, ..control::Status::default() };
+        for number in 0..20 {
+            let text = "y".repeat(200);
+            let machine = format!("web{number}");
+            screen.note(&Seen { at: 1.0, machine, stage: Stage::Leased, text });
+        }
+        for rows in [1, 5, 10, 24, 50] {
+            let size = Size { columns: 60, rows };
+            let drawn =
+                Screen { seen: screen.seen.clone(), ..Screen::default() }.draw(&status, size);
+            let lines = drawn.lines().map(|line| line.trim_start_matches("\r\x1b[2K"));
+            let lines = lines.filter(|line| *line != "\x1b[J").collect::<Vec<_>>();
+            assert!(lines.len() < rows.max(2), "{} lines of {rows}", lines.len());
+            assert!(lines.iter().all(|line| line.chars().count() <= 60), "{drawn:?}");
+        }
+        let drawn = screen.draw(&status, SIZE);
+        assert!(drawn.contains("more than fits here") && drawn.contains("web19"), "{drawn}");
     }
 
     #[test]
