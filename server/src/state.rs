@@ -269,7 +269,7 @@ pub enum StateError {
         owner: Owner,
     },
     /// A file could not be read or written.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {}", path.display(), advice(error))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -285,6 +285,15 @@ pub enum StateError {
          (a new key would end every running machine's root)"
     )]
     SiteKey,
+}
+
+/// What the system said, and what to do about it where that is plain.
+fn advice(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "permission denied: run it as root".to_owned()
+    } else {
+        error.to_string()
+    }
 }
 
 /// The name of the UNIX socket in the state directory.
@@ -306,6 +315,14 @@ mod test {
         let scratch = tempfile::tempdir().unwrap();
         let state = StateDir::open(&scratch.path().join("deep/state")).unwrap();
         (scratch, state)
+    }
+
+    #[test]
+    fn who_may_not_use_the_state_is_told_who_may() {
+        let error = io::ErrorKind::PermissionDenied.into();
+        let error = StateError::Io { path: "/var/lib/netbe/boots".into(), error };
+        let text = "/var/lib/netbe/boots: permission denied: run it as root";
+        assert_eq!(error.to_string(), text);
     }
 
     #[test]

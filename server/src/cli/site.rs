@@ -1,5 +1,6 @@
 //! Where everything is that commands work on.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -45,9 +46,14 @@ impl Site {
     pub(crate) fn server(&self) -> Result<Option<Client>, Failure> {
         let socket = self.state().join(SOCKET);
         Client::connect(&socket).map_err(|error| {
+            let path = socket.display();
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                return Failure::could_not(format_args!(
+                    "{path}: permission denied: run it as root"
+                ));
+            }
             Failure::could_not(format_args!(
-                "{}: the running server cannot be reached: {error}",
-                socket.display()
+                "{path}: the running server cannot be reached: {error}"
             ))
         })
     }
