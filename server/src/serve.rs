@@ -139,7 +139,10 @@ async fn serve(
         // It fails when the server is gone, which is an end too.
         let _ = closing.wait_for(|stop| *stop).await;
     };
-    let options = http::Options { grace: GRACE, ..http::Options::default() };
+    let options = http::Options::default();
+    // Each may have a file open too.
+    let connections = options.connections.min(hostfs::open_files_limit() / 32);
+    let options = http::Options { connections, grace: GRACE, ..options };
     let http = http::serve(ports.http, booter, options, closed);
     tasks.spawn(async move {
         http.await;
