@@ -9,7 +9,6 @@ use crate::guest::Marker;
 use crate::lab::Lab;
 use crate::net::{Network, SERVER};
 use crate::packages;
-use crate::peer;
 use crate::process::tail;
 use crate::server::{Site, machine_words, serve_words};
 use crate::vm::{Firmware, Hardware, Machine};
@@ -26,7 +25,6 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     let parts = lab.parts()?;
     let directory = lab.directory("demo")?;
     let network = Network::new()?;
-    let _router = peer::ipv6_router(&network, &directory)?;
     let site = Site::new(netbe, &network, &directory);
 
     println!("\nA boot environment from Debian's own kernel and a small user land:\n");

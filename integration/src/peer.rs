@@ -108,7 +108,8 @@ pub(crate) fn dnsmasq(
 
 /// Starts an IPv6 router on the clients' side of the network.
 ///
-/// iPXE waits 13 seconds for the advertisement of one in every boot where there is none.
+/// iPXE waits 13 seconds for the advertisement of one in every boot where there is none. netbe tells
+/// it that there is none, which other servers do not.
 pub(crate) fn ipv6_router(network: &Network, directory: &Path) -> Result<Running, Failure> {
     network.client.ip(&format!("address add fd77::1/64 dev {CLIENT_INTERFACE} nodad"))?;
     let router = network.client.program("dnsmasq");

@@ -16,6 +16,7 @@ pub mod http;
 pub mod interface;
 pub mod machine;
 pub mod mount;
+mod neighbour;
 pub mod nfs3;
 pub mod portmap;
 mod readahead;

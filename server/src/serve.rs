@@ -29,7 +29,7 @@ use crate::config::{Config, Mode};
 use crate::dhcp::{Bound, Dhcp, JournalError, ListenError, Range};
 use crate::machine::MachineError;
 use crate::state::{StateDir, StateError, site_key};
-use crate::{control, dhcp, http, tftp};
+use crate::{control, dhcp, http, neighbour, tftp};
 use appliance::Appliance;
 use ports::Ports;
 
@@ -110,7 +110,16 @@ async fn answer_dhcp(appliance: Arc<Appliance>, bound: Bound) -> io::Result<()> 
     if let Err(error) = announce(&appliance.settle_interface(&listener)) {
         tracing::warn!("standard output cannot be written: {error}");
     }
-    listener.run().await
+    if listener.mode() == dhcp::Mode::Passive {
+        return listener.run().await;
+    }
+    let interface = listener.interface().clone();
+    tokio::select! {
+        ended = listener.run() => ended,
+        never = neighbour::advertise(&interface, |mac| appliance.boots().is_loading(mac)) => {
+            match never {}
+        }
+    }
 }
 
 /// Serves on all ports until a signal comes or a socket breaks.

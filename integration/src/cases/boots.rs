@@ -10,7 +10,6 @@ use crate::guest::Marker;
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::Network;
-use crate::peer;
 use crate::process::{Program, tail};
 use crate::server::Site;
 use crate::suite::{Case, Outcome};
@@ -30,7 +29,6 @@ fn alone(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
     let site = Site::new(lab.netbe()?, &network, &directory);
     site.environment("guest", lab.parts()?, "test -c /dev/console")?;
     site.machine("alone", &mac(1), "guest")?;
-    let _router = peer::ipv6_router(&network, &directory)?;
     let capture = Capture::begin(&network, &directory, "")?;
     let server = site.serve()?;
     let token = token(&site.root("guest"), "alone")?;
@@ -56,7 +54,6 @@ fn four(lab: &Lab) -> Result<Outcome, Failure> {
         site.machine(name, &mac(number), name)?;
         tokens.push(token(&site.root(name), name)?);
     }
-    let _router = peer::ipv6_router(&network, &directory)?;
     let capture = Capture::begin(&network, &directory, "")?;
     let server = site.serve()?;
     let mut machines = Vec::new();
@@ -86,7 +83,6 @@ fn killed(lab: &Lab) -> Result<Outcome, Failure> {
     let root = site.root("guest");
     let token = token(&root, "survivor")?;
     // The files themselves would make a capture of half a gigabyte.
-    let _router = peer::ipv6_router(&network, &directory)?;
     let capture = Capture::begin(&network, &directory, "not tcp port 2049")?;
     let mut server = site.serve()?;
     let mut machine = switch_on(&network, &directory, "survivor", Firmware::Bios, 1)?;

@@ -4,7 +4,6 @@ use super::boots::{BOOT_LIMIT, mac, proof, token, with_log};
 use crate::failure::{Failure, ensure};
 use crate::lab::Lab;
 use crate::net::Network;
-use crate::peer;
 use crate::process::tail;
 use crate::server::Site;
 use crate::suite::{Case, Outcome};
@@ -25,7 +24,6 @@ fn guest(lab: &Lab, verb: &str, options: &str) -> Result<Outcome, Failure> {
     let site = Site::new(lab.netbe()?, &network, &directory);
     site.environment("guest", lab.parts()?, "test -c /dev/console")?;
     site.machine("alone", &mac(1), "guest")?;
-    let _router = peer::ipv6_router(&network, &directory)?;
     let server = site.serve()?;
     let token = token(&site.root("guest"), "alone")?;
     network.tap("tap-alone")?;

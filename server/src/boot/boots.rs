@@ -194,6 +194,13 @@ impl Boots {
         names
     }
 
+    /// Whether the machine's firmware, or a loader that it started, is at work.
+    #[must_use]
+    pub fn is_loading(&self, mac: Mac) -> bool {
+        let now = self.clock.now();
+        self.known().clients.get(&mac).is_some_and(|seen| seen.timeline.is_loading(now))
+    }
+
     pub(super) fn boot(&self, id: BootId) -> Option<Arc<Plan>> {
         let known = self.known();
         let boot = known.clients.get(known.boots.get(&id)?)?.boot.as_ref()?;

@@ -185,6 +185,14 @@ impl Timeline {
         self.trouble = Some((Trouble::Refused, reason.to_owned()));
     }
 
+    /// Whether firmware, or a loader that it started, was heard of lately and has not handed over to
+    /// a kernel yet.
+    #[must_use]
+    pub fn is_loading(&self, now: Instant) -> bool {
+        let loading = (Stage::Discover..=Stage::Script).contains(&self.stage);
+        self.by_firmware && loading && now.duration_since(self.seen) < LOADING
+    }
+
     /// Takes note of an event; returns its description if it is worth a line in the log.
     pub fn see(&mut self, event: &Event, now: Instant) -> Option<String> {
         self.seen = now;
@@ -437,6 +445,9 @@ const MAX_LOG: usize = 64;
 /// Files of which the progress is kept.
 const MAX_TRANSFERS: usize = 8;
 
+/// Firmware and loaders that say nothing for so long have ended, or have been switched off.
+const LOADING: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod test {
     use std::net::Ipv4Addr;
@@ -501,6 +512,27 @@ mod test {
         ];
         assert_eq!(stages.collect::<Vec<_>>(), expected);
         assert_eq!(view.took.as_secs(), 11);
+    }
+
+    #[test]
+    fn firmware_loads_until_a_kernel_takes_over() {
+        let loads = |events: &[Event]| {
+            let (timeline, now) = shown(events);
+            timeline.is_loading(now)
+        };
+        assert!(loads(&[Event::Discover(PXE)]));
+        assert!(loads(&[Event::Discover(PXE), Event::Leased(ADDRESS), sent(Role::Loader, 5, 5)]));
+        assert!(!loads(&[Event::Discover(PXE), sent(Role::Kernel, 1, 5)]));
+        let (timeline, now) = shown(&[Event::Discover(PXE)]);
+        assert!(!timeline.is_loading(now + LOADING));
+    }
+
+    #[test]
+    fn an_operating_system_does_not_load() {
+        let now = Instant::now();
+        let mut timeline = Timeline::new(now);
+        timeline.see(&Event::Discover(Client::Ordinary), now);
+        assert!(!timeline.is_loading(now));
     }
 
     #[test]

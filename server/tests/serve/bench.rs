@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
@@ -159,6 +160,16 @@ impl Net {
         let output = within(&self.client, &command).output().unwrap();
         assert!(output.status.success(), "{line:?}: {output:?}");
         output.stdout
+    }
+
+    /// Runs `ask` in the client's namespace.
+    pub(crate) fn in_client<T: Send>(&self, ask: impl FnOnce() -> T + Send) -> T {
+        let space = File::open(format!("/run/netns/{}", self.client)).unwrap();
+        let ask = || {
+            setns(space, CloneFlags::CLONE_NEWNET).unwrap();
+            ask()
+        };
+        thread::scope(|scope| scope.spawn(ask).join().unwrap())
     }
 
     /// Asks for an address as iPXE does; takes it, and gives the URL that it is to boot.

@@ -14,4 +14,5 @@
 mod bench;
 mod machines;
 mod mistakes;
+mod neighbour;
 mod running;
