@@ -3,6 +3,7 @@
 mod boot;
 mod known;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -117,7 +118,7 @@ impl Boots {
         known.generation = known.generation.wrapping_add(1);
         let roster = Arc::clone(&known.roster);
         for (mac, seen) in &mut known.clients {
-            seen.name = roster.find(*mac, None).map(|(name, _)| name.clone());
+            seen.name = roster.find(*mac, seen.uuid).map(|(name, _)| name.clone());
         }
     }
 
@@ -139,15 +140,17 @@ impl Boots {
         let now = self.clock.now();
         let known = self.known();
         let mut standings = Vec::new();
+        let mut latest = HashMap::<&MachineName, (&Mac, &Seen)>::new();
+        for (mac, seen) in &known.clients {
+            let Some(name) = &seen.name else { continue };
+            let own = latest.entry(name).or_insert((mac, seen));
+            if own.1.timeline.seen() < seen.timeline.seen() {
+                *own = (mac, seen);
+            }
+        }
         for (name, entry) in known.roster.iter() {
             let machine = &entry.machine;
-            let own = |mac: &&Mac| known.clients.contains_key(mac);
-            let latest = machine
-                .macs
-                .iter()
-                .filter(own)
-                .max_by_key(|mac| known.clients.get(mac).map(|seen| seen.timeline.seen()));
-            let seen = latest.and_then(|mac| known.clients.get(mac));
+            let (latest, seen) = latest.get(name).copied().unzip();
             let plan = seen.and_then(|seen| seen.boot.as_ref()).map(|boot| &boot.plan);
             let assigned =
                 machine.environment.as_deref().or_else(|| known.roster.default_environment());
@@ -247,6 +250,7 @@ impl Boots {
         let name = machine.map(|(name, _)| name.clone());
         let seen = known.seen(ask.mac, now)?;
         seen.name = name;
+        seen.uuid = ask.uuid;
         let ended = seen.boot.take().map(|boot| boot.id);
         seen.timeline.begin(ask.client, now);
         seen.timeline.see(&Event::Discover(ask.client), now);

@@ -305,6 +305,7 @@ impl From<MachineError> for Failure {
             | MachineError::CommandLine
             | MachineError::Multicast(_)
             | MachineError::Name(_)
+            | MachineError::NoMac
             | MachineError::NotText
             | MachineError::Of(..)
             | MachineError::State(_)

@@ -56,6 +56,9 @@ impl Machine {
         {
             return Err(MachineError::Address(address));
         }
+        if self.address.is_some() && self.uuid.is_some() && self.macs.is_empty() {
+            return Err(MachineError::NoMac);
+        }
         if self.cmdline.len() > 1024 || self.cmdline.chars().any(char::is_control) {
             return Err(MachineError::CommandLine);
         }
@@ -117,6 +120,9 @@ pub enum MachineError {
     /// A name is none.
     #[error(transparent)]
     Name(#[from] MachineNameError),
+    /// An address is kept, but nobody could be recognised as its owner.
+    #[error("an address is kept by Ethernet address: write the machine's macs too")]
+    NoMac,
     /// The record is not UTF-8.
     #[error("the record is not text")]
     NotText,
@@ -174,6 +180,11 @@ mod test {
         assert!(Machine::parse(b"adress = \"10.0.0.1\"").is_err());
         assert!(Machine::parse(b"macs = [\"01:00:5e:00:00:01\"]").is_err());
         assert!(Machine::parse(b"address = \"0.0.0.0\"").is_err());
+        let uuid = "uuid = \"00000000-0000-0000-0000-000000000007\"\n";
+        assert!(Machine::parse(uuid.as_bytes()).is_ok());
+        let kept = format!("{uuid}address = \"10.0.0.9\"");
+        let refused = Machine::parse(kept.as_bytes()).unwrap_err();
+        assert!(matches!(refused, MachineError::NoMac), "{refused}");
         assert!(Machine::parse(b"cmdline = \"a\\nb\"").is_err());
     }
 }

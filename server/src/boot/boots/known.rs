@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use super::boot::{Boot, Delivered};
 use crate::boot::plan::{NoPlan, Plan};
 use crate::boot::record::{BootRecord, Keeper};
@@ -33,6 +35,8 @@ struct LiveRoot {
 /// A client that was seen.
 pub(super) struct Seen {
     pub(super) name: Option<MachineName>,
+    /// What its firmware called itself, by which a machine may be named too.
+    pub(super) uuid: Option<Uuid>,
     pub(super) boot: Option<Boot>,
     pub(super) refusal: Option<NoPlan>,
     pub(super) address: Option<Ipv4Addr>,
@@ -121,7 +125,8 @@ impl Known {
             }
             let name = self.roster.find(mac, None).map(|(name, _)| name.clone());
             let timeline = Timeline::new(now);
-            let seen = Seen { name, boot: None, refusal: None, address: None, timeline };
+            let seen =
+                Seen { name, uuid: None, boot: None, refusal: None, address: None, timeline };
             self.clients.insert(mac, seen);
         }
         self.clients.get_mut(&mac)

@@ -285,6 +285,24 @@ fn an_unknown_machine_boots_nothing_and_is_told_why() {
 }
 
 #[test]
+fn a_machine_that_is_known_by_its_uuid_stays_known() {
+    let bench = Bench::new(None, None);
+    let uuid = Some(Uuid::from_u128(7));
+    let mut roster = Roster::default();
+    let environment = Some("base".to_owned());
+    roster
+        .insert("web7".parse().unwrap(), Machine { uuid, environment, ..Machine::default() }, true)
+        .unwrap();
+    bench.boots.set_roster(roster.clone());
+    let ask = Ask { mac: MAC, uuid, client: UEFI, xid: 1, discover: true, local: SERVER };
+    assert!(bench.boots.decide(&ask).is_some());
+    bench.boots.set_roster(roster);
+    let standings = bench.boots.standings();
+    assert_eq!(standings.len(), 1);
+    assert_eq!((standings[0].mac, standings[0].view.is_some()), (Some(MAC), true));
+}
+
+#[test]
 fn an_unknown_machine_shares_the_default_read_only() {
     let bench = Bench::new(None, Some("base"));
     bench.lease(UEFI, 1).unwrap();
