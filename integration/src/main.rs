@@ -4,6 +4,7 @@
 //! namespaces of its own; everything that it writes lies in a scratch directory, but for its cache
 //! of downloads.
 
+mod bench;
 mod cache;
 mod capture;
 mod cases;
@@ -24,6 +25,7 @@ mod server;
 mod suite;
 mod vm;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +42,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compare what netbe needs for its work with what another server needs; takes a few minutes.
+    Bench {
+        /// What to measure.
+        #[arg(value_enum)]
+        subject: bench::Subject,
+        /// Write the figures to this file too.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Show how empty machines boot from netbe: first BIOS, then UEFI.
     Demo,
     /// Run every test, from formatting to real boots; ends in a line that counts them.
@@ -59,6 +70,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let result = match Arguments::parse().command {
+        Command::Bench { subject, json } => bench::run(subject, json.as_deref()),
         Command::Demo => demo::run(),
         Command::Test { only, list } => suite::run(only.as_deref(), list),
     };

@@ -46,6 +46,13 @@ pub(crate) const TESTS: Needs = Needs(&[
 /// For boots from other NFS servers; they have services, see [`starts_services`].
 pub(crate) const PEERS: Needs = Needs(&["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind"]);
 
+/// For Kea and its load generator, which are only unpacked.
+pub(crate) const KEA_LIBRARIES: Needs =
+    Needs(&["liblog4cplus-2.0.5", "libmariadb3", "libpq5", "libssl3"]);
+
+/// For atftpd, which is only unpacked.
+pub(crate) const ATFTPD_LIBRARIES: Needs = Needs(&["libpcre2-8-0", "libwrap0"]);
+
 /// Installs what is missing of these, and says aloud what.
 pub(crate) fn install(needs: &[Needs]) -> Result<(), Failure> {
     ensure(nix::unistd::geteuid().is_root(), || {

@@ -40,9 +40,6 @@ impl Peers {
             root.display()
         );
         fs::write(files.join("boot.ipxe"), script).during(what)?;
-        let ganesha = directory.join("ganesha.conf");
-        fs::write(&ganesha, ganesha_configuration(root)).during(what)?;
-        let log = directory.join("ganesha.log");
         let mut running = [
             dnsmasq(
                 &network.server,
@@ -56,30 +53,40 @@ impl Peers {
                 .words("httpd -f -p 80 -h")
                 .arg(&files)
                 .start(&directory.join("httpd.log"))?,
-            network
-                .server
-                .program("unshare")
-                .args([
-                    "--mount",
-                    "--pid",
-                    "--fork",
-                    "--kill-child",
-                    "sh",
-                    "-c",
-                    include_str!("../peer/ganesha.sh"),
-                    "ganesha",
-                ])
-                .arg(&ganesha)
-                .start(&log)?,
+            ganesha(network, directory, root)?,
         ];
-        wait_for("NFS-Ganesha's start", Duration::from_secs(60), || {
-            for server in &mut running {
-                server.still(&log)?;
-            }
-            Ok(tail(&log, 100).contains("NFS SERVER INITIALIZED").then_some(()))
-        })?;
+        let logs = ["dnsmasq.log", "httpd.log", "ganesha.log"];
+        for (server, log) in running.iter_mut().zip(logs) {
+            server.still(&directory.join(log))?;
+        }
         Ok(Self { _running: running })
     }
+}
+
+/// Starts NFS-Ganesha with the directory `root` as its only export, and waits until it serves.
+///
+/// The process that this gives has Ganesha and its portmapper as children.
+pub(crate) fn ganesha(
+    network: &Network,
+    directory: &Path,
+    root: &Path,
+) -> Result<Running, Failure> {
+    let configuration = directory.join("ganesha.conf");
+    fs::write(&configuration, ganesha_configuration(root)).during(configuration.display())?;
+    let log = directory.join("ganesha.log");
+    let mut running = network
+        .server
+        .program("unshare")
+        .words("--mount --pid --fork --kill-child sh -c")
+        .arg(include_str!("../peer/ganesha.sh"))
+        .arg("ganesha")
+        .arg(&configuration)
+        .start(&log)?;
+    wait_for("NFS-Ganesha's start", Duration::from_secs(60), || {
+        running.still(&log)?;
+        Ok(tail(&log, 100).contains("NFS SERVER INITIALIZED").then_some(()))
+    })?;
+    Ok(running)
 }
 
 /// Starts dnsmasq as a DHCP server for network boot.

@@ -63,13 +63,18 @@ impl<'a> Site<'a> {
 
     /// Starts `netbe serve` with addresses to give, and waits until it serves.
     pub(crate) fn serve(&self) -> Result<Server, Failure> {
+        self.serve_as(&serve_words())
+    }
+
+    /// Starts `netbe` with these words, and waits until it serves.
+    pub(crate) fn serve_as(&self, words: &str) -> Result<Server, Failure> {
         let log = self.log();
         let ready = || {
             let said = fs::read_to_string(&log).unwrap_or_default();
             said.lines().filter(|line| line.starts_with("  DHCP ")).count()
         };
         let before = ready();
-        let serve = self.netbe(&serve_words());
+        let serve = self.netbe(words);
         let mut running = serve.env("RUST_BACKTRACE", "1").start(&log)?;
         wait_for("netbe's start", Duration::from_secs(60), || {
             running.still(&log)?;
@@ -99,6 +104,11 @@ impl Server {
     /// Ends it as a power failure would: by SIGKILL.
     pub(crate) fn kill(mut self) {
         self.running.kill();
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.pid()
     }
 
     /// Its memory in KiB, without what is swapped out (proc(5), `VmRSS`).

@@ -1,0 +1,175 @@
+//! What the kernel and the network allow any server: the floor under all figures.
+//!
+//! A thread on the server's side does nothing but receive and send; its processor time is what no
+//! server can go below.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::failure::{During, Failure};
+use crate::net::{Network, SERVER};
+
+use super::cost::own_thread;
+use super::report::Limit;
+
+/// What is probed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Probe {
+    /// Messages of 128 bytes over TCP go to and fro, one at a time.
+    TcpEcho,
+    /// Messages of 1 MiB go from the server over TCP, as fast as they can.
+    TcpStream,
+    /// A message of 4 bytes over UDP is answered by one of 1472, one at a time.
+    UdpEcho,
+}
+
+impl Probe {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::TcpEcho => "tcp_echo.cpu_us_per_op",
+            Self::TcpStream => "tcp_stream.cpu_us_per_mib",
+            Self::UdpEcho => "udp_echo.cpu_us_per_op",
+        }
+    }
+
+    fn measure(self, network: &Network) -> Result<f64, Failure> {
+        thread::scope(|scope| {
+            let (tell, told) = std::sync::mpsc::channel();
+            let server = scope.spawn(move || {
+                network.server.enter()?;
+                match self {
+                    Self::TcpEcho | Self::TcpStream => {
+                        let listener = TcpListener::bind((address()?, 0)).during(WHAT)?;
+                        let port = listener.local_addr().during(WHAT)?.port();
+                        tell.send(port).map_err(|_error| Failure::said(WHAT))?;
+                        let (stream, _peer) = listener.accept().during(WHAT)?;
+                        if self == Self::TcpEcho { echo(stream) } else { pour(stream) }
+                    }
+                    Self::UdpEcho => {
+                        let socket = UdpSocket::bind((address()?, 0)).during(WHAT)?;
+                        let port = socket.local_addr().during(WHAT)?.port();
+                        tell.send(port).map_err(|_error| Failure::said(WHAT))?;
+                        answer(&socket)
+                    }
+                }
+            });
+            let client = scope.spawn(move || {
+                network.client.enter()?;
+                let port = told.recv().map_err(|_error| Failure::said(WHAT))?;
+                match self {
+                    Self::TcpEcho => ask(port),
+                    Self::TcpStream => swallow(port),
+                    Self::UdpEcho => ask_datagrams(port),
+                }
+            });
+            client.join().map_err(|_panic| Failure::said(WHAT))??;
+            let (spent, units) = server.join().map_err(|_panic| Failure::said(WHAT))??;
+            Ok(spent.as_secs_f64() * 1e6 / f64::from(units.max(1)))
+        })
+    }
+}
+
+/// Probes before the servers are measured; [`end`] does it again.
+pub(super) fn begin(network: &Network, probes: &[Probe]) -> Result<Vec<(Probe, Limit)>, Failure> {
+    let probe = |probe: &Probe| {
+        let before = probe.measure(network)?;
+        Ok((*probe, Limit { name: probe.name(), before, after: before }))
+    };
+    probes.iter().map(probe).collect()
+}
+
+/// Probes once more, after the servers were measured.
+pub(super) fn end(network: &Network, limits: Vec<(Probe, Limit)>) -> Result<Vec<Limit>, Failure> {
+    let again =
+        |(probe, limit): (Probe, Limit)| Ok(Limit { after: probe.measure(network)?, ..limit });
+    limits.into_iter().map(again).collect()
+}
+
+fn address() -> Result<Ipv4Addr, Failure> {
+    SERVER.parse().map_err(|_error| Failure::said(SERVER))
+}
+
+/// Sends back what comes; gives the processor time and how often.
+fn echo(mut stream: TcpStream) -> Result<(Duration, u32), Failure> {
+    stream.set_nodelay(true).during(WHAT)?;
+    let before = own_thread()?;
+    let (mut buffer, mut count) = ([0; MESSAGE], 0);
+    loop {
+        match stream.read_exact(&mut buffer) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+            Err(error) => return Err(error).during(WHAT),
+        }
+        stream.write_all(&buffer).during(WHAT)?;
+        count += 1;
+    }
+    Ok((own_thread()?.saturating_sub(before), count))
+}
+
+fn ask(port: u16) -> Result<(), Failure> {
+    let mut stream = TcpStream::connect((address()?, port)).during(WHAT)?;
+    stream.set_nodelay(true).during(WHAT)?;
+    let begin = Instant::now();
+    let mut buffer = [0; MESSAGE];
+    while begin.elapsed() < DURATION {
+        stream.write_all(&buffer).during(WHAT)?;
+        stream.read_exact(&mut buffer).during(WHAT)?;
+    }
+    Ok(())
+}
+
+/// Sends 1 MiB again and again; gives the processor time and how often.
+fn pour(mut stream: TcpStream) -> Result<(Duration, u32), Failure> {
+    let block = vec![0x5a; 1024 * 1024];
+    let before = own_thread()?;
+    let begin = Instant::now();
+    let mut count = 0;
+    while begin.elapsed() < DURATION {
+        stream.write_all(&block).during(WHAT)?;
+        count += 1;
+    }
+    Ok((own_thread()?.saturating_sub(before), count))
+}
+
+fn swallow(port: u16) -> Result<(), Failure> {
+    let mut stream = TcpStream::connect((address()?, port)).during(WHAT)?;
+    let mut buffer = vec![0; 256 * 1024];
+    while stream.read(&mut buffer).during(WHAT)? > 0 {}
+    Ok(())
+}
+
+/// Answers datagrams until one has another length; gives the processor time and how often.
+fn answer(socket: &UdpSocket) -> Result<(Duration, u32), Failure> {
+    socket.set_read_timeout(Some(Duration::from_secs(5))).during(WHAT)?;
+    let block = [0x5a; 1472];
+    let mut buffer = [0; 64];
+    let before = own_thread()?;
+    let mut count = 0;
+    loop {
+        let (length, peer) = socket.recv_from(&mut buffer).during(WHAT)?;
+        if length != 4 {
+            return Ok((own_thread()?.saturating_sub(before), count));
+        }
+        socket.send_to(&block, peer).during(WHAT)?;
+        count += 1;
+    }
+}
+
+fn ask_datagrams(port: u16) -> Result<(), Failure> {
+    let socket = UdpSocket::bind("0.0.0.0:0").during(WHAT)?;
+    socket.connect((address()?, port)).during(WHAT)?;
+    socket.set_read_timeout(Some(Duration::from_secs(5))).during(WHAT)?;
+    let begin = Instant::now();
+    let mut buffer = [0; 1500];
+    while begin.elapsed() < DURATION {
+        socket.send(&[0; 4]).during(WHAT)?;
+        socket.recv(&mut buffer).during(WHAT)?;
+    }
+    socket.send(&[0; 1]).during(WHAT).map(|_length| ())
+}
+
+const WHAT: &str = "probing what the network allows";
+const MESSAGE: usize = 128;
+const DURATION: Duration = Duration::from_millis(500);

@@ -1,0 +1,53 @@
+//! Benchmarks: netbe and a peer do the same work in the same minutes, and what each costs is compared.
+//!
+//! The computer is usually shared, so times of day mean little. What is compared is the processor
+//! time that a server needs for one operation, measured in turns (netbe, peer, peer, netbe, ...), as
+//! medians over several rounds. How fast the network and the processor themselves are in that minute
+//! is told beside it. A benchmark never fails because something is slow, only when an answer is wrong.
+
+mod cost;
+mod dhcp;
+mod limits;
+mod nfs;
+mod report;
+mod rpc;
+mod tftp;
+mod tftp_client;
+mod trial;
+mod xdr;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use crate::failure::Failure;
+use crate::lab::Lab;
+use crate::packages;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Subject {
+    /// DHCP exchanges, beside Kea.
+    Dhcp,
+    /// NFSv3 operations over TCP, beside NFS-Ganesha.
+    Nfs,
+    /// TFTP transfers, beside atftpd.
+    Tftp,
+}
+
+/// Measures, prints a table, and writes it to the file `json` too if there is one.
+pub(crate) fn run(subject: Subject, json: Option<&Path>) -> Result<ExitCode, Failure> {
+    packages::install(&[packages::MACHINES])?;
+    let lab = Lab::open()?;
+    let report = match subject {
+        Subject::Dhcp => dhcp::measure(&lab)?,
+        Subject::Nfs => nfs::measure(&lab)?,
+        Subject::Tftp => tftp::measure(&lab)?,
+    };
+    print!("{}", report.table());
+    if let Some(path) = json {
+        report.write(path)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,443 @@
+//! NFSv3 over TCP (RFC 1813): what an operation costs netbe, and NFS-Ganesha, with all files in memory.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::failure::{During, Failure, ensure};
+use crate::lab::Lab;
+use crate::net::Network;
+use crate::packages;
+use crate::peer;
+use crate::process::Program;
+use crate::server::Site;
+
+use super::cost::Meter;
+use super::limits::{self, Probe};
+use super::report::Report;
+use super::rpc::{self, Client, Procedure, Work};
+use super::trial::{Side, Trial, alternate};
+use super::xdr::{Reader, long, opaque, word};
+
+/// Measures every load in turns.
+pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
+    ensure(!packages::starts_services() || packages::is_installed("nfs-ganesha-vfs"), || {
+        "install nfs-ganesha-vfs first: its installation starts services on this host".to_owned()
+    })?;
+    packages::install(&[packages::PEERS])?;
+    let directory = lab.directory("bench nfs")?;
+    let (ours, theirs) = (Network::new()?, Network::new()?);
+    ours.address_the_client()?;
+    theirs.address_the_client()?;
+    let site = Site::new(lab.netbe()?, &ours, &directory);
+    site.run("create bench")?;
+    let root = site.root("bench");
+    fill(&root)?;
+    site.run("sharenfs --maproot root --network 10.77.0.0/24 --insecure bench")?;
+    let server = site.serve()?;
+    let ganesha = peer::ganesha(&theirs, &directory, &root)?;
+
+    let netbe = Target::new(&ours, Meter::of(server.pid())?, "/be/bench", "netbe")?;
+    let meter = Meter::of_descendant(ganesha.pid(), "ganesha.nfsd")?;
+    let peer = Target::new(&theirs, meter, &root.display().to_string(), "peer")?;
+    let limits = limits::begin(&ours, &[Probe::TcpEcho, Probe::TcpStream])?;
+    let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
+    let figures = alternate(&trials, ROUNDS, |side, load| match side {
+        Side::Netbe => netbe.bear(load),
+        Side::Peer => peer.bear(load),
+    })?;
+    let limits = limits::end(&ours, limits)?;
+    server.stop()?;
+    let version = Program::new("dpkg-query").words("-W -f ${Version} nfs-ganesha");
+    let version = version.run(Duration::from_secs(30))?;
+    Report::new(lab, "ganesha", version, figures, limits)
+}
+
+/// Fills the root with what is asked for.
+fn fill(root: &Path) -> Result<(), Failure> {
+    let what = format!("making files in {}", root.display());
+    let entries = root.join("entries");
+    fs::create_dir(&entries).during(&what)?;
+    for number in 0..ENTRIES {
+        fs::write(entries.join(entry(number)), "x").during(&what)?;
+    }
+    let block: Vec<u8> = (0..=u8::MAX).cycle().take(MIB).collect();
+    for name in ["big", "written-netbe", "written-peer"] {
+        let mut file = File::create(root.join(name)).during(&what)?;
+        for _ in 0..BIG / MIB {
+            file.write_all(&block).during(&what)?;
+        }
+        // What is written back later would cost time in the middle of a measurement.
+        file.sync_all().during(&what)?;
+    }
+    Ok(())
+}
+
+fn entry(number: u32) -> String {
+    format!("entry-{number:04}")
+}
+
+/// An operation, how many connections ask for it, and how many calls each has on its way.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    operation: Operation,
+    connections: usize,
+    depth: usize,
+}
+
+impl Load {
+    const fn new(operation: Operation, connections: usize, depth: usize) -> Self {
+        Self { operation, connections, depth }
+    }
+
+    fn trial(self) -> Trial<Self> {
+        let name = format!("{}.c{}.d{}", self.operation.name(), self.connections, self.depth);
+        Trial { names: vec![format!("{name}.cpu_us_per_op"), format!("{name}.per_s")], work: self }
+    }
+}
+
+/// An operation; what is counted is calls, but MiB for those of 1 MiB, and entries of directories.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Operation {
+    Access,
+    Getattr,
+    Lookup,
+    Read4k,
+    Read32k,
+    Read1m,
+    Readdirplus,
+    Write1m,
+}
+
+impl Operation {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Getattr => "getattr",
+            Self::Lookup => "lookup",
+            Self::Read4k => "read4k",
+            Self::Read32k => "read32k",
+            Self::Read1m => "read1m",
+            Self::Readdirplus => "readdirplus",
+            Self::Write1m => "write1m",
+        }
+    }
+
+    /// The number of the procedure (RFC 1813 §3.3).
+    const fn procedure(self) -> u32 {
+        match self {
+            Self::Getattr => 1,
+            Self::Lookup => 3,
+            Self::Access => 4,
+            Self::Read4k | Self::Read32k | Self::Read1m => 6,
+            Self::Write1m => 7,
+            Self::Readdirplus => 17,
+        }
+    }
+
+    /// How many bytes of a file it moves.
+    const fn bytes(self) -> u32 {
+        match self {
+            Self::Read4k => 4096,
+            Self::Read32k => 32 * 1024,
+            Self::Read1m | Self::Write1m => 1024 * 1024,
+            Self::Access | Self::Getattr | Self::Lookup | Self::Readdirplus => 0,
+        }
+    }
+}
+
+/// A server under load.
+struct Target<'a> {
+    network: &'a Network,
+    meter: Meter,
+    handles: Handles,
+}
+
+impl<'a> Target<'a> {
+    /// Mounts `path`; `name` tells which file this server writes.
+    fn new(network: &'a Network, meter: Meter, path: &str, name: &str) -> Result<Self, Failure> {
+        let handles = inside(network, || Handles::look_up(path, name))?;
+        Ok(Self { network, meter, handles })
+    }
+
+    /// Puts a load onto the server; gives processor time in µs per unit, and units per second.
+    fn bear(&self, load: &Load) -> Result<Vec<f64>, Failure> {
+        let start = Barrier::new(load.connections + 1);
+        let (units, spent, elapsed) = thread::scope(|scope| {
+            let workers: Vec<_> = (0..load.connections)
+                .map(|number| {
+                    let start = &start;
+                    scope.spawn(move || {
+                        let client =
+                            self.network.client.enter().and_then(|()| Client::connect(NFS_PORT));
+                        start.wait();
+                        let mut asker = Asker::new(&self.handles, load.operation, number);
+                        client?.drive(load.depth, Instant::now() + DURATION, &mut asker)
+                    })
+                })
+                .collect();
+            let before = self.meter.spent();
+            let begin = Instant::now();
+            start.wait();
+            let mut units = 0;
+            for worker in workers {
+                units +=
+                    worker.join().map_err(|_panic| Failure::said("a client ended early"))??;
+            }
+            Ok::<_, Failure>((units, self.meter.spent()?.saturating_sub(before?), begin.elapsed()))
+        })?;
+        let units = units as f64;
+        Ok(vec![spent.as_secs_f64() * 1e6 / units, units / elapsed.as_secs_f64()])
+    }
+}
+
+/// Runs something on a thread in the clients' namespace.
+fn inside<T: Send>(
+    network: &Network,
+    run: impl FnOnce() -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| network.client.enter().and_then(|()| run()));
+        thread.join().map_err(|_panic| Failure::said("a client ended early"))?
+    })
+}
+
+/// The file handles of what is asked for.
+struct Handles {
+    entries: Vec<u8>,
+    files: Vec<Vec<u8>>,
+    big: Vec<u8>,
+    written: Vec<u8>,
+}
+
+impl Handles {
+    fn look_up(path: &str, name: &str) -> Result<Self, Failure> {
+        let root = rpc::mount(path)?;
+        let mut client = Client::connect(NFS_PORT)?;
+        let mut find = |directory: &[u8], name: &str| {
+            let mut arguments = Vec::new();
+            opaque(&mut arguments, directory);
+            opaque(&mut arguments, name.as_bytes());
+            let procedure = Procedure(NFS, 3, Operation::Lookup.procedure());
+            let results = client.call(procedure, &arguments)?;
+            let mut reader = Reader::new(&results);
+            let status = reader.word()?;
+            ensure(status == 0, || format!("the server does not find {name}: status {status}"))?;
+            Ok::<_, Failure>(reader.opaque()?.to_vec())
+        };
+        let entries = find(&root, "entries")?;
+        let files = (0..FILES).map(|number| find(&entries, &entry(number)));
+        let files = files.collect::<Result<_, _>>()?;
+        let (big, written) = (find(&root, "big")?, find(&root, &format!("written-{name}"))?);
+        Ok(Self { entries, files, big, written })
+    }
+}
+
+/// Asks for one operation on one file after the other.
+struct Asker<'a> {
+    handles: &'a Handles,
+    operation: Operation,
+    next: u32,
+    /// Where READDIRPLUS goes on.
+    cookie: u64,
+    verifier: [u8; 8],
+}
+
+impl<'a> Asker<'a> {
+    fn new(handles: &'a Handles, operation: Operation, number: usize) -> Self {
+        // Clients begin at different places.
+        let next = u32::try_from(number).unwrap_or(0) * 13;
+        Self { handles, operation, next, cookie: 0, verifier: [0; 8] }
+    }
+
+    /// One of the files, another one each time.
+    fn file(&self) -> &'a [u8] {
+        let place = usize::try_from(self.next).unwrap_or(0) % self.handles.files.len().max(1);
+        self.handles.files.get(place).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where the next piece of a big file begins.
+    fn offset(&self) -> u64 {
+        let size = u64::from(self.operation.bytes());
+        u64::from(self.next) * size % (BIG as u64)
+    }
+
+    /// Counts the entries of a READDIRPLUS reply (RFC 1813 §3.3.17), and remembers where it ended.
+    fn list(&mut self, mut reader: Reader<'_>) -> Result<u32, Failure> {
+        reader.optional(ATTRIBUTES)?;
+        self.verifier.copy_from_slice(reader.bytes(8)?);
+        let mut entries = 0;
+        while reader.word()? != 0 {
+            let _fileid = reader.long()?;
+            reader.opaque()?;
+            self.cookie = reader.long()?;
+            reader.optional(ATTRIBUTES)?;
+            if reader.word()? != 0 {
+                reader.opaque()?;
+            }
+            entries += 1;
+        }
+        if reader.word()? != 0 {
+            (self.cookie, self.verifier) = (0, [0; 8]);
+        }
+        ensure(entries > 0, || "a part of a directory has no entries".to_owned())?;
+        Ok(entries)
+    }
+}
+
+impl Work for Asker<'_> {
+    fn procedure(&self) -> Procedure {
+        Procedure(NFS, 3, self.operation.procedure())
+    }
+
+    fn arguments(&mut self, out: &mut Vec<u8>) {
+        match self.operation {
+            Operation::Access => {
+                opaque(out, self.file());
+                word(out, 0x3f);
+            }
+            Operation::Getattr => opaque(out, self.file()),
+            Operation::Lookup => {
+                opaque(out, &self.handles.entries);
+                opaque(out, entry(self.next % ENTRIES).as_bytes());
+            }
+            Operation::Read4k | Operation::Read32k | Operation::Read1m => {
+                opaque(out, &self.handles.big);
+                long(out, self.offset());
+                word(out, self.operation.bytes());
+            }
+            Operation::Readdirplus => {
+                opaque(out, &self.handles.entries);
+                long(out, self.cookie);
+                out.extend_from_slice(&self.verifier);
+                word(out, 8 * 1024);
+                word(out, 32 * 1024);
+            }
+            Operation::Write1m => {
+                opaque(out, &self.handles.written);
+                long(out, self.offset());
+                word(out, self.operation.bytes());
+                // UNSTABLE: the disk is not what is measured.
+                word(out, 0);
+                opaque(out, PAYLOAD);
+            }
+        }
+        self.next = self.next.wrapping_add(1);
+    }
+
+    fn appetite(&self) -> usize {
+        match self.operation {
+            Operation::Readdirplus => 64 * 1024,
+            Operation::Access
+            | Operation::Getattr
+            | Operation::Lookup
+            | Operation::Read4k
+            | Operation::Read32k
+            | Operation::Read1m
+            | Operation::Write1m => 256,
+        }
+    }
+
+    fn results(&mut self, mut reader: Reader<'_>) -> Result<u32, Failure> {
+        let status = reader.word()?;
+        ensure(status == 0, || format!("{}: status {status}", self.operation.name()))?;
+        match self.operation {
+            Operation::Readdirplus => return self.list(reader),
+            Operation::Read4k | Operation::Read32k | Operation::Read1m => {
+                reader.optional(ATTRIBUTES)?;
+                self.complete(reader.word()?)?;
+            }
+            Operation::Write1m => {
+                reader.optional(BEFORE)?;
+                reader.optional(ATTRIBUTES)?;
+                self.complete(reader.word()?)?;
+            }
+            Operation::Access | Operation::Getattr | Operation::Lookup => {}
+        }
+        Ok(1)
+    }
+}
+
+impl Asker<'_> {
+    /// Fails unless all bytes were moved.
+    fn complete(&self, count: u32) -> Result<(), Failure> {
+        ensure(count == self.operation.bytes(), || {
+            format!("{}: the server moved {count} bytes", self.operation.name())
+        })
+    }
+}
+
+const LOADS: [Load; 16] = [
+    Load::new(Operation::Getattr, 1, 1),
+    Load::new(Operation::Getattr, 1, 32),
+    Load::new(Operation::Getattr, 8, 32),
+    Load::new(Operation::Lookup, 1, 1),
+    Load::new(Operation::Lookup, 1, 32),
+    Load::new(Operation::Access, 1, 32),
+    Load::new(Operation::Read4k, 1, 1),
+    Load::new(Operation::Read4k, 1, 32),
+    Load::new(Operation::Read32k, 1, 8),
+    Load::new(Operation::Read32k, 8, 8),
+    Load::new(Operation::Read1m, 1, 1),
+    Load::new(Operation::Read1m, 1, 4),
+    Load::new(Operation::Read1m, 8, 4),
+    Load::new(Operation::Write1m, 1, 1),
+    Load::new(Operation::Write1m, 1, 4),
+    Load::new(Operation::Readdirplus, 1, 1),
+];
+/// How often each load is measured with each server.
+const ROUNDS: usize = 5;
+/// How long each measurement takes.
+const DURATION: Duration = Duration::from_millis(400);
+const ENTRIES: u32 = 1000;
+/// How many different files are asked for.
+const FILES: u32 = 100;
+const MIB: usize = 1024 * 1024;
+/// The size of the files that are read and written.
+const BIG: usize = 64 * MIB;
+/// What is written: the same bytes each time.
+static PAYLOAD: &[u8] = &[0x5a; MIB];
+const NFS: u32 = 100_003;
+const NFS_PORT: u16 = 2049;
+/// The size of a file's attributes (RFC 1813 §2.6, `fattr3`).
+const ATTRIBUTES: usize = 84;
+/// The size of the attributes before a change (RFC 1813 §2.6, `wcc_attr`).
+const BEFORE: usize = 24;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn figures_have_the_names_that_are_agreed_on() {
+        let names = Load::new(Operation::Getattr, 1, 32).trial().names;
+        assert_eq!(names, ["getattr.c1.d32.cpu_us_per_op", "getattr.c1.d32.per_s"]);
+    }
+
+    #[test]
+    fn a_directory_is_read_on_where_it_ended() {
+        let handles = Handles { entries: vec![], files: vec![], big: vec![], written: vec![] };
+        let mut asker = Asker::new(&handles, Operation::Readdirplus, 0);
+        let mut reply = Vec::new();
+        // No attributes, a verifier, one entry without attributes and handle, not the end.
+        [0, 0, 9, 1].into_iter().for_each(|value| word(&mut reply, value));
+        long(&mut reply, 77);
+        opaque(&mut reply, b"name");
+        long(&mut reply, 5);
+        [0, 0, 0, 0].into_iter().for_each(|value| word(&mut reply, value));
+        assert_eq!(asker.list(Reader::new(&reply)).unwrap(), 1);
+        assert_eq!((asker.cookie, asker.verifier), (5, [0, 0, 0, 0, 0, 0, 0, 9]));
+    }
+
+    #[test]
+    fn a_short_read_is_a_failure() {
+        let handles = Handles { entries: vec![], files: vec![], big: vec![], written: vec![] };
+        let mut asker = Asker::new(&handles, Operation::Read4k, 0);
+        let mut reply = Vec::new();
+        [0, 0, 4095].into_iter().for_each(|value| word(&mut reply, value));
+        assert!(asker.results(Reader::new(&reply)).is_err());
+    }
+}

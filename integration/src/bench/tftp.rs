@@ -1,0 +1,164 @@
+//! TFTP: how fast loaders get their file from netbe, and from atftpd, and what a block costs.
+
+use std::fs;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::dhcp_client::{self, Kind};
+use crate::failure::{During, Failure, ensure};
+use crate::interrupt::wait_for;
+use crate::lab::Lab;
+use crate::net::{CLIENT_INTERFACE, Network, SERVER};
+use crate::packages;
+use crate::process::tail;
+use crate::server::Site;
+
+use super::cost::Meter;
+use super::limits::{self, Probe};
+use super::report::Report;
+use super::tftp_client::{self, Wish};
+use super::trial::{Side, Trial, alternate};
+
+/// Measures every load in turns.
+pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
+    packages::install(&[packages::ATFTPD_LIBRARIES])?;
+    let atftpd = packages::unpacked(&lab.cache, "atftpd")?.join("usr/sbin/atftpd");
+    let atftpd = atftpd.display().to_string();
+    let directory = lab.directory("bench tftp")?;
+    let (ours, theirs) = (Network::new()?, Network::new()?);
+    theirs.address_the_client()?;
+
+    // Files below /boot are served by TFTP to machines that boot FreeBSD, which is known by its
+    // loader and kernel; nobody runs these here.
+    let content: Vec<u8> = (0..=250).cycle().take(SIZE).collect();
+    let site = Site::new(lab.netbe()?, &ours, &directory);
+    site.run("create bench")?;
+    let root = site.root("bench");
+    fs::create_dir_all(root.join("boot/kernel")).during("making boot files")?;
+    fs::write(root.join("boot/pxeboot"), "a loader").during("making boot files")?;
+    fs::write(root.join(NAME), &content).during("making boot files")?;
+    site.run(&format!("machine add --mac {MAC} client"))?;
+    site.run("sharepxe --machine client bench")?;
+    ours.client.ip(&format!("link set {CLIENT_INTERFACE} address {MAC}"))?;
+    let server = site.serve()?;
+    dhcp_client::lease(&ours.client, &directory, lab.parts()?, Kind::Pxe)?;
+
+    let log = directory.join("atftpd.log");
+    let daemon = theirs.server.program(&atftpd);
+    let daemon =
+        daemon.words("--daemon --no-fork --user root --group root --logfile - --bind-address");
+    let mut daemon = daemon.arg(SERVER).arg(&root).start(&log)?;
+
+    let content = content.as_slice();
+    let netbe = Target { network: &ours, meter: Meter::of(server.pid())?, content };
+    let meter = wait_for("atftpd's start", Duration::from_secs(10), || {
+        daemon.still(&log)?;
+        Ok(Meter::of_descendant(daemon.pid(), "atftpd").ok())
+    })?;
+    let peer = Target { network: &theirs, meter, content };
+    let limits = limits::begin(&ours, &[Probe::UdpEcho])?;
+    let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
+    let figures = alternate(&trials, ROUNDS, |side, load| match side {
+        Side::Netbe => netbe.bear(*load),
+        Side::Peer => peer.bear(*load),
+    });
+    let figures = figures.map_err(|failure| match failure {
+        Failure::Interrupted => Failure::Interrupted,
+        Failure::Said(words) => Failure::Said(format!("{words}\n{}", tail(&site.log(), 5))),
+    })?;
+    let limits = limits::end(&ours, limits)?;
+    server.stop()?;
+    let version =
+        theirs.client.program(&atftpd).arg("--version").finish(Duration::from_secs(20))?;
+    Report::new(lab, "atftpd", version.stdout.trim().to_owned(), figures, limits)
+}
+
+/// How many clients ask at a time, and how many blocks their windows have; 1 is lockstep.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    window: u16,
+    clients: usize,
+}
+
+impl Load {
+    fn trial(self) -> Trial<Self> {
+        let Self { window, clients } = self;
+        let manner = if window == 1 { "lockstep".to_owned() } else { format!("windowed{window}") };
+        let name = format!("{manner}.{clients}clients");
+        Trial {
+            names: vec![format!("{name}.mb_s"), format!("{name}.cpu_us_per_block")],
+            work: self,
+        }
+    }
+}
+
+/// A server under load.
+struct Target<'a> {
+    network: &'a Network,
+    meter: Meter,
+    content: &'a [u8],
+}
+
+impl Target<'_> {
+    /// Lets the clients fetch for a while; gives MB per second of all together, and µs per block.
+    fn bear(&self, load: Load) -> Result<Vec<f64>, Failure> {
+        let start = Barrier::new(load.clients + 1);
+        let (blocks, files, spent, elapsed) = thread::scope(|scope| {
+            let workers: Vec<_> = (0..load.clients)
+                .map(|_number| {
+                    let start = &start;
+                    scope.spawn(move || {
+                        let entered = self.network.client.enter();
+                        start.wait();
+                        entered.and_then(|()| self.fetch(load.window))
+                    })
+                })
+                .collect();
+            let before = self.meter.spent();
+            let begin = Instant::now();
+            start.wait();
+            let (mut blocks, mut files) = (0, 0);
+            for worker in workers {
+                let (more, fetched) =
+                    worker.join().map_err(|_panic| Failure::said("a client ended early"))??;
+                blocks += more;
+                files += fetched;
+            }
+            let spent = self.meter.spent()?.saturating_sub(before?);
+            Ok::<_, Failure>((blocks, files, spent, begin.elapsed()))
+        })?;
+        ensure(blocks > 0, || "nothing was fetched".to_owned())?;
+        let megabytes = f64::from(files) * self.content.len() as f64 / 1e6;
+        Ok(vec![megabytes / elapsed.as_secs_f64(), spent.as_secs_f64() * 1e6 / f64::from(blocks)])
+    }
+
+    /// Fetches the file again and again; gives the number of blocks and files.
+    fn fetch(&self, window: u16) -> Result<(u32, u32), Failure> {
+        let begin = Instant::now();
+        let (mut blocks, mut files) = (0, 0);
+        while begin.elapsed() < DURATION {
+            let wish = Wish { name: NAME, window, content: self.content };
+            blocks += tftp_client::fetch(wish)?;
+            files += 1;
+        }
+        Ok((blocks, files))
+    }
+}
+
+const LOADS: [Load; 7] = [
+    Load { window: 1, clients: 1 },
+    Load { window: 1, clients: 8 },
+    Load { window: 4, clients: 1 },
+    Load { window: 4, clients: 8 },
+    Load { window: 16, clients: 1 },
+    Load { window: 16, clients: 8 },
+    Load { window: 64, clients: 1 },
+];
+const ROUNDS: usize = 5;
+/// How long each measurement takes at least: no transfer begins later.
+const DURATION: Duration = Duration::from_millis(400);
+const NAME: &str = "boot/kernel/kernel";
+/// The size of the file: of a large loader.
+const SIZE: usize = 4 * 1024 * 1024;
+const MAC: &str = "52:54:00:77:00:01";
