@@ -190,6 +190,9 @@ impl Appliance {
             names => writeln!(text, "  boot environments: {}", names.join(", ")),
         };
         let _ = writeln!(text, "  named machines: {count}; {default}");
+        for stray in self.outlook.strays(&self.config, &roster) {
+            let _ = writeln!(text, "  not handed out: {stray}");
+        }
         for reason in lock(&self.unserved).iter() {
             let _ = writeln!(text, "  not served: {reason}");
         }
@@ -283,6 +286,9 @@ impl Controlled for Appliance {
         let _alone = lock(&self.reading);
         let roster = roster(&self.config, &self.state).map_err(|error| error.to_string())?;
         self.publish().map_err(|error| error.to_string())?;
+        for stray in self.outlook.strays(&self.config, &roster) {
+            tracing::warn!("{stray}");
+        }
         self.boots.set_roster(roster);
         tracing::info!("machines, environments and exports were read again");
         Ok(())

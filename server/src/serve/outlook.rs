@@ -82,6 +82,22 @@ impl Outlook {
         config.ranges.iter().filter(inside).map(ToString::to_string).collect()
     }
 
+    /// Addresses that are kept for machines and cannot be given to them here, each in a sentence.
+    pub(super) fn strays(&self, config: &Config, roster: &Roster) -> Vec<String> {
+        if config.mode == Mode::Passive {
+            return Vec::new();
+        }
+        let networks = self.interfaces.iter().flat_map(|interface| &interface.networks);
+        let networks = networks.collect::<Vec<_>>();
+        let kept = roster.iter().filter_map(|(name, entry)| Some((name, entry.machine.address?)));
+        let stray = kept.filter(|(_, address)| !networks.iter().any(|own| own.has_host(*address)));
+        stray
+            .map(|(name, address)| {
+                format!("{address} is kept for {name}, but lies in no network that is served")
+            })
+            .collect()
+    }
+
     /// What the server would do, for `serve -n`.
     #[must_use]
     pub fn describe(&self, config: &Config) -> String {
@@ -202,6 +218,26 @@ mod test {
             "range 10.0.0.1-10.0.0.9 holds 10.0.0.1, this host's own address: leave it out"
         );
         assert!(refused("mode = \"serve\"").starts_with("mode serve has no addresses to hand out"));
+    }
+
+    #[test]
+    fn an_address_that_nobody_can_get_is_told() {
+        let mut roster = Roster::default();
+        for (name, last) in
+            [("web1", [10, 0, 0, 9]), ("web2", [10, 0, 9, 9]), ("web3", [10, 0, 0, 255])]
+        {
+            let machine = Machine { address: Some(last.into()), ..Machine::default() };
+            roster.insert(name.parse().unwrap(), machine, false).unwrap();
+        }
+        let config = |text| Config::try_from(Raw::parse(text).unwrap()).unwrap();
+        let serving = config("mode = \"serve\"");
+        let outlook = Outlook::among(host(), &serving, &roster).unwrap();
+        let stray = |address, name| {
+            format!("{address} is kept for {name}, but lies in no network that is served")
+        };
+        let strays = [stray("10.0.9.9", "web2"), stray("10.0.0.255", "web3")];
+        assert_eq!(outlook.strays(&serving, &roster), strays);
+        assert!(outlook.strays(&config(""), &roster).is_empty());
     }
 
     #[test]
