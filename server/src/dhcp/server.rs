@@ -95,8 +95,18 @@ impl Server {
             return Action::Silence(Silence::NotOurs);
         };
         let moment = Moment::from(now);
-        if arrival.mode == Mode::Passive || !self.serves(request.mac, &place) {
+        if arrival.mode == Mode::Passive {
             return self.listen(request, &place, arrival, now);
+        }
+        if !self.serves(request.mac, &place) {
+            let action = self.listen(request, &place, arrival, now);
+            if request.kind == MessageType::Discover {
+                let network = place.network;
+                let reason =
+                    format!("no range lies in {network}, and no address there is kept for it");
+                self.report(request.mac, Event::Unserved(reason));
+            }
+            return action;
         }
         if arrival.port == Port::Pxe {
             return self.boot_server(request, &place, arrival);
