@@ -46,7 +46,7 @@ impl Connections {
     pub(super) fn insert(&self, connection: &Arc<Connection>, limit: usize) {
         let mut open = self.lock();
         if open.connections.len() >= limit {
-            open.evict(|_| true);
+            drop(open.evict(|_| true));
         }
         let entry = Entry { connection: Arc::clone(connection), unfinished: 0 };
         open.connections.insert(connection.id, entry);
@@ -60,7 +60,17 @@ impl Connections {
         let Some(entry) = open.connections.get_mut(&connection.id) else { return };
         let before = std::mem::replace(&mut entry.unfinished, bytes);
         open.unfinished = open.unfinished - before + bytes;
-        while open.unfinished > limit && open.evict(|entry| entry.unfinished > 0) {}
+        while open.unfinished > limit && open.evict(|entry| entry.unfinished > 0).is_some() {}
+    }
+
+    /// Makes room for replies: of the connections that do not take theirs, the one that was quiet for
+    /// longest has to go. Nobody may hold a lock of a connection here.
+    pub(super) fn relieve(&self) {
+        let evicted = self.lock().evict(|entry| entry.connection.unsent() > 0);
+        // At once, not when its task gets to it: the next reply must not cost another connection.
+        if let Some(connection) = evicted {
+            connection.discard();
+        }
     }
 
     pub(super) fn remove(&self, connection: &Connection) {
@@ -73,16 +83,13 @@ impl Connections {
 }
 
 impl Open {
-    /// Ends the connection that has been quiet for longest among those that `may` go; whether there
-    /// was one.
-    fn evict(&mut self, may: impl Fn(&Entry) -> bool) -> bool {
+    /// Ends the connection that has been quiet for longest among those that `may` go, and returns it.
+    fn evict(&mut self, may: impl Fn(&Entry) -> bool) -> Option<Arc<Connection>> {
         let candidates = self.connections.iter().filter(|(_, entry)| may(entry));
         let quietest = candidates.min_by_key(|(_, entry)| entry.connection.last_call());
-        let quietest = quietest.map(|(id, _)| *id).and_then(|id| self.remove(id));
-        if let Some(connection) = &quietest {
-            connection.ended.notify_one();
-        }
-        quietest.is_some()
+        let quietest = quietest.map(|(id, _)| *id).and_then(|id| self.remove(id))?;
+        quietest.ended.notify_one();
+        Some(quietest)
     }
 
     fn remove(&mut self, id: u64) -> Option<Arc<Connection>> {

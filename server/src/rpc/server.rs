@@ -57,7 +57,8 @@ pub struct Options {
     pub stall: Duration,
     /// Longest record that is taken, in bytes.
     pub record: usize,
-    /// Bytes of replies that may wait for slow peers, over all connections.
+    /// Bytes of replies that may wait for slow peers, over all connections; more closes the connection
+    /// among them that has been quiet for longest.
     pub unsent: usize,
     /// Bytes of calls that were begun and not ended, over all connections; more closes the connection
     /// among them that has been quiet for longest.

@@ -351,9 +351,10 @@ impl Connection {
         outbox.bytes += rest;
         outbox.replies.push_back(std::mem::take(replies));
         let before = self.connections.unsent.fetch_add(rest, Ordering::Relaxed);
+        drop(outbox);
         self.filled.notify_one();
         if before.saturating_add(rest) > self.max_unsent {
-            self.ended.notify_one();
+            self.connections.relieve();
         }
     }
 
@@ -382,17 +383,21 @@ impl Connection {
 
     /// Ends the connection for the peer, and for those who still have a reply for it.
     fn close(&self) {
-        let mut outbox = self.outbox();
-        self.connections.unsent.fetch_sub(outbox.bytes, Ordering::Relaxed);
-        *outbox = Outbox { closed: true, ..Outbox::default() };
-        drop(outbox);
+        self.discard();
         if let Err(error) = SockRef::from(self.writer.as_ref()).shutdown(Shutdown::Both) {
             tracing::trace!(peer = %self.origin.peer, %error, "connection was closed before");
         }
     }
 
+    /// Drops the replies that wait and those that are still to come.
+    pub(super) fn discard(&self) {
+        let mut outbox = self.outbox();
+        self.connections.unsent.fetch_sub(outbox.bytes, Ordering::Relaxed);
+        *outbox = Outbox { closed: true, ..Outbox::default() };
+    }
+
     /// Bytes that wait to be sent.
-    fn unsent(&self) -> usize {
+    pub(super) fn unsent(&self) -> usize {
         self.outbox().bytes
     }
 

@@ -455,6 +455,33 @@ async fn replies_that_wait_are_bounded_over_all_connections() {
 }
 
 #[tokio::test]
+async fn replies_that_nobody_takes_cost_the_quietest_connection() {
+    let running = Running::new(Options { unsent: 5 << 20, ..Options::default() });
+    let mut first = running.connect().await;
+    first.stream.write_all(&asks_for_mebibytes(64)).await.unwrap();
+    running.until(|counts| counts.calls > 1).await;
+    let mut others = Vec::new();
+    // Each holds more than a mebibyte of replies, and less than three.
+    for known in 2..8 {
+        let mut other = running.connect().await;
+        other.stream.write_all(&asks_for_mebibytes(64)).await.unwrap();
+        let before = running.server.counts().calls;
+        running.until(|counts| counts.connections == known && counts.calls > before).await;
+        others.push(other);
+    }
+    running.until(|counts| counts.closed > 0).await;
+    let mut last = others.pop().unwrap();
+    for xid in 0..64 {
+        assert_eq!(last.reply().await.unwrap().0, xid);
+    }
+    let mut replies = 0;
+    while first.reply().await.is_some() {
+        replies += 1;
+    }
+    assert!(replies < 64, "the quietest connection was kept");
+}
+
+#[tokio::test]
 async fn a_slow_peer_gets_every_byte() {
     let running = Running::new(Options::default());
     let mut client = running.connect().await;
