@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::Signal;
 
 use crate::bench::{Beside, KERNEL, MAC, Net, Running, SERVER, Site, exists};
@@ -179,6 +179,7 @@ fn the_server_may_open_as_many_files_as_the_host_lets_it() {
     let running = Running::start(&site, &net, &SERVE);
     let limits = fs::read_to_string(format!("/proc/{}/limits", running.process())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let numbers: Vec<rlim_t> =
+        line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert_eq!(numbers, [before.1, before.1]);
 }
