@@ -2,7 +2,8 @@
 //!
 //! A name either says its boot (`/b/BOOTID/...`, in every URL that we give out) or is asked from an
 //! address whose machine is in a boot. In both cases only files of that boot can be had: its script,
-//! its kernel, its loaders, and for FreeBSD what lies below the environment's `/boot`.
+//! its kernel, its loaders, and for FreeBSD what lies below the environment's `/boot` and its
+//! `/etc/fstab`.
 
 use std::fs::File;
 use std::path::Path;
@@ -72,7 +73,8 @@ fn of_boot(
         let own_root = format!("be/{}/", plan.name);
         let path = name.strip_prefix(&own_root).unwrap_or(name);
         let climbs = path.split('/').any(|part| part == "..");
-        if path.starts_with("boot/") && !climbs {
+        // The loader takes the root's type and options from the one file outside /boot.
+        if path == "etc/fstab" || (path.starts_with("boot/") && !climbs) {
             let role = if path == "boot/kernel/kernel" { Role::Kernel } else { Role::Other };
             return inside(boots, plan, &format!("/{path}"), ticket(role));
         }

@@ -41,6 +41,7 @@ fn environments() -> Vec<Environment> {
         "/boot/loader.efi",
         "/boot/pxeboot",
         "/boot/loader.conf",
+        "/etc/fstab",
         "/etc/master.passwd",
         "/boot/snponly.efi",
     ];
@@ -413,9 +414,12 @@ fn only_files_of_the_boot_are_opened() {
     bench.lease(BIOS, 1);
     assert_eq!(bench.tftp("boot/loader.conf").unwrap(), "/boot/loader.conf");
     assert_eq!(bench.tftp("/be/free/boot/loader.conf").unwrap(), "/boot/loader.conf");
+    assert_eq!(bench.tftp("/be/free/etc/fstab").unwrap(), "/etc/fstab");
     for name in [
         "etc/master.passwd",
         "boot/../etc/master.passwd",
+        "boot/../etc/fstab",
+        "etc/fstab.gz",
         "/be/base/boot/vmlinuz",
         "boot/missing.gz",
         "",
