@@ -108,7 +108,8 @@ pub(crate) fn sentence(err: &str) -> String {
 /// Two namespaces: the server's with `s0`, the client's with `c0`.
 pub(crate) struct Net {
     server: String,
-    client: String,
+    /// The name of the client's namespace.
+    pub(crate) client: String,
 }
 
 impl Net {

@@ -1,0 +1,141 @@
+//! Remote procedure calls from given ports with given transactions, and what every answer has to be.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use fixtures::session::{Rpc, Transport};
+use socket2::{Domain, Socket, Type};
+use wire::record::{self, Records};
+use wire::rpc::{AuthSys, Call, Credential, Gids};
+use wire::xdr::Encoder;
+
+/// What a call asks, apart from how it travels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) program: u32,
+    pub(crate) version: u32,
+    pub(crate) procedure: u32,
+    /// Whether it says that root asks; otherwise it says nothing of who asks.
+    pub(crate) as_root: bool,
+    pub(crate) args: &'a [u8],
+}
+
+/// The sockets of a machine.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    own: Ipv4Addr,
+    server: Ipv4Addr,
+    udp: HashMap<u16, UdpSocket>,
+    tcp: HashMap<(u16, u16), Connection>,
+}
+
+impl Calls {
+    pub(crate) fn new(own: Ipv4Addr, server: Ipv4Addr) -> Self {
+        Self { own, server, udp: HashMap::new(), tcp: HashMap::new() }
+    }
+
+    /// Sends what was recorded of `call` to the server's `port` and gives the results.
+    ///
+    /// Over UDP nothing is sent twice: an answer that comes later than FreeBSD's loader would ask
+    /// again is no answer.
+    pub(crate) fn ask(&mut self, call: &Rpc<'_>, port: u16, question: Question<'_>) -> Vec<u8> {
+        let sys = AuthSys { stamp: 0, machine_name: &[], uid: 0, gid: 0, gids: Gids::default() };
+        let Question { program, version, procedure, as_root, args } = question;
+        let credential = if as_root { Credential::Sys(sys) } else { Credential::None };
+        let call_bytes = |out: &mut Vec<u8>| {
+            let message = Call { xid: call.xid, program, version, procedure, credential, args };
+            message.encode(&mut Encoder::new(out));
+        };
+        let to = SocketAddr::from((self.server, port));
+        let from = SocketAddr::from((self.own, call.port));
+        let reply = match call.transport {
+            Transport::Udp => {
+                let mut message = Vec::new();
+                call_bytes(&mut message);
+                let socket = self.udp.entry(call.port).or_insert_with(|| {
+                    let socket = UdpSocket::bind(from).unwrap();
+                    socket.set_read_timeout(Some(RETRY)).unwrap();
+                    socket
+                });
+                socket.send_to(&message, to).unwrap();
+                let mut reply = vec![0; 0x1_0000];
+                let (len, sender) = socket.recv_from(&mut reply).unwrap_or_else(|error| {
+                    panic!("no answer to {call:?}: {error}");
+                });
+                assert_eq!(sender, to, "{call:?} was answered from elsewhere");
+                reply.truncate(len);
+                reply
+            }
+            Transport::Tcp => {
+                let mut message = Vec::new();
+                let place = record::begin(&mut message);
+                call_bytes(&mut message);
+                record::end(&mut message, place).unwrap();
+                let connection = self.tcp.entry((call.port, port));
+                connection.or_insert_with(|| Connection::open(from, to)).exchange(&message)
+            }
+        };
+        // `xid`, REPLY, MSG_ACCEPTED, an AUTH_NONE verifier without bytes, SUCCESS: FreeBSD's loader
+        // takes nothing else.
+        let (head, results) = reply.split_at_checked(24).unwrap_or((&reply, &[]));
+        let expected = [call.xid, 1, 0, 0, 0, 0].map(u32::to_be_bytes);
+        assert_eq!(head, expected.as_flattened(), "the head of the answer to {call:?}");
+        results.to_vec()
+    }
+
+    /// Lets go of connections to a server that is no more.
+    pub(crate) fn hang_up(&mut self) {
+        self.tcp.clear();
+    }
+
+    /// Whether any answer came that nobody waits for.
+    pub(crate) fn has_stray_answers(&self) -> bool {
+        self.udp.values().any(|socket| {
+            socket.set_nonblocking(true).unwrap();
+            let stray = socket.recv(&mut [0; 4]);
+            socket.set_nonblocking(false).unwrap();
+            !stray.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    records: Records,
+}
+
+impl Connection {
+    /// Connects from a given port, which may have been used with an earlier server.
+    fn open(from: SocketAddr, to: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&from.into()).unwrap();
+        socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, records: Records::new(0x2_0000) }
+    }
+
+    fn exchange(&mut self, message: &[u8]) -> Vec<u8> {
+        self.stream.write_all(message).unwrap();
+        let mut piece = vec![0; 0x1_0000];
+        loop {
+            if let Some(record) = self.records.next_record().unwrap() {
+                return record.to_vec();
+            }
+            let len = self.stream.read(&mut piece).unwrap();
+            assert!(len > 0, "the server hung up");
+            self.records.space().extend_from_slice(&piece[..len]);
+        }
+    }
+}
+
+/// FreeBSD's loader sends again after this time.
+pub(crate) const RETRY: Duration = Duration::from_secs(2);
+
+/// A kernel waits longer, and what it writes has to reach the disk.
+const PATIENCE: Duration = Duration::from_secs(20);
