@@ -113,15 +113,8 @@ impl Known {
     /// What is known of a client, made room for if there is any; `None` when all others count more.
     pub(super) fn seen(&mut self, mac: Mac, now: Instant) -> Option<&mut Seen> {
         if !self.clients.contains_key(&mac) {
-            if self.clients.len() >= MAX_CLIENTS {
-                let idle = |(_, seen): &(&Mac, &Seen)| {
-                    let lives = seen.address.is_some_and(|address| self.lives(address, now));
-                    seen.name.is_none() && !lives
-                };
-                let oldest = self.clients.iter().filter(idle);
-                let oldest = oldest.min_by_key(|(_, seen)| seen.timeline.seen());
-                let oldest = oldest.map(|(mac, _)| *mac)?;
-                self.forget(oldest);
+            if self.clients.len() >= MAX_CLIENTS && !self.make_room(now) {
+                return None;
             }
             let name = self.roster.find(mac, None).map(|(name, _)| name.clone());
             let timeline = Timeline::new(now);
@@ -130,6 +123,24 @@ impl Known {
             self.clients.insert(mac, seen);
         }
         self.clients.get_mut(&mac)
+    }
+
+    /// Forgets the longest silent clients that have neither a name nor a root; says whether there
+    /// were any.
+    ///
+    /// Several at a time, because it looks at all: a crowd of strangers must not make every one of
+    /// its messages a search.
+    fn make_room(&mut self, now: Instant) -> bool {
+        let idle = self.clients.iter().filter(|(_, seen)| {
+            let lives = seen.address.is_some_and(|address| self.lives(address, now));
+            seen.name.is_none() && !lives
+        });
+        let mut idle: Vec<_> = idle.map(|(mac, seen)| (seen.timeline.seen(), *mac)).collect();
+        idle.sort_unstable();
+        for (_, mac) in idle.iter().take(FORGOTTEN_AT_ONCE) {
+            self.forget(*mac);
+        }
+        !idle.is_empty()
     }
 
     pub(super) fn forget(&mut self, mac: Mac) {
@@ -275,6 +286,9 @@ const MOUNTED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Clients that are remembered. Beyond, the longest silent one without name and root is forgotten.
 pub(super) const MAX_CLIENTS: usize = if cfg!(test) { 64 } else { 4096 };
+
+/// How many clients are forgotten when there are too many.
+pub(super) const FORGOTTEN_AT_ONCE: usize = MAX_CLIENTS / 16;
 
 /// Addresses whose root is remembered to be in use.
 const MAX_ROOTS: usize = 65_536;
