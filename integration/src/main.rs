@@ -22,6 +22,7 @@ mod peer;
 mod process;
 mod progress;
 mod server;
+mod soak;
 mod suite;
 mod vm;
 
@@ -53,6 +54,12 @@ enum Command {
     },
     /// Show how empty machines boot from netbe: first BIOS, then UEFI.
     Demo,
+    /// Boot machines again and again, among noise and kills; ends in counts.
+    Soak {
+        /// No round begins after so many minutes.
+        #[arg(long, default_value_t = 60)]
+        minutes: u32,
+    },
     /// Run every test, from formatting to real boots; ends in a line that counts them.
     Test {
         /// Run only the tests whose name contains this word.
@@ -72,6 +79,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Bench { subject, json } => bench::run(subject, json.as_deref()),
         Command::Demo => demo::run(),
+        Command::Soak { minutes } => soak::run(minutes),
         Command::Test { only, list } => suite::run(only.as_deref(), list),
     };
     match result {

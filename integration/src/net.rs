@@ -62,6 +62,11 @@ impl Network {
         self.server.ip(&format!("tuntap add {name} mode tap"))?;
         self.server.ip(&format!("link set {name} master {BRIDGE} up"))
     }
+
+    /// Removes the tap of a machine that is switched off.
+    pub(crate) fn untap(&self, name: &str) -> Result<(), Failure> {
+        self.server.ip(&format!("link delete {name}"))
+    }
 }
 
 /// A network namespace.

@@ -1,6 +1,7 @@
 //! Empty machines boot from netbe, and leave a marker on their roots.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::{Program, tail};
-use crate::server::Site;
+use crate::server::{Server, Site};
 use crate::suite::{Case, Outcome};
 use crate::vm::{Firmware, Hardware, Machine};
 
@@ -84,36 +85,68 @@ fn killed(lab: &Lab) -> Result<Outcome, Failure> {
     let token = token(&root, "survivor")?;
     // The files themselves would make a capture of half a gigabyte.
     let capture = Capture::begin(&network, &directory, "not tcp port 2049")?;
-    let mut server = site.serve()?;
+    let server = site.serve()?;
     let mut machine = switch_on(&network, &directory, "survivor", Firmware::Bios, 1)?;
-    for moment in ["write 3", "write 8", "read 2", "read 6"] {
-        let result = wait_for(&format!("the guest to {moment}"), BOOT_LIMIT, || {
-            machine.still_on()?;
-            let phase = fs::read_to_string(root.join("lab/phase")).unwrap_or_default();
-            Ok((progress(&phase) >= progress(moment)).then_some(phase))
-        });
-        let phase = result.map_err(|failure| machine.explain(with_log(&site, failure)))?;
-        ensure(progress(&phase) < Some((DONE, 0)), || {
-            format!("the guest was done before netbe could be killed in {moment}")
-        })?;
-        server.kill();
-        server = site.serve()?;
-    }
+    let server = kill_meanwhile(&site, &root, &mut machine, server)?;
     machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
     proof(&root, &token, "survivor").map_err(|failure| {
         let log = tail(&root.join("lab/log"), 20);
         machine.explain(Failure::said(format!("{failure}\nthe guest's task said:\n{log}")))
     })?;
     server.stop()?;
-    // The guest compared through NFS; this compares what lies on the server's disk.
+    traffic_is_intact(&root)?;
+    capture.check()?;
+    Ok(Outcome::Passed)
+}
+
+/// Kills netbe by SIGKILL while the guest of `machine` writes and reads, and starts it again each
+/// time; gives the one that runs in the end.
+pub(crate) fn kill_meanwhile(
+    site: &Site<'_>,
+    root: &Path,
+    machine: &mut Machine,
+    mut server: Server,
+) -> Result<Server, Failure> {
+    for moment in MOMENTS {
+        let result = wait_for(&format!("the guest to {moment}"), BOOT_LIMIT, || {
+            machine.still_on()?;
+            let phase = fs::read_to_string(root.join("lab/phase")).unwrap_or_default();
+            Ok((progress(&phase) >= progress(moment)).then_some(phase))
+        });
+        let phase = result.map_err(|failure| machine.explain(with_log(site, failure)))?;
+        ensure(progress(&phase) < Some((DONE, 0)), || {
+            format!("the guest was done before netbe could be killed in {moment}")
+        })?;
+        server.kill();
+        server = site.serve()?;
+    }
+    Ok(server)
+}
+
+/// Removes what an earlier boot of the same root wrote, so that nothing is taken for this boot's.
+pub(crate) fn forget_traffic(root: &Path) -> Result<(), Failure> {
+    for name in ["lab/phase", "lab/sums", "lab/marker"] {
+        match fs::remove_file(root.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).during(name);
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Compares what lies on the server's disk with the guest's checksums; gives the number of files.
+///
+/// The guest compares through NFS.
+pub(crate) fn traffic_is_intact(root: &Path) -> Result<u32, Failure> {
     Program::new("md5sum")
         .words("--check --quiet --strict sums")
         .directory(&root.join("lab"))
         .run(Duration::from_secs(120))?;
     let sums = fs::read_to_string(root.join("lab/sums")).during("lab/sums")?;
     ensure(sums.lines().count() == 12, || format!("the guest wrote other files:\n{sums}"))?;
-    capture.check()?;
-    Ok(Outcome::Passed)
+    Ok(12)
 }
 
 /// How far a guest is that tells its phase, as in `write 3`; nothing until it has begun.
@@ -129,7 +162,7 @@ fn progress(phase: &str) -> Option<(u8, u8)> {
 }
 
 /// Switches on the machine with this number.
-fn switch_on(
+pub(crate) fn switch_on(
     network: &Network,
     directory: &Path,
     name: &str,
@@ -141,7 +174,7 @@ fn switch_on(
 }
 
 /// Puts a word onto a root that only a guest of this very boot can copy into its marker.
-pub(super) fn token(root: &Path, name: &str) -> Result<String, Failure> {
+pub(crate) fn token(root: &Path, name: &str) -> Result<String, Failure> {
     let path = root.join("lab/token");
     let source: PathBuf = "/proc/sys/kernel/random/uuid".into();
     let token = format!("{name} {}", fs::read_to_string(&source).during(source.display())?.trim());
@@ -150,7 +183,7 @@ pub(super) fn token(root: &Path, name: &str) -> Result<String, Failure> {
 }
 
 /// Fails unless the guest of this boot did its task on a root that is NFS.
-pub(super) fn proof(root: &Path, token: &str, host: &str) -> Result<(), Failure> {
+pub(crate) fn proof(root: &Path, token: &str, host: &str) -> Result<(), Failure> {
     let marker = Marker::read(root)?;
     let holds = marker.field("token") == token
         && marker.field("task") == "0"
@@ -160,7 +193,7 @@ pub(super) fn proof(root: &Path, token: &str, host: &str) -> Result<(), Failure>
 }
 
 /// Adds the end of netbe's log to a failure.
-pub(super) fn with_log(site: &Site<'_>, failure: Failure) -> Failure {
+pub(crate) fn with_log(site: &Site<'_>, failure: Failure) -> Failure {
     match failure {
         Failure::Interrupted => Failure::Interrupted,
         Failure::Said(words) => {
@@ -170,14 +203,18 @@ pub(super) fn with_log(site: &Site<'_>, failure: Failure) -> Failure {
 }
 
 /// The Ethernet address of the machine with this number.
-pub(super) fn mac(number: u8) -> String {
+pub(crate) fn mac(number: u8) -> String {
     format!("52:54:00:77:00:{number:02x}")
 }
 
+/// When netbe is killed, in the words of `guest/traffic.sh`.
+const MOMENTS: [&str; KILLS as usize] = ["write 3", "write 8", "read 2", "read 6"];
+/// How often that is.
+pub(crate) const KILLS: u32 = 4;
 /// The step of a guest that has done everything.
 const DONE: u8 = 2;
 /// How long a machine may be on: many times what it needs on a quiet computer.
-pub(super) const BOOT_LIMIT: Duration = Duration::from_secs(600);
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod test {

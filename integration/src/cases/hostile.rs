@@ -24,10 +24,8 @@ fn hostile(lab: &Lab) -> Result<Outcome, Failure> {
     site.environment("guest", lab.parts()?, "true")?;
     site.run("sharenfs --network 10.77.0.0/24 guest")?;
     let mut server = site.serve()?;
-    let rpcinfo = packages::unpacked(&lab.cache, "rpcbind")?.join("usr/sbin/rpcinfo");
-    let rpcinfo = rpcinfo.display().to_string();
-    let list = network.client.program(&rpcinfo).args(["-p", SERVER]).run(ANSWER_LIMIT)?;
-    let targets = targets(mount_port(&list)?);
+    let rpcinfo = rpcinfo(lab)?;
+    let targets = targets(&rpcinfo, &network)?;
 
     // Buffers and pools fill in the beginning; what they hold is not growth.
     make_noise(&network, &targets, SEED, Duration::from_secs(15))?;
@@ -54,16 +52,28 @@ fn hostile(lab: &Lab) -> Result<Outcome, Failure> {
     Ok(Outcome::Passed)
 }
 
+/// A program that asks a portmapper, and where it is.
+pub(crate) fn rpcinfo(lab: &Lab) -> Result<String, Failure> {
+    let path = packages::unpacked(&lab.cache, "rpcbind")?.join("usr/sbin/rpcinfo");
+    Ok(path.display().to_string())
+}
+
+/// Every port of the netbe that runs on this network.
+pub(crate) fn targets(rpcinfo: &str, network: &Network) -> Result<Vec<Target>, Failure> {
+    let list = network.client.program(rpcinfo).args(["-p", SERVER]).run(ANSWER_LIMIT)?;
+    Ok(with_mount(mount_port(&list)?))
+}
+
 /// A port of the server, and what a client would say there.
 #[derive(Clone, Debug)]
-struct Target {
+pub(crate) struct Target {
     port: u16,
     template: Vec<u8>,
     stream: bool,
 }
 
-/// Every port that netbe listens on.
-fn targets(mount: u16) -> Vec<Target> {
+/// Every port that netbe listens on; MOUNT's is another one each time.
+fn with_mount(mount: u16) -> Vec<Target> {
     let calls = [
         (111, rpc_call(100_000, 2, 3, &[100_003, 3, 6, 0])),
         (mount, rpc_call(100_005, 3, 1, &[9, 0x2f62_652f, 0x6775_6573, 0x7400_0000])),
@@ -98,8 +108,8 @@ fn targets(mount: u16) -> Vec<Target> {
     targets
 }
 
-/// Sends nonsense from the clients' side to all targets for so long.
-fn make_noise(
+/// Sends nonsense from the clients' side to all targets for so long; the same for the same seed.
+pub(crate) fn make_noise(
     network: &Network,
     targets: &[Target],
     seed: u64,

@@ -1,12 +1,12 @@
 //! The tests, by the part that they belong to.
 
-mod boots;
+pub(crate) mod boots;
 mod checks;
 mod clients;
 mod foreign;
 mod freebsd;
 mod guests;
-mod hostile;
+pub(crate) mod hostile;
 mod input;
 mod peers;
 mod store;
