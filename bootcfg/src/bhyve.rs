@@ -1,7 +1,11 @@
 //! bhyveload(8) and bhyve(8): a FreeBSD guest with its root on NFS.
 
+mod script;
+
 use crate::error::refuse;
 use crate::{Address, ConfigError, Guest, loader, shell};
+
+pub use script::{Device, Load, Run, Step, mebibytes, read};
 
 /// The command that loads the guest's kernel from `root`, where its boot environment is on this
 /// host, and tells it where its root is.
@@ -105,8 +109,8 @@ mod test {
     use crate::Root;
     use crate::guest::strategy::{self, lan};
 
-    /// Reads a guest back from its two commands; the data sets are in neither.
-    fn read(load: &[String], run: &[String]) -> (Guest, Address, String, Vec<u8>, String) {
+    /// Makes a guest of its two commands again; the data sets are in neither.
+    fn made_again(load: &[String], run: &[String]) -> (Guest, Address, String, Vec<u8>, String) {
         let after = |words: &[String], option: &str| -> Vec<String> {
             words.windows(2).filter(|pair| pair[0] == option).map(|pair| pair[1].clone()).collect()
         };
@@ -213,10 +217,16 @@ mod test {
                     root: Root { datasets: Vec::new(), ..guest.root.clone() },
                     ..guest.clone()
                 };
-                prop_assert_eq!(read(&load, &run), (expected, address, root.clone(), handle.clone(), "tap7".into()));
+                prop_assert_eq!(made_again(&load, &run), (expected, address, root.clone(), handle.clone(), "tap7".into()));
                 let text = script(&guest, &address, &root, &handle, "tap7").unwrap();
-                let words = shell::split(&text.replace("|| exit", " ")).unwrap();
-                prop_assert!(words.windows(load.len()).any(|window| window == load));
+                let steps = read(&text).whole().unwrap();
+                let [Step::Load(loaded), Step::Run(ran)] = steps.as_slice() else { panic!() };
+                let expected = loader::variables(&guest, &address, &handle).unwrap();
+                let variables: Vec<_> = loaded.variables.iter().map(|at| &at.value).collect();
+                prop_assert_eq!(variables, expected.iter().collect::<Vec<_>>());
+                prop_assert_eq!(loaded.directory.as_ref(), Some(&root));
+                prop_assert_eq!((&loaded.name, &ran.name), (&Some(guest.name.clone()), &Some(guest.name.clone())));
+                prop_assert_eq!(ran.devices[0].value.mac.as_ref(), Some(&guest.mac.to_string()));
             }
         }
     }

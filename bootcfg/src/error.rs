@@ -27,14 +27,6 @@ pub enum ConfigError {
         /// The most that its reader takes.
         max: usize,
     },
-    /// A line that was to be read is not of the format.
-    #[error("line {line} is not right: {reason}")]
-    Syntax {
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong.
-        reason: &'static str,
-    },
 }
 
 /// Refuses a value of which a character is one that `bad` tells.

@@ -1,24 +1,70 @@
 //! FreeBSD's exports(5), for a boot environment that mountd(8) is to export.
 
+mod read;
+
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::ConfigError;
 use crate::error::refuse;
 
-/// One line: a directory, how it is exported, and to whom.
+pub use read::read;
+
+/// One line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Line {
+    /// Directories that may be mounted.
+    Export(Export),
+    /// The root of what NFSv4 shows; it exports nothing by itself.
+    Version4 {
+        /// The directory.
+        root: String,
+        /// Options, of which only the security flavours count.
+        options: Options,
+        /// Who may speak NFSv4.
+        clients: Clients,
+    },
+}
+
+/// Directories, how they are exported, and to whom.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Export {
-    /// The directory: the root of a file system.
-    pub path: String,
+    /// The directories, all of one file system; of a boot environment the root of one.
+    pub paths: Vec<String>,
+    /// How.
+    pub options: Options,
+    /// To whom.
+    pub clients: Clients,
+}
+
+/// How directories are exported.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Options {
     /// Whether nothing may be written.
     pub read_only: bool,
     /// Whom the superuser of a client acts as: a user, or `uid:gid:…`.
     pub maproot: Option<String>,
     /// Whom every user of a client acts as.
     pub mapall: Option<String>,
-    /// The network that may mount it; everybody without one.
-    pub network: Option<Network>,
+    /// Whether every directory of the file system may be mounted.
+    pub all_directories: bool,
+    /// The security flavours; `sys` where there is none.
+    pub security: Vec<String>,
+    /// Options that change nothing of the above: `quiet`, `index=FILE`.
+    pub other: Vec<String>,
+}
+
+/// To whom something is exported.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Clients {
+    /// To everybody that no other line names.
+    Everybody,
+    /// To hosts or netgroups.
+    Hosts(Vec<String>),
+    /// To a network by its name in networks(5).
+    Named(String),
+    /// To a network.
+    Network(Network),
 }
 
 /// A network by its first address and the length of its prefix.
@@ -31,116 +77,159 @@ impl fmt::Display for Network {
     }
 }
 
-/// The lines for a boot environment: one for each data set that holds files, the root first, and
-/// each as often as there are networks, of which a line can name only one.
-///
-/// `template` says how; its path is the root's and its network is not used.
+impl Network {
+    /// Whether an address is in it.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        let bits = |address: IpAddr, length: u8| match address {
+            IpAddr::V4(address) => {
+                let hidden = 32_u32.saturating_sub(length.into());
+                u128::from(address.to_bits().checked_shr(hidden).unwrap_or(0))
+            }
+            IpAddr::V6(address) => {
+                let hidden = 128_u32.saturating_sub(length.into());
+                address.to_bits().checked_shr(hidden).unwrap_or(0)
+            }
+        };
+        self.0.is_ipv4() == address.is_ipv4() && bits(self.0, self.1) == bits(address, self.1)
+    }
+}
+
+/// The lines for a boot environment whose root is `root`: one for each data set that holds files,
+/// the root first, and each as often as there are networks, of which a line can name only one.
 #[must_use]
-pub fn nested(template: &Export, datasets: &[String], networks: &[Network]) -> Vec<Export> {
-    let base = template.path.trim_end_matches('/');
+pub fn nested(
+    root: &str,
+    datasets: &[String],
+    options: &Options,
+    networks: &[Network],
+) -> Vec<Line> {
+    let base = root.trim_end_matches('/');
     let below = datasets.iter().map(|dataset| format!("{base}/{dataset}"));
-    let paths = std::iter::once(template.path.clone()).chain(below);
-    let networks: Vec<_> =
-        if networks.is_empty() { vec![None] } else { networks.iter().copied().map(Some).collect() };
+    let paths = std::iter::once(root.to_owned()).chain(below);
+    let clients: Vec<Clients> = if networks.is_empty() {
+        vec![Clients::Everybody]
+    } else {
+        networks.iter().copied().map(Clients::Network).collect()
+    };
+    let line = |path: String, clients: Clients| {
+        Line::Export(Export { paths: vec![path], options: options.clone(), clients })
+    };
     paths
-        .flat_map(|path| networks.iter().map(move |&network| (path.clone(), network)))
-        .map(|(path, network)| Export { path, network, ..template.clone() })
+        .flat_map(|path| clients.iter().map(move |clients| (path.clone(), clients.clone())))
+        .map(|(path, clients)| line(path, clients))
         .collect()
 }
 
 /// The text of an exports file.
-pub fn render(exports: &[Export]) -> Result<String, ConfigError> {
-    exports.iter().map(line).collect()
+pub fn render(lines: &[Line]) -> Result<String, ConfigError> {
+    lines.iter().map(line).collect()
 }
 
-/// Reads the text of an exports file, in the forms that [`render`] writes and with `-mask`.
-pub fn parse(text: &str) -> Result<Vec<Export>, ConfigError> {
-    let mut exports = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let wrong = |reason| ConfigError::Syntax { line: index + 1, reason };
-        let mut words = line.split_whitespace();
-        let Some(path) = words.next().filter(|path| !path.starts_with('#')) else { continue };
-        let mut export = Export {
-            path: path.to_owned(),
-            read_only: false,
-            maproot: None,
-            mapall: None,
-            network: None,
-        };
-        while let Some(word) = words.next() {
-            let mut value = || match word.split_once('=') {
-                Some((_, value)) => Ok(value.to_owned()),
-                None => words.next().map(str::to_owned).ok_or_else(|| wrong("a value is missing")),
-            };
-            match word.split('=').next() {
-                Some("-ro") => export.read_only = true,
-                Some("-maproot") => export.maproot = Some(value()?),
-                Some("-mapall") => export.mapall = Some(value()?),
-                Some("-network") => {
-                    export.network = Some(network(&value()?).ok_or_else(|| wrong("no network"))?);
+fn line(line: &Line) -> Result<String, ConfigError> {
+    let (mut text, paths, options, clients) = match line {
+        Line::Export(Export { paths, options, clients }) => {
+            (String::new(), paths.as_slice(), options, clients)
+        }
+        Line::Version4 { root, options, clients } => {
+            ("V4: ".to_owned(), std::slice::from_ref(root), options, clients)
+        }
+    };
+    for path in paths {
+        check(path)?;
+    }
+    if paths.is_empty() {
+        return Err(wrong("the path", "", "write at least one"));
+    }
+    text += &paths.join(" ");
+    for word in written(options)? {
+        text += &format!(" -{word}");
+    }
+    match clients {
+        Clients::Everybody => {}
+        Clients::Hosts(hosts) => {
+            for host in hosts {
+                let plain =
+                    |letter: char| letter.is_ascii_alphanumeric() || "-_.:%".contains(letter);
+                let reason = "it is a name or an address";
+                refuse("the host", host, FORMAT, reason, |letter| !plain(letter))?;
+                if host.is_empty() || host.starts_with('-') || host == "V4:" {
+                    return Err(wrong("the host", host, reason));
                 }
-                Some("-mask") => {
-                    let mask = value()?.parse().ok().and_then(prefix);
-                    let mask = mask.ok_or_else(|| wrong("no mask"))?;
-                    let network = export.network.as_mut();
-                    network.ok_or_else(|| wrong("a mask without a network"))?.1 = mask;
-                }
-                _ => return Err(wrong("an option is not known")),
+                text += &format!(" {host}");
+            }
+            if hosts.is_empty() {
+                return Err(wrong("the host", "", "without one, everybody would be meant"));
             }
         }
-        exports.push(export);
-    }
-    Ok(exports)
-}
-
-fn line(export: &Export) -> Result<String, ConfigError> {
-    // mountd(8) takes quotes and backslashes apart to find words, and then hands the text to
-    // statfs(2) as it stands in the file: no way to write them leads to the directory.
-    let reason = "mountd cannot read spaces, quotes, backslashes or # in a path: rename it";
-    let bad =
-        |letter: char| letter.is_whitespace() || letter.is_control() || "'\"\\#".contains(letter);
-    refuse("the path", &export.path, FORMAT, reason, bad)?;
-    let mut parts = export.path.split('/').skip(1);
-    if !export.path.starts_with('/') || parts.any(|part| part == "." || part == "..") {
-        let reason = "it is absolute and without . and ..";
-        let (what, value) = ("the path", export.path.clone());
-        return Err(ConfigError::Character { what, value, format: FORMAT, reason });
-    }
-    let mut text = export.path.clone();
-    if export.read_only {
-        text += " -ro";
-    }
-    for (option, user) in [("maproot", &export.maproot), ("mapall", &export.mapall)] {
-        let Some(user) = user else { continue };
-        let bad = |letter: char| !letter.is_ascii_alphanumeric() && !"-_.:$".contains(letter);
-        refuse("the user", user, FORMAT, "write a name or uid:gid", bad)?;
-        if user.is_empty() {
-            let (what, value) = ("the user", String::new());
-            let reason = "write a name or uid:gid";
-            return Err(ConfigError::Character { what, value, format: FORMAT, reason });
+        Clients::Named(name) => {
+            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+            let reason = "it is a name in networks(5)";
+            refuse("the network", name, FORMAT, reason, |letter| !plain(letter))?;
+            if !name.starts_with(|letter: char| letter.is_ascii_alphabetic()) {
+                return Err(wrong("the network", name, reason));
+            }
+            text += &format!(" -network {name}");
         }
-        text += &format!(" -{option}={user}");
-    }
-    if let Some(network) = export.network {
-        text += &format!(" -network {network}");
+        Clients::Network(network) => text += &format!(" -network {network}"),
     }
     text.push('\n');
     Ok(text)
 }
 
-fn network(text: &str) -> Option<Network> {
-    let Some((address, prefix)) = text.split_once('/') else {
-        // Only until its mask follows.
-        return Some(Network(text.parse().ok()?, 32));
-    };
-    Some(Network(address.parse().ok()?, prefix.parse().ok()?))
+/// Options without their hyphens.
+fn written(options: &Options) -> Result<Vec<String>, ConfigError> {
+    let Options { read_only, maproot, mapall, all_directories, security, other } = options;
+    let mut words = Vec::new();
+    words.extend(all_directories.then(|| "alldirs".to_owned()));
+    words.extend(read_only.then(|| "ro".to_owned()));
+    for (option, user) in [("maproot", maproot), ("mapall", mapall)] {
+        let Some(user) = user else { continue };
+        let reason = "write a name or uid:gid";
+        let bad = |letter: char| !letter.is_ascii_alphanumeric() && !"-_.:$".contains(letter);
+        refuse("the user", user, FORMAT, reason, bad)?;
+        if user.is_empty() {
+            return Err(wrong("the user", user, reason));
+        }
+        words.push(format!("{option}={user}"));
+    }
+    for flavour in security {
+        if !["krb5", "krb5i", "krb5p", "sys"].contains(&flavour.as_str()) {
+            return Err(wrong("the security flavour", flavour, "write sys, krb5, krb5i or krb5p"));
+        }
+    }
+    if !security.is_empty() {
+        words.push(format!("sec={}", security.join(":")));
+    }
+    for option in other {
+        let known = ["public", "quiet", "tls", "tlscert", "tlscertuser", "webnfs"];
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./".contains(letter);
+        let index = option.strip_prefix("index=").filter(|file| !file.is_empty());
+        if !known.contains(&option.as_str()) && !index.is_some_and(|file| file.chars().all(plain)) {
+            return Err(wrong("the option", option, "mountd does not know it"));
+        }
+        words.push(option.clone());
+    }
+    Ok(words)
 }
 
-fn prefix(mask: std::net::Ipv4Addr) -> Option<u8> {
-    let bits = mask.to_bits();
-    let ones = bits.leading_ones();
-    let whole = bits.checked_shl(ones).unwrap_or(0) == 0;
-    u8::try_from(ones).ok().filter(|_| whole)
+fn check(path: &str) -> Result<(), ConfigError> {
+    // mountd(8) takes quotes and backslashes apart to find words, and then hands the text to
+    // statfs(2) as it stands in the file: no way to write them leads to the directory.
+    let reason = "mountd cannot read spaces, quotes, backslashes or # in a path: rename it";
+    let bad =
+        |letter: char| letter.is_whitespace() || letter.is_control() || "'\"\\#".contains(letter);
+    refuse("the path", path, FORMAT, reason, bad)?;
+    let mut parts = path.split('/').skip(1);
+    let whole = path == "/" || !path.ends_with('/');
+    if !path.starts_with('/') || !whole || parts.any(|part| part == "." || part == "..") {
+        return Err(wrong("the path", path, "it is absolute, without . and .. and a last slash"));
+    }
+    Ok(())
+}
+
+fn wrong(what: &'static str, value: &str, reason: &'static str) -> ConfigError {
+    ConfigError::Character { what, value: value.to_owned(), format: FORMAT, reason }
 }
 
 const FORMAT: &str = "exports";
@@ -152,14 +241,12 @@ mod test {
     use super::*;
     use crate::guest::strategy;
 
-    fn template(path: &str) -> Export {
-        Export {
-            path: path.to_owned(),
-            read_only: false,
-            maproot: Some("root".into()),
-            mapall: None,
-            network: None,
-        }
+    fn as_root() -> Options {
+        Options { maproot: Some("root".into()), ..Options::default() }
+    }
+
+    fn one(path: &str) -> Vec<Line> {
+        nested(path, &[], &as_root(), &[])
     }
 
     fn lan() -> Network {
@@ -169,7 +256,7 @@ mod test {
     #[test]
     fn the_slides_layout_has_ten_lines_without_usr_and_var() {
         let datasets = strategy::head().root.datasets;
-        let text = render(&nested(&template("/ROOT/head"), &datasets, &[lan()])).unwrap();
+        let text = render(&nested("/ROOT/head", &datasets, &as_root(), &[lan()])).unwrap();
         assert_eq!(text.lines().count(), 10);
         assert!(text.starts_with(
             "/ROOT/head -maproot=root -network 192.168.2.0/24\n\
@@ -181,7 +268,7 @@ mod test {
     #[test]
     fn each_network_has_its_own_line() {
         let other = Network("fd00::".parse().unwrap(), 8);
-        let text = render(&nested(&template("/a"), &["b".into()], &[lan(), other])).unwrap();
+        let text = render(&nested("/a", &["b".into()], &as_root(), &[lan(), other])).unwrap();
         assert_eq!(
             text,
             "/a -maproot=root -network 192.168.2.0/24\n/a -maproot=root -network fd00::/8\n\
@@ -191,40 +278,63 @@ mod test {
 
     #[test]
     fn paths_that_mountd_misreads_are_refused_with_the_reason() {
-        for path in ["/a b", "/a\tb", "/a\\040b", "/\"a\"", "/a#b", "/a/../b", "a", "/a\nb"] {
-            let error = render(&[template(path)]).unwrap_err();
+        let hostile =
+            ["/a b", "/a\tb", "/a\\040b", "/\"a\"", "/a#b", "/a/../b", "a", "/a\nb", "-a"];
+        for path in hostile {
+            let error = render(&one(path)).unwrap_err();
             assert!(matches!(error, ConfigError::Character { what: "the path", .. }), "{path:?}");
         }
-        assert!(
-            render(&[template("/a b")]).unwrap_err().to_string().contains("mountd cannot read")
-        );
+        assert!(render(&one("/a b")).unwrap_err().to_string().contains("mountd cannot read"));
     }
 
     #[test]
-    fn the_slides_own_form_with_a_mask_is_read() {
-        let line = "/ROOT/head -maproot=root -network 192.168.2.0 -mask 255.255.255.0\n";
-        let expected = Export { network: Some(lan()), ..template("/ROOT/head") };
-        assert_eq!(parse(line), Ok(vec![expected]));
-        assert!(parse("/a -mask 255.0.255.0").is_err());
-        assert!(parse("/a -frobnicate").is_err());
+    fn networks_know_their_addresses() {
+        assert!(lan().contains("192.168.2.202".parse().unwrap()));
+        assert!(!lan().contains("192.168.3.1".parse().unwrap()));
+        assert!(!lan().contains("::1".parse().unwrap()));
+        assert!(Network("::".parse().unwrap(), 0).contains("fd00::1".parse().unwrap()));
+    }
+
+    fn clients() -> impl Strategy<Value = Clients> {
+        let v4 = (any::<u32>(), 0_u8..=32)
+            .prop_map(|(bits, length)| Network(std::net::Ipv4Addr::from(bits).into(), length));
+        let v6 = (any::<u128>(), 0_u8..=128)
+            .prop_map(|(bits, length)| Network(std::net::Ipv6Addr::from(bits).into(), length));
+        prop_oneof![
+            Just(Clients::Everybody),
+            prop::collection::vec("[ -~]{1,2}|[a-z][a-z0-9.-]{0,8}", 0..3).prop_map(Clients::Hosts),
+            "[ -~]{1,3}|[a-z-]{1,8}".prop_map(Clients::Named),
+            v4.prop_map(Clients::Network),
+            v6.prop_map(Clients::Network),
+        ]
     }
 
     proptest! {
         #[test]
         fn what_is_written_is_read_back_or_was_refused(
-            path in strategy::path(),
-            read_only: bool,
+            paths in prop::collection::vec(strategy::path(), 1..3),
+            (read_only, all_directories, v4) in any::<(bool, bool, bool)>(),
             maproot in prop::option::of("[ -~]{0,6}"),
             mapall in prop::option::of("[0-9]{1,4}(:[0-9]{1,4}){1,3}"),
-            v4 in prop::option::of((any::<u32>(), 0_u8..=32)),
+            security in prop::sample::subsequence(vec!["sys", "krb5", "krb5p"], 0..=3),
+            other in prop::collection::vec("quiet|index=[ -~]{0,4}|[a-z]{2,6}", 0..2),
+            clients in clients(),
         ) {
-            let network = v4.map(|(address, prefix)| {
-                Network(std::net::Ipv4Addr::from(address).into(), prefix)
-            });
-            let export = Export { path, read_only, maproot, mapall, network };
-            if let Ok(text) = render(std::slice::from_ref(&export)) {
-                prop_assert_eq!(parse(&text), Ok(vec![export]));
+            let security = security.into_iter().map(str::to_owned).collect();
+            let options = Options { read_only, maproot, mapall, all_directories, security, other };
+            let line = if v4 {
+                Line::Version4 { root: paths[0].clone(), options, clients }
+            } else {
+                Line::Export(Export { paths, options, clients })
+            };
+            if let Ok(text) = render(std::slice::from_ref(&line)) {
+                prop_assert_eq!(read(&text).whole(), Ok(vec![line]));
             }
+        }
+
+        #[test]
+        fn nothing_that_is_read_panics(text in "[ -~\t\n]{0,80}|/[a -]{0,6}(-(ro|network|mask)[=, ][0-9./ ]{0,9}){0,3}") {
+            let _ = read(&text);
         }
     }
 }

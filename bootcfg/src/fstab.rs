@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::error::{limit, refuse};
+use crate::rule::{Reading, Rule};
 use crate::{ConfigError, Root};
 
 /// One line of an fstab.
@@ -83,30 +84,49 @@ pub fn render(entries: &[Entry]) -> Result<String, ConfigError> {
 }
 
 /// Reads the text of an fstab; comments and empty lines are left out.
-pub fn parse(text: &str) -> Result<Vec<Entry>, ConfigError> {
-    let mut entries = Vec::new();
+#[must_use]
+pub fn read(text: &str) -> Reading<Entry> {
+    let mut reading = Reading::default();
     for (index, line) in text.split('\n').enumerate() {
-        let wrong = |reason| ConfigError::Syntax { line: index + 1, reason };
-        let mut fields = line.split([' ', '\t']).filter(|field| !field.is_empty());
-        let Some(spec) = fields.next().filter(|spec| !spec.starts_with('#')) else { continue };
-        let mut text = |reason| fields.next().ok_or_else(|| wrong(reason));
-        let file = text("a mount point is missing")?;
-        let kind = text("a type is missing")?;
-        let options = text("options are missing")?;
-        let mut number = || fields.next().map_or(Ok(0), str::parse);
-        let dump = number().map_err(|_| wrong("the fifth field is a number"))?;
-        let pass = number().map_err(|_| wrong("the sixth field is a number"))?;
-        let unescape = |field| unescape(field).ok_or_else(|| wrong("an escape is \\ and 3 digits"));
-        entries.push(Entry {
-            spec: unescape(spec)?,
-            file: unescape(file)?,
-            kind: kind.to_owned(),
-            options: options.split(',').map(str::to_owned).collect(),
-            dump,
-            pass,
-        });
+        match read_line(line) {
+            Ok(Some(entry)) => reading.add(index + 1, entry),
+            Ok(None) => {}
+            Err(message) => reading.complain(index + 1, Rule::Syntax, message),
+        }
     }
-    Ok(entries)
+    reading
+}
+
+fn read_line(line: &str) -> Result<Option<Entry>, String> {
+    let mut fields = line.split([' ', '\t']).filter(|field| !field.is_empty());
+    let Some(spec) = fields.next().filter(|spec| !spec.starts_with('#')) else { return Ok(None) };
+    let mut text = |what| fields.next().ok_or_else(|| format!("{what} is missing: {FIELDS}"));
+    let file = text("the mount point")?;
+    let kind = text("the type")?;
+    let options = text("the list of options")?;
+    let mut number = |what: &str| {
+        let field = fields.next();
+        field.map_or(Ok(0), |field| {
+            field.parse().map_err(|_| format!("{field} is no number for {what}: {FIELDS}"))
+        })
+    };
+    let (dump, pass) = (number("dump")?, number("the pass of fsck")?);
+    if let Some(word) = fields.next().filter(|word| !word.starts_with('#')) {
+        return Err(format!("{word} is one field too many: write \\040 for a space, and {FIELDS}"));
+    }
+    let plain = |field: &str| {
+        unescape(field).ok_or_else(|| {
+            format!("{field} has a \\ that no three octal digits follow: write \\134 for it")
+        })
+    };
+    Ok(Some(Entry {
+        spec: plain(spec)?,
+        file: plain(file)?,
+        kind: kind.to_owned(),
+        options: options.split(',').map(str::to_owned).collect(),
+        dump,
+        pass,
+    }))
 }
 
 fn line(entry: &Entry) -> Result<String, ConfigError> {
@@ -166,9 +186,10 @@ fn unescape(field: &str) -> Option<String> {
     Some(text)
 }
 
+const FIELDS: &str = "a line is `SOURCE MOUNTPOINT TYPE OPTIONS 0 0`";
 const FORMAT: &str = "fstab";
 /// The buffer of the loader's getrootmount().
-const LOADER_LINE: usize = 128;
+pub(crate) const LOADER_LINE: usize = 128;
 /// The longest line that getfsent(3) and getmntent(3) are sure to take.
 const LINE: usize = 1000;
 
@@ -219,15 +240,15 @@ mod test {
 
     #[test]
     fn comments_and_missing_numbers_are_read() {
-        let entries = parse("# x\n\n/dev/ada0p2\t/ ufs rw,late\n").unwrap();
+        let entries = read("# x\n\n/dev/ada0p2\t/ ufs rw,late\n").whole().unwrap();
         assert_eq!(entries.len(), 1);
         assert_eq!(entries[0].options, ["rw", "late"]);
         assert_eq!((entries[0].dump, entries[0].pass), (0, 0));
-        assert_eq!(
-            parse("a b\n"),
-            Err(ConfigError::Syntax { line: 1, reason: "a type is missing" })
-        );
-        assert!(parse("a\\4 b c d\n").is_err());
+        for text in ["a b", "a b c", "a\\4 b c d", "a b c d x", "a b c d 0 0 0"] {
+            let complaints = read(&format!("# x\n{text}\n")).complaints;
+            assert_eq!(complaints.len(), 1, "{text}");
+            assert_eq!((complaints[0].line, complaints[0].rule), (2, Rule::Syntax));
+        }
     }
 
     proptest! {
@@ -236,7 +257,7 @@ mod test {
             for dialect in [Dialect::FreeBsd, Dialect::Linux] {
                 let entries = nested(&guest.root, dialect);
                 match render(&entries) {
-                    Ok(text) => prop_assert_eq!(parse(&text), Ok(entries)),
+                    Ok(text) => prop_assert_eq!(read(&text).whole(), Ok(entries)),
                     Err(_) => prop_assert!(guest.root.path.chars().any(char::is_control)),
                 }
             }
@@ -244,7 +265,7 @@ mod test {
 
         #[test]
         fn nothing_that_is_read_panics(text in "[ -~\t\n\\\\]{0,80}") {
-            let _ = parse(&text);
+            let _ = read(&text);
         }
     }
 }

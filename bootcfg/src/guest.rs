@@ -61,6 +61,18 @@ pub struct Root {
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
+    /// Reads an address as FreeBSD's kernel does: six hexadecimal numbers, joined by colons.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(':');
+        let mut bytes = [0; 6];
+        for byte in &mut bytes {
+            let digits = numbers.next().filter(|digits| !digits.starts_with('+'))?;
+            *byte = u8::from_str_radix(digits, 16).ok()?;
+        }
+        numbers.next().is_none().then_some(Self(bytes))
+    }
+
     /// The address as PXE loaders hand it on: hardware type 1, bytes joined by hyphens.
     #[must_use]
     pub fn bootif(self) -> String {

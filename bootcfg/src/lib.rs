@@ -2,9 +2,11 @@
 //!
 //! Everything here is a pure function of its arguments: no file, no socket, no clock. A value that a
 //! format cannot carry is refused with a reason, never written differently from what it means; what
-//! is written is read back by a small reader beside its writer, to the same value.
+//! is written is read back by a reader beside its writer, to the same value. The readers go on after a
+//! mistake, and complain of it.
 
 pub mod bhyve;
+pub mod conf;
 mod error;
 pub mod exports;
 pub mod fstab;
@@ -13,7 +15,10 @@ pub mod ipxe;
 pub mod linux;
 pub mod loader;
 pub mod qemu;
+pub mod rcconf;
+mod rule;
 pub mod shell;
 
 pub use error::ConfigError;
 pub use guest::{Address, Guest, Mac, Root};
+pub use rule::{At, Complaint, Reading, Rule};

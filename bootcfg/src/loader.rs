@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use crate::error::{limit, refuse};
+use crate::rule::{Reading, Rule};
 use crate::{Address, ConfigError, Guest};
 
 /// A variable of the kernel environment.
@@ -82,20 +83,47 @@ pub fn render(variables: &[Variable]) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// Reads the lines of a loader.conf(5) that assign a value in double quotes.
-pub fn parse(text: &str) -> Result<Vec<Variable>, ConfigError> {
-    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
-    lines
-        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        .map(|(line, text)| {
-            let wrong = |reason| ConfigError::Syntax { line, reason };
-            let (name, value) = text.split_once('=').ok_or_else(|| wrong("no = in it"))?;
-            let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-            let value = value.filter(|value| !value.contains('"'));
-            let value = value.ok_or_else(|| wrong("the value is not in double quotes"))?;
-            Ok(Variable { name: name.to_owned(), value: value.to_owned() })
-        })
-        .collect()
+/// Reads the text of a loader.conf(5), as far as it sets variables.
+#[must_use]
+pub fn read(text: &str) -> Reading<Variable> {
+    let mut reading = Reading::default();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match assignment(line) {
+            Ok(variable) => reading.add(index + 1, variable),
+            Err(message) => reading.complain(index + 1, Rule::Syntax, message),
+        }
+    }
+    reading
+}
+
+/// One assignment, by the patterns of the loader (stand/lua/config.lua): a value in double quotes,
+/// or a bare word.
+fn assignment(line: &str) -> Result<Variable, String> {
+    let (name, rest) =
+        line.split_once('=').ok_or_else(|| format!("{line} has no =: write NAME=\"VALUE\""))?;
+    let (name, rest) = (name.trim_end(), rest.trim_start());
+    let letter = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    if name.is_empty() || !name.chars().all(letter) {
+        return Err(format!("{name:?} is no name of a variable: write NAME=\"VALUE\""));
+    }
+    let (value, behind) = match rest.strip_prefix('"') {
+        Some(quoted) => quoted
+            .split_once('"')
+            .ok_or_else(|| format!("the value of {name} has no second double quote"))?,
+        None => rest.split_at(rest.find(|c| !letter(c)).unwrap_or(rest.len())),
+    };
+    let behind = behind.trim_start();
+    if !behind.is_empty() && !behind.starts_with('#') {
+        return Err(format!(
+            "the loader does not understand {behind:?}: put the whole value of {name} into double \
+             quotes"
+        ));
+    }
+    Ok(Variable { name: name.to_owned(), value: value.to_owned() })
 }
 
 /// A handle as the kernel reads it: `X`, two digits for each byte, `X`.
@@ -164,8 +192,18 @@ mod test {
             let variable = Variable { name: "x".into(), value: text.into() };
             assert!(render(&[variable]).is_err(), "{text:?}");
         }
-        assert!(parse("x=y").is_err());
-        assert!(parse("x").is_err());
+    }
+
+    #[test]
+    fn what_the_loader_does_not_understand_is_named() {
+        for text in ["x", "x=nfs:10.0.0.1:/a", "x=\"a", "x=\"a\" b", "a b=\"c\"", "=\"c\""] {
+            let complaints = read(&format!("\n{text}\n")).complaints;
+            assert_eq!(complaints.len(), 1, "{text}");
+            assert_eq!((complaints[0].line, complaints[0].rule), (2, Rule::Syntax));
+        }
+        let text = "# x\n  autoboot_delay = 3 # s\nif_vtnet_load=\"YES\"\n";
+        let read = read(text).whole().unwrap();
+        assert_eq!((value(&read, "autoboot_delay"), value(&read, "if_vtnet_load")), ("3", "YES"));
     }
 
     proptest! {
@@ -177,7 +215,7 @@ mod test {
             if let Ok(variables) = variables(&guest, &address, &handle)
                 && let Ok(text) = render(&variables)
             {
-                prop_assert_eq!(parse(&text), Ok(variables));
+                prop_assert_eq!(read(&text).whole(), Ok(variables));
             }
         }
     }

@@ -1,7 +1,11 @@
 //! Commands as text for sh(1).
 
+mod commands;
+
 use crate::ConfigError;
 use crate::error::refuse;
+
+pub use commands::{Command, Word, commands};
 
 /// A command and its arguments as one line that any POSIX shell reads back to the same words.
 pub fn line(words: &[String]) -> Result<String, ConfigError> {

@@ -1,9 +1,9 @@
 //! The verb that shows what other programs need to be told about a boot environment.
 
-use bootcfg::exports::{Export, Network};
+use bootcfg::exports::{Network, Options};
 use bootcfg::fstab::{self, Dialect};
 use bootcfg::ipxe::{Action, Script};
-use bootcfg::{bhyve, exports, ipxe, linux, loader, qemu, shell};
+use bootcfg::{bhyve, conf, exports, ipxe, linux, loader, qemu, rcconf, shell};
 use clap::{Args, Subcommand};
 use store::{EnvironmentName, Identity};
 
@@ -24,6 +24,8 @@ enum What {
     Bhyve(Virtual),
     /// The bhyveload(8) command, with the handle of the NFS root in it.
     Bhyveload(GuestOptions),
+    /// The files below /conf with which one FreeBSD root serves this machine beside others.
+    Conf(GuestOptions),
     /// Lines of exports(5), for a FreeBSD host that is to share it with mountd(8) instead.
     Exports(Exports),
     /// The fstab(5) of a guest that mounts each data set by itself.
@@ -34,6 +36,8 @@ enum What {
     Loader(GuestOptions),
     /// The QEMU command that boots its kernel directly, with the root on NFS.
     Qemu(Virtual),
+    /// Lines of rc.conf(5) for a diskless FreeBSD machine.
+    Rcconf(GuestOptions),
 }
 
 impl Show {
@@ -48,6 +52,13 @@ impl Show {
                 let words = bhyve::bhyveload(&subject.guest, &address, &root, handle.as_bytes())
                     .map_err(Failure::could_not)?;
                 command(&words)
+            }
+            What::Conf(options) => {
+                let subject = options.subject(site)?;
+                conf::tree(&subject.guest, &subject.address()?)
+                    .and_then(|files| conf::render(&files))
+                    .map(Reply::text)
+                    .map_err(Failure::could_not)
             }
             What::Exports(options) => options.run(site),
             What::Fstab(options) => {
@@ -70,6 +81,13 @@ impl Show {
                     .map_err(Failure::could_not)
             }
             What::Qemu(options) => options.qemu(site),
+            What::Rcconf(options) => {
+                let subject = options.subject(site)?;
+                rcconf::diskless(&subject.guest)
+                    .and_then(|settings| rcconf::render(&settings))
+                    .map(Reply::text)
+                    .map_err(Failure::could_not)
+            }
         }
     }
 }
@@ -128,19 +146,19 @@ impl Exports {
             )));
         }
         let root = store.root(&self.name);
-        let template = Export {
-            path: super::guest::text(&root)?.to_owned(),
+        let options = Options {
             read_only: settings.read_only,
             maproot: settings.maproot.as_ref().map(Identity::to_string),
             mapall: settings.mapall.as_ref().map(Identity::to_string),
-            network: None,
+            ..Options::default()
         };
         let mounted = environment.datasets.iter().filter(|set| set.mounted());
         let datasets: Vec<String> = mounted.map(|set| set.path().to_owned()).collect();
         let networks = settings.networks.iter();
         let networks: Vec<Network> =
             networks.map(|network| Network(network.address(), network.prefix())).collect();
-        let lines = exports::nested(&template, &datasets, &networks);
+        let root = super::guest::text(&root)?;
+        let lines = exports::nested(root, &datasets, &options, &networks);
         exports::render(&lines).map(Reply::text).map_err(Failure::could_not)
     }
 }

@@ -217,3 +217,18 @@ fn bhyve_is_not_run_where_it_is_not() {
         "bhyve runs on FreeBSD hosts only: boot head with `netbe bootpxe`",
     );
 }
+
+#[test]
+fn a_diskless_machine_has_its_own_files_below_conf() {
+    let bench = Bench::with_head();
+    let guest = [SERVER, "--address=192.168.2.202", "head"];
+    let text = bench.prints(&[&["show", "conf"], guest.as_slice()].concat());
+    let files = bootcfg::conf::read(&text).whole().unwrap();
+    let file = |path: &str| &files.iter().find(|file| file.path == path).unwrap().text;
+    assert_eq!(file("conf/base/etc/diskless_remount"), "/etc -o ro\n");
+    let rcconf = bench.prints(&["show", "rcconf", SERVER, "head"]);
+    assert_eq!(*file("conf/ip/192.168.2.202/etc/rc.conf.local"), rcconf);
+    assert!(rcconf.starts_with("hostname=\"head\"\nroot_rw_mount=\"YES\"\n"), "{rcconf}");
+    let fstab = bench.prints(&["show", "fstab", SERVER, "head"]);
+    assert_eq!(*file("conf/ip/192.168.2.202/etc/fstab"), fstab);
+}
