@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use crate::ConfigError;
 use crate::error::refuse;
 
+pub(crate) use read::prefix_of;
 pub use read::read;
 
 /// One line.

@@ -3,7 +3,7 @@
 //! Everything here is a pure function of its arguments: no file, no socket, no clock. A value that a
 //! format cannot carry is refused with a reason, never written differently from what it means; what
 //! is written is read back by a reader beside its writer, to the same value. The readers go on after a
-//! mistake, and complain of it.
+//! mistake and complain of it: [`lint`] says what is wrong with files that belong together.
 
 pub mod bhyve;
 pub mod conf;
@@ -12,6 +12,7 @@ pub mod exports;
 pub mod fstab;
 mod guest;
 pub mod ipxe;
+pub mod lint;
 pub mod linux;
 pub mod loader;
 pub mod qemu;

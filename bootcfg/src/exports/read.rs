@@ -235,7 +235,7 @@ fn network_address(text: &str) -> Option<IpAddr> {
 }
 
 /// The length of the prefix that is a mask, if it is one.
-fn prefix_of(mask: Ipv4Addr) -> Option<u8> {
+pub(crate) fn prefix_of(mask: Ipv4Addr) -> Option<u8> {
     let bits = mask.to_bits();
     let ones = bits.leading_ones();
     let whole = bits.checked_shl(ones).unwrap_or(0) == 0;

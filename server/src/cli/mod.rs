@@ -8,6 +8,7 @@ mod boot;
 mod completion;
 mod environment;
 mod guest;
+mod lint;
 mod machine;
 mod serve;
 mod share;
@@ -126,6 +127,7 @@ enum Verb {
     Completion(completion::Completion),
     Create(environment::Create),
     Destroy(environment::Destroy),
+    Lint(lint::Lint),
     List(environment::List),
     Machine(machine::MachineVerb),
     Man(completion::Man),
@@ -146,6 +148,7 @@ impl Verb {
             Self::Completion(verb) => verb.run(),
             Self::Create(verb) => verb.run(site),
             Self::Destroy(verb) => verb.run(site),
+            Self::Lint(verb) => verb.run(site),
             Self::List(verb) => verb.run(site),
             Self::Machine(verb) => verb.run(site),
             Self::Man(verb) => verb.run(),

@@ -11,5 +11,6 @@
 mod bench;
 mod boot;
 mod environments;
+mod lint;
 mod living;
 mod mistakes;
