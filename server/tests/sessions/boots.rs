@@ -1,15 +1,17 @@
 //! Whole boots, and what may come between them.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fixtures::session::{
     LOADER_EFI_3_0, LOADER_EFI_12_1, Message, PXEBOOT_10_1, PXEBOOT_12_1, Session, TFTP_BOOTP_12_1,
 };
 use nix::sys::signal::Signal;
 
-use crate::bench::{Net, Running, SERVER};
+use crate::bench::{Net, Running, SERVER, Site};
 use crate::dhcp::Link;
-use crate::machine::{CARD, Machine, SERVE, at_client, root, site};
+use crate::machine::{CARD, MAC, Machine, SERVE, at_client, root, site};
 
 #[test]
 fn a_bios_machine_boots_by_pxeboot_10_1() {
@@ -51,6 +53,8 @@ fn a_machine_boots_on_when_the_server_was_killed() {
         for step in 0..session.steps.len() {
             let between_calls = step >= call && (step - call).is_multiple_of(CALLS_OF_A_LIFE);
             if between_calls || step == file {
+                // A boot that is not kept yet asks for its address again.
+                await_record(&site);
                 running.take().unwrap().end(Signal::SIGKILL);
                 machine.files.calls.hang_up();
                 // Files are served at once; the loader's DHCP comes after the first of them.
@@ -129,6 +133,16 @@ fn machines_with_the_same_transaction_get_their_own_offers() {
         assert_ne!(offers[0].yiaddr(), offers[1].yiaddr());
         assert!(offers.iter().all(|offer| offer.siaddr().to_string() == SERVER));
     });
+}
+
+/// Waits until the server has written down that the machine boots at its address.
+fn await_record(site: &Site) {
+    let path = site.state().join("boots").join(format!("{}.json", MAC.replace(':', "-")));
+    let begun = Instant::now();
+    while !fs::read_to_string(&path).is_ok_and(|text| text.contains("10.77.0.100")) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no {}", path.display());
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Plays a whole boot.
