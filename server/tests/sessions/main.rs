@@ -2,8 +2,9 @@
 //!
 //! A machine lives in a network namespace of its own; what it sends is what a real one sent, byte
 //! for byte where the server has no part in it, from the same ports and with the same transactions.
-//! That needs root; without it a test says so and proves nothing.
+//! That needs Linux and root; without root a test says so and proves nothing.
 
+#![cfg(target_os = "linux")]
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
