@@ -6,10 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use fixtures::session::{Rpc, Transport};
-use socket2::{Domain, Socket, Type};
+use socket2::Type;
 use wire::record::{self, Records};
 use wire::rpc::{AuthSys, Call, Credential, Gids};
 use wire::xdr::Encoder;
+
+use crate::port;
 
 /// What a call asks, apart from how it travels.
 #[derive(Clone, Copy, Debug)]
@@ -36,11 +38,11 @@ impl Calls {
         Self { own, server, udp: HashMap::new(), tcp: HashMap::new() }
     }
 
-    /// Sends what was recorded of `call` to the server's `port` and gives the results.
+    /// Sends what was recorded of `call` to a port of the server and gives the results.
     ///
     /// Over UDP nothing is sent twice: an answer that comes later than FreeBSD's loader would ask
     /// again is no answer.
-    pub(crate) fn ask(&mut self, call: &Rpc<'_>, port: u16, question: Question<'_>) -> Vec<u8> {
+    pub(crate) fn ask(&mut self, call: &Rpc<'_>, to: u16, question: Question<'_>) -> Vec<u8> {
         let sys = AuthSys { stamp: 0, machine_name: &[], uid: 0, gid: 0, gids: Gids::default() };
         let Question { program, version, procedure, as_root, args } = question;
         let credential = if as_root { Credential::Sys(sys) } else { Credential::None };
@@ -48,14 +50,14 @@ impl Calls {
             let message = Call { xid: call.xid, program, version, procedure, credential, args };
             message.encode(&mut Encoder::new(out));
         };
-        let to = SocketAddr::from((self.server, port));
+        let to = SocketAddr::from((self.server, to));
         let from = SocketAddr::from((self.own, call.port));
         let reply = match call.transport {
             Transport::Udp => {
                 let mut message = Vec::new();
                 call_bytes(&mut message);
                 let socket = self.udp.entry(call.port).or_insert_with(|| {
-                    let socket = UdpSocket::bind(from).unwrap();
+                    let socket = UdpSocket::from(port::take(Type::DGRAM, from, None));
                     socket.set_read_timeout(Some(RETRY)).unwrap();
                     socket
                 });
@@ -73,7 +75,7 @@ impl Calls {
                 let place = record::begin(&mut message);
                 call_bytes(&mut message);
                 record::end(&mut message, place).unwrap();
-                let connection = self.tcp.entry((call.port, port));
+                let connection = self.tcp.entry((call.port, to.port()));
                 connection.or_insert_with(|| Connection::open(from, to)).exchange(&message)
             }
         };
@@ -110,9 +112,7 @@ struct Connection {
 impl Connection {
     /// Connects from a given port, which may have been used with an earlier server.
     fn open(from: SocketAddr, to: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&from.into()).unwrap();
+        let socket = port::take(Type::STREAM, from, None);
         socket.connect_timeout(&to.into(), PATIENCE).unwrap();
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).unwrap();

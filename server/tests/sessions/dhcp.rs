@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::port;
+
 /// A network card without an address.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -20,10 +22,9 @@ impl Link {
         let every_protocol = i32::from(0x0003_u16.to_be());
         let frames = Protocol::from(every_protocol);
         let frames = Socket::new(Domain::PACKET, Type::RAW, Some(frames)).unwrap();
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-        socket.bind_device(Some(interface.as_bytes())).unwrap();
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 68));
+        let socket = port::take(Type::DGRAM, any, Some(interface));
         socket.set_broadcast(true).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 68)).into()).unwrap();
         Self { frames, socket: socket.into() }
     }
 

@@ -20,4 +20,5 @@ mod calls;
 mod dhcp;
 mod files;
 mod machine;
+mod port;
 mod tftp;

@@ -5,9 +5,11 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
+use socket2::Type;
 use wire::tftp::{DATA_HEADER_LEN, DEFAULT_BLKSIZE, ErrorCode, Packet};
 
 use crate::calls::RETRY;
+use crate::port;
 
 /// How a transfer ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,13 +40,13 @@ impl Tftp {
     /// Asks for a file; gives its size and as much of it as came, or the error's code.
     pub(crate) fn fetch(
         &mut self,
-        port: u16,
+        own: u16,
         name: &str,
         options: &[(&str, &str)],
         ending: Ending,
     ) -> Result<(Option<u64>, Vec<u8>), u16> {
-        let socket = self.sockets.entry(port).or_insert_with(|| {
-            let socket = UdpSocket::bind((self.own, port)).unwrap();
+        let socket = self.sockets.entry(own).or_insert_with(|| {
+            let socket = UdpSocket::from(port::take(Type::DGRAM, (self.own, own).into(), None));
             socket.set_read_timeout(Some(RETRY)).unwrap();
             socket
         });
