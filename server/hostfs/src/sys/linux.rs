@@ -326,8 +326,9 @@ fn last_error() -> Errno {
 
 /// `MAX_HANDLE_SZ`.
 const LONGEST: usize = 128;
-/// Bytes of directory entries that are read at once.
-const LISTING: usize = 32 * 1024;
+/// Bytes of directory entries that are read at once: about as many as one reply has room for with
+/// attributes and handles. What is read beyond is read again for the next reply.
+const LISTING: usize = 8 * 1024;
 /// How often a call is repeated that somebody else's came in the way of.
 const RETRIES: usize = 16;
 /// `_IOR(0x15, 0, struct fsuuid2)`.
