@@ -53,6 +53,12 @@ impl Capture {
         self.read(filter)
     }
 
+    /// Ends the capture and copies it.
+    pub(crate) fn keep(mut self, file: &Path) -> Result<(), Failure> {
+        self.end()?;
+        fs::copy(&self.file, file).during(file.display()).map(|_length| ())
+    }
+
     fn end(&mut self) -> Result<(), Failure> {
         self.running.terminate(Duration::from_secs(20)).map(|_status| ())
     }

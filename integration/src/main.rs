@@ -5,9 +5,11 @@
 //! of downloads.
 
 mod bench;
+mod by_hand;
 mod cache;
 mod capture;
 mod cases;
+mod chain;
 mod cpio;
 mod demo;
 mod dhcp_client;
@@ -21,6 +23,7 @@ mod packages;
 mod peer;
 mod process;
 mod progress;
+mod proof;
 mod server;
 mod soak;
 mod suite;
@@ -52,6 +55,18 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Boot one machine by one chain, and show its timeline.
+    Boot {
+        /// The chain.
+        #[arg(required_unless_present = "list")]
+        chain: Option<String>,
+        /// Copy everything that went over the network to this file.
+        #[arg(long, value_name = "FILE")]
+        keep_capture: Option<PathBuf>,
+        /// Print the names of the chains instead.
+        #[arg(long)]
+        list: bool,
+    },
     /// Show how empty machines boot from netbe: first BIOS, then UEFI.
     Demo,
     /// Boot machines again and again, among noise and kills; ends in counts.
@@ -78,6 +93,13 @@ fn main() -> ExitCode {
     }
     let result = match Arguments::parse().command {
         Command::Bench { subject, json } => bench::run(subject, json.as_deref()),
+        Command::Boot { chain: Some(chain), keep_capture, list: false } => {
+            by_hand::run(&chain, keep_capture.as_deref())
+        }
+        Command::Boot { .. } => {
+            by_hand::list();
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Demo => demo::run(),
         Command::Soak { minutes } => soak::run(minutes),
         Command::Test { only, list } => suite::run(only.as_deref(), list),

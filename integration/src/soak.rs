@@ -16,6 +16,7 @@ use crate::lab::Lab;
 use crate::net::Network;
 use crate::packages;
 use crate::peer;
+use crate::proof::{proof, token};
 use crate::server::{Server, Site};
 use crate::vm::Firmware;
 
@@ -122,7 +123,7 @@ impl Scene<'_> {
             });
             let mut machines = Vec::new();
             for (number, name) in (1..).zip(CALM) {
-                let token = boots::token(&self.site.root(name), name)?;
+                let token = token(&self.site.root(name), name)?;
                 // Each machine takes turns with its firmware.
                 let even = (u32::from(number) + round).is_multiple_of(2);
                 let firmware = if even { Firmware::Uefi } else { Firmware::Bios };
@@ -133,7 +134,7 @@ impl Scene<'_> {
             for (name, token, machine) in &mut machines {
                 let result = machine
                     .wait_until_off(boots::BOOT_LIMIT)
-                    .and_then(|_time| boots::proof(&self.site.root(name), token, name));
+                    .and_then(|_time| proof(&self.site.root(name), token, name));
                 result.map_err(|failure| machine.explain(boots::with_log(self.site, failure)))?;
                 self.network.untap(name)?;
                 counts.boots += 1;
@@ -150,12 +151,12 @@ impl Scene<'_> {
     fn busy(&self, server: Server, counts: &mut Counts) -> Result<Server, Failure> {
         let root = self.site.root(BUSY);
         boots::forget_traffic(&root)?;
-        let token = boots::token(&root, BUSY)?;
+        let token = token(&root, BUSY)?;
         let mut machine = boots::switch_on(self.network, self.directory, BUSY, Firmware::Bios, 9)?;
         let server = boots::kill_meanwhile(self.site, &root, &mut machine, server)?;
         machine
             .wait_until_off(boots::BOOT_LIMIT)
-            .and_then(|_time| boots::proof(&root, &token, BUSY))
+            .and_then(|_time| proof(&root, &token, BUSY))
             .map_err(|failure| machine.explain(boots::with_log(self.site, failure)))?;
         counts.files += boots::traffic_is_intact(&root)?;
         self.network.untap(BUSY)?;

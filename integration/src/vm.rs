@@ -28,6 +28,8 @@ pub(crate) enum Firmware {
     Bios,
     /// OVMF with its own PXE stack; the card has no ROM.
     Uefi,
+    /// OVMF with its own HTTP boot and no PXE.
+    UefiHttp,
 }
 
 impl Firmware {
@@ -36,6 +38,7 @@ impl Firmware {
         match self {
             Self::Bios => "BIOS",
             Self::Uefi => "UEFI",
+            Self::UefiHttp => "UEFI HTTP",
         }
     }
 }
@@ -80,7 +83,7 @@ impl Machine {
                 // Without graphics SeaBIOS and iPXE write to the serial line.
                 qemu = qemu.words("-machine pc,accel=tcg,graphics=off -boot n -device").arg(card);
             }
-            Firmware::Uefi => {
+            Firmware::Uefi | Firmware::UefiHttp => {
                 let variables = directory.join(format!("{name}.vars"));
                 fs::copy(OVMF_VARIABLES, &variables).during(OVMF_VARIABLES)?;
                 let code = format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}");
@@ -88,6 +91,13 @@ impl Machine {
                 qemu = qemu.words("-machine pc,accel=tcg -drive").arg(code);
                 // Without a ROM on the card OVMF uses its own PXE stack instead of QEMU's iPXE.
                 qemu = qemu.args(["-drive", &variables, "-device", &format!("{card},romfile=")]);
+                if *firmware == Firmware::UefiHttp {
+                    // OVMF comes to HTTP boot only after PXE has failed, which takes minutes.
+                    for family in ["IPv4", "IPv6"] {
+                        let switch = format!("name=opt/org.tianocore/{family}PXESupport,string=n");
+                        qemu = qemu.args(["-fw_cfg", &switch]);
+                    }
+                }
             }
         }
         Ok(Self { running: qemu.start(&log)?, serial, log, since: Instant::now() })

@@ -2,38 +2,40 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::capture::Capture;
+use crate::chain::{self, Chain};
 use crate::failure::{During, Failure, ensure};
-use crate::guest::Marker;
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::{Program, tail};
+use crate::proof::{proof, token};
 use crate::server::{Server, Site};
 use crate::suite::{Case, Outcome};
 use crate::vm::{Firmware, Hardware, Machine};
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "boot BIOS", run: |lab| alone(lab, Firmware::Bios) },
-    Case { name: "boot UEFI", run: |lab| alone(lab, Firmware::Uefi) },
+    Case { name: "boot BIOS", run: |lab| alone(lab, &chain::BIOS) },
+    Case { name: "boot UEFI", run: |lab| alone(lab, &chain::UEFI) },
+    Case { name: "boot UEFI HTTP", run: |lab| alone(lab, &chain::UEFI_HTTP) },
     Case { name: "boot four machines at once", run: four },
     Case { name: "boot and kill the server", run: killed },
 ];
 
 /// One machine boots: firmware, loader, kernel and root all come from netbe.
-fn alone(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
-    let directory = lab.directory(&format!("boot {}", firmware.name()))?;
+fn alone(lab: &Lab, chain: &Chain) -> Result<Outcome, Failure> {
+    let directory = lab.directory(&format!("boot {}", chain.name))?;
     let network = Network::new()?;
     let site = Site::new(lab.netbe()?, &network, &directory);
     site.environment("guest", lab.parts()?, "test -c /dev/console")?;
-    site.machine("alone", &mac(1), "guest")?;
+    chain.machine(lab, &site, "alone", &mac(1), "guest")?;
     let capture = Capture::begin(&network, &directory, "")?;
     let server = site.serve()?;
     let token = token(&site.root("guest"), "alone")?;
-    let mut machine = switch_on(&network, &directory, "alone", firmware, 1)?;
+    let mut machine = switch_on(&network, &directory, "alone", chain.firmware, 1)?;
     machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
     proof(&site.root("guest"), &token, "alone")
         .map_err(|failure| machine.explain(with_log(&site, failure)))?;
@@ -171,25 +173,6 @@ pub(crate) fn switch_on(
 ) -> Result<Machine, Failure> {
     let hardware = Hardware { name: name.to_owned(), firmware, mac: mac(number), memory: 512 };
     Machine::switch_on(network, directory, &hardware)
-}
-
-/// Puts a word onto a root that only a guest of this very boot can copy into its marker.
-pub(crate) fn token(root: &Path, name: &str) -> Result<String, Failure> {
-    let path = root.join("lab/token");
-    let source: PathBuf = "/proc/sys/kernel/random/uuid".into();
-    let token = format!("{name} {}", fs::read_to_string(&source).during(source.display())?.trim());
-    fs::write(&path, &token).during(path.display())?;
-    Ok(token)
-}
-
-/// Fails unless the guest of this boot did its task on a root that is NFS.
-pub(crate) fn proof(root: &Path, token: &str, host: &str) -> Result<(), Failure> {
-    let marker = Marker::read(root)?;
-    let holds = marker.field("token") == token
-        && marker.field("task") == "0"
-        && marker.field("host") == host
-        && marker.field("mount").contains(" / nfs rw,");
-    ensure(holds, || format!("the guest's marker is not as it should be: {marker:?}"))
 }
 
 /// Adds the end of netbe's log to a failure.

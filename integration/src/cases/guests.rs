@@ -1,10 +1,11 @@
 //! Guests that netbe itself starts in QEMU: `bootnfs --run` and `bootpxe --run`.
 
-use super::boots::{BOOT_LIMIT, mac, proof, token, with_log};
+use super::boots::{BOOT_LIMIT, mac, with_log};
 use crate::failure::{Failure, ensure};
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::tail;
+use crate::proof::{proof, token};
 use crate::server::Site;
 use crate::suite::{Case, Outcome};
 
