@@ -7,19 +7,23 @@
 
 pub mod bhyve;
 pub mod conf;
+mod entry;
 mod error;
 pub mod exports;
 pub mod fstab;
+pub mod grub;
 mod guest;
 pub mod ipxe;
 pub mod lint;
 pub mod linux;
 pub mod loader;
+pub mod pxelinux;
 pub mod qemu;
 pub mod rcconf;
 mod rule;
 pub mod shell;
 
+pub use entry::Entry;
 pub use error::ConfigError;
 pub use guest::{Address, Guest, Mac, Root};
 pub use rule::{At, Complaint, Reading, Rule};
