@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::failure::{During, Failure};
 use crate::lab::Lab;
 use crate::packages;
+use crate::process::Program;
 use crate::server::Site;
 use crate::vm::Firmware;
 
@@ -23,6 +25,8 @@ pub(crate) struct Chain {
     /// What the boot environment's `/boot` gets beside its kernel: packages that are unpacked, never
     /// installed, and their files.
     files: &'static [(&'static str, &'static str)],
+    /// Whether grub-mknetdir puts GRUB and its modules there.
+    modules: bool,
 }
 
 impl Chain {
@@ -48,6 +52,13 @@ impl Chain {
             let target = site.root(environment).join("boot").join(name);
             fs::copy(&source, &target).during(source.display())?;
         }
+        if self.modules {
+            Program::new("grub-mknetdir")
+                .arg("--net-directory")
+                .arg(site.root(environment))
+                .words("--subdir /boot/grub -d /usr/lib/grub/i386-pc")
+                .run(Duration::from_secs(120))?;
+        }
         site.machine(name, mac, environment)?;
         if let Some(loader) = self.loader {
             site.run(&format!("machine set --loader {loader} {name}"))?;
@@ -57,7 +68,8 @@ impl Chain {
 }
 
 /// All chains, by name.
-pub(crate) const ALL: [&Chain; 3] = [&BIOS, &UEFI, &UEFI_HTTP];
+pub(crate) const ALL: [&Chain; 8] =
+    [&BIOS, &UEFI, &UEFI_HTTP, &PXELINUX, &LPXELINUX, &GRUB, &SHIM, &GRUB_BIOS];
 
 /// iPXE is the network card's ROM.
 pub(crate) const BIOS: Chain = Chain {
@@ -66,6 +78,7 @@ pub(crate) const BIOS: Chain = Chain {
     firmware: Firmware::Bios,
     loader: None,
     files: &[],
+    modules: false,
 };
 /// The firmware's PXE client loads iPXE.
 pub(crate) const UEFI: Chain = Chain {
@@ -74,6 +87,7 @@ pub(crate) const UEFI: Chain = Chain {
     firmware: Firmware::Uefi,
     loader: None,
     files: &[],
+    modules: false,
 };
 /// The firmware's HTTP client loads iPXE.
 pub(crate) const UEFI_HTTP: Chain = Chain {
@@ -82,7 +96,57 @@ pub(crate) const UEFI_HTTP: Chain = Chain {
     firmware: Firmware::UefiHttp,
     loader: None,
     files: &[],
+    modules: false,
 };
+/// SYSLINUX with everything by TFTP; the card's ROM loads it.
+pub(crate) const PXELINUX: Chain = Chain {
+    name: "pxelinux",
+    stages: "BIOS, pxelinux, configuration and kernel by TFTP",
+    firmware: Firmware::Bios,
+    loader: Some("pxelinux"),
+    files: &[],
+    modules: false,
+};
+/// SYSLINUX with its kernel by HTTP; the card's ROM loads it.
+pub(crate) const LPXELINUX: Chain = Chain {
+    name: "lpxelinux",
+    stages: "BIOS, lpxelinux and its configuration by TFTP, kernel by HTTP",
+    firmware: Firmware::Bios,
+    loader: Some("lpxelinux"),
+    files: &[],
+    modules: false,
+};
+/// The firmware's PXE client loads Debian's signed GRUB.
+pub(crate) const GRUB: Chain = Chain {
+    name: "grub",
+    stages: "UEFI's PXE, signed GRUB, its configuration and kernel by TFTP",
+    firmware: Firmware::Uefi,
+    loader: Some("grub"),
+    files: &[SIGNED_GRUB],
+    modules: false,
+};
+/// The firmware's PXE client loads Debian's signed shim, which loads the signed GRUB.
+pub(crate) const SHIM: Chain = Chain {
+    name: "shim",
+    stages: "UEFI's PXE, signed shim and GRUB, configuration and kernel by TFTP",
+    firmware: Firmware::Uefi,
+    loader: Some("shim"),
+    files: &[("shim-signed", "usr/lib/shim/shimx64.efi.signed"), SIGNED_GRUB],
+    modules: false,
+};
+/// GRUB with its modules in the boot environment; the card's ROM loads it.
+pub(crate) const GRUB_BIOS: Chain = Chain {
+    name: "grub-bios",
+    stages: "BIOS, GRUB, its modules and its configuration by TFTP, kernel by HTTP",
+    firmware: Firmware::Bios,
+    loader: Some("grub"),
+    files: &[],
+    modules: true,
+};
+
+/// It is unpacked, because a package that is installed would change how the host itself boots.
+const SIGNED_GRUB: (&str, &str) =
+    ("grub-efi-amd64-signed", "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed");
 
 #[cfg(test)]
 mod test {

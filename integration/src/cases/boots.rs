@@ -21,6 +21,11 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "boot BIOS", run: |lab| alone(lab, &chain::BIOS) },
     Case { name: "boot UEFI", run: |lab| alone(lab, &chain::UEFI) },
     Case { name: "boot UEFI HTTP", run: |lab| alone(lab, &chain::UEFI_HTTP) },
+    Case { name: "boot pxelinux", run: |lab| alone(lab, &chain::PXELINUX) },
+    Case { name: "boot lpxelinux", run: |lab| alone(lab, &chain::LPXELINUX) },
+    Case { name: "boot GRUB UEFI", run: |lab| alone(lab, &chain::GRUB) },
+    Case { name: "boot shim and GRUB", run: |lab| alone(lab, &chain::SHIM) },
+    Case { name: "boot GRUB BIOS", run: |lab| alone(lab, &chain::GRUB_BIOS) },
     Case { name: "boot four machines at once", run: four },
     Case { name: "boot and kill the server", run: killed },
 ];
