@@ -83,7 +83,7 @@ impl Contents {
     pub fn scan(files: &dyn Files) -> Self {
         let present = |name: &&str| files.is_file(&format!("/boot/{name}"));
         let freebsd = ["pxeboot", "loader.efi", "loader_ia32.efi"];
-        let names = loader::all_ipxe_names().chain(freebsd);
+        let names = loader::all_names().chain(freebsd);
         let loaders = names.filter(present).map(str::to_owned).collect::<BTreeSet<_>>();
         let own_loader = freebsd.iter().any(|name| loaders.contains(*name));
         let system = if own_loader && files.is_file("/boot/kernel/kernel") {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::boots::Boots;
 use super::loader::{Loader, Place};
-use super::plan::{Next, Plan, SCRIPT};
+use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, SCRIPT};
 use super::{
     BootFile, BootId, Content, FileError, FileProtocol, FileRequest, Role, Ticket, script,
 };
@@ -52,8 +52,8 @@ fn of_boot(
                 let text = script::render(plan, id).map_err(FileError::Refused)?;
                 return Ok(generated(text, ticket(Role::Script)));
             }
-            "kernel" => return inside(boots, plan, kernel, ticket(Role::Kernel)),
-            "initrd" => {
+            KERNEL => return inside(boots, plan, kernel, ticket(Role::Kernel)),
+            INITRD => {
                 let initrd = initrd.as_deref().ok_or(FileError::NotFound)?;
                 return inside(boots, plan, initrd, ticket(Role::Initrd));
             }
@@ -63,6 +63,14 @@ fn of_boot(
             if name == own.name {
                 return load(boots, plan, own, ticket(Role::Loader));
             }
+        }
+    }
+    if let Some(chosen) = &plan.chosen {
+        if let Some(text) = script::configuration(plan, chosen, id, name) {
+            return Ok(generated(text.map_err(FileError::Refused)?, ticket(Role::Script)));
+        }
+        if let Some(found) = of_loader(boots, plan, chosen, name, ticket) {
+            return found;
         }
     }
     if let Some(first) = plan.first.as_ref().filter(|first| first.name == name) {
@@ -80,6 +88,26 @@ fn of_boot(
         }
     }
     Err(FileError::NotFound)
+}
+
+/// A file that the chosen loader consists of.
+fn of_loader(
+    boots: &Boots,
+    plan: &Plan,
+    chosen: &Chosen,
+    name: &str,
+    ticket: impl Fn(Role) -> Ticket,
+) -> Option<Result<BootFile, FileError>> {
+    if name == chosen.first.name {
+        return Some(load(boots, plan, &chosen.first, ticket(Role::Loader)));
+    }
+    if let Some(other) = chosen.others.iter().find(|other| other.name == name) {
+        return Some(load(boots, plan, other, ticket(Role::Loader)));
+    }
+    let module = format!("/{name}");
+    let (folder, file) = module.rsplit_once('/')?;
+    (chosen.modules() == Some(folder) && !matches!(file, "." | ".."))
+        .then(|| inside(boots, plan, &module, ticket(Role::Other)))
 }
 
 fn generated(text: String, ticket: Ticket) -> BootFile {

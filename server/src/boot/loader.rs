@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Arch;
+use crate::machine::LoaderChoice;
 
 /// A program that firmware loads from the network.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -46,6 +47,79 @@ pub const fn ipxe_names(arch: Arch) -> &'static [&'static str] {
     }
 }
 
+/// A file that a chosen loader consists of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Part {
+    /// The name by which it is asked for.
+    pub name: &'static str,
+    /// The names under which it may lie in a folder, best first.
+    pub files: &'static [&'static str],
+    /// What an administrator does who has none.
+    pub remedy: &'static str,
+}
+
+/// The files of a loader that was chosen for a machine, for its firmware: first what the firmware
+/// loads. Empty when that loader does not start from that firmware, and for iPXE, see [`ipxe_names`].
+#[must_use]
+pub const fn chosen_parts(choice: LoaderChoice, arch: Arch) -> &'static [Part] {
+    match (choice, arch) {
+        (LoaderChoice::Pxelinux, Arch::BIOS) => &[PXELINUX, LDLINUX],
+        (LoaderChoice::Lpxelinux, Arch::BIOS) => &[LPXELINUX, LDLINUX],
+        (LoaderChoice::Grub, Arch::BIOS) => &[GRUB_BIOS],
+        (LoaderChoice::Grub, Arch::UEFI_X64 | Arch::UEFI_EBC | Arch(0x08)) => &[GRUB_X64],
+        (LoaderChoice::Grub, Arch::UEFI_ARM64) => &[GRUB_ARM64],
+        (LoaderChoice::Shim, Arch::UEFI_X64 | Arch::UEFI_EBC | Arch(0x08)) => &[SHIM_X64, GRUB_X64],
+        (LoaderChoice::Shim, Arch::UEFI_ARM64) => &[SHIM_ARM64, GRUB_ARM64],
+        (
+            LoaderChoice::Auto
+            | LoaderChoice::Ipxe
+            | LoaderChoice::Pxelinux
+            | LoaderChoice::Lpxelinux
+            | LoaderChoice::Grub
+            | LoaderChoice::Shim,
+            Arch(_),
+        ) => &[],
+    }
+}
+
+const PXELINUX: Part =
+    Part { name: "pxelinux.0", files: &["pxelinux.0"], remedy: "install the package pxelinux" };
+const LPXELINUX: Part =
+    Part { name: "lpxelinux.0", files: &["lpxelinux.0"], remedy: "install the package pxelinux" };
+const LDLINUX: Part = Part {
+    name: "ldlinux.c32",
+    files: &["ldlinux.c32"],
+    remedy: "install the package syslinux-common",
+};
+/// GRUB's core for BIOS asks for its modules beside itself.
+const GRUB_BIOS: Part = Part {
+    name: "boot/grub/i386-pc/core.0",
+    files: &["grub/i386-pc/core.0"],
+    remedy: "install the package grub-pc-bin, then run grub-mknetdir with the boot environment's \
+             root as its --net-directory",
+};
+/// The name is the one by which shim asks for it.
+const GRUB_X64: Part = Part {
+    name: "grubx64.efi",
+    files: &["grubnetx64.efi.signed", "grubnetx64.efi", "grub/x86_64-efi/core.efi"],
+    remedy: "install the package grub-efi-amd64-signed",
+};
+const GRUB_ARM64: Part = Part {
+    name: "grubaa64.efi",
+    files: &["grubnetaa64.efi.signed", "grubnetaa64.efi", "grub/arm64-efi/core.efi"],
+    remedy: "install the package grub-efi-arm64-signed",
+};
+const SHIM_X64: Part = Part {
+    name: "shimx64.efi",
+    files: &["shimx64.efi.signed", "shimx64.efi"],
+    remedy: "install the package shim-signed",
+};
+const SHIM_ARM64: Part = Part {
+    name: "shimaa64.efi",
+    files: &["shimaa64.efi.signed", "shimaa64.efi"],
+    remedy: "install the package shim-signed",
+};
+
 /// FreeBSD's own loader for a firmware, by its path in the environment.
 #[must_use]
 pub const fn freebsd_path(arch: Arch) -> &'static str {
@@ -56,10 +130,13 @@ pub const fn freebsd_path(arch: Arch) -> &'static str {
     }
 }
 
-/// Every name that [`ipxe_names`] knows.
-pub fn all_ipxe_names() -> impl Iterator<Item = &'static str> {
+/// Every name that a loader's file may have in a folder.
+pub fn all_names() -> impl Iterator<Item = &'static str> {
     let arches = [Arch::BIOS, Arch::UEFI_IA32, Arch::UEFI_X64, Arch::UEFI_ARM32, Arch::UEFI_ARM64];
-    arches.into_iter().flat_map(ipxe_names).copied()
+    let parts =
+        [PXELINUX, LPXELINUX, LDLINUX, GRUB_BIOS, GRUB_X64, GRUB_ARM64, SHIM_X64, SHIM_ARM64];
+    let chosen = parts.into_iter().flat_map(|part| part.files);
+    arches.into_iter().flat_map(ipxe_names).chain(chosen).copied()
 }
 
 /// The folders of the host that loaders are looked for in.
@@ -82,13 +159,22 @@ impl HostLoaders {
     }
 }
 
-/// Where distributions put iPXE: Debian, Fedora, Arch, FreeBSD's port; `/boot` of Debian's package
-/// last.
-pub const SEARCH_PATH: [&str; 5] = [
+/// Where distributions put loaders: iPXE of Debian, Fedora, Arch and FreeBSD's port; SYSLINUX of the
+/// same; Debian's signed GRUB and shim; `/boot` of Debian's package of iPXE last.
+pub const SEARCH_PATH: [&str; 14] = [
     "/usr/lib/ipxe",
     "/usr/share/ipxe",
     "/usr/share/ipxe/x86_64",
     "/usr/local/share/ipxe",
+    "/usr/lib/PXELINUX",
+    "/usr/lib/syslinux/modules/bios",
+    "/usr/share/syslinux",
+    "/usr/lib/syslinux/bios",
+    "/usr/local/share/syslinux/bios/core",
+    "/usr/local/share/syslinux/bios/com32/elflink/ldlinux",
+    "/usr/lib/grub/x86_64-efi-signed",
+    "/usr/lib/grub/arm64-efi-signed",
+    "/usr/lib/shim",
     "/boot",
 ];
 
@@ -117,6 +203,16 @@ mod test {
         assert_eq!(host.get("snponly.efi"), None);
         std::fs::write(scratch.path().join("snponly.efi"), b"x").unwrap();
         assert_eq!(host.get("snponly.efi"), Some(scratch.path().join("snponly.efi")));
+    }
+
+    #[test]
+    fn a_chosen_loader_starts_from_some_firmware_only() {
+        let first = |choice, arch| chosen_parts(choice, arch).first().map(|part| part.name);
+        assert_eq!(first(LoaderChoice::Lpxelinux, Arch::BIOS), Some("lpxelinux.0"));
+        assert_eq!(first(LoaderChoice::Lpxelinux, Arch::UEFI_X64), None);
+        assert_eq!(first(LoaderChoice::Shim, Arch::UEFI_X64), Some("shimx64.efi"));
+        assert_eq!(first(LoaderChoice::Shim, Arch::BIOS), None);
+        assert_eq!(first(LoaderChoice::Grub, Arch::UEFI_X64_HTTP), None);
     }
 
     #[test]

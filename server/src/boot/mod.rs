@@ -96,6 +96,8 @@ pub struct Answer {
     pub host_name: Option<String>,
     /// More options, in this order, by code and value.
     pub options: Vec<(u8, Vec<u8>)>,
+    /// Options that only a client gets that asks for them.
+    pub asked: Vec<(u8, Vec<u8>)>,
 }
 
 /// Which boot a file, a script or a URL belongs to; stands in URLs and ties requests together.

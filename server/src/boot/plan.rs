@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::catalog::{Facts, System};
-use super::loader::{self, HostLoaders, Loader, Place};
+use super::loader::{self, HostLoaders, Loader, Part, Place};
 use super::{Answer, Arch, BootId, Client};
-use crate::machine::{Mac, Machine, MachineName, Roster};
+use crate::machine::{LoaderChoice, Mac, Machine, MachineName, Roster};
 
 /// What a machine boots, in all its stages.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -32,6 +32,9 @@ pub struct Plan {
     pub first: Option<Loader>,
     /// What iPXE gets: a script of ours, or the system's own loader.
     pub next: Next,
+    /// The loader that was chosen for the machine, in the place of iPXE.
+    #[serde(default)]
+    pub chosen: Option<Chosen>,
     /// The root, as `SERVER:PATH` (option 17).
     pub root_path: String,
     /// Words for FreeBSD's kernel environment, as `name=value`, sent in options 250 and up.
@@ -53,6 +56,17 @@ pub enum Next {
     },
     /// FreeBSD's own loader, by TFTP.
     Loader(Loader),
+}
+
+/// A loader that an administrator chose for a machine.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Chosen {
+    /// Which.
+    pub choice: LoaderChoice,
+    /// What firmware loads.
+    pub first: Loader,
+    /// What that loads before its configuration.
+    pub others: Vec<Loader>,
 }
 
 /// Who is about to boot.
@@ -122,14 +136,20 @@ pub fn plan(
         Client::Pxe(arch) | Client::Http(arch) | Client::Ipxe(arch) => Some(arch),
         Client::FreeBsdKernel | Client::FreeBsdLoader | Client::Ordinary => None,
     };
+    let choice = machine.map_or_else(LoaderChoice::default, |(_, machine)| machine.loader);
+    let chosen = chosen(choice, subject.client, environment, site.loaders)?;
     let ipxe = |arch| ipxe(arch, environment, site.loaders);
     let (first, next, variables) = match system {
+        System::FreeBsd if chosen.is_some() => {
+            return Err(NoPlan::LoaderSystem { choice, environment: name });
+        }
         System::FreeBsd => {
             let own = freebsd(arch, environment)?;
             let first = match subject.client {
                 // FreeBSD's loader gets its root by DHCP and NFS, not by the firmware's HTTP: iPXE
                 // comes between them.
                 Client::Http(arch) => Some(ipxe(arch)?),
+                Client::Pxe(arch) if choice == LoaderChoice::Ipxe => Some(ipxe(arch)?),
                 Client::Pxe(_) => Some(own.clone()),
                 Client::FreeBsdKernel
                 | Client::FreeBsdLoader
@@ -145,6 +165,9 @@ pub fn plan(
         }
         System::Linux { kernel, initrd } => {
             let first = match subject.client {
+                Client::Http(_) | Client::Pxe(_) if let Some(chosen) = &chosen => {
+                    Some(chosen.first.clone())
+                }
                 Client::Http(arch) | Client::Pxe(arch) => Some(ipxe(arch)?),
                 Client::FreeBsdKernel
                 | Client::FreeBsdLoader
@@ -165,6 +188,7 @@ pub fn plan(
         http_port: site.http_port,
         first,
         next,
+        chosen,
         root_path,
         variables,
     })
@@ -174,6 +198,33 @@ pub fn plan(
 #[must_use]
 pub fn export_path(environment: &str) -> String {
     format!("/be/{environment}")
+}
+
+/// Finds the files of a loader that was chosen, if it is neither iPXE nor left to us.
+fn chosen(
+    choice: LoaderChoice,
+    client: Client,
+    environment: &Facts,
+    host: &HostLoaders,
+) -> Result<Option<Chosen>, NoPlan> {
+    let arch = match (choice, client) {
+        (LoaderChoice::Auto | LoaderChoice::Ipxe, _)
+        | (_, Client::FreeBsdKernel | Client::FreeBsdLoader | Client::Ordinary) => return Ok(None),
+        (_, Client::Http(arch) | Client::Ipxe(arch) | Client::Pxe(arch)) => arch,
+    };
+    let find = |part: &Part| {
+        let own = |file: &&&str| environment.contents.loaders.contains(**file);
+        let own = part.files.iter().find(own);
+        let place = match own {
+            Some(file) => Some(Place::Environment(format!("/boot/{file}"))),
+            None => part.files.iter().find_map(|file| host.get(file)).map(Place::Host),
+        };
+        let place = place.ok_or(NoPlan::NoLoader { name: part.name, remedy: part.remedy })?;
+        Ok(Loader { name: part.name.to_owned(), place })
+    };
+    let mut parts = loader::chosen_parts(choice, arch).iter().map(find);
+    let first = parts.next().ok_or(NoPlan::LoaderFirmware { choice, client })??;
+    Ok(Some(Chosen { choice, first, others: parts.collect::<Result<_, _>>()? }))
 }
 
 fn ipxe(arch: Arch, environment: &Facts, host: &HostLoaders) -> Result<Loader, NoPlan> {
@@ -214,6 +265,21 @@ fn linux_cmdline(
         .map_err(|error| NoPlan::CommandLine(error.to_string()))
 }
 
+impl Chosen {
+    /// The folder of the environment where GRUB's modules lie, if grub-mknetdir made the loader:
+    /// beside it.
+    #[must_use]
+    pub fn modules(&self) -> Option<&str> {
+        match &self.first.place {
+            Place::Environment(path) => {
+                let (folder, _) = path.rsplit_once('/')?;
+                folder.starts_with("/boot/grub/").then_some(folder)
+            }
+            Place::Host(_) => None,
+        }
+    }
+}
+
 impl Plan {
     /// What a client is told by DHCP at its stage of this boot.
     #[must_use]
@@ -223,16 +289,21 @@ impl Plan {
             root_path: Some(self.root_path.clone()),
             host_name: self.machine.as_ref().map(ToString::to_string),
             options: Vec::new(),
+            asked: Vec::new(),
         };
+        if matches!(client, Client::Ipxe(_) | Client::Pxe(_)) {
+            answer.asked = self.pxelinux_options(id);
+        }
         match client {
             Client::Pxe(_) => answer.file = self.first.as_ref().map(|first| first.name.clone()),
             Client::Http(_) => {
                 answer.file = self.first.as_ref().map(|first| self.url(id, &first.name));
             }
             Client::Ipxe(_) => {
-                answer.file = Some(match &self.next {
-                    Next::Kernel { .. } => self.url(id, SCRIPT),
-                    Next::Loader(own) => own.name.clone(),
+                answer.file = Some(match (&self.chosen, &self.next) {
+                    (Some(chosen), _) => chosen.first.name.clone(),
+                    (None, Next::Kernel { .. }) => self.url(id, SCRIPT),
+                    (None, Next::Loader(own)) => own.name.clone(),
                 });
             }
             Client::FreeBsdLoader => {
@@ -250,6 +321,26 @@ impl Plan {
         answer
     }
 
+    /// What pxelinux is told by DHCP (RFC 5071), if it is the machine's loader.
+    fn pxelinux_options(&self, id: BootId) -> Vec<(u8, Vec<u8>)> {
+        let choice = self.chosen.as_ref().map(|chosen| chosen.choice);
+        let by_http = choice == Some(LoaderChoice::Lpxelinux);
+        if !by_http && choice != Some(LoaderChoice::Pxelinux) {
+            return Vec::new();
+        }
+        let mut options = vec![
+            // §4: without this magic number some versions take none of the others.
+            (208, vec![0xf1, 0x00, 0x74, 0x7e]),
+            (209, b"pxelinux.cfg/default".to_vec()),
+        ];
+        if by_http {
+            options.push((210, self.url(id, "").into_bytes()));
+        }
+        // §7: seconds until it starts the machine again when it finds no server.
+        options.push((211, 10_u32.to_be_bytes().to_vec()));
+        options
+    }
+
     /// The URL of a file of this boot.
     #[must_use]
     pub fn url(&self, id: BootId, file: &str) -> String {
@@ -258,6 +349,23 @@ impl Plan {
             80 => format!("http://{server}/b/{id}/{file}"),
             port => format!("http://{server}:{port}/b/{id}/{file}"),
         }
+    }
+
+    /// The name of a file of this boot, for TFTP.
+    #[must_use]
+    pub fn tftp_name(&self, id: BootId, file: &str) -> String {
+        format!("b/{id}/{file}")
+    }
+
+    /// A file of this boot in GRUB's words.
+    ///
+    /// By HTTP when GRUB has its modules: the signed images of the distributions have none for it in
+    /// them and load none from elsewhere. GRUB up to 2.06 cannot be told another port than 80.
+    #[must_use]
+    pub fn grub_place(&self, id: BootId, file: &str) -> String {
+        let modules = self.chosen.as_ref().and_then(Chosen::modules);
+        let protocol = if modules.is_some() && self.http_port == 80 { "http" } else { "tftp" };
+        format!("({protocol},{})/b/{id}/{file}", self.server)
     }
 
     /// Whether the system is FreeBSD.
@@ -276,6 +384,28 @@ pub enum NoPlan {
     /// The kernel cannot be told what it needs.
     #[error("{0}")]
     CommandLine(String),
+    /// The loader that was chosen does not start from the machine's firmware.
+    #[error(
+        "the loader {choice} does not start from {client}: choose another with `netbe machine set \
+         --loader`"
+    )]
+    LoaderFirmware {
+        /// Which was chosen.
+        choice: LoaderChoice,
+        /// What asked.
+        client: Client,
+    },
+    /// The loader that was chosen does not load the environment's system.
+    #[error(
+        "the loader {choice} does not load the FreeBSD in boot environment {environment}: choose \
+         another with `netbe machine set --loader`"
+    )]
+    LoaderSystem {
+        /// Which was chosen.
+        choice: LoaderChoice,
+        /// The environment.
+        environment: String,
+    },
     /// The store has no such environment.
     #[error("boot environment {0} does not exist: create it, or assign another with `sharepxe`")]
     Missing(String),
@@ -305,6 +435,14 @@ pub enum NoPlan {
         /// For which firmware.
         arch: Arch,
     },
+    /// A file of the loader that was chosen is missing.
+    #[error("{name} is missing: {remedy}, or put the file into the environment's /boot")]
+    NoLoader {
+        /// What is missing.
+        name: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// There is no system in the environment that could boot.
     #[error(
         "boot environment {0} holds nothing to boot: neither /boot/kernel/kernel with FreeBSD's \
@@ -325,168 +463,14 @@ pub enum NoPlan {
 /// The name of the script in a boot's URLs.
 pub const SCRIPT: &str = "boot.ipxe";
 
+/// The name of the kernel in a boot's URLs.
+pub const KERNEL: &str = "kernel";
+
+/// The name of the initial RAM disk in a boot's URLs.
+pub const INITRD: &str = "initrd";
+
 /// How much FreeBSD's `loader.efi` reads at once; its own default is 1024, its limit 16384.
 const LOADER_READ_SIZE: u32 = 8192;
 
 #[cfg(test)]
-pub(crate) mod test {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::boot::catalog::Contents;
-
-    pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
-
-    fn facts(system: Option<System>, loaders: &[&str]) -> Facts {
-        let loaders = loaders.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
-        let contents = Contents { system, loaders };
-        Facts { name: "base".to_owned(), uuid: Uuid::from_u128(1), read_only: false, contents }
-    }
-
-    fn linux() -> Facts {
-        let (kernel, initrd) = ("/boot/vmlinuz".to_owned(), Some("/boot/initrd.img".to_owned()));
-        facts(Some(System::Linux { kernel, initrd }), &[])
-    }
-
-    fn freebsd() -> Facts {
-        facts(Some(System::FreeBsd), &["pxeboot", "loader.efi"])
-    }
-
-    /// A host with Debian's package of iPXE.
-    fn host() -> (tempfile::TempDir, HostLoaders) {
-        let scratch = tempfile::tempdir().unwrap();
-        for name in ["undionly.kpxe", "snponly.efi", "ipxe.efi"] {
-            std::fs::write(scratch.path().join(name), b"x").unwrap();
-        }
-        let loaders = HostLoaders::search([scratch.path()]);
-        (scratch, loaders)
-    }
-
-    fn decide(client: Client, facts: &Facts) -> Result<Plan, NoPlan> {
-        let (_scratch, loaders) = host();
-        let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
-        plan(Subject { mac: MAC, machine: None, client }, facts, false, site)
-    }
-
-    #[test]
-    fn every_firmware_gets_its_loader() {
-        let url = "http://10.0.0.1/b/0000000000000007/";
-        let script = format!("{url}boot.ipxe");
-        let by_http = format!("{url}snponly.efi");
-        let table: [(Client, Facts, &str); 11] = [
-            (Client::Pxe(Arch::BIOS), linux(), "undionly.kpxe"),
-            (Client::Pxe(Arch::UEFI_X64), linux(), "snponly.efi"),
-            (Client::Pxe(Arch::UEFI_EBC), linux(), "snponly.efi"),
-            (Client::Http(Arch::UEFI_X64_HTTP), linux(), &by_http),
-            (Client::Ipxe(Arch::BIOS), linux(), &script),
-            (Client::Ipxe(Arch::UEFI_X64), linux(), &script),
-            (Client::Pxe(Arch::BIOS), freebsd(), "pxeboot"),
-            (Client::Pxe(Arch::UEFI_X64), freebsd(), "loader.efi"),
-            (Client::Ipxe(Arch::BIOS), freebsd(), "pxeboot"),
-            (Client::Ipxe(Arch::UEFI_X64), freebsd(), "loader.efi"),
-            (Client::Http(Arch::UEFI_X64_HTTP), freebsd(), &by_http),
-        ];
-        for (client, facts, file) in table {
-            let answer = decide(client, &facts).unwrap().answer(BootId(7), client);
-            assert_eq!(answer.file.as_deref(), Some(file), "{client:?} {facts:?}");
-            assert_eq!(answer.root_path.as_deref(), Some("10.0.0.1:/be/base"));
-        }
-    }
-
-    #[test]
-    fn the_environments_own_ipxe_comes_first() {
-        let mut environment = linux();
-        environment.contents.loaders.insert("ipxe.efi".to_owned());
-        let first = decide(Client::Pxe(Arch::UEFI_X64), &environment).unwrap().first.unwrap();
-        assert_eq!(first.place, Place::Environment("/boot/ipxe.efi".to_owned()));
-    }
-
-    #[test]
-    fn linux_is_told_its_root_on_the_command_line() {
-        let plan = decide(Client::Ipxe(Arch::BIOS), &linux()).unwrap();
-        let Next::Kernel { cmdline, .. } = plan.next else { panic!("{plan:?}") };
-        assert_eq!(
-            cmdline,
-            "root=/dev/nfs nfsroot=10.0.0.1:/be/base,vers=3,tcp,nolock ip=dhcp rw \
-             BOOTIF=01-52-54-00-00-00-01"
-        );
-    }
-
-    #[test]
-    fn a_machines_own_words_end_the_command_line() {
-        let name = "web1".parse().unwrap();
-        let cmdline = " console=ttyS0 ".to_owned();
-        let machine = Machine { cmdline, read_only: true, ..Machine::default() };
-        let loaders = HostLoaders::default();
-        let site = Site { server: SERVER, http_port: 8080, loaders: &loaders };
-        let client = Client::Ipxe(Arch::BIOS);
-        let subject = Subject { mac: MAC, machine: Some((&name, &machine)), client };
-        let plan = plan(subject, &linux(), false, site).unwrap();
-        let answer = plan.answer(BootId(7), client);
-        assert_eq!(answer.host_name.as_deref(), Some("web1"));
-        assert_eq!(
-            answer.file.as_deref(),
-            Some("http://10.0.0.1:8080/b/0000000000000007/boot.ipxe")
-        );
-        let Next::Kernel { cmdline, .. } = plan.next else { panic!("{plan:?}") };
-        let end = " ro BOOTIF=01-52-54-00-00-00-01 console=ttyS0";
-        assert!(cmdline.ends_with(end), "{cmdline}");
-    }
-
-    #[test]
-    fn only_the_uefi_loader_reads_more_at_once() {
-        let options = |arch| {
-            let plan = decide(Client::Pxe(arch), &freebsd()).unwrap();
-            plan.answer(BootId(7), Client::FreeBsdLoader).options
-        };
-        let nolockd = (250, b"boot.nfsroot.options=nolockd".to_vec());
-        assert_eq!(options(Arch::BIOS), std::slice::from_ref(&nolockd));
-        assert_eq!(options(Arch::UEFI_X64), [nolockd, (251, b"nfs.read_size=8192".to_vec())]);
-    }
-
-    #[test]
-    fn a_bootp_kernel_is_told_its_mount_options() {
-        let plan = decide(Client::Pxe(Arch::BIOS), &freebsd()).unwrap();
-        let answer = plan.answer(BootId(7), Client::FreeBsdKernel);
-        assert_eq!((answer.file, answer.options), (None, vec![(130, b"nolockd".to_vec())]));
-    }
-
-    #[test]
-    fn a_default_environment_is_shared_and_so_read_only() {
-        let (_scratch, loaders) = host();
-        let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
-        let subject = Subject { mac: MAC, machine: None, client: Client::Ipxe(Arch::BIOS) };
-        assert!(plan(subject, &linux(), true, site).unwrap().read_only);
-        assert!(!plan(subject, &linux(), false, site).unwrap().read_only);
-    }
-
-    #[test]
-    fn what_is_missing_is_said() {
-        let say = |client, facts: &Facts| decide(client, facts).unwrap_err().to_string();
-        let bios = Client::Pxe(Arch::BIOS);
-        let mut spaced = linux();
-        spaced.name = "my base".to_owned();
-        let mut efi_only = freebsd();
-        efi_only.contents.loaders.remove("pxeboot");
-        assert!(say(bios, &facts(None, &[])).starts_with("boot environment base holds nothing"));
-        assert!(say(bios, &spaced).starts_with("boot environment 'my base' cannot be booted"));
-        assert!(say(bios, &efi_only).starts_with("boot environment base has no /boot/pxeboot"));
-        let arm = Client::Pxe(Arch::UEFI_ARM64);
-        assert!(say(arm, &linux()).starts_with("snponly-arm64.efi is missing"));
-        let s390 = Client::Pxe(Arch(0x1f));
-        assert!(say(s390, &linux()).starts_with("firmware of architecture 31 is not served"));
-    }
-
-    #[test]
-    fn an_unknown_machine_boots_only_a_default() {
-        let roster = Roster::default();
-        assert_eq!(environment_of(&roster, None), Err(NoPlan::Unknown));
-        let name = "web1".parse::<MachineName>().unwrap();
-        let mut machine = Machine::default();
-        let refused = environment_of(&roster, Some((&name, &machine)));
-        assert_eq!(refused, Err(NoPlan::Unassigned(name.clone())));
-        machine.environment = Some("base".to_owned());
-        assert_eq!(environment_of(&roster, Some((&name, &machine))), Ok(("base", false)));
-    }
-}
+pub(crate) mod test;

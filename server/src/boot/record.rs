@@ -201,6 +201,7 @@ mod test {
                 initrd: None,
                 cmdline: String::new(),
             },
+            chosen: None,
             root_path: String::new(),
             variables: Vec::new(),
         };

@@ -1,26 +1,72 @@
-//! The script that tells iPXE how to go on.
+//! What tells a loader how to go on: a script for iPXE, a configuration for pxelinux or GRUB.
 
 use bootcfg::ipxe::{self, Action, Script};
+use bootcfg::{Entry, grub, pxelinux};
 
 use super::BootId;
-use super::plan::{Next, Plan};
+use super::plan::{Chosen, INITRD, KERNEL, Next, Plan};
+use crate::machine::LoaderChoice;
 
-/// Writes the script of a boot, or says why it cannot be written.
+/// Writes the script of a boot for iPXE, or says why it cannot be written.
 pub(super) fn render(plan: &Plan, id: BootId) -> Result<String, String> {
     let Next::Kernel { initrd, cmdline, .. } = &plan.next else {
         return Err("FreeBSD's loader needs no script".to_owned());
     };
-    let machine = plan.machine.as_ref().map(ToString::to_string);
     let script = Script {
         server: plan.server.to_string(),
-        machine: machine.unwrap_or_else(|| "this machine".to_owned()),
+        machine: machine(plan),
         environment: plan.name.clone(),
         boot: Some(id.to_string()),
         action: Action::Kernel {
-            kernel: plan.url(id, "kernel"),
-            initrd: initrd.as_ref().map(|_| plan.url(id, "initrd")),
+            kernel: plan.url(id, KERNEL),
+            initrd: initrd.as_ref().map(|_| plan.url(id, INITRD)),
             arguments: cmdline.clone(),
         },
     };
     ipxe::render(&script).map_err(|error| error.to_string())
+}
+
+/// Writes the configuration of a boot's chosen loader that is asked for by this name; nothing when
+/// the name is not one of a configuration.
+pub(super) fn configuration(
+    plan: &Plan,
+    chosen: &Chosen,
+    id: BootId,
+    name: &str,
+) -> Option<Result<String, String>> {
+    let Next::Kernel { initrd, cmdline, .. } = &plan.next else { return None };
+    let entry = |place: fn(&Plan, BootId, &str) -> String| Entry {
+        server: plan.server.to_string(),
+        machine: machine(plan),
+        environment: plan.name.clone(),
+        boot: Some(id.to_string()),
+        kernel: place(plan, id, KERNEL),
+        initrd: initrd.as_ref().map(|_| place(plan, id, INITRD)),
+        arguments: cmdline.clone(),
+    };
+    // pxelinux asks by the machine's UUID first, then by hardware type and Ethernet address.
+    let for_pxelinux = name
+        .strip_prefix("pxelinux.cfg/")
+        .is_some_and(|whose| whose.starts_with("01-") || whose == "default");
+    let file = name.rsplit_once('/').map_or(name, |(_, file)| file);
+    let for_grub = file == "grub.cfg" || file.starts_with("grub.cfg-01-");
+    let text = match chosen.choice {
+        LoaderChoice::Pxelinux if for_pxelinux => pxelinux::render(&entry(Plan::tftp_name)),
+        LoaderChoice::Lpxelinux if for_pxelinux => pxelinux::render(&entry(Plan::url)),
+        LoaderChoice::Grub | LoaderChoice::Shim if for_grub => {
+            grub::render(&entry(Plan::grub_place))
+        }
+        LoaderChoice::Auto
+        | LoaderChoice::Ipxe
+        | LoaderChoice::Pxelinux
+        | LoaderChoice::Lpxelinux
+        | LoaderChoice::Grub
+        | LoaderChoice::Shim => return None,
+    };
+    Some(text.map_err(|error| error.to_string()))
+}
+
+fn machine(plan: &Plan) -> String {
+    let machine = plan.machine.as_ref().map(ToString::to_string);
+    machine.unwrap_or_else(|| "this machine".to_owned())
 }

@@ -8,7 +8,7 @@ use store::EnvironmentName;
 use uuid::Uuid;
 
 use super::{Failure, Format, Reply, Site, Table};
-use crate::machine::{self, Mac, Machine, MachineError, MachineName, Roster};
+use crate::machine::{self, LoaderChoice, Mac, Machine, MachineError, MachineName, Roster};
 
 /// Name machines, by their Ethernet addresses, and say what they boot.
 #[derive(Args, Debug)]
@@ -59,6 +59,9 @@ struct Add {
     /// Give it its root read-only.
     #[arg(long)]
     ro: bool,
+    /// The program that loads its kernel.
+    #[arg(long, value_enum, default_value_t, hide_default_value = true)]
+    loader: LoaderChoice,
     /// Its name, which is its host name too.
     name: MachineName,
 }
@@ -73,6 +76,7 @@ impl Add {
             environment: self.environment.as_ref().map(|name| name.as_str().to_owned()),
             cmdline: self.cmdline.clone(),
             read_only: self.ro,
+            loader: self.loader,
         };
         change(site, |roster| {
             if roster.get(&self.name).is_some_and(|entry| entry.fixed) {
@@ -108,6 +112,9 @@ struct Set {
     /// Let it write to its root.
     #[arg(long)]
     rw: bool,
+    /// The program that loads its kernel.
+    #[arg(long, value_enum)]
+    loader: Option<LoaderChoice>,
     /// The machine.
     name: MachineName,
 }
@@ -133,6 +140,7 @@ impl Set {
             if let Some(cmdline) = &self.cmdline {
                 machine.cmdline.clone_from(cmdline);
             }
+            machine.loader = self.loader.unwrap_or(machine.loader);
             machine.read_only = (machine.read_only || self.ro) && !self.rw;
             roster.insert(self.name.clone(), machine.clone(), false)?;
             Ok((self.name.clone(), machine))

@@ -85,6 +85,11 @@ pub(super) fn boot(
             reply.set(Code(*code), value.as_slice());
         }
     }
+    for (code, value) in &answer.asked {
+        if reply.asks(Code(*code)) && !OURS.contains(&Code(*code)) {
+            reply.offer(Code(*code), value.as_slice());
+        }
+    }
 }
 
 /// Adds what a PXE client is told that asks port 4011 for its boot file.

@@ -1,5 +1,6 @@
 //! What boots: machines, by name and by network address.
 
+mod loader;
 mod mac;
 mod name;
 mod roster;
@@ -9,6 +10,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use loader::LoaderChoice;
 pub use mac::{Mac, MacError};
 pub use name::{MachineName, MachineNameError};
 pub use roster::{Entry, Roster, remove, store, store_configured, store_default};
@@ -37,6 +39,9 @@ pub struct Machine {
     /// Whether it gets its root read-only.
     #[serde(default, skip_serializing_if = "is_false")]
     pub read_only: bool,
+    /// The program that loads its kernel.
+    #[serde(default, skip_serializing_if = "LoaderChoice::is_auto")]
+    pub loader: LoaderChoice,
 }
 
 // serde calls it with a reference.
@@ -169,6 +174,7 @@ mod test {
             environment: Some("base".to_owned()),
             cmdline: "console=ttyS0 \"quoted\"".to_owned(),
             read_only: true,
+            loader: LoaderChoice::Shim,
         };
         let text = written.render().unwrap();
         assert_eq!(Machine::parse(text.as_bytes()).unwrap(), written);
@@ -186,5 +192,6 @@ mod test {
         let refused = Machine::parse(kept.as_bytes()).unwrap_err();
         assert!(matches!(refused, MachineError::NoMac), "{refused}");
         assert!(Machine::parse(b"cmdline = \"a\\nb\"").is_err());
+        assert!(Machine::parse(b"loader = \"lilo\"").is_err());
     }
 }

@@ -208,6 +208,20 @@ fn a_plan_may_add_options_but_not_break_the_message() {
 }
 
 #[test]
+fn pxelinux_gets_its_options_when_it_asks_for_them() {
+    let mut bench = Bench::new();
+    let asked = vec![(209, b"pxelinux.cfg/default".to_vec()), (54, vec![9; 4])];
+    bench.answers(Client::Pxe(Arch::BIOS), Answer { asked, ..Answer::default() });
+    let class: &[u8] = b"PXEClient:Arch:00000:UNDI:002001";
+    let silent = bench.ask(&with_options(machine(1), &[(60, class), (55, &[1, 3])])).unwrap();
+    assert_eq!(option(&silent, 209), None);
+    let asks = [(60, class), (55, &[1, 208, 209, 54][..])];
+    let offer = bench.ask(&with_options(machine(1), &asks)).unwrap();
+    assert_eq!(option(&offer, 209), Some(b"pxelinux.cfg/default".to_vec()));
+    assert_eq!(option(&offer, 54), Some(SERVER.octets().to_vec()));
+}
+
+#[test]
 fn a_question_on_port_4011_is_answered_to_its_source() {
     let mut bench = bench();
     let address = Ipv4Addr::new(10, 77, 0, 100);

@@ -25,6 +25,18 @@ fn a_machine_is_added_listed_changed_and_removed() {
 }
 
 #[test]
+fn a_machines_loader_is_chosen_shown_and_given_back() {
+    let site = Site::with_base();
+    site.done(&["machine", "add", "--mac", MAC, "--loader", "shim", "web1"]);
+    let shown = |site: &Site| site.prints(&["machine", "show", "web1"]);
+    assert!(shown(&site).contains("\nloader = \"shim\"\n"));
+    site.done(&["machine", "set", "--ro", "web1"]);
+    assert!(shown(&site).contains("\nloader = \"shim\"\n"), "what is not said stays");
+    site.done(&["machine", "set", "--loader", "auto", "web1"]);
+    assert!(!shown(&site).contains("loader"));
+}
+
+#[test]
 fn a_machine_keeps_what_it_has_when_a_change_is_refused() {
     let site = Site::with_base();
     site.done(&["machine", "add", "--mac", MAC, "a"]);

@@ -46,7 +46,8 @@ impl Boot {
             Next::Kernel { .. } => None,
             Next::Loader(own) => Some(own),
         };
-        let gave_ipxe = self.plan.first.is_some() && self.plan.first.as_ref() != own_loader;
+        let first = self.plan.first.as_ref();
+        let gave_ipxe = first.is_some() && first != own_loader && self.plan.chosen.is_none();
         matches!(client, Client::Ipxe(_))
             && by_network
             && gave_ipxe

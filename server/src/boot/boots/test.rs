@@ -9,7 +9,7 @@ use crate::boot::catalog::test::FakeFiles;
 use crate::boot::catalog::{Environment, Files};
 use crate::boot::{Arch, Client, Content, FileProtocol};
 use crate::clock::FakeClock;
-use crate::machine::Machine;
+use crate::machine::{LoaderChoice, Machine};
 use crate::state::{Kind, StateDir};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -35,7 +35,20 @@ fn environments() -> Vec<Environment> {
         read_only: false,
         files: FakeFiles::new(paths) as Arc<dyn Files>,
     };
-    let linux = ["/boot/vmlinuz", "/boot/initrd.img", "/boot/snponly.efi", "/boot/undionly.kpxe"];
+    let linux = [
+        "/boot/vmlinuz",
+        "/boot/initrd.img",
+        "/boot/snponly.efi",
+        "/boot/undionly.kpxe",
+        "/boot/pxelinux.0",
+        "/boot/lpxelinux.0",
+        "/boot/ldlinux.c32",
+        "/boot/shimx64.efi.signed",
+        "/boot/grubnetx64.efi.signed",
+        "/boot/grub/i386-pc/core.0",
+        "/boot/grub/i386-pc/normal.mod",
+        "/boot/grub/secret",
+    ];
     let freebsd = [
         "/boot/kernel/kernel",
         "/boot/loader.efi",
@@ -49,12 +62,16 @@ fn environments() -> Vec<Environment> {
 }
 
 fn roster(environment: Option<&str>, default: Option<&str>) -> Roster {
+    roster_by(LoaderChoice::Auto, environment, default)
+}
+
+fn roster_by(loader: LoaderChoice, environment: Option<&str>, default: Option<&str>) -> Roster {
     let scratch = tempfile::tempdir().unwrap();
     let state = StateDir::open(scratch.path()).unwrap();
     let mut roster = Roster::load(&state, &Default::default(), default).unwrap();
     if let Some(environment) = environment {
         let environment = Some(environment.to_owned());
-        let machine = Machine { macs: vec![MAC], environment, ..Machine::default() };
+        let machine = Machine { macs: vec![MAC], environment, loader, ..Machine::default() };
         roster.insert("web1".parse().unwrap(), machine, false).unwrap();
     }
     roster
@@ -90,6 +107,13 @@ impl Bench {
             chance: Box::new(move || ids.fetch_add(1, Ordering::Relaxed)),
         })
         .unwrap()
+    }
+
+    /// A bench whose machine boots `base` by a loader that was chosen.
+    fn by(loader: LoaderChoice) -> Self {
+        let bench = Self::new(None, None);
+        bench.boots.set_roster(roster_by(loader, Some("base"), None));
+        bench
     }
 
     /// Kills the server and starts it again; boot ids go on from 100.
@@ -193,6 +217,59 @@ fn ovmf_loads_ipxe_which_boots_linux() {
     let root = bench.boots.root_of(ADDRESS.into()).unwrap();
     assert_eq!((root.machine.as_str(), root.read_only), ("web1", false));
     assert_eq!(bench.boots.living_on(root.environment), ["web1"]);
+}
+
+#[test]
+fn pxelinux_gets_everything_by_tftp() {
+    let bench = Bench::by(LoaderChoice::Pxelinux);
+    assert_eq!(bench.lease(BIOS, 1).as_deref(), Some("pxelinux.0"));
+    assert_eq!(bench.tftp("pxelinux.0").unwrap(), "/boot/pxelinux.0");
+    assert_eq!(bench.tftp("ldlinux.c32").unwrap(), "/boot/ldlinux.c32");
+    let by_uuid = bench.tftp("pxelinux.cfg/44454c4c-0000-1000-8000-000000000000");
+    assert!(matches!(by_uuid, Err(FileError::NotFound)));
+    let text = bench.tftp("pxelinux.cfg/01-52-54-00-00-00-01").unwrap();
+    assert!(text.contains("\nLINUX b/0000000000000001/kernel\n"), "{text}");
+    assert!(text.contains("\nAPPEND root=/dev/nfs nfsroot=10.0.0.1:/be/base,"), "{text}");
+    assert_eq!(bench.tftp("b/0000000000000001/kernel").unwrap(), "/boot/vmlinuz");
+    assert_eq!(bench.tftp("b/0000000000000001/initrd").unwrap(), "/boot/initrd.img");
+    assert_eq!((bench.stage(), bench.boot()), (Stage::Initrd, Some(BootId(1))));
+}
+
+#[test]
+fn lpxelinux_under_an_ipxe_rom_gets_the_kernel_by_http() {
+    let bench = Bench::by(LoaderChoice::Lpxelinux);
+    assert_eq!(bench.lease(IPXE_ROM, 1).as_deref(), Some("lpxelinux.0"));
+    let text = bench.tftp("pxelinux.cfg/default").unwrap();
+    assert!(text.contains("\nINITRD http://10.0.0.1/b/0000000000000001/initrd\n"), "{text}");
+    // With option 210 it asks for everything by HTTP.
+    let url = "http://10.0.0.1/b/0000000000000001/ldlinux.c32";
+    assert_eq!(bench.http(url).unwrap(), "/boot/ldlinux.c32");
+}
+
+#[test]
+fn shim_finds_grub_and_grub_its_configuration() {
+    let bench = Bench::by(LoaderChoice::Shim);
+    assert_eq!(bench.lease(UEFI, 1).as_deref(), Some("shimx64.efi"));
+    assert_eq!(bench.tftp("shimx64.efi").unwrap(), "/boot/shimx64.efi.signed");
+    assert_eq!(bench.tftp("grubx64.efi").unwrap(), "/boot/grubnetx64.efi.signed");
+    let text = bench.tftp("/grub/grub.cfg").unwrap();
+    let kernel = "if linux '(tftp,10.0.0.1)/b/0000000000000001/kernel' 'root=/dev/nfs' ";
+    assert!(text.contains(kernel), "{text}");
+    assert!(matches!(bench.tftp("/grub/x86_64-efi/command.lst"), Err(FileError::NotFound)));
+}
+
+#[test]
+fn grub_for_bios_gets_what_lies_beside_its_core() {
+    let bench = Bench::by(LoaderChoice::Grub);
+    let core = bench.lease(BIOS, 1).unwrap();
+    assert_eq!(bench.tftp(&core).unwrap(), "/boot/grub/i386-pc/core.0");
+    let module = "/boot/grub/i386-pc/normal.mod";
+    assert_eq!(bench.tftp(module).unwrap(), module);
+    for name in ["boot/grub/secret", "boot/grub/i386-pc/../secret", "boot/grub/i386-pc/.."] {
+        assert!(matches!(bench.tftp(name), Err(FileError::NotFound)), "{name}");
+    }
+    let text = bench.tftp("boot/grub/grub.cfg").unwrap();
+    assert!(text.contains("linux '(http,10.0.0.1)/b/0000000000000001/kernel' "), "{text}");
 }
 
 #[test]

@@ -1,0 +1,242 @@
+//! What machines are told, as tables.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::boot::catalog::Contents;
+
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
+
+fn facts(system: Option<System>, loaders: &[&str]) -> Facts {
+    let loaders = loaders.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+    let contents = Contents { system, loaders };
+    Facts { name: "base".to_owned(), uuid: Uuid::from_u128(1), read_only: false, contents }
+}
+
+fn linux() -> Facts {
+    let (kernel, initrd) = ("/boot/vmlinuz".to_owned(), Some("/boot/initrd.img".to_owned()));
+    facts(Some(System::Linux { kernel, initrd }), &[])
+}
+
+fn freebsd() -> Facts {
+    facts(Some(System::FreeBsd), &["pxeboot", "loader.efi"])
+}
+
+/// A host with Debian's package of iPXE.
+fn host() -> (tempfile::TempDir, HostLoaders) {
+    let scratch = tempfile::tempdir().unwrap();
+    for name in ["undionly.kpxe", "snponly.efi", "ipxe.efi"] {
+        std::fs::write(scratch.path().join(name), b"x").unwrap();
+    }
+    let loaders = HostLoaders::search([scratch.path()]);
+    (scratch, loaders)
+}
+
+fn decide(client: Client, facts: &Facts) -> Result<Plan, NoPlan> {
+    let (_scratch, loaders) = host();
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
+    plan(Subject { mac: MAC, machine: None, client }, facts, false, site)
+}
+
+#[test]
+fn every_firmware_gets_its_loader() {
+    let url = "http://10.0.0.1/b/0000000000000007/";
+    let script = format!("{url}boot.ipxe");
+    let by_http = format!("{url}snponly.efi");
+    let table: [(Client, Facts, &str); 11] = [
+        (Client::Pxe(Arch::BIOS), linux(), "undionly.kpxe"),
+        (Client::Pxe(Arch::UEFI_X64), linux(), "snponly.efi"),
+        (Client::Pxe(Arch::UEFI_EBC), linux(), "snponly.efi"),
+        (Client::Http(Arch::UEFI_X64_HTTP), linux(), &by_http),
+        (Client::Ipxe(Arch::BIOS), linux(), &script),
+        (Client::Ipxe(Arch::UEFI_X64), linux(), &script),
+        (Client::Pxe(Arch::BIOS), freebsd(), "pxeboot"),
+        (Client::Pxe(Arch::UEFI_X64), freebsd(), "loader.efi"),
+        (Client::Ipxe(Arch::BIOS), freebsd(), "pxeboot"),
+        (Client::Ipxe(Arch::UEFI_X64), freebsd(), "loader.efi"),
+        (Client::Http(Arch::UEFI_X64_HTTP), freebsd(), &by_http),
+    ];
+    for (client, facts, file) in table {
+        let answer = decide(client, &facts).unwrap().answer(BootId(7), client);
+        assert_eq!(answer.file.as_deref(), Some(file), "{client:?} {facts:?}");
+        assert_eq!(answer.root_path.as_deref(), Some("10.0.0.1:/be/base"));
+    }
+}
+
+/// Linux with the files of every loader that can be chosen in its own `/boot`.
+fn equipped() -> Facts {
+    let mut environment = linux();
+    environment.contents.loaders = loader::all_names().map(str::to_owned).collect();
+    environment
+}
+
+fn decide_for(loader: LoaderChoice, client: Client, facts: &Facts) -> Result<Plan, NoPlan> {
+    let name = "web1".parse().unwrap();
+    let machine = Machine { loader, ..Machine::default() };
+    let (_scratch, loaders) = host();
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
+    plan(Subject { mac: MAC, machine: Some((&name, &machine)), client }, facts, false, site)
+}
+
+#[test]
+fn every_chosen_loader_is_what_firmware_and_an_ipxe_rom_get() {
+    let (bios, uefi, aa64) = (Arch::BIOS, Arch::UEFI_X64, Arch::UEFI_ARM64);
+    let table: [(LoaderChoice, Arch, &str, &[&str]); 8] = [
+        (LoaderChoice::Pxelinux, bios, "pxelinux.0", &["ldlinux.c32"]),
+        (LoaderChoice::Lpxelinux, bios, "lpxelinux.0", &["ldlinux.c32"]),
+        (LoaderChoice::Grub, bios, "boot/grub/i386-pc/core.0", &[]),
+        (LoaderChoice::Grub, uefi, "grubx64.efi", &[]),
+        (LoaderChoice::Grub, Arch::UEFI_EBC, "grubx64.efi", &[]),
+        (LoaderChoice::Grub, aa64, "grubaa64.efi", &[]),
+        (LoaderChoice::Shim, uefi, "shimx64.efi", &["grubx64.efi"]),
+        (LoaderChoice::Shim, aa64, "shimaa64.efi", &["grubaa64.efi"]),
+    ];
+    for (choice, arch, file, others) in table {
+        for client in [Client::Pxe(arch), Client::Ipxe(arch)] {
+            let plan = decide_for(choice, client, &equipped()).unwrap();
+            let answer = plan.answer(BootId(7), client);
+            assert_eq!(answer.file.as_deref(), Some(file), "{choice} {client}");
+            let found = plan.chosen.unwrap().others;
+            let found = found.iter().map(|other| other.name.as_str()).collect::<Vec<_>>();
+            assert_eq!(found, others, "{choice} {client}");
+        }
+    }
+}
+
+#[test]
+fn ipxe_may_be_chosen_before_freebsds_loader() {
+    let client = Client::Pxe(Arch::BIOS);
+    let plan = decide_for(LoaderChoice::Ipxe, client, &freebsd()).unwrap();
+    assert_eq!(plan.answer(BootId(7), client).file.as_deref(), Some("undionly.kpxe"));
+    let next = plan.answer(BootId(7), Client::Ipxe(Arch::BIOS)).file;
+    assert_eq!(next.as_deref(), Some("pxeboot"));
+}
+
+#[test]
+fn a_loader_that_cannot_be_is_refused_with_what_to_do() {
+    let say =
+        |choice, client, facts: &Facts| decide_for(choice, client, facts).unwrap_err().to_string();
+    let (bios, uefi) = (Client::Pxe(Arch::BIOS), Client::Pxe(Arch::UEFI_X64));
+    assert_eq!(
+        say(LoaderChoice::Lpxelinux, bios, &linux()),
+        "lpxelinux.0 is missing: install the package pxelinux, or put the file into the \
+         environment's /boot"
+    );
+    assert_eq!(
+        say(LoaderChoice::Shim, bios, &equipped()),
+        "the loader shim does not start from BIOS PXE: choose another with `netbe machine set \
+         --loader`"
+    );
+    let http = Client::Http(Arch::UEFI_X64_HTTP);
+    assert!(say(LoaderChoice::Grub, http, &equipped()).contains("from UEFI HTTP boot"));
+    let mut free = equipped();
+    free.contents.system = Some(System::FreeBsd);
+    assert!(say(LoaderChoice::Grub, uefi, &free).contains("does not load the FreeBSD in"));
+}
+
+#[test]
+fn only_pxelinux_has_options_of_its_own() {
+    let asked = |choice, arch| {
+        let client = Client::Pxe(arch);
+        decide_for(choice, client, &equipped()).unwrap().answer(BootId(7), client).asked
+    };
+    let codes = |choice, arch| asked(choice, arch).into_iter().map(|(code, _)| code);
+    assert_eq!(codes(LoaderChoice::Grub, Arch::UEFI_X64).count(), 0);
+    assert!(codes(LoaderChoice::Pxelinux, Arch::BIOS).eq([208, 209, 211]));
+    let prefix = (210, b"http://10.0.0.1/b/0000000000000007/".to_vec());
+    assert!(asked(LoaderChoice::Lpxelinux, Arch::BIOS).contains(&prefix));
+}
+
+#[test]
+fn the_environments_own_ipxe_comes_first() {
+    let mut environment = linux();
+    environment.contents.loaders.insert("ipxe.efi".to_owned());
+    let first = decide(Client::Pxe(Arch::UEFI_X64), &environment).unwrap().first.unwrap();
+    assert_eq!(first.place, Place::Environment("/boot/ipxe.efi".to_owned()));
+}
+
+#[test]
+fn linux_is_told_its_root_on_the_command_line() {
+    let plan = decide(Client::Ipxe(Arch::BIOS), &linux()).unwrap();
+    let Next::Kernel { cmdline, .. } = plan.next else { panic!("{plan:?}") };
+    assert_eq!(
+        cmdline,
+        "root=/dev/nfs nfsroot=10.0.0.1:/be/base,vers=3,tcp,nolock ip=dhcp rw \
+         BOOTIF=01-52-54-00-00-00-01"
+    );
+}
+
+#[test]
+fn a_machines_own_words_end_the_command_line() {
+    let name = "web1".parse().unwrap();
+    let cmdline = " console=ttyS0 ".to_owned();
+    let machine = Machine { cmdline, read_only: true, ..Machine::default() };
+    let loaders = HostLoaders::default();
+    let site = Site { server: SERVER, http_port: 8080, loaders: &loaders };
+    let client = Client::Ipxe(Arch::BIOS);
+    let subject = Subject { mac: MAC, machine: Some((&name, &machine)), client };
+    let plan = plan(subject, &linux(), false, site).unwrap();
+    let answer = plan.answer(BootId(7), client);
+    assert_eq!(answer.host_name.as_deref(), Some("web1"));
+    assert_eq!(answer.file.as_deref(), Some("http://10.0.0.1:8080/b/0000000000000007/boot.ipxe"));
+    let Next::Kernel { cmdline, .. } = plan.next else { panic!("{plan:?}") };
+    let end = " ro BOOTIF=01-52-54-00-00-00-01 console=ttyS0";
+    assert!(cmdline.ends_with(end), "{cmdline}");
+}
+
+#[test]
+fn only_the_uefi_loader_reads_more_at_once() {
+    let options = |arch| {
+        let plan = decide(Client::Pxe(arch), &freebsd()).unwrap();
+        plan.answer(BootId(7), Client::FreeBsdLoader).options
+    };
+    let nolockd = (250, b"boot.nfsroot.options=nolockd".to_vec());
+    assert_eq!(options(Arch::BIOS), std::slice::from_ref(&nolockd));
+    assert_eq!(options(Arch::UEFI_X64), [nolockd, (251, b"nfs.read_size=8192".to_vec())]);
+}
+
+#[test]
+fn a_bootp_kernel_is_told_its_mount_options() {
+    let plan = decide(Client::Pxe(Arch::BIOS), &freebsd()).unwrap();
+    let answer = plan.answer(BootId(7), Client::FreeBsdKernel);
+    assert_eq!((answer.file, answer.options), (None, vec![(130, b"nolockd".to_vec())]));
+}
+
+#[test]
+fn a_default_environment_is_shared_and_so_read_only() {
+    let (_scratch, loaders) = host();
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
+    let subject = Subject { mac: MAC, machine: None, client: Client::Ipxe(Arch::BIOS) };
+    assert!(plan(subject, &linux(), true, site).unwrap().read_only);
+    assert!(!plan(subject, &linux(), false, site).unwrap().read_only);
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let say = |client, facts: &Facts| decide(client, facts).unwrap_err().to_string();
+    let bios = Client::Pxe(Arch::BIOS);
+    let mut spaced = linux();
+    spaced.name = "my base".to_owned();
+    let mut efi_only = freebsd();
+    efi_only.contents.loaders.remove("pxeboot");
+    assert!(say(bios, &facts(None, &[])).starts_with("boot environment base holds nothing"));
+    assert!(say(bios, &spaced).starts_with("boot environment 'my base' cannot be booted"));
+    assert!(say(bios, &efi_only).starts_with("boot environment base has no /boot/pxeboot"));
+    let arm = Client::Pxe(Arch::UEFI_ARM64);
+    assert!(say(arm, &linux()).starts_with("snponly-arm64.efi is missing"));
+    let s390 = Client::Pxe(Arch(0x1f));
+    assert!(say(s390, &linux()).starts_with("firmware of architecture 31 is not served"));
+}
+
+#[test]
+fn an_unknown_machine_boots_only_a_default() {
+    let roster = Roster::default();
+    assert_eq!(environment_of(&roster, None), Err(NoPlan::Unknown));
+    let name = "web1".parse::<MachineName>().unwrap();
+    let mut machine = Machine::default();
+    let refused = environment_of(&roster, Some((&name, &machine)));
+    assert_eq!(refused, Err(NoPlan::Unassigned(name.clone())));
+    machine.environment = Some("base".to_owned());
+    assert_eq!(environment_of(&roster, Some((&name, &machine))), Ok(("base", false)));
+}
