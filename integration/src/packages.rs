@@ -43,6 +43,7 @@ pub(crate) const TESTS: Needs = Needs(&[
     "curl",
     "atftp",
     "isc-dhcp-client",
+    "udhcpc",
     "cpio",
     "btrfs-progs",
 ]);
