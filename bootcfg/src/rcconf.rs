@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::error::refuse;
 use crate::rule::{Reading, Rule};
-use crate::{ConfigError, Guest, shell};
+use crate::{ConfigError, Guest};
 
 /// A variable of rc.conf.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,18 +60,7 @@ pub fn render(settings: &[Setting]) -> Result<String, ConfigError> {
 #[must_use]
 pub fn read(text: &str) -> Reading<Setting> {
     let mut reading = Reading::default();
-    let commands = match shell::commands(text) {
-        Ok(commands) => commands,
-        Err(line) => {
-            reading.complain(
-                line,
-                Rule::Syntax,
-                "the quote or bracket that begins here is never closed",
-            );
-            return reading;
-        }
-    };
-    for words in commands {
+    for words in reading.commands(text) {
         for word in &words {
             match word.text.split_once('=') {
                 Some((name, value)) if is_name(name) => {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::shell;
+
 /// A rule that a file can break.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Rule {
@@ -172,6 +174,19 @@ impl<T> Reading<T> {
 
     pub(crate) fn complain(&mut self, line: usize, rule: Rule, message: impl Into<String>) {
         self.complaints.push(Complaint { line, rule, message: message.into() });
+    }
+
+    /// The commands of a text in the shell's grammar; none, and a complaint, if it ends inside a
+    /// quote or bracket.
+    pub(crate) fn commands(&mut self, text: &str) -> Vec<shell::Command> {
+        shell::commands(text).unwrap_or_else(|line| {
+            self.complain(
+                line,
+                Rule::Syntax,
+                "the quote or bracket that begins here is never closed",
+            );
+            Vec::new()
+        })
     }
 }
 

@@ -19,6 +19,14 @@ impl Failure {
     pub(crate) fn said(words: impl Into<String>) -> Self {
         Self::Said(words.into())
     }
+
+    /// The same failure with its words told anew; an interruption has none and stays what it is.
+    pub(crate) fn retold(self, tell: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Interrupted => Self::Interrupted,
+            Self::Said(words) => Self::Said(tell(words)),
+        }
+    }
 }
 
 /// Adds what was being done to an error that names only its cause.

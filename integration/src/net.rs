@@ -115,10 +115,9 @@ impl Namespace {
     /// Runs `ip` with the words of this line.
     pub(crate) fn ip(&self, line: &str) -> Result<(), Failure> {
         let result = self.program("ip").words(line).run(Duration::from_secs(20));
-        result.map(|_silence| ()).map_err(|error| match error {
-            Failure::Interrupted => Failure::Interrupted,
-            Failure::Said(words) => Failure::Said(format!("ip {line}: {words}")),
-        })
+        result
+            .map(|_silence| ())
+            .map_err(|failure| failure.retold(|words| format!("ip {line}: {words}")))
     }
 }
 

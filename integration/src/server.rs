@@ -36,10 +36,8 @@ impl<'a> Site<'a> {
 
     /// Runs a command that has to succeed; gives what it printed.
     pub(crate) fn run(&self, words: &str) -> Result<String, Failure> {
-        self.netbe(words).run(COMMAND_LIMIT).map_err(|error| match error {
-            Failure::Interrupted => Failure::Interrupted,
-            Failure::Said(said) => Failure::Said(format!("netbe {words}: {said}")),
-        })
+        let result = self.netbe(words).run(COMMAND_LIMIT);
+        result.map_err(|failure| failure.retold(|said| format!("netbe {words}: {said}")))
     }
 
     /// Makes a boot environment and fills it with a guest that does `task`.

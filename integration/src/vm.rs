@@ -117,14 +117,10 @@ impl Machine {
 
     /// Adds the end of what the machine wrote on its serial line to a failure.
     pub(crate) fn explain(&self, failure: Failure) -> Failure {
-        match failure {
-            Failure::Interrupted => Failure::Interrupted,
-            Failure::Said(words) => Failure::Said(format!(
-                "{words}\nthe machine's last words:\n{}{}",
-                tail(&self.serial, 25),
-                tail(&self.log, 5)
-            )),
-        }
+        failure.retold(|words| {
+            let (serial, log) = (tail(&self.serial, 25), tail(&self.log, 5));
+            format!("{words}\nthe machine's last words:\n{serial}{log}")
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::loader::Variable;
 use crate::rule::{At, Reading, Rule};
-use crate::shell::{self, Word};
+use crate::shell::Word;
 
 /// A call in a script.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -54,18 +54,7 @@ pub struct Device {
 #[must_use]
 pub fn read(text: &str) -> Reading<Step> {
     let mut reading = Reading::default();
-    let commands = match shell::commands(text) {
-        Ok(commands) => commands,
-        Err(line) => {
-            reading.complain(
-                line,
-                Rule::Syntax,
-                "the quote or bracket that begins here is never closed",
-            );
-            return reading;
-        }
-    };
-    for command in commands {
+    for command in reading.commands(text) {
         let Some(at) = command.iter().position(|word| !before_a_command(&word.text)) else {
             continue;
         };

@@ -63,10 +63,8 @@ pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
         Side::Netbe => netbe.bear(*load),
         Side::Peer => peer.bear(*load),
     });
-    let figures = figures.map_err(|failure| match failure {
-        Failure::Interrupted => Failure::Interrupted,
-        Failure::Said(words) => Failure::Said(format!("{words}\n{}", tail(&site.log(), 5))),
-    })?;
+    let figures = figures
+        .map_err(|failure| failure.retold(|words| format!("{words}\n{}", tail(&site.log(), 5))))?;
     let limits = limits::end(&ours, limits)?;
     server.stop()?;
     let version =

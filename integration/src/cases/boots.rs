@@ -182,12 +182,7 @@ pub(crate) fn switch_on(
 
 /// Adds the end of netbe's log to a failure.
 pub(crate) fn with_log(site: &Site<'_>, failure: Failure) -> Failure {
-    match failure {
-        Failure::Interrupted => Failure::Interrupted,
-        Failure::Said(words) => {
-            Failure::Said(format!("{words}\nnetbe's last words:\n{}", tail(&site.log(), 20)))
-        }
-    }
+    failure.retold(|words| format!("{words}\nnetbe's last words:\n{}", tail(&site.log(), 20)))
 }
 
 /// The Ethernet address of the machine with this number.

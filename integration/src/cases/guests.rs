@@ -31,11 +31,9 @@ fn guest(lab: &Lab, verb: &str, options: &str) -> Result<Outcome, Failure> {
     let words = format!("{verb} --run --machine alone --tap tap-alone --memory 512{options} guest");
     let log = directory.join("guest.log");
     let mut running = site.netbe(&words).start(&log)?;
-    let explain = |failure| match with_log(&site, failure) {
-        Failure::Interrupted => Failure::Interrupted,
-        Failure::Said(said) => {
-            Failure::Said(format!("netbe {words}: {said}\nthe guest:\n{}", tail(&log, 25)))
-        }
+    let explain = |failure| {
+        with_log(&site, failure)
+            .retold(|said| format!("netbe {words}: {said}\nthe guest:\n{}", tail(&log, 25)))
     };
     let status = running.wait(BOOT_LIMIT).map_err(explain)?;
     ensure(status.success(), || status.to_string()).map_err(explain)?;
