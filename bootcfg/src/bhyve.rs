@@ -106,8 +106,8 @@ mod test {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Root;
     use crate::guest::strategy::{self, lan};
+    use crate::{Root, View};
 
     /// Makes a guest of its two commands again; the data sets are in neither.
     fn made_again(load: &[String], run: &[String]) -> (Guest, Address, String, Vec<u8>, String) {
@@ -146,6 +146,7 @@ mod test {
                 server: get("boot.nfsroot.server").parse().unwrap(),
                 path: get("boot.nfsroot.path"),
                 datasets: Vec::new(),
+                view: View::Joined,
                 read_only: get("vfs.root.mountfrom.options") == "ro",
             },
         };
@@ -214,7 +215,11 @@ mod test {
             if let Ok(load) = bhyveload(&guest, &address, &root, &handle) {
                 let run = bhyve(&guest, "tap7").unwrap();
                 let expected = Guest {
-                    root: Root { datasets: Vec::new(), ..guest.root.clone() },
+                    root: Root {
+                        datasets: Vec::new(),
+                        view: View::Joined,
+                        ..guest.root.clone()
+                    },
                     ..guest.clone()
                 };
                 prop_assert_eq!(made_again(&load, &run), (expected, address, root.clone(), handle.clone(), "tap7".into()));

@@ -52,8 +52,20 @@ pub struct Root {
     pub path: String,
     /// The data sets below it that hold files, relative to it, parents first: `usr/home`.
     pub datasets: Vec<String>,
+    /// Who joins them to one tree.
+    pub view: View,
     /// Whether nothing may be written.
     pub read_only: bool,
+}
+
+/// Who makes one tree of a boot environment's data sets.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum View {
+    /// The server: the guest mounts the root, and everything is in it.
+    #[default]
+    Joined,
+    /// The guest: it mounts the root and then every data set by itself.
+    Split,
 }
 
 /// An Ethernet address.
@@ -132,16 +144,17 @@ pub(crate) mod strategy {
             any::<u32>(),
             path(),
             prop::collection::vec("[a-z]{1,5}(/[ -~&&[^/]]{1,5}){0,2}", 0..4),
+            prop_oneof![Just(View::Joined), Just(View::Split)],
             any::<bool>(),
         );
         ("[a-z][a-z0-9.-]{0,12}", 1_u32..1_000_000, 1_u16..64, link, root).prop_map(
-            |(name, memory, cpus, (mac, mtu), (server, path, datasets, read_only))| Guest {
+            |(name, memory, cpus, (mac, mtu), (server, path, datasets, view, read_only))| Guest {
                 name,
                 memory,
                 cpus,
                 mac: Mac(mac),
                 mtu,
-                root: Root { server: server.into(), path, datasets, read_only },
+                root: Root { server: server.into(), path, datasets, view, read_only },
             },
         )
     }
@@ -174,6 +187,7 @@ pub(crate) mod strategy {
                 server: Ipv4Addr::new(192, 168, 2, 1),
                 path: "/ROOT/head".into(),
                 datasets: datasets.map(str::to_owned).to_vec(),
+                view: View::Joined,
                 read_only: false,
             },
         }

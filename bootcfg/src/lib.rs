@@ -25,5 +25,5 @@ pub mod shell;
 
 pub use entry::Entry;
 pub use error::ConfigError;
-pub use guest::{Address, Guest, Mac, Root};
+pub use guest::{Address, Guest, Mac, Root, View};
 pub use rule::{At, Complaint, Reading, Rule};

@@ -1,12 +1,15 @@
 //! The command line of a Linux kernel whose root is on NFS.
 
 use crate::error::{limit, refuse};
-use crate::{ConfigError, Mac, Root};
+use crate::{ConfigError, Mac, Root, View};
 
 /// The command line: root, network, and `extra` words at the end, where they win.
 ///
-/// The kernel itself and the RAM disks of initramfs-tools and dracut read it alike. `mac` becomes
-/// `BOOTIF`, by which a machine with several interfaces takes the one that it booted from.
+/// The kernel itself and the RAM disks of initramfs-tools, dracut and netbe read it alike. `mac`
+/// becomes `BOOTIF`, by which a machine with several interfaces takes the one that it booted from.
+///
+/// Words that begin with `netbe.` are for netbe's own RAM disk, and ignored by kernels and others:
+/// which data sets to mount below the root, and where the changes to a read-only root go.
 pub fn command_line(root: &Root, mac: Option<Mac>, extra: &str) -> Result<String, ConfigError> {
     // The kernel splits nfsroot at its first comma, puts the client's address where %s stands, and
     // takes quotes as its own.
@@ -19,11 +22,17 @@ pub fn command_line(root: &Root, mac: Option<Mac>, extra: &str) -> Result<String
         return Err(ConfigError::Character { what, value, format: FORMAT, reason });
     }
     refuse("the argument", extra, FORMAT, "it has a control character", char::is_control)?;
-    let access = if root.read_only { "ro" } else { "rw" };
+    let access = if root.read_only { "ro netbe.overlay=tmpfs" } else { "rw" };
     let mut line = format!(
         "root=/dev/nfs nfsroot={}:{},vers=3,tcp,nolock ip=dhcp {access}",
         root.server, root.path
     );
+    if root.view == View::Split && !root.datasets.is_empty() {
+        for dataset in &root.datasets {
+            refuse("the data set", dataset, FORMAT, DATASET, bad)?;
+        }
+        line += &format!(" netbe.mounts={}", root.datasets.join(","));
+    }
     if let Some(mac) = mac {
         line += &format!(" BOOTIF={}", mac.bootif());
     }
@@ -36,6 +45,7 @@ pub fn command_line(root: &Root, mac: Option<Mac>, extra: &str) -> Result<String
 }
 
 const FORMAT: &str = "a Linux command line";
+const DATASET: &str = "it has a space, comma, quote or %: rename it, or choose the joined view";
 /// `COMMAND_LINE_SIZE` of x86, with its NUL; ARM64 takes as much.
 const LEN: usize = 2047;
 
@@ -59,7 +69,22 @@ mod test {
     #[test]
     fn a_read_only_root_is_mounted_so() {
         let root = Root { read_only: true, ..strategy::head().root };
-        assert!(command_line(&root, None, "").unwrap().ends_with(" ip=dhcp ro"));
+        let line = command_line(&root, None, "").unwrap();
+        assert!(line.ends_with(" ip=dhcp ro netbe.overlay=tmpfs"), "{line}");
+    }
+
+    #[test]
+    fn a_guest_that_mounts_its_data_sets_is_told_which() {
+        let datasets = vec!["usr".to_owned(), "var/log".to_owned()];
+        let root = Root { view: View::Split, datasets, ..strategy::head().root };
+        let line = command_line(&root, None, "").unwrap();
+        assert!(line.ends_with(" ip=dhcp rw netbe.mounts=usr,var/log"), "{line}");
+        let joined = Root { view: View::Joined, ..root.clone() };
+        assert!(!command_line(&joined, None, "").unwrap().contains("netbe."));
+        for name in ["a b", "a,b", "a'b", "a\nb"] {
+            let odd = Root { datasets: vec![name.to_owned()], ..root.clone() };
+            assert!(command_line(&odd, None, "").is_err(), "{name}");
+        }
     }
 
     #[test]
@@ -96,6 +121,13 @@ mod test {
             let bootif = value("BOOTIF").unwrap();
             prop_assert_eq!(bootif.replace('-', ":"), format!("01:{}", guest.mac));
             prop_assert_eq!(words.contains(&"ro"), guest.root.read_only);
+            prop_assert_eq!(words.contains(&"netbe.overlay=tmpfs"), guest.root.read_only);
+            let mounts = value("netbe.mounts").map(|names| names.split(',').collect::<Vec<_>>());
+            let split = guest.root.view == View::Split;
+            prop_assert_eq!(
+                mounts.unwrap_or_default(),
+                if split { guest.root.datasets.clone() } else { Vec::new() }
+            );
             prop_assert_eq!(words.last(), Some(&"last=1"));
         }
     }

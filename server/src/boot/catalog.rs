@@ -37,6 +37,8 @@ pub struct Environment {
     pub uuid: Uuid,
     /// Whether nobody may write to it.
     pub read_only: bool,
+    /// The data sets in it that hold files, relative to its root, parents first.
+    pub datasets: Vec<String>,
     /// Its files.
     pub files: Arc<dyn Files>,
 }
@@ -50,6 +52,8 @@ pub struct Facts {
     pub uuid: Uuid,
     /// Whether nobody may write to it.
     pub read_only: bool,
+    /// The data sets in it that hold files, relative to its root, parents first.
+    pub datasets: Vec<String>,
     /// What it holds.
     pub contents: Contents,
 }
@@ -242,6 +246,7 @@ impl Catalog {
             name: entry.environment.name.clone(),
             uuid: entry.environment.uuid,
             read_only: entry.environment.read_only,
+            datasets: entry.environment.datasets.clone(),
             contents: entry.contents.clone().unwrap_or_default(),
         })
     }
@@ -374,6 +379,7 @@ pub(crate) mod test {
             name: "base".to_owned(),
             uuid: Uuid::from_u128(1),
             read_only: false,
+            datasets: Vec::new(),
             files: Arc::clone(&files) as Arc<dyn Files>,
         }]);
         let facts = catalog.facts("base", Duration::from_secs(60)).unwrap();
@@ -410,7 +416,13 @@ pub(crate) mod test {
         let files = Arc::new(Stalled(Mutex::new(stall)));
         let uuid = Uuid::from_u128(1);
         let name = "base".to_owned();
-        catalog.replace(vec![Environment { name, uuid, read_only: false, files }]);
+        catalog.replace(vec![Environment {
+            name,
+            uuid,
+            read_only: false,
+            datasets: Vec::new(),
+            files,
+        }]);
         let facts = catalog.facts("base", Duration::from_millis(1)).unwrap();
         assert_eq!(facts.contents, Contents::default());
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::catalog::{Facts, System};
 use super::loader::{self, HostLoaders, Loader, Part, Place};
 use super::{Answer, Arch, BootId, Client};
-use crate::machine::{LoaderChoice, Mac, Machine, MachineName, Roster};
+use crate::machine::{LoaderChoice, Mac, Machine, MachineName, Roster, View};
 
 /// What a machine boots, in all its stages.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -174,7 +174,7 @@ pub fn plan(
                 | Client::Ipxe(_)
                 | Client::Ordinary => None,
             };
-            let cmdline = linux_cmdline(&subject, server, path, read_only)?;
+            let cmdline = linux_cmdline(&subject, environment, server, path, read_only)?;
             let (kernel, initrd) = (kernel.clone(), initrd.clone());
             (first, Next::Kernel { kernel, initrd, cmdline }, Vec::new())
         }
@@ -254,11 +254,14 @@ fn freebsd(arch: Option<Arch>, environment: &Facts) -> Result<Loader, NoPlan> {
 
 fn linux_cmdline(
     subject: &Subject<'_>,
+    environment: &Facts,
     server: Ipv4Addr,
     path: String,
     read_only: bool,
 ) -> Result<String, NoPlan> {
-    let root = bootcfg::Root { server, path, datasets: Vec::new(), read_only };
+    let view = subject.machine.map_or_else(View::default, |(_, machine)| machine.view);
+    let (datasets, view) = (environment.datasets.clone(), view.into());
+    let root = bootcfg::Root { server, path, datasets, view, read_only };
     let mac = bootcfg::Mac(subject.mac.0);
     let extra = subject.machine.map_or("", |(_, machine)| machine.cmdline.as_str());
     bootcfg::linux::command_line(&root, Some(mac), extra)

@@ -99,6 +99,7 @@ impl GuestOptions {
                 server: network.address,
                 path: export_path(self.name.as_str()),
                 datasets: datasets.map(|set| set.path().to_owned()).collect(),
+                view: machine.view.into(),
                 read_only: machine.read_only || environment.export.read_only,
             },
         };

@@ -8,7 +8,7 @@ use store::EnvironmentName;
 use uuid::Uuid;
 
 use super::{Failure, Format, Reply, Site, Table};
-use crate::machine::{self, LoaderChoice, Mac, Machine, MachineError, MachineName, Roster};
+use crate::machine::{self, LoaderChoice, Mac, Machine, MachineError, MachineName, Roster, View};
 
 /// Name machines, by their Ethernet addresses, and say what they boot.
 #[derive(Args, Debug)]
@@ -62,6 +62,9 @@ struct Add {
     /// The program that loads its kernel.
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
     loader: LoaderChoice,
+    /// Who joins its environment's data sets to one tree: the server, or itself.
+    #[arg(long, value_enum, default_value_t, hide_default_value = true)]
+    view: View,
     /// Its name, which is its host name too.
     name: MachineName,
 }
@@ -77,6 +80,7 @@ impl Add {
             cmdline: self.cmdline.clone(),
             read_only: self.ro,
             loader: self.loader,
+            view: self.view,
         };
         change(site, |roster| {
             if roster.get(&self.name).is_some_and(|entry| entry.fixed) {
@@ -115,6 +119,9 @@ struct Set {
     /// The program that loads its kernel.
     #[arg(long, value_enum)]
     loader: Option<LoaderChoice>,
+    /// Who joins its environment's data sets to one tree: the server, or itself.
+    #[arg(long, value_enum)]
+    view: Option<View>,
     /// The machine.
     name: MachineName,
 }
@@ -141,6 +148,7 @@ impl Set {
                 machine.cmdline.clone_from(cmdline);
             }
             machine.loader = self.loader.unwrap_or(machine.loader);
+            machine.view = self.view.unwrap_or(machine.view);
             machine.read_only = (machine.read_only || self.ro) && !self.rw;
             roster.insert(self.name.clone(), machine.clone(), false)?;
             Ok((self.name.clone(), machine))

@@ -4,6 +4,7 @@ mod loader;
 mod mac;
 mod name;
 mod roster;
+mod view;
 
 use std::net::Ipv4Addr;
 
@@ -14,6 +15,7 @@ pub use loader::LoaderChoice;
 pub use mac::{Mac, MacError};
 pub use name::{MachineName, MachineNameError};
 pub use roster::{Entry, Roster, remove, store, store_configured, store_default};
+pub use view::View;
 
 use crate::state::StateError;
 
@@ -42,6 +44,9 @@ pub struct Machine {
     /// The program that loads its kernel.
     #[serde(default, skip_serializing_if = "LoaderChoice::is_auto")]
     pub loader: LoaderChoice,
+    /// Who joins the data sets of its environment to one tree.
+    #[serde(default, skip_serializing_if = "View::is_joined")]
+    pub view: View,
 }
 
 // serde calls it with a reference.
@@ -175,6 +180,7 @@ mod test {
             cmdline: "console=ttyS0 \"quoted\"".to_owned(),
             read_only: true,
             loader: LoaderChoice::Shim,
+            view: View::Split,
         };
         let text = written.render().unwrap();
         assert_eq!(Machine::parse(text.as_bytes()).unwrap(), written);

@@ -250,7 +250,9 @@ impl Appliance {
             }
         };
         let read_only = environment.export.read_only;
-        Ok(Environment { name: name.as_str().to_owned(), uuid, read_only, files })
+        let mounted = environment.datasets.iter().filter(|set| set.mounted());
+        let datasets = mounted.map(|set| set.path().to_owned()).collect();
+        Ok(Environment { name: name.as_str().to_owned(), uuid, read_only, datasets, files })
     }
 
     fn open_tree(&self, name: &EnvironmentName) -> Result<Arc<dyn Tree>, String> {

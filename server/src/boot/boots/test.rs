@@ -33,6 +33,7 @@ fn environments() -> Vec<Environment> {
         name: name.to_owned(),
         uuid: Uuid::from_u128(uuid),
         read_only: false,
+        datasets: Vec::new(),
         files: FakeFiles::new(paths) as Arc<dyn Files>,
     };
     let linux = [

@@ -11,7 +11,8 @@ const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 fn facts(system: Option<System>, loaders: &[&str]) -> Facts {
     let loaders = loaders.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
     let contents = Contents { system, loaders };
-    Facts { name: "base".to_owned(), uuid: Uuid::from_u128(1), read_only: false, contents }
+    let (name, uuid, datasets) = ("base".to_owned(), Uuid::from_u128(1), Vec::new());
+    Facts { name, uuid, read_only: false, datasets, contents }
 }
 
 fn linux() -> Facts {
@@ -181,8 +182,27 @@ fn a_machines_own_words_end_the_command_line() {
     assert_eq!(answer.host_name.as_deref(), Some("web1"));
     assert_eq!(answer.file.as_deref(), Some("http://10.0.0.1:8080/b/0000000000000007/boot.ipxe"));
     let Next::Kernel { cmdline, .. } = plan.next else { panic!("{plan:?}") };
-    let end = " ro BOOTIF=01-52-54-00-00-00-01 console=ttyS0";
+    let end = " ro netbe.overlay=tmpfs BOOTIF=01-52-54-00-00-00-01 console=ttyS0";
     assert!(cmdline.ends_with(end), "{cmdline}");
+}
+
+#[test]
+fn a_machine_with_the_split_view_is_told_its_data_sets() {
+    let name = "web1".parse().unwrap();
+    let loaders = HostLoaders::default();
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
+    let datasets = vec!["home".to_owned(), "var/log".to_owned()];
+    let nested = Facts { datasets, ..linux() };
+    let cmdline = |view| {
+        let machine = Machine { view, ..Machine::default() };
+        let client = Client::Ipxe(Arch::BIOS);
+        let subject = Subject { mac: MAC, machine: Some((&name, &machine)), client };
+        let plan = plan(subject, &nested, false, site).unwrap();
+        let Next::Kernel { cmdline, .. } = plan.next else { panic!("{plan:?}") };
+        cmdline
+    };
+    assert!(cmdline(View::Split).contains(" netbe.mounts=home,var/log "));
+    assert!(!cmdline(View::Joined).contains("netbe.mounts"));
 }
 
 #[test]
