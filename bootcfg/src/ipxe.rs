@@ -4,6 +4,8 @@
 //! would act on is refused in addresses and arguments, where it must not be changed, and replaced in
 //! messages, where a name that looks odd must not keep a machine from booting.
 
+use std::net::Ipv4Addr;
+
 use crate::ConfigError;
 use crate::error::{limit, refuse};
 
@@ -25,12 +27,16 @@ pub struct Script {
 /// What a script does.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Runs another loader.
-    Chain {
+    /// Runs FreeBSD's `loader.efi` and hands it what it would ask DHCP for.
+    Loader {
         /// Its URL.
         url: String,
-        /// What it is given to read, as for `loader.efi`.
-        arguments: String,
+        /// The NFS server of its root.
+        server: Ipv4Addr,
+        /// The root's path there.
+        path: String,
+        /// More words for its environment and the kernel's, as `name=value`.
+        variables: Vec<String>,
     },
     /// Loads a kernel and runs it.
     Kernel {
@@ -77,10 +83,21 @@ pub fn render(script: &Script) -> Result<String, ConfigError> {
             }
             lines.push("boot || goto failed".to_owned());
         }
-        Action::Chain { url: loader, arguments } => {
-            let arguments = words("the loader argument", arguments)?;
-            let line = [&["chain", "--autofree", url(loader)?], arguments.as_slice()].concat();
-            lines.push(format!("{} || goto failed", line.join(" ")));
+        Action::Loader { url: loader, server, path, variables } => {
+            // The loader takes none of the addresses unless all four are there and not zero
+            // (efi_env_net_params of stand/efi/libefi/efinet.c), and needs no router to reach us.
+            lines.push(format!(
+                "isset ${{netX/gateway}} && set gw ${{netX/gateway}} || set gw {server}"
+            ));
+            let mut line = format!(
+                "chain --autofree {} ipaddr=${{netX/ip}} netmask=${{netX/netmask}} gatewayip=${{gw}} \
+                 serverip={server}",
+                url(loader)?
+            );
+            for option in std::iter::once(&format!("rootpath={path}")).chain(variables) {
+                line += &format!(" {}", load_option(option)?);
+            }
+            lines.push(format!("{line} || goto failed"));
         }
         Action::Refuse { message } => lines.push(format!("echo {}", plain(message))),
     }
@@ -111,6 +128,25 @@ fn url(url: &str) -> Result<&str, ConfigError> {
     Ok(url)
 }
 
+/// A word `name=value` for the environment of `loader.efi`, which has 128 bytes for each
+/// (`parse_args` of stand/efi/loader/main.c) and cuts a root path at a colon.
+fn load_option(option: &str) -> Result<&str, ConfigError> {
+    let what = "the load option";
+    let reason = "it is name=value without spaces, colons and signs beyond ASCII";
+    refuse(what, option, FORMAT, reason, |letter| !letter.is_ascii_graphic() || letter == ':')?;
+    let named = option.split_once('=').is_some_and(|(name, _)| !name.is_empty());
+    if !named || words(what, option)?.len() != 1 {
+        return Err(ConfigError::Character {
+            what,
+            value: option.to_owned(),
+            format: FORMAT,
+            reason,
+        });
+    }
+    limit(what, option, FORMAT, LOAD_OPTION)?;
+    Ok(option)
+}
+
 /// Arguments as the words that iPXE makes of them.
 fn words<'a>(what: &'static str, text: &'a str) -> Result<Vec<&'a str>, ConfigError> {
     let reason = "iPXE would act on a control character, ${, || or &&, or a word beginning with #";
@@ -136,6 +172,8 @@ fn plain(text: &str) -> String {
 const FORMAT: &str = "an iPXE script";
 /// The kernel's command line on x86 is at most 2,048 bytes; with room for the URL before it.
 const LINE: usize = 3072;
+/// A load option without its NUL.
+const LOAD_OPTION: usize = 127;
 /// 0x73 is the key `s`.
 const PROMPT: &str =
     "prompt --key 0x73 --timeout 10000 Trying again in 10 seconds; press s for a shell.";
@@ -173,10 +211,8 @@ mod test {
             let mut words = line.split_whitespace();
             let command = words.next();
             let words: Vec<&str> = words.take_while(|word| *word != "||").collect();
-            assert!(
-                words.iter().all(|word| !word.contains("${") && *word != "&&")
-                    || command == Some("prompt")
-            );
+            let ours = matches!(command, Some("prompt" | "isset" | "chain"));
+            assert!(ours || words.iter().all(|word| !word.contains("${") && *word != "&&"));
             match (command, &mut found) {
                 (Some("kernel"), _) => {
                     let has_initrd = words.get(1) == Some(&"initrd=initrd");
@@ -191,9 +227,14 @@ mod test {
                     *initrd = Some(words[2].to_owned());
                 }
                 (Some("chain"), _) => {
-                    found = Some(Action::Chain {
+                    let network = "ipaddr=${netX/ip} netmask=${netX/netmask} gatewayip=${gw}";
+                    assert_eq!(words[2..5].join(" "), network);
+                    assert!(words[5..].iter().all(|word| !word.contains("${")));
+                    found = Some(Action::Loader {
                         url: words[1].to_owned(),
-                        arguments: words[2..].join(" "),
+                        server: words[5].strip_prefix("serverip=")?.parse().ok()?,
+                        path: words[6].strip_prefix("rootpath=")?.to_owned(),
+                        variables: words[7..].iter().map(|&word| word.to_owned()).collect(),
                     });
                 }
                 _ => {}
@@ -230,6 +271,36 @@ mod test {
         assert!(text.contains("\nkernel http://a/k rw || goto failed\nboot "), "{text}");
     }
 
+    fn loader(path: &str, variables: &[&str]) -> Script {
+        script(Action::Loader {
+            url: "http://10.0.0.1/b/1/loader.efi".into(),
+            server: Ipv4Addr::new(10, 0, 0, 1),
+            path: path.into(),
+            variables: variables.iter().map(|&word| word.to_owned()).collect(),
+        })
+    }
+
+    #[test]
+    fn freebsds_loader_is_handed_four_addresses_and_its_root() {
+        let text = render(&loader("/be/free", &["boot.nfsroot.options=nolockd"])).unwrap();
+        let handed = "\nisset ${netX/gateway} && set gw ${netX/gateway} || set gw 10.0.0.1\n\
+             chain --autofree http://10.0.0.1/b/1/loader.efi ipaddr=${netX/ip} \
+             netmask=${netX/netmask} gatewayip=${gw} serverip=10.0.0.1 rootpath=/be/free \
+             boot.nfsroot.options=nolockd || goto failed\n";
+        assert!(text.contains(handed), "{text}");
+    }
+
+    #[test]
+    fn load_options_that_the_loader_would_misread_are_refused() {
+        let long = format!("a={}", "x".repeat(126));
+        for option in ["a", "=b", "a=b c", "a=b:c", "a=é", "a=${x}", &long] {
+            assert!(render(&loader("/be/free", &[option])).is_err(), "{option:?}");
+        }
+        for path in ["/a b", "/a:b", &"/x".repeat(60)] {
+            assert!(render(&loader(path, &[])).is_err(), "{path:?}");
+        }
+    }
+
     #[test]
     fn a_refusal_is_shown_and_tried_again() {
         let message = "no boot environment is set for 52:54:00:12:34:56".to_owned();
@@ -262,11 +333,12 @@ mod test {
         #[test]
         fn what_is_written_is_read_back_or_was_refused(
             url in prop_oneof!["http://[a-z0-9.:/%_-]{1,20}", "[ -~]{0,20}"], initrd in prop::option::of(prop_oneof!["/[!-~]{1,9}", "http://[a-z/]{1,9}"]), arguments in "\\PC{0,40}",
-            name in "\\PC{0,20}", chain: bool,
+            name in "\\PC{0,20}", chain: bool, server: u32, path in "/[!-~é ]{0,9}",
+            variables in prop::collection::vec("[a-z]{1,3}=[!-~]{0,5}", 0..3),
         ) {
             let arguments = arguments.split_whitespace().collect::<Vec<_>>().join(" ");
             let action = if chain {
-                Action::Chain { url, arguments }
+                Action::Loader { url, server: server.into(), path, variables }
             } else {
                 Action::Kernel { kernel: url, initrd, arguments }
             };

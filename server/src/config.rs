@@ -37,6 +37,10 @@ pub struct Raw {
     /// The machines' name servers.
     #[serde(default)]
     pub dns: Vec<String>,
+    /// The machines' domain name.
+    pub domain: Option<String>,
+    /// The MTU of the machines' network, in bytes.
+    pub mtu: Option<u16>,
     /// How long a lease runs, in seconds.
     pub lease: Option<u64>,
     /// Where boot files are served by HTTP.
@@ -72,6 +76,8 @@ impl Raw {
             ranges: list(self.ranges, file.ranges),
             router: self.router.or(file.router),
             dns: list(self.dns, file.dns),
+            domain: self.domain.or(file.domain),
+            mtu: self.mtu.or(file.mtu),
             lease: self.lease.or(file.lease),
             http: self.http.or(file.http),
             default: self.default.or(file.default),
@@ -97,6 +103,10 @@ pub struct Config {
     pub router: Option<Ipv4Addr>,
     /// The machines' name servers.
     pub dns: Vec<Ipv4Addr>,
+    /// The machines' domain name.
+    pub domain: Option<String>,
+    /// The MTU of the machines' network, in bytes.
+    pub mtu: Option<u16>,
     /// How long a lease runs.
     pub lease: Duration,
     /// Where boot files are served by HTTP.
@@ -107,11 +117,34 @@ pub struct Config {
     pub machines: BTreeMap<MachineName, Machine>,
 }
 
+impl Config {
+    /// The command that serves the same beside another DHCP server on an interface.
+    #[must_use]
+    pub fn beside(&self, interface: &str) -> String {
+        let mut command = "netbe serve".to_owned();
+        if self.state != Path::new(DEFAULT_STATE) {
+            command += &format!(" --state {}", self.state.display());
+        }
+        if self.store != default_store(&self.state) {
+            command += &format!(" --store {}", self.store);
+        }
+        if self.http != DEFAULT_HTTP {
+            command += &format!(" --http {}", self.http);
+        }
+        if let Some(default) = &self.default {
+            command += &format!(" --default {default}");
+        }
+        command + &format!(" --interface {interface} --mode proxy")
+    }
+}
+
 /// What is done on an interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
     /// Listen, and hand out nothing.
     Passive,
+    /// Tell machines what to boot, and leave their addresses to another DHCP server.
+    Proxy,
     /// Hand out addresses, if no other DHCP server is heard.
     Serve,
 }
@@ -120,6 +153,7 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Passive => "passive",
+            Self::Proxy => "proxy",
             Self::Serve => "serve",
         })
     }
@@ -131,7 +165,7 @@ impl FromStr for Mode {
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         match text {
             "passive" => Ok(Self::Passive),
-            "proxy" => Err(ConfigError::Proxy),
+            "proxy" => Ok(Self::Proxy),
             "serve" => Ok(Self::Serve),
             _ => Err(ConfigError::Mode(text.to_owned())),
         }
@@ -167,11 +201,13 @@ impl TryFrom<Raw> for Config {
             }
         }
         let machines = machines(raw.machines)?;
-        if mode == Mode::Passive && !ranges.is_empty() {
-            return Err(ConfigError::PassiveRange);
+        if mode != Mode::Serve && !ranges.is_empty() {
+            return Err(ConfigError::Ranges(mode));
         }
         let router = raw.router.map(|text| address("router", &text)).transpose()?;
         let dns = raw.dns.iter().map(|text| address("dns", text)).collect::<Result<_, _>>()?;
+        let domain = raw.domain.map(domain).transpose()?;
+        let mtu = raw.mtu.map(mtu).transpose()?;
         let lease = raw.lease.unwrap_or(DEFAULT_LEASE);
         if !(MIN_LEASE..=MAX_LEASE).contains(&lease) {
             return Err(ConfigError::Lease(lease));
@@ -186,6 +222,8 @@ impl TryFrom<Raw> for Config {
             ranges,
             router,
             dns,
+            domain,
+            mtu,
             lease: Duration::from_secs(lease),
             http,
             default: default.map_err(|error| ConfigError::Default(error.to_string()))?,
@@ -223,6 +261,26 @@ fn address(key: &'static str, text: &str) -> Result<Ipv4Addr, ConfigError> {
     address.ok_or_else(|| ConfigError::Address { key, text: text.to_owned() })
 }
 
+/// Checks a domain name: parts of letters, digits and inner hyphens (RFC 1123 §2.1).
+fn domain(text: String) -> Result<String, ConfigError> {
+    let part = |part: &str| {
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        let edge = part.starts_with('-') || part.ends_with('-');
+        (1..=63).contains(&part.len()) && part.chars().all(plain) && !edge
+    };
+    // Option 15 holds 255 bytes; a name on the wire is shorter still (RFC 1035 §2.3.4).
+    if text.len() <= 253 && text.split('.').all(part) {
+        Ok(text)
+    } else {
+        Err(ConfigError::Domain(text))
+    }
+}
+
+/// Checks an MTU: what every host must take (RFC 791 §3.1), up to jumbo frames.
+fn mtu(bytes: u16) -> Result<u16, ConfigError> {
+    if (576..=9216).contains(&bytes) { Ok(bytes) } else { Err(ConfigError::Mtu(bytes)) }
+}
+
 /// Reads `ADDRESS:PORT`, `:PORT`, `PORT` or `ADDRESS`.
 fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
     let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -248,6 +306,9 @@ pub enum ConfigError {
     /// The name of the default environment cannot be one.
     #[error("default: {0}")]
     Default(String),
+    /// The domain name is none.
+    #[error("domain: {0:?} is no domain name: write one as in lab.example.org")]
+    Domain(String),
     /// The place for HTTP is none.
     #[error("http: {0:?} is no place to listen: write a port as in 8080, or ADDRESS:PORT")]
     Http(String),
@@ -266,20 +327,23 @@ pub enum ConfigError {
         reason: String,
     },
     /// The mode is unknown.
-    #[error("mode: {0:?} is no mode: write serve, to hand out addresses, or passive, to listen")]
+    #[error(
+        "mode: {0:?} is no mode: write serve, to hand out addresses, proxy, to boot machines beside \
+         another DHCP server, or passive, to listen"
+    )]
     Mode(String),
+    /// The MTU is none that a network has.
+    #[error("mtu: {0} bytes: write 576 to 9216; Ethernet has 1500")]
+    Mtu(u16),
     /// Two ranges share addresses.
     #[error("ranges: {0} and {1} share addresses: write them as one")]
     Overlap(Range, Range),
-    /// Addresses are given, but not to be handed out.
-    #[error("ranges are given, but mode is passive: write mode serve to hand them out")]
-    PassiveRange,
-    /// Proxy mode does not exist yet.
-    #[error("mode: proxy does not exist yet: write serve, or passive beside another DHCP server")]
-    Proxy,
     /// A range is none.
     #[error("ranges: {0}")]
     Range(#[source] crate::dhcp::RangeError),
+    /// Addresses are given, but not to be handed out.
+    #[error("ranges are given, but mode is {0}: write mode serve to hand them out")]
+    Ranges(Mode),
     /// The state directory is relative.
     #[error("state: {} is relative: write a path that begins with /", .0.display())]
     RelativeState(PathBuf),
@@ -348,6 +412,8 @@ mod test {
             ranges = ["10.0.0.100-10.0.0.150", "10.0.0.200-10.0.0.250"]
             router = "10.0.0.1"
             dns = ["10.0.0.2"]
+            domain = "lab.example.org"
+            mtu = 9000
             lease = 600
             http = "8080"
             default = "base"
@@ -360,6 +426,7 @@ mod test {
         .unwrap();
         assert_eq!(config.ranges.len(), 2);
         assert_eq!(config.http, "0.0.0.0:8080".parse().unwrap());
+        assert_eq!(config.domain.as_deref(), Some("lab.example.org"));
         let machine = config.machines.values().next().unwrap();
         assert_eq!(machine.address, Some(Ipv4Addr::new(10, 0, 0, 10)));
     }
@@ -371,6 +438,18 @@ mod test {
         let both = flags.or(file);
         assert_eq!((both.lease, both.http.as_deref()), (Some(700), Some("1")));
         assert_eq!(both.interfaces, ["a"]);
+    }
+
+    #[test]
+    fn the_command_for_proxy_mode_serves_the_same() {
+        let plain = config("mode = \"serve\"").unwrap();
+        assert_eq!(plain.beside("eth0"), "netbe serve --interface eth0 --mode proxy");
+        let other = config("state = \"/s\"\nstore = \"dir:/d\"\nhttp = \"81\"\ndefault = \"b\"");
+        assert_eq!(
+            other.unwrap().beside("lan"),
+            "netbe serve --state /s --store dir:/d --http 0.0.0.0:81 --default b --interface lan \
+             --mode proxy"
+        );
     }
 
     #[test]
@@ -391,14 +470,18 @@ mod test {
     fn mistakes_are_answered_with_what_to_write() {
         let table = [
             (
-                "mode = \"proxy\"",
-                "mode: proxy does not exist yet: write serve, or passive beside another DHCP \
-                 server",
+                "mode = \"proxy\"\nranges = [\"10.0.0.9-10.0.0.20\"]",
+                "ranges are given, but mode is proxy: write mode serve to hand them out",
             ),
             (
+                "domain = \"my lab\"",
+                "domain: \"my lab\" is no domain name: write one as in lab.example.org",
+            ),
+            ("mtu = 20", "mtu: 20 bytes: write 576 to 9216; Ethernet has 1500"),
+            (
                 "mode = \"server\"",
-                "mode: \"server\" is no mode: write serve, to hand out addresses, or passive, to \
-                 listen",
+                "mode: \"server\" is no mode: write serve, to hand out addresses, proxy, to boot \
+                 machines beside another DHCP server, or passive, to listen",
             ),
             (
                 "ranges = [\"10.0.0.9-10.0.0.20\"]",

@@ -85,14 +85,17 @@ async fn bind(appliance: &Appliance, outlook: &Outlook) -> Result<Vec<Bound>, Se
         routers: config.router.into_iter().collect(),
         forwards: dhcp::forwards(),
         name_servers: config.dns.clone(),
+        domain: config.domain.clone(),
+        mtu: config.mtu,
         lease: config.lease,
-        ..dhcp::Settings::default()
+        remote: Vec::new(),
     };
     let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
     let journal = appliance.state().leases().join("leases.journal");
     let server = Dhcp::open(settings, booter, &journal)?;
     let mode = match config.mode {
         Mode::Passive => dhcp::Mode::Passive,
+        Mode::Proxy => dhcp::Mode::Proxy,
         Mode::Serve => dhcp::Mode::Serve,
     };
     let mut bound = Vec::new();
@@ -320,6 +323,17 @@ pub enum ServeError {
         range: Range,
         /// Our address.
         address: Ipv4Addr,
+    },
+    /// The router is out of the machines' reach.
+    #[error(
+        "router {router} lies in no network that is served: {networks}; a machine reaches only a \
+         router of its own network, and FreeBSD's loader throws any other away"
+    )]
+    RouterOutside {
+        /// The router.
+        router: Ipv4Addr,
+        /// What is served.
+        networks: String,
     },
     /// The system gives no threads or no signals.
     #[error("the system does not let a server run: {0}")]

@@ -238,7 +238,8 @@ impl Boots {
             let facts = facts.ok_or_else(|| NoPlan::Missing(name.to_owned()))?;
             let subject = plan::Subject { mac: ask.mac, machine, client: ask.client };
             let loaders = &self.loaders;
-            let site = plan::Site { server: ask.local, http_port: self.http_port, loaders };
+            let (server, http_port, proxy) = (ask.local, self.http_port, ask.proxy);
+            let site = plan::Site { server, http_port, loaders, proxy };
             plan::plan(subject, &facts, is_default, site)
         });
         let now = self.clock.now();
@@ -377,9 +378,14 @@ impl Booter for Boots {
         let now = self.clock.now();
         let mut known = self.known();
         known.note_root(origin, &event, now);
-        let Some(mac) = known.mac_of(origin) else { return };
+        let Some(mac) = known.whose(origin, &event, now) else { return };
         if let Event::Leased(address) = event {
             known.settle(mac, address, now);
+        }
+        if let Event::Elsewhere(address) = event
+            && !known.locate(mac, address, now)
+        {
+            return;
         }
         let Some(seen) = known.seen(mac, now) else { return };
         let before = seen.boot.as_ref().map(|boot| (boot.rooted, boot.delivered));
@@ -387,7 +393,7 @@ impl Booter for Boots {
             boot.follow(&event, now);
         }
         let after = seen.boot.as_ref().map(|boot| (boot.rooted, boot.delivered));
-        let leased = matches!(event, Event::Leased(_));
+        let leased = matches!(event, Event::Leased(_) | Event::Elsewhere(_));
         let rooted = before.zip(after).is_some_and(|(before, after)| before.0 != after.0);
         let record = if leased || rooted { seen.record(mac) } else { None };
         let text = seen.timeline.see(&event, now);

@@ -59,7 +59,11 @@ fn of_boot(
             }
             _ => {}
         },
-        Next::Loader(own) => {
+        Next::Handed(_) if name == SCRIPT => {
+            let text = script::render(plan, id).map_err(FileError::Refused)?;
+            return Ok(generated(text, ticket(Role::Script)));
+        }
+        Next::Loader(own) | Next::Handed(own) => {
             if name == own.name {
                 return load(boots, plan, own, ticket(Role::Loader));
             }

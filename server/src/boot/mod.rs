@@ -83,6 +83,8 @@ pub struct Ask {
     pub discover: bool,
     /// Our own address on the interface that the question came by.
     pub local: Ipv4Addr,
+    /// Whether another DHCP server gives it its address (proxy mode).
+    pub proxy: bool,
 }
 
 /// What a DHCP client is told beside its address.
@@ -259,6 +261,11 @@ pub enum Event {
     Offered(Ipv4Addr),
     /// It took one: from now on reports by this address are about this machine.
     Leased(Ipv4Addr),
+    /// It has this address from another DHCP server: from now on reports by this address are about
+    /// this machine, if it is one of ours.
+    Elsewhere(Ipv4Addr),
+    /// It needs something that only the administrator can do; what, in words.
+    Advised(String),
     /// It asked for an address and got none; the reason is in words.
     Unserved(String),
     /// It gave its address back.

@@ -56,6 +56,9 @@ pub enum Next {
     },
     /// FreeBSD's own loader, by TFTP.
     Loader(Loader),
+    /// FreeBSD's own loader, by a script that hands it its address and its root: beside another DHCP
+    /// server it has nobody to ask for them.
+    Handed(Loader),
 }
 
 /// A loader that an administrator chose for a machine.
@@ -89,6 +92,8 @@ pub struct Site<'a> {
     pub http_port: u16,
     /// Loaders on the host.
     pub loaders: &'a HostLoaders,
+    /// Whether another DHCP server gives machines their addresses.
+    pub proxy: bool,
 }
 
 /// The environment that a machine boots, by name, and whether it is the default one.
@@ -145,11 +150,12 @@ pub fn plan(
         }
         System::FreeBsd => {
             let own = freebsd(arch, environment)?;
+            let by_hand = site.proxy && arch.is_some_and(|arch| arch != Arch::BIOS);
             let first = match subject.client {
                 // FreeBSD's loader gets its root by DHCP and NFS, not by the firmware's HTTP: iPXE
                 // comes between them.
                 Client::Http(arch) => Some(ipxe(arch)?),
-                Client::Pxe(arch) if choice == LoaderChoice::Ipxe => Some(ipxe(arch)?),
+                Client::Pxe(arch) if by_hand || choice == LoaderChoice::Ipxe => Some(ipxe(arch)?),
                 Client::Pxe(_) => Some(own.clone()),
                 Client::FreeBsdKernel
                 | Client::FreeBsdLoader
@@ -161,7 +167,8 @@ pub fn plan(
             if arch.is_some_and(|arch| arch != Arch::BIOS) {
                 variables.push(format!("nfs.read_size={LOADER_READ_SIZE}"));
             }
-            (first, Next::Loader(own), variables)
+            let next = if by_hand { Next::Handed(own) } else { Next::Loader(own) };
+            (first, next, variables)
         }
         System::Linux { kernel, initrd } => {
             let first = match subject.client {
@@ -305,7 +312,7 @@ impl Plan {
             Client::Ipxe(_) => {
                 answer.file = Some(match (&self.chosen, &self.next) {
                     (Some(chosen), _) => chosen.first.name.clone(),
-                    (None, Next::Kernel { .. }) => self.url(id, SCRIPT),
+                    (None, Next::Kernel { .. } | Next::Handed(_)) => self.url(id, SCRIPT),
                     (None, Next::Loader(own)) => own.name.clone(),
                 });
             }
@@ -374,7 +381,7 @@ impl Plan {
     /// Whether the system is FreeBSD.
     #[must_use]
     pub const fn is_freebsd(&self) -> bool {
-        matches!(self.next, Next::Loader(_))
+        matches!(self.next, Next::Loader(_) | Next::Handed(_))
     }
 }
 

@@ -4,24 +4,31 @@ use bootcfg::ipxe::{self, Action, Script};
 use bootcfg::{Entry, grub, pxelinux};
 
 use super::BootId;
-use super::plan::{Chosen, INITRD, KERNEL, Next, Plan};
+use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, export_path};
 use crate::machine::LoaderChoice;
 
 /// Writes the script of a boot for iPXE, or says why it cannot be written.
 pub(super) fn render(plan: &Plan, id: BootId) -> Result<String, String> {
-    let Next::Kernel { initrd, cmdline, .. } = &plan.next else {
-        return Err("FreeBSD's loader needs no script".to_owned());
+    let action = match &plan.next {
+        Next::Kernel { initrd, cmdline, .. } => Action::Kernel {
+            kernel: plan.url(id, KERNEL),
+            initrd: initrd.as_ref().map(|_| plan.url(id, INITRD)),
+            arguments: cmdline.clone(),
+        },
+        Next::Handed(own) => Action::Loader {
+            url: plan.url(id, &own.name),
+            server: plan.server,
+            path: export_path(&plan.name),
+            variables: plan.variables.clone(),
+        },
+        Next::Loader(_) => return Err("FreeBSD's loader needs no script".to_owned()),
     };
     let script = Script {
         server: plan.server.to_string(),
         machine: machine(plan),
         environment: plan.name.clone(),
         boot: Some(id.to_string()),
-        action: Action::Kernel {
-            kernel: plan.url(id, KERNEL),
-            initrd: initrd.as_ref().map(|_| plan.url(id, INITRD)),
-            arguments: cmdline.clone(),
-        },
+        action,
     };
     ipxe::render(&script).map_err(|error| error.to_string())
 }

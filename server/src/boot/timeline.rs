@@ -199,11 +199,11 @@ impl Timeline {
         match event {
             Event::Discover(_) => self.advance(Stage::Discover, now),
             Event::Offered(_) => self.advance(Stage::Offered, now),
-            Event::Leased(_) => {
+            Event::Leased(_) | Event::Elsewhere(_) => {
                 self.trouble = self.trouble.take().filter(|(kind, _)| *kind == Trouble::Refused);
                 self.advance(Stage::Leased, now);
             }
-            Event::Released(_) | Event::Probed(_) | Event::Unmounted(_) => {}
+            Event::Advised(_) | Event::Released(_) | Event::Probed(_) | Event::Unmounted(_) => {}
             Event::Refused(_) | Event::Declined(_) | Event::Failed { .. } | Event::Unserved(_) => {
                 self.trouble = Some((Trouble::Failed, describe(event)));
             }
@@ -376,6 +376,8 @@ pub fn describe(event: &Event) -> String {
         Event::Discover(client) => format!("{client} asks for an address"),
         Event::Offered(address) => format!("offered {address}"),
         Event::Leased(address) => format!("took {address}"),
+        Event::Elsewhere(address) => format!("took {address} from another DHCP server"),
+        Event::Advised(advice) => advice.clone(),
         Event::Released(address) => format!("gave {address} back"),
         Event::Refused(address) => format!("was refused {address}"),
         Event::Declined(address) => {

@@ -24,18 +24,25 @@ pub(crate) struct Serve {
     /// An interface to answer DHCP on; may be repeated [default: all with an IPv4 address].
     #[arg(long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
-    /// What to do about DHCP: serve, or passive, which listens and hands out nothing.
+    /// What to do about DHCP: serve, proxy, which boots machines beside another DHCP server, or
+    /// passive, which only listens.
     #[arg(long)]
     mode: Option<String>,
     /// Addresses to hand out, as in 10.0.0.100-10.0.0.199; may be repeated.
     #[arg(long = "range", value_name = "A-B")]
     ranges: Vec<String>,
-    /// The machines' router.
+    /// The machines' router [default: this host, if it forwards].
     #[arg(long, value_name = "IP")]
     router: Option<Ipv4Addr>,
     /// A name server for the machines; may be repeated.
     #[arg(long, value_name = "IP")]
     dns: Vec<Ipv4Addr>,
+    /// The machines' domain name.
+    #[arg(long, value_name = "NAME")]
+    domain: Option<String>,
+    /// The MTU of the machines' network, told to those that ask.
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u16>,
     /// How long a lease runs.
     #[arg(long, value_name = "SECONDS")]
     lease: Option<u64>,
@@ -70,6 +77,8 @@ impl Serve {
             ranges: self.ranges.clone(),
             router: self.router.map(|address| address.to_string()),
             dns: self.dns.iter().map(ToString::to_string).collect(),
+            domain: self.domain.clone(),
+            mtu: self.mtu,
             lease: self.lease,
             http: self.http.clone(),
             default: self.default.clone(),

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use wire::dhcp4::{Builder, Code, Message};
 
 use super::Settings;
-use crate::boot::{Answer, Client};
+use crate::boot::{Answer, Arch, Client};
 use crate::interface::Network;
 
 /// Where a client is, and what it finds there.
@@ -20,6 +20,19 @@ pub(super) struct Place {
     pub(super) local: Ipv4Addr,
     /// The router that is known without being configured.
     pub(super) router: Option<Ipv4Addr>,
+    /// Whether another server hands out the addresses there.
+    pub(super) proxy: bool,
+}
+
+/// Which answer a client is told what to boot by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Leg {
+    /// An OFFER or an ACK with its address.
+    Lease,
+    /// An OFFER without an address, beside another server's.
+    Proxy,
+    /// An ACK on port 4011.
+    BootServer,
 }
 
 /// Adds what every client on the network is told.
@@ -57,6 +70,7 @@ pub(super) fn boot(
     client: Client,
     answer: &Answer,
     local: Ipv4Addr,
+    leg: Leg,
 ) {
     let name = local.to_string();
     reply.siaddr(local);
@@ -74,9 +88,11 @@ pub(super) fn boot(
             reply.offer(Code::TFTP_SERVER_ADDRESSES, local.octets());
         }
         match client {
-            Client::Pxe(_) => pxe(reply, request),
+            Client::Pxe(arch) => pxe(reply, request, arch, leg),
             Client::Http(_) => reply.set(Code::VENDOR_CLASS, *b"HTTPClient"),
-            Client::Ipxe(_) => reply.set(Code::IPXE, NO_PROXY_DHCP),
+            Client::Ipxe(_) if leg == Leg::Lease => reply.set(Code::IPXE, NO_PROXY_DHCP),
+            // iPXE takes an offer without an address for a proxy's only with this class.
+            Client::Ipxe(_) => reply.set(Code::VENDOR_CLASS, *b"PXEClient"),
             Client::FreeBsdKernel | Client::FreeBsdLoader | Client::Ordinary => {}
         }
     }
@@ -115,10 +131,14 @@ fn boot_file(reply: &mut Builder, client: Client, file: &str) {
 
 /// Tells a PXE ROM that we are its boot server and that the file is the one in this very message.
 ///
-/// Class 60 without 43 would send UEFI firmware to port 4011; with both it asks nobody else.
-fn pxe(reply: &mut Builder, request: &Message<'_>) {
+/// Class 60 without 43 sends UEFI firmware to port 4011; with both it asks nobody else. That is what
+/// a lease needs. Beside another server's lease most UEFI firmware takes a proxy only if it is sent
+/// to port 4011, as dnsmasq does it too.
+fn pxe(reply: &mut Builder, request: &Message<'_>, arch: Arch, leg: Leg) {
     reply.set(Code::VENDOR_CLASS, *b"PXEClient");
-    reply.set(Code::VENDOR_SPECIFIC, BOOT_FILE_IS_HERE);
+    if leg != Leg::Proxy || arch == Arch::BIOS {
+        reply.set(Code::VENDOR_SPECIFIC, BOOT_FILE_IS_HERE);
+    }
     if let Some(identifier) = request.options.get(Code::MACHINE_IDENTIFIER) {
         reply.set(Code::MACHINE_IDENTIFIER, identifier);
     }

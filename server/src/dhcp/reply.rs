@@ -17,6 +17,8 @@ use crate::machine::Mac;
 pub enum Mode {
     /// It listens and never answers.
     Passive,
+    /// It tells machines what to boot and hands out nothing: another server does (PXE 2.1 §2.2).
+    Proxy,
     /// It hands out addresses.
     Serve,
 }

@@ -5,7 +5,9 @@
 //! the machine's NFS root lives there, whatever the lease says.
 
 mod claims;
+mod proxy;
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use super::Settings;
 use super::counters::Counters;
 use super::leases::{Binding, Leases, Moment, State};
 use super::pool::Pool;
-use super::recipe::{self, Place};
+use super::recipe::{self, Leg, Place};
 use super::reply::{Action, Arrival, Commit, Destination, Durability, Mode, Port, Reply, Silence};
 use super::request::Request;
 use crate::boot::{Answer, Ask, Booter, Client, Event, Origin};
@@ -33,6 +35,8 @@ pub struct Server {
     pool: Pool,
     foreign: Vec<Foreign>,
     counters: Counters,
+    /// Machines that were told once what proxy mode cannot do for them.
+    advised: HashSet<Mac>,
 }
 
 impl Server {
@@ -40,8 +44,8 @@ impl Server {
     #[must_use]
     pub fn new(settings: Settings, booter: Arc<dyn Booter>, leases: Leases) -> Self {
         let pool = Pool::new(&settings.ranges);
-        let (foreign, counters) = (Vec::new(), Counters::default());
-        Self { settings, booter, leases, pool, foreign, counters }
+        let (foreign, counters, advised) = (Vec::new(), Counters::default(), HashSet::new());
+        Self { settings, booter, leases, pool, foreign, counters, advised }
     }
 
     /// Every binding, for the journal and for those who watch.
@@ -95,8 +99,10 @@ impl Server {
             return Action::Silence(Silence::NotOurs);
         };
         let moment = Moment::from(now);
-        if arrival.mode == Mode::Passive {
-            return self.listen(request, &place, arrival, now);
+        match arrival.mode {
+            Mode::Passive => return self.overhear(request, &place, arrival, now),
+            Mode::Proxy => return self.stand_by(request, &place, arrival, now),
+            Mode::Serve => {}
         }
         if !self.serves(request.mac, &place) {
             let action = self.listen(request, &place, arrival, now);
@@ -136,6 +142,7 @@ impl Server {
     fn place(&self, request: &Request<'_>, arrival: &Arrival<'_>) -> Option<Place> {
         let options = &request.message.options;
         let networks = &arrival.interface.networks;
+        let proxy = arrival.mode == Mode::Proxy;
         let chosen = options.suboption(Code::RELAY_AGENT_INFORMATION, LINK_SELECTION);
         let chosen = chosen.and_then(|value| <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from));
         let chosen = chosen.or_else(|| options.address(Code::SUBNET_SELECTION));
@@ -144,16 +151,16 @@ impl Server {
             let served = networks.iter().find(|network| self.pool.serves(**network));
             let network = *served.or_else(|| networks.first())?;
             let router = self.settings.forwards.then_some(network.address);
-            return Some(Place { network, local: network.address, router });
+            return Some(Place { network, local: network.address, router, proxy });
         };
         if let Some(&network) = networks.iter().find(|network| network.contains(hint)) {
             let router = self.settings.forwards.then_some(network.address);
-            return Some(Place { network, local: network.address, router });
+            return Some(Place { network, local: network.address, router, proxy });
         }
         let network = *self.settings.remote.iter().find(|network| network.contains(hint))?;
         let asked = networks.iter().find(|ours| ours.address == arrival.destination);
         let local = asked.or_else(|| networks.first())?.address;
-        Some(Place { network, local, router: Some(network.address) })
+        Some(Place { network, local, router: Some(network.address), proxy })
     }
 
     /// Whether a machine may hear from us in this network. Where no range lies, somebody else hands
@@ -314,7 +321,8 @@ impl Server {
         };
         let mut reply = self.begin(request, MessageType::Ack, place);
         reply.ciaddr(request.message.ciaddr);
-        recipe::boot(&mut reply, &request.message, request.client, &answer, place.local);
+        let (message, client) = (&request.message, request.client);
+        recipe::boot(&mut reply, message, client, &answer, place.local, Leg::BootServer);
         recipe::boot_server(&mut reply, &request.message);
         Action::Send(finish(reply, place, arrival.port, Destination::Address(arrival.source)))
     }
@@ -406,7 +414,8 @@ impl Server {
             reply.set(Code::HOST_NAME, name);
         }
         if let Some(answer) = answer {
-            recipe::boot(reply, &request.message, request.client, &answer, place.local);
+            let (message, client) = (&request.message, request.client);
+            recipe::boot(reply, message, client, &answer, place.local, Leg::Lease);
         }
     }
 
@@ -418,6 +427,7 @@ impl Server {
             xid: request.message.xid,
             discover: request.kind == MessageType::Discover,
             local: place.local,
+            proxy: place.proxy,
         })
     }
 

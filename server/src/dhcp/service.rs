@@ -90,13 +90,17 @@ impl Dhcp {
         let mut outlet = Outlet::open(&interface)?;
         let probe = match wanted {
             Mode::Passive => None,
+            Mode::Proxy => {
+                outlet.open_pxe(&interface)?;
+                None
+            }
             Mode::Serve => {
                 outlet.open_pxe(&interface)?;
                 let source = |source| ListenError::Probe { interface: name, source };
                 Some(Probe::begin(&interface).await.map_err(source)?)
             }
         };
-        Ok(Bound { server: Arc::clone(self), interface, outlet, probe })
+        Ok(Bound { server: Arc::clone(self), interface, wanted, outlet, probe })
     }
 
     fn lock(&self) -> MutexGuard<'_, Lasting> {
@@ -149,6 +153,7 @@ enum Step {
 pub struct Bound {
     server: Arc<Dhcp>,
     interface: Interface,
+    wanted: Mode,
     outlet: Outlet,
     /// The question that is on its way; none where nothing will be handed out anyway.
     probe: Option<Probe>,
@@ -168,16 +173,14 @@ impl Bound {
     ///
     /// A socket is broken, as when its interface is gone.
     pub async fn look(self) -> io::Result<Listener> {
-        let Self { server, interface, mut outlet, probe } = self;
-        let (mut mode, mut foreign) = (Mode::Passive, None);
+        let Self { server, interface, wanted, mut outlet, probe } = self;
+        let (mut mode, mut foreign) = (wanted, None);
         if let Some(probe) = probe {
             foreign = probe.outcome().await?;
-            match foreign {
-                Some(other) => {
-                    server.lock().server.note_foreign(other, &interface, SystemTime::now());
-                    outlet.close_pxe();
-                }
-                None => mode = Mode::Serve,
+            if let Some(other) = foreign {
+                server.lock().server.note_foreign(other, &interface, SystemTime::now());
+                outlet.close_pxe();
+                mode = Mode::Passive;
             }
         }
         let outlet = Arc::new(outlet);

@@ -128,6 +128,7 @@ impl Appliance {
     pub(super) fn settle_interface(&self, dhcp: &Listener) -> String {
         let mode = match dhcp.mode() {
             Mode::Passive => "passive",
+            Mode::Proxy => "proxy",
             Mode::Serve => "serve",
         };
         let Some(now) = interface_status(dhcp.interface(), mode, dhcp.foreign()) else {
@@ -145,8 +146,13 @@ impl Appliance {
         let InterfaceStatus { name, address, mode, foreign } = interface;
         match foreign {
             Some(foreign) => format!(
-                "  DHCP {name} {address}: silent, because another DHCP server, {foreign}, \
-                 answers there; stop it and start netbe again, or have it send machines here\n"
+                "  DHCP {name} {address}: silent, because another DHCP server, {foreign}, answers \
+                 there; stop it and start netbe again, or boot machines beside it with `{}`\n",
+                self.config.beside(name)
+            ),
+            None if mode == "proxy" => format!(
+                "  DHCP {name} {address}: tells machines what to boot; another DHCP server has to \
+                 give them their addresses\n"
             ),
             None if mode == "serve" => {
                 let ranges = self.outlook.ranges(&self.config, name);
@@ -159,7 +165,7 @@ impl Appliance {
             }
             None => format!(
                 "  DHCP {name} {address}: listens and hands out nothing; add --mode serve \
-                 --range A-B to serve\n"
+                 --range A-B to serve, or --mode proxy beside another DHCP server\n"
             ),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::ServeError;
 use crate::config::{Config, Mode};
-use crate::dhcp::{ListenError, Range};
+use crate::dhcp::{self, ListenError, Range};
 use crate::interface::Interface;
 use crate::machine::Roster;
 
@@ -35,10 +35,26 @@ impl Outlook {
             named(&all, config)?
         };
         let outlook = Self { interfaces };
-        if config.mode == Mode::Serve {
-            outlook.check_ranges(config, roster)?;
+        match config.mode {
+            Mode::Passive => {}
+            Mode::Proxy if outlook.interfaces.is_empty() => return Err(ServeError::NoNetwork),
+            Mode::Proxy => {}
+            Mode::Serve => {
+                outlook.check_ranges(config, roster)?;
+                outlook.check_router(config)?;
+            }
         }
         Ok(outlook)
+    }
+
+    fn check_router(&self, config: &Config) -> Result<(), ServeError> {
+        let Some(router) = config.router else { return Ok(()) };
+        let mut networks = self.interfaces.iter().flat_map(|interface| &interface.networks);
+        if networks.any(|network| network.has_host(router)) {
+            return Ok(());
+        }
+        let networks = self.networks().collect::<Vec<_>>().join(", ");
+        Err(ServeError::RouterOutside { router, networks })
     }
 
     fn check_ranges(&self, config: &Config, roster: &Roster) -> Result<(), ServeError> {
@@ -84,7 +100,7 @@ impl Outlook {
 
     /// Addresses that are kept for machines and cannot be given to them here, each in a sentence.
     pub(super) fn strays(&self, config: &Config, roster: &Roster) -> Vec<String> {
-        if config.mode == Mode::Passive {
+        if config.mode != Mode::Serve {
             return Vec::new();
         }
         let networks = self.interfaces.iter().flat_map(|interface| &interface.networks);
@@ -108,8 +124,12 @@ impl Outlook {
         for networks in self.networks() {
             let _ = match config.mode {
                 Mode::Passive => writeln!(text, "DHCP               listens: {networks}"),
+                Mode::Proxy => writeln!(text, "DHCP               tells what to boot: {networks}"),
                 Mode::Serve => writeln!(text, "DHCP               serves: {networks}"),
             };
+        }
+        if config.mode == Mode::Serve {
+            describe_network(&mut text, config);
         }
         for range in &config.ranges {
             let seconds = config.lease.as_secs();
@@ -122,6 +142,25 @@ impl Outlook {
             let _ = writeln!(text, "unknown machines   boot {default}, read-only");
         }
         text
+    }
+}
+
+/// What machines are told of their network beside their addresses.
+fn describe_network(text: &mut String, config: &Config) {
+    let router = match config.router {
+        Some(router) => router.to_string(),
+        None if dhcp::forwards() => "this host, which forwards".to_owned(),
+        None => "none".to_owned(),
+    };
+    let dns = config.dns.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let dns = if dns.is_empty() { "none".to_owned() } else { dns.join(", ") };
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "                   router {router}; name servers {dns}");
+    if let Some(domain) = &config.domain {
+        let _ = writeln!(text, "                   domain {domain}");
+    }
+    if let Some(mtu) = config.mtu {
+        let _ = writeln!(text, "                   MTU {mtu}");
     }
 }
 
@@ -216,6 +255,10 @@ mod test {
         assert_eq!(
             refused(&serve("10.0.0.1-10.0.0.9")),
             "range 10.0.0.1-10.0.0.9 holds 10.0.0.1, this host's own address: leave it out"
+        );
+        let stray = format!("{}\nrouter = \"10.0.9.1\"", serve("10.0.0.5-10.0.0.9"));
+        assert!(
+            refused(&stray).starts_with("router 10.0.9.1 lies in no network that is served: eth0")
         );
         assert!(refused("mode = \"serve\"").starts_with("mode serve has no addresses to hand out"));
     }

@@ -9,4 +9,5 @@ mod boots;
 mod clients;
 mod hostile;
 mod leases;
+mod proxy;
 mod relays;

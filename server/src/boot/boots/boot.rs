@@ -43,7 +43,7 @@ impl Boot {
     pub(super) fn awaits(&self, client: Client, now: Instant) -> bool {
         let by_network = matches!(self.client, Client::Http(_) | Client::Pxe(_));
         let own_loader = match &self.plan.next {
-            Next::Kernel { .. } => None,
+            Next::Kernel { .. } | Next::Handed(_) => None,
             Next::Loader(own) => Some(own),
         };
         let first = self.plan.first.as_ref();
@@ -77,8 +77,10 @@ impl Boot {
                 self.rooted = true;
                 self.delivered.any = true;
             }
-            Event::Declined(_)
+            Event::Advised(_)
+            | Event::Declined(_)
             | Event::Discover(_)
+            | Event::Elsewhere(_)
             | Event::Failed { .. }
             | Event::ForeignServer(_)
             | Event::Leased(_)

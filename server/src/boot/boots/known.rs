@@ -209,6 +209,40 @@ impl Known {
         }
     }
 
+    /// Whom an event is about. Where the address is not known, as behind a relay agent of another
+    /// server, a boot's id tells it; the first address that knows the id is then the machine's.
+    pub(super) fn whose(&mut self, origin: Origin, event: &Event, now: Instant) -> Option<Mac> {
+        if let Some(mac) = self.mac_of(origin) {
+            return Some(mac);
+        }
+        let (Origin::Address(address), Event::Sent { ticket, .. }) = (origin, event) else {
+            return None;
+        };
+        let mac = *self.boots.get(&ticket.boot?)?;
+        if self.clients.get(&mac)?.address.is_none() {
+            self.locate(mac, ipv4(address)?, now);
+        }
+        Some(mac)
+    }
+
+    /// A machine was seen with an address that another DHCP server gave it; says whether it is one of
+    /// ours. A message is no proof: it does not take an address away from a root that is in use, nor
+    /// from the machine that it is kept for.
+    pub(super) fn locate(&mut self, mac: Mac, address: Ipv4Addr, now: Instant) -> bool {
+        let Some(seen) = self.clients.get(&mac).filter(|seen| seen.boot.is_some()) else {
+            return false;
+        };
+        let holder = self.addresses.get(&address);
+        let taken = holder.is_some_and(|holder| *holder != mac) && self.lives(address, now);
+        let kept =
+            self.roster.at(address).is_some_and(|(name, _)| Some(name) != seen.name.as_ref());
+        if taken || kept {
+            return false;
+        }
+        self.settle(mac, address, now);
+        true
+    }
+
     /// Notes that the root of an address is in use, or no more.
     pub(super) fn note_root(&mut self, origin: Origin, event: &Event, now: Instant) {
         let Origin::Address(address) = origin else { return };
@@ -231,8 +265,10 @@ impl Known {
                     root.mounted = false;
                 }
             }
-            Event::Declined(_)
+            Event::Advised(_)
+            | Event::Declined(_)
             | Event::Discover(_)
+            | Event::Elsewhere(_)
             | Event::Failed { .. }
             | Event::ForeignServer(_)
             | Event::Leased(_)

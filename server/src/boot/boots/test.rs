@@ -1,5 +1,7 @@
 //! Boots as they were recorded from real firmware, loaders and kernels, with a clock of our own.
 
+mod elsewhere;
+
 use std::io::Read as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -130,7 +132,15 @@ impl Bench {
     }
 
     fn ask(&self, mac: Mac, client: Client, xid: u32, discover: bool) -> Option<Answer> {
-        self.boots.decide(&Ask { mac, uuid: None, client, xid, discover, local: SERVER })
+        self.boots.decide(&Ask {
+            mac,
+            uuid: None,
+            client,
+            xid,
+            discover,
+            local: SERVER,
+            proxy: false,
+        })
     }
 
     fn discover(&self, client: Client, xid: u32) -> Option<Answer> {
@@ -373,7 +383,8 @@ fn a_machine_that_is_known_by_its_uuid_stays_known() {
         .insert("web7".parse().unwrap(), Machine { uuid, environment, ..Machine::default() }, true)
         .unwrap();
     bench.boots.set_roster(roster.clone());
-    let ask = Ask { mac: MAC, uuid, client: UEFI, xid: 1, discover: true, local: SERVER };
+    let (xid, discover, proxy) = (1, true, false);
+    let ask = Ask { mac: MAC, uuid, client: UEFI, xid, discover, local: SERVER, proxy };
     assert!(bench.boots.decide(&ask).is_some());
     bench.boots.set_roster(roster);
     let standings = bench.boots.standings();

@@ -36,7 +36,7 @@ fn host() -> (tempfile::TempDir, HostLoaders) {
 
 fn decide(client: Client, facts: &Facts) -> Result<Plan, NoPlan> {
     let (_scratch, loaders) = host();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: false };
     plan(Subject { mac: MAC, machine: None, client }, facts, false, site)
 }
 
@@ -76,7 +76,7 @@ fn decide_for(loader: LoaderChoice, client: Client, facts: &Facts) -> Result<Pla
     let name = "web1".parse().unwrap();
     let machine = Machine { loader, ..Machine::default() };
     let (_scratch, loaders) = host();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: false };
     plan(Subject { mac: MAC, machine: Some((&name, &machine)), client }, facts, false, site)
 }
 
@@ -174,7 +174,7 @@ fn a_machines_own_words_end_the_command_line() {
     let cmdline = " console=ttyS0 ".to_owned();
     let machine = Machine { cmdline, read_only: true, ..Machine::default() };
     let loaders = HostLoaders::default();
-    let site = Site { server: SERVER, http_port: 8080, loaders: &loaders };
+    let site = Site { server: SERVER, http_port: 8080, loaders: &loaders, proxy: false };
     let client = Client::Ipxe(Arch::BIOS);
     let subject = Subject { mac: MAC, machine: Some((&name, &machine)), client };
     let plan = plan(subject, &linux(), false, site).unwrap();
@@ -226,7 +226,7 @@ fn a_bootp_kernel_is_told_its_mount_options() {
 #[test]
 fn a_default_environment_is_shared_and_so_read_only() {
     let (_scratch, loaders) = host();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: false };
     let subject = Subject { mac: MAC, machine: None, client: Client::Ipxe(Arch::BIOS) };
     assert!(plan(subject, &linux(), true, site).unwrap().read_only);
     assert!(!plan(subject, &linux(), false, site).unwrap().read_only);
@@ -259,4 +259,27 @@ fn an_unknown_machine_boots_only_a_default() {
     assert_eq!(refused, Err(NoPlan::Unassigned(name.clone())));
     machine.environment = Some("base".to_owned());
     assert_eq!(environment_of(&roster, Some((&name, &machine))), Ok(("base", false)));
+}
+
+#[test]
+fn beside_another_server_freebsd_over_uefi_gets_everything_by_ipxe() {
+    let (_scratch, loaders) = host();
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: true };
+    let url = "http://10.0.0.1/b/0000000000000007/boot.ipxe";
+    let decide = |client| {
+        plan(Subject { mac: MAC, machine: None, client }, &freebsd(), false, site).unwrap()
+    };
+    let uefi = decide(Client::Pxe(Arch::UEFI_X64));
+    let file = |plan: &Plan, client| plan.answer(BootId(7), client).file;
+    assert_eq!(file(&uefi, Client::Pxe(Arch::UEFI_X64)).as_deref(), Some("snponly.efi"));
+    assert_eq!(file(&uefi, Client::Ipxe(Arch::UEFI_X64)).as_deref(), Some(url));
+    let script = crate::boot::script::render(&uefi, BootId(7)).unwrap();
+    let chain = "chain --autofree http://10.0.0.1/b/0000000000000007/loader.efi \
+                 ipaddr=${netX/ip} netmask=${netX/netmask} gatewayip=${gw} serverip=10.0.0.1 \
+                 rootpath=/be/base boot.nfsroot.options=nolockd nfs.read_size=8192 ";
+    assert!(script.contains(chain), "{script}");
+    // BIOS has no such way: its loader asks the other server.
+    let bios = decide(Client::Pxe(Arch::BIOS));
+    assert_eq!(file(&bios, Client::Pxe(Arch::BIOS)).as_deref(), Some("pxeboot"));
+    assert_eq!(file(&bios, Client::Ipxe(Arch::BIOS)).as_deref(), Some("pxeboot"));
 }

@@ -1,0 +1,52 @@
+//! Machines that have their addresses from another DHCP server.
+
+use super::*;
+use crate::boot::{Role, Ticket};
+
+#[test]
+fn an_address_from_another_server_joins_the_boot() {
+    let bench = Bench::new(Some("base"), None);
+    bench.discover(UEFI, 1);
+    assert_eq!(bench.boots.root_of(ADDRESS.into()), None);
+    bench.boots.report(Origin::Mac(MAC), Event::Elsewhere(ADDRESS));
+    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().machine, "web1");
+    let bench = bench.restart(Some("base"), None);
+    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().machine, "web1");
+}
+
+#[test]
+fn who_boots_nothing_of_ours_is_not_remembered_for_its_address() {
+    let bench = Bench::new(Some("base"), None);
+    bench.boots.report(Origin::Mac(OTHER), Event::Elsewhere(ADDRESS));
+    assert_eq!(bench.boots.root_of(ADDRESS.into()), None);
+    assert_eq!(bench.boots.standings().len(), 1, "only the named one");
+}
+
+#[test]
+fn a_message_takes_no_address_from_a_root_that_lives() {
+    let bench = Bench::new(Some("base"), Some("base"));
+    bench.discover(UEFI, 1);
+    bench.boots.report(Origin::Mac(MAC), Event::Elsewhere(ADDRESS));
+    bench.boots.report(Origin::Address(ADDRESS.into()), Event::Mounted("/be/base".to_owned()));
+    bench.ask(OTHER, UEFI, 2, true);
+    bench.boots.report(Origin::Mac(OTHER), Event::Elsewhere(ADDRESS));
+    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().machine, "web1");
+}
+
+#[test]
+fn who_knows_a_boot_id_first_is_the_machine_whose_address_is_not_known() {
+    let bench = Bench::new(Some("base"), None);
+    bench.discover(IPXE_ROM, 1);
+    let sent = |role| Event::Sent {
+        ticket: Ticket { boot: Some(BootId(1)), role },
+        name: "b/0000000000000001/boot.ipxe".to_owned(),
+        bytes: 9,
+        total: 9,
+        protocol: FileProtocol::Http,
+    };
+    bench.boots.report(Origin::Address(ADDRESS.into()), sent(Role::Script));
+    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().machine, "web1");
+    let later = Ipv4Addr::new(10, 0, 0, 101);
+    bench.boots.report(Origin::Address(later.into()), sent(Role::Script));
+    assert_eq!(bench.boots.root_of(later.into()), None, "the second one is a stranger");
+}

@@ -1,0 +1,132 @@
+//! Beside another DHCP server: what machines boot is told, and no address is handed out.
+//!
+//! A machine's address comes from the other server. It is learned from what the machine broadcasts
+//! or asks us itself, so that its files and its root join its boot.
+
+use std::net::Ipv4Addr;
+use std::time::SystemTime;
+
+use wire::dhcp4::MessageType;
+
+use super::super::recipe::{self, Leg, Place};
+use super::super::reply::{Action, Arrival, Destination, Port, Silence};
+use super::super::request::Request;
+use super::{Server, finish};
+use crate::boot::{Client, Event};
+
+impl Server {
+    /// Proxy mode (PXE 2.1 §2.2): an OFFER without an address to firmware and to iPXE, an answer to a
+    /// question on port 4011, and to everything else nothing.
+    pub(super) fn stand_by(
+        &mut self,
+        request: &Request<'_>,
+        place: &Place,
+        arrival: &Arrival<'_>,
+        now: SystemTime,
+    ) -> Action {
+        if arrival.port == Port::Pxe {
+            self.locate(request, place, *arrival.source.ip());
+            return self.boot_server(request, place, arrival);
+        }
+        match request.kind {
+            MessageType::Discover => self.suggest(request, place),
+            MessageType::Request => {
+                self.follow(request, place);
+                let Some(server) = request.server.filter(|server| *server != place.local) else {
+                    return Action::Silence(Silence::Nothing);
+                };
+                self.note_foreign(server, arrival.interface, now);
+                Action::Silence(Silence::OtherServer(server))
+            }
+            MessageType::Decline
+            | MessageType::Release
+            | MessageType::Inform
+            | MessageType::Offer
+            | MessageType::Ack
+            | MessageType::Nak => Action::Silence(Silence::Nothing),
+        }
+    }
+
+    /// Where netbe only listens: a boot that another server leads here is known all the same.
+    pub(super) fn overhear(
+        &mut self,
+        request: &Request<'_>,
+        place: &Place,
+        arrival: &Arrival<'_>,
+        now: SystemTime,
+    ) -> Action {
+        match request.kind {
+            MessageType::Discover if request.client.is_firmware() => {
+                // What it is told is the other server's to say.
+                let _ = self.decide(request, place);
+            }
+            MessageType::Request => self.follow(request, place),
+            MessageType::Discover
+            | MessageType::Decline
+            | MessageType::Release
+            | MessageType::Inform
+            | MessageType::Offer
+            | MessageType::Ack
+            | MessageType::Nak => {}
+        }
+        self.listen(request, place, arrival, now)
+    }
+
+    /// DHCPDISCOVER: what to boot, for those who listen to a proxy.
+    fn suggest(&mut self, request: &Request<'_>, place: &Place) -> Action {
+        match request.client {
+            Client::Http(_) | Client::Ipxe(_) | Client::Pxe(_) => {}
+            Client::FreeBsdKernel | Client::FreeBsdLoader => {
+                self.report(request.mac, Event::Discover(request.client));
+                self.advise(request);
+                return Action::Silence(Silence::Nothing);
+            }
+            // Every computer of the building asks so.
+            Client::Ordinary => return Action::Silence(Silence::Nothing),
+        }
+        self.report(request.mac, Event::Discover(request.client));
+        let Some(answer) = self.decide(request, place).filter(|answer| answer.file.is_some())
+        else {
+            return Action::Silence(Silence::Nothing);
+        };
+        let mut reply = self.begin(request, MessageType::Offer, place);
+        reply.broadcast();
+        let (message, client) = (&request.message, request.client);
+        recipe::boot(&mut reply, message, client, &answer, place.local, Leg::Proxy);
+        let to = Destination::of(message, request.mac, Ipv4Addr::UNSPECIFIED, true);
+        Action::Send(finish(reply, place, Port::Dhcp, to))
+    }
+
+    /// DHCPREQUEST: the machine tells everybody whose address it takes.
+    fn follow(&self, request: &Request<'_>, place: &Place) {
+        let current = Some(request.message.ciaddr).filter(|address| !address.is_unspecified());
+        if let Some(address) = current.or(request.wanted) {
+            self.locate(request, place, address);
+        }
+    }
+
+    fn locate(&self, request: &Request<'_>, place: &Place, address: Ipv4Addr) {
+        if place.network.has_host(address) {
+            self.report(request.mac, Event::Elsewhere(address));
+        }
+    }
+
+    /// FreeBSD's loader and kernel hear only the server that gives them their address, so that server
+    /// has to name their root. Said once for a machine, which asks every few seconds.
+    fn advise(&mut self, request: &Request<'_>) {
+        if self.advised.len() >= ADVISED {
+            self.advised.clear();
+        }
+        if self.advised.insert(request.mac) {
+            let client = request.client;
+            let advice = format!(
+                "{client} hears only the DHCP server that gives it its address: have that one say \
+                 what `netbe show dhcp` prints"
+            );
+            self.report(request.mac, Event::Advised(advice));
+        }
+    }
+}
+
+/// Machines that are remembered as advised; a forger could name any number.
+const ADVISED: usize = 4096;
