@@ -1,16 +1,14 @@
 //! What runs in the guests: Debian's own kernel, an initial RAM disk, and a small root.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::cpio::Archive;
 use crate::failure::{During, Failure};
 use crate::packages;
-use crate::process::Program;
+use crate::ramdisk::{self, File};
 
 /// The pieces that every guest's root is made from; kept in the cache.
 #[derive(Clone, Debug)]
@@ -25,7 +23,11 @@ impl Parts {
     pub(crate) fn get(cache: &Cache) -> Result<Self, Failure> {
         let kernel = packages::kernel(cache)?;
         let busybox = packages::unpacked(cache, "busybox-static")?.join("bin/busybox");
-        let initrd = initrd(cache, &kernel, &busybox)?;
+        let files = [
+            File { path: "init", content: INITRAMFS.as_bytes() },
+            File { path: "lease", content: LEASE.as_bytes() },
+        ];
+        let initrd = ramdisk::get(cache, &kernel, &busybox, &MODULES, &files)?;
         Ok(Self { busybox, kernel: kernel.image, initrd })
     }
 
@@ -86,71 +88,6 @@ impl Marker {
     pub(crate) fn field(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", String::as_str)
     }
-}
-
-/// Builds the initial RAM disk, or finds it in the cache.
-fn initrd(cache: &Cache, kernel: &packages::Kernel, busybox: &Path) -> Result<PathBuf, Failure> {
-    let scripts = [INITRAMFS, LEASE].concat();
-    let binary = fs::read(busybox).during(busybox.display())?;
-    let key = cache.key(&[scripts.as_bytes(), &binary, kernel.version.as_bytes()]);
-    let directory = cache.entry(&format!("initrd-{key}"), |directory| {
-        let mut archive = Archive::default();
-        for path in ["bin", "dev", "modules", "proc", "root", "run", "sys"] {
-            archive.directory(path);
-        }
-        archive.program("bin/busybox", &binary);
-        archive.symlink("bin/sh", "busybox");
-        archive.program("init", INITRAMFS.as_bytes());
-        archive.program("lease", LEASE.as_bytes());
-        let mut order = String::new();
-        for module in modules_in_order(kernel)? {
-            let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let content = fs::read(&module).during(module.display())?;
-            archive.program(&format!("modules/{name}"), &content);
-            order.push_str(&name);
-            order.push('\n');
-        }
-        archive.program("modules/order", order.as_bytes());
-        let plain = directory.join("initrd.cpio");
-        fs::write(&plain, archive.finish()).during(plain.display())?;
-        // The kernel unpacks only the legacy format of lz4 (-l).
-        Program::new("lz4")
-            .words("-l -9 -q --rm initrd.cpio initrd.img")
-            .directory(directory)
-            .run(Duration::from_secs(120))
-            .map(|_silence| ())
-    })?;
-    Ok(directory.join("initrd.img"))
-}
-
-/// The modules that a guest needs, each after those that it depends on.
-fn modules_in_order(kernel: &packages::Kernel) -> Result<Vec<PathBuf>, Failure> {
-    let directory = kernel.modules();
-    let list = directory.join("modules.dep");
-    let text = fs::read_to_string(&list).during(list.display())?;
-    let builtin = directory.join("modules.builtin");
-    let builtin = fs::read_to_string(&builtin).during(builtin.display())?;
-    let mut order = Vec::new();
-    let mut seen = BTreeSet::new();
-    for wanted in MODULES {
-        let file = format!("/{wanted}.ko");
-        if builtin.lines().any(|line| line.ends_with(&file)) {
-            continue;
-        }
-        let line = text
-            .lines()
-            .find(|line| line.split_once(':').is_some_and(|(path, _needs)| path.ends_with(&file)));
-        let (path, needs) = line.and_then(|line| line.split_once(':')).ok_or_else(|| {
-            Failure::said(format!("the kernel {} has no module {wanted}", kernel.version))
-        })?;
-        // depmod lists what a module needs from the nearest to the farthest.
-        for module in needs.split_whitespace().rev().chain([path]) {
-            if seen.insert(module.to_owned()) {
-                order.push(directory.join(module));
-            }
-        }
-    }
-    Ok(order)
 }
 
 /// The modules for a virtual machine with its root on NFSv3.

@@ -34,6 +34,9 @@ pub(crate) const MACHINES: Needs = Needs(&[
     "dnsmasq-base",
 ]);
 
+/// For a guest that is a whole Debian: what makes its disks.
+pub(crate) const DEBIAN: Needs = Needs(&["mmdebstrap", "e2fsprogs", "fdisk"]);
+
 /// For tests: client programs, other servers, and readers of captures.
 pub(crate) const TESTS: Needs = Needs(&[
     "tcpdump",

@@ -1,4 +1,5 @@
-//! A machine with nothing in it: QEMU with a network card, firmware and no disk.
+//! Machines in QEMU: one with nothing in it but a network card and firmware, or one with disks and a
+//! kernel of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{During, Failure, ensure};
 use crate::net::Network;
-use crate::process::{Running, tail};
+use crate::process::{Program, Running, tail};
 
 /// What the machine is.
 #[derive(Clone, Debug)]
@@ -43,6 +44,32 @@ impl Firmware {
     }
 }
 
+/// A machine with disks, started from a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Computer<'a> {
+    /// Its name: of its tap and of its files; at most 15 bytes.
+    pub(crate) name: &'a str,
+    /// Its Ethernet address.
+    pub(crate) mac: &'a str,
+    /// Its memory in MiB.
+    pub(crate) memory: u32,
+    /// The kernel.
+    pub(crate) kernel: &'a Path,
+    /// The initial RAM disk.
+    pub(crate) initrd: &'a Path,
+    /// Its disks, in the order of the guest's names: `vda`, `vdb`, ...
+    pub(crate) disks: &'a [Disk<'a>],
+}
+
+/// A disk image of a machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Disk<'a> {
+    /// Nobody else has it: the machine may write.
+    Own(&'a Path),
+    /// Other machines may have it too: nobody writes.
+    Shared(&'a Path),
+}
+
 /// A machine that is switched on; it is switched off when dropped.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -61,22 +88,7 @@ impl Machine {
     ) -> Result<Self, Failure> {
         let Hardware { name, firmware, mac, memory } = hardware;
         network.tap(name)?;
-        let serial = directory.join(format!("{name}.serial"));
-        let log = directory.join(format!("{name}.qemu"));
-        // KVM exists in many test machines without working in them: guests hang. Emulation is
-        // slower and always works.
-        let mut qemu = network
-            .server
-            .program("qemu-system-x86_64")
-            .words("-cpu max -smp 1 -display none -no-reboot -nodefaults")
-            .arg("-m")
-            .arg(memory.to_string())
-            .arg("-serial")
-            .arg(format!("file:{}", serial.display()))
-            .arg("-netdev")
-            .arg(format!("tap,id=n0,ifname={name},script=no,downscript=no"))
-            .words("-object rng-random,id=r0,filename=/dev/urandom")
-            .words("-device virtio-rng-pci,rng=r0");
+        let mut qemu = qemu(network, directory, name, *memory);
         let card = format!("virtio-net-pci,netdev=n0,mac={mac},bootindex=1");
         match firmware {
             Firmware::Bios => {
@@ -100,6 +112,40 @@ impl Machine {
                 }
             }
         }
+        Self::start(qemu, directory, name)
+    }
+
+    /// Switches a machine on that has disks, and a kernel that QEMU starts without any firmware's
+    /// help; its files go into `directory`.
+    pub(crate) fn start_kernel(
+        network: &Network,
+        directory: &Path,
+        computer: &Computer<'_>,
+    ) -> Result<Self, Failure> {
+        let Computer { name, mac, memory, kernel, initrd, disks } = computer;
+        network.tap(name)?;
+        let mut qemu = qemu(network, directory, name, *memory)
+            .words("-machine pc,accel=tcg,graphics=off -device")
+            .arg(format!("virtio-net-pci,netdev=n0,mac={mac},romfile="))
+            .args(["-append", "console=ttyS0 quiet panic=-1", "-kernel"])
+            .arg(kernel)
+            .arg("-initrd")
+            .arg(initrd);
+        for disk in *disks {
+            let (path, options) = match disk {
+                Disk::Shared(path) => (path, "readonly=on"),
+                // What a test's disk holds is of no use after a loss of power.
+                Disk::Own(path) => (path, "cache=unsafe"),
+            };
+            let drive = format!("if=virtio,format=raw,{options},file={}", path.display());
+            qemu = qemu.args(["-drive", &drive]);
+        }
+        Self::start(qemu, directory, name)
+    }
+
+    fn start(qemu: Program, directory: &Path, name: &str) -> Result<Self, Failure> {
+        let log = directory.join(format!("{name}.qemu"));
+        let serial = serial(directory, name);
         Ok(Self { running: qemu.start(&log)?, serial, log, since: Instant::now() })
     }
 
@@ -122,6 +168,27 @@ impl Machine {
             format!("{words}\nthe machine's last words:\n{serial}{log}")
         })
     }
+}
+
+/// What all machines have: memory, a network card's wire, and a serial line that goes into a file.
+///
+/// KVM exists in many test machines without working in them: guests hang. Emulation is slower and
+/// always works.
+fn qemu(network: &Network, directory: &Path, name: &str, memory: u32) -> Program {
+    let qemu = network.server.program("qemu-system-x86_64");
+    qemu.words("-cpu max -smp 1 -display none -no-reboot -nodefaults")
+        .arg("-m")
+        .arg(memory.to_string())
+        .arg("-serial")
+        .arg(format!("file:{}", serial(directory, name).display()))
+        .arg("-netdev")
+        .arg(format!("tap,id=n0,ifname={name},script=no,downscript=no"))
+        .words("-object rng-random,id=r0,filename=/dev/urandom")
+        .words("-device virtio-rng-pci,rng=r0")
+}
+
+fn serial(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.serial"))
 }
 
 /// OVMF's code, from Debian's package ovmf.

@@ -10,6 +10,7 @@ pub(crate) mod hostile;
 mod input;
 mod peers;
 mod store;
+mod zfs;
 
 use crate::suite::Case;
 
@@ -20,6 +21,7 @@ pub(crate) fn all() -> Vec<Case> {
         freebsd::CASES,
         input::CASES,
         store::CASES,
+        zfs::CASES,
         clients::CASES,
         foreign::CASES,
         boots::CASES,

@@ -1,0 +1,89 @@
+//! A whole Debian with ZFS for guests, as a disk image that is only read.
+//!
+//! The module is built once, by DKMS for the kernel that every guest of the lab runs, and kept in the
+//! cache with the image: that takes minutes, a boot of it seconds.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cache::Cache;
+use crate::failure::{During, Failure};
+use crate::packages::{self, Kernel};
+use crate::process::Program;
+use crate::progress;
+use crate::ramdisk::{self, File};
+
+/// What a guest with ZFS is started from.
+#[derive(Clone, Debug)]
+pub(crate) struct Debian {
+    /// The kernel.
+    pub(crate) kernel: PathBuf,
+    /// The initial RAM disk that puts memory over the image and runs the errand.
+    pub(crate) initrd: PathBuf,
+    /// The disk image: ext4.
+    pub(crate) image: PathBuf,
+}
+
+impl Debian {
+    /// Takes the pieces from the cache, or makes them.
+    pub(crate) fn get(cache: &Cache) -> Result<Self, Failure> {
+        let kernel = packages::kernel(cache)?;
+        let image = image(cache, &kernel)?;
+        let busybox = packages::unpacked(cache, "busybox-static")?.join("bin/busybox");
+        let files = [
+            File { path: "init", content: INITRAMFS.as_bytes() },
+            File { path: "errand", content: ERRAND.as_bytes() },
+        ];
+        let initrd = ramdisk::get(cache, &kernel, &busybox, &MODULES, &files)?;
+        Ok(Self { kernel: kernel.image, initrd, image })
+    }
+}
+
+/// Builds the image, or finds it in the cache.
+fn image(cache: &Cache, kernel: &Kernel) -> Result<PathBuf, Failure> {
+    let version = &kernel.version;
+    let include = format!("linux-image-{version},linux-headers-{version},{PACKAGES}");
+    let key = cache.key(&[include.as_bytes(), DIET.as_bytes()]);
+    let entry = cache.entry(&format!("debian-zfs-{key}"), |directory| {
+        let step = progress::step("building a Debian with ZFS (several minutes, once)");
+        packages::install(&[packages::DEBIAN])?;
+        let root = directory.join("root");
+        Program::new("mmdebstrap")
+            .words("--quiet --variant=minbase --components=main,contrib")
+            .arg(format!("--include={include}"))
+            // Without it mmdebstrap takes another way where it cannot make device nodes.
+            .args(["--mode=root", "--skip=output/mknod", "bookworm"])
+            .arg(&root)
+            .run(BUILD_LIMIT)?;
+        Program::new("sh").args(["-euc", DIET]).directory(&root).run(Duration::from_secs(300))?;
+        Program::new("mke2fs")
+            .words("-q -t ext4 -O ^has_journal -m 0 -L debian -d root image 1500M")
+            .directory(directory)
+            .run(Duration::from_secs(600))?;
+        fs::remove_dir_all(&root).during(root.display())?;
+        step.done("built");
+        Ok(())
+    })?;
+    Ok(entry.join("image"))
+}
+
+/// What the guest has beyond Debian's smallest system: ZFS, and programs for tests.
+const PACKAGES: &str = "zfs-dkms,zfsutils-linux,libzfslinux-dev,kmod,iproute2,attr,acl,procps";
+/// Puts what it takes to link with the C library of ZFS aside, into `libzfs`, and removes from the tree
+/// what no guest needs: the compiler, and all that is only read by people.
+const DIET: &str = "
+mkdir -p ../libzfs/lib
+cp -a usr/include/libzfs usr/include/libspl ../libzfs/
+cd usr/lib/x86_64-linux-gnu
+cp -a libzfs* libnvpair* libuutil* libzpool* ../../../../libzfs/lib/
+cd ../../..
+rm -rf usr/src usr/lib/gcc usr/include var/lib/dkms var/lib/apt var/cache/apt
+rm -rf usr/share/doc usr/share/man usr/share/locale usr/share/i18n usr/share/perl usr/lib/python3
+";
+/// The modules that it takes to reach the image.
+const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "overlay"];
+const INITRAMFS: &str = include_str!("../guest/zfs/initramfs.sh");
+const ERRAND: &str = include_str!("../guest/zfs/errand.sh");
+/// How long the module may take on a slow machine.
+const BUILD_LIMIT: Duration = Duration::from_secs(3600);

@@ -1,0 +1,124 @@
+//! Errands: a script and its files go into a guest with ZFS on a disk, and what came of them comes
+//! back on it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::debian::Debian;
+use crate::failure::{During, Failure, ensure};
+use crate::guest::Marker;
+use crate::net::Network;
+use crate::process::{Program, last_lines};
+use crate::vm::{Computer, Disk, Machine};
+
+/// What a guest with ZFS is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Errand<'a> {
+    /// The guest's name: of its tap and of its files; at most 15 bytes.
+    pub(crate) name: &'a str,
+    /// The guest's Ethernet address.
+    pub(crate) mac: &'a str,
+    /// Its memory in MiB.
+    pub(crate) memory: u32,
+    /// A shell script; it runs in `/lab`, where `files` are, with the module loaded.
+    pub(crate) script: &'a str,
+    /// Files for it by name: programs above all.
+    pub(crate) files: &'a [(&'a str, &'a Path)],
+    /// How much room `/dev/vdc1` has, in MiB: a partition that is empty at first.
+    pub(crate) pool: u64,
+}
+
+/// A guest on its errand; it is switched off when dropped.
+#[derive(Debug)]
+pub(crate) struct Messenger {
+    machine: Machine,
+    name: String,
+    directory: PathBuf,
+}
+
+impl Errand<'_> {
+    /// Sends a guest off; its disks and logs go into `directory`.
+    pub(crate) fn send(
+        &self,
+        network: &Network,
+        directory: &Path,
+        debian: &Debian,
+    ) -> Result<Messenger, Failure> {
+        let (baggage, pool) = (self.pack(directory)?, self.pool(directory)?);
+        let computer = Computer {
+            name: self.name,
+            mac: self.mac,
+            memory: self.memory,
+            kernel: &debian.kernel,
+            initrd: &debian.initrd,
+            disks: &[Disk::Shared(&debian.image), Disk::Own(&baggage), Disk::Own(&pool)],
+        };
+        let machine = Machine::start_kernel(network, directory, &computer)?;
+        Ok(Messenger { machine, name: self.name.to_owned(), directory: directory.to_owned() })
+    }
+
+    /// Makes the disk with the script and its files.
+    fn pack(&self, directory: &Path) -> Result<PathBuf, Failure> {
+        let files = directory.join(format!("{}.files", self.name));
+        fs::create_dir(&files).during(files.display())?;
+        for (name, file) in self.files {
+            fs::copy(file, files.join(name)).during(file.display())?;
+        }
+        fs::write(files.join("task"), self.script).during(files.display())?;
+        let disk = baggage(directory, self.name);
+        Program::new("mke2fs")
+            .words("-q -t ext4 -O ^has_journal -m 0 -d")
+            .args([&files, &disk])
+            .arg("2G")
+            .run(Duration::from_secs(300))?;
+        fs::remove_dir_all(&files).during(files.display())?;
+        Ok(disk)
+    }
+
+    /// Makes the disk for a pool. `zpool create` waits half a minute for udev on a disk without
+    /// partitions, and there is no udev in the guest.
+    fn pool(&self, directory: &Path) -> Result<PathBuf, Failure> {
+        let disk = directory.join(format!("{}.pool", self.name));
+        let file = File::create(&disk).during(disk.display())?;
+        // One MiB before the partition, and one behind it.
+        file.set_len((self.pool + 2) << 20).during(disk.display())?;
+        let size = self.pool;
+        Program::new("sh")
+            .args(["-euc", "echo \"1MiB,$1MiB\" | sfdisk --quiet --label dos \"$2\"", "sfdisk"])
+            .arg(size.to_string())
+            .arg(&disk)
+            .run(Duration::from_secs(60))?;
+        Ok(disk)
+    }
+}
+
+impl Messenger {
+    /// Waits until it switches itself off after `limit` at most; gives what the script wrote if it
+    /// succeeded.
+    pub(crate) fn back(mut self, limit: Duration) -> Result<String, Failure> {
+        self.machine.wait_until_off(limit).map_err(|failure| self.machine.explain(failure))?;
+        let brought = self.directory.join(format!("{}.brought", self.name));
+        fs::create_dir_all(brought.join("lab")).during(brought.display())?;
+        let disk = baggage(&self.directory, &self.name);
+        for file in ["marker", "log"] {
+            let to = brought.join("lab").join(file);
+            Program::new("debugfs")
+                .arg("-R")
+                .arg(format!("dump {file} {}", to.display()))
+                .arg(&disk)
+                .run(Duration::from_secs(60))?;
+        }
+        let marker = Marker::read(&brought).map_err(|failure| self.machine.explain(failure))?;
+        let log = brought.join("lab/log");
+        let log = String::from_utf8_lossy(&fs::read(&log).during(log.display())?).into_owned();
+        ensure(marker.field("task") == "0", || {
+            format!("in the guest: status {}: {}", marker.field("task"), last_lines(&log, 60))
+        })?;
+        Ok(log)
+    }
+}
+
+fn baggage(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.disk"))
+}
