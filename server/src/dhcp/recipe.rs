@@ -36,7 +36,7 @@ pub(super) enum Leg {
 }
 
 /// Adds what every client on the network is told.
-pub(super) fn network(reply: &mut Builder, settings: &Settings, place: &Place) {
+pub(super) fn network(reply: &mut Builder, client: Client, settings: &Settings, place: &Place) {
     let network = place.network;
     reply.set(Code::SUBNET_MASK, network.mask().octets());
     // FreeBSD's loader throws away a router that is not in its network.
@@ -56,9 +56,9 @@ pub(super) fn network(reply: &mut Builder, settings: &Settings, place: &Place) {
     if reply.asks(Code::BROADCAST_ADDRESS) || !reply.has_request_list() {
         reply.offer(Code::BROADCAST_ADDRESS, network.broadcast().octets());
     }
-    if let Some(mtu) = settings.mtu
-        && reply.asks(Code::INTERFACE_MTU)
-    {
+    // FreeBSD's kernel asks for nothing and uses it.
+    let uses_mtu = client == Client::FreeBsdKernel || reply.asks(Code::INTERFACE_MTU);
+    if let Some(mtu) = settings.mtu.filter(|_| uses_mtu) {
         reply.set(Code::INTERFACE_MTU, mtu.to_be_bytes());
     }
 }
@@ -73,6 +73,9 @@ pub(super) fn boot(
     leg: Leg,
 ) {
     let name = local.to_string();
+    if client == Client::FreeBsdLoader {
+        freebsd_loader(reply, request, answer);
+    }
     reply.siaddr(local);
     // GRUB and some ROMs read the server's address from here; an address always fits.
     reply.sname(name.as_bytes());
@@ -105,6 +108,20 @@ pub(super) fn boot(
         if reply.asks(Code(*code)) && !OURS.contains(&Code(*code)) {
             reply.offer(Code(*code), value.as_slice());
         }
+    }
+}
+
+/// Makes sure that FreeBSD's loader reads what it boots by.
+///
+/// Those before 12.0 have 312 bytes for the options and the cookie before them: what counts comes
+/// first, and what would not fit is left out. Later ones read whole frames, but say so as little; they
+/// are known by their user class.
+fn freebsd_loader(reply: &mut Builder, request: &Message<'_>, answer: &Answer) {
+    let network = [Code::SUBNET_MASK, Code::ROUTERS, Code::ROOT_PATH, Code::HOST_NAME];
+    let variables = answer.options.iter().map(|(code, _)| Code(*code));
+    reply.lead(network.into_iter().chain(variables));
+    if request.options.has_user_class(b"FreeBSD") {
+        reply.fill_frame();
     }
 }
 

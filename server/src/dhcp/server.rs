@@ -386,9 +386,9 @@ impl Server {
         }
         let lease = u32::try_from(self.settings.lease.as_secs()).unwrap_or(u32::MAX);
         reply.set(Code::LEASE_TIME, lease.to_be_bytes());
-        // T1 and T2 (RFC 2131 §4.4.5).
-        reply.set(Code::RENEWAL_TIME, (lease / 2).to_be_bytes());
-        reply.set(Code::REBINDING_TIME, (lease / 8).saturating_mul(7).to_be_bytes());
+        // T1 and T2; a client that has no room for them takes the same (RFC 2131 §4.4.5).
+        reply.offer(Code::RENEWAL_TIME, (lease / 2).to_be_bytes());
+        reply.offer(Code::REBINDING_TIME, (lease / 8).saturating_mul(7).to_be_bytes());
         self.fill(&mut reply, request, place);
         let mut to = Destination::of(message, request.mac, address, false);
         if offer && matches!(to, Destination::Address(_)) {
@@ -406,7 +406,7 @@ impl Server {
 
     /// Adds what the client is told beside its address.
     fn fill(&self, reply: &mut Builder, request: &Request<'_>, place: &Place) {
-        recipe::network(reply, &self.settings, place);
+        recipe::network(reply, request.client, &self.settings, place);
         let answer = self.decide(request, place);
         let given = answer.as_ref().and_then(|answer| answer.host_name.clone());
         let name = given.or_else(|| self.booter.reservation(request.mac).map(|own| own.name));

@@ -57,6 +57,56 @@ fn every_stage_of_a_boot_keeps_the_address() {
     }
 }
 
+/// What a loader is told that mounts nothing itself, beside all that can be configured.
+fn laden() -> Bench {
+    let mut settings = settings("10.77.0.100-10.77.0.199");
+    settings.routers = vec![Ipv4Addr::new(10, 77, 0, 254)];
+    settings.name_servers = vec![Ipv4Addr::new(10, 77, 0, 2); 3];
+    settings.domain = Some("laboratory.example.org".to_owned());
+    let bench = Bench::with(settings);
+    let handle = format!("boot.nfsroot.nfshandle=X{}X", "ab".repeat(44)).into_bytes();
+    let texts: [&[u8]; 5] = [
+        &handle,
+        b"boot.nfsroot.nfshandlelen=44",
+        b"boot.nfsroot.server=10.77.0.1",
+        b"boot.nfsroot.options=nolockd",
+        b"boot.nfsroot.path=/be/head",
+    ];
+    let lists = (246..=249).map(|code| (code, vec![b'v'; 120]));
+    let options = (250..).zip(texts.map(<[u8]>::to_vec)).chain(lists).collect();
+    let root_path = Some("tftp://10.77.0.1/be/head".to_owned());
+    let host_name = Some("alpha".to_owned());
+    bench.answers(
+        Client::FreeBsdLoader,
+        Answer { root_path, host_name, options, ..Answer::default() },
+    );
+    bench
+}
+
+#[test]
+fn an_old_loader_reads_the_roots_handle_within_312_bytes() {
+    let mut bench = laden();
+    // As pxeboot 10.1: no list of options, no user class.
+    let offer = bench.ask(&with_options(RECORDED, &[(60, b"PXEClient")])).unwrap();
+    assert!(offer.bytes.len() <= 236 + 312, "{}", offer.bytes.len());
+    let codes: Vec<u8> = strictly(&offer.bytes).into_iter().map(|(code, _)| code).collect();
+    assert!(codes.starts_with(&[53, 54, 51, 1, 3, 17, 12, 250, 251, 252, 253]), "{codes:?}");
+}
+
+#[test]
+fn a_later_loader_reads_the_handle_as_early_and_all_the_rest() {
+    let mut bench = laden();
+    let list: &[u8] = &[17, 12, 16, 3, 1, 26, 54];
+    let class: &[u8] = b"\x07FreeBSD";
+    let asked = [(60, &b"PXEClient"[..]), (77, class), (55, list)];
+    let offer = bench.ask(&with_options(RECORDED, &asked)).unwrap();
+    let codes: Vec<u8> = strictly(&offer.bytes).into_iter().map(|(code, _)| code).collect();
+    let expected = [53, 54, 51, 17, 12, 3, 1, 250, 251, 252, 253, 254, 246, 247, 248, 249];
+    assert!(codes.starts_with(&expected), "{codes:?}");
+    assert!(codes.contains(&6) && codes.contains(&15), "{codes:?}");
+    assert!(offer.bytes.len() <= 1472);
+}
+
 #[test]
 fn ipxe_gets_a_script_and_need_not_wait_for_a_proxy() {
     let mut bench = bench();

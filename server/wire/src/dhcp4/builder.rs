@@ -10,8 +10,8 @@ use super::{
 /// A message in the making.
 ///
 /// [`Builder::finish`] puts option 53 first, then 54 and 51, then the others in the order in which
-/// the client asked for them and after these the ones it did not ask for, 82 last, the end, and
-/// zeros up to BOOTP's 300 bytes. No pad ever stands before the end: FreeBSD's loader reads it as
+/// the client asked for them and after these the ones it did not ask for, those first that
+/// [`Builder::lead`] names, 82 last, the end, and zeros up to BOOTP's 300 bytes. No pad ever stands before the end: FreeBSD's loader reads it as
 /// an option's number. Options never go into `file` or `sname` (option 52), which that loader does
 /// not read either.
 #[derive(Clone, Debug)]
@@ -30,6 +30,7 @@ pub struct Builder {
     file: [u8; FILE_LEN],
     options: Vec<Entry>,
     order: Vec<u8>,
+    leaders: Vec<Code>,
     limit: usize,
 }
 
@@ -54,6 +55,7 @@ impl Builder {
             file: [0; FILE_LEN],
             options: Vec::new(),
             order: Vec::new(),
+            leaders: Vec::new(),
             limit: DEFAULT_LIMIT,
         };
         reply.set(Code::MESSAGE_TYPE, [kind.number()]);
@@ -94,6 +96,7 @@ impl Builder {
             file: [0; FILE_LEN],
             options: Vec::new(),
             order: Vec::new(),
+            leaders: Vec::new(),
             limit: DEFAULT_LIMIT,
         };
         request.set(Code::MESSAGE_TYPE, [kind.number()]);
@@ -142,6 +145,18 @@ impl Builder {
         !self.order.is_empty()
     }
 
+    /// Puts these options, where they are set, before all others that the client did not ask for: an
+    /// old one may not read to the end.
+    pub fn lead(&mut self, codes: impl IntoIterator<Item = Code>) {
+        self.leaders = codes.into_iter().collect();
+    }
+
+    /// Fills a whole Ethernet frame if need be: the client is known to read it, although it does not
+    /// say so in option 57.
+    pub const fn fill_frame(&mut self) {
+        self.limit = LARGEST;
+    }
+
     /// Adds an option that the message makes no sense without, in the place of an earlier one.
     pub fn set(&mut self, code: Code, value: impl Into<Vec<u8>>) {
         self.put(code, value.into(), true);
@@ -166,7 +181,12 @@ impl Builder {
             Code::RELAY_AGENT_INFORMATION => usize::MAX,
             Code(number) => {
                 let asked = self.order.iter().position(|wanted| *wanted == number);
-                asked.map_or(usize::MAX - 1, |index| index.saturating_add(3))
+                let leads = || {
+                    let index = self.leaders.iter().position(|leader| *leader == code)?;
+                    Some(self.order.len().saturating_add(index))
+                };
+                let index = asked.or_else(leads);
+                index.map_or(usize::MAX - 1, |index| index.saturating_add(3))
             }
         };
         // The sort is stable: what was not asked for stays in the order of its adding.
@@ -308,6 +328,32 @@ mod test {
         reply.set(Code::LEASE_TIME, [0, 0, 14, 16]);
         reply.set(Code::SERVER_IDENTIFIER, [10, 77, 0, 1]);
         assert_eq!(codes(&reply.finish()), [53, 54, 51, 17, 1, 60, 82]);
+    }
+
+    #[test]
+    fn leaders_stand_before_what_nobody_asked_for() {
+        let mut reply = offer(&discover(b"\x35\x01\x01\x37\x01\x11"));
+        reply.lead([Code(250), Code::SUBNET_MASK, Code::ROOT_PATH, Code(251)]);
+        reply.set(Code::NAME_SERVERS, [10, 77, 0, 1]);
+        reply.set(Code::SUBNET_MASK, [255, 255, 255, 0]);
+        reply.set(Code(250), *b"a=1");
+        reply.set(Code::ROOT_PATH, *b"/be/head");
+        assert_eq!(codes(&reply.finish()), [53, 17, 250, 1, 6]);
+    }
+
+    #[test]
+    fn a_client_that_reads_a_frame_gets_one() {
+        let reply = |whole: bool| {
+            let mut reply = offer(&discover(&[53, 1, 1]));
+            (0..9).for_each(|code| reply.set(Code(246 + code), [b'x'; 130]));
+            if whole {
+                reply.fill_frame();
+            }
+            reply.finish()
+        };
+        assert_eq!(codes(&reply(false)), [53, 246, 247]);
+        assert_eq!(codes(&reply(true)).len(), 10);
+        assert!(reply(true).len() <= LARGEST);
     }
 
     #[test]
