@@ -166,9 +166,9 @@ mod test {
             shell::line(&load).unwrap(),
             "bhyveload -m 1024M -h /ROOT/head -e boot.netif.hwaddr=02:01:02:03:04:05 \
              -e boot.netif.ip=192.168.2.202 -e boot.netif.netmask=255.255.255.0 \
-             -e boot.nfsroot.server=192.168.2.1 -e boot.nfsroot.path=/ROOT/head \
              -e boot.nfsroot.nfshandle=X6310X -e boot.nfsroot.nfshandlelen=2 \
-             -e boot.nfsroot.options=nolockd -e vfs.root.mountfrom=nfs:192.168.2.1:/ROOT/head \
+             -e boot.nfsroot.server=192.168.2.1 -e boot.nfsroot.options=nolockd \
+             -e boot.nfsroot.path=/ROOT/head -e vfs.root.mountfrom=nfs:192.168.2.1:/ROOT/head \
              -e vfs.root.mountfrom.options=rw -e dhcp.host-name=head head"
         );
         assert_eq!(

@@ -5,6 +5,7 @@
 //! all of this; after TFTP, HTTP or bhyveload(8) somebody else has to.
 
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 use crate::error::{limit, refuse};
 use crate::rule::{Reading, Rule};
@@ -41,13 +42,10 @@ pub fn variables(
     if let Some(mtu) = guest.mtu {
         set("boot.netif.mtu", mtu.to_string());
     }
-    set("boot.nfsroot.server", root.server.to_string());
-    set("boot.nfsroot.path", root.path.clone());
-    set("boot.nfsroot.nfshandle", hexadecimal(handle));
-    set("boot.nfsroot.nfshandlelen", handle.len().to_string());
-    // Until the guest's own lock daemons run, every lock would fail with ENOLCK, and a root cannot
-    // be told later.
-    set("boot.nfsroot.options", "nolockd".to_owned());
+    variables.extend(nfs_root(root.server, &root.path, handle));
+    let mut set = |name: &str, value: String| {
+        variables.push(Variable { name: name.to_owned(), value });
+    };
     // Else a line for / that an installer left in the guest's fstab is tried first. The same server
     // and path as above: kernels with BOOTP take this one.
     set("vfs.root.mountfrom", format!("nfs:{}:{}", root.server, root.path));
@@ -69,6 +67,22 @@ pub fn variables(
         limit("a variable", &format!("{name}={value}"), FORMAT, 256)?;
     }
     Ok(variables)
+}
+
+/// The variables by which a kernel mounts its root (sys/nfs/nfs_diskless.c: nfs_setup_diskless), the
+/// most needed first: the path is only shown.
+#[must_use]
+pub fn nfs_root(server: Ipv4Addr, path: &str, handle: &[u8]) -> Vec<Variable> {
+    let variable = |name: &str, value: String| Variable { name: name.to_owned(), value };
+    vec![
+        variable("boot.nfsroot.nfshandle", hexadecimal(handle)),
+        variable("boot.nfsroot.nfshandlelen", handle.len().to_string()),
+        variable("boot.nfsroot.server", server.to_string()),
+        // Until the guest's own lock daemons run, every lock would fail with ENOLCK, and a root
+        // cannot be told later.
+        variable("boot.nfsroot.options", "nolockd".to_owned()),
+        variable("boot.nfsroot.path", path.to_owned()),
+    ]
 }
 
 /// The variables as lines for loader.conf(5).

@@ -14,6 +14,7 @@ pub mod dhcp;
 pub mod export;
 pub mod http;
 pub mod interface;
+pub mod kenv;
 pub mod machine;
 pub mod mount;
 mod neighbour;

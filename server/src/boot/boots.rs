@@ -222,6 +222,15 @@ impl Boots {
         }
     }
 
+    /// Whether a request from this address can come from the machine of a boot. Beside another DHCP
+    /// server nobody may have told us its address yet.
+    pub(super) fn may_be_at(&self, id: BootId, address: IpAddr) -> bool {
+        let known = self.known();
+        let seen = known.boots.get(&id).and_then(|mac| known.clients.get(mac));
+        let own = seen.and_then(|seen| seen.address);
+        own.is_none_or(|own| ipv4(address) == Some(own))
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,6 +3,8 @@
 //! A plan needs to know it at once, and an environment's disk may stall: a thread of the catalog's
 //! own looks, and who asks waits a little for fresh facts, then takes the last ones.
 
+mod ability;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::loader;
+use ability::Abilities;
 
 /// Files of one boot environment, resolved inside it whatever its links say.
 pub trait Files: Send + Sync {
@@ -39,6 +42,8 @@ pub struct Environment {
     pub read_only: bool,
     /// The data sets in it that hold files, relative to its root, parents first.
     pub datasets: Vec<String>,
+    /// The NFS handle of its root, sealed.
+    pub handle: Vec<u8>,
     /// Its files.
     pub files: Arc<dyn Files>,
 }
@@ -54,6 +59,8 @@ pub struct Facts {
     pub read_only: bool,
     /// The data sets in it that hold files, relative to its root, parents first.
     pub datasets: Vec<String>,
+    /// The NFS handle of its root, sealed.
+    pub handle: Vec<u8>,
     /// What it holds.
     pub contents: Contents,
 }
@@ -65,6 +72,8 @@ pub struct Contents {
     pub system: Option<System>,
     /// The loaders in its `/boot`, by name.
     pub loaders: BTreeSet<String>,
+    /// Those of FreeBSD's loaders among them that were built without NFS.
+    pub without_nfs: BTreeSet<String>,
 }
 
 /// A system that can boot from the network.
@@ -85,8 +94,13 @@ impl Contents {
     /// Looks at an environment's files.
     #[must_use]
     pub fn scan(files: &dyn Files) -> Self {
+        Self::scan_by(files, &mut Abilities::default())
+    }
+
+    /// Looks at an environment's files, but not again into those that were looked into before.
+    fn scan_by(files: &dyn Files, abilities: &mut Abilities) -> Self {
         let present = |name: &&str| files.is_file(&format!("/boot/{name}"));
-        let freebsd = ["pxeboot", "loader.efi", "loader_ia32.efi"];
+        let freebsd = loader::FREEBSD;
         let names = loader::all_names().chain(freebsd);
         let loaders = names.filter(present).map(str::to_owned).collect::<BTreeSet<_>>();
         let own_loader = freebsd.iter().any(|name| loaders.contains(*name));
@@ -95,7 +109,10 @@ impl Contents {
         } else {
             linux(files)
         };
-        Self { system, loaders }
+        let lacks_nfs = |name: &&str| abilities.lacks_nfs(files, &format!("/boot/{name}"));
+        let own = freebsd.into_iter().filter(|name| loaders.contains(*name));
+        let without_nfs = own.filter(lacks_nfs).map(str::to_owned).collect();
+        Self { system, loaders, without_nfs }
     }
 }
 
@@ -195,8 +212,9 @@ impl Catalog {
         let own = Arc::clone(&shared);
         // It ends when the catalog is dropped, which closes the queue.
         thread::Builder::new().name("catalog".to_owned()).spawn(move || {
+            let mut abilities = Abilities::default();
             for (name, uuid, files) in queue {
-                let contents = Contents::scan(&*files);
+                let contents = Contents::scan_by(&*files, &mut abilities);
                 let mut entries = own.entries();
                 let entry = entries.get_mut(&name);
                 if let Some(entry) = entry.filter(|entry| entry.environment.uuid == uuid) {
@@ -247,6 +265,7 @@ impl Catalog {
             uuid: entry.environment.uuid,
             read_only: entry.environment.read_only,
             datasets: entry.environment.datasets.clone(),
+            handle: entry.environment.handle.clone(),
             contents: entry.contents.clone().unwrap_or_default(),
         })
     }
@@ -313,11 +332,9 @@ pub(crate) mod test {
         fn names(&self, folder: &str) -> io::Result<Vec<String>> {
             let prefix = format!("{}/", folder.trim_end_matches('/'));
             let files = self.0.lock().unwrap();
-            Ok(files
-                .iter()
-                .filter_map(|path| path.strip_prefix(&prefix))
-                .map(str::to_owned)
-                .collect())
+            let names = files.iter().filter_map(|path| path.strip_prefix(&prefix));
+            let names = names.map(str::to_owned).collect::<Vec<_>>();
+            if names.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(names) }
         }
     }
 
@@ -380,6 +397,7 @@ pub(crate) mod test {
             uuid: Uuid::from_u128(1),
             read_only: false,
             datasets: Vec::new(),
+            handle: Vec::new(),
             files: Arc::clone(&files) as Arc<dyn Files>,
         }]);
         let facts = catalog.facts("base", Duration::from_secs(60)).unwrap();
@@ -421,6 +439,7 @@ pub(crate) mod test {
             uuid,
             read_only: false,
             datasets: Vec::new(),
+            handle: Vec::new(),
             files,
         }]);
         let facts = catalog.facts("base", Duration::from_millis(1)).unwrap();

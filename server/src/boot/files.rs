@@ -2,14 +2,15 @@
 //!
 //! A name either says its boot (`/b/BOOTID/...`, in every URL that we give out) or is asked from an
 //! address whose machine is in a boot. In both cases only files of that boot can be had: its script,
-//! its kernel, its loaders, and for FreeBSD what lies below the environment's `/boot` and its
-//! `/etc/fstab`.
+//! its kernel, its loaders, and for FreeBSD what its loader reads out of the environment.
 
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::boots::Boots;
+use super::catalog::Environment;
+use super::freebsd::{self, Found};
 use super::loader::{Loader, Place};
 use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, SCRIPT};
 use super::{
@@ -80,18 +81,37 @@ fn of_boot(
     if let Some(first) = plan.first.as_ref().filter(|first| first.name == name) {
         return load(boots, plan, first, ticket(Role::Loader));
     }
-    if plan.is_freebsd() && request.protocol == FileProtocol::Tftp {
-        // With a root path of `tftp://...` the loader puts it before every name.
-        let own_root = format!("be/{}/", plan.name);
-        let path = name.strip_prefix(&own_root).unwrap_or(name);
-        let climbs = path.split('/').any(|part| part == "..");
-        // The loader takes the root's type and options from the one file outside /boot.
-        if path == "etc/fstab" || (path.starts_with("boot/") && !climbs) {
-            let role = if path == "boot/kernel/kernel" { Role::Kernel } else { Role::Other };
-            return inside(boots, plan, &format!("/{path}"), ticket(role));
-        }
+    if plan.is_freebsd()
+        && let Some(path) = freebsd::path(plan, request.protocol, name)
+    {
+        return of_freebsd(boots, request, id, plan, &path);
     }
     Err(FileError::NotFound)
+}
+
+/// A file that FreeBSD's loader fetches, out of the environment.
+fn of_freebsd(
+    boots: &Boots,
+    request: &FileRequest<'_>,
+    id: BootId,
+    plan: &Plan,
+    path: &str,
+) -> Result<BootFile, FileError> {
+    let ticket = Ticket { boot: Some(id), role: freebsd::role(plan, path) };
+    match request.protocol {
+        FileProtocol::Tftp => inside(boots, plan, path, ticket),
+        FileProtocol::Http => {
+            // More than a loader can be had here: knowing the URL is not enough.
+            if !boots.may_be_at(id, request.peer) {
+                let reason = "these are the files of another machine";
+                return Err(FileError::Refused(reason.to_owned()));
+            }
+            match freebsd::find(plan, &*environment(boots, plan)?.files, path)? {
+                Found::File => inside(boots, plan, path, ticket),
+                Found::Made(bytes, mime) => Ok(made(bytes, mime, ticket)),
+            }
+        }
+    }
 }
 
 /// A file that the chosen loader consists of.
@@ -115,9 +135,12 @@ fn of_loader(
 }
 
 fn generated(text: String, ticket: Ticket) -> BootFile {
-    let bytes = Arc::<[u8]>::from(text.into_bytes());
+    made(text.into_bytes(), "text/plain", ticket)
+}
+
+fn made(bytes: Vec<u8>, mime: &'static str, ticket: Ticket) -> BootFile {
     let len = bytes.len() as u64;
-    BootFile { content: Content::Bytes(bytes), len, mime: "text/plain", ticket }
+    BootFile { content: Content::Bytes(bytes.into()), len, mime, ticket }
 }
 
 fn load(
@@ -138,12 +161,15 @@ fn load(
     }
 }
 
+fn environment(boots: &Boots, plan: &Plan) -> Result<Environment, FileError> {
+    boots.catalog.environment(plan.environment).ok_or_else(|| {
+        FileError::Refused(format!("boot environment {} does not exist any more", plan.name))
+    })
+}
+
 /// Opens a file inside the plan's environment.
 fn inside(boots: &Boots, plan: &Plan, path: &str, ticket: Ticket) -> Result<BootFile, FileError> {
-    let environment = boots.catalog.environment(plan.environment).ok_or_else(|| {
-        FileError::Refused(format!("boot environment {} does not exist any more", plan.name))
-    })?;
-    match environment.files.open(path) {
+    match environment(boots, plan)?.files.open(path) {
         Ok(file) => opened(file, Path::new(path), ticket),
         Err(error) => {
             // FreeBSD's loader asks for many files that need not be there.

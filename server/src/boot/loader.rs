@@ -130,6 +130,9 @@ pub const fn freebsd_path(arch: Arch) -> &'static str {
     }
 }
 
+/// The names of FreeBSD's own loaders in an environment's `/boot`.
+pub const FREEBSD: [&str; 3] = ["pxeboot", "loader.efi", "loader_ia32.efi"];
+
 /// Every name that a loader's file may have in a folder.
 pub fn all_names() -> impl Iterator<Item = &'static str> {
     let arches = [Arch::BIOS, Arch::UEFI_IA32, Arch::UEFI_X64, Arch::UEFI_ARM32, Arch::UEFI_ARM64];

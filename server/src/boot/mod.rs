@@ -8,6 +8,7 @@ mod boots;
 pub mod catalog;
 mod client;
 mod files;
+mod freebsd;
 mod inside;
 pub mod loader;
 pub mod plan;

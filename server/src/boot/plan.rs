@@ -3,6 +3,9 @@
 //! A plan is made once per boot and frozen. It is a value without files or clocks, so that it can be
 //! kept over a restart of the server and tested as a table.
 
+mod freebsd;
+mod refusal;
+
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +14,10 @@ use uuid::Uuid;
 use super::catalog::{Facts, System};
 use super::loader::{self, HostLoaders, Loader, Part, Place};
 use super::{Answer, Arch, BootId, Client};
+use crate::kenv::{self, Variable};
 use crate::machine::{LoaderChoice, Mac, Machine, MachineName, Roster, View};
+pub use freebsd::Fetch;
+pub use refusal::NoPlan;
 
 /// What a machine boots, in all its stages.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -37,8 +43,14 @@ pub struct Plan {
     pub chosen: Option<Chosen>,
     /// The root, as `SERVER:PATH` (option 17).
     pub root_path: String,
-    /// Words for FreeBSD's kernel environment, as `name=value`, sent in options 250 and up.
-    pub variables: Vec<String>,
+    /// How FreeBSD's loader fetches its files.
+    #[serde(default)]
+    pub fetch: Fetch,
+    /// Variables for FreeBSD's loader and kernel.
+    pub variables: Vec<Variable>,
+    /// The folders below `/conf` that FreeBSD's rc.initdiskless takes files from.
+    #[serde(default)]
+    pub classes: Vec<String>,
 }
 
 /// What comes after iPXE.
@@ -137,45 +149,24 @@ pub fn plan(
     let read_only = is_default
         || environment.read_only
         || machine.is_some_and(|(_, machine)| machine.read_only);
-    let arch = match subject.client {
-        Client::Pxe(arch) | Client::Http(arch) | Client::Ipxe(arch) => Some(arch),
-        Client::FreeBsdKernel | Client::FreeBsdLoader | Client::Ordinary => None,
-    };
     let choice = machine.map_or_else(LoaderChoice::default, |(_, machine)| machine.loader);
     let chosen = chosen(choice, subject.client, environment, site.loaders)?;
-    let ipxe = |arch| ipxe(arch, environment, site.loaders);
-    let (first, next, variables) = match system {
+    let (first, next, fetch, variables) = match system {
         System::FreeBsd if chosen.is_some() => {
             return Err(NoPlan::LoaderSystem { choice, environment: name });
         }
         System::FreeBsd => {
-            let own = freebsd(arch, environment)?;
-            let by_hand = site.proxy && arch.is_some_and(|arch| arch != Arch::BIOS);
-            let first = match subject.client {
-                // FreeBSD's loader gets its root by DHCP and NFS, not by the firmware's HTTP: iPXE
-                // comes between them.
-                Client::Http(arch) => Some(ipxe(arch)?),
-                Client::Pxe(arch) if by_hand || choice == LoaderChoice::Ipxe => Some(ipxe(arch)?),
-                Client::Pxe(_) => Some(own.clone()),
-                Client::FreeBsdKernel
-                | Client::FreeBsdLoader
-                | Client::Ipxe(_)
-                | Client::Ordinary => None,
-            };
-            let mut variables = vec!["boot.nfsroot.options=nolockd".to_owned()];
-            // BIOS loaders under iPXE stop at replies above the network's frame size.
-            if arch.is_some_and(|arch| arch != Arch::BIOS) {
-                variables.push(format!("nfs.read_size={LOADER_READ_SIZE}"));
-            }
-            let next = if by_hand { Next::Handed(own) } else { Next::Loader(own) };
-            (first, next, variables)
+            let freebsd = freebsd::decide(subject, environment, site)?;
+            (freebsd.first, freebsd.next, freebsd.fetch, freebsd.variables)
         }
         System::Linux { kernel, initrd } => {
             let first = match subject.client {
                 Client::Http(_) | Client::Pxe(_) if let Some(chosen) = &chosen => {
                     Some(chosen.first.clone())
                 }
-                Client::Http(arch) | Client::Pxe(arch) => Some(ipxe(arch)?),
+                Client::Http(arch) | Client::Pxe(arch) => {
+                    Some(ipxe(arch, environment, site.loaders)?)
+                }
                 Client::FreeBsdKernel
                 | Client::FreeBsdLoader
                 | Client::Ipxe(_)
@@ -183,7 +174,7 @@ pub fn plan(
             };
             let cmdline = linux_cmdline(&subject, environment, server, path, read_only)?;
             let (kernel, initrd) = (kernel.clone(), initrd.clone());
-            (first, Next::Kernel { kernel, initrd, cmdline }, Vec::new())
+            (first, Next::Kernel { kernel, initrd, cmdline }, Fetch::Nfs, Vec::new())
         }
     };
     Ok(Plan {
@@ -197,7 +188,9 @@ pub fn plan(
         next,
         chosen,
         root_path,
+        fetch,
         variables,
+        classes: machine.map_or_else(Vec::new, |(_, machine)| machine.classes.clone()),
     })
 }
 
@@ -249,16 +242,6 @@ fn ipxe(arch: Arch, environment: &Facts, host: &HostLoaders) -> Result<Loader, N
     }
 }
 
-fn freebsd(arch: Option<Arch>, environment: &Facts) -> Result<Loader, NoPlan> {
-    // Without firmware in sight the loader runs already, and this one is never asked for.
-    let path = loader::freebsd_path(arch.unwrap_or(Arch::UEFI_X64));
-    let name = path.rsplit('/').next().unwrap_or(path);
-    if arch.is_some() && !environment.contents.loaders.contains(name) {
-        return Err(NoPlan::NoFreeBsdLoader { environment: environment.name.clone(), path });
-    }
-    Ok(Loader { name: name.to_owned(), place: Place::Environment(path.to_owned()) })
-}
-
 fn linux_cmdline(
     subject: &Subject<'_>,
     environment: &Facts,
@@ -307,7 +290,15 @@ impl Plan {
         match client {
             Client::Pxe(_) => answer.file = self.first.as_ref().map(|first| first.name.clone()),
             Client::Http(_) => {
-                answer.file = self.first.as_ref().map(|first| self.url(id, &first.name));
+                answer.file = self.first.as_ref().map(|first| match (self.fetch, &first.place) {
+                    // The loader takes the URL without its last two names for its root.
+                    (Fetch::Http, Place::Environment(path)) => {
+                        self.url(id, &format!("{ROOT}{path}"))
+                    }
+                    (Fetch::Http, Place::Host(_)) | (Fetch::Nfs | Fetch::Tftp, _) => {
+                        self.url(id, &first.name)
+                    }
+                });
             }
             Client::Ipxe(_) => {
                 answer.file = Some(match (&self.chosen, &self.next) {
@@ -317,14 +308,21 @@ impl Plan {
                 });
             }
             Client::FreeBsdLoader => {
-                // Options 250 to 254 carry one `name=value` each (the loader's bootp.c).
-                let codes = 250..=254;
-                let variables = self.variables.iter().map(|text| text.clone().into_bytes());
-                answer.options = codes.zip(variables).collect();
+                // That they fit was found out when they were decided.
+                answer.options = kenv::pack(&self.variables).unwrap_or_default();
+                if self.fetch == Fetch::Tftp {
+                    // Never for other clients: iPXE would take it for a disk.
+                    let path = export_path(&self.name);
+                    answer.root_path = Some(format!("tftp://{}{path}", self.server));
+                }
             }
             Client::FreeBsdKernel => {
-                // Option 130 holds the root's mount options (the kernel's bootp_subr.c).
+                // Option 130 holds the root's mount options, 134 the cookie that is left for
+                // rc.initdiskless (the kernel's bootp_subr.c).
                 answer.options = vec![(130, b"nolockd".to_vec())];
+                if !self.classes.is_empty() {
+                    answer.options.push((134, self.classes.join(" ").into_bytes()));
+                }
             }
             Client::Ordinary => {}
         }
@@ -385,91 +383,6 @@ impl Plan {
     }
 }
 
-/// Why a machine boots nothing. The words are for the administrator and for the machine's screen.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum NoPlan {
-    /// There is no loader for the firmware at all.
-    #[error("firmware of architecture {} is not served: no loader is known for it", .0.0)]
-    Arch(Arch),
-    /// The kernel cannot be told what it needs.
-    #[error("{0}")]
-    CommandLine(String),
-    /// The loader that was chosen does not start from the machine's firmware.
-    #[error(
-        "the loader {choice} does not start from {client}: choose another with `netbe machine set \
-         --loader`"
-    )]
-    LoaderFirmware {
-        /// Which was chosen.
-        choice: LoaderChoice,
-        /// What asked.
-        client: Client,
-    },
-    /// The loader that was chosen does not load the environment's system.
-    #[error(
-        "the loader {choice} does not load the FreeBSD in boot environment {environment}: choose \
-         another with `netbe machine set --loader`"
-    )]
-    LoaderSystem {
-        /// Which was chosen.
-        choice: LoaderChoice,
-        /// The environment.
-        environment: String,
-    },
-    /// The store has no such environment.
-    #[error("boot environment {0} does not exist: create it, or assign another with `sharepxe`")]
-    Missing(String),
-    /// The name breaks a boot loader's or a kernel's grammar.
-    #[error(
-        "boot environment '{0}' cannot be booted by name: spaces, colons, commas and quotes break \
-         a kernel's command line; clone it to a plain name"
-    )]
-    Name(String),
-    /// FreeBSD's loader for the firmware is missing.
-    #[error("boot environment {environment} has no {path}, which this machine's firmware needs")]
-    NoFreeBsdLoader {
-        /// The environment.
-        environment: String,
-        /// What is missing.
-        path: &'static str,
-    },
-    /// iPXE for the firmware is missing.
-    #[error(
-        "{name} is missing (firmware architecture {}): install the package ipxe, or put the file \
-         into the environment's /boot",
-        arch.0
-    )]
-    NoIpxe {
-        /// What is missing.
-        name: &'static str,
-        /// For which firmware.
-        arch: Arch,
-    },
-    /// A file of the loader that was chosen is missing.
-    #[error("{name} is missing: {remedy}, or put the file into the environment's /boot")]
-    NoLoader {
-        /// What is missing.
-        name: &'static str,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// There is no system in the environment that could boot.
-    #[error(
-        "boot environment {0} holds nothing to boot: neither /boot/kernel/kernel with FreeBSD's \
-         loader nor /boot/vmlinuz"
-    )]
-    NothingBootable(String),
-    /// The machine has no environment.
-    #[error("no boot environment is assigned to {0}: run `netbe sharepxe --machine {0} NAME`")]
-    Unassigned(MachineName),
-    /// The machine is not known, and there is no default.
-    #[error(
-        "unknown machine, and no default environment: name it with `netbe machine add`, or run \
-         `netbe sharepxe --default NAME`"
-    )]
-    Unknown,
-}
-
 /// The name of the script in a boot's URLs.
 pub const SCRIPT: &str = "boot.ipxe";
 
@@ -479,8 +392,8 @@ pub const KERNEL: &str = "kernel";
 /// The name of the initial RAM disk in a boot's URLs.
 pub const INITRD: &str = "initrd";
 
-/// How much FreeBSD's `loader.efi` reads at once; its own default is 1024, its limit 16384.
-const LOADER_READ_SIZE: u32 = 8192;
+/// The folder in a boot's URLs below which FreeBSD's loader finds the environment's files.
+pub const ROOT: &str = "root";
 
 #[cfg(test)]
 pub(crate) mod test;

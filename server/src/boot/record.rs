@@ -162,7 +162,7 @@ mod test {
 
     use super::*;
     use crate::boot::Arch;
-    use crate::boot::plan::Next;
+    use crate::boot::plan::{Fetch, Next};
 
     /// A disk that writes nothing before the test's end.
     struct Stalled(Mutex<mpsc::Receiver<()>>);
@@ -203,7 +203,9 @@ mod test {
             },
             chosen: None,
             root_path: String::new(),
+            fetch: Fetch::Nfs,
             variables: Vec::new(),
+            classes: Vec::new(),
         };
         let client = Client::Pxe(Arch::BIOS);
         BootRecord { id: BootId(1), mac, client, plan, address: None, rooted: false }

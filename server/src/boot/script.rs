@@ -19,7 +19,7 @@ pub(super) fn render(plan: &Plan, id: BootId) -> Result<String, String> {
             url: plan.url(id, &own.name),
             server: plan.server,
             path: export_path(&plan.name),
-            variables: plan.variables.clone(),
+            variables: plan.variables.iter().map(ToString::to_string).collect(),
         },
         Next::Loader(_) => return Err("FreeBSD's loader needs no script".to_owned()),
     };

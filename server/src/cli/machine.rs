@@ -8,7 +8,10 @@ use store::EnvironmentName;
 use uuid::Uuid;
 
 use super::{Failure, Format, Reply, Site, Table};
-use crate::machine::{self, LoaderChoice, Mac, Machine, MachineError, MachineName, Roster, View};
+use crate::kenv::Variable;
+use crate::machine::{
+    self, LoaderChoice, LoaderProtocol, Mac, Machine, MachineError, MachineName, Roster, View,
+};
 
 /// Name machines, by their Ethernet addresses, and say what they boot.
 #[derive(Args, Debug)]
@@ -65,6 +68,15 @@ struct Add {
     /// Who joins its environment's data sets to one tree: the server, or itself.
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
     view: View,
+    /// How FreeBSD's loader fetches its files.
+    #[arg(long, value_enum, default_value_t, hide_default_value = true)]
+    loader_protocol: LoaderProtocol,
+    /// A variable for FreeBSD's loader and kernel; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    kenv: Vec<Variable>,
+    /// A folder below /conf for a diskless FreeBSD with a BOOTP kernel; may be repeated.
+    #[arg(long = "class", value_name = "WORD")]
+    classes: Vec<String>,
     /// Its name, which is its host name too.
     name: MachineName,
 }
@@ -81,6 +93,9 @@ impl Add {
             read_only: self.ro,
             loader: self.loader,
             view: self.view,
+            loader_protocol: self.loader_protocol,
+            kenv: self.kenv.clone(),
+            classes: self.classes.clone(),
         };
         change(site, |roster| {
             if roster.get(&self.name).is_some_and(|entry| entry.fixed) {
@@ -122,6 +137,17 @@ struct Set {
     /// Who joins its environment's data sets to one tree: the server, or itself.
     #[arg(long, value_enum)]
     view: Option<View>,
+    /// How FreeBSD's loader fetches its files.
+    #[arg(long, value_enum)]
+    loader_protocol: Option<LoaderProtocol>,
+    /// A variable for FreeBSD's loader and kernel; without a value it is taken away, and `none`
+    /// takes all away; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = optional::<Variable>)]
+    kenv: Vec<Setting<Variable>>,
+    /// The folders below /conf for a diskless FreeBSD with a BOOTP kernel, in place of those known,
+    /// or `none`.
+    #[arg(long = "class", value_name = "WORD")]
+    classes: Vec<String>,
     /// The machine.
     name: MachineName,
 }
@@ -149,6 +175,22 @@ impl Set {
             }
             machine.loader = self.loader.unwrap_or(machine.loader);
             machine.view = self.view.unwrap_or(machine.view);
+            machine.loader_protocol = self.loader_protocol.unwrap_or(machine.loader_protocol);
+            for Setting(variable) in &self.kenv {
+                let own = &mut machine.kenv;
+                let Some(variable) = variable else {
+                    own.clear();
+                    continue;
+                };
+                own.retain(|known| known.name() != variable.name());
+                if !variable.value().is_empty() {
+                    own.push(variable.clone());
+                }
+            }
+            if !self.classes.is_empty() {
+                machine.classes.clone_from(&self.classes);
+                machine.classes.retain(|class| class != "none");
+            }
             machine.read_only = (machine.read_only || self.ro) && !self.rw;
             roster.insert(self.name.clone(), machine.clone(), false)?;
             Ok((self.name.clone(), machine))
@@ -318,7 +360,11 @@ impl From<MachineError> for Failure {
             | MachineError::Twice(_)
             | MachineError::Unknown(_) => Self::no(error),
             MachineError::Address(_)
+            | MachineError::Class(_)
+            | MachineError::Classes
             | MachineError::CommandLine
+            | MachineError::HttpLoader(_)
+            | MachineError::Kenv(_)
             | MachineError::Multicast(_)
             | MachineError::Name(_)
             | MachineError::NoMac

@@ -11,12 +11,13 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use loader::LoaderChoice;
+pub use loader::{LoaderChoice, LoaderProtocol};
 pub use mac::{Mac, MacError};
 pub use name::{MachineName, MachineNameError};
 pub use roster::{Entry, Roster, remove, store, store_configured, store_default};
 pub use view::View;
 
+use crate::kenv::{self, KenvError, Variable};
 use crate::state::StateError;
 
 /// What is known of a named machine. Its name is its key.
@@ -47,6 +48,16 @@ pub struct Machine {
     /// Who joins the data sets of its environment to one tree.
     #[serde(default, skip_serializing_if = "View::is_joined")]
     pub view: View,
+    /// How FreeBSD's loader fetches its files.
+    #[serde(default, skip_serializing_if = "LoaderProtocol::is_auto")]
+    pub loader_protocol: LoaderProtocol,
+    /// Variables for FreeBSD's loader and kernel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kenv: Vec<Variable>,
+    /// The folders below `/conf` that a FreeBSD machine with a `BOOTP` kernel takes its files from
+    /// (rc.initdiskless calls them classes).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
 }
 
 // serde calls it with a reference.
@@ -72,7 +83,25 @@ impl Machine {
         if self.cmdline.len() > 1024 || self.cmdline.chars().any(char::is_control) {
             return Err(MachineError::CommandLine);
         }
-        Ok(())
+        if self.loader_protocol == LoaderProtocol::Http && !self.loader.is_auto() {
+            return Err(MachineError::HttpLoader(self.loader));
+        }
+        kenv::check(&self.kenv)?;
+        self.check_classes()
+    }
+
+    /// A class is the name of a folder, and all of them are one option of words (bootp_subr.c has 128
+    /// bytes for it).
+    fn check_classes(&self) -> Result<(), MachineError> {
+        let letter = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        let plain = |class: &&String| {
+            class.chars().all(letter) && !class.is_empty() && !class.starts_with(['-', '.'])
+        };
+        match self.classes.iter().find(|class| !plain(class)) {
+            Some(class) => Err(MachineError::Class(class.clone())),
+            None if self.classes.join(" ").len() > MAX_CLASSES => Err(MachineError::Classes),
+            None => Ok(()),
+        }
     }
 
     /// Reads a machine's record.
@@ -104,6 +133,15 @@ pub enum MachineError {
         /// Who has it.
         other: MachineName,
     },
+    /// A class cannot be the name of a folder below `/conf`.
+    #[error(
+        "{0:?} is no class: write the name of a folder below /conf, of letters, digits, dots, hyphens \
+         and underscores"
+    )]
+    Class(String),
+    /// The classes are too long.
+    #[error("classes: write at most 127 bytes of them, the spaces between them included")]
+    Classes,
     /// The words for the kernel are too long or hold control characters.
     #[error("cmdline: write one line of at most 1024 bytes")]
     CommandLine,
@@ -116,6 +154,15 @@ pub enum MachineError {
     /// The default environment stands in the configuration file.
     #[error("the default environment stands in netbe.toml: change it there")]
     FixedDefault,
+    /// Nothing can stand between UEFI's HTTP boot and a loader that goes on by HTTP.
+    #[error(
+        "FreeBSD's loader goes on by HTTP only where firmware loads it: with --loader-protocol http \
+         the loader is auto, not {0}"
+    )]
+    HttpLoader(LoaderChoice),
+    /// The variables are not right.
+    #[error(transparent)]
+    Kenv(#[from] KenvError),
     /// Another machine has the Ethernet address.
     #[error("{mac} belongs to {other}: remove it there first")]
     MacTaken {
@@ -162,6 +209,9 @@ impl MachineError {
     }
 }
 
+/// Bytes of all classes: FreeBSD's kernel keeps 128, with a NUL.
+const MAX_CLASSES: usize = 127;
+
 #[cfg(test)]
 mod test {
     use super::*;
@@ -179,12 +229,29 @@ mod test {
             environment: Some("base".to_owned()),
             cmdline: "console=ttyS0 \"quoted\"".to_owned(),
             read_only: true,
-            loader: LoaderChoice::Shim,
+            loader: LoaderChoice::Auto,
             view: View::Split,
+            loader_protocol: LoaderProtocol::Http,
+            kenv: vec!["nfs.read_size=1024".parse().unwrap()],
+            classes: vec!["lab".to_owned()],
         };
         let text = written.render().unwrap();
         assert_eq!(Machine::parse(text.as_bytes()).unwrap(), written);
         assert_eq!(Machine::parse(b"").unwrap(), Machine::default());
+    }
+
+    #[test]
+    fn a_class_is_the_name_of_a_folder() {
+        let check = |classes: &[&str]| {
+            let classes = classes.iter().map(|&class| class.to_owned()).collect();
+            Machine { classes, ..Machine::default() }.check()
+        };
+        assert!(check(&["lab", "west-2.a_b"]).is_ok());
+        for class in ["", "..", "-r", "a b", "a/b", "$(x)"] {
+            assert!(matches!(check(&[class]), Err(MachineError::Class(_))), "{class:?}");
+        }
+        let long = "x".repeat(64);
+        assert!(matches!(check(&[&long, &long]), Err(MachineError::Classes)));
     }
 
     #[test]
@@ -199,5 +266,8 @@ mod test {
         assert!(matches!(refused, MachineError::NoMac), "{refused}");
         assert!(Machine::parse(b"cmdline = \"a\\nb\"").is_err());
         assert!(Machine::parse(b"loader = \"lilo\"").is_err());
+        assert!(Machine::parse(b"loader_protocol = \"ftp\"").is_err());
+        assert!(Machine::parse(b"kenv = [\"a\"]").is_err());
+        assert!(Machine::parse(b"loader = \"grub\"\nloader_protocol = \"http\"").is_err());
     }
 }

@@ -258,7 +258,9 @@ impl Appliance {
         let read_only = environment.export.read_only;
         let mounted = environment.datasets.iter().filter(|set| set.mounted());
         let datasets = mounted.map(|set| set.path().to_owned()).collect();
-        Ok(Environment { name: name.as_str().to_owned(), uuid, read_only, datasets, files })
+        let handle = self.exports.root_handle(uuid).ok_or("it was withdrawn meanwhile")?;
+        let (name, handle) = (name.as_str().to_owned(), handle.as_bytes().to_vec());
+        Ok(Environment { name, uuid, read_only, datasets, handle, files })
     }
 
     fn open_tree(&self, name: &EnvironmentName) -> Result<Arc<dyn Tree>, String> {

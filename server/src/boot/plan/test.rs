@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::boot::catalog::Contents;
+use crate::machine::LoaderProtocol;
 
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 
 fn facts(system: Option<System>, loaders: &[&str]) -> Facts {
     let loaders = loaders.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
-    let contents = Contents { system, loaders };
-    let (name, uuid, datasets) = ("base".to_owned(), Uuid::from_u128(1), Vec::new());
-    Facts { name, uuid, read_only: false, datasets, contents }
+    let contents = Contents { system, loaders, without_nfs: BTreeSet::new() };
+    let (name, uuid, handle) = ("base".to_owned(), Uuid::from_u128(1), vec![0xab; 44]);
+    Facts { name, uuid, read_only: false, datasets: Vec::new(), handle, contents }
 }
 
 fn linux() -> Facts {
@@ -190,7 +191,7 @@ fn a_machines_own_words_end_the_command_line() {
 fn a_machine_with_the_split_view_is_told_its_data_sets() {
     let name = "web1".parse().unwrap();
     let loaders = HostLoaders::default();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders };
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: false };
     let datasets = vec!["home".to_owned(), "var/log".to_owned()];
     let nested = Facts { datasets, ..linux() };
     let cmdline = |view| {
@@ -221,6 +222,118 @@ fn a_bootp_kernel_is_told_its_mount_options() {
     let plan = decide(Client::Pxe(Arch::BIOS), &freebsd()).unwrap();
     let answer = plan.answer(BootId(7), Client::FreeBsdKernel);
     assert_eq!((answer.file, answer.options), (None, vec![(130, b"nolockd".to_vec())]));
+}
+
+/// A machine with settings of its own, from its firmware to its FreeBSD.
+fn decide_with(machine: &Machine, client: Client, facts: &Facts) -> Result<Plan, NoPlan> {
+    let name = "web1".parse().unwrap();
+    let (_scratch, loaders) = host();
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: false };
+    plan(Subject { mac: MAC, machine: Some((&name, machine)), client }, facts, false, site)
+}
+
+fn by(loader_protocol: LoaderProtocol) -> Machine {
+    Machine { loader_protocol, ..Machine::default() }
+}
+
+fn texts(answer: Answer) -> Vec<String> {
+    let text = |(_, value)| String::from_utf8(value).unwrap();
+    answer.options.into_iter().map(text).collect()
+}
+
+#[test]
+fn only_freebsds_loader_is_sent_to_tftp() {
+    let plan = decide_with(&by(LoaderProtocol::Tftp), Client::Pxe(Arch::BIOS), &freebsd()).unwrap();
+    let root = |client| plan.answer(BootId(7), client).root_path.unwrap();
+    assert_eq!(root(Client::FreeBsdLoader), "tftp://10.0.0.1/be/base");
+    let others = [
+        Client::Pxe(Arch::BIOS),
+        Client::Ipxe(Arch::BIOS),
+        Client::FreeBsdKernel,
+        Client::Ordinary,
+    ];
+    for client in others {
+        assert_eq!(root(client), "10.0.0.1:/be/base", "{client}");
+    }
+}
+
+#[test]
+fn a_loader_that_mounts_nothing_is_told_the_handle() {
+    let plan = decide_with(&by(LoaderProtocol::Tftp), Client::Pxe(Arch::BIOS), &freebsd()).unwrap();
+    let handle = format!("boot.nfsroot.nfshandle=X{}X", "ab".repeat(44));
+    assert_eq!(
+        texts(plan.answer(BootId(7), Client::FreeBsdLoader)),
+        [
+            handle.as_str(),
+            "boot.nfsroot.nfshandlelen=44",
+            "boot.nfsroot.server=10.0.0.1",
+            "boot.nfsroot.options=nolockd",
+            "boot.nfsroot.path=/be/base",
+        ]
+    );
+}
+
+#[test]
+fn a_loader_without_nfs_is_sent_to_tftp_unless_told_otherwise() {
+    let mut environment = freebsd();
+    environment.contents.without_nfs.insert("pxeboot".to_owned());
+    let fetch = |protocol, client| decide_with(&by(protocol), client, &environment).unwrap().fetch;
+    let (bios, uefi) = (Client::Pxe(Arch::BIOS), Client::Pxe(Arch::UEFI_X64));
+    assert_eq!(fetch(LoaderProtocol::Auto, bios), Fetch::Tftp);
+    assert_eq!(fetch(LoaderProtocol::Auto, uefi), Fetch::Nfs);
+    assert_eq!(fetch(LoaderProtocol::Auto, Client::FreeBsdLoader), Fetch::Nfs);
+    assert_eq!(fetch(LoaderProtocol::Nfs, bios), Fetch::Nfs);
+    assert_eq!(fetch(LoaderProtocol::Tftp, uefi), Fetch::Tftp);
+    environment.contents.without_nfs.insert("loader.efi".to_owned());
+    let unseen = decide_with(&by(LoaderProtocol::Auto), Client::FreeBsdLoader, &environment);
+    assert_eq!(unseen.unwrap().fetch, Fetch::Tftp);
+}
+
+#[test]
+fn http_boot_loads_freebsds_loader_from_its_own_root_if_so_chosen() {
+    let client = Client::Http(Arch::UEFI_X64_HTTP);
+    let plan = decide_with(&by(LoaderProtocol::Http), client, &freebsd()).unwrap();
+    let url = "http://10.0.0.1/b/0000000000000007/root/boot/loader.efi";
+    assert_eq!(plan.answer(BootId(7), client).file.as_deref(), Some(url));
+}
+
+#[test]
+fn a_machine_whose_loader_cannot_fetch_so_is_told_why() {
+    let http = by(LoaderProtocol::Http);
+    let refused = decide_with(&http, Client::Pxe(Arch::UEFI_X64), &freebsd()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "FreeBSD's loader fetches by HTTP only when UEFI's HTTP boot has loaded it, and UEFI PXE \
+         asks: choose HTTP boot in the machine's firmware, or run `netbe machine set \
+         --loader-protocol auto`"
+    );
+    let mut environment = freebsd();
+    let mut by_tftp = |len| {
+        environment.name = "n".repeat(len);
+        decide_with(&by(LoaderProtocol::Tftp), Client::Pxe(Arch::BIOS), &environment)
+    };
+    assert!(by_tftp(76).is_ok());
+    assert!(matches!(by_tftp(77), Err(NoPlan::TftpName(_))));
+}
+
+#[test]
+fn a_machines_own_variables_reach_its_loader() {
+    let kenv = ["nfs.read_size=1024", "hint.uart.0.at=acpi", "a=b;c"];
+    let kenv = kenv.map(|text| text.parse().unwrap()).to_vec();
+    let machine = Machine { kenv, ..Machine::default() };
+    let plan = decide_with(&machine, Client::Pxe(Arch::UEFI_X64), &freebsd()).unwrap();
+    assert_eq!(
+        texts(plan.answer(BootId(7), Client::FreeBsdLoader)),
+        ["boot.nfsroot.options=nolockd", "nfs.read_size=1024", "hint.uart.0.at=acpi", "a=b;c"]
+    );
+}
+
+#[test]
+fn a_bootp_kernel_is_told_its_classes() {
+    let machine = Machine { classes: vec!["lab".into(), "west".into()], ..Machine::default() };
+    let plan = decide_with(&machine, Client::Pxe(Arch::BIOS), &freebsd()).unwrap();
+    let answer = plan.answer(BootId(7), Client::FreeBsdKernel);
+    assert_eq!(answer.options, [(130, b"nolockd".to_vec()), (134, b"lab west".to_vec())]);
 }
 
 #[test]
@@ -282,4 +395,15 @@ fn beside_another_server_freebsd_over_uefi_gets_everything_by_ipxe() {
     let bios = decide(Client::Pxe(Arch::BIOS));
     assert_eq!(file(&bios, Client::Pxe(Arch::BIOS)).as_deref(), Some("pxeboot"));
     assert_eq!(file(&bios, Client::Ipxe(Arch::BIOS)).as_deref(), Some("pxeboot"));
+}
+
+#[test]
+fn beside_another_server_a_loader_is_sent_to_nfs_alone() {
+    let (_scratch, loaders) = host();
+    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: true };
+    let name = "web1".parse().unwrap();
+    let machine = by(LoaderProtocol::Tftp);
+    let client = Client::Pxe(Arch::UEFI_X64);
+    let subject = Subject { mac: MAC, machine: Some((&name, &machine)), client };
+    assert_eq!(plan(subject, &freebsd(), false, site), Err(NoPlan::TftpByHand));
 }
