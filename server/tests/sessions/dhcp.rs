@@ -116,6 +116,17 @@ impl Reply {
         options.next().map(|(_, value)| value.as_slice())
     }
 
+    /// What FreeBSD's loader puts into the environment (bootp.c: setenv_).
+    pub(crate) fn kenv(&self) -> Vec<String> {
+        let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+        let read = |(code, value): &(u8, Vec<u8>)| match code {
+            246..=249 => text(value).split(';').map(str::to_owned).collect(),
+            250..=254 => vec![text(value)],
+            _ => Vec::new(),
+        };
+        self.options.iter().flat_map(read).collect()
+    }
+
     /// What an ACK has to repeat of its OFFER: FreeBSD's loader keeps what the OFFER said.
     pub(crate) fn promise(&self) -> (&[u8], &[(u8, Vec<u8>)]) {
         // From yiaddr to the cookie, and all options behind the type.

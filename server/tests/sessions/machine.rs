@@ -22,9 +22,18 @@ pub(crate) const SERVE: [&str; 4] = ["--mode", "serve", "--range", "10.77.0.100-
 /// The network card.
 pub(crate) const CARD: &str = "c0";
 
+/// The root path of everything that mounts.
+pub(crate) const ROOT_PATH: &str = "10.77.0.1:/be/head";
+
 /// A machine, switched on and without an address yet.
 pub(crate) struct Machine<'a> {
     pub(crate) files: Files<'a>,
+    /// The root path that its loader is to be told.
+    pub(crate) loader_root: &'a str,
+    /// What its loader was told for the kernel's environment.
+    pub(crate) kenv: Vec<String>,
+    card: &'a str,
+    mac: [u8; 6],
     net: &'a Net,
     session: &'a Session<'a>,
     tftp: tftp::Tftp,
@@ -38,10 +47,25 @@ pub(crate) struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// Switches the machine of a session on, in the namespace of this thread.
     pub(crate) fn new(net: &'a Net, site: &Site, session: &'a Session<'a>) -> Self {
-        let (own, server) = (Ipv4Addr::new(10, 77, 0, 100), SERVER.parse().unwrap());
+        Self::with_card(net, site, session, CARD, 0)
+    }
+
+    /// Switches the machine on whose Ethernet address and IP address are so many numbers higher.
+    pub(crate) fn with_card(
+        net: &'a Net,
+        site: &Site,
+        session: &'a Session<'a>,
+        card: &'a str,
+        number: u8,
+    ) -> Self {
+        let (own, server) = (Ipv4Addr::new(10, 77, 0, 100 + number), SERVER.parse().unwrap());
         let root = root(site);
         Self {
             files: Files::new(session, own, server, root.clone()),
+            loader_root: ROOT_PATH,
+            kenv: Vec::new(),
+            card,
+            mac: [0x52, 0x54, 0, 0x77, 0, 1 + number],
             net,
             session,
             tftp: tftp::Tftp::new(own, server),
@@ -50,6 +74,17 @@ impl<'a> Machine<'a> {
             offer: None,
             boot_file: String::new(),
         }
+    }
+
+    /// The handle of its root that its loader was told, as the kernel reads it.
+    pub(crate) fn told_handle(&self) -> Vec<u8> {
+        let told = |name: &str| {
+            let mut values = self.kenv.iter().filter_map(|text| text.split_once('='));
+            values.find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no {name}")).1
+        };
+        let server = told("boot.nfsroot.server");
+        assert_eq!((server, told("boot.nfsroot.path")), (SERVER, "/be/head"));
+        handle(told("boot.nfsroot.nfshandle"), told("boot.nfsroot.nfshandlelen"))
     }
 
     /// Takes one step of the boot, by its number, and checks the answer.
@@ -63,10 +98,11 @@ impl<'a> Machine<'a> {
 
     fn dhcp(&mut self, message: &Dhcp) {
         if message.source.is_unspecified() {
-            self.net.client(&["ip", "address", "flush", "dev", CARD]);
+            self.net.client(&["ip", "address", "flush", "dev", self.card]);
         }
-        let link = Link::open(CARD);
+        let link = Link::open(self.card);
         let mut payload = message.payload.clone();
+        payload[28..34].copy_from_slice(&self.mac);
         let kind = dhcp::options(&payload).into_iter().find(|(code, _)| *code == 53).unwrap().1;
         if kind == [DISCOVER] {
             let offer = link.ask(&payload);
@@ -82,22 +118,25 @@ impl<'a> Machine<'a> {
         assert_eq!(ack.promise(), offer.promise(), "the ACK differs from its OFFER");
         self.boot_file = ack.file();
         let address = format!("{}/24", self.own);
-        self.net.client(&["ip", "address", "replace", &address, "dev", CARD]);
+        self.net.client(&["ip", "address", "replace", &address, "dev", self.card]);
     }
 
     /// What every answer to this machine has to say.
-    fn expect(&self, reply: &Reply, message: &[u8], kind: u8) {
+    fn expect(&mut self, reply: &Reply, message: &[u8], kind: u8) {
         assert_eq!(reply.option(53), Some(&[kind][..]));
         assert_eq!(reply.yiaddr(), self.own);
         assert_eq!(reply.siaddr().to_string(), SERVER);
         assert_eq!(reply.option(54), Some(&reply.siaddr().octets()[..]));
         assert_eq!(reply.option(1), Some(&[255, 255, 255, 0][..]));
         // Also to who does not ask: pxeboot 10.1 and kernels send no list of options.
-        let root_path = format!("{SERVER}:/be/head");
-        assert_eq!(reply.option(17), Some(root_path.as_bytes()));
         let class = dhcp::options(message).into_iter().find(|(code, _)| *code == 60).unwrap().1;
-        if class == b"PXEClient" {
-            assert_eq!(reply.option(250), Some(&b"boot.nfsroot.options=nolockd"[..]));
+        let is_loader = class == b"PXEClient";
+        let root_path = if is_loader { self.loader_root } else { ROOT_PATH };
+        assert_eq!(reply.option(17), Some(root_path.as_bytes()));
+        if is_loader {
+            self.kenv = reply.kenv();
+            let nolockd = "boot.nfsroot.options=nolockd".to_owned();
+            assert!(self.kenv.contains(&nolockd), "{:?}", self.kenv);
         }
     }
 
@@ -127,6 +166,16 @@ impl<'a> Machine<'a> {
         let whole = matches!(ending, Ending::Finished | Ending::Unanswered);
         assert!(!whole || came.len() == there.len(), "{}: not all of it", file.name);
     }
+}
+
+/// A handle as a kernel reads it (nfs_setup_diskless): `X`, two digits a byte, `X`, and its length.
+pub(crate) fn handle(text: &str, len: &str) -> Vec<u8> {
+    let digits = text.strip_prefix('X').and_then(|text| text.strip_suffix('X')).unwrap();
+    let pairs = (0..digits.len()).step_by(2);
+    let bytes: Vec<u8> =
+        pairs.map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect();
+    assert_eq!(len.parse(), Ok(bytes.len()));
+    bytes
 }
 
 /// A site whose boot environment `head` holds what the machine of a session found; that machine is

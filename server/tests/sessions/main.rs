@@ -17,6 +17,7 @@
 mod bench;
 mod boots;
 mod calls;
+mod chains;
 mod dhcp;
 mod files;
 mod machine;
