@@ -46,7 +46,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     let state = StateDir::open(&config.state)?;
     let _claim = state.claim()?;
     let key = site_key(&state)?;
-    let store = Store::open(&config.store)?;
+    let store = Store::open(&config.store, &config.state)?;
     let network = runtime("network", 2)?;
     // A runtime of its own, so that a stalled disk cannot stop DHCP.
     let files = runtime("files", std::thread::available_parallelism().map_or(2, usize::from))?;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use store::{Dataset, Environment, EnvironmentName, Layout};
+use store::{Dataset, Environment, EnvironmentName, Layout, Point};
 
 use super::{Failure, Format, Reply, Site, Table};
 use crate::control::{Reply as Answer, Request};
@@ -13,9 +13,9 @@ pub(crate) struct Create {
     /// The data sets below its root: flat, freebsd or linux.
     #[arg(short, long, value_name = "LAYOUT", default_value = "flat", conflicts_with = "existing")]
     layout: Layout,
-    /// Copy this boot environment.
-    #[arg(short, long, value_name = "BE")]
-    existing: Option<EnvironmentName>,
+    /// Clone this boot environment or snapshot.
+    #[arg(short, long, value_name = "BE[@SNAP]")]
+    existing: Option<Point>,
     /// The new boot environment.
     name: EnvironmentName,
 }
@@ -31,11 +31,12 @@ impl Create {
     }
 }
 
-/// Copy a boot environment; blocks are shared where the file system can.
+/// Clone a boot environment or a snapshot; blocks are shared where the store can.
 #[derive(Args, Debug)]
 pub(crate) struct Clone {
-    /// The boot environment to copy.
-    source: EnvironmentName,
+    /// The boot environment or snapshot to clone.
+    #[arg(value_name = "BE[@SNAP]")]
+    source: Point,
     /// The new boot environment.
     name: EnvironmentName,
 }

@@ -94,16 +94,34 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Busy(_) | StoreError::Exists(_) | StoreError::NoEnvironment(_) => {
-                Self::no(error)
-            }
-            StoreError::Broken { .. }
+            StoreError::Busy { .. }
+            | StoreError::Dependants { .. }
+            | StoreError::Exists(_)
+            | StoreError::Modified(_)
+            | StoreError::Mounted(..)
+            | StoreError::Newer { .. }
+            | StoreError::NoDataset { .. }
+            | StoreError::NoEnvironment(_)
+            | StoreError::NoOrigin(_)
+            | StoreError::NoSnapshot(_)
+            | StoreError::NotMounted(..)
+            | StoreError::SnapshotExists(_) => Self::no(error),
+            StoreError::Away { .. }
+            | StoreError::Broken { .. }
             | StoreError::Deep(_)
             | StoreError::Foreign(_)
+            | StoreError::Full { .. }
             | StoreError::Io { .. }
+            | StoreError::Key { .. }
             | StoreError::Missing(_)
+            | StoreError::MountTarget(_)
+            | StoreError::Name { .. }
             | StoreError::Obstacle { .. }
             | StoreError::Open(_)
+            | StoreError::Setting(_)
+            | StoreError::Stream(_)
+            | StoreError::Tool { .. }
+            | StoreError::Unsupported(_)
             | StoreError::Unknown(_) => Self::could_not(error),
         }
     }

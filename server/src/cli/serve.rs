@@ -103,7 +103,7 @@ impl Serve {
 /// Checks what can be checked without changing anything.
 fn check(config: &Config) -> Result<Reply, Failure> {
     let could_not = |error: &dyn std::fmt::Display| Failure::could_not(error);
-    let store = store::Store::open(&config.store)?;
+    let store = store::Store::open(&config.store, &config.state)?;
     if let Some(name) = &config.default {
         store.get(name)?;
     }

@@ -79,12 +79,12 @@ impl Site {
 
     /// Opens the store, which has to be there.
     pub(crate) fn open(&self) -> Result<Store, Failure> {
-        Ok(Store::open(&self.location())?)
+        Ok(Store::open(&self.location(), self.state())?)
     }
 
     /// Opens the store, and makes it if there is none.
     pub(crate) fn establish(&self) -> Result<Store, Failure> {
-        Ok(Store::establish(&self.location())?)
+        Ok(Store::establish(&self.location(), self.state())?)
     }
 }
 

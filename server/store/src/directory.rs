@@ -1,37 +1,40 @@
 //! A store of plain directories, on any file system.
 //!
 //! ```text
-//! store/            0700: whoever may enter could run the setuid programs of guests
-//!   lock            held while something appears or vanishes
-//!   be/head/        a root, as its machine sees it
-//!   be/.work-…/     what a command is putting together or taking apart
-//!   meta/head.toml  what is written down about it, out of its guest's reach
+//! store/                  0700: whoever may enter could run the setuid programs of guests
+//!   lock                  held while something appears or vanishes
+//!   locks/head            held by a command that works on head
+//!   be/head/              a root, as its machine sees it
+//!   be/.work-…/           what a command is putting together or taking apart
+//!   meta/head.toml        what is written down about it, out of its guest's reach
+//!   snap/UUID/monday/     a snapshot of the environment with that UUID: its tree, and what is
+//!                         written down about it
 //! ```
 //!
 //! An environment is there when it has both a tree and metadata. The tree is renamed into place
-//! last when one is made, and out of place first when one is destroyed.
+//! last when one is made, and out of place first when one is destroyed. A snapshot is a copy, whose
+//! files share their blocks with the environment's where the file system can (XFS, btrfs).
+
+mod metadata;
+mod snapshots;
+mod work;
 
 use std::ffi::CStr;
 use std::fs::DirBuilder;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, mkdirat, openat,
-    renameat, statat, unlinkat,
-};
+use rustix::fs::{Mode, OFlags, fchmod, fstat, fsync, mkdirat, renameat};
 use rustix::io::Errno;
-use uuid::Uuid;
 
-use crate::environment::{parse, render};
+use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::error::at;
 use crate::tree::{self, open_dir};
-use crate::workspace::Workspace;
 use crate::{
-    Environment, EnvironmentName, ExportSettings, Layout, Listing, Origin, StoreError, Timestamp,
-    sys,
+    Change, Environment, EnvironmentName, Layout, Listing, Origin, Point, Snapshot, SnapshotName,
+    Space, StoreError, bind,
 };
 
 /// An open store of plain directories.
@@ -41,6 +44,8 @@ pub(crate) struct Directory {
     top: OwnedFd,
     trees: OwnedFd,
     meta: OwnedFd,
+    snaps: OwnedFd,
+    locks: PathBuf,
 }
 
 impl Directory {
@@ -63,7 +68,12 @@ impl Directory {
         if mode.intersects(Mode::RWXG | Mode::RWXO) {
             return Err(StoreError::Open(path.to_owned()));
         }
-        Ok(Self { path: path.to_owned(), top, trees, meta })
+        // Stores from the time before there were snapshots and locks have neither.
+        for name in [LOCKS, SNAPSHOTS] {
+            make(&top, path, name)?;
+        }
+        let (snaps, locks) = (part(SNAPSHOTS)?, path.join(LOCKS));
+        Ok(Self { path: path.to_owned(), top, trees, meta, snaps, locks })
     }
 
     /// Opens a store; where nothing is yet, or an empty directory, makes one.
@@ -77,22 +87,64 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = rustix::fs::open(path, flags, Mode::empty()).map_err(at("open", path))?;
         fchmod(&top, Mode::RWXU).map_err(at("close", path))?;
-        for name in [TREES, META] {
-            match mkdirat(&top, name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(at("make", &path.join(name))(error)),
-            }
+        for name in [TREES, META, SNAPSHOTS, LOCKS] {
+            make(&top, path, name)?;
         }
         fsync(&top).map_err(at("write", path))?;
         Self::open(path)
     }
 
-    pub(crate) fn list(&self) -> Result<Listing, StoreError> {
+    /// Opens the tree of an environment or of a snapshot.
+    fn open_tree(&self, point: &Point) -> Result<OwnedFd, StoreError> {
+        match &point.snapshot {
+            None => self.open_root(&point.environment),
+            Some(snapshot) => self.open_snapshot(&point.environment, snapshot),
+        }
+    }
+
+    /// The path of a tree, for messages.
+    fn tree_path(&self, point: &Point) -> PathBuf {
+        match &point.snapshot {
+            None => self.root(&point.environment),
+            Some(_) => PathBuf::from(point.to_string()),
+        }
+    }
+
+    /// Refuses what cannot be taken away whole, before anything is touched.
+    fn inspect(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        let path = self.root(name);
+        tree::inspect(self.open_root(name)?, &path)?;
+        match tree::obstacle(&self.trees, name.as_str()).map_err(at("look at", &path))? {
+            Some(obstacle) => Err(StoreError::Obstacle { path, obstacle }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl BackEnd for Directory {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            clones_depend: false,
+            instant_snapshots: false,
+            nested: false,
+            renames_seen: false,
+        }
+    }
+
+    fn refuses(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
+
+    fn locks(&self) -> &Path {
+        &self.locks
+    }
+
+    fn list(&self) -> Result<Listing, StoreError> {
         let mut listing = Listing::default();
         let path = self.path.join(META);
         for entry in rustix::fs::Dir::read_from(&self.meta).map_err(at("list", &path))? {
             let entry = entry.map_err(at("list", &path))?;
-            let Some(name) = environment_name(entry.file_name()) else { continue };
+            let Some(name) = metadata::environment_name(entry.file_name()) else { continue };
             match self.get(&name) {
                 Ok(environment) => listing.environments.push(environment),
                 // Half of one that is being made or destroyed, or was when its command was killed.
@@ -104,120 +156,163 @@ impl Directory {
         Ok(listing)
     }
 
-    pub(crate) fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
-        let path = self.metadata_path(name);
+    fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
         if !self.has_tree(name)? {
             return Err(StoreError::NoEnvironment(name.clone()));
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = match openat(&self.meta, metadata_name(name), flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Err(StoreError::NoEnvironment(name.clone())),
-            Err(error) => return Err(at("open", &path)(error)),
-        };
-        let text = std::io::read_to_string(std::fs::File::from(file)).map_err(at("read", &path))?;
-        parse(name.clone(), &text).map_err(|error| StoreError::Broken { path, error })
+        self.read_metadata(name)
     }
 
-    pub(crate) fn create(
-        &self,
-        name: &EnvironmentName,
-        layout: Layout,
-    ) -> Result<Environment, StoreError> {
-        let work = self.begin(name)?;
-        let tree = work.make_dir(TREE)?;
-        let made = build(&tree, layout, work.path()).and_then(|()| {
-            let environment = Environment {
-                name: name.clone(),
-                uuid: Uuid::new_v4(),
-                created: Timestamp::from(SystemTime::now()),
-                origin: None,
-                layout,
-                datasets: layout.datasets(),
-                export: ExportSettings::default(),
-            };
-            self.publish(&work, &environment)?;
-            Ok(environment)
-        });
+    fn create(&self, new: &Environment) -> Result<(), StoreError> {
+        let work = self.begin(&new.name)?;
+        let made = work
+            .make_dir(TREE)
+            .and_then(|tree| build(&tree, new.layout, work.path()))
+            .and_then(|()| self.publish(&work, new));
         self.end(work, made)
     }
 
-    pub(crate) fn clone_environment(
+    fn clone_environment(
         &self,
-        source: &EnvironmentName,
-        name: &EnvironmentName,
+        source: &Point,
+        new: &Environment,
     ) -> Result<Environment, StoreError> {
-        let origin = self.get(source)?;
-        let from = self.open_root(source)?;
-        // Keeps the source from being destroyed meanwhile; any number of clones may be made at once.
-        match flock(&from, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(StoreError::NoEnvironment(source.clone())),
-            Err(error) => return Err(at("lock", &self.root(source))(error)),
-        }
-        let work = self.begin(name)?;
-        let (tree, links) = (work.make_dir(TREE)?, work.make_dir(LINKS)?);
-        let made = tree::copy(&from, &tree, &links, &self.root(source)).and_then(|()| {
-            let environment = Environment {
-                name: name.clone(),
-                uuid: Uuid::new_v4(),
-                created: Timestamp::from(SystemTime::now()),
-                origin: Some(Origin { name: origin.name, uuid: origin.uuid }),
-                layout: origin.layout,
-                datasets: origin.datasets,
-                // Whoever shares one does not share every copy that is made of it.
-                export: ExportSettings::default(),
-            };
-            self.publish(&work, &environment)?;
-            Ok(environment)
-        });
-        self.end(work, made)
+        let from = self.open_tree(source)?;
+        let work = self.begin(&new.name)?;
+        let made = self
+            .copy_into(&work, &from, TREE, &self.tree_path(source))
+            .and_then(|()| self.publish(&work, new));
+        self.end(work, made.map(|()| new.clone()))
     }
 
-    pub(crate) fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        // Broken metadata must not keep anybody from getting rid of it.
-        if !self.has_tree(name)? {
-            return Err(StoreError::NoEnvironment(name.clone()));
-        }
-        let root = self.open_root(name)?;
-        match flock(&root, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(StoreError::Busy(name.clone())),
-            Err(error) => return Err(at("lock", &self.root(name))(error)),
-        }
-        tree::inspect(&root, &self.root(name))?;
+    fn write(&self, environment: &Environment) -> Result<(), StoreError> {
+        let lock = self.lock()?;
+        self.write_metadata(&lock, environment)
+    }
+
+    fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {
+        let environment = Environment { name: new.clone(), ..self.get(name)? };
         if let Some(obstacle) =
             tree::obstacle(&self.trees, name.as_str()).map_err(at("look at", &self.root(name)))?
         {
             return Err(StoreError::Obstacle { path: self.root(name), obstacle });
         }
+        let work = self.begin(new)?;
+        let renamed = || {
+            let lock = self.lock()?;
+            self.free(new)?;
+            work.announce(&[name, new])?;
+            self.write_metadata(&lock, &environment)?;
+            renameat(&self.trees, name.as_str(), &self.trees, new.as_str())
+                .map_err(at("rename", &self.root(name)))?;
+            fsync(&self.trees).map_err(at("write", &self.root(new)))?;
+            self.forget(name)
+        };
+        let renamed = renamed();
+        self.end(work, renamed)
+    }
+
+    fn promote(&self, clone: &Environment, origin: &Environment) -> Result<(), StoreError> {
         let lock = self.lock()?;
-        self.clear(&lock)?;
-        let work = Workspace::create(self.trees.as_fd(), &self.path.join(TREES))?;
-        work.announce(name)?;
-        renameat(&self.trees, name.as_str(), work.dir(), TREE)
-            .map_err(at("destroy", &self.root(name)))?;
-        self.forget(name)?;
-        drop(lock);
+        let promoted = Environment { origin: origin.origin.clone(), ..clone.clone() };
+        let (name, uuid) = (clone.name.clone(), clone.uuid);
+        let demoted =
+            Environment { origin: Some(Origin { name, uuid, snapshot: None }), ..origin.clone() };
+        self.write_metadata(&lock, &promoted)?;
+        self.write_metadata(&lock, &demoted)
+    }
+
+    fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        // Broken metadata must not keep anybody from getting rid of it.
+        if !self.has_tree(name)? {
+            return Err(StoreError::NoEnvironment(name.clone()));
+        }
+        self.inspect(name)?;
+        let uuid = self.get(name).ok().map(|environment| environment.uuid);
+        let work = {
+            let lock = self.lock()?;
+            self.clear(&lock)?;
+            let work = self.workspace()?;
+            work.announce(&[name])?;
+            renameat(&self.trees, name.as_str(), work.dir(), TREE)
+                .map_err(at("destroy", &self.root(name)))?;
+            self.forget(name)?;
+            match uuid {
+                Some(uuid) => self.detach_snapshots(&work, uuid)?,
+                None => self.detach_orphans(&work)?,
+            }
+            work
+        };
         work.remove(self.trees.as_fd())
     }
 
-    pub(crate) fn set_export(
-        &self,
-        name: &EnvironmentName,
-        export: ExportSettings,
-    ) -> Result<Environment, StoreError> {
-        let lock = self.lock()?;
-        let environment = Environment { export, ..self.get(name)? };
-        self.write_metadata(&lock, &environment)?;
-        Ok(environment)
+    fn snapshots(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
+        Ok(self.recorded(name)?.into_iter().map(|(_, snapshot)| snapshot).collect())
     }
 
-    pub(crate) fn root(&self, name: &EnvironmentName) -> PathBuf {
+    fn snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<Snapshot, StoreError> {
+        self.take_snapshot(name, snapshot)
+    }
+
+    fn destroy_snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<(), StoreError> {
+        self.remove_snapshot(name, snapshot)
+    }
+
+    fn rollback(
+        &self,
+        name: &EnvironmentName,
+        to: &SnapshotName,
+        newer: &[SnapshotName],
+    ) -> Result<(), StoreError> {
+        self.inspect(name)?;
+        let from = self.open_snapshot(name, to)?;
+        let work = self.sweep()?;
+        let done = self
+            .copy_into(&work, &from, TREE, &self.tree_path(&Point::snapshot(name, to)))
+            .and_then(|()| self.replace(&work, name));
+        self.end(work, done)?;
+        newer.iter().try_for_each(|snapshot| self.remove_snapshot(name, snapshot))
+    }
+
+    fn space(&self, name: &EnvironmentName) -> Result<Space, StoreError> {
+        let referenced = tree::measure(self.open_root(name)?, &self.root(name))?;
+        let mut used = referenced;
+        for snapshot in self.snapshots(name)? {
+            used += self.snapshot_space(name, &snapshot.name)?.referenced.unwrap_or(0);
+        }
+        // Where copies share blocks, their sum is more than the disk has given.
+        let used = (!self.shares_blocks()).then_some(used);
+        Ok(Space { used, referenced: Some(referenced), exclusive: used })
+    }
+
+    fn snapshot_space(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<Space, StoreError> {
+        let path = self.tree_path(&Point::snapshot(name, snapshot));
+        let referenced = Some(tree::measure(self.open_snapshot(name, snapshot)?, &path)?);
+        let own = referenced.filter(|_| !self.shares_blocks());
+        Ok(Space { used: own, referenced, exclusive: own })
+    }
+
+    fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError> {
+        tree::compare(self.open_tree(old)?, self.open_tree(new)?, Path::new(""))
+    }
+
+    fn root(&self, name: &EnvironmentName) -> PathBuf {
         self.path.join(TREES).join(name.as_str())
     }
 
-    pub(crate) fn open_root(&self, name: &EnvironmentName) -> Result<OwnedFd, StoreError> {
+    fn open_root(&self, name: &EnvironmentName) -> Result<OwnedFd, StoreError> {
         match open_dir(&self.trees, name.as_str()) {
             Ok(root) => Ok(root),
             Err(Errno::NOENT) => Err(StoreError::NoEnvironment(name.clone())),
@@ -225,127 +320,97 @@ impl Directory {
         }
     }
 
-    /// Begins to make an environment, in a workspace of its own.
-    fn begin(&self, name: &EnvironmentName) -> Result<Workspace, StoreError> {
-        let lock = self.lock()?;
-        self.clear(&lock)?;
-        self.free(name)?;
-        Workspace::create(self.trees.as_fd(), &self.path.join(TREES))
+    fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
+        Ok(vec![Part { path: String::new(), root: self.open_root(name)? }])
     }
 
-    /// Makes the tree in a workspace appear as an environment: from one instant to the next.
-    fn publish(&self, work: &Workspace, environment: &Environment) -> Result<(), StoreError> {
-        // Whoever finds it after a loss of power finds it whole.
-        sys::synchronize(work.dir()).map_err(at("write", work.path()))?;
-        let lock = self.lock()?;
-        self.free(&environment.name)?;
-        work.announce(&environment.name)?;
-        self.write_metadata(&lock, environment)?;
-        let root = self.root(&environment.name);
-        renameat(work.dir(), TREE, &self.trees, environment.name.as_str())
-            .map_err(at("make", &root))?;
-        fsync(&self.trees).map_err(at("write", &root))
+    fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
+        bind::mount(&self.open_tree(point)?, target, point.snapshot.is_some())
     }
 
-    /// Removes the workspace; of two errors the first is told.
-    fn end<T>(&self, work: Workspace, made: Result<T, StoreError>) -> Result<T, StoreError> {
-        let removed = work.remove(self.trees.as_fd());
-        let made = made?;
-        removed?;
-        Ok(made)
-    }
-
-    /// Refuses a name that is in use.
-    fn free(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        match self.get(name) {
-            Err(StoreError::NoEnvironment(_)) => {}
-            Ok(_) | Err(StoreError::Broken { .. }) => {
-                return Err(StoreError::Exists(name.clone()));
-            }
-            Err(error) => return Err(error),
+    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<PathBuf>, StoreError> {
+        if !self.has_tree(name)? {
+            return Err(StoreError::NoEnvironment(name.clone()));
         }
-        match statat(&self.trees, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok(()),
-            Ok(_) => Err(StoreError::Unknown(self.root(name))),
-            Err(error) => Err(at("look at", &self.root(name))(error)),
-        }
-    }
-
-    fn has_tree(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
-        match statat(&self.trees, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(at("look at", &self.root(name))(error)),
-        }
-    }
-
-    /// Clears away what killed commands left.
-    fn clear(&self, _: &Lock) -> Result<(), StoreError> {
-        let path = self.path.join(TREES);
-        let mut left = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.trees).map_err(at("list", &path))? {
-            let entry = entry.map_err(at("list", &path))?;
-            let name = entry.file_name().to_str().unwrap_or_default();
-            if Workspace::is_name(name) {
-                left.push(name.to_owned());
+        let mut trees = vec![self.open_root(name)?];
+        match self.snapshots(name) {
+            // What is not known to be a snapshot was not mounted as one.
+            Err(StoreError::Broken { .. }) => {}
+            snapshots => {
+                for snapshot in snapshots? {
+                    trees.push(self.open_snapshot(name, &snapshot.name)?);
+                }
             }
         }
-        for name in left {
-            let Some(work) = Workspace::adopt(self.trees.as_fd(), &path, &name)? else { continue };
-            if let Some(name) = work.announced()
-                && !self.has_tree(&name)?
-            {
-                self.forget(&name)?;
+        bind::mounts(&trees)
+    }
+
+    fn unmount(&self, _name: &EnvironmentName, at: &Path) -> Result<(), StoreError> {
+        bind::unmount(at)
+    }
+
+    fn format(&self) -> &'static str {
+        "tree"
+    }
+
+    fn send(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+        base: Option<&SnapshotName>,
+        out: &mut dyn Write,
+    ) -> Result<(), StoreError> {
+        let tree = self.open_snapshot(name, snapshot)?;
+        let base = base.map(|base| self.open_snapshot(name, base)).transpose()?;
+        let path = self.tree_path(&Point::snapshot(name, snapshot));
+        tree::write(&tree, base.as_ref().map(OwnedFd::as_fd), &path, out)
+    }
+
+    fn receive(&self, arrival: &Arrival, from: &mut dyn Read) -> Result<(), StoreError> {
+        let name = &arrival.environment.name;
+        let work = match &arrival.base {
+            None => self.begin(name)?,
+            Some(_) => self.sweep()?,
+        };
+        let mut received = || {
+            match &arrival.base {
+                None => drop(work.make_dir(TREE)?),
+                Some(base) => {
+                    let (point, from) =
+                        (Point::snapshot(name, base), self.open_snapshot(name, base)?);
+                    if !tree::equal(&from, self.open_root(name)?)? {
+                        return Err(StoreError::Modified(point));
+                    }
+                    self.inspect(name)?;
+                    self.copy_into(&work, &from, TREE, &self.tree_path(&point))?;
+                }
             }
-            work.remove(self.trees.as_fd())?;
-        }
-        Ok(())
-    }
-
-    /// Replaces a metadata file from one instant to the next.
-    fn write_metadata(&self, _: &Lock, environment: &Environment) -> Result<(), StoreError> {
-        let path = self.metadata_path(&environment.name);
-        let text = render(environment)
-            .map_err(|error| StoreError::Broken { path: path.clone(), error })?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let file =
-            openat(&self.meta, NEW, flags, Mode::RUSR | Mode::WUSR).map_err(at("write", &path))?;
-        let mut file = std::fs::File::from(file);
-        std::io::Write::write_all(&mut file, text.as_bytes()).map_err(at("write", &path))?;
-        file.sync_all().map_err(at("write", &path))?;
-        renameat(&self.meta, NEW, &self.meta, metadata_name(&environment.name))
-            .map_err(at("write", &path))?;
-        fsync(&self.meta).map_err(at("write", &path))
-    }
-
-    fn forget(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        let path = self.metadata_path(name);
-        match unlinkat(&self.meta, metadata_name(name), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(at("remove", &path)(error)),
-        }
-        fsync(&self.meta).map_err(at("write", &path))
-    }
-
-    /// Waits until no other command lets environments appear or vanish.
-    fn lock(&self) -> Result<Lock, StoreError> {
-        let path = self.path.join(LOCK);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file =
-            openat(&self.top, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(at("lock", &path))?;
-        flock(&file, FlockOperation::LockExclusive).map_err(at("lock", &path))?;
-        Ok(Lock { _file: file })
-    }
-
-    fn metadata_path(&self, name: &EnvironmentName) -> PathBuf {
-        self.path.join(META).join(metadata_name(name))
+            let tree = open_dir(work.dir(), TREE).map_err(at("open", work.path()))?;
+            tree::apply(&tree, &PathBuf::from(name.as_str()), from)?;
+            let uuid = arrival.environment.uuid;
+            self.prepare_snapshot(&work, &tree, &arrival.snapshot, &self.root(name))?;
+            match arrival.base {
+                None => self.publish_with(&work, &arrival.environment, || {
+                    self.place_snapshot(&work, uuid, &arrival.snapshot)
+                }),
+                Some(_) => {
+                    self.replace(&work, name)?;
+                    let _lock = self.lock()?;
+                    self.place_snapshot(&work, uuid, &arrival.snapshot)
+                }
+            }
+        };
+        let received = received();
+        self.end(work, received)
     }
 }
 
-/// Held while environments appear and vanish; released when dropped or when the process dies.
-#[derive(Debug)]
-struct Lock {
-    _file: OwnedFd,
+/// Makes a part of the store, if it is not there.
+fn make(top: &OwnedFd, path: &Path, name: &str) -> Result<(), StoreError> {
+    match mkdirat(top, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(at("make", &path.join(name))(error)),
+    }
 }
 
 /// Makes the directories of a layout in an empty tree.
@@ -366,8 +431,9 @@ fn mode(bits: u32) -> Mode {
 
 /// Why a directory without the parts of a store is none: it is empty, or it is something else.
 fn unfinished(top: &OwnedFd, path: &Path) -> StoreError {
-    let ours =
-        |name: &CStr| [TREES, META, LOCK].iter().any(|part| name.to_bytes() == part.as_bytes());
+    let ours = |name: &CStr| {
+        [TREES, META, SNAPSHOTS, LOCKS, LOCK].iter().any(|part| name.to_bytes() == part.as_bytes())
+    };
     let foreign = rustix::fs::Dir::read_from(top).is_ok_and(|dir| {
         dir.flatten().any(|entry| {
             let name = entry.file_name();
@@ -381,21 +447,10 @@ fn unfinished(top: &OwnedFd, path: &Path) -> StoreError {
     }
 }
 
-fn environment_name(file: &CStr) -> Option<EnvironmentName> {
-    file.to_str().ok()?.strip_suffix(SUFFIX)?.parse().ok()
-}
-
-fn metadata_name(name: &EnvironmentName) -> String {
-    format!("{name}{SUFFIX}")
-}
-
 const TREES: &str = "be";
 const META: &str = "meta";
+const SNAPSHOTS: &str = "snap";
 const LOCK: &str = "lock";
-const SUFFIX: &str = ".toml";
-/// A metadata file that is being written: not the name of an environment.
-const NEW: &str = ".new";
-/// In a workspace: the tree.
+const LOCKS: &str = "locks";
+/// In a workspace and in a snapshot: the tree.
 const TREE: &str = "tree";
-/// In a workspace: one name of each file that has several.
-const LINKS: &str = "links";

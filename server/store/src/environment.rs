@@ -1,16 +1,22 @@
 //! Boot environments and what is written down about each.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Dataset, EnvironmentName, ExportSettings, Identity, Layout, Network, Timestamp};
+use crate::{
+    Dataset, EnvironmentName, ExportSettings, Identity, Layout, NameError, Network, Role, Settings,
+    SnapshotName, Timestamp,
+};
 
 /// A boot environment: a system's files and what was decided about them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Environment {
     /// Its name, unique in its store.
     pub name: EnvironmentName,
-    /// Its identity: in every NFS handle, constant when it is renamed, new when it is cloned.
+    /// Its identity: in every NFS handle, constant when it is renamed, promoted or rolled back, new
+    /// when it is cloned or received.
     pub uuid: Uuid,
     /// When it was created or cloned.
     pub created: Timestamp,
@@ -20,6 +26,10 @@ pub struct Environment {
     pub layout: Layout,
     /// The data sets below its root, parents first.
     pub datasets: Vec<Dataset>,
+    /// What it is for.
+    pub role: Role,
+    /// What else is known about it.
+    pub settings: Settings,
     /// How it is shared.
     pub export: ExportSettings,
 }
@@ -27,10 +37,12 @@ pub struct Environment {
 /// What a boot environment was cloned from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Origin {
-    /// The name that the origin had then.
+    /// The name that the origin had then, or has now where the store knows.
     pub name: EnvironmentName,
     /// Its identity.
     pub uuid: Uuid,
+    /// The snapshot that it was made from, if it was made from one.
+    pub snapshot: Option<SnapshotName>,
 }
 
 /// Why a metadata file does not describe a boot environment.
@@ -61,6 +73,12 @@ pub(crate) fn render(environment: &Environment) -> Result<String, MetadataError>
         uuid: environment.uuid,
         created: environment.created.to_string(),
         layout: environment.layout.to_string(),
+        role: environment.role.to_string(),
+        settings: environment
+            .settings
+            .iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
         export: RawExport {
             shared: export.shared,
             read_only: export.read_only,
@@ -70,14 +88,19 @@ pub(crate) fn render(environment: &Environment) -> Result<String, MetadataError>
             networks: export.networks.iter().map(Network::to_string).collect(),
             machines: export.machines.clone(),
         },
-        origin: environment
-            .origin
-            .as_ref()
-            .map(|origin| RawOrigin { name: origin.name.to_string(), uuid: origin.uuid }),
+        origin: environment.origin.as_ref().map(|origin| RawOrigin {
+            name: origin.name.to_string(),
+            uuid: origin.uuid,
+            snapshot: origin.snapshot.as_ref().map(SnapshotName::to_string),
+        }),
         dataset: environment
             .datasets
             .iter()
-            .map(|set| RawDataset { path: set.path().to_owned(), mounted: set.mounted() })
+            .map(|set| RawDataset {
+                path: set.path().to_owned(),
+                mounted: set.mounted(),
+                data: set.data(),
+            })
             .collect(),
     };
     toml::to_string(&raw).map_err(|error| MetadataError::Syntax(error.to_string()))
@@ -86,7 +109,7 @@ pub(crate) fn render(environment: &Environment) -> Result<String, MetadataError>
 /// Reads a metadata file's text.
 pub(crate) fn parse(name: EnvironmentName, text: &str) -> Result<Environment, MetadataError> {
     let found: Schema = toml::from_str(text).map_err(syntax)?;
-    if found.schema != SCHEMA {
+    if !(OLDEST..=SCHEMA).contains(&found.schema) {
         return Err(MetadataError::Schema(found.schema));
     }
     let raw: Raw = toml::from_str(text).map_err(syntax)?;
@@ -99,6 +122,8 @@ pub(crate) fn parse(name: EnvironmentName, text: &str) -> Result<Environment, Me
         created: raw.created.parse().map_err(|error| value("created", error))?,
         layout: raw.layout.parse().map_err(|error| value("layout", error))?,
         origin: raw.origin.map(origin).transpose()?,
+        role: raw.role.parse().map_err(|error| value("role", error))?,
+        settings: settings(&raw.settings)?,
         datasets: raw.dataset.into_iter().map(dataset).collect::<Result<_, _>>()?,
         export: ExportSettings {
             shared: raw.export.shared,
@@ -119,7 +144,17 @@ pub(crate) fn parse(name: EnvironmentName, text: &str) -> Result<Environment, Me
 
 fn origin(raw: RawOrigin) -> Result<Origin, MetadataError> {
     let name = raw.name.parse().map_err(|error| value("origin.name", error))?;
-    Ok(Origin { name, uuid: raw.uuid })
+    let snapshot = raw.snapshot.map(|text| text.parse()).transpose();
+    let snapshot = snapshot.map_err(|error: NameError| value("origin.snapshot", error))?;
+    Ok(Origin { name, uuid: raw.uuid, snapshot })
+}
+
+fn settings(raw: &BTreeMap<String, String>) -> Result<Settings, MetadataError> {
+    let mut settings = Settings::default();
+    for (key, text) in raw {
+        settings.set(key, Some(text)).map_err(|error| value("settings", error))?;
+    }
+    Ok(settings)
 }
 
 fn dataset(raw: RawDataset) -> Result<Dataset, MetadataError> {
@@ -127,7 +162,7 @@ fn dataset(raw: RawDataset) -> Result<Dataset, MetadataError> {
     if !raw.path.split('/').all(plain) || raw.path.contains(char::is_control) {
         return Err(value("dataset.path", "write it relative to the root, as in usr/home"));
     }
-    Ok(Dataset::new(&raw.path, raw.mounted))
+    Ok(Dataset::new(&raw.path, raw.mounted).with_data(raw.data))
 }
 
 fn value(key: &'static str, reason: impl ToString) -> MetadataError {
@@ -153,10 +188,14 @@ struct Raw {
     uuid: Uuid,
     created: String,
     layout: String,
+    #[serde(default = "ordinary")]
+    role: String,
     #[serde(default)]
     origin: Option<RawOrigin>,
     #[serde(default)]
     export: RawExport,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    settings: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     dataset: Vec<RawDataset>,
 }
@@ -166,6 +205,8 @@ struct Raw {
 struct RawOrigin {
     name: String,
     uuid: Uuid,
+    #[serde(default)]
+    snapshot: Option<String>,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -185,9 +226,18 @@ struct RawExport {
 struct RawDataset {
     path: String,
     mounted: bool,
+    #[serde(default)]
+    data: bool,
 }
 
-const SCHEMA: u32 = 1;
+/// The role of environments from the time before there were roles.
+fn ordinary() -> String {
+    Role::Environment.to_string()
+}
+
+/// The first had no roles, no settings and no snapshots.
+const OLDEST: u32 = 1;
+const SCHEMA: u32 = 2;
 
 #[cfg(test)]
 mod test {
@@ -202,9 +252,26 @@ mod test {
             name: name("büro"),
             uuid: Uuid::from_u128(7),
             created: "2026-11-20T13:30:00Z".parse().unwrap(),
-            origin: Some(Origin { name: name("head"), uuid: Uuid::from_u128(8) }),
+            origin: Some(Origin {
+                name: name("head"),
+                uuid: Uuid::from_u128(8),
+                snapshot: Some("monday".parse().unwrap()),
+            }),
             layout: Layout::FreeBsd,
-            datasets: Layout::FreeBsd.datasets(),
+            datasets: Layout::FreeBsd
+                .datasets()
+                .into_iter()
+                .map(|set| {
+                    let home = set.path() == "usr/home";
+                    set.with_data(home)
+                })
+                .collect(),
+            role: Role::Template,
+            settings: {
+                let mut settings = Settings::default();
+                settings.set("release", Some("14.3")).unwrap();
+                settings
+            },
             export: ExportSettings {
                 shared: true,
                 read_only: true,
@@ -225,6 +292,7 @@ mod test {
             origin: None,
             layout: Layout::Flat,
             datasets: Vec::new(),
+            settings: Settings::default(),
             export: ExportSettings::default(),
             ..rich()
         };
@@ -234,9 +302,18 @@ mod test {
 
     #[test]
     fn a_later_schema_is_told_from_a_broken_file() {
-        let text = "schema = 2\nsomething = 'new'\n";
-        assert!(matches!(parse(name("a"), text), Err(MetadataError::Schema(2))));
+        let text = "schema = 3\nsomething = 'new'\n";
+        assert!(matches!(parse(name("a"), text), Err(MetadataError::Schema(3))));
         assert!(matches!(parse(name("a"), "schema = "), Err(MetadataError::Syntax(_))));
+    }
+
+    #[test]
+    fn the_first_schema_is_still_read() {
+        let text = "schema = 1\nuuid = '00000000-0000-0000-0000-000000000007'\n\
+                    created = '2026-11-20T13:30:00Z'\nlayout = 'flat'\n";
+        let environment = parse(name("a"), text).unwrap();
+        assert_eq!(environment.role, Role::Environment);
+        assert_eq!(environment.settings, Settings::default());
     }
 
     #[test]

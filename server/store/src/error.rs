@@ -4,11 +4,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::tree::MAX_DEPTH;
-use crate::{EnvironmentName, MetadataError};
+use crate::{EnvironmentName, MetadataError, Point, SettingError, SnapshotName, StreamError};
 
 /// Why a store did not do what it was asked to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// What it is made of is not there just now.
+    #[error("{place} is not there: {why}")]
+    Away {
+        /// The pool, data set or path.
+        place: String,
+        /// What about it, and what to do.
+        why: String,
+    },
     /// Its metadata file says something else than netbe writes.
     #[error("{path:?} is not right: {error}")]
     Broken {
@@ -17,18 +25,37 @@ pub enum StoreError {
         /// What is wrong.
         error: MetadataError,
     },
-    /// Another command works on it.
-    #[error("{0} is being copied by another command: wait until that has ended")]
-    Busy(EnvironmentName),
+    /// Another command works on it, or another program has files open in it.
+    #[error("{what} is in use{}: wait until that has ended, then try again", by(*holder))]
+    Busy {
+        /// The environment, snapshot or place.
+        what: String,
+        /// The process that has it, if that is known.
+        holder: Option<u32>,
+    },
     /// Its tree is nested too deeply to be copied without running out of descriptors.
     #[error("{0:?} is more than {max} directories deep: remove what is below it", max = MAX_DEPTH)]
     Deep(PathBuf),
+    /// Others cannot be without it.
+    #[error("{what} is what {} depends on: promote or destroy that first", list(names))]
+    Dependants {
+        /// The environment or snapshot.
+        what: String,
+        /// Who depends on it.
+        names: Vec<EnvironmentName>,
+    },
     /// There is one of that name.
     #[error("{0} exists already: choose another name, or destroy it first")]
     Exists(EnvironmentName),
     /// The directory holds something else than a store.
     #[error("{0:?} is neither a store nor an empty directory: name another one")]
     Foreign(PathBuf),
+    /// There is no room for it; nothing was changed.
+    #[error("there is no room for {what}: make room or raise the quota, then try again")]
+    Full {
+        /// The environment or snapshot.
+        what: String,
+    },
     /// The system refused.
     #[error("cannot {action} {path:?}: {}", reason(error))]
     Io {
@@ -39,14 +66,66 @@ pub enum StoreError {
         /// What the system said.
         error: io::Error,
     },
+    /// It is encrypted, and its key is not loaded.
+    #[error("{dataset} waits for its key: run `zfs load-key {dataset}`")]
+    Key {
+        /// The data set.
+        dataset: String,
+    },
     /// There is no store.
     #[error(
         "there is no store at {0:?}: `netbe create` makes one, or say where it is with --store"
     )]
     Missing(PathBuf),
+    /// It was changed since the snapshot that a stream goes on from.
+    #[error(
+        "{0} was changed since: roll it back to that snapshot first, or receive under a new name"
+    )]
+    Modified(Point),
+    /// It is mounted elsewhere.
+    #[error("{0} is mounted on {1:?}: run `netbe unmount {0}` first")]
+    Mounted(EnvironmentName, PathBuf),
+    /// Something is mounted there, or lies there.
+    #[error(
+        "{0:?} is not an empty directory: name one that is empty and that nothing is mounted on"
+    )]
+    MountTarget(PathBuf),
+    /// The store takes no such name.
+    #[error("{name:?} cannot be a name here: {reason}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What the store takes.
+        reason: &'static str,
+    },
+    /// Snapshots were made since.
+    #[error("{point} is not the newest: -r destroys what came after it: {}", list(snapshots))]
+    Newer {
+        /// The snapshot.
+        point: Point,
+        /// Those made since, oldest first.
+        snapshots: Vec<SnapshotName>,
+    },
     /// There is none of that name.
     #[error("there is no boot environment {0}: `netbe list` shows those that there are")]
     NoEnvironment(EnvironmentName),
+    /// It is not a clone, or what it was cloned from is gone.
+    #[error("{0} depends on no other boot environment: there is nothing to promote it over")]
+    NoOrigin(EnvironmentName),
+    /// The environment has no such data set.
+    #[error("{name} has no data set {dataset:?}: `netbe list -j` shows those that it has")]
+    NoDataset {
+        /// The environment.
+        name: EnvironmentName,
+        /// The data set.
+        dataset: String,
+    },
+    /// The environment has no such snapshot.
+    #[error("there is no snapshot {0}: `netbe list -s` shows those that there are")]
+    NoSnapshot(Point),
+    /// It is mounted nowhere, or not there.
+    #[error("{0} is not mounted{at}", at = .1.as_ref().map_or_else(String::new, |at| format!(" on {at:?}")))]
+    NotMounted(EnvironmentName, Option<PathBuf>),
     /// A file in its tree stands in the way.
     #[error("{path:?} {obstacle}")]
     Obstacle {
@@ -58,9 +137,31 @@ pub enum StoreError {
     /// Users of this host could reach into the boot environments, setuid programs and all.
     #[error("others may enter {0:?}: run `chmod 0700` on it")]
     Open(PathBuf),
+    /// A setting is not what it should be.
+    #[error("{0}")]
+    Setting(#[from] SettingError),
+    /// The environment has a snapshot of that name.
+    #[error("{0} exists already: choose another name, or destroy it first")]
+    SnapshotExists(Point),
+    /// What was to be received is no such stream, or not all of it came.
+    #[error("{0}")]
+    Stream(#[from] StreamError),
+    /// A program that the store is made with failed.
+    #[error("cannot {task}: {program}: {said}")]
+    Tool {
+        /// Its name.
+        program: &'static str,
+        /// What it was to do, as a verb with its object.
+        task: String,
+        /// What it said.
+        said: String,
+    },
     /// A directory of that name is in the store without having been made by netbe.
     #[error("{0:?} has no metadata: move it away, netbe did not make it")]
     Unknown(PathBuf),
+    /// This kind of store cannot do it, or not on this system.
+    #[error("{0}")]
+    Unsupported(&'static str),
 }
 
 /// What about a file keeps a tree from being copied or destroyed.
@@ -80,6 +181,15 @@ pub(crate) fn at<E: Into<io::Error>>(
     path: &Path,
 ) -> impl FnOnce(E) -> StoreError {
     move |error| StoreError::Io { action, path: path.to_owned(), error: error.into() }
+}
+
+/// Names the process that has something.
+fn by(holder: Option<u32>) -> String {
+    holder.map_or_else(String::new, |pid| format!(" by process {pid}"))
+}
+
+fn list<T: ToString>(names: &[T]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The system's message without its number, and what helps where something usually does.

@@ -68,11 +68,17 @@ pub struct LayoutError;
 pub struct Dataset {
     path: String,
     mounted: bool,
+    data: bool,
 }
 
 impl Dataset {
     pub(crate) fn new(path: &str, mounted: bool) -> Self {
-        Self { path: path.to_owned(), mounted }
+        Self { path: path.to_owned(), mounted, data: false }
+    }
+
+    /// The same, marked as data or not.
+    pub(crate) fn with_data(self, data: bool) -> Self {
+        Self { data, ..self }
     }
 
     /// Where it is below the root, without a slash at the beginning: `usr/home`.
@@ -86,6 +92,13 @@ impl Dataset {
     #[must_use]
     pub const fn mounted(&self) -> bool {
         self.mounted
+    }
+
+    /// Whether it belongs to the machine and not to the system: it stays when the machine's boot
+    /// environment changes.
+    #[must_use]
+    pub const fn data(&self) -> bool {
+        self.data
     }
 }
 

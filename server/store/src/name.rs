@@ -1,4 +1,4 @@
-//! Names of boot environments.
+//! Names of boot environments and of their snapshots.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// default, a guest's name.
 ///
 /// What it refuses would be taken for an option (`-x`), for the store's own hidden files (`.x`), for
-/// a path (`a/b`), or would spoil a list that is split at tabs and lines.
+/// a path (`a/b`), for a snapshot (`a@b`), or would spoil a list that is split at tabs and lines.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EnvironmentName(String);
 
@@ -31,6 +31,9 @@ impl FromStr for EnvironmentName {
         }
         if text.contains('/') {
             return Err(NameError::Slash);
+        }
+        if text.contains('@') {
+            return Err(NameError::At);
         }
         if text.chars().any(char::is_control) {
             return Err(NameError::Control);
@@ -57,9 +60,91 @@ impl fmt::Display for EnvironmentName {
     }
 }
 
-/// Why text is not the name of a boot environment.
+/// The name of a snapshot, unique in its boot environment: what stands behind the `@`.
+///
+/// It follows the rules of [`EnvironmentName`].
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SnapshotName(EnvironmentName);
+
+impl SnapshotName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for SnapshotName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        text.parse().map(Self)
+    }
+}
+
+impl AsRef<str> for SnapshotName {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for SnapshotName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A boot environment as it is now, or one of its snapshots: `head` or `head@monday`.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Point {
+    /// The boot environment.
+    pub environment: EnvironmentName,
+    /// The snapshot; without one, the environment as it is now.
+    pub snapshot: Option<SnapshotName>,
+}
+
+impl Point {
+    /// A snapshot of an environment.
+    #[must_use]
+    pub fn snapshot(environment: &EnvironmentName, snapshot: &SnapshotName) -> Self {
+        Self { environment: environment.clone(), snapshot: Some(snapshot.clone()) }
+    }
+}
+
+impl From<EnvironmentName> for Point {
+    fn from(environment: EnvironmentName) -> Self {
+        Self { environment, snapshot: None }
+    }
+}
+
+impl FromStr for Point {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (environment, snapshot) = match text.split_once('@') {
+            Some((environment, snapshot)) => (environment, Some(snapshot)),
+            None => (text, None),
+        };
+        Ok(Self {
+            environment: environment.parse()?,
+            snapshot: snapshot.map(str::parse).transpose()?,
+        })
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.environment.fmt(f)?;
+        self.snapshot.as_ref().map_or(Ok(()), |snapshot| write!(f, "@{snapshot}"))
+    }
+}
+
+/// Why text is not the name of a boot environment or of a snapshot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NameError {
+    /// It has an at sign where no snapshot can be meant.
+    #[error("a boot environment's name has no @: it stands between a name and its snapshot's")]
+    At,
     /// It has a control character such as a tab or a line feed.
     #[error("a boot environment's name has no control characters: write letters, digits, - _ .")]
     Control,
@@ -106,9 +191,22 @@ mod test {
         assert_eq!(parse(".."), Err(NameError::Start));
         assert_eq!(parse(".new"), Err(NameError::Start));
         assert_eq!(parse("-f"), Err(NameError::Start));
+        assert_eq!(parse("a@b"), Err(NameError::At));
+        assert_eq!(parse("a\nb"), Err(NameError::Control));
         assert_eq!(parse("a\tb"), Err(NameError::Control));
         assert_eq!(parse("a\0"), Err(NameError::Control));
         assert_eq!(parse(" a"), Err(NameError::Space));
         assert_eq!(parse("a\u{a0}"), Err(NameError::Space));
+    }
+
+    #[test]
+    fn a_point_is_a_name_or_a_name_and_a_snapshot() {
+        for text in ["head", "head@monday", "büro 2@vor dem Update"] {
+            assert_eq!(text.parse::<Point>().unwrap().to_string(), text);
+        }
+        assert_eq!("head".parse::<Point>().unwrap().snapshot, None);
+        for text in ["@", "head@", "@monday", "a@b@c", "a@b/c", "a@-f"] {
+            assert!(text.parse::<Point>().is_err(), "{text}");
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! What Linux and FreeBSD do differently.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
 #[cfg(target_os = "freebsd")]
 mod freebsd;
 #[cfg(target_os = "linux")]
@@ -9,3 +13,16 @@ mod linux;
 pub(crate) use freebsd::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
+
+/// A path of a list of mounts as it is: white space and backslashes stand there as octal numbers.
+fn unescaped(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = |digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
+        let number = after.get(..3).and_then(octal).filter(|_| first == b'\\');
+        bytes.push(number.unwrap_or(first));
+        rest = if number.is_some() { after.get(3..).unwrap_or_default() } else { after };
+    }
+    PathBuf::from(OsStr::from_bytes(&bytes))
+}

@@ -4,19 +4,25 @@
 //! names that are not text, device nodes. Every step is relative to an open directory and follows
 //! no link, so that nothing outside of the tree can be reached, whatever changes meanwhile.
 
+mod archive;
+mod compare;
 mod copy;
 mod inspect;
+mod measure;
 mod remove;
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dir, Mode, OFlags};
 
+pub(crate) use archive::{apply, write};
+pub(crate) use compare::{compare, equal};
 pub(crate) use copy::copy;
 pub(crate) use inspect::inspect;
+pub(crate) use measure::measure;
 pub(crate) use remove::remove_contents;
 
 use crate::StoreError;
@@ -50,6 +56,17 @@ fn each_name(
     Ok(())
 }
 
+/// The names in a directory but `.` and `..`, sorted.
+fn sorted_names(dir: impl AsFd, path: &Path) -> Result<Vec<CString>, StoreError> {
+    let mut names = Vec::new();
+    each_name(dir, path, |name| {
+        names.push(name.to_owned());
+        Ok(())
+    })?;
+    names.sort();
+    Ok(names)
+}
+
 /// The path of a name, for messages.
 fn join(path: &Path, name: &CStr) -> PathBuf {
     path.join(OsStr::from_bytes(name.to_bytes()))
@@ -60,6 +77,6 @@ pub(crate) fn obstacle(
     dir: impl AsFd,
     name: &str,
 ) -> Result<Option<crate::Obstacle>, std::io::Error> {
-    let name = std::ffi::CString::new(name)?;
+    let name = CString::new(name)?;
     crate::sys::obstacle(dir.as_fd(), &name)
 }

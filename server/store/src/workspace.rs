@@ -50,16 +50,24 @@ impl Workspace {
         open_dir(&self.dir, name).map_err(at("open", &path))
     }
 
-    /// Notes down which environment is about to appear or to vanish, so that its metadata goes with
-    /// its tree if only one of the two is done.
-    pub(crate) fn announce(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+    /// Removes a directory of it with everything in it.
+    pub(crate) fn remove_dir(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.path.join(name);
+        remove_contents(open_dir(&self.dir, name).map_err(at("open", &path))?, &path)?;
+        unlinkat(&self.dir, name, AtFlags::REMOVEDIR).map_err(at("remove", &path))
+    }
+
+    /// Notes down which environments are about to appear or to vanish, so that the metadata of each
+    /// goes with its tree if only one of the two is done.
+    pub(crate) fn announce(&self, names: &[&EnvironmentName]) -> Result<(), StoreError> {
         let path = self.path.join(ANNOUNCED);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(&self.dir, ANNOUNCED, flags, Mode::RUSR | Mode::WUSR)
             .map_err(at("make", &path))?;
-        // At most 200 bytes: written whole, or the file system is full.
-        let written = write(&file, name.as_str().as_bytes()).map_err(at("write", &path))?;
-        let whole = if written == name.as_str().len() { Ok(()) } else { Err(Errno::NOSPC) };
+        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+        // At most two names of 200 bytes: written whole, or the file system is full.
+        let written = write(&file, text.as_bytes()).map_err(at("write", &path))?;
+        let whole = if written == text.len() { Ok(()) } else { Err(Errno::NOSPC) };
         whole.map_err(at("write", &path))
     }
 
@@ -91,13 +99,15 @@ impl Workspace {
         Ok(stat.is_ok().then(|| Self { name: name.to_owned(), path, dir }))
     }
 
-    /// The environment that its process announced, if it came that far.
-    pub(crate) fn announced(&self) -> Option<EnvironmentName> {
+    /// The environments that its process announced, if it came that far.
+    pub(crate) fn announced(&self) -> Vec<EnvironmentName> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.dir, ANNOUNCED, flags, Mode::empty()).ok()?;
-        let mut text = [0; 256];
-        let len = read(&file, &mut text).ok()?;
-        std::str::from_utf8(text.get(..len)?).ok()?.parse().ok()
+        let mut text = [0; 512];
+        let read = openat(&self.dir, ANNOUNCED, flags, Mode::empty())
+            .and_then(|file| read(&file, &mut text));
+        let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
+        let lines = std::str::from_utf8(text).unwrap_or_default().lines();
+        lines.filter_map(|name| name.parse().ok()).collect()
     }
 
     /// Whether a name in the directory of trees is that of a workspace.

@@ -14,6 +14,7 @@ use std::os::unix::fs::{
 };
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, mkdirat, mkfifoat, utimensat};
 use store::{
@@ -29,7 +30,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        let store = Store::establish(&place(&dir)).unwrap();
+        let store = Store::establish(&place(&dir), dir.path()).unwrap();
         Self { dir, store }
     }
 
@@ -39,7 +40,7 @@ impl Bench {
     }
 
     fn clone_to(&self, source: &str, target: &str) -> PathBuf {
-        self.store.clone_environment(&name(source), &name(target)).unwrap();
+        self.store.clone_environment(&name(source).into(), &name(target)).unwrap();
         self.root(target)
     }
 
@@ -60,7 +61,7 @@ impl Bench {
     /// Everything in the store but environments and their metadata.
     fn leftovers(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for part in ["be", "meta"] {
+        for part in ["be", "locks", "meta"] {
             for entry in fs::read_dir(self.top().join(part)).unwrap() {
                 let file = entry.unwrap().file_name().into_string().unwrap();
                 let known = self
@@ -106,7 +107,7 @@ fn a_store_is_private() {
 fn a_store_that_others_may_enter_is_refused() {
     let bench = Bench::new();
     fs::set_permissions(bench.top(), Permissions::from_mode(0o711)).unwrap();
-    let error = Store::open(&place(&bench.dir)).unwrap_err();
+    let error = Store::open(&place(&bench.dir), bench.dir.path()).unwrap_err();
     assert!(matches!(error, StoreError::Open(_)), "{error}");
     assert!(error.to_string().contains("chmod 0700"), "{error}");
 }
@@ -114,7 +115,7 @@ fn a_store_that_others_may_enter_is_refused() {
 #[test]
 fn a_store_that_is_not_there_is_missing_and_is_not_made_by_looking() {
     let dir = TempDir::new().unwrap();
-    assert!(matches!(Store::open(&place(&dir)), Err(StoreError::Missing(_))));
+    assert!(matches!(Store::open(&place(&dir), dir.path()), Err(StoreError::Missing(_))));
     assert!(!dir.path().join("store").exists());
 }
 
@@ -124,9 +125,9 @@ fn an_empty_directory_becomes_a_store_and_another_does_not() {
     let path = dir.path().join("store");
     fs::create_dir(&path).unwrap();
     fs::write(path.join("letter"), "dear").unwrap();
-    assert!(matches!(Store::establish(&place(&dir)), Err(StoreError::Foreign(_))));
+    assert!(matches!(Store::establish(&place(&dir), dir.path()), Err(StoreError::Foreign(_))));
     fs::remove_file(path.join("letter")).unwrap();
-    Store::establish(&place(&dir)).unwrap();
+    Store::establish(&place(&dir), dir.path()).unwrap();
 }
 
 #[test]
@@ -150,7 +151,7 @@ fn a_name_in_use_is_refused() {
     bench.create("head");
     let again = bench.store.create(&name("head"), Layout::Flat);
     assert!(matches!(again, Err(StoreError::Exists(_))));
-    let clone = bench.store.clone_environment(&name("head"), &name("head"));
+    let clone = bench.store.clone_environment(&name("head").into(), &name("head"));
     assert!(matches!(clone, Err(StoreError::Exists(_))));
     assert_eq!(bench.leftovers(), [""; 0]);
 }
@@ -174,7 +175,7 @@ fn what_is_not_there_is_said_to_be_not_there() {
     gone(bench.store.get(&name("x")).map(drop));
     gone(bench.store.destroy(&name("x")));
     gone(bench.store.open_root(&name("x")).map(drop));
-    gone(bench.store.clone_environment(&name("x"), &name("y")).map(drop));
+    gone(bench.store.clone_environment(&name("x").into(), &name("y")).map(drop));
     gone(bench.store.set_export(&name("x"), ExportSettings::default()).map(drop));
 }
 
@@ -206,7 +207,7 @@ fn a_clone_has_an_identity_of_its_own_and_is_not_shared() {
     let source = bench.store.create(&name("head"), Layout::Linux).unwrap();
     let export = ExportSettings { shared: true, ..ExportSettings::default() };
     bench.store.set_export(&name("head"), export).unwrap();
-    let clone = bench.store.clone_environment(&name("head"), &name("desk")).unwrap();
+    let clone = bench.store.clone_environment(&name("head").into(), &name("desk")).unwrap();
     assert_ne!(clone.uuid, source.uuid);
     assert_eq!(clone.origin.unwrap().uuid, source.uuid);
     assert_eq!(clone.datasets, source.datasets);
@@ -225,7 +226,8 @@ fn export_settings_are_kept_and_the_identity_with_them() {
         ..ExportSettings::default()
     };
     bench.store.set_export(&name("head"), export.clone()).unwrap();
-    let again = Store::open(&place(&bench.dir)).unwrap().get(&name("head")).unwrap();
+    let again =
+        Store::open(&place(&bench.dir), bench.dir.path()).unwrap().get(&name("head")).unwrap();
     assert_eq!(again.export, export);
     assert_eq!(again.uuid, made.uuid);
 }
@@ -419,7 +421,7 @@ fn a_tree_deeper_than_paths_are_long_is_destroyed() {
 fn a_tree_too_deep_to_be_copied_is_refused_and_leaves_nothing() {
     let bench = Bench::new();
     nest(&bench.create("head"), 300);
-    let clone = bench.store.clone_environment(&name("head"), &name("desk"));
+    let clone = bench.store.clone_environment(&name("head").into(), &name("desk"));
     assert!(matches!(clone, Err(StoreError::Deep(_))), "{clone:?}");
     assert_eq!(bench.names(), ["head"]);
     assert_eq!(bench.leftovers(), [""; 0]);
@@ -459,15 +461,15 @@ fn a_mount_point_in_a_tree_is_neither_copied_nor_destroyed() {
     let bench = Bench::new();
     let mount_point = bench.create("head").join("proc");
     fs::create_dir(&mount_point).unwrap();
-    let location = place(&bench.dir);
+    let (location, state) = (place(&bench.dir), bench.dir.path().to_owned());
     // What a thread mounts in a namespace of its own is gone with the thread.
     let inside = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         mount(none, &mount_point, Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        let store = Store::open(&location).unwrap();
-        let clone = store.clone_environment(&name("head"), &name("desk")).map(drop);
+        let store = Store::open(&location, &state).unwrap();
+        let clone = store.clone_environment(&name("head").into(), &name("desk")).map(drop);
         [clone, store.destroy(&name("head"))]
     });
     for refused in inside.join().unwrap() {
@@ -542,28 +544,35 @@ fn what_a_living_command_works_on_is_left_alone() {
 }
 
 #[test]
-fn an_environment_that_is_being_copied_is_not_destroyed() {
+fn an_environment_that_another_command_works_on_is_not_destroyed() {
     use rustix::fs::{FlockOperation, flock};
     let bench = Bench::new();
-    let copying = File::open(bench.create("head")).unwrap();
+    bench.create("head");
+    let path = bench.top().join("locks/head");
+    let copying = File::create(&path).unwrap();
     flock(&copying, FlockOperation::LockShared).unwrap();
-    assert!(matches!(bench.store.destroy(&name("head")), Err(StoreError::Busy(_))));
+    fs::write(&path, std::process::id().to_string()).unwrap();
+    let store = Store::open(&place(&bench.dir), bench.dir.path()).unwrap();
+    let store = store.with_patience(Duration::ZERO);
+    let error = store.destroy(&name("head")).unwrap_err();
+    let text = format!("head is in use by process {}: ", std::process::id());
+    assert!(error.to_string().starts_with(&text), "{error}");
     drop(copying);
-    bench.store.destroy(&name("head")).unwrap();
+    store.destroy(&name("head")).unwrap();
 }
 
 #[test]
 fn many_commands_at_once_do_not_collide() {
     let bench = Bench::new();
     bench.create("head");
-    let location = &place(&bench.dir);
+    let (location, state) = (&place(&bench.dir), bench.dir.path());
     let made = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
             .map(|index| {
                 scope.spawn(move || {
-                    let store = Store::open(location).unwrap();
+                    let store = Store::open(location, state).unwrap();
                     let target = name(&format!("c{}", index / 2));
-                    store.clone_environment(&name("head"), &target).is_ok()
+                    store.clone_environment(&name("head").into(), &target).is_ok()
                 })
             })
             .collect();

@@ -1,13 +1,17 @@
 //! FreeBSD.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::io::Error;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fstat, openat, statat, sync,
 };
 
+use super::unescaped;
 use crate::Obstacle;
 
 /// Whether sockets can be made by mknod(2): EINVAL on FreeBSD.
@@ -68,27 +72,120 @@ pub(crate) fn times(stat: &Stat) -> Timestamps {
     }
 }
 
-/// Extended attributes and NFSv4 ACLs of FreeBSD are not copied: the base system uses neither.
+/// Extended attributes and NFSv4 ACLs of FreeBSD are not read: the base system uses neither.
 #[derive(Default)]
 pub(crate) struct Attributes {}
 
 impl Attributes {
-    /// Copies those of an open file or directory: none.
+    /// Calls `each` with the name and the value of those of an open file or directory: never.
     #[expect(clippy::unused_self, reason = "Linux keeps its buffers in it")]
-    pub(crate) fn copy(&mut self, _: BorrowedFd<'_>, _: BorrowedFd<'_>) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// Copies those of a symbolic link or special file: none.
-    #[expect(clippy::unused_self, reason = "Linux keeps its buffers in it")]
-    pub(crate) fn copy_at(
+    pub(crate) fn read(
         &mut self,
-        _: BorrowedFd<'_>,
-        _: BorrowedFd<'_>,
-        _: &CStr,
+        _file: BorrowedFd<'_>,
+        _each: impl FnMut(&CStr, &[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         Ok(())
     }
+
+    /// The same for a symbolic link or special file.
+    #[expect(clippy::unused_self, reason = "Linux keeps its buffers in it")]
+    pub(crate) fn read_at(
+        &mut self,
+        _dir: BorrowedFd<'_>,
+        _name: &CStr,
+        _each: impl FnMut(&CStr, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Gives an open file or directory an extended attribute, which only a stream from Linux has.
+pub(crate) fn set_attribute(
+    _file: BorrowedFd<'_>,
+    name: &CStr,
+    _value: &[u8],
+) -> Result<(), Error> {
+    Err(no_attributes(name))
+}
+
+/// Gives a symbolic link or special file an extended attribute.
+pub(crate) fn set_attribute_at(
+    _dir: BorrowedFd<'_>,
+    _file: &CStr,
+    name: &CStr,
+    _value: &[u8],
+) -> Result<(), Error> {
+    Err(no_attributes(name))
+}
+
+fn no_attributes(name: &CStr) -> Error {
+    let name = name.to_string_lossy();
+    Error::other(format!("the extended attribute {name} of Linux cannot be kept on FreeBSD"))
+}
+
+/// All of a file's mode, its type too.
+pub(crate) fn mode(stat: &Stat) -> u32 {
+    stat.st_mode.into()
+}
+
+/// FreeBSD has no call that lets two directory entries change places.
+pub(crate) fn exchange(
+    _one: BorrowedFd<'_>,
+    _name: &str,
+    _other: BorrowedFd<'_>,
+    _other_name: &str,
+) -> Result<bool, Error> {
+    Ok(false)
+}
+
+/// What lists what is mounted.
+pub(crate) const MOUNT_TABLE: &str = "/sbin/mount";
+
+/// Shows the tree of an open directory at `target` too (mount_nullfs(8)), without devices, which
+/// nullfs never shows, and setuid programs.
+pub(crate) fn bind(tree: &OwnedFd, target: &Path, read_only: bool) -> Result<(), Error> {
+    let options = if read_only { "nosuid,ro" } else { "nosuid" };
+    let source = path_of(tree)?;
+    let mut mount = Command::new(MOUNT_TABLE);
+    mount.args(["-t", "nullfs", "-o", options]).arg(source).arg(target);
+    run(&mut mount).map(drop)
+}
+
+/// Where any of some trees is mounted besides its own place.
+pub(crate) fn bound(trees: &[OwnedFd]) -> Result<Vec<PathBuf>, Error> {
+    let table = run(Command::new(MOUNT_TABLE).args(["-p", "-t", "nullfs"]))?;
+    let mut shown = Vec::new();
+    for tree in trees {
+        let source = path_of(tree)?;
+        for line in table.split(|&byte| byte == b'\n') {
+            let mut fields = line.split(|byte| matches!(byte, b' ' | b'\t'));
+            let mut field = || fields.by_ref().find(|field| !field.is_empty()).map(unescaped);
+            let (Some(from), Some(at)) = (field(), field()) else { continue };
+            if from == source {
+                shown.push(at);
+            }
+        }
+    }
+    Ok(shown)
+}
+
+/// Unmounts what is mounted at a place.
+pub(crate) fn unbind(target: &Path) -> Result<(), Error> {
+    run(Command::new("/sbin/umount").arg(target)).map(drop)
+}
+
+fn run(command: &mut Command) -> Result<Vec<u8>, Error> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// The path of an open directory (`F_KINFO`).
+fn path_of(dir: &OwnedFd) -> Result<PathBuf, Error> {
+    let path = rustix::fs::getpath(dir)?;
+    Ok(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
 }
 
 /// `SF_IMMUTABLE`, `SF_APPEND`, `SF_NOUNLINK` and the same three for users (sys/stat.h).

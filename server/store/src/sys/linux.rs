@@ -7,12 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps,
-    XattrFlags, copy_file_range, fgetxattr, flistxattr, fsetxattr, fstat, ioctl_ficlone, lgetxattr,
-    llistxattr, lsetxattr, openat, statx, syncfs,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, StatxAttributes, StatxFlags, Timespec,
+    Timestamps, XattrFlags, copy_file_range, fgetxattr, flistxattr, fsetxattr, fstat,
+    ioctl_ficlone, lgetxattr, llistxattr, lsetxattr, openat, renameat_with, statx, syncfs,
 };
 use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
+use super::unescaped;
 use crate::Obstacle;
 
 /// Whether sockets can be made by mknod(2).
@@ -82,7 +84,7 @@ pub(crate) fn times(stat: &Stat) -> Timestamps {
     }
 }
 
-/// Copies extended attributes: capabilities of programs, POSIX ACLs, labels.
+/// Reads extended attributes: capabilities of programs, POSIX ACLs, labels.
 pub(crate) struct Attributes {
     names: Vec<u8>,
     value: Vec<u8>,
@@ -95,54 +97,170 @@ impl Default for Attributes {
 }
 
 impl Attributes {
-    /// Copies those of an open file or directory.
-    pub(crate) fn copy(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Error> {
-        let Some(len) = supported(flistxattr(from, self.names.as_mut_slice()))? else {
-            return Ok(());
-        };
+    /// Calls `each` with the name and the value of those of an open file or directory.
+    pub(crate) fn read(
+        &mut self,
+        file: BorrowedFd<'_>,
+        mut each: impl FnMut(&CStr, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let len = supported(flistxattr(file, self.names.as_mut_slice()))?;
         for name in names(self.names.get(..len).unwrap_or_default()) {
-            let len = fgetxattr(from, name, self.value.as_mut_slice())?;
-            let value = self.value.get(..len).unwrap_or_default();
-            fsetxattr(to, name, value, XattrFlags::empty())?;
+            let len = fgetxattr(file, name, self.value.as_mut_slice())?;
+            each(name, self.value.get(..len).unwrap_or_default())?;
         }
         Ok(())
     }
 
-    /// Copies those of a symbolic link or special file, which cannot be opened.
-    pub(crate) fn copy_at(
+    /// The same for a symbolic link or special file, which cannot be opened.
+    pub(crate) fn read_at(
         &mut self,
-        source: BorrowedFd<'_>,
-        target: BorrowedFd<'_>,
+        dir: BorrowedFd<'_>,
         name: &CStr,
+        mut each: impl FnMut(&CStr, &[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let path = |dir| descriptor(dir).join(OsStr::from_bytes(name.to_bytes()));
-        self.copy_paths(&path(source), &path(target))
-    }
-
-    fn copy_paths(&mut self, from: &Path, to: &Path) -> Result<(), Error> {
-        let Some(len) = supported(llistxattr(from, self.names.as_mut_slice()))? else {
-            return Ok(());
-        };
+        let path = below(dir, name);
+        let len = supported(llistxattr(&path, self.names.as_mut_slice()))?;
         for name in names(self.names.get(..len).unwrap_or_default()) {
-            let len = lgetxattr(from, name, self.value.as_mut_slice())?;
-            let value = self.value.get(..len).unwrap_or_default();
-            lsetxattr(to, name, value, XattrFlags::empty())?;
+            let len = lgetxattr(&path, name, self.value.as_mut_slice())?;
+            each(name, self.value.get(..len).unwrap_or_default())?;
         }
         Ok(())
     }
 }
 
-/// A list of extended attributes, or `None` on a file system that has none.
-fn supported(listed: rustix::io::Result<usize>) -> Result<Option<usize>, Error> {
+/// Gives an open file or directory an extended attribute.
+pub(crate) fn set_attribute(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<(), Error> {
+    Ok(fsetxattr(file, name, value, XattrFlags::empty())?)
+}
+
+/// Gives a symbolic link or special file an extended attribute.
+pub(crate) fn set_attribute_at(
+    dir: BorrowedFd<'_>,
+    file: &CStr,
+    name: &CStr,
+    value: &[u8],
+) -> Result<(), Error> {
+    Ok(lsetxattr(below(dir, file), name, value, XattrFlags::empty())?)
+}
+
+/// The length of a list of extended attributes: none on a file system that has none.
+fn supported(listed: rustix::io::Result<usize>) -> Result<usize, Error> {
     match listed {
-        Ok(0) | Err(Errno::OPNOTSUPP) => Ok(None),
-        Ok(len) => Ok(Some(len)),
+        Err(Errno::OPNOTSUPP) => Ok(0),
+        other => Ok(other?),
+    }
+}
+
+/// All of a file's mode, its type too.
+pub(crate) const fn mode(stat: &Stat) -> u32 {
+    stat.st_mode
+}
+
+/// Lets two directory entries change places from one instant to the next; false where the file
+/// system cannot.
+pub(crate) fn exchange(
+    one: BorrowedFd<'_>,
+    name: &str,
+    other: BorrowedFd<'_>,
+    other_name: &str,
+) -> Result<bool, Error> {
+    match renameat_with(one, name, other, other_name, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL | Errno::NOSYS) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
+/// Where the kernel lists what is mounted, for this thread: another may be in another namespace.
+pub(crate) const MOUNT_TABLE: &str = "/proc/thread-self/mountinfo";
+
+/// Shows the tree of an open directory at `target` too, without devices and setuid programs.
+///
+/// The new mount gets its restrictions before it is attached: there is no instant at which users
+/// could run a guest's setuid programs by it. Linux 5.12.
+pub(crate) fn bind(tree: &OwnedFd, target: &Path, read_only: bool) -> Result<(), Error> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let mount = open_tree(tree, "", flags)?;
+    restrict(&mount, read_only)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(move_mount(&mount, "", rustix::fs::CWD, target, flags)?)
+}
+
+/// Sets `nosuid`, `nodev` and perhaps `ro` on a mount that is attached nowhere.
+#[expect(unsafe_code, reason = "rustix has no mount_setattr(2)")]
+fn restrict(mount: &OwnedFd, read_only: bool) -> Result<(), Error> {
+    let read_only = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | read_only,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is a C string, the attributes are read and live until the call returns, and
+    // the size is theirs.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+}
+
+/// Where any of some trees is mounted besides its own place.
+///
+/// The kernel's list tells of each mount which directory of its file system it shows; nothing is
+/// looked at by its path, which could be on a file server that does not answer.
+pub(crate) fn bound(trees: &[OwnedFd]) -> Result<Vec<PathBuf>, Error> {
+    let table = std::fs::read(MOUNT_TABLE)?;
+    let lines: Vec<Mount> = table.split(|&byte| byte == b'\n').filter_map(mount_line).collect();
+    let mut shown = Vec::new();
+    for tree in trees {
+        let id = statx(tree, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id;
+        let path = std::fs::read_link(descriptor(tree.as_fd()))?;
+        let Some(own) = lines.iter().find(|line| line.id == id) else { continue };
+        let Ok(below) = path.strip_prefix(&own.target) else { continue };
+        let root =
+            if below.as_os_str().is_empty() { own.root.clone() } else { own.root.join(below) };
+        let same = |line: &&Mount| line.device == own.device && line.root == root;
+        shown.extend(lines.iter().filter(same).map(|line| line.target.clone()));
+    }
+    Ok(shown)
+}
+
+/// Unmounts what is mounted at a place.
+pub(crate) fn unbind(target: &Path) -> Result<(), Error> {
+    Ok(rustix::mount::unmount(target, rustix::mount::UnmountFlags::NOFOLLOW)?)
+}
+
+/// A line of the kernel's list of mounts (proc_pid_mountinfo(5)).
+struct Mount {
+    id: u64,
+    device: Vec<u8>,
+    root: PathBuf,
+    target: PathBuf,
+}
+
+fn mount_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let (device, root, target) = (fields.nth(1)?, fields.next()?, fields.next()?);
+    Some(Mount { id, device: device.to_owned(), root: unescaped(root), target: unescaped(target) })
+}
+
 fn names(list: &[u8]) -> impl Iterator<Item = &CStr> {
     list.split_inclusive(|&byte| byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok())
+}
+
+/// The path of a name in an open directory.
+fn below(dir: BorrowedFd<'_>, name: &CStr) -> PathBuf {
+    descriptor(dir).join(OsStr::from_bytes(name.to_bytes()))
 }
 
 /// The path by which the process can name what it has open.
@@ -152,3 +270,19 @@ fn descriptor(file: BorrowedFd<'_>) -> PathBuf {
 
 /// The kernel's limits for one value and for the list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const XATTR_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_kernels_list_is_read() {
+        let line =
+            b"36 35 98:0 /mnt1/a\\040b /mnt2\\134\xc3\xbc rw,noatime master:1 - ext3 /dev/root rw";
+        let mount = mount_line(line).unwrap();
+        assert_eq!((mount.id, mount.device.as_slice()), (36, &b"98:0"[..]));
+        assert_eq!(mount.root, Path::new("/mnt1/a b"));
+        assert_eq!(mount.target, Path::new("/mnt2\\ü"));
+        assert!(mount_line(b"").is_none());
+    }
+}

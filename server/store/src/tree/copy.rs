@@ -187,7 +187,9 @@ impl Copier<'_> {
         symlinkat(&says, target, name)?;
         let (uid, gid) = owner(stat);
         chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        self.attributes.copy_at(source, target, name)?;
+        self.attributes.read_at(source, name, |attribute, value| {
+            sys::set_attribute_at(target, name, attribute, value)
+        })?;
         utimensat(target, name, &sys::times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(())
     }
@@ -205,7 +207,9 @@ impl Copier<'_> {
         chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         // Follows links, but nobody else can reach the target yet: this is the node just made.
         chmodat(target, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
-        self.attributes.copy_at(source, target, name)?;
+        self.attributes.read_at(source, name, |attribute, value| {
+            sys::set_attribute_at(target, name, attribute, value)
+        })?;
         utimensat(target, name, &sys::times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(())
     }
@@ -221,7 +225,7 @@ impl Copier<'_> {
         // The order matters: chown clears setuid bits and file capabilities, and all change times.
         fchown(to, Some(uid), Some(gid))?;
         fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
-        self.attributes.copy(from, to)?;
+        self.attributes.read(from, |name, value| sys::set_attribute(to, name, value))?;
         futimens(to, &sys::times(stat))?;
         Ok(())
     }

@@ -1,0 +1,22 @@
+//! Trees that are shown at a second place.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use crate::error::at;
+use crate::{StoreError, sys};
+
+/// Shows the tree of an open directory at `target`: without devices and setuid programs.
+pub(crate) fn mount(tree: &OwnedFd, target: &Path, read_only: bool) -> Result<(), StoreError> {
+    sys::bind(tree, target, read_only).map_err(at("mount on", target))
+}
+
+/// Where any of some trees is shown.
+pub(crate) fn mounts(trees: &[OwnedFd]) -> Result<Vec<PathBuf>, StoreError> {
+    sys::bound(trees).map_err(at("read", Path::new(sys::MOUNT_TABLE)))
+}
+
+/// Shows a tree there no longer.
+pub(crate) fn unmount(target: &Path) -> Result<(), StoreError> {
+    sys::unbind(target).map_err(at("unmount", target))
+}

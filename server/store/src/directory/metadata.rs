@@ -1,0 +1,85 @@
+//! The files in which a store of directories keeps what is known of its environments.
+
+use std::ffi::CStr;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use super::work::Lock;
+use super::{Directory, META};
+use crate::environment::{parse, render};
+use crate::error::at;
+use crate::{Environment, EnvironmentName, StoreError};
+
+impl Directory {
+    pub(super) fn read_metadata(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
+        let path = self.metadata_path(name);
+        let text = match read(&self.meta, &metadata_name(name)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(StoreError::NoEnvironment(name.clone()));
+            }
+            Err(error) => return Err(at("read", &path)(error)),
+        };
+        parse(name.clone(), &text).map_err(|error| StoreError::Broken { path, error })
+    }
+
+    /// Replaces a metadata file from one instant to the next.
+    pub(super) fn write_metadata(
+        &self,
+        _: &Lock,
+        environment: &Environment,
+    ) -> Result<(), StoreError> {
+        let path = self.metadata_path(&environment.name);
+        let text = render(environment)
+            .map_err(|error| StoreError::Broken { path: path.clone(), error })?;
+        write(&self.meta, NEW, &text, &path)?;
+        renameat(&self.meta, NEW, &self.meta, metadata_name(&environment.name))
+            .map_err(at("write", &path))?;
+        fsync(&self.meta).map_err(at("write", &path))
+    }
+
+    pub(super) fn forget(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        let path = self.metadata_path(name);
+        match unlinkat(&self.meta, metadata_name(name), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(at("remove", &path)(error)),
+        }
+        fsync(&self.meta).map_err(at("write", &path))
+    }
+
+    fn metadata_path(&self, name: &EnvironmentName) -> PathBuf {
+        self.path.join(META).join(metadata_name(name))
+    }
+}
+
+/// Reads a small file of the store's own.
+pub(super) fn read(dir: impl AsFd, name: &str) -> std::io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::empty())?;
+    std::io::read_to_string(std::fs::File::from(file))
+}
+
+/// Writes a small file of the store's own to stable storage.
+pub(super) fn write(dir: impl AsFd, name: &str, text: &str, path: &Path) -> Result<(), StoreError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(at("write", path))?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(text.as_bytes()).map_err(at("write", path))?;
+    file.sync_all().map_err(at("write", path))
+}
+
+pub(super) fn environment_name(file: &CStr) -> Option<EnvironmentName> {
+    file.to_str().ok()?.strip_suffix(SUFFIX)?.parse().ok()
+}
+
+fn metadata_name(name: &EnvironmentName) -> String {
+    format!("{name}{SUFFIX}")
+}
+
+const SUFFIX: &str = ".toml";
+/// A metadata file that is being written: not the name of an environment.
+const NEW: &str = ".new";

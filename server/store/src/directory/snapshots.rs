@@ -1,0 +1,225 @@
+//! Snapshots in a store of directories: copies that nobody writes to.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{Mode, fchmod, fsync, mkdirat, renameat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Directory, SNAPSHOTS, TREE, metadata};
+use crate::back_end::BackEnd;
+use crate::error::at;
+use crate::tree::open_dir;
+use crate::workspace::Workspace;
+use crate::{
+    EnvironmentName, MetadataError, Point, Snapshot, SnapshotName, StoreError, Timestamp, sys,
+};
+
+impl Directory {
+    /// The snapshots of an environment and what orders them, oldest first.
+    pub(super) fn recorded(
+        &self,
+        name: &EnvironmentName,
+    ) -> Result<Vec<(u64, Snapshot)>, StoreError> {
+        let path = self.path_of(self.get(name)?.uuid);
+        let dir = match open_dir(&self.snaps, file_name(&path)) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(error) => return Err(at("open", &path)(error)),
+        };
+        let mut found = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&dir).map_err(at("list", &path))? {
+            let entry = entry.map_err(at("list", &path))?;
+            let name = entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
+            let Some(name): Option<SnapshotName> = name else { continue };
+            let path = path.join(name.as_str()).join(RECORD);
+            let one = open_dir(&dir, name.as_str()).map_err(at("open", &path))?;
+            let text = metadata::read(&one, RECORD).map_err(at("read", &path))?;
+            found.push(parse(name, &text).map_err(|error| StoreError::Broken { path, error })?);
+        }
+        found.sort_by_key(|(order, _)| *order);
+        Ok(found)
+    }
+
+    /// Opens the tree of a snapshot.
+    pub(super) fn open_snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<OwnedFd, StoreError> {
+        let path = self.path_of(self.get(name)?.uuid);
+        let opened = open_dir(&self.snaps, file_name(&path))
+            .and_then(|dir| open_dir(&dir, snapshot.as_str()))
+            .and_then(|dir| open_dir(&dir, TREE));
+        match opened {
+            Ok(tree) => Ok(tree),
+            Err(Errno::NOENT) => Err(StoreError::NoSnapshot(Point::snapshot(name, snapshot))),
+            Err(error) => Err(at("open", &path.join(snapshot.as_str()))(error)),
+        }
+    }
+
+    pub(super) fn take_snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<Snapshot, StoreError> {
+        let (uuid, root) = (self.get(name)?.uuid, self.open_root(name)?);
+        let snapshot = Snapshot {
+            name: snapshot.clone(),
+            uuid: Uuid::new_v4(),
+            created: Timestamp::from(SystemTime::now()),
+            automatic: false,
+            clones: Vec::new(),
+        };
+        let work = self.sweep()?;
+        let made =
+            self.prepare_snapshot(&work, &root, &snapshot, &self.root(name)).and_then(|()| {
+                sys::synchronize(work.dir()).map_err(at("write", work.path()))?;
+                let _lock = self.lock()?;
+                self.place_snapshot(&work, uuid, &snapshot)
+            });
+        self.end(work, made.map(|()| snapshot))
+    }
+
+    /// Puts a snapshot of a tree together in a workspace. `path` is the tree's, for messages.
+    pub(super) fn prepare_snapshot(
+        &self,
+        work: &Workspace,
+        tree: &OwnedFd,
+        snapshot: &Snapshot,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        self.copy_into(work, tree, COPY, path)?;
+        let whole = work.make_dir(WHOLE)?;
+        renameat(work.dir(), COPY, &whole, TREE).map_err(at("make", work.path()))?;
+        let text = render(snapshot, 0)
+            .map_err(|error| StoreError::Broken { path: work.path().to_owned(), error })?;
+        metadata::write(&whole, RECORD, &text, work.path())
+    }
+
+    /// Makes the snapshot in a workspace appear. The caller has the lock.
+    pub(super) fn place_snapshot(
+        &self,
+        work: &Workspace,
+        uuid: Uuid,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        let path = self.path_of(uuid);
+        match mkdirat(&self.snaps, file_name(&path), Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(at("make", &path)(error)),
+        }
+        let dir = open_dir(&self.snaps, file_name(&path)).map_err(at("open", &path))?;
+        fchmod(&dir, Mode::RWXU).map_err(at("make", &path))?;
+        let last = last(&dir, &path)?;
+        let whole = open_dir(work.dir(), WHOLE).map_err(at("open", work.path()))?;
+        let text = render(snapshot, last + 1)
+            .map_err(|error| StoreError::Broken { path: path.clone(), error })?;
+        metadata::write(&whole, RECORD, &text, work.path())?;
+        renameat(work.dir(), WHOLE, &dir, snapshot.name.as_str()).map_err(at("make", &path))?;
+        fsync(&dir).map_err(at("write", &path))
+    }
+
+    pub(super) fn remove_snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<(), StoreError> {
+        let path = self.path_of(self.get(name)?.uuid);
+        let dir = open_dir(&self.snaps, file_name(&path)).map_err(at("open", &path))?;
+        let work = self.sweep()?;
+        let removed = renameat(&dir, snapshot.as_str(), work.dir(), WHOLE)
+            .map_err(at("destroy", &path.join(snapshot.as_str())));
+        self.end(work, removed)
+    }
+
+    /// Moves the snapshots of an environment that is gone into a workspace.
+    pub(super) fn detach_snapshots(&self, work: &Workspace, uuid: Uuid) -> Result<(), StoreError> {
+        let path = self.path_of(uuid);
+        match renameat(&self.snaps, file_name(&path), work.dir(), file_name(&path)) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(at("destroy", &path)(error)),
+        }
+    }
+
+    /// Does the same with all snapshots that belong to no environment. While it is not known which
+    /// those are, because the metadata of one is broken, they stay.
+    pub(super) fn detach_orphans(&self, work: &Workspace) -> Result<(), StoreError> {
+        let listing = self.list()?;
+        if !listing.unreadable.is_empty() {
+            return Ok(());
+        }
+        let known = |uuid| listing.environments.iter().any(|known| known.uuid == uuid);
+        let path = self.path.join(SNAPSHOTS);
+        let mut orphans = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.snaps).map_err(at("list", &path))? {
+            let entry = entry.map_err(at("list", &path))?;
+            let uuid = entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
+            orphans.extend(uuid.filter(|&uuid: &Uuid| !known(uuid)));
+        }
+        orphans.into_iter().try_for_each(|uuid| self.detach_snapshots(work, uuid))
+    }
+
+    fn path_of(&self, uuid: Uuid) -> PathBuf {
+        self.path.join(SNAPSHOTS).join(uuid.to_string())
+    }
+}
+
+/// The last part of a path below the store.
+fn file_name(path: &Path) -> &Path {
+    path.file_name().map_or(path, Path::new)
+}
+
+/// The highest number of a snapshot in a directory of snapshots.
+fn last(dir: &OwnedFd, path: &Path) -> Result<u64, StoreError> {
+    let mut last = 0;
+    for entry in rustix::fs::Dir::read_from(dir).map_err(at("list", path))? {
+        let entry = entry.map_err(at("list", path))?;
+        let Ok(one) = open_dir(dir.as_fd(), entry.file_name()) else { continue };
+        let Ok(text) = metadata::read(&one, RECORD) else { continue };
+        let order = toml::from_str::<Raw>(&text).map(|raw| raw.order);
+        last = last.max(order.unwrap_or(0));
+    }
+    Ok(last)
+}
+
+fn render(snapshot: &Snapshot, order: u64) -> Result<String, MetadataError> {
+    let (uuid, created) = (snapshot.uuid, snapshot.created.to_string());
+    let raw = Raw { schema: SCHEMA, uuid, created, order };
+    toml::to_string(&raw).map_err(|error| MetadataError::Syntax(error.to_string()))
+}
+
+fn parse(name: SnapshotName, text: &str) -> Result<(u64, Snapshot), MetadataError> {
+    let raw: Raw =
+        toml::from_str(text).map_err(|error| MetadataError::Syntax(error.message().to_owned()))?;
+    if raw.schema != SCHEMA {
+        return Err(MetadataError::Schema(raw.schema));
+    }
+    let created = raw.created.parse().map_err(|error: crate::TimestampError| {
+        MetadataError::Value { key: "created", reason: error.to_string() }
+    })?;
+    let (uuid, automatic, clones) = (raw.uuid, false, Vec::new());
+    Ok((raw.order, Snapshot { name, uuid, created, automatic, clones }))
+}
+
+/// What is written down about a snapshot.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    schema: u32,
+    uuid: Uuid,
+    created: String,
+    /// Which of an environment's snapshots it is: seconds do not tell two of them apart.
+    order: u64,
+}
+
+const SCHEMA: u32 = 1;
+/// In a snapshot: what is written down about it.
+const RECORD: &str = "snapshot.toml";
+/// In a workspace: a snapshot with its record.
+const WHOLE: &str = "whole";
+/// In a workspace: a copy that becomes a snapshot's tree.
+const COPY: &str = "copy";

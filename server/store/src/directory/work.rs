@@ -1,0 +1,208 @@
+//! How trees appear and vanish whole, and how what killed commands left is cleared away.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fsync, openat, renameat, statat,
+};
+use rustix::io::Errno;
+
+use super::{Directory, LOCK, TREE, TREES};
+use crate::back_end::BackEnd;
+use crate::error::at;
+use crate::tree;
+use crate::workspace::Workspace;
+use crate::{Environment, EnvironmentName, StoreError, sys};
+
+impl Directory {
+    /// Begins to make an environment, in a workspace of its own.
+    pub(super) fn begin(&self, name: &EnvironmentName) -> Result<Workspace, StoreError> {
+        let lock = self.lock()?;
+        self.clear(&lock)?;
+        self.free(name)?;
+        self.workspace()
+    }
+
+    /// Makes a workspace, after those of killed commands are cleared away.
+    pub(super) fn sweep(&self) -> Result<Workspace, StoreError> {
+        let lock = self.lock()?;
+        self.clear(&lock)?;
+        self.workspace()
+    }
+
+    /// Makes a workspace. The caller has the lock.
+    pub(super) fn workspace(&self) -> Result<Workspace, StoreError> {
+        Workspace::create(self.trees.as_fd(), &self.path.join(TREES))
+    }
+
+    /// Copies a tree into a workspace.
+    pub(super) fn copy_into(
+        &self,
+        work: &Workspace,
+        from: &OwnedFd,
+        name: &str,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        let (tree, links) = (work.make_dir(name)?, work.make_dir(LINKS)?);
+        tree::copy(from, &tree, &links, path)?;
+        drop(links);
+        work.remove_dir(LINKS)
+    }
+
+    /// Makes the tree in a workspace appear as an environment: from one instant to the next.
+    pub(super) fn publish(
+        &self,
+        work: &Workspace,
+        environment: &Environment,
+    ) -> Result<(), StoreError> {
+        self.publish_with(work, environment, || Ok(()))
+    }
+
+    /// The same, with something else that has to be there before it.
+    pub(super) fn publish_with(
+        &self,
+        work: &Workspace,
+        environment: &Environment,
+        before: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        // Whoever finds it after a loss of power finds it whole.
+        sys::synchronize(work.dir()).map_err(at("write", work.path()))?;
+        let lock = self.lock()?;
+        self.free(&environment.name)?;
+        work.announce(&[&environment.name])?;
+        before()?;
+        self.write_metadata(&lock, environment)?;
+        let root = self.root(&environment.name);
+        renameat(work.dir(), TREE, &self.trees, environment.name.as_str())
+            .map_err(at("make", &root))?;
+        fsync(&self.trees).map_err(at("write", &root))
+    }
+
+    /// Lets the tree in a workspace and an environment's change places.
+    pub(super) fn replace(
+        &self,
+        work: &Workspace,
+        name: &EnvironmentName,
+    ) -> Result<(), StoreError> {
+        sys::synchronize(work.dir()).map_err(at("write", work.path()))?;
+        let root = self.root(name);
+        let _lock = self.lock()?;
+        let exchanged = sys::exchange(work.dir(), TREE, self.trees.as_fd(), name.as_str());
+        if !exchanged.map_err(at("replace", &root))? {
+            // Between these two there is none; who finds it so puts the old one back.
+            work.announce(&[name])?;
+            renameat(&self.trees, name.as_str(), work.dir(), OLD).map_err(at("replace", &root))?;
+            renameat(work.dir(), TREE, &self.trees, name.as_str()).map_err(at("replace", &root))?;
+        }
+        fsync(&self.trees).map_err(at("write", &root))
+    }
+
+    /// Removes the workspace; of two errors the first is told.
+    pub(super) fn end<T>(
+        &self,
+        work: Workspace,
+        made: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if made.is_err() {
+            // A verb that failed between two steps is put right as if it had been killed there.
+            let lock = self.lock()?;
+            self.settle(&lock, &work)?;
+        }
+        let removed = work.remove(self.trees.as_fd());
+        let made = made?;
+        removed?;
+        Ok(made)
+    }
+
+    /// Refuses a name that is in use.
+    pub(super) fn free(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        match self.get(name) {
+            Err(StoreError::NoEnvironment(_)) => {}
+            Ok(_) | Err(StoreError::Broken { .. }) => {
+                return Err(StoreError::Exists(name.clone()));
+            }
+            Err(error) => return Err(error),
+        }
+        match statat(&self.trees, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(()),
+            Ok(_) => Err(StoreError::Unknown(self.root(name))),
+            Err(error) => Err(at("look at", &self.root(name))(error)),
+        }
+    }
+
+    pub(super) fn has_tree(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
+        match statat(&self.trees, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(at("look at", &self.root(name))(error)),
+        }
+    }
+
+    /// Clears away what killed commands left.
+    pub(super) fn clear(&self, lock: &Lock) -> Result<(), StoreError> {
+        let path = self.path.join(TREES);
+        let mut left = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.trees).map_err(at("list", &path))? {
+            let entry = entry.map_err(at("list", &path))?;
+            let name = entry.file_name().to_str().unwrap_or_default();
+            if Workspace::is_name(name) {
+                left.push(name.to_owned());
+            }
+        }
+        for name in left {
+            let Some(work) = Workspace::adopt(self.trees.as_fd(), &path, &name)? else { continue };
+            self.settle(lock, &work)?;
+            self.detach_orphans(&work)?;
+            work.remove(self.trees.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// Finishes or undoes what was announced in a workspace and not done.
+    fn settle(&self, _: &Lock, work: &Workspace) -> Result<(), StoreError> {
+        for name in work.announced() {
+            if self.has_tree(&name)? {
+                continue;
+            }
+            match renameat(work.dir(), OLD, &self.trees, name.as_str()) {
+                Ok(()) => {}
+                Err(Errno::NOENT) => self.forget(&name)?,
+                Err(error) => return Err(at("put back", &self.root(&name))(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until no other command lets environments appear or vanish. Nobody has it for long.
+    pub(super) fn lock(&self) -> Result<Lock, StoreError> {
+        let path = self.path.join(LOCK);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file =
+            openat(&self.top, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(at("lock", &path))?;
+        flock(&file, FlockOperation::LockExclusive).map_err(at("lock", &path))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Whether copies in this store share their blocks: what each takes cannot be told then.
+    pub(super) fn shares_blocks(&self) -> bool {
+        let probe = || {
+            let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+            let file = || openat(&self.top, ".", flags, Mode::RUSR | Mode::WUSR);
+            Ok::<_, Errno>(sys::reflink(&file()?, &file()?))
+        };
+        // What cannot be found out might be so.
+        probe().unwrap_or(true)
+    }
+}
+
+/// Held while environments appear and vanish; released when dropped or when the process dies.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: OwnedFd,
+}
+
+/// In a workspace: one name of each file that has several.
+const LINKS: &str = "links";
+/// In a workspace: the tree that another is put in the place of.
+const OLD: &str = "old";

@@ -1,0 +1,642 @@
+//! The store as everybody else sees it: what is common to all kinds of stores.
+//!
+//! Each verb is checked, takes its locks, is noted in the history, and then handed to the back end.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::io::Errno;
+use uuid::Uuid;
+
+use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
+use crate::directory::Directory;
+use crate::environment::{parse, render};
+use crate::lock::{Held, Locks};
+use crate::stream::{Framer, Header, Sent, StreamError, Unframer};
+use crate::{
+    Change, Environment, EnvironmentName, ExportSettings, History, Layout, Location, Origin, Point,
+    Role, Snapshot, SnapshotName, StoreError, Survey, Timestamp,
+};
+
+/// An open store of boot environments.
+///
+/// Several processes may have it open at once: what one of them does appears to the others from one
+/// instant to the next. A verb locks the environments that it names; one that meets another at work
+/// on the same waits for a while, and then says who that is.
+#[derive(Debug)]
+pub struct Store {
+    back_end: Box<dyn BackEnd>,
+    locks: Locks,
+    history: History,
+}
+
+impl Store {
+    /// Opens a store that exists. The state directory keeps its history, and what a store that is no
+    /// directory itself has to keep somewhere.
+    ///
+    /// Refuses one whose directory other users may enter: they could run the setuid programs of
+    /// guests.
+    pub fn open(location: &Location, state: &Path) -> Result<Self, StoreError> {
+        Self::of(
+            match location {
+                Location::Directory(path) => Box::new(Directory::open(path)?),
+            },
+            state,
+        )
+    }
+
+    /// Opens a store, and makes one first where there is nothing or an empty directory.
+    pub fn establish(location: &Location, state: &Path) -> Result<Self, StoreError> {
+        Self::of(
+            match location {
+                Location::Directory(path) => Box::new(Directory::establish(path)?),
+            },
+            state,
+        )
+    }
+
+    fn of(back_end: Box<dyn BackEnd>, state: &Path) -> Result<Self, StoreError> {
+        let locks = Locks::open(back_end.locks(), PATIENCE)?;
+        Ok(Self { back_end, locks, history: History::in_state(state) })
+    }
+
+    /// Sets how long a verb waits for another one that works on the same: 10 seconds at first.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.locks.set_patience(patience);
+        self
+    }
+
+    /// What this kind of store can do that others cannot.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.back_end.capabilities()
+    }
+
+    /// All boot environments, sorted by name.
+    pub fn list(&self) -> Result<Listing, StoreError> {
+        self.back_end.list()
+    }
+
+    /// All boot environments with their snapshots and what space they take. In a store of plain
+    /// directories every file is looked at for that.
+    pub fn survey(&self) -> Result<Survey, StoreError> {
+        self.back_end.survey()
+    }
+
+    /// One boot environment.
+    pub fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
+        self.back_end.get(name)
+    }
+
+    /// Creates a boot environment with nothing in it but the directories of its layout.
+    pub fn create(
+        &self,
+        name: &EnvironmentName,
+        layout: Layout,
+    ) -> Result<Environment, StoreError> {
+        self.noted("create", &[layout.as_str(), name.as_str()], || {
+            let _alone = self.claim(name)?;
+            let new = Environment {
+                name: name.clone(),
+                uuid: Uuid::new_v4(),
+                created: now(),
+                origin: None,
+                layout,
+                datasets: layout.datasets(),
+                role: Role::Environment,
+                settings: crate::Settings::default(),
+                export: ExportSettings::default(),
+            };
+            self.back_end.create(&new)?;
+            Ok(new)
+        })
+    }
+
+    /// Clones a boot environment or a snapshot of it, with all that a system can have in its files:
+    /// owners, modes, times, extended attributes, hard links, device nodes and holes. Blocks are
+    /// shared where the store can.
+    ///
+    /// The clone has a UUID of its own and is not shared. Without a snapshot, a source that is being
+    /// written to is cloned as [`Capabilities::instant_snapshots`] says.
+    pub fn clone_environment(
+        &self,
+        source: &Point,
+        name: &EnvironmentName,
+    ) -> Result<Environment, StoreError> {
+        self.noted("clone", &[&source.to_string(), name.as_str()], || {
+            let _kept = self.locks.read(&source.environment)?;
+            let origin = self.back_end.get(&source.environment)?;
+            if let Some(snapshot) = &source.snapshot {
+                self.find(&source.environment, snapshot)?;
+            }
+            let _alone = self.claim_beside(&source.environment, name)?;
+            let new = Environment {
+                name: name.clone(),
+                uuid: Uuid::new_v4(),
+                created: now(),
+                origin: Some(Origin {
+                    name: origin.name,
+                    uuid: origin.uuid,
+                    snapshot: source.snapshot.clone(),
+                }),
+                layout: origin.layout,
+                datasets: origin.datasets,
+                role: Role::Environment,
+                settings: origin.settings,
+                // Whoever shares one does not share every copy that is made of it.
+                export: ExportSettings::default(),
+            };
+            self.back_end.clone_environment(source, &new)
+        })
+    }
+
+    /// Gives a boot environment another name. Its UUID stays, and with it every handle of a machine
+    /// that runs from it.
+    pub fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {
+        self.noted("rename", &[name.as_str(), new.as_str()], || {
+            let _alone = self.locks.change(name)?;
+            self.back_end.get(name)?;
+            let _new = self.claim_beside(name, new)?;
+            self.back_end.rename(name, new)
+        })
+    }
+
+    /// Turns around the dependence between a clone and what it was cloned from, so that the latter
+    /// can be destroyed.
+    pub fn promote(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        self.noted("promote", &[name.as_str()], || {
+            let _alone = self.locks.change(name)?;
+            let clone = self.back_end.get(name)?;
+            let origin = clone.origin.as_ref().map(|origin| origin.uuid);
+            let listed = self.back_end.list()?.environments;
+            let origin = listed.into_iter().find(|known| Some(known.uuid) == origin);
+            let origin = origin.ok_or_else(|| StoreError::NoOrigin(name.clone()))?;
+            let _origin = self.locks.change(&origin.name)?;
+            self.back_end.promote(&clone, &origin)
+        })
+    }
+
+    /// Destroys a boot environment with its snapshots. It is gone at once; an error after that
+    /// concerns only the space that its files take, which the next command frees.
+    ///
+    /// One that others depend on is refused, and so are immutable files and mounted file systems in
+    /// it, before anything is touched.
+    pub fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        self.noted("destroy", &[name.as_str()], || {
+            let _alone = self.locks.change(name)?;
+            let snapshots = match self.back_end.snapshots(name) {
+                // Broken metadata must not keep anybody from getting rid of it.
+                Err(StoreError::Broken { .. }) => Vec::new(),
+                other => other?,
+            };
+            let mut names: Vec<_> =
+                snapshots.into_iter().flat_map(|snapshot| snapshot.clones).collect();
+            names.retain(|clone| clone != name);
+            if !names.is_empty() {
+                return Err(StoreError::Dependants { what: name.to_string(), names });
+            }
+            self.refuse_mounted(name)?;
+            self.back_end.destroy(name)
+        })
+    }
+
+    /// The snapshots of a boot environment, oldest first.
+    pub fn snapshots(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
+        self.back_end.snapshots(name)
+    }
+
+    /// Makes a snapshot of a boot environment's whole tree.
+    pub fn snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<Snapshot, StoreError> {
+        let point = Point::snapshot(name, snapshot);
+        self.noted("snapshot", &[&point.to_string()], || {
+            self.accept(snapshot.as_str())?;
+            let _alone = self.locks.change(name)?;
+            self.back_end.get(name)?;
+            match self.find(name, snapshot) {
+                Err(StoreError::NoSnapshot(_)) => self.back_end.snapshot(name, snapshot),
+                Ok(_) => Err(StoreError::SnapshotExists(point.clone())),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// Destroys a snapshot. One that clones depend on is refused.
+    pub fn destroy_snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<(), StoreError> {
+        let point = Point::snapshot(name, snapshot);
+        self.noted("destroy", &[&point.to_string()], || {
+            let _alone = self.locks.change(name)?;
+            let names = self.find(name, snapshot)?.clones;
+            if !names.is_empty() {
+                return Err(StoreError::Dependants { what: point.to_string(), names });
+            }
+            self.refuse_mounted(name)?;
+            self.back_end.destroy_snapshot(name, snapshot)
+        })
+    }
+
+    /// Makes a boot environment's tree that of one of its snapshots. What was decided about it stays,
+    /// and so does its UUID; files that a machine has open in it are gone for it.
+    pub fn rollback(
+        &self,
+        name: &EnvironmentName,
+        to: &SnapshotName,
+        newer: Newer,
+    ) -> Result<(), StoreError> {
+        let point = Point::snapshot(name, to);
+        self.noted("rollback", &[&point.to_string()], || {
+            let _alone = self.locks.change(name)?;
+            self.find(name, to)?;
+            let snapshots = self.back_end.snapshots(name)?;
+            let since = snapshots.into_iter().skip_while(|snapshot| snapshot.name != *to).skip(1);
+            let since: Vec<Snapshot> = since.collect();
+            let names: Vec<_> = since.iter().flat_map(|snapshot| snapshot.clones.clone()).collect();
+            if !names.is_empty() {
+                let what = format!("what came after {point}");
+                return Err(StoreError::Dependants { what, names });
+            }
+            // What the store made by itself nobody misses.
+            let wanted = since.iter().filter(|snapshot| !snapshot.automatic);
+            let wanted: Vec<_> = wanted.map(|snapshot| snapshot.name.clone()).collect();
+            if newer == Newer::Refuse && !wanted.is_empty() {
+                return Err(StoreError::Newer { point: point.clone(), snapshots: wanted });
+            }
+            self.refuse_mounted(name)?;
+            let newest_first = since.into_iter().rev().map(|snapshot| snapshot.name);
+            self.back_end.rollback(name, to, &newest_first.collect::<Vec<_>>())
+        })
+    }
+
+    /// What differs in `new` from `old`, sorted by path.
+    pub fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError> {
+        let _kept = self.keep(&old.environment, &new.environment)?;
+        for point in [old, new] {
+            self.back_end.get(&point.environment)?;
+            if let Some(snapshot) = &point.snapshot {
+                self.find(&point.environment, snapshot)?;
+            }
+        }
+        self.back_end.diff(old, new)
+    }
+
+    /// Shows a boot environment's tree, or a snapshot's, at an empty directory too: without devices
+    /// and setuid programs, and a snapshot read-only.
+    pub fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
+        let arguments = [&*point.to_string(), &*target.to_string_lossy()];
+        self.noted("mount", &arguments, || {
+            let _kept = self.locks.read(&point.environment)?;
+            self.back_end.get(&point.environment)?;
+            if let Some(snapshot) = &point.snapshot {
+                self.find(&point.environment, snapshot)?;
+            }
+            let empty = std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+            if !empty || !target.is_absolute() {
+                return Err(StoreError::MountTarget(target.to_owned()));
+            }
+            self.back_end.mount(point, target)
+        })
+    }
+
+    /// Undoes every mount of a boot environment and of its snapshots, or only that at `target`; says
+    /// where they were.
+    pub fn unmount(
+        &self,
+        name: &EnvironmentName,
+        target: Option<&Path>,
+    ) -> Result<Vec<PathBuf>, StoreError> {
+        let at = target.map(Path::to_string_lossy);
+        let arguments: Vec<&str> = std::iter::once(name.as_str()).chain(at.as_deref()).collect();
+        self.noted("unmount", &arguments, || {
+            let _kept = self.locks.read(name)?;
+            self.back_end.get(name)?;
+            let mut mounts = self.back_end.mounts(name)?;
+            mounts.retain(|at| target.is_none_or(|target| at == target));
+            if mounts.is_empty() {
+                return Err(StoreError::NotMounted(name.clone(), target.map(Path::to_owned)));
+            }
+            for at in &mounts {
+                self.back_end.unmount(name, at)?;
+            }
+            Ok(mounts)
+        })
+    }
+
+    /// Writes a snapshot to `out`, or only what is new in it since the snapshot `base`.
+    pub fn send(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+        base: Option<&SnapshotName>,
+        out: &mut dyn Write,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), StoreError> {
+        let _kept = self.locks.read(name)?;
+        let environment = self.back_end.get(name)?;
+        let header = Header {
+            format: self.back_end.format().to_owned(),
+            snapshot: sent(&self.find(name, snapshot)?),
+            base: base.map(|base| self.find(name, base)).transpose()?.as_ref().map(sent),
+            environment: render(&environment).map_err(nonsense)?,
+        };
+        let total = self.back_end.expected(name, snapshot, base);
+        let mut note = |bytes| progress(Progress { bytes, total });
+        let sending = |error| StoreError::Io {
+            action: "send",
+            path: Point::snapshot(name, snapshot).to_string().into(),
+            error,
+        };
+        let mut framer = Framer::begin(out, &header, &mut note).map_err(sending)?;
+        self.back_end.send(name, snapshot, base, &mut framer)?;
+        framer.end().map_err(sending)
+    }
+
+    /// Takes in what [`Store::send`] wrote: as a new boot environment, or, if the stream goes on from
+    /// a snapshot, as the next state of one that has that snapshot as its newest.
+    ///
+    /// A new one has the role [`Role::Off`]: what was decided on the other host does not bind this
+    /// one. Nothing of a stream that is cut or damaged is kept.
+    pub fn receive(
+        &self,
+        name: &EnvironmentName,
+        from: &mut dyn Read,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Environment, StoreError> {
+        self.noted("receive", &[name.as_str()], || {
+            let mut note = |bytes| progress(Progress { bytes, total: None });
+            let begun = Unframer::begin(from, &mut note);
+            let (header, mut unframer) = begun.map_err(|error| receiving(name, error))?;
+            if header.format != self.back_end.format() {
+                return Err(StreamError::Format(header.format).into());
+            }
+            let snapshot = snapshot_of(&header.snapshot)?;
+            self.accept(snapshot.name.as_str())?;
+            let (_alone, arrival) = match &header.base {
+                None => {
+                    let alone = self.claim(name)?;
+                    let environment = Environment {
+                        uuid: Uuid::new_v4(),
+                        created: now(),
+                        origin: None,
+                        role: Role::Off,
+                        ..parse(name.clone(), &header.environment).map_err(nonsense)?
+                    };
+                    (alone, Arrival { environment, snapshot, base: None })
+                }
+                Some(base) => {
+                    let alone = self.locks.change(name)?;
+                    let environment = self.back_end.get(name)?;
+                    let base = self.base(name, base)?;
+                    (alone, Arrival { environment, snapshot, base: Some(base) })
+                }
+            };
+            self.back_end.receive(&arrival, &mut unframer)?;
+            Ok(arrival.environment)
+        })
+    }
+
+    /// Decides anew how a boot environment is shared.
+    pub fn set_export(
+        &self,
+        name: &EnvironmentName,
+        export: ExportSettings,
+    ) -> Result<Environment, StoreError> {
+        self.change("sharenfs", name, &[], |environment| {
+            environment.export = export;
+            Ok(())
+        })
+    }
+
+    /// Says what a boot environment is for.
+    pub fn set_role(&self, name: &EnvironmentName, role: Role) -> Result<Environment, StoreError> {
+        self.change("set", name, &[&format!("role={role}")], |environment| {
+            environment.role = role;
+            Ok(())
+        })
+    }
+
+    /// Writes down a setting of a boot environment, or takes it away.
+    pub fn set(
+        &self,
+        name: &EnvironmentName,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<Environment, StoreError> {
+        let told = format!("{key}={}", value.unwrap_or_default());
+        self.change("set", name, &[&told], |environment| {
+            Ok(environment.settings.set(key, value)?)
+        })
+    }
+
+    /// Says whether a data set of a boot environment stays with the machine when its boot environment
+    /// changes.
+    pub fn mark_data(
+        &self,
+        name: &EnvironmentName,
+        dataset: &str,
+        data: bool,
+    ) -> Result<Environment, StoreError> {
+        let told = format!("{}={dataset}", if data { "data" } else { "system" });
+        self.change("set", name, &[&told], |environment| {
+            let set = environment.datasets.iter_mut().find(|set| set.path() == dataset);
+            let set = set.filter(|set| set.mounted()).ok_or_else(|| StoreError::NoDataset {
+                name: name.clone(),
+                dataset: dataset.to_owned(),
+            })?;
+            *set = set.clone().with_data(data);
+            Ok(())
+        })
+    }
+
+    /// Where a boot environment's root is on this host: for messages and for programs such as
+    /// bhyveload(8) that take a path. What is below it belongs to a guest.
+    #[must_use]
+    pub fn root(&self, name: &EnvironmentName) -> PathBuf {
+        self.back_end.root(name)
+    }
+
+    /// Opens the root directory of a boot environment, to be read and searched.
+    pub fn open_root(&self, name: &EnvironmentName) -> Result<OwnedFd, StoreError> {
+        self.back_end.open_root(name)
+    }
+
+    /// Opens the file systems that a boot environment consists of: the root first, every parent before
+    /// its children; only those that can be served now. A data set that is no file system of its own
+    /// lies in its parent's and is none of them.
+    pub fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
+        self.back_end.open_parts(name)
+    }
+
+    /// Lets go of a boot environment of which the caller has closed everything, so that others can
+    /// destroy it or roll it back.
+    pub fn release(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        self.back_end.release(name)
+    }
+
+    /// Notes a verb in the history, does it, and notes how it ended.
+    fn noted<T>(
+        &self,
+        verb: &str,
+        arguments: &[&str],
+        work: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let entry = self.history.begin(verb, arguments);
+        let about = arguments.last().copied().unwrap_or_default();
+        let outcome = work().map_err(|error| explained(about, error));
+        entry.end(&outcome);
+        outcome
+    }
+
+    fn change(
+        &self,
+        verb: &str,
+        name: &EnvironmentName,
+        told: &[&str],
+        change: impl FnOnce(&mut Environment) -> Result<(), StoreError>,
+    ) -> Result<Environment, StoreError> {
+        let arguments: Vec<&str> = told.iter().copied().chain([name.as_str()]).collect();
+        self.noted(verb, &arguments, || {
+            let _alone = self.locks.change(name)?;
+            let mut environment = self.back_end.get(name)?;
+            change(&mut environment)?;
+            self.back_end.write(&environment)?;
+            Ok(environment)
+        })
+    }
+
+    /// Locks a name that is to be given to a new environment.
+    fn claim(&self, name: &EnvironmentName) -> Result<Held<'_>, StoreError> {
+        self.accept(name.as_str())?;
+        let held = self.locks.change(name)?;
+        match self.back_end.get(name) {
+            Err(StoreError::NoEnvironment(_)) => Ok(held),
+            Ok(_) | Err(StoreError::Broken { .. }) => Err(StoreError::Exists(name.clone())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same while another environment is locked, which may be that of the name.
+    fn claim_beside(
+        &self,
+        locked: &EnvironmentName,
+        name: &EnvironmentName,
+    ) -> Result<Held<'_>, StoreError> {
+        if locked == name { Err(StoreError::Exists(name.clone())) } else { self.claim(name) }
+    }
+
+    /// Locks two environments, which may be one, against changes.
+    fn keep(
+        &self,
+        one: &EnvironmentName,
+        other: &EnvironmentName,
+    ) -> Result<[Held<'_>; 2], StoreError> {
+        Ok([self.locks.read(one)?, self.locks.read(other)?])
+    }
+
+    /// Refuses a name that the back end cannot have.
+    fn accept(&self, name: &str) -> Result<(), StoreError> {
+        match self.back_end.refuses(name) {
+            Some(reason) => Err(StoreError::Name { name: name.to_owned(), reason }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to take a tree away that somebody looks at elsewhere.
+    fn refuse_mounted(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        match self.back_end.mounts(name)?.into_iter().next() {
+            Some(at) => Err(StoreError::Mounted(name.clone(), at)),
+            None => Ok(()),
+        }
+    }
+
+    fn find(&self, name: &EnvironmentName, wanted: &SnapshotName) -> Result<Snapshot, StoreError> {
+        let snapshots = self.back_end.snapshots(name)?;
+        let found = snapshots.into_iter().find(|snapshot| snapshot.name == *wanted);
+        found.ok_or_else(|| StoreError::NoSnapshot(Point::snapshot(name, wanted)))
+    }
+
+    /// The snapshot that a stream goes on from, which has to be the newest.
+    fn base(&self, name: &EnvironmentName, base: &Sent) -> Result<SnapshotName, StoreError> {
+        let newest = self.back_end.snapshots(name)?.pop();
+        let newest = newest.filter(|snapshot| snapshot.uuid == base.uuid);
+        newest.map(|snapshot| snapshot.name).ok_or_else(|| {
+            let (snapshot, name) = (base.name.clone(), name.to_string());
+            StreamError::Base { snapshot, name }.into()
+        })
+    }
+}
+
+/// What is to become of snapshots that are newer than the one that is rolled back to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Newer {
+    /// They go.
+    Destroy,
+    /// They stay, and nothing is rolled back.
+    Refuse,
+}
+
+/// How far a stream is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Progress {
+    /// Bytes so far.
+    pub bytes: u64,
+    /// All of them, where that is known.
+    pub total: Option<u64>,
+}
+
+/// What is in a store.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The boot environments, sorted by name.
+    pub environments: Vec<Environment>,
+    /// Why others cannot be shown: one broken metadata file must not hide all the rest.
+    pub unreadable: Vec<StoreError>,
+}
+
+/// Tells apart, in one place for all back ends, what the system says in the same words.
+fn explained(about: &str, error: StoreError) -> StoreError {
+    let StoreError::Io { action, path, error } = error else { return error };
+    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+    if matches!(number, Some(Errno::NOSPC | Errno::DQUOT)) {
+        return StoreError::Full { what: about.to_owned() };
+    }
+    match error.downcast::<StreamError>() {
+        Ok(error) => error.into(),
+        Err(error) => StoreError::Io { action, path, error },
+    }
+}
+
+fn receiving(name: &EnvironmentName, error: std::io::Error) -> StoreError {
+    StoreError::Io { action: "receive", path: name.as_str().into(), error }
+}
+
+fn sent(snapshot: &Snapshot) -> Sent {
+    let Snapshot { name, uuid, created, .. } = snapshot;
+    Sent { name: name.to_string(), uuid: *uuid, created: created.to_string() }
+}
+
+fn snapshot_of(sent: &Sent) -> Result<Snapshot, StoreError> {
+    let name = sent.name.parse().map_err(nonsense)?;
+    let created = sent.created.parse().map_err(nonsense)?;
+    Ok(Snapshot { name, uuid: sent.uuid, created, automatic: false, clones: Vec::new() })
+}
+
+fn nonsense(reason: impl ToString) -> StoreError {
+    StreamError::Nonsense(reason.to_string()).into()
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+/// How long a verb waits for another one that works on the same.
+const PATIENCE: Duration = Duration::from_secs(10);
