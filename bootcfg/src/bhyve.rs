@@ -149,6 +149,7 @@ mod test {
                 view: View::Joined,
                 read_only: get("vfs.root.mountfrom.options") == "ro",
             },
+            kenv: Vec::new(),
         };
         let address = Address {
             address: get("boot.netif.ip").parse().unwrap(),

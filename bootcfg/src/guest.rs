@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::ConfigError;
 use crate::error::{limit, refuse};
+use crate::loader::Variable;
 
 /// A machine to be run by a hypervisor, or described to a loader.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Guest {
     pub mtu: Option<u16>,
     /// Its root.
     pub root: Root,
+    /// Variables of its own for FreeBSD's kernel environment: by the same name these count.
+    pub kenv: Vec<Variable>,
 }
 
 /// An IPv4 address with what has to be known of its network; for guests that do no DHCP.
@@ -155,6 +158,7 @@ pub(crate) mod strategy {
                 mac: Mac(mac),
                 mtu,
                 root: Root { server: server.into(), path, datasets, view, read_only },
+                kenv: Vec::new(),
             },
         )
     }
@@ -190,6 +194,7 @@ pub(crate) mod strategy {
                 view: View::Joined,
                 read_only: false,
             },
+            kenv: Vec::new(),
         }
     }
 }

@@ -52,6 +52,13 @@ pub fn variables(
     let access = if root.read_only { "ro" } else { "rw" };
     set("vfs.root.mountfrom.options", access.to_owned());
     set("dhcp.host-name", guest.checked_name(FORMAT)?.to_owned());
+    for own in &guest.kenv {
+        // bhyveload takes the first of two with one name, and the loader the last.
+        match variables.iter_mut().find(|given| given.name == own.name) {
+            Some(given) => given.value.clone_from(&own.value),
+            None => variables.push(own.clone()),
+        }
+    }
     if handle.is_empty() || handle.len() > 64 {
         let (what, value) = ("the handle", hexadecimal(handle));
         return Err(ConfigError::Character {
@@ -191,6 +198,16 @@ mod test {
         let (server, path) =
             (value(&variables, "boot.nfsroot.server"), value(&variables, "boot.nfsroot.path"));
         assert_eq!(value(&variables, "vfs.root.mountfrom"), format!("nfs:{server}:{path}"));
+    }
+
+    #[test]
+    fn a_guests_own_variables_count() {
+        let own = |name: &str, value: &str| Variable { name: name.into(), value: value.into() };
+        let kenv = vec![own("boot.nfsroot.options", "nolockd,udp"), own("console", "comconsole")];
+        let variables = variables(&Guest { kenv, ..strategy::head() }, &lan(), &[1]).unwrap();
+        assert_eq!(value(&variables, "boot.nfsroot.options"), "nolockd,udp");
+        assert_eq!(value(&variables, "console"), "comconsole");
+        assert_eq!(variables.iter().filter(|one| one.name == "boot.nfsroot.options").count(), 1);
     }
 
     #[test]

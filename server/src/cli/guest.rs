@@ -102,6 +102,7 @@ impl GuestOptions {
                 view: machine.view.into(),
                 read_only: machine.read_only || environment.export.read_only,
             },
+            kenv: machine.kenv.iter().map(Into::into).collect(),
         };
         let known = roster.find(machine::Mac(mac.0), None);
         let assigned = known.and_then(|(_, machine)| machine.environment.clone());

@@ -13,4 +13,5 @@ mod boot;
 mod environments;
 mod lint;
 mod living;
+mod machines;
 mod mistakes;
