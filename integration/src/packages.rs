@@ -195,6 +195,55 @@ pub(crate) fn download(
     Ok(())
 }
 
+/// The directory into which a package of another release of Debian was unpacked, now or before.
+pub(crate) fn unpacked_of(cache: &Cache, release: &str, package: &str) -> Result<PathBuf, Failure> {
+    cache.entry(&format!("{package}_{release}"), |directory| {
+        let step = progress::step(&format!("fetching {package} of {release} (unpacked)"));
+        let config = lists(directory, release)?;
+        download(directory, package, Some(&config))?;
+        forget_lists(directory)?;
+        step.done("unpacked");
+        Ok(())
+    })
+}
+
+/// Fetches the package lists of another release of Debian, beside those of the host, into a directory
+/// below `directory`; gives the configuration with which `apt-get` uses them.
+pub(crate) fn lists(directory: &Path, release: &str) -> Result<PathBuf, Failure> {
+    let apt = directory.join(LISTS);
+    for part in ["lists/partial", "cache/archives/partial", "parts"] {
+        fs::create_dir_all(apt.join(part)).during(apt.display())?;
+    }
+    let config = apt.join("apt.conf");
+    // Debian 12 has the key of the archive that signs newer releases.
+    let source = format!(
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
+         http://deb.debian.org/debian {release} main\n"
+    );
+    fs::write(apt.join("sources.list"), source).during(config.display())?;
+    fs::write(apt.join("status"), "").during(config.display())?;
+    let at = |part: &str| apt.join(part).display().to_string();
+    let text = format!(
+        "Dir::Etc::sourcelist \"{}\";\nDir::Etc::sourceparts \"{}\";\n\
+         Dir::State::lists \"{}\";\nDir::State::status \"{}\";\nDir::Cache \"{}\";\n\
+         APT::Sandbox::User \"root\";\nAPT::Architecture \"amd64\";\n",
+        at("sources.list"),
+        at("parts"),
+        at("lists"),
+        at("status"),
+        at("cache")
+    );
+    fs::write(&config, text).during(config.display())?;
+    let update = Program::new("apt-get").words("update -q").env("APT_CONFIG", &config);
+    update.run(Duration::from_secs(600))?;
+    Ok(config)
+}
+
+/// Removes what [`lists`] fetched.
+pub(crate) fn forget_lists(directory: &Path) -> Result<(), Failure> {
+    fs::remove_dir_all(directory.join(LISTS)).during("removing package lists")
+}
+
 fn update() -> Result<(), Failure> {
     let update = Program::new("apt-get").words("update -q").run(Duration::from_secs(600));
     update.map(|_words| ())
@@ -202,3 +251,5 @@ fn update() -> Result<(), Failure> {
 
 /// The package that always depends on Debian's newest kernel for virtual machines.
 const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
+/// The directory of fetched package lists.
+const LISTS: &str = "apt";

@@ -3,12 +3,11 @@
 //! rustup has no standard library for this target on every machine, so it is built from Debian's
 //! package of its sources, which must match the installed compiler exactly.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::failure::{During, Failure};
+use crate::failure::Failure;
 use crate::lab::{BUILD_LIMIT, Lab};
 use crate::packages;
 use crate::process::Program;
@@ -42,7 +41,7 @@ fn library(cache: &Cache, version: &str) -> Result<Result<PathBuf, String>, Fail
     let name = format!("rust-src-{version}");
     let made = cache.entry(&name, |directory| {
         let step = progress::step(&format!("fetching the sources of Rust {version}"));
-        let config = backports(directory)?;
+        let config = packages::lists(directory, "trixie-backports")?;
         let list = Program::new("apt-cache")
             .args(["madison", "rust-src"])
             .env("APT_CONFIG", &config)
@@ -53,7 +52,7 @@ fn library(cache: &Cache, version: &str) -> Result<Result<PathBuf, String>, Fail
             return Err(Failure::Said(reason.clone()));
         };
         packages::download(directory, &format!("rust-src={package}"), Some(&config))?;
-        fs::remove_dir_all(directory.join("apt")).during("removing package lists")?;
+        packages::forget_lists(directory)?;
         step.done("unpacked");
         Ok(())
     });
@@ -66,34 +65,3 @@ fn library(cache: &Cache, version: &str) -> Result<Result<PathBuf, String>, Fail
         Err(failure) => Err(failure),
     }
 }
-
-/// Fetches the package lists of Debian's trixie-backports beside those of the host; gives the
-/// configuration with which `apt-get` uses them.
-fn backports(directory: &Path) -> Result<PathBuf, Failure> {
-    let apt = directory.join("apt");
-    for part in ["lists/partial", "cache/archives/partial", "parts"] {
-        fs::create_dir_all(apt.join(part)).during(apt.display())?;
-    }
-    let config = apt.join("apt.conf");
-    fs::write(apt.join("sources.list"), SOURCES).during(config.display())?;
-    fs::write(apt.join("status"), "").during(config.display())?;
-    let at = |part: &str| apt.join(part).display().to_string();
-    let text = format!(
-        "Dir::Etc::sourcelist \"{}\";\nDir::Etc::sourceparts \"{}\";\n\
-         Dir::State::lists \"{}\";\nDir::State::status \"{}\";\nDir::Cache \"{}\";\n\
-         APT::Sandbox::User \"root\";\nAPT::Architecture \"amd64\";\n",
-        at("sources.list"),
-        at("parts"),
-        at("lists"),
-        at("status"),
-        at("cache")
-    );
-    fs::write(&config, text).during(config.display())?;
-    let update = Program::new("apt-get").words("update -q").env("APT_CONFIG", &config);
-    update.run(Duration::from_secs(600))?;
-    Ok(config)
-}
-
-/// Debian 12 has the key of the archive that signs backports.
-const SOURCES: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
-    http://deb.debian.org/debian trixie-backports main\n";

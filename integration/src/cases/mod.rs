@@ -10,6 +10,7 @@ pub(crate) mod hostile;
 mod input;
 mod peers;
 mod store;
+mod suites;
 mod zfs;
 
 use crate::suite::Case;
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<Case> {
         foreign::CASES,
         boots::CASES,
         guests::CASES,
+        suites::CASES,
         peers::CASES,
         hostile::CASES,
     ]
