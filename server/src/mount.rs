@@ -1,6 +1,7 @@
 //! The MOUNT protocol (RFC 1813 §5, RFC 1094 appendix A): paths to handles.
 //!
-//! MNT gives the handle of an export, of a directory in it, or, for `/`, of the caller's own root. It
+//! MNT gives the handle of an export, of a directory in it, or, for `/`, of the caller's own root. Whoever
+//! sees data sets apart gets that of the data set which begins at the path, all others one tree. It
 //! grants nothing by that: NFS checks every call by itself. The list of mounts is for people to look
 //! at; FreeBSD's loader sends MNT at every file that it opens and never UMNT.
 
@@ -12,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vfs::{Caller, FileKind, FsError, Handle, Name, NameError};
+use vfs::{Caller, FileKind, FsError, Handle, Name, NameError, Tree};
 use wire::codec::Codec;
 use wire::mount3::{
     DirPath, Exported, HostName, MAX_NAME, MntRes, MountStat, Mounted, PROGRAM, Procedure, VERSION,
@@ -24,6 +25,7 @@ use wire::xdr::{DecodeError, Decoder, Encoder};
 use crate::boot::{Booter, Event, Origin};
 use crate::clock::Clock;
 use crate::export::{Export, Exports, WireHandle};
+use crate::machine::View;
 use crate::rpc::{Call, Outcome, Patience, Program, Transport};
 
 use table::Table;
@@ -115,9 +117,11 @@ impl Mount {
             tracing::debug!(peer = %call.peer, export = export.name, %refusal, "refused");
             Refused { status: MountStat::Acces, reason: refusal.to_string() }
         })?;
-        let directory = walk(&export, rest)
+        let own = root.filter(|root| root.environment == export.environment);
+        let view = own.map_or_else(View::default, |root| root.view);
+        let directory = walk(export.files.seen(view).as_ref(), rest)
             .map_err(|error| Refused { status: status(error), reason: error.to_string() })?;
-        Ok(self.exports.seal(&export, &directory))
+        Ok(self.exports.seal(&export, view, &directory))
     }
 
     fn umnt(&self, address: IpAddr, path: DirPath<'_>) {
@@ -224,12 +228,12 @@ fn shown(path: &[u8]) -> String {
     path.escape_ascii().to_string()
 }
 
-/// The directory that a path inside an export names.
+/// The directory that a path inside an export names, as its client sees the export.
 ///
 /// `..` is taken back from the path itself and stops at the export's root. Symbolic links are not
 /// followed: they are meant for the client's own name space. The path is walked as the superuser, as
 /// mounting is his business; what is found there is still checked call by call.
-fn walk(export: &Export, path: &[u8]) -> Result<Handle, FsError> {
+fn walk(tree: &dyn Tree, path: &[u8]) -> Result<Handle, FsError> {
     let mut names: Vec<Name<'_>> = Vec::new();
     for component in path.split(|byte| *byte == b'/') {
         match component {
@@ -243,14 +247,13 @@ fn walk(export: &Export, path: &[u8]) -> Result<Handle, FsError> {
             })?),
         }
     }
-    let tree = &export.tree;
     let mut directory = tree.root();
     for name in names {
         let found = tree.lookup(&Caller::ROOT, &directory, name)?;
         if found.attr.kind != FileKind::Directory {
             return Err(FsError::NotDir);
         }
-        directory = found.handle;
+        directory = tree.mounted(&found.handle);
     }
     Ok(directory)
 }
@@ -279,6 +282,7 @@ const fn status(error: FsError) -> MountStat {
         | FsError::Exist
         | FsError::IsDir
         | FsError::MLink
+        | FsError::Mounted
         | FsError::NotEmpty
         | FsError::NotSync
         | FsError::XDev => MountStat::ServerFault,

@@ -6,6 +6,7 @@
 mod appliance;
 mod idle;
 mod outlook;
+mod parts;
 mod ports;
 
 use std::future::Future;

@@ -10,7 +10,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags};
@@ -103,6 +103,31 @@ impl Inside {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// The root directory of another file system, if one is mounted at `path`: opened for reading.
+    ///
+    /// No link on the way is followed, and a directory that is missing has nothing mounted on it.
+    pub fn mounted(&self, path: impl AsRef<Path>) -> Result<Option<OwnedFd>, InsideError> {
+        let path = path.as_ref();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let device = |fd: &OwnedFd| fs::fstat(fd).map(|stat| stat.st_dev);
+        let step = |above: &OwnedFd, name: &OsStr| -> rustix::io::Result<(OwnedFd, bool)> {
+            let dir = fs::openat(above, name, flags, Mode::empty())?;
+            let border = device(&dir)? != device(above)?;
+            Ok((dir, border))
+        };
+        let mut last = None;
+        for name in path.components() {
+            let Component::Normal(name) = name else { continue };
+            let above = last.as_ref().map_or(&self.root, |(dir, _)| dir);
+            match step(above, name) {
+                Ok(next) => last = Some(next),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                Err(errno) => return Err(failed(path, errno)),
+            }
+        }
+        Ok(last.and_then(|(dir, border)| border.then_some(dir)))
     }
 
     /// Reads a whole file of at most `max` bytes.

@@ -369,6 +369,7 @@ impl Booter for Boots {
                     machine: name.unwrap_or_else(|| address.to_string()),
                     environment: plan.environment,
                     read_only: plan.read_only,
+                    view: plan.view,
                 });
             }
             Arc::clone(&known.roster)
@@ -380,6 +381,7 @@ impl Booter for Boots {
             machine: name.to_string(),
             environment: facts.uuid,
             read_only: facts.read_only || machine.read_only,
+            view: machine.view,
         })
     }
 

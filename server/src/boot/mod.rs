@@ -28,7 +28,7 @@ use uuid::Uuid;
 pub use boots::{Boots, BootsError, Notice, Sources, Standing};
 pub use client::{Arch, Client};
 
-use crate::machine::Mac;
+use crate::machine::{Mac, View};
 
 /// Decides what machines boot, and hears what becomes of it.
 ///
@@ -242,6 +242,8 @@ pub struct Root {
     pub environment: Uuid,
     /// Whether the plan gives it read-only.
     pub read_only: bool,
+    /// How it sees the data sets in it.
+    pub view: View,
 }
 
 /// Whom a report is about.

@@ -30,6 +30,9 @@ pub struct Plan {
     pub machine: Option<MachineName>,
     /// Whether the machine gets its root read-only.
     pub read_only: bool,
+    /// How the machine sees the data sets in its root.
+    #[serde(default)]
+    pub view: View,
     /// Our own address, in every URL and root path of this boot.
     pub server: Ipv4Addr,
     /// The port of boot files by HTTP.
@@ -182,6 +185,7 @@ pub fn plan(
         name,
         machine: machine.map(|(name, _)| name.clone()),
         read_only,
+        view: machine.map_or_else(View::default, |(_, machine)| machine.view),
         server,
         http_port: site.http_port,
         first,

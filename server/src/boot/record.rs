@@ -163,6 +163,7 @@ mod test {
     use super::*;
     use crate::boot::Arch;
     use crate::boot::plan::{Fetch, Next};
+    use crate::machine::View;
 
     /// A disk that writes nothing before the test's end.
     struct Stalled(Mutex<mpsc::Receiver<()>>);
@@ -193,6 +194,7 @@ mod test {
             name: "base".to_owned(),
             machine: None,
             read_only: true,
+            view: View::Joined,
             server: Ipv4Addr::LOCALHOST,
             http_port: 80,
             first: None,

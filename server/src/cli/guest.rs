@@ -17,7 +17,7 @@ use crate::boot::catalog::{Contents, System};
 use crate::boot::plan::export_path;
 use crate::export::{SiteKey, WireHandle};
 use crate::interface::{Interface, Network};
-use crate::machine::{self, MachineName};
+use crate::machine::{self, MachineName, View};
 use crate::state::site_key;
 
 /// A boot environment and the guest that is to boot it.
@@ -192,7 +192,11 @@ impl Subject {
         let secret = site_key(&site.open_state()?).map_err(Failure::could_not)?;
         let root = self.store.open_root(&self.environment.name)?;
         let tree = HostTree::from_fd(root, Options::default()).map_err(Failure::could_not)?;
-        Ok(SiteKey::new(secret).seal(self.environment.uuid, &tree.root()))
+        let view = match self.guest.root.view {
+            bootcfg::View::Joined => View::Joined,
+            bootcfg::View::Split => View::Split,
+        };
+        Ok(SiteKey::new(secret).seal(self.environment.uuid, view, &tree.root()))
     }
 
     /// The system in the boot environment, or that for which its layout was made.

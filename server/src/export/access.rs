@@ -105,6 +105,8 @@ mod test {
     use uuid::Uuid;
 
     use super::*;
+    use crate::export::Files;
+    use crate::machine::View;
 
     const OURS: Uuid = Uuid::from_u128(1);
 
@@ -113,7 +115,7 @@ mod test {
             environment: OURS,
             name: "head".to_owned(),
             path: "/be/head".to_owned(),
-            tree: Arc::new(MemFs::new()),
+            files: Files::whole(Arc::new(MemFs::new())),
             settings,
         }
     }
@@ -125,7 +127,8 @@ mod test {
     }
 
     fn root(machine: &str, environment: Uuid) -> Root {
-        Root { machine: machine.to_owned(), environment, read_only: false }
+        let (machine, view) = (machine.to_owned(), View::Joined);
+        Root { machine, environment, read_only: false, view }
     }
 
     fn from(peer: &str) -> SocketAddr {

@@ -8,12 +8,12 @@ use store::{ExportSettings, Identity};
 use uuid::Uuid;
 use wire::codec::Codec;
 
-use super::{Export, Exports, SiteKey};
+use super::{Export, Exports, Files, SiteKey};
 use crate::boot::{
     Answer, Ask, BootFile, Booter, Event, FileError, FileRequest, Origin, Reservation, Root,
 };
 use crate::clock::FakeClock;
-use crate::machine::Mac;
+use crate::machine::{Mac, View};
 use crate::rpc::{Call, Credential, Outcome, Patience, Program, Transport};
 
 /// The boot environment that the machine has as its root.
@@ -56,15 +56,40 @@ impl Site {
         tree: &Arc<MemFs>,
         settings: ExportSettings,
     ) {
+        let files = Files::whole(Arc::clone(tree) as Arc<dyn vfs::Tree>);
+        self.publish_files(environment, name, files, settings);
+    }
+
+    pub(crate) fn publish_files(
+        &self,
+        environment: Uuid,
+        name: &str,
+        files: Files,
+        settings: ExportSettings,
+    ) {
         let export = Export {
             environment,
             name: name.to_owned(),
             path: format!("/be/{name}"),
-            tree: Arc::clone(tree) as Arc<dyn vfs::Tree>,
+            files,
             settings,
         };
         self.exports.publish(export).unwrap();
     }
+}
+
+/// A FreeBSD's `usr/home` and `var/log` as file systems of their own, in this order.
+pub(crate) fn nest(root: &Arc<MemFs>) -> (Files, [Arc<MemFs>; 2]) {
+    let home = Arc::new(MemFs::new().with_fsid(1).file("/me/letter", 0o644, b"hello"));
+    let log = Arc::new(MemFs::new().with_fsid(2).file("/messages", 0o644, b""));
+    let branch = |path: &str, tree: &Arc<MemFs>| {
+        let tree: Arc<dyn vfs::Tree> = Arc::<MemFs>::clone(tree);
+        vfs::Branch { path: path.to_owned(), tree }
+    };
+    let branches = vec![branch("usr/home", &home), branch("var/log", &log)];
+    let (files, refused) = Files::nested(Arc::clone(root) as Arc<dyn vfs::Tree>, branches);
+    assert_eq!(refused, []);
+    (files, [home, log])
 }
 
 /// Settings that let everybody in and leave root what it is.
@@ -155,9 +180,15 @@ impl Client {
 #[derive(Debug, Default)]
 pub(crate) struct Reporter {
     reports: Mutex<Vec<(Origin, Event)>>,
+    view: Mutex<View>,
 }
 
 impl Reporter {
+    /// How the machine sees its root from now on.
+    pub(crate) fn show(&self, view: View) {
+        *self.view.lock().unwrap() = view;
+    }
+
     /// What was reported since the last look.
     pub(crate) fn take(&self) -> Vec<(Origin, Event)> {
         std::mem::take(&mut self.reports.lock().unwrap())
@@ -187,7 +218,8 @@ impl Booter for Reporter {
 
     fn root_of(&self, address: IpAddr) -> Option<Root> {
         let machine = "desk".to_owned();
-        (address == MACHINE).then_some(Root { machine, environment: ROOT, read_only: false })
+        let view = *self.view.lock().unwrap();
+        (address == MACHINE).then_some(Root { machine, environment: ROOT, read_only: false, view })
     }
 
     fn report(&self, origin: Origin, event: Event) {

@@ -2,7 +2,7 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | version and flags: 1 |
+//! | 1 | version and flags: 1; with 0x80 if the client sees each data set apart |
 //! | 1 | which key sealed it |
 //! | 1 | type of the kernel's handle |
 //! | 1 | length of the kernel's handle |
@@ -24,6 +24,8 @@ use uuid::Uuid;
 use vfs::{Handle, MAX_KERNEL_HANDLE};
 use wire::nfs3::MAX_HANDLE;
 
+use crate::machine::View;
+
 /// The site's secret, by which it knows its own handles again.
 ///
 /// Who has it can make handles to any file of any export; who loses it makes every running root
@@ -42,13 +44,14 @@ impl SiteKey {
         Self { id, secret }
     }
 
-    /// Seals the handle of a file of a boot environment.
+    /// Seals the handle of a file of a boot environment, for a client that sees it so.
     #[must_use]
-    pub fn seal(&self, environment: Uuid, file: &Handle) -> WireHandle {
+    pub fn seal(&self, environment: Uuid, view: View, file: &Handle) -> WireHandle {
         let kernel = file.kernel();
         let padded = kernel.len().next_multiple_of(4);
         let mut wire = WireHandle { bytes: [0; MAX_HANDLE], len: 0 };
-        wire.push(&[VERSION, self.id, file.kind(), u8::try_from(kernel.len()).unwrap_or(u8::MAX)]);
+        let len = u8::try_from(kernel.len()).unwrap_or(u8::MAX);
+        wire.push(&[VERSION | flags(view), self.id, file.kind(), len]);
         wire.push(environment.as_bytes());
         wire.push(&file.fsid().to_be_bytes());
         wire.push(kernel);
@@ -57,13 +60,13 @@ impl SiteKey {
         wire
     }
 
-    /// The boot environment and the file of a handle that was sealed with this key; `None` for
+    /// The boot environment, the view and the file of a handle that was sealed with this key; `None` for
     /// everything else.
     #[must_use]
-    pub fn open(&self, wire: &[u8]) -> Option<(Uuid, Handle)> {
+    pub fn open(&self, wire: &[u8]) -> Option<(Uuid, View, Handle)> {
         let (body, mac) = wire.split_last_chunk::<8>()?;
         let ([version, key, kind, len], rest) = body.split_first_chunk::<4>()?;
-        if wire.len() > MAX_HANDLE || *version != VERSION || *key != self.id {
+        if wire.len() > MAX_HANDLE || *version & !SPLIT != VERSION || *key != self.id {
             return None;
         }
         // Compared as one number, in one instruction: nothing is told by how long it takes.
@@ -74,7 +77,8 @@ impl SiteKey {
         let (fsid, kernel) = rest.split_first_chunk::<8>()?;
         let kernel = kernel.get(..usize::from(*len))?;
         let file = Handle::new(u64::from_be_bytes(*fsid), *kind, kernel).ok()?;
-        Some((Uuid::from_bytes(*environment), file))
+        let view = if *version & SPLIT == 0 { View::Joined } else { View::Split };
+        Some((Uuid::from_bytes(*environment), view, file))
     }
 
     fn mac(&self, body: &[u8]) -> [u8; 8] {
@@ -142,7 +146,18 @@ impl fmt::Debug for WireHandle {
     }
 }
 
+/// What the first byte says beside the version.
+const fn flags(view: View) -> u8 {
+    match view {
+        View::Joined => 0,
+        View::Split => SPLIT,
+    }
+}
+
 const VERSION: u8 = 1;
+
+/// The flag of a handle that came by the split view: whoever holds it is to see no border crossed.
+const SPLIT: u8 = 0x80;
 
 const PADDING: [u8; 4] = [0; 4];
 
@@ -168,16 +183,16 @@ mod test {
     #[test]
     fn handles_of_every_length_are_opened_as_they_were_sealed() {
         for len in 0..=MAX_KERNEL_HANDLE {
-            let wire = key().seal(ENVIRONMENT, &file(len));
+            let wire = key().seal(ENVIRONMENT, View::Joined, &file(len));
             let bytes = wire.as_bytes();
             assert_eq!(bytes.len(), FIXED + len.next_multiple_of(4));
-            assert_eq!(key().open(bytes), Some((ENVIRONMENT, file(len))));
+            assert_eq!(key().open(bytes), Some((ENVIRONMENT, View::Joined, file(len))));
         }
     }
 
     #[test]
     fn the_layout_is_the_documented_one_for_ever() {
-        let wire = key().seal(ENVIRONMENT, &file(5));
+        let wire = key().seal(ENVIRONMENT, View::Joined, &file(5));
         let documented = hex_literal::hex!(
             "01 2e 81 05 0123456789abcdef0123456789abcdef 1122334455667788 ababababab000000"
             "fb3ecc85c0a5bb1f"
@@ -186,8 +201,15 @@ mod test {
     }
 
     #[test]
+    fn the_view_is_kept() {
+        let wire = key().seal(ENVIRONMENT, View::Split, &file(12));
+        assert_eq!(wire.as_bytes()[0], 0x81);
+        assert_eq!(key().open(wire.as_bytes()), Some((ENVIRONMENT, View::Split, file(12))));
+    }
+
+    #[test]
     fn no_flipped_bit_goes_unnoticed() {
-        let wire = key().seal(ENVIRONMENT, &file(21));
+        let wire = key().seal(ENVIRONMENT, View::Joined, &file(21));
         for at in 0..wire.as_bytes().len() {
             for bit in 0..8 {
                 let mut forged = wire.as_bytes().to_vec();
@@ -199,7 +221,7 @@ mod test {
 
     #[test]
     fn a_handle_that_is_cut_or_longer_is_not_ours() {
-        let wire = key().seal(ENVIRONMENT, &file(20));
+        let wire = key().seal(ENVIRONMENT, View::Joined, &file(20));
         for len in 0..wire.as_bytes().len() {
             assert_eq!(key().open(&wire.as_bytes()[..len]), None);
         }
@@ -209,7 +231,7 @@ mod test {
 
     #[test]
     fn the_handle_of_another_site_is_not_ours() {
-        let wire = SiteKey::new([8; 16]).seal(ENVIRONMENT, &file(20));
+        let wire = SiteKey::new([8; 16]).seal(ENVIRONMENT, View::Joined, &file(20));
         assert_eq!(key().open(wire.as_bytes()), None);
     }
 
@@ -217,7 +239,7 @@ mod test {
     fn even_with_the_id_of_our_key_another_site_cannot_seal() {
         let mut other = SiteKey::new([8; 16]);
         other.id = key().id;
-        assert_eq!(key().open(other.seal(ENVIRONMENT, &file(20)).as_bytes()), None);
+        assert_eq!(key().open(other.seal(ENVIRONMENT, View::Joined, &file(20)).as_bytes()), None);
     }
 
     #[test]

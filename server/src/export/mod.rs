@@ -7,21 +7,24 @@
 mod access;
 #[cfg(test)]
 pub(crate) mod bench;
+mod files;
 mod handle;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use store::ExportSettings;
 use uuid::Uuid;
-use vfs::{FsError, Handle, Tree};
+use vfs::{FsError, Handle};
+
+use crate::machine::View;
 
 pub use access::{Grant, Refusal, caller};
+pub use files::Files;
 pub use handle::{KeyError, SiteKey, WireHandle};
 
 /// A boot environment that is served.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Export {
     /// The boot environment; part of every handle.
     pub environment: Uuid,
@@ -30,21 +33,9 @@ pub struct Export {
     /// By which path it is mounted, as in `/be/head`.
     pub path: String,
     /// Its files.
-    pub tree: Arc<dyn Tree>,
+    pub files: Files,
     /// Who may use it, and as whom.
     pub settings: ExportSettings,
-}
-
-impl fmt::Debug for Export {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { environment, name, path, tree: _, settings } = self;
-        f.debug_struct("Export")
-            .field("environment", environment)
-            .field("name", name)
-            .field("path", path)
-            .field("settings", settings)
-            .finish_non_exhaustive()
-    }
 }
 
 /// All that is served at the moment, by boot environment and by path.
@@ -140,25 +131,26 @@ impl Exports {
     /// that nobody told (`boot.nfsroot.nfshandle`).
     #[must_use]
     pub fn root_handle(&self, environment: Uuid) -> Option<WireHandle> {
-        self.of(environment).map(|export| self.seal(&export, &export.tree.root()))
+        let view = View::Joined;
+        self.of(environment).map(|export| self.seal(&export, view, &export.files.seen(view).root()))
     }
 
     /// What a file of an export is called over the wire.
     #[must_use]
-    pub fn seal(&self, export: &Export, file: &Handle) -> WireHandle {
-        self.key.seal(export.environment, file)
+    pub fn seal(&self, export: &Export, view: View, file: &Handle) -> WireHandle {
+        self.key.seal(export.environment, view, file)
     }
 
-    /// The export and the file that a client's handle means.
+    /// The export and the file that a client's handle means, and how the client sees it.
     ///
     /// # Errors
     ///
     /// [`FsError::BadHandle`] if this site did not make the handle, [`FsError::Stale`] if its
     /// environment is not served any longer.
-    pub fn open(&self, wire: &[u8]) -> Result<(Arc<Export>, Handle), FsError> {
-        let (environment, file) = self.key.open(wire).ok_or(FsError::BadHandle)?;
+    pub fn open(&self, wire: &[u8]) -> Result<(Arc<Export>, View, Handle), FsError> {
+        let (environment, view, file) = self.key.open(wire).ok_or(FsError::BadHandle)?;
         let export = self.of(environment).ok_or(FsError::Stale)?;
-        Ok((export, file))
+        Ok((export, view, file))
     }
 }
 
@@ -215,7 +207,7 @@ mod test {
             environment: Uuid::from_u128(number),
             name: path.trim_matches('/').to_owned(),
             path: path.to_owned(),
-            tree: Arc::new(MemFs::new()),
+            files: Files::whole(Arc::new(MemFs::new())),
             settings: ExportSettings::default(),
         }
     }
@@ -292,8 +284,8 @@ mod test {
         let environment = Uuid::from_u128(1);
         let handle = exports(&["/be/head"]).root_handle(environment).unwrap();
         let restarted = exports(&["/be/head"]);
-        let (export, file) = restarted.open(handle.as_bytes()).unwrap();
+        let (export, view, file) = restarted.open(handle.as_bytes()).unwrap();
         assert_eq!(export.environment, environment);
-        assert_eq!(file, export.tree.root());
+        assert_eq!(file, export.files.seen(view).root());
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use vfs::Tree as _;
 
 use super::*;
-use crate::export::bench::{Client, MACHINE, ROOT, STRANGER, Site, open_to_all};
+use crate::export::bench::{Client, MACHINE, ROOT, STRANGER, Site, nest, open_to_all};
 
 fn tree() -> Arc<MemFs> {
     let tree = MemFs::new()
@@ -41,10 +41,17 @@ impl Bench {
         match MntRes::from_bytes(&results).unwrap() {
             MntRes::Ok { handle, flavors } => {
                 assert_eq!(flavors, [1]);
-                Ok(self.site.exports.open(handle.0).unwrap().1)
+                Ok(self.site.exports.open(handle.0).unwrap().2)
             }
             MntRes::Fail(status) => Err(status),
         }
+    }
+
+    /// How a client sees what it mounts.
+    fn view(&self, client: &Client, path: &str) -> View {
+        let results = client.results(&self.mount, VERSION, 1, &DirPath(path.as_bytes()));
+        let MntRes::Ok { handle, .. } = MntRes::from_bytes(&results).unwrap() else { panic!() };
+        self.site.exports.open(handle.0).unwrap().1
     }
 
     fn umnt(&self, path: &str) {
@@ -258,4 +265,71 @@ proptest::proptest! {
             proptest::prop_assert_eq!(handle, bench.tree.root());
         }
     }
+}
+
+/// A boot environment in which `usr/home` and `var/log` are file systems of their own.
+fn nested() -> (Bench, [Arc<MemFs>; 2]) {
+    let bench = Bench { tree: root_of_system(), ..bench() };
+    let (files, branches) = nest(&bench.tree);
+    bench.site.publish_files(ROOT, "head", files, open_to_all());
+    (bench, branches)
+}
+
+fn root_of_system() -> Arc<MemFs> {
+    Arc::new(MemFs::new().dir("/usr/home", 0o755).dir("/var/log", 0o755))
+}
+
+#[test]
+fn a_path_over_a_border_gives_the_one_tree_that_all_see() {
+    let (bench, [home, _]) = nested();
+    let client = Client::machine();
+    assert_eq!(bench.mnt(&client, "/be/head/usr/home"), Ok(home.root()));
+    assert_eq!(bench.mnt(&client, "/be/head/usr/home/me"), Ok(home.at("/me")));
+    assert_eq!(bench.view(&client, "/be/head/usr/home"), View::Joined);
+}
+
+#[test]
+fn a_machine_that_sees_data_sets_apart_mounts_each_by_its_path() {
+    let (bench, [home, log]) = nested();
+    bench.site.booter.show(View::Split);
+    let client = Client::machine();
+    for path in ["/", "/be/head", "/be/head/usr/home", "/be/head/var/log/"] {
+        assert_eq!(bench.view(&client, path), View::Split, "{path}");
+    }
+    assert_eq!(bench.mnt(&client, "/"), Ok(bench.tree.root()));
+    assert_eq!(bench.mnt(&client, "/be/head/usr"), Ok(bench.tree.at("/usr")));
+    assert_eq!(bench.mnt(&client, "/be/head/usr/home"), Ok(home.root()));
+    assert_eq!(bench.mnt(&client, "/be/head/usr/home/me"), Ok(home.at("/me")));
+    assert_eq!(bench.mnt(&client, "/be/head/var/log/"), Ok(log.root()));
+}
+
+#[test]
+fn who_shares_an_export_of_another_machine_sees_one_tree() {
+    let (bench, _) = nested();
+    bench.site.booter.show(View::Split);
+    assert_eq!(bench.view(&Client::at(STRANGER), "/be/head"), View::Joined);
+}
+
+#[test]
+fn every_line_of_the_generated_fstab_is_mounted_on_what_it_names() {
+    let (bench, [home, log]) = nested();
+    bench.site.booter.show(View::Split);
+    let root = bootcfg::Root {
+        server: std::net::Ipv4Addr::new(10, 77, 0, 1),
+        path: "/be/head".to_owned(),
+        datasets: vec!["usr/home".to_owned(), "var/log".to_owned()],
+        view: bootcfg::View::Split,
+        read_only: false,
+    };
+    let lines = bootcfg::fstab::nested(&root, bootcfg::fstab::Dialect::FreeBsd);
+    let text = bootcfg::fstab::render(&lines).unwrap();
+    let mounted: Vec<_> = text
+        .lines()
+        .map(|line| {
+            let spec = line.split_whitespace().next().unwrap();
+            let (_server, path) = spec.split_once(':').unwrap();
+            bench.mnt(&Client::machine(), path).unwrap()
+        })
+        .collect();
+    assert_eq!(mounted, [home.root(), log.root()]);
 }

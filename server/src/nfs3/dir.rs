@@ -155,15 +155,14 @@ pub(super) fn link(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome
     })
 }
 
-/// Two files that one call is about. No name leads from one export into another.
+/// Two files that one call is about. No name leads from one export into another, nor from one view of
+/// it into the other.
 fn both<'f>(
     first: &'f Result<File, FsError>,
     second: &'f Result<File, FsError>,
 ) -> Result<(&'f File, &'f File), FsError> {
     match (first, second) {
-        (Ok(first), Ok(second)) if first.export.environment == second.export.environment => {
-            Ok((first, second))
-        }
+        (Ok(first), Ok(second)) if first.place() == second.place() => Ok((first, second)),
         (Ok(_), Ok(_)) => Err(FsError::XDev),
         (Err(error), _) | (_, Err(error)) => Err(*error),
     }

@@ -12,6 +12,7 @@ use wire::xdr::{DecodeError, Decoder, Encoder};
 
 use super::{Nfs3, attr, status};
 use crate::export::{Export, Grant, WireHandle};
+use crate::machine::View;
 use crate::rpc::{Call, Outcome, Patience, Transport};
 
 /// A call that is being carried out.
@@ -105,7 +106,7 @@ impl<'a> Request<'a> {
 
     /// The file of a handle, if the caller may use its export.
     pub(super) fn open(&self, handle: FileHandle<'_>) -> Result<File, FsError> {
-        let (export, file) = self.nfs.exports.open(handle.0)?;
+        let (export, view, file) = self.nfs.exports.open(handle.0)?;
         let peer = self.call.peer;
         let root = self.nfs.booter.root_of(peer.ip().to_canonical());
         let grant = export.admit(peer, root.as_ref()).map_err(|refusal| {
@@ -113,12 +114,12 @@ impl<'a> Request<'a> {
             FsError::Access
         })?;
         self.environment.set(Some(export.environment));
-        Ok(File { caller: grant.caller(&self.call.credential), export, handle: file, grant })
+        Ok(File { caller: grant.caller(&self.call.credential), export, view, handle: file, grant })
     }
 
     /// What a file beside `file` is called over the wire.
     pub(super) fn seal(&self, file: &File, handle: &Handle) -> WireHandle {
-        self.nfs.exports.seal(&file.export, handle)
+        self.nfs.exports.seal(&file.export, file.view, handle)
     }
 
     /// Most bytes of data in one call or reply of this transport.
@@ -141,14 +142,21 @@ impl<'a> Request<'a> {
 /// An open file of an export, and on whose behalf it is used.
 pub(super) struct File {
     pub(super) export: Arc<Export>,
+    /// How the client sees the export.
+    pub(super) view: View,
     pub(super) handle: Handle,
     pub(super) caller: Caller,
     pub(super) grant: Grant,
 }
 
 impl File {
+    /// Within what it can be named: its boot environment, as the client sees that.
+    pub(super) fn place(&self) -> (Uuid, View) {
+        (self.export.environment, self.view)
+    }
+
     pub(super) fn tree(&self) -> &dyn Tree {
-        self.export.tree.as_ref()
+        self.export.files.seen(self.view).as_ref()
     }
 
     /// Its attributes as they are now, if they can be read.

@@ -27,6 +27,9 @@ const fn exact(error: FsError) -> Status {
         FsError::Io => Status::Io,
         FsError::IsDir => Status::IsDir,
         FsError::MLink => Status::MLink,
+        // NFSv3 has no EBUSY. As Linux's server, whose clients know it (nfsd_unlink): JUKEBOX would
+        // have them ask for ever.
+        FsError::Mounted => Status::Acces,
         FsError::NameTooLong => Status::NameTooLong,
         FsError::NoEnt => Status::NoEnt,
         FsError::NoSpc => Status::NoSpc,
@@ -204,6 +207,7 @@ mod test {
             FsError::Io,
             FsError::IsDir,
             FsError::MLink,
+            FsError::Mounted,
             FsError::NameTooLong,
             FsError::NoEnt,
             FsError::NoSpc,

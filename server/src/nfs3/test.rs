@@ -7,6 +7,7 @@ mod file;
 mod fs;
 mod hostile;
 mod list;
+mod nested;
 mod pace;
 mod session;
 
@@ -22,6 +23,7 @@ use crate::boot::Booter;
 use crate::clock::Clock;
 use crate::export::WireHandle;
 use crate::export::bench::{Client, ROOT, Site};
+use crate::machine::View;
 use crate::rpc::{Outcome, Program as _};
 
 /// A server of one export, `/be/head`.
@@ -64,7 +66,7 @@ impl Bench {
 
     fn sealed(&self, handle: &Handle) -> WireHandle {
         let export = self.site.exports.of(ROOT).unwrap();
-        self.site.exports.seal(&export, handle)
+        self.site.exports.seal(&export, View::Joined, handle)
     }
 
     /// Calls a procedure and decodes its results. They are kept until the test ends.

@@ -6,12 +6,11 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use hostfs::{Descriptors, HostTree, Inside};
+use hostfs::{Descriptors, Inside};
 use store::{EnvironmentName, Store};
 use tokio::sync::broadcast;
-use vfs::Tree;
 
-use super::{Outlook, ServeError};
+use super::{Outlook, ServeError, parts};
 use crate::boot::catalog::{Catalog, Environment};
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::plan::export_path;
@@ -22,7 +21,7 @@ use crate::control::{Controlled, InterfaceStatus, MachineStatus, Status};
 use crate::dhcp::{Bound, Dhcp, Listener, Mode};
 use crate::export::{Export, Exports, SiteKey};
 use crate::interface::Interface;
-use crate::machine::{self, Roster};
+use crate::machine::{self, Roster, View};
 use crate::state::StateDir;
 
 /// The running server.
@@ -214,14 +213,18 @@ impl Appliance {
         for export in self.exports.list() {
             if !kept.contains(&export.environment) {
                 self.exports.withdraw(export.environment);
-                export.tree.quiesce();
+                export.files.trees().for_each(|tree| tree.quiesce());
             }
         }
         let mut entries = Vec::new();
         for environment in &listing.environments {
+            let name = &environment.name;
             match self.share(environment) {
-                Ok(entry) => entries.push(entry),
-                Err(reason) => unserved.push(format!("{}: {reason}", environment.name)),
+                Ok((entry, parts)) => {
+                    entries.push(entry);
+                    unserved.extend(parts.iter().map(|reason| format!("{name}: {reason}")));
+                }
+                Err(reason) => unserved.push(format!("{name}: {reason}")),
             }
         }
         for reason in &unserved {
@@ -232,22 +235,30 @@ impl Appliance {
         Ok(())
     }
 
-    /// Shares one environment. The tree of one that is shared already stays, unless its directory was
-    /// replaced by another, as by restoring a backup.
-    fn share(&self, environment: &store::Environment) -> Result<Environment, String> {
+    /// Shares one environment, and says what of it cannot be shared. Trees that are shared already
+    /// stay, unless their directory was replaced by another, as by restoring a backup.
+    fn share(
+        &self,
+        environment: &store::Environment,
+    ) -> Result<(Environment, Vec<String>), String> {
         let (name, uuid) = (&environment.name, environment.uuid);
-        let opened = self.open_tree(name)?;
-        let shared = self.exports.of(uuid).filter(|shared| shared.tree.root() == opened.root());
-        let known = shared.as_ref().and_then(|_| self.boots.catalog().environment(uuid));
-        let tree = shared.map_or(opened, |shared| Arc::clone(&shared.tree));
+        let before = self.exports.of(uuid);
+        let shared = before.as_ref().map(|export| &export.files);
+        let (files, unserved) = parts::open(&self.store, environment, shared, &self.descriptors)?;
+        let same = before.as_ref().is_some_and(|before| {
+            before.files.seen(View::Joined).root() == files.seen(View::Joined).root()
+        });
+        let known = self.boots.catalog().environment(uuid).filter(|_| same);
         let export = Export {
             environment: uuid,
             name: name.as_str().to_owned(),
             path: export_path(name.as_str()),
-            tree,
+            files: files.clone(),
             settings: environment.export.clone(),
         };
         self.exports.publish(export).map_err(|error| error.to_string())?;
+        let gone = before.iter().flat_map(|before| before.files.trees());
+        gone.filter(|tree| files.tree(&tree.root()).is_none()).for_each(|tree| tree.quiesce());
         let files = match known {
             Some(known) => known.files,
             None => {
@@ -260,15 +271,7 @@ impl Appliance {
         let datasets = mounted.map(|set| set.path().to_owned()).collect();
         let handle = self.exports.root_handle(uuid).ok_or("it was withdrawn meanwhile")?;
         let (name, handle) = (name.as_str().to_owned(), handle.as_bytes().to_vec());
-        Ok(Environment { name, uuid, read_only, datasets, handle, files })
-    }
-
-    fn open_tree(&self, name: &EnvironmentName) -> Result<Arc<dyn Tree>, String> {
-        let root = self.store.open_root(name).map_err(|error| error.to_string())?;
-        let descriptors = Arc::clone(&self.descriptors);
-        let options = hostfs::Options { descriptors, ..hostfs::Options::default() };
-        let tree = HostTree::from_fd(root, options).map_err(|error| error.to_string())?;
-        Ok(Arc::new(tree))
+        Ok((Environment { name, uuid, read_only, datasets, handle, files }, unserved))
     }
 }
 

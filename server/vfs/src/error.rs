@@ -37,6 +37,10 @@ pub enum FsError {
     /// Too many links (EMLINK).
     #[error("too many links")]
     MLink,
+    /// The name has to stay, because another file system is mounted on it or below it (EBUSY of
+    /// rmdir(2) and rename(2)).
+    #[error("a file system is mounted there")]
+    Mounted,
     /// A name longer than the file system allows (ENAMETOOLONG).
     #[error("file name too long")]
     NameTooLong,

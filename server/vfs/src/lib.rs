@@ -11,6 +11,7 @@ pub mod exclusive;
 mod handle;
 pub mod mode;
 mod name;
+mod nested;
 pub mod permission;
 mod readonly;
 mod tree;
@@ -20,6 +21,7 @@ pub use caller::{Caller, MAX_GROUPS};
 pub use error::FsError;
 pub use handle::{Handle, HandleError, MAX_KERNEL_HANDLE};
 pub use name::{Name, NameError};
+pub use nested::{Branch, BranchError, BranchProblem, Nested};
 pub use readonly::ReadOnly;
 pub use tree::{
     Access, Create, DirEnd, Entry, EntryDetail, Found, FsStat, Limits, Linked, Made, Read, Renamed,

@@ -178,6 +178,10 @@ impl<T: Tree> Tree for ReadOnly<T> {
         Err(FsError::RoFs)
     }
 
+    fn mounted(&self, dir: &Handle) -> Handle {
+        self.0.mounted(dir)
+    }
+
     fn write_verifier(&self) -> [u8; 8] {
         self.0.write_verifier()
     }

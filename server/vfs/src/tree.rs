@@ -158,6 +158,12 @@ pub trait Tree: Send + Sync {
     /// Brings all that was written to `file` so far to stable storage.
     fn commit(&self, caller: &Caller, file: &Handle) -> Result<Wcc, FsError>;
 
+    /// What a client that mounts `dir` gets: where a tree shows an empty directory in place of
+    /// another one that begins there, the first directory of that one; else `dir` itself.
+    fn mounted(&self, dir: &Handle) -> Handle {
+        *dir
+    }
+
     /// The write verifier (RFC 1813 §3.3.7): new at every start and after every failed sync, so that
     /// clients send again what may be lost.
     fn write_verifier(&self) -> [u8; 8];

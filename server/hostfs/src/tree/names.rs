@@ -146,9 +146,11 @@ fn check_replaceable(moved: &Attr, old: &Attr) -> Result<(), FsError> {
     }
 }
 
-/// POSIX lets rmdir(2) and rename(2) say either of two things of a directory that is not empty.
+/// POSIX lets rmdir(2) and rename(2) say either of two things of a directory that is not empty. EBUSY
+/// is no reason to try again here.
 fn removal(errno: Errno) -> FsError {
     match errno {
+        Errno::BUSY => FsError::Mounted,
         Errno::EXIST | Errno::NOTEMPTY => FsError::NotEmpty,
         other => cause(other),
     }

@@ -87,7 +87,7 @@ impl Player {
 
     /// A handle has to be the one that it was before.
     fn learn(&mut self, line: &str, step: &Rpc<'_>, handle: FileHandle<'_>) {
-        let (_, file) = self.bench.site.exports.open(handle.0).unwrap();
+        let (_, _, file) = self.bench.site.exports.open(handle.0).unwrap();
         let sealed = self.bench.sealed(&file);
         assert_eq!(sealed.as_bytes(), handle.0);
         let known = *self.handles.entry(step.handle.unwrap().to_owned()).or_insert(sealed);
