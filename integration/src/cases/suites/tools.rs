@@ -44,7 +44,7 @@ fn debian(cache: &Cache, root: &Path) -> Result<(), Failure> {
         packages::install(&[packages::DEBIAN])?;
         let step = progress::step("fetching Debian packages for a guest (not installed)");
         Program::new("mmdebstrap")
-            .arg("--variant=extract")
+            .words("--quiet --variant=extract --mode=root --skip=output/mknod")
             .arg(format!("--include={PACKAGES}"))
             .arg(RELEASE)
             .arg(directory.join("root.tar"))
