@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::failure::{During, Failure};
 use crate::packages;
+use crate::process::Program;
 use crate::ramdisk::{self, File};
 
 /// The pieces that every guest's root is made from; kept in the cache.
@@ -15,6 +17,7 @@ use crate::ramdisk::{self, File};
 pub(crate) struct Parts {
     busybox: PathBuf,
     kernel: PathBuf,
+    modules: PathBuf,
     initrd: PathBuf,
 }
 
@@ -28,7 +31,8 @@ impl Parts {
             File { path: "lease", content: LEASE.as_bytes() },
         ];
         let initrd = ramdisk::get(cache, &kernel, &busybox, &MODULES, &files)?;
-        Ok(Self { busybox, kernel: kernel.image, initrd })
+        let modules = kernel.modules();
+        Ok(Self { busybox, kernel: kernel.image, modules, initrd })
     }
 
     /// The kernel.
@@ -65,6 +69,14 @@ impl Parts {
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).during(&what)?;
         fs::write(root.join("etc/os-release"), "NAME=\"netbe lab guest\"\n").during(&what)?;
         fs::write(root.join("lab/task"), task).during(&what)
+    }
+
+    /// Adds the kernel's modules to a root, as its package has them.
+    pub(crate) fn furnish_modules(&self, root: &Path) -> Result<(), Failure> {
+        let place = root.join("lib/modules");
+        fs::create_dir_all(&place).during(place.display())?;
+        let copy = Program::new("cp").words("-a --reflink=auto").arg(&self.modules).arg(&place);
+        copy.run(Duration::from_secs(120)).map(|_silence| ())
     }
 }
 

@@ -161,6 +161,12 @@ impl Machine {
         self.running.still(&self.log)
     }
 
+    /// All that it has written on its serial line.
+    pub(crate) fn said(&self) -> String {
+        // QEMU makes the file when it starts.
+        String::from_utf8_lossy(&fs::read(&self.serial).unwrap_or_default()).into_owned()
+    }
+
     /// Adds the end of what the machine wrote on its serial line to a failure.
     pub(crate) fn explain(&self, failure: Failure) -> Failure {
         failure.retold(|words| {

@@ -13,6 +13,7 @@ pub mod datagram;
 pub mod dhcp;
 pub mod export;
 pub mod http;
+pub mod initramfs;
 pub mod interface;
 pub mod kenv;
 pub mod machine;

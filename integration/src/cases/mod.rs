@@ -7,6 +7,7 @@ mod foreign;
 mod freebsd;
 mod guests;
 pub(crate) mod hostile;
+mod initramfs;
 mod input;
 mod peers;
 mod store;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Case> {
         foreign::CASES,
         boots::CASES,
         guests::CASES,
+        initramfs::CASES,
         suites::CASES,
         peers::CASES,
         hostile::CASES,

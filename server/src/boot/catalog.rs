@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::loader;
+use super::{kernel, loader};
 use ability::Abilities;
 
 /// Files of one boot environment, resolved inside it whatever its links say.
@@ -117,7 +117,8 @@ impl Contents {
 }
 
 /// Finds the kernel to boot: the one that a fixed name points to, else the newest; one with an
-/// initial RAM disk before one without.
+/// initial RAM disk before one without. A RAM disk that netbe made for that kernel comes before
+/// others.
 fn linux(files: &dyn Files) -> Option<System> {
     let mut pairs = vec![
         (
@@ -137,6 +138,12 @@ fn linux(files: &dyn Files) -> Option<System> {
         pairs.push((format!("/boot/vmlinuz-{version}"), initrds.into()));
     }
     pairs.retain(|(kernel, _)| files.is_file(kernel));
+    for (kernel, initrds) in &mut pairs {
+        let told = files.open(kernel).ok().and_then(kernel::release);
+        let release = told.or_else(|| kernel::release_in_name(kernel).map(str::to_owned));
+        let own = release.map(|release| kernel::own_ram_disk(&release));
+        *initrds = own.into_iter().chain(std::mem::take(initrds)).collect();
+    }
     let whole = pairs.iter().find_map(|(kernel, initrds)| {
         let initrd = initrds.iter().find(|initrd| files.is_file(initrd))?;
         Some(System::Linux { kernel: kernel.clone(), initrd: Some(initrd.clone()) })

@@ -10,6 +10,7 @@ mod client;
 mod files;
 mod freebsd;
 mod inside;
+pub mod kernel;
 pub mod loader;
 pub mod plan;
 mod record;

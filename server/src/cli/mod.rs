@@ -8,6 +8,8 @@ mod boot;
 mod completion;
 mod environment;
 mod guest;
+mod initramfs;
+mod install;
 mod lint;
 mod machine;
 mod serve;
@@ -145,6 +147,7 @@ enum Verb {
     Completion(completion::Completion),
     Create(environment::Create),
     Destroy(environment::Destroy),
+    Install(install::Install),
     Lint(lint::Lint),
     List(environment::List),
     Machine(machine::MachineVerb),
@@ -166,6 +169,7 @@ impl Verb {
             Self::Completion(verb) => verb.run(),
             Self::Create(verb) => verb.run(site),
             Self::Destroy(verb) => verb.run(site),
+            Self::Install(verb) => verb.run(site),
             Self::Lint(verb) => verb.run(site),
             Self::List(verb) => verb.run(site),
             Self::Machine(verb) => verb.run(site),

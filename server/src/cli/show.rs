@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use store::{EnvironmentName, Identity};
 
 use super::guest::{GuestOptions, Host, Subject};
+use super::initramfs::ShowInitramfs;
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::System;
 
@@ -30,6 +31,7 @@ enum What {
     Exports(Exports),
     /// The fstab(5) of a guest that mounts each data set by itself.
     Fstab(GuestOptions),
+    Initramfs(ShowInitramfs),
     /// An iPXE script, for another web server: netbe writes its own for every boot.
     Ipxe(Ipxe),
     /// Lines of loader.conf(5), for a FreeBSD loader that has the kernel from somewhere else.
@@ -70,6 +72,7 @@ impl Show {
                 let entries = fstab::nested(&subject.guest.root, dialect);
                 fstab::render(&entries).map(Reply::text).map_err(Failure::could_not)
             }
+            What::Initramfs(options) => options.run(site),
             What::Ipxe(options) => options.run(site),
             What::Loader(options) => {
                 let subject = options.subject(site)?;

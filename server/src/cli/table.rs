@@ -56,7 +56,8 @@ impl Table {
         self.rows.iter().map(|row| row.join("\t") + "\n").collect()
     }
 
-    fn columns(&self) -> String {
+    /// The list for people.
+    pub(crate) fn columns(&self) -> String {
         let width = |cell: &str| cell.chars().count();
         let mut widths: Vec<usize> = self.header.iter().map(|cell| width(cell)).collect();
         for row in &self.rows {

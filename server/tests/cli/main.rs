@@ -11,6 +11,7 @@
 mod bench;
 mod boot;
 mod environments;
+mod initramfs;
 mod lint;
 mod living;
 mod machines;
