@@ -9,6 +9,7 @@ mod guests;
 pub(crate) mod hostile;
 mod initramfs;
 mod input;
+mod nested;
 mod peers;
 mod store;
 mod suites;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<Case> {
         guests::CASES,
         initramfs::CASES,
         suites::CASES,
+        nested::CASES,
         peers::CASES,
         hostile::CASES,
     ]
