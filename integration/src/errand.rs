@@ -94,9 +94,8 @@ impl Errand<'_> {
 }
 
 impl Messenger {
-    /// Waits until it switches itself off after `limit` at most; gives what the script wrote if it
-    /// succeeded.
-    pub(crate) fn back(mut self, limit: Duration) -> Result<String, Failure> {
+    /// Waits until it switches itself off after `limit` at most, and reads what it brought.
+    pub(crate) fn back(mut self, limit: Duration) -> Result<Brought, Failure> {
         self.machine.wait_until_off(limit).map_err(|failure| self.machine.explain(failure))?;
         let brought = self.directory.join(format!("{}.brought", self.name));
         fs::create_dir_all(brought.join("lab")).during(brought.display())?;
@@ -112,8 +111,25 @@ impl Messenger {
         let marker = Marker::read(&brought).map_err(|failure| self.machine.explain(failure))?;
         let log = brought.join("lab/log");
         let log = String::from_utf8_lossy(&fs::read(&log).during(log.display())?).into_owned();
-        ensure(marker.field("task") == "0", || {
-            format!("in the guest: status {}: {}", marker.field("task"), last_lines(&log, 60))
+        Ok(Brought { status: marker.field("task").to_owned(), log })
+    }
+}
+
+/// What came of an errand.
+#[derive(Clone, Debug)]
+pub(crate) struct Brought {
+    /// How the script ended; `0` if it succeeded.
+    pub(crate) status: String,
+    /// What it wrote.
+    pub(crate) log: String,
+}
+
+impl Brought {
+    /// What the script wrote, if it succeeded.
+    pub(crate) fn success(self) -> Result<String, Failure> {
+        let Self { status, log } = self;
+        ensure(status == "0", || {
+            format!("in the guest: status {status:?}: {}", last_lines(&log, 60))
         })?;
         Ok(log)
     }

@@ -70,17 +70,30 @@ impl Lab {
             return Ok(netbe);
         }
         let step = progress::step("building netbe");
-        let messages = Self::cargo()
-            .words("build --quiet --release --locked --package netbe --message-format json")
-            .run(BUILD_LIMIT)?;
-        let mut executables = messages.lines().filter_map(|line| {
-            let message: serde_json::Value = serde_json::from_str(line).ok()?;
-            message.get("executable")?.as_str().map(PathBuf::from)
-        });
-        let netbe = executables.next_back().ok_or_else(|| Failure::said("cargo built no netbe"))?;
+        let netbe = executable("build --release --package netbe")?;
         step.done("built");
         Ok(self.netbe.get_or_init(|| netbe))
     }
+
+    /// The program that runs the tests of one file below `tests` of a package.
+    pub(crate) fn tests(package: &str, file: &str) -> Result<PathBuf, Failure> {
+        let step = progress::step(&format!("building the tests {file} of {package}"));
+        let program = executable(&format!("test --no-run --package {package} --test {file}"))?;
+        step.done("built");
+        Ok(program)
+    }
+}
+
+/// What cargo builds with these words.
+fn executable(words: &str) -> Result<PathBuf, Failure> {
+    let cargo = Lab::cargo().words(words).words("--quiet --locked --message-format json");
+    let messages = cargo.run(BUILD_LIMIT)?;
+    let mut executables = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        message.get("executable")?.as_str().map(PathBuf::from)
+    });
+    let last = executables.next_back();
+    last.ok_or_else(|| Failure::said(format!("`cargo {words}` built no program")))
 }
 
 /// Where the scratch directory is made: the usual place, unless its files have no kernel handles.

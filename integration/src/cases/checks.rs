@@ -93,7 +93,7 @@ fn programs(lab: &Lab) -> Result<OsString, Failure> {
 }
 
 /// Adds up the lines in which the test programs tell their results.
-fn count(output: &str) -> Tally {
+pub(super) fn count(output: &str) -> Tally {
     let mut tally = Tally::default();
     for line in output.lines().filter(|line| line.starts_with("test result: ")) {
         let number = |word: &str| {

@@ -40,6 +40,7 @@ mod sys;
 mod timestamp;
 mod tree;
 mod workspace;
+mod zfs;
 
 pub use back_end::{Capabilities, Part};
 pub use change::{Change, ChangeKind, FileKind};

@@ -9,6 +9,8 @@ use std::str::FromStr;
 pub enum Location {
     /// Plain directories below this one, on any file system.
     Directory(PathBuf),
+    /// A ZFS data set, whose children are the environments.
+    Zfs(String),
 }
 
 impl FromStr for Location {
@@ -20,7 +22,8 @@ impl FromStr for Location {
             "dir" if rest.starts_with('/') => Ok(Self::Directory(PathBuf::from(rest))),
             "dir" => Err(LocationError::Relative),
             "btrfs" => Err(LocationError::Unsupported("btrfs")),
-            "zfs" => Err(LocationError::Unsupported("zfs")),
+            "zfs" if is_data_set(rest) => Ok(Self::Zfs(rest.to_owned())),
+            "zfs" => Err(LocationError::DataSet),
             _ => Err(LocationError::Kind(text.to_owned())),
         }
     }
@@ -30,13 +33,24 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => write!(f, "dir:{}", path.display()),
+            Self::Zfs(dataset) => write!(f, "zfs:{dataset}"),
         }
     }
+}
+
+/// Whether text can be a data set's name (zfs(8)): a pool, and names below it.
+fn is_data_set(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.: ".contains(&byte);
+    let name = |name: &str| !matches!(name, "" | "." | "..") && name.bytes().all(plain);
+    text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.split('/').all(name)
 }
 
 /// Why text is not the place of a store.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LocationError {
+    /// It is not the name of a data set.
+    #[error("not a ZFS data set: write zfs:pool/name, without a slash in front")]
+    DataSet,
     /// It does not begin with a kind of store.
     #[error("{0:?} is not a store: write dir:/path, with the kind of store in front")]
     Kind(String),
@@ -59,14 +73,17 @@ mod test {
     #[test]
     fn directories_are_read_back_as_written() {
         assert_eq!("dir:/srv/be".parse::<Location>().unwrap().to_string(), "dir:/srv/be");
+        assert_eq!("zfs:tank/be".parse::<Location>().unwrap().to_string(), "zfs:tank/be");
         assert_eq!("dir:/a:b".parse(), Ok(Location::Directory("/a:b".into())));
     }
 
     #[test]
     fn other_kinds_are_refused_with_what_to_write() {
-        for text in ["btrfs:/srv", "zfs:tank/be", "/srv/be", "dir:srv", "", "nfs:/x"] {
+        for text in ["btrfs:/srv", "/srv/be", "dir:srv", "", "nfs:/x"] {
             assert!(refused(text).contains("write dir:/path"), "{}", refused(text));
         }
-        assert!(refused("zfs:tank/be").contains("zfs are not supported yet"));
+        for text in ["zfs:", "zfs:/tank", "zfs:tank/", "zfs:tank@a", "zfs:tank/../x", "zfs:-x"] {
+            assert!(refused(text).contains("write zfs:pool/name"), "{}", refused(text));
+        }
     }
 }

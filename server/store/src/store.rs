@@ -15,6 +15,7 @@ use crate::directory::Directory;
 use crate::environment::{parse, render};
 use crate::lock::{Held, Locks};
 use crate::stream::{Framer, Header, Sent, StreamError, Unframer};
+use crate::zfs::Zfs;
 use crate::{
     Change, Environment, EnvironmentName, ExportSettings, History, Layout, Location, Origin, Point,
     Role, Snapshot, SnapshotName, StoreError, Survey, Timestamp,
@@ -42,6 +43,7 @@ impl Store {
         Self::of(
             match location {
                 Location::Directory(path) => Box::new(Directory::open(path)?),
+                Location::Zfs(dataset) => Box::new(Zfs::open(dataset, state)?),
             },
             state,
         )
@@ -52,6 +54,7 @@ impl Store {
         Self::of(
             match location {
                 Location::Directory(path) => Box::new(Directory::establish(path)?),
+                Location::Zfs(dataset) => Box::new(Zfs::establish(dataset, state)?),
             },
             state,
         )

@@ -1,5 +1,7 @@
 //! FreeBSD.
 
+pub(crate) mod zfs;
+
 use std::ffi::{CStr, OsStr};
 use std::io::Error;
 use std::os::fd::{BorrowedFd, OwnedFd};

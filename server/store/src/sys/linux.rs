@@ -1,5 +1,7 @@
 //! Linux.
 
+pub(crate) mod zfs;
+
 use std::ffi::{CStr, OsStr};
 use std::io::Error;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -1,0 +1,96 @@
+//! ZFS file systems, mounted.
+
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+/// A ZFS file system that is mounted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Mounted {
+    /// The data set or snapshot.
+    pub(crate) source: String,
+    /// Where it is.
+    pub(crate) target: PathBuf,
+}
+
+/// Mounts a data set or a snapshot on a directory, wherever its `mountpoint` says that it belongs.
+///
+/// The directory is named by its descriptor, so that nobody can put another in its place meanwhile.
+pub(crate) fn mount(
+    dataset: &str,
+    point: BorrowedFd<'_>,
+    _path: &Path,
+    read_only: bool,
+) -> Result<(), Errno> {
+    let target = format!("/proc/self/fd/{}", point.as_raw_fd());
+    let access = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | access;
+    rustix::mount::mount(dataset, target, c"zfs", flags, c"zfsutil")
+}
+
+/// Unmounts what was mounted last on a directory.
+pub(crate) fn unmount(path: &Path) -> Result<(), Errno> {
+    rustix::mount::unmount(path, UnmountFlags::NOFOLLOW)
+}
+
+/// All ZFS file systems that are mounted, in the order of mounting.
+pub(crate) fn mounts() -> io::Result<Vec<Mounted>> {
+    Ok(parse(&fs::read("/proc/self/mountinfo")?))
+}
+
+/// Reads proc_pid_mountinfo(5).
+fn parse(table: &[u8]) -> Vec<Mounted> {
+    let mounted = |line: &[u8]| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let target = unescape(fields.nth(4)?);
+        // Optional fields end with a hyphen.
+        let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
+        let (kind, source) = (rest.next()?, unescape(rest.next()?));
+        let source = String::from_utf8(source).ok()?;
+        let target = PathBuf::from(OsString::from_vec(target));
+        (kind == b"zfs").then_some(Mounted { source, target })
+    };
+    table.split(|&byte| byte == b'\n').filter_map(mounted).collect()
+}
+
+/// Undoes the octal escapes for white space and the backslash.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| byte == b'\\');
+        let code = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(code) = code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            plain.push(code);
+            rest = after.get(3..).unwrap_or_default();
+        } else {
+            plain.push(byte);
+            rest = after;
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn mounts_of_zfs_are_found_among_others() {
+        let table = b"22 1 0:20 / / rw,relatime - overlay overlay rw\n\
+            40 22 0:35 / /var/lib/netbe/zfs/be/my\\040head rw,nosuid shared:1 - zfs \
+            tank/be/my\\040head rw,xattr,posixacl\n\
+            41 40 0:36 / /a\\134b rw - zfs tank/be/my\\040head/usr@x ro\n";
+        let mounted = parse(table);
+        assert_eq!(mounted.len(), 2);
+        assert_eq!(mounted[0].source, "tank/be/my head");
+        assert_eq!(mounted[0].target, Path::new("/var/lib/netbe/zfs/be/my head"));
+        assert_eq!(mounted[1].source, "tank/be/my head/usr@x");
+        assert_eq!(mounted[1].target, Path::new("/a\\b"));
+    }
+}

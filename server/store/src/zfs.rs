@@ -1,0 +1,549 @@
+//! A store of ZFS data sets: every file system right below one data set is an environment.
+//!
+//! ```text
+//! pool/be              the store; it may be a pool's ROOT, with what bectl(8) and beadm(8) made
+//! pool/be/head         a root: mountpoint=/ canmount=noauto, and what is known in netbe:* properties
+//! pool/be/head/usr     canmount=off: only there for what is below it
+//! pool/be/head/usr/home
+//! pool/be/.work-…      what a command is putting together or taking apart
+//! ```
+//!
+//! Data sets are mounted to be served below the state directory, whatever `mountpoint` says:
+//!
+//! ```text
+//! state/zfs/pool%be/   0700: whoever may enter could run the setuid programs of guests
+//!   locks/             held by commands, by environment
+//!   mnt/head/          a tree, as its machine sees it
+//!   work/              what commands are doing, to be undone if they are killed
+//! ```
+
+mod command;
+mod copy;
+mod listing;
+mod mounts;
+mod program;
+mod properties;
+mod stream;
+mod tree;
+mod undertaking;
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
+use crate::{
+    Change, Environment, EnvironmentName, Holding, Listing, Point, Snapshot, SnapshotName, Space,
+    StoreError, Survey, Timestamp,
+};
+use command::{Failure, Refusal, Task};
+use listing::{Depth, SnapshotRow};
+use mounts::Place;
+use tree::{Forest, Pool, Tree};
+use undertaking::{Leftover, Undertaking, sweep};
+
+/// An open store of ZFS data sets.
+#[derive(Debug)]
+pub(crate) struct Zfs {
+    /// The data set whose children are environments.
+    dataset: String,
+    locks: PathBuf,
+    mounts: PathBuf,
+    work: PathBuf,
+}
+
+impl Zfs {
+    /// Opens a store. A pool that is not imported now may be later: that is told by every verb.
+    pub(crate) fn open(dataset: &str, state: &Path) -> Result<Self, StoreError> {
+        let store = Self::at(dataset, state)?;
+        match store.pool().and_then(|_pool| store.exists()) {
+            Ok(true) | Err(StoreError::Away { .. }) => Ok(store),
+            Ok(false) => Err(StoreError::Missing(format!("zfs:{dataset}").into())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a store, and makes its data set where there is none.
+    pub(crate) fn establish(dataset: &str, state: &Path) -> Result<Self, StoreError> {
+        let store = Self::at(dataset, state)?;
+        store.pool()?;
+        if !store.exists()? {
+            let create = Task::zfs("create").arg("-p");
+            let create = create.property("mountpoint", "none").property("canmount", "off");
+            let made = create.arg(dataset).run();
+            made.map_err(|failure| told(failure, &format!("make the data set {dataset}")))?;
+        }
+        Ok(store)
+    }
+
+    fn at(dataset: &str, state: &Path) -> Result<Self, StoreError> {
+        // No data set's name has a per cent sign in it.
+        let base = state.join("zfs").join(dataset.replace('/', "%"));
+        let [locks, mounts, work] = ["locks", "mnt", "work"].map(|part| base.join(part));
+        for directory in [&base, &locks, &mounts, &work] {
+            mounts::point(directory)?;
+        }
+        Ok(Self { dataset: dataset.to_owned(), locks, mounts, work })
+    }
+
+    fn exists(&self) -> Result<bool, StoreError> {
+        match listing::datasets(&self.dataset, Depth::One) {
+            Ok(_) => Ok(true),
+            Err(Failure { refusal: Refusal::Missing, .. }) => Ok(false),
+            Err(failure) => Err(told(failure, &format!("look at {}", self.dataset))),
+        }
+    }
+
+    fn pool(&self) -> Result<Pool, StoreError> {
+        Pool::look(self.dataset.split('/').next().unwrap_or(&self.dataset))
+    }
+
+    /// The full name of an environment's root.
+    fn full(&self, name: &str) -> String {
+        format!("{}/{name}", self.dataset)
+    }
+
+    fn forest(&self) -> Result<Forest, StoreError> {
+        Forest::look(&self.dataset, self.pool()?)
+    }
+
+    fn tree(&self, name: &EnvironmentName) -> Result<Tree, StoreError> {
+        Tree::look(&self.dataset, name, &self.pool()?)
+    }
+
+    /// Refuses to change an environment that this host itself boots or has mounted.
+    fn spare(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        let full = self.full(name.as_str());
+        if self.pool()?.bootfs == full {
+            let what = format!("{name}, which this host boots (bootfs of the pool),");
+            return Err(StoreError::Busy { what, holder: None });
+        }
+        let here = self.mounts.join(name.as_str());
+        let elsewhere =
+            mounts::of(&full)?.into_iter().find(|mounted| !mounted.target.starts_with(&here));
+        match elsewhere {
+            Some(mounted) => {
+                let what = format!("{name}, mounted at {},", mounted.target.display());
+                Err(StoreError::Busy { what, holder: None })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Shows a tree to this process, below a directory of the store's own.
+    fn show(
+        &self,
+        below: &str,
+        places: &[Place],
+        read_only: bool,
+    ) -> Result<Vec<mounts::Shown>, StoreError> {
+        let point = self.mounts.join(below);
+        mounts::point(&point)?;
+        mounts::show(&point, places, read_only)
+    }
+
+    fn rows(&self, name: &EnvironmentName, depth: Depth) -> Result<Vec<SnapshotRow>, StoreError> {
+        match listing::snapshots(&self.full(name.as_str()), depth) {
+            Ok(rows) => Ok(rows),
+            Err(Failure { refusal: Refusal::Missing, .. }) => {
+                // It, or its whole pool.
+                self.pool()?;
+                Err(StoreError::NoEnvironment(name.clone()))
+            }
+            Err(failure) => Err(told(failure, &format!("list the snapshots of {name}"))),
+        }
+    }
+
+    fn snapshot_of(&self, row: &SnapshotRow) -> Option<Snapshot> {
+        let environment = |clone: &String| {
+            clone.strip_prefix(&self.dataset)?.strip_prefix('/')?.parse::<EnvironmentName>().ok()
+        };
+        Some(Snapshot {
+            name: row.snapshot.parse().ok()?,
+            uuid: properties::snapshot_identity(row.guid),
+            created: Timestamp::from(
+                std::time::UNIX_EPOCH + std::time::Duration::from_secs(row.creation),
+            ),
+            automatic: row.deferred,
+            clones: row.clones.iter().filter_map(environment).collect(),
+        })
+    }
+
+    /// The places of a tree as it was at a snapshot.
+    fn places_at(
+        &self,
+        tree: &Tree,
+        point: &Point,
+        snapshot: &SnapshotName,
+    ) -> Result<Vec<Place>, StoreError> {
+        let rows = self.rows(&point.environment, Depth::All)?;
+        let had = |dataset: &str| {
+            rows.iter().any(|row| row.dataset == dataset && row.snapshot == snapshot.as_str())
+        };
+        let mut places = tree.places();
+        places.retain(|place| had(&place.dataset));
+        if places.first().is_none_or(|place| !place.path.is_empty()) {
+            return Err(StoreError::NoSnapshot(point.clone()));
+        }
+        for place in &mut places {
+            place.dataset = format!("{}@{snapshot}", place.dataset);
+        }
+        Ok(places)
+    }
+}
+
+impl BackEnd for Zfs {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            clones_depend: true,
+            instant_snapshots: true,
+            nested: true,
+            renames_seen: false,
+        }
+    }
+
+    fn refuses(&self, name: &str) -> Option<&'static str> {
+        let plain = |byte: u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b' ')
+        };
+        if !name.bytes().all(plain) {
+            Some("ZFS takes letters without accents, digits, spaces and - _ . : in names")
+        } else if self.dataset.len() + name.len() > LONGEST {
+            Some("with the store's in front it is longer than ZFS takes: shorten it")
+        } else {
+            None
+        }
+    }
+
+    fn locks(&self) -> &Path {
+        &self.locks
+    }
+
+    fn list(&self) -> Result<Listing, StoreError> {
+        let forest = self.forest()?;
+        let mut listing = Listing::default();
+        for (name, tree) in forest.trees() {
+            match forest.environment(name, tree) {
+                Ok(environment) => listing.environments.push(environment),
+                Err(error) => listing.unreadable.push(error),
+            }
+        }
+        Ok(listing)
+    }
+
+    fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
+        let pool = self.pool()?;
+        let tree = Tree::look(&self.dataset, name, &pool)?;
+        let origin = tree.origin(&self.dataset, &pool)?;
+        tree.environment(name, &pool, origin)
+    }
+
+    fn create(&self, new: &Environment) -> Result<(), StoreError> {
+        self.make(new)
+    }
+
+    fn clone_environment(
+        &self,
+        source: &Point,
+        new: &Environment,
+    ) -> Result<Environment, StoreError> {
+        self.copy(source, new)
+    }
+
+    fn write(&self, environment: &Environment) -> Result<(), StoreError> {
+        let tree = self.tree(&environment.name)?;
+        let changes = tree.changes(environment)?;
+        program::set(&self.pool()?.name, &changes)
+            .map_err(|failure| told(failure, &format!("write down what {} is", environment.name)))
+    }
+
+    fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {
+        sweep(&self.work)?;
+        self.tree(name)?;
+        self.spare(name)?;
+        self.release(name)?;
+        let (from, to) = (self.full(name.as_str()), self.full(new.as_str()));
+        self.rename_data_set(&from, &to).map_err(|failure| {
+            if failure.refusal == Refusal::Exists {
+                StoreError::Exists(new.clone())
+            } else {
+                told(failure, &format!("rename {name}"))
+            }
+        })
+    }
+
+    fn promote(&self, clone: &Environment, origin: &Environment) -> Result<(), StoreError> {
+        sweep(&self.work)?;
+        let tree = self.tree(&clone.name)?;
+        let below = [&self.full(origin.name.as_str()), "@"].concat();
+        let inside = [&self.full(origin.name.as_str()), "/"].concat();
+        let depends = |from: &String| from.starts_with(&below) || from.starts_with(&inside);
+        let sets = tree.sets().filter(|set| set.origin.as_ref().is_some_and(depends));
+        let sets: Vec<&str> = sets.map(|set| set.name.as_str()).collect();
+        program::promote(&self.pool()?.name, &sets)
+            .map_err(|failure| told(failure, &format!("promote {}", clone.name)))
+    }
+
+    fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        sweep(&self.work)?;
+        self.tree(name)?;
+        self.spare(name)?;
+        self.release(name)?;
+        self.remove(name)
+    }
+
+    fn snapshots(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
+        let rows = self.rows(name, Depth::One)?;
+        Ok(rows.iter().filter_map(|row| self.snapshot_of(row)).collect())
+    }
+
+    fn snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<Snapshot, StoreError> {
+        sweep(&self.work)?;
+        self.tree(name)?;
+        let point = || Point { environment: name.clone(), snapshot: Some(snapshot.clone()) };
+        let full = format!("{}@{snapshot}", self.full(name.as_str()));
+        Task::zfs("snapshot").args(["-r", &full]).run().map_err(|failure| {
+            if failure.refusal == Refusal::Exists {
+                StoreError::SnapshotExists(point())
+            } else {
+                told(failure, &format!("make the snapshot {}", point()))
+            }
+        })?;
+        let made = self.snapshots(name)?.into_iter().find(|made| made.name == *snapshot);
+        made.ok_or_else(|| StoreError::NoSnapshot(point()))
+    }
+
+    fn destroy_snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<(), StoreError> {
+        sweep(&self.work)?;
+        self.tree(name)?;
+        let full = format!("{}@{snapshot}", self.full(name.as_str()));
+        Task::zfs("destroy").args(["-r", &full]).run().map(|_silence| ()).map_err(|failure| {
+            let environment = name.clone();
+            let point = Point { environment, snapshot: Some(snapshot.clone()) };
+            if failure.refusal == Refusal::Missing {
+                StoreError::NoSnapshot(point)
+            } else {
+                told(failure, &format!("destroy {point}"))
+            }
+        })
+    }
+
+    fn rollback(
+        &self,
+        name: &EnvironmentName,
+        to: &SnapshotName,
+        newer: &[SnapshotName],
+    ) -> Result<(), StoreError> {
+        sweep(&self.work)?;
+        let tree = self.tree(name)?;
+        let task = format!("roll back to {name}@{to}");
+        let refused = |said: String| StoreError::Tool { program: "zfs", task: task.clone(), said };
+        let rows = self.rows(name, Depth::All)?;
+        let mut later = Vec::new();
+        for set in tree.sets() {
+            let own = rows.iter().filter(|row| row.dataset == set.name);
+            let Some(aim) = own.clone().find(|row| row.snapshot == to.as_str()) else {
+                return Err(refused(format!("{} was made after it: destroy that first", set.name)));
+            };
+            for row in own.filter(|row| row.transaction > aim.transaction) {
+                // Only what was named may go.
+                if !newer.iter().any(|named| named.as_str() == row.snapshot) {
+                    let row = format!("{}@{}", row.dataset, row.snapshot);
+                    return Err(refused(format!("{row} is newer: destroy it first")));
+                }
+                later.push((row.transaction, format!("{}@{}", row.dataset, row.snapshot)));
+            }
+        }
+        self.spare(name)?;
+        self.release(name)?;
+        later.sort_by(|a, b| b.cmp(a));
+        let later: Vec<String> = later.into_iter().map(|(_, snapshot)| snapshot).collect();
+        let sets: Vec<&str> = tree.sets().map(|set| set.name.as_str()).collect();
+        program::rollback(&self.pool()?.name, &later, &sets).map_err(|failure| told(failure, &task))
+    }
+
+    fn space(&self, name: &EnvironmentName) -> Result<Space, StoreError> {
+        Ok(self.tree(name)?.space())
+    }
+
+    fn snapshot_space(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<Space, StoreError> {
+        let rows = self.rows(name, Depth::All)?;
+        let rows = rows.iter().filter(|row| row.snapshot == snapshot.as_str());
+        Ok(tree::snapshot_space(rows))
+    }
+
+    fn survey(&self) -> Result<Survey, StoreError> {
+        let forest = self.forest()?;
+        let rows = listing::snapshots(&self.dataset, Depth::All)
+            .map_err(|failure| told(failure, &format!("list the snapshots of {}", self.dataset)))?;
+        let mut survey = Survey::default();
+        for (name, tree) in forest.trees() {
+            let environment = match forest.environment(name, tree) {
+                Ok(environment) => environment,
+                Err(error) => {
+                    survey.unreadable.push(error);
+                    continue;
+                }
+            };
+            let own = |row: &&SnapshotRow| tree.sets().any(|set| set.name == row.dataset);
+            let all: Vec<&SnapshotRow> = rows.iter().filter(own).collect();
+            let roots = all.iter().filter(|row| row.dataset == tree.root.name);
+            let snapshots = roots.filter_map(|root| {
+                let same = all.iter().filter(|row| row.snapshot == root.snapshot).copied();
+                Some((self.snapshot_of(root)?, tree::snapshot_space(same)))
+            });
+            let snapshots = snapshots.collect();
+            survey.holdings.push(Holding { environment, space: tree.space(), snapshots });
+        }
+        Ok(survey)
+    }
+
+    fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError> {
+        let work = format!(".work-{}", Uuid::new_v4());
+        let point = self.mounts.join(&work);
+        let _work = Undertaking::begin(&self.work, vec![Leftover::Mounts(point)])?;
+        mounts::point(&self.mounts.join(&work))?;
+        let root = |point: &Point, side: &str| {
+            let tree = self.tree(&point.environment)?;
+            let shown = match &point.snapshot {
+                None => self.show(point.environment.as_str(), &tree.places(), false)?,
+                Some(snapshot) => {
+                    let places = self.places_at(&tree, point, snapshot)?;
+                    self.show(&format!("{work}/{side}"), &places, true)?
+                }
+            };
+            let root = shown.into_iter().next().map(|shown| shown.root);
+            root.ok_or_else(|| StoreError::NoEnvironment(point.environment.clone()))
+        };
+        let (old, new) = (root(old, "old")?, root(new, "new")?);
+        crate::tree::compare(&old, &new, Path::new(""))
+    }
+
+    fn root(&self, name: &EnvironmentName) -> PathBuf {
+        self.mounts.join(name.as_str())
+    }
+
+    fn open_root(&self, name: &EnvironmentName) -> Result<OwnedFd, StoreError> {
+        let parts = self.open_parts(name)?;
+        let root = parts.into_iter().next().map(|part| part.root);
+        root.ok_or_else(|| StoreError::NoEnvironment(name.clone()))
+    }
+
+    fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
+        let tree = self.tree(name)?;
+        if tree.root.locked {
+            return Err(StoreError::Key { dataset: tree.root.name });
+        }
+        let shown = self.show(name.as_str(), &tree.places(), false)?;
+        Ok(shown.into_iter().map(|shown| Part { path: shown.path, root: shown.root }).collect())
+    }
+
+    fn release(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        mounts::hide(&self.mounts.join(name.as_str()))
+    }
+
+    fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
+        let tree = self.tree(&point.environment)?;
+        if tree.root.locked {
+            return Err(StoreError::Key { dataset: tree.root.name });
+        }
+        let places = match &point.snapshot {
+            None => tree.places(),
+            Some(snapshot) => self.places_at(&tree, point, snapshot)?,
+        };
+        mounts::show(target, &places, point.snapshot.is_some()).map(|_shown| ())
+    }
+
+    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<PathBuf>, StoreError> {
+        let full = self.full(name.as_str());
+        let snapshots = format!("{full}@");
+        let mut roots = mounts::of(&full)?;
+        roots.retain(|mounted| {
+            let root = mounted.source == full || mounted.source.starts_with(&snapshots);
+            root && !mounted.target.starts_with(&self.mounts)
+        });
+        Ok(roots.into_iter().map(|mounted| mounted.target).collect())
+    }
+
+    fn unmount(&self, _name: &EnvironmentName, at: &Path) -> Result<(), StoreError> {
+        mounts::unmount(at)
+    }
+
+    fn format(&self) -> &'static str {
+        "zfs"
+    }
+
+    fn expected(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+        base: Option<&SnapshotName>,
+    ) -> Option<u64> {
+        self.estimate(name, snapshot, base)
+    }
+
+    fn send(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+        base: Option<&SnapshotName>,
+        out: &mut dyn Write,
+    ) -> Result<(), StoreError> {
+        self.write_stream(name, snapshot, base, out)
+    }
+
+    fn receive(&self, arrival: &Arrival, from: &mut dyn Read) -> Result<(), StoreError> {
+        sweep(&self.work)?;
+        match &arrival.base {
+            None => self.receive_whole(arrival, from),
+            Some(base) => self.receive_more(arrival, base, from),
+        }
+    }
+}
+
+/// What a person is told about a refusal of zfs(8) that nothing else is known about.
+fn told(failure: Failure, task: &str) -> StoreError {
+    let Failure { task: typed, refusal, said } = failure;
+    // zfs(8) has the name that it speaks of in quotation marks.
+    let quoted = said.split('\'').nth(1).unwrap_or(task).to_owned();
+    let tool = |said: String| StoreError::Tool { program: "zfs", task: task.to_owned(), said };
+    match refusal {
+        Refusal::Busy => StoreError::Busy { what: quoted, holder: None },
+        Refusal::Full => StoreError::Full { what: quoted },
+        Refusal::Key => StoreError::Key { dataset: quoted },
+        Refusal::Denied => tool("permission denied: run it as root".to_owned()),
+        Refusal::NoProgram => tool(format!("{typed}: install ZFS (Debian: zfsutils-linux)")),
+        Refusal::NoModule => StoreError::Away {
+            place: "ZFS".to_owned(),
+            why: "the kernel has not loaded it: run `modprobe zfs` (FreeBSD: `kldload zfs`)"
+                .to_owned(),
+        },
+        Refusal::Hangs | Refusal::Suspended => StoreError::Away {
+            place: "the pool".to_owned(),
+            why: format!("{said}: look at it with `zpool status`"),
+        },
+        Refusal::Dependants
+        | Refusal::Exists
+        | Refusal::Missing
+        | Refusal::Modified
+        | Refusal::Other => tool(said),
+    }
+}
+
+/// Longest name of a data set (256 bytes with its end), less room for the longest layout's data set and
+/// for an automatic snapshot.
+const LONGEST: usize = 180;

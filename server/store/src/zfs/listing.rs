@@ -1,0 +1,275 @@
+//! What zfs(8) tells about data sets and snapshots, read from its tables.
+//!
+//! Tables are split at lines and tabs. The value of a user property may have both in it when somebody
+//! else's stream brought it (zfsprops(7) has no rules for values), so that it could pretend to be
+//! another property: a data set of which one property is told twice is [`Forged`].
+
+use std::collections::BTreeMap;
+
+use super::command::{Failure, Task};
+
+/// A file system as zfs(8) lists it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct DataSet {
+    /// Its full name, pool first.
+    pub(super) name: String,
+    /// Its identity in its pool.
+    pub(super) guid: u64,
+    /// When it was created, in seconds since 1970.
+    pub(super) creation: u64,
+    /// The snapshot that it was cloned from, if it is a clone.
+    pub(super) origin: Option<String>,
+    /// Where it is mounted when it is, or `none` or `legacy`.
+    pub(super) mountpoint: String,
+    /// Whether it can be mounted at all.
+    pub(super) mountable: bool,
+    /// Whether it is encrypted and its key is not loaded.
+    pub(super) locked: bool,
+    /// Whether it is encrypted.
+    pub(super) encrypted: bool,
+    /// What ZFS itself does for NFS with it.
+    pub(super) sharenfs: String,
+    /// Bytes that it takes with its snapshots and all below it.
+    pub(super) used: u64,
+    /// Bytes that one sees in it.
+    pub(super) referenced: u64,
+    /// Bytes written since its newest snapshot.
+    pub(super) written: u64,
+}
+
+/// A snapshot as zfs(8) lists it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct SnapshotRow {
+    /// The data set's full name.
+    pub(super) dataset: String,
+    /// What stands behind the `@`.
+    pub(super) snapshot: String,
+    /// Its identity, which it keeps when it is sent.
+    pub(super) guid: u64,
+    /// When it was made, in seconds since 1970.
+    pub(super) creation: u64,
+    /// Its order among the snapshots of its pool.
+    pub(super) transaction: u64,
+    /// Whether it goes with its last clone.
+    pub(super) deferred: bool,
+    /// The clones that depend on it, by full name.
+    pub(super) clones: Vec<String>,
+    /// Bytes that are in it alone.
+    pub(super) used: u64,
+    /// Bytes that one sees in it.
+    pub(super) referenced: u64,
+}
+
+/// How far a list goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Depth {
+    /// Everything below.
+    All,
+    /// The data set alone.
+    One,
+}
+
+impl Depth {
+    const fn word(self) -> &'static [&'static str] {
+        match self {
+            Self::All => &["-r"],
+            Self::One => &["-d", "0"],
+        }
+    }
+}
+
+/// The file systems at and below `dataset`, parents first.
+pub(super) fn datasets(dataset: &str, depth: Depth) -> Result<Vec<DataSet>, Failure> {
+    let table = Task::zfs("list")
+        .args(["-H", "-p", "-t", "filesystem", "-o", COLUMNS])
+        .args(depth.word())
+        .arg(dataset)
+        .run()?;
+    let mut sets: Vec<DataSet> = table.lines().filter_map(data_set).collect();
+    sets.sort_by(|a, b| a.name.split('/').cmp(b.name.split('/')));
+    Ok(sets)
+}
+
+/// The snapshots of `dataset`, and of what is below it if `depth` says so, oldest first.
+pub(super) fn snapshots(dataset: &str, depth: Depth) -> Result<Vec<SnapshotRow>, Failure> {
+    let depth: &[&str] = match depth {
+        Depth::All => &["-r"],
+        // A snapshot is one level below its data set.
+        Depth::One => &["-d", "1"],
+    };
+    let table = Task::zfs("list")
+        .args(["-H", "-p", "-t", "snapshot", "-o", SNAPSHOT_COLUMNS])
+        .args(depth)
+        .arg(dataset)
+        .run()?;
+    let mut rows: Vec<SnapshotRow> = table.lines().filter_map(snapshot_row).collect();
+    rows.sort_by(|a, b| {
+        a.transaction.cmp(&b.transaction).then_with(|| a.snapshot.cmp(&b.snapshot))
+    });
+    Ok(rows)
+}
+
+fn data_set(line: &str) -> Option<DataSet> {
+    let mut fields = line.split('\t');
+    let mut next = || fields.next();
+    let set = DataSet {
+        name: next()?.to_owned(),
+        guid: next()?.parse().ok()?,
+        creation: next()?.parse().ok()?,
+        origin: next().filter(|origin| *origin != "-").map(str::to_owned),
+        mountpoint: next()?.to_owned(),
+        mountable: next()? != "off",
+        locked: next()? == "unavailable",
+        encrypted: next()? != "off",
+        sharenfs: next()?.to_owned(),
+        used: next()?.parse().ok()?,
+        referenced: next()?.parse().ok()?,
+        written: next()?.parse().ok()?,
+    };
+    Some(set)
+}
+
+fn snapshot_row(line: &str) -> Option<SnapshotRow> {
+    let mut fields = line.split('\t');
+    let mut next = || fields.next();
+    let (dataset, snapshot) = next()?.split_once('@')?;
+    let row = SnapshotRow {
+        dataset: dataset.to_owned(),
+        snapshot: snapshot.to_owned(),
+        guid: next()?.parse().ok()?,
+        creation: next()?.parse().ok()?,
+        transaction: next()?.parse().ok()?,
+        deferred: next()? == "on",
+        clones: next()?
+            .split(',')
+            .filter(|clone| !clone.is_empty() && *clone != "-")
+            .map(str::to_owned)
+            .collect(),
+        used: next()?.parse().ok()?,
+        referenced: next()?.parse().ok()?,
+    };
+    Some(row)
+}
+
+/// Where a property's value comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Source {
+    /// A parent has it.
+    Inherited,
+    /// It was set here.
+    Local,
+    /// It came with a stream.
+    Received,
+}
+
+/// A property that is not as it is by itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Value {
+    /// What it says.
+    pub(super) text: String,
+    /// Where that comes from.
+    pub(super) source: Source,
+}
+
+/// The properties of one data set by name.
+pub(super) type Properties = BTreeMap<String, Value>;
+
+/// A data set with a property that pretends to be another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Forged;
+
+/// The properties of the file systems at and below `dataset`, but for those that have their default.
+pub(super) fn properties(
+    dataset: &str,
+    depth: Depth,
+) -> Result<BTreeMap<String, Result<Properties, Forged>>, Failure> {
+    let table = Task::zfs("get")
+        .args(["-H", "-p", "-t", "filesystem", "-s", "local,received,inherited"])
+        .args(["-o", "name,property,value,source"])
+        .args(depth.word())
+        .arg("all")
+        .arg(dataset)
+        .run()?;
+    Ok(property_table(&table))
+}
+
+fn property_table(table: &str) -> BTreeMap<String, Result<Properties, Forged>> {
+    let mut all: BTreeMap<String, Result<Properties, Forged>> = BTreeMap::new();
+    for line in table.lines() {
+        let mut fields = line.split('\t');
+        let fields = (fields.next(), fields.next(), fields.next(), fields.next());
+        let (Some(name), Some(property), Some(text), Some(source)) = fields else { continue };
+        let source = match source {
+            "local" => Source::Local,
+            "received" => Source::Received,
+            inherited if inherited.starts_with("inherited from ") => Source::Inherited,
+            _ => continue,
+        };
+        let entry = all.entry(name.to_owned()).or_insert_with(|| Ok(Properties::new()));
+        if let Ok(properties) = entry {
+            let value = Value { text: text.to_owned(), source };
+            if properties.insert(property.to_owned(), value).is_some() {
+                *entry = Err(Forged);
+            }
+        }
+    }
+    all
+}
+
+const COLUMNS: &str = "name,guid,creation,origin,mountpoint,canmount,keystatus,encryption,sharenfs,\
+    used,referenced,written";
+const SNAPSHOT_COLUMNS: &str = "name,guid,creation,createtxg,defer_destroy,clones,used,referenced";
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_file_system_is_read_from_its_line() {
+        let line = "tank/be/my head\t123\t1700000000\ttank/be/a@x y\t/\tnoauto\tnone\toff\ton\t4096\t\
+                    2048\t0";
+        let set = data_set(line).unwrap();
+        assert_eq!(set.name, "tank/be/my head");
+        assert_eq!((set.guid, set.creation), (123, 1_700_000_000));
+        assert_eq!(set.origin.as_deref(), Some("tank/be/a@x y"));
+        assert!(set.mountable && !set.locked && !set.encrypted);
+        assert_eq!((set.used, set.referenced, set.written), (4096, 2048, 0));
+    }
+
+    #[test]
+    fn an_encrypted_file_system_without_its_key_is_told() {
+        let line = "t/s\t1\t2\t-\t/\toff\tunavailable\taes-256-gcm\toff\t1\t1\t0";
+        let set = data_set(line).unwrap();
+        assert!(set.locked && set.encrypted && !set.mountable);
+        assert_eq!(set.origin, None);
+    }
+
+    #[test]
+    fn a_snapshot_is_read_with_its_clones() {
+        let line = "tank/be/a@x\t9\t1700000000\t77\ton\ttank/be/b,tank/be/c d\t0\t512";
+        let row = snapshot_row(line).unwrap();
+        assert_eq!((row.dataset.as_str(), row.snapshot.as_str()), ("tank/be/a", "x"));
+        assert!(row.deferred);
+        assert_eq!(row.clones, ["tank/be/b", "tank/be/c d"]);
+        let none = snapshot_row("a@x\t9\t1\t77\toff\t\t0\t512").unwrap();
+        assert!(none.clones.is_empty() && !none.deferred);
+    }
+
+    #[test]
+    fn properties_are_told_with_where_they_come_from() {
+        let table = "t/a\tnetbe:role\tbe\tlocal\nt/a\tatime\toff\tinherited from t\n\
+                     t/a/b\tnetbe:role\tbe\treceived\nt/a\tmounted\tno\t-\n";
+        let all = property_table(table);
+        let of = |name: &str, property: &str| all[name].as_ref().unwrap()[property].source;
+        assert_eq!(of("t/a", "netbe:role"), Source::Local);
+        assert_eq!(of("t/a", "atime"), Source::Inherited);
+        assert_eq!(of("t/a/b", "netbe:role"), Source::Received);
+        assert_eq!(all["t/a"].as_ref().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_value_that_pretends_to_be_a_property_is_noticed() {
+        let table = "t/a\tnetbe:role\toff\treceived\nt/a\tx:y\t1\nt/a\tnetbe:role\tbe\tlocal\n";
+        assert_eq!(property_table(table)["t/a"], Err(Forged));
+    }
+}

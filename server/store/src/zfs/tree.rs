@@ -1,0 +1,324 @@
+//! Environments as trees of data sets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::command::{Failure, Refusal, Task};
+use super::listing::{self, DataSet, Depth, Forged, Properties, SnapshotRow};
+use super::mounts::Place;
+use super::program::Change;
+use super::properties::{self, Child};
+use super::told;
+use crate::{Environment, EnvironmentName, MetadataError, Origin, Space, StoreError};
+
+/// What is known about the pool.
+#[derive(Clone, Debug)]
+pub(super) struct Pool {
+    pub(super) name: String,
+    guid: u64,
+    /// What stands before every mount point while the pool is imported for another system, or `-`.
+    altroot: String,
+    /// What the host boots, or `-`.
+    pub(super) bootfs: String,
+}
+
+impl Pool {
+    /// Asks for it; a pool that is not there, or has lost its disks, is [`StoreError::Away`].
+    pub(super) fn look(name: &str) -> Result<Self, StoreError> {
+        let away = |why: String| StoreError::Away { place: format!("the pool {name}"), why };
+        let columns = ["-H", "-p", "-o", "value", "health,guid,altroot,bootfs", name];
+        let table = match Task::zpool("get").args(columns).run() {
+            Ok(table) => table,
+            Err(Failure { refusal: Refusal::Missing, .. }) => {
+                return Err(away(format!("it is not imported: run `zpool import {name}`")));
+            }
+            Err(failure) => return Err(told(failure, &format!("look at the pool {name}"))),
+        };
+        let mut values = table.lines().map(str::to_owned);
+        let mut next = || values.next().unwrap_or_default();
+        let (health, guid) = (next(), next());
+        if matches!(health.as_str(), "SUSPENDED" | "UNAVAIL" | "FAULTED") {
+            return Err(away(format!("it is {health}: look at it with `zpool status {name}`")));
+        }
+        let guid = guid.parse().map_err(|_| away(format!("it has no identity: {guid}")))?;
+        Ok(Self { name: name.to_owned(), guid, altroot: next(), bootfs: next() })
+    }
+}
+
+/// A data set below the root of an environment.
+#[derive(Clone, Debug)]
+struct Branch {
+    set: DataSet,
+    path: String,
+    mounted: bool,
+}
+
+/// One environment.
+#[derive(Clone, Debug)]
+pub(super) struct Tree {
+    pub(super) root: DataSet,
+    branches: Vec<Branch>,
+    properties: BTreeMap<String, Result<Properties, Forged>>,
+}
+
+impl Tree {
+    /// Asks for one environment.
+    pub(super) fn look(
+        store: &str,
+        name: &EnvironmentName,
+        pool: &Pool,
+    ) -> Result<Self, StoreError> {
+        let none = || StoreError::NoEnvironment(name.clone());
+        match Self::put_together(&format!("{store}/{name}")) {
+            Ok(Some(tree)) if tree.is_environment(pool) => Ok(tree),
+            Ok(_) => Err(none()),
+            Err(Failure { refusal: Refusal::Missing, .. }) => Err(none()),
+            Err(failure) => Err(told(failure, &format!("look at {name}"))),
+        }
+    }
+
+    /// Asks for a data set and what is below it, whatever it is.
+    pub(super) fn put_together(root: &str) -> Result<Option<Self>, Failure> {
+        let sets = listing::datasets(root, Depth::All)?;
+        Ok(Self::of(sets, listing::properties(root, Depth::All)?))
+    }
+
+    /// Puts data sets together, of which the first is the root.
+    fn of(
+        sets: Vec<DataSet>,
+        properties: BTreeMap<String, Result<Properties, Forged>>,
+    ) -> Option<Self> {
+        let mut sets = sets.into_iter();
+        let root = sets.next()?;
+        let mut taken = BTreeSet::new();
+        let branches = sets.filter_map(|set| {
+            let place = place(&root.mountpoint, &set.mountpoint);
+            let mounted = set.mountable && place.is_some();
+            let own = set.name.strip_prefix(&root.name)?.strip_prefix('/')?.to_owned();
+            let path = place.unwrap_or(own);
+            // Of two data sets with one mount point the first is served.
+            taken.insert(path.clone()).then_some(Branch { set, path, mounted })
+        });
+        let mut branches: Vec<Branch> = branches.collect();
+        branches.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
+        Some(Self { root, branches, properties })
+    }
+
+    /// Whether it is one: netbe made it, or it is mounted as a root, as those of bectl and beadm are.
+    fn is_environment(&self, pool: &Pool) -> bool {
+        let ours = match self.properties.get(&self.root.name) {
+            Some(Ok(properties)) => properties::is_ours(properties),
+            Some(Err(Forged)) => true,
+            None => false,
+        };
+        let mountpoint = self.root.mountpoint.as_str();
+        ours || mountpoint == "/" || mountpoint == "legacy" || mountpoint == pool.altroot
+    }
+
+    /// The root and all below it, parents first.
+    pub(super) fn sets(&self) -> impl DoubleEndedIterator<Item = &DataSet> + Clone {
+        std::iter::once(&self.root).chain(self.branches.iter().map(|branch| &branch.set))
+    }
+
+    /// What can be mounted now, the root first.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let root = Place { dataset: self.root.name.clone(), path: String::new() };
+        let branches = self.branches.iter().filter(|branch| branch.mounted && !branch.set.locked);
+        let branches = branches
+            .map(|branch| Place { dataset: branch.set.name.clone(), path: branch.path.clone() });
+        std::iter::once(root).chain(branches).collect()
+    }
+
+    /// The properties of one of its data sets that are not as they are by themselves.
+    pub(super) fn properties(&self, dataset: &str) -> Result<&Properties, StoreError> {
+        static NONE: Properties = Properties::new();
+        match self.properties.get(dataset) {
+            None => Ok(&NONE),
+            Some(Ok(properties)) => Ok(properties),
+            Some(Err(forged)) => Err(broken(dataset, properties::forged(*forged))),
+        }
+    }
+
+    /// What is written down about it.
+    pub(super) fn environment(
+        &self,
+        name: &EnvironmentName,
+        pool: &Pool,
+        origin: Option<Origin>,
+    ) -> Result<Environment, StoreError> {
+        let child = |branch: &'_ Branch| self.properties(&branch.set.name).map(|_| ());
+        self.branches.iter().try_for_each(child)?;
+        let children = self.branches.iter().filter_map(|branch| {
+            let properties = self.properties(&branch.set.name).ok()?;
+            Some(Child { path: &branch.path, mounted: branch.mounted, properties })
+        });
+        let children: Vec<Child<'_>> = children.collect();
+        let properties = self.properties(&self.root.name)?;
+        if !matches!(self.root.sharenfs.as_str(), "off" | "-") {
+            tracing::warn!(
+                dataset = self.root.name,
+                "has sharenfs set, so that ZFS shares it too: run `zfs inherit sharenfs` on it"
+            );
+        }
+        properties::read(name, pool.guid, &self.root, properties, &children, origin)
+            .map_err(|error| broken(&self.root.name, error))
+    }
+
+    /// The environment and the snapshot that it was cloned from, if that is in this store.
+    pub(super) fn origin(&self, store: &str, pool: &Pool) -> Result<Option<Origin>, StoreError> {
+        let Some((name, snapshot)) = self.origin_name(store) else { return Ok(None) };
+        let origin = match Self::look(store, &name, pool) {
+            Ok(origin) => origin,
+            Err(StoreError::NoEnvironment(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let uuid = origin.environment(&name, pool, None)?.uuid;
+        Ok(Some(Origin { name, uuid, snapshot: snapshot.parse().ok() }))
+    }
+
+    fn origin_name(&self, store: &str) -> Option<(EnvironmentName, &str)> {
+        let (dataset, snapshot) = self.root.origin.as_ref()?.split_once('@')?;
+        let name = dataset.strip_prefix(store)?.strip_prefix('/')?.parse().ok()?;
+        Some((name, snapshot))
+    }
+
+    /// What has to be changed so that everything decided about it is as in `environment`.
+    pub(super) fn changes(&self, environment: &Environment) -> Result<Vec<Change>, StoreError> {
+        let before = self.properties(&self.root.name)?;
+        let after = properties::write(environment)?;
+        let change = |dataset: &str, property: &str, value: Option<&str>| Change {
+            dataset: dataset.to_owned(),
+            property: property.to_owned(),
+            value: value.map(str::to_owned),
+        };
+        let root = &self.root.name;
+        let mut changes: Vec<Change> =
+            after.iter().map(|(property, value)| change(root, property, Some(value))).collect();
+        let gone = before.keys().filter(|property| {
+            properties::is_own(property) && !after.iter().any(|(kept, _)| kept == *property)
+        });
+        changes.extend(gone.map(|property| change(root, property, None)));
+        for branch in &self.branches {
+            let set = environment.datasets.iter().find(|set| set.path() == branch.path);
+            let data = set.map_or("off", |set| if set.data() { "on" } else { "off" });
+            let now = self.properties(&branch.set.name)?.get(properties::DATA);
+            if now.map_or("off", |now| &now.text) != data {
+                changes.push(change(&branch.set.name, properties::DATA, Some(data)));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// What it takes.
+    pub(super) fn space(&self) -> Space {
+        // ZFS counts with a data set what is below it and all of its snapshots.
+        let used = Some(self.root.used);
+        let referenced = Some(self.sets().map(|set| set.referenced).sum());
+        Space { used, referenced, exclusive: used }
+    }
+}
+
+/// All environments of a store.
+#[derive(Debug)]
+pub(super) struct Forest {
+    store: String,
+    pool: Pool,
+    trees: BTreeMap<EnvironmentName, Tree>,
+}
+
+impl Forest {
+    /// Asks for all of them at once.
+    pub(super) fn look(store: &str, pool: Pool) -> Result<Self, StoreError> {
+        let explain = |failure| told(failure, &format!("list {store}"));
+        let sets = listing::datasets(store, Depth::All).map_err(explain)?;
+        let mut properties = listing::properties(store, Depth::All).map_err(explain)?;
+        let mut groups: BTreeMap<EnvironmentName, Vec<DataSet>> = BTreeMap::new();
+        for set in sets {
+            let below = set.name.strip_prefix(store).and_then(|rest| rest.strip_prefix('/'));
+            let first = below.and_then(|below| below.split('/').next());
+            // Names that no environment has are of what is put together or taken apart.
+            if let Some(name) = first.and_then(|first| first.parse().ok()) {
+                groups.entry(name).or_default().push(set);
+            }
+        }
+        let trees = groups.into_iter().filter_map(|(name, sets)| {
+            let own = sets.iter().filter_map(|set| properties.remove_entry(&set.name)).collect();
+            let tree = Tree::of(sets, own)?;
+            tree.is_environment(&pool).then_some((name, tree))
+        });
+        let trees = trees.collect();
+        Ok(Self { store: store.to_owned(), pool, trees })
+    }
+
+    /// The environments by name.
+    pub(super) fn trees(&self) -> impl Iterator<Item = (&EnvironmentName, &Tree)> {
+        self.trees.iter()
+    }
+
+    /// What is written down about one of them.
+    pub(super) fn environment(
+        &self,
+        name: &EnvironmentName,
+        tree: &Tree,
+    ) -> Result<Environment, StoreError> {
+        let origin = tree.origin_name(&self.store).and_then(|(name, snapshot)| {
+            let origin = self.trees.get(&name)?;
+            let uuid = origin.environment(&name, &self.pool, None).ok()?.uuid;
+            Some(Origin { name, uuid, snapshot: snapshot.parse().ok() })
+        });
+        tree.environment(name, &self.pool, origin)
+    }
+}
+
+/// What the snapshots of one name take together.
+pub(super) fn snapshot_space<'a>(rows: impl Iterator<Item = &'a SnapshotRow>) -> Space {
+    let (mut used, mut referenced) = (0, 0);
+    for row in rows {
+        used += row.used;
+        referenced += row.referenced;
+    }
+    Space { used: Some(used), referenced: Some(referenced), exclusive: Some(used) }
+}
+
+/// Where a data set belongs below its environment's root, as FreeBSD's rc.d/zfsbe decides; `None` if
+/// it belongs nowhere.
+fn place(root: &str, mountpoint: &str) -> Option<String> {
+    let absolute = mountpoint.strip_prefix('/')?;
+    let below = match root.strip_prefix('/') {
+        // Below the root's own mount point, which is not always `/`.
+        Some(root) if !root.is_empty() => mountpoint
+            .strip_prefix('/')
+            .and_then(|rest| rest.strip_prefix(root))
+            .and_then(|rest| if rest.is_empty() { Some("") } else { rest.strip_prefix('/') })
+            .unwrap_or(absolute),
+        Some(_) | None => absolute,
+    };
+    let plain = |name: &str| !matches!(name, "" | "." | "..");
+    below.split('/').all(plain).then(|| below.to_owned())
+}
+
+fn broken(dataset: &str, error: MetadataError) -> StoreError {
+    StoreError::Broken { path: dataset.into(), error }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn data_sets_belong_where_zfsbe_mounts_them() {
+        for (root, mountpoint, path) in [
+            ("/", "/usr/home", Some("usr/home")),
+            ("/", "/", None),
+            ("/", "none", None),
+            ("/", "legacy", None),
+            ("/tank/be/head", "/tank/be/head/var/log", Some("var/log")),
+            ("/tank/be/head", "/tank/be/head", None),
+            ("/tank/be/head", "/tank/be/header/x", Some("tank/be/header/x")),
+            ("/mnt", "/mnt/usr", Some("usr")),
+            ("legacy", "/var", Some("var")),
+            ("/", "/a/../b", None),
+        ] {
+            assert_eq!(place(root, mountpoint).as_deref(), path, "{root} {mountpoint}");
+        }
+    }
+}

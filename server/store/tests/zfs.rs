@@ -1,0 +1,521 @@
+//! Boot environments on real ZFS.
+//!
+//! These need a machine with ZFS and a pool that nothing else is on: `NETBE_TEST_POOL` names it, and
+//! `cargo lab test --only zfs` starts such a machine.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "these are tests")]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use store::{
+    EnvironmentName, Identity, Layout, Location, Newer, Point, Role, SnapshotName, Store,
+    StoreError,
+};
+use uuid::Uuid;
+
+/// A store on the pool, destroyed with the test.
+struct Site {
+    dataset: String,
+    state: tempfile::TempDir,
+    store: Store,
+}
+
+impl Site {
+    /// `None` where there is no pool to test on.
+    fn new() -> Option<Self> {
+        let Ok(pool) = std::env::var("NETBE_TEST_POOL") else {
+            println!("skipped: NETBE_TEST_POOL names no pool");
+            return None;
+        };
+        let dataset = format!("{pool}/{}", Uuid::new_v4());
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::establish(&location(&dataset), state.path()).unwrap();
+        Some(Self { dataset, state, store })
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}/{name}", self.dataset)
+    }
+
+    fn root(&self, text: &str) -> PathBuf {
+        self.store.open_root(&name(text)).unwrap();
+        self.store.root(&name(text))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let listing = self.store.list().unwrap();
+        assert!(listing.unreadable.is_empty(), "{:?}", listing.unreadable);
+        listing.environments.iter().map(|found| found.name.to_string()).collect()
+    }
+
+    /// Everything that is in the store's data set, by names below it.
+    fn sets(&self) -> Vec<String> {
+        let all = zfs(&["list", "-H", "-r", "-o", "name", "-t", "all", &self.dataset]);
+        all.lines()
+            .filter_map(|line| line.strip_prefix(&self.full("")))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for found in self.store.list().map(|listing| listing.environments).unwrap_or_default() {
+            drop(self.store.release(&found.name));
+        }
+        drop(Command::new("zfs").args(["destroy", "-R", &self.dataset]).status());
+    }
+}
+
+fn location(dataset: &str) -> Location {
+    format!("zfs:{dataset}").parse().unwrap()
+}
+
+fn name(text: &str) -> EnvironmentName {
+    text.parse().unwrap()
+}
+
+fn snapshot(text: &str) -> SnapshotName {
+    text.parse().unwrap()
+}
+
+fn point(text: &str) -> Point {
+    text.parse().unwrap()
+}
+
+fn zfs(words: &[&str]) -> String {
+    run("zfs", words)
+}
+
+fn run(program: &str, words: &[&str]) -> String {
+    let done = Command::new(program).args(words).stdin(Stdio::null()).output().unwrap();
+    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+fn property(dataset: &str, property: &str) -> String {
+    zfs(&["get", "-H", "-p", "-o", "value", property, dataset]).trim_end().to_owned()
+}
+
+#[test]
+fn the_freebsd_layout_is_made_as_bectl_would_see_it() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    let full = site.full("head");
+    assert_eq!(property(&full, "canmount"), "noauto");
+    assert_eq!(property(&full, "mountpoint"), "/");
+    assert_eq!(property(&format!("{full}/usr"), "canmount"), "off");
+    assert_eq!(property(&format!("{full}/usr/home"), "mountpoint"), "/usr/home");
+    assert_eq!(property(&format!("{full}/usr/home"), "canmount"), "noauto");
+    assert_eq!(property(&format!("{full}/tmp"), "setuid"), "off");
+    assert_eq!(property(&full, "mounted"), "no");
+}
+
+#[test]
+fn a_tree_is_mounted_for_the_server_alone_and_without_devices_and_setuid() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    let parts = site.store.open_parts(&name("head")).unwrap();
+    let paths: Vec<&str> = parts.iter().map(|part| part.path.as_str()).collect();
+    let expected: Vec<String> = Layout::FreeBsd
+        .datasets()
+        .into_iter()
+        .filter(|set| set.mounted())
+        .map(|set| set.path().to_owned())
+        .collect();
+    assert_eq!(paths[0], "");
+    assert_eq!(paths[1..], expected);
+    let root = site.store.root(&name("head"));
+    assert_eq!(fs::metadata(root.join("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
+    assert_eq!(fs::metadata(root.join("var/audit")).unwrap().permissions().mode() & 0o7777, 0o750);
+    assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o7777, 0o755);
+    assert_ne!(
+        fs::metadata(&root).unwrap().dev(),
+        fs::metadata(root.join("usr/home")).unwrap().dev()
+    );
+    let above = root.ancestors().find(|above| above.ends_with("mnt")).unwrap();
+    assert_eq!(fs::metadata(above).unwrap().permissions().mode() & 0o7777, 0o700);
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let own = mounts.lines().filter(|line| line.starts_with(&site.full("head")));
+    let own: Vec<&str> = own.collect();
+    assert_eq!(own.len(), parts.len());
+    assert!(own.iter().all(|line| line.contains("nosuid") && line.contains("nodev")), "{own:?}");
+    // Once more is not twice.
+    drop(site.store.open_parts(&name("head")).unwrap());
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let again = mounts.lines().filter(|line| line.starts_with(&site.full("head"))).count();
+    assert_eq!(again, parts.len());
+}
+
+#[test]
+fn what_bectl_made_is_found_and_used_as_it_is() {
+    let Some(site) = Site::new() else { return };
+    let full = site.full("default");
+    zfs(&["create", "-o", "canmount=noauto", "-o", "mountpoint=/", &full]);
+    zfs(&["create", "-o", "canmount=noauto", &format!("{full}/var")]);
+    // A data set of another kind is none.
+    zfs(&["create", "-o", "mountpoint=none", &site.full("images")]);
+    assert_eq!(site.names(), ["default"]);
+    let found = site.store.get(&name("default")).unwrap();
+    assert_eq!((found.role, found.origin.as_ref()), (Role::Environment, None));
+    assert_eq!(found.datasets.iter().map(|set| set.path()).collect::<Vec<_>>(), ["var"]);
+    fs::write(site.root("default").join("var/file"), "x").unwrap();
+    site.store.clone_environment(&point("default"), &name("copy")).unwrap();
+    assert_eq!(fs::read(site.root("copy").join("var/file")).unwrap(), b"x");
+    site.store.release(&name("default")).unwrap();
+    zfs(&["rename", "-u", &full, &site.full("other")]);
+    assert_eq!(site.store.get(&name("other")).unwrap().uuid, found.uuid);
+}
+
+#[test]
+fn a_clone_of_bectl_has_an_identity_of_its_own_and_is_not_shared() {
+    let Some(site) = Site::new() else { return };
+    let head = site.store.create(&name("head"), Layout::Flat).unwrap();
+    let export = store::ExportSettings { shared: true, ..store::ExportSettings::default() };
+    site.store.set_export(&name("head"), export).unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    // As libbe does: native properties only.
+    let from = format!("{}@a", site.full("head"));
+    zfs(&["clone", "-o", "canmount=noauto", "-o", "mountpoint=/", &from, &site.full("be")]);
+    let found = site.store.get(&name("be")).unwrap();
+    assert_ne!(found.uuid, head.uuid);
+    assert!(!found.export.shared);
+    let origin = found.origin.unwrap();
+    assert_eq!(
+        (origin.name, origin.uuid, origin.snapshot),
+        (name("head"), head.uuid, Some(snapshot("a")))
+    );
+}
+
+#[test]
+fn a_clone_has_the_properties_of_its_source_and_its_snapshot_goes_with_it() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Linux).unwrap();
+    zfs(&["set", "compression=lz4", "com.example:note=a b", &site.full("head/home")]);
+    site.store.mark_data(&name("head"), "home", true).unwrap();
+    let made = site.store.clone_environment(&point("head"), &name("desk")).unwrap();
+    assert_eq!(made, site.store.get(&name("desk")).unwrap());
+    let home = site.full("desk/home");
+    assert_eq!(property(&home, "compression"), "lz4");
+    assert_eq!(property(&home, "com.example:note"), "a b");
+    assert_eq!(property(&home, "netbe:data"), "on");
+    assert_eq!(property(&home, "canmount"), "noauto");
+    assert_eq!(property(&site.full("desk"), "acltype"), "posix");
+    let automatic = site.store.snapshots(&name("head")).unwrap();
+    assert_eq!(automatic.len(), 1);
+    assert!(automatic[0].automatic);
+    assert_eq!(automatic[0].clones, [name("desk")]);
+    site.store.destroy(&name("desk")).unwrap();
+    assert!(site.store.snapshots(&name("head")).unwrap().is_empty());
+}
+
+#[test]
+fn a_promoted_clone_is_what_its_origin_depends_on() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    site.store.clone_environment(&point("head@a"), &name("next")).unwrap();
+    assert!(matches!(site.store.destroy(&name("head")), Err(StoreError::Dependants { .. })));
+    site.store.promote(&name("next")).unwrap();
+    assert_eq!(site.store.get(&name("next")).unwrap().origin, None);
+    assert_eq!(site.store.get(&name("head")).unwrap().origin.unwrap().name, name("next"));
+    site.store.destroy(&name("head")).unwrap();
+    assert_eq!(site.names(), ["next"]);
+}
+
+#[test]
+fn a_whole_tree_goes_back_to_a_snapshot_at_once() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    let root = site.root("head");
+    fs::write(root.join("etc"), "1").unwrap();
+    fs::write(root.join("usr/home/file"), "1").unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    fs::write(root.join("etc"), "2").unwrap();
+    fs::write(root.join("usr/home/file"), "2").unwrap();
+    site.store.snapshot(&name("head"), &snapshot("b")).unwrap();
+    fs::write(root.join("etc"), "3").unwrap();
+    let refused = site.store.rollback(&name("head"), &snapshot("a"), Newer::Refuse);
+    assert!(matches!(refused, Err(StoreError::Newer { .. })), "{refused:?}");
+    site.store.rollback(&name("head"), &snapshot("a"), Newer::Destroy).unwrap();
+    let root = site.root("head");
+    assert_eq!(fs::read(root.join("etc")).unwrap(), b"1");
+    assert_eq!(fs::read(root.join("usr/home/file")).unwrap(), b"1");
+    assert_eq!(site.store.snapshots(&name("head")).unwrap().len(), 1);
+}
+
+#[test]
+fn snapshots_that_others_made_of_a_part_are_not_rolled_over() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    zfs(&["snapshot", &site.full("head/usr/home@hourly")]);
+    let refused = site.store.rollback(&name("head"), &snapshot("a"), Newer::Destroy).unwrap_err();
+    assert!(refused.to_string().contains("usr/home@hourly is newer"), "{refused}");
+    assert!(site.sets().contains(&"head/usr/home@hourly".to_owned()));
+}
+
+#[test]
+fn what_is_in_use_is_neither_renamed_nor_rolled_back_nor_destroyed() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    let held = fs::File::create(site.root("head").join("usr/home/open")).unwrap();
+    let busy = |result: Result<(), StoreError>| {
+        assert!(matches!(result, Err(StoreError::Busy { .. })), "{result:?}");
+    };
+    busy(site.store.rename(&name("head"), &name("other")));
+    busy(site.store.rollback(&name("head"), &snapshot("a"), Newer::Refuse));
+    busy(site.store.destroy(&name("head")));
+    assert_eq!(site.names(), ["head"]);
+    drop(held);
+    site.store.rename(&name("head"), &name("other")).unwrap();
+    assert!(site.root("other").join("usr/home/open").exists());
+}
+
+#[test]
+fn a_full_pool_leaves_nothing_half_done() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    zfs(&["set", "quota=8M", &site.dataset]);
+    let mut file = fs::File::create(site.root("head").join("usr/home/file")).unwrap();
+    let block: Vec<u8> =
+        (0..1_u32 << 18).flat_map(|word| word.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    while file.write_all(&block).and_then(|()| file.sync_all()).is_ok() {}
+    drop(file);
+    let before = site.sets();
+    let refused = site.store.create(&name("next"), Layout::FreeBsd);
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+    assert_eq!(site.sets(), before);
+    zfs(&["set", "quota=none", &site.dataset]);
+    site.store.create(&name("next"), Layout::FreeBsd).unwrap();
+}
+
+#[test]
+fn a_pool_that_goes_away_is_said_and_used_again_when_it_is_back() {
+    let Some(_site) = Site::new() else { return };
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("disk");
+    fs::File::create(&file).unwrap().set_len(128 << 20).unwrap();
+    let pool = format!("t{}", Uuid::new_v4().simple());
+    let disk = file.to_str().unwrap();
+    run("zpool", &["create", "-m", "none", &pool, disk]);
+    let place = location(&format!("{pool}/be"));
+    let store = Store::establish(&place, state.path()).unwrap();
+    store.create(&name("head"), Layout::Flat).unwrap();
+    run("zpool", &["export", &pool]);
+    let away = |error: StoreError| {
+        assert!(matches!(error, StoreError::Away { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("zpool import {pool}")), "{error}");
+    };
+    away(store.list().unwrap_err());
+    away(store.get(&name("head")).unwrap_err());
+    away(store.open_parts(&name("head")).unwrap_err());
+    away(store.create(&name("next"), Layout::Flat).unwrap_err());
+    // A server that starts before its pool is there.
+    let early = Store::open(&place, state.path()).unwrap();
+    away(early.list().unwrap_err());
+    run("zpool", &["import", "-N", "-d", state.path().to_str().unwrap(), &pool]);
+    assert_eq!(early.list().unwrap().environments.len(), 1);
+    store.open_parts(&name("head")).unwrap();
+    store.release(&name("head")).unwrap();
+    run("zpool", &["destroy", &pool]);
+}
+
+#[test]
+fn what_is_encrypted_waits_for_its_key() {
+    let Some(site) = Site::new() else { return };
+    let full = site.full("secret");
+    let key = site.state.path().join("key");
+    fs::write(&key, [7; 32]).unwrap();
+    zfs(&[
+        "create",
+        "-o",
+        "canmount=noauto",
+        "-o",
+        "mountpoint=/",
+        "-o",
+        "encryption=on",
+        "-o",
+        "keyformat=raw",
+        "-o",
+        &format!("keylocation=file://{}", key.display()),
+        &full,
+    ]);
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    zfs(&["unload-key", &full]);
+    assert_eq!(site.names(), ["head", "secret"]);
+    let waits = |error: StoreError| {
+        let said = error.to_string();
+        assert!(matches!(error, StoreError::Key { .. }), "{said}");
+        assert!(said.contains(&format!("zfs load-key {full}")), "{said}");
+    };
+    waits(site.store.open_parts(&name("secret")).unwrap_err());
+    let target = site.state.path().join("target");
+    fs::create_dir(&target).unwrap();
+    waits(site.store.mount(&point("secret"), &target).unwrap_err());
+    zfs(&["load-key", &full]);
+    site.store.open_parts(&name("secret")).unwrap();
+    site.store.snapshot(&name("secret"), &snapshot("a")).unwrap();
+    site.store.clone_environment(&point("secret@a"), &name("copy")).unwrap();
+    site.store.open_parts(&name("copy")).unwrap();
+}
+
+#[test]
+fn what_zfs_itself_received_is_off_until_it_is_given_a_role() {
+    let Some(site) = Site::new() else { return };
+    let head = site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    let export = store::ExportSettings {
+        shared: true,
+        maproot: Some(Identity::root()),
+        ..store::ExportSettings::default()
+    };
+    site.store.set_export(&name("head"), export.clone()).unwrap();
+    site.store.set(&name("head"), "release", Some("14.3")).unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    let (from, to) = (site.full("head@a"), site.full("came"));
+    let mut send = Command::new("zfs")
+        .args(["send", "-R", "-p", &from])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let receive = Command::new("zfs")
+        .args(["receive", "-u", &to])
+        .stdin(send.stdout.take().unwrap())
+        .status();
+    assert!(receive.unwrap().success() && send.wait().unwrap().success());
+    let came = site.store.get(&name("came")).unwrap();
+    assert_eq!(came.role, Role::Off);
+    assert!(!came.export.shared);
+    assert_ne!(came.uuid, head.uuid);
+    assert_eq!(came.settings.value("release"), Some("14.3"));
+    let active = site.store.set_role(&name("came"), Role::Environment).unwrap();
+    assert_eq!(active.uuid, came.uuid);
+    assert_eq!(site.store.get(&name("came")).unwrap().role, Role::Environment);
+}
+
+#[test]
+fn a_whole_tree_is_sent_and_what_is_new_after_it() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    zfs(&["set", "compression=lz4", &site.full("head/usr/home")]);
+    let root = site.root("head");
+    fs::write(root.join("usr/home/file"), "1").unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    let mut whole = Vec::new();
+    site.store.send(&name("head"), &snapshot("a"), None, &mut whole, &mut |_| {}).unwrap();
+    let came = site.store.receive(&name("came"), &mut whole.as_slice(), &mut |_| {}).unwrap();
+    assert_eq!(came.role, Role::Off);
+    assert_eq!(fs::read(site.root("came").join("usr/home/file")).unwrap(), b"1");
+    assert_eq!(property(&site.full("came/usr/home"), "compression"), "lz4");
+    assert_eq!(property(&site.full("came/usr"), "canmount"), "off");
+    assert_eq!(property(&site.full("came"), "mountpoint"), "/");
+    fs::write(root.join("usr/home/file"), "2").unwrap();
+    site.store.snapshot(&name("head"), &snapshot("b")).unwrap();
+    let mut more = Vec::new();
+    let base = snapshot("a");
+    site.store.send(&name("head"), &snapshot("b"), Some(&base), &mut more, &mut |_| {}).unwrap();
+    // Cut anywhere it leaves nothing.
+    for end in [more.len() / 3, more.len() - 1] {
+        site.store.receive(&name("came"), &mut &more[..end], &mut |_| {}).unwrap_err();
+        assert_eq!(site.store.snapshots(&name("came")).unwrap().len(), 1);
+        site.store
+            .receive(&name("part"), &mut &whole[..end.min(whole.len() - 1)], &mut |_| {})
+            .unwrap_err();
+        assert_eq!(site.names(), ["came", "head"]);
+    }
+    site.store.receive(&name("came"), &mut more.as_slice(), &mut |_| {}).unwrap();
+    assert_eq!(fs::read(site.root("came").join("usr/home/file")).unwrap(), b"2");
+    assert_eq!(site.store.snapshots(&name("came")).unwrap().len(), 2);
+    assert!(site.sets().iter().all(|set| !set.contains(".work-")));
+}
+
+#[test]
+fn a_link_that_a_guest_put_where_a_data_set_belongs_is_not_followed() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    let root = site.root("head");
+    site.store.release(&name("head")).unwrap();
+    // The root alone, as a guest with the split view could change it.
+    let full = site.full("head");
+    fs::create_dir_all(&root).unwrap();
+    run("mount", &["-t", "zfs", "-o", "zfsutil", &full, root.to_str().unwrap()]);
+    let outside = site.state.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::remove_dir(root.join("tmp")).unwrap();
+    symlink(&outside, root.join("tmp")).unwrap();
+    run("umount", &[root.to_str().unwrap()]);
+    let parts = site.store.open_parts(&name("head")).unwrap();
+    assert!(parts.iter().all(|part| part.path != "tmp"));
+    assert!(parts.iter().any(|part| part.path == "var/tmp"));
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(outside.to_str().unwrap()));
+}
+
+#[test]
+fn what_a_killed_command_left_is_cleared_away_by_the_next() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    let before = site.sets();
+    // As a command leaves it that is killed while it clones.
+    let work = site.full(".work-1");
+    let automatic = site.full("head@netbe-1");
+    zfs(&["snapshot", "-r", &automatic]);
+    zfs(&["clone", "-o", "canmount=noauto", "-o", "mountpoint=/", &automatic, &work]);
+    let notes = site.store.root(&name("head"));
+    let notes = notes.parent().and_then(Path::parent).unwrap().join("work/1");
+    fs::write(notes, format!("dataset\t{work}\nsnapshot\t{automatic}\n")).unwrap();
+    assert_eq!(site.names(), ["head"]);
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    let after: Vec<String> = site.sets().into_iter().filter(|set| !set.contains("@a")).collect();
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_tree_and_a_snapshot_are_mounted_elsewhere_and_the_snapshot_is_read_only() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("my head"), Layout::FreeBsd).unwrap();
+    fs::write(site.root("my head").join("usr/home/file"), "1").unwrap();
+    site.store.snapshot(&name("my head"), &snapshot("a b")).unwrap();
+    fs::write(site.root("my head").join("usr/home/file"), "2").unwrap();
+    let [live, frozen] = ["live", "frozen"].map(|part| site.state.path().join(part));
+    fs::create_dir(&live).unwrap();
+    fs::create_dir(&frozen).unwrap();
+    site.store.mount(&point("my head"), &live).unwrap();
+    site.store.mount(&point("my head@a b"), &frozen).unwrap();
+    assert_eq!(fs::read(live.join("usr/home/file")).unwrap(), b"2");
+    assert_eq!(fs::read(frozen.join("usr/home/file")).unwrap(), b"1");
+    assert!(fs::write(frozen.join("usr/home/file"), "3").is_err());
+    let mut undone = site.store.unmount(&name("my head"), None).unwrap();
+    undone.sort();
+    assert_eq!(undone, [frozen, live]);
+    assert!(matches!(site.store.unmount(&name("my head"), None), Err(StoreError::NotMounted(..))));
+}
+
+#[test]
+fn settings_are_properties_and_go_as_they_came() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    let before = site.store.get(&name("head")).unwrap();
+    site.store.set(&name("head"), "os", Some("FreeBSD; 14.3 = \"x\"")).unwrap();
+    assert_eq!(property(&site.full("head"), "netbe:os"), "FreeBSD; 14.3 = \"x\"");
+    site.store.set(&name("head"), "os", None).unwrap();
+    assert_eq!(property(&site.full("head"), "netbe:os"), "-");
+    assert_eq!(site.store.get(&name("head")).unwrap(), before);
+}
+
+#[test]
+fn what_this_host_boots_is_not_destroyed() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    let pool = site.dataset.split('/').next().unwrap();
+    run("zpool", &["set", &format!("bootfs={}", site.full("head")), pool]);
+    let refused = site.store.destroy(&name("head")).unwrap_err();
+    assert!(refused.to_string().contains("which this host boots"), "{refused}");
+    run("zpool", &["set", "bootfs=", pool]);
+    site.store.destroy(&name("head")).unwrap();
+    assert!(site.names().is_empty());
+}
