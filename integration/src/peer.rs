@@ -96,6 +96,24 @@ pub(crate) fn dnsmasq(
     directory: &Path,
     more: &[&str],
 ) -> Result<Running, Failure> {
+    let script = format!("--dhcp-boot=tag:ipxe,http://{SERVER}/boot.ipxe");
+    let boot = [
+        "--dhcp-match=set:ipxe,175",
+        "--dhcp-match=set:uefi,option:client-arch,7",
+        &script,
+        "--dhcp-boot=tag:uefi,tag:!ipxe,snponly.efi",
+        "--dhcp-boot=tag:!uefi,tag:!ipxe,undionly.kpxe",
+    ];
+    plain_dnsmasq(namespace, interface, directory, &[&boot, more].concat())
+}
+
+/// Starts dnsmasq as a DHCP server that gives addresses and knows nothing of network boot.
+pub(crate) fn plain_dnsmasq(
+    namespace: &Namespace,
+    interface: &str,
+    directory: &Path,
+    more: &[&str],
+) -> Result<Running, Failure> {
     namespace
         .program("dnsmasq")
         .words(
@@ -104,11 +122,6 @@ pub(crate) fn dnsmasq(
         .arg(format!("--interface={interface}"))
         .arg("--dhcp-range=10.77.0.50,10.77.0.99,255.255.255.0,5m")
         .arg(format!("--dhcp-leasefile={}", directory.join("dnsmasq.leases").display()))
-        .arg("--dhcp-match=set:ipxe,175")
-        .arg("--dhcp-match=set:uefi,option:client-arch,7")
-        .arg(format!("--dhcp-boot=tag:ipxe,http://{SERVER}/boot.ipxe"))
-        .arg("--dhcp-boot=tag:uefi,tag:!ipxe,snponly.efi")
-        .arg("--dhcp-boot=tag:!uefi,tag:!ipxe,undionly.kpxe")
         .args(more)
         .start(&directory.join("dnsmasq.log"))
 }

@@ -11,6 +11,7 @@ mod initramfs;
 mod input;
 mod nested;
 mod peers;
+mod proxy;
 mod store;
 mod suites;
 mod zfs;
@@ -28,6 +29,7 @@ pub(crate) fn all() -> Vec<Case> {
         clients::CASES,
         foreign::CASES,
         boots::CASES,
+        proxy::CASES,
         guests::CASES,
         initramfs::CASES,
         suites::CASES,

@@ -1,0 +1,130 @@
+//! Machines boot from netbe where dnsmasq gives them their addresses.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::boots::{BOOT_LIMIT, mac, switch_on, with_log};
+use crate::capture::Capture;
+use crate::failure::{During, Failure, ensure};
+use crate::interrupt::wait_for;
+use crate::lab::Lab;
+use crate::net::{CLIENT_INTERFACE, Network, SERVER};
+use crate::peer;
+use crate::process::{Program, Running};
+use crate::proof::{proof, token};
+use crate::server::Site;
+use crate::suite::{Case, Outcome};
+use crate::vm::Firmware;
+
+pub(super) const CASES: &[Case] = &[
+    Case { name: "boot BIOS beside dnsmasq", run: |lab| linux(lab, Firmware::Bios) },
+    Case { name: "boot UEFI beside dnsmasq", run: |lab| linux(lab, Firmware::Uefi) },
+    Case { name: "load options beside dnsmasq", run: load_options },
+];
+
+/// netbe is a proxy: the address comes from dnsmasq, and everything else from netbe.
+fn linux(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
+    let directory = lab.directory(&format!("beside {}", firmware.name()))?;
+    let network = Network::new()?;
+    let _other = other(&network, &directory, &[])?;
+    let site = Site::new(lab.netbe()?, &network, &directory);
+    site.environment("guest", lab.parts()?, "test -c /dev/console")?;
+    site.machine("alone", &mac(1), "guest")?;
+    let server = site.serve_as(PROXY)?;
+    boots(&network, &site, &directory, firmware)?;
+    let log = fs::read_to_string(site.log()).during("netbe's log")?;
+    ensure(log.contains("from another DHCP server"), || "netbe saw no address".to_owned())?;
+    ensure(!log.contains("offered 10."), || "a proxy offered an address".to_owned())?;
+    server.stop()?;
+    Ok(Outcome::Passed)
+}
+
+/// The machine `alone` boots, and only dnsmasq gives it addresses.
+fn boots(
+    network: &Network,
+    site: &Site<'_>,
+    directory: &Path,
+    firmware: Firmware,
+) -> Result<(), Failure> {
+    let capture = Capture::begin(network, directory, "not tcp port 2049")?;
+    let token = token(&site.root("guest"), "alone")?;
+    let mut machine = switch_on(network, directory, "alone", firmware, 1)?;
+    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(site, failure))?;
+    proof(&site.root("guest"), &token, "alone")
+        .map_err(|failure| machine.explain(with_log(site, failure)))?;
+    let wrong = format!("_ws.malformed || (ip.src == {SERVER} && dhcp.ip.your != 0.0.0.0)");
+    let wrong = capture.print(&wrong)?;
+    ensure(wrong.trim().is_empty(), || format!("netbe gave addresses, or nonsense:\n{wrong}"))
+}
+
+/// iPXE starts a program in the place of FreeBSD's loader.efi with what that reads: its own address
+/// and mask from dnsmasq, and netbe's address for a router that there is not.
+fn load_options(lab: &Lab) -> Result<Outcome, Failure> {
+    let directory = lab.directory("load options")?;
+    let network = Network::new()?;
+    // Without this dnsmasq names itself as router.
+    let _other = other(&network, &directory, &["--dhcp-option=option:router"])?;
+    let site = Site::new(lab.netbe()?, &network, &directory);
+    site.run("create free")?;
+    let boot = site.root("free").join("boot");
+    fs::create_dir_all(boot.join("kernel")).during(boot.display())?;
+    fs::write(boot.join("kernel/kernel"), "").during(boot.display())?;
+    fs::copy(stand_in(&directory)?, boot.join("loader.efi")).during(boot.display())?;
+    site.machine("alone", &mac(1), "free")?;
+    let server = site.serve_as(PROXY)?;
+    let mut machine = switch_on(&network, &directory, "alone", Firmware::Uefi, 1)?;
+    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
+    let console = fs::read(directory.join("alone.serial")).during("the machine's console")?;
+    let console = String::from_utf8_lossy(&console).replace(['\r', '\n'], "");
+    let leases = fs::read_to_string(directory.join("dnsmasq.leases")).during("dnsmasq's leases")?;
+    let address = leases.split_whitespace().find(|word| word.starts_with("10.77.0."));
+    let words = format!(
+        "[loader.efi ipaddr={} netmask=255.255.255.0 gatewayip={SERVER} serverip={SERVER} \
+         rootpath=/be/free boot.nfsroot.options=nolockd nfs.read_size=8192]",
+        address.unwrap_or("an address")
+    );
+    ensure(console.contains(&words), || {
+        let shown = console.rsplit_once("[loader").map_or("none", |(_, shown)| shown);
+        format!("load options: {shown}; not {words}")
+    })
+    .map_err(|failure| machine.explain(with_log(&site, failure)))?;
+    server.stop()?;
+    Ok(Outcome::Passed)
+}
+
+/// dnsmasq on the clients' side, with these words more; it knows nothing of network boot, and names
+/// the machine `alone`.
+fn other(network: &Network, directory: &Path, more: &[&str]) -> Result<Running, Failure> {
+    network.address_the_client()?;
+    let host = format!("--dhcp-host={},alone", mac(1));
+    let words = [&["--no-ping", &host], more].concat();
+    let running = peer::plain_dnsmasq(&network.client, CLIENT_INTERFACE, directory, &words)?;
+    let log = directory.join("dnsmasq.log");
+    wait_for("dnsmasq's start", Duration::from_secs(20), || {
+        Ok(fs::read_to_string(&log).is_ok_and(|said| said.contains("DHCP, IP range")).then_some(()))
+    })?;
+    Ok(running)
+}
+
+/// Builds the UEFI program that prints its load options.
+fn stand_in(directory: &Path) -> Result<PathBuf, Failure> {
+    let path = |name: &str| directory.join(name);
+    fs::write(path("options.c"), include_str!("../../guest/options.c")).during("options.c")?;
+    Program::new("gcc")
+        .words("-std=c11 -O1 -Wall -Wextra -Werror -ffreestanding -fno-ident -fpic")
+        .words("-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none")
+        .words("-fvisibility=hidden -mno-red-zone -c options.c -o options.o")
+        .directory(directory)
+        .run(Duration::from_secs(60))?;
+    // Subsystem 10 is a UEFI application.
+    Program::new("ld")
+        .words("-m i386pep --subsystem 10 --image-base 0 --dynamicbase -e start")
+        .words("-o loader.efi options.o")
+        .directory(directory)
+        .run(Duration::from_secs(60))?;
+    Ok(path("loader.efi"))
+}
+
+/// netbe beside another DHCP server.
+const PROXY: &str = "serve --interface lan --mode proxy";
