@@ -7,6 +7,7 @@
 
 pub mod bhyve;
 pub mod conf;
+pub mod dhcp;
 mod entry;
 mod error;
 pub mod exports;
