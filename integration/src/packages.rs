@@ -58,6 +58,31 @@ pub(crate) const PEERS: Needs = Needs(&["nfs-ganesha", "nfs-ganesha-vfs", "rpcbi
 pub(crate) const KEA_LIBRARIES: Needs =
     Needs(&["liblog4cplus-2.0.5", "libmariadb3", "libpq5", "libssl3"]);
 
+/// Programs of Kea, which is only unpacked because its packages have services.
+#[derive(Debug)]
+pub(crate) struct Kea {
+    libraries: PathBuf,
+}
+
+impl Kea {
+    /// Kea's libraries, unpacked.
+    pub(crate) fn unpacked(cache: &Cache) -> Result<Self, Failure> {
+        let common = unpacked(cache, "kea-common")?.join("usr/lib");
+        let libraries = fs::read_dir(&common).during(common.display())?.filter_map(Result::ok);
+        // Below a directory of the processor's name.
+        let libraries = libraries.map(|entry| entry.path()).find(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-linux-gnu"))
+        });
+        let libraries = libraries.ok_or_else(|| Failure::said("kea-common has no libraries"))?;
+        Ok(Self { libraries })
+    }
+
+    /// A program of Kea that finds its libraries.
+    pub(crate) fn program(&self, program: Program) -> Program {
+        program.env("LD_LIBRARY_PATH", &self.libraries)
+    }
+}
+
 /// For atftpd, which is only unpacked.
 pub(crate) const ATFTPD_LIBRARIES: Needs = Needs(&["libpcre2-8-0", "libwrap0"]);
 

@@ -71,28 +71,22 @@ fn wide_network() -> Result<Network, Failure> {
 struct Kea {
     server: PathBuf,
     load: PathBuf,
-    libraries: PathBuf,
+    libraries: packages::Kea,
 }
 
 impl Kea {
     fn unpacked(lab: &Lab) -> Result<Self, Failure> {
         let root = |package| packages::unpacked(&lab.cache, package);
-        let common = root("kea-common")?.join("usr/lib");
-        let libraries = fs::read_dir(&common).during(common.display())?.filter_map(Result::ok);
-        // Below a directory of the processor's name.
-        let libraries = libraries.map(|entry| entry.path()).find(|path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-linux-gnu"))
-        });
         Ok(Self {
             server: root("kea-dhcp4-server")?.join("usr/sbin/kea-dhcp4"),
             load: root("kea-admin")?.join("usr/sbin/perfdhcp"),
-            libraries: libraries.ok_or_else(|| Failure::said("kea-common has no libraries"))?,
+            libraries: packages::Kea::unpacked(&lab.cache)?,
         })
     }
 
     /// A program of Kea that finds its libraries.
     fn program(&self, program: Program) -> Program {
-        program.env("LD_LIBRARY_PATH", &self.libraries)
+        self.libraries.program(program)
     }
 
     /// Starts Kea with leases in memory and in a file, as its manual recommends for speed.

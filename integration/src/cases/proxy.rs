@@ -10,6 +10,7 @@ use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::{CLIENT_INTERFACE, Network, SERVER};
+use crate::packages;
 use crate::peer;
 use crate::process::{Program, Running};
 use crate::proof::{proof, token};
@@ -20,14 +21,16 @@ use crate::vm::Firmware;
 pub(super) const CASES: &[Case] = &[
     Case { name: "boot BIOS beside dnsmasq", run: |lab| linux(lab, Firmware::Bios) },
     Case { name: "boot UEFI beside dnsmasq", run: |lab| linux(lab, Firmware::Uefi) },
+    Case { name: "boot BIOS by dnsmasq's lines", run: led },
     Case { name: "load options beside dnsmasq", run: load_options },
+    Case { name: "lines for other DHCP servers", run: lines },
 ];
 
 /// netbe is a proxy: the address comes from dnsmasq, and everything else from netbe.
 fn linux(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
     let directory = lab.directory(&format!("beside {}", firmware.name()))?;
     let network = Network::new()?;
-    let _other = other(&network, &directory, &[])?;
+    let _other = other(&network, &directory, &[&named()])?;
     let site = Site::new(lab.netbe()?, &network, &directory);
     site.environment("guest", lab.parts()?, "test -c /dev/console")?;
     site.machine("alone", &mac(1), "guest")?;
@@ -64,7 +67,7 @@ fn load_options(lab: &Lab) -> Result<Outcome, Failure> {
     let directory = lab.directory("load options")?;
     let network = Network::new()?;
     // Without this dnsmasq names itself as router.
-    let _other = other(&network, &directory, &["--dhcp-option=option:router"])?;
+    let _other = other(&network, &directory, &[&named(), "--dhcp-option=option:router"])?;
     let site = Site::new(lab.netbe()?, &network, &directory);
     site.run("create free")?;
     let boot = site.root("free").join("boot");
@@ -93,12 +96,75 @@ fn load_options(lab: &Lab) -> Result<Outcome, Failure> {
     Ok(Outcome::Passed)
 }
 
-/// dnsmasq on the clients' side, with these words more; it knows nothing of network boot, and names
-/// the machine `alone`.
+/// netbe only listens: dnsmasq has the lines that netbe prints for it, and nothing else.
+fn led(lab: &Lab) -> Result<Outcome, Failure> {
+    let directory = lab.directory("led")?;
+    let network = Network::new()?;
+    let site = Site::new(lab.netbe()?, &network, &directory);
+    site.environment("guest", lab.parts()?, "test -c /dev/console")?;
+    site.machine("alone", &mac(1), "guest")?;
+    let lines = site.run("show dhcp --server dnsmasq --machine alone guest")?;
+    let words: Vec<String> = lines.lines().map(|line| format!("--{line}")).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let _other = other(&network, &directory, &words)?;
+    let server = site.serve_as("serve --interface lan")?;
+    boots(&network, &site, &directory, Firmware::Bios)?;
+    server.stop()?;
+    Ok(Outcome::Passed)
+}
+
+/// The servers themselves read what netbe prints for them, for Linux and FreeBSD, for a machine and
+/// for everybody.
+fn lines(lab: &Lab) -> Result<Outcome, Failure> {
+    let directory = lab.directory("lines")?;
+    let network = Network::new()?;
+    packages::install(&[packages::KEA_LIBRARIES])?;
+    let kea = packages::Kea::unpacked(&lab.cache)?;
+    let kea_dhcp4 = packages::unpacked(&lab.cache, "kea-dhcp4-server")?.join("usr/sbin/kea-dhcp4");
+    let dhcpd = packages::unpacked(&lab.cache, "isc-dhcp-server")?.join("usr/sbin/dhcpd");
+    let site = Site::new(lab.netbe()?, &network, &directory);
+    site.environment("linux", lab.parts()?, "true")?;
+    site.run("create free")?;
+    let boot = site.root("free").join("boot");
+    fs::create_dir_all(boot.join("kernel")).during(boot.display())?;
+    for file in ["kernel/kernel", "pxeboot", "loader.efi"] {
+        fs::write(boot.join(file), "").during(file)?;
+    }
+    for environment in ["linux", "free"] {
+        site.machine(environment, &mac(1), environment)?;
+        site.run(&format!("machine set --address 10.77.0.60 {environment}"))?;
+        site.run(&format!("sharepxe --default {environment}"))?;
+        for whose in [format!("--machine {environment} {environment}"), environment.to_owned()] {
+            let show = |server: &str| site.run(&format!("show dhcp --server {server} {whose}"));
+            let file = directory.join("dnsmasq.conf");
+            fs::write(&file, show("dnsmasq")?).during(file.display())?;
+            let program = Program::new("dnsmasq").arg("--test");
+            read_by(program.arg(format!("--conf-file={}", file.display())))?;
+            let file = directory.join("dhcpd.conf");
+            fs::write(&file, show("dhcpd")?).during(file.display())?;
+            read_by(Program::new(&dhcpd).words("-t -cf").arg(&file))?;
+            let file = directory.join("kea.json");
+            fs::write(&file, show("kea")?).during(file.display())?;
+            read_by(kea.program(Program::new(&kea_dhcp4)).arg("-t").arg(&file))?;
+        }
+        site.run(&format!("machine remove {environment}"))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn read_by(program: Program) -> Result<(), Failure> {
+    program.run(Duration::from_secs(60)).map(|_words| ())
+}
+
+/// Has dnsmasq name the machine.
+fn named() -> String {
+    format!("--dhcp-host={},alone", mac(1))
+}
+
+/// dnsmasq on the clients' side, with these words more; it knows nothing else of network boot.
 fn other(network: &Network, directory: &Path, more: &[&str]) -> Result<Running, Failure> {
     network.address_the_client()?;
-    let host = format!("--dhcp-host={},alone", mac(1));
-    let words = [&["--no-ping", &host], more].concat();
+    let words = [&["--no-ping"], more].concat();
     let running = peer::plain_dnsmasq(&network.client, CLIENT_INTERFACE, directory, &words)?;
     let log = directory.join("dnsmasq.log");
     wait_for("dnsmasq's start", Duration::from_secs(20), || {

@@ -29,7 +29,8 @@ pub(super) fn open(boots: &Boots, request: &FileRequest<'_>) -> Result<BootFile,
         })?;
         return of_boot(boots, request, id, &plan, rest);
     }
-    if request.protocol == FileProtocol::Http {
+    // Another DHCP server knows no boot's id: it names the script alone.
+    if request.protocol == FileProtocol::Http && name != SCRIPT {
         return Err(FileError::NotFound);
     }
     match boots.boot_at(request.peer) {

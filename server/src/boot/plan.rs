@@ -363,6 +363,16 @@ impl Plan {
         }
     }
 
+    /// The URL of a file of whichever boot the machine that asks is in.
+    #[must_use]
+    pub fn stable_url(&self, file: &str) -> String {
+        let server = self.server;
+        match self.http_port {
+            80 => format!("http://{server}/{file}"),
+            port => format!("http://{server}:{port}/{file}"),
+        }
+    }
+
     /// The name of a file of this boot, for TFTP.
     #[must_use]
     pub fn tftp_name(&self, id: BootId, file: &str) -> String {

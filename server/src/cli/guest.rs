@@ -68,6 +68,17 @@ pub(crate) struct Subject {
 }
 
 impl GuestOptions {
+    /// A boot environment and, perhaps, the machine that boots it from this address of ours.
+    pub(crate) fn of(
+        name: &EnvironmentName,
+        machine: Option<&MachineName>,
+        server: Option<Ipv4Addr>,
+    ) -> Self {
+        let (name, machine) = (name.clone(), machine.cloned());
+        let (address, gateway, mac) = (None, None, None);
+        Self { name, machine, server, address, gateway, mac, memory: 1024, cpus: 1 }
+    }
+
     /// Finds out what the guest is.
     pub(crate) fn subject(&self, site: &Site) -> Result<Subject, Failure> {
         let store = site.open()?;

@@ -6,6 +6,7 @@
 
 mod boot;
 mod completion;
+mod dhcp;
 mod environment;
 mod guest;
 mod initramfs;

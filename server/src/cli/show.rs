@@ -7,6 +7,7 @@ use bootcfg::{bhyve, conf, exports, ipxe, linux, loader, qemu, rcconf, shell};
 use clap::{Args, Subcommand};
 use store::{EnvironmentName, Identity};
 
+use super::dhcp::Dhcp;
 use super::guest::{GuestOptions, Host, Subject};
 use super::initramfs::ShowInitramfs;
 use super::{Failure, Reply, Site};
@@ -27,6 +28,8 @@ enum What {
     Bhyveload(GuestOptions),
     /// The files below /conf with which one FreeBSD root serves this machine beside others.
     Conf(GuestOptions),
+    /// What another DHCP server has to say, so that machines boot from here.
+    Dhcp(Dhcp),
     /// Lines of exports(5), for a FreeBSD host that is to share it with mountd(8) instead.
     Exports(Exports),
     /// The fstab(5) of a guest that mounts each data set by itself.
@@ -62,6 +65,7 @@ impl Show {
                     .map(Reply::text)
                     .map_err(Failure::could_not)
             }
+            What::Dhcp(options) => options.run(site),
             What::Exports(options) => options.run(site),
             What::Fstab(options) => {
                 let subject = options.subject(site)?;

@@ -10,6 +10,7 @@
 
 mod bench;
 mod boot;
+mod dhcp;
 mod environments;
 mod initramfs;
 mod lint;

@@ -50,3 +50,15 @@ fn who_knows_a_boot_id_first_is_the_machine_whose_address_is_not_known() {
     bench.boots.report(Origin::Address(later.into()), sent(Role::Script));
     assert_eq!(bench.boots.root_of(later.into()), None, "the second one is a stranger");
 }
+
+#[test]
+fn a_script_is_found_without_a_boot_id_by_the_machines_address() {
+    let bench = Bench::new(Some("base"), None);
+    let stranger = bench.fetch(FileProtocol::Http, "/boot.ipxe").unwrap_err();
+    assert!(matches!(stranger, FileError::Refused(_)), "{stranger:?}");
+    bench.discover(IPXE_ROM, 1);
+    bench.boots.report(Origin::Mac(MAC), Event::Elsewhere(ADDRESS));
+    let script = bench.fetch(FileProtocol::Http, "/boot.ipxe").unwrap();
+    assert!(script.contains("http://10.0.0.1/b/0000000000000001/kernel"), "{script}");
+    assert_eq!(bench.fetch(FileProtocol::Http, "/kernel"), Err(FileError::NotFound));
+}

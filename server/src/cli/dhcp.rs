@@ -1,0 +1,139 @@
+//! What another DHCP server has to say, so that machines boot from here.
+
+use std::net::Ipv4Addr;
+
+use bootcfg::dhcp::{self, Advice, Firmware};
+use clap::{Args, ValueEnum};
+use store::EnvironmentName;
+
+use super::guest::GuestOptions;
+use super::machine::roster;
+use super::{Failure, Reply, Site};
+use crate::boot::catalog::{Contents, Facts};
+use crate::boot::loader::{HostLoaders, SEARCH_PATH};
+use crate::boot::plan::{self, Next, NoPlan, Plan, SCRIPT};
+use crate::boot::{Arch, BootId, Client};
+use crate::machine::{Mac, MachineName};
+
+/// The lines for another DHCP server.
+#[derive(Args, Debug)]
+pub(crate) struct Dhcp {
+    /// The boot environment.
+    name: EnvironmentName,
+    /// The program that hands out addresses there.
+    #[arg(long, value_enum)]
+    server: Program,
+    /// The machine that boots it, by its Ethernet address [default: every machine].
+    #[arg(long, value_name = "MACHINE")]
+    machine: Option<MachineName>,
+    /// The address of this host that machines reach [default: that on the machine's network].
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<Ipv4Addr>,
+    /// The port on which netbe serves boot files by HTTP.
+    #[arg(long, value_name = "PORT", default_value_t = 80)]
+    http: u16,
+}
+
+/// A DHCP server of others.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Program {
+    /// ISC dhcpd: statements for dhcpd.conf.
+    Dhcpd,
+    /// dnsmasq: lines for dnsmasq.conf.
+    Dnsmasq,
+    /// Kea: classes and a reservation, to be merged into its Dhcp4.
+    Kea,
+}
+
+impl Dhcp {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let guest = GuestOptions::of(&self.name, self.machine.as_ref(), self.address);
+        let subject = guest.subject(site)?;
+        let roster = roster(&site.open_state()?)?;
+        // netbe itself decides what a machine boots; the other server only leads it here.
+        let own = self.machine.as_ref().and_then(|name| Some((name, &roster.get(name)?.machine)));
+        let assigned = plan::environment_of(&roster, own).map(|(name, _)| name);
+        if assigned != Ok(self.name.as_str()) {
+            let name = &self.name;
+            let assign = match &self.machine {
+                Some(machine) => format!("--machine {machine} {name}"),
+                None => format!("--default {name}"),
+            };
+            return Err(Failure::no(format_args!(
+                "netbe would not boot {name} there: run `netbe sharepxe {assign}` first"
+            )));
+        }
+        let machine = own.map(|(name, machine)| {
+            let mac = machine.macs.first().ok_or_else(|| {
+                Failure::no(format_args!(
+                    "{name} has no Ethernet address: give it one with `netbe machine set --mac`"
+                ))
+            })?;
+            let (name, mac) = (name.to_string(), bootcfg::Mac(mac.0));
+            Ok::<_, Failure>(dhcp::Machine { name, mac, address: machine.address })
+        });
+        let machine = machine.transpose()?;
+        let environment = &subject.environment;
+        let facts = Facts {
+            name: environment.name.to_string(),
+            uuid: environment.uuid,
+            read_only: environment.export.read_only,
+            datasets: Vec::new(),
+            handle: subject.handle(site)?.as_bytes().to_vec(),
+            contents: Contents::scan(&subject.inside()?),
+        };
+        let loaders = HostLoaders::search(SEARCH_PATH);
+        let server = subject.guest.root.server;
+        let on_site = plan::Site { server, http_port: self.http, loaders: &loaders, proxy: false };
+        let mac = machine.as_ref().map_or(Mac([0; 6]), |machine| Mac(machine.mac.0));
+        let plan = |client| {
+            let subject = plan::Subject { mac, machine: own, client };
+            plan::plan(subject, &facts, own.is_none(), on_site)
+        };
+        let advice = advice(server, machine, plan).map_err(Failure::no)?;
+        let program = match self.server {
+            Program::Dhcpd => dhcp::Server::Dhcpd,
+            Program::Dnsmasq => dhcp::Server::Dnsmasq,
+            Program::Kea => dhcp::Server::Kea,
+        };
+        dhcp::render(&advice, program).map(Reply::text).map_err(Failure::could_not)
+    }
+}
+
+/// What the plans for all kinds of firmware come to; firmware for which there is no loader is left
+/// out, unless that is all of it.
+fn advice(
+    server: Ipv4Addr,
+    machine: Option<dhcp::Machine>,
+    plan: impl Fn(Client) -> Result<Plan, NoPlan>,
+) -> Result<Advice, NoPlan> {
+    let mut files = Vec::new();
+    let mut ipxe = None;
+    let mut missing = None;
+    for (kind, arch) in [
+        (Firmware::Bios, Arch::BIOS),
+        (Firmware::Uefi, Arch::UEFI_X64),
+        (Firmware::UefiArm64, Arch::UEFI_ARM64),
+    ] {
+        match plan(Client::Pxe(arch)) {
+            Ok(plan) => {
+                // A script that iPXE finds without a boot's id: its address tells whose it is.
+                if plan.chosen.is_none() && !matches!(plan.next, Next::Loader(_)) {
+                    ipxe = Some(plan.stable_url(SCRIPT));
+                }
+                files.extend(plan.first.map(|first| (kind, first.name)));
+            }
+            Err(error) => missing = missing.or(Some(error)),
+        }
+    }
+    if let (true, Some(missing)) = (files.is_empty(), missing) {
+        return Err(missing);
+    }
+    let (mut root_path, mut variables) = (None, Vec::new());
+    let loader = plan(Client::FreeBsdLoader)?;
+    if loader.is_freebsd() {
+        root_path = loader.answer(BootId(0), Client::FreeBsdLoader).root_path;
+        variables = loader.variables.iter().map(ToString::to_string).collect();
+    }
+    Ok(Advice { server, machine, files, ipxe, root_path, variables })
+}
