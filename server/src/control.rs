@@ -40,6 +40,15 @@ pub enum Request {
     Status,
     /// How everything stands, twice a second, and what is seen meanwhile.
     Watch,
+    /// Let go of a boot environment, whose tree is about to be taken away, until the next request on
+    /// the same connection or its end; then read everything again. Refused with [`Reply::Living`] if
+    /// machines live on it.
+    Withhold {
+        /// The environment's name.
+        environment: String,
+        /// Even if machines live on it.
+        force: bool,
+    },
 }
 
 /// What the server answers.
@@ -198,6 +207,13 @@ pub trait Controlled: Send + Sync {
     /// The machines that live on an environment.
     fn living_on(&self, environment: &str) -> Vec<String>;
 
+    /// Lets go of an environment until [`Controlled::restore`]; returns the machines that live on it,
+    /// in which case, without `force`, it does not. May wait for a disk.
+    fn withhold(&self, environment: &str, force: bool) -> Result<Vec<String>, String>;
+
+    /// Takes an environment up again and reads everything as [`Controlled::reload`] does.
+    fn restore(&self, environment: &str) -> Result<(), String>;
+
     /// What is seen from now on.
     fn watch(&self) -> broadcast::Receiver<Arc<Notice>>;
 }
@@ -251,16 +267,48 @@ async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result
         Ok(Request::Living { environment }) => {
             Reply::Living { machines: server.living_on(&environment) }
         }
-        Ok(Request::Reload) => {
-            let done = tokio::task::spawn_blocking(move || server.reload()).await;
-            match done.map_err(io::Error::other)? {
-                Ok(()) => Reply::Done,
-                Err(message) => Reply::Failed { message },
-            }
-        }
+        Ok(Request::Reload) => done(blocking(move || server.reload()).await?),
         Ok(Request::Watch) => return watch(reader, writer, &*server).await,
+        Ok(Request::Withhold { environment, force }) => {
+            return withhold(reader, writer, server, environment, force).await;
+        }
     };
     send(&mut writer, &reply).await
+}
+
+/// Calls what may wait for a disk.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(call).await.map_err(io::Error::other)
+}
+
+fn done(outcome: Result<(), String>) -> Reply {
+    outcome.map_or_else(|message| Reply::Failed { message }, |()| Reply::Done)
+}
+
+/// Holds an environment back for as long as the command takes, however that ends.
+async fn withhold(
+    mut reader: OwnedReadHalf,
+    mut writer: OwnedWriteHalf,
+    server: Arc<dyn Controlled>,
+    environment: String,
+    force: bool,
+) -> io::Result<()> {
+    let (holder, name) = (Arc::clone(&server), environment.clone());
+    let machines = match blocking(move || holder.withhold(&name, force)).await? {
+        Ok(machines) => machines,
+        Err(message) => return send(&mut writer, &Reply::Failed { message }).await,
+    };
+    if !force && !machines.is_empty() {
+        return send(&mut writer, &Reply::Living { machines }).await;
+    }
+    let mut byte = [0];
+    let asked = match send(&mut writer, &Reply::Done).await {
+        Ok(()) => reader.read(&mut byte).await.unwrap_or(0) > 0,
+        // The command went away. What it wanted held back is served again all the same.
+        Err(_) => false,
+    };
+    let restored = blocking(move || server.restore(&environment)).await?;
+    if asked { send(&mut writer, &done(restored)).await } else { Ok(()) }
 }
 
 async fn read_line(reader: OwnedReadHalf) -> io::Result<(Vec<u8>, OwnedReadHalf)> {
@@ -366,9 +414,12 @@ const CONNECTIONS: usize = 64;
 
 #[cfg(test)]
 mod test {
+    use std::sync::Mutex;
+
     use super::*;
 
-    struct Fake(broadcast::Sender<Arc<Notice>>);
+    /// What is held back is listed.
+    struct Fake(broadcast::Sender<Arc<Notice>>, Arc<Mutex<Vec<String>>>);
 
     impl Controlled for Fake {
         fn status(&self) -> Status {
@@ -383,6 +434,19 @@ mod test {
             vec![format!("on {environment}")]
         }
 
+        fn withhold(&self, environment: &str, force: bool) -> Result<Vec<String>, String> {
+            let machines = if environment == "base" { vec!["desk".to_owned()] } else { Vec::new() };
+            if force || machines.is_empty() {
+                self.1.lock().unwrap().push(environment.to_owned());
+            }
+            Ok(machines)
+        }
+
+        fn restore(&self, environment: &str) -> Result<(), String> {
+            self.1.lock().unwrap().retain(|held| held != environment);
+            Ok(())
+        }
+
         fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {
             self.0.subscribe()
         }
@@ -390,12 +454,21 @@ mod test {
 
     /// Runs `talk` as a command, in a thread, while the server serves.
     async fn with_server<T: Send + 'static>(talk: impl FnOnce(&Path) -> T + Send + 'static) -> T {
+        with_held(|path, _| talk(path)).await
+    }
+
+    /// The same, seeing what is held back.
+    async fn with_held<T: Send + 'static>(
+        talk: impl FnOnce(&Path, &Mutex<Vec<String>>) -> T + Send + 'static,
+    ) -> T {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("socket");
         let listener = bind(&path).unwrap();
         let (notices, _) = broadcast::channel(4);
-        let serving = tokio::spawn(serve(listener, Arc::new(Fake(notices))));
-        let answer = tokio::task::spawn_blocking(move || talk(&path)).await.unwrap();
+        let held = Arc::new(Mutex::default());
+        let fake = Arc::new(Fake(notices, Arc::clone(&held)));
+        let serving = tokio::spawn(serve(listener, fake));
+        let answer = tokio::task::spawn_blocking(move || talk(&path, &held)).await.unwrap();
         serving.abort();
         answer
     }
@@ -415,6 +488,44 @@ mod test {
             assert_eq!(ask(path, &living), Reply::Living { machines });
             let Reply::Status(status) = ask(path, &Request::Status) else { panic!() };
             assert_eq!(status.version, "1");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_is_withheld_is_served_again_on_the_next_request() {
+        with_held(|path, held| {
+            let mut client = Client::connect(path).unwrap().unwrap();
+            let withhold = Request::Withhold { environment: "head".to_owned(), force: false };
+            assert_eq!(client.ask(&withhold).unwrap(), Reply::Done);
+            assert_eq!(*held.lock().unwrap(), ["head"]);
+            assert_eq!(client.ask(&Request::Reload).unwrap(), Reply::Done);
+            assert_eq!(*held.lock().unwrap(), [""; 0]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_is_withheld_is_served_again_when_the_command_dies() {
+        with_held(|path, held| {
+            let mut client = Client::connect(path).unwrap().unwrap();
+            let withhold = Request::Withhold { environment: "base".to_owned(), force: true };
+            assert_eq!(client.ask(&withhold).unwrap(), Reply::Done);
+            drop(client);
+            while !held.lock().unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_machines_live_on_is_not_withheld() {
+        with_held(|path, held| {
+            let withhold = Request::Withhold { environment: "base".to_owned(), force: false };
+            let machines = vec!["desk".to_owned()];
+            assert_eq!(ask(path, &withhold), Reply::Living { machines });
+            assert_eq!(*held.lock().unwrap(), [""; 0]);
         })
         .await;
     }

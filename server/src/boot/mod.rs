@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 pub use boots::{Boots, BootsError, Notice, Sources, Standing};
 pub use client::{Arch, Client};
+pub use record::rooted_on;
 
 use crate::machine::{Mac, View};
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::plan::Plan;
 use super::{BootId, Client};
@@ -48,6 +49,18 @@ pub(super) fn load(state: &dyn State) -> Result<Vec<BootRecord>, StateError> {
         }
     }
     Ok(records)
+}
+
+/// The machines whose last boot used its root in an environment, by name or Ethernet address: as far
+/// as anybody knows while no server runs.
+pub fn rooted_on(state: &dyn State, environment: Uuid) -> Result<Vec<String>, StateError> {
+    let mut records = load(state)?;
+    records.retain(|record| record.rooted && record.plan.environment == environment);
+    let title = |record: &BootRecord| {
+        let named = record.plan.machine.as_ref().map(ToString::to_string);
+        named.unwrap_or_else(|| record.mac.to_string())
+    };
+    Ok(records.iter().map(title).collect())
 }
 
 fn file_name(mac: Mac) -> String {
@@ -190,7 +203,7 @@ mod test {
 
     fn record(mac: Mac) -> BootRecord {
         let plan = Plan {
-            environment: uuid::Uuid::from_u128(1),
+            environment: Uuid::from_u128(1),
             name: "base".to_owned(),
             machine: None,
             read_only: true,

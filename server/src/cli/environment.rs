@@ -1,13 +1,13 @@
-//! Verbs that make, show and destroy boot environments.
+//! Verbs that make, rename and destroy boot environments.
 
 use clap::Args;
-use serde::Serialize;
-use store::{Dataset, Environment, EnvironmentName, Layout, Point};
+use store::{EnvironmentName, Layout, Point, Role};
 
-use super::{Failure, Format, Reply, Site, Table};
-use crate::control::{Reply as Answer, Request};
+use super::guard::{self, Withheld};
+use super::{Failure, Reply, Site, machine};
+use crate::machine::{store as store_machine, store_default};
 
-/// Create a boot environment: an empty one, or a copy of another with -e.
+/// Create a boot environment: an empty one, or a clone of another with -e.
 #[derive(Args, Debug)]
 pub(crate) struct Create {
     /// The data sets below its root: flat, freebsd or linux.
@@ -49,116 +49,136 @@ impl Clone {
     }
 }
 
-/// Destroy a boot environment and everything in it.
+/// Rename a boot environment. Machines that boot it boot it by its new name.
 #[derive(Args, Debug)]
-pub(crate) struct Destroy {
-    /// Even while machines run from it: they will fail.
+pub(crate) struct Rename {
+    /// Even while machines run from it.
     #[arg(short, long)]
     force: bool,
-    /// The boot environment to destroy.
+    /// The boot environment.
     name: EnvironmentName,
+    /// Its new name.
+    new: EnvironmentName,
+}
+
+impl Rename {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        if !self.force {
+            guard::refuse_living(site, &self.name, "rename")?;
+        }
+        let store = site.open()?;
+        let state = site.open_state()?;
+        let alone = state.hold().map_err(Failure::could_not)?;
+        let roster = machine::roster(&state)?;
+        let boots = |environment: Option<&str>| environment == Some(self.name.as_str());
+        let assigned =
+            roster.iter().filter(|(_, entry)| boots(entry.machine.environment.as_deref()));
+        let (fixed, own): (Vec<_>, Vec<_>) = assigned.partition(|(_, entry)| entry.fixed);
+        if let (Some((machine, _)), false) = (fixed.first(), self.force) {
+            return Err(Failure::no(format_args!(
+                "netbe.toml says that {machine} boots {}: change it there too, and rename with -f",
+                self.name
+            )));
+        }
+        store.rename(&self.name, &self.new)?;
+        let new = Some(self.new.as_str().to_owned());
+        for (name, entry) in own {
+            let machine =
+                crate::machine::Machine { environment: new.clone(), ..entry.machine.clone() };
+            store_machine(&state, name, &machine)?;
+        }
+        if boots(roster.default_environment()) && !roster.is_default_fixed() {
+            store_default(&state, new.as_deref())?;
+        }
+        drop(alone);
+        site.reload()?;
+        Ok(Reply::done())
+    }
+}
+
+/// Make a clone independent of what it was cloned from, which then depends on it.
+#[derive(Args, Debug)]
+pub(crate) struct Promote {
+    /// The clone.
+    name: EnvironmentName,
+}
+
+impl Promote {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        site.open()?.promote(&self.name)?;
+        site.reload()?;
+        Ok(Reply::done())
+    }
+}
+
+/// Destroy a boot environment with everything in it and all its snapshots, or one snapshot.
+#[derive(Args, Debug)]
+pub(crate) struct Destroy {
+    /// Even while machines run from it, which will fail, or are to boot it.
+    #[arg(short, long)]
+    force: bool,
+    /// The boot environment or snapshot to destroy.
+    #[arg(value_name = "BE[@SNAP]")]
+    point: Point,
 }
 
 impl Destroy {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let store = site.open()?;
-        if !self.force {
-            self.refuse_living(site)?;
+        let name = &self.point.environment;
+        if let Some(snapshot) = &self.point.snapshot {
+            store.destroy_snapshot(name, snapshot)?;
+            return Ok(Reply::done());
         }
-        store.destroy(&self.name)?;
+        let withheld = Withheld::begin(site, name, "destroy", self.force)?;
+        if !self.force {
+            guard::refuse_assigned(site, name, "destroy")?;
+        }
+        store.destroy(name)?;
+        withheld.end()?;
+        Ok(Reply::done())
+    }
+}
+
+/// Write down what a boot environment is for, and what else is known of it.
+///
+/// `role=be|template|client|off` says what it is for: what came from another host is off until it is
+/// said here. `data=usr/home` marks a data set as the machine's, `system=usr/home` as the system's.
+/// Any other name is free: `release=14.3`; without a value it is taken away.
+#[derive(Args, Debug)]
+pub(crate) struct Set {
+    /// A setting, as in role=template; may be repeated.
+    #[arg(required = true, value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// The boot environment.
+    #[arg(value_name = "BE")]
+    name: EnvironmentName,
+}
+
+impl Set {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let store = site.open()?;
+        for (key, value) in &self.settings {
+            match key.as_str() {
+                "role" => {
+                    let role: Role = value.parse().map_err(Failure::could_not)?;
+                    store.set_role(&self.name, role)?;
+                }
+                "data" | "system" => {
+                    store.mark_data(&self.name, value, key == "data")?;
+                }
+                _ => {
+                    let value = Some(value.as_str()).filter(|value| !value.is_empty());
+                    store.set(&self.name, key, value)?;
+                }
+            }
+        }
         site.reload()?;
         Ok(Reply::done())
     }
-
-    /// Refuses while machines have their root in it. Only a running server knows them: without one,
-    /// nobody serves a root.
-    fn refuse_living(&self, site: &Site) -> Result<(), Failure> {
-        let Some(mut server) = site.server()? else { return Ok(()) };
-        let environment = self.name.to_string();
-        let asked = server.ask(&Request::Living { environment });
-        let unknown = |why: String| {
-            Failure::could_not(format_args!(
-                "the running server does not say which machines live on {}: {why}; stop it, or \
-                 destroy with -f",
-                self.name
-            ))
-        };
-        match asked.map_err(|error| unknown(error.to_string()))? {
-            Answer::Living { machines } if machines.is_empty() => Ok(()),
-            Answer::Living { machines } => Err(Failure::no(format_args!(
-                "{} is the root of {}: switch them off, or destroy with -f",
-                self.name,
-                machines.join(", ")
-            ))),
-            Answer::Failed { message } => Err(unknown(message)),
-            Answer::Done | Answer::Notice(_) | Answer::Status(_) => {
-                Err(unknown("it gave another answer".to_owned()))
-            }
-        }
-    }
 }
 
-/// List boot environments.
-#[derive(Args, Debug)]
-pub(crate) struct List {
-    #[command(flatten)]
-    format: Format,
-}
-
-impl List {
-    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let listing = site.open()?.list()?;
-        let records: Vec<Record> = listing.environments.iter().map(Record::from).collect();
-        let reply = self.format.reply(&records, |records| {
-            let mut table = Table::new(&["NAME", "LAYOUT", "SHARED", "ORIGIN", "CREATED"]);
-            for record in records {
-                table.row([
-                    record.name.clone(),
-                    record.layout.to_owned(),
-                    record.shared.to_owned(),
-                    record.origin.clone().unwrap_or_default(),
-                    record.created.clone(),
-                ]);
-            }
-            table
-        })?;
-        // One broken file must not hide all the rest.
-        Ok(reply.but(listing.unreadable.into_iter().map(Failure::could_not)))
-    }
-}
-
-/// A boot environment as it is listed.
-#[derive(Serialize)]
-struct Record {
-    name: String,
-    uuid: String,
-    layout: &'static str,
-    datasets: Vec<String>,
-    shared: &'static str,
-    networks: Vec<String>,
-    machines: Vec<String>,
-    origin: Option<String>,
-    created: String,
-}
-
-impl From<&Environment> for Record {
-    fn from(environment: &Environment) -> Self {
-        let export = &environment.export;
-        let mounted = environment.datasets.iter().filter(|set| set.mounted());
-        Self {
-            name: environment.name.to_string(),
-            uuid: environment.uuid.to_string(),
-            layout: environment.layout.as_str(),
-            datasets: mounted.map(Dataset::path).map(str::to_owned).collect(),
-            shared: match (export.shared, export.read_only) {
-                (false, _) => "off",
-                (true, true) => "ro",
-                (true, false) => "rw",
-            },
-            networks: export.networks.iter().map(ToString::to_string).collect(),
-            machines: export.machines.clone(),
-            origin: environment.origin.as_ref().map(|origin| origin.name.to_string()),
-            created: environment.created.to_string(),
-        }
-    }
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write NAME=VALUE, as in role=template")?;
+    Ok((key.to_owned(), value.to_owned()))
 }

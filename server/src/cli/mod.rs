@@ -8,17 +8,23 @@ mod boot;
 mod completion;
 mod dhcp;
 mod environment;
+mod guard;
 mod guest;
+mod history;
 mod initramfs;
 mod install;
 mod lint;
+mod list;
 mod machine;
+mod mount;
 mod serve;
 mod share;
 mod show;
 mod site;
+mod snapshot;
 mod status;
 mod table;
+mod transfer;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -148,16 +154,27 @@ enum Verb {
     Completion(completion::Completion),
     Create(environment::Create),
     Destroy(environment::Destroy),
+    Diff(snapshot::Diff),
+    History(history::History),
     Install(install::Install),
     Lint(lint::Lint),
-    List(environment::List),
+    List(list::List),
     Machine(machine::MachineVerb),
     Man(completion::Man),
+    Mount(mount::Mount),
+    Promote(environment::Promote),
+    Receive(transfer::Receive),
+    Rename(environment::Rename),
+    Rollback(snapshot::Rollback),
+    Send(transfer::Send),
     Serve(serve::Serve),
+    Set(environment::Set),
     Sharenfs(share::Sharenfs),
     Sharepxe(machine::Sharepxe),
     Show(show::Show),
+    Snapshot(snapshot::Snapshot),
     Status(status::Status),
+    Unmount(mount::Unmount),
     Watch(status::Watch),
 }
 
@@ -170,16 +187,27 @@ impl Verb {
             Self::Completion(verb) => verb.run(),
             Self::Create(verb) => verb.run(site),
             Self::Destroy(verb) => verb.run(site),
+            Self::Diff(verb) => verb.run(site),
+            Self::History(verb) => verb.run(site),
             Self::Install(verb) => verb.run(site),
             Self::Lint(verb) => verb.run(site),
             Self::List(verb) => verb.run(site),
             Self::Machine(verb) => verb.run(site),
             Self::Man(verb) => verb.run(),
+            Self::Mount(verb) => verb.run(site),
+            Self::Promote(verb) => verb.run(site),
+            Self::Receive(verb) => verb.run(site),
+            Self::Rename(verb) => verb.run(site),
+            Self::Rollback(verb) => verb.run(site),
+            Self::Send(verb) => verb.run(site),
             Self::Serve(verb) => verb.run(site),
+            Self::Set(verb) => verb.run(site),
             Self::Sharenfs(verb) => verb.run(site),
             Self::Sharepxe(verb) => verb.run(site),
             Self::Show(verb) => verb.run(site),
+            Self::Snapshot(verb) => verb.run(site),
             Self::Status(verb) => verb.run(site),
+            Self::Unmount(verb) => verb.run(site),
             Self::Watch(verb) => verb.run(site),
         }
     }

@@ -17,6 +17,11 @@ pub(crate) struct Format {
 }
 
 impl Format {
+    /// Whether numbers are to be exact.
+    pub(crate) const fn is_for_scripts(self) -> bool {
+        self.headless
+    }
+
     /// Prints `records` as JSON, or else the table that is made of them.
     pub(crate) fn reply<T: Serialize>(
         self,

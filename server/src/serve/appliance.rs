@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use hostfs::{Descriptors, Inside};
-use store::{EnvironmentName, Store};
+use store::{EnvironmentName, Role, Store};
 use tokio::sync::broadcast;
 
 use super::{Outlook, ServeError, parts};
@@ -39,6 +39,8 @@ pub(super) struct Appliance {
     interfaces: Mutex<Vec<InterfaceStatus>>,
     /// Environments that are not served, each with the reason.
     unserved: Mutex<Vec<String>>,
+    /// Environments that a command works on: not served until it has ended.
+    withheld: Mutex<Vec<String>>,
     /// Held while everything is read again.
     reading: Mutex<()>,
 }
@@ -78,6 +80,7 @@ impl Appliance {
             services: OnceLock::new(),
             interfaces: Mutex::default(),
             unserved: Mutex::default(),
+            withheld: Mutex::default(),
             reading: Mutex::default(),
         });
         appliance.publish()?;
@@ -206,8 +209,18 @@ impl Appliance {
 
     /// Shares what the store holds now: what is gone is withdrawn first, so that its path is free.
     fn publish(&self) -> Result<(), ServeError> {
-        let listing = self.store.list()?;
+        let mut listing = self.store.list()?;
         let mut unserved = listing.unreadable.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let withheld = lock(&self.withheld).clone();
+        listing.environments.retain(|environment| {
+            let name = &environment.name;
+            if environment.role == Role::Off {
+                unserved.push(format!(
+                    "{name}: it came from another host; `netbe set role=be {name}` has it served"
+                ));
+            }
+            environment.role != Role::Off && !withheld.iter().any(|held| held == name.as_str())
+        });
         let kept = listing.environments.iter().map(|environment| environment.uuid);
         let kept = kept.collect::<HashSet<_>>();
         for export in self.exports.list() {
@@ -311,6 +324,35 @@ impl Controlled for Appliance {
         let listed = self.exports.list();
         let export = listed.iter().find(|export| export.name == environment);
         export.map_or_else(Vec::new, |export| self.boots.living_on(export.environment))
+    }
+
+    fn withhold(&self, environment: &str, force: bool) -> Result<Vec<String>, String> {
+        let machines = self.living_on(environment);
+        if !force && !machines.is_empty() {
+            return Ok(machines);
+        }
+        lock(&self.withheld).push(environment.to_owned());
+        let released = self.reload().and_then(|()| {
+            let Ok(name) = environment.parse() else { return Ok(()) };
+            self.store.release(&name).map_err(|error| error.to_string())
+        });
+        match released {
+            Ok(()) => Ok(machines),
+            Err(message) => {
+                // It could not be let go of; whatever can be served of it is served again.
+                let _ = self.restore(environment);
+                Err(message)
+            }
+        }
+    }
+
+    fn restore(&self, environment: &str) -> Result<(), String> {
+        let mut withheld = lock(&self.withheld);
+        if let Some(held) = withheld.iter().position(|held| held == environment) {
+            withheld.swap_remove(held);
+        }
+        drop(withheld);
+        self.reload()
     }
 
     fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {

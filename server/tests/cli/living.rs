@@ -1,25 +1,30 @@
 //! What commands ask of a running server, played by a test.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::thread;
 
 use crate::bench::Bench;
 
-/// Answers so many connections, each with the next of the answers; gives back what was asked.
+/// Answers requests, each connection's until it ends; gives back what was asked.
 fn answer(bench: &Bench, answers: &'static [&'static str]) -> thread::JoinHandle<Vec<String>> {
     let listener = UnixListener::bind(bench.state().join("control.sock")).unwrap();
     thread::spawn(move || {
-        let each = answers.iter().map(|answer| {
+        let mut answers = answers.iter();
+        let mut asked = Vec::new();
+        while answers.len() > 0 {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut asked = String::new();
-            BufReader::new(stream.try_clone().unwrap()).read_line(&mut asked).unwrap();
-            writeln!(stream, "{answer}").unwrap();
-            asked.trim_end().to_owned()
-        });
-        each.collect()
+            for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                asked.push(line.unwrap());
+                writeln!(stream, "{}", answers.next().unwrap()).unwrap();
+            }
+        }
+        asked
     })
 }
+
+const DONE: &str = r#"{"answer":"done"}"#;
 
 #[test]
 fn what_machines_live_on_is_not_destroyed() {
@@ -29,25 +34,53 @@ fn what_machines_live_on_is_not_destroyed() {
         &["destroy", "head"],
         "head is the root of desk, lab1: switch them off, or destroy with -f",
     );
-    assert_eq!(server.join().unwrap(), [r#"{"ask":"living","environment":"head"}"#]);
+    assert_eq!(
+        server.join().unwrap(),
+        [r#"{"ask":"withhold","environment":"head","force":false}"#]
+    );
     assert!(bench.root("head").exists());
 }
 
 #[test]
-fn what_nobody_lives_on_is_destroyed_and_the_server_hears_of_it() {
+fn what_machines_live_on_is_not_rolled_back() {
     let bench = Bench::with_head();
-    let answers = &[r#"{"answer":"living","machines":[]}"#, r#"{"answer":"done"}"#];
-    let server = answer(&bench, answers);
-    bench.silent(&["destroy", "head"]);
-    assert_eq!(server.join().unwrap()[1], r#"{"ask":"reload"}"#);
+    bench.silent(&["snapshot", "head@monday"]);
+    let server = answer(&bench, &[r#"{"answer":"living","machines":["desk"]}"#]);
+    bench.refuses(
+        &["rollback", "head@monday"],
+        "head is the root of desk: switch them off, or roll back with -f",
+    );
+    server.join().unwrap();
 }
 
 #[test]
-fn with_force_nobody_is_asked() {
+fn what_machines_live_on_is_not_renamed() {
     let bench = Bench::with_head();
-    let server = answer(&bench, &[r#"{"answer":"done"}"#]);
+    let server = answer(&bench, &[r#"{"answer":"living","machines":["desk"]}"#]);
+    bench.refuses(
+        &["rename", "head", "old"],
+        "head is the root of desk: switch them off, or rename with -f",
+    );
+    assert_eq!(server.join().unwrap(), [r#"{"ask":"living","environment":"head"}"#]);
+}
+
+#[test]
+fn the_server_lets_go_of_what_is_destroyed_and_then_looks_again() {
+    let bench = Bench::with_head();
+    let server = answer(&bench, &[DONE, DONE]);
+    bench.silent(&["destroy", "head"]);
+    let asked = server.join().unwrap();
+    assert_eq!(asked[0], r#"{"ask":"withhold","environment":"head","force":false}"#);
+    assert_eq!(asked[1], r#"{"ask":"reload"}"#);
+}
+
+#[test]
+fn with_force_it_lets_go_whoever_lives_on_it() {
+    let bench = Bench::with_head();
+    let server = answer(&bench, &[DONE, DONE]);
     bench.silent(&["destroy", "-f", "head"]);
-    assert_eq!(server.join().unwrap(), [r#"{"ask":"reload"}"#]);
+    let asked = server.join().unwrap();
+    assert_eq!(asked[0], r#"{"ask":"withhold","environment":"head","force":true}"#);
 }
 
 #[test]
@@ -62,6 +95,33 @@ fn a_server_that_does_not_know_keeps_the_environment() {
     server.join().unwrap();
     assert!(bench.root("head").exists());
 }
+
+#[test]
+fn what_was_a_root_when_the_server_ended_is_not_destroyed() {
+    let bench = Bench::with_head();
+    let list: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
+    let record = BOOT.replace("UUID", list[0]["uuid"].as_str().unwrap());
+    fs::create_dir_all(bench.state().join("boots")).unwrap();
+    fs::write(bench.state().join("boots/52-54-00-00-00-01.json"), record).unwrap();
+    bench.refuses(
+        &["destroy", "head"],
+        "head was the root of desk when the server ended, and may still be: switch it off, or \
+         destroy with -f",
+    );
+    bench.silent(&["destroy", "-f", "head"]);
+}
+
+/// What a server keeps of a machine's boot.
+const BOOT: &str = r#"{
+    "id": "00000000000000aa", "mac": "52:54:00:00:00:01", "client": "Ordinary",
+    "plan": {
+        "environment": "UUID", "name": "head", "machine": "desk", "read_only": false,
+        "server": "10.0.0.1", "http_port": 80, "first": null,
+        "next": { "kernel": { "kernel": "/vmlinuz", "initrd": null, "cmdline": "" } },
+        "root_path": "10.0.0.1:/be/head", "variables": []
+    },
+    "address": "10.0.0.5", "rooted": true
+}"#;
 
 #[test]
 fn sharing_reaches_the_server_at_once() {

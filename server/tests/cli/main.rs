@@ -17,3 +17,4 @@ mod lint;
 mod living;
 mod machines;
 mod mistakes;
+mod verbs;

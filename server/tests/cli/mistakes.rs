@@ -24,7 +24,7 @@ fn what_a_verb_does_not_take_is_explained_by_that_verb() {
     );
     bench.cannot(
         &["create", "-l", "flat", "-e", "a", "b"],
-        "the argument '--layout <LAYOUT>' cannot be used with '--existing <BE>': see `netbe \
+        "the argument '--layout <LAYOUT>' cannot be used with '--existing <BE[@SNAP]>': see `netbe \
          create --help`",
     );
     bench.cannot(
@@ -123,7 +123,7 @@ fn a_broken_metadata_file_is_named_and_hides_no_other_environment() {
     assert!(outcome.out.starts_with("good\tflat\t"), "{}", outcome.out);
     assert_eq!(outcome.out.lines().count(), 1);
     let expected = format!(
-        "netbe: {file:?} is not right: it is of schema 9, this version reads 1: use the netbe that \
+        "netbe: {file:?} is not right: it is of schema 9, this version reads 2: use the netbe that \
          wrote it\n"
     );
     assert_eq!((outcome.err, outcome.status), (expected, Some(2)));

@@ -154,6 +154,11 @@ impl Net {
         within(&self.server, command)
     }
 
+    /// A program on the client's side.
+    pub(crate) fn within_client(&self, command: &Command) -> Command {
+        within(&self.client, command)
+    }
+
     /// A client, run to its end; gives what it printed.
     pub(crate) fn client(&self, line: &[&str]) -> Vec<u8> {
         let mut command = Command::new(line[0]);

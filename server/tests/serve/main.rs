@@ -16,3 +16,4 @@ mod machines;
 mod mistakes;
 mod neighbour;
 mod running;
+mod verbs;

@@ -1,0 +1,151 @@
+//! Verbs about snapshots: make one, go back to one, see what differs.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use clap::Args;
+use serde::Serialize;
+use store::{Change, ChangeKind, Newer, Point, SnapshotName, Store};
+
+use super::guard::Withheld;
+use super::{Failure, Format, Reply, Site, Table};
+
+/// Make a snapshot of a boot environment's whole tree.
+#[derive(Args, Debug)]
+pub(crate) struct Snapshot {
+    /// The boot environment and the name of the snapshot.
+    #[arg(value_name = "BE@SNAP")]
+    point: Point,
+}
+
+impl Snapshot {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let snapshot = named(&self.point)?;
+        site.open()?.snapshot(&self.point.environment, snapshot)?;
+        Ok(Reply::done())
+    }
+}
+
+/// Make a boot environment what it was when a snapshot was made.
+#[derive(Args, Debug)]
+pub(crate) struct Rollback {
+    /// Even while machines run from it: they will fail.
+    #[arg(short, long)]
+    force: bool,
+    /// Destroy the snapshots that are newer.
+    #[arg(short)]
+    recent: bool,
+    /// The boot environment and the snapshot.
+    #[arg(value_name = "BE@SNAP")]
+    point: Point,
+}
+
+impl Rollback {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let store = site.open()?;
+        let (name, snapshot) = (&self.point.environment, named(&self.point)?);
+        let withheld = Withheld::begin(site, name, "roll back", self.force)?;
+        let newer = if self.recent { Newer::Destroy } else { Newer::Refuse };
+        store.rollback(name, snapshot, newer)?;
+        withheld.end()?;
+        Ok(Reply::done())
+    }
+}
+
+/// Show what differs between two boot environments or snapshots.
+///
+/// With one snapshot, what has changed since it; with a boot environment alone, what has changed since
+/// its last snapshot. `+` is new, `-` gone, `M` changed, `R` renamed; `F` is a file, `/` a directory,
+/// `@` a symbolic link, `B` and `C` a device, `|` a FIFO, `=` a socket.
+#[derive(Args, Debug)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    format: Format,
+    /// What it was.
+    #[arg(value_name = "BE[@SNAP]")]
+    old: Point,
+    /// What it is now.
+    #[arg(value_name = "BE[@SNAP]")]
+    new: Option<Point>,
+}
+
+impl Diff {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let store = site.open()?;
+        let (old, new) = match (&self.old, &self.new) {
+            (old, Some(new)) => (old.clone(), new.clone()),
+            (old, None) if old.snapshot.is_some() => {
+                (old.clone(), Point::from(old.environment.clone()))
+            }
+            (new, None) => (last(&store, new)?, new.clone()),
+        };
+        let changes = store.diff(&old, &new)?;
+        let records: Vec<_> = changes.iter().map(Record::from).collect();
+        self.format.reply(&records, |records| {
+            let mut table = Table::new(&["CHANGE", "TYPE", "PATH"]);
+            for record in records {
+                let path = match &record.from {
+                    Some(from) => format!("{from} -> {}", record.path),
+                    None => record.path.clone(),
+                };
+                table.row([record.change.to_string(), record.kind.to_string(), path]);
+            }
+            table
+        })
+    }
+}
+
+/// The newest snapshot of an environment.
+fn last(store: &Store, point: &Point) -> Result<Point, Failure> {
+    let snapshots = store.snapshots(&point.environment)?;
+    let newest = snapshots.last().ok_or_else(|| {
+        Failure::no(format_args!("{point} has no snapshot: say what to compare it with"))
+    })?;
+    Ok(Point::snapshot(&point.environment, &newest.name))
+}
+
+/// The snapshot of a point that has to have one.
+pub(super) fn named(point: &Point) -> Result<&SnapshotName, Failure> {
+    point.snapshot.as_ref().ok_or_else(|| {
+        Failure::could_not(format_args!(
+            "{point} names no snapshot: write {point}@NAME, as in {point}@monday"
+        ))
+    })
+}
+
+/// A difference as it is shown.
+#[derive(Serialize)]
+struct Record {
+    change: char,
+    #[serde(rename = "type")]
+    kind: char,
+    path: String,
+    from: Option<String>,
+}
+
+impl From<&Change> for Record {
+    fn from(change: &Change) -> Self {
+        let from = match &change.kind {
+            ChangeKind::Renamed { from } => Some(shown(from)),
+            ChangeKind::Added | ChangeKind::Changed | ChangeKind::Removed => None,
+        };
+        Self {
+            change: change.kind.sign(),
+            kind: change.file.sign(),
+            path: shown(&change.path),
+            from,
+        }
+    }
+}
+
+/// A path as text that is one line: a guest may call a file whatever it likes.
+fn shown(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    match std::str::from_utf8(bytes) {
+        Ok("") => "/".to_owned(),
+        Ok(text) if !text.contains(|letter: char| letter.is_control() || letter == '\\') => {
+            format!("/{text}")
+        }
+        Ok(_) | Err(_) => format!("/{}", bytes.escape_ascii()),
+    }
+}

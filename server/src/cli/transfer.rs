@@ -1,0 +1,91 @@
+//! Verbs that send snapshots to other stores.
+
+use std::io::{self, IsTerminal};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use store::{EnvironmentName, Point, Progress, SnapshotName};
+
+use super::{Failure, Reply, Site, snapshot};
+
+/// Send a snapshot to standard output, for `netbe receive` of this or another host.
+///
+/// `netbe send head@monday | ssh other netbe receive head`
+#[derive(Args, Debug)]
+pub(crate) struct Send {
+    /// Only what is new since this snapshot of the same boot environment, which the receiver has.
+    #[arg(short, value_name = "SNAP")]
+    incremental: Option<SnapshotName>,
+    /// The boot environment and the snapshot.
+    #[arg(value_name = "BE@SNAP")]
+    point: Point,
+}
+
+impl Send {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let mut out = io::stdout().lock();
+        if out.is_terminal() {
+            return Err(Failure::could_not(
+                "a stream is not for a terminal: send it to a file or to `netbe receive`",
+            ));
+        }
+        let (name, wanted) = (&self.point.environment, snapshot::named(&self.point)?);
+        let bar = Bar::new();
+        let progress = &mut |progress| bar.show(progress);
+        site.open()?.send(name, wanted, self.incremental.as_ref(), &mut out, progress)?;
+        Ok(Reply::done())
+    }
+}
+
+/// Take in from standard input what `netbe send` wrote.
+///
+/// A boot environment that arrives whole is neither shared nor booted before it is told what it is
+/// for: `netbe set role=be NAME`.
+#[derive(Args, Debug)]
+pub(crate) struct Receive {
+    /// The boot environment: a new one, or one that has the snapshot that the stream goes on from.
+    name: EnvironmentName,
+}
+
+impl Receive {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let mut from = io::stdin().lock();
+        if from.is_terminal() {
+            return Err(Failure::could_not(
+                "a stream does not come from a terminal: give it a file or the output of `netbe send`",
+            ));
+        }
+        let bar = Bar::new();
+        let progress = &mut |progress| bar.show(progress);
+        site.establish()?.receive(&self.name, &mut from, progress)?;
+        site.reload()?;
+        Ok(Reply::done())
+    }
+}
+
+/// How far a stream is, on a terminal.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new() -> Self {
+        // It draws on standard error, and only if that is a terminal.
+        let bar = ProgressBar::no_length();
+        let template = "{bytes} of {total_bytes}, {bytes_per_sec}, {elapsed}";
+        Self(bar.with_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        ))
+    }
+
+    fn show(&self, progress: Progress) {
+        if let Some(total) = progress.total {
+            self.0.set_length(total);
+        }
+        self.0.set_position(progress.bytes);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,305 @@
+//! Snapshots, rollback, names, differences, streams, mounts and the history, as they are typed.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::process::{Command, Stdio};
+
+use crate::bench::{Bench, NETBE};
+
+/// A site with `head`, a file in it, and a snapshot of both.
+fn with_snapshot() -> Bench {
+    let bench = Bench::with_head();
+    fs::write(bench.root("head").join("file"), "one").unwrap();
+    bench.silent(&["snapshot", "head@monday"]);
+    bench
+}
+
+fn names(bench: &Bench) -> Vec<String> {
+    let list = bench.prints(&["list", "-H"]);
+    list.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_snapshot_is_rolled_back_to_and_cloned() {
+    let bench = with_snapshot();
+    fs::write(bench.root("head").join("file"), "two").unwrap();
+    bench.silent(&["clone", "head@monday", "desk"]);
+    assert_eq!(fs::read_to_string(bench.root("desk").join("file")).unwrap(), "one");
+    bench.silent(&["rollback", "head@monday"]);
+    assert_eq!(fs::read_to_string(bench.root("head").join("file")).unwrap(), "one");
+    let list = bench.prints(&["list", "-H"]);
+    assert!(list.starts_with("desk\tfreebsd\toff\thead@monday\t"), "{list}");
+}
+
+#[test]
+fn what_came_after_a_snapshot_goes_only_when_it_is_said() {
+    let bench = with_snapshot();
+    bench.silent(&["snapshot", "head@tuesday"]);
+    bench.silent(&["snapshot", "head@wednesday"]);
+    bench.refuses(
+        &["rollback", "head@monday"],
+        "head@monday is not the newest: -r destroys what came after it: tuesday, wednesday",
+    );
+    bench.silent(&["rollback", "-r", "head@monday"]);
+    bench.refuses(
+        &["rollback", "head@tuesday"],
+        "there is no snapshot head@tuesday: `netbe list -s` shows those that there are",
+    );
+}
+
+#[test]
+fn snapshots_and_their_space_are_listed_when_asked_for() {
+    let bench = with_snapshot();
+    let list = bench.prints(&["list", "-s", "-H"]);
+    let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!((rows[0][0], rows[1][0], rows.len()), ("head", "head@monday", 2));
+    assert!(rows[1][2].parse::<u64>().unwrap() >= 4096, "{list}");
+    let list = bench.prints(&["list", "-a"]);
+    assert!(list.contains("\nhead/usr/home "), "{list}");
+    let json: serde_json::Value =
+        serde_json::from_str(&bench.prints(&["list", "-s", "-j"])).unwrap();
+    assert_eq!(json[0]["snapshots"][0]["name"], "head@monday");
+    assert!(json[0]["referenced"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_snapshot_alone_is_destroyed_and_with_its_environment() {
+    let bench = with_snapshot();
+    bench.silent(&["snapshot", "head@tuesday"]);
+    bench.silent(&["destroy", "head@monday"]);
+    assert_eq!(bench.prints(&["list", "-s", "-H"]).lines().count(), 2);
+    bench.silent(&["destroy", "head"]);
+    assert_eq!(fs::read_dir(bench.state().join("store/snap")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_verb_about_snapshots_wants_one() {
+    let bench = with_snapshot();
+    let sentence = "head names no snapshot: write head@NAME, as in head@monday";
+    for verb in [&["snapshot", "head"][..], &["rollback", "head"], &["send", "head"]] {
+        bench.cannot(verb, sentence);
+    }
+    bench.refuses(
+        &["snapshot", "head@monday"],
+        "head@monday exists already: choose another name, or destroy it first",
+    );
+}
+
+#[test]
+fn a_renamed_environment_stays_the_same_for_machines_that_boot_it() {
+    let bench = Bench::with_head();
+    bench.silent(&[
+        "machine",
+        "add",
+        "--mac",
+        "52:54:00:00:00:01",
+        "--environment",
+        "head",
+        "desk",
+    ]);
+    bench.silent(&["sharepxe", "--default", "head"]);
+    let inode = bench.root("head").metadata().unwrap().ino();
+    bench.silent(&["rename", "head", "büro 2"]);
+    assert_eq!(bench.root("büro 2").metadata().unwrap().ino(), inode);
+    assert!(bench.prints(&["machine", "show", "desk"]).contains("environment = \"büro 2\""));
+    bench.refuses(
+        &["destroy", "büro 2"],
+        "büro 2 is what desk boots: give it another with `netbe sharepxe`, or destroy with -f",
+    );
+    bench.silent(&["sharepxe", "--off", "--machine", "desk"]);
+    bench.refuses(
+        &["destroy", "büro 2"],
+        "büro 2 is what machines boot by default: set another with `netbe sharepxe --default`, or \
+         destroy with -f",
+    );
+    bench.silent(&["destroy", "-f", "büro 2"]);
+}
+
+#[test]
+fn a_promoted_clone_is_what_its_origin_came_from() {
+    let bench = Bench::with_head();
+    bench.silent(&["clone", "head", "desk"]);
+    bench.silent(&["promote", "desk"]);
+    let list = bench.prints(&["list", "-H"]);
+    let origins: Vec<_> = list.lines().map(|line| line.split('\t').nth(3).unwrap()).collect();
+    assert_eq!(origins, ["-", "desk"]);
+    bench.refuses(
+        &["promote", "desk"],
+        "desk depends on no other boot environment: there is nothing to promote it over",
+    );
+}
+
+#[test]
+fn differences_are_shown_as_zfs_does() {
+    let bench = with_snapshot();
+    let root = bench.root("head");
+    fs::write(root.join("file"), "two").unwrap();
+    fs::create_dir(root.join("dir")).unwrap();
+    symlink("x", root.join("dir/li\nk")).unwrap();
+    fs::remove_dir(root.join("usr/src")).unwrap();
+    let changes = bench.prints(&["diff", "-H", "head@monday"]);
+    let expected = "+\t/\t/dir\n+\t@\t/dir/li\\nk\nM\tF\t/file\n-\t/\t/usr/src\n";
+    assert_eq!(changes, expected);
+    assert_eq!(bench.prints(&["diff", "-H", "head"]), expected, "since its last snapshot");
+    assert_eq!(bench.prints(&["diff", "-H", "head", "head"]), "");
+}
+
+/// Sends a snapshot and receives it under another name, as a pipe does.
+fn pipe(bench: &Bench, send: &[&str], receive: &str) {
+    let mut sender = bench.command(NETBE, send).stdout(Stdio::piped()).spawn().unwrap();
+    let stream = sender.stdout.take().unwrap();
+    let mut receiver = bench.command(NETBE, &["receive", receive]);
+    assert!(receiver.stdin(stream).status().unwrap().success());
+    assert!(sender.wait().unwrap().success());
+}
+
+#[test]
+fn a_snapshot_is_sent_whole_and_then_what_is_new() {
+    let bench = with_snapshot();
+    pipe(&bench, &["send", "head@monday"], "copy");
+    fs::write(bench.root("head").join("more"), "two").unwrap();
+    fs::remove_file(bench.root("head").join("file")).unwrap();
+    bench.silent(&["snapshot", "head@tuesday"]);
+    pipe(&bench, &["send", "-i", "monday", "head@tuesday"], "copy");
+    assert_eq!(bench.prints(&["diff", "head@tuesday", "copy"]).lines().count(), 1, "the header");
+    assert_eq!(bench.prints(&["diff", "-H", "head@monday", "copy@monday"]), "");
+    let json: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
+    assert_eq!((&json[0]["name"], &json[0]["role"]), (&"copy".into(), &"off".into()));
+    bench.silent(&["set", "role=be", "copy"]);
+}
+
+#[test]
+fn a_stream_that_is_cut_off_leaves_nothing() {
+    let bench = with_snapshot();
+    let stream = bench.command(NETBE, &["send", "head@monday"]).output().unwrap().stdout;
+    for end in [0, 10, stream.len() / 2, stream.len() - 1] {
+        let mut receiver = bench.command(NETBE, &["receive", "copy"]);
+        let receiver = receiver.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = receiver.spawn().unwrap();
+        // It may refuse before it has read all.
+        let _ = child.stdin.take().unwrap().write_all(&stream[..end]);
+        let outcome = child.wait_with_output().unwrap();
+        assert_eq!(
+            String::from_utf8(outcome.stderr).unwrap(),
+            "netbe: the stream was cut off: send it again; nothing was received\n"
+        );
+        assert_eq!(outcome.status.code(), Some(2));
+    }
+    assert_eq!(names(&bench), ["head"]);
+    let kept = fs::read_dir(bench.state().join("store/snap")).unwrap().count();
+    assert_eq!(kept, 1, "the snapshots of head");
+}
+
+#[test]
+fn what_was_changed_meanwhile_receives_nothing_new() {
+    let bench = with_snapshot();
+    pipe(&bench, &["send", "head@monday"], "copy");
+    fs::write(bench.root("copy").join("mine"), "x").unwrap();
+    bench.silent(&["snapshot", "head@tuesday"]);
+    let stream = bench.command(NETBE, &["send", "-i", "monday", "head@tuesday"]).output().unwrap();
+    let mut child = bench
+        .command(NETBE, &["receive", "copy"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&stream.stdout).unwrap();
+    let outcome = child.wait_with_output().unwrap();
+    let text = String::from_utf8(outcome.stderr).unwrap();
+    assert!(text.starts_with("netbe: copy@monday was changed since: "), "{text}");
+    assert!(bench.root("copy").join("mine").exists());
+}
+
+#[test]
+fn settings_are_written_down_and_taken_away() {
+    let bench = Bench::with_head();
+    bench.silent(&["set", "role=template", "release=14.3", "data=usr/home", "head"]);
+    bench.silent(&["clone", "head", "desk"]);
+    let json: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
+    assert_eq!((&json[1]["role"], &json[0]["role"]), (&"template".into(), &"be".into()));
+    assert_eq!(json[0]["settings"]["release"], "14.3");
+    assert_eq!(json[0]["data"][0], "usr/home");
+    bench.silent(&["set", "release=", "system=usr/home", "desk"]);
+    let json: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
+    assert_eq!(json[0]["settings"].as_object().unwrap().len(), 0);
+    bench.refuses(
+        &["set", "data=usr", "head"],
+        "head has no data set \"usr\": `netbe list -j` shows those that it has",
+    );
+    bench.cannot(&["set", "uuid=1", "head"], "that setting is netbe's own: choose another name");
+}
+
+#[test]
+fn the_history_tells_who_did_what_and_how_it_ended() {
+    let bench = with_snapshot();
+    bench.fails(&["destroy", "head@friday"]);
+    let mut clone = bench.command(NETBE, &["clone", "head@monday", "desk"]);
+    assert!(clone.env("SUDO_USER", "anna").status().unwrap().success());
+    let history = bench.prints(&["history", "-H"]);
+    let rows: Vec<Vec<&str>> = history.lines().map(|line| line.split('\t').collect()).collect();
+    let told: Vec<_> = rows.iter().map(|row| (row[2], row[3])).collect();
+    assert_eq!(
+        told,
+        [
+            ("create", "freebsd head"),
+            ("snapshot", "head@monday"),
+            ("destroy", "head@friday"),
+            ("clone", "head@monday desk")
+        ]
+    );
+    assert_eq!(rows[1][4], "done");
+    assert!(rows[2][4].starts_with("failed: there is no snapshot head@friday"), "{history}");
+    assert!(rows[3][1].starts_with("anna as "), "{history}");
+    assert_eq!(bench.prints(&["history", "-H", "desk"]).lines().count(), 1);
+}
+
+/// Runs commands in a mount namespace of their own, where what they mount harms nobody.
+fn apart(bench: &Bench, script: &str) -> Option<String> {
+    let mut shell = Command::new("unshare");
+    shell.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
+    shell.env("NETBE_STATE", bench.state()).env("netbe", NETBE);
+    shell.env("at", bench.state().join("at"));
+    let outcome = shell.output().unwrap();
+    let err = String::from_utf8(outcome.stderr).unwrap();
+    if err.contains("Operation not permitted") && err.starts_with("unshare") {
+        eprintln!("left out: only the superuser can mount");
+        return None;
+    }
+    assert!(outcome.status.success(), "{err}");
+    Some(String::from_utf8(outcome.stdout).unwrap())
+}
+
+#[test]
+fn a_tree_is_mounted_elsewhere_without_devices_and_setuid_programs() {
+    let bench = with_snapshot();
+    fs::create_dir(bench.state().join("at")).unwrap();
+    let script =
+        "$netbe mount head \"$at\"; grep \" $at \" /proc/self/mountinfo; echo x >\"$at/new\"
+        $netbe destroy -f head 2>&1 || true; $netbe unmount head; ls \"$at\"";
+    let Some(out) = apart(&bench, script) else { return };
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0].contains("nosuid,nodev"), "{out}");
+    let at = bench.state().join("at");
+    assert_eq!(
+        lines[1],
+        format!("netbe: head is mounted on {at:?}: run `netbe unmount head` first")
+    );
+    assert_eq!(lines.len(), 2, "nothing is left at the place: {out}");
+    assert!(bench.root("head").join("new").exists());
+}
+
+#[test]
+fn a_snapshot_is_mounted_read_only() {
+    let bench = with_snapshot();
+    fs::create_dir(bench.state().join("at")).unwrap();
+    let script = "$netbe mount head@monday \"$at\"; cat \"$at/file\"; echo
+        touch \"$at/new\" 2>&1 || true; $netbe unmount head \"$at\"
+        $netbe unmount head 2>&1 || true; $netbe mount head /proc 2>&1 || true";
+    let Some(out) = apart(&bench, script) else { return };
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "one");
+    assert!(lines[1].contains("Read-only file system"), "{out}");
+    assert_eq!(lines[2], "netbe: head is not mounted");
+    assert!(lines[3].contains("\"/proc\" is not an empty directory"), "{out}");
+}

@@ -1,0 +1,92 @@
+//! What commands do to boot environments while a server serves them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::bench::{MAC, Net, Running, Site};
+
+const SERVE: [&str; 4] = ["--mode", "serve", "--range", "10.77.0.100-10.77.0.199"];
+const CLIENTS: [&str; 3] = ["busybox", "curl", "nfs-cat"];
+
+fn hello(name: &str) -> String {
+    format!("nfs://10.77.0.1/be/{name}/hello?version=3")
+}
+
+fn root(site: &Site, name: &str) -> PathBuf {
+    site.state().join("store/be").join(name)
+}
+
+/// Everybody on the network may read it.
+fn share(site: &Site, net: &Net, name: &str) {
+    site.done(&["sharenfs", "--network", "10.77.0.0/24", name]);
+    net.client(&["ip", "address", "replace", "10.77.0.2/24", "dev", "c0"]);
+}
+
+#[test]
+fn a_rollback_is_seen_at_once() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    share(&site, &net, "base");
+    let _running = Running::start(&site, &net, &SERVE);
+    site.done(&["snapshot", "base@before"]);
+    fs::write(root(&site, "base").join("hello"), "changed\n").unwrap();
+    assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"changed\n");
+    site.done(&["rollback", "base@before"]);
+    assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
+}
+
+#[test]
+fn a_renamed_environment_is_served_by_its_new_name_at_once() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    share(&site, &net, "base");
+    let _running = Running::start(&site, &net, &SERVE);
+    site.done(&["rename", "base", "new"]);
+    assert_eq!(net.client(&["nfs-cat", &hello("new")]), b"hello from base\n");
+    let status = site.prints(&["status", "-j"]);
+    assert!(!status.contains("\"base\""), "{status}");
+}
+
+#[test]
+fn what_a_machine_lives_on_is_taken_away_only_by_force() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    site.done(&["snapshot", "base@before"]);
+    let _running = Running::start(&site, &net, &SERVE);
+    let script = net.ipxe(&site);
+    net.client(&["curl", "-sf", &script]);
+    net.client(&["nfs-cat", &hello("base")]);
+    for verb in [&["destroy", "base"][..], &["rollback", "base@before"], &["rename", "base", "new"]]
+    {
+        let refused = site.fails(1, verb);
+        assert!(refused.contains("base is the root of web1: "), "{verb:?}: {refused}");
+    }
+    assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
+    site.done(&["rollback", "-f", "base@before"]);
+    assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
+    site.done(&["destroy", "-f", "base"]);
+    assert!(!root(&site, "base").exists());
+}
+
+#[test]
+fn what_came_from_another_host_is_served_when_that_is_said() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    share(&site, &net, "base");
+    let _running = Running::start(&site, &net, &SERVE);
+    site.done(&["snapshot", "base@now"]);
+    let stream = site.netbe(&["send", "base@now"]).output().unwrap().stdout;
+    fs::write(site.path("stream"), stream).unwrap();
+    let mut receive = site.netbe(&["receive", "copy"]);
+    let stream = fs::File::open(site.path("stream")).unwrap();
+    assert!(receive.stdin(stream).status().unwrap().success());
+    share(&site, &net, "copy");
+    assert_eq!(site.prints(&["list", "-H"]).lines().count(), 2);
+    let mut asked = Command::new("nfs-cat");
+    let refused = net.within_client(asked.arg(hello("copy"))).output().unwrap();
+    assert!(!refused.status.success(), "it was served unasked");
+    site.done(&["set", "role=be", "copy"]);
+    assert_eq!(net.client(&["nfs-cat", &hello("copy")]), b"hello from base\n");
+}
