@@ -125,6 +125,7 @@ impl From<StoreError> for Failure {
             | StoreError::Missing(_)
             | StoreError::MountTarget(_)
             | StoreError::Name { .. }
+            | StoreError::NotBtrfs(_)
             | StoreError::Obstacle { .. }
             | StoreError::Open(_)
             | StoreError::Setting(_)

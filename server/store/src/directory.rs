@@ -1,4 +1,4 @@
-//! A store of plain directories, on any file system.
+//! A store of directories: plain ones on any file system, or subvolumes of btrfs.
 //!
 //! ```text
 //! store/                  0700: whoever may enter could run the setuid programs of guests
@@ -12,9 +12,11 @@
 //! ```
 //!
 //! An environment is there when it has both a tree and metadata. The tree is renamed into place
-//! last when one is made, and out of place first when one is destroyed. A snapshot is a copy, whose
-//! files share their blocks with the environment's where the file system can (XFS, btrfs).
+//! last when one is made, and out of place first when one is destroyed. How a tree is made, copied and
+//! sent is its [`Fabric`]'s. A snapshot of plain directories is a copy, whose files share their blocks
+//! with the environment's where the file system can (XFS, btrfs).
 
+mod fabric;
 mod metadata;
 mod snapshots;
 mod work;
@@ -29,6 +31,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, fchmod, fstat, fsync, mkdirat, renameat};
 use rustix::io::Errno;
 
+pub(crate) use fabric::{Fabric, Frozen, Plain};
+
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::error::at;
 use crate::tree::{self, open_dir};
@@ -37,9 +41,10 @@ use crate::{
     Space, StoreError, bind,
 };
 
-/// An open store of plain directories.
+/// An open store of directories.
 #[derive(Debug)]
 pub(crate) struct Directory {
+    fabric: &'static dyn Fabric,
     path: PathBuf,
     top: OwnedFd,
     trees: OwnedFd,
@@ -50,7 +55,7 @@ pub(crate) struct Directory {
 
 impl Directory {
     /// Opens a store that exists.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, fabric: &'static dyn Fabric) -> Result<Self, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(top) => top,
@@ -68,17 +73,18 @@ impl Directory {
         if mode.intersects(Mode::RWXG | Mode::RWXO) {
             return Err(StoreError::Open(path.to_owned()));
         }
+        fabric.check(&top, path)?;
         // Stores from the time before there were snapshots and locks have neither.
         for name in [LOCKS, SNAPSHOTS] {
             make(&top, path, name)?;
         }
         let (snaps, locks) = (part(SNAPSHOTS)?, path.join(LOCKS));
-        Ok(Self { path: path.to_owned(), top, trees, meta, snaps, locks })
+        Ok(Self { fabric, path: path.to_owned(), top, trees, meta, snaps, locks })
     }
 
     /// Opens a store; where nothing is yet, or an empty directory, makes one.
-    pub(crate) fn establish(path: &Path) -> Result<Self, StoreError> {
-        match Self::open(path) {
+    pub(crate) fn establish(path: &Path, fabric: &'static dyn Fabric) -> Result<Self, StoreError> {
+        match Self::open(path, fabric) {
             Err(StoreError::Missing(_)) => {}
             other => return other,
         }
@@ -86,12 +92,13 @@ impl Directory {
         private.recursive(true).mode(0o700).create(path).map_err(at("make", path))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = rustix::fs::open(path, flags, Mode::empty()).map_err(at("open", path))?;
+        fabric.check(&top, path)?;
         fchmod(&top, Mode::RWXU).map_err(at("close", path))?;
         for name in [TREES, META, SNAPSHOTS, LOCKS] {
             make(&top, path, name)?;
         }
         fsync(&top).map_err(at("write", path))?;
-        Self::open(path)
+        Self::open(path, fabric)
     }
 
     /// Opens the tree of an environment or of a snapshot.
@@ -113,22 +120,33 @@ impl Directory {
     /// Refuses what cannot be taken away whole, before anything is touched.
     fn inspect(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         let path = self.root(name);
-        tree::inspect(self.open_root(name)?, &path)?;
+        self.fabric.inspect(&self.open_root(name)?, &path)?;
         match tree::obstacle(&self.trees, name.as_str()).map_err(at("look at", &path))? {
             Some(obstacle) => Err(StoreError::Obstacle { path, obstacle }),
             None => Ok(()),
         }
     }
+
+    /// Makes the directories of a layout in an empty tree.
+    fn build(&self, tree: &OwnedFd, layout: Layout, path: &Path) -> Result<(), StoreError> {
+        fchmod(tree, Mode::from_raw_mode(0o755)).map_err(at("make", path))?;
+        for place in layout.places() {
+            let path = path.join(place.path);
+            if place.mounted {
+                self.fabric.make_dataset(tree, place.path).map_err(at("make", &path))?;
+            } else {
+                mkdirat(tree, place.path, Mode::RWXU).map_err(at("make", &path))?;
+            }
+            let dir = open_dir(tree, place.path).map_err(at("open", &path))?;
+            fchmod(&dir, mode(place.mode)).map_err(at("make", &path))?;
+        }
+        Ok(())
+    }
 }
 
 impl BackEnd for Directory {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            clones_depend: false,
-            instant_snapshots: false,
-            nested: false,
-            renames_seen: false,
-        }
+        self.fabric.capabilities()
     }
 
     fn refuses(&self, _name: &str) -> Option<&'static str> {
@@ -165,9 +183,10 @@ impl BackEnd for Directory {
 
     fn create(&self, new: &Environment) -> Result<(), StoreError> {
         let work = self.begin(&new.name)?;
-        let made = work
-            .make_dir(TREE)
-            .and_then(|tree| build(&tree, new.layout, work.path()))
+        let made = self
+            .fabric
+            .make(&work, TREE)
+            .and_then(|tree| self.build(&tree, new.layout, work.path()))
             .and_then(|()| self.publish(&work, new));
         self.end(work, made)
     }
@@ -180,7 +199,8 @@ impl BackEnd for Directory {
         let from = self.open_tree(source)?;
         let work = self.begin(&new.name)?;
         let made = self
-            .copy_into(&work, &from, TREE, &self.tree_path(source))
+            .fabric
+            .copy(&from, &work, TREE, &self.tree_path(source))
             .and_then(|()| self.publish(&work, new));
         self.end(work, made.map(|()| new.clone()))
     }
@@ -276,21 +296,21 @@ impl BackEnd for Directory {
         let from = self.open_snapshot(name, to)?;
         let work = self.sweep()?;
         let done = self
-            .copy_into(&work, &from, TREE, &self.tree_path(&Point::snapshot(name, to)))
+            .fabric
+            .copy(&from, &work, TREE, &self.tree_path(&Point::snapshot(name, to)))
             .and_then(|()| self.replace(&work, name));
         self.end(work, done)?;
         newer.iter().try_for_each(|snapshot| self.remove_snapshot(name, snapshot))
     }
 
     fn space(&self, name: &EnvironmentName) -> Result<Space, StoreError> {
-        let referenced = tree::measure(self.open_root(name)?, &self.root(name))?;
-        let mut used = referenced;
+        let own = self.fabric.space(&self.top, &self.open_root(name)?, &self.root(name))?;
+        let mut used = own.used;
         for snapshot in self.snapshots(name)? {
-            used += self.snapshot_space(name, &snapshot.name)?.referenced.unwrap_or(0);
+            let more = self.snapshot_space(name, &snapshot.name)?.used;
+            used = used.zip(more).map(|(used, more)| used + more);
         }
-        // Where copies share blocks, their sum is more than the disk has given.
-        let used = (!self.shares_blocks()).then_some(used);
-        Ok(Space { used, referenced: Some(referenced), exclusive: used })
+        Ok(Space { used, exclusive: used.or(own.exclusive), ..own })
     }
 
     fn snapshot_space(
@@ -299,9 +319,7 @@ impl BackEnd for Directory {
         snapshot: &SnapshotName,
     ) -> Result<Space, StoreError> {
         let path = self.tree_path(&Point::snapshot(name, snapshot));
-        let referenced = Some(tree::measure(self.open_snapshot(name, snapshot)?, &path)?);
-        let own = referenced.filter(|_| !self.shares_blocks());
-        Ok(Space { used: own, referenced, exclusive: own })
+        self.fabric.space(&self.top, &self.open_snapshot(name, snapshot)?, &path)
     }
 
     fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError> {
@@ -321,7 +339,7 @@ impl BackEnd for Directory {
     }
 
     fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
-        Ok(vec![Part { path: String::new(), root: self.open_root(name)? }])
+        self.fabric.parts(self.open_root(name)?).map_err(at("list", &self.root(name)))
     }
 
     fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
@@ -350,7 +368,7 @@ impl BackEnd for Directory {
     }
 
     fn format(&self) -> &'static str {
-        "tree"
+        self.fabric.format()
     }
 
     fn send(
@@ -360,10 +378,16 @@ impl BackEnd for Directory {
         base: Option<&SnapshotName>,
         out: &mut dyn Write,
     ) -> Result<(), StoreError> {
-        let tree = self.open_snapshot(name, snapshot)?;
-        let base = base.map(|base| self.open_snapshot(name, base)).transpose()?;
-        let path = self.tree_path(&Point::snapshot(name, snapshot));
-        tree::write(&tree, base.as_ref().map(OwnedFd::as_fd), &path, out)
+        let open = |snapshot| {
+            Ok::<_, StoreError>((
+                self.open_snapshot(name, snapshot)?,
+                self.snapshot_path(name, snapshot)?,
+            ))
+        };
+        let (tree, path) = open(snapshot)?;
+        let base = base.map(open).transpose()?;
+        let base = base.as_ref().map(|(tree, path)| Frozen { tree, path });
+        self.fabric.send(Frozen { tree: &tree, path: &path }, base, out)
     }
 
     fn receive(&self, arrival: &Arrival, from: &mut dyn Read) -> Result<(), StoreError> {
@@ -373,22 +397,25 @@ impl BackEnd for Directory {
             Some(_) => self.sweep()?,
         };
         let mut received = || {
-            match &arrival.base {
-                None => drop(work.make_dir(TREE)?),
+            let base = match &arrival.base {
+                None => None,
                 Some(base) => {
-                    let (point, from) =
-                        (Point::snapshot(name, base), self.open_snapshot(name, base)?);
+                    let (from, path) =
+                        (self.open_snapshot(name, base)?, self.snapshot_path(name, base)?);
                     if !tree::equal(&from, self.open_root(name)?)? {
-                        return Err(StoreError::Modified(point));
+                        return Err(StoreError::Modified(Point::snapshot(name, base)));
                     }
                     self.inspect(name)?;
-                    self.copy_into(&work, &from, TREE, &self.tree_path(&point))?;
+                    Some((from, path))
                 }
-            }
-            let tree = open_dir(work.dir(), TREE).map_err(at("open", work.path()))?;
-            tree::apply(&tree, &PathBuf::from(name.as_str()), from)?;
+            };
+            let base = base.as_ref().map(|(tree, path)| Frozen { tree, path });
+            // What arrives becomes the snapshot: news go on from that one, and from no copy of it.
+            self.fabric.receive(&work, COPY, base, from)?;
+            let tree = open_dir(work.dir(), COPY).map_err(at("open", work.path()))?;
+            self.fabric.copy(&tree, &work, TREE, &self.root(name))?;
+            self.finish_snapshot(&work, &arrival.snapshot)?;
             let uuid = arrival.environment.uuid;
-            self.prepare_snapshot(&work, &tree, &arrival.snapshot, &self.root(name))?;
             match arrival.base {
                 None => self.publish_with(&work, &arrival.environment, || {
                     self.place_snapshot(&work, uuid, &arrival.snapshot)
@@ -411,18 +438,6 @@ fn make(top: &OwnedFd, path: &Path, name: &str) -> Result<(), StoreError> {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(at("make", &path.join(name))(error)),
     }
-}
-
-/// Makes the directories of a layout in an empty tree.
-fn build(tree: &OwnedFd, layout: Layout, path: &Path) -> Result<(), StoreError> {
-    fchmod(tree, Mode::from_raw_mode(0o755)).map_err(at("make", path))?;
-    for place in layout.places() {
-        let path = path.join(place.path);
-        mkdirat(tree, place.path, Mode::RWXU).map_err(at("make", &path))?;
-        let dir = open_dir(tree, place.path).map_err(at("open", &path))?;
-        fchmod(&dir, mode(place.mode)).map_err(at("make", &path))?;
-    }
-    Ok(())
 }
 
 fn mode(bits: u32) -> Mode {
@@ -454,3 +469,5 @@ const LOCK: &str = "lock";
 const LOCKS: &str = "locks";
 /// In a workspace and in a snapshot: the tree.
 const TREE: &str = "tree";
+/// In a workspace: a copy that becomes a snapshot's tree.
+const COPY: &str = "copy";

@@ -109,6 +109,9 @@ pub enum StoreError {
     /// There is none of that name.
     #[error("there is no boot environment {0}: `netbe list` shows those that there are")]
     NoEnvironment(EnvironmentName),
+    /// It is on another file system.
+    #[error("{0:?} is not on btrfs: name a directory on btrfs, or write dir:{path} for plain directories", path = .0.display())]
+    NotBtrfs(PathBuf),
     /// It is not a clone, or what it was cloned from is gone.
     #[error("{0} depends on no other boot environment: there is nothing to promote it over")]
     NoOrigin(EnvironmentName),

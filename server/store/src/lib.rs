@@ -36,6 +36,7 @@ mod settings;
 mod snapshot;
 mod store;
 mod stream;
+mod subvolume;
 mod sys;
 mod timestamp;
 mod tree;

@@ -7,6 +7,8 @@ use std::str::FromStr;
 /// Where a store is and what it is made of.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Location {
+    /// Subvolumes below this directory, which is on btrfs.
+    Btrfs(PathBuf),
     /// Plain directories below this one, on any file system.
     Directory(PathBuf),
     /// A ZFS data set, whose children are the environments.
@@ -20,8 +22,8 @@ impl FromStr for Location {
         let (kind, rest) = text.split_once(':').unwrap_or(("", text));
         match kind {
             "dir" if rest.starts_with('/') => Ok(Self::Directory(PathBuf::from(rest))),
-            "dir" => Err(LocationError::Relative),
-            "btrfs" => Err(LocationError::Unsupported("btrfs")),
+            "btrfs" if rest.starts_with('/') => Ok(Self::Btrfs(PathBuf::from(rest))),
+            "btrfs" | "dir" => Err(LocationError::Relative),
             "zfs" if is_data_set(rest) => Ok(Self::Zfs(rest.to_owned())),
             "zfs" => Err(LocationError::DataSet),
             _ => Err(LocationError::Kind(text.to_owned())),
@@ -32,6 +34,7 @@ impl FromStr for Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Btrfs(path) => write!(f, "btrfs:{}", path.display()),
             Self::Directory(path) => write!(f, "dir:{}", path.display()),
             Self::Zfs(dataset) => write!(f, "zfs:{dataset}"),
         }
@@ -55,11 +58,8 @@ pub enum LocationError {
     #[error("{0:?} is not a store: write dir:/path, with the kind of store in front")]
     Kind(String),
     /// The path is relative, and a server has another working directory than a person.
-    #[error("the path of a store is absolute: write dir:/path")]
+    #[error("the path of a store is absolute: write dir:/path or btrfs:/path")]
     Relative,
-    /// This kind of store is planned.
-    #[error("stores of kind {0} are not supported yet: write dir:/path, on any file system")]
-    Unsupported(&'static str),
 }
 
 #[cfg(test)]
@@ -73,13 +73,14 @@ mod test {
     #[test]
     fn directories_are_read_back_as_written() {
         assert_eq!("dir:/srv/be".parse::<Location>().unwrap().to_string(), "dir:/srv/be");
+        assert_eq!("btrfs:/srv/be".parse::<Location>().unwrap().to_string(), "btrfs:/srv/be");
         assert_eq!("zfs:tank/be".parse::<Location>().unwrap().to_string(), "zfs:tank/be");
         assert_eq!("dir:/a:b".parse(), Ok(Location::Directory("/a:b".into())));
     }
 
     #[test]
     fn other_kinds_are_refused_with_what_to_write() {
-        for text in ["btrfs:/srv", "/srv/be", "dir:srv", "", "nfs:/x"] {
+        for text in ["btrfs:srv", "/srv/be", "dir:srv", "", "nfs:/x"] {
             assert!(refused(text).contains("write dir:/path"), "{}", refused(text));
         }
         for text in ["zfs:", "zfs:/tank", "zfs:tank/", "zfs:tank@a", "zfs:tank/../x", "zfs:-x"] {

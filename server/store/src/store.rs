@@ -11,10 +11,11 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
-use crate::directory::Directory;
+use crate::directory::{Directory, Plain};
 use crate::environment::{parse, render};
 use crate::lock::{Held, Locks};
 use crate::stream::{Framer, Header, Sent, StreamError, Unframer};
+use crate::subvolume::Subvolumes;
 use crate::zfs::Zfs;
 use crate::{
     Change, Environment, EnvironmentName, ExportSettings, History, Layout, Location, Origin, Point,
@@ -42,7 +43,8 @@ impl Store {
     pub fn open(location: &Location, state: &Path) -> Result<Self, StoreError> {
         Self::of(
             match location {
-                Location::Directory(path) => Box::new(Directory::open(path)?),
+                Location::Btrfs(path) => Box::new(Directory::open(path, &Subvolumes)?),
+                Location::Directory(path) => Box::new(Directory::open(path, &Plain)?),
                 Location::Zfs(dataset) => Box::new(Zfs::open(dataset, state)?),
             },
             state,
@@ -53,7 +55,8 @@ impl Store {
     pub fn establish(location: &Location, state: &Path) -> Result<Self, StoreError> {
         Self::of(
             match location {
-                Location::Directory(path) => Box::new(Directory::establish(path)?),
+                Location::Btrfs(path) => Box::new(Directory::establish(path, &Subvolumes)?),
+                Location::Directory(path) => Box::new(Directory::establish(path, &Plain)?),
                 Location::Zfs(dataset) => Box::new(Zfs::establish(dataset, state)?),
             },
             state,

@@ -41,7 +41,7 @@ pub(crate) fn open_dir(
 }
 
 /// Calls `each` with every name in a directory but `.` and `..`.
-fn each_name(
+pub(crate) fn each_name(
     dir: impl AsFd,
     path: &Path,
     mut each: impl FnMut(&CStr) -> Result<(), StoreError>,

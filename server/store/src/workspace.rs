@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, statat, unlinkat};
-use rustix::io::{Errno, read, write};
+use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::error::at;
-use crate::tree::{open_dir, remove_contents};
+use crate::tree::{each_name, open_dir, remove_contents};
 use crate::{EnvironmentName, StoreError};
 
 /// A directory of this process in the store, on the same file system as the trees.
@@ -59,16 +59,17 @@ impl Workspace {
 
     /// Notes down which environments are about to appear or to vanish, so that the metadata of each
     /// goes with its tree if only one of the two is done.
+    ///
+    /// Each is the name of an empty file: that needs no block, and a full file system still lets
+    /// environments be destroyed.
     pub(crate) fn announce(&self, names: &[&EnvironmentName]) -> Result<(), StoreError> {
-        let path = self.path.join(ANNOUNCED);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&self.dir, ANNOUNCED, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(at("make", &path))?;
-        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
-        // At most two names of 200 bytes: written whole, or the file system is full.
-        let written = write(&file, text.as_bytes()).map_err(at("write", &path))?;
-        let whole = if written == text.len() { Ok(()) } else { Err(Errno::NOSPC) };
-        whole.map_err(at("write", &path))
+        for name in names {
+            let file = format!("{ANNOUNCED}{name}");
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            openat(&self.dir, &file, flags, Mode::RUSR | Mode::WUSR)
+                .map_err(at("make", &self.path.join(&file)))?;
+        }
+        Ok(())
     }
 
     /// Removes it with everything in it.
@@ -100,14 +101,14 @@ impl Workspace {
     }
 
     /// The environments that its process announced, if it came that far.
-    pub(crate) fn announced(&self) -> Vec<EnvironmentName> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut text = [0; 512];
-        let read = openat(&self.dir, ANNOUNCED, flags, Mode::empty())
-            .and_then(|file| read(&file, &mut text));
-        let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
-        let lines = std::str::from_utf8(text).unwrap_or_default().lines();
-        lines.filter_map(|name| name.parse().ok()).collect()
+    pub(crate) fn announced(&self) -> Result<Vec<EnvironmentName>, StoreError> {
+        let mut found = Vec::new();
+        each_name(&self.dir, &self.path, |file| {
+            let name = file.to_str().ok().and_then(|file| file.strip_prefix(ANNOUNCED));
+            found.extend(name.and_then(|name| name.parse::<EnvironmentName>().ok()));
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// Whether a name in the directory of trees is that of a workspace.
@@ -118,4 +119,5 @@ impl Workspace {
 
 /// No environment's name begins with a full stop.
 const PREFIX: &str = ".work-";
-const ANNOUNCED: &str = "announced";
+/// In a workspace: how the names of files begin that announce an environment.
+const ANNOUNCED: &str = "announced-";

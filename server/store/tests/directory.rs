@@ -504,7 +504,7 @@ fn a_command_killed_before_its_environment_appeared_leaves_no_metadata() {
     // Killed between the metadata and the tree of `desk`.
     let work = bench.top().join("be/.work-1");
     fs::create_dir_all(work.join("tree")).unwrap();
-    fs::write(work.join("announced"), "desk").unwrap();
+    fs::write(work.join("announced-desk"), "").unwrap();
     fs::copy(bench.top().join("meta/head.toml"), bench.top().join("meta/desk.toml")).unwrap();
     assert_eq!(bench.names(), ["head"]);
     assert!(matches!(bench.store.get(&name("desk")), Err(StoreError::NoEnvironment(_))));
@@ -520,7 +520,7 @@ fn a_command_killed_after_its_environment_vanished_has_destroyed_it() {
     bench.create("desk");
     let work = bench.top().join("be/.work-1");
     fs::create_dir(&work).unwrap();
-    fs::write(work.join("announced"), "desk").unwrap();
+    fs::write(work.join("announced-desk"), "").unwrap();
     fs::rename(bench.root("desk"), work.join("tree")).unwrap();
     assert_eq!(bench.names(), ["head"]);
     bench.create("desk");

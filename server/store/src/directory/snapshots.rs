@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Directory, SNAPSHOTS, TREE, metadata};
+use super::{COPY, Directory, SNAPSHOTS, TREE, metadata};
 use crate::back_end::BackEnd;
 use crate::error::at;
 use crate::tree::open_dir;
@@ -61,6 +61,15 @@ impl Directory {
         }
     }
 
+    /// Where the tree of a snapshot is.
+    pub(super) fn snapshot_path(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<PathBuf, StoreError> {
+        Ok(self.path_of(self.get(name)?.uuid).join(snapshot.as_str()).join(TREE))
+    }
+
     pub(super) fn take_snapshot(
         &self,
         name: &EnvironmentName,
@@ -92,9 +101,20 @@ impl Directory {
         snapshot: &Snapshot,
         path: &Path,
     ) -> Result<(), StoreError> {
-        self.copy_into(work, tree, COPY, path)?;
+        self.fabric.copy(tree, work, COPY, path)?;
+        self.finish_snapshot(work, snapshot)
+    }
+
+    /// Makes a snapshot of the copy in a workspace.
+    pub(super) fn finish_snapshot(
+        &self,
+        work: &Workspace,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
         let whole = work.make_dir(WHOLE)?;
         renameat(work.dir(), COPY, &whole, TREE).map_err(at("make", work.path()))?;
+        let tree = open_dir(&whole, TREE).map_err(at("open", work.path()))?;
+        self.fabric.freeze(&tree).map_err(at("make", work.path()))?;
         let text = render(snapshot, 0)
             .map_err(|error| StoreError::Broken { path: work.path().to_owned(), error })?;
         metadata::write(&whole, RECORD, &text, work.path())
@@ -221,5 +241,3 @@ const SCHEMA: u32 = 1;
 const RECORD: &str = "snapshot.toml";
 /// In a workspace: a snapshot with its record.
 const WHOLE: &str = "whole";
-/// In a workspace: a copy that becomes a snapshot's tree.
-const COPY: &str = "copy";

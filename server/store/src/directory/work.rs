@@ -1,7 +1,6 @@
 //! How trees appear and vanish whole, and how what killed commands left is cleared away.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fsync, openat, renameat, statat,
@@ -11,7 +10,6 @@ use rustix::io::Errno;
 use super::{Directory, LOCK, TREE, TREES};
 use crate::back_end::BackEnd;
 use crate::error::at;
-use crate::tree;
 use crate::workspace::Workspace;
 use crate::{Environment, EnvironmentName, StoreError, sys};
 
@@ -34,20 +32,6 @@ impl Directory {
     /// Makes a workspace. The caller has the lock.
     pub(super) fn workspace(&self) -> Result<Workspace, StoreError> {
         Workspace::create(self.trees.as_fd(), &self.path.join(TREES))
-    }
-
-    /// Copies a tree into a workspace.
-    pub(super) fn copy_into(
-        &self,
-        work: &Workspace,
-        from: &OwnedFd,
-        name: &str,
-        path: &Path,
-    ) -> Result<(), StoreError> {
-        let (tree, links) = (work.make_dir(name)?, work.make_dir(LINKS)?);
-        tree::copy(from, &tree, &links, path)?;
-        drop(links);
-        work.remove_dir(LINKS)
     }
 
     /// Makes the tree in a workspace appear as an environment: from one instant to the next.
@@ -161,7 +145,7 @@ impl Directory {
 
     /// Finishes or undoes what was announced in a workspace and not done.
     fn settle(&self, _: &Lock, work: &Workspace) -> Result<(), StoreError> {
-        for name in work.announced() {
+        for name in work.announced()? {
             if self.has_tree(&name)? {
                 continue;
             }
@@ -183,17 +167,6 @@ impl Directory {
         flock(&file, FlockOperation::LockExclusive).map_err(at("lock", &path))?;
         Ok(Lock { _file: file })
     }
-
-    /// Whether copies in this store share their blocks: what each takes cannot be told then.
-    pub(super) fn shares_blocks(&self) -> bool {
-        let probe = || {
-            let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-            let file = || openat(&self.top, ".", flags, Mode::RUSR | Mode::WUSR);
-            Ok::<_, Errno>(sys::reflink(&file()?, &file()?))
-        };
-        // What cannot be found out might be so.
-        probe().unwrap_or(true)
-    }
 }
 
 /// Held while environments appear and vanish; released when dropped or when the process dies.
@@ -202,7 +175,5 @@ pub(super) struct Lock {
     _file: OwnedFd,
 }
 
-/// In a workspace: one name of each file that has several.
-const LINKS: &str = "links";
 /// In a workspace: the tree that another is put in the place of.
 const OLD: &str = "old";

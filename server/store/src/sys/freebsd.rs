@@ -1,5 +1,6 @@
 //! FreeBSD.
 
+mod subvolume;
 pub(crate) mod zfs;
 
 use std::ffi::{CStr, OsStr};
@@ -12,6 +13,8 @@ use std::process::{Command, Stdio};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fstat, openat, statat, sync,
 };
+
+pub(crate) use subvolume::*;
 
 use super::unescaped;
 use crate::Obstacle;

@@ -1,5 +1,6 @@
 //! Linux.
 
+mod subvolume;
 pub(crate) mod zfs;
 
 use std::ffi::{CStr, OsStr};
@@ -15,6 +16,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+
+pub(crate) use subvolume::*;
 
 use super::unescaped;
 use crate::Obstacle;
@@ -234,6 +237,14 @@ pub(crate) fn bound(trees: &[OwnedFd]) -> Result<Vec<PathBuf>, Error> {
         shown.extend(lines.iter().filter(same).map(|line| line.target.clone()));
     }
     Ok(shown)
+}
+
+/// Where something is mounted below the directory that a tree is reached by.
+pub(crate) fn mounts_below(tree: &OwnedFd) -> Result<Vec<PathBuf>, Error> {
+    let path = std::fs::read_link(descriptor(tree.as_fd()))?;
+    let table = std::fs::read(MOUNT_TABLE)?;
+    let lines = table.split(|&byte| byte == b'\n').filter_map(mount_line);
+    Ok(lines.map(|line| line.target).filter(|target| target.starts_with(&path)).collect())
 }
 
 /// Unmounts what is mounted at a place.

@@ -7,9 +7,9 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::StoreError;
 use crate::error::at;
 use crate::tree::{each_name, join, open_dir};
+use crate::{StoreError, subvolume, sys};
 
 /// Removes everything in `top`, but not `top` itself.
 ///
@@ -17,7 +17,9 @@ use crate::tree::{each_name, join, open_dir};
 /// guest can nest directories deeper than any path is long and than descriptors are left, and a
 /// process killed on the way leaves only work that the next one goes on with.
 pub(crate) fn remove_contents(top: impl AsFd, path: &Path) -> Result<(), StoreError> {
-    let mut removal = Removal { top: top.as_fd(), path, next: 0 };
+    let top = top.as_fd();
+    let btrfs = sys::on_btrfs(top).map_err(at("look at", path))?;
+    let mut removal = Removal { top, path, btrfs, next: 0 };
     while removal.pass()? {}
     Ok(())
 }
@@ -25,6 +27,8 @@ pub(crate) fn remove_contents(top: impl AsFd, path: &Path) -> Result<(), StoreEr
 struct Removal<'a> {
     top: BorrowedFd<'a>,
     path: &'a Path,
+    /// Whether there may be subvolumes: out of one, nothing but another can be moved.
+    btrfs: bool,
     /// The next name to try for what is moved up.
     next: u64,
 }
@@ -36,8 +40,8 @@ impl Removal<'_> {
         each_name(self.top, self.path, |name| {
             found = true;
             let here = join(self.path, name);
-            if !is_dir(self.top, name).map_err(at("look at", &here))? {
-                return remove(self.top, name).map_err(at("remove", &here));
+            if self.removed(self.top, name, &here)? {
+                return Ok(());
             }
             let dir = open_dir(self.top, name).map_err(at("open", &here))?;
             self.empty(dir.as_fd(), &here)?;
@@ -54,8 +58,8 @@ impl Removal<'_> {
             each_name(dir, path, |name| {
                 found = true;
                 let here = join(path, name);
-                if !is_dir(dir, name).map_err(at("look at", &here))? {
-                    return remove(dir, name).map_err(at("remove", &here));
+                if self.removed(dir, name, &here)? {
+                    return Ok(());
                 }
                 match unlinkat(dir, name, AtFlags::REMOVEDIR) {
                     Ok(()) => Ok(()),
@@ -67,6 +71,19 @@ impl Removal<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Removes a name unless it is an ordinary directory; whether it did.
+    fn removed(&self, dir: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<bool, StoreError> {
+        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("look at", path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            remove(dir, name).map_err(at("remove", path))?;
+        } else if self.btrfs && sys::is_subvolume(&stat) {
+            subvolume::remove(dir, name).map_err(at("remove", path))?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Moves a directory up into `top` under a name that is free there.
@@ -81,11 +98,6 @@ impl Removal<'_> {
             }
         }
     }
-}
-
-fn is_dir(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<bool> {
-    let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 fn remove(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {

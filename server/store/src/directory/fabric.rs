@@ -1,0 +1,184 @@
+//! What the trees of a store are made of.
+
+use std::fmt::Debug;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
+
+use crate::back_end::{Capabilities, Part};
+use crate::error::at;
+use crate::tree::{self, open_dir};
+use crate::workspace::Workspace;
+use crate::{Space, StoreError, sys};
+
+/// A kind of trees: how they are made, copied, frozen and sent.
+///
+/// A store of directories does everything else alike: trees are put together in a workspace, and appear
+/// and vanish by being renamed, whatever they are made of.
+pub(crate) trait Fabric: Debug + Send + Sync {
+    /// What a store of such trees can do that others cannot.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Refuses a place where there can be no such trees.
+    fn check(&self, top: &OwnedFd, path: &Path) -> Result<(), StoreError>;
+
+    /// Makes an empty tree in a workspace.
+    fn make(&self, work: &Workspace, name: &str) -> Result<OwnedFd, StoreError>;
+
+    /// Makes the directory of a data set in a tree.
+    fn make_dataset(&self, tree: &OwnedFd, path: &str) -> io::Result<()>;
+
+    /// Makes a copy of a tree in a workspace. `path` is the tree's, for messages.
+    fn copy(
+        &self,
+        from: &OwnedFd,
+        work: &Workspace,
+        name: &str,
+        path: &Path,
+    ) -> Result<(), StoreError>;
+
+    /// Sees to it that nobody changes a tree any more.
+    fn freeze(&self, tree: &OwnedFd) -> io::Result<()>;
+
+    /// Refuses a tree that cannot be taken away whole, before anything is touched.
+    fn inspect(&self, tree: &OwnedFd, path: &Path) -> Result<(), StoreError>;
+
+    /// The file systems of a tree, as the server wants them.
+    fn parts(&self, tree: OwnedFd) -> io::Result<Vec<Part>>;
+
+    /// What one tree takes, in the store whose directory is `top`. `used` is told only where the sum of
+    /// several trees is what they take together.
+    fn space(&self, top: &OwnedFd, tree: &OwnedFd, path: &Path) -> Result<Space, StoreError>;
+
+    /// The name of what [`Fabric::send`] writes.
+    fn format(&self) -> &'static str;
+
+    /// Writes a tree that is frozen, or what is new in it since `base`, which is another.
+    fn send(
+        &self,
+        tree: Frozen<'_>,
+        base: Option<Frozen<'_>>,
+        out: &mut dyn Write,
+    ) -> Result<(), StoreError>;
+
+    /// Makes a tree in a workspace from what was sent. News go on from `base`.
+    fn receive(
+        &self,
+        work: &Workspace,
+        name: &str,
+        base: Option<Frozen<'_>>,
+        from: &mut dyn Read,
+    ) -> Result<(), StoreError>;
+}
+
+/// The tree of a snapshot, and where it is on this host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frozen<'a> {
+    pub(crate) tree: &'a OwnedFd,
+    pub(crate) path: &'a Path,
+}
+
+/// Trees of plain directories, on any file system.
+#[derive(Debug)]
+pub(crate) struct Plain;
+
+impl Fabric for Plain {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            clones_depend: false,
+            instant_snapshots: false,
+            nested: false,
+            renames_seen: false,
+        }
+    }
+
+    fn check(&self, _top: &OwnedFd, _path: &Path) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn make(&self, work: &Workspace, name: &str) -> Result<OwnedFd, StoreError> {
+        work.make_dir(name)
+    }
+
+    fn make_dataset(&self, tree: &OwnedFd, path: &str) -> io::Result<()> {
+        Ok(mkdirat(tree, path, Mode::RWXU)?)
+    }
+
+    fn copy(
+        &self,
+        from: &OwnedFd,
+        work: &Workspace,
+        name: &str,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        let (tree, links) = (work.make_dir(name)?, work.make_dir(LINKS)?);
+        tree::copy(from, &tree, &links, path)?;
+        drop(links);
+        work.remove_dir(LINKS)
+    }
+
+    /// Nothing but the store's own directory, which is closed to others, keeps it from being changed.
+    fn freeze(&self, _tree: &OwnedFd) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn inspect(&self, tree: &OwnedFd, path: &Path) -> Result<(), StoreError> {
+        tree::inspect(tree, path)
+    }
+
+    fn parts(&self, tree: OwnedFd) -> io::Result<Vec<Part>> {
+        Ok(vec![Part { path: String::new(), root: tree }])
+    }
+
+    fn space(&self, top: &OwnedFd, tree: &OwnedFd, path: &Path) -> Result<Space, StoreError> {
+        let referenced = Some(tree::measure(tree, path)?);
+        // Where copies share blocks, their sum is more than the disk has given.
+        let own = referenced.filter(|_| !shares_blocks(top.as_fd()));
+        Ok(Space { used: own, referenced, exclusive: own })
+    }
+
+    fn format(&self) -> &'static str {
+        "tree"
+    }
+
+    fn send(
+        &self,
+        tree: Frozen<'_>,
+        base: Option<Frozen<'_>>,
+        out: &mut dyn Write,
+    ) -> Result<(), StoreError> {
+        tree::write(tree.tree, base.map(|base| base.tree.as_fd()), tree.path, out)
+    }
+
+    fn receive(
+        &self,
+        work: &Workspace,
+        name: &str,
+        base: Option<Frozen<'_>>,
+        from: &mut dyn Read,
+    ) -> Result<(), StoreError> {
+        match base {
+            None => drop(work.make_dir(name)?),
+            Some(base) => self.copy(base.tree, work, name, base.path)?,
+        }
+        let tree = open_dir(work.dir(), name).map_err(at("open", work.path()))?;
+        tree::apply(&tree, work.path(), from)
+    }
+}
+
+/// Whether copies on this file system share their blocks: what each takes cannot be told then.
+fn shares_blocks(top: BorrowedFd<'_>) -> bool {
+    let probe = || {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let file = || openat(top, ".", flags, Mode::RUSR | Mode::WUSR);
+        Ok::<_, Errno>(sys::reflink(&file()?, &file()?))
+    };
+    // What cannot be found out might be so.
+    probe().unwrap_or(true)
+}
+
+/// In a workspace: one name of each file that has several.
+const LINKS: &str = "links";

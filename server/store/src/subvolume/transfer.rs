@@ -1,0 +1,264 @@
+//! A tree of subvolumes as one stream: what btrfs-send(8) writes of each, one after the other.
+//!
+//! ```text
+//! number of subvolumes            2 bytes
+//!   length of the path, the path  2 bytes and as many as that; empty for the root
+//!   length of a piece, the piece  4 bytes and as many as that; an empty one is the last
+//! ```
+//!
+//! All numbers are big-endian. Each subvolume has its own btrfs-send(8) stream because those have no room
+//! to say where in a tree they belong.
+
+use std::ffi::{CString, OsStr};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::{self, JoinHandle};
+
+use rustix::fs::{Mode, fstat, mkdirat, renameat};
+use rustix::io::Errno;
+
+use super::{graft, members};
+use crate::directory::Frozen;
+use crate::error::at;
+use crate::sys::{is_subvolume, set_read_only};
+use crate::tree::{each_name, open_dir};
+use crate::{StoreError, StreamError};
+
+/// Writes a tree, or what is new in it since another one that the receiver has.
+pub(crate) fn send(
+    tree: Frozen<'_>,
+    base: Option<Frozen<'_>>,
+    out: &mut dyn Write,
+) -> Result<(), StoreError> {
+    let list = |tree: Frozen<'_>| members(tree.tree.as_fd()).map_err(at("list", tree.path));
+    let sent = list(tree)?;
+    let known = base.map(list).transpose()?.unwrap_or_default();
+    let count = u16::try_from(sent.len()).map_err(io::Error::other);
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(at("send", tree.path));
+    put(&count.map_err(at("send", tree.path))?.to_be_bytes())?;
+    for member in &sent {
+        let path = member.path.as_os_str().as_bytes();
+        let len = u16::try_from(path.len()).map_err(io::Error::other);
+        put(&len.map_err(at("send", tree.path))?.to_be_bytes())?;
+        put(path)?;
+        let mut command = Command::new(BTRFS);
+        command.args(["--quiet", "send"]);
+        if let Some(base) = base
+            && known.iter().any(|known| known.path == member.path)
+        {
+            command.arg("-p").arg(base.path.join(&member.path));
+        }
+        command.arg(tree.path.join(&member.path));
+        let mut tool = Tool::start(command, "send", &tree.path.join(&member.path))?;
+        let mut stdout = tool.child.stdout.take();
+        let mut piece = vec![0; PIECE];
+        while let Some(stdout) = &mut stdout {
+            let len = stdout.read(&mut piece).map_err(at("send", tree.path))?;
+            let read = piece.get(..len).unwrap_or_default();
+            put(&u32::try_from(len).unwrap_or(0).to_be_bytes())?;
+            put(read)?;
+            if len == 0 {
+                break;
+            }
+        }
+        tool.end()?;
+    }
+    Ok(())
+}
+
+/// Reads a tree into the directory `work`, which is nobody else's, and gives it the name `name` there.
+///
+/// `from` is at its end then: a stream that was cut off or damaged has failed before. `news` says that
+/// the stream goes on from a tree that is here.
+pub(crate) fn receive(
+    from: &mut dyn Read,
+    work: BorrowedFd<'_>,
+    path: &Path,
+    name: &str,
+    news: bool,
+) -> Result<(), StoreError> {
+    let mut source = Source { from, path };
+    let count = u16::from_be_bytes(source.array()?);
+    let mut received = Vec::new();
+    for index in 0..count {
+        let below = source.place(index)?;
+        let dir = format!("{RECEIVED}{index}");
+        let here = path.join(&dir);
+        mkdirat(work, &dir, Mode::RWXU).map_err(at("make", &here))?;
+        let mut command = Command::new(BTRFS);
+        command.args(["--quiet", "receive", "-e"]);
+        if !news {
+            // Keeps a stream from leaving the directory by links of its own. News are put into a copy of
+            // what they go on from, which btrfs-receive(8) has to find in the whole file system.
+            command.arg("--chroot");
+        }
+        command.arg(&here);
+        let mut tool = Tool::start(command, "receive", &here)?;
+        source.subvolume(&mut tool)?;
+        tool.end()?;
+        let dir = open_dir(work, dir.as_str()).map_err(at("open", &here))?;
+        received.push((below, arrived(dir, &here)?));
+    }
+    source.end()?;
+    join(&received, work, name).map_err(at("put together", path))
+}
+
+/// Puts what arrived together: what is read-only can neither be moved nor take anything in.
+fn join(received: &[(PathBuf, Arrived)], work: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let Some(((_, root), nested)) = received.split_first() else { return Ok(()) };
+    for (_, one) in received {
+        set_read_only(one.root.as_fd(), false)?;
+    }
+    for (path, one) in nested {
+        graft(one.dir.as_fd(), &one.name, root.root.as_fd(), path)?;
+    }
+    Ok(renameat(&root.dir, &root.name, work, name)?)
+}
+
+/// A subvolume that btrfs-receive(8) made.
+struct Arrived {
+    dir: OwnedFd,
+    name: CString,
+    root: OwnedFd,
+}
+
+/// The one subvolume in a directory. Its name is the sender's.
+fn arrived(dir: OwnedFd, path: &Path) -> Result<Arrived, StoreError> {
+    let mut found = Vec::new();
+    each_name(&dir, path, |name| {
+        found.push(name.to_owned());
+        Ok(())
+    })?;
+    let [name] = <[CString; 1]>::try_from(found)
+        .map_err(|_| StreamError::Nonsense("it has not one subvolume for each path".to_owned()))?;
+    let root = open_dir(&dir, &name).map_err(at("open", path))?;
+    if !is_subvolume(&fstat(&root).map_err(at("look at", path))?) {
+        return Err(StreamError::Nonsense("it makes a directory".to_owned()).into());
+    }
+    Ok(Arrived { dir, name, root })
+}
+
+/// A stream that is read.
+struct Source<'a> {
+    from: &'a mut dyn Read,
+    path: &'a Path,
+}
+
+impl Source<'_> {
+    fn array<const LEN: usize>(&mut self) -> Result<[u8; LEN], StoreError> {
+        let mut bytes = [0; LEN];
+        self.from.read_exact(&mut bytes).map_err(at("receive", self.path))?;
+        Ok(bytes)
+    }
+
+    /// Where the next subvolume belongs: the first is the root, and none lies outside of it.
+    fn place(&mut self, index: u16) -> Result<PathBuf, StoreError> {
+        let len = u16::from_be_bytes(self.array()?);
+        let mut bytes = vec![0; len.into()];
+        self.from.read_exact(&mut bytes).map_err(at("receive", self.path))?;
+        let path = PathBuf::from(OsStr::from_bytes(&bytes));
+        let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+        if !inside || bytes.contains(&0) || bytes.is_empty() != (index == 0) {
+            return Err(StreamError::Nonsense(format!("{path:?} is no place in a tree")).into());
+        }
+        Ok(path)
+    }
+
+    /// Gives the tool the pieces of one subvolume.
+    fn subvolume(&mut self, tool: &mut Tool) -> Result<(), StoreError> {
+        let mut stdin = tool.child.stdin.take();
+        let mut piece = vec![0; PIECE];
+        loop {
+            let len = usize::try_from(u32::from_be_bytes(self.array()?)).unwrap_or(usize::MAX);
+            if len == 0 {
+                return Ok(());
+            }
+            let Some(room) = piece.get_mut(..len) else {
+                return Err(StreamError::Nonsense(format!("a piece of {len} bytes")).into());
+            };
+            self.from.read_exact(room).map_err(at("receive", self.path))?;
+            // The tool takes no more when it has failed, and then tells why. The stream is read to its
+            // end nevertheless: if that was damaged, that is why.
+            if let Some(pipe) = &mut stdin
+                && pipe.write_all(room).is_err()
+            {
+                stdin = None;
+            }
+        }
+    }
+
+    /// Makes sure that nothing follows.
+    fn end(&mut self) -> Result<(), StoreError> {
+        match self.from.read(&mut [0]).map_err(at("receive", self.path))? {
+            0 => Ok(()),
+            _ => Err(StreamError::Nonsense("something follows its end".to_owned()).into()),
+        }
+    }
+}
+
+/// A btrfs(8) that runs. It ends with this.
+struct Tool {
+    child: Child,
+    complaint: Option<JoinHandle<String>>,
+    verb: &'static str,
+    path: PathBuf,
+}
+
+impl Tool {
+    fn start(mut command: Command, verb: &'static str, path: &Path) -> Result<Self, StoreError> {
+        command.env("LC_ALL", "C").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().map_err(|error| {
+            let said = if error.kind() == io::ErrorKind::NotFound {
+                "it is not installed: install btrfs-progs".to_owned()
+            } else {
+                error.to_string()
+            };
+            StoreError::Tool { program: BTRFS, task: task(verb, path), said }
+        })?;
+        // Read beside everything else, or a tool that complains at length would wait for ever.
+        let complaint = child.stderr.take().map(|stderr| thread::spawn(|| complaint(stderr)));
+        Ok(Self { child, complaint, verb, path: path.to_owned() })
+    }
+
+    /// Waits until it has ended; anything but success is an error, in its own words.
+    fn end(mut self) -> Result<(), StoreError> {
+        let status = self.child.wait();
+        let said = self.complaint.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        if status.is_ok_and(|status| status.success()) {
+            return Ok(());
+        }
+        if said.contains("No space left") || said.contains("Disk quota exceeded") {
+            return Err(at(self.verb, &self.path)(Errno::NOSPC));
+        }
+        Err(StoreError::Tool { program: BTRFS, task: task(self.verb, &self.path), said })
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        // Nothing is left to be told: it has ended already, or what it works on is thrown away.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn task(verb: &str, path: &Path) -> String {
+    format!("{verb} {path:?}")
+}
+
+/// The last line that a tool wrote.
+fn complaint(stderr: ChildStderr) -> String {
+    let lines = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
+    let last = lines.filter(|line| !line.is_empty()).last().unwrap_or_default();
+    let text = String::from_utf8_lossy(&last);
+    text.chars().filter(|letter| !letter.is_control()).take(300).collect()
+}
+
+const BTRFS: &str = "btrfs";
+/// In a workspace: a directory for each subvolume that arrives, with its number.
+const RECEIVED: &str = "received-";
+/// The most bytes of a piece.
+const PIECE: usize = 128 << 10;

@@ -1,0 +1,65 @@
+//! FreeBSD has no btrfs: no file is on it, and nothing below is ever reached.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::Stat;
+use rustix::io::{Errno, Result};
+
+use crate::subvolume::{Subvolume, Usage};
+
+/// Whether an open file or directory is on btrfs: never.
+pub(crate) fn on_btrfs(_: impl AsFd) -> Result<bool> {
+    Ok(false)
+}
+
+/// Whether a directory is the root of a subvolume: never.
+pub(crate) fn is_subvolume(_: &Stat) -> bool {
+    false
+}
+
+/// Makes an empty subvolume: refused.
+pub(crate) fn create_subvolume(_: BorrowedFd<'_>, _: &CStr) -> Result<()> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// Makes a snapshot: refused.
+pub(crate) fn snapshot_subvolume(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: &CStr) -> Result<()> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// Deletes a subvolume: refused.
+pub(crate) fn delete_subvolume(_: BorrowedFd<'_>, _: &CStr) -> Result<()> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// Lets btrfs free what was deleted: refused.
+pub(crate) fn free_deleted(_: BorrowedFd<'_>) -> Result<()> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// Lets nobody change a subvolume: refused.
+pub(crate) fn set_read_only(_: BorrowedFd<'_>, _: bool) -> Result<()> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// What is known about a subvolume: refused.
+pub(crate) fn subvolume(_: BorrowedFd<'_>) -> Result<Subvolume> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// What a subvolume takes: refused.
+pub(crate) fn usage(_: BorrowedFd<'_>) -> Result<Option<Usage>> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// Where something is mounted in a tree of subvolumes: refused.
+pub(crate) fn mounts_below(_: &OwnedFd) -> std::io::Result<Vec<PathBuf>> {
+    Err(Errno::OPNOTSUPP.into())
+}
+
+/// The subvolumes in a subvolume: refused.
+pub(crate) fn nested_subvolumes(_: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
+    Err(Errno::OPNOTSUPP)
+}
