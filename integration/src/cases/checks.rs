@@ -113,7 +113,7 @@ pub(super) fn count(output: &str) -> Tally {
 }
 
 /// How a line begins by which a test says why it could not run.
-const SKIPPED: &str = "skipped: ";
+pub(super) const SKIPPED: &str = "skipped: ";
 const ARROWS: &str = include_str!("../../arrows.txt");
 
 #[cfg(test)]

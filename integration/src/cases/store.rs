@@ -1,14 +1,68 @@
-//! The store on file systems that can share blocks.
+//! Stores of plain directories and of btrfs: what every store promises, and what sharing blocks saves.
 
 use std::time::Duration;
 
+use crate::cases::checks::{SKIPPED, count};
 use crate::failure::{Failure, ensure};
 use crate::lab::Lab;
-use crate::process::Program;
-use crate::suite::{Case, Outcome};
+use crate::process::{Program, last_lines};
+use crate::suite::{Case, Outcome, Tally};
 
-pub(super) const CASES: &[Case] =
-    &[Case { name: "store clone on btrfs shares blocks", run: reflink }];
+pub(super) const CASES: &[Case] = &[
+    Case { name: "store contract on dir", run: on_directories },
+    Case { name: "store contract on btrfs", run: on_btrfs },
+    Case { name: "store clone on btrfs shares blocks", run: reflink },
+];
+
+/// What every store promises, for plain directories; those that are filled are in memory.
+fn on_directories(lab: &Lab) -> Result<Outcome, Failure> {
+    contract(lab, "store contract dir", DIRECTORIES)
+}
+
+/// The same for btrfs.
+fn on_btrfs(lab: &Lab) -> Result<Outcome, Failure> {
+    contract(lab, "store contract btrfs", BTRFS)
+}
+
+/// Runs the contract of stores, where a script has made a place for it.
+fn contract(lab: &Lab, directory: &str, script: &str) -> Result<Outcome, Failure> {
+    let done = Program::new("unshare")
+        .args(["--mount", "sh", "-euc", script])
+        .env("CONTRACT", Lab::tests("store", "contract")?)
+        .directory(&lab.directory(directory)?)
+        .finish(Duration::from_secs(1200))?;
+    if done.status.code() == Some(NO_BTRFS) {
+        return Ok(Outcome::Skipped("this kernel mounts no btrfs from a loop device".to_owned()));
+    }
+    let tally = count(&done.stdout);
+    for line in done.stdout.lines().filter(|line| line.starts_with(SKIPPED)) {
+        println!("      {line}");
+    }
+    if tally.failed > 0 {
+        println!("{}", last_lines(&done.stdout, 80));
+    } else if !done.status.success() || tally == Tally::default() {
+        return Err(Failure::Said(last_lines(&done.stderr, 40)));
+    }
+    Ok(Outcome::Counted(tally))
+}
+
+const DIRECTORIES: &str = "
+mkdir small
+mount -t tmpfs -o size=32M none small
+NETBE_CONTRACT_STORE=dir:$PWD NETBE_CONTRACT_SMALL=dir:$PWD/small \"$CONTRACT\" --show-output
+";
+/// The mounts and their loop devices end with the namespace.
+const BTRFS: &str = "
+place() {
+    truncate -s \"$2\" \"$1.img\"
+    mkfs.btrfs -q \"$1.img\" >/dev/null
+    mkdir \"$1\"
+    mount -o loop \"$1.img\" \"$1\" 2>/dev/null || exit 77
+}
+place large 4G
+place small 160M
+NETBE_CONTRACT_STORE=btrfs:$PWD/large NETBE_CONTRACT_SMALL=btrfs:$PWD/small \"$CONTRACT\" --show-output
+";
 
 /// A clone of 64 MiB on btrfs takes next to no space, and reads the same.
 fn reflink(lab: &Lab) -> Result<Outcome, Failure> {
