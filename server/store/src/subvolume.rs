@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub(crate) use fabric::Subvolumes;
-use rustix::fs::{fstat, futimens, renameat, syncfs};
+use rustix::fs::{fstat, futimens, renameat};
 use rustix::io::{Errno, Result};
 
 use crate::sys::{self, is_subvolume, nested_subvolumes, set_read_only, subvolume};
@@ -112,7 +112,7 @@ pub(crate) fn remove(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
         sys::delete_subvolume(dir.as_fd(), &name)?;
     }
     sys::delete_subvolume(parent, name)?;
-    sys::free_deleted(parent)
+    sys::commit(parent)
 }
 
 /// Makes a snapshot of each member in `work`, named by their numbers.
@@ -129,7 +129,7 @@ fn copy_members(members: &[Member], work: BorrowedFd<'_>) -> Result<Vec<OwnedFd>
 /// Whether nothing was written to any member since its copy was made.
 fn still(members: &[Member], copies: &[OwnedFd], work: BorrowedFd<'_>) -> Result<bool> {
     // What was written and is not on the disk yet has no transaction.
-    syncfs(work)?;
+    sys::commit(work)?;
     for (member, copy) in members.iter().zip(copies) {
         // A snapshot counts as a change of what it was made of.
         if subvolume(member.root.as_fd())?.changed != subvolume(copy.as_fd())?.born {

@@ -2,11 +2,10 @@
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, mkdirat, openat};
-use rustix::io::Errno;
+use rustix::fs::{Mode, mkdirat};
 
 use crate::back_end::{Capabilities, Part};
 use crate::error::at;
@@ -136,7 +135,7 @@ impl Fabric for Plain {
     fn space(&self, top: &OwnedFd, tree: &OwnedFd, path: &Path) -> Result<Space, StoreError> {
         let referenced = Some(tree::measure(tree, path)?);
         // Where copies share blocks, their sum is more than the disk has given.
-        let own = referenced.filter(|_| !shares_blocks(top.as_fd()));
+        let own = referenced.filter(|_| !sys::shares_blocks(top.as_fd()));
         Ok(Space { used: own, referenced, exclusive: own })
     }
 
@@ -167,17 +166,6 @@ impl Fabric for Plain {
         let tree = open_dir(work.dir(), name).map_err(at("open", work.path()))?;
         tree::apply(&tree, work.path(), from)
     }
-}
-
-/// Whether copies on this file system share their blocks: what each takes cannot be told then.
-fn shares_blocks(top: BorrowedFd<'_>) -> bool {
-    let probe = || {
-        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        let file = || openat(top, ".", flags, Mode::RUSR | Mode::WUSR);
-        Ok::<_, Errno>(sys::reflink(&file()?, &file()?))
-    };
-    // What cannot be found out might be so.
-    probe().unwrap_or(true)
 }
 
 /// In a workspace: one name of each file that has several.

@@ -39,6 +39,11 @@ pub(crate) fn reflink(_from: &OwnedFd, _to: &OwnedFd) -> bool {
     false
 }
 
+/// Whether copies share their blocks: never, as they are made by reading and writing.
+pub(crate) fn shares_blocks(_dir: BorrowedFd<'_>) -> bool {
+    false
+}
+
 /// Left to reading and writing: copy_file_range(2) of FreeBSD 13 keeps no holes on UFS.
 pub(crate) fn copy_range(
     _from: &OwnedFd,

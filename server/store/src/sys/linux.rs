@@ -44,6 +44,17 @@ pub(crate) fn reflink(from: &OwnedFd, to: &OwnedFd) -> bool {
     ioctl_ficlone(to, from).is_ok()
 }
 
+/// Whether copies on this file system share their blocks: what each takes cannot be told then.
+pub(crate) fn shares_blocks(dir: BorrowedFd<'_>) -> bool {
+    let probe = || {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let file = || openat(dir, ".", flags, Mode::RUSR | Mode::WUSR);
+        Ok::<_, Errno>(reflink(&file()?, &file()?))
+    };
+    // What cannot be found out might be so.
+    probe().unwrap_or(true)
+}
+
 /// Copies at most `len` bytes inside the kernel; `None` where it cannot.
 pub(crate) fn copy_range(
     from: &OwnedFd,

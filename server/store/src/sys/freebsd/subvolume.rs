@@ -34,8 +34,8 @@ pub(crate) fn delete_subvolume(_: BorrowedFd<'_>, _: &CStr) -> Result<()> {
     Err(Errno::OPNOTSUPP)
 }
 
-/// Lets btrfs free what was deleted: refused.
-pub(crate) fn free_deleted(_: BorrowedFd<'_>) -> Result<()> {
+/// Brings everything to the disk: refused.
+pub(crate) fn commit(_: BorrowedFd<'_>) -> Result<()> {
     Err(Errno::OPNOTSUPP)
 }
 

@@ -50,8 +50,9 @@ pub(crate) fn delete_subvolume(parent: BorrowedFd<'_>, name: &CStr) -> Result<()
     unsafe { ioctl(parent, Setter::<SNAP_DESTROY, _>::new(args)) }
 }
 
-/// Lets btrfs begin to free what was deleted: by itself it would after half a minute.
-pub(crate) fn free_deleted(dir: BorrowedFd<'_>) -> Result<()> {
+/// Brings everything to the disk, and lets btrfs begin to free what was deleted: by itself it would after
+/// half a minute.
+pub(crate) fn commit(dir: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the request has no argument.
     unsafe { ioctl(dir, NoArg::<SYNC>::new()) }
 }
