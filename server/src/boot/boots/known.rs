@@ -1,6 +1,6 @@
 //! What is known of all clients: their boots, their addresses, and whose root is in use.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::boot::{Boot, Delivered};
-use crate::boot::plan::{NoPlan, Plan};
+use crate::boot::plan::{self, NoPlan, Plan};
 use crate::boot::record::{BootRecord, Keeper};
 use crate::boot::timeline::{Stage, Timeline};
 use crate::boot::{Ask, BootId, Client, Event, Origin};
@@ -29,7 +29,8 @@ pub(super) struct Known {
 
 struct LiveRoot {
     used: Instant,
-    mounted: bool,
+    /// What of it is mounted: rc.initdiskless unmounts parts of a root that goes on living.
+    mounted: BTreeSet<String>,
 }
 
 /// A client that was seen.
@@ -173,6 +174,7 @@ impl Known {
 
     pub(super) fn resume(&mut self, record: BootRecord, now: Instant) {
         let generation = self.generation;
+        let root = plan::export_path(&record.plan.name);
         let Some(seen) = self.seen(record.mac, now) else { return };
         let stage = if record.rooted { Stage::Root } else { Stage::Leased };
         seen.timeline.begin(record.client, now);
@@ -193,7 +195,8 @@ impl Known {
         if let Some(address) = record.address {
             self.settle(record.mac, address, now);
             if record.rooted {
-                self.roots.insert(address, LiveRoot { used: now, mounted: true });
+                let mounted = BTreeSet::from([root]);
+                self.roots.insert(address, LiveRoot { used: now, mounted });
             }
         }
     }
@@ -255,14 +258,18 @@ impl Known {
                         return;
                     }
                 }
-                let root = LiveRoot { used: now, mounted: false };
+                let root = LiveRoot { used: now, mounted: BTreeSet::new() };
                 let root = self.roots.entry(address).or_insert(root);
                 root.used = now;
-                root.mounted |= matches!(event, Event::Mounted(_));
+                if let Event::Mounted(path) = event
+                    && root.mounted.len() < MAX_PARTS
+                {
+                    root.mounted.insert(path.clone());
+                }
             }
-            Event::Unmounted(_) => {
+            Event::Unmounted(path) => {
                 if let Some(root) = self.roots.get_mut(&address) {
-                    root.mounted = false;
+                    root.mounted.remove(path);
                 }
             }
             Event::Advised(_)
@@ -283,7 +290,7 @@ impl Known {
 
     pub(super) fn lives(&self, address: Ipv4Addr, now: Instant) -> bool {
         self.roots.get(&address).is_some_and(|root| {
-            let limit = if root.mounted { MOUNTED } else { UNUSED };
+            let limit = if root.mounted.is_empty() { UNUSED } else { MOUNTED };
             now.duration_since(root.used) < limit
         })
     }
@@ -325,6 +332,9 @@ pub(super) const MAX_CLIENTS: usize = if cfg!(test) { 64 } else { 4096 };
 
 /// How many clients are forgotten when there are too many.
 pub(super) const FORGOTTEN_AT_ONCE: usize = MAX_CLIENTS / 16;
+
+/// Parts of a root that are remembered to be mounted. The root itself comes first.
+const MAX_PARTS: usize = 16;
 
 /// Addresses whose root is remembered to be in use.
 const MAX_ROOTS: usize = 65_536;

@@ -81,3 +81,17 @@ fn a_machines_files_by_http_are_for_nobody_else() {
     });
     assert!(matches!(other, Err(FileError::Refused(_))));
 }
+
+#[test]
+fn a_root_lives_on_when_a_part_of_it_is_unmounted() {
+    let bench = Bench::new(Some("free"), None);
+    let origin = Origin::Address(ADDRESS.into());
+    for path in ["/be/free", "/be/free/conf/base/etc"] {
+        bench.boots.report(origin, Event::Mounted(path.to_owned()));
+    }
+    bench.boots.report(origin, Event::Unmounted("/be/free/conf/base/etc".to_owned()));
+    bench.pass(60 * 60);
+    assert!(bench.boots.lives(ADDRESS));
+    bench.boots.report(origin, Event::Unmounted("/be/free".to_owned()));
+    assert!(!bench.boots.lives(ADDRESS));
+}
