@@ -166,6 +166,8 @@ async fn serve(
     }
     let sweep = idle::close(Arc::clone(appliance.descriptors()));
     tasks.spawn_on(until(stopping.clone(), "closing files".to_owned(), sweep), files.handle());
+    let patient = wait_for_stores(Arc::clone(appliance));
+    tasks.spawn(until(stopping.clone(), "looking for stores".to_owned(), patient));
     let outcome = tokio::select! {
         ended = tasks.join_next() => match ended {
             Some(Ok(outcome)) => outcome,
@@ -197,6 +199,16 @@ async fn until(
     tokio::select! {
         ended = run => ended.map_err(|error| ServeError::Broken { service, error }),
         _ = stopping.wait_for(|stop| *stop) => Ok(()),
+    }
+}
+
+/// Looks again now and then for what of the store was not there.
+async fn wait_for_stores(appliance: Arc<Appliance>) -> io::Result<()> {
+    let mut beats = time::interval(PATIENCE);
+    loop {
+        beats.tick().await;
+        let appliance = Arc::clone(&appliance);
+        spawn_blocking(move || appliance.look_again()).await.map_err(io::Error::other)?;
     }
 }
 
@@ -346,6 +358,9 @@ pub enum ServeError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// How often it is looked for a pool that is not imported yet, or a key that is not loaded.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long clients may take to get what they were promised when the server ends.
 const GRACE: Duration = Duration::from_secs(3);

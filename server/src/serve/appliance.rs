@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use hostfs::{Descriptors, Inside};
-use store::{EnvironmentName, Role, Store};
+use store::{EnvironmentName, Role, Store, StoreError};
 use tokio::sync::broadcast;
 
 use super::{Outlook, ServeError, parts};
@@ -39,6 +40,8 @@ pub(super) struct Appliance {
     interfaces: Mutex<Vec<InterfaceStatus>>,
     /// Environments that are not served, each with the reason.
     unserved: Mutex<Vec<String>>,
+    /// Whether something that is not there may come by itself.
+    waiting: AtomicBool,
     /// Environments that a command works on: not served until it has ended.
     withheld: Mutex<Vec<String>>,
     /// Held while everything is read again.
@@ -80,6 +83,7 @@ impl Appliance {
             services: OnceLock::new(),
             interfaces: Mutex::default(),
             unserved: Mutex::default(),
+            waiting: AtomicBool::new(false),
             withheld: Mutex::default(),
             reading: Mutex::default(),
         });
@@ -209,7 +213,18 @@ impl Appliance {
 
     /// Shares what the store holds now: what is gone is withdrawn first, so that its path is free.
     fn publish(&self) -> Result<(), ServeError> {
-        let mut listing = self.store.list()?;
+        let mut listing = match self.store.list() {
+            // What is served of it stays: machines wait for it as for a disk that is slow.
+            Err(error @ StoreError::Away { .. }) => {
+                self.waiting.store(true, Ordering::Relaxed);
+                self.complain(vec![error.to_string()]);
+                return Ok(());
+            }
+            other => other?,
+        };
+        let comes =
+            |error: &StoreError| matches!(error, StoreError::Away { .. } | StoreError::Key { .. });
+        self.waiting.store(listing.unreadable.iter().any(comes), Ordering::Relaxed);
         let mut unserved = listing.unreadable.iter().map(ToString::to_string).collect::<Vec<_>>();
         let withheld = lock(&self.withheld).clone();
         listing.environments.retain(|environment| {
@@ -240,12 +255,28 @@ impl Appliance {
                 Err(reason) => unserved.push(format!("{name}: {reason}")),
             }
         }
-        for reason in &unserved {
+        self.boots.catalog().replace(entries);
+        self.complain(unserved);
+        Ok(())
+    }
+
+    /// Notes what is not served, and tells what was not known.
+    fn complain(&self, unserved: Vec<String>) {
+        let mut known = lock(&self.unserved);
+        for reason in unserved.iter().filter(|reason| !known.contains(reason)) {
             tracing::error!("not served: {reason}");
         }
-        self.boots.catalog().replace(entries);
-        *lock(&self.unserved) = unserved;
-        Ok(())
+        *known = unserved;
+    }
+
+    /// Looks again for what was not there: a pool that is imported later, a data set that waited for
+    /// its key.
+    pub(super) fn look_again(&self) {
+        if self.waiting.load(Ordering::Relaxed)
+            && let Err(error) = self.reload()
+        {
+            tracing::warn!("{error}");
+        }
     }
 
     /// Shares one environment, and says what of it cannot be shared. Trees that are shared already

@@ -1,0 +1,124 @@
+//! Snapshots on their way from one store to another.
+
+use std::io::{Error, Read, Write};
+
+use uuid::Uuid;
+
+use super::{Store, now};
+use crate::back_end::Arrival;
+use crate::environment::{parse, render};
+use crate::stream::{Framer, Header, Sent, StreamError, Unframer};
+use crate::{Environment, EnvironmentName, Point, Role, Snapshot, SnapshotName, StoreError};
+
+impl Store {
+    /// Writes a snapshot to `out`, or only what is new in it since the snapshot `base`.
+    pub fn send(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+        base: Option<&SnapshotName>,
+        out: &mut dyn Write,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), StoreError> {
+        let _kept = self.locks.read(name)?;
+        let environment = self.back_end.get(name)?;
+        let header = Header {
+            format: self.back_end.format().to_owned(),
+            snapshot: sent(&self.find(name, snapshot)?),
+            base: base.map(|base| self.find(name, base)).transpose()?.as_ref().map(sent),
+            environment: render(&environment).map_err(nonsense)?,
+        };
+        let total = self.back_end.expected(name, snapshot, base);
+        let mut note = |bytes| progress(Progress { bytes, total });
+        let sending = |error| StoreError::Io {
+            action: "send",
+            path: Point::snapshot(name, snapshot).to_string().into(),
+            error,
+        };
+        let mut framer = Framer::begin(out, &header, &mut note).map_err(sending)?;
+        self.back_end.send(name, snapshot, base, &mut framer)?;
+        framer.end().map_err(sending)
+    }
+
+    /// Takes in what [`Store::send`] wrote: as a new boot environment, or, if the stream goes on from
+    /// a snapshot, as the next state of one that has that snapshot as its newest.
+    ///
+    /// A new one has the role [`Role::Off`]: what was decided on the other host does not bind this
+    /// one. Nothing of a stream that is cut or damaged is kept.
+    pub fn receive(
+        &self,
+        name: &EnvironmentName,
+        from: &mut dyn Read,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Environment, StoreError> {
+        self.noted("receive", &[name.as_str()], || {
+            let mut note = |bytes| progress(Progress { bytes, total: None });
+            let begun = Unframer::begin(from, &mut note);
+            let (header, mut unframer) = begun.map_err(|error| receiving(name, error))?;
+            if header.format != self.back_end.format() {
+                return Err(StreamError::Format(header.format).into());
+            }
+            let snapshot = snapshot_of(&header.snapshot)?;
+            self.accept(snapshot.name.as_str())?;
+            let (_alone, arrival) = match &header.base {
+                None => {
+                    let alone = self.claim(name)?;
+                    let environment = Environment {
+                        uuid: Uuid::new_v4(),
+                        created: now(),
+                        origin: None,
+                        role: Role::Off,
+                        ..parse(name.clone(), &header.environment).map_err(nonsense)?
+                    };
+                    (alone, Arrival { environment, snapshot, base: None })
+                }
+                Some(base) => {
+                    let alone = self.locks.change(name)?;
+                    let environment = self.back_end.get(name)?;
+                    let base = self.base(name, base)?;
+                    (alone, Arrival { environment, snapshot, base: Some(base) })
+                }
+            };
+            self.back_end.receive(&arrival, &mut unframer)?;
+            Ok(arrival.environment)
+        })
+    }
+
+    /// The snapshot that a stream goes on from, which has to be the newest.
+    fn base(&self, name: &EnvironmentName, base: &Sent) -> Result<SnapshotName, StoreError> {
+        let newest = self.back_end.snapshots(name)?.pop();
+        let newest = newest.filter(|snapshot| snapshot.uuid == base.uuid);
+        newest.map(|snapshot| snapshot.name).ok_or_else(|| {
+            let (snapshot, name) = (base.name.clone(), name.to_string());
+            StreamError::Base { snapshot, name }.into()
+        })
+    }
+}
+
+/// How far a stream is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Progress {
+    /// Bytes so far.
+    pub bytes: u64,
+    /// All of them, where that is known.
+    pub total: Option<u64>,
+}
+
+fn receiving(name: &EnvironmentName, error: Error) -> StoreError {
+    StoreError::Io { action: "receive", path: name.as_str().into(), error }
+}
+
+fn sent(snapshot: &Snapshot) -> Sent {
+    let Snapshot { name, uuid, created, .. } = snapshot;
+    Sent { name: name.to_string(), uuid: *uuid, created: created.to_string() }
+}
+
+fn snapshot_of(sent: &Sent) -> Result<Snapshot, StoreError> {
+    let name = sent.name.parse().map_err(nonsense)?;
+    let created = sent.created.parse().map_err(nonsense)?;
+    Ok(Snapshot { name, uuid: sent.uuid, created, automatic: false, clones: Vec::new() })
+}
+
+fn nonsense(reason: impl ToString) -> StoreError {
+    StreamError::Nonsense(reason.to_string()).into()
+}
