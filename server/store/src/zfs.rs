@@ -30,6 +30,7 @@ mod undertaking;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
@@ -49,6 +50,8 @@ use undertaking::{Leftover, Undertaking, sweep};
 pub(crate) struct Zfs {
     /// The data set whose children are environments.
     dataset: String,
+    /// What was known about its pool when it was last looked at.
+    pool: Mutex<Option<Pool>>,
     locks: PathBuf,
     mounts: PathBuf,
     work: PathBuf,
@@ -58,7 +61,7 @@ impl Zfs {
     /// Opens a store. A pool that is not imported now may be later: that is told by every verb.
     pub(crate) fn open(dataset: &str, state: &Path) -> Result<Self, StoreError> {
         let store = Self::at(dataset, state)?;
-        match store.pool().and_then(|_pool| store.exists()) {
+        match store.pool_now().and_then(|_pool| store.exists()) {
             Ok(true) | Err(StoreError::Away { .. }) => Ok(store),
             Ok(false) => Err(StoreError::Missing(format!("zfs:{dataset}").into())),
             Err(error) => Err(error),
@@ -68,7 +71,7 @@ impl Zfs {
     /// Opens a store, and makes its data set where there is none.
     pub(crate) fn establish(dataset: &str, state: &Path) -> Result<Self, StoreError> {
         let store = Self::at(dataset, state)?;
-        store.pool()?;
+        store.pool_now()?;
         if !store.exists()? {
             let create = Task::zfs("create").arg("-p");
             let create = create.property("mountpoint", "none").property("canmount", "off");
@@ -85,7 +88,7 @@ impl Zfs {
         for directory in [&base, &locks, &mounts, &work] {
             mounts::point(directory)?;
         }
-        Ok(Self { dataset: dataset.to_owned(), locks, mounts, work })
+        Ok(Self { dataset: dataset.to_owned(), pool: Mutex::default(), locks, mounts, work })
     }
 
     fn exists(&self) -> Result<bool, StoreError> {
@@ -96,8 +99,24 @@ impl Zfs {
         }
     }
 
+    /// The pool, as far as that does not change while it is there.
     fn pool(&self) -> Result<Pool, StoreError> {
-        Pool::look(self.dataset.split('/').next().unwrap_or(&self.dataset))
+        if let Some(pool) = &*self.known() {
+            return Ok(pool.clone());
+        }
+        self.pool_now()
+    }
+
+    /// The pool as it is now; it may have gone, and another of its name may have come.
+    fn pool_now(&self) -> Result<Pool, StoreError> {
+        *self.known() = None;
+        let pool = Pool::look(self.dataset.split('/').next().unwrap_or(&self.dataset))?;
+        *self.known() = Some(pool.clone());
+        Ok(pool)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Pool>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The full name of an environment's root.
@@ -106,17 +125,26 @@ impl Zfs {
     }
 
     fn forest(&self) -> Result<Forest, StoreError> {
-        Forest::look(&self.dataset, self.pool()?)
+        let forest = Forest::look(&self.dataset, self.pool()?);
+        if forest.is_err() {
+            // Whether it is there at all says more.
+            self.pool_now()?;
+        }
+        forest
     }
 
     fn tree(&self, name: &EnvironmentName) -> Result<Tree, StoreError> {
-        Tree::look(&self.dataset, name, &self.pool()?)
+        let tree = Tree::look(&self.dataset, name, &self.pool()?);
+        if tree.is_err() {
+            self.pool_now()?;
+        }
+        tree
     }
 
     /// Refuses to change an environment that this host itself boots or has mounted.
     fn spare(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         let full = self.full(name.as_str());
-        if self.pool()?.bootfs == full {
+        if self.pool_now()?.bootfs == full {
             let what = format!("{name}, which this host boots (bootfs of the pool),");
             return Err(StoreError::Busy { what, holder: None });
         }
@@ -149,7 +177,7 @@ impl Zfs {
             Ok(rows) => Ok(rows),
             Err(Failure { refusal: Refusal::Missing, .. }) => {
                 // It, or its whole pool.
-                self.pool()?;
+                self.pool_now()?;
                 Err(StoreError::NoEnvironment(name.clone()))
             }
             Err(failure) => Err(told(failure, &format!("list the snapshots of {name}"))),
@@ -234,8 +262,8 @@ impl BackEnd for Zfs {
     }
 
     fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
+        let tree = self.tree(name)?;
         let pool = self.pool()?;
-        let tree = Tree::look(&self.dataset, name, &pool)?;
         let origin = tree.origin(&self.dataset, &pool)?;
         tree.environment(name, &pool, origin)
     }

@@ -22,7 +22,7 @@ impl Zfs {
     /// Makes an environment with the data sets of its layout.
     pub(super) fn make(&self, new: &Environment) -> Result<(), StoreError> {
         sweep(&self.work)?;
-        self.pool()?;
+        self.pool_now()?;
         let work = self.begin(Vec::new())?;
         self.build(&work.dataset, new)?;
         self.arrange(&work, new.layout)?;

@@ -109,6 +109,35 @@ pub(super) fn snapshots(dataset: &str, depth: Depth) -> Result<Vec<SnapshotRow>,
     Ok(rows)
 }
 
+/// The file systems at and below `dataset`, parents first, and the properties of each that are not as
+/// they are by themselves: all in one question.
+pub(super) fn everything(dataset: &str) -> Result<(Vec<DataSet>, Known), Failure> {
+    let table = Task::zfs("get")
+        .args(["-H", "-p", "-r", "-t", "filesystem", "-o", "name,property,value,source", "all"])
+        .arg(dataset)
+        .run()?;
+    Ok((sets_of(&table), property_table(&table)))
+}
+
+fn sets_of(table: &str) -> Vec<DataSet> {
+    let mut natives: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for (name, property, text, _source) in table.lines().filter_map(fields) {
+        // Of a property that is told twice the first is the true one: ZFS tells its own before those
+        // of users.
+        natives.entry(name).or_default().entry(property).or_insert(text);
+    }
+    let line = |(name, values): (&&str, &BTreeMap<&str, &str>)| {
+        let column = |column| match column {
+            "name" => *name,
+            column => values.get(column).copied().unwrap_or("-"),
+        };
+        data_set(&COLUMNS.split(',').map(column).collect::<Vec<_>>().join("\t"))
+    };
+    let mut sets: Vec<DataSet> = natives.iter().filter_map(line).collect();
+    sets.sort_by(|a, b| a.name.split('/').cmp(b.name.split('/')));
+    sets
+}
+
 fn data_set(line: &str) -> Option<DataSet> {
     let mut fields = line.split('\t');
     let mut next = || fields.next();
@@ -174,15 +203,15 @@ pub(super) struct Value {
 /// The properties of one data set by name.
 pub(super) type Properties = BTreeMap<String, Value>;
 
+/// The properties of several data sets, by the data sets' names.
+pub(super) type Known = BTreeMap<String, Result<Properties, Forged>>;
+
 /// A data set with a property that pretends to be another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Forged;
 
 /// The properties of the file systems at and below `dataset`, but for those that have their default.
-pub(super) fn properties(
-    dataset: &str,
-    depth: Depth,
-) -> Result<BTreeMap<String, Result<Properties, Forged>>, Failure> {
+pub(super) fn properties(dataset: &str, depth: Depth) -> Result<Known, Failure> {
     let table = Task::zfs("get")
         .args(["-H", "-p", "-t", "filesystem", "-s", "local,received,inherited"])
         .args(["-o", "name,property,value,source"])
@@ -193,12 +222,9 @@ pub(super) fn properties(
     Ok(property_table(&table))
 }
 
-fn property_table(table: &str) -> BTreeMap<String, Result<Properties, Forged>> {
-    let mut all: BTreeMap<String, Result<Properties, Forged>> = BTreeMap::new();
-    for line in table.lines() {
-        let mut fields = line.split('\t');
-        let fields = (fields.next(), fields.next(), fields.next(), fields.next());
-        let (Some(name), Some(property), Some(text), Some(source)) = fields else { continue };
+fn property_table(table: &str) -> Known {
+    let mut all = Known::new();
+    for (name, property, text, source) in table.lines().filter_map(fields) {
         let source = match source {
             "local" => Source::Local,
             "received" => Source::Received,
@@ -214,6 +240,12 @@ fn property_table(table: &str) -> BTreeMap<String, Result<Properties, Forged>> {
         }
     }
     all
+}
+
+/// The name, the property, its value and its source.
+fn fields(line: &str) -> Option<(&str, &str, &str, &str)> {
+    let mut fields = line.split('\t');
+    Some((fields.next()?, fields.next()?, fields.next()?, fields.next()?))
 }
 
 const COLUMNS: &str = "name,guid,creation,origin,mountpoint,canmount,keystatus,encryption,sharenfs,\
@@ -265,6 +297,16 @@ mod test {
         assert_eq!(of("t/a", "atime"), Source::Inherited);
         assert_eq!(of("t/a/b", "netbe:role"), Source::Received);
         assert_eq!(all["t/a"].as_ref().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_file_system_is_read_from_its_properties_too() {
+        let table = "t/a\tguid\t7\t-\nt/a\tcreation\t1\t-\nt/a\tmountpoint\t/\tlocal\n\
+                     t/a\tcanmount\tnoauto\tlocal\nt/a\tencryption\toff\tdefault\n\
+                     t/a\tused\t3\t-\nt/a\treferenced\t2\t-\nt/a\twritten\t0\t-\n";
+        let sets = sets_of(table);
+        let found = data_set("t/a\t7\t1\t-\t/\tnoauto\t-\toff\t-\t3\t2\t0").unwrap();
+        assert_eq!(sets, [found]);
     }
 
     #[test]

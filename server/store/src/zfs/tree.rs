@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{Failure, Refusal, Task};
-use super::listing::{self, DataSet, Depth, Forged, Properties, SnapshotRow};
+use super::listing::{self, DataSet, Depth, Forged, Known, Properties, SnapshotRow};
 use super::mounts::Place;
 use super::program::Change;
 use super::properties::{self, Child};
@@ -57,7 +57,7 @@ struct Branch {
 pub(super) struct Tree {
     pub(super) root: DataSet,
     branches: Vec<Branch>,
-    properties: BTreeMap<String, Result<Properties, Forged>>,
+    properties: Known,
 }
 
 impl Tree {
@@ -78,15 +78,12 @@ impl Tree {
 
     /// Asks for a data set and what is below it, whatever it is.
     pub(super) fn put_together(root: &str) -> Result<Option<Self>, Failure> {
-        let sets = listing::datasets(root, Depth::All)?;
-        Ok(Self::of(sets, listing::properties(root, Depth::All)?))
+        let (sets, properties) = listing::everything(root)?;
+        Ok(Self::of(sets, properties))
     }
 
     /// Puts data sets together, of which the first is the root.
-    fn of(
-        sets: Vec<DataSet>,
-        properties: BTreeMap<String, Result<Properties, Forged>>,
-    ) -> Option<Self> {
+    fn of(sets: Vec<DataSet>, properties: Known) -> Option<Self> {
         let mut sets = sets.into_iter();
         let root = sets.next()?;
         let mut taken = BTreeSet::new();
