@@ -15,6 +15,10 @@ use crate::suite::{Case, Outcome, Tally};
 pub(super) const CASES: &[Case] = &[
     Case { name: "zfs guest has a pool", run: pool },
     Case { name: "zfs store", run: |lab| tests(lab, "zfs store", "store", "zfs", STORE) },
+    Case {
+        name: "zfs store contract",
+        run: |lab| tests(lab, "zfs store contract", "store", "contract", CONTRACT),
+    },
     Case { name: "zfs files", run: |lab| tests(lab, "zfs files", "hostfs", "contract", FILES) },
 ];
 
@@ -79,6 +83,12 @@ cat /tank/one/.zfs/snapshot/first/file
 ";
 /// One test at a time: there is one processor, and one pool.
 const STORE: &str = "NETBE_TEST_POOL=tank ./tests --test-threads 1\n";
+const CONTRACT: &str = "
+zfs create -o mountpoint=none tank/contract
+zfs create -o mountpoint=none -o quota=24M tank/small
+NETBE_CONTRACT_STORE=zfs:tank/contract NETBE_CONTRACT_SMALL=zfs:tank/small \\
+    NETBE_CONTRACT_CASES=3 ./tests --test-threads 1
+";
 const FILES: &str = "
 zfs create -o mountpoint=/tank/files tank/files
 TMPDIR=/tank/files ./tests --test-threads 1 on_disk

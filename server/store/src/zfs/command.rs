@@ -203,13 +203,21 @@ impl Running {
         Err(Failure { task: self.task.clone(), refusal: Refusal::of(&said), said })
     }
 
-    /// Ends it. One that waits inside the kernel for a pool without disks dies only when that
-    /// answers, so that a thread of its own waits for it.
+    /// Ends it, and waits a little until it is gone: what it was working on is busy until then.
+    ///
+    /// One that waits inside the kernel for a pool without disks dies only when that answers, so that a
+    /// thread of its own waits for it.
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // One that has ended meanwhile is as good.
             let _ = child.kill();
-            thread::spawn(move || child.wait());
+            let (sender, gone) = mpsc::channel();
+            thread::spawn(move || {
+                let _ = child.wait();
+                // Nobody may wait any more.
+                let _ = sender.send(());
+            });
+            let _ = gone.recv_timeout(LAST_MOMENTS);
         }
     }
 }
@@ -356,6 +364,8 @@ fn search_path() -> OsString {
 /// How long anything but a stream may take. Destroying a large tree takes long; a pool that has lost
 /// its disks takes for ever.
 const LIMIT: Duration = Duration::from_secs(120);
+/// How long a program that was killed may take to be gone.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
 const BUFFER: usize = 256 << 10;
 
 #[cfg(test)]
