@@ -257,6 +257,8 @@ impl BackEnd for Zfs {
                 Ok(environment) => listing.environments.push(environment),
                 Err(error) => listing.unreadable.push(error),
             }
+            // It is there, but its files are not: whoever serves it looks again.
+            listing.unreadable.extend(tree.waits());
         }
         Ok(listing)
     }
@@ -427,6 +429,7 @@ impl BackEnd for Zfs {
                     continue;
                 }
             };
+            survey.unreadable.extend(tree.waits());
             let own = |row: &&SnapshotRow| tree.sets().any(|set| set.name == row.dataset);
             let all: Vec<&SnapshotRow> = rows.iter().filter(own).collect();
             let roots = all.iter().filter(|row| row.dataset == tree.root.name);
@@ -473,9 +476,7 @@ impl BackEnd for Zfs {
 
     fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
         let tree = self.tree(name)?;
-        if tree.root.locked {
-            return Err(StoreError::Key { dataset: tree.root.name });
-        }
+        tree.waits().map_or(Ok(()), Err)?;
         let shown = self.show(name.as_str(), &tree.places(), false)?;
         Ok(shown.into_iter().map(|shown| Part { path: shown.path, root: shown.root }).collect())
     }
@@ -486,9 +487,7 @@ impl BackEnd for Zfs {
 
     fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
         let tree = self.tree(&point.environment)?;
-        if tree.root.locked {
-            return Err(StoreError::Key { dataset: tree.root.name });
-        }
+        tree.waits().map_or(Ok(()), Err)?;
         let places = match &point.snapshot {
             None => tree.places(),
             Some(snapshot) => self.places_at(&tree, point, snapshot)?,

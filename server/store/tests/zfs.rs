@@ -347,7 +347,9 @@ fn what_is_encrypted_waits_for_its_key() {
     ]);
     site.store.create(&name("head"), Layout::Flat).unwrap();
     zfs(&["unload-key", &full]);
-    assert_eq!(site.names(), ["head", "secret"]);
+    let listing = site.store.list().unwrap();
+    assert_eq!(listing.environments.len(), 2);
+    assert!(matches!(listing.unreadable.as_slice(), [StoreError::Key { .. }]), "{listing:?}");
     let waits = |error: StoreError| {
         let said = error.to_string();
         assert!(matches!(error, StoreError::Key { .. }), "{said}");

@@ -125,6 +125,11 @@ impl Tree {
         std::iter::once(root).chain(branches).collect()
     }
 
+    /// What its root waits for before its files can be seen.
+    pub(super) fn waits(&self) -> Option<StoreError> {
+        self.root.locked.then(|| StoreError::Key { dataset: self.root.name.clone() })
+    }
+
     /// The properties of one of its data sets that are not as they are by themselves.
     pub(super) fn properties(&self, dataset: &str) -> Result<&Properties, StoreError> {
         static NONE: Properties = Properties::new();

@@ -1,7 +1,7 @@
 //! ZFS file systems, mounted.
 #![allow(unsafe_code, reason = "getfsstat(2) has no safe interface")]
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -72,8 +72,7 @@ fn table() -> io::Result<Vec<libc::statfs>> {
 
 /// The bytes of a field before its NUL.
 fn text(field: &[libc::c_char]) -> Vec<u8> {
-    let bytes: Vec<u8> = field.iter().map(|&byte| byte.cast_unsigned()).collect();
-    CStr::from_bytes_until_nul(&bytes).map_or(bytes.clone(), |text| text.to_bytes().to_vec())
+    field.iter().map(|&byte| byte.cast_unsigned()).take_while(|&byte| byte != 0).collect()
 }
 
 /// Room for what is mounted between the two calls.
