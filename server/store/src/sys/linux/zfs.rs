@@ -38,9 +38,9 @@ pub(crate) fn unmount(path: &Path) -> Result<(), Errno> {
     rustix::mount::unmount(path, UnmountFlags::NOFOLLOW)
 }
 
-/// All ZFS file systems that are mounted, in the order of mounting.
+/// All ZFS file systems that are mounted where this thread sees them, in the order of mounting.
 pub(crate) fn mounts() -> io::Result<Vec<Mounted>> {
-    Ok(parse(&fs::read("/proc/self/mountinfo")?))
+    Ok(parse(&fs::read("/proc/thread-self/mountinfo")?))
 }
 
 /// Reads proc_pid_mountinfo(5).
