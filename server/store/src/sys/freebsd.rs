@@ -5,7 +5,8 @@ pub(crate) mod zfs;
 
 use std::ffi::{CStr, OsStr};
 use std::io::Error;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -192,10 +193,22 @@ fn run(command: &mut Command) -> Result<Vec<u8>, Error> {
     Err(Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// The path of an open directory (`F_KINFO`).
+/// The path of an open directory (fcntl(2), `F_KINFO`).
+#[expect(unsafe_code, reason = "rustix has no F_KINFO, and nix only on amd64")]
 fn path_of(dir: &OwnedFd) -> Result<PathBuf, Error> {
-    let path = rustix::fs::getpath(dir)?;
-    Ok(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
+    // SAFETY: the structure holds numbers and characters alone, for which zeros are values.
+    let mut info: libc::kinfo_file = unsafe { mem::zeroed() };
+    info.kf_structsize = i32::try_from(size_of::<libc::kinfo_file>()).map_err(Error::other)?;
+    // SAFETY: the descriptor is open, and the kernel writes no more than the size that stands in the
+    // structure, which lives until the call returns.
+    let done = unsafe { libc::fcntl(dir.as_raw_fd(), libc::F_KINFO, &raw mut info) };
+    if done < 0 {
+        return Err(Error::last_os_error());
+    }
+    let path =
+        info.kf_path.iter().map(|letter| letter.to_ne_bytes()).take_while(|byte| *byte != [0]);
+    let path: Vec<u8> = path.flatten().collect();
+    Ok(PathBuf::from(OsStr::from_bytes(&path)))
 }
 
 /// `SF_IMMUTABLE`, `SF_APPEND`, `SF_NOUNLINK` and the same three for users (sys/stat.h).
