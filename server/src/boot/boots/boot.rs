@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::boot::plan::{Next, Plan};
-use crate::boot::{Ask, BootId, Client, Event, Role, Ticket};
+use crate::boot::{Arch, Ask, BootId, Client, Event, Role, Ticket};
 
 /// The boot that a machine is in.
 pub(super) struct Boot {
@@ -41,15 +41,28 @@ impl Boot {
 
     /// Whether this boot's firmware was given iPXE, which has not asked for its next step yet.
     pub(super) fn awaits(&self, client: Client, now: Instant) -> bool {
-        let by_network = matches!(self.client, Client::Http(_) | Client::Pxe(_));
+        let same_firmware = match (self.client, client) {
+            // A machine whose firmware was switched over is in another boot.
+            (Client::Http(before) | Client::Pxe(before), Client::Ipxe(now)) => {
+                (before == Arch::BIOS) == (now == Arch::BIOS)
+            }
+            (
+                Client::FreeBsdKernel
+                | Client::FreeBsdLoader
+                | Client::Http(_)
+                | Client::Ipxe(_)
+                | Client::Ordinary
+                | Client::Pxe(_),
+                _,
+            ) => false,
+        };
         let own_loader = match &self.plan.next {
             Next::Kernel { .. } | Next::Handed(_) => None,
             Next::Loader(own) => Some(own),
         };
         let first = self.plan.first.as_ref();
         let gave_ipxe = first.is_some() && first != own_loader && self.plan.chosen.is_none();
-        matches!(client, Client::Ipxe(_))
-            && by_network
+        same_firmware
             && gave_ipxe
             && self.delivered.first
             && !self.delivered.second

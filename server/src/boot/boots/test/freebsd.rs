@@ -95,3 +95,12 @@ fn a_root_lives_on_when_a_part_of_it_is_unmounted() {
     bench.boots.report(origin, Event::Unmounted("/be/free".to_owned()));
     assert!(!bench.boots.lives(ADDRESS));
 }
+
+#[test]
+fn a_machine_whose_firmware_was_switched_over_is_in_another_boot() {
+    let bench = Bench::new(Some("free"), None);
+    let url = bench.lease(Client::Http(Arch::UEFI_X64_HTTP), 1).unwrap();
+    bench.http(&url).unwrap();
+    assert_eq!(bench.lease(IPXE_ROM, 2).as_deref(), Some("pxeboot"));
+    assert_eq!(bench.boot(), Some(BootId(2)));
+}
