@@ -247,8 +247,7 @@ impl Timeline {
             }
         }
         let text = describe(event);
-        self.note(text.clone(), now);
-        Some(text)
+        self.note(text.clone(), now).then_some(text)
     }
 
     /// How the machine stands.
@@ -324,16 +323,20 @@ impl Timeline {
         }
     }
 
-    fn note(&mut self, text: String, now: Instant) {
+    /// Adds a line to the log; says whether it is news. What comes again at once is counted only, so
+    /// that a peer does not fill the operator's disk with it.
+    fn note(&mut self, text: String, now: Instant) -> bool {
         if let Some(last) = self.log.back_mut().filter(|last| last.text == text) {
+            let is_news = now.duration_since(last.at) >= AT_ONCE;
             last.at = now;
             last.times = last.times.saturating_add(1);
-            return;
+            return is_news;
         }
         self.log.push_back(Entry { at: now, text, times: 1 });
         if self.log.len() > MAX_LOG {
             self.log.pop_front();
         }
+        true
     }
 
     fn hint(&self, now: Instant) -> Option<String> {
@@ -443,6 +446,9 @@ const SILENT: Duration = Duration::from_secs(40);
 
 /// Events kept of a machine.
 const MAX_LOG: usize = 64;
+
+/// The same again within this time is no news.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Files of which the progress is kept.
 const MAX_TRANSFERS: usize = 8;

@@ -147,6 +147,16 @@ fn the_log_is_bounded_and_counts_repetitions() {
 }
 
 #[test]
+fn what_comes_again_at_once_is_told_once() {
+    let now = Instant::now();
+    let mut timeline = Timeline::new(now);
+    let mut tells = |passed| timeline.see(&Event::Elsewhere(ADDRESS), now + passed).is_some();
+    assert!(tells(Duration::ZERO));
+    assert!(!tells(Duration::from_millis(999)));
+    assert!(tells(Duration::from_millis(1999)), "a second later it is news again");
+}
+
+#[test]
 fn a_hostile_name_is_fit_for_a_terminal() {
     let reason = "x".repeat(500);
     let failed = Event::Failed { name: "\x1b[2J".to_owned(), reason };
