@@ -169,7 +169,10 @@ pub enum InitramfsError {
     )]
     NoBusybox,
     /// The kernel has no driver of those that were asked for.
-    #[error("kernel {0} has no network driver of that choice: say --drivers all")]
+    #[error(
+        "kernel {0} has no network driver of that choice: choose more with --drivers all, or name \
+         one with --module"
+    )]
     NoDrivers(String),
     /// depmod has not run.
     #[error(
