@@ -14,6 +14,7 @@ pub mod dhcp;
 pub mod export;
 pub mod http;
 pub mod initramfs;
+mod install;
 pub mod interface;
 pub mod kenv;
 pub mod machine;

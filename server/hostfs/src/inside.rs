@@ -5,6 +5,8 @@
 //! links are followed inside only, `/etc/shadow` means the guest's own, and only regular files and
 //! directories are ever opened.
 
+mod build;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
@@ -17,6 +19,8 @@ use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::{attr, sys};
+
+pub use build::{Attributes, Special};
 
 /// A directory, seen as `/` from inside.
 ///

@@ -8,6 +8,7 @@
 mod attr;
 mod descriptors;
 mod errno;
+mod flags;
 mod inside;
 mod stripes;
 mod sys;
@@ -16,6 +17,7 @@ mod tree;
 mod walk;
 
 pub use descriptors::{Descriptors, open_files_limit, raise_open_files_limit};
-pub use inside::{Inside, InsideError};
+pub use flags::Flags;
+pub use inside::{Attributes, Inside, InsideError, Special};
 pub use sys::drop_resource_capability;
 pub use tree::{HostTree, HostTreeError, Metadata, Options};

@@ -13,6 +13,7 @@ mod boot;
 mod dhcp;
 mod environments;
 mod initramfs;
+mod install;
 mod lint;
 mod living;
 mod machines;

@@ -14,6 +14,7 @@ use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, U
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
 
+use crate::Flags;
 use crate::attr::raw_mode;
 use crate::walk;
 
@@ -291,6 +292,38 @@ pub(crate) fn list(
             }
         }
     }
+}
+
+/// Gives an open file or directory an extended attribute (extattr(2)). Attributes of Linux that begin
+/// with another word than `user` or `system` have no place here: EOPNOTSUPP.
+pub(crate) fn set_extended(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<()> {
+    let (space, name) = if let Some(name) = name.strip_prefix(b"user.") {
+        (libc::EXTATTR_NAMESPACE_USER, name)
+    } else if let Some(name) = name.strip_prefix(b"system.") {
+        (libc::EXTATTR_NAMESPACE_SYSTEM, name)
+    } else {
+        return Err(Errno::OPNOTSUPP);
+    };
+    name.into_with_c_str(|name| {
+        let (name, bytes) = (name.as_ptr(), value.as_ptr().cast());
+        // SAFETY: `name` ends in NUL, and the kernel reads `value.len()` bytes of `value`.
+        let set = unsafe { libc::extattr_set_fd(fd.as_raw_fd(), space, name, bytes, value.len()) };
+        if set < 0 { Err(last_error()) } else { Ok(()) }
+    })
+}
+
+/// Adds flags to an open file or directory (fchflags(2)): all of them, or it fails.
+pub(crate) fn set_flags(fd: BorrowedFd<'_>, flags: Flags) -> Result<Flags> {
+    let present = fs::fstat(fd)?.st_flags;
+    // SAFETY: fchflags(2) takes no pointer, and the descriptor is open while it is borrowed.
+    let set = unsafe { libc::fchflags(fd.as_raw_fd(), (present | flags.bits()).into()) };
+    if set < 0 { Err(last_error()) } else { Ok(Flags::default()) }
+}
+
+/// Brings everything to stable storage: there is no syncfs(2) here.
+pub(crate) fn synchronize(_fd: BorrowedFd<'_>) -> Result<()> {
+    fs::sync();
+    Ok(())
 }
 
 /// The most names that a file may have here.

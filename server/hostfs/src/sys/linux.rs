@@ -11,13 +11,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{
-    self, AtFlags, CWD, Gid, Mode, OFlags, RawDir, ResolveFlags, Stat, Timestamps, Uid,
+    self, AtFlags, CWD, Gid, IFlags, Mode, OFlags, RawDir, ResolveFlags, Stat, Timestamps, Uid,
+    XattrFlags,
 };
 use rustix::io::{Errno, ReadWriteFlags, Result};
 use rustix::path::Arg;
 use rustix::thread::CapabilitySet;
 use siphasher::sip::SipHasher24;
 
+use crate::Flags;
 use crate::attr::raw_mode;
 
 /// A mounted file system, by a directory in it.
@@ -276,6 +278,36 @@ pub(crate) fn link_max(fd: BorrowedFd<'_>) -> u32 {
     // SAFETY: fpathconf(3) takes no pointer, and the descriptor is open while it is borrowed.
     let most = unsafe { libc::fpathconf(fd.as_raw_fd(), libc::_PC_LINK_MAX) };
     u32::try_from(most).unwrap_or(if most < 0 { 1 } else { u32::MAX })
+}
+
+/// Gives an open file or directory an extended attribute.
+pub(crate) fn set_extended(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<()> {
+    fs::fsetxattr(fd, name, value, XattrFlags::empty())
+}
+
+/// Adds flags to an open file or directory (ioctl_iflags(2)); returns those that Linux has not.
+pub(crate) fn set_flags(fd: BorrowedFd<'_>, flags: Flags) -> Result<Flags> {
+    let known = [
+        (Flags::IMMUTABLE, IFlags::IMMUTABLE),
+        (Flags::APPEND, IFlags::APPEND),
+        (Flags::NODUMP, IFlags::NODUMP),
+    ];
+    let (mut lost, mut wanted) = (flags, IFlags::empty());
+    for (flag, own) in known {
+        if flags.any(flag) {
+            lost = lost.without(flag);
+            wanted |= own;
+        }
+    }
+    if !wanted.is_empty() {
+        fs::ioctl_setflags(fd, fs::ioctl_getflags(fd)? | wanted)?;
+    }
+    Ok(lost)
+}
+
+/// Brings everything of the file system that holds `fd` to stable storage.
+pub(crate) fn synchronize(fd: BorrowedFd<'_>) -> Result<()> {
+    fs::syncfs(fd)
 }
 
 /// Gives up CAP_SYS_RESOURCE for ever, so that quotas and reserved blocks hold for what clients write.

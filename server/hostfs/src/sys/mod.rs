@@ -11,4 +11,7 @@ use freebsd as host;
 use linux as host;
 
 pub use host::drop_resource_capability;
-pub(crate) use host::{KernelHandle, Mount, Node, link_max, list, read_nowait, reopen, resolve};
+pub(crate) use host::{
+    KernelHandle, Mount, Node, link_max, list, read_nowait, reopen, resolve, set_extended,
+    set_flags, synchronize,
+};

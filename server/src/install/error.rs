@@ -1,0 +1,99 @@
+//! Why an installation does not come about, in words for the person who asked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hostfs::InsideError;
+use store::{EnvironmentName, StoreError};
+
+/// Why a boot environment was not filled. Unless it says otherwise, it is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstallError {
+    /// It is not for a known machine.
+    #[error(
+        "{0:?} is no architecture: write amd64, i386, aarch64, armv7, powerpc64, powerpc64le, \
+         riscv64, or MACHINE/ARCHITECTURE"
+    )]
+    Architecture(String),
+    /// An archive ends too early.
+    #[error("{0} is cut off: fetch it again")]
+    Cut(String),
+    /// A file is not the one that the list says.
+    #[error(
+        "{path:?} is not what the MANIFEST lists: its SHA-256 is {found} and not {listed}; nothing \
+         was unpacked"
+    )]
+    Differs {
+        /// The file.
+        path: PathBuf,
+        /// The sum that it has.
+        found: String,
+        /// The sum that it is to have.
+        listed: String,
+    },
+    /// A program that fetches files failed.
+    #[error("{url} cannot be fetched: {said}")]
+    Fetch {
+        /// The address.
+        url: String,
+        /// What it said.
+        said: String,
+    },
+    /// A file in the boot environment could not be made.
+    #[error("{archive}: {error}")]
+    Inside {
+        /// The archive that it is from.
+        archive: String,
+        /// What is about it.
+        error: InsideError,
+    },
+    /// The host failed, or an archive is damaged.
+    #[error("{path:?}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system or the unpacker said.
+        error: io::Error,
+    },
+    /// The list of sets is not one.
+    #[error("line {line} of the MANIFEST is wrong: {reason}")]
+    Manifest {
+        /// The line, from 1.
+        line: usize,
+        /// What about it.
+        reason: &'static str,
+    },
+    /// A name in an archive would lead out.
+    #[error("{archive}: {name:?} leads out of the root: do not trust this archive")]
+    Name {
+        /// The archive.
+        archive: String,
+        /// The name.
+        name: PathBuf,
+    },
+    /// No program to fetch with.
+    #[error("neither curl nor fetch is here: install the package curl, or give a directory by -p")]
+    NoFetcher,
+    /// There is no list.
+    #[error("{0:?} has no MANIFEST: name the directory that holds it and the sets")]
+    NoManifest(PathBuf),
+    /// There is something in the environment.
+    #[error("{0} is not empty: create another one, or name one that does not exist with -l LAYOUT")]
+    NotEmpty(EnvironmentName),
+    /// The store refused.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The list has no such set.
+    #[error("the MANIFEST lists no {file}: it lists {listed}")]
+    Unlisted {
+        /// The set's file.
+        file: String,
+        /// Those that there are.
+        listed: String,
+    },
+}
+
+/// Names the file that an error of the system is about.
+pub(super) fn on<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> InstallError {
+    move |error| InstallError::Io { path: path.to_owned(), error: error.into() }
+}

@@ -1,0 +1,235 @@
+//! Fills an empty boot environment: whole or not at all.
+//!
+//! While it is being filled its role is `off`, so that nothing boots it, the role that it had stands
+//! in its setting `installing`, and a snapshot keeps its empty tree. Whoever finds the two after a kill
+//! puts the tree back; who finds only the setting knows that the work was done, or not begun.
+
+use hostfs::{Inside, InsideError};
+use store::{Environment, EnvironmentName, Layout, Newer, Role, SnapshotName, Store, StoreError};
+
+use super::InstallError;
+
+/// Creates `name` with `layout`, or takes one that is there and empty, and has `work` fill it.
+///
+/// `work` returns settings to be written down. If it fails, the environment is as it was before.
+pub(crate) fn fill(
+    store: &Store,
+    name: &EnvironmentName,
+    layout: Option<Layout>,
+    work: impl FnOnce(&Inside) -> Result<Vec<(&'static str, String)>, InstallError>,
+) -> Result<(), InstallError> {
+    let snapshot: SnapshotName = SNAPSHOT.parse().map_err(|_| unreachable_name(name))?;
+    let (environment, created) = prepare(store, name, layout, &snapshot)?;
+    let role = environment.role;
+    store.set(name, INSTALLING, Some(role.as_str()))?;
+    store.set_role(name, Role::Off)?;
+    store.snapshot(name, &snapshot)?;
+    let filled = enter(store, name).and_then(|inside| {
+        let settings = work(&inside)?;
+        let failed = |error| InstallError::Inside { archive: name.to_string(), error };
+        inside.synchronize().map_err(failed)?;
+        Ok(settings)
+    });
+    let done = filled.and_then(|settings| {
+        for (key, value) in settings {
+            store.set(name, key, Some(&value))?;
+        }
+        Ok(())
+    });
+    if let Err(error) = done {
+        undo(store, name, &snapshot, role, created)?;
+        return Err(error);
+    }
+    store.destroy_snapshot(name, &snapshot)?;
+    release(store, name, role)
+}
+
+/// Whether an installation into the environment was begun and not ended.
+#[cfg(test)]
+pub(crate) fn interrupted(environment: &Environment) -> bool {
+    environment.settings.value(INSTALLING).is_some()
+}
+
+/// An environment that is there and empty, and whether it was created here.
+fn prepare(
+    store: &Store,
+    name: &EnvironmentName,
+    layout: Option<Layout>,
+    snapshot: &SnapshotName,
+) -> Result<(Environment, bool), InstallError> {
+    let found = match (store.get(name), layout) {
+        (Err(StoreError::NoEnvironment(_)), Some(layout)) => {
+            return Ok((store.create(name, layout)?, true));
+        }
+        (found, _) => found?,
+    };
+    let Some(before) = found.settings.value(INSTALLING) else {
+        if layout.is_some() {
+            return Err(StoreError::Exists(name.clone()).into());
+        }
+        refuse_full(store, &found)?;
+        return Ok((found, false));
+    };
+    // An installation was killed.
+    let role = before.parse().unwrap_or_default();
+    let kept = store.snapshots(name)?.iter().any(|kept| kept.name == *snapshot);
+    if kept {
+        undo(store, name, snapshot, role, false)?;
+    } else {
+        release(store, name, role)?;
+    }
+    let found = store.get(name)?;
+    refuse_full(store, &found)?;
+    Ok((found, false))
+}
+
+/// Puts the empty tree back, or takes away what was created for it.
+fn undo(
+    store: &Store,
+    name: &EnvironmentName,
+    snapshot: &SnapshotName,
+    role: Role,
+    created: bool,
+) -> Result<(), InstallError> {
+    // Nothing here has it open any more, and file systems that are mounted cannot go back.
+    store.release(name)?;
+    store.rollback(name, snapshot, Newer::Destroy)?;
+    store.destroy_snapshot(name, snapshot)?;
+    if created {
+        return Ok(store.destroy(name)?);
+    }
+    release(store, name, role)
+}
+
+fn release(store: &Store, name: &EnvironmentName, role: Role) -> Result<(), InstallError> {
+    store.set_role(name, role)?;
+    store.set(name, INSTALLING, None)?;
+    Ok(())
+}
+
+fn enter(store: &Store, name: &EnvironmentName) -> Result<Inside, InstallError> {
+    Ok(Inside::from_fd(store.open_root(name)?))
+}
+
+/// Refuses an environment that has more than the directories of its data sets.
+fn refuse_full(store: &Store, environment: &Environment) -> Result<(), InstallError> {
+    let inside = enter(store, &environment.name)?;
+    let places: Vec<&str> = environment.datasets.iter().map(store::Dataset::path).collect();
+    for folder in std::iter::once("").chain(places.iter().copied()) {
+        let names = match inside.read_dir(folder, MAX_NAMES) {
+            Ok(names) => names,
+            Err(InsideError::Missing(_)) => continue,
+            Err(_) => return Err(InstallError::NotEmpty(environment.name.clone())),
+        };
+        for entry in names {
+            let entry = entry.to_string_lossy().into_owned();
+            let path = if folder.is_empty() { entry.clone() } else { format!("{folder}/{entry}") };
+            // ext4 makes that directory in a file system's root.
+            if !places.contains(&path.as_str()) && entry != "lost+found" {
+                return Err(InstallError::NotEmpty(environment.name.clone()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unreachable_name(name: &EnvironmentName) -> InstallError {
+    InstallError::NotEmpty(name.clone())
+}
+
+/// The snapshot of the empty tree.
+const SNAPSHOT: &str = "netbe-install";
+/// The setting that keeps the role of an environment that is being filled.
+const INSTALLING: &str = "installing";
+/// A layout has no more directories in one.
+const MAX_NAMES: usize = 64;
+
+#[cfg(test)]
+mod test {
+    use std::io::Write;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn store() -> (TempDir, Store, EnvironmentName) {
+        let dir = tempfile::tempdir().unwrap();
+        let place = format!("dir:{}", dir.path().join("store").display());
+        let store = Store::establish(&place.parse().unwrap(), dir.path()).unwrap();
+        (dir, store, "head".parse().unwrap())
+    }
+
+    fn kernel(inside: &Inside) -> Result<Vec<(&'static str, String)>, InstallError> {
+        inside.create("boot/kernel/kernel").unwrap().write_all(b"x").unwrap();
+        Ok(vec![("os", "FreeBSD".to_owned())])
+    }
+
+    fn fail(inside: &Inside) -> Result<Vec<(&'static str, String)>, InstallError> {
+        kernel(inside)?;
+        Err(InstallError::NoFetcher)
+    }
+
+    #[test]
+    fn what_is_filled_is_whole_and_boots_again() {
+        let (_dir, store, name) = store();
+        fill(&store, &name, Some(Layout::FreeBsd), kernel).unwrap();
+        let environment = store.get(&name).unwrap();
+        assert_eq!(environment.role, Role::Environment);
+        assert_eq!(environment.settings.value("os"), Some("FreeBSD"));
+        assert!(!interrupted(&environment));
+        assert!(store.snapshots(&name).unwrap().is_empty());
+        assert!(store.root(&name).join("boot/kernel/kernel").exists());
+    }
+
+    #[test]
+    fn nothing_is_booted_while_it_is_filled() {
+        let (_dir, store, name) = store();
+        store.create(&name, Layout::Flat).unwrap();
+        fill(&store, &name, None, |_| {
+            assert_eq!(store.get(&name).unwrap().role, Role::Off);
+            Ok(Vec::new())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_failure_leaves_an_environment_as_it_was_and_creates_none() {
+        let (_dir, store, name) = store();
+        fill(&store, &name, Some(Layout::Flat), fail).unwrap_err();
+        assert!(matches!(store.get(&name), Err(StoreError::NoEnvironment(_))));
+        let before = store.create(&name, Layout::FreeBsd).unwrap();
+        fill(&store, &name, None, fail).unwrap_err();
+        assert_eq!(store.get(&name).unwrap(), before);
+        assert!(!store.root(&name).join("boot").exists());
+        assert!(store.root(&name).join("var/log").exists());
+    }
+
+    #[test]
+    fn what_a_kill_left_is_put_back_by_the_next_one() {
+        let (_dir, store, name) = store();
+        store.create(&name, Layout::Flat).unwrap();
+        let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            fill(&store, &name, None, |inside| {
+                inside.create("half").unwrap();
+                panic!("killed")
+            })
+        }));
+        killed.unwrap_err();
+        assert!(interrupted(&store.get(&name).unwrap()));
+        fill(&store, &name, None, kernel).unwrap();
+        assert_eq!(store.get(&name).unwrap().role, Role::Environment);
+        assert!(!store.root(&name).join("half").exists());
+    }
+
+    #[test]
+    fn an_environment_with_files_is_refused_and_stays() {
+        let (_dir, store, name) = store();
+        store.create(&name, Layout::FreeBsd).unwrap();
+        std::fs::write(store.root(&name).join("var/log/messages"), "x").unwrap();
+        let error = fill(&store, &name, None, kernel).unwrap_err();
+        assert!(matches!(error, InstallError::NotEmpty(_)));
+        assert!(!interrupted(&store.get(&name).unwrap()));
+        let error = fill(&store, &name, Some(Layout::Flat), kernel).unwrap_err();
+        assert!(matches!(error, InstallError::Store(StoreError::Exists(_))));
+    }
+}

@@ -1,0 +1,20 @@
+//! Installations: what a boot environment is filled with, and how it appears whole.
+//!
+//! FreeBSD's distribution sets are verified before anything of them is unpacked ([`sets`]); other
+//! systems come as one archive ([`archive`]). An environment that is being filled has the role `off`
+//! and a snapshot of its empty tree ([`fill`]): whatever ends the work early, the next command puts
+//! that tree back.
+
+pub(crate) mod archive;
+mod download;
+mod error;
+pub(crate) mod fill;
+mod lost;
+mod manifest;
+mod packed;
+mod place;
+pub(crate) mod sets;
+
+pub(crate) use error::InstallError;
+pub(crate) use lost::Lost;
+pub(crate) use place::{Branch, Place};

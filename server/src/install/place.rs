@@ -1,0 +1,131 @@
+//! Where a release of FreeBSD lies on a mirror.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::InstallError;
+
+/// What distribution sets are taken from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// A directory with a MANIFEST.
+    Directory(PathBuf),
+    /// The address of such a directory, without a slash at its end.
+    Url(String),
+}
+
+/// Which of a mirror's two trees.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Branch {
+    /// Releases, candidates and betas.
+    #[default]
+    Release,
+    /// Snapshots of the branches.
+    Snapshot,
+}
+
+impl Place {
+    /// The directory itself if it has a MANIFEST, else the release's in it, as on a mirror.
+    pub(crate) fn directory(
+        path: PathBuf,
+        architecture: &str,
+        branch: Branch,
+        release: &str,
+    ) -> Result<Self, InstallError> {
+        if path.join("MANIFEST").is_file() {
+            return Ok(Self::Directory(path));
+        }
+        let below = path.join(below(architecture, branch, release)?);
+        if below.join("MANIFEST").is_file() {
+            return Ok(Self::Directory(below));
+        }
+        Err(InstallError::NoManifest(path))
+    }
+
+    /// The release's directory on the mirror at `url`.
+    pub(crate) fn mirror(
+        url: &str,
+        architecture: &str,
+        branch: Branch,
+        release: &str,
+    ) -> Result<Self, InstallError> {
+        let below = below(architecture, branch, release)?;
+        Ok(Self::Url(format!("{}/{below}", url.trim_end_matches('/'))))
+    }
+}
+
+impl fmt::Display for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Release => "releases",
+            Self::Snapshot => "snapshots",
+        })
+    }
+}
+
+/// `releases/amd64/amd64/14.3-RELEASE`: machine, as `uname -m` says, and processor, as `uname -p`.
+fn below(architecture: &str, branch: Branch, release: &str) -> Result<String, InstallError> {
+    let machine = match architecture {
+        "amd64" | "x86_64" => "amd64/amd64",
+        "i386" => "i386/i386",
+        "aarch64" | "arm64" => "arm64/aarch64",
+        "armv7" => "arm/armv7",
+        "powerpc64" => "powerpc/powerpc64",
+        "powerpc64le" => "powerpc/powerpc64le",
+        "riscv64" => "riscv/riscv64",
+        other => match other.split_once('/') {
+            Some((machine, processor)) if word(machine) && word(processor) => other,
+            Some(_) | None => return Err(InstallError::Architecture(other.to_owned())),
+        },
+    };
+    // `14.3` is what people say, and 14.3-RELEASE what the directory is called.
+    let whole = branch == Branch::Snapshot || release.contains('-');
+    let release = if whole { release.to_owned() } else { format!("{release}-RELEASE") };
+    Ok(format!("{branch}/{machine}/{release}"))
+}
+
+fn word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_release_is_found_on_a_mirror() {
+        let url = |architecture: &str, branch, release: &str| match Place::mirror(
+            "https://m/ftp/",
+            architecture,
+            branch,
+            release,
+        )
+        .unwrap()
+        {
+            Place::Url(url) => url,
+            Place::Directory(path) => panic!("{path:?}"),
+        };
+        assert_eq!(
+            url("amd64", Branch::Release, "14.3"),
+            "https://m/ftp/releases/amd64/amd64/14.3-RELEASE"
+        );
+        assert_eq!(
+            url("aarch64", Branch::Snapshot, "15.0-CURRENT"),
+            "https://m/ftp/snapshots/arm64/aarch64/15.0-CURRENT"
+        );
+        assert_eq!(
+            url("riscv/riscv64", Branch::Release, "14.3-RC1"),
+            "https://m/ftp/releases/riscv/riscv64/14.3-RC1"
+        );
+    }
+
+    #[test]
+    fn an_architecture_does_not_climb() {
+        for bad in ["vax", "../..", "amd64/../amd64", "/"] {
+            let error = Place::mirror("https://m", bad, Branch::Release, "14.3").unwrap_err();
+            assert!(matches!(error, InstallError::Architecture(_)), "{bad}");
+        }
+    }
+}

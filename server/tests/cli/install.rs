@@ -1,0 +1,188 @@
+//! Systems put into boot environments: distribution sets, archives, and what must not come of bad ones.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use tar::{Builder, EntryType, Header};
+use tempfile::TempDir;
+
+use crate::bench::Bench;
+
+/// A release of FreeBSD in little: two sets with a MANIFEST.
+struct Release(TempDir);
+
+impl Release {
+    fn new() -> Self {
+        let release = Self(TempDir::new().unwrap());
+        let mut base = Builder::new(Vec::new());
+        file(&mut base, "bin/su", 0o4555, b"su");
+        file(&mut base, "etc/fstab", 0o644, b"");
+        link(&mut base, "bin/sudo", "bin/su");
+        base.append_pax_extensions([("SCHILY.fflags", &b"sunlnk"[..])]).unwrap();
+        let mut empty = header(EntryType::Directory, 0, 0o555);
+        base.append_data(&mut empty, "var/empty/", &b""[..]).unwrap();
+        let mut kernel = Builder::new(Vec::new());
+        file(&mut kernel, "boot/kernel/kernel", 0o555, b"kernel");
+        file(&mut kernel, "boot/loader.efi", 0o555, b"loader");
+        let mut list = String::new();
+        for (name, set) in [("base", base), ("kernel", kernel)] {
+            let packed = packed(&set.into_inner().unwrap());
+            let sum: String =
+                Sha256::digest(&packed).iter().map(|byte| format!("{byte:02x}")).collect();
+            list += &format!("{name}.txz\t{sum}\t1\t{name}\t\"{name}\"\ton\n");
+            fs::write(release.0.path().join(format!("{name}.txz")), packed).unwrap();
+        }
+        fs::write(release.0.path().join("MANIFEST"), list).unwrap();
+        release
+    }
+
+    fn path(&self) -> &str {
+        self.0.path().to_str().unwrap()
+    }
+
+    /// Flips one bit of a set.
+    fn damage(&self, set: &str) {
+        let path = self.0.path().join(set);
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn header(kind: EntryType, size: u64, mode: u32) -> Header {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_mtime(1_000_000_000);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn file(archive: &mut Builder<Vec<u8>>, name: &str, mode: u32, data: &[u8]) {
+    let mut header = header(EntryType::Regular, data.len().try_into().unwrap(), mode);
+    archive.append_data(&mut header, name, data).unwrap();
+}
+
+fn link(archive: &mut Builder<Vec<u8>>, name: &str, existing: &str) {
+    let mut header = header(EntryType::Link, 0, 0o644);
+    archive.append_link(&mut header, name, existing).unwrap();
+}
+
+fn packed(archive: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(archive).unwrap();
+    gzip.finish().unwrap()
+}
+
+#[test]
+fn a_release_is_installed_from_its_sets() {
+    let (bench, release) = (Bench::new(), Release::new());
+    let install = ["install", "-p", release.path(), "-o", "FreeBSD", "-r", "14.3", "-l", "freebsd"];
+    let told = bench.prints(&[&install[..], &["head"]].concat());
+    let root = bench.root("head");
+    let su = fs::metadata(root.join("bin/su")).unwrap();
+    assert_eq!((su.mode() & 0o7777, su.nlink(), su.mtime()), (0o4555, 2, 1_000_000_000));
+    assert!(root.join("boot/kernel/kernel").exists());
+    let noted = fs::read_to_string(bench.state().join("store/meta/head.toml")).unwrap();
+    assert!(noted.contains("role = \"be\"") && noted.contains("release = \"14.3\""), "{noted}");
+    if cfg!(target_os = "linux") {
+        assert!(told.starts_with("not kept: the flags sunlnk of /var/empty\n"), "{told}");
+        let record = told.lines().last().unwrap().strip_prefix("all of it is listed in ").unwrap();
+        assert_eq!(fs::read_to_string(record).unwrap(), "the flags sunlnk\t\"/var/empty\"\n");
+    }
+    bench.refuses(
+        &["install", "-p", release.path(), "-o", "freebsd", "head"],
+        "head is not empty: create another one, or name one that does not exist with -l LAYOUT",
+    );
+}
+
+#[test]
+fn one_flipped_bit_is_refused_before_anything_is_written() {
+    let (bench, release) = (Bench::new(), Release::new());
+    release.damage("kernel.txz");
+    let install = ["install", "-p", release.path(), "-o", "FreeBSD", "-l", "freebsd", "head"];
+    let (words, status) = bench.fails(&install);
+    assert_eq!(status, 2);
+    assert!(words.contains("kernel.txz\" is not what the MANIFEST lists"), "{words}");
+    assert!(!bench.root("head").exists());
+    bench.silent(&["create", "-l", "freebsd", "head"]);
+    bench.fails(&["install", "-p", release.path(), "-o", "FreeBSD", "head"]);
+    assert!(!bench.root("head").join("bin").exists());
+}
+
+#[test]
+fn a_set_that_is_not_listed_is_refused_by_name() {
+    let (bench, release) = (Bench::new(), Release::new());
+    let install = ["install", "-p", release.path(), "-o", "FreeBSD", "--set", "lib32"];
+    bench.cannot(
+        &[&install[..], &["-l", "flat", "head"]].concat(),
+        "the MANIFEST lists no lib32.txz: it lists base.txz, kernel.txz",
+    );
+    let nowhere = TempDir::new().unwrap();
+    let path = nowhere.path().to_str().unwrap();
+    bench.cannot(
+        &["install", "-p", path, "-o", "FreeBSD", "-l", "flat", "head"],
+        &format!("{path:?} has no MANIFEST: name the directory that holds it and the sets"),
+    );
+}
+
+#[test]
+fn any_root_is_installed_from_an_archive() {
+    let (bench, folder) = (Bench::new(), TempDir::new().unwrap());
+    let mut root = Builder::new(Vec::new());
+    file(&mut root, "./boot/vmlinuz-6.1", 0o644, b"kernel");
+    let archive = folder.path().join("root.tar.gz");
+    fs::write(&archive, packed(&root.into_inner().unwrap())).unwrap();
+    let path = archive.to_str().unwrap();
+    bench.silent(&["install", "-o", "tar", "-p", path, "-l", "linux", "lin"]);
+    assert_eq!(fs::read(bench.root("lin").join("boot/vmlinuz-6.1")).unwrap(), b"kernel");
+}
+
+#[test]
+fn a_bad_archive_leaves_no_environment_and_harms_nothing() {
+    let (bench, folder) = (Bench::new(), TempDir::new().unwrap());
+    let outside = folder.path().join("etc");
+    fs::create_dir(&outside).unwrap();
+    let mut hostile = Builder::new(Vec::new());
+    let mut out = header(EntryType::Symlink, 0, 0o777);
+    hostile.append_link(&mut out, "etc", &outside).unwrap();
+    file(&mut hostile, "etc/rc.conf", 0o644, b"hostile");
+    let mut climbs = header(EntryType::Regular, 1, 0o644);
+    let name = b"../../../../x";
+    climbs.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name);
+    climbs.set_cksum();
+    hostile.append(&climbs, &b"x"[..]).unwrap();
+    let archive = folder.path().join("bad.tar");
+    fs::write(&archive, hostile.into_inner().unwrap()).unwrap();
+    let path = archive.to_str().unwrap();
+    bench.cannot(
+        &["install", "-o", "tar", "-p", path, "-l", "flat", "bad"],
+        "bad.tar: \"../../../../x\" leads out of the root: do not trust this archive",
+    );
+    assert!(!bench.root("bad").exists());
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    bench.silent(&["create", "bad"]);
+    bench.fails(&["install", "-o", "tar", "-p", path, "bad"]);
+    assert_eq!(fs::read_dir(bench.root("bad")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_archive_that_is_no_file_is_refused_and_not_waited_for() {
+    let (bench, folder) = (Bench::new(), TempDir::new().unwrap());
+    let pipe = folder.path().join("root.tar");
+    let mode = nix::sys::stat::Mode::S_IRUSR;
+    nix::unistd::mkfifo(&pipe, mode).unwrap();
+    let path = pipe.to_str().unwrap();
+    bench.cannot(
+        &["install", "-o", "tar", "-p", path, "-l", "flat", "a"],
+        &format!("{path:?}: it is not a regular file"),
+    );
+    symlink(Path::new("/nowhere"), folder.path().join("b.tar")).unwrap();
+    assert_eq!(bench.fails(&["install", "-o", "tar", "-p", "/nowhere", "-l", "flat", "a"]).1, 2);
+}
