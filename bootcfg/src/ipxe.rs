@@ -52,6 +52,13 @@ pub enum Action {
         /// Why, in a sentence.
         message: String,
     },
+    /// Boots nothing yet: shows why, and after three seconds runs what is then at a URL.
+    Wait {
+        /// Why, in a sentence.
+        message: String,
+        /// The URL of the next script.
+        url: String,
+    },
 }
 
 /// The text of a script.
@@ -100,6 +107,12 @@ pub fn render(script: &Script) -> Result<String, ConfigError> {
             lines.push(format!("{line} || goto failed"));
         }
         Action::Refuse { message } => lines.push(format!("echo {}", plain(message))),
+        Action::Wait { message, url: next } => {
+            lines.push(format!("echo {}", plain(message)));
+            lines.push("sleep 3".to_owned());
+            // In its place, so that waiting for long does not pile scripts up.
+            lines.push(format!("chain --replace --autofree {} || goto failed", url(next)?));
+        }
     }
     lines.push(String::new());
     lines.push(":failed".to_owned());

@@ -23,6 +23,7 @@ mod neighbour;
 pub mod nfs3;
 pub mod portmap;
 mod readahead;
+pub mod roots;
 pub mod rpc;
 pub mod serve;
 pub mod state;

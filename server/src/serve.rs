@@ -8,6 +8,7 @@ mod idle;
 mod outlook;
 mod parts;
 mod ports;
+mod preparer;
 
 use std::future::Future;
 use std::io::{self, Write as _};

@@ -142,7 +142,17 @@ impl StateDir {
 
     /// Waits until no other command changes records, and keeps others out while it is held.
     pub fn hold(&self) -> Result<Claim, StateError> {
-        let path = self.path.join("change.lock");
+        self.lock("change.lock")
+    }
+
+    /// Waits until no other process makes or takes away roots of machines, and keeps others from it
+    /// while it is held. It comes before [`StateDir::hold`].
+    pub fn hold_roots(&self) -> Result<Claim, StateError> {
+        self.lock("roots.lock")
+    }
+
+    fn lock(&self, name: &str) -> Result<Claim, StateError> {
+        let path = self.path.join(name);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).and_then(|file| file.lock().map(|()| file));

@@ -2,11 +2,12 @@
 
 mod boot;
 mod known;
+mod root;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
@@ -21,10 +22,12 @@ use super::{
     Answer, Ask, BootFile, BootId, Booter, Event, FileError, FileRequest, Origin, Reservation, Root,
 };
 use crate::clock::Clock;
-use crate::machine::{Mac, MachineName, Roster};
+use crate::machine::{Mac, MachineName, RootKind, Roster};
 use crate::state::{State, StateError};
 use boot::{Boot, Delivered};
 use known::{Belongs, Known, Seen, ipv4};
+pub use root::Order;
+pub(super) use root::Root as BootRoot;
 
 /// Decides what machines boot, keeps their boots, and shows how they stand.
 pub struct Boots {
@@ -34,6 +37,9 @@ pub struct Boots {
     clock: Arc<dyn Clock>,
     chance: Box<dyn Fn() -> u64 + Send + Sync>,
     known: Mutex<Known>,
+    /// Told when a root that boots wait for is there.
+    settled: Condvar,
+    orders: Box<dyn Fn(Order) + Send + Sync>,
     notices: broadcast::Sender<Arc<Notice>>,
 }
 
@@ -53,6 +59,8 @@ pub struct Sources {
     pub clock: Arc<dyn Clock>,
     /// Numbers that nobody can guess, for boot ids.
     pub chance: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Takes what a boot wants done, without waiting for it.
+    pub orders: Box<dyn Fn(Order) + Send + Sync>,
 }
 
 /// Something that was seen of a machine, for who watches.
@@ -90,7 +98,7 @@ pub struct Standing {
 impl Boots {
     /// Takes up the boots that were under way when the server ended.
     pub fn open(sources: Sources) -> Result<Self, BootsError> {
-        let Sources { catalog, loaders, http_port, roster, state, clock, chance } = sources;
+        let Sources { catalog, loaders, http_port, roster, state, clock, chance, orders } = sources;
         let now = clock.now();
         let records = record::load(&*state)?;
         let written = records.iter().map(|record| record.mac);
@@ -100,8 +108,8 @@ impl Boots {
             known.resume(record, now);
         }
         let (notices, _) = broadcast::channel(NOTICES);
-        let known = Mutex::new(known);
-        Ok(Self { catalog, loaders, http_port, clock, chance, known, notices })
+        let (known, settled) = (Mutex::new(known), Condvar::new());
+        Ok(Self { catalog, loaders, http_port, clock, chance, known, settled, orders, notices })
     }
 
     /// The boot environments.
@@ -152,8 +160,7 @@ impl Boots {
             let machine = &entry.machine;
             let (latest, seen) = latest.get(name).copied().unzip();
             let plan = seen.and_then(|seen| seen.boot.as_ref()).map(|boot| &boot.plan);
-            let assigned =
-                machine.environment.as_deref().or_else(|| known.roster.default_environment());
+            let assigned = machine.wanted().or_else(|| known.roster.default_environment());
             standings.push(Standing {
                 name: Some(name.clone()),
                 mac: latest.or_else(|| machine.macs.first()).copied(),
@@ -188,7 +195,8 @@ impl Boots {
         let now = self.clock.now();
         let known = self.known();
         let lives = |seen: &Seen| {
-            let same = seen.boot.as_ref().is_some_and(|boot| boot.plan.environment == environment);
+            let on = |plan: &Plan| plan.environment == environment && plan.awaits.is_none();
+            let same = seen.boot.as_ref().is_some_and(|boot| on(&boot.plan));
             same && seen.address.is_some_and(|address| known.lives(address, now))
         };
         let living = known.clients.iter().filter(|(_, seen)| lives(seen));
@@ -243,8 +251,7 @@ impl Boots {
         };
         let machine = roster.find(ask.mac, ask.uuid);
         let decided = plan::environment_of(&roster, machine).and_then(|(name, is_default)| {
-            let facts = self.catalog.facts(name, PATIENCE);
-            let facts = facts.ok_or_else(|| NoPlan::Missing(name.to_owned()))?;
+            let facts = self.facts_of(machine, name)?;
             let subject = plan::Subject { mac: ask.mac, machine, client: ask.client };
             let loaders = &self.loaders;
             let (server, http_port, proxy) = (ask.local, self.http_port, ask.proxy);
@@ -279,6 +286,9 @@ impl Boots {
                     moved: now,
                     delivered: Delivered::default(),
                     rooted: false,
+                    ordered: false,
+                    spent: false,
+                    trouble: None,
                 });
                 Ok((id, plan))
             }
@@ -306,9 +316,19 @@ impl Boots {
         drop(known);
         match begun {
             Ok((id, plan)) => {
-                let mode = if plan.read_only { "read-only" } else { "read-write" };
+                let mode = match (&plan.awaits, plan.read_only) {
+                    (Some(_), _) => "by a clone that is to be made",
+                    (None, true) => "read-only",
+                    (None, false) => "read-write",
+                };
                 let text = format!("{}: boots {}, {mode} (boot {id})", ask.client, plan.name);
                 self.notify(machine, stage, text);
+                // A loader or a kernel that was started by hand fetches no file that could order it.
+                if !ask.client.is_firmware()
+                    && let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine)
+                {
+                    self.order(machine, root);
+                }
                 Some((id, plan))
             }
             Err(text) => {
@@ -364,6 +384,9 @@ impl Booter for Boots {
             let client = known.addresses.get(&address).and_then(|mac| known.clients.get(mac));
             if let Some(seen) = client.filter(|seen| seen.boot.is_some()) {
                 let plan = seen.boot.as_ref().map(|boot| &boot.plan)?;
+                if plan.awaits.is_some() {
+                    return None;
+                }
                 let name = plan.machine.as_ref().map(ToString::to_string);
                 return Some(Root {
                     machine: name.unwrap_or_else(|| address.to_string()),
@@ -376,11 +399,17 @@ impl Booter for Boots {
         };
         // A machine that was started by hand, as by bhyveload, asks nobody for its address.
         let (name, machine) = roster.at(address)?;
-        let facts = self.catalog.facts(machine.environment.as_deref()?, Duration::ZERO)?;
+        let wanted = machine.wanted()?;
+        let own = match machine.root {
+            RootKind::Own => Some(self.catalog.own(name, wanted)?),
+            RootKind::Fresh => return None,
+            RootKind::Direct | RootKind::Shared => None,
+        };
+        let facts = self.catalog.facts(own.as_deref().unwrap_or(wanted), Duration::ZERO)?;
         Some(Root {
             machine: name.to_string(),
             environment: facts.uuid,
-            read_only: facts.read_only || machine.read_only,
+            read_only: facts.read_only || machine.read_only || machine.root == RootKind::Shared,
             view: machine.view,
         })
     }
@@ -403,6 +432,7 @@ impl Booter for Boots {
         if let Some(boot) = &mut seen.boot {
             boot.follow(&event, now);
         }
+        let spent = seen.boot.as_mut().and_then(Boot::spend);
         let after = seen.boot.as_ref().map(|boot| (boot.rooted, boot.delivered));
         let leased = matches!(event, Event::Leased(_) | Event::Elsewhere(_));
         let rooted = before.zip(after).is_some_and(|(before, after)| before.0 != after.0);
@@ -414,6 +444,9 @@ impl Booter for Boots {
             known.keeper.keep(record);
         }
         drop(known);
+        if let Some(order) = spent {
+            (self.orders)(order);
+        }
         if let Some(text) = text {
             self.notify(machine, stage, text);
         }

@@ -17,6 +17,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{kernel, loader};
+use crate::machine::MachineName;
+use crate::roots::{Owned, own_among};
 use ability::Abilities;
 
 /// Files of one boot environment, resolved inside it whatever its links say.
@@ -44,6 +46,8 @@ pub struct Environment {
     pub datasets: Vec<String>,
     /// The NFS handle of its root, sealed.
     pub handle: Vec<u8>,
+    /// Whose root it is, if it is a machine's.
+    pub owned: Option<Owned>,
     /// Its files.
     pub files: Arc<dyn Files>,
 }
@@ -61,6 +65,8 @@ pub struct Facts {
     pub datasets: Vec<String>,
     /// The NFS handle of its root, sealed.
     pub handle: Vec<u8>,
+    /// Whose root it is, if it is a machine's.
+    pub owned: Option<Owned>,
     /// What it holds.
     pub contents: Contents,
 }
@@ -273,6 +279,7 @@ impl Catalog {
             read_only: entry.environment.read_only,
             datasets: entry.environment.datasets.clone(),
             handle: entry.environment.handle.clone(),
+            owned: entry.environment.owned.clone(),
             contents: entry.contents.clone().unwrap_or_default(),
         })
     }
@@ -283,6 +290,16 @@ impl Catalog {
         let entries = self.shared.entries();
         let found = entries.values().find(|entry| entry.environment.uuid == uuid);
         found.map(|entry| entry.environment.clone())
+    }
+
+    /// The name of the root that a machine keeps for what it is assigned, once there is one.
+    #[must_use]
+    pub fn own(&self, machine: &MachineName, wanted: &str) -> Option<String> {
+        let entries = self.shared.entries();
+        let found = own_among(entries.iter(), machine.as_str(), wanted, |(name, entry)| {
+            Some((name.as_str(), entry.environment.owned.clone()?))
+        });
+        found.map(|(name, _)| name.clone())
     }
 
     /// The names of all environments, sorted.
@@ -405,6 +422,7 @@ pub(crate) mod test {
             read_only: false,
             datasets: Vec::new(),
             handle: Vec::new(),
+            owned: None,
             files: Arc::clone(&files) as Arc<dyn Files>,
         }]);
         let facts = catalog.facts("base", Duration::from_secs(60)).unwrap();
@@ -447,6 +465,7 @@ pub(crate) mod test {
             read_only: false,
             datasets: Vec::new(),
             handle: Vec::new(),
+            owned: None,
             files,
         }]);
         let facts = catalog.facts("base", Duration::from_millis(1)).unwrap();

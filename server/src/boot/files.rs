@@ -7,8 +7,9 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::boots::Boots;
+use super::boots::{BootRoot, Boots};
 use super::catalog::Environment;
 use super::freebsd::{self, Found};
 use super::loader::{Loader, Place};
@@ -44,10 +45,24 @@ fn of_boot(
     boots: &Boots,
     request: &FileRequest<'_>,
     id: BootId,
-    plan: &Plan,
+    plan: &Arc<Plan>,
     name: &str,
 ) -> Result<BootFile, FileError> {
     let ticket = |role| Ticket { boot: Some(id), role };
+    // A loader that is not the system's own comes before anything of the root is needed.
+    let needs_root =
+        plan.first.as_ref().is_none_or(|first| first.name != name || plan.is_own(first));
+    let plan = match boots.root(id, plan, if needs_root { ROOT } else { Duration::ZERO }) {
+        BootRoot::Ready(plan) => plan,
+        BootRoot::Waiting(_) if !needs_root => Arc::clone(plan),
+        // iPXE has time, and a screen to say why.
+        BootRoot::Waiting(reason) if name == SCRIPT && plan.has_script() => {
+            let text = script::wait(plan, id, &reason).map_err(FileError::Refused)?;
+            return Ok(generated(text, ticket(Role::Other)));
+        }
+        BootRoot::Waiting(reason) => return Err(FileError::Refused(reason)),
+    };
+    let plan = &*plan;
     match &plan.next {
         Next::Kernel { kernel, initrd, .. } => match name {
             SCRIPT => {
@@ -190,3 +205,7 @@ fn opened(file: File, path: &Path, ticket: Ticket) -> Result<BootFile, FileError
     let mime = if efi { "application/efi" } else { "application/octet-stream" };
     Ok(BootFile { content: Content::File(Arc::new(file)), len: about.len(), mime, ticket })
 }
+
+/// How long a loader waits for the answer while its root is made. Firmware's TFTP clients ask for
+/// longer; who is still not served asks again.
+const ROOT: Duration = Duration::from_secs(10);

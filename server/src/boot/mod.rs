@@ -26,7 +26,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use boots::{Boots, BootsError, Notice, Sources, Standing};
+pub use boots::{Boots, BootsError, Notice, Order, Sources, Standing};
 pub use client::{Arch, Client};
 pub use record::rooted_on;
 

@@ -15,7 +15,7 @@ use super::catalog::{Facts, System};
 use super::loader::{self, HostLoaders, Loader, Part, Place};
 use super::{Answer, Arch, BootId, Client};
 use crate::kenv::{self, Variable};
-use crate::machine::{LoaderChoice, Mac, Machine, MachineName, Roster, View};
+use crate::machine::{LoaderChoice, Mac, Machine, MachineName, RootKind, Roster, View};
 pub use freebsd::Fetch;
 pub use refusal::NoPlan;
 
@@ -30,6 +30,13 @@ pub struct Plan {
     pub machine: Option<MachineName>,
     /// Whether the machine gets its root read-only.
     pub read_only: bool,
+    /// The root that is still to be made for the machine. Until it is there, the environment is the
+    /// one that it will be a clone of: its loaders can be had, and nothing else.
+    #[serde(default)]
+    pub awaits: Option<Awaited>,
+    /// What the machine was to boot once, if that is why it boots it.
+    #[serde(default)]
+    pub once: Option<String>,
     /// How the machine sees the data sets in its root.
     #[serde(default)]
     pub view: View,
@@ -54,6 +61,15 @@ pub struct Plan {
     /// The folders below `/conf` that FreeBSD's rc.initdiskless takes files from.
     #[serde(default)]
     pub classes: Vec<String>,
+}
+
+/// A root that is to be made for a machine.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Awaited {
+    /// The environment or snapshot that it will be a clone of.
+    pub template: String,
+    /// Whether it is for this boot only.
+    pub fresh: bool,
 }
 
 /// What comes after iPXE.
@@ -116,7 +132,7 @@ pub fn environment_of<'a>(
     roster: &'a Roster,
     machine: Option<(&MachineName, &'a Machine)>,
 ) -> Result<(&'a str, bool), NoPlan> {
-    if let Some(environment) = machine.and_then(|(_, machine)| machine.environment.as_deref()) {
+    if let Some(environment) = machine.and_then(|(_, machine)| machine.wanted()) {
         return Ok((environment, false));
     }
     let default = roster.default_environment().map(|environment| (environment, true));
@@ -151,7 +167,8 @@ pub fn plan(
     let machine = subject.machine;
     let read_only = is_default
         || environment.read_only
-        || machine.is_some_and(|(_, machine)| machine.read_only);
+        || machine
+            .is_some_and(|(_, machine)| machine.read_only || machine.root == RootKind::Shared);
     let choice = machine.map_or_else(LoaderChoice::default, |(_, machine)| machine.loader);
     let chosen = chosen(choice, subject.client, environment, site.loaders)?;
     let (first, next, fetch, variables) = match system {
@@ -185,6 +202,8 @@ pub fn plan(
         name,
         machine: machine.map(|(name, _)| name.clone()),
         read_only,
+        awaits: awaits(subject, environment),
+        once: machine.and_then(|(_, machine)| machine.once.clone()),
         view: machine.map_or_else(View::default, |(_, machine)| machine.view),
         server,
         http_port: site.http_port,
@@ -196,6 +215,16 @@ pub fn plan(
         variables,
         classes: machine.map_or_else(Vec::new, |(_, machine)| machine.classes.clone()),
     })
+}
+
+/// The root that a machine still lacks, if it is one to have a clone and this environment is none.
+fn awaits(subject: Subject<'_>, environment: &Facts) -> Option<Awaited> {
+    let (name, machine) = subject.machine?;
+    let owned = environment.owned.as_ref().filter(|owned| owned.machine == name.as_str());
+    let fresh = machine.root == RootKind::Fresh;
+    let is_there = owned.is_some_and(|owned| owned.fresh == fresh);
+    let template = machine.wanted().unwrap_or(&environment.name).to_owned();
+    (machine.root.is_clone() && !is_there).then_some(Awaited { template, fresh })
 }
 
 /// The path by which NFS exports a boot environment.
@@ -283,7 +312,7 @@ impl Plan {
     pub fn answer(&self, id: BootId, client: Client) -> Answer {
         let mut answer = Answer {
             file: None,
-            root_path: Some(self.root_path.clone()),
+            root_path: self.awaits.is_none().then(|| self.root_path.clone()),
             host_name: self.machine.as_ref().map(ToString::to_string),
             options: Vec::new(),
             asked: Vec::new(),
@@ -314,7 +343,7 @@ impl Plan {
             Client::FreeBsdLoader => {
                 // That they fit was found out when they were decided.
                 answer.options = kenv::pack(&self.variables).unwrap_or_default();
-                if self.fetch == Fetch::Tftp {
+                if self.fetch == Fetch::Tftp && self.awaits.is_none() {
                     // Never for other clients: iPXE would take it for a disk.
                     let path = export_path(&self.name);
                     answer.root_path = Some(format!("tftp://{}{path}", self.server));
@@ -388,6 +417,21 @@ impl Plan {
         let modules = self.chosen.as_ref().and_then(Chosen::modules);
         let protocol = if modules.is_some() && self.http_port == 80 { "http" } else { "tftp" };
         format!("({protocol},{})/b/{id}/{file}", self.server)
+    }
+
+    /// Whether a loader is the system's own.
+    #[must_use]
+    pub fn is_own(&self, loader: &Loader) -> bool {
+        match &self.next {
+            Next::Kernel { .. } => false,
+            Next::Handed(own) | Next::Loader(own) => own == loader,
+        }
+    }
+
+    /// Whether iPXE gets a script.
+    #[must_use]
+    pub const fn has_script(&self) -> bool {
+        matches!(self.next, Next::Kernel { .. } | Next::Handed(_))
     }
 
     /// Whether the system is FreeBSD.

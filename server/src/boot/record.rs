@@ -207,6 +207,8 @@ mod test {
             name: "base".to_owned(),
             machine: None,
             read_only: true,
+            awaits: None,
+            once: None,
             view: View::Joined,
             server: Ipv4Addr::LOCALHOST,
             http_port: 80,

@@ -4,7 +4,7 @@ use bootcfg::ipxe::{self, Action, Script};
 use bootcfg::{Entry, grub, pxelinux};
 
 use super::BootId;
-use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, export_path};
+use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, SCRIPT, export_path};
 use crate::machine::LoaderChoice;
 
 /// Writes the script of a boot for iPXE, or says why it cannot be written.
@@ -23,6 +23,15 @@ pub(super) fn render(plan: &Plan, id: BootId) -> Result<String, String> {
         },
         Next::Loader(_) => return Err("FreeBSD's loader needs no script".to_owned()),
     };
+    scripted(plan, id, action)
+}
+
+/// Writes a script that says why the machine has to wait, and then asks for its script again.
+pub(super) fn wait(plan: &Plan, id: BootId, reason: &str) -> Result<String, String> {
+    scripted(plan, id, Action::Wait { message: reason.to_owned(), url: plan.url(id, SCRIPT) })
+}
+
+fn scripted(plan: &Plan, id: BootId, action: Action) -> Result<String, String> {
     let script = Script {
         server: plan.server.to_string(),
         machine: machine(plan),

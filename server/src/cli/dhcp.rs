@@ -14,6 +14,7 @@ use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::plan::{self, Next, NoPlan, Plan, SCRIPT};
 use crate::boot::{Arch, BootId, Client};
 use crate::machine::{Mac, MachineName};
+use crate::roots::Owned;
 
 /// The lines for another DHCP server.
 #[derive(Args, Debug)]
@@ -80,6 +81,7 @@ impl Dhcp {
             read_only: environment.export.read_only,
             datasets: Vec::new(),
             handle: subject.handle(site)?.as_bytes().to_vec(),
+            owned: Owned::of(environment),
             contents: Contents::scan(&subject.inside()?),
         };
         let loaders = HostLoaders::search(SEARCH_PATH);

@@ -4,8 +4,9 @@ use clap::Args;
 use store::{EnvironmentName, Layout, Point, Role};
 
 use super::guard::{self, Withheld};
-use super::{Failure, Reply, Site, machine};
+use super::{Failure, Reply, Site, machine, root};
 use crate::machine::{store as store_machine, store_default};
+use crate::roots::Roots;
 
 /// Create a boot environment: an empty one, or a clone of another with -e.
 #[derive(Args, Debug)]
@@ -37,15 +38,25 @@ pub(crate) struct Clone {
     /// The boot environment or snapshot to clone.
     #[arg(value_name = "BE[@SNAP]")]
     source: Point,
+    /// Remove what tells a system from others: host keys, machine-id, hostid, seeds of randomness.
+    #[arg(long)]
+    reset_identity: bool,
     /// The new boot environment.
     name: EnvironmentName,
 }
 
 impl Clone {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        site.open()?.clone_environment(&self.source, &self.name)?;
+        let store = site.open()?;
+        store.clone_environment(&self.source, &self.name)?;
+        let reply = if self.reset_identity {
+            let state = site.open_state()?;
+            Reply::text(root::list(&Roots::new(&store, &state).reset(&self.name, None)?))
+        } else {
+            Reply::done()
+        };
         site.reload()?;
-        Ok(Reply::done())
+        Ok(reply)
     }
 }
 
@@ -70,9 +81,8 @@ impl Rename {
         let state = site.open_state()?;
         let alone = state.hold().map_err(Failure::could_not)?;
         let roster = machine::roster(&state)?;
-        let boots = |environment: Option<&str>| environment == Some(self.name.as_str());
         let assigned =
-            roster.iter().filter(|(_, entry)| boots(entry.machine.environment.as_deref()));
+            roster.iter().filter(|(_, entry)| entry.machine.is_assigned(self.name.as_str()));
         let (fixed, own): (Vec<_>, Vec<_>) = assigned.partition(|(_, entry)| entry.fixed);
         if let (Some((machine, _)), false) = (fixed.first(), self.force) {
             return Err(Failure::no(format_args!(
@@ -81,14 +91,14 @@ impl Rename {
             )));
         }
         store.rename(&self.name, &self.new)?;
-        let new = Some(self.new.as_str().to_owned());
         for (name, entry) in own {
-            let machine =
-                crate::machine::Machine { environment: new.clone(), ..entry.machine.clone() };
+            let mut machine = entry.machine.clone();
+            machine.follow(self.name.as_str(), self.new.as_str());
             store_machine(&state, name, &machine)?;
         }
-        if boots(roster.default_environment()) && !roster.is_default_fixed() {
-            store_default(&state, new.as_deref())?;
+        let is_default = roster.default_environment() == Some(self.name.as_str());
+        if is_default && !roster.is_default_fixed() {
+            store_default(&state, Some(self.new.as_str()))?;
         }
         drop(alone);
         site.reload()?;

@@ -88,8 +88,7 @@ pub(super) fn refuse_assigned(
         return Ok(());
     }
     let roster = machine::roster(&site.open_state()?)?;
-    let boots = |environment: Option<&str>| environment == Some(name.as_str());
-    let assigned = roster.iter().filter(|(_, entry)| boots(entry.machine.environment.as_deref()));
+    let assigned = roster.iter().filter(|(_, entry)| entry.machine.is_assigned(name.as_str()));
     let assigned: Vec<_> = assigned.map(|(machine, _)| machine.to_string()).collect();
     if !assigned.is_empty() {
         return Err(Failure::no(format_args!(
@@ -97,7 +96,7 @@ pub(super) fn refuse_assigned(
             assigned.join(", ")
         )));
     }
-    if boots(roster.default_environment()) {
+    if roster.default_environment() == Some(name.as_str()) {
         return Err(Failure::no(format_args!(
             "{name} is what machines boot by default: set another with `netbe sharepxe --default`, \
              or {verb} with -f"

@@ -4,13 +4,14 @@ use std::net::Ipv4Addr;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use store::EnvironmentName;
+use store::{Point, StoreError};
 use uuid::Uuid;
 
-use super::{Failure, Format, Reply, Site, Table};
+use super::{Failure, Format, Reply, Site, Table, root};
 use crate::kenv::Variable;
 use crate::machine::{
-    self, LoaderChoice, LoaderProtocol, Mac, Machine, MachineError, MachineName, Roster, View,
+    self, LoaderChoice, LoaderProtocol, Mac, Machine, MachineError, MachineName, RootKind, Roster,
+    View,
 };
 
 /// Name machines, by their Ethernet addresses, and say what they boot.
@@ -23,8 +24,12 @@ pub(crate) struct MachineVerb {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Add(Add),
+    Diff(root::Diff),
+    Keep(root::Keep),
     List(List),
+    Promote(root::Promote),
     Remove(Remove),
+    Reset(root::Reset),
     Set(Set),
     Show(Show),
 }
@@ -33,8 +38,12 @@ impl MachineVerb {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         match &self.verb {
             Verb::Add(verb) => verb.run(site),
+            Verb::Diff(verb) => verb.run(site),
+            Verb::Keep(verb) => verb.run(site),
             Verb::List(verb) => verb.run(site),
+            Verb::Promote(verb) => verb.run(site),
             Verb::Remove(verb) => verb.run(site),
+            Verb::Reset(verb) => verb.run(site),
             Verb::Set(verb) => verb.run(site),
             Verb::Show(verb) => verb.run(site),
         }
@@ -53,9 +62,12 @@ struct Add {
     /// An address to keep for it.
     #[arg(long)]
     address: Option<Ipv4Addr>,
-    /// The boot environment that it boots.
-    #[arg(long, value_name = "NAME")]
-    environment: Option<EnvironmentName>,
+    /// The boot environment that it boots, or whose clones it boots.
+    #[arg(long, value_name = "BE[@SNAP]")]
+    environment: Option<Point>,
+    /// What it has for its root: that environment itself, or a clone of it.
+    #[arg(long, value_enum, default_value_t, hide_default_value = true)]
+    root: RootKind,
     /// Words to add to its kernel's command line.
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
     cmdline: String,
@@ -85,10 +97,12 @@ impl Add {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         exists(site, self.environment.as_ref())?;
         let machine = Machine {
+            once: None,
+            root: self.root,
             macs: self.macs.clone(),
             uuid: self.uuid,
             address: self.address,
-            environment: self.environment.as_ref().map(|name| name.as_str().to_owned()),
+            environment: self.environment.as_ref().map(Point::to_string),
             cmdline: self.cmdline.clone(),
             read_only: self.ro,
             loader: self.loader,
@@ -103,7 +117,8 @@ impl Add {
             }
             roster.insert(self.name.clone(), machine.clone(), false)?;
             Ok((self.name.clone(), machine))
-        })
+        })?;
+        root::prepare(site, &self.name)
     }
 }
 
@@ -119,9 +134,12 @@ struct Set {
     /// An address to keep for it, or `none`.
     #[arg(long, value_parser = optional::<Ipv4Addr>)]
     address: Option<Setting<Ipv4Addr>>,
-    /// The boot environment that it boots, or `none`.
-    #[arg(long, value_name = "NAME", value_parser = optional::<EnvironmentName>)]
-    environment: Option<Setting<EnvironmentName>>,
+    /// The boot environment that it boots, or whose clones it boots, or `none`.
+    #[arg(long, value_name = "BE[@SNAP]", value_parser = optional::<Point>)]
+    environment: Option<Setting<Point>>,
+    /// What it has for its root: that environment itself, or a clone of it.
+    #[arg(long, value_enum)]
+    root: Option<RootKind>,
     /// Words to add to its kernel's command line.
     #[arg(long, value_name = "WORDS")]
     cmdline: Option<String>,
@@ -168,11 +186,13 @@ impl Set {
                 machine.address = address;
             }
             if let Some(Setting(environment)) = environment {
-                machine.environment = environment.as_ref().map(|name| name.as_str().to_owned());
+                machine.environment = environment.as_ref().map(Point::to_string);
+                machine.once = None;
             }
             if let Some(cmdline) = &self.cmdline {
                 machine.cmdline.clone_from(cmdline);
             }
+            machine.root = self.root.unwrap_or(machine.root);
             machine.loader = self.loader.unwrap_or(machine.loader);
             machine.view = self.view.unwrap_or(machine.view);
             machine.loader_protocol = self.loader_protocol.unwrap_or(machine.loader_protocol);
@@ -194,7 +214,8 @@ impl Set {
             machine.read_only = (machine.read_only || self.ro) && !self.rw;
             roster.insert(self.name.clone(), machine.clone(), false)?;
             Ok((self.name.clone(), machine))
-        })
+        })?;
+        root::prepare(site, &self.name)
     }
 }
 
@@ -237,13 +258,14 @@ impl List {
         let rows =
             roster.iter().map(|(name, entry)| Row { name: name.as_str(), machine: &entry.machine });
         self.format.reply(&rows.collect::<Vec<_>>(), |rows| {
-            let mut table = Table::new(&["NAME", "MAC", "ADDRESS", "ENVIRONMENT"]);
+            let mut table = Table::new(&["NAME", "MAC", "ADDRESS", "ROOT", "ENVIRONMENT"]);
             for Row { name, machine } in rows {
                 let macs = machine.macs.iter().map(Mac::to_string).collect::<Vec<_>>();
                 table.row([
                     (*name).to_owned(),
                     macs.join(","),
                     machine.address.map_or_else(String::new, |address| address.to_string()),
+                    machine.root.to_string(),
                     machine.environment.clone().unwrap_or_default(),
                 ]);
             }
@@ -281,15 +303,23 @@ pub(crate) struct Sharepxe {
     /// The machine, or every other machine, boots nothing from now on.
     #[arg(long, conflicts_with = "name", required_unless_present = "name")]
     off: bool,
-    /// The boot environment.
-    name: Option<EnvironmentName>,
+    /// What the machine has for its root: the environment itself, which it shares read-only with
+    /// others if so told, or a clone of its own, or a fresh clone at every boot.
+    #[arg(long, value_enum, requires = "machine", conflicts_with = "off")]
+    root: Option<RootKind>,
+    /// The boot environment, or a snapshot to clone.
+    #[arg(value_name = "BE[@SNAP]")]
+    name: Option<Point>,
 }
 
 impl Sharepxe {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         exists(site, self.name.as_ref())?;
-        let environment = self.name.as_ref().map(|name| name.as_str().to_owned());
+        let environment = self.name.as_ref().map(Point::to_string);
         let Some(name) = &self.machine else {
+            if let Some(point) = self.name.as_ref().filter(|point| point.snapshot.is_some()) {
+                return Err(MachineError::Snapshot(point.to_string()).into());
+            }
             let state = site.open_state()?;
             let _alone = state.hold().map_err(Failure::could_not)?;
             if roster(&state)?.is_default_fixed() {
@@ -302,9 +332,12 @@ impl Sharepxe {
         change(site, |roster| {
             let mut machine = roster.take(name)?;
             machine.environment = environment;
+            machine.once = None;
+            machine.root = self.root.unwrap_or(machine.root);
             roster.insert(name.clone(), machine.clone(), false)?;
             Ok((name.clone(), machine))
-        })
+        })?;
+        root::prepare(site, name)
     }
 }
 
@@ -324,7 +357,7 @@ where
 }
 
 /// Changes one machine: on the roster, so that no two collide, then in the state.
-fn change(
+pub(super) fn change(
     site: &Site,
     on: impl FnOnce(&mut Roster) -> Result<(MachineName, Machine), MachineError>,
 ) -> Result<Reply, Failure> {
@@ -342,9 +375,16 @@ pub(super) fn roster(state: &crate::state::StateDir) -> Result<Roster, Failure> 
 }
 
 /// Makes sure that an environment is there before something refers to it.
-fn exists(site: &Site, environment: Option<&EnvironmentName>) -> Result<(), Failure> {
-    if let Some(name) = environment {
-        site.open()?.get(name)?;
+pub(super) fn exists(site: &Site, point: Option<&Point>) -> Result<(), Failure> {
+    if let Some(point) = point {
+        let store = site.open()?;
+        store.get(&point.environment)?;
+        if let Some(wanted) = &point.snapshot {
+            let known = store.snapshots(&point.environment)?;
+            if known.iter().all(|snapshot| snapshot.name != *wanted) {
+                return Err(StoreError::NoSnapshot(point.clone()).into());
+            }
+        }
     }
     Ok(())
 }
@@ -369,6 +409,7 @@ impl From<MachineError> for Failure {
             | MachineError::Name(_)
             | MachineError::NoMac
             | MachineError::NotText
+            | MachineError::Snapshot(_)
             | MachineError::Of(..)
             | MachineError::State(_)
             | MachineError::Syntax(_) => Self::could_not(error),

@@ -17,6 +17,7 @@ mod lint;
 mod list;
 mod machine;
 mod mount;
+mod root;
 mod serve;
 mod share;
 mod show;

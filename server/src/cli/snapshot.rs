@@ -79,20 +79,24 @@ impl Diff {
             }
             (new, None) => (last(&store, new)?, new.clone()),
         };
-        let changes = store.diff(&old, &new)?;
-        let records: Vec<_> = changes.iter().map(Record::from).collect();
-        self.format.reply(&records, |records| {
-            let mut table = Table::new(&["CHANGE", "TYPE", "PATH"]);
-            for record in records {
-                let path = match &record.from {
-                    Some(from) => format!("{from} -> {}", record.path),
-                    None => record.path.clone(),
-                };
-                table.row([record.change.to_string(), record.kind.to_string(), path]);
-            }
-            table
-        })
+        differences(&store.diff(&old, &new)?, &self.format)
     }
+}
+
+/// Shows what differs between two trees.
+pub(super) fn differences(changes: &[Change], format: &Format) -> Result<Reply, Failure> {
+    let records: Vec<_> = changes.iter().map(Record::from).collect();
+    format.reply(&records, |records| {
+        let mut table = Table::new(&["CHANGE", "TYPE", "PATH"]);
+        for record in records {
+            let path = match &record.from {
+                Some(from) => format!("{from} -> {}", record.path),
+                None => record.path.clone(),
+            };
+            table.row([record.change.to_string(), record.kind.to_string(), path]);
+        }
+        table
+    })
 }
 
 /// The newest snapshot of an environment.

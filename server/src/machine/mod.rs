@@ -3,6 +3,7 @@
 mod loader;
 mod mac;
 mod name;
+mod root;
 mod roster;
 mod view;
 
@@ -14,7 +15,8 @@ use uuid::Uuid;
 pub use loader::{LoaderChoice, LoaderProtocol};
 pub use mac::{Mac, MacError};
 pub use name::{MachineName, MachineNameError};
-pub use roster::{Entry, Roster, remove, store, store_configured, store_default};
+pub use root::RootKind;
+pub use roster::{Entry, Roster, remove, spend, store, store_configured, store_default};
 pub use view::View;
 
 use crate::kenv::{self, KenvError, Variable};
@@ -33,9 +35,16 @@ pub struct Machine {
     /// The address that is kept for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
-    /// The name of the boot environment that it boots.
+    /// The name of the boot environment that it boots; of one whose clones it boots, a snapshot may
+    /// be meant: `head@monday`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// What it boots next, once, in the place of its environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<String>,
+    /// What it has for its root.
+    #[serde(default, skip_serializing_if = "RootKind::is_direct")]
+    pub root: RootKind,
     /// Words to add to its kernel's command line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cmdline: String,
@@ -67,6 +76,30 @@ const fn is_false(value: &bool) -> bool {
 }
 
 impl Machine {
+    /// What it boots next, if anything is assigned to it.
+    #[must_use]
+    pub fn wanted(&self) -> Option<&str> {
+        self.once.as_deref().or(self.environment.as_deref())
+    }
+
+    /// Whether a boot environment is what it boots, now or next, or what its clones are made from.
+    #[must_use]
+    pub fn is_assigned(&self, environment: &str) -> bool {
+        let named = |assigned: &String| assigned.split('@').next() == Some(environment);
+        self.environment.iter().chain(&self.once).any(named)
+    }
+
+    /// Goes with a boot environment that has got another name.
+    pub fn follow(&mut self, old: &str, new: &str) {
+        for assigned in self.environment.iter_mut().chain(&mut self.once) {
+            let rest =
+                assigned.strip_prefix(old).filter(|rest| rest.is_empty() || rest.starts_with('@'));
+            if let Some(rest) = rest {
+                *assigned = format!("{new}{rest}");
+            }
+        }
+    }
+
     /// Checks what does not depend on other machines.
     pub fn check(&self) -> Result<(), MachineError> {
         if let Some(mac) = self.macs.iter().find(|mac| mac.0[0] & 1 == 1) {
@@ -79,6 +112,10 @@ impl Machine {
         }
         if self.address.is_some() && self.uuid.is_some() && self.macs.is_empty() {
             return Err(MachineError::NoMac);
+        }
+        let mut assigned = self.environment.iter().chain(&self.once);
+        if let Some(point) = assigned.find(|point| point.contains('@') && !self.root.is_clone()) {
+            return Err(MachineError::Snapshot(point.clone()));
         }
         if self.cmdline.len() > 1024 || self.cmdline.chars().any(char::is_control) {
             return Err(MachineError::CommandLine);
@@ -186,6 +223,9 @@ pub enum MachineError {
     /// Something is wrong with a machine that is named.
     #[error("machine {0}: {1}")]
     Of(MachineName, #[source] Box<Self>),
+    /// A snapshot cannot be a root itself.
+    #[error("{0} is a snapshot, which nobody boots: take --root own or fresh, for a clone of it")]
+    Snapshot(String),
     /// The state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -226,7 +266,9 @@ mod test {
             macs: vec![mac(1), mac(2)],
             uuid: Some(Uuid::from_u128(7)),
             address: Some(Ipv4Addr::new(10, 0, 0, 9)),
-            environment: Some("base".to_owned()),
+            environment: Some("base@monday".to_owned()),
+            once: Some("next".to_owned()),
+            root: RootKind::Own,
             cmdline: "console=ttyS0 \"quoted\"".to_owned(),
             read_only: true,
             loader: LoaderChoice::Auto,
@@ -252,6 +294,20 @@ mod test {
         }
         let long = "x".repeat(64);
         assert!(matches!(check(&[&long, &long]), Err(MachineError::Classes)));
+    }
+
+    #[test]
+    fn a_snapshot_is_booted_only_as_a_clone() {
+        let environment = Some("head@monday".to_owned());
+        let machine =
+            |root| Machine { environment: environment.clone(), root, ..Machine::default() };
+        assert!(machine(RootKind::Own).check().is_ok());
+        assert!(machine(RootKind::Fresh).check().is_ok());
+        for root in [RootKind::Direct, RootKind::Shared] {
+            assert!(matches!(machine(root).check(), Err(MachineError::Snapshot(_))), "{root}");
+        }
+        assert!(machine(RootKind::Own).is_assigned("head"));
+        assert!(!machine(RootKind::Own).is_assigned("monday"));
     }
 
     #[test]

@@ -196,6 +196,17 @@ pub fn store(state: &dyn State, name: &MachineName, machine: &Machine) -> Result
     Ok(state.store(Kind::Machine, name.as_str(), machine.render()?.as_bytes())?)
 }
 
+/// Notes that a machine has begun to boot what it was to boot once; something else that it is to boot
+/// by now stays.
+pub fn spend(state: &dyn State, name: &MachineName, once: &str) -> Result<(), MachineError> {
+    let Some(record) = state.load(Kind::Machine, name.as_str())? else { return Ok(()) };
+    let machine = Machine::parse(&record).map_err(|error| error.of(name))?;
+    if machine.once.as_deref() != Some(once) {
+        return Ok(());
+    }
+    store(state, name, &Machine { once: None, ..machine })
+}
+
 /// Removes a machine from the state.
 pub fn remove(state: &dyn State, name: &MachineName) -> Result<(), MachineError> {
     state.remove(Kind::Machine, name.as_str())?;

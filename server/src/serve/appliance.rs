@@ -4,17 +4,17 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Instant;
 
 use hostfs::{Descriptors, Inside};
 use store::{EnvironmentName, Role, Store, StoreError};
 use tokio::sync::broadcast;
 
-use super::{Outlook, ServeError, parts};
+use super::{Outlook, ServeError, parts, preparer};
 use crate::boot::catalog::{Catalog, Environment};
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
-use crate::boot::plan::export_path;
+use crate::boot::plan::{Awaited, export_path};
 use crate::boot::{Boots, Notice, Sources};
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -22,7 +22,8 @@ use crate::control::{Controlled, InterfaceStatus, MachineStatus, Status};
 use crate::dhcp::{Bound, Dhcp, Listener, Mode};
 use crate::export::{Export, Exports, SiteKey};
 use crate::interface::Interface;
-use crate::machine::{self, Roster, View};
+use crate::machine::{self, MachineName, Roster, View};
+use crate::roots::{Owned, Roots, Term};
 use crate::state::StateDir;
 
 /// The running server.
@@ -60,6 +61,7 @@ impl Appliance {
         let default = config.default.as_ref().map(EnvironmentName::as_str);
         machine::store_configured(&state, &config.machines, default)?;
         let outlook = Outlook::of(&config, &roster)?;
+        let (orders, ordered) = mpsc::channel();
         let boots = Boots::open(Sources {
             catalog: Catalog::start().map_err(ServeError::Runtime)?,
             loaders: HostLoaders::search(SEARCH_PATH),
@@ -69,6 +71,8 @@ impl Appliance {
             clock: Arc::new(SystemClock),
             // Without random bytes there was no site key either, and the server would not be here.
             chance: Box::new(|| getrandom::u64().unwrap_or_default()),
+            // The thread that takes them ends only with the server.
+            orders: Box::new(move |order| drop(orders.send(order))),
         })?;
         let appliance = Arc::new(Self {
             config,
@@ -88,6 +92,7 @@ impl Appliance {
             reading: Mutex::default(),
         });
         appliance.publish()?;
+        preparer::start(ordered, Arc::downgrade(&appliance)).map_err(ServeError::Runtime)?;
         Ok(appliance)
     }
 
@@ -211,6 +216,57 @@ impl Appliance {
         text
     }
 
+    /// Makes a root for a machine, or finds the one that was made meanwhile, and serves it; gives its
+    /// name. Roots for one boot that were made earlier go.
+    pub(super) fn make_root(
+        &self,
+        machine: &MachineName,
+        root: &Awaited,
+    ) -> Result<String, String> {
+        let told = |error: &dyn std::fmt::Display| error.to_string();
+        let roots = Roots::new(&self.store, &self.state);
+        let template = root.template.parse().map_err(|error: store::NameError| told(&error))?;
+        if !root.fresh
+            && let Some(own) = roots.own(machine, &root.template).map_err(|error| told(&error))?
+        {
+            self.reload()?;
+            return Ok(own.name.to_string());
+        }
+        let term = if root.fresh { Term::Boot } else { Term::Kept };
+        let made = roots.make(machine, &template, term).map_err(|error| told(&error))?;
+        if root.fresh {
+            let old = roots.fresh(machine).map_err(|error| told(&error))?;
+            for old in old.iter().filter(|old| old.name != made.name) {
+                // What cannot be destroyed now is tried again at the next boot.
+                if let Err(error) = self.retire(&old.name) {
+                    tracing::warn!("{} is not destroyed: {error}", old.name);
+                }
+            }
+        }
+        self.reload()?;
+        Ok(made.name.to_string())
+    }
+
+    /// Destroys a root for one boot, unless a machine lives on it.
+    fn retire(&self, name: &EnvironmentName) -> Result<(), String> {
+        if self.withhold(name.as_str(), false)?.is_empty() {
+            let destroyed = self.store.destroy(name).map_err(|error| error.to_string());
+            self.restore(name.as_str())?;
+            return destroyed;
+        }
+        Ok(())
+    }
+
+    /// Notes that a machine has begun to boot what it was to boot once.
+    pub(super) fn spend(&self, machine: &MachineName, once: &str) -> Result<(), ServeError> {
+        let alone = self.state.hold()?;
+        machine::spend(&self.state, machine, once)?;
+        drop(alone);
+        let _alone = lock(&self.reading);
+        self.boots.set_roster(roster(&self.config, &self.state)?);
+        Ok(())
+    }
+
     /// Shares what the store holds now: what is gone is withdrawn first, so that its path is free.
     fn publish(&self) -> Result<(), ServeError> {
         let mut listing = match self.store.list() {
@@ -315,7 +371,8 @@ impl Appliance {
         let datasets = mounted.map(|set| set.path().to_owned()).collect();
         let handle = self.exports.root_handle(uuid).ok_or("it was withdrawn meanwhile")?;
         let (name, handle) = (name.as_str().to_owned(), handle.as_bytes().to_vec());
-        Ok((Environment { name, uuid, read_only, datasets, handle, files }, unserved))
+        let owned = Owned::of(environment);
+        Ok((Environment { name, uuid, read_only, datasets, handle, owned, files }, unserved))
     }
 }
 

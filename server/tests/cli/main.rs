@@ -18,4 +18,5 @@ mod lint;
 mod living;
 mod machines;
 mod mistakes;
+mod roots;
 mod verbs;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Order;
 use crate::boot::plan::{Next, Plan};
 use crate::boot::{Arch, Ask, BootId, Client, Event, Role, Ticket};
+use crate::machine::MachineName;
 
 /// The boot that a machine is in.
 pub(super) struct Boot {
@@ -17,6 +19,12 @@ pub(super) struct Boot {
     pub(super) moved: Instant,
     pub(super) delivered: Delivered,
     pub(super) rooted: bool,
+    /// Whether the root that it waits for was ordered.
+    pub(super) ordered: bool,
+    /// Whether it was told that what was to be booted once is spent.
+    pub(super) spent: bool,
+    /// Why the root that it waits for could not be made.
+    pub(super) trouble: Option<String>,
 }
 
 /// How much of its boot files a machine has, as far as it decides about the next question.
@@ -28,6 +36,8 @@ pub(super) struct Delivered {
     pub(super) first: bool,
     /// The script, or the loader that comes in its place.
     pub(super) second: bool,
+    /// A whole loader or script; or the root, where there was none to fetch.
+    pub(super) whole: bool,
 }
 
 impl Boot {
@@ -69,14 +79,32 @@ impl Boot {
             && now.duration_since(self.moved) < LOADING
     }
 
+    /// Whether it is one of this machine that waits for a root.
+    pub(super) fn awaits_root_of(&self, machine: &MachineName) -> bool {
+        self.plan.awaits.is_some() && self.plan.machine.as_ref() == Some(machine)
+    }
+
+    /// Says, one time, that what the machine was to boot once is spent: as soon as it has the whole
+    /// loader, because firmware that asks for an address or for a file's size may give up after it.
+    pub(super) fn spend(&mut self) -> Option<Order> {
+        if self.spent || !self.delivered.whole {
+            return None;
+        }
+        self.spent = true;
+        let (machine, once) = (self.plan.machine.clone()?, self.plan.once.clone()?);
+        Some(Order::Spent { machine, once })
+    }
+
     /// Follows what the machine does.
     pub(super) fn follow(&mut self, event: &Event, now: Instant) {
         match event {
-            Event::Sent { ticket: Ticket { boot: Some(id), role }, name, bytes, .. }
+            Event::Sent { ticket: Ticket { boot: Some(id), role }, name, bytes, total, .. }
                 if *id == self.id && *bytes > 0 =>
             {
                 self.moved = now;
                 self.delivered.any = true;
+                self.delivered.whole |=
+                    bytes == total && matches!(role, Role::Loader | Role::Script);
                 let first = self.plan.first.as_ref();
                 let is_first = first.is_some_and(|first| name.ends_with(&first.name));
                 match role {
@@ -89,6 +117,7 @@ impl Boot {
                 self.moved = now;
                 self.rooted = true;
                 self.delivered.any = true;
+                self.delivered.whole = true;
             }
             Event::Advised(_)
             | Event::Declined(_)

@@ -72,7 +72,7 @@ impl Known {
     pub(super) fn belongs(&mut self, ask: &Ask, now: Instant) -> Belongs {
         let assigned = || {
             let machine = self.roster.find(ask.mac, ask.uuid);
-            machine.is_some_and(|(_, machine)| machine.environment.is_some())
+            machine.is_some_and(|(_, machine)| machine.wanted().is_some())
         };
         let may_begin = match ask.client {
             Client::Http(_) | Client::Ipxe(_) | Client::Pxe(_) | Client::FreeBsdLoader => true,
@@ -109,6 +109,12 @@ impl Known {
             boot.asked = now;
         }
         Belongs::Here(boot.id, Arc::clone(&boot.plan))
+    }
+
+    /// The boot of that id, if its machine is still in it.
+    pub(super) fn boot(&mut self, id: BootId) -> Option<&mut Boot> {
+        let mac = self.boots.get(&id)?;
+        self.clients.get_mut(mac)?.boot.as_mut().filter(|boot| boot.id == id)
     }
 
     /// What is known of a client, made room for if there is any; `None` when all others count more.
@@ -188,8 +194,16 @@ impl Known {
             asked: now,
             moved: now,
             // What it had fetched is not kept: with nothing it would never be joined again.
-            delivered: Delivered { any: true, first: true, second: record.rooted },
+            delivered: Delivered {
+                any: true,
+                first: true,
+                second: record.rooted,
+                whole: record.rooted,
+            },
             rooted: record.rooted,
+            ordered: false,
+            spent: false,
+            trouble: None,
         });
         self.boots.insert(record.id, record.mac);
         if let Some(address) = record.address {

@@ -4,6 +4,8 @@ mod elsewhere;
 
 mod freebsd;
 
+mod roots;
+
 use std::io::Read as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,6 +32,7 @@ struct Bench {
     scratch: tempfile::TempDir,
     clock: Arc<FakeClock>,
     boots: Boots,
+    orders: Arc<Mutex<Vec<Order>>>,
 }
 
 fn environments() -> Vec<Environment> {
@@ -39,6 +42,7 @@ fn environments() -> Vec<Environment> {
         read_only: false,
         datasets: Vec::new(),
         handle: vec![7; 44],
+        owned: None,
         files: FakeFiles::new(paths) as Arc<dyn Files>,
     };
     let linux = [
@@ -89,8 +93,8 @@ impl Bench {
     fn new(environment: Option<&str>, default: Option<&str>) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let clock = Arc::new(FakeClock::new());
-        let boots = Self::start(&scratch, &clock, roster(environment, default), 1);
-        Self { scratch, clock, boots }
+        let (boots, orders) = Self::start(&scratch, &clock, roster(environment, default), 1);
+        Self { scratch, clock, boots, orders }
     }
 
     fn start(
@@ -98,14 +102,16 @@ impl Bench {
         clock: &Arc<FakeClock>,
         roster: Roster,
         first_id: u64,
-    ) -> Boots {
+    ) -> (Boots, Arc<Mutex<Vec<Order>>>) {
+        let orders = Arc::new(Mutex::new(Vec::new()));
+        let ordered = Arc::clone(&orders);
         let catalog = Catalog::start().unwrap();
         catalog.replace(environments());
         for name in catalog.names() {
             catalog.facts(&name, Duration::from_secs(60)).unwrap();
         }
         let ids = AtomicU64::new(first_id);
-        Boots::open(Sources {
+        let boots = Boots::open(Sources {
             catalog,
             loaders: HostLoaders::default(),
             http_port: 80,
@@ -113,8 +119,9 @@ impl Bench {
             state: Arc::new(StateDir::open(scratch.path()).unwrap()),
             clock: Arc::clone(clock) as Arc<dyn Clock>,
             chance: Box::new(move || ids.fetch_add(1, Ordering::Relaxed)),
-        })
-        .unwrap()
+            orders: Box::new(move |order| ordered.lock().unwrap().push(order)),
+        });
+        (boots.unwrap(), orders)
     }
 
     /// A bench whose machine boots `base` by a loader that was chosen.
@@ -126,10 +133,10 @@ impl Bench {
 
     /// Kills the server and starts it again; boot ids go on from 100.
     fn restart(self, environment: Option<&str>, default: Option<&str>) -> Self {
-        let Self { scratch, clock, boots } = self;
+        let Self { scratch, clock, boots, orders: _ } = self;
         drop(boots);
-        let boots = Self::start(&scratch, &clock, roster(environment, default), 100);
-        Self { scratch, clock, boots }
+        let (boots, orders) = Self::start(&scratch, &clock, roster(environment, default), 100);
+        Self { scratch, clock, boots, orders }
     }
 
     fn pass(&self, seconds: u64) {

@@ -13,7 +13,8 @@ fn facts(system: Option<System>, loaders: &[&str]) -> Facts {
     let loaders = loaders.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
     let contents = Contents { system, loaders, without_nfs: BTreeSet::new() };
     let (name, uuid, handle) = ("base".to_owned(), Uuid::from_u128(1), vec![0xab; 44]);
-    Facts { name, uuid, read_only: false, datasets: Vec::new(), handle, contents }
+    let (read_only, datasets, owned) = (false, Vec::new(), None);
+    Facts { name, uuid, read_only, datasets, handle, owned, contents }
 }
 
 fn linux() -> Facts {

@@ -1,0 +1,189 @@
+//! Machines whose roots are clones: ordered at a boot's first file, and waited for by its loader.
+
+use super::*;
+use crate::boot::plan::Awaited;
+use crate::boot::{Role, Ticket};
+use crate::machine::RootKind;
+use crate::roots::Owned;
+
+fn machine() -> MachineName {
+    "web1".parse().unwrap()
+}
+
+/// A bench whose machine boots a clone of `base`, or of another environment.
+fn with_clone(root: RootKind, template: &str) -> Bench {
+    let bench = Bench::new(None, None);
+    bench.assign(root, template, None);
+    bench
+}
+
+impl Bench {
+    fn assign(&self, root: RootKind, template: &str, once: Option<&str>) {
+        let mut roster = Roster::default();
+        let (environment, once) = (Some(template.to_owned()), once.map(str::to_owned));
+        let record = Machine { macs: vec![MAC], environment, once, root, ..Machine::default() };
+        roster.insert(machine(), record, false).unwrap();
+        self.boots.set_roster(roster);
+    }
+
+    fn leased(&self) {
+        self.boots.report(Origin::Mac(MAC), Event::Leased(ADDRESS));
+    }
+
+    /// The clone appears in the store.
+    fn clone_made(&self, name: &str, template: &str, fresh: bool) {
+        let mut all = environments();
+        let made = all.iter().find(|known| known.name == template).unwrap().clone();
+        let owned = Owned {
+            machine: "web1".to_owned(),
+            template: template.to_owned(),
+            fresh,
+            created: "2026-11-20T17:00:00Z".parse().unwrap(),
+        };
+        let (name, owned) = (name.to_owned(), Some(owned));
+        all.push(Environment { name, uuid: Uuid::from_u128(9), owned, ..made });
+        self.boots.catalog().replace(all);
+    }
+
+    fn ordered(&self) -> Vec<Order> {
+        std::mem::take(&mut *self.orders.lock().unwrap())
+    }
+}
+
+fn make(template: &str, fresh: bool) -> Order {
+    Order::Make { machine: machine(), root: Awaited { template: template.to_owned(), fresh } }
+}
+
+#[test]
+fn a_discover_makes_no_clone_and_names_no_root() {
+    let bench = with_clone(RootKind::Own, "base");
+    let answer = bench.discover(UEFI, 1).unwrap();
+    assert_eq!((answer.file.as_deref(), answer.root_path), (Some("snponly.efi"), None));
+    assert_eq!(bench.ordered(), []);
+}
+
+#[test]
+fn the_first_file_orders_the_root_once_and_does_not_wait() {
+    let bench = with_clone(RootKind::Own, "base");
+    bench.discover(UEFI, 1);
+    bench.leased();
+    for _ in 0..2 {
+        bench.fetch(FileProtocol::Tftp, "snponly.efi").unwrap();
+    }
+    assert_eq!(bench.ordered(), [make("base", false)]);
+}
+
+#[test]
+fn nobody_mounts_the_template_in_the_place_of_a_clone() {
+    let bench = with_clone(RootKind::Own, "base");
+    bench.discover(UEFI, 1);
+    bench.leased();
+    assert_eq!(bench.boots.root_of(ADDRESS.into()), None);
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), [""; 0]);
+}
+
+#[test]
+fn a_script_names_the_clone_once_it_is_there() {
+    let bench = with_clone(RootKind::Fresh, "base");
+    bench.discover(IPXE_ROM, 1);
+    bench.leased();
+    std::thread::scope(|scope| {
+        let script =
+            scope.spawn(|| bench.fetch(FileProtocol::Http, "/b/0000000000000001/boot.ipxe"));
+        while bench.orders.lock().unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        bench.clone_made("web1-base", "base", true);
+        bench.boots.prepared(&machine(), Ok("web1-base"));
+        let script = script.join().unwrap().unwrap();
+        assert!(script.contains("nfsroot=10.0.0.1:/be/web1-base,"), "{script}");
+    });
+    assert_eq!(bench.ordered(), [make("base", true)]);
+    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().environment, Uuid::from_u128(9));
+}
+
+#[test]
+fn a_machine_is_shown_why_its_root_cannot_be_made_and_asks_again() {
+    let bench = with_clone(RootKind::Own, "base");
+    bench.discover(IPXE_ROM, 1);
+    bench.leased();
+    std::thread::scope(|scope| {
+        let script =
+            scope.spawn(|| bench.fetch(FileProtocol::Http, "/b/0000000000000001/boot.ipxe"));
+        while bench.orders.lock().unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        bench.boots.prepared(&machine(), Err("the store is full".to_owned()));
+        let script = script.join().unwrap().unwrap();
+        assert!(script.contains("its root cannot be made: the store is full"), "{script}");
+        let again = "chain --replace --autofree http://10.0.0.1/b/0000000000000001/boot.ipxe";
+        assert!(script.contains(again), "{script}");
+    });
+    assert_eq!(bench.ordered(), [make("base", false)]);
+}
+
+#[test]
+fn a_clone_that_is_there_is_booted_at_once() {
+    let bench = with_clone(RootKind::Own, "base");
+    bench.clone_made("web1-base", "base", false);
+    let answer = bench.discover(UEFI, 1).unwrap();
+    assert_eq!(answer.root_path.as_deref(), Some("10.0.0.1:/be/web1-base"));
+    bench.leased();
+    bench.fetch(FileProtocol::Tftp, "snponly.efi").unwrap();
+    assert_eq!(bench.ordered(), []);
+}
+
+#[test]
+fn a_fresh_root_of_an_earlier_boot_is_not_booted_again() {
+    let bench = with_clone(RootKind::Fresh, "base");
+    bench.clone_made("web1-base", "base", true);
+    assert_eq!(bench.discover(UEFI, 1).unwrap().root_path, None);
+}
+
+#[test]
+fn a_clone_of_another_machine_is_not_taken_for_its_own() {
+    let bench = with_clone(RootKind::Own, "web2-base");
+    let mut all = environments();
+    let owned = Owned {
+        machine: "web2".to_owned(),
+        template: "base".to_owned(),
+        fresh: false,
+        created: "2026-11-20T17:00:00Z".parse().unwrap(),
+    };
+    let made = all[0].clone();
+    all.push(Environment { name: "web2-base".to_owned(), owned: Some(owned), ..made });
+    bench.boots.catalog().replace(all);
+    assert_eq!(bench.discover(UEFI, 1).unwrap().root_path, None, "it gets a clone of it");
+}
+
+#[test]
+fn a_shared_root_is_read_only() {
+    let bench = with_clone(RootKind::Shared, "base");
+    bench.discover(UEFI, 1);
+    bench.leased();
+    assert!(bench.boots.root_of(ADDRESS.into()).unwrap().read_only);
+}
+
+#[test]
+fn what_is_booted_once_is_spent_by_the_whole_loader_and_not_before() {
+    let bench = Bench::new(None, None);
+    bench.assign(RootKind::Direct, "base", Some("free"));
+    let answer = bench.discover(UEFI, 1).unwrap();
+    assert_eq!(answer.root_path.as_deref(), Some("10.0.0.1:/be/free"));
+    bench.leased();
+    let ticket = Ticket { boot: Some(BootId(1)), role: Role::Loader };
+    bench.boots.report(Origin::Mac(MAC), Event::Probed(ticket));
+    let sent = |bytes| Event::Sent {
+        ticket,
+        name: "loader.efi".to_owned(),
+        bytes,
+        total: 1000,
+        protocol: FileProtocol::Tftp,
+    };
+    bench.boots.report(Origin::Mac(MAC), sent(999));
+    assert_eq!(bench.ordered(), []);
+    for _ in 0..2 {
+        bench.boots.report(Origin::Mac(MAC), sent(1000));
+    }
+    assert_eq!(bench.ordered(), [Order::Spent { machine: machine(), once: "free".to_owned() }]);
+}

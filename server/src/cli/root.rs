@@ -1,0 +1,190 @@
+//! Verbs about the roots that machines have for themselves.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use store::{Environment, EnvironmentName, Point, Role};
+
+use super::{Failure, Format, Reply, Site, guard, machine, snapshot};
+use crate::machine::{Machine, MachineError, MachineName, RootKind};
+use crate::roots::{RootError, Roots, Term};
+
+/// Give a machine a new root in the place of its own, as its template was; what it has written is
+/// gone.
+#[derive(Args, Debug)]
+pub(super) struct Reset {
+    /// Even while it runs from it: it will fail.
+    #[arg(short, long)]
+    force: bool,
+    /// The machine.
+    name: MachineName,
+}
+
+impl Reset {
+    pub(super) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let own = own(site, &self.name)?;
+        let withheld = guard::Withheld::begin(site, &own.name, "reset", self.force)?;
+        let (store, state) = (site.open()?, site.open_state()?);
+        let roots = Roots::new(&store, &state);
+        let made = roots.make(&self.name, &roots.template(&own)?, Term::Kept)?;
+        // From here on the machine has the new one, whatever becomes of the old.
+        assign(site, &self.name, &made.name)?;
+        store.destroy(&own.name)?;
+        withheld.end()?;
+        Ok(Reply::text(told(&self.name, &made.name, &made.template, &made.reset)))
+    }
+}
+
+/// Keep a copy of a machine's root, as it is now, as a boot environment that is nobody's.
+#[derive(Args, Debug)]
+pub(super) struct Keep {
+    /// The machine.
+    machine: MachineName,
+    /// The new boot environment.
+    name: EnvironmentName,
+}
+
+impl Keep {
+    pub(super) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        copy(site, &self.machine, &self.name, Role::Environment)?;
+        Ok(Reply::done())
+    }
+}
+
+/// Make a template of a machine's root: a copy as it is now, without what tells the machine from
+/// others.
+#[derive(Args, Debug)]
+pub(super) struct Promote {
+    /// The machine.
+    machine: MachineName,
+    /// The new template.
+    name: EnvironmentName,
+}
+
+impl Promote {
+    pub(super) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let reset = copy(site, &self.machine, &self.name, Role::Template)?;
+        Ok(Reply::text(list(&reset)))
+    }
+}
+
+/// Show what differs in a machine's root from what it was made from.
+///
+/// The signs are those of `netbe diff`.
+#[derive(Args, Debug)]
+pub(super) struct Diff {
+    #[command(flatten)]
+    format: Format,
+    /// The machine.
+    name: MachineName,
+}
+
+impl Diff {
+    pub(super) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let root = present(site, &self.name)?;
+        let (store, state) = (site.open()?, site.open_state()?);
+        let template = Roots::new(&store, &state).template(&root)?;
+        let changes = store.diff(&template, &Point::from(root.name))?;
+        snapshot::differences(&changes, &self.format)
+    }
+}
+
+/// Makes the root that a machine is to keep, if it lacks one, and has it boot that.
+pub(super) fn prepare(site: &Site, name: &MachineName) -> Result<Reply, Failure> {
+    let known = record(site, name)?;
+    let (RootKind::Own, Some(wanted)) = (known.root, known.environment) else {
+        return Ok(Reply::done());
+    };
+    let (store, state) = (site.open()?, site.open_state()?);
+    let roots = Roots::new(&store, &state);
+    if let Some(own) = roots.own(name, &wanted)? {
+        assign(site, name, &own.name)?;
+        return Ok(Reply::done());
+    }
+    let made = roots.make(name, &wanted.parse().map_err(Failure::could_not)?, Term::Kept)?;
+    assign(site, name, &made.name)?;
+    Ok(Reply::text(told(name, &made.name, &made.template, &made.reset)))
+}
+
+/// Has a machine boot an environment from now on, and drops what it was to boot once.
+fn assign(site: &Site, name: &MachineName, environment: &EnvironmentName) -> Result<(), Failure> {
+    machine::change(site, |roster| {
+        let mut machine = roster.take(name)?;
+        machine.environment = Some(environment.to_string());
+        machine.once = None;
+        roster.insert(name.clone(), machine.clone(), false)?;
+        Ok((name.clone(), machine))
+    })?;
+    Ok(())
+}
+
+/// Copies the root that a machine has now.
+fn copy(
+    site: &Site,
+    machine: &MachineName,
+    name: &EnvironmentName,
+    role: Role,
+) -> Result<Vec<PathBuf>, Failure> {
+    let source = present(site, machine)?;
+    let (store, state) = (site.open()?, site.open_state()?);
+    let reset = Roots::new(&store, &state).keep(&source.name, name, role)?;
+    site.reload()?;
+    Ok(reset)
+}
+
+/// The root that a machine keeps.
+fn own(site: &Site, name: &MachineName) -> Result<Environment, Failure> {
+    let machine = record(site, name)?;
+    let none = || {
+        Failure::no(format_args!(
+            "{name} has no root of its own: give it one with `netbe sharepxe --machine {name} --root \
+             own BE`"
+        ))
+    };
+    let wanted = machine.environment.filter(|_| machine.root == RootKind::Own).ok_or_else(none)?;
+    let (store, state) = (site.open()?, site.open_state()?);
+    Roots::new(&store, &state).own(name, &wanted)?.ok_or_else(none)
+}
+
+/// The root that a machine keeps, or that of its last boot.
+fn present(site: &Site, name: &MachineName) -> Result<Environment, Failure> {
+    if record(site, name)?.root != RootKind::Fresh {
+        return own(site, name);
+    }
+    let (store, state) = (site.open()?, site.open_state()?);
+    let fresh = Roots::new(&store, &state).fresh(name)?;
+    let latest = fresh.into_iter().max_by_key(|root| root.created);
+    latest.ok_or_else(|| Failure::no(format_args!("{name} has not booted yet")))
+}
+
+fn record(site: &Site, name: &MachineName) -> Result<Machine, Failure> {
+    let roster = machine::roster(&site.open_state()?)?;
+    let unknown = || MachineError::Unknown(name.to_string());
+    Ok(roster.get(name).ok_or_else(unknown)?.machine.clone())
+}
+
+/// What was made, and what in it is not as in its template.
+fn told(
+    machine: &MachineName,
+    name: &EnvironmentName,
+    template: &Point,
+    reset: &[PathBuf],
+) -> String {
+    format!("{machine} boots {name}, a clone of {template}\n{}", list(reset))
+}
+
+pub(super) fn list(reset: &[PathBuf]) -> String {
+    reset.iter().map(|path| format!("reset {}\n", path.display())).collect()
+}
+
+impl From<RootError> for Failure {
+    fn from(error: RootError) -> Self {
+        match error {
+            RootError::Store(error) => error.into(),
+            RootError::Nobodys(_) => Self::no(error),
+            RootError::Inside(_) | RootError::Name(_) | RootError::State(_) => {
+                Self::could_not(error)
+            }
+        }
+    }
+}

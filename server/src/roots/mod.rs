@@ -1,0 +1,279 @@
+//! Roots that machines have for themselves: clones of templates, made, found and replaced.
+//!
+//! A machine's clone is a boot environment with the role `client`. Two settings say whose it is and
+//! what it was made from; they count only together with that role, which a clone of a clone or a
+//! received copy does not have. It gets its plain name when nothing is missing any more: whatever is
+//! called `NAME.unfinished` was left by a command that was killed, and the next one clears it away.
+
+pub mod identity;
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use hostfs::{Inside, InsideError};
+use store::{Environment, EnvironmentName, NameError, Point, Role, Store, StoreError, Timestamp};
+
+use crate::machine::MachineName;
+use crate::state::{StateDir, StateError};
+
+/// The roots of machines in a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Roots<'a> {
+    store: &'a Store,
+    state: &'a StateDir,
+}
+
+/// Whose root an environment is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Owned {
+    /// The machine.
+    pub machine: String,
+    /// The environment or snapshot that it was made from, as text.
+    pub template: String,
+    /// Whether it is for one boot only.
+    pub fresh: bool,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+impl Owned {
+    /// What is written down about an environment, if it is a machine's root.
+    #[must_use]
+    pub fn of(environment: &Environment) -> Option<Self> {
+        let value = |key| environment.settings.value(key).map(str::to_owned);
+        (environment.role == Role::Client).then_some(())?;
+        Some(Self {
+            machine: value(MACHINE)?,
+            template: value(TEMPLATE)?,
+            fresh: value(FRESH).is_some(),
+            created: environment.created,
+        })
+    }
+
+    /// Whether it is a root that this machine keeps, made from this environment or snapshot.
+    #[must_use]
+    pub fn is_own(&self, machine: &str, template: &str) -> bool {
+        let (name, _) = self.template.split_once('@').unwrap_or((&self.template, ""));
+        self.machine == machine && !self.fresh && (self.template == template || name == template)
+    }
+}
+
+/// A root that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// The environment.
+    pub name: EnvironmentName,
+    /// What it was made from.
+    pub template: Point,
+    /// The files in it that were reset.
+    pub reset: Vec<PathBuf>,
+}
+
+/// How long a root is to be kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Term {
+    /// For one boot.
+    Boot,
+    /// Until somebody destroys it.
+    Kept,
+}
+
+impl<'a> Roots<'a> {
+    /// The roots in a store; the state directory has their lock.
+    #[must_use]
+    pub const fn new(store: &'a Store, state: &'a StateDir) -> Self {
+        Self { store, state }
+    }
+
+    /// The root that a machine keeps for an environment or snapshot: that itself if it is the
+    /// machine's, else the newest that was made from it.
+    pub fn own(
+        &self,
+        machine: &MachineName,
+        wanted: &str,
+    ) -> Result<Option<Environment>, StoreError> {
+        let listed = self.store.list()?.environments;
+        Ok(own_among(listed, machine.as_str(), wanted, |environment| {
+            Some((environment.name.as_str(), Owned::of(environment)?))
+        }))
+    }
+
+    /// Makes a root for a machine: nothing of it is seen under its name before it is whole.
+    ///
+    /// One that is kept is made from a snapshot, so that it can be told later what has become of it.
+    pub fn make(
+        &self,
+        machine: &MachineName,
+        template: &Point,
+        term: Term,
+    ) -> Result<Made, RootError> {
+        let _alone = self.state.hold_roots()?;
+        self.clear(machine)?;
+        let source = match term {
+            Term::Boot => template.clone(),
+            Term::Kept => self.pin(template)?,
+        };
+        let name = self.free_name(machine, &template.environment)?;
+        let draft: EnvironmentName = format!("{name}{UNFINISHED}").parse()?;
+        self.store.clone_environment(&source, &draft)?;
+        let reset = self.reset(&draft, Some(machine))?;
+        self.store.set(&draft, MACHINE, Some(machine.as_str()))?;
+        self.store.set(&draft, TEMPLATE, Some(&source.to_string()))?;
+        self.store.set(&draft, FRESH, (term == Term::Boot).then_some("yes"))?;
+        self.store.set_role(&draft, Role::Client)?;
+        self.store.rename(&draft, &name)?;
+        Ok(Made { name, template: source, reset })
+    }
+
+    /// Makes a copy of an environment that is nobody's: an ordinary one, or a template.
+    pub fn keep(
+        &self,
+        source: &EnvironmentName,
+        name: &EnvironmentName,
+        role: Role,
+    ) -> Result<Vec<PathBuf>, RootError> {
+        let _alone = self.state.hold_roots()?;
+        self.store.clone_environment(&Point::from(source.clone()), name)?;
+        for key in [MACHINE, TEMPLATE, FRESH] {
+            self.store.set(name, key, None)?;
+        }
+        let reset = if role == Role::Template { self.reset(name, None)? } else { Vec::new() };
+        self.store.set_role(name, role)?;
+        Ok(reset)
+    }
+
+    /// Resets what tells the system in an environment from others.
+    pub fn reset(
+        &self,
+        name: &EnvironmentName,
+        machine: Option<&MachineName>,
+    ) -> Result<Vec<PathBuf>, RootError> {
+        let inside = Inside::from_fd(self.store.open_root(name)?);
+        Ok(identity::reset(&inside, machine)?)
+    }
+
+    /// What a root was made from, by the name that it has now.
+    pub fn template(&self, root: &Environment) -> Result<Point, RootError> {
+        let owned = Owned::of(root).ok_or_else(|| RootError::Nobodys(root.name.clone()))?;
+        let mut template: Point = owned.template.parse()?;
+        let origin = root.origin.as_ref().map(|origin| origin.uuid);
+        let listed = self.store.list()?.environments;
+        if let Some(renamed) = listed.into_iter().find(|known| Some(known.uuid) == origin) {
+            template.environment = renamed.name;
+        }
+        Ok(template)
+    }
+
+    /// The roots for one boot that a machine has.
+    pub fn fresh(&self, machine: &MachineName) -> Result<Vec<Environment>, StoreError> {
+        let mut listed = self.store.list()?.environments;
+        listed.retain(|environment| {
+            Owned::of(environment)
+                .is_some_and(|owned| owned.fresh && owned.machine == machine.as_str())
+        });
+        Ok(listed)
+    }
+
+    /// A snapshot of a template as it is now: the newest, if nothing has changed since.
+    fn pin(&self, template: &Point) -> Result<Point, RootError> {
+        if template.snapshot.is_some() {
+            return Ok(template.clone());
+        }
+        let name = &template.environment;
+        if let Some(newest) = self.store.snapshots(name)?.last() {
+            let point = Point::snapshot(name, &newest.name);
+            if self.store.diff(&point, template)?.is_empty() {
+                return Ok(point);
+            }
+        }
+        // Colons in the time are nothing that a name should have to have quoted.
+        let stamp = Timestamp::from(SystemTime::now()).to_string().replace([':', ' '], "");
+        let taken = self.store.snapshots(name)?;
+        let mut candidates = (1..).map(|number| match number {
+            1 => format!("netbe-{stamp}"),
+            number => format!("netbe-{stamp}-{number}"),
+        });
+        let free = |text: &String| taken.iter().all(|snapshot| snapshot.name.as_str() != text);
+        let snapshot = candidates.find(free).unwrap_or_default().parse()?;
+        self.store.snapshot(name, &snapshot)?;
+        Ok(Point::snapshot(name, &snapshot))
+    }
+
+    /// The name of a new root: the machine's and its template's, with a number if that is taken.
+    fn free_name(
+        &self,
+        machine: &MachineName,
+        template: &EnvironmentName,
+    ) -> Result<EnvironmentName, RootError> {
+        let mut number = 1_u32;
+        loop {
+            let text = match number {
+                1 => format!("{machine}-{template}"),
+                number => format!("{machine}-{template}-{number}"),
+            };
+            let name = text.parse()?;
+            match self.store.get(&name) {
+                Err(StoreError::NoEnvironment(_)) => return Ok(name),
+                Ok(_) | Err(StoreError::Broken { .. }) => number = number.saturating_add(1),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Clears away what was left of this machine's roots by a process that was killed.
+    fn clear(&self, machine: &MachineName) -> Result<(), StoreError> {
+        let begins = format!("{machine}-");
+        for environment in self.store.list()?.environments {
+            let name = environment.name.as_str();
+            if name.starts_with(&begins) && name.ends_with(UNFINISHED) {
+                self.store.destroy(&environment.name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of all environments the one that a machine keeps for what it wants; see [`Roots::own`].
+pub fn own_among<T>(
+    all: impl IntoIterator<Item = T>,
+    machine: &str,
+    wanted: &str,
+    told: impl Fn(&T) -> Option<(&str, Owned)>,
+) -> Option<T> {
+    let rank = |one: &T| {
+        let (name, owned) = told(one)?;
+        let itself = name == wanted && owned.machine == machine && !owned.fresh;
+        (itself || owned.is_own(machine, wanted)).then_some((itself, owned.created))
+    };
+    let ranked = all.into_iter().filter_map(|one| Some((rank(&one)?, one)));
+    ranked.max_by_key(|(rank, _)| *rank).map(|(_, one)| one)
+}
+
+/// Why a machine has no root of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// Its identity could not be reset.
+    #[error("the identity of the clone cannot be reset: {0}")]
+    Inside(#[from] InsideError),
+    /// The names do not make one for the clone.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// No machine has it for its root.
+    #[error("boot environment {0} is no machine's root")]
+    Nobodys(EnvironmentName),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The setting that says which machine's root an environment is.
+const MACHINE: &str = "machine";
+/// The setting that says what a machine's root was made from.
+const TEMPLATE: &str = "template";
+/// The setting that says that a root is for one boot only.
+const FRESH: &str = "fresh";
+/// How the name of a root ends that is not whole yet.
+const UNFINISHED: &str = ".unfinished";

@@ -1,0 +1,213 @@
+//! Roots of machines: made, found again, reset, kept, compared.
+
+use std::fs;
+use std::path::Path;
+
+use crate::bench::Bench;
+
+/// A site with a template `head` that has a system's identity, and a machine `desk`.
+fn with_template() -> Bench {
+    let bench = Bench::new();
+    bench.silent(&["create", "head"]);
+    let root = bench.root("head");
+    for (path, text) in [
+        ("etc/hostname", "template\n"),
+        ("etc/machine-id", "0123\n"),
+        ("etc/ssh/ssh_host_rsa_key", "secret"),
+        ("etc/motd", "hello\n"),
+        ("boot/vmlinuz", "kernel"),
+    ] {
+        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        fs::write(root.join(path), text).unwrap();
+    }
+    bench.silent(&["machine", "add", "--mac=02:00:00:00:00:07", "desk"]);
+    bench
+}
+
+/// The same, with a root of its own for the machine.
+fn with_own() -> Bench {
+    let bench = with_template();
+    bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head"]);
+    bench
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+fn names(bench: &Bench) -> Vec<String> {
+    let list = bench.prints(&["list", "-H"]);
+    list.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+}
+
+fn snapshots(bench: &Bench) -> usize {
+    let list = bench.prints(&["list", "-H", "-s"]);
+    list.lines().filter(|line| line.starts_with("head@netbe-")).count()
+}
+
+/// What the machine boots, as its record says.
+fn boots(bench: &Bench) -> String {
+    let shown = bench.prints(&["machine", "show", "desk"]);
+    let line = shown.lines().find_map(|line| line.strip_prefix("environment = "));
+    line.unwrap().trim_matches('"').to_owned()
+}
+
+#[test]
+fn a_root_of_its_own_is_made_when_it_is_assigned() {
+    let bench = with_template();
+    let told = bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head"]);
+    assert!(told.starts_with("desk boots desk-head, a clone of head@netbe-"), "{told}");
+    for path in ["/etc/hostname", "/etc/machine-id", "/etc/ssh/ssh_host_rsa_key"] {
+        assert!(told.contains(&format!("reset {path}\n")), "{told}");
+    }
+    let root = bench.root("desk-head");
+    assert_eq!(
+        (read(root.join("etc/hostname")), read(root.join("etc/machine-id"))),
+        ("desk\n".into(), String::new())
+    );
+    assert!(!root.join("etc/ssh/ssh_host_rsa_key").exists());
+    assert_eq!(read(bench.root("head").join("etc/hostname")), "template\n");
+    assert_eq!(
+        (boots(&bench), names(&bench)),
+        ("desk-head".into(), vec!["desk-head".into(), "head".into()])
+    );
+}
+
+#[test]
+fn a_root_that_is_there_is_assigned_and_not_made_again() {
+    let bench = with_own();
+    fs::write(bench.root("desk-head").join("etc/motd"), "mine\n").unwrap();
+    bench.silent(&["sharepxe", "--machine=desk", "--root=own", "head"]);
+    bench.silent(&["sharepxe", "--machine=desk", "desk-head"]);
+    assert_eq!(read(bench.root("desk-head").join("etc/motd")), "mine\n");
+    assert_eq!((boots(&bench), names(&bench).len()), ("desk-head".into(), 2));
+}
+
+#[test]
+fn machines_with_one_template_share_its_snapshot_until_it_changes() {
+    let bench = with_own();
+    bench.prints(&[
+        "machine",
+        "add",
+        "--mac=02:00:00:00:00:08",
+        "--environment=head",
+        "--root=own",
+        "lab",
+    ]);
+    assert_eq!(snapshots(&bench), 1);
+    fs::write(bench.root("head").join("etc/motd"), "new\n").unwrap();
+    bench.prints(&[
+        "machine",
+        "add",
+        "--mac=02:00:00:00:00:09",
+        "--environment=head",
+        "--root=own",
+        "bar",
+    ]);
+    assert_eq!(snapshots(&bench), 2);
+}
+
+#[test]
+fn what_a_machine_changed_is_shown() {
+    let bench = with_own();
+    fs::write(bench.root("desk-head").join("etc/new"), "mine\n").unwrap();
+    let diff = bench.prints(&["machine", "diff", "-H", "desk"]);
+    let lines: Vec<&str> = diff.lines().collect();
+    assert!(lines.contains(&"+\tF\t/etc/new") && lines.contains(&"M\tF\t/etc/hostname"), "{diff}");
+    assert!(!diff.contains("motd"), "{diff}");
+}
+
+#[test]
+fn a_reset_root_is_as_its_template_was_and_has_the_machines_name() {
+    let bench = with_own();
+    fs::write(bench.root("desk-head").join("etc/motd"), "mine\n").unwrap();
+    fs::write(bench.root("head").join("etc/motd"), "of today\n").unwrap();
+    bench.prints(&["machine", "reset", "desk"]);
+    assert_eq!(
+        (boots(&bench), names(&bench)),
+        ("desk-head-2".into(), vec!["desk-head-2".into(), "head".into()])
+    );
+    assert_eq!(read(bench.root("desk-head-2").join("etc/motd")), "hello\n");
+    bench.prints(&["machine", "reset", "desk"]);
+    assert_eq!((boots(&bench), names(&bench).len()), ("desk-head".into(), 2));
+}
+
+#[test]
+fn a_copy_is_kept_that_is_nobodys() {
+    let bench = with_own();
+    bench.silent(&["machine", "keep", "desk", "kept"]);
+    assert_eq!(read(bench.root("kept").join("etc/hostname")), "desk\n");
+    bench.prints(&["machine", "reset", "desk"]);
+    assert!(names(&bench).contains(&"kept".to_owned()), "{:?}", names(&bench));
+    bench.refuses(
+        &["machine", "keep", "desk", "kept"],
+        "kept exists already: choose another name, or destroy it first",
+    );
+}
+
+#[test]
+fn a_template_of_a_root_has_nothing_that_tells_the_machine() {
+    let bench = with_own();
+    fs::write(bench.root("desk-head").join("etc/ssh/ssh_host_rsa_key"), "desk's").unwrap();
+    fs::write(bench.root("desk-head").join("etc/motd"), "improved\n").unwrap();
+    let reset = bench.prints(&["machine", "promote", "desk", "better"]);
+    assert!(reset.contains("reset /etc/ssh/ssh_host_rsa_key\n"), "{reset}");
+    assert!(!bench.root("better").join("etc/ssh/ssh_host_rsa_key").exists());
+    assert_eq!(read(bench.root("better").join("etc/motd")), "improved\n");
+    assert_eq!(read(bench.root("desk-head").join("etc/ssh/ssh_host_rsa_key")), "desk's");
+    let told = bench.prints(&["sharepxe", "--machine=desk", "--root=own", "better"]);
+    assert!(told.starts_with("desk boots desk-better, a clone of better@netbe-"), "{told}");
+}
+
+#[test]
+fn a_snapshot_is_cloned_or_refused() {
+    let bench = with_template();
+    bench.silent(&["snapshot", "head@monday"]);
+    fs::write(bench.root("head").join("etc/motd"), "of today\n").unwrap();
+    bench.cannot(
+        &["sharepxe", "--machine=desk", "head@monday"],
+        "head@monday is a snapshot, which nobody boots: take --root own or fresh, for a clone of it",
+    );
+    let told = bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head@monday"]);
+    assert!(told.starts_with("desk boots desk-head, a clone of head@monday\n"), "{told}");
+    assert_eq!(read(bench.root("desk-head").join("etc/motd")), "hello\n");
+}
+
+#[test]
+fn a_fresh_root_is_not_made_before_it_is_booted() {
+    let bench = with_template();
+    bench.silent(&["sharepxe", "--machine=desk", "--root=fresh", "head"]);
+    assert_eq!((boots(&bench), names(&bench)), ("head".into(), vec!["head".into()]));
+    bench.refuses(&["machine", "diff", "desk"], "desk has not booted yet");
+    bench.refuses(
+        &["machine", "reset", "desk"],
+        "desk has no root of its own: give it one with `netbe sharepxe --machine desk --root own BE`",
+    );
+}
+
+#[test]
+fn what_a_killed_command_left_is_cleared_away() {
+    let bench = with_template();
+    bench.silent(&["clone", "head", "desk-head.unfinished"]);
+    bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head"]);
+    assert_eq!(names(&bench), ["desk-head", "head"]);
+}
+
+#[test]
+fn a_clone_of_nobodys_loses_its_identity_only_if_told_to() {
+    let bench = with_template();
+    bench.silent(&["clone", "head", "same"]);
+    assert_eq!(read(bench.root("same").join("etc/machine-id")), "0123\n");
+    let reset = bench.prints(&["clone", "--reset-identity", "head", "other"]);
+    assert_eq!(reset, "reset /etc/machine-id\nreset /etc/ssh/ssh_host_rsa_key\n");
+    assert_eq!(read(bench.root("other").join("etc/hostname")), "template\n");
+}
+
+#[test]
+fn a_template_that_is_renamed_is_still_known() {
+    let bench = with_own();
+    bench.silent(&["rename", "head", "base"]);
+    assert!(bench.prints(&["machine", "diff", "-H", "desk"]).contains("/etc/hostname"));
+    bench.prints(&["machine", "reset", "desk"]);
+    assert_eq!(boots(&bench), "desk-base");
+}
