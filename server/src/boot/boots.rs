@@ -352,11 +352,8 @@ impl Booter for Boots {
         Some(Reservation { address: machine.address, name: name.to_string() })
     }
 
-    fn reserved_for(&self, address: Ipv4Addr) -> Option<Mac> {
-        let known = self.known();
-        let (_, machine) = known.roster.at(address)?;
-        // A machine that is known by its UUID alone has no Ethernet address to compare yet.
-        Some(machine.macs.first().copied().unwrap_or(Mac([0; 6])))
+    fn reserved_for(&self, address: Ipv4Addr) -> Option<String> {
+        self.known().roster.at(address).map(|(name, _)| name.to_string())
     }
 
     fn lives(&self, address: Ipv4Addr) -> bool {

@@ -39,8 +39,8 @@ pub trait Booter: Send + Sync {
     /// The address and name that are kept for a machine, if it is a named one.
     fn reservation(&self, mac: Mac) -> Option<Reservation>;
 
-    /// The named machine that an address is kept for: nobody else may have it.
-    fn reserved_for(&self, address: Ipv4Addr) -> Option<Mac>;
+    /// The name of the machine that an address is kept for: nobody else may have it.
+    fn reserved_for(&self, address: Ipv4Addr) -> Option<String>;
 
     /// Whether the address has an NFS root that lives: then it must not be given to anybody else.
     fn lives(&self, address: Ipv4Addr) -> bool;

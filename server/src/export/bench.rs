@@ -200,7 +200,7 @@ impl Booter for Reporter {
         None
     }
 
-    fn reserved_for(&self, _address: Ipv4Addr) -> Option<Mac> {
+    fn reserved_for(&self, _address: Ipv4Addr) -> Option<String> {
         None
     }
 

@@ -37,9 +37,9 @@ impl Booter for Fake {
         self.reservations.lock().unwrap().get(&mac).cloned()
     }
 
-    fn reserved_for(&self, address: Ipv4Addr) -> Option<Mac> {
+    fn reserved_for(&self, address: Ipv4Addr) -> Option<String> {
         let all = self.reservations.lock().unwrap();
-        all.iter().find(|(_, kept)| kept.address == Some(address)).map(|(mac, _)| *mac)
+        all.values().find(|kept| kept.address == Some(address)).map(|kept| kept.name.clone())
     }
 
     fn lives(&self, address: Ipv4Addr) -> bool {

@@ -374,3 +374,17 @@ fn the_rest_of_the_network_is_told_when_it_is_known() {
     let unasked = bench.ask(&discover(machine(1))).unwrap();
     assert_eq!(option(&unasked, 26), None);
 }
+
+#[test]
+fn a_machine_has_its_address_by_whichever_of_its_cards_asks_first() {
+    let mut bench = Bench::with(Settings::default());
+    let kept = Ipv4Addr::new(10, 77, 0, 50);
+    bench.reserve(machine(1), kept.octets());
+    bench.reserve(machine(2), kept.octets());
+    assert_eq!(bench.leased(machine(2)), Some(kept));
+    assert_eq!(bench.offered(machine(1)), None);
+    bench.live(kept.octets());
+    bench.pass(100_000);
+    assert_eq!(bench.offered(machine(1)), None, "the root of the other card lives there");
+    assert_eq!(bench.offered(machine(2)), Some(kept));
+}

@@ -79,7 +79,7 @@ impl Booter for FakeBooter {
         None
     }
 
-    fn reserved_for(&self, _: Ipv4Addr) -> Option<Mac> {
+    fn reserved_for(&self, _: Ipv4Addr) -> Option<String> {
         None
     }
 

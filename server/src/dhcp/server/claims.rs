@@ -77,14 +77,18 @@ impl Server {
         let binding = self.leases.get(address);
         let own = binding.is_some_and(|binding| binding.is_of(mac));
         let taken = binding.is_some_and(|binding| !own && binding.expires > now);
-        let reserved = self.booter.reserved_for(address);
+        // A machine may have several cards: its address is for the first of them that asks.
+        let is_kept = self.booter.reserved_for(address).map(|holder| {
+            let machine = self.booter.reservation(mac);
+            machine.is_some_and(|machine| machine.name == holder)
+        });
         place.network.has_host(address)
             && address != place.local
             && Some(address) != place.router
             && !self.settings.routers.contains(&address)
             && !taken
-            && reserved.is_none_or(|holder| holder == mac)
-            && (own || reserved == Some(mac) || !self.booter.lives(address))
+            && is_kept != Some(false)
+            && (own || (is_kept.is_some() && binding.is_none()) || !self.booter.lives(address))
     }
 
     pub(super) fn reserved(&self, mac: Mac, place: &Place) -> Option<Ipv4Addr> {
