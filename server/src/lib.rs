@@ -5,6 +5,7 @@
 //! tells a whole boot as a story and names the module at each step.
 
 pub mod boot;
+mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -79,6 +79,17 @@ impl Inside {
         }
     }
 
+    /// Whether there is a symbolic link at `path` itself.
+    pub fn is_link(&self, path: impl AsRef<Path>) -> Result<bool, InsideError> {
+        let path = path.as_ref();
+        let (dir, name) = self.place(path)?;
+        match fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::Symlink),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(failed(path, errno)),
+        }
+    }
+
     /// The names in a directory, at most `max` of them, in the order of their bytes.
     pub fn read_dir(
         &self,

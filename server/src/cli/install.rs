@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use hostfs::Inside;
-use store::{EnvironmentName, Layout};
+use store::{EnvironmentName, Layout, StoreError};
 
+use super::guard::Withheld;
 use super::initramfs::RecipeOptions;
 use super::{Failure, Reply, Site};
 use crate::install::archive::Unpacker;
@@ -75,7 +76,6 @@ impl Install {
         let mut text = String::new();
         if let Some(system) = self.os {
             text = self.system(system, site)?;
-            site.reload()?;
         }
         if self.initramfs {
             self.ram_disk(site)?;
@@ -90,6 +90,11 @@ impl Install {
             System::Tar => vec![self.archive()?],
         };
         let store = if self.layout.is_some() { site.establish()? } else { site.open()? };
+        // A server that runs lets go of it, and takes up what is there in the end.
+        let withheld = match store.get(&self.name) {
+            Err(StoreError::NoEnvironment(_)) => None,
+            _ => Some(Withheld::begin(site, &self.name, "install", false)?),
+        };
         let mut lost = Lost::default();
         fill(&store, &self.name, self.layout, |inside| {
             let mut unpacker = Unpacker::new(inside);
@@ -99,6 +104,7 @@ impl Install {
             lost = unpacker.finish(!self.no_flags)?;
             Ok(self.settings(system))
         })?;
+        withheld.map_or_else(|| site.reload(), Withheld::end)?;
         if lost.is_empty() {
             return Ok(String::new());
         }

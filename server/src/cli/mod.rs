@@ -5,6 +5,7 @@
 //! it could not be done. Each family of verbs is a file, and each verb a type with a `run`.
 
 mod boot;
+mod check;
 mod completion;
 mod dhcp;
 mod environment;
@@ -152,6 +153,7 @@ struct Arguments {
 enum Verb {
     Bootnfs(boot::Bootnfs),
     Bootpxe(boot::Bootpxe),
+    Check(check::Check),
     Clone(environment::Clone),
     Completion(completion::Completion),
     Create(environment::Create),
@@ -185,6 +187,7 @@ impl Verb {
         match self {
             Self::Bootnfs(verb) => verb.run(site),
             Self::Bootpxe(verb) => verb.run(site),
+            Self::Check(verb) => verb.run(site),
             Self::Clone(verb) => verb.run(site),
             Self::Completion(verb) => verb.run(),
             Self::Create(verb) => verb.run(site),

@@ -45,7 +45,6 @@ pub(crate) fn fill(
 }
 
 /// Whether an installation into the environment was begun and not ended.
-#[cfg(test)]
 pub(crate) fn interrupted(environment: &Environment) -> bool {
     environment.settings.value(INSTALLING).is_some()
 }

@@ -11,7 +11,7 @@ mod error;
 pub(crate) mod fill;
 mod lost;
 mod manifest;
-mod packed;
+pub(crate) mod packed;
 mod place;
 pub(crate) mod sets;
 

@@ -6,22 +6,27 @@ use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
+/// Whether a file that begins so is packed.
+pub(crate) fn is_packed(start: &[u8]) -> bool {
+    [GZIP, XZ, ZSTD, BZIP2].iter().any(|magic| start.starts_with(magic))
+}
+
 /// Reads what is in a packed file.
 ///
 /// Fails with [`io::ErrorKind::Unsupported`] where it is packed in another way.
-pub(super) fn unpack<'a>(source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn unpack<'a>(source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut source = BufReader::with_capacity(BUFFER, source);
     let start = source.fill_buf()?;
-    if start.starts_with(b"\x1f\x8b") {
+    if start.starts_with(GZIP) {
         return Ok(Box::new(MultiGzDecoder::new(source)));
     }
-    if start.starts_with(b"\xfd7zXZ\0") {
+    if start.starts_with(XZ) {
         return Ok(Box::new(XzReader::new_mem_limit(source, true, XZ_MEMORY)));
     }
-    if start.starts_with(b"\x28\xb5\x2f\xfd") {
+    if start.starts_with(ZSTD) {
         return Ok(Box::new(Frames { source: Some(Source::Between(source)) }));
     }
-    if start.starts_with(b"BZh") {
+    if start.starts_with(BZIP2) {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "it is packed by bzip2: pack it by gzip, xz or zstd",
@@ -65,6 +70,10 @@ impl<R: BufRead> Read for Frames<R> {
     }
 }
 
+const GZIP: &[u8] = b"\x1f\x8b";
+const XZ: &[u8] = b"\xfd7zXZ\0";
+const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
+const BZIP2: &[u8] = b"BZh";
 const BUFFER: usize = 256 << 10;
 /// In KiB: `xz -9` needs 65 MiB to unpack.
 const XZ_MEMORY: u32 = 256 << 10;

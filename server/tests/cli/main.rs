@@ -10,6 +10,7 @@
 
 mod bench;
 mod boot;
+mod check;
 mod dhcp;
 mod environments;
 mod initramfs;

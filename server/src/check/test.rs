@@ -1,0 +1,154 @@
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use store::{Layout, Store};
+use tempfile::TempDir;
+
+use super::*;
+
+struct Scene {
+    dir: TempDir,
+    store: Store,
+}
+
+impl Scene {
+    fn new(files: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = format!("dir:{}", dir.path().join("store").display());
+        let store = Store::establish(&place.parse().unwrap(), dir.path()).unwrap();
+        store.create(&"head".parse().unwrap(), Layout::Flat).unwrap();
+        let scene = Self { dir, store };
+        for file in files {
+            scene.write(file, "x");
+        }
+        scene
+    }
+
+    fn freebsd() -> Self {
+        Self::new(&["boot/kernel/kernel", "boot/pxeboot", "boot/loader.efi"])
+    }
+
+    fn path(&self, file: &str) -> std::path::PathBuf {
+        self.store.root(&"head".parse().unwrap()).join(file)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.path(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn check(&self) -> Verdict {
+        let name = "head".parse().unwrap();
+        let inside = Inside::from_fd(self.store.open_root(&name).unwrap());
+        let host = HostLoaders::search([self.dir.path().join("loaders")]);
+        check(&self.store.get(&name).unwrap(), &inside, &Roster::default(), &host)
+    }
+}
+
+fn says(verdict: &Verdict, severity: Severity, words: &str) -> bool {
+    verdict.findings.iter().any(|found| found.severity == severity && found.message.contains(words))
+}
+
+#[test]
+fn a_freebsd_with_loaders_and_kernel_boots() {
+    let verdict = Scene::freebsd().check();
+    assert_eq!((verdict.system, verdict.bios, verdict.uefi), ("FreeBSD", Some(true), true));
+    assert_eq!(verdict.findings, []);
+}
+
+#[test]
+fn the_loader_that_is_missing_is_named() {
+    let scene = Scene::new(&["boot/kernel/kernel", "boot/loader.efi"]);
+    let verdict = scene.check();
+    assert_eq!((verdict.bios, verdict.uefi), (Some(false), true));
+    assert!(says(&verdict, Severity::Bios, "/boot/pxeboot is missing"));
+}
+
+#[test]
+fn an_empty_environment_does_not_boot() {
+    let verdict = Scene::new(&[]).check();
+    assert_eq!((verdict.system, verdict.bios, verdict.uefi), ("none", Some(false), false));
+    assert!(says(&verdict, Severity::Both, "`netbe install`"));
+}
+
+#[test]
+fn linux_needs_ipxe_and_a_ram_disk_with_nfs() {
+    let scene = Scene::new(&["boot/vmlinuz-6.1"]);
+    let verdict = scene.check();
+    assert!(says(&verdict, Severity::Bios, "install the package ipxe"));
+    assert!(says(&verdict, Severity::Both, "no initial RAM disk"));
+    let loaders = scene.dir.path().join("loaders");
+    std::fs::create_dir(&loaders).unwrap();
+    for name in ["undionly.kpxe", "snponly.efi"] {
+        std::fs::write(loaders.join(name), "x").unwrap();
+    }
+    scene.write("lib/modules/6.1/modules.builtin", "kernel/fs/nfs/nfsv3.ko\n");
+    let verdict = scene.check();
+    assert_eq!(verdict.findings, []);
+    assert!(verdict.boots());
+}
+
+#[test]
+fn an_environment_that_is_off_is_not_booted() {
+    let scene = Scene::freebsd();
+    scene.store.set_role(&"head".parse().unwrap(), Role::Off).unwrap();
+    let verdict = scene.check();
+    assert!(!verdict.boots());
+    assert!(says(&verdict, Severity::Both, "its role is off"));
+}
+
+#[test]
+fn an_rc_conf_that_takes_the_root_away_is_named() {
+    let scene = Scene::freebsd();
+    scene.write("etc/rc.conf", "hostname=\"a\"\nifconfig_DEFAULT=\"DHCP\"\nifconfig_lo0=\"up\"\n");
+    assert!(says(&scene.check(), Severity::Both, "/etc/rc.conf:2: ifconfig_DEFAULT"));
+    scene.write("etc/rc.conf", "ifconfig_em0=\"DHCP\"\n");
+    let verdict = scene.check();
+    assert!(says(&verdict, Severity::Doubt, "boots by em0"));
+    assert!(verdict.boots());
+}
+
+#[test]
+fn a_host_file_behind_a_link_is_not_read() {
+    let scene = Scene::freebsd();
+    let secret = scene.dir.path().join("secret");
+    std::fs::write(&secret, "ifconfig_DEFAULT=\"DHCP\"\n").unwrap();
+    std::fs::create_dir(scene.path("etc")).unwrap();
+    symlink(&secret, scene.path("etc/rc.conf")).unwrap();
+    let verdict = scene.check();
+    assert!(verdict.boots());
+    assert!(says(&verdict, Severity::Doubt, "/etc/rc.conf is a link that leads nowhere"));
+}
+
+#[test]
+fn fifos_in_the_place_of_files_are_named_and_not_waited_for() {
+    let scene = Scene::freebsd();
+    std::fs::create_dir(scene.path("etc")).unwrap();
+    for file in ["etc/rc.conf", "etc/fstab", "boot/loader.conf"] {
+        mknodat(CWD, scene.path(file), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    }
+    let verdict = scene.check();
+    for file in ["/etc/rc.conf", "/etc/fstab", "/boot/loader.conf"] {
+        assert!(says(&verdict, Severity::Doubt, &format!("{file}: not a regular file")));
+    }
+}
+
+#[test]
+fn machines_of_one_identity_are_told() {
+    let scene = Scene::freebsd();
+    scene.write("etc/hostid", "00000000-0000-0000-0000-000000000001\n");
+    let name = "head".parse().unwrap();
+    let shared = store::ExportSettings {
+        shared: true,
+        read_only: true,
+        machines: vec!["ghost".to_owned()],
+        ..store::ExportSettings::default()
+    };
+    scene.store.set_export(&name, shared).unwrap();
+    let verdict = scene.check();
+    assert!(says(&verdict, Severity::Doubt, "/etc/hostid"));
+    assert!(says(&verdict, Severity::Doubt, "ghost"));
+    assert!(Path::new(&scene.path("etc/hostid")).exists());
+}
