@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::debian::Debian;
 use crate::failure::{During, Failure, ensure};
 use crate::guest::Marker;
+use crate::interrupt::wait_for;
 use crate::net::Network;
 use crate::process::{Program, last_lines};
 use crate::vm::{Computer, Disk, Machine};
@@ -94,6 +95,30 @@ impl Errand<'_> {
 }
 
 impl Messenger {
+    /// Does what it asks for, by lines that begin with `lab: `, until it switches itself off after
+    /// `limit` at most; reads what it brought.
+    pub(crate) fn attend(
+        mut self,
+        limit: Duration,
+        mut wish: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<Brought, Failure> {
+        let mut heard = 0;
+        let ended = wait_for("the errand's end", limit, || {
+            let off = self.machine.is_off()?;
+            let said = self.machine.said();
+            // A line without its end may grow yet.
+            let lines = said.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            let wishes = lines.filter_map(|line| line.strip_prefix("lab: "));
+            for words in wishes.skip(heard) {
+                heard += 1;
+                wish(words.trim_end())?;
+            }
+            Ok(off.then_some(()))
+        });
+        ended.map_err(|failure| self.machine.explain(failure))?;
+        self.back(limit)
+    }
+
     /// Waits until it switches itself off after `limit` at most, and reads what it brought.
     pub(crate) fn back(mut self, limit: Duration) -> Result<Brought, Failure> {
         self.machine.wait_until_off(limit).map_err(|failure| self.machine.explain(failure))?;

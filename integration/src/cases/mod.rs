@@ -1,5 +1,6 @@
 //! The tests, by the part that they belong to.
 
+mod appliance;
 pub(crate) mod boots;
 mod checks;
 mod clients;
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<Case> {
         input::CASES,
         store::CASES,
         zfs::CASES,
+        appliance::CASES,
         clients::CASES,
         foreign::CASES,
         boots::CASES,

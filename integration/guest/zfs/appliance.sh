@@ -1,0 +1,175 @@
+# A day's work on a server that is netbe on ZFS, while a machine boots from it. A line that begins with
+# `lab: ` asks whoever watches to switch the machine on.
+set -eu
+export NETBE_STORE=zfs:tank/be NETBE_STATE=/var/lib/netbe
+trees=$NETBE_STATE/zfs/tank%be/mnt
+# Each command is told with the seconds that the guest has been on, wherever its output goes.
+exec 3>&1
+tell() { echo "$* ($(cut -d ' ' -f 1 /proc/uptime) s)" >&3; }
+netbe() {
+    tell "  netbe $*"
+    ./netbe "$@"
+}
+
+server=
+fail() {
+    echo "FAIL: $*"
+    exit 1
+}
+leave() {
+    status=$?
+    [ $status = 0 ] || { echo "netbe's last words:" && tail -n 30 serve.log; }
+    [ -z "$server" ] || kill "$server"
+    exit $status
+}
+# Waits until a command succeeds.
+await() {
+    for _ in $(seq 900); do
+        if "$@"; then return; fi
+        sleep 0.2
+    done
+    fail "not within three minutes: $*"
+}
+# A verb that must be refused, in words that have $1 in them.
+refused() {
+    words=$1 && shift
+    if said=$(netbe "$@" 2>&1); then fail "netbe $* was done: $said"; fi
+    echo "$said"
+    case $said in *"$words"*) ;; *) fail "netbe $* does not say: $words" ;; esac
+}
+# A command's output must have a line in which words are found in this order.
+shows() {
+    pattern=$1 && shift
+    said=$("$@")
+    echo "$said" | grep -q "$pattern" || fail "no $pattern in the output of $*: $said"
+}
+serve() {
+    tell "  netbe serve"
+    : >serve.log
+    ./netbe serve --interface eth0 --mode serve --range 10.77.0.50-10.77.0.99 >>serve.log 2>&1 &
+    server=$!
+    await grep -q '^  DHCP ' serve.log
+}
+running() { ./netbe status | grep -q '^desk.*running'; }
+# Gives the machine an environment $1 and a day $2, and switches it on; $3 is wait or go.
+boot() {
+    netbe sharepxe --machine desk "$1"
+    lab=$trees/$1/lab
+    await test -d "$lab"
+    cp desk.sh "$lab/task"
+    rm -f "$lab/marker" "$lab/phase"
+    echo "$2" >"$lab/day"
+    echo "$3" >"$lab/pace"
+    cp /proc/sys/kernel/random/uuid "$lab/token"
+    echo "lab: switch on"
+}
+# Waits for the end of the machine's day; it has to have found $1 in each of its diaries.
+ended() {
+    await test -f "$lab/marker"
+    for line in "token=$(cat "$lab/token")" task=0 host=desk; do
+        grep -qx "$line" "$lab/marker" || {
+            cat "$lab/log"
+            fail "no $line in the machine's marker: $(cat "$lab/marker")"
+        }
+    done
+    grep -q '^mount=.* / nfs rw,' "$lab/marker" || fail "the machine's root is not NFS"
+    for place in / /home/ /var/log/; do
+        grep -qx "$place: $1" "$lab/found" || fail "the machine found $(cat "$lab/found")"
+    done
+}
+# The day that a tree's three diaries end with.
+last() {
+    for diary in "$1/diary" "$1/home/diary" "$1/var/log/diary"; do tail -n 1 "$diary"; done | uniq
+}
+step() { tell "step: $*"; }
+
+trap leave EXIT
+modprobe virtio_net
+ip address add 10.77.0.2/24 dev eth0
+ip link set eth0 up
+zpool create -O compression=on -m none tank /dev/vdc1
+
+step "a nested environment is made"
+netbe create -l linux desk
+mkdir tree
+netbe mount desk "$PWD/tree"
+tar -xf root.tar -C tree
+netbe unmount desk
+# The kernel takes a timer that is late, as on a busy computer, for one that is broken.
+netbe machine add --mac 52:54:00:77:00:01 --cmdline "console=ttyS0 no_timer_check" desk
+serve
+
+step "the machine boots, and lives"
+boot desk monday wait
+await test -f "$lab/phase"
+await running
+netbe snapshot desk@live
+refused "desk is the root of desk" rollback desk@live
+refused "desk is the root of desk" destroy desk
+refused "desk is the root of desk" rename desk other
+
+step "netbe is killed, and starts again"
+kill -9 "$server"
+wait "$server" || true
+serve
+echo go >"$lab/pace"
+ended ""
+[ "$(last "$trees/desk")" = monday-late ]
+shows 'M.*/home/diary' netbe diff desk@live
+
+step "the snapshot was made while it lived"
+netbe mount desk@live "$PWD/tree"
+[ "$(last tree)" = monday ]
+netbe unmount desk
+
+step "it is rolled back, and boots again"
+refused "desk is the root of desk" rollback desk@live
+netbe rollback -f desk@live
+boot desk tuesday go
+ended "monday "
+[ "$(last "$trees/desk")" = tuesday-late ]
+
+step "a clone of the snapshot boots"
+netbe clone desk@live old
+boot old wednesday go
+ended "monday "
+[ "$(last "$trees/old")" = wednesday-late ]
+[ "$(last "$trees/desk")" = tuesday-late ]
+
+step "a clone boots, each of its file systems mounted by itself"
+netbe clone desk new
+netbe machine set --view split desk
+await test -d "$trees/new/etc"
+netbe show fstab --machine desk new >fstab
+cp fstab "$trees/new/etc/fstab"
+boot new thursday go
+ended "monday tuesday tuesday-late "
+# A clone without a mount of its own has the files of all its data sets.
+[ "$(last "$trees/new")" = thursday-late ]
+
+step "and all is put back"
+netbe machine set --view joined desk
+boot desk friday go
+ended "monday tuesday tuesday-late "
+shows '^old.*desk@live' netbe list
+shows 'desk@live' netbe list -s
+shows '^desk.*desk' netbe status
+refused old destroy desk@live
+netbe destroy -f new
+netbe promote old
+shows '^old@live' netbe list -s
+netbe sharepxe --machine desk old
+netbe destroy -f desk
+shows '^old' netbe list -H
+[ "$(netbe list -H | wc -l)" = 1 ]
+netbe history >history
+for verb in create snapshot rollback clone promote destroy; do
+    shows "$verb.*done" cat history
+done
+shows 'rollback.*desk@live' cat history
+kill "$server"
+wait "$server"
+server=
+trap - EXIT
+zpool export tank
+step "done"

@@ -1,0 +1,65 @@
+//! The whole appliance on real ZFS: netbe in a guest that has it, and an empty machine beside it.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::boots::switch_on;
+use crate::debian::Debian;
+use crate::errand::Errand;
+use crate::failure::{During, Failure, ensure};
+use crate::lab::Lab;
+use crate::net::Network;
+use crate::process::Program;
+use crate::suite::{Case, Outcome};
+use crate::vm::{Firmware, Machine};
+
+pub(super) const CASES: &[Case] = &[Case { name: "zfs appliance", run: appliance }];
+
+/// A machine boots from a nested environment of a pool in another guest; it is snapshotted while it
+/// lives, rolled back, and booted again from it, from a clone of the snapshot, and from a clone of
+/// which it mounts each file system by itself.
+fn appliance(lab: &Lab) -> Result<Outcome, Failure> {
+    let debian = Debian::get(&lab.cache)?;
+    let directory = lab.directory("zfs appliance")?;
+    let network = Network::new()?;
+    let (root, desk) = (directory.join("root.tar"), directory.join("desk.sh"));
+    let tree = directory.join("root");
+    fs::create_dir(&tree).during(tree.display())?;
+    lab.parts()?.furnish(&tree, "")?;
+    let tar = Program::new("tar").arg("-cf").arg(&root).arg("-C").arg(&tree).arg(".");
+    tar.run(Duration::from_secs(60))?;
+    fs::write(&desk, include_str!("../../guest/zfs/desk.sh")).during(desk.display())?;
+    let files: [(&str, &Path); 3] =
+        [("netbe", lab.netbe()?), ("root.tar", &root), ("desk.sh", &desk)];
+    let errand = Errand {
+        name: "appliance",
+        mac: "52:54:00:77:02:01",
+        memory: 1024,
+        script: include_str!("../../guest/zfs/appliance.sh"),
+        files: &files,
+        pool: 1024,
+    };
+    let mut machine = None;
+    let brought = errand.send(&network, &directory, &debian)?.attend(LIMIT, |wish| {
+        ensure(wish == "switch on", || format!("the lab cannot {wish:?}"))?;
+        if let Some(mut machine) = machine.take() {
+            // It has written its marker, and is about to end.
+            Machine::wait_until_off(&mut machine, Duration::from_secs(60))?;
+            network.untap("desk")?;
+        }
+        machine = Some(switch_on(&network, &directory, "desk", Firmware::Bios, 1)?);
+        Ok(())
+    });
+    let done = brought.and_then(|brought| brought.success());
+    let log = done.map_err(|failure| match &machine {
+        Some(machine) => machine.explain(failure),
+        None => failure,
+    })?;
+    ensure(log.lines().any(|line| line.starts_with("step: done")), || log.clone())?;
+    Ok(Outcome::Passed)
+}
+
+/// How long the day of the appliance may take, with five boots of the machine, on a computer that has
+/// much else to do.
+const LIMIT: Duration = Duration::from_secs(2400);
