@@ -27,6 +27,12 @@ pub(crate) fn from_stat(stat: &Stat, fsid: u64) -> Attr {
     }
 }
 
+/// The permission bits (`0o7777`) of a mode as the kernel tells it.
+#[allow(clippy::useless_conversion, reason = "mode_t has 32 bits on Linux and 16 on FreeBSD")]
+pub(crate) fn permissions(raw: RawMode) -> u32 {
+    u32::from(raw) & 0o7777
+}
+
 /// The mode bits of `mode` (`0o7777`) for the kernel.
 #[allow(clippy::unnecessary_cast, reason = "mode_t has 32 bits on Linux and 16 on FreeBSD")]
 #[allow(clippy::cast_possible_truncation, reason = "twelve bits fit into both")]

@@ -6,6 +6,7 @@
 //! directories are ever opened.
 
 mod build;
+mod entry;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 use crate::{attr, sys};
 
 pub use build::{Attributes, Special};
+pub use entry::{Entry, EntryKind};
 
 /// A directory, seen as `/` from inside.
 ///
@@ -169,11 +171,26 @@ impl Inside {
         bytes: &[u8],
         mode: u32,
     ) -> Result<(), InsideError> {
-        let path = path.as_ref();
+        self.write(path.as_ref(), bytes, mode, None)
+    }
+
+    /// The same, for a user and a group if any are given.
+    fn write(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+        owner: Option<(u32, u32)>,
+    ) -> Result<(), InsideError> {
         let (dir, name) = self.place(path)?;
         let write = |draft: &str, file: File| -> io::Result<()> {
             let mut file = file;
             file.write_all(bytes)?;
+            if let Some((uid, gid)) = owner {
+                let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
+                fs::fchown(&file, Some(uid), Some(gid))?;
+            }
+            // After the owner, because a change of that takes setuid away.
             fs::fchmod(&file, attr::raw_mode(mode))?;
             file.sync_all()?;
             fs::renameat(&dir, draft, &dir, name)?;

@@ -27,6 +27,7 @@ mod snapshot;
 mod status;
 mod table;
 mod transfer;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -151,6 +152,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Activate(upgrade::Activate),
     Bootnfs(boot::Bootnfs),
     Bootpxe(boot::Bootpxe),
     Check(check::Check),
@@ -179,12 +181,14 @@ enum Verb {
     Snapshot(snapshot::Snapshot),
     Status(status::Status),
     Unmount(mount::Unmount),
+    Upgrade(upgrade::Upgrade),
     Watch(status::Watch),
 }
 
 impl Verb {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         match self {
+            Self::Activate(verb) => verb.run(site),
             Self::Bootnfs(verb) => verb.run(site),
             Self::Bootpxe(verb) => verb.run(site),
             Self::Check(verb) => verb.run(site),
@@ -213,6 +217,7 @@ impl Verb {
             Self::Snapshot(verb) => verb.run(site),
             Self::Status(verb) => verb.run(site),
             Self::Unmount(verb) => verb.run(site),
+            Self::Upgrade(verb) => verb.run(site),
             Self::Watch(verb) => verb.run(site),
         }
     }

@@ -7,7 +7,7 @@ use store::{Environment, EnvironmentName, Point, Role};
 
 use super::{Failure, Format, Reply, Site, guard, machine, snapshot};
 use crate::machine::{Machine, MachineError, MachineName, RootKind};
-use crate::roots::{RootError, Roots, Term};
+use crate::roots::{Owned, RootError, Roots, Term};
 
 /// Give a machine a new root in the place of its own, as its template was; what it has written is
 /// gone.
@@ -92,18 +92,49 @@ impl Diff {
 /// Makes the root that a machine is to keep, if it lacks one, and has it boot that.
 pub(super) fn prepare(site: &Site, name: &MachineName) -> Result<Reply, Failure> {
     let known = record(site, name)?;
-    let (RootKind::Own, Some(wanted)) = (known.root, known.environment) else {
+    let (RootKind::Own, Some(wanted)) = (known.root, &known.environment) else {
         return Ok(Reply::done());
     };
+    let wanted = wanted.parse().map_err(Failure::could_not)?;
+    let (environment, reply) = for_machine(site, name, &known, &wanted)?;
+    machine::change(site, |roster| {
+        let mut machine = roster.take(name)?;
+        machine.environment = Some(environment);
+        roster.insert(name.clone(), machine.clone(), false)?;
+        Ok((name.clone(), machine))
+    })?;
+    Ok(reply)
+}
+
+/// What a machine has to be assigned to boot what is wanted: that itself, or a root of its own, which
+/// is made if there is none.
+pub(super) fn for_machine(
+    site: &Site,
+    name: &MachineName,
+    known: &Machine,
+    wanted: &Point,
+) -> Result<(String, Reply), Failure> {
+    machine::exists(site, Some(wanted))?;
+    let text = wanted.to_string();
     let (store, state) = (site.open()?, site.open_state()?);
-    let roots = Roots::new(&store, &state);
-    if let Some(own) = roots.own(name, &wanted)? {
-        assign(site, name, &own.name)?;
-        return Ok(Reply::done());
+    if known.root != RootKind::Own {
+        let owned = Owned::of(&store.get(&wanted.environment)?);
+        if let Some(other) = owned.filter(|owned| owned.machine != name.as_str()) {
+            return Err(Failure::no(format_args!(
+                "{wanted} is the root of {}: keep a copy of it with `netbe machine keep`, and take \
+                 that",
+                other.machine
+            )));
+        }
+        return Ok((text, Reply::done()));
     }
-    let made = roots.make(name, &wanted.parse().map_err(Failure::could_not)?, Term::Kept)?;
-    assign(site, name, &made.name)?;
-    Ok(Reply::text(told(name, &made.name, &made.template, &made.reset)))
+    let roots = Roots::new(&store, &state);
+    if let Some(own) = roots.own(name, &text)? {
+        return Ok((own.name.to_string(), Reply::done()));
+    }
+    let made = roots.make(name, wanted, Term::Kept)?;
+    let reply = Reply::text(told(name, &made.name, &made.template, &made.reset));
+    Ok((made.name.to_string(), reply))
 }
 
 /// Has a machine boot an environment from now on, and drops what it was to boot once.
@@ -133,7 +164,7 @@ fn copy(
 }
 
 /// The root that a machine keeps.
-fn own(site: &Site, name: &MachineName) -> Result<Environment, Failure> {
+pub(super) fn own(site: &Site, name: &MachineName) -> Result<Environment, Failure> {
     let machine = record(site, name)?;
     let none = || {
         Failure::no(format_args!(
@@ -157,7 +188,7 @@ fn present(site: &Site, name: &MachineName) -> Result<Environment, Failure> {
     latest.ok_or_else(|| Failure::no(format_args!("{name} has not booted yet")))
 }
 
-fn record(site: &Site, name: &MachineName) -> Result<Machine, Failure> {
+pub(super) fn record(site: &Site, name: &MachineName) -> Result<Machine, Failure> {
     let roster = machine::roster(&site.open_state()?)?;
     let unknown = || MachineError::Unknown(name.to_string());
     Ok(roster.get(name).ok_or_else(unknown)?.machine.clone())

@@ -143,7 +143,7 @@ impl From<&Change> for Record {
 }
 
 /// A path as text that is one line: a guest may call a file whatever it likes.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     match std::str::from_utf8(bytes) {
         Ok("") => "/".to_owned(),

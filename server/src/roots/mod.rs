@@ -6,6 +6,8 @@
 //! called `NAME.unfinished` was left by a command that was killed, and the next one clears it away.
 
 pub mod identity;
+pub mod merge;
+pub mod upgrade;
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -107,6 +109,17 @@ impl<'a> Roots<'a> {
         template: &Point,
         term: Term,
     ) -> Result<Made, RootError> {
+        self.make_with(machine, template, term, |_| Ok(()))
+    }
+
+    /// The same, with what else is to be in it.
+    fn make_with(
+        &self,
+        machine: &MachineName,
+        template: &Point,
+        term: Term,
+        furnish: impl FnOnce(&Inside) -> Result<(), InsideError>,
+    ) -> Result<Made, RootError> {
         let _alone = self.state.hold_roots()?;
         self.clear(machine)?;
         let source = match term {
@@ -117,6 +130,7 @@ impl<'a> Roots<'a> {
         let draft: EnvironmentName = format!("{name}{UNFINISHED}").parse()?;
         self.store.clone_environment(&source, &draft)?;
         let reset = self.reset(&draft, Some(machine))?;
+        furnish(&Inside::from_fd(self.store.open_root(&draft)?))?;
         self.store.set(&draft, MACHINE, Some(machine.as_str()))?;
         self.store.set(&draft, TEMPLATE, Some(&source.to_string()))?;
         self.store.set(&draft, FRESH, (term == Term::Boot).then_some("yes"))?;
@@ -175,7 +189,7 @@ impl<'a> Roots<'a> {
     }
 
     /// A snapshot of a template as it is now: the newest, if nothing has changed since.
-    fn pin(&self, template: &Point) -> Result<Point, RootError> {
+    pub fn pin(&self, template: &Point) -> Result<Point, RootError> {
         if template.snapshot.is_some() {
             return Ok(template.clone());
         }
@@ -252,8 +266,8 @@ pub fn own_among<T>(
 /// Why a machine has no root of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
-    /// Its identity could not be reset.
-    #[error("the identity of the clone cannot be reset: {0}")]
+    /// A file could not be read or written.
+    #[error(transparent)]
     Inside(#[from] InsideError),
     /// The names do not make one for the clone.
     #[error(transparent)]

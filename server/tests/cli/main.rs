@@ -20,4 +20,5 @@ mod living;
 mod machines;
 mod mistakes;
 mod roots;
+mod upgrades;
 mod verbs;

@@ -1,0 +1,143 @@
+//! What lies at a path itself, links not followed; and how it is put into another root the same.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{self, AtFlags, FileType};
+use rustix::io::Errno;
+
+use super::{DRAFTS, Inside, InsideError, failed};
+use crate::attr;
+
+/// What lies at a path.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// The permission bits, with setuid, setgid and sticky: `0o7777`.
+    pub mode: u32,
+    /// The owner's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+/// The kinds of files that configuration consists of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link and what it says.
+    Link(PathBuf),
+    /// A device, a FIFO or a socket.
+    Other,
+}
+
+impl Inside {
+    /// What lies at a path; `None` if there is nothing, or no way to it.
+    pub fn entry(&self, path: impl AsRef<Path>) -> Result<Option<Entry>, InsideError> {
+        let path = path.as_ref();
+        let (dir, name) = match self.place(path) {
+            Ok(found) => found,
+            Err(InsideError::Missing(_) | InsideError::NotDirectory(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let stat = match fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(failed(path, errno)),
+        };
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => EntryKind::Directory,
+            FileType::RegularFile => EntryKind::File,
+            FileType::Symlink => {
+                let said = fs::readlinkat(&dir, name, Vec::new());
+                let said = said.map_err(|errno| failed(path, errno))?;
+                EntryKind::Link(OsStr::from_bytes(said.to_bytes()).into())
+            }
+            FileType::BlockDevice
+            | FileType::CharacterDevice
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::Unknown => EntryKind::Other,
+        };
+        let mode = attr::permissions(stat.st_mode);
+        Ok(Some(Entry { kind, mode, uid: stat.st_uid, gid: stat.st_gid }))
+    }
+
+    /// Puts a file at `path`, as [`Inside::write_atomic`] does, with the owner, group and mode of an
+    /// entry.
+    pub fn put_file(
+        &self,
+        path: impl AsRef<Path>,
+        bytes: &[u8],
+        as_of: &Entry,
+    ) -> Result<(), InsideError> {
+        self.write(path.as_ref(), bytes, as_of.mode, Some((as_of.uid, as_of.gid)))
+    }
+
+    /// Puts a link that says `target` at `path`, all at once, in the place of what file is there.
+    pub fn put_link(&self, path: impl AsRef<Path>, target: &Path) -> Result<(), InsideError> {
+        let path = path.as_ref();
+        let (dir, name) = self.place(path)?;
+        loop {
+            let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+            let draft = format!(".netbe-{}-{number}", std::process::id());
+            match fs::symlinkat(target, &dir, draft.as_str()) {
+                Ok(()) => {}
+                Err(Errno::EXIST) => continue,
+                Err(errno) => return Err(failed(path, errno)),
+            }
+            return fs::renameat(&dir, draft.as_str(), &dir, name).map_err(|errno| {
+                // The first error is the one to tell.
+                let _ = fs::unlinkat(&dir, draft.as_str(), AtFlags::empty());
+                failed(path, errno)
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn scratch() -> (tempfile::TempDir, Inside) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/shadow"), "of the guest").unwrap();
+        let inside = Inside::enter(dir.path()).unwrap();
+        (dir, inside)
+    }
+
+    #[test]
+    fn an_entry_is_the_link_and_not_what_it_leads_to() {
+        let (dir, inside) = scratch();
+        symlink("/etc/shadow", dir.path().join("etc/link")).unwrap();
+        let link = inside.entry("etc/link").unwrap().unwrap();
+        assert_eq!(link.kind, EntryKind::Link("/etc/shadow".into()));
+        assert_eq!(inside.entry("etc/shadow").unwrap().unwrap().kind, EntryKind::File);
+        assert_eq!(inside.entry("/etc").unwrap().unwrap().kind, EntryKind::Directory);
+        for path in ["etc/none", "none/none", "etc/shadow/none"] {
+            assert_eq!(inside.entry(path).unwrap(), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_and_a_link_are_put_in_the_place_of_what_is_there() {
+        let (dir, inside) = scratch();
+        let as_of = Entry { mode: 0o640, ..inside.entry("etc/shadow").unwrap().unwrap() };
+        inside.put_link("etc/shadow", Path::new("/nowhere")).unwrap();
+        inside.put_link("etc/shadow", Path::new("elsewhere")).unwrap();
+        let kind = inside.entry("etc/shadow").unwrap().unwrap().kind;
+        assert_eq!(kind, EntryKind::Link("elsewhere".into()));
+        inside.put_file("etc/shadow", b"new", &as_of).unwrap();
+        assert_eq!(inside.entry("etc/shadow").unwrap(), Some(as_of));
+        assert_eq!(std::fs::read_dir(dir.path().join("etc")).unwrap().count(), 1);
+    }
+}

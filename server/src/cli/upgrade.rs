@@ -1,0 +1,143 @@
+//! Verbs that change what a machine boots: another environment, or a template's new version.
+
+use clap::Args;
+use store::{EnvironmentName, Point};
+
+use super::snapshot::shown;
+use super::{Failure, Reply, Site, machine, root};
+use crate::machine::MachineName;
+use crate::roots::Roots;
+use crate::roots::merge::Fate;
+use crate::roots::upgrade::{Upgrade as Plan, conflict_path};
+
+/// Say what a machine boots from its next boot on.
+///
+/// A machine with a root of its own boots that of the environment: one is made if there is none.
+#[derive(Args, Debug)]
+pub(crate) struct Activate {
+    /// At its next boot only: as soon as it has its loader, it is to boot again what it boots now.
+    #[arg(short = 't', conflicts_with = "no_longer")]
+    once: bool,
+    /// Drop what it was to boot once.
+    #[arg(short = 'T', conflicts_with = "name")]
+    no_longer: bool,
+    /// The machine.
+    machine: MachineName,
+    /// The boot environment.
+    #[arg(value_name = "BE[@SNAP]", required_unless_present = "no_longer")]
+    name: Option<Point>,
+}
+
+impl Activate {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let known = root::record(site, &self.machine)?;
+        let wanted = self.name.as_ref();
+        let wanted = wanted.map(|wanted| root::for_machine(site, &self.machine, &known, wanted));
+        let (environment, reply) = wanted.transpose()?.unzip();
+        machine::change(site, |roster| {
+            let mut machine = roster.take(&self.machine)?;
+            if self.once {
+                machine.once = environment;
+            } else {
+                machine.once = None;
+                machine.environment = environment.or(machine.environment);
+            }
+            roster.insert(self.machine.clone(), machine.clone(), false)?;
+            Ok((self.machine.clone(), machine))
+        })?;
+        Ok(reply.unwrap_or_default())
+    }
+}
+
+/// Give a machine a root of a template's new version, with the configuration and data that are its own.
+///
+/// What the machine and the template have changed since the machine's root was made is merged. The
+/// machine boots its new root once; `netbe activate` keeps it. Its present root stays as it is.
+#[derive(Args, Debug)]
+pub(crate) struct Upgrade {
+    /// Only show what would become of the machine's configuration.
+    #[arg(short = 'n')]
+    dry: bool,
+    /// Even if files cannot be merged: they stay as the machine has them, with the other version
+    /// beside them as FILE.netbe-conflict.
+    #[arg(short, long)]
+    force: bool,
+    /// The machine.
+    machine: MachineName,
+    /// The template's new version.
+    #[arg(value_name = "BE[@SNAP]")]
+    template: Point,
+}
+
+impl Upgrade {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        machine::exists(site, Some(&self.template))?;
+        let own = root::own(site, &self.machine)?;
+        let (store, state) = (site.open()?, site.open_state()?);
+        let roots = Roots::new(&store, &state);
+        let to = if self.dry { self.template.clone() } else { roots.pin(&self.template)? };
+        if roots.template(&own)? == to {
+            return Err(Failure::no(format_args!(
+                "{} of {} is made from {to} as it is now: there is nothing to upgrade",
+                own.name, self.machine
+            )));
+        }
+        let plan = roots.look_ahead(&own, &to)?;
+        let text = describe(&self.machine, &plan);
+        if self.dry {
+            return Ok(Reply::text(text));
+        }
+        let conflicts = plan.conflicts().count();
+        if conflicts > 0 && !self.force {
+            let refused = Failure::no(format_args!(
+                "{conflicts} of {}'s files cannot be merged: put them right in {} or in {}, or upgrade \
+                 with -f, which keeps the machine's and puts the other beside it",
+                self.machine, own.name, self.template.environment
+            ));
+            return Ok(Reply::text(text).but([refused]));
+        }
+        let made = roots.upgrade(&self.machine, &plan)?;
+        self.assign(site, &made.name)?;
+        let (machine, new, old) = (&self.machine, &made.name, &own.name);
+        Ok(Reply::text(format!(
+            "{text}{machine} boots {new} at its next boot, once: `netbe activate {machine} {new}` keeps \
+             it, and `netbe activate {machine} {old}` goes back\n"
+        )))
+    }
+
+    fn assign(&self, site: &Site, new: &EnvironmentName) -> Result<(), Failure> {
+        machine::change(site, |roster| {
+            let mut machine = roster.take(&self.machine)?;
+            machine.once = Some(new.to_string());
+            roster.insert(self.machine.clone(), machine.clone(), false)?;
+            Ok((self.machine.clone(), machine))
+        })
+        .map(drop)
+    }
+}
+
+/// What an upgrade does, a line for each file.
+fn describe(machine: &MachineName, plan: &Plan) -> String {
+    let mut text = format!("{machine}: {} -> {}\n", plan.from, plan.to);
+    for step in &plan.steps {
+        let path = shown(&step.path);
+        text += &match &step.fate {
+            Fate::Conflict { beside: Some(_), .. } => {
+                format!("conflict  {path} ({})\n", shown(&conflict_path(&step.path)))
+            }
+            Fate::Conflict { beside: None, .. } => format!("conflict  {path}\n"),
+            Fate::Kept(Some(_)) => format!("keep      {path}\n"),
+            Fate::Kept(None) => format!("keep      {path} (removed)\n"),
+            Fate::Merged(_) => format!("merge     {path}\n"),
+            Fate::Taken => format!("take      {path}\n"),
+        };
+    }
+    if !plan.left.is_empty() {
+        text += &format!(
+            "{} more that the machine has changed stay behind: `netbe machine diff {machine}` shows \
+             them\n",
+            plan.left.len()
+        );
+    }
+    text
+}

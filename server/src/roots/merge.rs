@@ -1,0 +1,234 @@
+//! Configuration of three systems made one: what a template was, what a machine made of it, and what
+//! the template is now.
+//!
+//! Pure: files go in, and what is to be done with each comes out, so that it can be shown first.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hostfs::{Entry, EntryKind};
+
+use super::identity;
+
+/// The configuration of a system, by path without a slash at the beginning.
+pub type Files = BTreeMap<PathBuf, Item>;
+
+/// A file of a configuration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Item {
+    /// What it is, and whose.
+    pub entry: Entry,
+    /// What is in it, if it is a regular file.
+    pub bytes: Vec<u8>,
+}
+
+/// What becomes of a file that is not the same in all three.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Step {
+    /// The file.
+    pub path: PathBuf,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What becomes of a file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// Both have changed it, each in its way: the machine's is kept, and the other lies beside it.
+    Conflict {
+        /// The machine's, unless it has none or the two cannot lie in one place.
+        own: Option<Item>,
+        /// A merge with marks, or the new template's.
+        beside: Option<Item>,
+    },
+    /// The machine's is kept, or stays removed.
+    Kept(Option<Item>),
+    /// Both have changed it, in different lines.
+    Merged(Item),
+    /// The new template's is taken, or its removal: the machine had not touched it.
+    Taken,
+}
+
+/// Decides about every file that is not the same in all three, in the order of paths.
+#[must_use]
+pub fn merge(base: &Files, own: &Files, new: &Files) -> Vec<Step> {
+    let mut paths: Vec<&PathBuf> = base.keys().chain(own.keys()).chain(new.keys()).collect();
+    paths.sort();
+    paths.dedup();
+    let steps = paths.into_iter().filter_map(|path| {
+        let fate = decide(path, base.get(path), own.get(path), new.get(path))?;
+        Some(Step { path: path.clone(), fate })
+    });
+    steps.collect()
+}
+
+fn decide(
+    path: &Path,
+    base: Option<&Item>,
+    own: Option<&Item>,
+    new: Option<&Item>,
+) -> Option<Fate> {
+    let is_dir = |item: &Item| item.entry.kind == EntryKind::Directory;
+    let dirs = [base, own, new].into_iter().flatten().filter(|item| is_dir(item)).count();
+    if dirs > 0 {
+        return match (own, new) {
+            (Some(own), None) if is_dir(own) && base.is_none() => {
+                Some(Fate::Kept(Some(own.clone())))
+            }
+            // A directory comes and goes with what is in it.
+            (None, _) | (_, None) => None,
+            (Some(own), Some(new)) if is_dir(own) == is_dir(new) => None,
+            (Some(_), Some(_)) => Some(Fate::Conflict { own: None, beside: None }),
+        };
+    }
+    if own == new {
+        return None;
+    }
+    if identity::is_of_machine(path) {
+        return Some(Fate::Kept(own.cloned()));
+    }
+    if own == base || DERIVED.iter().any(|derived| path == Path::new(derived)) {
+        return Some(Fate::Taken);
+    }
+    if new == base {
+        return Some(Fate::Kept(own.cloned()));
+    }
+    let (Some(own), Some(new)) = (own, new) else {
+        return Some(Fate::Conflict { own: own.cloned(), beside: new.cloned() });
+    };
+    Some(lines(base, own, new))
+}
+
+/// Merges two files line by line, if they are text.
+fn lines(base: Option<&Item>, own: &Item, new: &Item) -> Fate {
+    let nothing = Item { entry: own.entry.clone(), bytes: Vec::new() };
+    let old = base.unwrap_or(&nothing);
+    if ![old, own, new].into_iter().all(is_text) {
+        return Fate::Conflict { own: Some(own.clone()), beside: Some(new.clone()) };
+    }
+    let changed = |field: fn(&Entry) -> u32| {
+        let (old, own, new) = (field(&old.entry), field(&own.entry), field(&new.entry));
+        if own == old { new } else { own }
+    };
+    let entry = Entry {
+        kind: EntryKind::File,
+        mode: changed(|entry| entry.mode),
+        uid: changed(|entry| entry.uid),
+        gid: changed(|entry| entry.gid),
+    };
+    match diffy::merge_bytes(&old.bytes, &own.bytes, &new.bytes) {
+        Ok(bytes) => Fate::Merged(Item { entry, bytes }),
+        Err(bytes) => Fate::Conflict {
+            own: Some(own.clone()),
+            beside: Some(Item { entry: own.entry.clone(), bytes }),
+        },
+    }
+}
+
+fn is_text(item: &Item) -> bool {
+    let Item { entry, bytes } = item;
+    entry.kind == EntryKind::File && bytes.len() <= MAX_TEXT && !bytes.contains(&0)
+}
+
+/// What a system computes from other files and from what is installed: only the new template's fits.
+const DERIVED: [&str; 2] = ["etc/ld.so.cache", "etc/udev/hwdb.bin"];
+
+/// The longest text that is merged, in bytes: how long that takes grows faster than the text.
+const MAX_TEXT: usize = 1 << 18;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn item(text: &str) -> Item {
+        let entry = Entry { kind: EntryKind::File, mode: 0o644, uid: 0, gid: 0 };
+        Item { entry, bytes: text.as_bytes().to_vec() }
+    }
+
+    /// What becomes of a file that is so in the old template, the machine and the new template.
+    fn fate(path: &str, three: [Option<&str>; 3]) -> Option<Fate> {
+        let files = |text: Option<&str>| {
+            text.map(|text| (PathBuf::from(path), item(text))).into_iter().collect::<Files>()
+        };
+        let [base, own, new] = three.map(files);
+        let mut steps = merge(&base, &own, &new);
+        assert!(steps.len() <= 1);
+        steps.pop().map(|step| step.fate)
+    }
+
+    #[test]
+    fn what_one_side_changed_is_as_that_side_has_it() {
+        let kept = |text| Some(Fate::Kept(Some(item(text))));
+        assert_eq!(fate("etc/motd", [Some("a"), Some("a"), Some("a")]), None);
+        assert_eq!(fate("etc/motd", [Some("a"), Some("a"), Some("b")]), Some(Fate::Taken));
+        assert_eq!(fate("etc/motd", [Some("a"), Some("a"), None]), Some(Fate::Taken));
+        assert_eq!(fate("etc/motd", [None, None, Some("b")]), Some(Fate::Taken));
+        assert_eq!(fate("etc/motd", [Some("a"), Some("b"), Some("a")]), kept("b"));
+        assert_eq!(fate("etc/motd", [None, Some("b"), None]), kept("b"));
+        assert_eq!(fate("etc/motd", [Some("a"), None, Some("a")]), Some(Fate::Kept(None)));
+        assert_eq!(fate("etc/motd", [Some("a"), Some("b"), Some("b")]), None);
+        assert_eq!(fate("etc/motd", [Some("a"), None, None]), None);
+    }
+
+    #[test]
+    fn different_lines_are_merged() {
+        let (old, own, new) = ("a\nb\nc\nd\ne\n", "A\nb\nc\nd\ne\n", "a\nb\nc\nd\nE\n");
+        let merged = fate("etc/rc.conf", [Some(old), Some(own), Some(new)]);
+        assert_eq!(merged, Some(Fate::Merged(item("A\nb\nc\nd\nE\n"))));
+    }
+
+    #[test]
+    fn the_same_line_is_a_conflict_and_nothing_of_it_is_lost() {
+        let found = fate("etc/rc.conf", [Some("a\n"), Some("mine\n"), Some("theirs\n")]);
+        let Some(Fate::Conflict { own: Some(own), beside: Some(beside) }) = found else {
+            panic!("{found:?}");
+        };
+        let marked = String::from_utf8(beside.bytes).unwrap();
+        assert_eq!(own.bytes, b"mine\n");
+        assert!(marked.contains("mine\n") && marked.contains("theirs\n"), "{marked}");
+    }
+
+    #[test]
+    fn what_is_no_text_is_not_merged() {
+        let found = fate("etc/db", [Some("a\0\n"), Some("b\0\n"), Some("a\0\nc\n")]);
+        let beside = Some(item("a\0\nc\n"));
+        assert_eq!(found, Some(Fate::Conflict { own: Some(item("b\0\n")), beside }));
+    }
+
+    #[test]
+    fn removed_by_one_and_changed_by_the_other_is_a_conflict() {
+        let conflict = |own: Option<&str>, beside: Option<&str>| {
+            Some(Fate::Conflict { own: own.map(item), beside: beside.map(item) })
+        };
+        assert_eq!(fate("etc/x", [Some("a"), Some("b"), None]), conflict(Some("b"), None));
+        assert_eq!(fate("etc/x", [Some("a"), None, Some("b")]), conflict(None, Some("b")));
+    }
+
+    #[test]
+    fn a_machine_stays_who_it_is() {
+        for path in ["etc/machine-id", "etc/ssh/ssh_host_rsa_key", "etc/hostname"] {
+            let kept = Some(Fate::Kept(Some(item("own"))));
+            assert_eq!(fate(path, [Some("old"), Some("own"), Some("new")]), kept, "{path}");
+        }
+        assert_eq!(fate("etc/hostid", [Some("old"), None, Some("new")]), Some(Fate::Kept(None)));
+    }
+
+    #[test]
+    fn what_is_computed_from_what_is_installed_is_the_new_templates() {
+        let found = fate("etc/ld.so.cache", [Some("a"), Some("b"), Some("c")]);
+        assert_eq!(found, Some(Fate::Taken));
+    }
+
+    #[test]
+    fn a_mode_that_the_machine_changed_is_merged_too() {
+        let with = |mode, text| {
+            Files::from([(
+                PathBuf::from("etc/x"),
+                Item { entry: Entry { mode, ..item("").entry }, ..item(text) },
+            )])
+        };
+        let steps = merge(&with(0o644, "a\n"), &with(0o600, "a\n"), &with(0o644, "b\n"));
+        let Fate::Merged(merged) = &steps[0].fate else { panic!("{steps:?}") };
+        assert_eq!((merged.entry.mode, merged.bytes.as_slice()), (0o600, b"b\n".as_slice()));
+    }
+}

@@ -1,0 +1,190 @@
+//! A machine's root of a template's new version: a new clone with what is the machine's own in it.
+//!
+//! Nothing is changed before it was shown, and the machine's present root stays as it is: to go back is
+//! to boot it again.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hostfs::{Attributes, Entry, EntryKind, Inside, InsideError};
+use store::{Environment, Point, Store};
+
+use super::merge::{Fate, Files, Item, Step, merge};
+use super::{Made, RootError, Roots, Term};
+use crate::machine::MachineName;
+
+/// What an upgrade of a machine's root will do.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// What its present root was made from.
+    pub from: Point,
+    /// What the new one will be made from.
+    pub to: Point,
+    /// What becomes of its configuration, file by file.
+    pub steps: Vec<Step>,
+    /// What else the machine has changed, outside its configuration and its data: it stays behind.
+    pub left: Vec<PathBuf>,
+}
+
+impl Upgrade {
+    /// The files that the machine and the template have changed both, in ways that do not go together.
+    pub fn conflicts(&self) -> impl Iterator<Item = &Path> {
+        let conflicts = self.steps.iter().filter(|step| matches!(step.fate, Fate::Conflict { .. }));
+        conflicts.map(|step| step.path.as_path())
+    }
+}
+
+impl Roots<'_> {
+    /// Finds out what an upgrade of a machine's root will do.
+    pub fn look_ahead(&self, own: &Environment, to: &Point) -> Result<Upgrade, RootError> {
+        let _alone = self.state.hold_roots()?;
+        let from = self.template(own)?;
+        let base = self.configuration(&from)?;
+        let present = read(&Inside::from_fd(self.store.open_root(&own.name)?))?;
+        let steps = merge(&base, &present, &self.configuration(to)?);
+        let changes = self.store.diff(&from, &Point::from(own.name.clone()))?;
+        let data = || own.datasets.iter().filter(|set| set.data());
+        let is_data = |path: &Path| data().any(|set| path.starts_with(set.path()));
+        let mut left: Vec<PathBuf> = changes.into_iter().map(|change| change.path).collect();
+        left.retain(|path| {
+            let own = PLACES.iter().any(|place| path.starts_with(place));
+            !own && !is_data(path) && !super::identity::is_of_machine(path)
+        });
+        Ok(Upgrade { from, to: to.clone(), steps, left })
+    }
+
+    /// Makes the new root.
+    pub fn upgrade(&self, machine: &MachineName, upgrade: &Upgrade) -> Result<Made, RootError> {
+        self.make_with(machine, &upgrade.to, Term::Kept, |inside| {
+            upgrade.steps.iter().try_for_each(|step| carry_out(inside, step))
+        })
+    }
+
+    /// The configuration in an environment or a snapshot.
+    fn configuration(&self, point: &Point) -> Result<Files, RootError> {
+        if point.snapshot.is_none() {
+            let root = self.store.open_root(&point.environment)?;
+            return Ok(read(&Inside::from_fd(root))?);
+        }
+        let shown = Shown::begin(self.store, point, self.state.path())?;
+        Ok(read(&Inside::enter(&shown.target)?)?)
+    }
+}
+
+/// A snapshot that is mounted for as long as it is looked at.
+struct Shown<'a> {
+    store: &'a Store,
+    point: &'a Point,
+    target: PathBuf,
+}
+
+impl<'a> Shown<'a> {
+    fn begin(store: &'a Store, point: &'a Point, state: &Path) -> Result<Self, RootError> {
+        let failed = |source| InsideError::Io { path: state.to_owned(), source };
+        let target = std::path::absolute(state).map_err(failed)?.join("snapshot");
+        std::fs::create_dir_all(&target).map_err(failed)?;
+        let shown = Self { store, point, target };
+        // A process that was killed has left its own there.
+        while store.unmount(&point.environment, Some(&shown.target)).is_ok() {}
+        store.mount(point, &shown.target)?;
+        Ok(shown)
+    }
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.store.unmount(&self.point.environment, Some(&self.target)) {
+            tracing::warn!("{} stays mounted: {error}", self.target.display());
+        }
+    }
+}
+
+/// Reads the configuration of a system.
+fn read(inside: &Inside) -> Result<Files, InsideError> {
+    let mut files = Files::new();
+    let mut waiting: Vec<PathBuf> = PLACES.iter().map(PathBuf::from).collect();
+    while let Some(path) = waiting.pop() {
+        let Some(entry) = inside.entry(&path)? else { continue };
+        let bytes = match &entry.kind {
+            EntryKind::Directory => {
+                let names = inside.read_dir(&path, MAX_NAMES)?;
+                waiting.extend(names.into_iter().map(|name| path.join(name)));
+                Vec::new()
+            }
+            EntryKind::File => inside.read_small(&path, MAX_FILE)?,
+            EntryKind::Link(_) => Vec::new(),
+            // Sockets and FIFOs are made by who uses them.
+            EntryKind::Other => continue,
+        };
+        if files.len() >= MAX_FILES {
+            return Err(InsideError::TooMany { path, max: MAX_FILES });
+        }
+        files.insert(path, Item { entry, bytes });
+    }
+    Ok(files)
+}
+
+/// Brings a file into a new root.
+fn carry_out(inside: &Inside, step: &Step) -> Result<(), InsideError> {
+    let path = &step.path;
+    match &step.fate {
+        Fate::Conflict { own, beside } => {
+            if let Some(own) = own {
+                put(inside, path, own)?;
+            } else if beside.is_some() {
+                inside.remove(path)?;
+            }
+            let Some(beside) = beside else { return Ok(()) };
+            put(inside, &conflict_path(path), beside)
+        }
+        Fate::Kept(Some(own)) | Fate::Merged(own) => put(inside, path, own),
+        Fate::Kept(None) => inside.remove(path).map(drop),
+        Fate::Taken => Ok(()),
+    }
+}
+
+/// Where the other version of a file is put that could not be merged.
+#[must_use]
+pub fn conflict_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".netbe-conflict");
+    name.into()
+}
+
+fn put(inside: &Inside, path: &Path, item: &Item) -> Result<(), InsideError> {
+    if let Some(parent) = path.parent() {
+        inside.make_dir(parent)?;
+    }
+    match &item.entry.kind {
+        EntryKind::Directory => {
+            let Entry { mode, uid, gid, .. } = item.entry;
+            inside.make_dir(path)?;
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let seconds = i64::try_from(now.as_secs()).unwrap_or_default();
+            let modified = (seconds, now.subsec_nanos());
+            inside.finish_dir(path, &Attributes { mode, uid, gid, modified })
+        }
+        EntryKind::Link(target) => inside.put_link(path, target),
+        EntryKind::File | EntryKind::Other => inside.put_file(path, &item.bytes, &item.entry),
+    }
+}
+
+/// Where systems have their configuration, and administrators what belongs to it.
+const PLACES: [&str; 9] = [
+    "boot/device.hints",
+    "boot/loader.conf",
+    "boot/loader.conf.d",
+    "boot/loader.conf.local",
+    "etc",
+    "root/.ssh/authorized_keys",
+    "usr/local/etc",
+    "var/cron/tabs",
+    "var/spool/cron",
+];
+
+/// More than any system has of them.
+const MAX_FILES: usize = 100_000;
+/// More names than any folder of configuration has.
+const MAX_NAMES: usize = 16_384;
+/// The largest file that is read, in bytes.
+const MAX_FILE: usize = 64 << 20;

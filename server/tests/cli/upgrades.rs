@@ -1,0 +1,163 @@
+//! Upgrades: what is shown, what is carried over, and the way back.
+
+use std::fs;
+use std::path::Path;
+
+use crate::bench::Bench;
+
+fn write(bench: &Bench, name: &str, files: &[(&str, &str)]) {
+    for (path, text) in files {
+        let path = bench.root(name).join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+fn read(bench: &Bench, name: &str, path: impl AsRef<Path>) -> String {
+    fs::read_to_string(bench.root(name).join(path)).unwrap()
+}
+
+/// A template `head`, a machine `desk` with a root of its own made from it and changed since, and the
+/// next version of the template, `next`.
+fn with_desk() -> Bench {
+    let bench = Bench::new();
+    bench.silent(&["create", "head"]);
+    write(
+        &bench,
+        "head",
+        &[
+            ("etc/rc.conf", "one=1\ntwo=2\nthree=3\nfour=4\nfive=5\n"),
+            ("etc/motd", "old\n"),
+            ("etc/gone", "old\n"),
+            ("etc/machine-id", "of the template\n"),
+            ("usr/bin/program", "1"),
+        ],
+    );
+    bench.silent(&["machine", "add", "--mac=02:00:00:00:00:07", "desk"]);
+    bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head"]);
+    write(
+        &bench,
+        "desk-head",
+        &[
+            ("etc/rc.conf", "one=mine\ntwo=2\nthree=3\nfour=4\nfive=5\n"),
+            ("etc/machine-id", "of desk\n"),
+            ("etc/own/file", "mine\n"),
+            ("usr/bin/tool", "mine"),
+        ],
+    );
+    bench.silent(&["clone", "head", "next"]);
+    write(
+        &bench,
+        "next",
+        &[
+            ("etc/rc.conf", "one=1\ntwo=2\nthree=3\nfour=4\nfive=new\n"),
+            ("etc/motd", "new\n"),
+            ("usr/bin/program", "2"),
+        ],
+    );
+    fs::remove_file(bench.root("next").join("etc/gone")).unwrap();
+    bench
+}
+
+fn shown(bench: &Bench, key: &str) -> Option<String> {
+    let text = bench.prints(&["machine", "show", "desk"]);
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key} = ")));
+    line.map(|value| value.trim_matches('"').to_owned())
+}
+
+fn count(bench: &Bench) -> usize {
+    bench.prints(&["list", "-H"]).lines().count()
+}
+
+const PLAN: &str = "take      /etc/gone\nkeep      /etc/hostname\nkeep      /etc/machine-id\n\
+                    take      /etc/motd\nkeep      /etc/own\nkeep      /etc/own/file\n\
+                    merge     /etc/rc.conf\n1 more that the machine has changed stay behind: \
+                    `netbe machine diff desk` shows them\n";
+
+#[test]
+fn an_upgrade_is_shown_before_anything_is_done() {
+    let bench = with_desk();
+    let (before, text) = (count(&bench), bench.prints(&["upgrade", "-n", "desk", "next"]));
+    let (heading, rest) = text.split_once('\n').unwrap();
+    assert!(heading.starts_with("desk: head@netbe-") && heading.ends_with(" -> next"), "{heading}");
+    assert_eq!(rest, PLAN);
+    assert_eq!((count(&bench), shown(&bench, "once")), (before, None));
+    assert!(!bench.prints(&["list", "-H", "-s"]).contains("next@"));
+}
+
+#[test]
+fn an_upgraded_root_has_what_is_the_machines_and_what_is_new() {
+    let bench = with_desk();
+    let text = bench.prints(&["upgrade", "desk", "next"]);
+    assert!(text.contains(PLAN), "{text}");
+    let new = |path: &str| read(&bench, "desk-next", path);
+    assert_eq!(new("etc/rc.conf"), "one=mine\ntwo=2\nthree=3\nfour=4\nfive=new\n");
+    assert_eq!((new("etc/motd"), new("usr/bin/program")), ("new\n".to_owned(), "2".to_owned()));
+    assert_eq!((new("etc/machine-id"), new("etc/own/file")), ("of desk\n".into(), "mine\n".into()));
+    assert_eq!(new("etc/hostname"), "desk\n");
+    assert!(!bench.root("desk-next").join("etc/gone").exists());
+    assert_eq!(read(&bench, "desk-head", "etc/motd"), "old\n");
+}
+
+#[test]
+fn a_machine_boots_its_new_root_once_and_goes_on_with_it_or_back() {
+    let bench = with_desk();
+    bench.prints(&["upgrade", "desk", "next"]);
+    let now = || (shown(&bench, "environment").unwrap(), shown(&bench, "once"));
+    assert_eq!(now(), ("desk-head".into(), Some("desk-next".into())));
+    bench.silent(&["activate", "desk", "desk-next"]);
+    assert_eq!(now(), ("desk-next".into(), None));
+    bench.silent(&["activate", "desk", "desk-head"]);
+    assert_eq!(now(), ("desk-head".into(), None));
+    bench.silent(&["activate", "-t", "desk", "desk-next"]);
+    bench.silent(&["activate", "-T", "desk"]);
+    assert_eq!(now(), ("desk-head".into(), None));
+}
+
+#[test]
+fn what_cannot_be_merged_is_refused_or_put_beside() {
+    let bench = with_desk();
+    write(&bench, "desk-head", &[("etc/motd", "mine\n")]);
+    let refused = bench.run(&["upgrade", "desk", "next"]);
+    assert_eq!(refused.status, Some(1));
+    assert!(
+        refused.out.contains("conflict  /etc/motd (/etc/motd.netbe-conflict)\n"),
+        "{refused:?}"
+    );
+    assert!(refused.err.starts_with("netbe: 1 of desk's files cannot be merged"), "{refused:?}");
+    assert_eq!((shown(&bench, "once"), bench.root("desk-next").exists()), (None, false));
+    bench.prints(&["upgrade", "-f", "desk", "next"]);
+    assert_eq!(read(&bench, "desk-next", "etc/motd"), "mine\n");
+    let beside = read(&bench, "desk-next", "etc/motd.netbe-conflict");
+    assert!(beside.contains("mine\n") && beside.contains("new\n"), "{beside}");
+}
+
+#[test]
+fn there_is_nothing_to_upgrade_to_the_same() {
+    let bench = with_desk();
+    let (sentence, status) = bench.fails(&["upgrade", "desk", "head"]);
+    assert_eq!(status, 1);
+    assert!(sentence.ends_with(" as it is now: there is nothing to upgrade"), "{sentence}");
+}
+
+#[test]
+fn owners_and_modes_of_what_is_kept_are_kept() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let bench = with_desk();
+    let file = bench.root("desk-head").join("etc/own/file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    chown(&file, Some(1001), Some(1002)).unwrap();
+    bench.prints(&["upgrade", "desk", "next"]);
+    let about = fs::metadata(bench.root("desk-next").join("etc/own/file")).unwrap();
+    assert_eq!((about.mode() & 0o7777, about.uid(), about.gid()), (0o600, 1001, 1002));
+}
+
+#[test]
+fn the_root_of_another_machine_is_not_activated() {
+    let bench = with_desk();
+    bench.silent(&["machine", "add", "--mac=02:00:00:00:00:08", "lab"]);
+    bench.refuses(
+        &["activate", "lab", "desk-head"],
+        "desk-head is the root of desk: keep a copy of it with `netbe machine keep`, and take that",
+    );
+}
