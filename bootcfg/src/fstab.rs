@@ -45,6 +45,22 @@ pub fn nested(root: &Root, dialect: Dialect) -> Vec<Entry> {
         .collect()
 }
 
+/// The lines that put a thin jail together (mount_nullfs(8)), for its `mount.fstab`: the base
+/// read-only, then the skeleton on a directory of it. All paths are the host's.
+#[must_use]
+pub fn thin(base: &str, skeleton: &str, jail: &str) -> Vec<Entry> {
+    let jail = jail.trim_end_matches('/');
+    let line = |spec: &str, file: String, access: &str| Entry {
+        spec: spec.to_owned(),
+        file,
+        kind: "nullfs".to_owned(),
+        options: vec![access.to_owned()],
+        dump: 0,
+        pass: 0,
+    };
+    vec![line(base, jail.to_owned(), "ro"), line(skeleton, format!("{jail}/skeleton"), "rw")]
+}
+
 /// The line for `/`, of which a FreeBSD loader learns what the kernel is to mount.
 ///
 /// Refused where the loader's buffer of 128 bytes cannot hold the line (stand/common/boot.c).
@@ -210,6 +226,15 @@ mod test {
         );
         assert!(
             text.ends_with(":/ROOT/head/var/tmp /var/tmp nfs rw,nfsv3,tcp,nolockd,noatime 0 0\n")
+        );
+    }
+
+    #[test]
+    fn a_thin_jails_skeleton_is_mounted_in_its_base_and_after_it() {
+        assert_eq!(
+            render(&thin("/be/head-base", "/be/web", "/jails/my web/")).unwrap(),
+            "/be/head-base /jails/my\\040web nullfs ro 0 0\n\
+             /be/web /jails/my\\040web/skeleton nullfs rw 0 0\n"
         );
     }
 
