@@ -26,6 +26,7 @@ mod site;
 mod snapshot;
 mod status;
 mod table;
+mod thin;
 mod transfer;
 mod upgrade;
 
@@ -117,7 +118,8 @@ impl From<StoreError> for Failure {
             | StoreError::NoOrigin(_)
             | StoreError::NoSnapshot(_)
             | StoreError::NotMounted(..)
-            | StoreError::SnapshotExists(_) => Self::no(error),
+            | StoreError::SnapshotExists(_)
+            | StoreError::Thin(_) => Self::no(error),
             StoreError::Away { .. }
             | StoreError::Broken { .. }
             | StoreError::Deep(_)
@@ -180,6 +182,7 @@ enum Verb {
     Show(show::Show),
     Snapshot(snapshot::Snapshot),
     Status(status::Status),
+    Thin(thin::Thin),
     Unmount(mount::Unmount),
     Upgrade(upgrade::Upgrade),
     Watch(status::Watch),
@@ -216,6 +219,7 @@ impl Verb {
             Self::Show(verb) => verb.run(site),
             Self::Snapshot(verb) => verb.run(site),
             Self::Status(verb) => verb.run(site),
+            Self::Thin(verb) => verb.run(site),
             Self::Unmount(verb) => verb.run(site),
             Self::Upgrade(verb) => verb.run(site),
             Self::Watch(verb) => verb.run(site),

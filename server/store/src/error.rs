@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::thin::ThinError;
 use crate::tree::MAX_DEPTH;
 use crate::{EnvironmentName, MetadataError, Point, SettingError, SnapshotName, StreamError};
 
@@ -149,6 +150,9 @@ pub enum StoreError {
     /// What was to be received is no such stream, or not all of it came.
     #[error("{0}")]
     Stream(#[from] StreamError),
+    /// It cannot be split into a base and a skeleton, or is not one of them.
+    #[error("{0}")]
+    Thin(Box<ThinError>),
     /// A program that the store is made with failed.
     #[error("cannot {task}: {program}: {said}")]
     Tool {

@@ -2,6 +2,7 @@
 //!
 //! Each verb is checked, takes its locks, is noted in the history, and then handed to the back end.
 
+mod split;
 mod transfer;
 
 use std::os::fd::OwnedFd;
@@ -23,6 +24,8 @@ use crate::{
     Change, Environment, EnvironmentName, ExportSettings, History, Layout, Location, Origin, Point,
     Role, Snapshot, SnapshotName, StoreError, Survey, Timestamp,
 };
+
+pub use split::Pair;
 
 /// An open store of boot environments.
 ///

@@ -8,8 +8,10 @@ mod archive;
 mod compare;
 mod copy;
 mod inspect;
+mod list;
 mod measure;
 mod remove;
+mod split;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,8 +24,10 @@ pub(crate) use archive::{apply, write};
 pub(crate) use compare::{compare, equal};
 pub(crate) use copy::copy;
 pub(crate) use inspect::inspect;
+pub(crate) use list::list;
 pub(crate) use measure::measure;
 pub(crate) use remove::remove_contents;
+pub(crate) use split::{Half, carve, protect, unprotect};
 
 use crate::StoreError;
 use crate::error::at;

@@ -20,5 +20,6 @@ mod living;
 mod machines;
 mod mistakes;
 mod roots;
+mod thin;
 mod upgrades;
 mod verbs;

@@ -68,6 +68,41 @@ pub(crate) fn obstacle(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Obstac
     })
 }
 
+/// The flags of a file that are kept. ZFS says `uarch` of every file: that one is not.
+pub(crate) fn flags(_dir: BorrowedFd<'_>, _name: &CStr, stat: &Stat) -> Result<u32, Error> {
+    Ok(stat.st_flags & (FIXED | NODUMP))
+}
+
+/// Gives a file, a directory or a link these flags.
+#[expect(unsafe_code, reason = "rustix has no chflagsat(2)")]
+pub(crate) fn set_flags(dir: BorrowedFd<'_>, name: &CStr, flags: u32) -> Result<(), Error> {
+    // SAFETY: the name is a C string that lives until the call returns.
+    let done = unsafe {
+        libc::chflagsat(
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            libc::c_ulong::from(flags),
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+}
+
+/// Flags for people, by the words of chflags(1).
+pub(crate) fn flag_names(flags: u32) -> String {
+    let words = [
+        (0x0002_0000, "schg"),
+        (0x0004_0000, "sappnd"),
+        (0x0010_0000, "sunlnk"),
+        (NODUMP, "nodump"),
+        (0x02, "uchg"),
+        (0x04, "uappnd"),
+        (0x10, "uunlnk"),
+    ];
+    let found = words.into_iter().filter(|(flag, _)| flags & flag != 0).map(|(_, word)| word);
+    found.collect::<Vec<_>>().join(",")
+}
+
 /// Brings everything to stable storage: there is no syncfs(2).
 pub(crate) fn synchronize(_dir: BorrowedFd<'_>) -> Result<(), Error> {
     sync();
@@ -213,3 +248,5 @@ fn path_of(dir: &OwnedFd) -> Result<PathBuf, Error> {
 
 /// `SF_IMMUTABLE`, `SF_APPEND`, `SF_NOUNLINK` and the same three for users (sys/stat.h).
 const FIXED: u32 = 0x0002_0000 | 0x0004_0000 | 0x0010_0000 | 0x02 | 0x04 | 0x10;
+/// `UF_NODUMP`.
+const NODUMP: u32 = 0x01;

@@ -10,9 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, StatxAttributes, StatxFlags, Timespec,
-    Timestamps, XattrFlags, copy_file_range, fgetxattr, flistxattr, fsetxattr, fstat,
-    ioctl_ficlone, lgetxattr, llistxattr, lsetxattr, openat, renameat_with, statx, syncfs,
+    AtFlags, FileType, IFlags, Mode, OFlags, RenameFlags, Stat, StatxAttributes, StatxFlags,
+    Timespec, Timestamps, XattrFlags, copy_file_range, fgetxattr, flistxattr, fsetxattr, fstat,
+    ioctl_ficlone, ioctl_getflags, ioctl_setflags, lgetxattr, llistxattr, lsetxattr, openat,
+    renameat_with, statat, statx, syncfs,
 };
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
@@ -81,6 +82,38 @@ pub(crate) fn obstacle(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Obstac
     } else {
         None
     })
+}
+
+/// The flags of a file that are kept: immutable, append-only, not for dump(8).
+pub(crate) fn flags(dir: BorrowedFd<'_>, name: &CStr, _stat: &Stat) -> Result<u32, Error> {
+    let found = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?.stx_attributes;
+    let flag = |attribute, flag| if found.contains(attribute) { flag } else { IFlags::empty() };
+    let flags = flag(StatxAttributes::IMMUTABLE, IFlags::IMMUTABLE)
+        | flag(StatxAttributes::APPEND, IFlags::APPEND)
+        | flag(StatxAttributes::NODUMP, IFlags::NODUMP);
+    Ok(flags.bits())
+}
+
+/// Gives a regular file or a directory these of the flags that are kept; no other file has any.
+pub(crate) fn set_flags(dir: BorrowedFd<'_>, name: &CStr, flags: u32) -> Result<(), Error> {
+    let kind = FileType::from_raw_mode(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+    let file = if kind == FileType::Directory {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(dir, name, flags, Mode::empty())?
+    } else {
+        open_regular(dir, name)?
+    };
+    let kept = IFlags::IMMUTABLE | IFlags::APPEND | IFlags::NODUMP;
+    let others = ioctl_getflags(&file)?.difference(kept);
+    Ok(ioctl_setflags(&file, others | IFlags::from_bits_retain(flags))?)
+}
+
+/// A flag for people, by the letters of chattr(1).
+pub(crate) fn flag_names(flags: u32) -> String {
+    let flags = IFlags::from_bits_retain(flags);
+    let letters =
+        [(IFlags::IMMUTABLE, "i"), (IFlags::APPEND, "a"), (IFlags::NODUMP, "d")].into_iter();
+    letters.filter(|(flag, _)| flags.contains(*flag)).map(|(_, letter)| letter).collect()
 }
 
 /// Brings everything of the file system that holds `dir` to stable storage.

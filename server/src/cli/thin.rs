@@ -1,0 +1,207 @@
+//! The verb for thin templates: a base that jails share, and a skeleton that each has a copy of.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use bootcfg::fstab;
+use clap::Args;
+use serde::Serialize;
+use store::thin::{self, MOUNT_POINT, Plan, Touch, link_to, shown};
+use store::{EnvironmentName, Point, Store};
+
+use super::{Failure, Format, Reply, Site, Table};
+
+/// Split a template into a base that jails share and a skeleton that each has a copy of.
+///
+/// Made are NAME-base and NAME-skeleton; NAME stays as it is.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("what"))]
+pub(crate) struct Thin {
+    /// Say what would be done, and do nothing.
+    #[arg(short = 'n', long, group = "what")]
+    dry_run: bool,
+    /// Prove that a base and its skeletons belong together, and that no link leads nowhere for it.
+    #[arg(long, group = "what")]
+    check: bool,
+    /// Show who uses a base, and which files of theirs meet what changed in it.
+    #[arg(long, group = "what")]
+    touches: bool,
+    /// The changes since this snapshot or boot environment [default: the base's newest snapshot].
+    #[arg(long, value_name = "BE[@SNAP]", requires = "touches")]
+    since: Option<Point>,
+    /// Print the fstab(5) of the jail whose root is this directory.
+    #[arg(long, value_name = "DIR", group = "what")]
+    fstab: Option<PathBuf>,
+    #[command(flatten)]
+    format: Format,
+    /// The template, or else a base or a skeleton that it was split into.
+    name: EnvironmentName,
+}
+
+impl Thin {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let store = site.open()?;
+        if self.dry_run {
+            return self.plan(&store);
+        }
+        if self.check {
+            return self.prove(&store);
+        }
+        if self.touches {
+            return self.touched(site, &store);
+        }
+        if let Some(jail) = &self.fstab {
+            return self.jail(&store, jail);
+        }
+        store.split(&self.name)?;
+        site.reload()?;
+        Ok(Reply::done())
+    }
+
+    fn plan(&self, store: &Store) -> Result<Reply, Failure> {
+        let plan = store.plan_split(&self.name)?;
+        let reply = self.format.reply(&steps(&plan), |steps| {
+            let mut table = Table::new(&["ACTION", "PATH", "DETAIL"]);
+            for Step { action, path, detail } in steps {
+                table.row([(*action).to_owned(), path.clone(), detail.clone()]);
+            }
+            table
+        })?;
+        let refused = plan.refused.iter();
+        Ok(reply.but(
+            refused.map(|refusal| {
+                Failure::no(format_args!("{} cannot be split: {refusal}", self.name))
+            }),
+        ))
+    }
+
+    fn prove(&self, store: &Store) -> Result<Reply, Failure> {
+        let pair = store.pair(&self.name)?;
+        let (mut text, mut failures) = (String::new(), Vec::new());
+        for skeleton in &pair.skeletons {
+            let names = format!("{} with {}", pair.base.name, skeleton.name);
+            let check = thin::check(&store.halves(&pair.base.name, &skeleton.name)?);
+            let faults = check.faults.iter();
+            failures.extend(faults.map(|fault| Failure::no(format_args!("{names}: {fault}"))));
+            if check.faults.is_empty() {
+                let (links, dangling) = (check.links, check.dangling.len());
+                text += &format!(
+                    "{names}: {links} links looked at, none is broken by the split; {dangling} lead \
+                     nowhere by themselves\n"
+                );
+            }
+        }
+        if pair.skeletons.is_empty() {
+            failures.push(Failure::no(format_args!(
+                "{} has no skeleton: clone one, or split the template anew",
+                pair.base.name
+            )));
+        }
+        Ok(Reply::text(text).but(failures))
+    }
+
+    fn touched(&self, site: &Site, store: &Store) -> Result<Reply, Failure> {
+        let pair = store.pair(&self.name)?;
+        let roster = super::machine::roster(&site.open_state()?)?;
+        let machines = |name: &EnvironmentName| -> Vec<String> {
+            let boots = roster
+                .iter()
+                .filter(|(_, entry)| entry.machine.environment.as_deref() == Some(name.as_str()));
+            boots.map(|(machine, _)| machine.to_string()).collect()
+        };
+        let user = |name: &EnvironmentName, touches: &[Touch]| User {
+            environment: name.to_string(),
+            machines: machines(name),
+            touched: touches.iter().map(ToString::to_string).collect(),
+        };
+        let touched = store.touched(&pair, self.since.as_ref())?;
+        let mut users = vec![user(&pair.base.name, &[])];
+        users.extend(touched.iter().map(|(name, touches)| user(name, touches)));
+        self.format.reply(&users, |users| {
+            let mut table = Table::new(&["ENVIRONMENT", "MACHINES", "TOUCHED"]);
+            for User { environment, machines, touched } in users {
+                let mut row = |touch: String| {
+                    table.row([environment.clone(), machines.join(","), touch]);
+                };
+                if touched.is_empty() {
+                    row(String::new());
+                }
+                touched.iter().cloned().for_each(row);
+            }
+            table
+        })
+    }
+
+    fn jail(&self, store: &Store, jail: &std::path::Path) -> Result<Reply, Failure> {
+        let pair = store.pair(&self.name)?;
+        if !jail.is_absolute() {
+            return Err(Failure::could_not(format_args!(
+                "{jail:?} is not absolute: write where the jail's root is on the host"
+            )));
+        }
+        let named = pair.skeletons.iter().find(|skeleton| skeleton.name == self.name);
+        let Some(skeleton) = named.or_else(|| pair.skeletons.first()) else {
+            return Err(Failure::no(format_args!("{} has no skeleton", pair.base.name)));
+        };
+        let (base, skeleton) = (store.root(&pair.base.name), store.root(&skeleton.name));
+        let text = super::guest::text;
+        let entries = fstab::thin(text(&base)?, text(&skeleton)?, text(jail)?);
+        fstab::render(&entries).map(Reply::text).map_err(Failure::could_not)
+    }
+}
+
+/// One thing that a split does.
+#[derive(Serialize)]
+struct Step {
+    action: &'static str,
+    path: String,
+    detail: String,
+}
+
+/// Somebody who sees a base.
+#[derive(Serialize)]
+struct User {
+    environment: String,
+    machines: Vec<String>,
+    touched: Vec<String>,
+}
+
+/// What a plan does, in the order in which it is told.
+fn steps(plan: &Plan) -> Vec<Step> {
+    let quoted = |text: &[u8]| format!("{:?}", String::from_utf8_lossy(text));
+    let step = |action, path: String, detail: &dyn Display| Step {
+        action,
+        path,
+        detail: detail.to_string(),
+    };
+    let place = |path: &str| format!("/{path}");
+    let mut steps = Vec::new();
+    for path in &plan.moved {
+        steps.push(step("move", place(path), &format!("/{MOUNT_POINT}/{path}")));
+    }
+    for (path, mode) in &plan.created {
+        steps.push(step("create", format!("/{MOUNT_POINT}/{path}"), &format!("{mode:o}")));
+    }
+    for path in plan.places() {
+        steps.push(step("link", place(path), &link_to(path)));
+    }
+    for rewrite in &plan.rewritten {
+        let texts = format!("{} becomes {}", quoted(&rewrite.from), quoted(&rewrite.to));
+        steps.push(step("rewrite", shown(&rewrite.path), &texts));
+    }
+    for names in &plan.copied {
+        let others: Vec<_> = names.iter().skip(1).map(|name| shown(name)).collect();
+        let path = names.first().map(|name| shown(name)).unwrap_or_default();
+        steps.push(step("copy", path, &format!("no longer one with {}", others.join(", "))));
+    }
+    for (path, flags) in &plan.flags {
+        steps.push(step("flags", shown(path), &thin::flag_names(*flags)));
+    }
+    for path in &plan.absolute {
+        steps.push(step("keep", shown(path), &"absolute: right in a jail only"));
+    }
+    for path in &plan.dangling {
+        steps.push(step("keep", shown(path), &"leads nowhere already"));
+    }
+    steps
+}

@@ -1,0 +1,110 @@
+//! Templates split into a base and a skeleton.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::bench::Bench;
+
+/// A site with a small system `head`.
+fn system() -> Bench {
+    let bench = Bench::new();
+    bench.silent(&["create", "head"]);
+    let root = bench.root("head");
+    for path in ["bin", "etc/ssl", "tmp", "usr/local/bin", "usr/share/certs", "var/unbound"] {
+        fs::create_dir_all(root.join(path)).unwrap();
+    }
+    for path in ["bin/sh", ".profile", "usr/share/certs/A.pem"] {
+        fs::write(root.join(path), path).unwrap();
+    }
+    fs::create_dir(root.join("root")).unwrap();
+    fs::hard_link(root.join(".profile"), root.join("root/.profile")).unwrap();
+    symlink("../../usr/share/certs/A.pem", root.join("etc/ssl/cert.pem")).unwrap();
+    symlink("../var/unbound", root.join("etc/unbound")).unwrap();
+    bench
+}
+
+#[test]
+fn a_plan_is_printed_and_nothing_is_done() {
+    let bench = system();
+    let plan = bench.prints(&["thin", "-n", "-H", "head"]);
+    for line in [
+        "move\t/etc\t/skeleton/etc",
+        "create\t/skeleton/home\t755",
+        "link\t/usr/local\t../skeleton/usr/local",
+        "rewrite\t/etc/ssl/cert.pem\t\"../../usr/share/certs/A.pem\" becomes \
+         \"../../../usr/share/certs/A.pem\"",
+        "copy\t/.profile\tno longer one with /root/.profile",
+    ] {
+        assert!(plan.lines().any(|other| other == line), "{line}: {plan}");
+    }
+    assert!(!plan.contains("unbound"), "{plan}");
+    assert_eq!(bench.prints(&["list", "-H"]).lines().count(), 1);
+}
+
+#[test]
+fn a_template_is_split_once_and_proved_any_time() {
+    let bench = system();
+    bench.silent(&["thin", "head"]);
+    bench.silent(&["thin", "head"]);
+    let proof = "head-base with head-skeleton: 8 links looked at, none is broken by the split; 0 lead \
+                 nowhere by themselves\n";
+    assert_eq!(bench.prints(&["thin", "--check", "head"]), proof);
+    let link = bench.root("head-skeleton").join("etc/ssl/cert.pem");
+    fs::remove_file(&link).unwrap();
+    symlink("../../usr/share/certs/A.pem", &link).unwrap();
+    bench.refuses(
+        &["thin", "--check", "head"],
+        "head-base with head-skeleton: /etc/ssl/cert.pem leads nowhere: it says \
+         \"../../usr/share/certs/A.pem\", let it say \"../../../usr/share/certs/A.pem\"",
+    );
+}
+
+#[test]
+fn a_jails_fstab_has_its_base_first() {
+    let bench = system();
+    bench.silent(&["thin", "head"]);
+    bench.silent(&["clone", "head-skeleton", "web"]);
+    let root = |name| bench.root(name).display().to_string();
+    assert_eq!(
+        bench.prints(&["thin", "--fstab", "/jails/web", "web"]),
+        format!(
+            "{} /jails/web nullfs ro 0 0\n{} /jails/web/skeleton nullfs rw 0 0\n",
+            root("head-base"),
+            root("web")
+        )
+    );
+    bench.cannot(
+        &["thin", "--fstab", "jails/web", "web"],
+        "\"jails/web\" is not absolute: write where the jail's root is on the host",
+    );
+}
+
+#[test]
+fn an_update_is_told_of_everybody_who_uses_the_base() {
+    let bench = system();
+    bench.silent(&["thin", "head"]);
+    bench.silent(&["clone", "head-skeleton", "web"]);
+    bench.silent(&["machine", "add", "desk", "--mac", "52:54:00:00:00:01"]);
+    bench.silent(&["sharepxe", "--machine", "desk", "head-base"]);
+    bench.silent(&["snapshot", "head-base@before"]);
+    fs::write(bench.root("head-base").join("usr/share/certs/A.pem"), "new and longer").unwrap();
+    let told = "/etc/ssl/cert.pem leads to /usr/share/certs/A.pem, which has changed";
+    assert_eq!(
+        bench.prints(&["thin", "--touches", "-H", "head-base"]),
+        format!("head-base\tdesk\t-\nhead-skeleton\t-\t{told}\nweb\t-\t{told}\n")
+    );
+}
+
+#[test]
+fn what_cannot_be_split_is_refused_in_one_sentence() {
+    let bench = Bench::new();
+    bench.silent(&["create", "empty"]);
+    bench.refuses(
+        &["thin", "empty"],
+        "empty cannot be split: it has no \"etc\": install a system into it first",
+    );
+    bench.refuses(
+        &["thin", "--check", "empty"],
+        "empty is neither a base nor a skeleton: `netbe thin NAME` splits a template into both",
+    );
+}
