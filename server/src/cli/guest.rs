@@ -155,8 +155,8 @@ impl Subject {
     pub(crate) fn address(&self) -> Result<Address, Failure> {
         let address = self.address.ok_or_else(|| {
             Failure::could_not(
-                "a kernel loaded by bhyveload does no DHCP: say --address, or give the machine one \
-                 with `netbe machine set`",
+                "the guest's address has to be written down there: say --address, or give the \
+                 machine one with `netbe machine set --address`",
             )
         })?;
         let prefix = self.network.prefix();

@@ -191,8 +191,8 @@ fn a_guest_of_bhyveload_needs_an_address_on_the_servers_network() {
     let bench = Bench::with_head();
     bench.cannot(
         &["show", "bhyveload", SERVER, "head"],
-        "a kernel loaded by bhyveload does no DHCP: say --address, or give the machine one with \
-         `netbe machine set`",
+        "the guest's address has to be written down there: say --address, or give the machine one \
+         with `netbe machine set --address`",
     );
     bench.cannot(
         &["show", "bhyveload", SERVER, "--address=10.0.0.1", "head"],
