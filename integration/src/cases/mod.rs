@@ -10,6 +10,7 @@ mod guests;
 pub(crate) mod hostile;
 mod initramfs;
 mod input;
+mod loaders;
 mod nested;
 mod peers;
 mod proxy;
@@ -31,6 +32,7 @@ pub(crate) fn all() -> Vec<Case> {
         clients::CASES,
         foreign::CASES,
         boots::CASES,
+        loaders::CASES,
         proxy::CASES,
         guests::CASES,
         initramfs::CASES,
