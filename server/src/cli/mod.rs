@@ -118,6 +118,7 @@ impl From<StoreError> for Failure {
             | StoreError::NoOrigin(_)
             | StoreError::NoSnapshot(_)
             | StoreError::NotMounted(..)
+            | StoreError::NotOlder { .. }
             | StoreError::SnapshotExists(_)
             | StoreError::Thin(_) => Self::no(error),
             StoreError::Away { .. }

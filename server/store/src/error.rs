@@ -127,6 +127,14 @@ pub enum StoreError {
     /// The environment has no such snapshot.
     #[error("there is no snapshot {0}: `netbe list -s` shows those that there are")]
     NoSnapshot(Point),
+    /// Nothing is new in it since a snapshot that is not older.
+    #[error("{base} is not older than {point}: send what is new since a snapshot that is")]
+    NotOlder {
+        /// What was to be sent.
+        point: Point,
+        /// What it was to go on from.
+        base: SnapshotName,
+    },
     /// It is mounted nowhere, or not there.
     #[error("{0} is not mounted{at}", at = .1.as_ref().map_or_else(String::new, |at| format!(" on {at:?}")))]
     NotMounted(EnvironmentName, Option<PathBuf>),

@@ -230,11 +230,8 @@ impl Store {
             self.accept(snapshot.as_str())?;
             let _alone = self.locks.change(name)?;
             self.back_end.get(name)?;
-            match self.find(name, snapshot) {
-                Err(StoreError::NoSnapshot(_)) => self.back_end.snapshot(name, snapshot),
-                Ok(_) => Err(StoreError::SnapshotExists(point.clone())),
-                Err(error) => Err(error),
-            }
+            self.refuse_snapshot(name, snapshot)?;
+            self.back_end.snapshot(name, snapshot)
         })
     }
 
@@ -493,6 +490,19 @@ impl Store {
         match self.back_end.mounts(name)?.into_iter().next() {
             Some(at) => Err(StoreError::Mounted(name.clone(), at)),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses the name of a snapshot that there is.
+    fn refuse_snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<(), StoreError> {
+        match self.find(name, snapshot) {
+            Err(StoreError::NoSnapshot(_)) => Ok(()),
+            Ok(_) => Err(StoreError::SnapshotExists(Point::snapshot(name, snapshot))),
+            Err(error) => Err(error),
         }
     }
 

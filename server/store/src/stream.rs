@@ -161,10 +161,13 @@ impl<'a> Unframer<'a> {
         from: &'a mut dyn Read,
         progress: &'a mut dyn FnMut(u64),
     ) -> io::Result<(Header, Self)> {
-        let mut magic = [0; MAGIC.len()];
-        fill(from, &mut magic)?;
-        if magic != *MAGIC {
+        let mut magic = Vec::new();
+        from.take(MAGIC_LEN).read_to_end(&mut magic)?;
+        if !MAGIC.starts_with(&magic) {
             return Err(StreamError::Foreign.into());
+        }
+        if magic.len() < MAGIC.len() {
+            return Err(StreamError::Cut.into());
         }
         let hasher = SipHasher24::new_with_key(&KEY);
         let (chunk, used, ended, bytes) = (Vec::new(), 0, false, 0);
@@ -222,6 +225,7 @@ fn fill(from: &mut dyn Read, room: &mut [u8]) -> io::Result<()> {
 }
 
 const MAGIC: &[u8; 15] = b"netbe stream 1\n";
+const MAGIC_LEN: u64 = 15;
 
 /// Longest chunk in bytes.
 const CHUNK: usize = 256 << 10;
@@ -291,8 +295,10 @@ mod test {
 
     #[test]
     fn something_else_is_told_apart() {
-        let error = unframed(b"#!/bin/sh\necho hello\n").unwrap_err();
-        assert!(reason(&error).contains("no stream"), "{error}");
+        for other in [&b"#!/bin/sh\necho hello\n"[..], b"short\n"] {
+            let error = unframed(other).unwrap_err();
+            assert!(reason(&error).contains("no stream"), "{error}");
+        }
     }
 
     #[test]

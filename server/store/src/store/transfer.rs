@@ -22,10 +22,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let _kept = self.locks.read(name)?;
         let environment = self.back_end.get(name)?;
+        let wanted = self.find(name, snapshot)?;
+        let base_snapshot = base.map(|base| self.older(name, base, snapshot)).transpose()?;
         let header = Header {
             format: self.back_end.format().to_owned(),
-            snapshot: sent(&self.find(name, snapshot)?),
-            base: base.map(|base| self.find(name, base)).transpose()?.as_ref().map(sent),
+            snapshot: sent(&wanted),
+            base: base_snapshot.as_ref().map(sent),
             environment: render(&environment).map_err(nonsense)?,
         };
         let total = self.back_end.expected(name, snapshot, base);
@@ -76,12 +78,29 @@ impl Store {
                     let alone = self.locks.change(name)?;
                     let environment = self.back_end.get(name)?;
                     let base = self.base(name, base)?;
+                    self.refuse_snapshot(name, &snapshot.name)?;
                     (alone, Arrival { environment, snapshot, base: Some(base) })
                 }
             };
             self.back_end.receive(&arrival, &mut unframer)?;
             Ok(arrival.environment)
         })
+    }
+
+    /// The snapshot that a stream is to go on from, which has to be older than the one that is sent.
+    fn older(
+        &self,
+        name: &EnvironmentName,
+        base: &SnapshotName,
+        than: &SnapshotName,
+    ) -> Result<Snapshot, StoreError> {
+        let found = self.find(name, base)?;
+        let snapshots = self.back_end.snapshots(name)?.into_iter();
+        let mut before = snapshots.take_while(|snapshot| snapshot.name != *than);
+        if before.any(|snapshot| snapshot.name == *base) {
+            return Ok(found);
+        }
+        Err(StoreError::NotOlder { point: Point::snapshot(name, than), base: base.clone() })
     }
 
     /// The snapshot that a stream goes on from, which has to be the newest.

@@ -131,6 +131,41 @@ fn news_without_what_they_go_on_from_are_refused() {
 }
 
 #[test]
+fn only_what_is_new_since_an_older_snapshot_is_sent() {
+    let bench = Bench::new();
+    bench.create("head");
+    bench.snapshot("head@one");
+    bench.snapshot("head@two");
+    for base in ["one", "two"] {
+        let (to, base) = (snapshot_name("one"), snapshot_name(base));
+        let mut stream = Vec::new();
+        let sent = bench.store.send(&name("head"), &to, Some(&base), &mut stream, &mut |_| {});
+        assert!(matches!(sent, Err(StoreError::NotOlder { .. })), "{sent:?}");
+        assert!(stream.is_empty());
+    }
+}
+
+#[test]
+fn news_with_the_name_of_another_snapshot_are_refused_and_change_nothing() {
+    let (here, there) = (Bench::new(), Bench::new());
+    here.create("head");
+    here.snapshot("head@one");
+    there.receive("copy", &here.sent("head@one", None)).unwrap();
+    here.put("head", "home/file", "new");
+    here.snapshot("head@two");
+    there.receive("copy", &here.sent("head@two", Some("one"))).unwrap();
+    // The sender gives a name again that the receiver has.
+    here.destroy_snapshot("head@one").unwrap();
+    here.put("head", "home/file", "newer");
+    here.snapshot("head@one");
+    let news = here.sent("head@one", Some("two"));
+    let refused = there.receive("copy", &news);
+    assert!(matches!(refused, Err(StoreError::SnapshotExists(_))), "{refused:?}");
+    assert_eq!(there.read("copy", "home/file").as_deref(), Some("new"));
+    assert_eq!(there.snapshots("copy"), ["one", "two"]);
+}
+
+#[test]
 fn a_stream_for_a_name_in_use_is_refused() {
     let bench = Bench::new();
     bench.create("head");
