@@ -78,7 +78,7 @@ impl Dhcp {
         let facts = Facts {
             name: environment.name.to_string(),
             uuid: environment.uuid,
-            read_only: environment.export.read_only,
+            read_only: environment.is_read_only(),
             datasets: Vec::new(),
             handle: subject.handle(site)?.as_bytes().to_vec(),
             owned: Owned::of(environment),

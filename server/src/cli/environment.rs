@@ -5,7 +5,7 @@ use store::{EnvironmentName, Layout, Point, Role};
 
 use super::guard::{self, Withheld};
 use super::{Failure, Reply, Site, machine, root};
-use crate::machine::{store as store_machine, store_default};
+use crate::machine::{RenameError, rename};
 use crate::roots::Roots;
 
 /// Create a boot environment: an empty one, or a clone of another with -e.
@@ -83,23 +83,19 @@ impl Rename {
         let roster = machine::roster(&state)?;
         let assigned =
             roster.iter().filter(|(_, entry)| entry.machine.is_assigned(self.name.as_str()));
-        let (fixed, own): (Vec<_>, Vec<_>) = assigned.partition(|(_, entry)| entry.fixed);
-        if let (Some((machine, _)), false) = (fixed.first(), self.force) {
+        let fixed = assigned.filter(|(_, entry)| entry.fixed).map(|(machine, _)| machine).next();
+        if let (Some(machine), false) = (fixed, self.force) {
             return Err(Failure::no(format_args!(
                 "netbe.toml says that {machine} boots {}: change it there too, and rename with -f",
                 self.name
             )));
         }
-        store.rename(&self.name, &self.new)?;
-        for (name, entry) in own {
-            let mut machine = entry.machine.clone();
-            machine.follow(self.name.as_str(), self.new.as_str());
-            store_machine(&state, name, &machine)?;
-        }
-        let is_default = roster.default_environment() == Some(self.name.as_str());
-        if is_default && !roster.is_default_fixed() {
-            store_default(&state, Some(self.new.as_str()))?;
-        }
+        let renamed = rename(&state, &site.location(), &store, &self.name, &self.new);
+        renamed.map_err(|error| match error {
+            RenameError::Machine(error) => error.into(),
+            RenameError::State(error) => Failure::could_not(error),
+            RenameError::Store(error) => error.into(),
+        })?;
         drop(alone);
         site.reload()?;
         Ok(Reply::done())

@@ -111,7 +111,7 @@ impl GuestOptions {
                 path: export_path(self.name.as_str()),
                 datasets: datasets.map(|set| set.path().to_owned()).collect(),
                 view: machine.view.into(),
-                read_only: machine.read_only || environment.export.read_only,
+                read_only: machine.read_only || environment.is_read_only(),
             },
             kenv: machine.kenv.iter().map(Into::into).collect(),
         };

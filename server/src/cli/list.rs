@@ -118,7 +118,7 @@ impl From<&Environment> for Record {
                 .iter()
                 .map(|(key, value)| (key.to_owned(), value.into()))
                 .collect(),
-            shared: match (export.shared, export.read_only) {
+            shared: match (export.shared, environment.is_read_only()) {
                 (false, _) => "off",
                 (true, true) => "ro",
                 (true, false) => "rw",

@@ -9,6 +9,7 @@ use store::{Location, Store};
 use super::Failure;
 use crate::config::{DEFAULT_STATE, default_store};
 use crate::control::{Client, Reply, Request};
+use crate::machine;
 use crate::state::{SOCKET, StateDir};
 
 /// Options that every verb takes.
@@ -37,9 +38,12 @@ impl Site {
         self.state.as_deref().unwrap_or_else(|| Path::new(DEFAULT_STATE))
     }
 
-    /// Opens the state directory, and makes it if there is none.
+    /// Opens the state directory, and makes it if there is none. What is read from it then is what a
+    /// command that was killed left, put right.
     pub(crate) fn open_state(&self) -> Result<StateDir, Failure> {
-        StateDir::open(self.state()).map_err(Failure::could_not)
+        let state = StateDir::open(self.state()).map_err(Failure::could_not)?;
+        machine::settle(&state).map_err(Failure::could_not)?;
+        Ok(state)
     }
 
     /// Connects to the server of the state directory, if one runs.

@@ -3,6 +3,7 @@
 mod loader;
 mod mac;
 mod name;
+mod renaming;
 mod root;
 mod roster;
 mod view;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 pub use loader::{LoaderChoice, LoaderProtocol};
 pub use mac::{Mac, MacError};
 pub use name::{MachineName, MachineNameError};
+pub use renaming::{RenameError, rename, settle};
 pub use root::RootKind;
 pub use roster::{Entry, Roster, remove, spend, store, store_configured, store_default};
 pub use view::View;

@@ -238,12 +238,32 @@ pub fn store_configured(
     Ok(state.store(Kind::Site, CONFIGURED, text.as_bytes())?)
 }
 
+/// Has everything that is assigned an environment by its old name go with it to its new one.
+pub(super) fn follow(state: &dyn State, old: &str, new: &str) -> Result<(), MachineError> {
+    if old == new {
+        return Ok(());
+    }
+    for name in state.names(Kind::Machine)? {
+        let Some(record) = state.load(Kind::Machine, &name)? else { continue };
+        let name = name.parse::<MachineName>()?;
+        let mut machine = Machine::parse(&record).map_err(|error| error.of(&name))?;
+        if machine.is_assigned(old) {
+            machine.follow(old, new);
+            store(state, &name, &machine)?;
+        }
+    }
+    if load_default(state)?.as_deref() == Some(old) {
+        store_default(state, Some(new))?;
+    }
+    Ok(())
+}
+
 fn load_default(state: &dyn State) -> Result<Option<String>, MachineError> {
     let Some(record) = state.load(Kind::Site, SITE)? else { return Ok(None) };
     Ok(read::<Site>(&record)?.default_environment)
 }
 
-fn read<T: DeserializeOwned>(record: &[u8]) -> Result<T, MachineError> {
+pub(super) fn read<T: DeserializeOwned>(record: &[u8]) -> Result<T, MachineError> {
     let text = std::str::from_utf8(record).map_err(|_| MachineError::NotText)?;
     toml::from_str(text).map_err(|error| MachineError::Syntax(error.message().to_owned()))
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Instant;
 
 use hostfs::{Descriptors, Inside};
-use store::{EnvironmentName, Role, Store, StoreError};
+use store::{EnvironmentName, ExportSettings, Role, Store, StoreError};
 use tokio::sync::broadcast;
 
 use super::{Outlook, ServeError, parts, preparer};
@@ -349,12 +349,13 @@ impl Appliance {
             before.files.seen(View::Joined).root() == files.seen(View::Joined).root()
         });
         let known = self.boots.catalog().environment(uuid).filter(|_| same);
+        let read_only = environment.is_read_only();
         let export = Export {
             environment: uuid,
             name: name.as_str().to_owned(),
             path: export_path(name.as_str()),
             files: files.clone(),
-            settings: environment.export.clone(),
+            settings: ExportSettings { read_only, ..environment.export.clone() },
         };
         self.exports.publish(export).map_err(|error| error.to_string())?;
         let gone = before.iter().flat_map(|before| before.files.trees());
@@ -366,7 +367,6 @@ impl Appliance {
                 Arc::new(Inside::from_fd(root))
             }
         };
-        let read_only = environment.export.read_only;
         let mounted = environment.datasets.iter().filter(|set| set.mounted());
         let datasets = mounted.map(|set| set.path().to_owned()).collect();
         let handle = self.exports.root_handle(uuid).ok_or("it was withdrawn meanwhile")?;
@@ -450,6 +450,7 @@ impl Controlled for Appliance {
 
 /// Reads the machines of the configuration and of the state.
 pub(super) fn roster(config: &Config, state: &StateDir) -> Result<Roster, ServeError> {
+    machine::settle(state)?;
     let default = config.default.as_ref().map(EnvironmentName::as_str);
     Ok(Roster::load(state, &config.machines, default)?)
 }

@@ -34,6 +34,15 @@ pub struct Environment {
     pub export: ExportSettings,
 }
 
+impl Environment {
+    /// Whether no machine may change it: because it is shared so, or because it is a template, which
+    /// others are made from.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.export.read_only || self.role == Role::Template
+    }
+}
+
 /// What a boot environment was cloned from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Origin {

@@ -51,6 +51,23 @@ fn a_machine_does_not_notice_that_the_server_was_killed() {
 }
 
 #[test]
+fn a_template_is_booted_read_only() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    let _running = Running::start(&site, &net, &SERVE);
+    let mounted = || {
+        let script = String::from_utf8(net.client(&["curl", "-sf", &net.ipxe(&site)])).unwrap();
+        net.client(&["nfs-cat", HELLO]);
+        let line = script.lines().find(|line| line.contains("nfsroot=")).unwrap().to_owned();
+        (line.split(' ').any(|word| word == "ro"), site.prints(&["status"]).contains("base (ro)"))
+    };
+    assert_eq!(mounted(), (false, false));
+    site.done(&["set", "role=template", "base"]);
+    assert_eq!(mounted(), (true, true));
+}
+
+#[test]
 fn a_root_does_not_wait_for_the_question_whether_another_dhcp_server_is_there() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();
