@@ -29,6 +29,7 @@ mod table;
 mod thin;
 mod transfer;
 mod upgrade;
+mod warning;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -46,8 +47,12 @@ pub(crate) use table::{Format, Table};
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let program = program(arguments.first());
-    let outcome =
-        parse(program, arguments).and_then(|arguments| arguments.verb.run(&arguments.site));
+    let outcome = parse(program, arguments).and_then(|arguments| {
+        if !arguments.verb.keeps_a_log() {
+            warning::show(program);
+        }
+        arguments.verb.run(&arguments.site)
+    });
     let (text, failures) = match outcome {
         Ok(Reply { text, failures }) => (text, failures),
         Err(failure) => (String::new(), vec![failure]),
@@ -190,6 +195,11 @@ enum Verb {
 }
 
 impl Verb {
+    /// Whether it runs on and has a log of its own.
+    fn keeps_a_log(&self) -> bool {
+        matches!(self, Self::Serve(verb) if !verb.is_dry())
+    }
+
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         match self {
             Self::Activate(verb) => verb.run(site),

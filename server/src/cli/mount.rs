@@ -1,5 +1,8 @@
 //! Verbs that show a boot environment's tree elsewhere on this host.
 
+use std::fs::DirBuilder;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -7,7 +10,8 @@ use store::{EnvironmentName, Point};
 
 use super::{Failure, Reply, Site};
 
-/// Show a boot environment's tree, or a snapshot's, at an empty directory of this host.
+/// Show a boot environment's tree, or a snapshot's, at an empty directory of this host: at a new one,
+/// which is printed, if none is named.
 ///
 /// Devices and setuid programs in it do not work there, and a snapshot is read-only.
 #[derive(Args, Debug)]
@@ -16,13 +20,49 @@ pub(crate) struct Mount {
     #[arg(value_name = "BE[@SNAP]")]
     point: Point,
     /// The directory.
-    directory: PathBuf,
+    directory: Option<PathBuf>,
 }
 
 impl Mount {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        site.open()?.mount(&self.point, &whole(&self.directory)?)?;
-        Ok(Reply::done())
+        let store = site.open()?;
+        if let Some(directory) = &self.directory {
+            store.mount(&self.point, &whole(directory)?)?;
+            return Ok(Reply::done());
+        }
+        let new = temporary(&self.point)?;
+        if let Err(error) = store.mount(&self.point, &new) {
+            clear(&new);
+            return Err(error.into());
+        }
+        Ok(Reply::text(format!("{}\n", new.display())))
+    }
+}
+
+/// Makes an empty directory in one that only its owner may enter: files of a guest that are open to
+/// everybody there are not for everybody here.
+fn temporary(point: &Point) -> Result<PathBuf, Failure> {
+    let cannot = |error: &dyn std::fmt::Display| {
+        Failure::could_not(format_args!("cannot make a directory to mount {point} on: {error}"))
+    };
+    let place = std::env::temp_dir().canonicalize().map_err(|error| cannot(&error))?;
+    let chance = getrandom::u64().map_err(|error| cannot(&error))?;
+    let place = place.join(format!("{PREFIX}{chance:016x}"));
+    let mut private = DirBuilder::new();
+    private.mode(0o700);
+    private.create(&place).map_err(|error| cannot(&error))?;
+    let new = place.join(point.to_string());
+    private.create(&new).map_err(|error| cannot(&error))?;
+    Ok(new)
+}
+
+/// Removes what [`temporary`] made, if that is what it is. Nothing but empty directories goes.
+fn clear(directory: &Path) {
+    let Some(place) = directory.parent() else { return };
+    let ours = place.file_name().is_some_and(|name| name.as_bytes().starts_with(PREFIX.as_bytes()));
+    if ours && std::env::temp_dir().canonicalize().ok().as_deref() == place.parent() {
+        // A directory that stays is in nobody's way.
+        let _ = std::fs::remove_dir(directory).and_then(|()| std::fs::remove_dir(place));
     }
 }
 
@@ -38,7 +78,8 @@ pub(crate) struct Unmount {
 impl Unmount {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let at = self.directory.as_deref().map(whole).transpose()?;
-        site.open()?.unmount(&self.name, at.as_deref())?;
+        let unmounted = site.open()?.unmount(&self.name, at.as_deref())?;
+        unmounted.iter().for_each(|directory| clear(directory));
         Ok(Reply::done())
     }
 }
@@ -49,3 +90,6 @@ fn whole(directory: &Path) -> Result<PathBuf, Failure> {
         Failure::could_not(format_args!("cannot open {}: {error}", directory.display()))
     })
 }
+
+/// How the names of directories begin that are made to mount something on.
+const PREFIX: &str = "netbe-mount-";

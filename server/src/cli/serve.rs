@@ -58,6 +58,11 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
+    /// Whether it only says what it would do.
+    pub(crate) const fn is_dry(&self) -> bool {
+        self.dry_run
+    }
+
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let config = self.config(site)?;
         if self.dry_run {

@@ -6,6 +6,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use store::{EnvironmentName, Point, Progress, SnapshotName};
 
+use super::guard::Withheld;
 use super::{Failure, Reply, Site, snapshot};
 
 /// Send a snapshot to standard output, for `netbe receive` of this or another host.
@@ -40,9 +41,13 @@ impl Send {
 /// Take in from standard input what `netbe send` wrote.
 ///
 /// A boot environment that arrives whole is neither shared nor booted before it is told what it is
-/// for: `netbe set role=be NAME`.
+/// for: `netbe set role=be NAME`. What goes on from a snapshot changes the boot environment that has it,
+/// which is not served meanwhile.
 #[derive(Args, Debug)]
 pub(crate) struct Receive {
+    /// Even while machines run from what it changes: they will fail.
+    #[arg(short, long)]
+    force: bool,
     /// The boot environment: a new one, or one that has the snapshot that the stream goes on from.
     name: EnvironmentName,
 }
@@ -57,8 +62,16 @@ impl Receive {
         }
         let bar = Bar::new();
         let progress = &mut |progress| bar.show(progress);
-        site.establish()?.receive(&self.name, &mut from, progress)?;
-        site.reload()?;
+        let store = site.establish()?;
+        let withheld = match store.get(&self.name) {
+            Ok(_) => Some(Withheld::begin(site, &self.name, "receive", self.force)?),
+            Err(_) => None,
+        };
+        store.receive(&self.name, &mut from, progress)?;
+        match withheld {
+            Some(withheld) => withheld.end()?,
+            None => site.reload()?,
+        }
         Ok(Reply::done())
     }
 }

@@ -32,8 +32,8 @@ impl History {
 
     /// Notes that a verb begins. Call [`Entry::end`] when it has ended.
     ///
-    /// A history that cannot be written stops nothing: a full disk has to be emptied by a verb. It
-    /// is complained of in the log.
+    /// A history that cannot be written stops nothing: a full disk has to be emptied by a verb. A
+    /// warning tells of it, once for each verb.
     pub fn begin(&self, verb: &str, arguments: &[&str]) -> Entry<'_> {
         let id = Uuid::new_v4();
         let line = Line::Begun {
@@ -46,8 +46,7 @@ impl History {
             verb: verb.to_owned(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
         };
-        self.note(&line);
-        Entry { history: self, id }
+        Entry { history: self, id: self.note(&line).then_some(id) }
     }
 
     /// All that is kept, oldest first.
@@ -93,10 +92,15 @@ impl History {
         Ok(records)
     }
 
-    fn note(&self, line: &Line) {
-        if let Err(error) = self.append(line) {
-            tracing::warn!("{}: the history is not kept: {error}", self.path.display());
+    fn note(&self, line: &Line) -> bool {
+        let noted = self.append(line);
+        if let Err(error) = &noted {
+            let path = self.path.display();
+            tracing::warn!(
+                "this will be missing in the history, {path} cannot be written: {error}"
+            );
         }
+        noted.is_ok()
     }
 
     fn append(&self, line: &Line) -> io::Result<()> {
@@ -148,14 +152,16 @@ fn finish_line(mut file: &File, path: &Path) -> io::Result<()> {
 #[must_use]
 pub struct Entry<'a> {
     history: &'a History,
-    id: Uuid,
+    /// None if its beginning could not be noted.
+    id: Option<Uuid>,
 }
 
 impl Entry<'_> {
     /// Notes how it ended.
     pub fn end<T, E: ToString>(self, outcome: &Result<T, E>) {
+        let Some(id) = self.id else { return };
         let error = outcome.as_ref().err().map(ToString::to_string);
-        self.history.note(&Line::Ended { id: self.id, at: now(), error });
+        self.history.note(&Line::Ended { id, at: now(), error });
     }
 }
 

@@ -544,7 +544,7 @@ impl BackEnd for Zfs {
 
 /// What a person is told about a refusal of zfs(8) that nothing else is known about.
 fn told(failure: Failure, task: &str) -> StoreError {
-    let Failure { task: typed, refusal, said } = failure;
+    let Failure { refusal, said, .. } = failure;
     // zfs(8) has the name that it speaks of in quotation marks.
     let quoted = said.split('\'').nth(1).unwrap_or(task).to_owned();
     let tool = |said: String| StoreError::Tool { program: "zfs", task: task.to_owned(), said };
@@ -553,7 +553,9 @@ fn told(failure: Failure, task: &str) -> StoreError {
         Refusal::Full => StoreError::Full { what: quoted },
         Refusal::Key => StoreError::Key { dataset: quoted },
         Refusal::Denied => tool("permission denied: run it as root".to_owned()),
-        Refusal::NoProgram => tool(format!("{typed}: install ZFS (Debian: zfsutils-linux)")),
+        Refusal::NoProgram => {
+            tool("it is not installed: install ZFS (Debian: zfsutils-linux)".to_owned())
+        }
         Refusal::NoModule => StoreError::Away {
             place: "ZFS".to_owned(),
             why: "the kernel has not loaded it: run `modprobe zfs` (FreeBSD: `kldload zfs`)"

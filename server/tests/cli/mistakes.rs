@@ -69,9 +69,9 @@ fn layouts_networks_users_and_stores_say_what_to_write() {
          uid:gid, as in 1001:1001",
     );
     bench.cannot(
-        &["--store", "zfs:tank/be", "list"],
-        "invalid value 'zfs:tank/be' for '--store <STORE>': stores of kind zfs are not supported \
-         yet: write dir:/path, on any file system",
+        &["--store", "zfs:/tank/be", "list"],
+        "invalid value 'zfs:/tank/be' for '--store <STORE>': not a ZFS data set: write \
+         zfs:pool/name, without a slash in front",
     );
     bench.cannot(
         &["--store", "/srv/be", "list"],

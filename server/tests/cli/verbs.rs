@@ -1,8 +1,9 @@
 //! Snapshots, rollback, names, differences, streams, mounts and the history, as they are typed.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 use crate::bench::{Bench, NETBE};
@@ -254,6 +255,58 @@ fn the_history_tells_who_did_what_and_how_it_ended() {
     assert_eq!(bench.prints(&["history", "-H", "desk"]).lines().count(), 1);
 }
 
+#[test]
+fn a_history_that_cannot_be_written_stops_nothing_and_is_told_once() {
+    let bench = Bench::with_head();
+    let kept = bench.state().join("history");
+    assert!(kept.is_file());
+    fs::remove_file(&kept).unwrap();
+    fs::create_dir(&kept).unwrap();
+    let done = bench.run(&["clone", "head", "desk"]);
+    assert_eq!((done.out.as_str(), done.status), ("", Some(0)));
+    let line = done.err.strip_suffix('\n').unwrap();
+    assert!(line.starts_with("netbe: this will be missing in the history, "), "{line}");
+    assert!(!line.contains('\n'), "{line}");
+    assert_eq!(names(&bench), ["desk", "head"]);
+}
+
+#[test]
+fn a_template_is_shared_read_only_whatever_was_said_of_it_before() {
+    let bench = Bench::with_head();
+    bench.silent(&["sharenfs", "--network", "10.0.0.0/8", "head"]);
+    let shared = || bench.prints(&["list", "-H"]).split('\t').nth(2).unwrap().to_owned();
+    assert_eq!(shared(), "rw");
+    bench.silent(&["set", "role=template", "head"]);
+    assert_eq!(shared(), "ro");
+    bench.silent(&["set", "role=be", "head"]);
+    assert_eq!(shared(), "rw");
+}
+
+#[test]
+fn what_a_stream_changes_is_not_changed_under_a_machine() {
+    let bench = with_snapshot();
+    pipe(&bench, &["send", "head@monday"], "copy");
+    bench.silent(&["snapshot", "head@tuesday"]);
+    let stream = bench.command(NETBE, &["send", "-i", "monday", "head@tuesday"]).output().unwrap();
+    let server = UnixListener::bind(bench.state().join("control.sock")).unwrap();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        let mut asked = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut asked).unwrap();
+        stream.write_all(b"{\"answer\":\"living\",\"machines\":[\"desk\"]}\n").unwrap();
+        asked
+    });
+    let mut receiver = bench.command(NETBE, &["receive", "copy"]);
+    let receiver = receiver.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = receiver.spawn().unwrap();
+    // It may refuse before it has read any of it.
+    let _ = child.stdin.take().unwrap().write_all(&stream.stdout);
+    let outcome = child.wait_with_output().unwrap();
+    let said = String::from_utf8(outcome.stderr).unwrap();
+    assert_eq!(said, "netbe: copy is the root of desk: switch them off, or receive with -f\n");
+    assert!(answering.join().unwrap().contains("withhold"));
+}
+
 /// Runs commands in a mount namespace of their own, where what they mount harms nobody.
 fn apart(bench: &Bench, script: &str) -> Option<String> {
     let mut shell = Command::new("unshare");
@@ -302,4 +355,19 @@ fn a_snapshot_is_mounted_read_only() {
     assert!(lines[1].contains("Read-only file system"), "{out}");
     assert_eq!(lines[2], "netbe: head is not mounted");
     assert!(lines[3].contains("\"/proc\" is not an empty directory"), "{out}");
+}
+
+#[test]
+fn without_a_directory_a_tree_is_mounted_on_a_new_one_that_goes_when_it_is_unmounted() {
+    let bench = with_snapshot();
+    fs::create_dir(bench.state().join("tmp")).unwrap();
+    let script = "export TMPDIR=\"$NETBE_STATE/tmp\"
+        one=$($netbe mount head); two=$($netbe mount head@monday)
+        cat \"$one/file\" \"$two/file\"; stat -c %a \"$TMPDIR\"/*
+        $netbe unmount head; ls -A \"$TMPDIR\"
+        mkdir \"$at\"; $netbe mount head \"$at\"; $netbe unmount head; ls -d \"$at\"
+        $netbe mount nothing 2>/dev/null || ls -A \"$TMPDIR\"";
+    let Some(out) = apart(&bench, script) else { return };
+    let at = bench.state().join("at");
+    assert_eq!(out, format!("oneone700\n700\n{}\n", at.display()));
 }
