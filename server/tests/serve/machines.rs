@@ -10,8 +10,8 @@ fn a_machine_is_added_listed_changed_and_removed() {
     site.done(&["machine", "set", "web1", "--environment", "base", "--cmdline", "quiet", "--ro"]);
     assert_eq!(
         site.prints(&["machine", "list"]),
-        "NAME  MAC                ADDRESS   ENVIRONMENT\n\
-         web1  52:54:00:00:00:01  10.0.0.9  base\n"
+        "NAME  MAC                ADDRESS   ROOT    ENVIRONMENT\n\
+         web1  52:54:00:00:00:01  10.0.0.9  direct  base\n"
     );
     assert_eq!(
         site.prints(&["machine", "show", "web1"]),
@@ -47,7 +47,7 @@ fn a_machine_keeps_what_it_has_when_a_change_is_refused() {
     );
     assert_eq!(
         site.prints(&["machine", "list", "-H"]),
-        "a\t52:54:00:00:00:01\t-\t-\nb\t52:54:00:00:00:02\t-\t-\n"
+        "a\t52:54:00:00:00:01\t-\tdirect\t-\nb\t52:54:00:00:00:02\t-\tdirect\t-\n"
     );
 }
 

@@ -105,7 +105,7 @@ fn commands_leave_to_the_file_what_stands_there() {
     let text = format!("default = \"base\"\n[machines.web1]\nmacs = [\"{MAC}\"]\n");
     fs::write(&file, text).unwrap();
     let running = Running::start(&site, &net, &["-f", file.to_str().unwrap()]);
-    assert_eq!(site.prints(&["machine", "list", "-H"]), format!("web1\t{MAC}\t-\t-\n"));
+    assert_eq!(site.prints(&["machine", "list", "-H"]), format!("web1\t{MAC}\t-\tdirect\t-\n"));
     let fixed = "machine web1 stands in netbe.toml: change it there";
     assert_eq!(site.fails(1, &["machine", "add", "--mac", "52:54:00:00:00:09", "web1"]), fixed);
     assert_eq!(site.fails(1, &["sharepxe", "--machine", "web1", "base"]), fixed);
