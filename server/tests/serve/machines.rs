@@ -19,7 +19,7 @@ fn a_machine_is_added_listed_changed_and_removed() {
          environment = \"base\"\ncmdline = \"quiet\"\nread_only = true\n"
     );
     site.done(&["machine", "set", "web1", "--address", "none", "--environment", "none", "--rw"]);
-    assert_eq!(site.prints(&["machine", "list", "-H"]), "web1\t52:54:00:00:00:01\t-\t-\n");
+    assert_eq!(site.prints(&["machine", "list", "-H"]), "web1\t52:54:00:00:00:01\t-\tdirect\t-\n");
     site.done(&["machine", "remove", "web1"]);
     assert_eq!(site.prints(&["machine", "list", "-H"]), "");
 }
