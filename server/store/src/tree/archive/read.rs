@@ -253,3 +253,94 @@ fn nonsense(what: &str) -> StreamError {
 const MAX_ATTRIBUTE: usize = 65_536;
 /// A list of names has at most 64 KiB (`XATTR_LIST_MAX`), and a name at least a letter and its end.
 const MAX_ATTRIBUTES: usize = 32_768;
+
+#[cfg(test)]
+mod test {
+    use std::fs;
+
+    use rustix::process::{getgid, getuid};
+
+    use super::*;
+
+    fn text(bytes: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(bytes.len()).unwrap();
+        [&len.to_be_bytes(), bytes].concat()
+    }
+
+    /// A mode with nothing special, this user and group, the year 1970, and this many attributes.
+    fn meta(mode: u32, attributes: u32) -> Vec<u8> {
+        let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+        let numbers = [mode, uid, gid].map(u32::to_be_bytes).concat();
+        [numbers, vec![0; 24], attributes.to_be_bytes().to_vec()].concat()
+    }
+
+    fn directory(path: &[u8]) -> Vec<u8> {
+        [b"D".to_vec(), text(path)].concat()
+    }
+
+    fn symlink(path: &[u8], says: &[u8]) -> Vec<u8> {
+        [b"S".to_vec(), text(path), meta(0o777, 0), text(says)].concat()
+    }
+
+    /// A file whose only range has this offset and length, and these bytes.
+    fn file(path: &[u8], offset: u64, len: u32, bytes: &[u8]) -> Vec<u8> {
+        let range = [&offset.to_be_bytes()[..], &len.to_be_bytes(), bytes].concat();
+        [b"F".to_vec(), text(path), meta(0o644, 0), range, vec![0; 12]].concat()
+    }
+
+    /// Applies records to a directory `tree` beside another, `outside`, and says what is in that.
+    fn apply_to(records: &[Vec<u8>]) -> (Result<(), StoreError>, usize) {
+        let scratch = tempfile::tempdir().unwrap();
+        let (tree, outside) = (scratch.path().join("tree"), scratch.path().join("outside"));
+        fs::create_dir(&tree).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "").unwrap();
+        let opened = open_dir(rustix::fs::CWD, &tree).unwrap();
+        let stream = [records.concat(), b"E".to_vec()].concat();
+        let applied = apply(&opened, &tree, &mut &*stream);
+        (applied, fs::read_dir(&outside).unwrap().count())
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_tree() {
+        let link = || symlink(b"link", b"../outside");
+        let removed = [b"R".to_vec(), text(b"link/kept")].concat();
+        let linked = [b"L".to_vec(), text(b"name"), text(b"../outside/kept")].concat();
+        let through = [b"L".to_vec(), text(b"name"), text(b"link/kept")].concat();
+        for records in [
+            vec![file(b"../outside/new", 0, 1, b"x")],
+            vec![file(b"a/../../outside/new", 0, 1, b"x")],
+            vec![link(), file(b"link/new", 0, 1, b"x")],
+            vec![link(), file(b"link", 0, 1, b"x")],
+            vec![link(), directory(b"link/new")],
+            vec![link(), symlink(b"link/new", b"x")],
+            vec![link(), removed],
+            vec![link(), through],
+            vec![linked],
+            vec![link(), [b"M".to_vec(), text(b"link"), meta(0o777, 0)].concat()],
+        ] {
+            let (applied, outside) = apply_to(&records);
+            assert!(applied.is_err(), "{records:?}");
+            assert_eq!(outside, 1, "{records:?}");
+        }
+    }
+
+    #[test]
+    fn a_length_is_not_believed() {
+        let attributes = [b"F".to_vec(), text(b"file"), meta(0o644, u32::MAX)].concat();
+        let long = [attributes.clone(), text(b"user.x"), u32::MAX.to_be_bytes().to_vec()].concat();
+        for records in
+            [file(b"file", 0, u32::MAX, b"x"), file(b"file", u64::MAX, 1, b"x"), attributes, long]
+        {
+            let (applied, _) = apply_to(&[records]);
+            assert!(applied.is_err());
+        }
+    }
+
+    #[test]
+    fn a_path_from_the_root_is_one_below_the_tree() {
+        let (applied, outside) = apply_to(&[directory(b"/etc"), file(b"/etc/new", 0, 1, b"x")]);
+        applied.unwrap();
+        assert_eq!(outside, 1);
+    }
+}
