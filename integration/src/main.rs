@@ -72,7 +72,8 @@ enum Command {
     },
     /// Show how empty machines boot from netbe: first BIOS, then UEFI.
     Demo,
-    /// Boot machines again and again, among noise and kills; ends in counts.
+    /// Boot machines again and again, among noise and kills, until counts are told; then play the store's
+    /// whole contract on ZFS.
     Soak {
         /// No round begins after so many minutes.
         #[arg(long, default_value_t = 60)]

@@ -1,7 +1,8 @@
 //! A long run: machines boot again and again from one netbe, among noise, and while it is killed.
 //!
 //! Each round is made of the same pieces as the tests. What a minute does not show, such as memory that
-//! is lost with each boot, shows here.
+//! is lost with each boot, shows here. After the rounds, the whole of the store's contract is put to the
+//! test on ZFS, for which `cargo lab test` has no time.
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cases::{boots, hostile};
+use crate::cases::{boots, hostile, zfs};
 use crate::failure::{Failure, ensure};
 use crate::interrupt;
 use crate::lab::Lab;
@@ -30,7 +31,9 @@ pub(crate) fn run(minutes: u32) -> Result<ExitCode, Failure> {
     let result = soak(&lab, until, &mut counts);
     let minutes = begin.elapsed().as_secs() / 60;
     println!("{counts}, in {minutes} minutes");
-    result.map(|()| ExitCode::SUCCESS)
+    result?;
+    zfs::whole_contract(&lab)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What has happened so far.

@@ -16,7 +16,7 @@ mod peers;
 mod proxy;
 mod store;
 mod suites;
-mod zfs;
+pub(crate) mod zfs;
 
 use crate::suite::Case;
 
