@@ -2,9 +2,11 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use store::{
     Capabilities, Environment, EnvironmentName, Layout, Location, Point, Snapshot, SnapshotName,
@@ -43,6 +45,7 @@ impl Bench {
         let location = env::var(PARENT_STORE).ok()?;
         let state = PathBuf::from(env::var_os(PARENT_STATE)?);
         let store = Store::open(&location.parse().unwrap(), &state).unwrap();
+        let store = store.with_patience(PATIENCE);
         Some(Self { store, location, state, _scratch: None })
     }
 
@@ -55,6 +58,7 @@ impl Bench {
         let state = scratch.path().join("state");
         fs::create_dir(&state).unwrap();
         let store = Store::establish(&location.parse().unwrap(), &state).unwrap();
+        let store = store.with_patience(PATIENCE);
         Self { store, location, state, _scratch: Some(scratch) }
     }
 
@@ -71,7 +75,7 @@ impl Bench {
 
     /// The same store, opened once more.
     pub(crate) fn reopened(&self) -> Store {
-        Store::open(&self.place(), &self.state).unwrap()
+        Store::open(&self.place(), &self.state).unwrap().with_patience(PATIENCE)
     }
 
     pub(crate) fn place(&self) -> Location {
@@ -99,8 +103,13 @@ impl Bench {
 
     /// Where an environment's files can be reached now.
     pub(crate) fn files(&self, text: &str) -> PathBuf {
-        self.store.open_parts(&name(text)).unwrap();
-        self.store.root(&name(text))
+        let root = self.store.root(&name(text));
+        // What is mounted stays so until a verb takes the tree away: to ask ZFS about it again takes long
+        // in an emulated machine.
+        if !is_mount_point(&root) {
+            self.store.open_parts(&name(text)).unwrap();
+        }
+        root
     }
 
     /// Writes a file of an environment.
@@ -218,6 +227,13 @@ pub(crate) fn point(text: &str) -> Point {
     text.parse().unwrap()
 }
 
+/// Whether another file system than its parent's begins at a directory.
+fn is_mount_point(dir: &Path) -> bool {
+    let device = |dir: &Path| fs::symlink_metadata(dir).map(|metadata| metadata.dev()).ok();
+    let own = device(dir);
+    own.is_some() && dir.parent().and_then(device) != own
+}
+
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -231,3 +247,5 @@ const PLACE: &str = "NETBE_CONTRACT_STORE";
 const SMALL_PLACE: &str = "NETBE_CONTRACT_SMALL";
 const PARENT_STORE: &str = "NETBE_CONTRACT_PARENT_STORE";
 const PARENT_STATE: &str = "NETBE_CONTRACT_PARENT_STATE";
+/// A verb may take long on a slow machine, and those that wait for it may not give up before it.
+const PATIENCE: Duration = Duration::from_secs(600);

@@ -40,9 +40,10 @@ const MOST_TRANSACTIONS: u32 = 200;
 
 /// Writes until the last byte of room is taken.
 fn fill(file: &mut File) {
-    let mut piece: usize = 1 << 20;
+    let block = noise(1 << 20);
+    let mut piece = block.len();
     while piece > 0 {
-        if file.write_all(&noise(piece.next_multiple_of(8))).is_err() || file.sync_all().is_err() {
+        if file.write_all(&block[..piece]).is_err() || file.sync_all().is_err() {
             piece /= 16;
         }
     }
