@@ -23,6 +23,7 @@ mod listing;
 mod mounts;
 mod program;
 mod properties;
+mod snapshots;
 mod stream;
 mod tree;
 mod undertaking;
@@ -37,7 +38,7 @@ use uuid::Uuid;
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::{
     Change, Environment, EnvironmentName, Holding, Listing, Point, Snapshot, SnapshotName, Space,
-    StoreError, Survey, Timestamp,
+    StoreError, Survey,
 };
 use command::{Failure, Refusal, Task};
 use listing::{Depth, SnapshotRow};
@@ -172,33 +173,6 @@ impl Zfs {
         mounts::show(&point, places, read_only)
     }
 
-    fn rows(&self, name: &EnvironmentName, depth: Depth) -> Result<Vec<SnapshotRow>, StoreError> {
-        match listing::snapshots(&self.full(name.as_str()), depth) {
-            Ok(rows) => Ok(rows),
-            Err(Failure { refusal: Refusal::Missing, .. }) => {
-                // It, or its whole pool.
-                self.pool_now()?;
-                Err(StoreError::NoEnvironment(name.clone()))
-            }
-            Err(failure) => Err(told(failure, &format!("list the snapshots of {name}"))),
-        }
-    }
-
-    fn snapshot_of(&self, row: &SnapshotRow) -> Option<Snapshot> {
-        let environment = |clone: &String| {
-            clone.strip_prefix(&self.dataset)?.strip_prefix('/')?.parse::<EnvironmentName>().ok()
-        };
-        Some(Snapshot {
-            name: row.snapshot.parse().ok()?,
-            uuid: properties::snapshot_identity(row.guid),
-            created: Timestamp::from(
-                std::time::UNIX_EPOCH + std::time::Duration::from_secs(row.creation),
-            ),
-            automatic: row.deferred,
-            clones: row.clones.iter().filter_map(environment).collect(),
-        })
-    }
-
     /// The places of a tree as it was at a snapshot.
     fn places_at(
         &self,
@@ -291,7 +265,6 @@ impl BackEnd for Zfs {
 
     fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {
         sweep(&self.work)?;
-        self.tree(name)?;
         self.spare(name)?;
         self.release(name)?;
         let (from, to) = (self.full(name.as_str()), self.full(new.as_str()));
@@ -325,8 +298,7 @@ impl BackEnd for Zfs {
     }
 
     fn snapshots(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
-        let rows = self.rows(name, Depth::One)?;
-        Ok(rows.iter().filter_map(|row| self.snapshot_of(row)).collect())
+        self.snapshots_of(name)
     }
 
     fn snapshot(
@@ -334,19 +306,7 @@ impl BackEnd for Zfs {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<Snapshot, StoreError> {
-        sweep(&self.work)?;
-        self.tree(name)?;
-        let point = || Point { environment: name.clone(), snapshot: Some(snapshot.clone()) };
-        let full = format!("{}@{snapshot}", self.full(name.as_str()));
-        Task::zfs("snapshot").args(["-r", &full]).run().map_err(|failure| {
-            if failure.refusal == Refusal::Exists {
-                StoreError::SnapshotExists(point())
-            } else {
-                told(failure, &format!("make the snapshot {}", point()))
-            }
-        })?;
-        let made = self.snapshots(name)?.into_iter().find(|made| made.name == *snapshot);
-        made.ok_or_else(|| StoreError::NoSnapshot(point()))
+        self.take_snapshot(name, snapshot)
     }
 
     fn destroy_snapshot(
@@ -354,18 +314,7 @@ impl BackEnd for Zfs {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<(), StoreError> {
-        sweep(&self.work)?;
-        self.tree(name)?;
-        let full = format!("{}@{snapshot}", self.full(name.as_str()));
-        Task::zfs("destroy").args(["-r", &full]).run().map(|_silence| ()).map_err(|failure| {
-            let environment = name.clone();
-            let point = Point { environment, snapshot: Some(snapshot.clone()) };
-            if failure.refusal == Refusal::Missing {
-                StoreError::NoSnapshot(point)
-            } else {
-                told(failure, &format!("destroy {point}"))
-            }
-        })
+        self.remove_snapshot(name, snapshot)
     }
 
     fn rollback(
@@ -374,32 +323,7 @@ impl BackEnd for Zfs {
         to: &SnapshotName,
         newer: &[SnapshotName],
     ) -> Result<(), StoreError> {
-        sweep(&self.work)?;
-        let tree = self.tree(name)?;
-        let task = format!("roll back to {name}@{to}");
-        let refused = |said: String| StoreError::Tool { program: "zfs", task: task.clone(), said };
-        let rows = self.rows(name, Depth::All)?;
-        let mut later = Vec::new();
-        for set in tree.sets() {
-            let own = rows.iter().filter(|row| row.dataset == set.name);
-            let Some(aim) = own.clone().find(|row| row.snapshot == to.as_str()) else {
-                return Err(refused(format!("{} was made after it: destroy that first", set.name)));
-            };
-            for row in own.filter(|row| row.transaction > aim.transaction) {
-                // Only what was named may go.
-                if !newer.iter().any(|named| named.as_str() == row.snapshot) {
-                    let row = format!("{}@{}", row.dataset, row.snapshot);
-                    return Err(refused(format!("{row} is newer: destroy it first")));
-                }
-                later.push((row.transaction, format!("{}@{}", row.dataset, row.snapshot)));
-            }
-        }
-        self.spare(name)?;
-        self.release(name)?;
-        later.sort_by(|a, b| b.cmp(a));
-        let later: Vec<String> = later.into_iter().map(|(_, snapshot)| snapshot).collect();
-        let sets: Vec<&str> = tree.sets().map(|set| set.name.as_str()).collect();
-        program::rollback(&self.pool()?.name, &later, &sets).map_err(|failure| told(failure, &task))
+        self.go_back(name, to, newer)
     }
 
     fn space(&self, name: &EnvironmentName) -> Result<Space, StoreError> {

@@ -22,7 +22,6 @@ impl Zfs {
     /// Makes an environment with the data sets of its layout.
     pub(super) fn make(&self, new: &Environment) -> Result<(), StoreError> {
         sweep(&self.work)?;
-        self.pool_now()?;
         let work = self.begin(Vec::new())?;
         self.build(&work.dataset, new)?;
         self.arrange(&work, new.layout)?;
@@ -152,7 +151,9 @@ impl Zfs {
             return Ok(());
         }
         let explain = |failure| made(failure, &new.name);
-        let Some(tree) = Tree::put_together(root).map_err(explain)? else { return Ok(()) };
+        let Some(tree) = Tree::put_together(root, Depth::All).map_err(explain)? else {
+            return Ok(());
+        };
         let mut marks = tree.changes(new)?;
         marks.retain(|change| change.property == properties::DATA);
         program::set(&self.pool()?.name, &marks).map_err(explain)

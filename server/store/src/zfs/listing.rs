@@ -109,12 +109,13 @@ pub(super) fn snapshots(dataset: &str, depth: Depth) -> Result<Vec<SnapshotRow>,
     Ok(rows)
 }
 
-/// The file systems at and below `dataset`, parents first, and the properties of each that are not as
-/// they are by themselves: all in one question.
-pub(super) fn everything(dataset: &str) -> Result<(Vec<DataSet>, Known), Failure> {
+/// The file systems at `dataset`, and below it if `depth` says so, parents first, and the properties of
+/// each that are not as they are by themselves: all in one question.
+pub(super) fn everything(dataset: &str, depth: Depth) -> Result<(Vec<DataSet>, Known), Failure> {
     let table = Task::zfs("get")
-        .args(["-H", "-p", "-r", "-t", "filesystem", "-o", "name,property,value,source", "all"])
-        .arg(dataset)
+        .args(["-H", "-p", "-t", "filesystem", "-o", "name,property,value,source"])
+        .args(depth.word())
+        .args(["all", dataset])
         .run()?;
     Ok((sets_of(&table), property_table(&table)))
 }

@@ -67,8 +67,17 @@ impl Tree {
         name: &EnvironmentName,
         pool: &Pool,
     ) -> Result<Self, StoreError> {
+        Self::look_at(store, name, Depth::All, pool)
+    }
+
+    fn look_at(
+        store: &str,
+        name: &EnvironmentName,
+        depth: Depth,
+        pool: &Pool,
+    ) -> Result<Self, StoreError> {
         let none = || StoreError::NoEnvironment(name.clone());
-        match Self::put_together(&format!("{store}/{name}")) {
+        match Self::put_together(&format!("{store}/{name}"), depth) {
             Ok(Some(tree)) if tree.is_environment(pool) => Ok(tree),
             Ok(_) => Err(none()),
             Err(Failure { refusal: Refusal::Missing, .. }) => Err(none()),
@@ -76,9 +85,9 @@ impl Tree {
         }
     }
 
-    /// Asks for a data set and what is below it, whatever it is.
-    pub(super) fn put_together(root: &str) -> Result<Option<Self>, Failure> {
-        let (sets, properties) = listing::everything(root)?;
+    /// Asks for a data set, and what is below it if `depth` says so, whatever it is.
+    pub(super) fn put_together(root: &str, depth: Depth) -> Result<Option<Self>, Failure> {
+        let (sets, properties) = listing::everything(root, depth)?;
         Ok(Self::of(sets, properties))
     }
 
@@ -168,7 +177,8 @@ impl Tree {
     /// The environment and the snapshot that it was cloned from, if that is in this store.
     pub(super) fn origin(&self, store: &str, pool: &Pool) -> Result<Option<Origin>, StoreError> {
         let Some((name, snapshot)) = self.origin_name(store) else { return Ok(None) };
-        let origin = match Self::look(store, &name, pool) {
+        // Its identity stands in its root: there may be many data sets below.
+        let origin = match Self::look_at(store, &name, Depth::One, pool) {
             Ok(origin) => origin,
             Err(StoreError::NoEnvironment(_)) => return Ok(None),
             Err(error) => return Err(error),
