@@ -54,6 +54,9 @@ enum Command {
         /// What to measure.
         #[arg(value_enum)]
         subject: bench::Subject,
+        /// How many clones of each kind `store` makes, by netbe and by its peer: in tens.
+        #[arg(long, default_value_t = 1000)]
+        clones: u32,
         /// Write the figures to this file too.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -96,7 +99,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let result = match Arguments::parse().command {
-        Command::Bench { subject, json } => bench::run(subject, json.as_deref()),
+        Command::Bench { subject, clones, json } => bench::run(subject, clones, json.as_deref()),
         Command::Boot { chain: Some(chain), keep_capture, list: false } => {
             by_hand::run(&chain, keep_capture.as_deref())
         }

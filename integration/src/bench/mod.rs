@@ -11,6 +11,7 @@ mod limits;
 mod nfs;
 mod report;
 mod rpc;
+mod store;
 mod tftp;
 mod tftp_client;
 mod trial;
@@ -32,17 +33,21 @@ pub(crate) enum Subject {
     Dhcp,
     /// NFSv3 operations over TCP, beside NFS-Ganesha.
     Nfs,
+    /// Clones of boot environments, beside the file systems' own commands in a loop.
+    Store,
     /// TFTP transfers, beside atftpd.
     Tftp,
 }
 
-/// Measures, prints a table, and writes it to the file `json` too if there is one.
-pub(crate) fn run(subject: Subject, json: Option<&Path>) -> Result<ExitCode, Failure> {
+/// Measures, prints a table, and writes it to the file `json` too if there is one. `clones` is how many
+/// the store makes.
+pub(crate) fn run(subject: Subject, clones: u32, json: Option<&Path>) -> Result<ExitCode, Failure> {
     packages::install(&[packages::MACHINES])?;
     let lab = Lab::open()?;
     let report = match subject {
         Subject::Dhcp => dhcp::measure(&lab)?,
         Subject::Nfs => nfs::measure(&lab)?,
+        Subject::Store => store::measure(&lab, clones)?,
         Subject::Tftp => tftp::measure(&lab)?,
     };
     print!("{}", report.table());
