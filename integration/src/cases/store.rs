@@ -12,6 +12,7 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "store contract on dir", run: on_directories },
     Case { name: "store contract on btrfs", run: on_btrfs },
     Case { name: "store clone on btrfs shares blocks", run: reflink },
+    Case { name: "store figures on btrfs", run: figures },
 ];
 
 /// What every store promises, for plain directories; those that are filled are in memory.
@@ -100,6 +101,45 @@ after=$(used)
 cmp mounted/store/be/one/file mounted/store/be/two/file
 umount mounted
 echo $((after - before))
+";
+/// With quota groups, a snapshot of 8 MiB refers to them and has next to none of its own.
+fn figures(lab: &Lab) -> Result<Outcome, Failure> {
+    let directory = lab.directory("store figures")?;
+    let done = Program::new("unshare")
+        .args(["--mount", "sh", "-euc", FIGURES])
+        .env("NETBE", lab.netbe()?)
+        .directory(&directory)
+        .finish(Duration::from_secs(300))?;
+    if done.status.code() == Some(NO_BTRFS) {
+        return Ok(Outcome::Skipped("this kernel mounts no btrfs from a loop device".to_owned()));
+    }
+    let said = done.success()?;
+    let list: serde_json::Value =
+        serde_json::from_str(&said).map_err(|error| Failure::Said(error.to_string()))?;
+    let figure = |name: &str| list.pointer(&format!("/0/snapshots/0/{name}"))?.as_u64();
+    let (referenced, exclusive) = (figure("referenced"), figure("exclusive"));
+    let right = referenced.is_some_and(|bytes| bytes >= 8 << 20)
+        && exclusive.is_some_and(|bytes| bytes < 1 << 20);
+    ensure(right, || {
+        format!("the snapshot refers to {referenced:?} bytes and has {exclusive:?} of its own")
+    })?;
+    Ok(Outcome::Passed)
+}
+
+/// Prints what netbe says of a file system that counts. The mount ends with its namespace.
+const FIGURES: &str = "
+truncate -s 512M image
+mkfs.btrfs -q image >/dev/null
+mkdir mounted
+mount -o loop image mounted 2>/dev/null || exit 77
+btrfs quota enable mounted
+netbe() { \"$NETBE\" --state state --store \"btrfs:$PWD/mounted/store\" \"$@\"; }
+netbe create one
+dd if=/dev/urandom of=mounted/store/be/one/file bs=1M count=8 2>/dev/null
+netbe snapshot one@before
+sync -f mounted
+btrfs quota rescan -w mounted >/dev/null
+netbe list -s -j
 ";
 /// How the script ends where btrfs cannot be mounted.
 const NO_BTRFS: i32 = 77;
