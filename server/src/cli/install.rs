@@ -1,6 +1,6 @@
 //! The verb that puts something into a boot environment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use hostfs::Inside;
@@ -10,6 +10,8 @@ use super::guard::Withheld;
 use super::initramfs::RecipeOptions;
 use super::{Failure, Reply, Site};
 use crate::install::archive::Unpacker;
+use crate::install::configure::{Configured, configure};
+use crate::install::debian::Debian;
 use crate::install::fill::fill;
 use crate::install::sets::{self, Set};
 use crate::install::{Branch, InstallError, Lost, Place};
@@ -17,7 +19,8 @@ use crate::install::{Branch, InstallError, Lost, Place};
 /// Fill an empty boot environment with a system, or put an initial RAM disk of netbe's into a Linux one.
 ///
 /// FreeBSD's distribution sets (-o FreeBSD) come from a directory (-p) or a mirror (-u), and are verified
-/// before anything of them is unpacked. Any system may come as an archive of its root: -o tar -p FILE.
+/// before anything of them is unpacked. Debian and Ubuntu are made by mmdebstrap (-o Debian -r bookworm). Any
+/// system may come as an archive of its root: -o tar -p FILE.
 ///
 /// The RAM disk of --initramfs lies at /boot/initrd-netbe-RELEASE.img; remove that file, and the
 /// environment's own is used again. Machines that run notice nothing.
@@ -53,6 +56,15 @@ pub(crate) struct Install {
     /// Leave out file flags such as schg: machines cannot clear them over NFS.
     #[arg(long)]
     no_flags: bool,
+    /// A package for Debian beside its important ones; may be repeated.
+    #[arg(long = "package", value_name = "PACKAGE")]
+    packages: Vec<String>,
+    /// The package of Debian's kernel [default: linux-image-ARCH].
+    #[arg(long, value_name = "PACKAGE")]
+    kernel_package: Option<String>,
+    /// Write no fstab, loader.conf and rc.conf, and leave hostid and machine-id as they are.
+    #[arg(long)]
+    no_configure: bool,
     /// Make an initial RAM disk of what the environment has.
     #[arg(long, required_unless_present = "os")]
     initramfs: bool,
@@ -65,10 +77,14 @@ pub(crate) struct Install {
 /// What can be installed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum System {
+    #[value(name = "Debian")]
+    Debian,
     #[value(name = "FreeBSD")]
     FreeBsd,
     #[value(name = "tar")]
     Tar,
+    #[value(name = "Ubuntu")]
+    Ubuntu,
 }
 
 impl Install {
@@ -88,6 +104,12 @@ impl Install {
         let archives = match system {
             System::FreeBsd => self.distribution(site)?,
             System::Tar => vec![self.archive()?],
+            System::Debian | System::Ubuntu => Vec::new(),
+        };
+        let debian = match system {
+            System::Debian => Some(self.debian("linux-image")?),
+            System::Ubuntu => Some(self.debian("linux-image-generic")?),
+            System::FreeBsd | System::Tar => None,
         };
         let store = if self.layout.is_some() { site.establish()? } else { site.open()? };
         // A server that runs lets go of it, and takes up what is there in the end.
@@ -95,18 +117,28 @@ impl Install {
             Err(StoreError::NoEnvironment(_)) => None,
             _ => Some(Withheld::begin(site, &self.name, "install", false)?),
         };
-        let mut lost = Lost::default();
+        let (mut lost, mut done) = (Lost::default(), Configured::default());
         fill(&store, &self.name, self.layout, |inside| {
             let mut unpacker = Unpacker::new(inside);
             for archive in &archives {
                 unpacker.unpack(archive.shown(), &archive.path)?;
+            }
+            if let Some((suite, kernel)) = &debian {
+                self.make(suite, kernel, &mut unpacker)?;
+                // It has this host's name, and machines are told theirs.
+                let gone = inside.remove("/etc/hostname");
+                gone.map_err(|error| InstallError::Inside { archive: suite.clone(), error })?;
+            }
+            if !self.no_configure {
+                // Before flags are set: nothing could be written any more.
+                done = configure(inside)?;
             }
             lost = unpacker.finish(!self.no_flags)?;
             Ok(self.settings(system))
         })?;
         withheld.map_or_else(|| site.reload(), Withheld::end)?;
         if lost.is_empty() {
-            return Ok(String::new());
+            return Ok(done.summary());
         }
         let record = site.state().join(LOST).join(store.get(&self.name)?.uuid.to_string());
         let kept = record.parent().map_or(Ok(()), std::fs::create_dir_all);
@@ -116,7 +148,8 @@ impl Install {
                 record.display()
             ))
         })?;
-        Ok(format!("{}all of it is listed in {}\n", lost.summary(), record.display()))
+        let (done, lost) = (done.summary(), lost.summary());
+        Ok(format!("{done}{lost}all of it is listed in {}\n", record.display()))
     }
 
     /// The sets, verified.
@@ -144,6 +177,38 @@ impl Install {
         Ok(sets::gather(&place, self.manifest.as_deref(), &names, &cache)?)
     }
 
+    /// The release, and the package of its kernel.
+    fn debian(&self, kernel: &str) -> Result<(String, String), Failure> {
+        if self.path.is_some() {
+            return Err(Failure::could_not("packages come from a mirror: say -u URL and not -p"));
+        }
+        let suite = self
+            .release
+            .clone()
+            .ok_or_else(|| Failure::could_not("say which release with -r, as in -r bookworm"))?;
+        // Debian has a kernel for each architecture.
+        let own = format!("{kernel}-{}", self.arch);
+        let kernel = if kernel.ends_with("generic") { kernel.to_owned() } else { own };
+        Ok((suite, self.kernel_package.clone().unwrap_or(kernel)))
+    }
+
+    fn make(
+        &self,
+        suite: &str,
+        kernel: &str,
+        unpacker: &mut Unpacker<'_>,
+    ) -> Result<(), InstallError> {
+        let (arch, mirror) = (self.arch.as_str(), self.url.as_deref());
+        let debian = Debian { suite, arch, mirror, kernel, packages: &self.packages };
+        let mut making = debian.start()?;
+        let unpacked = unpacker.unpack(making.archive(), Path::new(suite));
+        // If it failed, that is why the archive is not whole.
+        if let Err(error @ InstallError::Maker(_)) = making.end() {
+            return Err(error);
+        }
+        unpacked
+    }
+
     fn archive(&self) -> Result<Set, Failure> {
         let path = self.path.clone().ok_or_else(|| {
             Failure::could_not("say which archive with -p, as in -p root.tar.zst")
@@ -153,8 +218,14 @@ impl Install {
 
     fn settings(&self, system: System) -> Vec<(&'static str, String)> {
         let mut settings = Vec::new();
-        if system == System::FreeBsd {
-            settings.push(("os", "FreeBSD".to_owned()));
+        let os = match system {
+            System::Debian => Some("Debian"),
+            System::FreeBsd => Some("FreeBSD"),
+            System::Ubuntu => Some("Ubuntu"),
+            System::Tar => None,
+        };
+        if let Some(os) = os {
+            settings.push(("os", os.to_owned()));
             settings.push(("arch", self.arch.clone()));
         }
         settings.extend(self.release.clone().map(|release| ("release", release)));
@@ -183,11 +254,14 @@ impl From<InstallError> for Failure {
             | InstallError::Fetch { .. }
             | InstallError::Inside { .. }
             | InstallError::Io { .. }
+            | InstallError::Maker(_)
             | InstallError::Manifest { .. }
             | InstallError::Name { .. }
             | InstallError::NoFetcher
+            | InstallError::NoMaker
             | InstallError::NoManifest(_)
-            | InstallError::Unlisted { .. } => Self::could_not(error),
+            | InstallError::Unlisted { .. }
+            | InstallError::Word(_) => Self::could_not(error),
         }
     }
 }

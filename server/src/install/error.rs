@@ -71,9 +71,15 @@ pub(crate) enum InstallError {
         /// The name.
         name: PathBuf,
     },
+    /// The program that makes a Debian failed.
+    #[error("mmdebstrap failed ({0}): what it said above tells why")]
+    Maker(String),
     /// No program to fetch with.
     #[error("neither curl nor fetch is here: install the package curl, or give a directory by -p")]
     NoFetcher,
+    /// No program to make a Debian with.
+    #[error("mmdebstrap is not here: install the package mmdebstrap")]
+    NoMaker,
     /// There is no list.
     #[error("{0:?} has no MANIFEST: name the directory that holds it and the sets")]
     NoManifest(PathBuf),
@@ -91,6 +97,11 @@ pub(crate) enum InstallError {
         /// Those that there are.
         listed: String,
     },
+    /// Something that is to name a release, an architecture or a package does not.
+    #[error(
+        "{0:?} is no name of a release, an architecture or a package: write letters, digits, . + -"
+    )]
+    Word(String),
 }
 
 /// Names the file that an error of the system is about.

@@ -6,6 +6,8 @@
 //! that tree back.
 
 pub(crate) mod archive;
+pub(crate) mod configure;
+pub(crate) mod debian;
 mod download;
 mod error;
 pub(crate) mod fill;

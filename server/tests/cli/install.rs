@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, NETBE};
 
 /// A release of FreeBSD in little: two sets with a MANIFEST.
 struct Release(TempDir);
@@ -91,8 +91,10 @@ fn a_release_is_installed_from_its_sets() {
     assert!(root.join("boot/kernel/kernel").exists());
     let noted = fs::read_to_string(bench.state().join("store/meta/head.toml")).unwrap();
     assert!(noted.contains("role = \"be\"") && noted.contains("release = \"14.3\""), "{noted}");
+    let wrote = "wrote /etc/fstab\nwrote /boot/loader.conf\nwrote /etc/rc.conf\n";
+    assert!(told.starts_with(wrote), "{told}");
     if cfg!(target_os = "linux") {
-        assert!(told.starts_with("not kept: the flags sunlnk of /var/empty\n"), "{told}");
+        assert!(told.contains("\nnot kept: the flags sunlnk of /var/empty\n"), "{told}");
         let record = told.lines().last().unwrap().strip_prefix("all of it is listed in ").unwrap();
         assert_eq!(fs::read_to_string(record).unwrap(), "the flags sunlnk\t\"/var/empty\"\n");
     }
@@ -140,7 +142,10 @@ fn any_root_is_installed_from_an_archive() {
     let archive = folder.path().join("root.tar.gz");
     fs::write(&archive, packed(&root.into_inner().unwrap())).unwrap();
     let path = archive.to_str().unwrap();
-    bench.silent(&["install", "-o", "tar", "-p", path, "-l", "linux", "lin"]);
+    let install = ["install", "-o", "tar", "-p", path, "-l", "linux"];
+    assert_eq!(bench.prints(&[&install[..], &["lin"]].concat()), "wrote /etc/fstab\n");
+    bench.silent(&[&install[..], &["--no-configure", "bare"]].concat());
+    assert!(!bench.root("bare").join("etc").exists());
     assert_eq!(fs::read(bench.root("lin").join("boot/vmlinuz-6.1")).unwrap(), b"kernel");
 }
 
@@ -185,4 +190,57 @@ fn an_archive_that_is_no_file_is_refused_and_not_waited_for() {
     );
     symlink(Path::new("/nowhere"), folder.path().join("b.tar")).unwrap();
     assert_eq!(bench.fails(&["install", "-o", "tar", "-p", "/nowhere", "-l", "flat", "a"]).1, 2);
+}
+
+#[test]
+fn a_hostile_system_is_installed_and_checked_without_harm_or_wait() {
+    let (bench, folder) = (Bench::new(), TempDir::new().unwrap());
+    let outside = folder.path().join("rc.conf");
+    fs::write(&outside, "ifconfig_DEFAULT=\"DHCP\"\n").unwrap();
+    let mut hostile = Builder::new(Vec::new());
+    file(&mut hostile, "boot/kernel/kernel", 0o6755, b"kernel");
+    file(&mut hostile, "boot/loader.efi", 0o755, b"loader");
+    for (name, target) in [
+        ("etc/rc.conf", outside.to_str().unwrap()),
+        ("etc/hostid", "../../../../../../../../etc/hostid"),
+        ("etc/machine-id", "/proc/self/root/etc/machine-id"),
+    ] {
+        let mut out = header(EntryType::Symlink, 0, 0o777);
+        hostile.append_link(&mut out, name, target).unwrap();
+    }
+    for name in ["etc/fstab", "boot/loader.conf", "etc/hostname"] {
+        let mut fifo = header(EntryType::Fifo, 0, 0o644);
+        hostile.append_data(&mut fifo, name, &b""[..]).unwrap();
+    }
+    let mut disk = header(EntryType::Block, 0, 0o666);
+    disk.set_device_major(7).unwrap();
+    disk.set_device_minor(0).unwrap();
+    hostile.append_data(&mut disk, "boot/pxeboot", &b""[..]).unwrap();
+    let archive = folder.path().join("hostile.tar");
+    fs::write(&archive, hostile.into_inner().unwrap()).unwrap();
+    let path = archive.to_str().unwrap();
+    let told = bench.prints(&["install", "-o", "tar", "-p", path, "-l", "flat", "bad"]);
+    for kept in ["/etc/fstab", "/boot/loader.conf", "/etc/rc.conf"] {
+        assert!(told.contains(&format!("kept {kept}\n")), "{told}");
+    }
+    let checked = bench.run(&["check", "bad"]);
+    assert_eq!(checked.status, Some(1));
+    assert!(checked.out.contains("/boot/pxeboot is missing"), "{}", checked.out);
+    assert!(!checked.out.contains("ifconfig_DEFAULT"), "{}", checked.out);
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "ifconfig_DEFAULT=\"DHCP\"\n");
+}
+
+#[test]
+fn what_makes_a_debian_is_named_where_it_is_missing() {
+    let (bench, nothing) = (Bench::new(), TempDir::new().unwrap());
+    let install = ["install", "-o", "Debian", "-r", "bookworm", "-l", "linux", "deb"];
+    let made = bench.command(NETBE, &install).env("PATH", nothing.path()).output().unwrap();
+    assert_eq!(made.status.code(), Some(2));
+    let sentence = "netbe: mmdebstrap is not here: install the package mmdebstrap\n";
+    assert_eq!(String::from_utf8(made.stderr).unwrap(), sentence);
+    bench.cannot(
+        &["install", "-o", "Debian", "-l", "linux", "deb"],
+        "say which release with -r, as in -r bookworm",
+    );
+    assert!(!bench.root("deb").exists());
 }
