@@ -51,9 +51,8 @@ serve() {
     await grep -q '^  DHCP ' serve.log
 }
 running() { ./netbe status | grep -q '^desk.*running'; }
-# Gives the machine an environment $1 and a day $2, and switches it on; $3 is wait or go.
+# Gives the machine, which is to boot the environment $1, a day $2, and switches it on; $3 is wait or go.
 boot() {
-    netbe sharepxe --machine desk "$1"
     lab=$trees/$1/lab
     await test -d "$lab"
     cp desk.sh "$lab/task"
@@ -100,6 +99,7 @@ netbe machine add --mac 52:54:00:77:00:01 --cmdline "console=ttyS0 no_timer_chec
 serve
 
 step "the machine boots, and lives"
+netbe sharepxe --machine desk desk
 boot desk monday wait
 await test -f "$lab/phase"
 await running
@@ -125,12 +125,14 @@ netbe unmount desk
 step "it is rolled back, and boots again"
 refused "desk is the root of desk" rollback desk@live
 netbe rollback -f desk@live
+netbe sharepxe --machine desk desk
 boot desk tuesday go
 ended "monday "
 [ "$(last "$trees/desk")" = tuesday-late ]
 
 step "a clone of the snapshot boots"
 netbe clone desk@live old
+netbe sharepxe --machine desk old
 boot old wednesday go
 ended "monday "
 [ "$(last "$trees/old")" = wednesday-late ]
@@ -142,26 +144,43 @@ netbe machine set --view split desk
 await test -d "$trees/new/etc"
 netbe show fstab --machine desk new >fstab
 cp fstab "$trees/new/etc/fstab"
+netbe sharepxe --machine desk new
 boot new thursday go
 ended "monday tuesday tuesday-late "
 # A clone without a mount of its own has the files of all its data sets.
 [ "$(last "$trees/new")" = thursday-late ]
 
-step "and all is put back"
+step "it gets a root of its own, and changes it"
 netbe machine set --view joined desk
-boot desk friday go
-ended "monday tuesday tuesday-late "
+printf '%s\n' a b c d e >"$trees/old/etc/letters"
+netbe sharepxe --machine desk --root own old
+boot desk-old friday go
+ended "monday wednesday wednesday-late "
+sed -i s/a/alpha/ "$trees/desk-old/etc/letters"
+
+step "it boots its upgraded root once, and is put back"
+netbe clone old next
+await test -d "$trees/next/etc"
+sed -i s/e/epsilon/ "$trees/next/etc/letters"
+shows 'merge.*/etc/letters' netbe upgrade -n desk next
+netbe upgrade desk next
+[ "$(tr '\n' ' ' <"$trees/desk-next/etc/letters")" = "alpha b c d epsilon " ]
+boot desk-next saturday go
+ended "monday wednesday wednesday-late "
+boot desk-old sunday go
+ended "monday wednesday wednesday-late friday friday-late "
+
+step "what others depend on is not destroyed"
 shows '^old.*desk@live' netbe list
 shows 'desk@live' netbe list -s
-shows '^desk.*desk' netbe status
+shows '^desk.*desk-old' netbe status
 refused old destroy desk@live
-netbe destroy -f new
+refused "desk-old is the root of desk" destroy desk-old
+netbe destroy new
 netbe promote old
 shows '^old@live' netbe list -s
-netbe sharepxe --machine desk old
-netbe destroy -f desk
-shows '^old' netbe list -H
-[ "$(netbe list -H | wc -l)" = 1 ]
+netbe destroy desk
+[ "$(netbe list -H | cut -f 1 | sort | tr '\n' ' ')" = "desk-next desk-old next old " ]
 netbe history >history
 for verb in create snapshot rollback clone promote destroy; do
     shows "$verb.*done" cat history
