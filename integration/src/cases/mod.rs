@@ -14,6 +14,7 @@ mod loaders;
 mod nested;
 mod peers;
 mod proxy;
+mod roots;
 mod store;
 mod suites;
 pub(crate) mod zfs;
@@ -36,6 +37,7 @@ pub(crate) fn all() -> Vec<Case> {
         proxy::CASES,
         guests::CASES,
         initramfs::CASES,
+        roots::CASES,
         suites::CASES,
         nested::CASES,
         peers::CASES,

@@ -59,6 +59,9 @@ pub struct Options {
     pub metadata: Metadata,
     /// Where open descriptors are kept; all trees of a server should share one cache.
     pub descriptors: Arc<Descriptors>,
+    /// The file system id of its handles and attributes, in the place of the kernel's: for a directory
+    /// that is to count as a file system of its own. It has to be the same for ever, and no other's.
+    pub fsid: Option<u64>,
 }
 
 impl Default for Options {
@@ -68,6 +71,7 @@ impl Default for Options {
             groups: GroupRule::default(),
             metadata: Metadata::default(),
             descriptors: Arc::new(Descriptors::within_limits()),
+            fsid: None,
         }
     }
 }
@@ -104,7 +108,10 @@ impl HostTree {
             Errno::OPNOTSUPP | Errno::OVERFLOW => HostTreeError::NoHandles,
             other => failed(other),
         })?;
-        let fsid = mount.stable_id().map_err(failed)?.ok_or(HostTreeError::NoStableId)?;
+        let fsid = match options.fsid {
+            Some(fsid) => fsid,
+            None => mount.stable_id().map_err(failed)?.ok_or(HostTreeError::NoStableId)?,
+        };
         let root = handle(fsid, &kernel).map_err(HostTreeError::TooLong)?;
         mount.node(root.kind(), root.kernel()).map_err(|errno| match errno {
             Errno::PERM => HostTreeError::Privilege,

@@ -7,6 +7,7 @@ use store::{Environment, EnvironmentName, StoreError};
 use super::{Failure, Site, machine};
 use crate::boot::rooted_on;
 use crate::control::{Client, Reply as Answer, Request};
+use crate::roots::holder;
 
 /// An environment that the running server, if there is one, has let go of.
 ///
@@ -88,6 +89,14 @@ pub(super) fn refuse_assigned(
         return Ok(());
     }
     let roster = machine::roster(&site.open_state()?)?;
+    if let Ok(environment) = site.open()?.get(name)
+        && let Some(holder) = holder(&environment)
+        && roster.iter().any(|(machine, _)| machine.as_str() == holder)
+    {
+        return Err(Failure::no(format_args!(
+            "{name} has the data of {holder} in it: {verb} with -f, if nobody needs them any more"
+        )));
+    }
     let assigned = roster.iter().filter(|(_, entry)| entry.machine.is_assigned(name.as_str()));
     let assigned: Vec<_> = assigned.map(|(machine, _)| machine.to_string()).collect();
     if !assigned.is_empty() {

@@ -131,12 +131,36 @@ impl<'a> Roots<'a> {
         self.store.clone_environment(&source, &draft)?;
         let reset = self.reset(&draft, Some(machine))?;
         furnish(&Inside::from_fd(self.store.open_root(&draft)?))?;
+        if term == Term::Kept {
+            self.separate(machine, &draft)?;
+        }
         self.store.set(&draft, MACHINE, Some(machine.as_str()))?;
         self.store.set(&draft, TEMPLATE, Some(&source.to_string()))?;
+        self.store.set(&draft, HOLDER, None)?;
         self.store.set(&draft, FRESH, (term == Term::Boot).then_some("yes"))?;
         self.store.set_role(&draft, Role::Client)?;
         self.store.rename(&draft, &name)?;
         Ok(Made { name, template: source, reset })
+    }
+
+    /// Gives a machine an environment for its data, if its root has data sets that are marked so and it
+    /// has none yet: from then on all its roots have their data there.
+    fn separate(&self, machine: &MachineName, root: &EnvironmentName) -> Result<(), RootError> {
+        let marked = self.store.get(root)?.datasets.iter().any(|set| set.data() && set.mounted());
+        let listed = self.store.list()?.environments;
+        if !marked || listed.iter().any(|known| holder(known) == Some(machine.as_str())) {
+            return Ok(());
+        }
+        let name = self.free_name(machine, &DATA.parse()?)?;
+        let draft: EnvironmentName = format!("{name}{UNFINISHED}").parse()?;
+        self.store.clone_environment(&Point::from(root.clone()), &draft)?;
+        for key in [MACHINE, TEMPLATE, FRESH] {
+            self.store.set(&draft, key, None)?;
+        }
+        self.store.set(&draft, HOLDER, Some(machine.as_str()))?;
+        self.store.set_role(&draft, Role::Client)?;
+        self.store.rename(&draft, &name)?;
+        Ok(())
     }
 
     /// Makes a copy of an environment that is nobody's: an ordinary one, or a template.
@@ -148,7 +172,7 @@ impl<'a> Roots<'a> {
     ) -> Result<Vec<PathBuf>, RootError> {
         let _alone = self.state.hold_roots()?;
         self.store.clone_environment(&Point::from(source.clone()), name)?;
-        for key in [MACHINE, TEMPLATE, FRESH] {
+        for key in [MACHINE, TEMPLATE, FRESH, HOLDER] {
             self.store.set(name, key, None)?;
         }
         let reset = if role == Role::Template { self.reset(name, None)? } else { Vec::new() };
@@ -247,6 +271,13 @@ impl<'a> Roots<'a> {
     }
 }
 
+/// The machine whose data are in an environment, if it is one for that.
+#[must_use]
+pub fn holder(environment: &Environment) -> Option<&str> {
+    let holder = environment.settings.value(HOLDER);
+    holder.filter(|_| environment.role == Role::Client)
+}
+
 /// Of all environments the one that a machine keeps for what it wants; see [`Roots::own`].
 pub fn own_among<T>(
     all: impl IntoIterator<Item = T>,
@@ -289,5 +320,9 @@ const MACHINE: &str = "machine";
 const TEMPLATE: &str = "template";
 /// The setting that says that a root is for one boot only.
 const FRESH: &str = "fresh";
+/// The setting that says whose data are in an environment.
+const HOLDER: &str = "data-of";
+/// How the environment for a machine's data is called after it.
+const DATA: &str = "data";
 /// How the name of a root ends that is not whole yet.
 const UNFINISHED: &str = ".unfinished";

@@ -23,7 +23,7 @@ use crate::dhcp::{Bound, Dhcp, Listener, Mode};
 use crate::export::{Export, Exports, SiteKey};
 use crate::interface::Interface;
 use crate::machine::{self, MachineName, Roster, View};
-use crate::roots::{Owned, Roots, Term};
+use crate::roots::{self, Owned, Roots, Term};
 use crate::state::StateDir;
 
 /// The running server.
@@ -303,7 +303,12 @@ impl Appliance {
         let mut entries = Vec::new();
         for environment in &listing.environments {
             let name = &environment.name;
-            match self.share(environment) {
+            let owner = Owned::of(environment);
+            let data = listing.environments.iter().find(|known| {
+                let holder = roots::holder(known);
+                holder.is_some() && holder == owner.as_ref().map(|owner| owner.machine.as_str())
+            });
+            match self.share(environment, data) {
                 Ok((entry, parts)) => {
                     entries.push(entry);
                     unserved.extend(parts.iter().map(|reason| format!("{name}: {reason}")));
@@ -340,11 +345,13 @@ impl Appliance {
     fn share(
         &self,
         environment: &store::Environment,
+        data: Option<&store::Environment>,
     ) -> Result<(Environment, Vec<String>), String> {
         let (name, uuid) = (&environment.name, environment.uuid);
         let before = self.exports.of(uuid);
         let shared = before.as_ref().map(|export| &export.files);
-        let (files, unserved) = parts::open(&self.store, environment, shared, &self.descriptors)?;
+        let (files, unserved) =
+            parts::open(&self.store, environment, data, shared, &self.descriptors)?;
         let same = before.as_ref().is_some_and(|before| {
             before.files.seen(View::Joined).root() == files.seen(View::Joined).root()
         });

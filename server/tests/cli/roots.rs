@@ -160,6 +160,25 @@ fn a_template_of_a_root_has_nothing_that_tells_the_machine() {
 }
 
 #[test]
+fn data_sets_that_are_marked_get_a_place_that_all_roots_of_a_machine_share() {
+    let bench = Bench::new();
+    bench.silent(&["create", "-l", "linux", "head"]);
+    bench.silent(&["set", "data=home", "data=var/log", "head"]);
+    bench.silent(&["machine", "add", "--mac=02:00:00:00:00:07", "desk"]);
+    bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head"]);
+    assert_eq!(names(&bench), ["desk-data", "desk-head", "head"]);
+    bench.refuses(
+        &["destroy", "desk-data"],
+        "desk-data has the data of desk in it: destroy with -f, if nobody needs them any more",
+    );
+    bench.prints(&["machine", "reset", "desk"]);
+    assert_eq!(names(&bench), ["desk-data", "desk-head-2", "head"]);
+    bench.silent(&["machine", "keep", "desk", "kept"]);
+    bench.prints(&["sharepxe", "--machine=desk", "--root=own", "kept"]);
+    assert_eq!(names(&bench), ["desk-data", "desk-head-2", "desk-kept", "head", "kept"]);
+}
+
+#[test]
 fn a_snapshot_is_cloned_or_refused() {
     let bench = with_template();
     bench.silent(&["snapshot", "head@monday"]);

@@ -1,11 +1,12 @@
 //! What lies at a path itself, links not followed; and how it is put into another root the same.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{self, AtFlags, FileType};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{DRAFTS, Inside, InsideError, failed};
@@ -69,6 +70,23 @@ impl Inside {
         Ok(Some(Entry { kind, mode, uid: stat.st_uid, gid: stat.st_gid }))
     }
 
+    /// Opens a directory for reading; no link on the way to it is followed. `None` if there is none.
+    pub fn open_dir(&self, path: impl AsRef<Path>) -> Result<Option<OwnedFd>, InsideError> {
+        let path = path.as_ref();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut last = None;
+        for name in path.components() {
+            let Component::Normal(name) = name else { continue };
+            let above = last.as_ref().unwrap_or(&self.root);
+            match fs::openat(above, name, flags, Mode::empty()) {
+                Ok(dir) => last = Some(dir),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                Err(errno) => return Err(failed(path, errno)),
+            }
+        }
+        Ok(last)
+    }
+
     /// Puts a file at `path`, as [`Inside::write_atomic`] does, with the owner, group and mode of an
     /// entry.
     pub fn put_file(
@@ -125,6 +143,17 @@ mod test {
         assert_eq!(inside.entry("/etc").unwrap().unwrap().kind, EntryKind::Directory);
         for path in ["etc/none", "none/none", "etc/shadow/none"] {
             assert_eq!(inside.entry(path).unwrap(), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_opened_only_if_no_link_leads_to_it() {
+        let (dir, inside) = scratch();
+        std::fs::create_dir(dir.path().join("etc/ssh")).unwrap();
+        symlink("etc", dir.path().join("conf")).unwrap();
+        assert!(inside.open_dir("etc/ssh").unwrap().is_some());
+        for path in ["conf/ssh", "conf", "etc/shadow", "etc/none"] {
+            assert!(inside.open_dir(path).unwrap().is_none(), "{path}");
         }
     }
 
