@@ -3,7 +3,7 @@
 //!
 //! A jail sees the base as its root and its skeleton at `/skeleton` (mount_nullfs(8)). What is
 //! written to has moved into the skeleton, and the base has a link in its place, as in `etc ->
-//! skeleton/etc`. Everything here is a pure function of [`Listing`]s: [`plan`] says what a split
+//! skeleton/etc`. Everything here is a pure function of [`Listing`]s: [`plan()`] says what a split
 //! would do, [`prove`] that what was done is what was there before, [`check`] that a pair still
 //! belongs together, and [`touched`] what an update of a base means for a skeleton.
 

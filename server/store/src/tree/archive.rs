@@ -1,4 +1,4 @@
-//! A tree as a stream of bytes, with everything that [`copy`](super::copy) keeps.
+//! A tree as a stream of bytes, with everything that [`copy`](super::copy()) keeps.
 //!
 //! A record is a letter, a path below the root, and what belongs to it; numbers are big-endian.
 //! Directories come before what is in them (`D`) and are finished after it (`M`), because every entry
