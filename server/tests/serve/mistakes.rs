@@ -82,9 +82,10 @@ fn a_flag_that_does_not_exist_is_said() {
 #[test]
 fn serving_needs_root() {
     let site = Site::new();
-    // The program has to be where anybody can run it.
+    // The program has to be where anybody can run it. Copied by this process, it would be busy as long as
+    // a program that another test starts has inherited the open copy.
     let netbe = site.path("netbe");
-    fs::copy(NETBE, &netbe).unwrap();
+    assert!(Command::new("cp").arg(NETBE).arg(&netbe).status().unwrap().success());
     fs::set_permissions(netbe.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(netbe);
     command.args(["--state", "/nonexistent", "serve"]);
