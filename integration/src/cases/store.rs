@@ -33,7 +33,7 @@ fn contract(lab: &Lab, directory: &str, script: &str) -> Result<Outcome, Failure
         .directory(&lab.directory(directory)?)
         .finish(Duration::from_secs(1200))?;
     if done.status.code() == Some(NO_BTRFS) {
-        return Ok(Outcome::Skipped("this kernel mounts no btrfs from a loop device".to_owned()));
+        return Ok(no_btrfs());
     }
     let tally = count(&done.stdout);
     for line in done.stdout.lines().filter(|line| line.starts_with(SKIPPED)) {
@@ -67,16 +67,7 @@ NETBE_CONTRACT_STORE=btrfs:$PWD/large NETBE_CONTRACT_SMALL=btrfs:$PWD/small \"$C
 
 /// A clone of 64 MiB on btrfs takes next to no space, and reads the same.
 fn reflink(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("store btrfs")?;
-    let done = Program::new("unshare")
-        .args(["--mount", "sh", "-euc", SCRIPT])
-        .env("NETBE", lab.netbe()?)
-        .directory(&directory)
-        .finish(Duration::from_secs(300))?;
-    if done.status.code() == Some(NO_BTRFS) {
-        return Ok(Outcome::Skipped("this kernel mounts no btrfs from a loop device".to_owned()));
-    }
-    let said = done.success()?;
+    let Some(said) = on_loop(lab, "store btrfs", SCRIPT)? else { return Ok(no_btrfs()) };
     let kib = said.trim().parse::<u64>();
     ensure(kib.as_ref().is_ok_and(|&kib| kib < 8 * 1024), || {
         format!("the clone of 64 MiB should take less than 8 MiB; in KiB it took: {said}")
@@ -102,18 +93,10 @@ cmp mounted/store/be/one/file mounted/store/be/two/file
 umount mounted
 echo $((after - before))
 ";
+
 /// With quota groups, a snapshot of 8 MiB refers to them and has next to none of its own.
 fn figures(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("store figures")?;
-    let done = Program::new("unshare")
-        .args(["--mount", "sh", "-euc", FIGURES])
-        .env("NETBE", lab.netbe()?)
-        .directory(&directory)
-        .finish(Duration::from_secs(300))?;
-    if done.status.code() == Some(NO_BTRFS) {
-        return Ok(Outcome::Skipped("this kernel mounts no btrfs from a loop device".to_owned()));
-    }
-    let said = done.success()?;
+    let Some(said) = on_loop(lab, "store figures", FIGURES)? else { return Ok(no_btrfs()) };
     let list: serde_json::Value =
         serde_json::from_str(&said).map_err(|error| Failure::Said(error.to_string()))?;
     let figure = |name: &str| list.pointer(&format!("/0/snapshots/0/{name}"))?.as_u64();
@@ -141,5 +124,24 @@ sync -f mounted
 btrfs quota rescan -w mounted >/dev/null
 netbe list -s -j
 ";
+
+/// What a script prints that mounts btrfs where nobody else sees it; nothing if this kernel mounts none.
+fn on_loop(lab: &Lab, name: &str, script: &str) -> Result<Option<String>, Failure> {
+    let directory = lab.directory(name)?;
+    let done = Program::new("unshare")
+        .args(["--mount", "sh", "-euc", script])
+        .env("NETBE", lab.netbe()?)
+        .directory(&directory)
+        .finish(Duration::from_secs(300))?;
+    if done.status.code() == Some(NO_BTRFS) {
+        return Ok(None);
+    }
+    done.success().map(Some)
+}
+
+fn no_btrfs() -> Outcome {
+    Outcome::Skipped("this kernel mounts no btrfs from a loop device".to_owned())
+}
+
 /// How the script ends where btrfs cannot be mounted.
 const NO_BTRFS: i32 = 77;
