@@ -14,6 +14,15 @@ pub(crate) use freebsd::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 
+/// A ZFS file system that is mounted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Mounted {
+    /// The data set or snapshot.
+    pub(crate) source: String,
+    /// Where it is.
+    pub(crate) target: PathBuf,
+}
+
 /// A path of a list of mounts as it is: white space and backslashes stand there as octal numbers.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::StoreError;
 use crate::error::at;
-use crate::sys::zfs::{self as sys, Mounted};
+use crate::sys::{Mounted, zfs as sys};
 
 /// A data set or a snapshot, and where it is in its tree.
 #[derive(Clone, Debug, Eq, PartialEq)]

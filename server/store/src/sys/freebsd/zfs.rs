@@ -10,14 +10,7 @@ use std::{io, ptr};
 
 use rustix::io::Errno;
 
-/// A ZFS file system that is mounted.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Mounted {
-    /// The data set or snapshot.
-    pub(crate) source: String,
-    /// Where it is.
-    pub(crate) target: PathBuf,
-}
+use crate::sys::Mounted;
 
 /// Mounts a data set or a snapshot on a directory, wherever its `mountpoint` says that it belongs.
 ///

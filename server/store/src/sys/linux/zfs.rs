@@ -1,22 +1,14 @@
 //! ZFS file systems, mounted.
 
-use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-/// A ZFS file system that is mounted.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Mounted {
-    /// The data set or snapshot.
-    pub(crate) source: String,
-    /// Where it is.
-    pub(crate) target: PathBuf,
-}
+use super::MOUNT_TABLE;
+use crate::sys::{Mounted, unescaped};
 
 /// Mounts a data set or a snapshot on a directory, wherever its `mountpoint` says that it belongs.
 ///
@@ -40,40 +32,21 @@ pub(crate) fn unmount(path: &Path) -> Result<(), Errno> {
 
 /// All ZFS file systems that are mounted where this thread sees them, in the order of mounting.
 pub(crate) fn mounts() -> io::Result<Vec<Mounted>> {
-    Ok(parse(&fs::read("/proc/thread-self/mountinfo")?))
+    Ok(parse(&fs::read(MOUNT_TABLE)?))
 }
 
 /// Reads proc_pid_mountinfo(5).
 fn parse(table: &[u8]) -> Vec<Mounted> {
     let mounted = |line: &[u8]| {
         let mut fields = line.split(|&byte| byte == b' ');
-        let target = unescape(fields.nth(4)?);
+        let target = unescaped(fields.nth(4)?);
         // Optional fields end with a hyphen.
         let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
-        let (kind, source) = (rest.next()?, unescape(rest.next()?));
-        let source = String::from_utf8(source).ok()?;
-        let target = PathBuf::from(OsString::from_vec(target));
+        let (kind, source) = (rest.next()?, unescaped(rest.next()?));
+        let source = source.into_os_string().into_string().ok()?;
         (kind == b"zfs").then_some(Mounted { source, target })
     };
     table.split(|&byte| byte == b'\n').filter_map(mounted).collect()
-}
-
-/// Undoes the octal escapes for white space and the backslash.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|_| byte == b'\\');
-        let code = octal.and_then(|digits| std::str::from_utf8(digits).ok());
-        if let Some(code) = code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            plain.push(code);
-            rest = after.get(3..).unwrap_or_default();
-        } else {
-            plain.push(byte);
-            rest = after;
-        }
-    }
-    plain
 }
 
 #[cfg(test)]
