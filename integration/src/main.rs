@@ -27,6 +27,7 @@ mod process;
 mod progress;
 mod proof;
 mod ramdisk;
+mod release;
 mod server;
 mod soak;
 mod suite;

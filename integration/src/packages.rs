@@ -48,6 +48,7 @@ pub(crate) const TESTS: Needs = Needs(&[
     "isc-dhcp-client",
     "udhcpc",
     "cpio",
+    "xz-utils",
     "btrfs-progs",
 ]);
 

@@ -4,7 +4,7 @@
 //! loaders. What the loader does then is played from recordings, in netbe's session tests.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::capture::Capture;
 use crate::cases::boots::{BOOT_LIMIT, mac, switch_on, with_log};
@@ -24,26 +24,16 @@ pub(super) const CASES: &[Case] = &[
 
 /// An iPXE ROM gets `pxeboot`, and takes no disk out of the root path.
 fn bios(lab: &Lab) -> Result<Outcome, Failure> {
-    let program = Path::new("/usr/lib/PXELINUX/pxelinux.0");
-    loader(lab, Firmware::Bios, "pxeboot", program, "PXELINUX")
+    boot(lab, &PXEBOOT)
 }
 
 /// The firmware's PXE client gets `loader.efi`.
 fn uefi(lab: &Lab) -> Result<Outcome, Failure> {
-    let package = packages::unpacked(&lab.cache, "grub-efi-amd64-signed")?;
-    let program = package.join("usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed");
-    loader(lab, Firmware::Uefi, "loader.efi", &program, "GRUB")
+    boot(lab, &LOADER_EFI)
 }
 
-/// A machine of this firmware starts the `program` that lies under the name of FreeBSD's loader, and
-/// that says `word`.
-fn loader(
-    lab: &Lab,
-    firmware: Firmware,
-    name: &str,
-    program: &Path,
-    word: &str,
-) -> Result<Outcome, Failure> {
+fn boot(lab: &Lab, loader: &Loader) -> Result<Outcome, Failure> {
+    let name = loader.name;
     let directory = lab.directory(&format!("boot {name}"))?;
     let network = Network::new()?;
     let site = Site::new(lab.netbe()?, &network, &directory);
@@ -51,20 +41,74 @@ fn loader(
     let boot = site.root("freebsd").join("boot");
     fs::create_dir_all(boot.join("kernel")).during(boot.display())?;
     fs::write(boot.join("kernel/kernel"), "none").during(boot.display())?;
-    fs::copy(program, boot.join(name)).during(program.display())?;
-    site.machine("beastie", &mac(1), "freebsd")?;
-    let capture = Capture::begin(&network, &directory, "")?;
-    let server = site.serve()?;
-    let mut machine = switch_on(&network, &directory, "beastie", firmware, 1)?;
-    let got = format!("beastie: got {name} (");
-    wait_for(&format!("{name} to run"), BOOT_LIMIT, || {
-        machine.still_on()?;
-        let log = fs::read_to_string(site.log()).during(site.log().display())?;
-        Ok((log.contains(&got) && machine.said().contains(word)).then_some(()))
-    })
-    .map_err(|failure| machine.explain(with_log(&site, failure)))?;
-    drop(machine);
-    server.stop()?;
-    capture.check()?;
+    let program = loader.program(lab)?;
+    fs::copy(&program, boot.join(name)).during(program.display())?;
+    loader.is_started(&network, &directory, &site, "freebsd")?;
     Ok(Outcome::Passed)
 }
+
+/// A loader of FreeBSD's, and the program that stands in for it.
+#[derive(Debug)]
+pub(super) struct Loader {
+    /// Its name in `/boot`.
+    pub(super) name: &'static str,
+    firmware: Firmware,
+    /// The package that has the program, unless it is installed.
+    package: Option<&'static str>,
+    file: &'static str,
+    /// What the program says.
+    word: &'static str,
+}
+
+impl Loader {
+    /// Where the program is.
+    pub(super) fn program(&self, lab: &Lab) -> Result<PathBuf, Failure> {
+        let root = match self.package {
+            Some(package) => packages::unpacked(&lab.cache, package)?,
+            None => PathBuf::from("/"),
+        };
+        Ok(root.join(self.file))
+    }
+
+    /// A machine of its firmware fetches it out of an environment and starts it.
+    pub(super) fn is_started(
+        &self,
+        network: &Network,
+        directory: &Path,
+        site: &Site<'_>,
+        environment: &str,
+    ) -> Result<(), Failure> {
+        let name = self.name;
+        site.machine("beastie", &mac(1), environment)?;
+        let capture = Capture::begin(network, directory, "")?;
+        let server = site.serve()?;
+        let mut machine = switch_on(network, directory, "beastie", self.firmware, 1)?;
+        let got = format!("beastie: got {name} (");
+        wait_for(&format!("{name} to run"), BOOT_LIMIT, || {
+            machine.still_on()?;
+            let log = fs::read_to_string(site.log()).during(site.log().display())?;
+            Ok((log.contains(&got) && machine.said().contains(self.word)).then_some(()))
+        })
+        .map_err(|failure| machine.explain(with_log(site, failure)))?;
+        drop(machine);
+        server.stop()?;
+        capture.check()
+    }
+}
+
+/// For BIOS.
+pub(super) const PXEBOOT: Loader = Loader {
+    name: "pxeboot",
+    firmware: Firmware::Bios,
+    package: None,
+    file: "usr/lib/PXELINUX/pxelinux.0",
+    word: "PXELINUX",
+};
+/// For UEFI.
+pub(super) const LOADER_EFI: Loader = Loader {
+    name: "loader.efi",
+    firmware: Firmware::Uefi,
+    package: Some("grub-efi-amd64-signed"),
+    file: "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
+    word: "GRUB",
+};

@@ -10,6 +10,7 @@ mod guests;
 pub(crate) mod hostile;
 mod initramfs;
 mod input;
+mod installs;
 mod loaders;
 mod nested;
 mod peers;
@@ -34,6 +35,7 @@ pub(crate) fn all() -> Vec<Case> {
         foreign::CASES,
         boots::CASES,
         loaders::CASES,
+        installs::CASES,
         proxy::CASES,
         guests::CASES,
         initramfs::CASES,
