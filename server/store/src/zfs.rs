@@ -17,6 +17,7 @@
 //!   work/              what commands are doing, to be undone if they are killed
 //! ```
 
+mod begin_record;
 mod command;
 mod copy;
 mod listing;

@@ -4,6 +4,8 @@
 //! `cargo lab test --only zfs` starts such a machine.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "these are tests")]
 
+mod crafted;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -433,6 +435,51 @@ fn a_whole_tree_is_sent_and_what_is_new_after_it() {
     assert_eq!(fs::read(site.root("came").join("usr/home/file")).unwrap(), b"2");
     assert_eq!(site.store.snapshots(&name("came")).unwrap().len(), 2);
     assert!(site.sets().iter().all(|set| !set.contains(".work-")));
+}
+
+#[test]
+fn a_stream_that_would_decide_about_this_host_is_refused() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    let mut stream = Vec::new();
+    site.store.send(&name("head"), &snapshot("a"), None, &mut stream, &mut |_| {}).unwrap();
+    let (header, _) = crafted::apart(&stream);
+    let (head, clone, volume) = (site.full("head"), site.full("clone"), site.full("volume"));
+    zfs(&["snapshot", &format!("{head}@b")]);
+    zfs(&["clone", "-o", "canmount=noauto", &format!("{head}@a"), &clone]);
+    zfs(&["create", "-s", "-V", "1M", &volume]);
+    zfs(&["snapshot", &format!("{clone}@a")]);
+    zfs(&["snapshot", &format!("{volume}@a")]);
+    let before = site.sets();
+    // As netbe sends one data set: its path, whether it goes on, no properties, and its stream in pieces.
+    let crafted = |words: &[&str]| {
+        let sent = Command::new("zfs").arg("send").args(words).output().unwrap().stdout;
+        let mut bytes = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        for piece in sent.chunks(1 << 20).chain([&[][..]]) {
+            bytes.extend(u32::try_from(piece.len()).unwrap().to_be_bytes());
+            bytes.extend(piece);
+        }
+        bytes.push(0);
+        crafted::together(&header, &bytes)
+    };
+    let receive = |stream: &[u8]| site.store.receive(&name("came"), &mut &*stream, &mut |_| {});
+    let (a, b) = (format!("{head}@a"), format!("{head}@b"));
+    for (words, why) in [
+        (&["-p", &a][..], "brings properties"),
+        (&["-R", &b], "brings properties"),
+        (&[&b], "another snapshot"),
+        (&["-i", &a, &b], "another snapshot"),
+        (&["-i", &a, &format!("{clone}@a")], "another snapshot"),
+        (&[&format!("{volume}@a")], "no file system"),
+    ] {
+        let refused = receive(&crafted(words)).unwrap_err();
+        assert!(matches!(refused, StoreError::Stream(_)), "{words:?}: {refused}");
+        assert!(refused.to_string().contains(why), "{words:?}: {refused}");
+        assert_eq!(site.sets(), before, "{words:?}");
+    }
+    receive(&crafted(&[&a])).unwrap();
+    assert_eq!(property(&site.full("came"), "canmount"), "noauto");
 }
 
 #[test]

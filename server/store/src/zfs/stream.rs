@@ -15,11 +15,12 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use super::begin_record;
 use super::command::{CopyError, Task};
 use super::copy::Work;
 use super::listing::{Depth, Properties, Source};
 use super::undertaking::{Leftover, Undertaking};
-use super::{Zfs, properties, told};
+use super::{Zfs, properties, told, undertaking};
 use crate::back_end::{Arrival, BackEnd};
 use crate::error::at;
 use crate::{EnvironmentName, Point, SnapshotName, StoreError, StreamError};
@@ -128,7 +129,7 @@ impl Zfs {
         let work = self.begin(Vec::new())?;
         while let Some(part) = read_part(from).map_err(|error| cut(error, arrival))? {
             let task = self.arrive(&work, &part, arrival)?;
-            take(task, from, arrival)?;
+            take(task, part.goes_on, from, arrival)?;
         }
         finish(from, arrival)?;
         self.mark_data(&work.dataset, new)?;
@@ -170,6 +171,10 @@ impl Zfs {
         };
         let rows = self.rows(name, Depth::All)?;
         let tree = self.tree(name)?;
+        // A part may have one that its root has not: to undo this would take that away.
+        if rows.iter().any(|row| row.snapshot == snapshot.as_str()) {
+            return Err(StoreError::SnapshotExists(Point::snapshot(name, snapshot)));
+        }
         for set in tree.sets() {
             let newest = rows.iter().rfind(|row| row.dataset == set.name);
             if set.written > 0 || newest.is_none_or(|row| row.snapshot != base.as_str()) {
@@ -183,7 +188,7 @@ impl Zfs {
             snapshot: snapshot.to_string(),
             base: base.to_string(),
         };
-        let work = Undertaking::begin(&self.work, vec![left])?;
+        let mut work = Undertaking::begin(&self.work, vec![left])?;
         let mut arrived = Vec::new();
         while let Some(part) = read_part(from).map_err(|error| cut(error, arrival))? {
             let target = below(&root, &part.path);
@@ -192,17 +197,19 @@ impl Zfs {
                 let off = part.property("canmount") == Some("off");
                 task = task.property("canmount", if off { "off" } else { "noauto" });
             }
-            take(task.arg(&target), from, arrival)?;
+            take(task.arg(&target), part.goes_on, from, arrival)?;
             arrived.push(target);
         }
         finish(from, arrival)?;
         // What the sender had destroyed was not in what it sent.
-        for set in tree.sets().filter(|set| !arrived.contains(&set.name)) {
-            let inside = |other: &String| other.starts_with(&format!("{}/", set.name));
-            if !arrived.iter().any(inside) {
-                let destroyed = Task::zfs("destroy").args(["-r", &set.name]).run();
-                destroyed.map_err(|failure| told(failure, &format!("destroy {}", set.name)))?;
-            }
+        let gone = tree.sets().map(|set| &set.name).filter(|set| !arrived.contains(set));
+        let above = |set: &str| arrived.iter().any(|other| other.starts_with(&format!("{set}/")));
+        let gone: Vec<String> = gone.filter(|set| !above(set)).cloned().collect();
+        // From here on a kill completes it: what is destroyed does not come back.
+        work.turn(gone.iter().cloned().map(Leftover::Dataset).collect())?;
+        for set in &gone {
+            // With one that is above it this one may have gone.
+            undertaking::clear(Task::zfs("destroy").args(["-r", set]))?;
         }
         work.end();
         Ok(())
@@ -257,10 +264,18 @@ fn read_part(from: &mut dyn Read) -> io::Result<Option<Received>> {
     }
 }
 
-/// Gives a program the stream that comes now.
-fn take(task: Task, from: &mut dyn Read, arrival: &Arrival) -> Result<(), StoreError> {
+/// Gives a program the stream that comes now, if it does no more than it has to.
+fn take(
+    task: Task,
+    goes_on: bool,
+    from: &mut dyn Read,
+    arrival: &Arrival,
+) -> Result<(), StoreError> {
     let mut stream = Stream { from, left: 0, ended: false };
-    task.copy_from(&mut stream).map_err(|error| match error {
+    let mut record = [0; begin_record::LEN];
+    stream.read_exact(&mut record).map_err(|error| cut(error, arrival))?;
+    begin_record::check(&record, &arrival.snapshot.name, goes_on)?;
+    task.copy_from(&mut record.chain(stream)).map_err(|error| match error {
         CopyError::Other(error) => cut(error, arrival),
         CopyError::Task(failure) => told(failure, &format!("receive {}", arrival.environment.name)),
     })

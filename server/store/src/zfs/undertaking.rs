@@ -76,7 +76,7 @@ impl Leftover {
 #[must_use]
 pub(super) struct Undertaking {
     path: PathBuf,
-    _lock: File,
+    lock: File,
     leftovers: Vec<Leftover>,
     ended: bool,
 }
@@ -85,25 +85,18 @@ impl Undertaking {
     /// Writes down what would be left; in the order in which it is cleared away.
     pub(super) fn begin(directory: &Path, leftovers: Vec<Leftover>) -> Result<Self, StoreError> {
         let _gate = gate(directory)?;
-        // Under its own name it is whole, and locked: half a line could name another data set.
         let path = directory.join(Uuid::new_v4().to_string());
-        let new = path.with_extension("new");
-        let write = || -> io::Result<File> {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&new)?;
-            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-            let text: String = leftovers.iter().map(Leftover::line).collect();
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            Ok(file)
-        };
-        let lock = write().map_err(at("write", &path))?;
-        Ok(Self { path, _lock: lock, leftovers, ended: false })
+        let lock = write(&path, &leftovers)?;
+        Ok(Self { path, lock, leftovers, ended: false })
+    }
+
+    /// Exchanges what would be left, at one instant: what was to be undone is now to be completed.
+    pub(super) fn turn(&mut self, leftovers: Vec<Leftover>) -> Result<(), StoreError> {
+        let directory = self.path.parent().unwrap_or(&self.path);
+        let _gate = gate(directory)?;
+        self.lock = write(&self.path, &leftovers)?;
+        self.leftovers = leftovers;
+        Ok(())
     }
 
     /// Everything was made, and stays.
@@ -126,6 +119,23 @@ impl Drop for Undertaking {
             self.forget();
         }
     }
+}
+
+/// Writes down what would be left. Under its own name it is whole, and locked: half a line could name
+/// another data set. The caller has the gate.
+fn write(path: &Path, leftovers: &[Leftover]) -> Result<File, StoreError> {
+    let new = path.with_extension("new");
+    let write = || -> io::Result<File> {
+        let mut file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        let text: String = leftovers.iter().map(Leftover::line).collect();
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        Ok(file)
+    };
+    write().map_err(at("write", path))
 }
 
 /// Clears away what killed commands left.
@@ -174,7 +184,8 @@ fn all(leftovers: &[Leftover]) -> bool {
     done
 }
 
-fn clear(task: Task) -> Result<(), StoreError> {
+/// Runs what takes something away that may be gone already.
+pub(super) fn clear(task: Task) -> Result<(), StoreError> {
     match task.run() {
         Err(Failure { refusal: Refusal::Missing, .. }) | Ok(_) => Ok(()),
         Err(failure) => Err(super::told(failure, "clear away")),
@@ -236,6 +247,18 @@ mod test {
         let work = Undertaking::begin(directory.path(), Vec::new()).unwrap();
         sweep(directory.path()).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        work.end();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_turned_is_kept_by_its_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut work = Undertaking::begin(directory.path(), vec![leftovers()[1].clone()]).unwrap();
+        work.turn(vec![leftovers()[3].clone()]).unwrap();
+        // Whoever sweeps finds it locked still.
+        sweep(directory.path()).unwrap();
+        assert_eq!(fs::read_to_string(&work.path).unwrap(), leftovers()[3].line());
         work.end();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
