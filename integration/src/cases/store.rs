@@ -11,25 +11,31 @@ use crate::suite::{Case, Outcome, Tally};
 pub(super) const CASES: &[Case] = &[
     Case { name: "store contract on dir", run: on_directories },
     Case { name: "store contract on btrfs", run: on_btrfs },
+    Case { name: "store thin templates on btrfs", run: thin_on_btrfs },
     Case { name: "store clone on btrfs shares blocks", run: reflink },
     Case { name: "store figures on btrfs", run: figures },
 ];
 
 /// What every store promises, for plain directories; those that are filled are in memory.
 fn on_directories(lab: &Lab) -> Result<Outcome, Failure> {
-    contract(lab, "store contract dir", DIRECTORIES)
+    tests(lab, "contract", "store contract dir", DIRECTORIES)
 }
 
 /// The same for btrfs.
 fn on_btrfs(lab: &Lab) -> Result<Outcome, Failure> {
-    contract(lab, "store contract btrfs", BTRFS)
+    tests(lab, "contract", "store contract btrfs", &[PLACE, BTRFS].concat())
 }
 
-/// Runs the contract of stores, where a script has made a place for it.
-fn contract(lab: &Lab, directory: &str, script: &str) -> Result<Outcome, Failure> {
+/// Templates that are split, flat and nested ones.
+fn thin_on_btrfs(lab: &Lab) -> Result<Outcome, Failure> {
+    tests(lab, "thin", "store thin btrfs", &[PLACE, THIN].concat())
+}
+
+/// Runs a file of the store's tests, `$TESTS`, where a script has made a place for it.
+fn tests(lab: &Lab, file: &str, directory: &str, script: &str) -> Result<Outcome, Failure> {
     let done = Program::new("unshare")
         .args(["--mount", "sh", "-euc", script])
-        .env("CONTRACT", Lab::tests("store", "contract")?)
+        .env("TESTS", Lab::tests("store", file)?)
         .directory(&lab.directory(directory)?)
         .finish(Duration::from_secs(1200))?;
     if done.status.code() == Some(NO_BTRFS) {
@@ -50,19 +56,25 @@ fn contract(lab: &Lab, directory: &str, script: &str) -> Result<Outcome, Failure
 const DIRECTORIES: &str = "
 mkdir small
 mount -t tmpfs -o size=32M none small
-NETBE_CONTRACT_STORE=dir:$PWD NETBE_CONTRACT_SMALL=dir:$PWD/small \"$CONTRACT\" --show-output
+NETBE_CONTRACT_STORE=dir:$PWD NETBE_CONTRACT_SMALL=dir:$PWD/small \"$TESTS\" --show-output
 ";
 /// The mounts and their loop devices end with the namespace.
-const BTRFS: &str = "
+const PLACE: &str = "
 place() {
     truncate -s \"$2\" \"$1.img\"
     mkfs.btrfs -q \"$1.img\" >/dev/null
     mkdir \"$1\"
     mount -o loop \"$1.img\" \"$1\" 2>/dev/null || exit 77
 }
+";
+const BTRFS: &str = "
 place large 4G
 place small 160M
-NETBE_CONTRACT_STORE=btrfs:$PWD/large NETBE_CONTRACT_SMALL=btrfs:$PWD/small \"$CONTRACT\" --show-output
+NETBE_CONTRACT_STORE=btrfs:$PWD/large NETBE_CONTRACT_SMALL=btrfs:$PWD/small \"$TESTS\" --show-output
+";
+const THIN: &str = "
+place large 2G
+NETBE_THIN_STORE=btrfs:$PWD/large \"$TESTS\" --show-output
 ";
 
 /// A clone of 64 MiB on btrfs takes next to no space, and reads the same.

@@ -46,6 +46,10 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
         new: &Environment,
     ) -> Result<Environment, StoreError>;
 
+    /// Makes `new` of the root file system of `source` alone, as it is now: where another one begins,
+    /// it has a directory with whatever that hides.
+    fn clone_root(&self, source: &EnvironmentName, new: &Environment) -> Result<(), StoreError>;
+
     /// Writes down what was decided about an environment, at one instant: its role, its settings,
     /// how it is shared, which of its data sets stay with the machine.
     fn write(&self, environment: &Environment) -> Result<(), StoreError>;
@@ -133,6 +137,11 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     /// Opens the file systems of an environment that can be served now; mounts what has to be. Any
     /// number of calls do no more than one.
     fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError>;
+
+    /// The same, but refused where one of them cannot be opened now.
+    fn open_whole(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
+        self.open_parts(name)
+    }
 
     /// Lets go of an environment that the server has closed, so that others can work on it.
     fn release(&self, _name: &EnvironmentName) -> Result<(), StoreError> {

@@ -205,6 +205,16 @@ impl BackEnd for Directory {
         self.end(work, made.map(|()| new.clone()))
     }
 
+    fn clone_root(&self, source: &EnvironmentName, new: &Environment) -> Result<(), StoreError> {
+        let from = self.open_root(source)?;
+        let work = self.begin(&new.name)?;
+        let made = self
+            .fabric
+            .copy_root(&from, &work, TREE, &self.root(source))
+            .and_then(|()| self.publish(&work, new));
+        self.end(work, made)
+    }
+
     fn write(&self, environment: &Environment) -> Result<(), StoreError> {
         let lock = self.lock()?;
         self.write_metadata(&lock, environment)

@@ -18,7 +18,7 @@ mod touch;
 mod test;
 
 pub use listing::{End, Kind, Listing, Node};
-pub(crate) use listing::{join, parent};
+pub(crate) use listing::{below, join, parent};
 pub use place::{MOUNT_POINT, link_to};
 pub use plan::{Halves, Plan, Refusal, Rewrite, plan};
 pub use proof::{Check, Fault, check, prove};
@@ -48,12 +48,6 @@ pub enum ThinError {
         /// What is wrong with the pair that was made.
         fault: Fault,
     },
-    /// nullfs shows one file system and none of those below it.
-    #[error(
-        "{0} is made of several file systems, of which a jail's nullfs shows only one: \
-         install it into an environment of the layout flat"
-    )]
-    Nested(String),
     /// It is no part of a pair.
     #[error("{0} is neither a base nor a skeleton: `netbe thin NAME` splits a template into both")]
     NoPart(String),

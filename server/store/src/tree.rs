@@ -22,12 +22,12 @@ use rustix::fs::{Dir, Mode, OFlags};
 
 pub(crate) use archive::{apply, write};
 pub(crate) use compare::{compare, equal};
-pub(crate) use copy::copy;
+pub(crate) use copy::{Borders, copy};
 pub(crate) use inspect::inspect;
 pub(crate) use list::list;
 pub(crate) use measure::measure;
 pub(crate) use remove::remove_contents;
-pub(crate) use split::{Half, carve, protect, unprotect};
+pub(crate) use split::{Half, carve, fill, protect, unprotect};
 
 use crate::StoreError;
 use crate::error::at;

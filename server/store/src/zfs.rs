@@ -162,6 +162,13 @@ impl Zfs {
         }
     }
 
+    /// Opens what can be mounted of a tree.
+    fn open_places(&self, name: &EnvironmentName, tree: &Tree) -> Result<Vec<Part>, StoreError> {
+        tree.waits().map_or(Ok(()), Err)?;
+        let shown = self.show(name.as_str(), &tree.places(), false)?;
+        Ok(shown.into_iter().map(|shown| Part { path: shown.path, root: shown.root }).collect())
+    }
+
     /// Shows a tree to this process, below a directory of the store's own.
     fn show(
         &self,
@@ -254,7 +261,11 @@ impl BackEnd for Zfs {
         source: &Point,
         new: &Environment,
     ) -> Result<Environment, StoreError> {
-        self.copy(source, new)
+        self.copy(source, Depth::All, new)
+    }
+
+    fn clone_root(&self, source: &EnvironmentName, new: &Environment) -> Result<(), StoreError> {
+        self.copy(&source.clone().into(), Depth::One, new).map(drop)
     }
 
     fn write(&self, environment: &Environment) -> Result<(), StoreError> {
@@ -400,10 +411,23 @@ impl BackEnd for Zfs {
     }
 
     fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
+        self.open_places(name, &self.tree(name)?)
+    }
+
+    fn open_whole(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
         let tree = self.tree(name)?;
-        tree.waits().map_or(Ok(()), Err)?;
-        let shown = self.show(name.as_str(), &tree.places(), false)?;
-        Ok(shown.into_iter().map(|shown| Part { path: shown.path, root: shown.root }).collect())
+        tree.locked().map_or(Ok(()), Err)?;
+        let parts = self.open_places(name, &tree)?;
+        let left_out = |place: &Place| !parts.iter().any(|part| part.path == place.path);
+        match tree.places().into_iter().find(left_out) {
+            Some(Place { dataset, path }) => {
+                let why = format!(
+                    "it could not be mounted on /{path} of {name}: look what is in its place"
+                );
+                Err(StoreError::Away { place: format!("the data set {dataset}"), why })
+            }
+            None => Ok(parts),
+        }
     }
 
     fn release(&self, name: &EnvironmentName) -> Result<(), StoreError> {

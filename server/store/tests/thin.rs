@@ -1,4 +1,5 @@
-//! Real trees that are split into a base and a skeleton.
+//! Real trees that are split into a base and a skeleton: in a store of directories, or where
+//! `NETBE_THIN_STORE` says (`btrfs:/path`).
 //!
 //! File flags need the superuser and a file system that has them; the test that needs both says so
 //! when it is left out.
@@ -21,10 +22,18 @@ struct Bench {
 impl Bench {
     /// A store with what matters of a release of FreeBSD as `head`.
     fn new() -> Self {
+        Self::with(Layout::Flat)
+    }
+
+    fn with(layout: Layout) -> Self {
         let dir = TempDir::new().unwrap();
-        let location = Location::Directory(dir.path().join("store"));
+        let own = dir.path().file_name().unwrap().to_str().unwrap();
+        let location = match std::env::var("NETBE_THIN_STORE") {
+            Ok(place) => format!("{place}/{own}").parse().unwrap(),
+            Err(_) => Location::Directory(dir.path().join("store")),
+        };
         let store = Store::establish(&location, dir.path()).unwrap();
-        store.create(&name("head"), Layout::Flat).unwrap();
+        store.create(&name("head"), layout).unwrap();
         let bench = Self { dir, store };
         let root = bench.root("head");
         for path in [
@@ -57,7 +66,7 @@ impl Bench {
             ("etc/ssl/certs/0a.0", "../../../usr/share/certs/trusted/A.pem"),
             ("etc/unbound", "../var/unbound"),
             ("usr/local/bin/sh", "../../../bin/sh"),
-            ("usr/src", "../nowhere"),
+            ("usr/obj", "../nowhere"),
         ] {
             symlink(text, root.join(path)).unwrap();
         }
@@ -156,6 +165,54 @@ fn the_template_stays_as_it_is() {
     assert_eq!((after.ino(), after.nlink()), (before.ino(), 2));
     assert_eq!(says(&root.join("etc/ssl/certs/0a.0")), "../../../usr/share/certs/trusted/A.pem");
     assert!(!root.join("skeleton").exists());
+}
+
+#[test]
+fn the_halves_of_a_nested_template_are_one_file_system_each() {
+    let bench = Bench::with(Layout::FreeBsd);
+    let root = bench.root("head");
+    // Each file system numbers its files anew: files of two that are alike in that stay two.
+    for (path, other) in [
+        ("usr/src/Makefile", "usr/src/GNUmakefile"),
+        ("usr/ports/UPDATING", "usr/ports/MOVED"),
+        ("var/log/messages", "var/log/messages.0"),
+        ("usr/home/ann", "usr/home/bob"),
+    ] {
+        fs::write(root.join(path), path).unwrap();
+        fs::hard_link(root.join(path), root.join(other)).unwrap();
+    }
+    let parts = bench.store.open_parts(&name("head")).unwrap().len();
+    assert_eq!(parts > 1, bench.store.capabilities().nested);
+    bench.split();
+    for half in ["head-base", "head-skeleton"] {
+        assert_eq!(bench.store.open_parts(&name(half)).unwrap().len(), 1);
+        let made = bench.store.get(&name(half)).unwrap();
+        assert_eq!((made.layout, made.datasets), (Layout::Flat, Vec::new()));
+    }
+    let (base, skeleton) = (bench.root("head-base"), bench.root("head-skeleton"));
+    for (half, path, other) in [
+        (&base, "usr/src/Makefile", "usr/src/GNUmakefile"),
+        (&base, "usr/ports/UPDATING", "usr/ports/MOVED"),
+        (&skeleton, "var/log/messages", "var/log/messages.0"),
+        (&skeleton, "usr/home/ann", "usr/home/bob"),
+    ] {
+        assert_eq!(fs::read_to_string(half.join(other)).unwrap(), path);
+        let file = |path: &str| fs::metadata(half.join(path)).unwrap().ino();
+        assert_eq!(file(path), file(other), "{path}");
+    }
+    for (path, mode) in [("tmp", 0o1777), ("var/audit", 0o750), ("var/mail", 0o775)] {
+        let metadata = fs::metadata(skeleton.join(path)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o7777, mode, "{path}");
+    }
+    assert_eq!(says(&base.join("usr/home")), "../skeleton/usr/home");
+    assert!(!skeleton.join("usr/src").exists());
+    // What has its files back in a skeleton can be cloned and destroyed as any other.
+    bench.store.clone_environment(&name("head-skeleton").into(), &name("web")).unwrap();
+    assert_eq!(fs::read_to_string(bench.root("web").join("usr/home/ann")).unwrap(), "usr/home/ann");
+    for gone in ["web", "head-base", "head-skeleton"] {
+        bench.store.destroy(&name(gone)).unwrap();
+    }
+    assert_eq!(bench.store.open_parts(&name("head")).unwrap().len(), parts);
 }
 
 #[test]

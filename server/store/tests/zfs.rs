@@ -250,6 +250,38 @@ fn a_whole_tree_goes_back_to_a_snapshot_at_once() {
 }
 
 #[test]
+fn a_nested_template_is_split_into_halves_of_one_data_set_each() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    let root = site.root("head");
+    for path in ["bin", "etc/ssl", "usr/share"] {
+        fs::create_dir_all(root.join(path)).unwrap();
+    }
+    for path in ["bin/sh", "usr/share/A.pem", "usr/src/Makefile", "var/log/messages"] {
+        fs::write(root.join(path), path).unwrap();
+    }
+    symlink("../../usr/share/A.pem", root.join("etc/ssl/cert.pem")).unwrap();
+    site.store.split(&name("head")).unwrap();
+    let mut sets = site.sets();
+    sets.retain(|set| set.starts_with("head-"));
+    assert_eq!(sets, ["head-base", "head-skeleton"]);
+    let (base, skeleton) = (site.root("head-base"), site.root("head-skeleton"));
+    assert_eq!(fs::read_to_string(base.join("usr/src/Makefile")).unwrap(), "usr/src/Makefile");
+    assert_eq!(fs::read_link(base.join("var")).unwrap(), Path::new("skeleton/var"));
+    assert_eq!(fs::read_to_string(skeleton.join("var/log/messages")).unwrap(), "var/log/messages");
+    let certificate = fs::read_link(skeleton.join("etc/ssl/cert.pem")).unwrap();
+    assert_eq!(certificate, Path::new("../../../usr/share/A.pem"));
+    // The shell's blocks are the template's.
+    assert_eq!(
+        property(&site.full("head-base"), "origin").split('@').next(),
+        Some(&*site.full("head"))
+    );
+    let halves = site.store.halves(&name("head-base"), &name("head-skeleton")).unwrap();
+    assert_eq!(store::thin::check(&halves).faults, []);
+    site.store.split(&name("head")).unwrap();
+}
+
+#[test]
 fn snapshots_that_others_made_of_a_part_are_not_rolled_over() {
     let Some(site) = Site::new() else { return };
     site.store.create(&name("head"), Layout::FreeBsd).unwrap();

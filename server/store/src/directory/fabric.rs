@@ -9,7 +9,7 @@ use rustix::fs::{Mode, mkdirat};
 
 use crate::back_end::{Capabilities, Part};
 use crate::error::at;
-use crate::tree::{self, open_dir};
+use crate::tree::{self, Borders, open_dir};
 use crate::workspace::Workspace;
 use crate::{Space, StoreError, sys};
 
@@ -38,6 +38,18 @@ pub(crate) trait Fabric: Debug + Send + Sync {
         name: &str,
         path: &Path,
     ) -> Result<(), StoreError>;
+
+    /// The same, of a tree's root alone: where another file system of the tree begins, the copy has a
+    /// directory.
+    fn copy_root(
+        &self,
+        from: &OwnedFd,
+        work: &Workspace,
+        name: &str,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        self.copy(from, work, name, path)
+    }
 
     /// Sees to it that nobody changes a tree any more.
     fn freeze(&self, tree: &OwnedFd) -> io::Result<()>;
@@ -114,7 +126,7 @@ impl Fabric for Plain {
         path: &Path,
     ) -> Result<(), StoreError> {
         let (tree, links) = (work.make_dir(name)?, work.make_dir(LINKS)?);
-        tree::copy(from, &tree, &links, path)?;
+        tree::copy(from, &tree, &links, Borders::Refuse, path)?;
         drop(links);
         work.remove_dir(LINKS)
     }

@@ -1,7 +1,7 @@
 //! Splits a template into a base and a skeleton.
 //!
-//! Both are made of clones of the template, which stays as it is: nothing is ever moved, so nothing
-//! can be left half-way. Until both are done and proved they have the role [`Role::Off`] and say
+//! Both are made of clones of the template's root, into which comes what each needs of its other file
+//! systems. The template stays as it is: nothing is ever moved, so nothing can be left half-way. Until both are done and proved they have the role [`Role::Off`] and say
 //! `thin=unfinished`; then both say `thin=built`, and only then each becomes what it is. A command
 //! that finds unfinished ones destroys them and begins anew; one that finds two that are built
 //! completes them.
@@ -137,7 +137,8 @@ impl Store {
         halves: &[(Half, EnvironmentName)],
     ) -> Result<(), StoreError> {
         let name = &template.name;
-        let tree = self.listing(name)?;
+        let parts = self.back_end.open_whole(name)?;
+        let tree = tree::list(&parts, &self.back_end.root(name))?;
         let plan = thin::plan(&tree);
         if let Some(refusal) = plan.refused.first().cloned() {
             return Err(ThinError::Refused { name: name.to_string(), refusal }.into());
@@ -151,12 +152,9 @@ impl Store {
             self.clone_half(template, new, uuid, base)?;
             let (root, path) = (self.back_end.open_root(new)?, self.back_end.root(new));
             tree::unprotect(&root, &path)?;
+            tree::fill(&root, *half, &parts, &plan, &path)?;
             tree::carve(&root, *half, &tree, &plan, &path)?;
-            let ours = |file: &[u8]| match half {
-                Half::Base => !plan.moves(file),
-                Half::Skeleton => plan.moves(file) || plan.holds(file),
-            };
-            let flags = plan.flags.iter().filter(|(file, _)| ours(file));
+            let flags = plan.flags.iter().filter(|(file, _)| half.has(&plan, file));
             tree::protect(&root, flags, &path)?;
             sys::synchronize(std::os::fd::AsFd::as_fd(&root))
                 .map_err(crate::error::at("write", &path))?;
@@ -182,14 +180,13 @@ impl Store {
             let listing = self.listing(other)?;
             let expected = |path: &[u8]| {
                 let rewritten = plan.rewritten.iter().any(|rewrite| rewrite.path == path);
-                let other = match half {
-                    Half::Base => plan.moves(path) || path == thin::MOUNT_POINT.as_bytes(),
+                let new = match half {
+                    Half::Base => path == thin::MOUNT_POINT.as_bytes(),
                     Half::Skeleton => {
-                        let new = |(place, _): &(&str, u32)| place.as_bytes() == path;
-                        plan.created.iter().any(new) || !(plan.moves(path) || plan.holds(path))
+                        plan.created.iter().any(|(place, _)| place.as_bytes() == path)
                     }
                 };
-                rewritten || other
+                rewritten || new || !half.has(plan, path)
             };
             let root = self.back_end.open_root(other)?;
             let changes = tree::compare(&template, &root, Path::new(""))?;
@@ -229,14 +226,14 @@ impl Store {
                 uuid: template.uuid,
                 snapshot: None,
             }),
-            // Whatever the layout was, there are directories only, some of them links now.
+            // nullfs shows one file system and none of those below it.
             layout: Layout::Flat,
             datasets: Vec::new(),
             role: Role::Off,
             settings,
             export: ExportSettings::default(),
         };
-        self.back_end.clone_environment(&template.name.clone().into(), &new).map(drop)
+        self.back_end.clone_root(&template.name, &new)
     }
 
     /// Makes two that are built what they are. The base is the last: where it is, both are.
@@ -287,14 +284,9 @@ impl Store {
         self.back_end.destroy(half)
     }
 
-    /// Lists a boot environment that is one file system.
+    /// Lists a boot environment as the one tree that its file systems are.
     fn listing(&self, name: &EnvironmentName) -> Result<Listing, StoreError> {
-        let mut parts = self.back_end.open_parts(name)?.into_iter();
-        match (parts.next(), parts.next()) {
-            (Some(part), None) => tree::list(&part.root, &self.back_end.root(name)),
-            (None, _) => Err(StoreError::NoEnvironment(name.clone())),
-            (Some(_), Some(_)) => Err(ThinError::Nested(name.to_string()).into()),
-        }
+        tree::list(&self.back_end.open_whole(name)?, &self.back_end.root(name))
     }
 }
 

@@ -59,6 +59,17 @@ impl Fabric for Subvolumes {
         copy(from.as_fd(), work.dir(), name).map_err(at("copy", path))
     }
 
+    fn copy_root(
+        &self,
+        from: &OwnedFd,
+        work: &Workspace,
+        name: &str,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        let text = CString::new(name).map_err(io::Error::other).map_err(at("copy", path))?;
+        sys::snapshot_subvolume(from.as_fd(), work.dir(), &text).map_err(at("copy", path))
+    }
+
     fn freeze(&self, tree: &OwnedFd) -> io::Result<()> {
         Ok(freeze(tree.as_fd(), true)?)
     }

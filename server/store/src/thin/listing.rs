@@ -22,8 +22,9 @@ pub struct Node {
     pub owner: (u32, u32),
     /// Its file flags in the host's own bits, of those that are kept: chflags(2), or chattr(1).
     pub flags: u32,
-    /// Which file it is: names with equal numbers are hard links of one.
-    pub file: u64,
+    /// Which file it is, by its file system and its number there: names of which these are equal are
+    /// hard links of one.
+    pub file: (u64, u64),
     /// How many names the file has.
     pub names: u64,
 }
@@ -149,12 +150,19 @@ impl Listing {
 impl Node {
     /// A new directory.
     pub(super) const fn directory(mode: u32) -> Self {
-        Self { kind: Kind::Directory, mode, owner: (0, 0), flags: 0, file: 0, names: 1 }
+        Self { kind: Kind::Directory, mode, owner: (0, 0), flags: 0, file: (0, 0), names: 1 }
     }
 
     /// A new symbolic link.
     pub(super) const fn link(text: Vec<u8>) -> Self {
-        Self { kind: Kind::Link(text), mode: 0o777, owner: (0, 0), flags: 0, file: 0, names: 1 }
+        Self {
+            kind: Kind::Link(text),
+            mode: 0o777,
+            owner: (0, 0),
+            flags: 0,
+            file: (0, 0),
+            names: 1,
+        }
     }
 }
 

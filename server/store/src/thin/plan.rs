@@ -183,7 +183,7 @@ impl Plan {
 
     /// The files with names on both sides, and those names.
     fn torn(&self, tree: &Listing) -> Vec<Vec<Vec<u8>>> {
-        let mut files: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
+        let mut files: BTreeMap<(u64, u64), Vec<Vec<u8>>> = BTreeMap::new();
         let several = |node: &Node| node.names > 1 && node.kind != Kind::Directory;
         for (path, node) in tree.iter().filter(|(_, node)| several(node)) {
             files.entry(node.file).or_default().push(path.to_vec());

@@ -22,7 +22,7 @@ fn tree(names: &[&str]) -> Listing {
             tree.insert(dir, Node::directory(0o755));
             dir = parent(dir);
         }
-        tree.insert(path, Node { kind, file, ..Node::directory(0o644) });
+        tree.insert(path, Node { kind, file: (0, file), ..Node::directory(0o644) });
     }
     tree
 }
@@ -55,7 +55,7 @@ fn freebsd() -> Listing {
         "var/run/log -> ../../dev/log",
         "var/unbound/",
     ]);
-    let same = Node { file: 7, names: 2, ..tree.get(b".cshrc").unwrap().clone() };
+    let same = Node { file: (0, 7), names: 2, ..tree.get(b".cshrc").unwrap().clone() };
     tree.insert(".cshrc", same.clone());
     tree.insert("root/.cshrc", same);
     let immutable = Node { flags: 1, ..Node::directory(0o555) };

@@ -27,18 +27,30 @@ pub(crate) fn copy(
     source: impl AsFd,
     target: impl AsFd,
     links: impl AsFd,
+    borders: Borders,
     path: &Path,
 ) -> Result<(), StoreError> {
     let mut copier = Copier {
         links: links.as_fd(),
+        borders,
         attributes: sys::Attributes::default(),
         buffer: vec![0; BUFFER],
     };
     copier.directory(source.as_fd(), target.as_fd(), path, 0)
 }
 
+/// What becomes of the file systems that are mounted in a tree.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Borders {
+    /// They belong to it, and what is in them is copied too.
+    Cross,
+    /// They are somebody else's: the tree is not copied.
+    Refuse,
+}
+
 struct Copier<'a> {
     links: BorrowedFd<'a>,
+    borders: Borders,
     attributes: sys::Attributes,
     buffer: Vec<u8>,
 }
@@ -71,7 +83,9 @@ impl Copier<'_> {
         let stat = statat(source, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("look at", path))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
-            if sys::obstacle(source, name).map_err(at("look at", path))? == Some(MOUNT_POINT) {
+            if self.borders == Borders::Refuse
+                && sys::obstacle(source, name).map_err(at("look at", path))? == Some(MOUNT_POINT)
+            {
                 return Err(StoreError::Obstacle { path: path.to_owned(), obstacle: MOUNT_POINT });
             }
             let from = open_dir(source, name).map_err(at("open", path))?;
@@ -79,8 +93,8 @@ impl Copier<'_> {
             let to = open_dir(target, name).map_err(at("copy", path))?;
             return self.directory(from.as_fd(), to.as_fd(), path, depth + 1);
         }
-        // Two files of one tree cannot have equal numbers: a second file system would be a mount.
-        let file = (stat.st_nlink > 1).then(|| format!("{}", stat.st_ino));
+        // Subvolumes of btrfs number their files each for itself.
+        let file = (stat.st_nlink > 1).then(|| format!("{}-{}", stat.st_dev, stat.st_ino));
         if let Some(file) = &file {
             match linkat(self.links, file, target, name, AtFlags::empty()) {
                 Ok(()) => return Ok(()),

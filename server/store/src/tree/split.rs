@@ -12,10 +12,12 @@ use rustix::fs::{
     AtFlags, FileType, Gid, Mode, Uid, chownat, fchmod, mkdirat, statat, symlinkat, unlinkat,
     utimensat,
 };
+use uuid::Uuid;
 
+use crate::back_end::Part;
 use crate::error::at;
-use crate::thin::{Listing, MOUNT_POINT, Plan, Rewrite, join, link_to, parent};
-use crate::tree::{open_dir, remove_contents};
+use crate::thin::{Listing, MOUNT_POINT, Plan, Rewrite, below, join, link_to, parent};
+use crate::tree::{Borders, copy, open_dir, remove_contents};
 use crate::{StoreError, sys};
 
 /// Which half is to be made.
@@ -23,6 +25,53 @@ use crate::{StoreError, sys};
 pub(crate) enum Half {
     Base,
     Skeleton,
+}
+
+impl Half {
+    /// Whether what is at a path of the template, or something below it, is in this half.
+    pub(crate) fn has(self, plan: &Plan, path: &[u8]) -> bool {
+        match self {
+            Self::Base => !plan.moves(path),
+            Self::Skeleton => plan.moves(path) || plan.holds(path),
+        }
+    }
+}
+
+/// Copies into a copy of a tree's root what is in its other file systems: those that the half needs
+/// anything of. No file in the copy may have flags.
+pub(crate) fn fill(
+    root: &OwnedFd,
+    half: Half,
+    parts: &[Part],
+    plan: &Plan,
+    path: &Path,
+) -> Result<(), StoreError> {
+    // One that is in another comes with it.
+    let mut filled: Vec<&[u8]> = Vec::new();
+    let links = format!(".links-{}", Uuid::new_v4());
+    for part in parts.iter().filter(|part| !part.path.is_empty()) {
+        let inside = part.path.as_bytes();
+        if !half.has(plan, inside) || filled.iter().any(|outer| below(inside, outer)) {
+            continue;
+        }
+        let here = full(path, inside);
+        let carver = Carver { root, path, owner: (0, 0) };
+        // It hid what is there; and where a subvolume was, nothing can be made.
+        carver.remove(inside)?;
+        carver.directory(inside, 0o700)?;
+        carver.directory(links.as_bytes(), 0o700)?;
+        let open = |inside: &[u8]| {
+            let (dir, name) = place(root.as_fd(), inside)?;
+            Ok::<_, Error>(open_dir(&dir, &name)?)
+        };
+        let target = open(inside).map_err(at("open", &here))?;
+        let kept = open(links.as_bytes()).map_err(at("open", &here))?;
+        copy(&part.root, &target, &kept, Borders::Cross, &here)?;
+        drop(kept);
+        carver.remove(links.as_bytes())?;
+        filled.push(inside);
+    }
+    Ok(())
 }
 
 /// Makes one half of a copy of the tree that was planned for. No file in the copy may have flags.
@@ -64,7 +113,8 @@ pub(crate) fn carve(
 
 /// Takes the flags off every file of a tree.
 pub(crate) fn unprotect(root: &OwnedFd, path: &Path) -> Result<(), StoreError> {
-    let listing = super::list(root, path)?;
+    let whole = Part { path: String::new(), root: root.try_clone().map_err(at("open", path))? };
+    let listing = super::list(&[whole], path)?;
     let flagged = listing.iter().filter(|(_, node)| node.flags != 0);
     let none: Vec<_> = flagged.map(|(path, _)| (path.to_vec(), 0)).collect();
     protect(root, none.iter(), path)
@@ -82,7 +132,7 @@ pub(crate) fn protect<'a>(
         sys::set_flags(dir.as_fd(), &name, flags)
     };
     files.try_for_each(|(file, flags)| {
-        protect(file, *flags).map_err(at("set the flags of", &below(path, file)))
+        protect(file, *flags).map_err(at("set the flags of", &full(path, file)))
     })
 }
 
@@ -95,7 +145,7 @@ struct Carver<'a> {
 impl Carver<'_> {
     /// Removes a name with everything below it.
     fn remove(&self, file: &[u8]) -> Result<(), StoreError> {
-        let path = below(self.path, file);
+        let path = full(self.path, file);
         let (dir, name) = place(self.root.as_fd(), file).map_err(at("open", &path))?;
         let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("look at", &path))?;
         let mut flags = AtFlags::empty();
@@ -112,7 +162,7 @@ impl Carver<'_> {
             symlinkat(text, &dir, &name)?;
             Ok(self.give(&dir, &name)?)
         };
-        make().map_err(at("make", &below(self.path, file)))
+        make().map_err(at("make", &full(self.path, file)))
     }
 
     fn directory(&self, file: &[u8], mode: u32) -> Result<(), StoreError> {
@@ -123,7 +173,7 @@ impl Carver<'_> {
             let bits = rustix::fs::RawMode::try_from(mode).unwrap_or_default();
             Ok(fchmod(open_dir(&dir, &name)?, Mode::from_bits_truncate(bits))?)
         };
-        make().map_err(at("make", &below(self.path, file)))
+        make().map_err(at("make", &full(self.path, file)))
     }
 
     /// Lets a link say something else, and keeps its owner and its times.
@@ -137,7 +187,7 @@ impl Carver<'_> {
             chownat(&dir, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
             Ok(utimensat(&dir, &name, &sys::times(&stat), AtFlags::SYMLINK_NOFOLLOW)?)
         };
-        write().map_err(at("write", &below(self.path, &rewrite.path)))
+        write().map_err(at("write", &full(self.path, &rewrite.path)))
     }
 
     /// Gives something new to whom the root belongs.
@@ -159,6 +209,6 @@ fn place(root: BorrowedFd<'_>, path: &[u8]) -> Result<(OwnedFd, CString), Error>
 }
 
 /// The path of a file for messages.
-fn below(root: &Path, file: &[u8]) -> PathBuf {
+fn full(root: &Path, file: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(&join(root.as_os_str().as_bytes(), file)))
 }

@@ -82,10 +82,11 @@ impl Zfs {
         super::mounts::hide(&point)
     }
 
-    /// Clones the whole tree of an environment.
+    /// Clones the tree of an environment: the whole of it, or its root alone.
     pub(super) fn copy(
         &self,
         source: &Point,
+        depth: Depth,
         new: &Environment,
     ) -> Result<Environment, StoreError> {
         sweep(&self.work)?;
@@ -106,7 +107,7 @@ impl Zfs {
             let take = Task::zfs("snapshot").args(["-r", &whole]).run();
             take.map_err(|failure| made(failure, &new.name))?;
         }
-        let rows = self.rows(&source.environment, Depth::All)?;
+        let rows = self.rows(&source.environment, depth)?;
         let had = |dataset: &str| {
             rows.iter().any(|row| row.dataset == dataset && row.snapshot == snapshot.as_str())
         };

@@ -139,6 +139,12 @@ impl Tree {
         self.root.locked.then(|| StoreError::Key { dataset: self.root.name.clone() })
     }
 
+    /// What the first of its data sets waits for that waits for anything.
+    pub(super) fn locked(&self) -> Option<StoreError> {
+        let locked = self.sets().find(|set| set.locked)?;
+        Some(StoreError::Key { dataset: locked.name.clone() })
+    }
+
     /// The properties of one of its data sets that are not as they are by themselves.
     pub(super) fn properties(&self, dataset: &str) -> Result<&Properties, StoreError> {
         static NONE: Properties = Properties::new();
