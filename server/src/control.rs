@@ -27,7 +27,7 @@ use crate::machine::Mac;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
-    /// Which machines live on a boot environment.
+    /// Which machines live on a boot environment, or have their data in it.
     Living {
         /// The environment's name.
         environment: String,
@@ -42,7 +42,7 @@ pub enum Request {
     Watch,
     /// Let go of a boot environment, whose tree is about to be taken away, until the next request on
     /// the same connection or its end; then read everything again. Refused with [`Reply::Living`] if
-    /// machines live on it.
+    /// machines live on it or have their data in it.
     Withhold {
         /// The environment's name.
         environment: String,
@@ -62,7 +62,7 @@ pub enum Reply {
         /// Why, in a sentence.
         message: String,
     },
-    /// Machines that live on the environment.
+    /// Machines that live on the environment, or have their data in it.
     Living {
         /// By name, or by Ethernet address.
         machines: Vec<String>,
@@ -204,7 +204,7 @@ pub trait Controlled: Send + Sync {
     /// Reads machines, environments and exports again. May wait for a disk.
     fn reload(&self) -> Result<(), String>;
 
-    /// The machines that live on an environment.
+    /// The machines that live on an environment, or have their data in it.
     fn living_on(&self, environment: &str) -> Vec<String>;
 
     /// Lets go of an environment until [`Controlled::restore`]; returns the machines that live on it,

@@ -53,9 +53,9 @@ pub(super) fn load(state: &dyn State) -> Result<Vec<BootRecord>, StateError> {
 
 /// The machines whose last boot used its root in an environment, by name or Ethernet address: as far
 /// as anybody knows while no server runs.
-pub fn rooted_on(state: &dyn State, environment: Uuid) -> Result<Vec<String>, StateError> {
+pub fn rooted_on(state: &dyn State, environments: &[Uuid]) -> Result<Vec<String>, StateError> {
     let mut records = load(state)?;
-    records.retain(|record| record.rooted && record.plan.environment == environment);
+    records.retain(|record| record.rooted && environments.contains(&record.plan.environment));
     let title = |record: &BootRecord| {
         let named = record.plan.machine.as_ref().map(ToString::to_string);
         named.unwrap_or_else(|| record.mac.to_string())

@@ -7,7 +7,7 @@ use store::{Environment, EnvironmentName, StoreError};
 use super::{Failure, Site, machine};
 use crate::boot::rooted_on;
 use crate::control::{Client, Reply as Answer, Request};
-use crate::roots::holder;
+use crate::roots::{Owned, holder};
 
 /// An environment that the running server, if there is one, has let go of.
 ///
@@ -37,7 +37,7 @@ impl Withheld {
         let asked = server.ask(&Request::Withhold { environment, force });
         match asked.map_err(|error| unknown(name, verb, &error.to_string()))? {
             Answer::Done => Ok(Self { server: Some(server) }),
-            Answer::Living { machines } => Err(living(name, verb, &machines)),
+            Answer::Living { machines } => Err(living(site, name, verb, &machines)),
             Answer::Failed { message } => Err(unknown(name, verb, &message)),
             Answer::Notice(_) | Answer::Status(_) => {
                 Err(unknown(name, verb, "it gave another answer"))
@@ -71,7 +71,7 @@ pub(super) fn refuse_living(
     let asked: io::Result<Answer> = server.ask(&Request::Living { environment });
     match asked.map_err(|error| unknown(name, verb, &error.to_string()))? {
         Answer::Living { machines } if machines.is_empty() => Ok(()),
-        Answer::Living { machines } => Err(living(name, verb, &machines)),
+        Answer::Living { machines } => Err(living(site, name, verb, &machines)),
         Answer::Failed { message } => Err(unknown(name, verb, &message)),
         Answer::Done | Answer::Notice(_) | Answer::Status(_) => {
             Err(unknown(name, verb, "it gave another answer"))
@@ -119,28 +119,41 @@ fn refuse_rooted(site: &Site, name: &EnvironmentName, verb: &str) -> Result<(), 
     if !site.state().exists() {
         return Ok(());
     }
-    let uuid = match site.open()?.get(name) {
-        Ok(Environment { uuid, .. }) => uuid,
+    let store = site.open()?;
+    let environment = match store.get(name) {
+        Ok(environment) => environment,
         // Nobody can have booted what nobody could read.
         Err(StoreError::Broken { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let machines = rooted_on(&site.open_state()?, uuid).map_err(Failure::could_not)?;
+    let mut roots = vec![environment.uuid];
+    if let Some(machine) = holder(&environment) {
+        let owned =
+            |known: &Environment| Owned::of(known).is_some_and(|own| own.machine == machine);
+        let listed = store.list()?.environments.into_iter();
+        roots.extend(listed.filter(owned).map(|known| known.uuid));
+    }
+    let machines = rooted_on(&site.open_state()?, &roots).map_err(Failure::could_not)?;
     if machines.is_empty() {
         return Ok(());
     }
-    Err(Failure::no(format_args!(
-        "{name} was the root of {} when the server ended, and may still be: switch it off, or {verb} \
-         with -f",
-        machines.join(", ")
-    )))
+    let machines = machines.join(", ");
+    let was = match holder(&environment) {
+        None => format!("was the root of {machines} when the server ended, and may still be"),
+        Some(_) => format!("has the data of {machines} in it, which ran when the server ended"),
+    };
+    Err(Failure::no(format_args!("{name} {was}: switch it off, or {verb} with -f")))
 }
 
-fn living(name: &EnvironmentName, verb: &str, machines: &[String]) -> Failure {
+fn living(site: &Site, name: &EnvironmentName, verb: &str, machines: &[String]) -> Failure {
     let machines = machines.join(", ");
-    Failure::no(format_args!(
-        "{name} is the root of {machines}: switch them off, or {verb} with -f"
-    ))
+    // What it is for cannot always be read; that machines live on it is enough to know.
+    let environment = site.open().ok().and_then(|store| store.get(name).ok());
+    let is = match environment.as_ref().and_then(holder) {
+        None => format!("is the root of {machines}"),
+        Some(_) => format!("has the data of {machines} in it"),
+    };
+    Failure::no(format_args!("{name} {is}: switch them off, or {verb} with -f"))
 }
 
 fn unknown(name: &EnvironmentName, verb: &str, why: &str) -> Failure {

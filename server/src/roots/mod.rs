@@ -132,7 +132,7 @@ impl<'a> Roots<'a> {
         let reset = self.reset(&draft, Some(machine))?;
         furnish(&Inside::from_fd(self.store.open_root(&draft)?))?;
         if term == Term::Kept {
-            self.separate(machine, &draft)?;
+            self.separate(machine, &draft, &source)?;
         }
         self.store.set(&draft, MACHINE, Some(machine.as_str()))?;
         self.store.set(&draft, TEMPLATE, Some(&source.to_string()))?;
@@ -145,7 +145,15 @@ impl<'a> Roots<'a> {
 
     /// Gives a machine an environment for its data, if its root has data sets that are marked so and it
     /// has none yet: from then on all its roots have their data there.
-    fn separate(&self, machine: &MachineName, root: &EnvironmentName) -> Result<(), RootError> {
+    ///
+    /// It is a clone of what the root was made from, not of the root: that has to go by itself, where
+    /// what is cloned cannot be destroyed.
+    fn separate(
+        &self,
+        machine: &MachineName,
+        root: &EnvironmentName,
+        source: &Point,
+    ) -> Result<(), RootError> {
         let marked = self.store.get(root)?.datasets.iter().any(|set| set.data() && set.mounted());
         let listed = self.store.list()?.environments;
         if !marked || listed.iter().any(|known| holder(known) == Some(machine.as_str())) {
@@ -153,7 +161,8 @@ impl<'a> Roots<'a> {
         }
         let name = self.free_name(machine, &DATA.parse()?)?;
         let draft: EnvironmentName = format!("{name}{UNFINISHED}").parse()?;
-        self.store.clone_environment(&Point::from(root.clone()), &draft)?;
+        self.store.clone_environment(source, &draft)?;
+        self.reset(&draft, Some(machine))?;
         for key in [MACHINE, TEMPLATE, FRESH] {
             self.store.set(&draft, key, None)?;
         }

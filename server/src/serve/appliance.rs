@@ -1,6 +1,6 @@
 //! The running server as a whole: what it was told, what it serves, and how it reads that again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use std::time::Instant;
 use hostfs::{Descriptors, Inside};
 use store::{EnvironmentName, ExportSettings, Role, Store, StoreError};
 use tokio::sync::broadcast;
+use uuid::Uuid;
 
 use super::{Outlook, ServeError, parts, preparer};
 use crate::boot::catalog::{Catalog, Environment};
@@ -45,6 +46,8 @@ pub(super) struct Appliance {
     waiting: AtomicBool,
     /// Environments that a command works on: not served until it has ended.
     withheld: Mutex<Vec<String>>,
+    /// The roots of machines, by the environment in which they have their data.
+    on_data: Mutex<HashMap<Uuid, Vec<Uuid>>>,
     /// Held while everything is read again.
     reading: Mutex<()>,
 }
@@ -89,6 +92,7 @@ impl Appliance {
             unserved: Mutex::default(),
             waiting: AtomicBool::new(false),
             withheld: Mutex::default(),
+            on_data: Mutex::default(),
             reading: Mutex::default(),
         });
         appliance.publish()?;
@@ -301,6 +305,7 @@ impl Appliance {
             }
         }
         let mut entries = Vec::new();
+        let mut on_data = HashMap::<Uuid, Vec<Uuid>>::new();
         for environment in &listing.environments {
             let name = &environment.name;
             let owner = Owned::of(environment);
@@ -308,6 +313,9 @@ impl Appliance {
                 let holder = roots::holder(known);
                 holder.is_some() && holder == owner.as_ref().map(|owner| owner.machine.as_str())
             });
+            if let Some(data) = data {
+                on_data.entry(data.uuid).or_default().push(environment.uuid);
+            }
             match self.share(environment, data) {
                 Ok((entry, parts)) => {
                     entries.push(entry);
@@ -316,6 +324,7 @@ impl Appliance {
                 Err(reason) => unserved.push(format!("{name}: {reason}")),
             }
         }
+        *lock(&self.on_data) = on_data;
         self.boots.catalog().replace(entries);
         self.complain(unserved);
         Ok(())
@@ -418,7 +427,12 @@ impl Controlled for Appliance {
     fn living_on(&self, environment: &str) -> Vec<String> {
         let listed = self.exports.list();
         let export = listed.iter().find(|export| export.name == environment);
-        export.map_or_else(Vec::new, |export| self.boots.living_on(export.environment))
+        let Some(export) = export else { return Vec::new() };
+        let mut machines = self.boots.living_on(export.environment);
+        for root in lock(&self.on_data).get(&export.environment).into_iter().flatten() {
+            machines.extend(self.boots.living_on(*root));
+        }
+        machines
     }
 
     fn withhold(&self, environment: &str, force: bool) -> Result<Vec<String>, String> {

@@ -111,6 +111,57 @@ fn what_was_a_root_when_the_server_ended_is_not_destroyed() {
     bench.silent(&["destroy", "-f", "head"]);
 }
 
+/// A site with a machine `desk` that has a root of its own, and its data in `desk-data`.
+fn with_data() -> Bench {
+    let bench = Bench::new();
+    bench.silent(&["create", "-l", "linux", "head"]);
+    bench.silent(&["set", "data=home", "head"]);
+    bench.silent(&["machine", "add", "--mac=52:54:00:00:00:01", "desk"]);
+    bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head"]);
+    bench.silent(&["snapshot", "desk-data@monday"]);
+    bench
+}
+
+#[test]
+fn the_data_of_a_machine_that_runs_are_not_taken_away() {
+    let bench = with_data();
+    for (verb, words) in [
+        (&["rollback", "desk-data@monday"][..], "roll back"),
+        (&["destroy", "desk-data"], "destroy"),
+        (&["rename", "desk-data", "other"], "rename"),
+    ] {
+        let server = answer(&bench, &[r#"{"answer":"living","machines":["desk"]}"#]);
+        let refused =
+            format!("desk-data has the data of desk in it: switch them off, or {words} with -f");
+        bench.refuses(verb, &refused);
+        server.join().unwrap();
+        fs::remove_file(bench.state().join("control.sock")).unwrap();
+    }
+}
+
+#[test]
+fn the_data_of_a_machine_that_ran_when_the_server_ended_are_not_taken_away() {
+    let bench = with_data();
+    let list: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
+    let mut listed = list.as_array().unwrap().iter();
+    let root = listed.find(|environment| environment["name"] == "desk-head").unwrap();
+    let record = BOOT.replace("UUID", root["uuid"].as_str().unwrap());
+    fs::create_dir_all(bench.state().join("boots")).unwrap();
+    fs::write(bench.state().join("boots/52-54-00-00-00-01.json"), record).unwrap();
+    for (verb, words) in [
+        (&["rollback", "desk-data@monday"][..], "roll back"),
+        (&["destroy", "desk-data"], "destroy"),
+        (&["rename", "desk-data", "other"], "rename"),
+    ] {
+        let refused = format!(
+            "desk-data has the data of desk in it, which ran when the server ended: switch it off, \
+             or {words} with -f"
+        );
+        bench.refuses(verb, &refused);
+    }
+    bench.silent(&["rollback", "-f", "desk-data@monday"]);
+}
+
 /// What a server keeps of a machine's boot.
 const BOOT: &str = r#"{
     "id": "00000000000000aa", "mac": "52:54:00:00:00:01", "client": "Ordinary",

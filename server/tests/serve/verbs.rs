@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::bench::{MAC, Net, Running, Site};
+use crate::bench::{KERNEL, MAC, Net, Running, Site};
 
 const SERVE: [&str; 4] = ["--mode", "serve", "--range", "10.77.0.100-10.77.0.199"];
 const CLIENTS: [&str; 3] = ["busybox", "curl", "nfs-cat"];
@@ -68,6 +68,41 @@ fn what_a_machine_lives_on_is_taken_away_only_by_force() {
     assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
     site.done(&["destroy", "-f", "base"]);
     assert!(!root(&site, "base").exists());
+}
+
+#[test]
+fn the_data_of_a_machine_that_lives_are_taken_away_only_by_force() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::new();
+    site.done(&["create", "-l", "linux", "head"]);
+    fs::create_dir_all(root(&site, "head").join("boot")).unwrap();
+    fs::write(root(&site, "head").join("boot/vmlinuz"), KERNEL).unwrap();
+    fs::write(root(&site, "head").join("boot/initrd.img"), "initrd").unwrap();
+    site.done(&["set", "data=home", "head"]);
+    site.done(&["machine", "add", "--mac", MAC, "web1"]);
+    site.prints(&["sharepxe", "--machine", "web1", "--root", "own", "head"]);
+    let diary = root(&site, "web1-data").join("home/diary");
+    fs::write(&diary, "monday\n").unwrap();
+    site.done(&["snapshot", "web1-data@monday"]);
+    fs::write(&diary, "tuesday\n").unwrap();
+    let _running = Running::start(&site, &net, &SERVE);
+    let script = net.ipxe(&site);
+    net.client(&["curl", "-sf", &script]);
+    let read = || net.client(&["nfs-cat", "nfs://10.77.0.1/be/web1-head/home/diary?version=3"]);
+    assert_eq!(read(), b"tuesday\n");
+    for verb in [
+        &["destroy", "web1-data"][..],
+        &["rollback", "web1-data@monday"],
+        &["rename", "web1-data", "new"],
+    ] {
+        let refused = site.fails(1, verb);
+        assert!(refused.contains("web1-data has the data of web1 in it: "), "{verb:?}: {refused}");
+    }
+    assert_eq!(read(), b"tuesday\n");
+    site.done(&["rollback", "-f", "web1-data@monday"]);
+    assert_eq!(read(), b"monday\n");
+    site.done(&["rename", "-f", "web1-data", "new"]);
+    assert_eq!(read(), b"monday\n");
 }
 
 #[test]
