@@ -19,8 +19,8 @@ use crate::install::{Branch, InstallError, Lost, Place};
 /// Fill an empty boot environment with a system, or put an initial RAM disk of netbe's into a Linux one.
 ///
 /// FreeBSD's distribution sets (-o FreeBSD) come from a directory (-p) or a mirror (-u), and are verified
-/// before anything of them is unpacked. Debian and Ubuntu are made by mmdebstrap (-o Debian -r bookworm). Any
-/// system may come as an archive of its root: -o tar -p FILE.
+/// before anything of them is unpacked. Debian and Ubuntu (-o Debian -r bookworm) are made by mmdebstrap or, where
+/// that is not here, by debootstrap. Any system may come as an archive of its root: -o tar -p FILE.
 ///
 /// The RAM disk of --initramfs lies at /boot/initrd-netbe-RELEASE.img; remove that file, and the
 /// environment's own is used again. Machines that run notice nothing.
@@ -124,7 +124,7 @@ impl Install {
                 unpacker.unpack(archive.shown(), &archive.path)?;
             }
             if let Some((suite, kernel)) = &debian {
-                self.make(suite, kernel, &mut unpacker)?;
+                self.make(suite, kernel, site.state().join(WORKSHOP), &mut unpacker)?;
                 // It has this host's name, and machines are told theirs.
                 let gone = inside.remove("/etc/hostname");
                 gone.map_err(|error| InstallError::Inside { archive: suite.clone(), error })?;
@@ -196,14 +196,15 @@ impl Install {
         &self,
         suite: &str,
         kernel: &str,
+        workshop: PathBuf,
         unpacker: &mut Unpacker<'_>,
     ) -> Result<(), InstallError> {
         let (arch, mirror) = (self.arch.as_str(), self.url.as_deref());
         let debian = Debian { suite, arch, mirror, kernel, packages: &self.packages };
-        let mut making = debian.start()?;
+        let mut making = debian.start(workshop)?;
         let unpacked = unpacker.unpack(making.archive(), Path::new(suite));
         // If it failed, that is why the archive is not whole.
-        if let Err(error @ InstallError::Maker(_)) = making.end() {
+        if let Err(error @ InstallError::Maker { .. }) = making.end() {
             return Err(error);
         }
         unpacked
@@ -254,8 +255,9 @@ impl From<InstallError> for Failure {
             | InstallError::Fetch { .. }
             | InstallError::Inside { .. }
             | InstallError::Io { .. }
-            | InstallError::Maker(_)
+            | InstallError::Maker { .. }
             | InstallError::Manifest { .. }
+            | InstallError::Mirror(_)
             | InstallError::Name { .. }
             | InstallError::NoFetcher
             | InstallError::NoMaker
@@ -270,5 +272,7 @@ impl From<InstallError> for Failure {
 const MIRROR: &str = "https://download.freebsd.org/ftp -r 14.3";
 /// The folder of the state directory for what was fetched.
 const CACHE: &str = "cache";
+/// The folder of the state directory in which a system is made.
+const WORKSHOP: &str = "making";
 /// The folder of the state directory for lists of what could not be kept.
 const LOST: &str = "lost";

@@ -1,12 +1,17 @@
-//! Debian and Ubuntu by mmdebstrap(1), which gives a root as an archive: it is unpacked like any other,
-//! and nothing of it runs inside of a boot environment.
+//! Debian and Ubuntu by mmdebstrap(1), or by debootstrap(8) where that is not here. Either gives a root
+//! as an archive: it is unpacked like any other, and nothing of it runs inside of a boot environment.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::InstallError;
 use super::error::on;
+use super::steps::Steps;
+use super::workshop::Workshop;
 
 /// A system to be made.
 #[derive(Debug)]
@@ -23,40 +28,80 @@ pub(crate) struct Debian<'a> {
     pub(crate) packages: &'a [String],
 }
 
-/// mmdebstrap at work. Dropped before its end it is stopped.
+/// A program that makes a system, at work. Dropped before its end it is stopped.
 #[derive(Debug)]
 pub(crate) struct Making {
+    maker: Maker,
     child: Child,
+    steps: Option<Steps>,
+    /// Left after the program was stopped.
+    _workshop: Option<Workshop>,
 }
 
 impl Debian<'_> {
-    /// Starts to make it.
-    pub(crate) fn start(&self) -> Result<Making, InstallError> {
-        let words = [self.suite, self.arch];
+    /// Starts to make it. `workshop` is a path for a directory of this purpose alone.
+    pub(crate) fn start(&self, workshop: PathBuf) -> Result<Making, InstallError> {
+        self.check()?;
+        let maker = Maker::find()?;
+        let (mut command, workshop) = match maker {
+            Maker::Mmdebstrap => (self.mmdebstrap(), None),
+            Maker::Debootstrap => {
+                let workshop = Workshop::enter(workshop)?;
+                (self.debootstrap(&workshop)?, Some(workshop))
+            }
+        };
+        // What it says is read.
+        command.env("LC_ALL", "C.UTF-8").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(on(Path::new(maker.name())))?;
+        let steps = child.stderr.take().map(Steps::follow);
+        Ok(Making { maker, child, steps, _workshop: workshop })
+    }
+
+    /// Refuses words that the programs would take for something else.
+    fn check(&self) -> Result<(), InstallError> {
         let plain = |word: &&str| {
             word.starts_with(|first: char| first.is_ascii_alphanumeric())
                 && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte))
         };
         let packages = self.packages.iter().map(String::as_str);
-        let bad = words.into_iter().chain(packages.clone()).find(|word| !plain(word));
-        if let Some(bad) = bad {
+        let mut words = [self.suite, self.arch, self.kernel].into_iter().chain(packages);
+        if let Some(bad) = words.find(|word| !plain(word)) {
             return Err(InstallError::Word(bad.to_owned()));
         }
-        let include: Vec<_> = std::iter::once(self.kernel).chain(NEEDED).chain(packages).collect();
-        let mut command = Command::new(MMDEBSTRAP);
+        match self.mirror.filter(|mirror| !mirror.contains("://") || mirror.starts_with('-')) {
+            Some(bad) => Err(InstallError::Mirror(bad.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn packages(&self) -> String {
+        let more = self.packages.iter().map(String::as_str);
+        std::iter::once(self.kernel).chain(NEEDED).chain(more).collect::<Vec<_>>().join(",")
+    }
+
+    fn mmdebstrap(&self) -> Command {
+        let mut command = Command::new(Maker::Mmdebstrap.name());
         // Device nodes come from the kernel's devtmpfs; not everybody who is root may make them.
         command.args(["--variant=important", "--format=tar", "--skip=output/mknod"]);
         command.arg(format!("--architectures={}", self.arch));
-        command.arg(format!("--include={}", include.join(",")));
-        command.args([self.suite, "-"]).args(self.mirror);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        match command.spawn() {
-            Ok(child) => Ok(Making { child }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(InstallError::NoMaker)
-            }
-            Err(error) => Err(on(Path::new(MMDEBSTRAP))(error)),
-        }
+        command.arg(format!("--include={}", self.packages()));
+        command.args([self.suite, "-"]).args(self.mirror).stdin(Stdio::null());
+        command
+    }
+
+    /// debootstrap fills a directory, mounts `/proc` in it, and starts programs there. In namespaces of
+    /// its own, whose first process dies with this one, no mount and no program can be left behind.
+    fn debootstrap(&self, workshop: &Workshop) -> Result<Command, InstallError> {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--mount-proc"]);
+        command.args(["--fork", "--kill-child", "sh", "-euc", DEBOOTSTRAP]).arg(workshop.path());
+        // It would go on without the archive's key, with a warning.
+        command.arg("--force-check-gpg");
+        command.arg(format!("--arch={}", self.arch));
+        command.arg(format!("--include={}", self.packages()));
+        command.arg(self.suite).arg(workshop.path()).args(self.mirror);
+        command.stdin(workshop.lock()?);
+        Ok(command)
     }
 }
 
@@ -71,22 +116,72 @@ impl Making {
 
     /// Waits for its end; an archive whose maker failed is none.
     pub(crate) fn end(mut self) -> Result<(), InstallError> {
-        let status = self.child.wait().map_err(on(Path::new(MMDEBSTRAP)))?;
-        if status.success() { Ok(()) } else { Err(InstallError::Maker(status.to_string())) }
+        let program = self.maker.name();
+        let status = self.child.wait().map_err(on(Path::new(program)))?;
+        let words = self.steps.take().map(Steps::last_words).unwrap_or_default();
+        if status.success() {
+            return Ok(());
+        }
+        words.iter().for_each(|line| eprintln!("{line}"));
+        Err(InstallError::Maker { program, status })
     }
 }
 
 impl Drop for Making {
     fn drop(&mut self) {
-        // Ended already, or not wanted any more.
-        let _ = self.child.kill();
+        // Ended already, or not wanted any more. mmdebstrap has to remove its own directory; who is the
+        // first in a namespace of processes hears nothing but SIGKILL.
+        let _ = match (self.maker, i32::try_from(self.child.id())) {
+            (Maker::Mmdebstrap, Ok(pid)) if matches!(self.child.try_wait(), Ok(None)) => {
+                kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(Into::into)
+            }
+            (Maker::Mmdebstrap | Maker::Debootstrap, _) => self.child.kill(),
+        };
         let _ = self.child.wait();
     }
 }
 
-const MMDEBSTRAP: &str = "mmdebstrap";
+/// A program that makes a system.
+#[derive(Clone, Copy, Debug)]
+enum Maker {
+    Mmdebstrap,
+    Debootstrap,
+}
+
+impl Maker {
+    /// The one that is here.
+    fn find() -> Result<Self, InstallError> {
+        let there = |maker: &&Self| {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).any(|folder| folder.join(maker.name()).is_file())
+        };
+        // Elsewhere there are no such namespaces.
+        let own: &[Self] = if cfg!(target_os = "linux") {
+            &[Self::Mmdebstrap, Self::Debootstrap]
+        } else {
+            &[Self::Mmdebstrap]
+        };
+        own.iter().find(there).copied().ok_or(InstallError::NoMaker)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Mmdebstrap => "mmdebstrap",
+            Self::Debootstrap => "debootstrap",
+        }
+    }
+}
+
 /// What mounts a root over NFS.
 const NEEDED: [&str; 2] = ["initramfs-tools", "nfs-common"];
+/// Fills the directory `$0` and archives it, without device nodes, lists and packages, as mmdebstrap does.
+const DEBOOTSTRAP: &str = "
+umask 022
+debootstrap \"$@\" >&2
+exec tar --create --file=- --directory=\"$0\" --one-file-system --numeric-owner --format=posix \
+    --xattrs --xattrs-include=security.capability --exclude='./dev/*' \
+    --exclude='./var/cache/apt/archives/*.deb' --exclude='./var/lib/apt/lists/*_*' .
+";
 
 #[cfg(test)]
 mod test {
@@ -94,18 +189,21 @@ mod test {
 
     #[test]
     fn words_that_are_options_are_refused() {
-        let debian = |suite, arch| Debian {
-            suite,
-            arch,
-            mirror: None,
-            kernel: "linux-image-amd64",
-            packages: &[],
-        };
-        for (suite, arch) in
-            [("--help", "amd64"), ("bookworm", "a,b"), ("", "amd64"), ("../x", "a")]
-        {
-            let error = debian(suite, arch).start().unwrap_err();
-            assert!(matches!(error, InstallError::Word(_)), "{suite} {arch}");
+        let (kernel, mirror, packages) = ("linux-image-amd64", None, &[]);
+        let debian = Debian { suite: "bookworm", arch: "amd64", mirror, kernel, packages };
+        debian.check().unwrap();
+        for bad in [
+            Debian { suite: "--help", ..debian },
+            Debian { suite: "", ..debian },
+            Debian { suite: "../x", ..debian },
+            Debian { arch: "a,b", ..debian },
+            Debian { kernel: "?essential", ..debian },
+        ] {
+            assert!(matches!(bad.check(), Err(InstallError::Word(_))), "{bad:?}");
+        }
+        for mirror in ["--hook-dir=http://m", "deb.debian.org"] {
+            let bad = Debian { mirror: Some(mirror), ..debian };
+            assert!(matches!(bad.check(), Err(InstallError::Mirror(_))), "{mirror}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use hostfs::InsideError;
 use store::{EnvironmentName, StoreError};
@@ -72,13 +73,24 @@ pub(crate) enum InstallError {
         name: PathBuf,
     },
     /// The program that makes a Debian failed.
-    #[error("mmdebstrap failed ({0}): what it said above tells why")]
-    Maker(String),
+    #[error("{program} failed ({status}): what it said above tells why")]
+    Maker {
+        /// Its name.
+        program: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// Packages are to come from what is no address.
+    #[error("{0:?} is no mirror: write its address, as https://deb.debian.org/debian")]
+    Mirror(String),
     /// No program to fetch with.
     #[error("neither curl nor fetch is here: install the package curl, or give a directory by -p")]
     NoFetcher,
     /// No program to make a Debian with.
-    #[error("mmdebstrap is not here: install the package mmdebstrap")]
+    #[error(
+        "neither mmdebstrap nor debootstrap is here: install the package mmdebstrap, or give an \
+         archive of a root by -o tar"
+    )]
     NoMaker,
     /// There is no list.
     #[error("{0:?} has no MANIFEST: name the directory that holds it and the sets")]

@@ -16,6 +16,8 @@ mod manifest;
 pub(crate) mod packed;
 mod place;
 pub(crate) mod sets;
+mod steps;
+mod workshop;
 
 pub(crate) use error::InstallError;
 pub(crate) use lost::Lost;

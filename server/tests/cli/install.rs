@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
-use crate::bench::{Bench, NETBE};
+use crate::bench::Bench;
 
 /// A release of FreeBSD in little: two sets with a MANIFEST.
 struct Release(TempDir);
@@ -228,19 +228,4 @@ fn a_hostile_system_is_installed_and_checked_without_harm_or_wait() {
     assert!(checked.out.contains("/boot/pxeboot is missing"), "{}", checked.out);
     assert!(!checked.out.contains("ifconfig_DEFAULT"), "{}", checked.out);
     assert_eq!(fs::read_to_string(&outside).unwrap(), "ifconfig_DEFAULT=\"DHCP\"\n");
-}
-
-#[test]
-fn what_makes_a_debian_is_named_where_it_is_missing() {
-    let (bench, nothing) = (Bench::new(), TempDir::new().unwrap());
-    let install = ["install", "-o", "Debian", "-r", "bookworm", "-l", "linux", "deb"];
-    let made = bench.command(NETBE, &install).env("PATH", nothing.path()).output().unwrap();
-    assert_eq!(made.status.code(), Some(2));
-    let sentence = "netbe: mmdebstrap is not here: install the package mmdebstrap\n";
-    assert_eq!(String::from_utf8(made.stderr).unwrap(), sentence);
-    bench.cannot(
-        &["install", "-o", "Debian", "-l", "linux", "deb"],
-        "say which release with -r, as in -r bookworm",
-    );
-    assert!(!bench.root("deb").exists());
 }

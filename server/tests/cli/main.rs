@@ -11,6 +11,8 @@
 mod bench;
 mod boot;
 mod check;
+#[cfg(target_os = "linux")]
+mod debian;
 mod dhcp;
 mod environments;
 mod initramfs;

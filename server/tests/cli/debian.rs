@@ -1,0 +1,226 @@
+//! Debian and Ubuntu: which programs make them, with which words, and what is left when one fails or is
+//! killed. The programs of these tests only say that they are mmdebstrap and debootstrap.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::bench::{Bench, NETBE, Outcome};
+
+/// A site, and a PATH with a few programs.
+struct Makers {
+    bench: Bench,
+    dir: TempDir,
+}
+
+impl Makers {
+    fn new() -> Self {
+        let makers = Self { bench: Bench::new(), dir: TempDir::new().unwrap() };
+        fs::create_dir(makers.dir.path().join("bin")).unwrap();
+        let root = makers.dir.path().join("root");
+        fs::create_dir_all(root.join("boot")).unwrap();
+        fs::create_dir(root.join("etc")).unwrap();
+        fs::write(root.join("boot/vmlinuz-6.1"), "kernel").unwrap();
+        fs::write(root.join("etc/hostname"), "the host's\n").unwrap();
+        for program in ["chmod", "cp", "mkdir", "setpriv", "sh", "sleep", "tar", "unshare"] {
+            let here = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(program));
+            let here = here.iter().find(|path| path.exists()).unwrap();
+            symlink(here, makers.path("bin").join(program)).unwrap();
+        }
+        makers
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Puts a program into the PATH. It notes the words that it gets, one on each line.
+    fn program(&self, name: &str, script: &str) {
+        let words = self.path("words").display().to_string();
+        let root = self.path("root").display().to_string();
+        let path = self.path("bin").join(name);
+        let script = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >{words}\nroot={root}\n{script}");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn words(&self) -> Vec<String> {
+        let words = fs::read_to_string(self.path("words")).unwrap();
+        words.lines().map(str::to_owned).collect()
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let install = ["install", "-o", "Debian", "-r", "bookworm", "-l", "linux"];
+        let mut command = self.bench.command(NETBE, &[&install[..], more, &["deb"]].concat());
+        command.env("PATH", self.path("bin"));
+        command
+    }
+
+    fn install(&self, more: &[&str]) -> Outcome {
+        let done = self.command(more).output().unwrap();
+        Outcome {
+            out: String::from_utf8(done.stdout).unwrap(),
+            err: String::from_utf8(done.stderr).unwrap(),
+            status: done.status.code(),
+        }
+    }
+
+    /// Nothing is left of what was being made.
+    fn is_tidy(&self) -> bool {
+        !self.bench.state().join("making").exists() && !self.bench.root("deb").exists()
+    }
+}
+
+/// Whether namespaces of mounts and processes can be made, as debootstrap gets them.
+fn has_namespaces() -> bool {
+    let unshare = Command::new("unshare").args(["--mount", "--pid", "--fork", "true"]).status();
+    let can = unshare.is_ok_and(|status| status.success());
+    if !can {
+        println!("skipped: no namespaces can be made here: run as root");
+    }
+    can
+}
+
+#[test]
+fn mmdebstrap_is_asked_for_what_a_network_root_needs_and_its_steps_are_told() {
+    let makers = Makers::new();
+    makers.program("debootstrap", "exit 7\n");
+    makers.program(
+        "mmdebstrap",
+        "echo 'I: automatically chosen mode: root' >&2\necho 'noise' >&2\n\
+         echo 'W: a warning' >&2\necho 'I: extracting archives...' >&2\n\
+         exec tar -C $root -cf - .\n",
+    );
+    let done = makers.install(&["--package", "openssh-server", "-u", "http://mirror/debian"]);
+    assert_eq!(done.out, "wrote /etc/fstab\n");
+    assert_eq!(
+        (done.err.as_str(), done.status),
+        ("automatically chosen mode: root\nW: a warning\nextracting archives\n", Some(0))
+    );
+    assert_eq!(
+        makers.words(),
+        [
+            "--variant=important",
+            "--format=tar",
+            "--skip=output/mknod",
+            "--architectures=amd64",
+            "--include=linux-image-amd64,initramfs-tools,nfs-common,openssh-server",
+            "bookworm",
+            "-",
+            "http://mirror/debian",
+        ]
+    );
+    let root = makers.bench.root("deb");
+    assert!(root.join("boot/vmlinuz-6.1").exists() && !root.join("etc/hostname").exists());
+}
+
+#[test]
+fn debootstrap_takes_the_place_of_mmdebstrap_where_that_is_missing() {
+    if !has_namespaces() {
+        return;
+    }
+    let makers = Makers::new();
+    makers.program(
+        "debootstrap",
+        "for package in adduser apt; do\n\
+         echo \"I: Retrieving $package 1\"\necho \"I: Validating $package 1\"\ndone\n\
+         echo 'I: Configuring apt...'\necho 'I: Base system installed successfully.'\n\
+         for target; do case $target in */making) break;; esac; done\n\
+         cp -a $root $target\nmkdir -p $target/dev $target/var/cache/apt/archives\n\
+         echo node >$target/dev/null\necho package >$target/var/cache/apt/archives/apt_1.deb\n",
+    );
+    let done = makers.install(&[]);
+    assert_eq!(
+        (done.err.as_str(), done.status),
+        (
+            "Retrieving packages\nConfiguring packages\nBase system installed successfully\n",
+            Some(0)
+        )
+    );
+    let place = makers.bench.state().join("making");
+    assert_eq!(
+        makers.words(),
+        [
+            "--force-check-gpg",
+            "--arch=amd64",
+            "--include=linux-image-amd64,initramfs-tools,nfs-common",
+            "bookworm",
+            place.to_str().unwrap(),
+        ]
+    );
+    assert!(!place.exists());
+    let root = makers.bench.root("deb");
+    assert!(root.join("boot/vmlinuz-6.1").exists() && !root.join("etc/hostname").exists());
+    assert!(!root.join("dev/null").exists());
+    assert!(!root.join("var/cache/apt/archives/apt_1.deb").exists());
+    assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn a_maker_that_fails_says_why_and_leaves_nothing() {
+    let makers = Makers::new();
+    makers.program("mmdebstrap", "echo 'I: running' >&2\necho 'E: no such suite' >&2\nexit 25\n");
+    let done = makers.install(&[]);
+    let sentence = "netbe: mmdebstrap failed (exit status: 25): what it said above tells why\n";
+    assert_eq!(done.err, format!("running\nE: no such suite\n{sentence}"));
+    assert_eq!((done.out.as_str(), done.status), ("", Some(2)));
+    assert!(makers.is_tidy());
+    if !has_namespaces() {
+        return;
+    }
+    fs::remove_file(makers.path("bin/mmdebstrap")).unwrap();
+    makers.program("debootstrap", "mkdir -p ${5}/etc\necho 'E: no such suite'\nexit 1\n");
+    let done = makers.install(&[]);
+    let sentence = "netbe: debootstrap failed (exit status: 1): what it said above tells why\n";
+    assert_eq!(done.err, format!("E: no such suite\n{sentence}"));
+    assert!(makers.is_tidy());
+}
+
+/// netbe is killed while debootstrap works: that ends too, and the next one begins anew.
+#[test]
+fn debootstrap_dies_with_netbe_and_the_next_one_clears_up_after_it() {
+    if !has_namespaces() {
+        return;
+    }
+    let makers = Makers::new();
+    makers.program("debootstrap", "mkdir -p ${5}/half\nexec sleep 600\n");
+    let mut command = makers.command(&[]);
+    let mut killed = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let place = makers.bench.state().join("making");
+    let begin = Instant::now();
+    while !place.join("half").exists() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "debootstrap was not started");
+        thread::sleep(Duration::from_millis(10));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    // It would wait for the one that sleeps, if that went on.
+    makers.program("debootstrap", "test ! -e ${5} && cp -a $root ${5}\n");
+    fs::write(makers.path("root/etc/whole"), "").unwrap();
+    let install = ["install", "-o", "Debian", "-r", "bookworm", "deb"];
+    let mut again = makers.bench.command(NETBE, &install);
+    let again = again.env("PATH", makers.path("bin")).output().unwrap();
+    assert_eq!(String::from_utf8(again.stderr).unwrap(), "");
+    assert!(!place.exists());
+    let root = makers.bench.root("deb");
+    assert!(root.join("etc/whole").exists() && !root.join("half").exists());
+}
+
+#[test]
+fn what_makes_a_debian_is_named_where_it_is_missing() {
+    let makers = Makers::new();
+    let done = makers.install(&[]);
+    let sentence = "netbe: neither mmdebstrap nor debootstrap is here: install the package \
+                    mmdebstrap, or give an archive of a root by -o tar\n";
+    assert_eq!((done.err.as_str(), done.status), (sentence, Some(2)));
+    makers.bench.cannot(
+        &["install", "-o", "Debian", "-l", "linux", "deb"],
+        "say which release with -r, as in -r bookworm",
+    );
+    assert!(makers.is_tidy());
+}
