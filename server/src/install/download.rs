@@ -16,10 +16,11 @@ use rustix::fs::{FlockOperation, flock};
 use super::InstallError;
 use super::error::on;
 
-/// Keeps other commands from fetching the same file; released when dropped or when the process ends.
+/// Keeps other commands from fetching the same file. Released when it is dropped and what fetches has
+/// ended, whichever is killed first: two that write to one file would spoil it.
 #[derive(Debug)]
 pub(super) struct Claim {
-    _file: File,
+    file: File,
 }
 
 /// Waits until no other command fetches the file `part`.
@@ -27,7 +28,7 @@ pub(super) fn claim(part: &Path) -> Result<Claim, InstallError> {
     let path = part.with_extension("lock");
     let file = OpenOptions::new().create(true).append(true).open(&path).map_err(on(&path))?;
     flock(&file, FlockOperation::LockExclusive).map_err(on(&path))?;
-    Ok(Claim { _file: file })
+    Ok(Claim { file })
 }
 
 /// Fetches a text of at most `max` bytes.
@@ -44,14 +45,14 @@ pub(super) fn text(url: &str, max: u64) -> Result<String, InstallError> {
     Ok(text)
 }
 
-/// Fetches what is missing of a file to `part`; shows on a terminal how far it is.
+/// Fetches what is missing of a file to `part`, which was claimed; shows on a terminal how far it is.
 ///
 /// A transfer that breaks off is continued as long as it gets on.
-pub(super) fn fetch(url: &str, part: &Path, what: &str) -> Result<(), InstallError> {
+pub(super) fn fetch(url: &str, part: &Path, claim: &Claim, what: &str) -> Result<(), InstallError> {
     let fetcher = Fetcher::find()?;
     loop {
         let before = size(part);
-        match transfer(fetcher, url, part, what)? {
+        match transfer(fetcher, url, part, claim, what)? {
             Ending::Whole => return Ok(()),
             Ending::Broken(_) if size(part) > before => {}
             Ending::Broken(said) => return Err(failed(url, said)),
@@ -61,8 +62,14 @@ pub(super) fn fetch(url: &str, part: &Path, what: &str) -> Result<(), InstallErr
     }
 }
 
-fn transfer(fetcher: Fetcher, url: &str, part: &Path, what: &str) -> Result<Ending, InstallError> {
-    let child = fetcher.start(url, Some(part))?;
+fn transfer(
+    fetcher: Fetcher,
+    url: &str,
+    part: &Path,
+    claim: &Claim,
+    what: &str,
+) -> Result<Ending, InstallError> {
+    let child = fetcher.start(url, Some((part, claim)))?;
     let style = ProgressStyle::with_template("{msg:24} {bytes} {bytes_per_sec}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
     let shown = ProgressBar::new_spinner().with_style(style).with_message(what.to_owned());
@@ -135,7 +142,7 @@ impl Fetcher {
     }
 
     /// Starts it: to go on with a file, or to write to its standard output.
-    fn start(self, url: &str, part: Option<&Path>) -> Result<Child, InstallError> {
+    fn start(self, url: &str, part: Option<(&Path, &Claim)>) -> Result<Child, InstallError> {
         let mut command = Command::new(self.name());
         match self {
             Self::Curl => {
@@ -143,7 +150,7 @@ impl Fetcher {
                 command.args(["-q", "--fail", "--silent", "--show-error", "--location"]);
                 command.args(["--proto", "=http,https", "--connect-timeout", "30"]);
                 command.args(["--speed-limit", "1", "--speed-time", "60"]);
-                if let Some(part) = part {
+                if let Some((part, _)) = part {
                     command.args(["--continue-at", "-", "--output"]).arg(part);
                 }
                 command.args(["--url", url]);
@@ -151,13 +158,17 @@ impl Fetcher {
             Self::Fetch => {
                 command.args(["-q", "-T", "60"]);
                 match part {
-                    Some(part) => command.args(["-r", "-o"]).arg(part),
+                    Some((part, _)) => command.args(["-r", "-o"]).arg(part),
                     None => command.args(["-o", "-"]),
                 };
                 command.arg(url);
             }
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Neither reads what comes in there; it holds the claim while it runs.
+        let claim = part.map(|(_, claim)| claim.file.try_clone().map(Stdio::from)).transpose();
+        let claim = claim.map_err(|error| failed(url, error))?;
+        command.stdin(claim.unwrap_or_else(Stdio::null));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().map_err(|error| failed(url, error))
     }
 }
@@ -169,3 +180,25 @@ const BAD_RESUME: i32 = 36;
 /// How often the bar moves.
 const GLANCE: Duration = Duration::from_millis(200);
 const TIMEOUT: std::sync::mpsc::RecvTimeoutError = std::sync::mpsc::RecvTimeoutError::Timeout;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn nobody_fetches_a_file_that_somebody_who_was_killed_still_has_fetched() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = dir.path().join("set.part");
+        let claimed = claim(&part).unwrap();
+        // A server that never answers.
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/set", server.local_addr().unwrap());
+        let mut child = Fetcher::Curl.start(&url, Some((&part, &claimed))).unwrap();
+        drop(claimed);
+        let other = File::open(part.with_extension("lock")).unwrap();
+        flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap_err();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+    }
+}

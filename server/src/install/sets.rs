@@ -80,7 +80,7 @@ fn set(place: &Place, name: &str, sum: Sum, cache: &Path) -> Result<Set, Install
     let claim = download::claim(&part)?;
     // All of it may have come before a kill.
     if verify(part.clone(), sum).is_err() {
-        download::fetch(&url, &part, &format!("fetch {name}"))?;
+        download::fetch(&url, &part, &claim, &format!("fetch {name}"))?;
     }
     match verify(part.clone(), sum) {
         Ok(set) => {
