@@ -15,9 +15,9 @@ use crate::{
 /// It holds no policy. Before any method here is called, [`Store`](crate::Store) has checked names
 /// against [`BackEnd::refuses`], locked every environment that is named (shared for what is read,
 /// alone for what is changed or made), checked that what must be there is and what must not is not,
-/// and noted the beginning in the history. What other programs can change meanwhile a back end
-/// checks itself. Each verb is done whole or not at all, whenever its process is killed; what such
-/// a process leaves is cleared away by the next verb that changes something.
+/// noted the beginning in the history, and had [`BackEnd::recover`] called. What other programs can
+/// change meanwhile a back end checks itself. Each verb is done whole or not at all, whenever its
+/// process is killed.
 pub(crate) trait BackEnd: Debug + Send + Sync {
     /// What it can do that others cannot.
     fn capabilities(&self) -> Capabilities;
@@ -28,6 +28,9 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
 
     /// A directory for lock files that is its owner's alone and exists.
     fn locks(&self) -> &Path;
+
+    /// Completes or undoes what killed commands left, and clears it away.
+    fn recover(&self) -> Result<(), StoreError>;
 
     /// All environments, sorted by name, and why others cannot be shown.
     fn list(&self) -> Result<Listing, StoreError>;

@@ -18,6 +18,7 @@
 
 mod fabric;
 mod metadata;
+mod sequel;
 mod snapshots;
 mod work;
 
@@ -32,13 +33,14 @@ use rustix::fs::{Mode, OFlags, fchmod, fstat, fsync, mkdirat, renameat};
 use rustix::io::Errno;
 
 pub(crate) use fabric::{Fabric, Frozen, Plain};
+use sequel::{Changed, Sequel};
 
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::error::at;
 use crate::tree::{self, open_dir};
 use crate::{
     Change, Environment, EnvironmentName, Layout, Listing, Origin, Point, Snapshot, SnapshotName,
-    Space, StoreError, bind,
+    Space, StoreError, bind, fault,
 };
 
 /// An open store of directories.
@@ -157,6 +159,10 @@ impl BackEnd for Directory {
         &self.locks
     }
 
+    fn recover(&self) -> Result<(), StoreError> {
+        self.clear()
+    }
+
     fn list(&self) -> Result<Listing, StoreError> {
         let mut listing = Listing::default();
         let path = self.path.join(META);
@@ -233,8 +239,10 @@ impl BackEnd for Directory {
             self.free(new)?;
             work.announce(&[name, new])?;
             self.write_metadata(&lock, &environment)?;
+            fault::point();
             renameat(&self.trees, name.as_str(), &self.trees, new.as_str())
                 .map_err(at("rename", &self.root(name)))?;
+            fault::point();
             fsync(&self.trees).map_err(at("write", &self.root(new)))?;
             self.forget(name)
         };
@@ -243,13 +251,19 @@ impl BackEnd for Directory {
     }
 
     fn promote(&self, clone: &Environment, origin: &Environment) -> Result<(), StoreError> {
-        let lock = self.lock()?;
         let promoted = Environment { origin: origin.origin.clone(), ..clone.clone() };
         let (name, uuid) = (clone.name.clone(), clone.uuid);
         let demoted =
             Environment { origin: Some(Origin { name, uuid, snapshot: None }), ..origin.clone() };
-        self.write_metadata(&lock, &promoted)?;
-        self.write_metadata(&lock, &demoted)
+        let changed = vec![Changed::to(&promoted)?, Changed::to(&demoted)?];
+        let work = self.workspace(&self.lock()?)?;
+        let promote = || {
+            let lock = self.lock()?;
+            self.prepare(&work, &Sequel::Metadata(changed))?;
+            self.follow(&lock, &work)
+        };
+        let done = promote();
+        self.end(work, done)
     }
 
     fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
@@ -261,18 +275,21 @@ impl BackEnd for Directory {
         let uuid = self.get(name).ok().map(|environment| environment.uuid);
         let work = {
             let lock = self.lock()?;
-            self.clear(&lock)?;
-            let work = self.workspace()?;
+            let work = self.workspace(&lock)?;
             work.announce(&[name])?;
+            fault::point();
             renameat(&self.trees, name.as_str(), work.dir(), TREE)
                 .map_err(at("destroy", &self.root(name)))?;
+            fault::point();
             self.forget(name)?;
+            fault::point();
             match uuid {
                 Some(uuid) => self.detach_snapshots(&work, uuid)?,
                 None => self.detach_orphans(&work)?,
             }
             work
         };
+        fault::point();
         work.remove(self.trees.as_fd())
     }
 
@@ -304,13 +321,12 @@ impl BackEnd for Directory {
     ) -> Result<(), StoreError> {
         self.inspect(name)?;
         let from = self.open_snapshot(name, to)?;
-        let work = self.sweep()?;
+        let work = self.workspace(&self.lock()?)?;
         let done = self
             .fabric
             .copy(&from, &work, TREE, &self.tree_path(&Point::snapshot(name, to)))
-            .and_then(|()| self.replace(&work, name));
-        self.end(work, done)?;
-        newer.iter().try_for_each(|snapshot| self.remove_snapshot(name, snapshot))
+            .and_then(|()| self.replace(&work, &self.get(name)?, None, newer));
+        self.end(work, done)
     }
 
     fn space(&self, name: &EnvironmentName) -> Result<Space, StoreError> {
@@ -404,7 +420,7 @@ impl BackEnd for Directory {
         let name = &arrival.environment.name;
         let work = match &arrival.base {
             None => self.begin(name)?,
-            Some(_) => self.sweep()?,
+            Some(_) => self.workspace(&self.lock()?)?,
         };
         let mut received = || {
             let base = match &arrival.base {
@@ -425,16 +441,12 @@ impl BackEnd for Directory {
             let tree = open_dir(work.dir(), COPY).map_err(at("open", work.path()))?;
             self.fabric.copy(&tree, &work, TREE, &self.root(name))?;
             self.finish_snapshot(&work, &arrival.snapshot)?;
-            let uuid = arrival.environment.uuid;
+            let (environment, snapshot) = (&arrival.environment, &arrival.snapshot.name);
             match arrival.base {
-                None => self.publish_with(&work, &arrival.environment, || {
-                    self.place_snapshot(&work, uuid, &arrival.snapshot)
+                None => self.publish_with(&work, environment, || {
+                    self.place_snapshot(&work, environment.uuid, snapshot)
                 }),
-                Some(_) => {
-                    self.replace(&work, name)?;
-                    let _lock = self.lock()?;
-                    self.place_snapshot(&work, uuid, &arrival.snapshot)
-                }
+                Some(_) => self.replace(&work, environment, Some(snapshot), &[]),
             }
         };
         let received = received();
@@ -471,6 +483,9 @@ fn unfinished(top: &OwnedFd, path: &Path) -> StoreError {
         StoreError::Missing(path.to_owned())
     }
 }
+
+#[cfg(test)]
+mod test;
 
 const TREES: &str = "be";
 const META: &str = "meta";

@@ -26,6 +26,7 @@ mod directory;
 mod environment;
 mod error;
 mod export;
+mod fault;
 mod history;
 mod layout;
 mod location;

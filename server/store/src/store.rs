@@ -168,7 +168,7 @@ impl Store {
     /// that runs from it.
     pub fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {
         self.noted("rename", &[name.as_str(), new.as_str()], || {
-            let _alone = self.locks.change(name)?;
+            let _alone = self.alone(name)?;
             self.back_end.get(name)?;
             let _new = self.claim_beside(name, new)?;
             self.back_end.rename(name, new)
@@ -179,13 +179,13 @@ impl Store {
     /// can be destroyed.
     pub fn promote(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         self.noted("promote", &[name.as_str()], || {
-            let _alone = self.locks.change(name)?;
+            let _alone = self.alone(name)?;
             let clone = self.back_end.get(name)?;
             let origin = clone.origin.as_ref().map(|origin| origin.uuid);
             let listed = self.back_end.list()?.environments;
             let origin = listed.into_iter().find(|known| Some(known.uuid) == origin);
             let origin = origin.ok_or_else(|| StoreError::NoOrigin(name.clone()))?;
-            let _origin = self.locks.change(&origin.name)?;
+            let _origin = self.alone(&origin.name)?;
             self.back_end.promote(&clone, &origin)
         })
     }
@@ -197,7 +197,7 @@ impl Store {
     /// it, before anything is touched.
     pub fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         self.noted("destroy", &[name.as_str()], || {
-            let _alone = self.locks.change(name)?;
+            let _alone = self.alone(name)?;
             let snapshots = match self.back_end.snapshots(name) {
                 // Broken metadata must not keep anybody from getting rid of it.
                 Err(StoreError::Broken { .. }) => Vec::new(),
@@ -228,7 +228,7 @@ impl Store {
         let point = Point::snapshot(name, snapshot);
         self.noted("snapshot", &[&point.to_string()], || {
             self.accept(snapshot.as_str())?;
-            let _alone = self.locks.change(name)?;
+            let _alone = self.alone(name)?;
             self.back_end.get(name)?;
             self.refuse_snapshot(name, snapshot)?;
             self.back_end.snapshot(name, snapshot)
@@ -243,7 +243,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let point = Point::snapshot(name, snapshot);
         self.noted("destroy", &[&point.to_string()], || {
-            let _alone = self.locks.change(name)?;
+            let _alone = self.alone(name)?;
             let names = self.find(name, snapshot)?.clones;
             if !names.is_empty() {
                 return Err(StoreError::Dependants { what: point.to_string(), names });
@@ -263,7 +263,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let point = Point::snapshot(name, to);
         self.noted("rollback", &[&point.to_string()], || {
-            let _alone = self.locks.change(name)?;
+            let _alone = self.alone(name)?;
             self.find(name, to)?;
             let snapshots = self.back_end.snapshots(name)?;
             let since = snapshots.into_iter().skip_while(|snapshot| snapshot.name != *to).skip(1);
@@ -440,7 +440,7 @@ impl Store {
     ) -> Result<Environment, StoreError> {
         let arguments: Vec<&str> = told.iter().copied().chain([name.as_str()]).collect();
         self.noted(verb, &arguments, || {
-            let _alone = self.locks.change(name)?;
+            let _alone = self.alone(name)?;
             let mut environment = self.back_end.get(name)?;
             change(&mut environment)?;
             self.back_end.write(&environment)?;
@@ -448,10 +448,17 @@ impl Store {
         })
     }
 
+    /// Locks an environment that is to be changed. What it is looked at for after that is what stands.
+    fn alone(&self, name: &EnvironmentName) -> Result<Held<'_>, StoreError> {
+        let held = self.locks.change(name)?;
+        self.back_end.recover()?;
+        Ok(held)
+    }
+
     /// Locks a name that is to be given to a new environment.
     fn claim(&self, name: &EnvironmentName) -> Result<Held<'_>, StoreError> {
         self.accept(name.as_str())?;
-        let held = self.locks.change(name)?;
+        let held = self.alone(name)?;
         match self.back_end.get(name) {
             Err(StoreError::NoEnvironment(_)) => Ok(held),
             Ok(_) | Err(StoreError::Broken { .. }) => Err(StoreError::Exists(name.clone())),

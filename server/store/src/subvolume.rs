@@ -26,10 +26,6 @@ use crate::tree::open_dir;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subvolume {
     /// Its number on this file system.
-    #[cfg_attr(
-        target_os = "freebsd",
-        expect(dead_code, reason = "there is no btrfs to ask about it")
-    )]
     pub(crate) id: u64,
     /// The transaction that made it.
     pub(crate) born: u64,

@@ -231,6 +231,10 @@ impl BackEnd for Zfs {
         &self.locks
     }
 
+    fn recover(&self) -> Result<(), StoreError> {
+        sweep(&self.work)
+    }
+
     fn list(&self) -> Result<Listing, StoreError> {
         let forest = self.forest()?;
         let mut listing = Listing::default();
@@ -276,7 +280,6 @@ impl BackEnd for Zfs {
     }
 
     fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {
-        sweep(&self.work)?;
         self.spare(name)?;
         self.release(name)?;
         let (from, to) = (self.full(name.as_str()), self.full(new.as_str()));
@@ -290,7 +293,6 @@ impl BackEnd for Zfs {
     }
 
     fn promote(&self, clone: &Environment, origin: &Environment) -> Result<(), StoreError> {
-        sweep(&self.work)?;
         let tree = self.tree(&clone.name)?;
         let below = [&self.full(origin.name.as_str()), "@"].concat();
         let inside = [&self.full(origin.name.as_str()), "/"].concat();
@@ -302,7 +304,6 @@ impl BackEnd for Zfs {
     }
 
     fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        sweep(&self.work)?;
         self.tree(name)?;
         self.spare(name)?;
         self.release(name)?;
@@ -483,7 +484,6 @@ impl BackEnd for Zfs {
     }
 
     fn receive(&self, arrival: &Arrival, from: &mut dyn Read) -> Result<(), StoreError> {
-        sweep(&self.work)?;
         match &arrival.base {
             None => self.receive_whole(arrival, from),
             Some(base) => self.receive_more(arrival, base, from),

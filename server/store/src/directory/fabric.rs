@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, mkdirat};
+use rustix::fs::{Mode, fstat, mkdirat};
 
 use crate::back_end::{Capabilities, Part};
 use crate::error::at;
@@ -53,6 +53,9 @@ pub(crate) trait Fabric: Debug + Send + Sync {
 
     /// Sees to it that nobody changes a tree any more.
     fn freeze(&self, tree: &OwnedFd) -> io::Result<()>;
+
+    /// What tells a tree from all others of the store as long as it is there, wherever it is moved.
+    fn number(&self, tree: &OwnedFd) -> io::Result<u64>;
 
     /// Refuses a tree that cannot be taken away whole, before anything is touched.
     fn inspect(&self, tree: &OwnedFd, path: &Path) -> Result<(), StoreError>;
@@ -134,6 +137,10 @@ impl Fabric for Plain {
     /// Nothing but the store's own directory, which is closed to others, keeps it from being changed.
     fn freeze(&self, _tree: &OwnedFd) -> io::Result<()> {
         Ok(())
+    }
+
+    fn number(&self, tree: &OwnedFd) -> io::Result<u64> {
+        Ok(fstat(tree)?.st_ino)
     }
 
     fn inspect(&self, tree: &OwnedFd, path: &Path) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use super::work::Lock;
 use super::{Directory, META};
 use crate::environment::{parse, render};
 use crate::error::at;
-use crate::{Environment, EnvironmentName, StoreError};
+use crate::{Environment, EnvironmentName, StoreError, fault};
 
 impl Directory {
     pub(super) fn read_metadata(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
@@ -36,9 +36,7 @@ impl Directory {
         let path = self.metadata_path(&environment.name);
         let text = render(environment)
             .map_err(|error| StoreError::Broken { path: path.clone(), error })?;
-        write(&self.meta, NEW, &text, &path)?;
-        renameat(&self.meta, NEW, &self.meta, metadata_name(&environment.name))
-            .map_err(at("write", &path))?;
+        write(&self.meta, &metadata_name(&environment.name), &text, &path)?;
         fsync(&self.meta).map_err(at("write", &path))
     }
 
@@ -63,13 +61,15 @@ pub(super) fn read(dir: impl AsFd, name: &str) -> std::io::Result<String> {
     std::io::read_to_string(std::fs::File::from(file))
 }
 
-/// Writes a small file of the store's own to stable storage.
+/// Writes a small file of the store's own, or writes it anew, from one instant to the next.
 pub(super) fn write(dir: impl AsFd, name: &str, text: &str, path: &Path) -> Result<(), StoreError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(at("write", path))?;
+    let file = openat(&dir, NEW, flags, Mode::RUSR | Mode::WUSR).map_err(at("write", path))?;
     let mut file = std::fs::File::from(file);
     file.write_all(text.as_bytes()).map_err(at("write", path))?;
-    file.sync_all().map_err(at("write", path))
+    file.sync_all().map_err(at("write", path))?;
+    fault::point();
+    renameat(&dir, NEW, &dir, name).map_err(at("write", path))
 }
 
 pub(super) fn environment_name(file: &CStr) -> Option<EnvironmentName> {
@@ -81,5 +81,5 @@ fn metadata_name(name: &EnvironmentName) -> String {
 }
 
 const SUFFIX: &str = ".toml";
-/// A metadata file that is being written: not the name of an environment.
+/// A file that is being written: not the name of an environment.
 const NEW: &str = ".new";

@@ -15,7 +15,8 @@ use crate::error::at;
 use crate::tree::open_dir;
 use crate::workspace::Workspace;
 use crate::{
-    EnvironmentName, MetadataError, Point, Snapshot, SnapshotName, StoreError, Timestamp, sys,
+    EnvironmentName, MetadataError, Point, Snapshot, SnapshotName, StoreError, Timestamp, fault,
+    sys,
 };
 
 impl Directory {
@@ -83,12 +84,12 @@ impl Directory {
             automatic: false,
             clones: Vec::new(),
         };
-        let work = self.sweep()?;
+        let work = self.workspace(&self.lock()?)?;
         let made =
             self.prepare_snapshot(&work, &root, &snapshot, &self.root(name)).and_then(|()| {
                 sys::synchronize(work.dir()).map_err(at("write", work.path()))?;
                 let _lock = self.lock()?;
-                self.place_snapshot(&work, uuid, &snapshot)
+                self.place_snapshot(&work, uuid, &snapshot.name)
             });
         self.end(work, made.map(|()| snapshot))
     }
@@ -120,26 +121,33 @@ impl Directory {
         metadata::write(&whole, RECORD, &text, work.path())
     }
 
-    /// Makes the snapshot in a workspace appear. The caller has the lock.
+    /// Makes the snapshot in a workspace appear, unless it has appeared. The caller has the lock.
     pub(super) fn place_snapshot(
         &self,
         work: &Workspace,
         uuid: Uuid,
-        snapshot: &Snapshot,
+        snapshot: &SnapshotName,
     ) -> Result<(), StoreError> {
         let path = self.path_of(uuid);
+        let whole = match open_dir(work.dir(), WHOLE) {
+            Ok(whole) => whole,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(at("open", work.path())(error)),
+        };
         match mkdirat(&self.snaps, file_name(&path), Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(at("make", &path)(error)),
         }
         let dir = open_dir(&self.snaps, file_name(&path)).map_err(at("open", &path))?;
         fchmod(&dir, Mode::RWXU).map_err(at("make", &path))?;
-        let last = last(&dir, &path)?;
-        let whole = open_dir(work.dir(), WHOLE).map_err(at("open", work.path()))?;
-        let text = render(snapshot, last + 1)
-            .map_err(|error| StoreError::Broken { path: path.clone(), error })?;
+        let broken = |error| StoreError::Broken { path: work.path().join(WHOLE), error };
+        let text = metadata::read(&whole, RECORD).map_err(at("read", work.path()))?;
+        let (_, made) = parse(snapshot.clone(), &text).map_err(broken)?;
+        let text = render(&made, last(&dir, &path)? + 1).map_err(broken)?;
         metadata::write(&whole, RECORD, &text, work.path())?;
-        renameat(work.dir(), WHOLE, &dir, snapshot.name.as_str()).map_err(at("make", &path))?;
+        fault::point();
+        renameat(work.dir(), WHOLE, &dir, snapshot.as_str()).map_err(at("make", &path))?;
+        fault::point();
         fsync(&dir).map_err(at("write", &path))
     }
 
@@ -150,7 +158,7 @@ impl Directory {
     ) -> Result<(), StoreError> {
         let path = self.path_of(self.get(name)?.uuid);
         let dir = open_dir(&self.snaps, file_name(&path)).map_err(at("open", &path))?;
-        let work = self.sweep()?;
+        let work = self.workspace(&self.lock()?)?;
         let removed = renameat(&dir, snapshot.as_str(), work.dir(), WHOLE)
             .map_err(at("destroy", &path.join(snapshot.as_str())));
         self.end(work, removed)
@@ -183,7 +191,8 @@ impl Directory {
         orphans.into_iter().try_for_each(|uuid| self.detach_snapshots(work, uuid))
     }
 
-    fn path_of(&self, uuid: Uuid) -> PathBuf {
+    /// Where the snapshots of an environment are.
+    pub(super) fn path_of(&self, uuid: Uuid) -> PathBuf {
         self.path.join(SNAPSHOTS).join(uuid.to_string())
     }
 }

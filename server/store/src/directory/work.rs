@@ -7,30 +7,24 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::sequel::Sequel;
 use super::{Directory, LOCK, TREE, TREES};
 use crate::back_end::BackEnd;
 use crate::error::at;
+use crate::tree::open_dir;
 use crate::workspace::Workspace;
-use crate::{Environment, EnvironmentName, StoreError, sys};
+use crate::{Environment, EnvironmentName, SnapshotName, StoreError, fault, sys};
 
 impl Directory {
     /// Begins to make an environment, in a workspace of its own.
     pub(super) fn begin(&self, name: &EnvironmentName) -> Result<Workspace, StoreError> {
         let lock = self.lock()?;
-        self.clear(&lock)?;
         self.free(name)?;
-        self.workspace()
+        self.workspace(&lock)
     }
 
-    /// Makes a workspace, after those of killed commands are cleared away.
-    pub(super) fn sweep(&self) -> Result<Workspace, StoreError> {
-        let lock = self.lock()?;
-        self.clear(&lock)?;
-        self.workspace()
-    }
-
-    /// Makes a workspace. The caller has the lock.
-    pub(super) fn workspace(&self) -> Result<Workspace, StoreError> {
+    /// Makes a workspace. With the lock, nobody takes it for a leftover meanwhile.
+    pub(super) fn workspace(&self, _: &Lock) -> Result<Workspace, StoreError> {
         Workspace::create(self.trees.as_fd(), &self.path.join(TREES))
     }
 
@@ -54,32 +48,57 @@ impl Directory {
         sys::synchronize(work.dir()).map_err(at("write", work.path()))?;
         let lock = self.lock()?;
         self.free(&environment.name)?;
+        fault::point();
         work.announce(&[&environment.name])?;
         before()?;
+        fault::point();
         self.write_metadata(&lock, environment)?;
+        fault::point();
         let root = self.root(&environment.name);
         renameat(work.dir(), TREE, &self.trees, environment.name.as_str())
             .map_err(at("make", &root))?;
+        fault::point();
         fsync(&self.trees).map_err(at("write", &root))
     }
 
-    /// Lets the tree in a workspace and an environment's change places.
+    /// Lets the tree in a workspace and an environment's change places. With that, the snapshot in the
+    /// workspace appears, if it `appears`, and those that are to vanish do.
     pub(super) fn replace(
         &self,
         work: &Workspace,
-        name: &EnvironmentName,
+        environment: &Environment,
+        appears: Option<&SnapshotName>,
+        vanish: &[SnapshotName],
     ) -> Result<(), StoreError> {
+        let (name, root) = (&environment.name, self.root(&environment.name));
+        let new = open_dir(work.dir(), TREE).map_err(at("open", work.path()))?;
+        let sequel = Sequel::Tree {
+            environment: name.to_string(),
+            uuid: environment.uuid,
+            tree: self.number(&new, name)?,
+            appears: appears.map(ToString::to_string),
+            vanish: vanish.iter().map(ToString::to_string).collect(),
+        };
+        self.prepare(work, &sequel)?;
         sys::synchronize(work.dir()).map_err(at("write", work.path()))?;
-        let root = self.root(name);
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
+        fault::point();
         let exchanged = sys::exchange(work.dir(), TREE, self.trees.as_fd(), name.as_str());
         if !exchanged.map_err(at("replace", &root))? {
             // Between these two there is none; who finds it so puts the old one back.
             work.announce(&[name])?;
             renameat(&self.trees, name.as_str(), work.dir(), OLD).map_err(at("replace", &root))?;
+            fault::point();
             renameat(work.dir(), TREE, &self.trees, name.as_str()).map_err(at("replace", &root))?;
         }
-        fsync(&self.trees).map_err(at("write", &root))
+        fault::point();
+        fsync(&self.trees).map_err(at("write", &root))?;
+        self.follow(&lock, work)
+    }
+
+    /// What tells a tree from all others that are there.
+    pub(super) fn number(&self, tree: &OwnedFd, name: &EnvironmentName) -> Result<u64, StoreError> {
+        self.fabric.number(tree).map_err(at("look at", &self.root(name)))
     }
 
     /// Removes the workspace; of two errors the first is told.
@@ -93,6 +112,7 @@ impl Directory {
             let lock = self.lock()?;
             self.settle(&lock, &work)?;
         }
+        fault::point();
         let removed = work.remove(self.trees.as_fd());
         let made = made?;
         removed?;
@@ -123,8 +143,9 @@ impl Directory {
         }
     }
 
-    /// Clears away what killed commands left.
-    pub(super) fn clear(&self, lock: &Lock) -> Result<(), StoreError> {
+    /// Completes or undoes what killed commands left, and clears it away.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        let lock = &self.lock()?;
         let path = self.path.join(TREES);
         let mut left = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.trees).map_err(at("list", &path))? {
@@ -144,7 +165,7 @@ impl Directory {
     }
 
     /// Finishes or undoes what was announced in a workspace and not done.
-    fn settle(&self, _: &Lock, work: &Workspace) -> Result<(), StoreError> {
+    fn settle(&self, lock: &Lock, work: &Workspace) -> Result<(), StoreError> {
         for name in work.announced()? {
             if self.has_tree(&name)? {
                 continue;
@@ -155,7 +176,7 @@ impl Directory {
                 Err(error) => return Err(at("put back", &self.root(&name))(error)),
             }
         }
-        Ok(())
+        self.follow(lock, work)
     }
 
     /// Waits until no other command lets environments appear or vanish. Nobody has it for long.

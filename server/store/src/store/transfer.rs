@@ -75,7 +75,7 @@ impl Store {
                     (alone, Arrival { environment, snapshot, base: None })
                 }
                 Some(base) => {
-                    let alone = self.locks.change(name)?;
+                    let alone = self.alone(name)?;
                     let environment = self.back_end.get(name)?;
                     let base = self.base(name, base)?;
                     self.refuse_snapshot(name, &snapshot.name)?;

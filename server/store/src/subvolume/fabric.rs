@@ -74,6 +74,10 @@ impl Fabric for Subvolumes {
         Ok(freeze(tree.as_fd(), true)?)
     }
 
+    fn number(&self, tree: &OwnedFd) -> io::Result<u64> {
+        Ok(sys::subvolume(tree.as_fd())?.id)
+    }
+
     /// Immutable files go with their subvolume; what is mounted in it would be cut off from its users.
     fn inspect(&self, tree: &OwnedFd, _path: &Path) -> Result<(), StoreError> {
         let mounts = sys::mounts_below(tree).map_err(at("read", Path::new(sys::MOUNT_TABLE)))?;

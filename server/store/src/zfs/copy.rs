@@ -10,7 +10,7 @@ use rustix::fs::{Mode, fchmod};
 use super::command::{Failure, Refusal, Task};
 use super::listing::{Depth, Properties, Source};
 use super::tree::Tree;
-use super::undertaking::{Leftover, Undertaking, sweep};
+use super::undertaking::{Leftover, Undertaking};
 use super::{Zfs, program, properties, told};
 use crate::error::at;
 use crate::layout::Place;
@@ -21,7 +21,6 @@ use crate::{
 impl Zfs {
     /// Makes an environment with the data sets of its layout.
     pub(super) fn make(&self, new: &Environment) -> Result<(), StoreError> {
-        sweep(&self.work)?;
         let work = self.begin(Vec::new())?;
         self.build(&work.dataset, new)?;
         self.arrange(&work, new.layout)?;
@@ -89,7 +88,6 @@ impl Zfs {
         depth: Depth,
         new: &Environment,
     ) -> Result<Environment, StoreError> {
-        sweep(&self.work)?;
         let tree = self.tree(&source.environment)?;
         let from = self.full(source.environment.as_str());
         let automatic = source.snapshot.is_none();

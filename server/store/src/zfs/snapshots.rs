@@ -4,7 +4,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::command::{Failure, Refusal, Task};
 use super::listing::{self, Depth, SnapshotRow};
-use super::undertaking::sweep;
 use super::{Zfs, program, properties, told};
 use crate::back_end::BackEnd;
 use crate::{EnvironmentName, Point, Snapshot, SnapshotName, StoreError, Timestamp};
@@ -22,7 +21,6 @@ impl Zfs {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<Snapshot, StoreError> {
-        sweep(&self.work)?;
         let point = || Point { environment: name.clone(), snapshot: Some(snapshot.clone()) };
         let full = format!("{}@{snapshot}", self.full(name.as_str()));
         Task::zfs("snapshot").args(["-r", &full]).run().map_err(|failure| {
@@ -42,7 +40,6 @@ impl Zfs {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<(), StoreError> {
-        sweep(&self.work)?;
         self.tree(name)?;
         let full = format!("{}@{snapshot}", self.full(name.as_str()));
         Task::zfs("destroy").args(["-r", &full]).run().map(|_silence| ()).map_err(|failure| {
@@ -63,7 +60,6 @@ impl Zfs {
         to: &SnapshotName,
         newer: &[SnapshotName],
     ) -> Result<(), StoreError> {
-        sweep(&self.work)?;
         let tree = self.tree(name)?;
         let task = format!("roll back to {name}@{to}");
         let refused = |said: String| StoreError::Tool { program: "zfs", task: task.clone(), said };

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use store::{
-    Capabilities, Environment, EnvironmentName, Layout, Location, Point, Snapshot, SnapshotName,
-    Store, StoreError,
+    Capabilities, Environment, EnvironmentName, History, Layout, Location, Point, Record, Snapshot,
+    SnapshotName, Store, StoreError,
 };
 use tempfile::TempDir;
 
@@ -80,6 +80,16 @@ impl Bench {
 
     pub(crate) fn place(&self) -> Location {
         self.location.parse().unwrap()
+    }
+
+    /// Where the store's state is.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// What the history tells, oldest first.
+    pub(crate) fn history(&self) -> Vec<Record> {
+        History::in_state(&self.state).read().unwrap()
     }
 
     pub(crate) fn capabilities(&self) -> Capabilities {

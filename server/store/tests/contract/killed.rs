@@ -1,15 +1,17 @@
 //! Commands killed in the middle.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use store::{Newer, Outcome};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, name, snapshot_name};
 use crate::model::{Model, Verb};
 use crate::random::cases;
 
@@ -50,6 +52,141 @@ fn a_kill_at_any_moment_leaves_the_state_before_or_after_a_verb() {
         }
         let left = bench.leftovers();
         assert!(left.is_empty(), "round {round}: {:?} left {left:?}", verbs[begun]);
+    }
+}
+
+#[test]
+fn what_takes_several_steps_is_done_whole_whenever_it_is_killed() {
+    if let Some(bench) = Bench::of_parent() {
+        let verb = Late::of_parent();
+        println!("{BEGUN}0");
+        verb.play(&bench);
+        println!("{ENDED}");
+        return;
+    }
+    for verb in [Late::News, Late::Promotion, Late::Rollback] {
+        let bench = verb.bench();
+        let before = verb.seen(&bench);
+        let duration = verb.run(&bench, None);
+        let after = verb.seen(&bench);
+        assert_ne!(before, after, "{verb:?}");
+        // The end is what matters, and no two runs take as long.
+        let moments = cases().div_ceil(2);
+        for moment in 1..=moments {
+            let bench = verb.bench();
+            let earlier = bench.history().len();
+            verb.run(&bench, Some(duration * 5 / 4 * moment / moments));
+            bench.create("next");
+            bench.destroy("next").unwrap();
+            let seen = verb.seen(&bench);
+            let place = format!("{verb:?}, moment {moment} of {moments}");
+            assert!(seen == before || seen == after, "{place}: {seen:?}");
+            assert_eq!(bench.leftovers(), Vec::<std::path::PathBuf>::new(), "{place}");
+            let mut told = bench.history().into_iter().skip(earlier);
+            let told = told.rfind(|record| record.verb == verb.name());
+            match told.map(|record| record.outcome) {
+                None => assert_eq!(seen, before, "{place}: not begun"),
+                Some(Outcome::Done) => assert_eq!(seen, after, "{place}: done"),
+                Some(Outcome::Unfinished) => {}
+                told @ Some(Outcome::Running | Outcome::Failed(_)) => panic!("{place}: {told:?}"),
+            }
+        }
+    }
+}
+
+/// A verb that ends in several steps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Late {
+    /// What is new since a snapshot arrives.
+    News,
+    /// A clone is promoted.
+    Promotion,
+    /// A tree goes back past several snapshots.
+    Rollback,
+}
+
+impl Late {
+    /// A store in which it can be played.
+    fn bench(self) -> Bench {
+        let bench = Bench::new();
+        bench.create("head");
+        for snapshot in ["1", "2", "3"] {
+            bench.put("head", "home/file", snapshot);
+            bench.snapshot(&format!("head@{snapshot}"));
+        }
+        match self {
+            Self::News => {
+                bench.receive("copy", &bench.sent("head@1", None)).unwrap();
+                fs::write(bench.state().join(NEWS), bench.sent("head@2", Some("1"))).unwrap();
+            }
+            Self::Promotion => drop(bench.clone_of("head@3", "copy")),
+            Self::Rollback => {}
+        }
+        bench
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::News => "receive",
+            Self::Promotion => "promote",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    fn of_parent() -> Self {
+        let verb = std::env::var(VERB).unwrap();
+        let known = [Self::News, Self::Promotion, Self::Rollback];
+        known.into_iter().find(|known| known.name() == verb).unwrap()
+    }
+
+    fn play(self, bench: &Bench) {
+        match self {
+            Self::News => {
+                let news = fs::read(bench.state().join(NEWS)).unwrap();
+                drop(bench.receive("copy", &news).unwrap());
+            }
+            Self::Promotion => bench.store.promote(&name("copy")).unwrap(),
+            Self::Rollback => {
+                let to = snapshot_name("1");
+                bench.store.rollback(&name("head"), &to, Newer::Destroy).unwrap();
+            }
+        }
+    }
+
+    /// Plays it in another process, and kills that after some time; how long it took.
+    fn run(self, bench: &Bench, moment: Option<Duration>) -> Duration {
+        let mut child = bench
+            .second_process("killed::what_takes_several_steps_is_done_whole_whenever_it_is_killed")
+            .env(VERB, self.name())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.contains(BEGUN)));
+        let begun = Instant::now();
+        if let Some(moment) = moment {
+            std::thread::sleep(moment);
+            let _ = child.kill();
+        } else {
+            assert!(lines.any(|line| line.contains(ENDED)));
+        }
+        let duration = begun.elapsed();
+        child.wait().unwrap();
+        duration
+    }
+
+    /// What tells whether it was done: environments, what they were cloned from, snapshots and a file.
+    fn seen(self, bench: &Bench) -> Vec<String> {
+        let listing = bench.store.list().unwrap();
+        assert!(listing.unreadable.is_empty(), "{:?}", listing.unreadable);
+        let told = listing.environments.iter().map(|environment| {
+            let name = environment.name.as_str();
+            let origin = environment.origin.as_ref().map(|origin| origin.name.to_string());
+            let file = bench.read(name, "home/file");
+            format!("{name} {origin:?} {file:?} {:?}", bench.snapshots(name))
+        });
+        told.collect()
     }
 }
 
@@ -106,6 +243,10 @@ fn seed_of_parent() -> u8 {
     std::env::var(SEED).unwrap().parse().unwrap()
 }
 
+const VERB: &str = "NETBE_CONTRACT_VERB";
+/// In the state directory: a stream.
+const NEWS: &str = "news";
+const ENDED: &str = "ended";
 const SEED: &str = "NETBE_CONTRACT_SEED";
 /// How a line begins that tells which verb is begun. The test program may write before it.
 const BEGUN: &str = "begun ";

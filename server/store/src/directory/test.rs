@@ -1,0 +1,201 @@
+//! Verbs that are killed at every point between two of their steps.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use crate::fault::test::killed_after;
+use crate::{EnvironmentName, Layout, Location, Newer, Point, SnapshotName, Store};
+
+/// A store with an environment of three snapshots, a clone of it, and a copy that has but the first of
+/// them and may go on from there.
+struct Bench {
+    dir: TempDir,
+    store: Store,
+    whole: Vec<u8>,
+    news: Vec<u8>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let place = Location::Directory(dir.path().join("store"));
+        let store = Store::establish(&place, dir.path()).unwrap();
+        let mut bench = Self { dir, store, whole: Vec::new(), news: Vec::new() };
+        bench.store.create(&name("head"), Layout::Flat).unwrap();
+        for snapshot in SNAPSHOTS {
+            fs::write(bench.file("head"), snapshot).unwrap();
+            bench.store.snapshot(&name("head"), &snapshot_name(snapshot)).unwrap();
+        }
+        bench.store.clone_environment(&name("head").into(), &name("clone")).unwrap();
+        bench.whole = bench.sent("one", None);
+        bench.news = bench.sent("two", Some("one"));
+        bench.receive("copy", &bench.whole);
+        bench
+    }
+
+    fn file(&self, text: &str) -> PathBuf {
+        self.store.root(&name(text)).join("file")
+    }
+
+    fn sent(&self, to: &str, base: Option<&str>) -> Vec<u8> {
+        let (to, base) = (snapshot_name(to), base.map(snapshot_name));
+        let mut stream = Vec::new();
+        self.store.send(&name("head"), &to, base.as_ref(), &mut stream, &mut |_| {}).unwrap();
+        stream
+    }
+
+    fn receive(&self, text: &str, stream: &[u8]) {
+        self.store.receive(&name(text), &mut &*stream, &mut |_| {}).unwrap();
+    }
+
+    /// Of each environment its name, what it was cloned from, a setting, its file and its snapshots with
+    /// how they differ from it.
+    fn state(&self) -> Vec<String> {
+        let listing = self.store.list().unwrap();
+        assert!(listing.unreadable.is_empty(), "{:?}", listing.unreadable);
+        let environments = listing.environments.iter();
+        let told = environments.map(|environment| {
+            let name = &environment.name;
+            let origin = environment.origin.as_ref().map(|origin| origin.name.to_string());
+            let setting = environment.settings.value("os").map(str::to_owned);
+            let file = fs::read_to_string(self.file(name.as_str())).ok();
+            let snapshots = self.store.snapshots(name).unwrap().into_iter().map(|snapshot| {
+                let old = Point::snapshot(name, &snapshot.name);
+                let changes = self.store.diff(&old, &name.clone().into()).unwrap();
+                (snapshot.name.to_string(), changes.len())
+            });
+            let snapshots: Vec<_> = snapshots.collect();
+            format!("{name} {origin:?} {setting:?} {file:?} {snapshots:?}")
+        });
+        told.collect()
+    }
+
+    /// What commands were working on, and snapshots of nobody.
+    fn leftovers(&self) -> Vec<PathBuf> {
+        let uuids = self.store.list().unwrap().environments;
+        let uuids: Vec<_> = uuids.iter().map(|known| known.uuid.to_string()).collect();
+        let files = |part| {
+            let dir = fs::read_dir(self.dir.path().join("store").join(part)).unwrap();
+            dir.map(|entry| entry.unwrap().path())
+        };
+        let is = |path: &PathBuf, name: &str| path.file_name().unwrap() == name;
+        let work = files("be").filter(|path| {
+            path.file_name().unwrap().to_str().is_some_and(|name| name.starts_with('.'))
+        });
+        let orphans = files("snap").filter(|path| !uuids.iter().any(|uuid| is(path, uuid)));
+        work.chain(orphans).collect()
+    }
+}
+
+/// Plays a verb again and again, each time killed at a later point, and after each kill another command
+/// that has nothing to do with it. Each time, the verb was done or was not.
+fn play(verb: impl Fn(&Bench)) {
+    let next = |bench: &Bench| drop(bench.store.set(&name("clone"), "os", Some("next")));
+    let reached = |verb: &dyn Fn(&Bench)| {
+        let bench = Bench::new();
+        verb(&bench);
+        next(&bench);
+        bench.state()
+    };
+    let (before, after) = (reached(&|_| {}), reached(&verb));
+    assert_ne!(before, after);
+    let mut outcomes = Vec::new();
+    for passed in 0.. {
+        let bench = Bench::new();
+        let ended = killed_after(passed, || verb(&bench)).is_some();
+        next(&bench);
+        let state = bench.state();
+        assert!(state == before || state == after, "after {passed} points: {state:#?}");
+        assert_eq!(bench.leftovers(), Vec::<PathBuf>::new(), "after {passed} points");
+        outcomes.push(state == after);
+        if ended {
+            break;
+        }
+    }
+    // Once done it stays done, and there were points on both sides.
+    assert!(outcomes.is_sorted() && !outcomes[0] && outcomes.len() > 3, "{outcomes:?}");
+}
+
+#[test]
+fn a_creation_is_done_or_not() {
+    play(|bench| drop(bench.store.create(&name("new"), Layout::Flat)));
+}
+
+#[test]
+fn a_clone_is_made_or_not() {
+    play(|bench| drop(bench.store.clone_environment(&point("head@two"), &name("new"))));
+}
+
+#[test]
+fn a_renaming_is_done_or_not() {
+    play(|bench| bench.store.rename(&name("head"), &name("new")).unwrap());
+}
+
+#[test]
+fn a_promotion_is_done_or_not() {
+    play(|bench| bench.store.promote(&name("clone")).unwrap());
+}
+
+#[test]
+fn an_environment_is_destroyed_or_not() {
+    play(|bench| bench.store.destroy(&name("head")).unwrap());
+}
+
+#[test]
+fn a_rollback_takes_all_newer_snapshots_with_it_or_none() {
+    play(|bench| {
+        let to = snapshot_name("one");
+        bench.store.rollback(&name("head"), &to, Newer::Destroy).unwrap();
+    });
+}
+
+#[test]
+fn an_environment_arrives_with_its_snapshot_or_not_at_all() {
+    play(|bench| bench.receive("new", &bench.whole));
+}
+
+#[test]
+fn news_arrive_with_their_snapshot_or_not_at_all() {
+    play(|bench| bench.receive("copy", &bench.news));
+}
+
+#[test]
+fn what_another_did_meanwhile_is_not_undone_by_what_follows() {
+    let bench = Bench::new();
+    let rollback = || bench.store.rollback(&name("head"), &snapshot_name("one"), Newer::Destroy);
+    // Just after the trees were exchanged.
+    assert!(killed_after(2, rollback).is_none());
+    assert_eq!(fs::read_to_string(bench.file("head")).unwrap(), "one");
+    assert_eq!(bench.store.snapshots(&name("head")).unwrap().len(), 3);
+    // As if the killed one were forgotten by everybody but the last.
+    let trees = bench.dir.path().join("store/be");
+    let work = fs::read_dir(&trees).unwrap().map(|entry| entry.unwrap().path());
+    let work = work.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('.'));
+    let work: Vec<_> = work.collect();
+    assert_eq!(work.len(), 1);
+    let hidden = bench.dir.path().join("hidden");
+    fs::rename(&work[0], &hidden).unwrap();
+    bench.store.destroy(&name("head")).unwrap();
+    bench.store.create(&name("head"), Layout::Flat).unwrap();
+    bench.store.snapshot(&name("head"), &snapshot_name("two")).unwrap();
+    fs::rename(&hidden, &work[0]).unwrap();
+    bench.store.create(&name("next"), Layout::Flat).unwrap();
+    assert_eq!(bench.store.snapshots(&name("head")).unwrap().len(), 1);
+    assert_eq!(bench.leftovers(), Vec::<PathBuf>::new());
+}
+
+fn name(text: &str) -> EnvironmentName {
+    text.parse().unwrap()
+}
+
+fn snapshot_name(text: &str) -> SnapshotName {
+    text.parse().unwrap()
+}
+
+fn point(text: &str) -> Point {
+    text.parse().unwrap()
+}
+
+const SNAPSHOTS: [&str; 3] = ["one", "two", "three"];
