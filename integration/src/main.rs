@@ -19,6 +19,7 @@ mod failure;
 mod guest;
 mod interrupt;
 mod lab;
+mod lock;
 mod net;
 mod noise;
 mod packages;

@@ -97,8 +97,14 @@ pub(crate) fn install(needs: &[Needs]) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
+    let _lock = Cache::open()?.lock(APT)?;
+    // Whoever had the lock may have installed them.
+    let missing: Vec<&str> = missing.into_iter().filter(|package| !is_installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
     let step = progress::step(&format!("installing Debian packages: {}", missing.join(" ")));
-    update()?;
+    update_alone()?;
     Program::new("apt-get")
         .words("install -y -q --no-install-recommends")
         .args(&missing)
@@ -149,7 +155,7 @@ pub(crate) fn kernel(cache: &Cache) -> Result<Kernel, Failure> {
     let package = match depends()? {
         Some(package) => package,
         None => {
-            update()?;
+            update(cache)?;
             depends()?.ok_or_else(|| Failure::said(format!("apt knows no {CLOUD_KERNEL}")))?
         }
     };
@@ -182,7 +188,7 @@ pub(crate) fn unpacked(cache: &Cache, package: &str) -> Result<PathBuf, Failure>
             if let Some(entry) = cache.find(&format!("{package}_")) {
                 return Ok(entry);
             }
-            update()?;
+            update(cache)?;
             uri()?.ok_or_else(|| Failure::said(format!("apt knows no package {package}")))?
         }
     };
@@ -270,12 +276,20 @@ pub(crate) fn forget_lists(directory: &Path) -> Result<(), Failure> {
     fs::remove_dir_all(directory.join(LISTS)).during("removing package lists")
 }
 
-fn update() -> Result<(), Failure> {
+fn update(cache: &Cache) -> Result<(), Failure> {
+    let _lock = cache.lock(APT)?;
+    update_alone()
+}
+
+/// The same for whoever has the lock.
+fn update_alone() -> Result<(), Failure> {
     let update = Program::new("apt-get").words("update -q").run(Duration::from_secs(600));
     update.map(|_words| ())
 }
 
 /// The package that always depends on Debian's newest kernel for virtual machines.
 const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
+/// The lock of whoever changes what apt knows, or what is installed: apt does not wait for another.
+const APT: &str = "apt";
 /// The directory of fetched package lists.
 const LISTS: &str = "apt";
