@@ -35,6 +35,11 @@ impl Cache {
         Ok(Self { directory: directory.to_owned() })
     }
 
+    /// The directory of all entries.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The entry of this name; `make` fills it when it is not there yet.
     pub(crate) fn entry(
         &self,

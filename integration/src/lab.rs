@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::env;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::progress;
 pub(crate) struct Lab {
     /// Downloads and what is built from them.
     pub(crate) cache: Cache,
+    /// What is made once, for this run of the lab: kept as long as its scratch directory.
+    made: Cache,
     scratch: TempDir,
     netbe: OnceCell<PathBuf>,
     parts: OnceCell<Parts>,
@@ -28,13 +31,25 @@ pub(crate) struct Lab {
 impl Lab {
     /// Opens the lab.
     pub(crate) fn open() -> Result<Self, Failure> {
-        let scratch = tempfile::Builder::new().prefix("netbe-lab-").tempdir_in(place());
-        Ok(Self {
-            cache: Cache::open()?,
-            scratch: scratch.during("scratch directory")?,
-            netbe: OnceCell::new(),
-            parts: OnceCell::new(),
-        })
+        let scratch = scratch("netbe-lab-", &place())?;
+        let made = Cache::at(&scratch.path().join("made"))?;
+        Self::with(scratch, made)
+    }
+
+    /// The lab of one test of several: its scratch directory is in `place`, and what is made once for
+    /// all of them in `made`.
+    pub(crate) fn beside_others(place: &Path, made: &Path) -> Result<Self, Failure> {
+        Self::with(scratch("", place)?, Cache::at(made)?)
+    }
+
+    fn with(scratch: TempDir, made: Cache) -> Result<Self, Failure> {
+        let (netbe, parts) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { cache: Cache::open()?, made, scratch, netbe, parts })
+    }
+
+    /// The directory of what is made once, for [`Lab::beside_others`].
+    pub(crate) fn made(&self) -> &Path {
+        self.made.directory()
     }
 
     /// The root of the checkout.
@@ -69,19 +84,32 @@ impl Lab {
         if let Some(netbe) = self.netbe.get() {
             return Ok(netbe);
         }
-        let step = progress::step("building netbe");
-        let netbe = executable("build --release --package netbe")?;
-        step.done("built");
+        let netbe = self.built("netbe", "build --release --package netbe")?;
         Ok(self.netbe.get_or_init(|| netbe))
     }
 
     /// The program that runs the tests of one file below `tests` of a package.
-    pub(crate) fn tests(package: &str, file: &str) -> Result<PathBuf, Failure> {
-        let step = progress::step(&format!("building the tests {file} of {package}"));
-        let program = executable(&format!("test --no-run --package {package} --test {file}"))?;
-        step.done("built");
-        Ok(program)
+    pub(crate) fn tests(&self, package: &str, file: &str) -> Result<PathBuf, Failure> {
+        let what = format!("the tests {file} of {package}");
+        self.built(&what, &format!("test --no-run --package {package} --test {file}"))
     }
+
+    /// The program that cargo builds with these words, once for all tests.
+    fn built(&self, what: &str, words: &str) -> Result<PathBuf, Failure> {
+        let entry = self.made.entry(&what.replace(' ', "-"), |directory| {
+            let step = progress::step(&format!("building {what}"));
+            let link = directory.join(PROGRAM);
+            symlink(executable(words)?, &link).during(link.display())?;
+            step.done("built");
+            Ok(())
+        })?;
+        let link = entry.join(PROGRAM);
+        fs::read_link(&link).during(link.display())
+    }
+}
+
+fn scratch(prefix: &str, place: &Path) -> Result<TempDir, Failure> {
+    tempfile::Builder::new().prefix(prefix).tempdir_in(place).during("scratch directory")
 }
 
 /// What cargo builds with these words.
@@ -108,5 +136,7 @@ fn place() -> PathBuf {
     places.into_iter().find(|place| place.is_dir() && !on_overlay(place)).unwrap_or(usual)
 }
 
+/// What leads from an entry to the program that was built.
+const PROGRAM: &str = "program";
 /// How long a build from nothing may take on a slow machine.
 pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(3600);

@@ -4,6 +4,7 @@
 //! namespaces of its own; everything that it writes lies in a scratch directory, but for its cache
 //! of downloads.
 
+mod attempt;
 mod bench;
 mod by_hand;
 mod cache;
@@ -34,8 +35,10 @@ mod soak;
 mod suite;
 mod vm;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 
 use clap::{Parser, Subcommand};
 
@@ -75,6 +78,16 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// Run one test in this process; `test` starts it so.
+    #[command(hide = true)]
+    Case {
+        /// Its name.
+        name: String,
+        /// Where its files go.
+        place: PathBuf,
+        /// Where there is what all tests use.
+        made: PathBuf,
+    },
     /// Show how empty machines boot from netbe: first BIOS, then UEFI.
     Demo,
     /// Boot machines again and again, among noise and kills, until counts are told; then play the store's
@@ -92,6 +105,10 @@ enum Command {
         /// Print the names of the tests instead of running them.
         #[arg(long)]
         list: bool,
+        /// Run so many tests at the same time; as many as there are processors, but for the largest
+        /// computers, if not given.
+        #[arg(long, value_name = "N")]
+        jobs: Option<NonZero<usize>>,
     },
 }
 
@@ -109,9 +126,13 @@ fn main() -> ExitCode {
             by_hand::list();
             Ok(ExitCode::SUCCESS)
         }
+        Command::Case { name, place, made } => attempt::carry_out(&name, &place, &made),
         Command::Demo => demo::run(),
         Command::Soak { minutes } => soak::run(minutes),
-        Command::Test { only, list } => suite::run(only.as_deref(), list),
+        Command::Test { only, list: true, .. } => suite::list(only.as_deref()),
+        Command::Test { only, list: false, jobs } => {
+            suite::run(only.as_deref(), jobs.map_or_else(lanes, NonZero::get))
+        }
     };
     match result {
         Ok(code) => code,
@@ -125,3 +146,11 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// How many tests run at the same time when nobody says it.
+fn lanes() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(LANES)
+}
+
+/// The most of them: each may have machines of a gigabyte.
+const LANES: usize = 8;

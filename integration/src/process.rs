@@ -10,7 +10,8 @@ use std::io::{Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -197,6 +198,19 @@ impl Running {
         self.wait(limit)
     }
 
+    /// Asks it by SIGTERM to end, and waits for that even when the lab is interrupted; kills it when it
+    /// has not after `limit`.
+    pub(crate) fn dismiss(&mut self, limit: Duration) {
+        let begin = Instant::now();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(Signal::SIGTERM);
+        }
+        while begin.elapsed() < limit && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
+    }
+
     fn signal(&self, signal: Signal) {
         // A process that has ended meanwhile is what was wanted.
         if let Ok(pid) = i32::try_from(self.child.id()) {
@@ -214,7 +228,7 @@ impl Drop for Running {
 /// The words that make the kernel kill a program when the lab's own process ends.
 ///
 /// Linux sends this signal when the *thread* that started the program ends, so long-running
-/// programs must be started by the lab's first thread.
+/// programs must be started by the first thread of the lab, or of a test.
 pub(crate) const DIES_WITH_THE_LAB: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
 
 /// The last `count` lines of a text, for a message.
@@ -242,6 +256,19 @@ mod test {
     fn a_program_that_takes_too_long_is_killed() {
         let failure = Program::new("sleep").arg("60").finish(Duration::from_millis(50));
         assert_eq!(failure.unwrap_err().to_string(), "the end of sleep: not within 0 s");
+    }
+
+    #[test]
+    fn a_program_that_is_dismissed_may_clean_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let script = "trap 'echo clean; exit' TERM; echo ready; while :; do sleep 0.01; done";
+        let mut running = Program::new("sh").args(["-c", script]).start(&log).unwrap();
+        while tail(&log, 1) != "ready" {
+            thread::sleep(Duration::from_millis(10));
+        }
+        running.dismiss(Duration::from_secs(10));
+        assert_eq!(tail(&log, 1), "clean");
     }
 
     #[test]

@@ -1,12 +1,18 @@
-//! Runs the tests one after the other and counts them.
+//! Runs the tests, some side by side, and counts them.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::thread;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::{Attempt, Ending};
 use crate::cases;
 use crate::failure::{Failure, ensure};
+use crate::interrupt;
 use crate::lab::Lab;
 use crate::packages;
+use crate::progress;
 
 /// A test of the lab.
 #[derive(Clone, Copy, Debug)]
@@ -15,10 +21,40 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// Runs it; a failure says in words what is not as it should be.
     pub(crate) run: fn(&Lab) -> Result<Outcome, Failure>,
+    turn: Turn,
+}
+
+impl Case {
+    /// A test that takes a minute at most.
+    pub(crate) const fn new(name: &'static str, run: fn(&Lab) -> Result<Outcome, Failure>) -> Self {
+        Self { name, run, turn: Turn::Short }
+    }
+
+    /// A test that takes minutes.
+    pub(crate) const fn long(self) -> Self {
+        Self { turn: Turn::Long, ..self }
+    }
+
+    /// A test that has cargo build much.
+    pub(crate) const fn build(self) -> Self {
+        Self { turn: Turn::Build, ..self }
+    }
+}
+
+/// When tests have their turn.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Turn {
+    /// First, and one after the other: cargo takes every processor, and lets nobody else into its
+    /// folder.
+    Build,
+    /// Before the short ones, so that in the end nobody waits for one of these alone.
+    Long,
+    /// As the list has them.
+    Short,
 }
 
 /// How a test ended that did not fail as a whole.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Outcome {
     /// It passed.
     Passed,
@@ -29,7 +65,7 @@ pub(crate) enum Outcome {
 }
 
 /// How many tests passed, failed and were skipped.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Tally {
     /// Tests that passed.
     pub(crate) passed: u32,
@@ -52,47 +88,84 @@ impl Tally {
     }
 }
 
-/// Runs the tests whose name contains `only`, or all; or prints their names.
-pub(crate) fn run(only: Option<&str>, list: bool) -> Result<ExitCode, Failure> {
-    let chosen = chosen(only)?;
-    if list {
-        for case in chosen {
-            println!("{}", case.name);
-        }
-        return Ok(ExitCode::SUCCESS);
+/// Prints the names of the tests whose name contains `only`, or of all.
+pub(crate) fn list(only: Option<&str>) -> Result<ExitCode, Failure> {
+    for case in chosen(only)? {
+        println!("{}", case.name);
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the tests whose name contains `only`, or all; at most `jobs` at the same time.
+pub(crate) fn run(only: Option<&str>, jobs: usize) -> Result<ExitCode, Failure> {
+    let mut waiting = chosen(only)?;
+    waiting.sort_by_key(|case| case.turn);
     packages::install(&[packages::MACHINES, packages::TESTS])?;
     let lab = Lab::open()?;
+    let line = progress::line();
+    let (count, mut done) = (waiting.len(), 0);
     let mut total = Tally::default();
-    for case in chosen {
-        let begin = Instant::now();
-        let result = (case.run)(&lab);
-        let seconds = begin.elapsed().as_secs_f32();
-        let name = case.name;
-        let tally = match result {
-            Err(Failure::Interrupted) => return Err(Failure::Interrupted),
-            Err(Failure::Said(words)) => {
-                println!("FAIL  {name} ({seconds:.1} s)\n{words}");
-                Tally { failed: 1, ..Tally::default() }
+    let mut running: Vec<Attempt> = Vec::new();
+    while !(waiting.is_empty() && running.is_empty()) {
+        interrupt::check()?;
+        while running.len() < jobs
+            && let Some(next) = next(&waiting, running.iter().map(|attempt| attempt.case))
+        {
+            let place = lab.directory(&format!("{}", count - waiting.len()))?;
+            running.push(Attempt::begin(waiting.remove(next), &lab, place)?);
+        }
+        let mut still = Vec::new();
+        for mut attempt in running {
+            match attempt.ended()? {
+                None => still.push(attempt),
+                Some(ending) => {
+                    let (told, tally) = told(attempt.case.name, &ending);
+                    line.print(&told);
+                    total.add(tally);
+                    done += 1;
+                }
             }
-            Ok(Outcome::Passed) => {
-                println!("ok    {name} ({seconds:.1} s)");
-                Tally { passed: 1, ..Tally::default() }
-            }
-            Ok(Outcome::Skipped(reason)) => {
-                println!("skip  {name}: {reason}");
-                Tally { skipped: 1, ..Tally::default() }
-            }
-            Ok(Outcome::Counted(tally)) => {
-                let word = if tally.failed == 0 { "ok  " } else { "FAIL" };
-                println!("{word}  {name}: {} ({seconds:.1} s)", tally.words());
-                tally
-            }
-        };
-        total.add(tally);
+        }
+        running = still;
+        let names: Vec<&str> = running.iter().map(|attempt| attempt.case.name).collect();
+        line.say(&format!("{done} of {count} done; now {}", names.join(", ")));
+        thread::sleep(PERIOD);
     }
+    drop(line);
     println!("{}", total.words());
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Which of those that wait is next: the first, but for a build while there is another.
+fn next(waiting: &[Case], mut running: impl Iterator<Item = Case>) -> Option<usize> {
+    let building = running.any(|case| case.turn == Turn::Build);
+    waiting.iter().position(|case| !(building && case.turn == Turn::Build))
+}
+
+/// What is told of a test that has ended, with what it wrote below; and what it counts for.
+fn told(name: &str, ending: &Ending) -> (String, Tally) {
+    let seconds = ending.time.as_secs_f32();
+    let processor = ending.report.processor.as_secs_f32();
+    let time = format!("({seconds:.1} s, processor {processor:.1} s)");
+    let (head, tally) = match &ending.report.result {
+        Err(words) => {
+            let words = words.trim_end();
+            (format!("FAIL  {name} {time}\n{words}"), Tally { failed: 1, ..Tally::default() })
+        }
+        Ok(Outcome::Passed) => {
+            (format!("ok    {name} {time}"), Tally { passed: 1, ..Tally::default() })
+        }
+        Ok(Outcome::Skipped(reason)) => {
+            (format!("skip  {name}: {reason}"), Tally { skipped: 1, ..Tally::default() })
+        }
+        Ok(Outcome::Counted(tally)) => {
+            let word = if tally.failed == 0 { "ok  " } else { "FAIL" };
+            (format!("{word}  {name}: {} {time}", tally.words()), *tally)
+        }
+    };
+    let output = ending.output.trim_end();
+    let told = if output.is_empty() { head } else { format!("{head}\n{output}") };
+    (told, tally)
 }
 
 fn chosen(only: Option<&str>) -> Result<Vec<Case>, Failure> {
@@ -105,11 +178,20 @@ fn chosen(only: Option<&str>) -> Result<Vec<Case>, Failure> {
     Ok(chosen)
 }
 
+/// How long the suite rests between two looks at the tests that run.
+const PERIOD: Duration = Duration::from_millis(50);
+
 #[cfg(test)]
 mod test {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::attempt::Report;
+
+    fn ending(result: Result<Outcome, String>, output: &str) -> Ending {
+        let report = Report { result, processor: Duration::from_millis(700) };
+        Ending { report, output: output.to_owned(), time: Duration::from_secs(2) }
+    }
 
     #[test]
     fn every_test_has_a_name_of_its_own() {
@@ -122,5 +204,27 @@ mod test {
     fn a_word_that_no_test_has_is_refused() {
         let failure = chosen(Some("no-such-test")).unwrap_err().to_string();
         assert!(failure.contains("`cargo lab test --list` names them all"), "{failure}");
+    }
+
+    #[test]
+    fn one_build_at_a_time_is_next_and_others_beside_it() {
+        let case = Case::new("a", |_lab| Ok(Outcome::Passed));
+        let waiting = [case.build(), case.long(), case];
+        assert_eq!(next(&waiting, [case.long()].into_iter()), Some(0));
+        assert_eq!(next(&waiting, [case.build()].into_iter()), Some(1));
+        assert_eq!(next(&[case.build()], [case.build()].into_iter()), None);
+    }
+
+    #[test]
+    fn what_a_test_wrote_stands_below_how_it_ended() {
+        let (told, tally) = told("a", &ending(Err("wrong\n".to_owned()), "  step: done\n"));
+        assert_eq!(told, "FAIL  a (2.0 s, processor 0.7 s)\nwrong\n  step: done");
+        assert_eq!(tally, Tally { failed: 1, ..Tally::default() });
+    }
+
+    #[test]
+    fn a_skipped_test_says_why() {
+        let (told, tally) = told("a", &ending(Ok(Outcome::Skipped("no disk".to_owned())), ""));
+        assert_eq!((told.as_str(), tally.skipped), ("skip  a: no disk", 1));
     }
 }

@@ -119,7 +119,7 @@ fn tests() -> BTreeSet<String> {
                 is_test = false;
             }
             let is_case = file.parent().is_some_and(|folder| folder.ends_with("src/cases"));
-            let case = line.split_once("name: \"").filter(|_| is_case);
+            let case = line.split_once("Case::new(\"").filter(|_| is_case);
             known.extend(case.and_then(|(_, rest)| rest.split('"').next()).map(str::to_owned));
             let is_contract = file.ends_with("fixtures/src/contract.rs");
             let fact = line.split_once("::").filter(|_| is_contract);

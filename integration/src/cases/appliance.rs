@@ -14,7 +14,7 @@ use crate::process::Program;
 use crate::suite::{Case, Outcome};
 use crate::vm::{Firmware, Machine};
 
-pub(super) const CASES: &[Case] = &[Case { name: "zfs appliance", run: appliance }];
+pub(super) const CASES: &[Case] = &[Case::new("zfs appliance", appliance).long()];
 
 /// A machine boots from a nested environment of a pool in another guest; it is snapshotted while it
 /// lives, rolled back, and booted again from it, from a clone of the snapshot, and from a clone of

@@ -18,16 +18,16 @@ use crate::suite::{Case, Outcome};
 use crate::vm::{Firmware, Hardware, Machine};
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "boot BIOS", run: |lab| alone(lab, &chain::BIOS) },
-    Case { name: "boot UEFI", run: |lab| alone(lab, &chain::UEFI) },
-    Case { name: "boot UEFI HTTP", run: |lab| alone(lab, &chain::UEFI_HTTP) },
-    Case { name: "boot pxelinux", run: |lab| alone(lab, &chain::PXELINUX) },
-    Case { name: "boot lpxelinux", run: |lab| alone(lab, &chain::LPXELINUX) },
-    Case { name: "boot GRUB UEFI", run: |lab| alone(lab, &chain::GRUB) },
-    Case { name: "boot shim and GRUB", run: |lab| alone(lab, &chain::SHIM) },
-    Case { name: "boot GRUB BIOS", run: |lab| alone(lab, &chain::GRUB_BIOS) },
-    Case { name: "boot four machines at once", run: four },
-    Case { name: "boot and kill the server", run: killed },
+    Case::new("boot BIOS", |lab| alone(lab, &chain::BIOS)),
+    Case::new("boot UEFI", |lab| alone(lab, &chain::UEFI)),
+    Case::new("boot UEFI HTTP", |lab| alone(lab, &chain::UEFI_HTTP)),
+    Case::new("boot pxelinux", |lab| alone(lab, &chain::PXELINUX)),
+    Case::new("boot lpxelinux", |lab| alone(lab, &chain::LPXELINUX)),
+    Case::new("boot GRUB UEFI", |lab| alone(lab, &chain::GRUB)),
+    Case::new("boot shim and GRUB", |lab| alone(lab, &chain::SHIM)),
+    Case::new("boot GRUB BIOS", |lab| alone(lab, &chain::GRUB_BIOS)),
+    Case::new("boot four machines at once", four),
+    Case::new("boot and kill the server", killed),
 ];
 
 /// One machine boots: firmware, loader, kernel and root all come from netbe.

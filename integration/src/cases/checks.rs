@@ -13,11 +13,11 @@ use crate::process::last_lines;
 use crate::suite::{Case, Outcome, Tally};
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "check format", run: format },
-    Case { name: "check arrows", run: arrows },
-    Case { name: "check lints", run: lints },
-    Case { name: "check documents", run: documents },
-    Case { name: "cargo test", run: cargo_test },
+    Case::new("check format", format).build(),
+    Case::new("check arrows", arrows).build(),
+    Case::new("check lints", lints).build(),
+    Case::new("check documents", documents).build(),
+    Case::new("cargo test", cargo_test).build(),
 ];
 
 fn format(_lab: &Lab) -> Result<Outcome, Failure> {

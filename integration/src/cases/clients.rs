@@ -17,14 +17,14 @@ use crate::server::Site;
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "client libnfs", run: |lab| serve(lab, "libnfs", libnfs) },
-    Case { name: "client rpcinfo", run: |lab| serve(lab, "rpcinfo", rpcinfo) },
-    Case { name: "client showmount", run: |lab| serve(lab, "showmount", showmount) },
-    Case { name: "client udhcpc", run: |lab| serve(lab, "udhcpc", udhcpc) },
-    Case { name: "client dhclient", run: |lab| serve(lab, "dhclient", dhclient) },
-    Case { name: "client curl HTTP", run: |lab| serve(lab, "http", curl_http) },
-    Case { name: "client curl TFTP", run: |lab| serve(lab, "tftp", curl_tftp) },
-    Case { name: "client atftp", run: |lab| serve(lab, "atftp", atftp) },
+    Case::new("client libnfs", |lab| serve(lab, "libnfs", libnfs)),
+    Case::new("client rpcinfo", |lab| serve(lab, "rpcinfo", rpcinfo)),
+    Case::new("client showmount", |lab| serve(lab, "showmount", showmount)),
+    Case::new("client udhcpc", |lab| serve(lab, "udhcpc", udhcpc)),
+    Case::new("client dhclient", |lab| serve(lab, "dhclient", dhclient)),
+    Case::new("client curl HTTP", |lab| serve(lab, "http", curl_http)),
+    Case::new("client curl TFTP", |lab| serve(lab, "tftp", curl_tftp)),
+    Case::new("client atftp", |lab| serve(lab, "atftp", atftp)),
 ];
 
 /// A server that runs, and where its clients may put files.

@@ -14,7 +14,7 @@ use crate::process::Program;
 use crate::progress;
 use crate::suite::{Case, Outcome};
 
-pub(super) const CASES: &[Case] = &[Case { name: "check freebsd", run: freebsd }];
+pub(super) const CASES: &[Case] = &[Case::new("check freebsd", freebsd).build()];
 
 fn freebsd(lab: &Lab) -> Result<Outcome, Failure> {
     let text = Program::new("rustc").arg("-V").run(Duration::from_secs(60))?;

@@ -10,12 +10,11 @@ use crate::server::Site;
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "boot a guest by bootnfs --run", run: |lab| guest(lab, "bootnfs", "") },
-    Case { name: "boot a guest by bootpxe --run, BIOS", run: |lab| guest(lab, "bootpxe", "") },
-    Case {
-        name: "boot a guest by bootpxe --run, UEFI",
-        run: |lab| guest(lab, "bootpxe", " --firmware uefi"),
-    },
+    Case::new("boot a guest by bootnfs --run", |lab| guest(lab, "bootnfs", "")),
+    Case::new("boot a guest by bootpxe --run, BIOS", |lab| guest(lab, "bootpxe", "")),
+    Case::new("boot a guest by bootpxe --run, UEFI", |lab| {
+        guest(lab, "bootpxe", " --firmware uefi")
+    }),
 ];
 
 /// netbe starts the guest of a named machine, which leaves its marker on its root.

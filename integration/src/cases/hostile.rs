@@ -14,7 +14,7 @@ use crate::packages;
 use crate::server::Site;
 use crate::suite::{Case, Outcome};
 
-pub(super) const CASES: &[Case] = &[Case { name: "hostile bytes for a minute", run: hostile }];
+pub(super) const CASES: &[Case] = &[Case::new("hostile bytes for a minute", hostile)];
 
 fn hostile(lab: &Lab) -> Result<Outcome, Failure> {
     let directory = lab.directory("hostile")?;

@@ -16,9 +16,9 @@ use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "initramfs mounts every data set by itself", run: split },
-    Case { name: "initramfs keeps changes to a read-only root in memory", run: overlay },
-    Case { name: "initramfs says that its root is missing, and waits for it", run: missing },
+    Case::new("initramfs mounts every data set by itself", split),
+    Case::new("initramfs keeps changes to a read-only root in memory", overlay),
+    Case::new("initramfs says that its root is missing, and waits for it", missing),
 ];
 
 /// The machine mounts its root and each data set of it, and what it writes arrives in them.

@@ -13,13 +13,13 @@ use crate::server::{Site, serve_words};
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "input unknown flag", run: unknown_flag },
-    Case { name: "input missing store", run: missing_store },
-    Case { name: "input port in use", run: port_in_use },
-    Case { name: "input configuration mistake", run: configuration },
-    Case { name: "input interface without address", run: no_address },
-    Case { name: "input unknown interface", run: unknown_interface },
-    Case { name: "input not root", run: not_root },
+    Case::new("input unknown flag", unknown_flag),
+    Case::new("input missing store", missing_store),
+    Case::new("input port in use", port_in_use),
+    Case::new("input configuration mistake", configuration),
+    Case::new("input interface without address", no_address),
+    Case::new("input unknown interface", unknown_interface),
+    Case::new("input not root", not_root),
 ];
 
 fn unknown_flag(lab: &Lab) -> Result<Outcome, Failure> {

@@ -19,9 +19,9 @@ use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "install sets from a directory", run: directory },
-    Case { name: "install sets from a mirror", run: mirror },
-    Case { name: "install the archive of a root", run: archive },
+    Case::new("install sets from a directory", directory),
+    Case::new("install sets from a mirror", mirror),
+    Case::new("install the archive of a root", archive),
 ];
 
 /// Sets with a flipped bit are refused; an installation is killed while it unpacks, begins anew, and a

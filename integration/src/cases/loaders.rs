@@ -18,8 +18,8 @@ use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "boot FreeBSD's loader, BIOS", run: bios },
-    Case { name: "boot FreeBSD's loader, UEFI", run: uefi },
+    Case::new("boot FreeBSD's loader, BIOS", bios),
+    Case::new("boot FreeBSD's loader, UEFI", uefi),
 ];
 
 /// An iPXE ROM gets `pxeboot`, and takes no disk out of the root path.

@@ -16,7 +16,7 @@ use crate::server::Site;
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
-pub(super) const CASES: &[Case] = &[Case { name: "boot joined and split", run: joined_and_split }];
+pub(super) const CASES: &[Case] = &[Case::new("boot joined and split", joined_and_split)];
 
 /// A machine lives on a root of three file systems as on one while netbe is killed and starts again;
 /// then it boots anew and mounts each by the fstab that netbe writes.

@@ -15,9 +15,9 @@ use crate::suite::{Case, Outcome};
 use crate::vm::{Firmware, Hardware, Machine};
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "peer clients", run: clients },
-    Case { name: "peer boot BIOS", run: |lab| boot(lab, Firmware::Bios) },
-    Case { name: "peer boot UEFI", run: |lab| boot(lab, Firmware::Uefi) },
+    Case::new("peer clients", clients),
+    Case::new("peer boot BIOS", |lab| boot(lab, Firmware::Bios)),
+    Case::new("peer boot UEFI", |lab| boot(lab, Firmware::Uefi)),
 ];
 
 /// The clients that netbe is tested with understand dnsmasq.

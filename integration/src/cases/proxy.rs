@@ -19,11 +19,11 @@ use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "boot BIOS beside dnsmasq", run: |lab| linux(lab, Firmware::Bios) },
-    Case { name: "boot UEFI beside dnsmasq", run: |lab| linux(lab, Firmware::Uefi) },
-    Case { name: "boot BIOS by dnsmasq's lines", run: led },
-    Case { name: "load options beside dnsmasq", run: load_options },
-    Case { name: "lines for other DHCP servers", run: lines },
+    Case::new("boot BIOS beside dnsmasq", |lab| linux(lab, Firmware::Bios)),
+    Case::new("boot UEFI beside dnsmasq", |lab| linux(lab, Firmware::Uefi)),
+    Case::new("boot BIOS by dnsmasq's lines", led),
+    Case::new("load options beside dnsmasq", load_options),
+    Case::new("lines for other DHCP servers", lines),
 ];
 
 /// netbe is a proxy: the address comes from dnsmasq, and everything else from netbe.

@@ -13,8 +13,8 @@ use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "roots upgraded and put back", run: upgraded },
-    Case { name: "roots that are fresh at every boot", run: fresh },
+    Case::new("roots upgraded and put back", upgraded),
+    Case::new("roots that are fresh at every boot", fresh),
 ];
 
 /// A machine writes into a root of its own, boots the template's next version once with what it wrote,

@@ -9,11 +9,11 @@ use crate::process::{Program, last_lines};
 use crate::suite::{Case, Outcome, Tally};
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "store contract on dir", run: on_directories },
-    Case { name: "store contract on btrfs", run: on_btrfs },
-    Case { name: "store thin templates on btrfs", run: thin_on_btrfs },
-    Case { name: "store clone on btrfs shares blocks", run: reflink },
-    Case { name: "store figures on btrfs", run: figures },
+    Case::new("store contract on dir", on_directories),
+    Case::new("store contract on btrfs", on_btrfs),
+    Case::new("store thin templates on btrfs", thin_on_btrfs),
+    Case::new("store clone on btrfs shares blocks", reflink),
+    Case::new("store figures on btrfs", figures),
 ];
 
 /// What every store promises, for plain directories; those that are filled are in memory.
@@ -35,7 +35,7 @@ fn thin_on_btrfs(lab: &Lab) -> Result<Outcome, Failure> {
 fn tests(lab: &Lab, file: &str, directory: &str, script: &str) -> Result<Outcome, Failure> {
     let done = Program::new("unshare")
         .args(["--mount", "sh", "-euc", script])
-        .env("TESTS", Lab::tests("store", file)?)
+        .env("TESTS", lab.tests("store", file)?)
         .directory(&lab.directory(directory)?)
         .finish(Duration::from_secs(1200))?;
     if done.status.code() == Some(NO_BTRFS) {

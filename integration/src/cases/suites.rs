@@ -21,9 +21,9 @@ use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "suite fsx", run: |lab| suite(lab, &FSX) },
-    Case { name: "suite pjdfstest", run: |lab| suite(lab, &PJDFSTEST) },
-    Case { name: "suite nfstest_posix", run: |lab| suite(lab, &NFSTEST_POSIX) },
+    Case::new("suite fsx", |lab| suite(lab, &FSX)).long(),
+    Case::new("suite pjdfstest", |lab| suite(lab, &PJDFSTEST)).long(),
+    Case::new("suite nfstest_posix", |lab| suite(lab, &NFSTEST_POSIX)).long(),
 ];
 
 /// A suite of tests for file systems.

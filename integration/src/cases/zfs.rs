@@ -13,13 +13,13 @@ use crate::process::last_lines;
 use crate::suite::{Case, Outcome, Tally};
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "zfs guest has a pool", run: pool },
-    Case { name: "zfs store", run: |lab| tests(lab, "zfs store", "store", "zfs", STORE) },
-    Case {
-        name: "zfs store contract",
-        run: |lab| tests(lab, "zfs store contract", "store", "contract", CONTRACT),
-    },
-    Case { name: "zfs files", run: |lab| tests(lab, "zfs files", "hostfs", "contract", FILES) },
+    Case::new("zfs store contract", |lab| {
+        tests(lab, "zfs store contract", "store", "contract", CONTRACT)
+    })
+    .long(),
+    Case::new("zfs store", |lab| tests(lab, "zfs store", "store", "zfs", STORE)).long(),
+    Case::new("zfs files", |lab| tests(lab, "zfs files", "hostfs", "contract", FILES)).long(),
+    Case::new("zfs guest has a pool", pool),
 ];
 
 /// The guest's module and programs work: a snapshot keeps what its data set loses.
@@ -37,7 +37,7 @@ fn tests(
     file: &str,
     script: &str,
 ) -> Result<Outcome, Failure> {
-    let program = Lab::tests(package, file)?;
+    let program = lab.tests(package, file)?;
     let files: [(&str, &Path); 1] = [("tests", &program)];
     let script = [TANK, script].concat();
     let brought = errand(lab, name, &Errand { script: &script, files: &files, ..PLAIN })?;
