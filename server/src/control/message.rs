@@ -1,0 +1,183 @@
+//! What commands and the running server say to each other, each in a line of JSON.
+
+use std::net::Ipv4Addr;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::boot::timeline::Stage;
+use crate::boot::{BootId, Notice, Standing};
+use crate::machine::Mac;
+
+/// What a command asks.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// Which machines live on a boot environment, or have their data in it.
+    Living {
+        /// The environment's name.
+        environment: String,
+    },
+    /// Whether the server is there.
+    Ping,
+    /// Read machines, environments and exports again.
+    Reload,
+    /// How everything stands.
+    Status,
+    /// How everything stands, twice a second, and what is seen meanwhile.
+    Watch,
+    /// Let go of a boot environment, whose tree is about to be taken away, until the next request on
+    /// the same connection or its end; then read everything again. Refused with [`Reply::Living`] if
+    /// machines live on it or have their data in it.
+    Withhold {
+        /// The environment's name.
+        environment: String,
+        /// Even if machines live on it.
+        force: bool,
+    },
+}
+
+/// What the server answers.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "answer", rename_all = "lowercase")]
+pub enum Reply {
+    /// It was done, or the server is there.
+    Done,
+    /// It could not be done.
+    Failed {
+        /// Why, in a sentence.
+        message: String,
+    },
+    /// Machines that live on the environment, or have their data in it.
+    Living {
+        /// By name, or by Ethernet address.
+        machines: Vec<String>,
+    },
+    /// Something was seen of a machine.
+    Notice(Seen),
+    /// How everything stands.
+    Status(Status),
+}
+
+/// Something that was seen of a machine.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Seen {
+    /// Seconds since 1970.
+    pub at: f64,
+    /// The machine's name, or its Ethernet address.
+    pub machine: String,
+    /// How far it had come.
+    pub stage: Stage,
+    /// What was seen.
+    pub text: String,
+}
+
+/// How the server and its machines stand.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Status {
+    /// The server's version.
+    pub version: String,
+    /// Its process.
+    pub process: u32,
+    /// Seconds since it was started.
+    pub up: f64,
+    /// What it serves, and where.
+    pub services: Vec<String>,
+    /// What it does on which interface.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// The boot environments.
+    pub environments: Vec<String>,
+    /// The machines.
+    pub machines: Vec<MachineStatus>,
+}
+
+/// What is done on an interface.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct InterfaceStatus {
+    /// The interface.
+    pub name: String,
+    /// Our address on it.
+    pub address: Ipv4Addr,
+    /// `serve`, `passive`, or `looking` while it is asked whether another server is there.
+    pub mode: String,
+    /// Another DHCP server that was heard there.
+    pub foreign: Option<Ipv4Addr>,
+}
+
+/// How a machine stands.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct MachineStatus {
+    /// Its name, or its Ethernet address.
+    pub name: String,
+    /// Its Ethernet address, if one is known.
+    pub mac: Option<Mac>,
+    /// Its IP address.
+    pub address: Option<Ipv4Addr>,
+    /// What it boots.
+    pub environment: Option<String>,
+    /// Whether its root is read-only.
+    pub read_only: Option<bool>,
+    /// The boot that it is in.
+    pub boot: Option<BootId>,
+    /// How far it has come.
+    pub stage: Stage,
+    /// What keeps it from going on, in one word.
+    pub trouble: Option<String>,
+    /// What is wrong, or may be.
+    pub message: Option<String>,
+    /// Bytes of boot files that it was sent.
+    pub sent: u64,
+    /// Bytes that it read from its root.
+    pub read: u64,
+    /// Bytes that it wrote to its root.
+    pub written: u64,
+    /// The file on its way: bytes of total.
+    pub progress: Option<(u64, u64)>,
+    /// Seconds of the boot, up to its running.
+    pub seconds: f64,
+    /// The stages so far and the seconds in each.
+    pub stages: Vec<(Stage, f64)>,
+    /// Seconds since it was last heard of; `None` if it never was.
+    pub seen: Option<f64>,
+}
+
+impl From<Standing> for MachineStatus {
+    fn from(standing: Standing) -> Self {
+        let named = standing.name.map(|name| name.to_string());
+        let mac = standing.mac.map(|mac| mac.to_string());
+        let view = standing.view;
+        let trouble = view.as_ref().and_then(|view| view.trouble.clone());
+        let hint = view.as_ref().and_then(|view| view.hint.clone());
+        let stages = view.as_ref().map_or(&[][..], |view| view.stages.as_slice());
+        Self {
+            name: named.or(mac).unwrap_or_default(),
+            mac: standing.mac,
+            address: standing.address,
+            environment: standing.environment,
+            read_only: standing.read_only,
+            boot: standing.boot,
+            stage: view.as_ref().map_or(Stage::Off, |view| view.stage),
+            trouble: trouble.as_ref().map(|(trouble, _)| trouble.as_str().to_owned()),
+            message: trouble.map(|(_, text)| text).or(hint),
+            sent: view.as_ref().map_or(0, |view| view.sent),
+            read: view.as_ref().map_or(0, |view| view.read),
+            written: view.as_ref().map_or(0, |view| view.written),
+            progress: view.as_ref().and_then(|view| view.progress),
+            seconds: view.as_ref().map_or(0.0, |view| view.took.as_secs_f64()),
+            stages: stages.iter().map(|(stage, took)| (*stage, took.as_secs_f64())).collect(),
+            seen: view.as_ref().map(|view| view.seen.as_secs_f64()),
+        }
+    }
+}
+
+impl From<&Notice> for Seen {
+    fn from(notice: &Notice) -> Self {
+        let at = notice.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            at: at.as_secs_f64(),
+            machine: notice.machine.clone(),
+            stage: notice.stage,
+            text: notice.text.clone(),
+        }
+    }
+}
