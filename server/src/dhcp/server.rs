@@ -119,12 +119,9 @@ impl Server {
         }
         match request.kind {
             MessageType::Discover => self.discover(request, &place, moment),
-            MessageType::Request => match request.server {
-                Some(server) if server != request.identifier(place.local) => {
-                    self.note_foreign(server, arrival.interface, now);
-                    self.lose(request, &place, server)
-                }
-                Some(_) => self.select(request, &place, moment),
+            MessageType::Request => match self.lose(request, &place, arrival, now) {
+                Some(lost) => lost,
+                None if request.server.is_some() => self.select(request, &place, moment),
                 None => self.confirm(request, &place, arrival, moment),
             },
             MessageType::Decline => self.decline(request, &place, moment),
@@ -182,14 +179,8 @@ impl Server {
         if request.kind == MessageType::Discover {
             self.report(request.mac, Event::Discover(request.client));
         }
-        match request.server {
-            Some(server) if server != place.local => {
-                self.note_foreign(server, arrival.interface, now);
-                self.report(request.mac, Event::ForeignServer(server));
-                Action::Silence(Silence::OtherServer(server))
-            }
-            Some(_) | None => Action::Silence(Silence::Passive),
-        }
+        let lost = self.lose(request, place, arrival, now);
+        lost.unwrap_or(Action::Silence(Silence::Passive))
     }
 
     /// DHCPDISCOVER (RFC 2131 §4.3.1). The same machine is offered the same address however many
@@ -247,8 +238,19 @@ impl Server {
         self.refuse(request, place, wanted)
     }
 
-    /// DHCPREQUEST that takes up another server's offer: ours is free again.
-    fn lose(&mut self, request: &Request<'_>, place: &Place, server: Ipv4Addr) -> Action {
+    /// DHCPREQUEST that takes up another server's offer, whatever netbe does on the interface: that
+    /// server is noted, and ours is free again. Nothing if the message is another one.
+    fn lose(
+        &mut self,
+        request: &Request<'_>,
+        place: &Place,
+        arrival: &Arrival<'_>,
+        now: SystemTime,
+    ) -> Option<Action> {
+        let ours = request.identifier(place.local);
+        let chosen = request.server.filter(|_| request.kind == MessageType::Request);
+        let server = chosen.filter(|server| *server != ours)?;
+        self.note_foreign(server, arrival.interface, now);
         let offered: Vec<Binding> = self
             .leases
             .all_of(request.mac, place.network)
@@ -257,8 +259,11 @@ impl Server {
         for binding in offered {
             self.leases.remove(binding.address);
         }
-        self.report(request.mac, Event::ForeignServer(server));
-        Action::Silence(Silence::OtherServer(server))
+        // A proxy is beside that server so that it is chosen: no trouble for the machine.
+        if arrival.mode != Mode::Proxy {
+            self.report(request.mac, Event::ForeignServer(server));
+        }
+        Some(Action::Silence(Silence::OtherServer(server)))
     }
 
     /// DHCPDECLINE (RFC 2131 §4.3.3): somebody else uses the address.

@@ -7,6 +7,7 @@ mod bench;
 mod boots;
 #[cfg(target_os = "linux")]
 mod clients;
+mod foreign;
 mod hostile;
 mod leases;
 mod proxy;

@@ -32,11 +32,8 @@ impl Server {
             MessageType::Discover => self.suggest(request, place),
             MessageType::Request => {
                 self.follow(request, place);
-                let Some(server) = request.server.filter(|server| *server != place.local) else {
-                    return Action::Silence(Silence::Nothing);
-                };
-                self.note_foreign(server, arrival.interface, now);
-                Action::Silence(Silence::OtherServer(server))
+                let lost = self.lose(request, place, arrival, now);
+                lost.unwrap_or(Action::Silence(Silence::Nothing))
             }
             MessageType::Decline
             | MessageType::Release
