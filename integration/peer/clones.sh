@@ -1,10 +1,11 @@
 # Clones a boot environment again and again, in turns: a batch by netbe, a batch by a loop over the file
 # system's own command. What it prints is read by the benchmark: `batch SIDE NS KIB` for each batch with
 # all of it on disk, `list SIDE NS` for a list of all clones, `process NS` for starting twenty programs.
-# Called in an empty directory with the kind of store, how many batches, and how many clones in each;
-# $NETBE is the program.
+# A line that begins with `lab: ` is for whoever waits. Called in an empty directory with the kind of store,
+# how many batches, how many clones in each, and the minutes after which no batch begins; $NETBE is the
+# program.
 set -eu
-kind=$1 batches=$2 size=$3
+kind=$1 batches=$2 size=$3 minutes=$4
 export NETBE_STATE="$PWD/state"
 now() { date +%s%N; }
 fill() {
@@ -88,18 +89,21 @@ list() {
 }
 processes
 turn=0
-while [ $turn -lt "$batches" ]; do
+start=$(date +%s)
+passed() { echo $(($(date +%s) - start)); }
+while [ $turn -lt "$batches" ] && [ "$(passed)" -lt $((minutes * 60)) ]; do
     # Who is first changes, so that what grows hits both alike.
     if [ $((turn % 2)) = 0 ]; then sides="netbe peer"; else sides="peer netbe"; fi
     for side in $sides; do batch $side $turn; done
     turn=$((turn + 1))
+    echo "lab: $((turn * size)) of $((batches * size)) by each, $(passed) s"
 done
 for _ in 1 2 3; do
     list netbe
     list peer
 done
 processes
-[ "$("$NETBE" list -H | wc -l)" = $((batches * size + 1)) ]
+[ "$("$NETBE" list -H | wc -l)" = $((turn * size + 1)) ]
 case $kind in
 zfs) zfs version | head -n 1 | sed 's/^/version /' && zpool export tank ;;
 *) btrfs --version | sed 's/^/version /' && umount mounted && rm image ;;

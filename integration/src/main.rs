@@ -59,9 +59,8 @@ enum Command {
         /// What to measure.
         #[arg(value_enum)]
         subject: bench::Subject,
-        /// How many clones of each kind `store` makes, by netbe and by its peer: in tens.
-        #[arg(long, default_value_t = 1000)]
-        clones: u32,
+        #[command(flatten)]
+        load: bench::Load,
         /// Write the figures to this file too.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -118,7 +117,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let result = match Arguments::parse().command {
-        Command::Bench { subject, clones, json } => bench::run(subject, clones, json.as_deref()),
+        Command::Bench { subject, load, json } => bench::run(subject, &load, json.as_deref()),
         Command::Boot { chain: Some(chain), keep_capture, list: false } => {
             by_hand::run(&chain, keep_capture.as_deref())
         }

@@ -24,6 +24,15 @@ pub(crate) fn step(what: &str) -> Step {
 }
 
 impl Step {
+    /// Says how far it has come.
+    pub(crate) fn at(&self, how_far: &str) {
+        let line = format!("{}: {how_far}", self.what);
+        match &self.bar {
+            Some(bar) => bar.set_message(line),
+            None => eprintln!("  {line}"),
+        }
+    }
+
     /// Ends the step and says what came of it.
     pub(crate) fn done(self, result: &str) {
         let seconds = self.begin.elapsed().as_secs_f32();

@@ -21,6 +21,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+pub(crate) use store::Load;
 
 use crate::failure::Failure;
 use crate::lab::Lab;
@@ -39,15 +40,14 @@ pub(crate) enum Subject {
     Tftp,
 }
 
-/// Measures, prints a table, and writes it to the file `json` too if there is one. `clones` is how many
-/// the store makes.
-pub(crate) fn run(subject: Subject, clones: u32, json: Option<&Path>) -> Result<ExitCode, Failure> {
+/// Measures, prints a table, and writes it to the file `json` too if there is one.
+pub(crate) fn run(subject: Subject, load: &Load, json: Option<&Path>) -> Result<ExitCode, Failure> {
     packages::install(&[packages::MACHINES])?;
     let lab = Lab::open()?;
     let report = match subject {
         Subject::Dhcp => dhcp::measure(&lab)?,
         Subject::Nfs => nfs::measure(&lab)?,
-        Subject::Store => store::measure(&lab, clones)?,
+        Subject::Store => store::measure(&lab, load)?,
         Subject::Tftp => tftp::measure(&lab)?,
     };
     print!("{}", report.table());

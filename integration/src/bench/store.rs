@@ -3,40 +3,61 @@
 //! Each kind of store is measured on a file system of its own: btrfs and ext4 on loop devices, ZFS in a
 //! guest. Times include that everything is on disk.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use clap::{Args, ValueEnum};
 
 use crate::debian::Debian;
 use crate::errand::Errand;
 use crate::failure::{During, Failure, ensure};
+use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::packages;
-use crate::process::Program;
-use crate::progress;
+use crate::process::{Program, last_lines};
+use crate::progress::{self, Step};
 
 use super::report::{Figure, Limit, Report, Spread};
 
-/// Makes `clones` clones of each kind by netbe, and as many by the loop.
-pub(super) fn measure(lab: &Lab, clones: u32) -> Result<Report, Failure> {
+/// How much of the store is measured.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Load {
+    /// How many clones of each kind `store` makes, by netbe and by its peer: in tens.
+    #[arg(long, default_value_t = 1000)]
+    clones: u32,
+    /// A kind of store to measure; may be given again.
+    #[arg(long = "kind", value_name = "KIND", value_enum, default_values_t = ALL)]
+    kinds: Vec<Kind>,
+    /// No tenth of a kind's clones begins after so many minutes of it.
+    #[arg(long, default_value_t = 60)]
+    minutes: u32,
+}
+
+/// Makes clones of each kind by netbe, and as many by the loop.
+pub(super) fn measure(lab: &Lab, load: &Load) -> Result<Report, Failure> {
     packages::install(&[packages::TESTS, packages::DEBIAN])?;
     let directory = lab.directory("bench store")?;
     let script = directory.join("clones.sh");
-    std::fs::write(&script, SCRIPT).during(script.display())?;
+    fs::write(&script, SCRIPT).during(script.display())?;
     let (mut figures, mut versions) = (Vec::new(), Vec::new());
     let mut limits = Vec::new();
-    for kind in KINDS {
-        let step = progress::step(&format!("{clones} clones, {}", kind.name));
-        let words = format!("{} {BATCHES} {}", kind.name, (clones / BATCHES).max(1));
-        let said = if kind.in_guest {
-            in_guest(lab, &directory, &script, &words)?
+    lab.netbe()?;
+    for &kind in &load.kinds {
+        let step = progress::step(&format!("{} clones, {}", load.clones, kind.name()));
+        let batch = (load.clones / BATCHES).max(1);
+        let words = format!("{} {BATCHES} {batch} {}", kind.name(), load.minutes);
+        let limit = Duration::from_secs(60 * u64::from(load.minutes)) + MARGIN;
+        let said = if kind == Kind::Zfs {
+            in_guest(lab, &directory, &script, &words, limit, &step)?
         } else {
-            let place = lab.directory(&format!("bench store {}", kind.name))?;
-            on_host(lab, &place, &script, &words)?
+            let place = lab.directory(&format!("bench store {}", kind.name()))?;
+            on_host(lab, &place, &script, &words, limit, &step)?
         };
         let samples = Samples::read(&said)?;
-        figures.extend(samples.figures(kind.name, (clones / BATCHES).max(1)));
-        limits.push(samples.limit(kind.process));
+        figures.extend(samples.figures(kind.name(), batch));
+        limits.push(samples.limit(kind.process()));
         versions.extend(samples.version);
         step.done("done");
     }
@@ -46,13 +67,42 @@ pub(super) fn measure(lab: &Lab, clones: u32) -> Result<Report, Failure> {
 }
 
 /// Runs the script here; its mounts end with it.
-fn on_host(lab: &Lab, place: &Path, script: &Path, words: &str) -> Result<String, Failure> {
+fn on_host(
+    lab: &Lab,
+    place: &Path,
+    script: &Path,
+    words: &str,
+    limit: Duration,
+    step: &Step,
+) -> Result<String, Failure> {
+    let log = place.join("log");
     let sh = Program::new("unshare").words("--mount sh").arg(script).words(words);
-    sh.env("NETBE", lab.netbe()?).directory(place).run(LIMIT)
+    let mut running = sh.env("NETBE", lab.netbe()?).directory(place).start(&log)?;
+    let said = || String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
+    let mut heard = 0;
+    let status = wait_for("the end of the script", limit, || {
+        let ended = running.ended()?;
+        let said = said();
+        let lines = said.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        for words in lines.filter_map(|line| line.strip_prefix("lab: ")).skip(heard) {
+            heard += 1;
+            step.at(words.trim_end());
+        }
+        Ok(ended)
+    })?;
+    ensure(status.success(), || format!("the script: {status}: {}", last_lines(&said(), 20)))?;
+    Ok(said())
 }
 
 /// Runs the script in a guest with ZFS.
-fn in_guest(lab: &Lab, directory: &Path, script: &Path, words: &str) -> Result<String, Failure> {
+fn in_guest(
+    lab: &Lab,
+    directory: &Path,
+    script: &Path,
+    words: &str,
+    limit: Duration,
+    step: &Step,
+) -> Result<String, Failure> {
     let debian = Debian::get(&lab.cache)?;
     let task = format!("NETBE=/lab/netbe exec sh /lab/clones.sh {words}\n");
     let netbe = PathBuf::from(lab.netbe()?);
@@ -63,26 +113,51 @@ fn in_guest(lab: &Lab, directory: &Path, script: &Path, words: &str) -> Result<S
         memory: 2048,
         script: &task,
         files: &files,
-        pool: 4096,
+        pool: 8192,
     };
-    errand.send(&Network::new()?, directory, &debian)?.back(LIMIT)?.success()
+    let messenger = errand.send(&Network::new()?, directory, &debian)?;
+    let brought = messenger.attend(limit, |words| {
+        step.at(words);
+        Ok(())
+    });
+    brought?.success()
 }
 
 /// A kind of store.
-#[derive(Clone, Copy, Debug)]
-struct Kind {
-    name: &'static str,
-    in_guest: bool,
-    /// What the figure of its computer's processes is called.
-    process: &'static str,
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Kind {
+    /// Subvolumes of btrfs, beside `btrfs subvolume snapshot`.
+    Btrfs,
+    /// Directories whose files share blocks (btrfs), beside `cp -a --reflink=always`.
+    DirReflink,
+    /// Directories (ext4), beside `cp -a`.
+    DirCopy,
+    /// Data sets of ZFS in a guest, beside `zfs clone`.
+    Zfs,
 }
 
-const KINDS: [Kind; 4] = [
-    Kind { name: "btrfs", in_guest: false, process: "btrfs.process.ms_per_op" },
-    Kind { name: "dir_reflink", in_guest: false, process: "dir_reflink.process.ms_per_op" },
-    Kind { name: "dir_copy", in_guest: false, process: "dir_copy.process.ms_per_op" },
-    Kind { name: "zfs", in_guest: true, process: "zfs.process.ms_per_op" },
-];
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Btrfs => "btrfs",
+            Self::DirReflink => "dir_reflink",
+            Self::DirCopy => "dir_copy",
+            Self::Zfs => "zfs",
+        }
+    }
+
+    /// What the figure of its computer's processes is called.
+    const fn process(self) -> &'static str {
+        match self {
+            Self::Btrfs => "btrfs.process.ms_per_op",
+            Self::DirReflink => "dir_reflink.process.ms_per_op",
+            Self::DirCopy => "dir_copy.process.ms_per_op",
+            Self::Zfs => "zfs.process.ms_per_op",
+        }
+    }
+}
+
+const ALL: [Kind; 4] = [Kind::Btrfs, Kind::DirReflink, Kind::DirCopy, Kind::Zfs];
 
 /// What the script printed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -144,6 +219,10 @@ impl Samples {
             figure("clone.kib_per_op", &|side| {
                 Spread::of(of(side).iter().map(|(_, space)| space / batch))
             }),
+            figure("clone.made", &|side| {
+                let batches = u32::try_from(of(side).len()).unwrap_or(u32::MAX);
+                Spread::of([f64::from(batches) * batch])
+            }),
             figure("list.ms", &|side| Spread::of(lists(side).iter().map(|time| time * 1000.0))),
         ]
     }
@@ -170,8 +249,9 @@ const BATCHES: u32 = 10;
 const SECOND: f64 = 1e9;
 /// So many programs it starts to see how long that takes.
 const STARTS: f64 = 20.0;
-/// How long one kind may take.
-const LIMIT: Duration = Duration::from_secs(3 * 3600);
+/// How long a kind may take longer than its minutes: to start, for the clones that were begun, and to
+/// list them.
+const MARGIN: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod test {
@@ -193,6 +273,7 @@ mod test {
             ("zfs.clone.ms_per_op", 20.0, 10.0),
             ("zfs.clone.total_s", 2.0, 1.0),
             ("zfs.clone.kib_per_op", 3.0, 1.0),
+            ("zfs.clone.made", 100.0, 100.0),
             ("zfs.list.ms", 5.0, 2.0),
         ];
         assert_eq!(found, expected);
