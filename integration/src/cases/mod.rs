@@ -18,6 +18,7 @@ mod proxy;
 mod roots;
 mod store;
 mod suites;
+mod thin;
 pub(crate) mod zfs;
 
 use crate::suite::Case;
@@ -29,6 +30,7 @@ pub(crate) fn all() -> Vec<Case> {
         freebsd::CASES,
         input::CASES,
         store::CASES,
+        thin::CASES,
         zfs::CASES,
         appliance::CASES,
         clients::CASES,

@@ -151,9 +151,9 @@ fn on_loop(lab: &Lab, name: &str, script: &str) -> Result<Option<String>, Failur
     done.success().map(Some)
 }
 
-fn no_btrfs() -> Outcome {
+pub(super) fn no_btrfs() -> Outcome {
     Outcome::Skipped("this kernel mounts no btrfs from a loop device".to_owned())
 }
 
 /// How the script ends where btrfs cannot be mounted.
-const NO_BTRFS: i32 = 77;
+pub(super) const NO_BTRFS: i32 = 77;

@@ -22,6 +22,11 @@ impl Format {
         self.headless
     }
 
+    /// Whether a sentence may stand in place of an empty list.
+    pub(crate) const fn is_for_people(self) -> bool {
+        !self.headless && !self.json
+    }
+
     /// Prints `records` as JSON, or else the table that is made of them.
     pub(crate) fn reply<T: Serialize>(
         self,

@@ -7,7 +7,7 @@ use bootcfg::fstab;
 use clap::Args;
 use serde::Serialize;
 use store::thin::{self, MOUNT_POINT, Plan, Touch, link_to, shown};
-use store::{EnvironmentName, Point, Store};
+use store::{Environment, EnvironmentName, Point, Role, Store, Update};
 
 use super::{Failure, Format, Reply, Site, Table};
 
@@ -29,6 +29,10 @@ pub(crate) struct Thin {
     /// The changes since this snapshot or boot environment [default: the base's newest snapshot].
     #[arg(long, value_name = "BE[@SNAP]", requires = "touches")]
     since: Option<Point>,
+    /// The changes that would come if this boot environment took the base's place: an updated clone of
+    /// it, or the base of another release.
+    #[arg(long, value_name = "BE", requires = "touches", conflicts_with = "since")]
+    to: Option<EnvironmentName>,
     /// Print the fstab(5) of the jail whose root is this directory.
     #[arg(long, value_name = "DIR", group = "what")]
     fstab: Option<PathBuf>,
@@ -53,13 +57,18 @@ impl Thin {
         if let Some(jail) = &self.fstab {
             return self.jail(&store, jail);
         }
-        store.split(&self.name)?;
+        if !store.split(&self.name)? {
+            return Ok(Reply::text(self.split_already()));
+        }
         site.reload()?;
         Ok(Reply::done())
     }
 
     fn plan(&self, store: &Store) -> Result<Reply, Failure> {
         let plan = store.plan_split(&self.name)?;
+        if plan == Plan::default() && self.format.is_for_people() {
+            return Ok(Reply::text(self.split_already()));
+        }
         let reply = self.format.reply(&steps(&plan), |steps| {
             let mut table = Table::new(&["ACTION", "PATH", "DETAIL"]);
             for Step { action, path, detail } in steps {
@@ -73,6 +82,11 @@ impl Thin {
                 Failure::no(format_args!("{} cannot be split: {refusal}", self.name))
             }),
         ))
+    }
+
+    fn split_already(&self) -> String {
+        let name = &self.name;
+        format!("{name} is split already, into {name}-base and {name}-skeleton: nothing is done\n")
     }
 
     fn prove(&self, store: &Store) -> Result<Reply, Failure> {
@@ -114,10 +128,17 @@ impl Thin {
             machines: machines(name),
             touched: touches.iter().map(ToString::to_string).collect(),
         };
-        let touched = store.touched(&pair, self.since.as_ref())?;
+        let update = match (&self.to, &self.since) {
+            (Some(new), _) => Update::To(new.clone()),
+            (None, Some(since)) => Update::Since(since.clone()),
+            (None, None) => Update::SinceNewest,
+        };
+        let touched = store.touched(&pair, &update)?;
         let mut users = vec![user(&pair.base.name, &[])];
         users.extend(touched.iter().map(|(name, touches)| user(name, touches)));
-        self.format.reply(&users, |users| {
+        let unknown =
+            matches!(update, Update::SinceNewest) && store.snapshots(&pair.base.name)?.is_empty();
+        let reply = self.format.reply(&users, |users| {
             let mut table = Table::new(&["ENVIRONMENT", "MACHINES", "TOUCHED"]);
             for User { environment, machines, touched } in users {
                 let mut row = |touch: String| {
@@ -129,7 +150,14 @@ impl Thin {
                 touched.iter().cloned().for_each(row);
             }
             table
-        })
+        })?;
+        Ok(reply.but(unknown.then(|| {
+            let base = &pair.base.name;
+            Failure::no(format_args!(
+                "what changed in {base} is not known: it has no snapshot; say by --since or --to what to \
+                 compare it with, or run `netbe snapshot {base}@NAME` before an update"
+            ))
+        })))
     }
 
     fn jail(&self, store: &Store, jail: &std::path::Path) -> Result<Reply, Failure> {
@@ -139,9 +167,17 @@ impl Thin {
                 "{jail:?} is not absolute: write where the jail's root is on the host"
             )));
         }
-        let named = pair.skeletons.iter().find(|skeleton| skeleton.name == self.name);
-        let Some(skeleton) = named.or_else(|| pair.skeletons.first()) else {
-            return Err(Failure::no(format_args!("{} has no skeleton", pair.base.name)));
+        // Of what all jails' parts are cloned from, none may have a part.
+        let jails = |skeleton: &&Environment| skeleton.role != Role::Template;
+        let own = pair.skeletons.iter().find(|skeleton| skeleton.name == self.name).filter(jails);
+        let Some(skeleton) = own else {
+            let source = pair.skeletons.iter().find(|skeleton| !jails(skeleton));
+            let source =
+                source.or(pair.skeletons.first()).map_or("SKELETON", |one| one.name.as_str());
+            return Err(Failure::no(format_args!(
+                "{} is no jail's own: run `netbe clone {source} JAIL`, and name that",
+                self.name
+            )));
         };
         let (base, skeleton) = (store.root(&pair.base.name), store.root(&skeleton.name));
         let text = super::guest::text;

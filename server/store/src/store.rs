@@ -25,7 +25,7 @@ use crate::{
     Role, Snapshot, SnapshotName, StoreError, Survey, Timestamp,
 };
 
-pub use split::Pair;
+pub use split::{Pair, Update};
 
 /// An open store of boot environments.
 ///

@@ -48,6 +48,9 @@ pub enum ThinError {
         /// What is wrong with the pair that was made.
         fault: Fault,
     },
+    /// It is a skeleton alone.
+    #[error("the base of {0} is gone: split the template anew, and clone that skeleton")]
+    NoBase(String),
     /// It is no part of a pair.
     #[error("{0} is neither a base nor a skeleton: `netbe thin NAME` splits a template into both")]
     NoPart(String),
@@ -59,7 +62,10 @@ pub enum ThinError {
         /// The first of the reasons.
         refusal: Refusal,
     },
-    /// It is the result of a split.
+    /// It is one of the results of a split.
+    #[error("{0} is a skeleton: `netbe clone {0} NAME` makes a jail's own part of it")]
+    Skeleton(String),
+    /// It is the other.
     #[error("{0} is split already: there is nothing to do")]
     Split(String),
 }

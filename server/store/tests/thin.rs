@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use store::thin::{Fault, Kind, Refusal};
-use store::{EnvironmentName, Layout, Location, Role, Store, StoreError};
+use store::{EnvironmentName, Layout, Location, Role, Store, StoreError, Update};
 use tempfile::TempDir;
 
 struct Bench {
@@ -223,9 +223,17 @@ fn splitting_twice_is_splitting_once() {
     let before = [uuid("head-base"), uuid("head-skeleton")];
     bench.split();
     assert_eq!([uuid("head-base"), uuid("head-skeleton")], before);
-    assert!(bench.store.plan_split(&name("head-base")).unwrap().is_empty());
-    let error = bench.store.split(&name("head-base")).unwrap_err();
-    assert_eq!(error.to_string(), "head-base is split already: there is nothing to do");
+    assert!(!bench.store.split(&name("head")).unwrap());
+    assert!(bench.store.plan_split(&name("head")).unwrap().is_empty());
+    bench.store.clone_environment(&name("head-skeleton").into(), &name("web")).unwrap();
+    for (part, words) in [
+        ("head-base", "head-base is split already: there is nothing to do"),
+        ("web", "web is a skeleton: `netbe clone web NAME` makes a jail's own part of it"),
+    ] {
+        let planned = bench.store.plan_split(&name(part)).unwrap_err();
+        let split = bench.store.split(&name(part)).unwrap_err();
+        assert_eq!([planned.to_string(), split.to_string()], [words, words]);
+    }
 }
 
 #[test]
@@ -273,6 +281,8 @@ fn a_skeleton_without_its_base_is_somebodys_work() {
     let error = bench.store.split(&name("head")).unwrap_err();
     assert!(matches!(error, StoreError::Exists(other) if other == name("head-skeleton")));
     assert!(bench.root("head-skeleton").join("etc/passwd").exists());
+    let error = bench.store.pair(&name("head-skeleton")).unwrap_err();
+    assert!(error.to_string().starts_with("the base of head-skeleton is gone"), "{error}");
 }
 
 #[test]
@@ -326,12 +336,20 @@ fn an_update_of_the_base_is_told_of_each_skeleton() {
     bench.split();
     let base = name("head-base");
     let pair = bench.store.pair(&base).unwrap();
-    let none = bench.store.touched(&pair, None).unwrap();
+    // Without a snapshot there is nothing to compare with.
+    let none = bench.store.touched(&pair, &Update::SinceNewest).unwrap();
     assert_eq!(none, [(name("head-skeleton"), Vec::new())]);
     bench.store.snapshot(&base, &"before".parse().unwrap()).unwrap();
-    fs::write(bench.root("head-base").join("bin/sh"), "a new shell").unwrap();
-    fs::remove_file(bench.root("head-base").join("usr/share/certs/trusted/A.pem")).unwrap();
-    let touched = bench.store.touched(&pair, None).unwrap();
+    let update = |root: PathBuf| {
+        fs::write(root.join("bin/sh"), "a new shell").unwrap();
+        fs::remove_file(root.join("usr/share/certs/trusted/A.pem")).unwrap();
+    };
+    bench.store.clone_environment(&base.clone().into(), &name("rehearsal")).unwrap();
+    update(bench.root("rehearsal"));
+    let foretold = bench.store.touched(&pair, &Update::To(name("rehearsal"))).unwrap();
+    update(bench.root("head-base"));
+    let touched = bench.store.touched(&pair, &Update::SinceNewest).unwrap();
+    assert_eq!(foretold, touched);
     let told: Vec<_> = touched.iter().flat_map(|(_, all)| all).map(ToString::to_string).collect();
     assert_eq!(
         told,

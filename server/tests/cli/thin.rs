@@ -45,7 +45,12 @@ fn a_plan_is_printed_and_nothing_is_done() {
 fn a_template_is_split_once_and_proved_any_time() {
     let bench = system();
     bench.silent(&["thin", "head"]);
-    bench.silent(&["thin", "head"]);
+    for again in [&["thin", "head"][..], &["thin", "-n", "head"]] {
+        assert_eq!(
+            bench.prints(again),
+            "head is split already, into head-base and head-skeleton: nothing is done\n"
+        );
+    }
     let proof = "head-base with head-skeleton: 8 links looked at, none is broken by the split; 0 lead \
                  nowhere by themselves\n";
     assert_eq!(bench.prints(&["thin", "--check", "head"]), proof);
@@ -73,6 +78,14 @@ fn a_jails_fstab_has_its_base_first() {
             root("web")
         )
     );
+    for shared in ["head", "head-skeleton"] {
+        bench.refuses(
+            &["thin", "--fstab", "/jails/web", shared],
+            &format!(
+                "{shared} is no jail's own: run `netbe clone head-skeleton JAIL`, and name that"
+            ),
+        );
+    }
     bench.cannot(
         &["thin", "--fstab", "jails/web", "web"],
         "\"jails/web\" is not absolute: write where the jail's root is on the host",
@@ -86,6 +99,10 @@ fn an_update_is_told_of_everybody_who_uses_the_base() {
     bench.silent(&["clone", "head-skeleton", "web"]);
     bench.silent(&["machine", "add", "desk", "--mac", "52:54:00:00:00:01"]);
     bench.silent(&["sharepxe", "--machine", "desk", "head-base"]);
+    let (table, words) = ("head-base\tdesk\t-\nhead-skeleton\t-\t-\nweb\t-\t-\n", "no snapshot");
+    let asked = bench.run(&["thin", "--touches", "-H", "head-base"]);
+    assert_eq!((asked.out.as_str(), asked.status), (table, Some(1)));
+    assert!(asked.err.contains(words), "{}", asked.err);
     bench.silent(&["snapshot", "head-base@before"]);
     fs::write(bench.root("head-base").join("usr/share/certs/A.pem"), "new and longer").unwrap();
     let told = "/etc/ssl/cert.pem leads to /usr/share/certs/A.pem, which has changed";

@@ -27,33 +27,52 @@ pub struct Pair {
     pub skeletons: Vec<Environment>,
 }
 
+/// An update of a base: one that was done, or one that might be.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// All that was done to the base since then.
+    Since(Point),
+    /// All that was done to it since its newest snapshot; nothing if it has none.
+    SinceNewest,
+    /// That this environment takes its place.
+    To(EnvironmentName),
+}
+
 impl Store {
-    /// What [`Store::split`] would do to a boot environment.
+    /// What [`Store::split`] would do to a boot environment: nothing if it is split.
     pub fn plan_split(&self, name: &EnvironmentName) -> Result<Plan, StoreError> {
         let _kept = self.locks.read(name)?;
-        self.back_end.get(name)?;
-        Ok(thin::plan(&self.listing(name)?))
+        let template = self.template(name)?;
+        for half in halves_of(name)? {
+            if self.stage(&half, &template)? != Stage::Done {
+                return Ok(thin::plan(&self.listing(name)?));
+            }
+        }
+        Ok(Plan::default())
     }
 
     /// Splits a boot environment into `NAME-base` and `NAME-skeleton`; the one that is split stays as
-    /// it is. If there are both already, that is all.
+    /// it is. If there are both already, that is all. Returns whether there was anything to do.
     ///
     /// The contents of all files are compared at the end, and where every link leads.
-    pub fn split(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+    pub fn split(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
         self.noted("thin", &[name.as_str()], || {
             let [base, skeleton] = halves_of(name)?;
             let _kept = self.locks.read(name)?;
             let _base = self.locks.change(&base)?;
             let _skeleton = self.locks.change(&skeleton)?;
-            let template = self.back_end.get(name)?;
+            let template = self.template(name)?;
             let halves = [(Half::Base, base), (Half::Skeleton, skeleton)];
             let mut stages = Vec::new();
             for (_, half) in &halves {
                 self.accept(half.as_str())?;
                 stages.push(self.stage(half, &template)?);
             }
+            if stages.iter().all(|stage| *stage == Stage::Done) {
+                return Ok(false);
+            }
             if stages.iter().all(|stage| matches!(stage, Stage::Built | Stage::Done)) {
-                return self.complete(&halves);
+                return self.complete(&halves).map(|()| true);
             }
             for ((_, half), stage) in halves.iter().zip(stages) {
                 match stage {
@@ -70,7 +89,7 @@ impl Store {
                 }
             }
             built?;
-            self.complete(&halves)
+            self.complete(&halves).map(|()| true)
         })
     }
 
@@ -89,8 +108,10 @@ impl Store {
             None => bases().find(split),
         };
         let Some(base) = base.cloned() else {
-            found?;
-            return Err(ThinError::NoPart(name.to_string()).into());
+            let lost = known.is_some();
+            let name = found?.name.to_string();
+            let error = if lost { ThinError::NoBase(name) } else { ThinError::NoPart(name) };
+            return Err(error.into());
         };
         let uuid = base.uuid.to_string();
         let own = |environment: &&Environment| {
@@ -110,22 +131,31 @@ impl Store {
         Ok(Halves { base: self.listing(base)?, skeleton: self.listing(skeleton)? })
     }
 
-    /// What the changes of a base since `since` mean for its skeletons; since its newest snapshot if
-    /// nothing is said. Without any there are no changes.
+    /// What an update of a base means for its skeletons.
     pub fn touched(
         &self,
         pair: &Pair,
-        since: Option<&Point>,
+        update: &Update,
     ) -> Result<Vec<(EnvironmentName, Vec<Touch>)>, StoreError> {
         let base = &pair.base.name;
-        let newest = self.back_end.snapshots(base)?.pop();
-        let newest = newest.map(|snapshot| Point::snapshot(base, &snapshot.name));
-        let changes = match since.or(newest.as_ref()) {
-            Some(since) => self.diff(since, &base.clone().into())?,
+        let new = match update {
+            Update::Since(_) | Update::SinceNewest => base,
+            Update::To(new) => new,
+        };
+        let old = match update {
+            Update::Since(since) => Some(since.clone()),
+            Update::SinceNewest => {
+                let newest = self.back_end.snapshots(base)?.pop();
+                newest.map(|snapshot| Point::snapshot(base, &snapshot.name))
+            }
+            Update::To(_) => Some(base.clone().into()),
+        };
+        let changes = match old {
+            Some(old) => self.diff(&old, &new.clone().into())?,
             None => Vec::new(),
         };
         let touched = pair.skeletons.iter().map(|skeleton| {
-            let halves = self.halves(base, &skeleton.name)?;
+            let halves = self.halves(new, &skeleton.name)?;
             Ok((skeleton.name.clone(), thin::touched(&changes, &halves)))
         });
         touched.collect()
@@ -234,6 +264,16 @@ impl Store {
             export: ExportSettings::default(),
         };
         self.back_end.clone_root(&template.name, &new)
+    }
+
+    /// A boot environment that may be split.
+    fn template(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
+        let template = self.back_end.get(name)?;
+        match template.settings.value(PART) {
+            None => Ok(template),
+            Some("skeleton") => Err(ThinError::Skeleton(name.to_string()).into()),
+            Some(_) => Err(ThinError::Split(name.to_string()).into()),
+        }
     }
 
     /// Makes two that are built what they are. The base is the last: where it is, both are.
