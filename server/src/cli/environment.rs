@@ -120,7 +120,8 @@ impl Promote {
 /// Destroy a boot environment with everything in it and all its snapshots, or one snapshot.
 #[derive(Args, Debug)]
 pub(crate) struct Destroy {
-    /// Even while machines run from it, which will fail, or are to boot it.
+    /// Even while machines run from it, which will fail, are to boot it, or have roots that were made
+    /// from it.
     #[arg(short, long)]
     force: bool,
     /// The boot environment or snapshot to destroy.
@@ -133,12 +134,16 @@ impl Destroy {
         let store = site.open()?;
         let name = &self.point.environment;
         if let Some(snapshot) = &self.point.snapshot {
+            if !self.force {
+                guard::refuse_needed(site, name, "destroy", |made| made == Some(snapshot))?;
+            }
             store.destroy_snapshot(name, snapshot)?;
             return Ok(Reply::done());
         }
         let withheld = Withheld::begin(site, name, "destroy", self.force)?;
         if !self.force {
             guard::refuse_assigned(site, name, "destroy")?;
+            guard::refuse_needed(site, name, "destroy", |_| true)?;
         }
         store.destroy(name)?;
         withheld.end()?;

@@ -2,12 +2,12 @@
 
 use std::io;
 
-use store::{Environment, EnvironmentName, StoreError};
+use store::{Environment, EnvironmentName, SnapshotName, StoreError};
 
 use super::{Failure, Site, machine};
 use crate::boot::rooted_on;
 use crate::control::{Client, Reply as Answer, Request};
-use crate::roots::{Owned, holder};
+use crate::roots::{Owned, Roots, holder};
 
 /// An environment that the running server, if there is one, has let go of.
 ///
@@ -110,6 +110,39 @@ pub(super) fn refuse_assigned(
             "{name} is what machines boot by default: set another with `netbe sharepxe --default`, \
              or {verb} with -f"
         )));
+    }
+    Ok(())
+}
+
+/// Refuses to take away what machines' roots were made from: they could then be neither reset nor
+/// upgraded. `gone` says whether the snapshot of the environment goes that one was made from.
+///
+/// Where clones depend on their snapshots the store itself refuses.
+pub(super) fn refuse_needed(
+    site: &Site,
+    name: &EnvironmentName,
+    verb: &str,
+    gone: impl Fn(Option<&SnapshotName>) -> bool,
+) -> Result<(), Failure> {
+    let store = site.open()?;
+    if store.capabilities().clones_depend || !site.state().exists() {
+        return Ok(());
+    }
+    let state = site.open_state()?;
+    let (roster, roots) = (machine::roster(&state)?, Roots::new(&store, &state));
+    for root in store.list()?.environments {
+        let Some(Owned { machine, fresh: false, .. }) = Owned::of(&root) else { continue };
+        if root.name == *name || !roster.iter().any(|(known, _)| known.as_str() == machine) {
+            continue;
+        }
+        let template = roots.template(&root)?;
+        if template.environment == *name && gone(template.snapshot.as_ref()) {
+            return Err(Failure::no(format_args!(
+                "{} was made from {template}: without that, {machine} can be neither reset nor \
+                 upgraded; {verb} with -f, if nobody needs it",
+                root.name
+            )));
+        }
     }
     Ok(())
 }

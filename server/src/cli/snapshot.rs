@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use store::{Change, ChangeKind, Newer, Point, SnapshotName, Store};
 
-use super::guard::Withheld;
+use super::guard::{self, Withheld};
 use super::{Failure, Format, Reply, Site, Table};
 
 /// Make a snapshot of a boot environment's whole tree.
@@ -29,7 +29,7 @@ impl Snapshot {
 /// Make a boot environment what it was when a snapshot was made.
 #[derive(Args, Debug)]
 pub(crate) struct Rollback {
-    /// Even while machines run from it: they will fail.
+    /// Even while machines run from it, which will fail, or have roots made from a snapshot that goes.
     #[arg(short, long)]
     force: bool,
     /// Destroy the snapshots that are newer.
@@ -44,6 +44,14 @@ impl Rollback {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let store = site.open()?;
         let (name, snapshot) = (&self.point.environment, named(&self.point)?);
+        if self.recent && !self.force {
+            let kept = store.snapshots(name)?;
+            let until = kept.iter().position(|kept| kept.name == *snapshot);
+            let newer = until.and_then(|at| kept.get(at.saturating_add(1)..)).unwrap_or_default();
+            guard::refuse_needed(site, name, "roll back", |made| {
+                newer.iter().any(|newer| Some(&newer.name) == made)
+            })?;
+        }
         let withheld = Withheld::begin(site, name, "roll back", self.force)?;
         let newer = if self.recent { Newer::Destroy } else { Newer::Refuse };
         store.rollback(name, snapshot, newer)?;

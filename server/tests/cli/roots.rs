@@ -230,3 +230,33 @@ fn a_template_that_is_renamed_is_still_known() {
     bench.prints(&["machine", "reset", "desk"]);
     assert_eq!(boots(&bench), "desk-base");
 }
+
+#[test]
+fn what_a_root_was_made_from_is_not_taken_away_by_oversight() {
+    let bench = with_template();
+    for snapshot in ["head@first", "head@second"] {
+        bench.silent(&["snapshot", snapshot]);
+    }
+    bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head@second"]);
+    let reason = "desk-head was made from head@second: without that, desk can be neither reset nor \
+                  upgraded";
+    for (verb, words) in [
+        ("destroy", &["destroy", "head"][..]),
+        ("destroy", &["destroy", "head@second"]),
+        ("roll back", &["rollback", "-r", "head@first"]),
+    ] {
+        let sentence = format!("{reason}; {verb} with -f, if nobody needs it");
+        bench.refuses(words, &sentence);
+    }
+    bench.silent(&["destroy", "head@first"]);
+    bench.silent(&["destroy", "-f", "head"]);
+    assert_eq!(names(&bench), ["desk-head"]);
+}
+
+#[test]
+fn a_template_that_nobody_was_made_from_any_more_is_destroyed() {
+    let bench = with_own();
+    bench.silent(&["machine", "remove", "desk"]);
+    bench.silent(&["destroy", "head"]);
+    assert_eq!(names(&bench), ["desk-head"]);
+}
