@@ -2,7 +2,9 @@
 
 use clap::Args;
 use serde::Serialize;
-use store::{Dataset, Environment, Holding, Origin, Point, Space, Survey};
+use store::{
+    Dataset, Environment, EnvironmentName, Holding, Origin, Point, Space, StoreError, Survey,
+};
 
 use super::{Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::Bytes;
@@ -19,6 +21,9 @@ pub(crate) struct List {
     /// With their data sets too.
     #[arg(short)]
     all: bool,
+    /// Only these boot environments.
+    #[arg(value_name = "BE")]
+    names: Vec<EnvironmentName>,
 }
 
 impl List {
@@ -26,13 +31,18 @@ impl List {
         if self.snapshots || self.all {
             return self.survey(site);
         }
-        let listing = site.open()?.list()?;
+        let mut listing = site.open()?.list()?;
+        if !self.names.is_empty() {
+            self.check(listing.environments.iter(), &mut listing.unreadable)?;
+            listing.environments.retain(|known| self.names.contains(&known.name));
+        }
         let records: Vec<Record> = listing.environments.iter().map(Record::from).collect();
         let reply = self.format.reply(&records, |records| {
-            let mut table = Table::new(&["NAME", "LAYOUT", "SHARED", "ORIGIN", "CREATED"]);
+            let mut table = Table::new(&["NAME", "ROLE", "LAYOUT", "SHARED", "ORIGIN", "CREATED"]);
             for record in records {
                 table.row([
                     record.name.clone(),
+                    record.role.to_owned(),
                     record.layout.to_owned(),
                     record.shared.to_owned(),
                     record.origin.clone().unwrap_or_default(),
@@ -45,9 +55,31 @@ impl List {
         Ok(reply.but(listing.unreadable.into_iter().map(Failure::could_not)))
     }
 
+    /// Refuses a name that nothing has. Of what cannot be read the name is not known: it is told only
+    /// where a name is missing.
+    fn check<'a>(
+        &self,
+        known: impl Iterator<Item = &'a Environment>,
+        unreadable: &mut Vec<StoreError>,
+    ) -> Result<(), Failure> {
+        let known: Vec<_> = known.map(|environment| &environment.name).collect();
+        match self.names.iter().find(|name| !known.contains(name)) {
+            None => unreadable.clear(),
+            Some(name) if unreadable.is_empty() => {
+                return Err(StoreError::NoEnvironment(name.clone()).into());
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
     /// The list with everything that costs something to find out.
     fn survey(&self, site: &Site) -> Result<Reply, Failure> {
-        let Survey { holdings, unreadable } = site.open()?.survey()?;
+        let Survey { mut holdings, mut unreadable } = site.open()?.survey()?;
+        if !self.names.is_empty() {
+            self.check(holdings.iter().map(|held| &held.environment), &mut unreadable)?;
+            holdings.retain(|held| self.names.contains(&held.environment.name));
+        }
         let records: Vec<Held> = holdings.iter().map(Held::from).collect();
         let size = |bytes: Option<u64>| match bytes {
             None => String::new(),

@@ -5,6 +5,7 @@
 mod split;
 mod transfer;
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -88,13 +89,17 @@ impl Store {
 
     /// All boot environments, sorted by name.
     pub fn list(&self) -> Result<Listing, StoreError> {
-        self.back_end.list()
+        let mut listing = self.back_end.list()?;
+        name_origins(listing.environments.iter_mut());
+        Ok(listing)
     }
 
     /// All boot environments with their snapshots and what space they take. In a store of plain
     /// directories every file is looked at for that.
     pub fn survey(&self) -> Result<Survey, StoreError> {
-        self.back_end.survey()
+        let mut survey = self.back_end.survey()?;
+        name_origins(survey.holdings.iter_mut().map(|holding| &mut holding.environment));
+        Ok(survey)
     }
 
     /// One boot environment.
@@ -536,6 +541,18 @@ pub struct Listing {
     pub environments: Vec<Environment>,
     /// Why others cannot be shown: one broken metadata file must not hide all the rest.
     pub unreadable: Vec<StoreError>,
+}
+
+/// Gives origins the names that they have now; one that is gone keeps the name that it had.
+fn name_origins<'a>(environments: impl Iterator<Item = &'a mut Environment>) {
+    let environments: Vec<_> = environments.collect();
+    let named = |known: &&mut Environment| (known.uuid, known.name.clone());
+    let names: HashMap<Uuid, EnvironmentName> = environments.iter().map(named).collect();
+    for origin in environments.into_iter().filter_map(|environment| environment.origin.as_mut()) {
+        if let Some(name) = names.get(&origin.uuid) {
+            origin.name = name.clone();
+        }
+    }
 }
 
 /// Tells apart, in one place for all back ends, what the system says in the same words.

@@ -27,10 +27,25 @@ fn the_list_is_for_people_first() {
     bench.silent(&["sharenfs", "--ro", "--network", "10.0.0.0/8", "desk"]);
     let list = bench.prints(&["list"]);
     let lines: Vec<&str> = list.lines().collect();
-    assert_eq!(lines[0], "NAME  LAYOUT   SHARED  ORIGIN  CREATED");
-    assert!(lines[1].starts_with("desk  freebsd  ro      head    20"), "{list}");
-    assert!(lines[2].starts_with("head  freebsd  off     -       20"), "{list}");
+    assert_eq!(lines[0], "NAME  ROLE  LAYOUT   SHARED  ORIGIN  CREATED");
+    assert!(lines[1].starts_with("desk  be    freebsd  ro      head    20"), "{list}");
+    assert!(lines[2].starts_with("head  be    freebsd  off     -       20"), "{list}");
     assert_eq!(lines.len(), 3);
+}
+
+#[test]
+fn the_list_is_of_what_was_named() {
+    let bench = Bench::with_head();
+    for name in ["desk", "web"] {
+        bench.silent(&["clone", "head", name]);
+    }
+    for words in [&["list", "-H", "web", "desk"][..], &["list", "-H", "-s", "web", "desk"]] {
+        let list = bench.prints(words);
+        let names: Vec<_> = list.lines().filter_map(|line| line.split('\t').next()).collect();
+        assert_eq!(names, ["desk", "web"]);
+    }
+    let sentence = "there is no boot environment nix: `netbe list` shows those that there are";
+    bench.refuses(&["list", "nix"], sentence);
 }
 
 #[test]
@@ -38,7 +53,7 @@ fn scripts_get_tabs_and_programs_get_json() {
     let bench = Bench::with_head();
     let tabs = bench.prints(&["list", "-H"]);
     let fields: Vec<&str> = tabs.trim_end().split('\t').collect();
-    assert_eq!(fields[..4], ["head", "freebsd", "off", "-"]);
+    assert_eq!(fields[..5], ["head", "be", "freebsd", "off", "-"]);
     let json: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
     assert_eq!(json[0]["name"], "head");
     assert_eq!(json[0]["datasets"].as_array().unwrap().len(), 9);
@@ -71,7 +86,7 @@ fn what_is_shared_again_without_a_flag_is_shared_without_it() {
     let bench = Bench::with_head();
     bench.silent(&["sharenfs", "--ro", "--maproot", "root", "--network", "10.0.0.0/8", "head"]);
     bench.silent(&["sharenfs", "--network", "10.0.0.0/8", "head"]);
-    assert_eq!(bench.prints(&["list", "-H"]).split('\t').nth(2), Some("rw"));
+    assert_eq!(bench.prints(&["list", "-H"]).split('\t').nth(3), Some("rw"));
     let exports = bench.prints(&["show", "exports", "head"]);
     assert!(!exports.contains("maproot"), "{exports}");
 }

@@ -120,13 +120,16 @@ fn a_broken_metadata_file_is_named_and_hides_no_other_environment() {
     let file = bench.state().join("store/meta/bad.toml");
     fs::write(&file, "schema = 9\n").unwrap();
     let outcome = bench.run(&["list", "-H"]);
-    assert!(outcome.out.starts_with("good\tflat\t"), "{}", outcome.out);
+    assert!(outcome.out.starts_with("good\tbe\tflat\t"), "{}", outcome.out);
     assert_eq!(outcome.out.lines().count(), 1);
     let expected = format!(
         "netbe: {file:?} is not right: it is of schema 9, this version reads 2: use the netbe that \
          wrote it\n"
     );
-    assert_eq!((outcome.err, outcome.status), (expected, Some(2)));
+    assert_eq!((outcome.err, outcome.status), (expected.clone(), Some(2)));
+    let named = bench.run(&["list", "-H", "bad"]);
+    assert_eq!((named.out.as_str(), named.err), ("", expected));
+    assert_eq!(bench.prints(&["list", "-H", "good"]).lines().count(), 1);
 }
 
 #[test]

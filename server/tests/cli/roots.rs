@@ -260,3 +260,15 @@ fn a_template_that_nobody_was_made_from_any_more_is_destroyed() {
     bench.silent(&["destroy", "head"]);
     assert_eq!(names(&bench), ["desk-head"]);
 }
+
+#[test]
+fn the_list_has_the_name_that_an_origin_has_now() {
+    let bench = with_own();
+    bench.silent(&["rename", "head", "base"]);
+    let list = bench.prints(&["list", "-H", "desk-head"]);
+    let fields: Vec<&str> = list.split('\t').collect();
+    assert_eq!(fields[..2], ["desk-head", "client"]);
+    assert!(fields[4].starts_with("base@netbe-"), "{list}");
+    let surveyed = bench.prints(&["list", "-H", "-s", "desk-head"]);
+    assert!(surveyed.contains("\tbase@netbe-"), "{surveyed}");
+}

@@ -30,7 +30,7 @@ fn a_snapshot_is_rolled_back_to_and_cloned() {
     bench.silent(&["rollback", "head@monday"]);
     assert_eq!(fs::read_to_string(bench.root("head").join("file")).unwrap(), "one");
     let list = bench.prints(&["list", "-H"]);
-    assert!(list.starts_with("desk\tfreebsd\toff\thead@monday\t"), "{list}");
+    assert!(list.starts_with("desk\tbe\tfreebsd\toff\thead@monday\t"), "{list}");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_promoted_clone_is_what_its_origin_came_from() {
     bench.silent(&["clone", "head", "desk"]);
     bench.silent(&["promote", "desk"]);
     let list = bench.prints(&["list", "-H"]);
-    let origins: Vec<_> = list.lines().map(|line| line.split('\t').nth(3).unwrap()).collect();
+    let origins: Vec<_> = list.lines().map(|line| line.split('\t').nth(4).unwrap()).collect();
     assert_eq!(origins, ["-", "desk"]);
     bench.refuses(
         &["promote", "desk"],
@@ -274,7 +274,7 @@ fn a_history_that_cannot_be_written_stops_nothing_and_is_told_once() {
 fn a_template_is_shared_read_only_whatever_was_said_of_it_before() {
     let bench = Bench::with_head();
     bench.silent(&["sharenfs", "--network", "10.0.0.0/8", "head"]);
-    let shared = || bench.prints(&["list", "-H"]).split('\t').nth(2).unwrap().to_owned();
+    let shared = || bench.prints(&["list", "-H"]).split('\t').nth(3).unwrap().to_owned();
     assert_eq!(shared(), "rw");
     bench.silent(&["set", "role=template", "head"]);
     assert_eq!(shared(), "ro");
