@@ -1,17 +1,25 @@
-//! The verb that shows what was done to the store.
+//! What was done: noted for verbs that take several steps, and shown.
+//!
+//! The store notes what is done to it. What a verb does in several steps there, or to machines, is noted
+//! here as one, in the words that were typed.
+
+use std::collections::HashMap;
 
 use clap::Args;
 use serde::Serialize;
 use store::{EnvironmentName, History as Kept, Outcome, Record as Done};
 
-use super::{Failure, Format, Reply, Site, Table};
+use super::{Failure, Format, Reply, Site, Table, Typed};
 
-/// Show what was done to the store, when and by whom.
+/// Show what was done to boot environments and machines, when and by whom.
 #[derive(Args, Debug)]
 pub(crate) struct History {
     #[command(flatten)]
     format: Format,
-    /// Only what was about this boot environment.
+    /// With the steps in the store that commands took, such as an upgrade's.
+    #[arg(short)]
+    all: bool,
+    /// Only what was about this boot environment or machine, steps too.
     name: Option<EnvironmentName>,
 }
 
@@ -23,8 +31,10 @@ impl History {
                 site.state().display()
             ))
         })?;
-        if let Some(name) = &self.name {
-            kept.retain(|record| record.is_about(name.as_str()));
+        match &self.name {
+            Some(name) => kept.retain(|record| record.is_about(name.as_str())),
+            None if self.all => {}
+            None => leave_steps_out(&mut kept),
         }
         let records: Vec<_> = kept.into_iter().map(Record::from).collect();
         self.format.reply(&records, |records| {
@@ -45,6 +55,50 @@ impl History {
         })
     }
 }
+
+/// Runs a command, and notes it if [`COMMANDS`] has it.
+pub(super) fn noted(
+    site: &Site,
+    typed: &Typed,
+    run: impl FnOnce() -> Result<Reply, Failure>,
+) -> Result<Reply, Failure> {
+    if !COMMANDS.contains(&typed.verb.as_str()) {
+        return run();
+    }
+    let history = Kept::in_state(site.state());
+    let arguments: Vec<&str> = typed.arguments.iter().map(String::as_str).collect();
+    let entry = history.begin(&typed.verb, &arguments);
+    let outcome = run();
+    entry.end(&outcome.as_ref().map_err(|failure| &failure.message));
+    outcome
+}
+
+/// Leaves out the steps of commands that have ended: those of one that was killed tell how far it came.
+fn leave_steps_out(records: &mut Vec<Done>) {
+    let mut commands = HashMap::new();
+    records.retain(|record| {
+        if COMMANDS.contains(&record.verb.as_str()) {
+            commands.insert(record.pid, record.ended);
+            return true;
+        }
+        let ended = commands.get(&record.pid).copied().flatten();
+        ended.is_none_or(|ended| record.at > ended)
+    });
+}
+
+/// The verbs that take several steps in the store, or none there.
+const COMMANDS: [&str; 10] = [
+    "activate",
+    "install",
+    "machine add",
+    "machine keep",
+    "machine promote",
+    "machine remove",
+    "machine reset",
+    "machine set",
+    "sharepxe",
+    "upgrade",
+];
 
 /// What was done, as it is shown.
 #[derive(Serialize)]

@@ -37,7 +37,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use store::StoreError;
 
 pub(crate) use site::Site;
@@ -47,11 +47,11 @@ pub(crate) use table::{Format, Table};
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let program = program(arguments.first());
-    let outcome = parse(program, arguments).and_then(|arguments| {
+    let outcome = parse(program, &arguments).and_then(|(arguments, typed)| {
         if !arguments.verb.keeps_a_log() {
             warning::show(program);
         }
-        arguments.verb.run(&arguments.site)
+        history::noted(&arguments.site, &typed, || arguments.verb.run(&arguments.site))
     });
     let (text, failures) = match outcome {
         Ok(Reply { text, failures }) => (text, failures),
@@ -244,10 +244,10 @@ fn command(program: &'static str) -> clap::Command {
 }
 
 /// Reads the arguments. Asked for help or for the version, it prints that and ends with status 0.
-fn parse(program: &'static str, arguments: Vec<OsString>) -> Result<Arguments, Failure> {
-    let parsed = command(program)
-        .try_get_matches_from(arguments)
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
+fn parse(program: &'static str, arguments: &[OsString]) -> Result<(Arguments, Typed), Failure> {
+    let parsed = command(program).try_get_matches_from(arguments).and_then(|matches| {
+        Ok((Arguments::from_arg_matches(&matches)?, Typed::of(arguments, &matches)))
+    });
     parsed.map_err(|error| {
         let kind = error.kind();
         if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -265,6 +265,30 @@ fn parse(program: &'static str, arguments: Vec<OsString>) -> Result<Arguments, F
 }
 
 /// One sentence of clap's several lines: what is wrong, and where it is explained.
+/// A command as it was typed.
+#[derive(Debug)]
+struct Typed {
+    /// The verb, of one word or of two.
+    verb: String,
+    /// What stands behind it.
+    arguments: Vec<String>,
+}
+
+impl Typed {
+    fn of(arguments: &[OsString], matches: &ArgMatches) -> Self {
+        let mut rest = arguments.iter().skip(1);
+        let mut verb = Vec::new();
+        let mut next = matches.subcommand();
+        while let Some((word, below)) = next {
+            rest.by_ref().any(|argument| *argument == *word);
+            verb.push(word);
+            next = below.subcommand();
+        }
+        let arguments = rest.map(|argument| argument.to_string_lossy().into_owned()).collect();
+        Self { verb: verb.join(" "), arguments }
+    }
+}
+
 fn sentence(error: &clap::Error, program: &str) -> String {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or(&text);

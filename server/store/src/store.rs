@@ -327,16 +327,16 @@ impl Store {
         name: &EnvironmentName,
         target: Option<&Path>,
     ) -> Result<Vec<PathBuf>, StoreError> {
+        let _kept = self.locks.read(name)?;
+        self.back_end.get(name)?;
+        let mut mounts = self.back_end.mounts(name)?;
+        mounts.retain(|at| target.is_none_or(|target| at == target));
+        if mounts.is_empty() {
+            return Err(StoreError::NotMounted(name.clone(), target.map(Path::to_owned)));
+        }
         let at = target.map(Path::to_string_lossy);
         let arguments: Vec<&str> = std::iter::once(name.as_str()).chain(at.as_deref()).collect();
         self.noted("unmount", &arguments, || {
-            let _kept = self.locks.read(name)?;
-            self.back_end.get(name)?;
-            let mut mounts = self.back_end.mounts(name)?;
-            mounts.retain(|at| target.is_none_or(|target| at == target));
-            if mounts.is_empty() {
-                return Err(StoreError::NotMounted(name.clone(), target.map(Path::to_owned)));
-            }
             for at in &mounts {
                 self.back_end.unmount(name, at)?;
             }

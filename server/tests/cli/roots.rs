@@ -272,3 +272,26 @@ fn the_list_has_the_name_that_an_origin_has_now() {
     let surveyed = bench.prints(&["list", "-H", "-s", "desk-head"]);
     assert!(surveyed.contains("\tbase@netbe-"), "{surveyed}");
 }
+
+#[test]
+fn the_history_tells_a_command_of_many_steps_in_one_line() {
+    let bench = with_own();
+    let told = |words: &[&str]| {
+        let history = bench.prints(words);
+        let rows = history.lines().map(|line| line.split('\t').skip(2).take(2).collect());
+        rows.map(|row: Vec<&str>| row.join(" ")).collect::<Vec<_>>()
+    };
+    let commands = [
+        "create flat head",
+        "machine add --mac=02:00:00:00:00:07 desk",
+        "sharepxe --machine=desk --root=own head",
+    ];
+    assert_eq!(told(&["history", "-H"]), commands);
+    let all = told(&["history", "-H", "-a"]);
+    assert!(all.iter().any(|row| row == "rename desk-head.unfinished desk-head"), "{all:?}");
+    assert_eq!(told(&["history", "-H", "desk-head"]), ["rename desk-head.unfinished desk-head"]);
+    bench.fails(&["activate", "desk", "nothing"]);
+    let last = bench.prints(&["history", "-H", "desk"]);
+    let last = last.lines().last().unwrap();
+    assert!(last.contains("failed: there is no boot environment nothing"), "{last}");
+}
