@@ -1,6 +1,8 @@
 //! Warnings of commands: what is not as it should be and yet stopped nothing.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -15,12 +17,15 @@ pub(super) fn show(program: &'static str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .event_format(Line(program))
+        .event_format(Line { program, told: Mutex::default() })
         .init();
 }
 
-/// A line that begins with the program's name.
-struct Line(&'static str);
+/// A line that begins with the program's name. What a command comes upon twice it tells once.
+struct Line {
+    program: &'static str,
+    told: Mutex<HashSet<String>>,
+}
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -33,8 +38,13 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        write!(writer, "{}: ", self.0)?;
-        context.field_format().format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        let mut text = String::new();
+        context.field_format().format_fields(Writer::new(&mut text), event)?;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(text.clone()) {
+            writeln!(writer, "{}: {text}", self.program)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -171,9 +171,9 @@ impl Tree {
         let children: Vec<Child<'_>> = children.collect();
         let properties = self.properties(&self.root.name)?;
         if !matches!(self.root.sharenfs.as_str(), "off" | "-") {
+            let name = &self.root.name;
             tracing::warn!(
-                dataset = self.root.name,
-                "has sharenfs set, so that ZFS shares it too: run `zfs inherit sharenfs` on it"
+                "{name} has sharenfs set, so that ZFS shares it too: run `zfs inherit sharenfs {name}`"
             );
         }
         properties::read(name, pool.guid, &self.root, properties, &children, origin)
