@@ -189,6 +189,7 @@ enum Verb {
     Snapshot(snapshot::Snapshot),
     Status(status::Status),
     Thin(thin::Thin),
+    #[command(visible_alias = "umount")]
     Unmount(mount::Unmount),
     Upgrade(upgrade::Upgrade),
     Watch(status::Watch),
@@ -264,7 +265,6 @@ fn parse(program: &'static str, arguments: &[OsString]) -> Result<(Arguments, Ty
     })
 }
 
-/// One sentence of clap's several lines: what is wrong, and where it is explained.
 /// A command as it was typed.
 #[derive(Debug)]
 struct Typed {
@@ -289,6 +289,7 @@ impl Typed {
     }
 }
 
+/// One sentence of clap's several lines: what is wrong, and where it is explained.
 fn sentence(error: &clap::Error, program: &str) -> String {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or(&text);
@@ -299,11 +300,11 @@ fn sentence(error: &clap::Error, program: &str) -> String {
         return words.to_owned();
     }
     let usage = format!("Usage: {program} ");
-    let verb = text.split_once(&usage).and_then(|(_, rest)| rest.split_whitespace().next());
-    match verb.filter(|verb| verb.starts_with(|letter: char| letter.is_ascii_lowercase())) {
-        Some(verb) => format!("{words}: see `{program} {verb} --help`"),
-        None => format!("{words}: see `{program} --help`"),
-    }
+    // `machine add` is a verb of two words.
+    let verb = text.split_once(&usage).map_or("", |(_, rest)| rest).split_whitespace();
+    let verb = verb.take_while(|word| word.starts_with(|letter: char| letter.is_ascii_lowercase()));
+    let asked: String = verb.flat_map(|word| [" ", word]).collect();
+    format!("{words}: see `{program}{asked} --help`")
 }
 
 /// The name that the program was started by: the slides' own `be` stays what they call it.

@@ -1,6 +1,7 @@
 //! Verbs that show a boot environment's tree elsewhere on this host.
 
 use std::fs::DirBuilder;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,13 @@ impl Unmount {
 /// The path by which the system knows a directory.
 fn whole(directory: &Path) -> Result<PathBuf, Failure> {
     directory.canonicalize().map_err(|error| {
-        Failure::could_not(format_args!("cannot open {}: {error}", directory.display()))
+        let shown = directory.display();
+        if error.kind() == ErrorKind::NotFound {
+            return Failure::could_not(format_args!(
+                "there is no directory {shown}: name one that is there"
+            ));
+        }
+        Failure::could_not(format_args!("cannot open {shown}: {error}"))
     })
 }
 

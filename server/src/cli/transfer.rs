@@ -1,10 +1,11 @@
 //! Verbs that send snapshots to other stores.
 
 use std::io::{self, IsTerminal};
+use std::str::FromStr;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use store::{EnvironmentName, Point, Progress, SnapshotName};
+use store::{EnvironmentName, NameError, Point, Progress, SnapshotName};
 
 use super::guard::Withheld;
 use super::{Failure, Reply, Site, snapshot};
@@ -14,9 +15,10 @@ use super::{Failure, Reply, Site, snapshot};
 /// `netbe send head@monday | ssh other netbe receive head`
 #[derive(Args, Debug)]
 pub(crate) struct Send {
-    /// Only what is new since this snapshot of the same boot environment, which the receiver has.
+    /// Only what is new since this snapshot of the same boot environment, which the receiver has. It
+    /// may be written as zfs(8) has it, too: @SNAP or BE@SNAP.
     #[arg(short, value_name = "SNAP")]
-    incremental: Option<SnapshotName>,
+    incremental: Option<Base>,
     /// The boot environment and the snapshot.
     #[arg(value_name = "BE@SNAP")]
     point: Point,
@@ -31,10 +33,44 @@ impl Send {
             ));
         }
         let (name, wanted) = (&self.point.environment, snapshot::named(&self.point)?);
+        let base = self.incremental.as_ref().map(|base| base.of(name)).transpose()?;
         let bar = Bar::new();
         let progress = &mut |progress| bar.show(progress);
-        site.open()?.send(name, wanted, self.incremental.as_ref(), &mut out, progress)?;
+        site.open()?.send(name, wanted, base, &mut out, progress)?;
         Ok(Reply::done())
+    }
+}
+
+/// The snapshot that a stream goes on from.
+#[derive(Clone, Debug)]
+struct Base {
+    environment: Option<EnvironmentName>,
+    snapshot: SnapshotName,
+}
+
+impl Base {
+    /// The snapshot's name, if it is one of this boot environment.
+    fn of(&self, name: &EnvironmentName) -> Result<&SnapshotName, Failure> {
+        match &self.environment {
+            Some(other) if other != name => Err(Failure::could_not(format_args!(
+                "{other}@{} is no snapshot of {name}: name one of those that `netbe list -s` shows",
+                self.snapshot
+            ))),
+            _ => Ok(&self.snapshot),
+        }
+    }
+}
+
+impl FromStr for Base {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (environment, snapshot) = text.rsplit_once('@').unwrap_or(("", text));
+        let environment = Some(environment).filter(|name| !name.is_empty());
+        Ok(Self {
+            environment: environment.map(str::parse).transpose()?,
+            snapshot: snapshot.parse()?,
+        })
     }
 }
 

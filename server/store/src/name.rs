@@ -143,25 +143,42 @@ impl fmt::Display for Point {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NameError {
     /// It has an at sign where no snapshot can be meant.
-    #[error("a boot environment's name has no @: it stands between a name and its snapshot's")]
+    #[error(
+        "a boot environment's name has no @: it stands between a name and its snapshot's, which \
+         `netbe snapshot` makes"
+    )]
     At,
     /// It has a control character such as a tab or a line feed.
-    #[error("a boot environment's name has no control characters: write letters, digits, - _ .")]
+    #[error(
+        "a boot environment's or snapshot's name has no control characters: \
+         write letters, digits, - _ ."
+    )]
     Control,
     /// There is nothing.
-    #[error("a boot environment's name is empty: write at least one letter")]
+    #[error("a boot environment's or snapshot's name is empty: write at least one letter")]
     Empty,
     /// It has a slash.
-    #[error("a boot environment's name has no slash: write the name alone, without its path")]
+    #[error(
+        "a boot environment's or snapshot's name has no slash: \
+         write the name alone, without its path"
+    )]
     Slash,
     /// It begins or ends with white space.
-    #[error("a boot environment's name does not begin or end with a space: leave it out")]
+    #[error(
+        "a boot environment's or snapshot's name does not begin or end with a space: leave it out"
+    )]
     Space,
     /// It begins like an option or a hidden file.
-    #[error("a boot environment's name does not begin with - or .: begin with a letter or digit")]
+    #[error(
+        "a boot environment's or snapshot's name does not begin with - or .: \
+         begin with a letter or digit"
+    )]
     Start,
     /// It has too many bytes.
-    #[error("a boot environment's name of {0} bytes is too long: write at most {max}", max = MAX_LEN)]
+    #[error(
+        "a boot environment's or snapshot's name of {0} bytes is too long: write at most {max}",
+        max = MAX_LEN
+    )]
     TooLong(usize),
 }
 

@@ -562,6 +562,9 @@ fn explained(about: &str, error: StoreError) -> StoreError {
     if matches!(number, Some(Errno::NOSPC | Errno::DQUOT)) {
         return StoreError::Full { what: about.to_owned() };
     }
+    if number == Some(Errno::BUSY) {
+        return StoreError::Busy { what: path.display().to_string(), holder: None };
+    }
     match error.downcast::<StreamError>() {
         Ok(error) => error.into(),
         Err(error) => StoreError::Io { action, path, error },

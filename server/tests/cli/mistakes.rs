@@ -42,7 +42,7 @@ fn names_that_cannot_be_say_why() {
         (".a", "does not begin with - or .: begin with a letter or digit"),
         ("a ", "does not begin or end with a space: leave it out"),
     ] {
-        let sentence = format!("{}a boot environment's name {reason}", value(name));
+        let sentence = format!("{}a boot environment's or snapshot's name {reason}", value(name));
         bench.cannot(&["create", name], &sentence);
     }
     let (sentence, status) = bench.fails(&["create", &"x".repeat(201)]);

@@ -162,7 +162,12 @@ fn a_snapshot_is_sent_whole_and_then_what_is_new() {
     fs::write(bench.root("head").join("more"), "two").unwrap();
     fs::remove_file(bench.root("head").join("file")).unwrap();
     bench.silent(&["snapshot", "head@tuesday"]);
-    pipe(&bench, &["send", "-i", "monday", "head@tuesday"], "copy");
+    // As zfs(8) names it.
+    bench.cannot(
+        &["send", "-i", "copy@monday", "head@tuesday"],
+        "copy@monday is no snapshot of head: name one of those that `netbe list -s` shows",
+    );
+    pipe(&bench, &["send", "-i", "head@monday", "head@tuesday"], "copy");
     assert_eq!(bench.prints(&["diff", "head@tuesday", "copy"]).lines().count(), 1, "the header");
     assert_eq!(bench.prints(&["diff", "-H", "head@monday", "copy@monday"]), "");
     let json: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
