@@ -513,7 +513,7 @@ mod test {
             ("state = \"here\"", "state: here is relative: write a path that begins with /"),
             (
                 "store = \"/srv\"",
-                "store: \"/srv\" is not a store: write dir:/path, with the kind of store in front",
+                "store: \"/srv\" is not a store: write dir:/path, btrfs:/path or zfs:pool/dataset",
             ),
             (
                 "[machines.\"my pc\"]",

@@ -55,7 +55,7 @@ pub enum LocationError {
     #[error("not a ZFS data set: write zfs:pool/name, without a slash in front")]
     DataSet,
     /// It does not begin with a kind of store.
-    #[error("{0:?} is not a store: write dir:/path, with the kind of store in front")]
+    #[error("{0:?} is not a store: write dir:/path, btrfs:/path or zfs:pool/dataset")]
     Kind(String),
     /// The path is relative, and a server has another working directory than a person.
     #[error("the path of a store is absolute: write dir:/path or btrfs:/path")]

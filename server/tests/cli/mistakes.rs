@@ -76,7 +76,7 @@ fn layouts_networks_users_and_stores_say_what_to_write() {
     bench.cannot(
         &["--store", "/srv/be", "list"],
         "invalid value '/srv/be' for '--store <STORE>': \"/srv/be\" is not a store: write \
-         dir:/path, with the kind of store in front",
+         dir:/path, btrfs:/path or zfs:pool/dataset",
     );
 }
 
