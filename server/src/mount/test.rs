@@ -289,6 +289,67 @@ fn a_path_over_a_border_gives_the_one_tree_that_all_see() {
 }
 
 #[test]
+fn dots_over_a_border_are_taken_back_from_the_path() {
+    for view in [View::Joined, View::Split] {
+        let (bench, [home, _]) = nested();
+        bench.site.booter.show(view);
+        for (path, directory) in [
+            ("/be/head/usr/home/..", bench.tree.at("/usr")),
+            ("/be/head/usr/home/../home", home.root()),
+            ("/be/head/usr/home/me/..", home.root()),
+            ("/be/head/usr/home/me/../..", bench.tree.at("/usr")),
+            ("/be/head/usr/home/../../../..", bench.tree.root()),
+            ("/be/head/var/log/../../usr/home/me", home.at("/me")),
+            ("/be/head/../usr/home", home.root()),
+        ] {
+            assert_eq!(bench.mnt(&Client::machine(), path), Ok(directory), "{view:?} {path}");
+        }
+        let none = bench.mnt(&Client::machine(), "/be/head/usr/home/messages");
+        assert_eq!(none, Err(MountStat::NoEnt), "{view:?}");
+    }
+}
+
+#[test]
+fn a_link_that_leads_over_a_border_is_the_client_s_to_follow() {
+    let root = Arc::new(
+        MemFs::new()
+            .dir("/usr/home", 0o755)
+            .dir("/var/log", 0o755)
+            .symlink("/home", "usr/home")
+            .symlink("/usr/up", "../../../other"),
+    );
+    for view in [View::Joined, View::Split] {
+        let bench = Bench { tree: Arc::clone(&root), ..bench() };
+        bench.site.publish_files(ROOT, "head", nest(&root).0, open_to_all());
+        bench.site.booter.show(view);
+        for path in ["/be/head/home", "/be/head/home/me", "/be/head/usr/up", "/be/head/usr/up/x"] {
+            let refused = bench.mnt(&Client::machine(), path);
+            assert_eq!(refused, Err(MountStat::NotDir), "{view:?} {path}");
+        }
+    }
+}
+
+#[test]
+fn a_data_set_is_not_mounted_on_a_link() {
+    let root = Arc::new(MemFs::new().dir("/usr/real", 0o755).symlink("/usr/home", "real"));
+    let home: Arc<dyn Tree> = Arc::new(MemFs::new().with_fsid(1).dir("/me", 0o755));
+    let branch = vfs::Branch { path: "usr/home".to_owned(), tree: home };
+    let tree = Arc::clone(&root) as Arc<dyn Tree>;
+    let (files, refused) = crate::export::Files::nested(tree, vec![branch]);
+    let problems: Vec<_> = refused.into_iter().map(|refused| refused.problem).collect();
+    assert_eq!(problems, [vfs::BranchProblem::NotDirectory]);
+    let bench = Bench { tree: root, ..bench() };
+    bench.site.publish_files(ROOT, "head", files, open_to_all());
+    for view in [View::Joined, View::Split] {
+        bench.site.booter.show(view);
+        let refused = bench.mnt(&Client::machine(), "/be/head/usr/home/me");
+        assert_eq!(refused, Err(MountStat::NotDir), "{view:?}");
+        let real = bench.mnt(&Client::machine(), "/be/head/usr/real");
+        assert_eq!(real, Ok(bench.tree.at("/usr/real")), "{view:?}");
+    }
+}
+
+#[test]
 fn a_machine_that_sees_data_sets_apart_mounts_each_by_its_path() {
     let (bench, [home, log]) = nested();
     bench.site.booter.show(View::Split);
