@@ -7,6 +7,7 @@
 //! A guest may rename the directories above a nested subvolume at any time. Each way to one is
 //! walked from directory to directory, through no link, and what is found at its end is looked at.
 
+mod commands;
 mod fabric;
 mod transfer;
 
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use fabric::Subvolumes;
 use rustix::fs::{fstat, futimens, renameat};
 use rustix::io::{Errno, Result};
+use uuid::Uuid;
 
 use crate::sys::{self, is_subvolume, nested_subvolumes, set_read_only, subvolume};
 use crate::tree::open_dir;
@@ -27,6 +29,8 @@ use crate::tree::open_dir;
 pub(crate) struct Subvolume {
     /// Its number on this file system.
     pub(crate) id: u64,
+    /// Its UUID, and that of what it was received from, if it was.
+    pub(crate) uuids: [Uuid; 2],
     /// The transaction that made it.
     pub(crate) born: u64,
     /// The transaction that changed it last, as far as changes are on the disk.

@@ -132,7 +132,7 @@ impl Fabric for Subvolumes {
         base: Option<Frozen<'_>>,
         from: &mut dyn Read,
     ) -> Result<(), StoreError> {
-        transfer::receive(from, work.dir(), work.path(), name, base.is_some())
+        transfer::receive(from, work.dir(), work.path(), name, base)
     }
 }
 

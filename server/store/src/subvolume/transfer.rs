@@ -20,10 +20,11 @@ use std::thread::{self, JoinHandle};
 use rustix::fs::{Mode, fstat, mkdirat, renameat};
 use rustix::io::Errno;
 
+use super::commands::{Base, Commands};
 use super::{graft, members};
 use crate::directory::Frozen;
 use crate::error::at;
-use crate::sys::{is_subvolume, set_read_only};
+use crate::sys::{is_subvolume, set_read_only, subvolume, without_devices};
 use crate::tree::{each_name, open_dir};
 use crate::{StoreError, StreamError};
 
@@ -71,17 +72,22 @@ pub(crate) fn send(
 
 /// Reads a tree into the directory `work`, which is nobody else's, and gives it the name `name` there.
 ///
-/// `from` is at its end then: a stream that was cut off or damaged has failed before. `news` says that
-/// the stream goes on from a tree that is here.
+/// `from` is at its end then: a stream that was cut off or damaged has failed before. It may go on from
+/// the tree `base`.
+///
+/// btrfs-receive(8) runs where nothing but what it receives can be reached by a path, and no device be
+/// opened: a stream can make links and nodes, and then write to them.
 pub(crate) fn receive(
     from: &mut dyn Read,
     work: BorrowedFd<'_>,
     path: &Path,
     name: &str,
-    news: bool,
+    base: Option<Frozen<'_>>,
 ) -> Result<(), StoreError> {
     let mut source = Source { from, path };
     let count = u16::from_be_bytes(source.array()?);
+    let known = base.map(|base| members(base.tree.as_fd()).map_err(at("list", base.path)));
+    let known = known.transpose()?.unwrap_or_default();
     let mut received = Vec::new();
     for index in 0..count {
         let below = source.place(index)?;
@@ -89,15 +95,14 @@ pub(crate) fn receive(
         let here = path.join(&dir);
         mkdirat(work, &dir, Mode::RWXU).map_err(at("make", &here))?;
         let mut command = Command::new(BTRFS);
-        command.args(["--quiet", "receive", "-e"]);
-        if !news {
-            // Keeps a stream from leaving the directory by links of its own. News are put into a copy of
-            // what they go on from, which btrfs-receive(8) has to find in the whole file system.
-            command.arg("--chroot");
-        }
-        command.arg(&here);
+        command.args(["--quiet", "receive", "-e", "--chroot"]).arg(&here);
+        without_devices(&mut command);
         let mut tool = Tool::start(command, "receive", &here)?;
-        source.subvolume(&mut tool)?;
+        let base = known.iter().find(|known| known.path == below).map(|known| {
+            let uuids = subvolume(known.root.as_fd()).map_err(at("look at", path))?.uuids;
+            Ok::<_, StoreError>(Base { root: &known.root, uuids })
+        });
+        source.subvolume(&mut tool, base.transpose()?)?;
         tool.end()?;
         let dir = open_dir(work, dir.as_str()).map_err(at("open", &here))?;
         received.push((below, arrived(dir, &here)?));
@@ -168,22 +173,24 @@ impl Source<'_> {
     }
 
     /// Gives the tool the pieces of one subvolume.
-    fn subvolume(&mut self, tool: &mut Tool) -> Result<(), StoreError> {
+    fn subvolume(&mut self, tool: &mut Tool, base: Option<Base<'_>>) -> Result<(), StoreError> {
+        let mut commands = Commands::after(base);
         let mut stdin = tool.child.stdin.take();
         let mut piece = vec![0; PIECE];
         loop {
             let len = usize::try_from(u32::from_be_bytes(self.array()?)).unwrap_or(usize::MAX);
             if len == 0 {
-                return Ok(());
+                return Ok(commands.end()?);
             }
             let Some(room) = piece.get_mut(..len) else {
                 return Err(StreamError::Nonsense(format!("a piece of {len} bytes")).into());
             };
             self.from.read_exact(room).map_err(at("receive", self.path))?;
+            let passed = commands.pass(room)?;
             // The tool takes no more when it has failed, and then tells why. The stream is read to its
             // end nevertheless: if that was damaged, that is why.
             if let Some(pipe) = &mut stdin
-                && pipe.write_all(room).is_err()
+                && pipe.write_all(&passed).is_err()
             {
                 stdin = None;
             }

@@ -14,8 +14,11 @@
 
 mod bench;
 mod clones;
+#[path = "../crafted/mod.rs"]
+mod crafted;
 mod environments;
 mod full;
+mod hostile;
 mod killed;
 mod model;
 mod names;

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::fs::Stat;
 use rustix::io::{Errno, Result};
@@ -58,6 +59,9 @@ pub(crate) fn usage(_: BorrowedFd<'_>) -> Result<Option<Usage>> {
 pub(crate) fn mounts_below(_: &OwnedFd) -> std::io::Result<Vec<PathBuf>> {
     Err(Errno::OPNOTSUPP.into())
 }
+
+/// Lets a program open no device: there is none to be run.
+pub(crate) fn without_devices(_: &mut Command) {}
 
 /// The subvolumes in a subvolume: refused.
 pub(crate) fn nested_subvolumes(_: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {

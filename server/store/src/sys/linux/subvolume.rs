@@ -74,7 +74,12 @@ pub(crate) fn subvolume(file: BorrowedFd<'_>) -> Result<Subvolume> {
     // SAFETY: the request's number says that the kernel writes one
     // `struct btrfs_ioctl_get_subvol_info_args`, as which `SubvolInfo` is laid out.
     let info = unsafe { ioctl(file, Getter::<GET_SUBVOL_INFO, SubvolInfo>::new()) }?;
-    Ok(Subvolume { id: info.treeid, born: info.otransid, changed: info.generation })
+    Ok(Subvolume {
+        id: info.treeid,
+        uuids: [info.uuid, info.received_uuid].map(Uuid::from_bytes),
+        born: info.otransid,
+        changed: info.generation,
+    })
 }
 
 /// What the quota group of a subvolume counts; `None` where quota groups are off or have to be counted

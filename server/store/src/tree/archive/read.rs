@@ -147,10 +147,12 @@ impl Reader<'_> {
         let times = Timestamps { last_access: time()?, last_modification: time()? };
         let count = u32::from_be_bytes(self.array()?);
         let mut attributes = Vec::new();
+        let mut total = 0;
         for _ in 0..count {
             let name = CString::new(self.text()?)?;
             let len = usize::try_from(u32::from_be_bytes(self.array()?)).unwrap_or(usize::MAX);
-            if len > MAX_ATTRIBUTE || attributes.len() == MAX_ATTRIBUTES {
+            total += len;
+            if len > MAX_ATTRIBUTE || total > MAX_TOTAL || attributes.len() == MAX_ATTRIBUTES {
                 return Err(nonsense("extended attributes larger than any").into());
             }
             let mut value = vec![0; len];
@@ -251,6 +253,8 @@ fn nonsense(what: &str) -> StreamError {
 
 /// The kernel's limit for one value (`XATTR_SIZE_MAX`).
 const MAX_ATTRIBUTE: usize = 65_536;
+/// More than anybody keeps with one file, and held in memory until the file is there.
+const MAX_TOTAL: usize = 16 << 20;
 /// A list of names has at most 64 KiB (`XATTR_LIST_MAX`), and a name at least a letter and its end.
 const MAX_ATTRIBUTES: usize = 32_768;
 
@@ -335,6 +339,14 @@ mod test {
             let (applied, _) = apply_to(&[records]);
             assert!(applied.is_err());
         }
+    }
+
+    #[test]
+    fn what_is_held_in_memory_of_one_file_has_a_limit() {
+        let value = [text(b"user.x"), 65_536_u32.to_be_bytes().to_vec(), vec![0; 65_536]].concat();
+        let many = [b"F".to_vec(), text(b"file"), meta(0o644, 300), value.repeat(300)].concat();
+        let StoreError::Io { error, .. } = apply_to(&[many]).0.unwrap_err() else { panic!() };
+        assert!(error.to_string().contains("larger than any"), "{error}");
     }
 
     #[test]
