@@ -8,7 +8,7 @@ use crate::lab::Lab;
 use crate::process::Program;
 use crate::suite::{Case, Outcome};
 
-pub(super) const CASES: &[Case] = &[Case { name: "thin jail", run: jail }];
+pub(super) const CASES: &[Case] = &[Case::new("thin jail", jail)];
 
 /// Two jails live on one base by the fstab that netbe writes, with bind mounts for nullfs; then the base is
 /// updated. Everything is mounted where nobody else sees it, and ends with the script.
