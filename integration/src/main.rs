@@ -104,10 +104,10 @@ enum Command {
         /// Print the names of the tests instead of running them.
         #[arg(long)]
         list: bool,
-        /// Run so many tests at the same time; as many as there are processors, but for the largest
-        /// computers, if not given.
-        #[arg(long, value_name = "N")]
-        jobs: Option<NonZero<usize>>,
+        /// How many tests run at the same time: as many as there are processors, and no more than 8,
+        /// when nobody says it.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        jobs: Option<u16>,
     },
 }
 
@@ -130,7 +130,7 @@ fn main() -> ExitCode {
         Command::Soak { minutes } => soak::run(minutes),
         Command::Test { only, list: true, .. } => suite::list(only.as_deref()),
         Command::Test { only, list: false, jobs } => {
-            suite::run(only.as_deref(), jobs.map_or_else(lanes, NonZero::get))
+            suite::run(only.as_deref(), jobs.map_or_else(lanes, usize::from))
         }
     };
     match result {

@@ -105,9 +105,12 @@ pub(crate) fn run(only: Option<&str>, jobs: usize) -> Result<ExitCode, Failure> 
     let line = progress::line();
     let (count, mut done) = (waiting.len(), 0);
     let mut total = Tally::default();
+    let mut failed = Vec::new();
     let mut running: Vec<Attempt> = Vec::new();
     while !(waiting.is_empty() && running.is_empty()) {
-        interrupt::check()?;
+        interrupt::check().inspect_err(|_interruption| {
+            line.print(&format!("interrupted during {}", names(&running)));
+        })?;
         while running.len() < jobs
             && let Some(next) = next(&waiting, running.iter().map(|attempt| attempt.case))
         {
@@ -122,18 +125,28 @@ pub(crate) fn run(only: Option<&str>, jobs: usize) -> Result<ExitCode, Failure> 
                     let (told, tally) = told(attempt.case.name, &ending);
                     line.print(&told);
                     total.add(tally);
+                    if tally.failed > 0 {
+                        failed.push(attempt.case.name);
+                    }
                     done += 1;
                 }
             }
         }
         running = still;
-        let names: Vec<&str> = running.iter().map(|attempt| attempt.case.name).collect();
-        line.say(&format!("{done} of {count} done; now {}", names.join(", ")));
+        line.say(&format!("{done} of {count} done; now {}", names(&running)));
         thread::sleep(PERIOD);
     }
     drop(line);
+    if !failed.is_empty() {
+        println!("failed: {}", failed.join(", "));
+    }
     println!("{}", total.words());
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn names(running: &[Attempt]) -> String {
+    let names: Vec<&str> = running.iter().map(|attempt| attempt.case.name).collect();
+    names.join(", ")
 }
 
 /// Which of those that wait is next: the first, but for a build while there is another.
