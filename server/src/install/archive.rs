@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -16,13 +16,16 @@ use hostfs::{Attributes, Flags, Inside, InsideError, Special};
 use tar::{Archive, Entry, EntryType, Header};
 
 use super::error::on;
-use super::{InstallError, Lost, packed};
+use super::{InstallError, Lost, acl, packed};
 
 /// Unpacks archives one over the other, then gives directories and flags their last touch.
 pub(crate) struct Unpacker<'a> {
     inside: &'a Inside,
     /// Set at the end, because every entry made in a directory changes its times.
     directories: BTreeMap<PathBuf, Attributes>,
+    /// Access control lists, as extended attributes. Set at the end, because files inherit from the
+    /// directories that they are made in.
+    lists: BTreeMap<PathBuf, Vec<(OsString, Vec<u8>)>>,
     /// Set at the end, because nothing can be done to an immutable file.
     flags: BTreeMap<PathBuf, Flags>,
     lost: Lost,
@@ -32,8 +35,8 @@ pub(crate) struct Unpacker<'a> {
 impl<'a> Unpacker<'a> {
     /// Begins with the root of a boot environment.
     pub(crate) fn new(inside: &'a Inside) -> Self {
-        let (directories, flags) = (BTreeMap::new(), BTreeMap::new());
-        Self { inside, directories, flags, lost: Lost::default(), buffer: vec![0; BUFFER] }
+        let (directories, lists, flags) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { inside, directories, lists, flags, lost: Lost::default(), buffer: vec![0; BUFFER] }
     }
 
     /// Unpacks one archive, packed by gzip, xz, zstd or not at all. `name` is for messages.
@@ -61,7 +64,7 @@ impl<'a> Unpacker<'a> {
         io::copy(&mut rest, &mut io::sink()).map_err(on(name)).map(|_| ())
     }
 
-    /// Finishes directories, then sets flags unless they are not wanted. Returns what the file system
+    /// Finishes directories, sets access control lists, then flags unless they are not wanted. Returns what the file system
     /// could not keep.
     pub(crate) fn finish(mut self, keep_flags: bool) -> Result<Lost, InstallError> {
         let failed = |error| InstallError::Inside { archive: "a directory".to_owned(), error };
@@ -70,6 +73,16 @@ impl<'a> Unpacker<'a> {
                 // Another entry took its place.
                 Ok(()) | Err(InsideError::Missing(_) | InsideError::NotFile(_)) => {}
                 Err(error) => return Err(failed(error)),
+            }
+        }
+        // After the modes: a change of one is a change of the other.
+        for (path, lists) in std::mem::take(&mut self.lists) {
+            for (name, value) in lists {
+                match self.inside.set_extended(&path, &name, &value) {
+                    Ok(true) | Err(InsideError::Missing(_) | InsideError::NotFile(_)) => {}
+                    Ok(false) => self.lost.note(LIST, &path),
+                    Err(error) => return Err(failed(error)),
+                }
             }
         }
         for (path, flags) in std::mem::take(&mut self.flags) {
@@ -161,14 +174,20 @@ impl<'a> Unpacker<'a> {
             kind,
             EntryType::Symlink | EntryType::Char | EntryType::Block | EntryType::Fifo
         );
+        self.lists.remove(path);
+        if !extra.lists.is_empty() && opened {
+            self.lists.insert(path.to_owned(), extra.lists);
+        } else if !extra.lists.is_empty() {
+            self.lost.note(LIST, path);
+        }
         for (name, value) in extra.extended {
             let allowed = EXTENDED.iter().any(|known| name.as_bytes().starts_with(known));
             if !(opened && allowed && self.inside.set_extended(path, &name, &value)?) {
                 self.lost.note(format!("the attribute {}", name.to_string_lossy()), path);
             }
         }
-        if extra.acl {
-            self.lost.note("the access control list", path);
+        for list in extra.lost_lists {
+            self.lost.note(list, path);
         }
         for name in extra.unknown_flags {
             self.lost.note(format!("the flag {name:?}"), path);
@@ -270,8 +289,10 @@ impl<R: Read> Map<'_, R> {
 struct Extra {
     name: Option<PathBuf>,
     modified: Option<(i64, u32)>,
-    extended: Vec<(std::ffi::OsString, Vec<u8>)>,
-    acl: bool,
+    extended: Vec<(OsString, Vec<u8>)>,
+    /// Access control lists as the extended attributes that Linux keeps them in.
+    lists: Vec<(OsString, Vec<u8>)>,
+    lost_lists: Vec<&'static str>,
     flags: Flags,
     unknown_flags: Vec<String>,
     /// The size of a sparse file in the form 1.0.
@@ -287,9 +308,11 @@ impl Extra {
             let (key, value) = (record.key_bytes(), record.value_bytes());
             let text = || String::from_utf8_lossy(value).into_owned();
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                extra.extended.push((OsStr::from_bytes(name).to_owned(), value.to_vec()));
-            } else if key.starts_with(b"SCHILY.acl.") {
-                extra.acl |= !value.is_empty();
+                let is_list = name.starts_with(POSIX_LIST);
+                let to = if is_list { &mut extra.lists } else { &mut extra.extended };
+                to.push((OsStr::from_bytes(name).to_owned(), value.to_vec()));
+            } else if let Some(kind) = key.strip_prefix(b"SCHILY.acl.") {
+                extra.list(kind, value);
             } else {
                 match key {
                     b"mtime" => extra.modified = modified(&text()),
@@ -311,6 +334,20 @@ impl Extra {
             extra.sparse = Some(size.ok_or_else(missing)?);
         }
         Ok(extra)
+    }
+
+    fn list(&mut self, kind: &[u8], text: &[u8]) {
+        if text.is_empty() {
+            return;
+        }
+        let posix = matches!(kind, b"access" | b"default");
+        match acl::encode(text).filter(|_| posix) {
+            Some(value) => {
+                let name = [POSIX_LIST, kind].concat();
+                self.lists.push((OsStr::from_bytes(&name).to_owned(), value));
+            }
+            None => self.lost_lists.push(if posix { NAMES_LIST } else { NFS4_LIST }),
+        }
     }
 }
 
@@ -402,7 +439,14 @@ const MAX_HEADER: usize = 4 << 20;
 /// Most ranges of a sparse file: 16 MiB of memory.
 const MAX_RANGES: usize = 1 << 20;
 /// The extended attributes that a system has in its files. Others belong to the host.
-const EXTENDED: [&[u8]; 3] = [b"user.", b"security.capability", b"system.posix_acl_"];
+const EXTENDED: [&[u8]; 2] = [b"user.", b"security.capability"];
+/// How the names of the attributes begin in which Linux keeps access control lists.
+const POSIX_LIST: &[u8] = b"system.posix_acl_";
+const LIST: &str = "the access control list";
+/// GNU tar writes names alone unless it is told `--numeric-owner`.
+const NAMES_LIST: &str = "the access control list, which names somebody without a number,";
+/// FreeBSD's on ZFS, which no file system of Linux has.
+const NFS4_LIST: &str = "the NFSv4 access control list";
 
 #[cfg(test)]
 mod test;

@@ -5,6 +5,7 @@
 //! and a snapshot of its empty tree ([`fill`]): whatever ends the work early, the next command puts
 //! that tree back.
 
+mod acl;
 pub(crate) mod archive;
 pub(crate) mod configure;
 pub(crate) mod debian;

@@ -295,9 +295,12 @@ pub(crate) fn list(
 }
 
 /// Gives an open file or directory an extended attribute (extattr(2)). Attributes of Linux that begin
-/// with another word than `user` or `system` have no place here: EOPNOTSUPP.
+/// with another word than `user` or `system` have no place here: EOPNOTSUPP. Nor have its access control
+/// lists, for which FreeBSD has a form and calls of its own (acl(3)).
 pub(crate) fn set_extended(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<()> {
-    let (space, name) = if let Some(name) = name.strip_prefix(b"user.") {
+    let (space, name) = if name.starts_with(b"system.posix_acl_") {
+        return Err(Errno::OPNOTSUPP);
+    } else if let Some(name) = name.strip_prefix(b"user.") {
         (libc::EXTATTR_NAMESPACE_USER, name)
     } else if let Some(name) = name.strip_prefix(b"system.") {
         (libc::EXTATTR_NAMESPACE_SYSTEM, name)

@@ -118,7 +118,7 @@ fn owners_setuid_times_links_and_fifos_are_kept() {
 fn a_fraction_of_a_second_and_attributes_come_by_pax() {
     let host = Host::new();
     let archive = Hostile::new()
-        .pax(&[("mtime", b"1000000001.25"), ("SCHILY.acl.access", b"user::rwx")])
+        .pax(&[("mtime", b"1000000001.25"), ("SCHILY.acl.ace", b"owner@:rwx::allow")])
         .file("a", b"x")
         .pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y")])
         .file("b", b"x")
@@ -128,9 +128,43 @@ fn a_fraction_of_a_second_and_attributes_come_by_pax() {
     assert_eq!((a.mtime(), a.mtime_nsec()), (1_000_000_001, 250_000_000));
     assert_eq!(
         lost,
-        "not kept: the access control list of /a\n\
+        "not kept: the NFSv4 access control list of /a\n\
          not kept: the attribute trusted.overlay.opaque of /b\n"
     );
+}
+
+/// Linux's file systems with few exceptions have lists; where they are not kept, they are named.
+#[test]
+fn access_control_lists_are_kept_or_named() {
+    let host = Host::new();
+    let list = b"user::rwx,user:lisa:r--:501,group::r-x,mask::r-x,other::---";
+    let archive = Hostile::new()
+        .pax(&[("SCHILY.acl.access", list), ("SCHILY.acl.default", list)])
+        .add(EntryType::Directory, "team/", "", b"")
+        .file("team/plain", b"x")
+        .pax(&[("SCHILY.acl.access", list)])
+        .file("listed", b"x")
+        .pax(&[("SCHILY.acl.access", b"user::rwx,user:lisa:r--,mask::r--,other::---")])
+        .file("by-name", b"x")
+        .bytes();
+    let lost = host.unpack(&archive).unwrap().summary();
+    let kept = |path: &str, name: &str| {
+        let mut value = vec![0; 1024];
+        let read = rustix::fs::getxattr(host.root(path), name, value.as_mut_slice());
+        read.is_ok_and(|len| value[..len] == acl::encode(list).unwrap())
+    };
+    if lost.contains("/team") {
+        return;
+    }
+    assert_eq!(
+        lost,
+        "not kept: the access control list, which names somebody without a number, of /by-name\n"
+    );
+    assert!(kept("team", "system.posix_acl_access") && kept("team", "system.posix_acl_default"));
+    assert!(kept("listed", "system.posix_acl_access"));
+    // It was made before its directory had a list for it to inherit.
+    assert!(!kept("team/plain", "system.posix_acl_access"));
+    assert_eq!(std::fs::metadata(host.root("team/plain")).unwrap().mode() & 0o777, 0o644);
 }
 
 #[test]
