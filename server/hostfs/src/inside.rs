@@ -67,6 +67,20 @@ impl Inside {
         describe(path, &self.find(path)?)
     }
 
+    /// The attributes of what is at `path`, as NFS gives them; links are followed, and nothing is opened.
+    pub fn attributes(&self, path: impl AsRef<Path>) -> Result<vfs::Attr, InsideError> {
+        let path = path.as_ref();
+        let stat = fs::fstat(self.find(path)?).map_err(|errno| failed(path, errno))?;
+        Ok(attr::from_stat(&stat, 0))
+    }
+
+    /// Whether a file or a directory has an access control list that says more than its mode. Linux
+    /// alone is asked; of anything else than files and directories it is an error.
+    pub fn has_list(&self, path: impl AsRef<Path>) -> Result<bool, InsideError> {
+        let path = path.as_ref();
+        sys::has_list(self.reach(path)?.as_fd()).map_err(|errno| failed(path, errno))
+    }
+
     /// Whether there is anything at `path`. A link that leads nowhere does not count.
     pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool, InsideError> {
         match self.find(path.as_ref()) {

@@ -63,15 +63,7 @@ fn source(inside: &Inside, path: &str, kind: Kind, findings: &mut Vec<Finding>) 
             let text = String::from_utf8_lossy(&bytes).into_owned();
             Some(Source { name: path.to_owned(), kind, text })
         }
-        Err(InsideError::Missing(_)) => {
-            let link = inside.is_link(path).unwrap_or(false);
-            if link {
-                findings.push(Finding::doubt(format_args!(
-                    "{path} is a link that leads nowhere in the environment"
-                )));
-            }
-            None
-        }
+        Err(InsideError::Missing(_)) => None,
         Err(error) => {
             findings.push(Finding::doubt(error));
             None

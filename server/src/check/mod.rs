@@ -5,6 +5,7 @@
 
 mod files;
 mod loaders;
+mod needed;
 mod ram_disk;
 
 use std::fmt;
@@ -132,6 +133,9 @@ pub(crate) fn check(
             "Linux"
         }
     };
+    if let Some(system) = &contents.system {
+        findings.extend(needed::check(inside, system, &environment.export));
+    }
     for (name, machine) in &machines {
         findings.extend(loaders::chosen(name, machine.loader, firmware, &contents, host));
         if environment.export.read_only && !machine.read_only {

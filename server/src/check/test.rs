@@ -152,3 +152,76 @@ fn machines_of_one_identity_are_told() {
     assert!(says(&verdict, Severity::Doubt, "ghost"));
     assert!(Path::new(&scene.path("etc/hostid")).exists());
 }
+
+#[test]
+fn what_the_machines_user_may_not_read_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let scene = Scene::freebsd();
+    scene.write("etc/rc", "x");
+    scene.write("sbin/init", "x");
+    let chmod = |file: &str, mode| {
+        std::fs::set_permissions(scene.path(file), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    chmod("etc/rc", 0o600);
+    // Root may read everything, and so may whoever does what root does.
+    assert_eq!(scene.check().findings, []);
+    let export = |mapall: Option<&str>, maproot: Option<&str>| {
+        let identity = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+        let (mapall, maproot) = (identity(mapall), identity(maproot));
+        let settings = store::ExportSettings { mapall, maproot, ..Default::default() };
+        scene.store.set_export(&"head".parse().unwrap(), settings).unwrap();
+    };
+    export(Some("70001:70001"), None);
+    let verdict = scene.check();
+    let words = "machines act as 70001:70001 on it (mapall), who may not read /etc/rc, which";
+    assert!(says(&verdict, Severity::Doubt, words), "{:?}", verdict.findings);
+    // A directory on the way shuts out as well, and is told once for all that is in it.
+    chmod("boot/kernel", 0o700);
+    export(None, Some("70001:70001"));
+    let verdict = scene.check();
+    let words = "(maproot), who may not read /boot/kernel and 1 more, which";
+    assert!(says(&verdict, Severity::Doubt, words), "{:?}", verdict.findings);
+}
+
+#[test]
+fn links_of_the_boot_that_lead_out_are_told() {
+    let scene = Scene::freebsd();
+    std::fs::create_dir_all(scene.path("lib")).unwrap();
+    std::fs::create_dir_all(scene.path("usr/lib")).unwrap();
+    scene.write("usr/lib/libc.so.7", "x");
+    symlink("../usr/lib/libc.so.7", scene.path("lib/libc.so.7")).unwrap();
+    // There is no shell behind that link, and the link is right.
+    symlink("usr/lib", scene.path("bin")).unwrap();
+    assert_eq!(scene.check().findings, []);
+    let host = scene.dir.path().join("init");
+    std::fs::write(&host, "x").unwrap();
+    symlink(host.parent().unwrap(), scene.path("sbin")).unwrap();
+    symlink("libexec", scene.path("libexec")).unwrap();
+    std::fs::create_dir_all(scene.path("etc")).unwrap();
+    symlink("../../../../../../usr/lib/libc.so.7", scene.path("etc/rc")).unwrap();
+    let verdict = scene.check();
+    assert!(says(&verdict, Severity::Doubt, "/sbin is a link that leads nowhere in the env"));
+    assert!(says(&verdict, Severity::Doubt, "/libexec is a link that leads nowhere in the env"));
+    // What climbs ends at the root, for the server and for machines alike.
+    assert!(!says(&verdict, Severity::Doubt, "/etc/rc "), "{:?}", verdict.findings);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn access_control_lists_are_told() {
+    let scene = Scene::freebsd();
+    // user::rw-,user:501:r--,group::r--,mask::r--,other::r--
+    let list = hex_literal::hex!(
+        "02000000 01000600ffffffff 02000400f5010000 04000400ffffffff 10000400ffffffff 20000400ffffffff"
+    );
+    let path = scene.path("boot/kernel/kernel");
+    let set = |name| rustix::fs::setxattr(&path, name, &list, rustix::fs::XattrFlags::empty());
+    if set("system.posix_acl_access").is_err() {
+        println!("skipped: this file system has no access control lists");
+        return;
+    }
+    let verdict = scene.check();
+    let words = "asks the access control list of /boot/kernel/kernel: machines may";
+    assert!(says(&verdict, Severity::Doubt, words), "{:?}", verdict.findings);
+    assert!(verdict.boots());
+}

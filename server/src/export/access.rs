@@ -85,7 +85,7 @@ pub enum Refusal {
 }
 
 /// A user and its groups as a caller.
-fn act_as(identity: &Identity) -> Caller {
+pub(crate) fn act_as(identity: &Identity) -> Caller {
     let (gid, more) = identity.gids.split_first().map_or((NOBODY.gid, &[][..]), |(g, m)| (*g, m));
     Caller::new(identity.uid, gid).with_groups(more)
 }

@@ -19,6 +19,7 @@ use vfs::{FsError, Handle};
 
 use crate::machine::View;
 
+pub(crate) use access::act_as;
 pub use access::{Grant, Refusal, caller};
 pub use files::Files;
 pub use handle::{KeyError, SiteKey, WireHandle};

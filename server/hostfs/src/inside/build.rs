@@ -186,7 +186,7 @@ impl Inside {
     }
 
     /// Opens a regular file or a directory for reading; nothing else.
-    fn reach(&self, path: &Path) -> Result<OwnedFd, InsideError> {
+    pub(super) fn reach(&self, path: &Path) -> Result<OwnedFd, InsideError> {
         let found = self.find(path)?;
         let stat = fs::fstat(&found).map_err(|errno| failed(path, errno))?;
         let kind = FileType::from_raw_mode(stat.st_mode);

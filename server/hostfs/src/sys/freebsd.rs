@@ -315,6 +315,11 @@ pub(crate) fn set_extended(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Res
     })
 }
 
+/// False: the calls of acl(3) that tell are not asked.
+pub(crate) fn has_list(_fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(false)
+}
+
 /// Adds flags to an open file or directory (fchflags(2)): all of them, or it fails.
 pub(crate) fn set_flags(fd: BorrowedFd<'_>, flags: Flags) -> Result<Flags> {
     let present = fs::fstat(fd)?.st_flags;

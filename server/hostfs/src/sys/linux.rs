@@ -285,6 +285,20 @@ pub(crate) fn set_extended(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Res
     fs::fsetxattr(fd, name, value, XattrFlags::empty())
 }
 
+/// Whether an open file or directory has an access control list (acl(5)): the kernel keeps none that a
+/// mode can say.
+pub(crate) fn has_list(fd: BorrowedFd<'_>) -> Result<bool> {
+    for name in [c"system.posix_acl_access", c"system.posix_acl_default"] {
+        match fs::fgetxattr(fd, name, &mut [0_u8; 1]) {
+            // It is longer than there is room for.
+            Ok(_) | Err(Errno::RANGE) => return Ok(true),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(false)
+}
+
 /// Adds flags to an open file or directory (ioctl_iflags(2)); returns those that Linux has not.
 pub(crate) fn set_flags(fd: BorrowedFd<'_>, flags: Flags) -> Result<Flags> {
     let known = [
