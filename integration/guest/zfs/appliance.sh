@@ -62,7 +62,8 @@ boot() {
     cp /proc/sys/kernel/random/uuid "$lab/token"
     echo "lab: switch on"
 }
-# Waits for the end of the machine's day; it has to have found $1 in each of its diaries.
+# Waits for the end of the machine's day; it has to have found $1 in each of its diaries, or $2 in those
+# of /home and /var/log.
 ended() {
     await test -f "$lab/marker"
     for line in "token=$(cat "$lab/token")" task=0 host=desk; do
@@ -72,8 +73,8 @@ ended() {
         }
     done
     grep -q '^mount=.* / nfs rw,' "$lab/marker" || fail "the machine's root is not NFS"
-    for place in / /home/ /var/log/; do
-        grep -qx "$place: $1" "$lab/found" || fail "the machine found $(cat "$lab/found")"
+    for found in "/: $1" "/home/: ${2-$1}" "/var/log/: ${2-$1}"; do
+        grep -qx "$found" "$lab/found" || fail "the machine found $(cat "$lab/found")"
     done
 }
 # The day that a tree's three diaries end with.
@@ -150,12 +151,17 @@ ended "monday tuesday tuesday-late "
 # A clone without a mount of its own has the files of all its data sets.
 [ "$(last "$trees/new")" = thursday-late ]
 
-step "it gets a root of its own, and changes it"
+step "it gets a root of its own, and data that stay with it"
 netbe machine set --view joined desk
 printf '%s\n' a b c d e >"$trees/old/etc/letters"
+netbe set data=home data=var/log old
 netbe sharepxe --machine desk --root own old
+netbe snapshot desk-old@begin
+netbe snapshot desk-data@begin
 boot desk-old friday go
 ended "monday wednesday wednesday-late "
+refused "desk-data has the data of desk in it" rollback desk-data@begin
+refused "desk-data has the data of desk in it" destroy desk-data
 sed -i s/a/alpha/ "$trees/desk-old/etc/letters"
 
 step "it boots its upgraded root once, and is put back"
@@ -166,21 +172,34 @@ shows 'merge.*/etc/letters' netbe upgrade -n desk next
 netbe upgrade desk next
 [ "$(tr '\n' ' ' <"$trees/desk-next/etc/letters")" = "alpha b c d epsilon " ]
 boot desk-next saturday go
-ended "monday wednesday wednesday-late "
+kept="monday wednesday wednesday-late friday friday-late "
+ended "monday wednesday wednesday-late " "$kept"
 boot desk-old sunday go
-ended "monday wednesday wednesday-late friday friday-late "
+kept="${kept}saturday saturday-late "
+ended "monday wednesday wednesday-late friday friday-late " "$kept"
+
+step "its root is rolled back and then made anew, and its data stay"
+kept="${kept}sunday sunday-late "
+refused "desk-old is the root of desk" rollback desk-old@begin
+netbe rollback -f desk-old@begin
+shows wednesday-late tail -n 1 "$trees/desk-old/diary"
+refused "desk-old is the root of desk" machine reset desk
+netbe machine reset -f desk
+boot desk-old-2 holiday go
+ended "monday wednesday wednesday-late " "$kept"
+shows holiday-late tail -n 1 "$trees/desk-data/home/diary"
 
 step "what others depend on is not destroyed"
 shows '^old.*desk@live' netbe list
 shows 'desk@live' netbe list -s
-shows '^desk.*desk-old' netbe status
+shows '^desk.*desk-old-2' netbe status
 refused old destroy desk@live
-refused "desk-old is the root of desk" destroy desk-old
+refused "desk-old-2 is the root of desk" destroy desk-old-2
 netbe destroy new
 netbe promote old
 shows '^old@live' netbe list -s
 netbe destroy desk
-[ "$(netbe list -H | cut -f 1 | sort | tr '\n' ' ')" = "desk-next desk-old next old " ]
+[ "$(netbe list -H | cut -f 1 | sort | tr '\n' ' ')" = "desk-data desk-next desk-old-2 next old " ]
 netbe history >history
 for verb in create snapshot rollback clone promote destroy; do
     shows "$verb.*done" cat history

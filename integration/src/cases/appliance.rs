@@ -18,8 +18,8 @@ pub(super) const CASES: &[Case] = &[Case::new("zfs appliance", appliance).long()
 
 /// A machine boots from a nested environment of a pool in another guest; it is snapshotted while it
 /// lives, rolled back, and booted again from it, from a clone of the snapshot, and from a clone of
-/// which it mounts each file system by itself; then it has a root of its own, which is upgraded and put
-/// back.
+/// which it mounts each file system by itself; then it has a root of its own, which is upgraded, put back,
+/// rolled back and made anew, while its data stay.
 fn appliance(lab: &Lab) -> Result<Outcome, Failure> {
     let debian = Debian::get(&lab.cache)?;
     let directory = lab.directory("zfs appliance")?;
@@ -61,6 +61,6 @@ fn appliance(lab: &Lab) -> Result<Outcome, Failure> {
     Ok(Outcome::Passed)
 }
 
-/// How long the day of the appliance may take, with seven boots of the machine, on a computer that has
+/// How long the day of the appliance may take, with eight boots of the machine, on a computer that has
 /// much else to do.
 const LIMIT: Duration = Duration::from_secs(2400);
