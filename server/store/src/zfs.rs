@@ -383,7 +383,9 @@ impl BackEnd for Zfs {
     fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError> {
         let work = format!(".work-{}", Uuid::new_v4());
         let point = self.mounts.join(&work);
-        let _work = Undertaking::begin(&self.work, vec![Leftover::Mounts(point)])?;
+        // A directory goes only when it is empty, and the snapshots are shown inside of it.
+        let left = [point.join("old"), point.join("new"), point].map(Leftover::Mounts);
+        let _work = Undertaking::begin(&self.work, left.into())?;
         mounts::point(&self.mounts.join(&work))?;
         let root = |point: &Point, side: &str| {
             let tree = self.tree(&point.environment)?;
