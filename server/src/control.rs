@@ -40,6 +40,13 @@ pub trait Controlled: Send + Sync {
     /// Takes an environment up again and reads everything as [`Controlled::reload`] does.
     fn restore(&self, environment: &str) -> Result<(), String>;
 
+    /// Lets go of the whole store until [`Controlled::take_back`]; returns the machines that live on it,
+    /// which wait. May wait for a disk.
+    fn let_go(&self) -> Result<Vec<String>, String>;
+
+    /// Takes the store up again and reads everything as [`Controlled::reload`] does.
+    fn take_back(&self) -> Result<(), String>;
+
     /// What is seen from now on.
     fn watch(&self) -> broadcast::Receiver<Arc<Notice>>;
 }
@@ -93,6 +100,7 @@ async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result
         Ok(Request::Living { environment }) => {
             Reply::Living { machines: server.living_on(&environment) }
         }
+        Ok(Request::LetGo) => return let_go(reader, writer, server).await,
         Ok(Request::Reload) => done(blocking(move || server.reload()).await?),
         Ok(Request::Watch) => return watch(reader, writer, &*server).await,
         Ok(Request::Withhold { environment, force }) => {
@@ -113,7 +121,7 @@ fn done(outcome: Result<(), String>) -> Reply {
 
 /// Holds an environment back for as long as the command takes, however that ends.
 async fn withhold(
-    mut reader: OwnedReadHalf,
+    reader: OwnedReadHalf,
     mut writer: OwnedWriteHalf,
     server: Arc<dyn Controlled>,
     environment: String,
@@ -127,14 +135,39 @@ async fn withhold(
     if !force && !machines.is_empty() {
         return send(&mut writer, &Reply::Living { machines }).await;
     }
+    let asked = hold(reader, &mut writer, &Reply::Done).await;
+    let restored = blocking(move || server.restore(&environment)).await?;
+    if asked { send(&mut writer, &done(restored)).await } else { Ok(()) }
+}
+
+/// Leaves the store alone for as long as the command takes, however that ends.
+async fn let_go(
+    reader: OwnedReadHalf,
+    mut writer: OwnedWriteHalf,
+    server: Arc<dyn Controlled>,
+) -> io::Result<()> {
+    let holder = Arc::clone(&server);
+    let machines = match blocking(move || holder.let_go()).await? {
+        Ok(machines) => machines,
+        Err(message) => {
+            // Whatever was closed on the way is served again.
+            let _ = blocking(move || server.reload()).await?;
+            return send(&mut writer, &Reply::Failed { message }).await;
+        }
+    };
+    let asked = hold(reader, &mut writer, &Reply::Living { machines }).await;
+    let restored = blocking(move || server.take_back()).await?;
+    if asked { send(&mut writer, &done(restored)).await } else { Ok(()) }
+}
+
+/// Tells a command that it may begin, and waits until it asks for more or ends; says which.
+async fn hold(mut reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, reply: &Reply) -> bool {
     let mut byte = [0];
-    let asked = match send(&mut writer, &Reply::Done).await {
+    match send(writer, reply).await {
         Ok(()) => reader.read(&mut byte).await.unwrap_or(0) > 0,
         // The command went away. What it wanted held back is served again all the same.
         Err(_) => false,
-    };
-    let restored = blocking(move || server.restore(&environment)).await?;
-    if asked { send(&mut writer, &done(restored)).await } else { Ok(()) }
+    }
 }
 
 async fn read_line(reader: OwnedReadHalf) -> io::Result<(Vec<u8>, OwnedReadHalf)> {
@@ -187,8 +220,6 @@ impl Client {
     pub fn connect(path: &Path) -> io::Result<Option<Self>> {
         match blocking::UnixStream::connect(path) {
             Ok(stream) => {
-                // A watch says something twice a second; anything else is answered soon.
-                stream.set_read_timeout(Some(Duration::from_secs(60)))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
                 Ok(Some(Self { stream: BufReader::new(stream) }))
             }
@@ -207,6 +238,14 @@ impl Client {
 
     /// Asks, and reads the first line of the answer.
     pub fn ask(&mut self, request: &Request) -> io::Result<Reply> {
+        let patience = match request {
+            Request::LetGo | Request::Reload | Request::Withhold { .. } => DISK_PATIENCE,
+            // A watch says something twice a second; anything else is answered soon.
+            Request::Living { .. } | Request::Ping | Request::Status | Request::Watch => {
+                ANSWER_PATIENCE
+            }
+        };
+        self.stream.get_mut().set_read_timeout(Some(patience))?;
         let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
         line.push(b'\n');
         self.stream.get_mut().write_all(&line)?;
@@ -222,6 +261,13 @@ impl Client {
         serde_json::from_str(&line).map(Some).map_err(io::Error::other)
     }
 }
+
+/// How long the server may take to answer what it knows.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long it may take for what waits for a disk: a store of many environments is read in seconds, on a
+/// busy host in minutes.
+const DISK_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Longest request, in bytes.
 const REQUEST: u64 = 4096;
@@ -271,6 +317,15 @@ mod test {
         fn restore(&self, environment: &str) -> Result<(), String> {
             self.1.lock().unwrap().retain(|held| held != environment);
             Ok(())
+        }
+
+        fn let_go(&self) -> Result<Vec<String>, String> {
+            self.1.lock().unwrap().push("all".to_owned());
+            Ok(vec!["desk".to_owned()])
+        }
+
+        fn take_back(&self) -> Result<(), String> {
+            self.restore("all")
         }
 
         fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {
@@ -337,6 +392,26 @@ mod test {
             let mut client = Client::connect(path).unwrap().unwrap();
             let withhold = Request::Withhold { environment: "base".to_owned(), force: true };
             assert_eq!(client.ask(&withhold).unwrap(), Reply::Done);
+            drop(client);
+            while !held.lock().unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_store_is_left_alone_until_the_command_is_done_or_dead() {
+        with_held(|path, held| {
+            let machines = vec!["desk".to_owned()];
+            let mut client = Client::connect(path).unwrap().unwrap();
+            let living = Reply::Living { machines };
+            assert_eq!(client.ask(&Request::LetGo).unwrap(), living);
+            assert_eq!(*held.lock().unwrap(), ["all"]);
+            assert_eq!(client.ask(&Request::Reload).unwrap(), Reply::Done);
+            assert_eq!(*held.lock().unwrap(), [""; 0]);
+            let mut client = Client::connect(path).unwrap().unwrap();
+            assert_eq!(client.ask(&Request::LetGo).unwrap(), living);
             drop(client);
             while !held.lock().unwrap().is_empty() {
                 std::thread::yield_now();

@@ -1,55 +1,5 @@
 # A day's work on a server that is netbe on ZFS, while a machine boots from it. A line that begins with
 # `lab: ` asks whoever watches to switch the machine on.
-set -eu
-export NETBE_STORE=zfs:tank/be NETBE_STATE=/var/lib/netbe
-trees=$NETBE_STATE/zfs/tank%be/mnt
-# Each command is told with the seconds that the guest has been on, wherever its output goes.
-exec 3>&1
-tell() { echo "$* ($(cut -d ' ' -f 1 /proc/uptime) s)" >&3; }
-netbe() {
-    tell "  netbe $*"
-    ./netbe "$@"
-}
-
-server=
-fail() {
-    echo "FAIL: $*"
-    exit 1
-}
-leave() {
-    status=$?
-    [ $status = 0 ] || { echo "netbe's last words:" && tail -n 30 serve.log; }
-    [ -z "$server" ] || kill "$server"
-    exit $status
-}
-# Waits until a command succeeds.
-await() {
-    for _ in $(seq 900); do
-        if "$@"; then return; fi
-        sleep 0.2
-    done
-    fail "not within three minutes: $*"
-}
-# A verb that must be refused, in words that have $1 in them.
-refused() {
-    words=$1 && shift
-    if said=$(netbe "$@" 2>&1); then fail "netbe $* was done: $said"; fi
-    echo "$said"
-    case $said in *"$words"*) ;; *) fail "netbe $* does not say: $words" ;; esac
-}
-# A command's output must have a line in which words are found in this order.
-shows() {
-    pattern=$1 && shift
-    said=$("$@")
-    echo "$said" | grep -q "$pattern" || fail "no $pattern in the output of $*: $said"
-}
-serve() {
-    tell "  netbe serve"
-    : >serve.log
-    ./netbe serve --interface eth0 --mode serve --range 10.77.0.50-10.77.0.99 >>serve.log 2>&1 &
-    server=$!
-    await grep -q '^  DHCP ' serve.log
-}
 running() { ./netbe status | grep -q '^desk.*running'; }
 # Gives the machine, which is to boot the environment $1, a day $2, and switches it on; $3 is wait or go.
 boot() {
@@ -81,12 +31,7 @@ ended() {
 last() {
     for diary in "$1/diary" "$1/home/diary" "$1/var/log/diary"; do tail -n 1 "$diary"; done | uniq
 }
-step() { tell "step: $*"; }
 
-trap leave EXIT
-modprobe virtio_net
-ip address add 10.77.0.2/24 dev eth0
-ip link set eth0 up
 zpool create -O compression=on -m none tank /dev/vdc1
 
 step "a nested environment is made"

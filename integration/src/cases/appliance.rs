@@ -37,7 +37,10 @@ fn appliance(lab: &Lab) -> Result<Outcome, Failure> {
         name: "appliance",
         mac: "52:54:00:77:02:01",
         memory: 1024,
-        script: include_str!("../../guest/zfs/appliance.sh"),
+        script: concat!(
+            include_str!("../../guest/zfs/site.sh"),
+            include_str!("../../guest/zfs/appliance.sh")
+        ),
         files: &files,
         pool: 1024,
     };

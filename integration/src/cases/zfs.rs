@@ -20,12 +20,23 @@ pub(super) const CASES: &[Case] = &[
     Case::new("zfs store", |lab| tests(lab, "zfs store", "store", "zfs", STORE)).long(),
     Case::new("zfs files", |lab| tests(lab, "zfs files", "hostfs", "contract", FILES)).long(),
     Case::new("zfs guest has a pool", pool),
+    Case::new("zfs pool away", away),
 ];
 
 /// The guest's module and programs work: a snapshot keeps what its data set loses.
 fn pool(lab: &Lab) -> Result<Outcome, Failure> {
     let log = errand(lab, "zfs pool", &Errand { script: POOL, ..PLAIN })?.success()?;
     ensure(log.lines().any(|line| line == "kept"), || log)?;
+    Ok(Outcome::Passed)
+}
+
+/// A pool goes away under a running server and comes back: exported, without its key, without its disk,
+/// and while the server is started anew. A client's writes wait, and none is lost.
+fn away(lab: &Lab) -> Result<Outcome, Failure> {
+    let files: [(&str, &Path); 1] = [("netbe", lab.netbe()?)];
+    let errand = Errand { script: AWAY, files: &files, ..PLAIN };
+    let log = self::errand(lab, "zfs pool away", &errand)?.success()?;
+    ensure(log.lines().any(|line| line.starts_with("step: done")), || log)?;
     Ok(Outcome::Passed)
 }
 
@@ -95,6 +106,8 @@ zfs snapshot tank/one@first
 rm /tank/one/file
 cat /tank/one/.zfs/snapshot/first/file
 ";
+const AWAY: &str =
+    concat!(include_str!("../../guest/zfs/site.sh"), include_str!("../../guest/zfs/away.sh"));
 /// One test at a time: some change the whole pool.
 const STORE: &str = "NETBE_TEST_POOL=tank ./tests --test-threads 1\n";
 /// What tells most of the back end: trees are made, found, renamed, cloned and destroyed.

@@ -18,6 +18,7 @@ mod lint;
 mod list;
 mod machine;
 mod mount;
+mod release;
 mod root;
 mod serve;
 mod share;
@@ -84,6 +85,12 @@ impl Reply {
         Self { text: text.into(), failures: Vec::new() }
     }
 
+    /// The same, with more text behind it.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.text.push_str(more);
+        self
+    }
+
     /// The same, but for what could not be done of it.
     pub(crate) fn but(self, failures: impl IntoIterator<Item = Failure>) -> Self {
         Self { failures: failures.into_iter().collect(), ..self }
@@ -140,6 +147,7 @@ impl From<StoreError> for Failure {
             | StoreError::Obstacle { .. }
             | StoreError::Open(_)
             | StoreError::Setting(_)
+            | StoreError::Stalled { .. }
             | StoreError::Stream(_)
             | StoreError::Tool { .. }
             | StoreError::Unsupported(_)
@@ -178,6 +186,7 @@ enum Verb {
     Mount(mount::Mount),
     Promote(environment::Promote),
     Receive(transfer::Receive),
+    Release(release::Release),
     Rename(environment::Rename),
     Rollback(snapshot::Rollback),
     Send(transfer::Send),
@@ -221,6 +230,7 @@ impl Verb {
             Self::Mount(verb) => verb.run(site),
             Self::Promote(verb) => verb.run(site),
             Self::Receive(verb) => verb.run(site),
+            Self::Release(verb) => verb.run(site),
             Self::Rename(verb) => verb.run(site),
             Self::Rollback(verb) => verb.run(site),
             Self::Send(verb) => verb.run(site),

@@ -20,7 +20,7 @@ impl Status {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let reply = ask(&mut server(site)?, &Request::Status)?;
         let control::Reply::Status(status) = reply else { return Err(unexpected(&reply)) };
-        self.format.reply(&status.machines, |machines| {
+        let told = self.format.reply(&status.machines, |machines| {
             let header = ["NAME", "STAGE", "ENVIRONMENT", "ADDRESS", "SENT", "SEEN"];
             let mut table = Table::new(&header);
             for machine in machines {
@@ -38,8 +38,17 @@ impl Status {
                 ]);
             }
             table
+        })?;
+        Ok(match self.format.is_for_people() {
+            true => told.and(&unserved(&status).concat()),
+            false => told,
         })
     }
+}
+
+/// What is not served, line by line.
+fn unserved(status: &control::Status) -> Vec<String> {
+    status.unserved.iter().map(|reason| format!("not served: {reason}\n")).collect()
 }
 
 /// Watch machines boot.
@@ -223,6 +232,7 @@ fn picture(status: &control::Status) -> Vec<String> {
     if status.machines.is_empty() {
         lines.push("no machine was heard yet: switch one on".to_owned());
     }
+    lines.extend(unserved(status).iter().map(|line| line.trim_end().to_owned()));
     lines
 }
 

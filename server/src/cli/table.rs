@@ -22,7 +22,7 @@ impl Format {
         self.headless
     }
 
-    /// Whether a sentence may stand in place of an empty list.
+    /// Whether more than a list may be printed, or a sentence in place of an empty one.
     pub(crate) const fn is_for_people(self) -> bool {
         !self.headless && !self.json
     }

@@ -18,6 +18,10 @@ pub enum Request {
         /// The environment's name.
         environment: String,
     },
+    /// Let go of the whole store, which is about to be taken away, until the next request on the same
+    /// connection or its end; then read everything again. Answered with [`Reply::Living`]: the machines
+    /// that wait meanwhile.
+    LetGo,
     /// Whether the server is there.
     Ping,
     /// Read machines, environments and exports again.
@@ -87,6 +91,9 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// The boot environments.
     pub environments: Vec<String>,
+    /// What is not served, each with the reason.
+    #[serde(default)]
+    pub unserved: Vec<String>,
     /// The machines.
     pub machines: Vec<MachineStatus>,
 }

@@ -10,7 +10,7 @@ pub(crate) mod bench;
 mod files;
 mod handle;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use store::ExportSettings;
@@ -37,6 +37,31 @@ pub struct Export {
     pub files: Files,
     /// Who may use it, and as whom.
     pub settings: ExportSettings,
+}
+
+/// Boot environments whose files cannot be had just now, and will be: their clients are told to ask
+/// again, which kernels do for as long as it takes. What is stale they never ask for again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Expected {
+    /// All, because what they are kept in is away.
+    All,
+    /// Those with these identities.
+    These(HashSet<Uuid>),
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self::These(HashSet::new())
+    }
+}
+
+impl Expected {
+    fn has(&self, environment: Uuid) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(those) => those.contains(&environment),
+        }
+    }
 }
 
 /// All that is served at the moment, by boot environment and by path.
@@ -86,6 +111,11 @@ impl Exports {
             published.paths.remove(&export.path);
         }
         withdrawn.is_some()
+    }
+
+    /// Says what cannot be served now and will be, whether it is published or not.
+    pub fn wait_for(&self, expected: Expected) {
+        self.published.write().unwrap_or_else(PoisonError::into_inner).expected = expected;
     }
 
     /// What is served of a boot environment.
@@ -146,12 +176,16 @@ impl Exports {
     ///
     /// # Errors
     ///
-    /// [`FsError::BadHandle`] if this site did not make the handle, [`FsError::Stale`] if its
-    /// environment is not served any longer.
+    /// [`FsError::BadHandle`] if this site did not make the handle, [`FsError::Busy`] if its environment
+    /// is waited for, [`FsError::Stale`] if it is not served any longer.
     pub fn open(&self, wire: &[u8]) -> Result<(Arc<Export>, View, Handle), FsError> {
         let (environment, view, file) = self.key.open(wire).ok_or(FsError::BadHandle)?;
-        let export = self.of(environment).ok_or(FsError::Stale)?;
-        Ok((export, view, file))
+        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        if published.expected.has(environment) {
+            return Err(FsError::Busy);
+        }
+        let export = published.exports.get(&environment).ok_or(FsError::Stale)?;
+        Ok((Arc::clone(export), view, file))
     }
 }
 
@@ -160,6 +194,7 @@ struct Published {
     exports: HashMap<Uuid, Arc<Export>>,
     /// By canonical path.
     paths: BTreeMap<String, Uuid>,
+    expected: Expected,
 }
 
 /// Why an export cannot be published.
@@ -278,6 +313,23 @@ mod test {
         assert_eq!(exports.open(handle.as_bytes()).err(), Some(FsError::Stale));
         exports.publish(export(1, "/be/head")).unwrap();
         assert!(exports.open(handle.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn who_asks_for_what_is_waited_for_is_to_ask_again() {
+        let exports = exports(&["/be/head", "/be/other"]);
+        let handle = |number| exports.root_handle(Uuid::from_u128(number)).unwrap();
+        let (head, other) = (handle(1), handle(2));
+        exports.withdraw(Uuid::from_u128(1));
+        let answers = || [&head, &other].map(|handle| exports.open(handle.as_bytes()).err());
+        assert_eq!(answers(), [Some(FsError::Stale), None]);
+        exports.wait_for(Expected::These([Uuid::from_u128(1)].into()));
+        assert_eq!(answers(), [Some(FsError::Busy), None]);
+        exports.wait_for(Expected::All);
+        assert_eq!(answers(), [Some(FsError::Busy); 2]);
+        assert_eq!(exports.open(b"nobody's").err(), Some(FsError::BadHandle));
+        exports.wait_for(Expected::default());
+        assert_eq!(answers(), [Some(FsError::Stale), None]);
     }
 
     #[test]

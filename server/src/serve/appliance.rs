@@ -1,30 +1,32 @@
 //! The running server as a whole: what it was told, what it serves, and how it reads that again.
 
-use std::collections::{HashMap, HashSet};
+mod publish;
+
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Instant;
 
-use hostfs::{Descriptors, Inside};
-use store::{EnvironmentName, ExportSettings, Role, Store, StoreError};
+use hostfs::Descriptors;
+use store::{EnvironmentName, Store};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{Outlook, ServeError, parts, preparer};
-use crate::boot::catalog::{Catalog, Environment};
+use super::{Outlook, ServeError, preparer};
+use crate::boot::catalog::Catalog;
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
-use crate::boot::plan::{Awaited, export_path};
+use crate::boot::plan::Awaited;
 use crate::boot::{Boots, Notice, Sources};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::control::{Controlled, InterfaceStatus, MachineStatus, Status};
 use crate::dhcp::{Bound, Dhcp, Listener, Mode};
-use crate::export::{Export, Exports, SiteKey};
+use crate::export::{Exports, SiteKey};
 use crate::interface::Interface;
-use crate::machine::{self, MachineName, Roster, View};
-use crate::roots::{self, Owned, Roots, Term};
+use crate::machine::{self, MachineName, Roster};
+use crate::roots::{Roots, Term};
 use crate::state::StateDir;
 
 /// The running server.
@@ -44,6 +46,8 @@ pub(super) struct Appliance {
     unserved: Mutex<Vec<String>>,
     /// Whether something that is not there may come by itself.
     waiting: AtomicBool,
+    /// Whether a command has the whole store for itself.
+    let_go: AtomicBool,
     /// Environments that a command works on: not served until it has ended.
     withheld: Mutex<Vec<String>>,
     /// The roots of machines, by the environment in which they have their data.
@@ -91,6 +95,7 @@ impl Appliance {
             interfaces: Mutex::default(),
             unserved: Mutex::default(),
             waiting: AtomicBool::new(false),
+            let_go: AtomicBool::new(false),
             withheld: Mutex::default(),
             on_data: Mutex::default(),
             reading: Mutex::default(),
@@ -271,124 +276,16 @@ impl Appliance {
         Ok(())
     }
 
-    /// Shares what the store holds now: what is gone is withdrawn first, so that its path is free.
-    fn publish(&self) -> Result<(), ServeError> {
-        let mut listing = match self.store.list() {
-            // What is served of it stays: machines wait for it as for a disk that is slow.
-            Err(error @ StoreError::Away { .. }) => {
-                self.waiting.store(true, Ordering::Relaxed);
-                self.complain(vec![error.to_string()]);
-                return Ok(());
-            }
-            other => other?,
-        };
-        let comes =
-            |error: &StoreError| matches!(error, StoreError::Away { .. } | StoreError::Key { .. });
-        self.waiting.store(listing.unreadable.iter().any(comes), Ordering::Relaxed);
-        let mut unserved = listing.unreadable.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let withheld = lock(&self.withheld).clone();
-        listing.environments.retain(|environment| {
-            let name = &environment.name;
-            if environment.role == Role::Off {
-                unserved.push(format!(
-                    "{name}: it came from another host; `netbe set role=be {name}` has it served"
-                ));
-            }
-            environment.role != Role::Off && !withheld.iter().any(|held| held == name.as_str())
-        });
-        let kept = listing.environments.iter().map(|environment| environment.uuid);
-        let kept = kept.collect::<HashSet<_>>();
-        for export in self.exports.list() {
-            if !kept.contains(&export.environment) {
-                self.exports.withdraw(export.environment);
-                export.files.trees().for_each(|tree| tree.quiesce());
-            }
+    /// Reads machines, environments and exports again.
+    fn read_again(&self) -> Result<(), String> {
+        let _alone = lock(&self.reading);
+        let roster = roster(&self.config, &self.state).map_err(|error| error.to_string())?;
+        self.publish().map_err(|error| error.to_string())?;
+        for stray in self.outlook.strays(&self.config, &roster) {
+            tracing::warn!("{stray}");
         }
-        let mut entries = Vec::new();
-        let mut on_data = HashMap::<Uuid, Vec<Uuid>>::new();
-        for environment in &listing.environments {
-            let name = &environment.name;
-            let owner = Owned::of(environment);
-            let data = listing.environments.iter().find(|known| {
-                let holder = roots::holder(known);
-                holder.is_some() && holder == owner.as_ref().map(|owner| owner.machine.as_str())
-            });
-            if let Some(data) = data {
-                on_data.entry(data.uuid).or_default().push(environment.uuid);
-            }
-            match self.share(environment, data) {
-                Ok((entry, parts)) => {
-                    entries.push(entry);
-                    unserved.extend(parts.iter().map(|reason| format!("{name}: {reason}")));
-                }
-                Err(reason) => unserved.push(format!("{name}: {reason}")),
-            }
-        }
-        *lock(&self.on_data) = on_data;
-        self.boots.catalog().replace(entries);
-        self.complain(unserved);
+        self.boots.set_roster(roster);
         Ok(())
-    }
-
-    /// Notes what is not served, and tells what was not known.
-    fn complain(&self, unserved: Vec<String>) {
-        let mut known = lock(&self.unserved);
-        for reason in unserved.iter().filter(|reason| !known.contains(reason)) {
-            tracing::error!("not served: {reason}");
-        }
-        *known = unserved;
-    }
-
-    /// Looks again for what was not there: a pool that is imported later, a data set that waited for
-    /// its key.
-    pub(super) fn look_again(&self) {
-        if self.waiting.load(Ordering::Relaxed)
-            && let Err(error) = self.reload()
-        {
-            tracing::warn!("{error}");
-        }
-    }
-
-    /// Shares one environment, and says what of it cannot be shared. Trees that are shared already
-    /// stay, unless their directory was replaced by another, as by restoring a backup.
-    fn share(
-        &self,
-        environment: &store::Environment,
-        data: Option<&store::Environment>,
-    ) -> Result<(Environment, Vec<String>), String> {
-        let (name, uuid) = (&environment.name, environment.uuid);
-        let before = self.exports.of(uuid);
-        let shared = before.as_ref().map(|export| &export.files);
-        let (files, unserved) =
-            parts::open(&self.store, environment, data, shared, &self.descriptors)?;
-        let same = before.as_ref().is_some_and(|before| {
-            before.files.seen(View::Joined).root() == files.seen(View::Joined).root()
-        });
-        let known = self.boots.catalog().environment(uuid).filter(|_| same);
-        let read_only = environment.is_read_only();
-        let export = Export {
-            environment: uuid,
-            name: name.as_str().to_owned(),
-            path: export_path(name.as_str()),
-            files: files.clone(),
-            settings: ExportSettings { read_only, ..environment.export.clone() },
-        };
-        self.exports.publish(export).map_err(|error| error.to_string())?;
-        let gone = before.iter().flat_map(|before| before.files.trees());
-        gone.filter(|tree| files.tree(&tree.root()).is_none()).for_each(|tree| tree.quiesce());
-        let files = match known {
-            Some(known) => known.files,
-            None => {
-                let root = self.store.open_root(name).map_err(|error| error.to_string())?;
-                Arc::new(Inside::from_fd(root))
-            }
-        };
-        let mounted = environment.datasets.iter().filter(|set| set.mounted());
-        let datasets = mounted.map(|set| set.path().to_owned()).collect();
-        let handle = self.exports.root_handle(uuid).ok_or("it was withdrawn meanwhile")?;
-        let (name, handle) = (name.as_str().to_owned(), handle.as_bytes().to_vec());
-        let owned = Owned::of(environment);
-        Ok((Environment { name, uuid, read_only, datasets, handle, owned, files }, unserved))
     }
 }
 
@@ -408,18 +305,13 @@ impl Controlled for Appliance {
             services: self.services.get().cloned().unwrap_or_default(),
             interfaces,
             environments: self.boots.catalog().names(),
+            unserved: lock(&self.unserved).clone(),
             machines: self.boots.standings().into_iter().map(MachineStatus::from).collect(),
         }
     }
 
     fn reload(&self) -> Result<(), String> {
-        let _alone = lock(&self.reading);
-        let roster = roster(&self.config, &self.state).map_err(|error| error.to_string())?;
-        self.publish().map_err(|error| error.to_string())?;
-        for stray in self.outlook.strays(&self.config, &roster) {
-            tracing::warn!("{stray}");
-        }
-        self.boots.set_roster(roster);
+        self.read_again()?;
         tracing::info!("machines, environments and exports were read again");
         Ok(())
     }
@@ -443,7 +335,7 @@ impl Controlled for Appliance {
         lock(&self.withheld).push(environment.to_owned());
         let released = self.reload().and_then(|()| {
             let Ok(name) = environment.parse() else { return Ok(()) };
-            self.store.release(&name).map_err(|error| error.to_string())
+            self.unmount(|| self.store.release(&name)).map_err(|error| error.to_string())
         });
         match released {
             Ok(()) => Ok(machines),
@@ -461,6 +353,28 @@ impl Controlled for Appliance {
             withheld.swap_remove(held);
         }
         drop(withheld);
+        self.reload()
+    }
+
+    fn let_go(&self) -> Result<Vec<String>, String> {
+        let _alone = lock(&self.reading);
+        if self.let_go.swap(true, Ordering::Relaxed) {
+            return Err("another command has the store for itself".to_owned());
+        }
+        let mut machines = Vec::new();
+        for export in self.exports.list() {
+            machines.extend(self.boots.living_on(export.environment));
+        }
+        self.close();
+        self.complain(vec!["a command has the store for itself".to_owned()]);
+        self.unmount(|| self.store.let_go()).map(|()| machines).map_err(|error| {
+            self.let_go.store(false, Ordering::Relaxed);
+            error.to_string()
+        })
+    }
+
+    fn take_back(&self) -> Result<(), String> {
+        self.let_go.store(false, Ordering::Relaxed);
         self.reload()
     }
 

@@ -37,14 +37,8 @@ pub(super) fn open(
     let inside = root.root.try_clone().map(Inside::from_fd).map_err(|error| error.to_string())?;
     let root = serve(root.root)?;
     let (mut branches, mut unserved) = (Vec::<Branch>::new(), Vec::new());
-    let data = match data.map(|data| of_data(store, data)) {
-        Some(Ok(data)) => data,
-        Some(Err(reason)) => {
-            unserved.push(reason);
-            Vec::new()
-        }
-        None => Vec::new(),
-    };
+    // Without them the machine would write where nobody will look for it.
+    let data = data.map(|data| of_data(store, data)).transpose()?.unwrap_or_default();
     let paths: Vec<String> = data.iter().map(|part| part.path.clone()).collect();
     let is_data = |path: &str| paths.iter().any(|data| Path::new(path).starts_with(data));
     let mut add = |path: String, opened: Result<OwnedFd, String>| match opened.and_then(serve) {

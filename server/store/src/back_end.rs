@@ -146,6 +146,19 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
         self.open_parts(name)
     }
 
+    /// Looks whether what the store is made of is there and answers: [`StoreError::Away`] or
+    /// [`StoreError::Stalled`] if not.
+    fn present(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Lets go of everything, of which the server has closed all: nothing of it is mounted or open then.
+    fn let_go(&self) -> Result<(), StoreError> {
+        Err(StoreError::Unsupported(
+            "only a store on ZFS can be let go of while the server runs: stop the server meanwhile",
+        ))
+    }
+
     /// Lets go of an environment that the server has closed, so that others can work on it.
     fn release(&self, _name: &EnvironmentName) -> Result<(), StoreError> {
         Ok(())

@@ -149,6 +149,14 @@ pub enum StoreError {
     /// Users of this host could reach into the boot environments, setuid programs and all.
     #[error("others may enter {0:?}: run `chmod 0700` on it")]
     Open(PathBuf),
+    /// What it is made of is there, but answers nothing just now: what is open of it may stay open.
+    #[error("{place} does not answer: {why}")]
+    Stalled {
+        /// The pool.
+        place: String,
+        /// What about it, and what to do.
+        why: String,
+    },
     /// A setting is not what it should be.
     #[error("{0}")]
     Setting(#[from] SettingError),

@@ -422,6 +422,18 @@ impl Store {
         self.back_end.release(name)
     }
 
+    /// Looks whether what the store is made of is there and answers: [`StoreError::Away`] or
+    /// [`StoreError::Stalled`] if not. Takes some seconds at most, whatever state that is in.
+    pub fn present(&self) -> Result<(), StoreError> {
+        self.back_end.present()
+    }
+
+    /// Lets go of all boot environments, of which the caller has closed everything, so that what they
+    /// are kept in can be taken away. Some kinds of store cannot: [`StoreError::Unsupported`].
+    pub fn let_go(&self) -> Result<(), StoreError> {
+        self.back_end.let_go()
+    }
+
     /// Notes a verb in the history, does it, and notes how it ended.
     fn noted<T>(
         &self,

@@ -37,6 +37,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
+use crate::error::at;
 use crate::{
     Change, Environment, EnvironmentName, Holding, Listing, Point, Snapshot, SnapshotName, Space,
     StoreError, Survey,
@@ -64,7 +65,7 @@ impl Zfs {
     pub(crate) fn open(dataset: &str, state: &Path) -> Result<Self, StoreError> {
         let store = Self::at(dataset, state)?;
         match store.pool_now().and_then(|_pool| store.exists()) {
-            Ok(true) | Err(StoreError::Away { .. }) => Ok(store),
+            Ok(true) | Err(StoreError::Away { .. } | StoreError::Stalled { .. }) => Ok(store),
             Ok(false) => Err(StoreError::Missing(format!("zfs:{dataset}").into())),
             Err(error) => Err(error),
         }
@@ -128,11 +129,11 @@ impl Zfs {
 
     fn forest(&self) -> Result<Forest, StoreError> {
         let forest = Forest::look(&self.dataset, self.pool()?);
-        if forest.is_err() {
+        if !matches!(forest, Ok(Some(_))) {
             // Whether it is there at all says more.
             self.pool_now()?;
         }
-        forest
+        forest?.ok_or_else(|| StoreError::Missing(format!("zfs:{}", self.dataset).into()))
     }
 
     fn tree(&self, name: &EnvironmentName) -> Result<Tree, StoreError> {
@@ -419,7 +420,6 @@ impl BackEnd for Zfs {
 
     fn open_whole(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
         let tree = self.tree(name)?;
-        tree.locked().map_or(Ok(()), Err)?;
         let parts = self.open_places(name, &tree)?;
         let left_out = |place: &Place| !parts.iter().any(|part| part.path == place.path);
         match tree.places().into_iter().find(left_out) {
@@ -431,6 +431,20 @@ impl BackEnd for Zfs {
             }
             None => Ok(parts),
         }
+    }
+
+    fn present(&self) -> Result<(), StoreError> {
+        self.pool_now().map(|_pool| ())
+    }
+
+    fn let_go(&self) -> Result<(), StoreError> {
+        let explain = at("list", &self.mounts);
+        let shown = std::fs::read_dir(&self.mounts).map_err(explain)?.flatten();
+        // Other names are of what commands are doing.
+        let name = |entry: std::fs::DirEntry| -> Option<EnvironmentName> {
+            entry.file_name().to_str()?.parse().ok()
+        };
+        shown.filter_map(name).try_for_each(|name| self.release(&name))
     }
 
     fn release(&self, name: &EnvironmentName) -> Result<(), StoreError> {
@@ -512,7 +526,7 @@ fn told(failure: Failure, task: &str) -> StoreError {
             why: "the kernel has not loaded it: run `modprobe zfs` (FreeBSD: `kldload zfs`)"
                 .to_owned(),
         },
-        Refusal::Hangs | Refusal::Suspended => StoreError::Away {
+        Refusal::Hangs | Refusal::Suspended => StoreError::Stalled {
             place: "the pool".to_owned(),
             why: format!("{said}: look at it with `zpool status`"),
         },

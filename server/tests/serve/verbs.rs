@@ -106,6 +106,21 @@ fn the_data_of_a_machine_that_lives_are_taken_away_only_by_force() {
 }
 
 #[test]
+fn directories_are_not_let_go_of_and_served_on() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    share(&site, &net, "base");
+    let _running = Running::start(&site, &net, &SERVE);
+    assert_eq!(
+        site.fails(2, &["release", "false"]),
+        "the running server does not let go of it: only a store on ZFS can be let go of while the \
+         server runs: stop the server meanwhile"
+    );
+    assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
+    assert!(!site.prints(&["status"]).contains("not served"));
+}
+
+#[test]
 fn what_came_from_another_host_is_served_when_that_is_said() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();

@@ -7,7 +7,8 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,12 @@ impl Task {
     /// Adds an option `-o name=value`.
     pub(super) fn property(self, name: &str, value: &str) -> Self {
         self.arg("-o").arg(format!("{name}={value}"))
+    }
+
+    /// Sets how long it may take: two minutes at first.
+    pub(super) const fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// What it does, as a person would type it.
@@ -128,6 +135,10 @@ impl Task {
         }
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let task = self.describe();
+        if is_stuck() {
+            let said = "one that was killed still waits inside the kernel".to_owned();
+            return Err(Failure { task, refusal: Refusal::Hangs, said });
+        }
         let mut child = self.command.spawn().map_err(|error| {
             let absent = error.kind() == io::ErrorKind::NotFound;
             let refusal = if absent { Refusal::NoProgram } else { Refusal::Other };
@@ -206,7 +217,7 @@ impl Running {
     /// Ends it, and waits a little until it is gone: what it was working on is busy until then.
     ///
     /// One that waits inside the kernel for a pool without disks dies only when that answers, so that a
-    /// thread of its own waits for it.
+    /// thread of its own waits for it. No other is started meanwhile: they would pile up.
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // One that has ended meanwhile is as good.
@@ -214,10 +225,12 @@ impl Running {
             let (sender, gone) = mpsc::channel();
             thread::spawn(move || {
                 let _ = child.wait();
-                // Nobody may wait any more.
+                // Nobody may want to know any more.
                 let _ = sender.send(());
             });
-            let _ = gone.recv_timeout(LAST_MOMENTS);
+            if gone.recv_timeout(LAST_MOMENTS).is_err() {
+                STUCK.lock().unwrap_or_else(PoisonError::into_inner).push(gone);
+            }
         }
     }
 }
@@ -361,6 +374,16 @@ fn search_path() -> OsString {
     env::join_paths(env::split_paths(&path).chain(more)).unwrap_or(path)
 }
 
+/// Whether a program that was killed has not ended yet.
+fn is_stuck() -> bool {
+    let mut stuck = STUCK.lock().unwrap_or_else(PoisonError::into_inner);
+    stuck.retain(|gone| matches!(gone.try_recv(), Err(TryRecvError::Empty)));
+    !stuck.is_empty()
+}
+
+/// Programs that did not end when they were killed: each tells when it has.
+static STUCK: Mutex<Vec<Receiver<()>>> = Mutex::new(Vec::new());
+
 /// How long anything but a stream may take. Destroying a large tree takes long; a pool that has lost
 /// its disks takes for ever.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -436,8 +459,7 @@ mod test {
 
     #[test]
     fn a_program_that_never_answers_is_given_up() {
-        let mut task = shell("exec sleep 600");
-        task.limit = Duration::from_millis(50);
+        let task = shell("exec sleep 600").limit(Duration::from_millis(50));
         assert_eq!(task.run().unwrap_err().refusal, Refusal::Hangs);
     }
 

@@ -1,6 +1,7 @@
 //! Environments as trees of data sets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::command::{Failure, Refusal, Task};
 use super::listing::{self, DataSet, Depth, Forged, Known, Properties, SnapshotRow};
@@ -22,11 +23,12 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Asks for it; a pool that is not there, or has lost its disks, is [`StoreError::Away`].
+    /// Asks for it; a pool that is not there is [`StoreError::Away`], one that has lost its disks
+    /// [`StoreError::Stalled`].
     pub(super) fn look(name: &str) -> Result<Self, StoreError> {
         let away = |why: String| StoreError::Away { place: format!("the pool {name}"), why };
         let columns = ["-H", "-p", "-o", "value", "health,guid,altroot,bootfs", name];
-        let table = match Task::zpool("get").args(columns).run() {
+        let table = match Task::zpool("get").args(columns).limit(LOOK).run() {
             Ok(table) => table,
             Err(Failure { refusal: Refusal::Missing, .. }) => {
                 return Err(away(format!("it is not imported: run `zpool import {name}`")));
@@ -37,7 +39,11 @@ impl Pool {
         let mut next = || values.next().unwrap_or_default();
         let (health, guid) = (next(), next());
         if matches!(health.as_str(), "SUSPENDED" | "UNAVAIL" | "FAULTED") {
-            return Err(away(format!("it is {health}: look at it with `zpool status {name}`")));
+            let why = format!(
+                "it is {health}: bring its disks back, then run `zpool clear {name}` (`zpool status \
+                 {name}` tells which)"
+            );
+            return Err(StoreError::Stalled { place: format!("the pool {name}"), why });
         }
         let guid = guid.parse().map_err(|_| away(format!("it has no identity: {guid}")))?;
         Ok(Self { name: name.to_owned(), guid, altroot: next(), bootfs: next() })
@@ -134,14 +140,12 @@ impl Tree {
         std::iter::once(root).chain(branches).collect()
     }
 
-    /// What its root waits for before its files can be seen.
+    /// What it waits for before its files can be seen: all of them, because what is written in the place
+    /// of a data set that is missing would be hidden by it later.
     pub(super) fn waits(&self) -> Option<StoreError> {
-        self.root.locked.then(|| StoreError::Key { dataset: self.root.name.clone() })
-    }
-
-    /// What the first of its data sets waits for that waits for anything.
-    pub(super) fn locked(&self) -> Option<StoreError> {
-        let locked = self.sets().find(|set| set.locked)?;
+        let branches = self.branches.iter().filter(|branch| branch.mounted);
+        let mut sets = std::iter::once(&self.root).chain(branches.map(|branch| &branch.set));
+        let locked = sets.find(|set| set.locked)?;
         Some(StoreError::Key { dataset: locked.name.clone() })
     }
 
@@ -245,9 +249,15 @@ pub(super) struct Forest {
 
 impl Forest {
     /// Asks for all of them at once.
-    pub(super) fn look(store: &str, pool: Pool) -> Result<Self, StoreError> {
+    ///
+    /// `None` if the store itself is not listed: of a pool that has lost its disks zfs(8) lists nothing,
+    /// and calls that success.
+    pub(super) fn look(store: &str, pool: Pool) -> Result<Option<Self>, StoreError> {
         let explain = |failure| told(failure, &format!("list {store}"));
         let sets = listing::datasets(store, Depth::All).map_err(explain)?;
+        if sets.iter().all(|set| set.name != store) {
+            return Ok(None);
+        }
         let mut properties = listing::properties(store, Depth::All).map_err(explain)?;
         let mut groups: BTreeMap<EnvironmentName, Vec<DataSet>> = BTreeMap::new();
         for set in sets {
@@ -264,7 +274,7 @@ impl Forest {
             tree.is_environment(&pool).then_some((name, tree))
         });
         let trees = trees.collect();
-        Ok(Self { store: store.to_owned(), pool, trees })
+        Ok(Some(Self { store: store.to_owned(), pool, trees }))
     }
 
     /// The environments by name.
@@ -313,6 +323,9 @@ fn place(root: &str, mountpoint: &str) -> Option<String> {
     let plain = |name: &str| !matches!(name, "" | "." | "..");
     below.split('/').all(plain).then(|| below.to_owned())
 }
+
+/// How long a pool may take to say how it is.
+const LOOK: Duration = Duration::from_secs(20);
 
 fn broken(dataset: &str, error: MetadataError) -> StoreError {
     StoreError::Broken { path: dataset.into(), error }

@@ -1,0 +1,78 @@
+//! The verb that lets go of the store: for what needs it for itself, such as `zpool export`.
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use clap::Args;
+use store::StoreError;
+
+use super::{Failure, Reply, Site};
+use crate::control::{Reply as Answer, Request};
+
+/// Have the running server let go of the store while a command runs, as in `netbe release zpool export
+/// tank`.
+///
+/// Nothing of the store is open or mounted then, and machines that live on it wait. When the command has
+/// ended the server serves what is there; if that is nothing it looks for it every ten seconds.
+#[derive(Args, Debug)]
+pub(crate) struct Release {
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+impl Release {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let Some(mut server) = site.server()? else {
+            // A server that was killed has left mounts behind; other kinds of store have none.
+            match site.open()?.let_go() {
+                Ok(()) | Err(StoreError::Unsupported(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.carry_out()?;
+            return Ok(Reply::done());
+        };
+        let silent = |error| {
+            Failure::could_not(format_args!("the running server does not let go of it: {error}"))
+        };
+        let machines =
+            match server.ask(&Request::LetGo).map_err(|error| silent(error.to_string()))? {
+                Answer::Living { machines } => machines,
+                Answer::Failed { message } => return Err(silent(message)),
+                Answer::Done | Answer::Notice(_) | Answer::Status(_) => {
+                    return Err(silent("it gave another answer".to_owned()));
+                }
+            };
+        if !machines.is_empty() {
+            // Before the command, which may take long.
+            eprintln!("until it is back these machines wait: {}", machines.join(", "));
+        }
+        let done = self.carry_out();
+        let taken_back = match server.ask(&Request::Reload) {
+            Ok(Answer::Failed { message }) => Err(message),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        let taken_back = taken_back.map_err(|message| {
+            Failure::could_not(format_args!(
+                "the command has ended, but the running server does not serve again: {message}"
+            ))
+        });
+        done.and(taken_back).map(|()| Reply::done())
+    }
+
+    /// Runs the command to its end.
+    fn carry_out(&self) -> Result<(), Failure> {
+        let Some((program, arguments)) = self.command.split_first() else { return Ok(()) };
+        let shown = program.to_string_lossy();
+        let status = Command::new(program).args(arguments).status();
+        let status = status
+            .map_err(|error| Failure::could_not(format_args!("cannot run {shown}: {error}")))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failure::no(format_args!(
+            "{shown} failed ({status}): what is there is served as before"
+        )))
+    }
+}
