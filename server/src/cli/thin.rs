@@ -172,8 +172,9 @@ impl Thin {
         let own = pair.skeletons.iter().find(|skeleton| skeleton.name == self.name).filter(jails);
         let Some(skeleton) = own else {
             let source = pair.skeletons.iter().find(|skeleton| !jails(skeleton));
-            let source =
-                source.or(pair.skeletons.first()).map_or("SKELETON", |one| one.name.as_str());
+            let source = source
+                .or_else(|| pair.skeletons.first())
+                .map_or("SKELETON", |one| one.name.as_str());
             return Err(Failure::no(format_args!(
                 "{} is no jail's own: run `netbe clone {source} JAIL`, and name that",
                 self.name
