@@ -185,6 +185,16 @@ pub(crate) fn check_site(roster: &Roster, environments: &[Environment]) -> Vec<F
     findings
 }
 
+/// What is wrong with data sets that ZFS shares over NFS too.
+pub(crate) fn shared_twice(datasets: &[String]) -> Option<Finding> {
+    let (first, more) = datasets.split_first()?;
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    Some(Finding::doubt(format_args!(
+        "ZFS shares {first}{more} too, to whom its own sharenfs says and whatever netbe's says: run \
+         `zfs set sharenfs=off {first}`"
+    )))
+}
+
 /// What was decided about it, or is not over, that keeps it from being booted.
 fn state(environment: &Environment, findings: &mut Vec<Finding>) {
     let name = &environment.name;

@@ -225,3 +225,12 @@ fn access_control_lists_are_told() {
     assert!(says(&verdict, Severity::Doubt, words), "{:?}", verdict.findings);
     assert!(verdict.boots());
 }
+
+#[test]
+fn what_zfs_shares_too_is_told() {
+    assert_eq!(shared_twice(&[]), None);
+    let sets = ["tank/be/head".to_owned(), "tank/be/head/usr".to_owned()];
+    let told = shared_twice(&sets).unwrap();
+    assert_eq!(told.severity, Severity::Doubt);
+    assert!(told.message.starts_with("ZFS shares tank/be/head and 1 more too"), "{}", told.message);
+}

@@ -50,7 +50,10 @@ impl Check {
             match store.open_root(&environment.name) {
                 Ok(root) => {
                     let inside = Inside::from_fd(root);
-                    verdicts.push(check::check(environment, &inside, &roster, &host));
+                    let mut verdict = check::check(environment, &inside, &roster, &host);
+                    let shared = store.shared_by_itself(&environment.name)?;
+                    verdict.findings.extend(check::shared_twice(&shared));
+                    verdicts.push(verdict);
                 }
                 Err(error) => failures.push(error.into()),
             }

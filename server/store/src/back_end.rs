@@ -38,6 +38,11 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     /// One environment.
     fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError>;
 
+    /// The data sets of an environment that the file system shares by itself beside netbe.
+    fn shared_by_itself(&self, _name: &EnvironmentName) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// Makes an environment with the directories of its layout and nothing else.
     fn create(&self, new: &Environment) -> Result<(), StoreError>;
 

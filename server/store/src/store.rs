@@ -107,6 +107,12 @@ impl Store {
         self.back_end.get(name)
     }
 
+    /// The data sets of a boot environment that ZFS shares over NFS by itself (`sharenfs` of
+    /// zfsprops(7)), beside what netbe serves.
+    pub fn shared_by_itself(&self, name: &EnvironmentName) -> Result<Vec<String>, StoreError> {
+        self.back_end.shared_by_itself(name)
+    }
+
     /// Creates a boot environment with nothing in it but the directories of its layout.
     pub fn create(
         &self,

@@ -257,6 +257,11 @@ impl BackEnd for Zfs {
         tree.environment(name, &pool, origin)
     }
 
+    fn shared_by_itself(&self, name: &EnvironmentName) -> Result<Vec<String>, StoreError> {
+        let tree = self.tree(name)?;
+        Ok(tree.sets().filter(|set| set.is_shared()).map(|set| set.name.clone()).collect())
+    }
+
     fn create(&self, new: &Environment) -> Result<(), StoreError> {
         self.make(new)
     }

@@ -589,6 +589,18 @@ fn settings_are_properties_and_go_as_they_came() {
 }
 
 #[test]
+fn data_sets_that_zfs_shares_by_itself_are_told() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    assert!(site.store.shared_by_itself(&name("head")).unwrap().is_empty());
+    let home = site.full("head/usr/home");
+    // Where there is no other server it says so, and the property is set.
+    let _ = Command::new("zfs").args(["set", "sharenfs=on", &home]).output().unwrap();
+    assert_eq!(property(&home, "sharenfs"), "on");
+    assert_eq!(site.store.shared_by_itself(&name("head")).unwrap(), [home]);
+}
+
+#[test]
 fn what_this_host_boots_is_not_destroyed() {
     let Some(site) = Site::new() else { return };
     site.store.create(&name("head"), Layout::Flat).unwrap();

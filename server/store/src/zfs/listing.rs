@@ -37,6 +37,13 @@ pub(super) struct DataSet {
     pub(super) written: u64,
 }
 
+impl DataSet {
+    /// Whether ZFS itself shares it over NFS.
+    pub(super) fn is_shared(&self) -> bool {
+        !matches!(self.sharenfs.as_str(), "off" | "-")
+    }
+}
+
 /// A snapshot as zfs(8) lists it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct SnapshotRow {

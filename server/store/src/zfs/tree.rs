@@ -174,7 +174,7 @@ impl Tree {
         });
         let children: Vec<Child<'_>> = children.collect();
         let properties = self.properties(&self.root.name)?;
-        if !matches!(self.root.sharenfs.as_str(), "off" | "-") {
+        if self.root.is_shared() {
             let name = &self.root.name;
             tracing::warn!(
                 "{name} has sharenfs set, so that ZFS shares it too: run `zfs inherit sharenfs {name}`"
