@@ -32,6 +32,22 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     /// Completes or undoes what killed commands left, and clears it away.
     fn recover(&self) -> Result<(), StoreError>;
 
+    /// A verb of this process has locked an environment: until [`BackEnd::end`] what is asked about it
+    /// more than once may be answered from memory, unless one of the methods here has changed it.
+    fn begin(&self, _name: &EnvironmentName) {}
+
+    /// The verb is about to unlock it.
+    fn end(&self, _name: &EnvironmentName) {}
+
+    /// Whether a name is taken: by an environment, be it broken, or by something that is none.
+    fn is_taken(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
+        match self.get(name) {
+            Ok(_) | Err(StoreError::Broken { .. }) => Ok(true),
+            Err(StoreError::NoEnvironment(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All environments, sorted by name, and why others cannot be shown.
     fn list(&self) -> Result<Listing, StoreError>;
 

@@ -149,7 +149,7 @@ impl Store {
         name: &EnvironmentName,
     ) -> Result<Environment, StoreError> {
         self.noted("clone", &[&source.to_string(), name.as_str()], || {
-            let _kept = self.locks.read(&source.environment)?;
+            let _kept = self.kept(&source.environment)?;
             let origin = self.back_end.get(&source.environment)?;
             if let Some(snapshot) = &source.snapshot {
                 self.find(&source.environment, snapshot)?;
@@ -313,7 +313,7 @@ impl Store {
     pub fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
         let arguments = [&*point.to_string(), &*target.to_string_lossy()];
         self.noted("mount", &arguments, || {
-            let _kept = self.locks.read(&point.environment)?;
+            let _kept = self.kept(&point.environment)?;
             self.back_end.get(&point.environment)?;
             if let Some(snapshot) = &point.snapshot {
                 self.find(&point.environment, snapshot)?;
@@ -333,7 +333,7 @@ impl Store {
         name: &EnvironmentName,
         target: Option<&Path>,
     ) -> Result<Vec<PathBuf>, StoreError> {
-        let _kept = self.locks.read(name)?;
+        let _kept = self.kept(name)?;
         self.back_end.get(name)?;
         let mut mounts = self.back_end.mounts(name)?;
         mounts.retain(|at| target.is_none_or(|target| at == target));
@@ -471,22 +471,32 @@ impl Store {
         })
     }
 
+    /// Keeps others from changing an environment.
+    fn kept(&self, name: &EnvironmentName) -> Result<Kept<'_>, StoreError> {
+        Ok(self.known(name, self.locks.read(name)?))
+    }
+
     /// Locks an environment that is to be changed. What it is looked at for after that is what stands.
-    fn alone(&self, name: &EnvironmentName) -> Result<Held<'_>, StoreError> {
+    fn alone(&self, name: &EnvironmentName) -> Result<Kept<'_>, StoreError> {
         let held = self.locks.change(name)?;
         self.back_end.recover()?;
-        Ok(held)
+        Ok(self.known(name, held))
+    }
+
+    /// Tells the back end of a lock.
+    fn known<'a>(&'a self, name: &EnvironmentName, held: Held<'a>) -> Kept<'a> {
+        self.back_end.begin(name);
+        Kept { back_end: &*self.back_end, name: name.clone(), _held: held }
     }
 
     /// Locks a name that is to be given to a new environment.
-    fn claim(&self, name: &EnvironmentName) -> Result<Held<'_>, StoreError> {
+    fn claim(&self, name: &EnvironmentName) -> Result<Kept<'_>, StoreError> {
         self.accept(name.as_str())?;
         let held = self.alone(name)?;
-        match self.back_end.get(name) {
-            Err(StoreError::NoEnvironment(_)) => Ok(held),
-            Ok(_) | Err(StoreError::Broken { .. }) => Err(StoreError::Exists(name.clone())),
-            Err(error) => Err(error),
+        if self.back_end.is_taken(name)? {
+            return Err(StoreError::Exists(name.clone()));
         }
+        Ok(held)
     }
 
     /// The same while another environment is locked, which may be that of the name.
@@ -494,7 +504,7 @@ impl Store {
         &self,
         locked: &EnvironmentName,
         name: &EnvironmentName,
-    ) -> Result<Held<'_>, StoreError> {
+    ) -> Result<Kept<'_>, StoreError> {
         if locked == name { Err(StoreError::Exists(name.clone())) } else { self.claim(name) }
     }
 
@@ -503,8 +513,8 @@ impl Store {
         &self,
         one: &EnvironmentName,
         other: &EnvironmentName,
-    ) -> Result<[Held<'_>; 2], StoreError> {
-        Ok([self.locks.read(one)?, self.locks.read(other)?])
+    ) -> Result<[Kept<'_>; 2], StoreError> {
+        Ok([self.kept(one)?, self.kept(other)?])
     }
 
     /// Refuses a name that the back end cannot have.
@@ -540,6 +550,21 @@ impl Store {
         let snapshots = self.back_end.snapshots(name)?;
         let found = snapshots.into_iter().find(|snapshot| snapshot.name == *wanted);
         found.ok_or_else(|| StoreError::NoSnapshot(Point::snapshot(name, wanted)))
+    }
+}
+
+/// A lock on an environment, of which the back end knows.
+#[derive(Debug)]
+#[must_use]
+struct Kept<'a> {
+    back_end: &'a dyn BackEnd,
+    name: EnvironmentName,
+    _held: Held<'a>,
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.back_end.end(&self.name);
     }
 }
 

@@ -20,7 +20,9 @@
 mod begin_record;
 mod command;
 mod copy;
+mod kernel;
 mod listing;
+mod memory;
 mod mounts;
 mod program;
 mod properties;
@@ -43,7 +45,8 @@ use crate::{
     StoreError, Survey,
 };
 use command::{Failure, Refusal, Task};
-use listing::{Depth, SnapshotRow};
+use listing::{Depth, Known, SnapshotRow};
+use memory::Memory;
 use mounts::Place;
 use tree::{Forest, Pool, Tree};
 use undertaking::{Leftover, Undertaking, sweep};
@@ -55,6 +58,8 @@ pub(crate) struct Zfs {
     dataset: String,
     /// What was known about its pool when it was last looked at.
     pool: Mutex<Option<Pool>>,
+    /// What verbs have seen of what they have locked.
+    memory: Memory,
     locks: PathBuf,
     mounts: PathBuf,
     work: PathBuf,
@@ -64,7 +69,7 @@ impl Zfs {
     /// Opens a store. A pool that is not imported now may be later: that is told by every verb.
     pub(crate) fn open(dataset: &str, state: &Path) -> Result<Self, StoreError> {
         let store = Self::at(dataset, state)?;
-        match store.pool_now().and_then(|_pool| store.exists()) {
+        match store.exists() {
             Ok(true) | Err(StoreError::Away { .. } | StoreError::Stalled { .. }) => Ok(store),
             Ok(false) => Err(StoreError::Missing(format!("zfs:{dataset}").into())),
             Err(error) => Err(error),
@@ -74,7 +79,6 @@ impl Zfs {
     /// Opens a store, and makes its data set where there is none.
     pub(crate) fn establish(dataset: &str, state: &Path) -> Result<Self, StoreError> {
         let store = Self::at(dataset, state)?;
-        store.pool_now()?;
         if !store.exists()? {
             let create = Task::zfs("create").arg("-p");
             let create = create.property("mountpoint", "none").property("canmount", "off");
@@ -91,15 +95,24 @@ impl Zfs {
         for directory in [&base, &locks, &mounts, &work] {
             mounts::point(directory)?;
         }
-        Ok(Self { dataset: dataset.to_owned(), pool: Mutex::default(), locks, mounts, work })
+        let dataset = dataset.to_owned();
+        let (pool, memory) = (Mutex::default(), Memory::default());
+        Ok(Self { dataset, pool, memory, locks, mounts, work })
     }
 
+    /// Whether the store's data set is there; a pool that is not is [`StoreError::Away`].
     fn exists(&self) -> Result<bool, StoreError> {
-        match listing::datasets(&self.dataset, Depth::One) {
-            Ok(_) => Ok(true),
-            Err(Failure { refusal: Refusal::Missing, .. }) => Ok(false),
-            Err(failure) => Err(told(failure, &format!("look at {}", self.dataset))),
+        let found = listing::names(&[&self.dataset])
+            .map_err(|failure| told(failure, &format!("look at {}", self.dataset)))?;
+        if found.is_empty() {
+            self.pool_now()?;
         }
+        Ok(!found.is_empty())
+    }
+
+    /// The pool's name.
+    fn pool_name(&self) -> &str {
+        listing::pool(&self.dataset)
     }
 
     /// The pool, as far as that does not change while it is there.
@@ -113,7 +126,7 @@ impl Zfs {
     /// The pool as it is now; it may have gone, and another of its name may have come.
     fn pool_now(&self) -> Result<Pool, StoreError> {
         *self.known() = None;
-        let pool = Pool::look(self.dataset.split('/').next().unwrap_or(&self.dataset))?;
+        let pool = Pool::look(self.pool_name())?;
         *self.known() = Some(pool.clone());
         Ok(pool)
     }
@@ -128,7 +141,7 @@ impl Zfs {
     }
 
     fn forest(&self) -> Result<Forest, StoreError> {
-        let forest = Forest::look(&self.dataset, self.pool()?);
+        let forest = Forest::look(&self.dataset, &|| self.pool());
         if !matches!(forest, Ok(Some(_))) {
             // Whether it is there at all says more.
             self.pool_now()?;
@@ -137,11 +150,19 @@ impl Zfs {
     }
 
     fn tree(&self, name: &EnvironmentName) -> Result<Tree, StoreError> {
-        let tree = Tree::look(&self.dataset, name, &self.pool()?);
-        if tree.is_err() {
-            self.pool_now()?;
-        }
-        tree
+        self.memory.tree(name, || {
+            let tree = Tree::look(&self.dataset, name, &|| self.pool());
+            if tree.is_err() {
+                self.pool_now()?;
+            }
+            tree
+        })
+    }
+
+    /// The properties of a whole tree that are not as they are by themselves.
+    fn all_properties(&self, name: &EnvironmentName) -> Result<Known, StoreError> {
+        listing::properties(&self.full(name.as_str()), Depth::All, "all")
+            .map_err(|failure| told(failure, &format!("look at {name}")))
     }
 
     /// Refuses to change an environment that this host itself boots or has mounted.
@@ -165,6 +186,7 @@ impl Zfs {
 
     /// Opens what can be mounted of a tree.
     fn open_places(&self, name: &EnvironmentName, tree: &Tree) -> Result<Vec<Part>, StoreError> {
+        tree.is_plain()?;
         tree.waits().map_or(Ok(()), Err)?;
         let shown = self.show(name.as_str(), &tree.places(), false)?;
         Ok(shown.into_iter().map(|shown| Part { path: shown.path, root: shown.root }).collect())
@@ -189,7 +211,7 @@ impl Zfs {
         point: &Point,
         snapshot: &SnapshotName,
     ) -> Result<Vec<Place>, StoreError> {
-        let rows = self.rows(&point.environment, Depth::All)?;
+        let rows = self.rows(&point.environment)?;
         let had = |dataset: &str| {
             rows.iter().any(|row| row.dataset == dataset && row.snapshot == snapshot.as_str())
         };
@@ -233,14 +255,36 @@ impl BackEnd for Zfs {
     }
 
     fn recover(&self) -> Result<(), StoreError> {
-        sweep(&self.work)
+        if sweep(&self.work)? {
+            self.memory.forget_all();
+        }
+        Ok(())
+    }
+
+    fn begin(&self, name: &EnvironmentName) {
+        self.memory.begin(name);
+    }
+
+    fn end(&self, name: &EnvironmentName) {
+        self.memory.end(name);
+    }
+
+    fn is_taken(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
+        let full = self.full(name.as_str());
+        let found = listing::names(&[&self.dataset, &full])
+            .map_err(|failure| told(failure, &format!("look at {full}")))?;
+        if found.is_empty() {
+            // Not even the store is there.
+            self.pool_now()?;
+        }
+        Ok(found.contains(&full))
     }
 
     fn list(&self) -> Result<Listing, StoreError> {
         let forest = self.forest()?;
         let mut listing = Listing::default();
         for (name, tree) in forest.trees() {
-            match forest.environment(name, tree) {
+            match forest.environment(name, tree, &|| self.pool()) {
                 Ok(environment) => listing.environments.push(environment),
                 Err(error) => listing.unreadable.push(error),
             }
@@ -252,9 +296,8 @@ impl BackEnd for Zfs {
 
     fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
         let tree = self.tree(name)?;
-        let pool = self.pool()?;
-        let origin = tree.origin(&self.dataset, &pool)?;
-        tree.environment(name, &pool, origin)
+        let origin = tree.origin(&self.dataset, &|| self.pool())?;
+        tree.environment(name, &|| self.pool(), origin)
     }
 
     fn shared_by_itself(&self, name: &EnvironmentName) -> Result<Vec<String>, StoreError> {
@@ -281,15 +324,17 @@ impl BackEnd for Zfs {
     fn write(&self, environment: &Environment) -> Result<(), StoreError> {
         let tree = self.tree(&environment.name)?;
         let changes = tree.changes(environment)?;
-        program::set(&self.pool()?.name, &changes)
+        self.memory.forget(&environment.name);
+        program::set(self.pool_name(), &changes)
             .map_err(|failure| told(failure, &format!("write down what {} is", environment.name)))
     }
 
     fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {
         self.spare(name)?;
         self.release(name)?;
+        self.memory.forget(name);
         let (from, to) = (self.full(name.as_str()), self.full(new.as_str()));
-        self.rename_data_set(&from, &to).map_err(|failure| {
+        kernel::rename(&from, &to).map_err(|failure| {
             if failure.refusal == Refusal::Exists {
                 StoreError::Exists(new.clone())
             } else {
@@ -305,15 +350,17 @@ impl BackEnd for Zfs {
         let depends = |from: &String| from.starts_with(&below) || from.starts_with(&inside);
         let sets = tree.sets().filter(|set| set.origin.as_ref().is_some_and(depends));
         let sets: Vec<&str> = sets.map(|set| set.name.as_str()).collect();
-        program::promote(&self.pool()?.name, &sets)
+        self.memory.forget(&clone.name);
+        self.memory.forget(&origin.name);
+        program::promote(self.pool_name(), &sets)
             .map_err(|failure| told(failure, &format!("promote {}", clone.name)))
     }
 
     fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        self.tree(name)?;
+        let tree = self.tree(name)?;
         self.spare(name)?;
         self.release(name)?;
-        self.remove(name)
+        self.remove(name, &tree)
     }
 
     fn snapshots(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
@@ -354,7 +401,7 @@ impl BackEnd for Zfs {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<Space, StoreError> {
-        let rows = self.rows(name, Depth::All)?;
+        let rows = self.rows(name)?;
         let rows = rows.iter().filter(|row| row.snapshot == snapshot.as_str());
         Ok(tree::snapshot_space(rows))
     }
@@ -365,7 +412,7 @@ impl BackEnd for Zfs {
             .map_err(|failure| told(failure, &format!("list the snapshots of {}", self.dataset)))?;
         let mut survey = Survey::default();
         for (name, tree) in forest.trees() {
-            let environment = match forest.environment(name, tree) {
+            let environment = match forest.environment(name, tree, &|| self.pool()) {
                 Ok(environment) => environment,
                 Err(error) => {
                     survey.unreadable.push(error);
@@ -458,6 +505,7 @@ impl BackEnd for Zfs {
 
     fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
         let tree = self.tree(&point.environment)?;
+        tree.is_plain()?;
         tree.waits().map_or(Ok(()), Err)?;
         let places = match &point.snapshot {
             None => tree.places(),

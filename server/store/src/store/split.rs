@@ -41,7 +41,7 @@ pub enum Update {
 impl Store {
     /// What [`Store::split`] would do to a boot environment: nothing if it is split.
     pub fn plan_split(&self, name: &EnvironmentName) -> Result<Plan, StoreError> {
-        let _kept = self.locks.read(name)?;
+        let _kept = self.kept(name)?;
         let template = self.template(name)?;
         for half in halves_of(name)? {
             if self.stage(&half, &template)? != Stage::Done {
@@ -58,9 +58,9 @@ impl Store {
     pub fn split(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
         self.noted("thin", &[name.as_str()], || {
             let [base, skeleton] = halves_of(name)?;
-            let _kept = self.locks.read(name)?;
-            let _base = self.locks.change(&base)?;
-            let _skeleton = self.locks.change(&skeleton)?;
+            let _kept = self.kept(name)?;
+            let _base = self.alone(&base)?;
+            let _skeleton = self.alone(&skeleton)?;
             let template = self.template(name)?;
             let halves = [(Half::Base, base), (Half::Skeleton, skeleton)];
             let mut stages = Vec::new();

@@ -20,7 +20,7 @@ impl Store {
         out: &mut dyn Write,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), StoreError> {
-        let _kept = self.locks.read(name)?;
+        let _kept = self.kept(name)?;
         let environment = self.back_end.get(name)?;
         let wanted = self.find(name, snapshot)?;
         let base_snapshot = base.map(|base| self.older(name, base, snapshot)).transpose()?;

@@ -67,11 +67,16 @@ impl Task {
 
     /// Runs it to its end; gives what it wrote.
     pub(super) fn run(self) -> Result<String, Failure> {
+        let (text, failure) = self.run_on()?;
+        failure.map_or(Ok(text), Err)
+    }
+
+    /// Runs it to its end; gives what it wrote, even if there was something that it refused.
+    pub(super) fn run_on(self) -> Result<(String, Option<Failure>), Failure> {
         let mut running = self.start(false)?;
         let stdout = running.collect_stdout();
         let text = running.receive(&stdout)?;
-        running.end()?;
-        Ok(text)
+        Ok((text, running.end().err()))
     }
 
     /// Runs it with `input` as its standard input.

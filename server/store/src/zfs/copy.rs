@@ -8,10 +8,11 @@ use uuid::Uuid;
 use rustix::fs::{Mode, fchmod};
 
 use super::command::{Failure, Refusal, Task};
-use super::listing::{Depth, Properties, Source};
+use super::kernel::Settings;
+use super::listing::{DataSet, Depth, Properties, Source};
 use super::tree::Tree;
 use super::undertaking::{Leftover, Undertaking};
-use super::{Zfs, program, properties, told};
+use super::{Zfs, kernel, program, properties, told, tree};
 use crate::error::at;
 use crate::layout::Place;
 use crate::{
@@ -29,22 +30,16 @@ impl Zfs {
 
     fn build(&self, root: &str, new: &Environment) -> Result<(), StoreError> {
         let explain = |failure| made(failure, &new.name);
-        let mut create = Task::zfs("create").property("canmount", "noauto");
-        create = create.property("mountpoint", "/");
-        for (name, value) in root_properties(new.layout) {
-            create = create.property(name, value);
-        }
-        for (name, value) in properties::write(new)? {
-            create = create.property(&name, &value);
-        }
-        create.arg(root).run().map_err(explain)?;
+        let mut settings = owned(&[("canmount", "noauto"), ("mountpoint", "/")]);
+        settings.extend(owned(root_properties(new.layout)));
+        settings.extend(properties::write(new)?);
+        kernel::create(root, &settings).map_err(explain)?;
         for place in new.layout.places() {
             let canmount = if place.mounted { "noauto" } else { "off" };
-            let mut create = Task::zfs("create").property("canmount", canmount);
-            for (name, value) in place_properties(new.layout, place.path) {
-                create = create.property(name, value);
-            }
-            create.arg(format!("{root}/{}", place.path)).run().map_err(explain)?;
+            let mut settings = owned(&[("canmount", canmount)]);
+            settings.extend(owned(place_properties(new.layout, place.path)));
+            let dataset = format!("{root}/{}", place.path);
+            kernel::create(&dataset, &settings).map_err(explain)?;
         }
         Ok(())
     }
@@ -99,45 +94,46 @@ impl Zfs {
             })?,
         };
         let whole = format!("{from}@{snapshot}");
-        let left = if automatic { vec![Leftover::Snapshot(whole.clone())] } else { Vec::new() };
+        let left = if automatic { vec![Leftover::Snapshot(whole)] } else { Vec::new() };
         let work = self.begin(left)?;
-        if automatic {
-            let take = Task::zfs("snapshot").args(["-r", &whole]).run();
-            take.map_err(|failure| made(failure, &new.name))?;
-        }
-        let rows = self.rows(&source.environment, depth)?;
-        let had = |dataset: &str| {
-            rows.iter().any(|row| row.dataset == dataset && row.snapshot == snapshot.as_str())
+        let explain = |failure| made(failure, &new.name);
+        let known = self.all_properties(&source.environment)?;
+        let mut sets: Vec<&DataSet> = match depth {
+            Depth::All => tree.sets().collect(),
+            Depth::Children | Depth::One => vec![&tree.root],
         };
-        for set in tree.sets() {
-            if !had(&set.name) {
-                if set.name == from {
-                    return Err(StoreError::NoSnapshot(source.clone()));
-                }
-                continue;
-            }
-            let mut clone = Task::zfs("clone");
-            for (name, value) in kept(tree.properties(&set.name)?) {
-                clone = clone.property(name, value);
-            }
+        if !automatic {
+            let rows = self.rows(&source.environment)?;
+            let had = |set: &DataSet| {
+                rows.iter().any(|row| row.dataset == set.name && row.snapshot == snapshot.as_str())
+            };
+            sets.retain(|set| had(set));
+        }
+        if sets.first().is_none_or(|set| set.name != from) {
+            return Err(StoreError::NoSnapshot(source.clone()));
+        }
+        let snapshots: Vec<String> =
+            sets.iter().map(|set| format!("{}@{snapshot}", set.name)).collect();
+        if automatic {
+            self.memory.forget(&source.environment);
+            kernel::snapshot(&snapshots).map_err(explain)?;
+        }
+        for (set, snapshot) in sets.iter().zip(&snapshots) {
+            let mut settings = kept(tree::of(&known, &set.name)?);
             // Otherwise ZFS would mount the clone on this host, where its `mountpoint` says.
-            let canmount = if set.mountable { "noauto" } else { "off" };
-            clone = clone.property("canmount", canmount);
+            settings.extend(owned(&[("canmount", if set.mountable { "noauto" } else { "off" })]));
             if set.name == from {
-                for (name, value) in properties::write(new)? {
-                    clone = clone.property(&name, &value);
-                }
+                settings.extend(properties::write(new)?);
+            } else if tree.is_data(&set.name, new) {
+                settings.extend(owned(&[(properties::DATA, "on")]));
             }
             let below = set.name.strip_prefix(&from).unwrap_or_default();
-            let clone = clone.arg(format!("{}@{snapshot}", set.name));
-            let clone = clone.arg(format!("{}{below}", work.dataset));
-            clone.run().map_err(|failure| made(failure, &new.name))?;
+            let clone = format!("{}{below}", work.dataset);
+            kernel::clone(snapshot, &clone, &settings).map_err(explain)?;
         }
-        self.mark_data(&work.dataset, new)?;
         if automatic {
-            // It goes with its last clone.
-            let destroy = Task::zfs("destroy").args(["-d", "-r", &whole]).run();
-            destroy.map_err(|failure| made(failure, &new.name))?;
+            // They go with their last clones.
+            program::destroy_with_clones(self.pool_name(), &snapshots).map_err(explain)?;
         }
         self.publish(work, &new.name)?;
         let origin = new.origin.clone().map(|origin| Origin { snapshot: Some(snapshot), ..origin });
@@ -150,20 +146,32 @@ impl Zfs {
             return Ok(());
         }
         let explain = |failure| made(failure, &new.name);
-        let Some(tree) = Tree::put_together(root, Depth::All).map_err(explain)? else {
+        let Some(tree) = Tree::put_together(root).map_err(explain)? else {
             return Ok(());
         };
         let mut marks = tree.changes(new)?;
         marks.retain(|change| change.property == properties::DATA);
-        program::set(&self.pool()?.name, &marks).map_err(explain)
+        program::set(self.pool_name(), &marks).map_err(explain)
     }
 
     /// Destroys an environment. It is gone at once; an error after that concerns only its space.
-    pub(super) fn remove(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+    pub(super) fn remove(&self, name: &EnvironmentName, tree: &Tree) -> Result<(), StoreError> {
         let full = self.full(name.as_str());
+        let rows = self.rows(name)?;
+        self.memory.forget(name);
         let work = self.begin(Vec::new())?;
-        self.rename_data_set(&full, &work.dataset)
+        kernel::rename(&full, &work.dataset)
             .map_err(|failure| told(failure, &format!("destroy {name}")))?;
+        let hidden =
+            |known: &str| [&work.dataset, known.strip_prefix(&full).unwrap_or_default()].concat();
+        let snapshots: Vec<String> = rows.iter().map(|row| hidden(&row.full())).collect();
+        let mut sets: Vec<String> = tree.sets().map(|set| hidden(&set.name)).collect();
+        sets.sort_by(|a, b| b.split('/').cmp(a.split('/')));
+        if program::destroy_tree(self.pool_name(), &snapshots, &sets).is_ok() {
+            work.undertaking.end();
+            return Ok(());
+        }
+        // There is more below it than file systems, or what is in the way has to be said.
         match Task::zfs("destroy").args(["-r", &work.dataset]).run() {
             Ok(_) => {
                 work.undertaking.end();
@@ -171,7 +179,7 @@ impl Zfs {
             }
             Err(failure) if matches!(failure.refusal, Refusal::Dependants | Refusal::Busy) => {
                 // Nothing was destroyed: what depends on it is not in this store.
-                let back = self.rename_data_set(&work.dataset, &full);
+                let back = kernel::rename(&work.dataset, &full);
                 work.undertaking.end();
                 back.map_err(|failure| told(failure, &format!("bring {name} back")))?;
                 Err(told(failure, &format!("destroy {name}")))
@@ -193,7 +201,7 @@ impl Zfs {
 
     /// Gives what was put together its name, at one instant.
     pub(super) fn publish(&self, work: Work, name: &EnvironmentName) -> Result<(), StoreError> {
-        self.rename_data_set(&work.dataset, &self.full(name.as_str())).map_err(|failure| {
+        kernel::rename(&work.dataset, &self.full(name.as_str())).map_err(|failure| {
             if failure.refusal == Refusal::Exists {
                 StoreError::Exists(name.clone())
             } else {
@@ -202,11 +210,6 @@ impl Zfs {
         })?;
         work.undertaking.end();
         Ok(())
-    }
-
-    pub(super) fn rename_data_set(&self, from: &str, to: &str) -> Result<(), Failure> {
-        // -u: nothing is mounted or unmounted on the way, least of all on this host's own root.
-        Task::zfs("rename").args(["-u", from, to]).run().map(|_silence| ())
     }
 }
 
@@ -221,15 +224,20 @@ pub(super) struct Work {
 }
 
 /// The properties that a clone has as its source has them: zfs-clone(8) copies none.
-fn kept(properties: &Properties) -> impl Iterator<Item = (&str, &str)> {
-    properties
+fn kept(properties: &Properties) -> Settings {
+    let kept = properties
         .iter()
         .filter(|(name, value)| {
             value.source != Source::Inherited
                 && !properties::is_own(name)
                 && !NOT_KEPT.contains(&name.as_str())
         })
-        .map(|(name, value)| (name.as_str(), value.text.as_str()))
+        .map(|(name, value)| (name.clone(), value.text.clone()));
+    kept.collect()
+}
+
+fn owned(settings: &[(&str, &str)]) -> Settings {
+    settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn made(failure: Failure, name: &EnvironmentName) -> StoreError {

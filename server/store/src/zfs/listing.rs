@@ -4,9 +4,10 @@
 //! else's stream brought it (zfsprops(7) has no rules for values), so that it could pretend to be
 //! another property: a data set of which one property is told twice is [`Forged`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::command::{Failure, Task};
+use super::command::{Failure, Refusal, Task};
 
 /// A file system as zfs(8) lists it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,11 +68,20 @@ pub(super) struct SnapshotRow {
     pub(super) referenced: u64,
 }
 
+impl SnapshotRow {
+    /// Its full name.
+    pub(super) fn full(&self) -> String {
+        format!("{}@{}", self.dataset, self.snapshot)
+    }
+}
+
 /// How far a list goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Depth {
     /// Everything below.
     All,
+    /// What is right below, too.
+    Children,
     /// The data set alone.
     One,
 }
@@ -80,33 +90,43 @@ impl Depth {
     const fn word(self) -> &'static [&'static str] {
         match self {
             Self::All => &["-r"],
+            Self::Children => &["-d", "1"],
             Self::One => &["-d", "0"],
         }
     }
 }
 
 /// The file systems at and below `dataset`, parents first.
-pub(super) fn datasets(dataset: &str, depth: Depth) -> Result<Vec<DataSet>, Failure> {
+pub(super) fn datasets(dataset: &str) -> Result<Vec<DataSet>, Failure> {
     let table = Task::zfs("list")
-        .args(["-H", "-p", "-t", "filesystem", "-o", COLUMNS])
-        .args(depth.word())
-        .arg(dataset)
+        .args(["-H", "-p", "-r", "-t", "filesystem", "-o", COLUMNS, dataset])
         .run()?;
     let mut sets: Vec<DataSet> = table.lines().filter_map(data_set).collect();
     sets.sort_by(|a, b| a.name.split('/').cmp(b.name.split('/')));
     Ok(sets)
 }
 
-/// The snapshots of `dataset`, and of what is below it if `depth` says so, oldest first.
+/// The pool of a data set.
+pub(super) fn pool(dataset: &str) -> &str {
+    dataset.split(['/', '@']).next().unwrap_or(dataset)
+}
+
+/// Which of these data sets are there.
+pub(super) fn names(datasets: &[&str]) -> Result<Vec<String>, Failure> {
+    let list = Task::zfs("list").args(["-H", "-o", "name"]).args(datasets).limit(LOOK);
+    // It lists what is there, and says of the others that they are not.
+    let (table, failure) = list.run_on()?;
+    match failure {
+        Some(failure) if failure.refusal != Refusal::Missing => Err(failure),
+        Some(_) | None => Ok(table.lines().map(str::to_owned).collect()),
+    }
+}
+
+/// The snapshots of `dataset`, which are right below it, and of what else `depth` goes to, oldest first.
 pub(super) fn snapshots(dataset: &str, depth: Depth) -> Result<Vec<SnapshotRow>, Failure> {
-    let depth: &[&str] = match depth {
-        Depth::All => &["-r"],
-        // A snapshot is one level below its data set.
-        Depth::One => &["-d", "1"],
-    };
     let table = Task::zfs("list")
         .args(["-H", "-p", "-t", "snapshot", "-o", SNAPSHOT_COLUMNS])
-        .args(depth)
+        .args(depth.word())
         .arg(dataset)
         .run()?;
     let mut rows: Vec<SnapshotRow> = table.lines().filter_map(snapshot_row).collect();
@@ -116,33 +136,76 @@ pub(super) fn snapshots(dataset: &str, depth: Depth) -> Result<Vec<SnapshotRow>,
     Ok(rows)
 }
 
-/// The file systems at `dataset`, and below it if `depth` says so, parents first, and the properties of
-/// each that are not as they are by themselves: all in one question.
-pub(super) fn everything(dataset: &str, depth: Depth) -> Result<(Vec<DataSet>, Known), Failure> {
+/// One snapshot, by its full name.
+pub(super) fn snapshot(full: &str) -> Result<Option<SnapshotRow>, Failure> {
+    let list = Task::zfs("list").args(["-H", "-p", "-t", "snapshot", "-o", SNAPSHOT_COLUMNS]);
+    Ok(list.arg(full).run()?.lines().find_map(snapshot_row))
+}
+
+/// The file systems at `dataset`, and below it if `depth` says so, parents first, and those of their
+/// properties that are `wanted`.
+///
+/// The kernel opens every data set anew for each of the properties that its file system has by itself,
+/// such as `normalization`: to ask for all of a tree's takes several times as long as for those that
+/// one needs.
+pub(super) fn described(
+    dataset: &str,
+    depth: Depth,
+    wanted: Wanted<'_>,
+) -> Result<(Vec<DataSet>, Known), Failure> {
     let table = Task::zfs("get")
         .args(["-H", "-p", "-t", "filesystem", "-o", "name,property,value,source"])
         .args(depth.word())
-        .args(["all", dataset])
+        .args([wanted.names().as_str(), dataset])
         .run()?;
-    Ok((sets_of(&table), property_table(&table)))
+    let (mut sets, mut known) = (Vec::new(), property_table(&table));
+    for (set, twice) in sets_of(&table) {
+        if twice {
+            known.insert(set.name.clone(), Err(Forged));
+        }
+        sets.push(set);
+    }
+    Ok((sets, known))
 }
 
-fn sets_of(table: &str) -> Vec<DataSet> {
+/// Which properties are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted<'a> {
+    /// All that there are.
+    All,
+    /// Those that say what a data set is, and these.
+    Plain(&'a str),
+}
+
+impl Wanted<'_> {
+    fn names(self) -> String {
+        let columns = COLUMNS.strip_prefix("name,").unwrap_or(COLUMNS);
+        match self {
+            Self::All => "all".to_owned(),
+            Self::Plain(more) => format!("{columns},{more}"),
+        }
+    }
+}
+
+/// The file systems of a table of properties, and whether one of their properties is told twice.
+fn sets_of(table: &str) -> Vec<(DataSet, bool)> {
     let mut natives: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    let mut forged = BTreeSet::new();
     for (name, property, text, _source) in table.lines().filter_map(fields) {
-        // Of a property that is told twice the first is the true one: ZFS tells its own before those
-        // of users.
-        natives.entry(name).or_default().entry(property).or_insert(text);
+        if natives.entry(name).or_default().insert(property, text).is_some() {
+            forged.insert(name);
+        }
     }
     let line = |(name, values): (&&str, &BTreeMap<&str, &str>)| {
         let column = |column| match column {
             "name" => *name,
             column => values.get(column).copied().unwrap_or("-"),
         };
-        data_set(&COLUMNS.split(',').map(column).collect::<Vec<_>>().join("\t"))
+        let set = data_set(&COLUMNS.split(',').map(column).collect::<Vec<_>>().join("\t"))?;
+        Some((set, forged.contains(name)))
     };
-    let mut sets: Vec<DataSet> = natives.iter().filter_map(line).collect();
-    sets.sort_by(|a, b| a.name.split('/').cmp(b.name.split('/')));
+    let mut sets: Vec<_> = natives.iter().filter_map(line).collect();
+    sets.sort_by(|(a, _), (b, _)| a.name.split('/').cmp(b.name.split('/')));
     sets
 }
 
@@ -218,16 +281,29 @@ pub(super) type Known = BTreeMap<String, Result<Properties, Forged>>;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Forged;
 
-/// The properties of the file systems at and below `dataset`, but for those that have their default.
-pub(super) fn properties(dataset: &str, depth: Depth) -> Result<Known, Failure> {
+/// The properties of the file systems at and below `dataset` that are not as they are by themselves:
+/// all of them, or only the one that is named.
+pub(super) fn properties(dataset: &str, depth: Depth, which: &str) -> Result<Known, Failure> {
     let table = Task::zfs("get")
         .args(["-H", "-p", "-t", "filesystem", "-s", "local,received,inherited"])
         .args(["-o", "name,property,value,source"])
         .args(depth.word())
-        .arg("all")
-        .arg(dataset)
+        .args([which, dataset])
         .run()?;
     Ok(property_table(&table))
+}
+
+/// Adds what is known by another question.
+pub(super) fn join(known: &mut Known, more: Known) {
+    for (name, properties) in more {
+        match (known.get_mut(&name), properties) {
+            (Some(Ok(before)), Ok(properties)) => before.extend(properties),
+            (Some(Err(Forged)), _) => {}
+            (_, properties) => {
+                known.insert(name, properties);
+            }
+        }
+    }
 }
 
 fn property_table(table: &str) -> Known {
@@ -256,6 +332,8 @@ fn fields(line: &str) -> Option<(&str, &str, &str, &str)> {
     Some((fields.next()?, fields.next()?, fields.next()?, fields.next()?))
 }
 
+/// How long a pool may take to say how it is.
+pub(super) const LOOK: Duration = Duration::from_secs(20);
 const COLUMNS: &str = "name,guid,creation,origin,mountpoint,canmount,keystatus,encryption,sharenfs,\
     used,referenced,written";
 const SNAPSHOT_COLUMNS: &str = "name,guid,creation,createtxg,defer_destroy,clones,used,referenced";
@@ -314,7 +392,9 @@ mod test {
                      t/a\tused\t3\t-\nt/a\treferenced\t2\t-\nt/a\twritten\t0\t-\n";
         let sets = sets_of(table);
         let found = data_set("t/a\t7\t1\t-\t/\tnoauto\t-\toff\t-\t3\t2\t0").unwrap();
-        assert_eq!(sets, [found]);
+        assert_eq!(sets, [(found, false)]);
+        let forged = [table, "t/a\tmountpoint\t/etc\tlocal\n"].concat();
+        assert!(sets_of(&forged)[0].1);
     }
 
     #[test]

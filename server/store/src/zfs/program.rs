@@ -1,9 +1,11 @@
 //! Changes to several data sets at one instant, as channel programs (zfs-program(8)).
 //!
 //! A channel program runs inside one transaction group: a loss of power leaves all of it or nothing.
-//! What fails half-way is not undone, so each first asks whether every change would succeed.
+//! What fails half-way is not undone, so each first asks whether every change would succeed, as far as
+//! that can be asked.
 
-use super::command::{Failure, Task};
+use super::command::Failure;
+use super::kernel;
 
 /// A change of one property.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,6 +33,25 @@ pub(super) fn promote(pool: &str, datasets: &[&str]) -> Result<(), Failure> {
     run(pool, PROMOTE, datasets)
 }
 
+/// Destroys snapshots.
+pub(super) fn destroy(pool: &str, snapshots: &[String]) -> Result<(), Failure> {
+    run(pool, DESTROY, &words(snapshots))
+}
+
+/// Destroys snapshots, each with the last of its clones.
+pub(super) fn destroy_with_clones(pool: &str, snapshots: &[String]) -> Result<(), Failure> {
+    run(pool, DEFER, &words(snapshots))
+}
+
+/// Destroys snapshots and then file systems, children first, of which nothing else is left.
+pub(super) fn destroy_tree(
+    pool: &str,
+    snapshots: &[String],
+    datasets: &[String],
+) -> Result<(), Failure> {
+    run(pool, DESTROY, &words(snapshots.iter().chain(datasets)))
+}
+
 /// Destroys the snapshots `newer` of the data sets, newest first, and makes the data sets what they
 /// were at their newest snapshot then. Nothing of them may be mounted.
 pub(super) fn rollback(pool: &str, newer: &[String], datasets: &[&str]) -> Result<(), Failure> {
@@ -44,77 +65,101 @@ fn run(pool: &str, script: &str, argv: &[&str]) -> Result<(), Failure> {
     if argv.is_empty() {
         return Ok(());
     }
-    let script = [REFUSE, script].concat();
-    // The default limits are for ten million instructions and ten MiB: enough for thousands of sets.
-    Task::zfs("program").arg(pool).arg("-").args(argv).feed(script.as_bytes()).map(|_json| ())
+    kernel::run(pool, &[BEGIN, script].concat(), argv)
 }
 
-/// Ends the program with an error in the words of zfs(8), by the number that the kernel gave:
-/// errno(3) of Linux and of FreeBSD where they differ.
-const REFUSE: &str = r#"
+fn words<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
+    names.into_iter().map(String::as_str).collect()
+}
+
+/// Takes the arguments, which may have numbers or their texts as keys, and says why something is
+/// refused in the words of zfs(8), by the number that the kernel gave: errno(3) of Linux and of
+/// FreeBSD where they differ.
+const BEGIN: &str = r#"
+local given, argv = (...)["argv"], {}
+while true do
+    local word = given[#argv + 1] or given[tostring(#argv + 1)]
+    if word == nil then break end
+    argv[#argv + 1] = word
+end
 local words = {
     [2] = "dataset does not exist", [16] = "dataset is busy", [17] = "dataset already exists",
     [28] = "out of space", [69] = "quota exceeded", [122] = "quota exceeded",
 }
-local function refuse(name, number)
-    if number ~= 0 then
-        error("cannot change '" .. name .. "': " .. (words[number] or ("error " .. number)))
-    end
+local function refusal(name, number)
+    if number == 0 then return nil end
+    return "cannot change '" .. name .. "': " .. (words[number] or ("error " .. number))
 end
 "#;
 
 const SET: &str = r#"
-local argv = (...)["argv"]
 for i = 1, #argv, 4 do
     local name, property, value = argv[i + 1], argv[i + 2], argv[i + 3]
     if argv[i] == "set" then
-        refuse(name, zfs.check.set_prop(name, property, value))
+        local said = refusal(name, zfs.check.set_prop(name, property, value))
+        if said then return said end
     end
 end
 for i = 1, #argv, 4 do
     local name, property, value = argv[i + 1], argv[i + 2], argv[i + 3]
+    local number
     if argv[i] == "set" then
-        refuse(name, zfs.sync.set_prop(name, property, value))
+        number = zfs.sync.set_prop(name, property, value)
     else
-        refuse(name, zfs.sync.inherit(name, property))
+        number = zfs.sync.inherit(name, property)
     end
+    local said = refusal(name, number)
+    if said then return said end
 end
 "#;
 
 const PROMOTE: &str = r#"
-local argv = (...)["argv"]
 for _, name in ipairs(argv) do
     local number, conflicts = zfs.check.promote(name)
     if conflicts ~= nil and #conflicts > 0 then
-        error("cannot promote '" .. name .. "': snapshot " .. conflicts[1] .. " already exists")
+        return "cannot promote '" .. name .. "': snapshot " .. conflicts[1] .. " already exists"
     end
-    refuse(name, number)
+    local said = refusal(name, number)
+    if said then return said end
 end
 for _, name in ipairs(argv) do
-    refuse(name, (zfs.sync.promote(name)))
+    local said = refusal(name, (zfs.sync.promote(name)))
+    if said then return said end
+end
+"#;
+
+/// Of a file system that has children or snapshots it cannot be asked whether it could be destroyed
+/// without them.
+const DESTROY: &str = r#"
+words[17] = "it has dependents"
+for _, name in ipairs(argv) do
+    if string.find(name, "@", 1, true) then
+        local said = refusal(name, zfs.check.destroy(name))
+        if said then return said end
+    end
+end
+for _, name in ipairs(argv) do
+    local said = refusal(name, zfs.sync.destroy(name))
+    if said then return said end
+end
+"#;
+
+const DEFER: &str = r#"
+for _, name in ipairs(argv) do
+    local said = refusal(name, zfs.sync.destroy({name, defer = true}))
+    if said then return said end
 end
 "#;
 
 const ROLLBACK: &str = r#"
-local argv = (...)["argv"]
 for i = 1, #argv, 2 do
-    if argv[i] == "destroy" then
-        refuse(argv[i + 1], zfs.check.destroy(argv[i + 1]))
-    end
+    local check = zfs.check[argv[i]]
+    local said = refusal(argv[i + 1], check(argv[i + 1]))
+    if said then return said end
 end
 for i = 1, #argv, 2 do
-    if argv[i] == "rollback" then
-        refuse(argv[i + 1], zfs.check.rollback(argv[i + 1]))
-    end
-end
-for i = 1, #argv, 2 do
-    if argv[i] == "destroy" then
-        refuse(argv[i + 1], zfs.sync.destroy(argv[i + 1]))
-    end
-end
-for i = 1, #argv, 2 do
-    if argv[i] == "rollback" then
-        refuse(argv[i + 1], zfs.sync.rollback(argv[i + 1]))
-    end
+    local change = zfs.sync[argv[i]]
+    local said = refusal(argv[i + 1], change(argv[i + 1]))
+    if said then return said end
 end
 "#;

@@ -34,7 +34,7 @@ pub(super) struct Child<'a> {
 /// Reads what is written down about an environment.
 pub(super) fn read(
     name: &EnvironmentName,
-    pool: u64,
+    uuid: Uuid,
     root: &DataSet,
     properties: &Properties,
     children: &[Child<'_>],
@@ -44,10 +44,6 @@ pub(super) fn read(
         properties.get(key).filter(|value| value.source == Source::Local).map(|value| &*value.text)
     };
     let any = |key| properties.get(key).map(|value| &*value.text);
-    let uuid = match local(UUID) {
-        Some(text) => text.parse().map_err(|error| value(UUID, error))?,
-        None => identity(pool, root.guid),
-    };
     let created = match local(CREATED) {
         Some(text) => text.parse().map_err(|error| value(CREATED, error))?,
         None => {
@@ -95,6 +91,12 @@ pub(super) fn read(
         settings,
         export,
     })
+}
+
+/// The identity that is written down about an environment.
+pub(super) fn uuid(properties: &Properties) -> Result<Option<Uuid>, MetadataError> {
+    let local = properties.get(UUID).filter(|value| value.source == Source::Local);
+    local.map(|text| text.text.parse().map_err(|error| value(UUID, error))).transpose()
 }
 
 /// The properties of the root data set that say all that is known about an environment.
@@ -247,7 +249,9 @@ mod test {
     }
 
     fn parsed(properties: &Properties) -> Environment {
-        read(&"head".parse().unwrap(), 3, &root(), properties, &[], None).unwrap()
+        let root = root();
+        let uuid = uuid(properties).unwrap().unwrap_or_else(|| identity(3, root.guid));
+        read(&"head".parse().unwrap(), uuid, &root, properties, &[], None).unwrap()
     }
 
     fn rich() -> Environment {

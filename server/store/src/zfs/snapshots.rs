@@ -2,16 +2,20 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::command::{Failure, Refusal, Task};
+use super::command::{Failure, Refusal};
 use super::listing::{self, Depth, SnapshotRow};
-use super::{Zfs, program, properties, told};
+use super::{Zfs, kernel, program, properties, told};
 use crate::back_end::BackEnd;
 use crate::{EnvironmentName, Point, Snapshot, SnapshotName, StoreError, Timestamp};
 
 impl Zfs {
     /// The snapshots of an environment's root, oldest first.
     pub(super) fn snapshots_of(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
-        let rows = self.rows(name, Depth::One)?;
+        let root = self.full(name.as_str());
+        let rows = match self.memory.seen_rows(name) {
+            Some(rows) => rows.into_iter().filter(|row| row.dataset == root).collect(),
+            None => self.listed(name, Depth::Children)?,
+        };
         Ok(rows.iter().filter_map(|row| self.snapshot_of(row)).collect())
     }
 
@@ -21,16 +25,20 @@ impl Zfs {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<Snapshot, StoreError> {
+        let tree = self.tree(name)?;
         let point = || Point { environment: name.clone(), snapshot: Some(snapshot.clone()) };
-        let full = format!("{}@{snapshot}", self.full(name.as_str()));
-        Task::zfs("snapshot").args(["-r", &full]).run().map_err(|failure| {
+        let explain = |failure: Failure| {
             if failure.refusal == Refusal::Exists {
                 StoreError::SnapshotExists(point())
             } else {
                 told(failure, &format!("make the snapshot {}", point()))
             }
-        })?;
-        let made = self.snapshots_of(name)?.into_iter().find(|made| made.name == *snapshot);
+        };
+        self.memory.forget(name);
+        let all = tree.sets().map(|set| format!("{}@{snapshot}", set.name));
+        kernel::snapshot(&all.collect::<Vec<_>>()).map_err(explain)?;
+        let made = listing::snapshot(&format!("{}@{snapshot}", self.full(name.as_str())));
+        let made = made.map_err(explain)?.and_then(|row| self.snapshot_of(&row));
         made.ok_or_else(|| StoreError::NoSnapshot(point()))
     }
 
@@ -41,10 +49,16 @@ impl Zfs {
         snapshot: &SnapshotName,
     ) -> Result<(), StoreError> {
         self.tree(name)?;
-        let full = format!("{}@{snapshot}", self.full(name.as_str()));
-        Task::zfs("destroy").args(["-r", &full]).run().map(|_silence| ()).map_err(|failure| {
-            let environment = name.clone();
-            let point = Point { environment, snapshot: Some(snapshot.clone()) };
+        let rows = self.rows(name)?;
+        let all = rows.iter().filter(|row| row.snapshot == snapshot.as_str());
+        let all: Vec<String> = all.map(SnapshotRow::full).collect();
+        let environment = name.clone();
+        let point = Point { environment, snapshot: Some(snapshot.clone()) };
+        if all.is_empty() {
+            return Err(StoreError::NoSnapshot(point));
+        }
+        self.memory.forget(name);
+        program::destroy(self.pool_name(), &all).map_err(|failure| {
             if failure.refusal == Refusal::Missing {
                 StoreError::NoSnapshot(point)
             } else {
@@ -63,7 +77,9 @@ impl Zfs {
         let tree = self.tree(name)?;
         let task = format!("roll back to {name}@{to}");
         let refused = |said: String| StoreError::Tool { program: "zfs", task: task.clone(), said };
-        let rows = self.rows(name, Depth::All)?;
+        self.memory.forget(name);
+        // Asked now: what somebody else made meanwhile would be gone back to instead.
+        let rows = self.rows(name)?;
         let mut later = Vec::new();
         for set in tree.sets() {
             let own = rows.iter().filter(|row| row.dataset == set.name);
@@ -73,10 +89,9 @@ impl Zfs {
             for row in own.filter(|row| row.transaction > aim.transaction) {
                 // Only what was named may go.
                 if !newer.iter().any(|named| named.as_str() == row.snapshot) {
-                    let row = format!("{}@{}", row.dataset, row.snapshot);
-                    return Err(refused(format!("{row} is newer: destroy it first")));
+                    return Err(refused(format!("{} is newer: destroy it first", row.full())));
                 }
-                later.push((row.transaction, format!("{}@{}", row.dataset, row.snapshot)));
+                later.push((row.transaction, row.full()));
             }
         }
         self.spare(name)?;
@@ -84,15 +99,16 @@ impl Zfs {
         later.sort_by(|a, b| b.cmp(a));
         let later: Vec<String> = later.into_iter().map(|(_, snapshot)| snapshot).collect();
         let sets: Vec<&str> = tree.sets().map(|set| set.name.as_str()).collect();
-        program::rollback(&self.pool()?.name, &later, &sets).map_err(|failure| told(failure, &task))
+        self.memory.forget(name);
+        program::rollback(self.pool_name(), &later, &sets).map_err(|failure| told(failure, &task))
     }
 
-    /// The snapshots of an environment as ZFS lists them: of its root, or of its whole tree.
-    pub(super) fn rows(
-        &self,
-        name: &EnvironmentName,
-        depth: Depth,
-    ) -> Result<Vec<SnapshotRow>, StoreError> {
+    /// The snapshots of an environment's whole tree.
+    pub(super) fn rows(&self, name: &EnvironmentName) -> Result<Vec<SnapshotRow>, StoreError> {
+        self.memory.rows(name, || self.listed(name, Depth::All))
+    }
+
+    fn listed(&self, name: &EnvironmentName, depth: Depth) -> Result<Vec<SnapshotRow>, StoreError> {
         match listing::snapshots(&self.full(name.as_str()), depth) {
             Ok(rows) => Ok(rows),
             Err(Failure { refusal: Refusal::Missing, .. }) => {

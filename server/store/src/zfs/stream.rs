@@ -18,9 +18,9 @@ use std::path::Path;
 use super::begin_record;
 use super::command::{CopyError, Task};
 use super::copy::Work;
-use super::listing::{Depth, Properties, Source};
+use super::listing::{Properties, Source};
 use super::undertaking::{Leftover, Undertaking};
-use super::{Zfs, properties, told, undertaking};
+use super::{Zfs, properties, told, tree, undertaking};
 use crate::back_end::{Arrival, BackEnd};
 use crate::error::at;
 use crate::{EnvironmentName, Point, SnapshotName, StoreError, StreamError};
@@ -56,8 +56,8 @@ impl Zfs {
             task: action.clone(),
             said: io::Error::to_string(&error),
         };
-        let tree = self.tree(name)?;
         let root = self.full(name.as_str());
+        let known = self.all_properties(name)?;
         for (part, task) in self.tasks(name, snapshot, base, &[])? {
             let path = part.dataset.strip_prefix(&root).unwrap_or_default();
             let head = |out: &mut dyn Write| -> io::Result<()> {
@@ -67,7 +67,7 @@ impl Zfs {
                 Ok(())
             };
             head(out).map_err(lost)?;
-            let sent = sent(tree.properties(&part.dataset)?);
+            let sent = sent(tree::of(&known, &part.dataset)?);
             sent.iter()
                 .try_for_each(|(name, value)| {
                     write_text(out, name)?;
@@ -93,7 +93,7 @@ impl Zfs {
         base: Option<&SnapshotName>,
         options: &[&str],
     ) -> Result<Vec<(Part, Task)>, StoreError> {
-        let rows = self.rows(name, Depth::All)?;
+        let rows = self.rows(name)?;
         let has = |dataset: &str, snapshot: &SnapshotName| {
             rows.iter().any(|row| row.dataset == dataset && row.snapshot == snapshot.as_str())
         };
@@ -125,7 +125,6 @@ impl Zfs {
         from: &mut dyn Read,
     ) -> Result<(), StoreError> {
         let new = &arrival.environment;
-        self.pool()?;
         let work = self.begin(Vec::new())?;
         while let Some(part) = read_part(from).map_err(|error| cut(error, arrival))? {
             let task = self.arrive(&work, &part, arrival)?;
@@ -169,7 +168,8 @@ impl Zfs {
             let point = Point { environment: name.clone(), snapshot: Some(base.clone()) };
             StoreError::Modified(point)
         };
-        let rows = self.rows(name, Depth::All)?;
+        self.memory.forget(name);
+        let rows = self.rows(name)?;
         let tree = self.tree(name)?;
         // A part may have one that its root has not: to undo this would take that away.
         if rows.iter().any(|row| row.snapshot == snapshot.as_str()) {
@@ -183,6 +183,7 @@ impl Zfs {
         }
         self.spare(name)?;
         self.release(name)?;
+        self.memory.forget(name);
         let left = Leftover::Received {
             dataset: root.clone(),
             snapshot: snapshot.to_string(),

@@ -1,20 +1,18 @@
 //! Environments as trees of data sets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::command::{Failure, Refusal, Task};
-use super::listing::{self, DataSet, Depth, Forged, Known, Properties, SnapshotRow};
+use super::listing::{self, DataSet, Depth, Forged, Known, Properties, SnapshotRow, Wanted};
 use super::mounts::Place;
 use super::program::Change;
 use super::properties::{self, Child};
 use super::told;
-use crate::{Environment, EnvironmentName, MetadataError, Origin, Space, StoreError};
+use crate::{Dataset, Environment, EnvironmentName, MetadataError, Origin, Space, StoreError};
 
 /// What is known about the pool.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
-    pub(super) name: String,
     guid: u64,
     /// What stands before every mount point while the pool is imported for another system, or `-`.
     altroot: String,
@@ -22,13 +20,16 @@ pub(super) struct Pool {
     pub(super) bootfs: String,
 }
 
+/// How the pool is asked for, which only few need.
+pub(super) type Ask<'a> = &'a dyn Fn() -> Result<Pool, StoreError>;
+
 impl Pool {
     /// Asks for it; a pool that is not there is [`StoreError::Away`], one that has lost its disks
     /// [`StoreError::Stalled`].
     pub(super) fn look(name: &str) -> Result<Self, StoreError> {
         let away = |why: String| StoreError::Away { place: format!("the pool {name}"), why };
         let columns = ["-H", "-p", "-o", "value", "health,guid,altroot,bootfs", name];
-        let table = match Task::zpool("get").args(columns).limit(LOOK).run() {
+        let table = match Task::zpool("get").args(columns).limit(listing::LOOK).run() {
             Ok(table) => table,
             Err(Failure { refusal: Refusal::Missing, .. }) => {
                 return Err(away(format!("it is not imported: run `zpool import {name}`")));
@@ -46,7 +47,7 @@ impl Pool {
             return Err(StoreError::Stalled { place: format!("the pool {name}"), why });
         }
         let guid = guid.parse().map_err(|_| away(format!("it has no identity: {guid}")))?;
-        Ok(Self { name: name.to_owned(), guid, altroot: next(), bootfs: next() })
+        Ok(Self { guid, altroot: next(), bootfs: next() })
     }
 }
 
@@ -71,30 +72,38 @@ impl Tree {
     pub(super) fn look(
         store: &str,
         name: &EnvironmentName,
-        pool: &Pool,
+        pool: Ask<'_>,
     ) -> Result<Self, StoreError> {
-        Self::look_at(store, name, Depth::All, pool)
+        Self::found(name, Self::put_together(&format!("{store}/{name}")), pool)
     }
 
-    fn look_at(
-        store: &str,
+    fn found(
         name: &EnvironmentName,
-        depth: Depth,
-        pool: &Pool,
+        found: Result<Option<Self>, Failure>,
+        pool: Ask<'_>,
     ) -> Result<Self, StoreError> {
         let none = || StoreError::NoEnvironment(name.clone());
-        match Self::put_together(&format!("{store}/{name}"), depth) {
-            Ok(Some(tree)) if tree.is_environment(pool) => Ok(tree),
-            Ok(_) => Err(none()),
-            Err(Failure { refusal: Refusal::Missing, .. }) => Err(none()),
-            Err(failure) => Err(told(failure, &format!("look at {name}"))),
-        }
+        let tree = match found {
+            Ok(tree) => tree.ok_or_else(none)?,
+            Err(Failure { refusal: Refusal::Missing, .. }) => return Err(none()),
+            Err(failure) => return Err(told(failure, &format!("look at {name}"))),
+        };
+        if tree.is_environment(pool)? { Ok(tree) } else { Err(none()) }
     }
 
-    /// Asks for a data set, and what is below it if `depth` says so, whatever it is.
-    pub(super) fn put_together(root: &str, depth: Depth) -> Result<Option<Self>, Failure> {
-        let (sets, properties) = listing::everything(root, depth)?;
-        Ok(Self::of(sets, properties))
+    /// Asks for a data set and what is below it, whatever it is.
+    pub(super) fn put_together(root: &str) -> Result<Option<Self>, Failure> {
+        let (sets, mut known) =
+            listing::described(root, Depth::All, Wanted::Plain(properties::DATA))?;
+        // What is written down stands in the root, but for one property of what is below.
+        listing::join(&mut known, listing::properties(root, Depth::One, "all")?);
+        Ok(Self::of(sets, known))
+    }
+
+    /// Asks for a data set without what is below it, whatever it is.
+    fn root(root: &str) -> Result<Option<Self>, Failure> {
+        let (sets, known) = listing::described(root, Depth::One, Wanted::All)?;
+        Ok(Self::of(sets, known))
     }
 
     /// Puts data sets together, of which the first is the root.
@@ -116,14 +125,15 @@ impl Tree {
     }
 
     /// Whether it is one: netbe made it, or it is mounted as a root, as those of bectl and beadm are.
-    fn is_environment(&self, pool: &Pool) -> bool {
+    fn is_environment(&self, pool: Ask<'_>) -> Result<bool, StoreError> {
         let ours = match self.properties.get(&self.root.name) {
             Some(Ok(properties)) => properties::is_ours(properties),
             Some(Err(Forged)) => true,
             None => false,
         };
         let mountpoint = self.root.mountpoint.as_str();
-        ours || mountpoint == "/" || mountpoint == "legacy" || mountpoint == pool.altroot
+        let root = ours || matches!(mountpoint, "/" | "legacy");
+        Ok(root || mountpoint.starts_with('/') && mountpoint == pool()?.altroot)
     }
 
     /// The root and all below it, parents first.
@@ -149,25 +159,25 @@ impl Tree {
         Some(StoreError::Key { dataset: locked.name.clone() })
     }
 
-    /// The properties of one of its data sets that are not as they are by themselves.
+    /// Refuses a tree of which a data set has a property that pretends to be another.
+    pub(super) fn is_plain(&self) -> Result<(), StoreError> {
+        self.sets().try_for_each(|set| self.properties(&set.name).map(|_| ()))
+    }
+
+    /// The properties of one of its data sets that are not as they are by themselves: all of the root,
+    /// and [`properties::DATA`] of what is below.
     pub(super) fn properties(&self, dataset: &str) -> Result<&Properties, StoreError> {
-        static NONE: Properties = Properties::new();
-        match self.properties.get(dataset) {
-            None => Ok(&NONE),
-            Some(Ok(properties)) => Ok(properties),
-            Some(Err(forged)) => Err(broken(dataset, properties::forged(*forged))),
-        }
+        of(&self.properties, dataset)
     }
 
     /// What is written down about it.
     pub(super) fn environment(
         &self,
         name: &EnvironmentName,
-        pool: &Pool,
+        pool: Ask<'_>,
         origin: Option<Origin>,
     ) -> Result<Environment, StoreError> {
-        let child = |branch: &'_ Branch| self.properties(&branch.set.name).map(|_| ());
-        self.branches.iter().try_for_each(child)?;
+        self.is_plain()?;
         let children = self.branches.iter().filter_map(|branch| {
             let properties = self.properties(&branch.set.name).ok()?;
             Some(Child { path: &branch.path, mounted: branch.mounted, properties })
@@ -180,15 +190,20 @@ impl Tree {
                 "{name} has sharenfs set, so that ZFS shares it too: run `zfs inherit sharenfs {name}`"
             );
         }
-        properties::read(name, pool.guid, &self.root, properties, &children, origin)
-            .map_err(|error| broken(&self.root.name, error))
+        let explain = |error| broken(&self.root.name, error);
+        let uuid = match properties::uuid(properties).map_err(explain)? {
+            Some(uuid) => uuid,
+            None => properties::identity(pool()?.guid, self.root.guid),
+        };
+        properties::read(name, uuid, &self.root, properties, &children, origin).map_err(explain)
     }
 
     /// The environment and the snapshot that it was cloned from, if that is in this store.
-    pub(super) fn origin(&self, store: &str, pool: &Pool) -> Result<Option<Origin>, StoreError> {
+    pub(super) fn origin(&self, store: &str, pool: Ask<'_>) -> Result<Option<Origin>, StoreError> {
         let Some((name, snapshot)) = self.origin_name(store) else { return Ok(None) };
         // Its identity stands in its root: there may be many data sets below.
-        let origin = match Self::look_at(store, &name, Depth::One, pool) {
+        let root = Self::root(&format!("{store}/{name}"));
+        let origin = match Self::found(&name, root, pool) {
             Ok(origin) => origin,
             Err(StoreError::NoEnvironment(_)) => return Ok(None),
             Err(error) => return Err(error),
@@ -220,14 +235,19 @@ impl Tree {
         });
         changes.extend(gone.map(|property| change(root, property, None)));
         for branch in &self.branches {
-            let set = environment.datasets.iter().find(|set| set.path() == branch.path);
-            let data = set.map_or("off", |set| if set.data() { "on" } else { "off" });
+            let data = if is_data(branch, environment) { "on" } else { "off" };
             let now = self.properties(&branch.set.name)?.get(properties::DATA);
             if now.map_or("off", |now| &now.text) != data {
                 changes.push(change(&branch.set.name, properties::DATA, Some(data)));
             }
         }
         Ok(changes)
+    }
+
+    /// Whether one of its data sets belongs to the machine in `environment`.
+    pub(super) fn is_data(&self, dataset: &str, environment: &Environment) -> bool {
+        let branch = self.branches.iter().find(|branch| branch.set.name == dataset);
+        branch.is_some_and(|branch| is_data(branch, environment))
     }
 
     /// What it takes.
@@ -243,7 +263,6 @@ impl Tree {
 #[derive(Debug)]
 pub(super) struct Forest {
     store: String,
-    pool: Pool,
     trees: BTreeMap<EnvironmentName, Tree>,
 }
 
@@ -252,13 +271,16 @@ impl Forest {
     ///
     /// `None` if the store itself is not listed: of a pool that has lost its disks zfs(8) lists nothing,
     /// and calls that success.
-    pub(super) fn look(store: &str, pool: Pool) -> Result<Option<Self>, StoreError> {
+    pub(super) fn look(store: &str, pool: Ask<'_>) -> Result<Option<Self>, StoreError> {
         let explain = |failure| told(failure, &format!("list {store}"));
-        let sets = listing::datasets(store, Depth::All).map_err(explain)?;
+        let sets = listing::datasets(store).map_err(explain)?;
         if sets.iter().all(|set| set.name != store) {
             return Ok(None);
         }
-        let mut properties = listing::properties(store, Depth::All).map_err(explain)?;
+        let marks = listing::properties(store, Depth::All, properties::DATA);
+        let roots = listing::properties(store, Depth::Children, "all").map_err(explain)?;
+        let mut properties = marks.map_err(explain)?;
+        listing::join(&mut properties, roots);
         let mut groups: BTreeMap<EnvironmentName, Vec<DataSet>> = BTreeMap::new();
         for set in sets {
             let below = set.name.strip_prefix(store).and_then(|rest| rest.strip_prefix('/'));
@@ -268,13 +290,15 @@ impl Forest {
                 groups.entry(name).or_default().push(set);
             }
         }
-        let trees = groups.into_iter().filter_map(|(name, sets)| {
+        let mut trees = BTreeMap::new();
+        for (name, sets) in groups {
             let own = sets.iter().filter_map(|set| properties.remove_entry(&set.name)).collect();
-            let tree = Tree::of(sets, own)?;
-            tree.is_environment(&pool).then_some((name, tree))
-        });
-        let trees = trees.collect();
-        Ok(Some(Self { store: store.to_owned(), pool, trees }))
+            let Some(tree) = Tree::of(sets, own) else { continue };
+            if tree.is_environment(pool)? {
+                trees.insert(name, tree);
+            }
+        }
+        Ok(Some(Self { store: store.to_owned(), trees }))
     }
 
     /// The environments by name.
@@ -287,13 +311,14 @@ impl Forest {
         &self,
         name: &EnvironmentName,
         tree: &Tree,
+        pool: Ask<'_>,
     ) -> Result<Environment, StoreError> {
         let origin = tree.origin_name(&self.store).and_then(|(name, snapshot)| {
             let origin = self.trees.get(&name)?;
-            let uuid = origin.environment(&name, &self.pool, None).ok()?.uuid;
+            let uuid = origin.environment(&name, pool, None).ok()?.uuid;
             Some(Origin { name, uuid, snapshot: snapshot.parse().ok() })
         });
-        tree.environment(name, &self.pool, origin)
+        tree.environment(name, pool, origin)
     }
 }
 
@@ -324,8 +349,20 @@ fn place(root: &str, mountpoint: &str) -> Option<String> {
     below.split('/').all(plain).then(|| below.to_owned())
 }
 
-/// How long a pool may take to say how it is.
-const LOOK: Duration = Duration::from_secs(20);
+fn is_data(branch: &Branch, environment: &Environment) -> bool {
+    let set = environment.datasets.iter().find(|set| set.path() == branch.path);
+    set.is_some_and(Dataset::data)
+}
+
+/// The properties of a data set among those that are known.
+pub(super) fn of<'a>(known: &'a Known, dataset: &str) -> Result<&'a Properties, StoreError> {
+    static NONE: Properties = Properties::new();
+    match known.get(dataset) {
+        None => Ok(&NONE),
+        Some(Ok(properties)) => Ok(properties),
+        Some(Err(forged)) => Err(broken(dataset, properties::forged(*forged))),
+    }
+}
 
 fn broken(dataset: &str, error: MetadataError) -> StoreError {
     StoreError::Broken { path: dataset.into(), error }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::command::{Failure, Refusal, Task};
-use super::listing::{Depth, datasets, snapshots};
+use super::listing::{self, Depth, datasets, snapshots};
 use super::{mounts, program};
 use crate::StoreError;
 use crate::error::at;
@@ -138,9 +138,10 @@ fn write(path: &Path, leftovers: &[Leftover]) -> Result<File, StoreError> {
     write().map_err(at("write", path))
 }
 
-/// Clears away what killed commands left.
-pub(super) fn sweep(directory: &Path) -> Result<(), StoreError> {
+/// Clears away what killed commands left; whether there was anything.
+pub(super) fn sweep(directory: &Path) -> Result<bool, StoreError> {
     let _gate = gate(directory)?;
+    let mut found = false;
     for entry in fs::read_dir(directory).map_err(at("list", directory))? {
         let path = entry.map_err(at("list", directory))?.path();
         let mut file = match File::open(&path) {
@@ -153,6 +154,7 @@ pub(super) fn sweep(directory: &Path) -> Result<(), StoreError> {
             Err(Errno::WOULDBLOCK) => continue,
             Err(error) => return Err(at("lock", &path)(error)),
         }
+        found = true;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(at("read", &path))?;
         // Nothing was begun by a process that was killed before it had written everything.
@@ -162,7 +164,7 @@ pub(super) fn sweep(directory: &Path) -> Result<(), StoreError> {
             fs::remove_file(&path).map_err(at("remove", &path))?;
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Keeps other commands from beginning something and from sweeping; free again when dropped.
@@ -202,8 +204,8 @@ fn go_back(dataset: &str, snapshot: &str, base: &str) -> Result<(), StoreError> 
     let has = |dataset: &str, name: &str| {
         rows.iter().any(|row| row.dataset == dataset && row.snapshot == name)
     };
-    let pool = dataset.split('/').next().unwrap_or(dataset);
-    for set in datasets(dataset, Depth::All).map_err(told)?.into_iter().rev() {
+    let pool = listing::pool(dataset);
+    for set in datasets(dataset).map_err(told)?.into_iter().rev() {
         if !has(&set.name, snapshot) {
             continue;
         }

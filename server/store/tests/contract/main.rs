@@ -4,7 +4,8 @@
 //! is there and in which the tests make stores of their own, and remove them. Without it, they use plain
 //! directories for temporary files. `NETBE_CONTRACT_SMALL` names another place of the same kind, with
 //! little room, that may be filled to its end. `NETBE_CONTRACT_CASES` says how many random sequences of
-//! verbs are played. Nothing else is read at run time: the program can be copied to another machine.
+//! verbs are played. With `NETBE_CONTRACT_KEEP` the stores are left where they are, for whoever throws
+//! the whole place away. Nothing else is read at run time: the program can be copied to another machine.
 //!
 //! What only the superuser can make (other owners, device nodes) is made only by the superuser.
 

@@ -22,7 +22,8 @@ fn a_hard_name_is_kept_or_refused_with_the_reason() {
                 bench.destroy(text).unwrap();
             }
             Err(error @ StoreError::Name { .. }) => {
-                assert!(error.to_string().contains(text), "{error}");
+                // In quotation marks, so that one sees where it ends.
+                assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
             }
             Err(error) => panic!("{text}: {error}"),
         }

@@ -1,0 +1,47 @@
+//! Changes by zfs(8): a program is started for each.
+
+use super::Settings;
+use crate::zfs::command::{Failure, Task};
+
+/// Makes a file system.
+pub(in crate::zfs) fn create(dataset: &str, settings: &Settings) -> Result<(), Failure> {
+    silent(with(Task::zfs("create"), settings).arg(dataset))
+}
+
+/// Makes a file system out of a snapshot.
+pub(in crate::zfs) fn clone(
+    snapshot: &str,
+    dataset: &str,
+    settings: &Settings,
+) -> Result<(), Failure> {
+    silent(with(Task::zfs("clone"), settings).args([snapshot, dataset]))
+}
+
+/// Gives a data set, and all below it, another name.
+pub(in crate::zfs) fn rename(from: &str, to: &str) -> Result<(), Failure> {
+    // -u: nothing is mounted or unmounted on the way, least of all on this host's own root.
+    silent(Task::zfs("rename").args(["-u", from, to]))
+}
+
+/// Makes snapshots of several data sets of one pool, all at one instant.
+pub(in crate::zfs) fn snapshot(snapshots: &[String]) -> Result<(), Failure> {
+    silent(Task::zfs("snapshot").args(snapshots))
+}
+
+/// Runs a channel program with the arguments `argv`; what it returns is why it refused.
+pub(in crate::zfs) fn run(pool: &str, program: &str, argv: &[&str]) -> Result<(), Failure> {
+    // What zfs(8) prints of what a program returns is for people: an error is said on the other side.
+    let program = format!("local refusal = (function(...)\n{program}\nend)(...)\n{COMPLAIN}");
+    // The default limits are for ten million instructions and ten MiB: enough for thousands of sets.
+    Task::zfs("program").arg(pool).arg("-").args(argv).feed(program.as_bytes()).map(|_json| ())
+}
+
+fn with(task: Task, settings: &Settings) -> Task {
+    settings.iter().fold(task, |task, (name, value)| task.property(name, value))
+}
+
+fn silent(task: Task) -> Result<(), Failure> {
+    task.run().map(|_silence| ())
+}
+
+const COMPLAIN: &str = "if refusal then error(refusal) end";
