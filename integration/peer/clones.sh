@@ -25,7 +25,7 @@ disk() {
 }
 
 case $kind in
-zfs)
+zfs*)
     zpool create -m none tank /dev/vdc1
     zfs create -o mountpoint=none tank/peer
     zfs create -o mountpoint="$PWD/filled" tank/peer/base
@@ -58,7 +58,7 @@ dir_reflink | dir_copy)
     list_peer() { ls -l mounted/peer; }
     ;;
 esac
-[ "$kind" = zfs ] || used() { sync -f mounted && df -k --output=used mounted | tail -n 1; }
+command -v used >/dev/null || used() { sync -f mounted && df -k --output=used mounted | tail -n 1; }
 mkdir shown
 "$NETBE" create base
 "$NETBE" mount base "$PWD/shown"
@@ -105,6 +105,6 @@ done
 processes
 [ "$("$NETBE" list -H | wc -l)" = $((turn * size + 1)) ]
 case $kind in
-zfs) zfs version | head -n 1 | sed 's/^/version /' && zpool export tank ;;
+zfs*) zfs version | head -n 1 | sed 's/^/version /' && zpool export tank ;;
 *) btrfs --version | sed 's/^/version /' && umount mounted && rm image ;;
 esac

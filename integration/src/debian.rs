@@ -38,6 +38,29 @@ impl Debian {
         let initrd = ramdisk::get(cache, &kernel, &busybox, &MODULES, &files)?;
         Ok(Self { kernel: kernel.image, initrd, image })
     }
+
+    /// A directory in which pkg-config(1) and the linker find the C library of ZFS that the guest has.
+    pub(crate) fn library(&self, cache: &Cache) -> Result<PathBuf, Failure> {
+        let built = self.image.parent().unwrap_or(&self.image);
+        let name = built.file_name().unwrap_or_default().to_string_lossy();
+        packages::install(&[packages::DEBIAN])?;
+        cache.entry(&format!("libzfs-of-{name}"), |directory| {
+            let from = built.join("libzfs/lib");
+            for entry in fs::read_dir(&from).during(from.display())? {
+                let path = entry.during(from.display())?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                // The links to `libzfs.so.4.1.0` lead to where that is in the guest.
+                if let Some((library, version)) = name.split_once(".so.")
+                    && version.contains('.')
+                {
+                    let link = directory.join(format!("{library}.so"));
+                    fs::copy(&path, &link).during(path.display())?;
+                }
+            }
+            let description = directory.join("libzfs_core.pc");
+            fs::write(&description, PKG_CONFIG).during(description.display())
+        })
+    }
 }
 
 /// Builds the image, or finds it in the cache.
@@ -80,6 +103,13 @@ cp -a libzfs* libnvpair* libuutil* libzpool* ../../../../libzfs/lib/
 cd ../../..
 rm -rf usr/src usr/lib/gcc usr/include var/lib/dkms var/lib/apt var/cache/apt
 rm -rf usr/share/doc usr/share/man usr/share/locale usr/share/i18n usr/share/perl usr/lib/python3
+";
+/// What pkg-config(1) tells of the library.
+const PKG_CONFIG: &str = "\
+Name: libzfs_core
+Description: the C library of ZFS, as the guest has it
+Version: 2.1
+Libs: -L${pcfiledir} -lzfs_core
 ";
 /// The modules that it takes to reach the image.
 const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "overlay"];

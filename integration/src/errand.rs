@@ -22,6 +22,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) mac: &'a str,
     /// Its memory in MiB.
     pub(crate) memory: u32,
+    /// How many processors it has.
+    pub(crate) processors: u8,
     /// A shell script; it runs in `/lab`, where `files` are, with the module loaded.
     pub(crate) script: &'a str,
     /// Files for it by name: programs above all.
@@ -51,6 +53,7 @@ impl Errand<'_> {
             name: self.name,
             mac: self.mac,
             memory: self.memory,
+            processors: self.processors,
             kernel: &debian.kernel,
             initrd: &debian.initrd,
             disks: &[Disk::Shared(&debian.image), Disk::Own(&baggage), Disk::Own(&pool)],

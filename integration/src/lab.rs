@@ -84,22 +84,54 @@ impl Lab {
         if let Some(netbe) = self.netbe.get() {
             return Ok(netbe);
         }
-        let netbe = self.built("netbe", "build --release --package netbe")?;
+        let netbe = self.built("netbe", Self::cargo().words("build --release --package netbe"))?;
         Ok(self.netbe.get_or_init(|| netbe))
+    }
+
+    /// The program under test, built with the C library of ZFS that lies in `library`.
+    pub(crate) fn netbe_with_libzfs(&self, library: &Path) -> Result<PathBuf, Failure> {
+        let step = progress::step("building netbe with libzfs");
+        let cargo = with_libzfs(Self::cargo(), library);
+        let built = executable(cargo.words("build --release --package netbe --features libzfs"))?;
+        // The next build puts its own program there.
+        let netbe = self.scratch.path().join("netbe-with-libzfs");
+        fs::copy(&built, &netbe).during(built.display())?;
+        step.done("built");
+        Ok(netbe)
     }
 
     /// The program that runs the tests of one file below `tests` of a package.
     pub(crate) fn tests(&self, package: &str, file: &str) -> Result<PathBuf, Failure> {
         let what = format!("the tests {file} of {package}");
-        self.built(&what, &format!("test --no-run --package {package} --test {file}"))
+        let words = format!("test --no-run --package {package} --test {file}");
+        self.built(&what, Self::cargo().words(&words))
     }
 
-    /// The program that cargo builds with these words, once for all tests.
-    fn built(&self, what: &str, words: &str) -> Result<PathBuf, Failure> {
+    /// The same, with the C library of ZFS that lies in `library`.
+    pub(crate) fn tests_with_libzfs(
+        &self,
+        package: &str,
+        file: &str,
+        library: &Path,
+    ) -> Result<PathBuf, Failure> {
+        let what = format!("the tests {file} of {package} with libzfs");
+        let words = format!("test --no-run --package {package} --test {file} --features libzfs");
+        self.built(&what, with_libzfs(Self::cargo(), library).words(&words))
+    }
+
+    /// Lints a package as it is with the C library of ZFS that lies in `library`.
+    pub(crate) fn lint_with_libzfs(package: &str, library: &Path) -> Result<(), Failure> {
+        let words = format!("clippy --quiet --locked --all-targets --package {package}");
+        let cargo = with_libzfs(Self::cargo(), library).words(&words);
+        cargo.words("--features libzfs -- -D warnings").run(BUILD_LIMIT).map(|_silence| ())
+    }
+
+    /// The program that this builds, once for all tests.
+    fn built(&self, what: &str, cargo: Program) -> Result<PathBuf, Failure> {
         let entry = self.made.entry(&what.replace(' ', "-"), |directory| {
             let step = progress::step(&format!("building {what}"));
             let link = directory.join(PROGRAM);
-            symlink(executable(words)?, &link).during(link.display())?;
+            symlink(executable(cargo)?, &link).during(link.display())?;
             step.done("built");
             Ok(())
         })?;
@@ -112,16 +144,20 @@ fn scratch(prefix: &str, place: &Path) -> Result<TempDir, Failure> {
     tempfile::Builder::new().prefix(prefix).tempdir_in(place).during("scratch directory")
 }
 
-/// What cargo builds with these words.
-fn executable(words: &str) -> Result<PathBuf, Failure> {
-    let cargo = Lab::cargo().words(words).words("--quiet --locked --message-format json");
-    let messages = cargo.run(BUILD_LIMIT)?;
+/// Cargo finds the C library of ZFS there.
+fn with_libzfs(cargo: Program, library: &Path) -> Program {
+    cargo.env("PKG_CONFIG_PATH", library)
+}
+
+/// What cargo builds.
+fn executable(cargo: Program) -> Result<PathBuf, Failure> {
+    let messages = cargo.words("--quiet --locked --message-format json").run(BUILD_LIMIT)?;
     let mut executables = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         message.get("executable")?.as_str().map(PathBuf::from)
     });
     let last = executables.next_back();
-    last.ok_or_else(|| Failure::said(format!("`cargo {words}` built no program")))
+    last.ok_or_else(|| Failure::said("cargo built no program"))
 }
 
 /// Where the scratch directory is made: the usual place, unless its files have no kernel handles.

@@ -34,8 +34,8 @@ pub(crate) const MACHINES: Needs = Needs(&[
     "dnsmasq-base",
 ]);
 
-/// For a guest that is a whole Debian: what makes its disks.
-pub(crate) const DEBIAN: Needs = Needs(&["mmdebstrap", "e2fsprogs", "fdisk"]);
+/// For a guest that is a whole Debian: what makes its disks, and what finds its library of ZFS.
+pub(crate) const DEBIAN: Needs = Needs(&["mmdebstrap", "e2fsprogs", "fdisk", "pkg-config"]);
 
 /// For tests: client programs, other servers, and readers of captures.
 pub(crate) const TESTS: Needs = Needs(&[

@@ -53,6 +53,8 @@ pub(crate) struct Computer<'a> {
     pub(crate) mac: &'a str,
     /// Its memory in MiB.
     pub(crate) memory: u32,
+    /// How many processors it has.
+    pub(crate) processors: u8,
     /// The kernel.
     pub(crate) kernel: &'a Path,
     /// The initial RAM disk.
@@ -88,7 +90,7 @@ impl Machine {
     ) -> Result<Self, Failure> {
         let Hardware { name, firmware, mac, memory } = hardware;
         network.tap(name)?;
-        let mut qemu = qemu(network, directory, name, *memory).words("-cpu max");
+        let mut qemu = qemu(network, directory, name, *memory).words("-smp 1 -cpu max");
         let card = format!("virtio-net-pci,netdev=n0,mac={mac},bootindex=1");
         match firmware {
             Firmware::Bios => {
@@ -122,11 +124,13 @@ impl Machine {
         directory: &Path,
         computer: &Computer<'_>,
     ) -> Result<Self, Failure> {
-        let Computer { name, mac, memory, kernel, initrd, disks } = computer;
+        let Computer { name, mac, memory, processors, kernel, initrd, disks } = computer;
         network.tap(name)?;
         let mut qemu = qemu(network, directory, name, *memory)
             // Emulated string instructions go byte by byte: the kernel clears and copies pages faster
             // when it does not know that a real processor has fast ones.
+            .arg("-smp")
+            .arg(processors.to_string())
             .words("-cpu max,-erms,-fsrm -machine pc,accel=tcg,graphics=off -device")
             .arg(format!("virtio-net-pci,netdev=n0,mac={mac},romfile="))
             .args(["-append", KERNEL, "-kernel"])
@@ -189,7 +193,7 @@ impl Machine {
 /// always works.
 fn qemu(network: &Network, directory: &Path, name: &str, memory: u32) -> Program {
     let qemu = network.server.program("qemu-system-x86_64");
-    qemu.words("-smp 1 -display none -no-reboot -nodefaults")
+    qemu.words("-display none -no-reboot -nodefaults")
         .arg("-m")
         .arg(memory.to_string())
         .arg("-serial")

@@ -4,7 +4,7 @@
 //! guest. Times include that everything is on disk.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -49,11 +49,17 @@ pub(super) fn measure(lab: &Lab, load: &Load) -> Result<Report, Failure> {
         let batch = (load.clones / BATCHES).max(1);
         let words = format!("{} {BATCHES} {batch} {}", kind.name(), load.minutes);
         let limit = Duration::from_secs(60 * u64::from(load.minutes)) + MARGIN;
-        let said = if kind == Kind::Zfs {
-            in_guest(lab, &directory, &script, &words, limit, &step)?
-        } else {
-            let place = lab.directory(&format!("bench store {}", kind.name()))?;
-            on_host(lab, &place, &script, &words, limit, &step)?
+        let place = lab.directory(&format!("bench store {}", kind.name()))?;
+        let said = match kind {
+            Kind::Zfs => in_guest(lab, lab.netbe()?, &place, &script, &words, limit, &step)?,
+            Kind::ZfsLibrary => {
+                let library = Debian::get(&lab.cache)?.library(&lab.cache)?;
+                let netbe = lab.netbe_with_libzfs(&library)?;
+                in_guest(lab, &netbe, &place, &script, &words, limit, &step)?
+            }
+            Kind::Btrfs | Kind::DirCopy | Kind::DirReflink => {
+                on_host(lab, &place, &script, &words, limit, &step)?
+            }
         };
         let samples = Samples::read(&said)?;
         figures.extend(samples.figures(kind.name(), batch));
@@ -97,6 +103,7 @@ fn on_host(
 /// Runs the script in a guest with ZFS.
 fn in_guest(
     lab: &Lab,
+    netbe: &Path,
     directory: &Path,
     script: &Path,
     words: &str,
@@ -105,12 +112,12 @@ fn in_guest(
 ) -> Result<String, Failure> {
     let debian = Debian::get(&lab.cache)?;
     let task = format!("NETBE=/lab/netbe exec sh /lab/clones.sh {words}\n");
-    let netbe = PathBuf::from(lab.netbe()?);
-    let files: [(&str, &Path); 2] = [("netbe", &netbe), ("clones.sh", script)];
+    let files: [(&str, &Path); 2] = [("netbe", netbe), ("clones.sh", script)];
     let errand = Errand {
         name: "bench",
         mac: "52:54:00:77:02:01",
         memory: 2048,
+        processors: 1,
         script: &task,
         files: &files,
         pool: 8192,
@@ -134,6 +141,8 @@ enum Kind {
     DirCopy,
     /// Data sets of ZFS in a guest, beside `zfs clone`.
     Zfs,
+    /// The same, by a netbe that is built with the C library of ZFS.
+    ZfsLibrary,
 }
 
 impl Kind {
@@ -143,6 +152,7 @@ impl Kind {
             Self::DirReflink => "dir_reflink",
             Self::DirCopy => "dir_copy",
             Self::Zfs => "zfs",
+            Self::ZfsLibrary => "zfs_library",
         }
     }
 
@@ -153,11 +163,12 @@ impl Kind {
             Self::DirReflink => "dir_reflink.process.ms_per_op",
             Self::DirCopy => "dir_copy.process.ms_per_op",
             Self::Zfs => "zfs.process.ms_per_op",
+            Self::ZfsLibrary => "zfs_library.process.ms_per_op",
         }
     }
 }
 
-const ALL: [Kind; 4] = [Kind::Btrfs, Kind::DirReflink, Kind::DirCopy, Kind::Zfs];
+const ALL: [Kind; 5] = [Kind::Btrfs, Kind::DirReflink, Kind::DirCopy, Kind::Zfs, Kind::ZfsLibrary];
 
 /// What the script printed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -181,11 +192,11 @@ impl Samples {
             match (word, rest.split_whitespace().collect::<Vec<_>>().as_slice()) {
                 ("batch", [side, time, space]) => {
                     let sample = (number(time)? / SECOND, number(space)?);
-                    place(&mut samples.batches, side).ok_or_else(strange)?.push(sample);
+                    side_of(&mut samples.batches, side).ok_or_else(strange)?.push(sample);
                 }
                 ("list", [side, time]) => {
                     let sample = number(time)? / SECOND;
-                    place(&mut samples.lists, side).ok_or_else(strange)?.push(sample);
+                    side_of(&mut samples.lists, side).ok_or_else(strange)?.push(sample);
                 }
                 ("process", [time]) => samples.processes.push(number(time)? / SECOND / STARTS),
                 ("version", _) => samples.version = Some(rest.to_owned()),
@@ -233,7 +244,7 @@ impl Samples {
     }
 }
 
-fn place<'a, T>(sides: &'a mut [T; 2], side: &str) -> Option<&'a mut T> {
+fn side_of<'a, T>(sides: &'a mut [T; 2], side: &str) -> Option<&'a mut T> {
     let [netbe, peer] = sides;
     match side {
         "netbe" => Some(netbe),

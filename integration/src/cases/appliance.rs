@@ -36,6 +36,7 @@ fn appliance(lab: &Lab) -> Result<Outcome, Failure> {
     let errand = Errand {
         name: "appliance",
         mac: "52:54:00:77:02:01",
+        processors: 1,
         memory: 1024,
         script: concat!(
             include_str!("../../guest/zfs/site.sh"),

@@ -13,14 +13,13 @@ use crate::process::last_lines;
 use crate::suite::{Case, Outcome, Tally};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("zfs store contract", |lab| {
-        tests(lab, "zfs store contract", "store", "contract", CONTRACT)
-    })
-    .long(),
+    Case::new("zfs store contract", |lab| contract(lab, "zfs store contract", CASES_A_DAY)).long(),
     Case::new("zfs store", |lab| tests(lab, "zfs store", "store", "zfs", STORE)).long(),
+    Case::new("zfs store by libzfs", by_libzfs).long(),
     Case::new("zfs files", |lab| tests(lab, "zfs files", "hostfs", "contract", FILES)).long(),
     Case::new("zfs guest has a pool", pool),
     Case::new("zfs pool away", away),
+    Case::new("zfs lints with libzfs", lints).build(),
 ];
 
 /// The guest's module and programs work: a snapshot keeps what its data set loses.
@@ -40,6 +39,25 @@ fn away(lab: &Lab) -> Result<Outcome, Failure> {
     Ok(Outcome::Passed)
 }
 
+/// What only a store on ZFS promises, by the C library.
+fn by_libzfs(lab: &Lab) -> Result<Outcome, Failure> {
+    let library = Debian::get(&lab.cache)?.library(&lab.cache)?;
+    let program = lab.tests_with_libzfs("store", "zfs", &library)?;
+    run(lab, "zfs store by libzfs", &program, STORE)
+}
+
+/// Everything that every store promises, by the C library, with so many random sequences of verbs.
+fn contract(lab: &Lab, name: &str, cases: u32) -> Result<Outcome, Failure> {
+    let library = Debian::get(&lab.cache)?.library(&lab.cache)?;
+    let program = lab.tests_with_libzfs("store", "contract", &library)?;
+    run(lab, name, &program, &format!("export NETBE_CONTRACT_CASES={cases}\n{CONTRACT}"))
+}
+
+fn lints(lab: &Lab) -> Result<Outcome, Failure> {
+    Lab::lint_with_libzfs("store", &Debian::get(&lab.cache)?.library(&lab.cache)?)?;
+    Ok(Outcome::Passed)
+}
+
 /// Tests of a package that need ZFS, in a guest; the script runs `./tests`.
 fn tests(
     lab: &Lab,
@@ -48,8 +66,11 @@ fn tests(
     file: &str,
     script: &str,
 ) -> Result<Outcome, Failure> {
-    let program = lab.tests(package, file)?;
-    let files: [(&str, &Path); 1] = [("tests", &program)];
+    run(lab, name, &lab.tests(package, file)?, script)
+}
+
+fn run(lab: &Lab, name: &str, program: &Path, script: &str) -> Result<Outcome, Failure> {
+    let files: [(&str, &Path); 1] = [("tests", program)];
     let script = [TANK, script].concat();
     let brought = errand(lab, name, &Errand { script: &script, files: &files, ..PLAIN })?;
     let tally = count(&brought.log);
@@ -62,9 +83,9 @@ fn tests(
     Ok(Outcome::Counted(tally))
 }
 
-/// Every fact that a store promises, on ZFS: too long for every day.
-pub(crate) fn whole_contract(lab: &Lab) -> Result<(), Failure> {
-    match tests(lab, "zfs whole contract", "store", "contract", WHOLE_CONTRACT)? {
+/// Every fact that a store promises, on ZFS, with more random sequences than there is time for every day.
+pub(crate) fn long_contract(lab: &Lab) -> Result<(), Failure> {
+    match contract(lab, "zfs long contract", CASES_OF_A_SOAK)? {
         Outcome::Counted(Tally { failed: 0, passed, .. }) => {
             println!("the store's contract on ZFS: {passed} passed");
             Ok(())
@@ -87,7 +108,8 @@ fn errand(lab: &Lab, name: &str, errand: &Errand<'_>) -> Result<Brought, Failure
 const PLAIN: Errand<'static> = Errand {
     name: "zfs",
     mac: "52:54:00:77:02:01",
-    memory: 1024,
+    memory: 2048,
+    processors: 2,
     script: "true",
     files: &[],
     pool: 2048,
@@ -110,17 +132,16 @@ const AWAY: &str =
     concat!(include_str!("../../guest/zfs/site.sh"), include_str!("../../guest/zfs/away.sh"));
 /// One test at a time: some change the whole pool.
 const STORE: &str = "NETBE_TEST_POOL=tank ./tests --test-threads 1\n";
-/// What tells most of the back end: trees are made, found, renamed, cloned and destroyed.
+/// The pool is thrown away with the guest.
 const CONTRACT: &str = "
-zfs create -o mountpoint=none tank/contract
-NETBE_CONTRACT_STORE=zfs:tank/contract ./tests --test-threads 2 environments:: clones::
-";
-const WHOLE_CONTRACT: &str = "
 zfs create -o mountpoint=none tank/contract
 zfs create -o mountpoint=none -o quota=24M tank/small
 NETBE_CONTRACT_STORE=zfs:tank/contract NETBE_CONTRACT_SMALL=zfs:tank/small \\
-    NETBE_CONTRACT_CASES=3 ./tests --test-threads 2
+    NETBE_CONTRACT_KEEP=1 ./tests --test-threads 3
 ";
+/// So many random sequences of verbs are played in `cargo lab test`.
+const CASES_A_DAY: u32 = 3;
+const CASES_OF_A_SOAK: u32 = 40;
 const FILES: &str = "
 zfs create -o mountpoint=/tank/files tank/files
 TMPDIR=/tank/files ./tests --test-threads 1 on_disk

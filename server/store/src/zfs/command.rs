@@ -303,7 +303,7 @@ pub(super) enum Refusal {
 impl Refusal {
     /// Reads a message. The words are those of OpenZFS 0.8 to 2.3 (lib/libzfs/libzfs_util.c,
     /// `zfs_standard_error_fmt` and its callers).
-    fn of(said: &str) -> Self {
+    pub(super) fn of(said: &str) -> Self {
         let has = |words: &[&str]| words.iter().any(|words| said.contains(words));
         if has(&["I/O is currently suspended"]) {
             Self::Suspended
@@ -391,7 +391,7 @@ static STUCK: Mutex<Vec<Receiver<()>>> = Mutex::new(Vec::new());
 
 /// How long anything but a stream may take. Destroying a large tree takes long; a pool that has lost
 /// its disks takes for ever.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// How long a program that was killed may take to be gone.
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
 const BUFFER: usize = 256 << 10;
