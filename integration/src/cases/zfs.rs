@@ -141,7 +141,7 @@ NETBE_CONTRACT_STORE=zfs:tank/contract NETBE_CONTRACT_SMALL=zfs:tank/small \\
 ";
 /// So many random sequences of verbs are played in `cargo lab test`.
 const CASES_A_DAY: u32 = 3;
-const CASES_OF_A_SOAK: u32 = 40;
+const CASES_OF_A_SOAK: u32 = 12;
 const FILES: &str = "
 zfs create -o mountpoint=/tank/files tank/files
 TMPDIR=/tank/files ./tests --test-threads 1 on_disk
