@@ -19,7 +19,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, broadcast};
 use tokio::time;
 
-pub use self::message::{InterfaceStatus, MachineStatus, Reply, Request, Seen, Status};
+pub use self::message::{
+    InterfaceStatus, Living, MachineStatus, Reply, Request, Seen, Status, Visitor,
+};
 use crate::boot::Notice;
 
 /// The server, as far as commands reach it.
@@ -30,19 +32,19 @@ pub trait Controlled: Send + Sync {
     /// Reads machines, environments and exports again. May wait for a disk.
     fn reload(&self) -> Result<(), String>;
 
-    /// The machines that live on an environment, or have their data in it.
-    fn living_on(&self, environment: &str) -> Vec<String>;
+    /// Who lives on an environment, has data in it, or uses it.
+    fn living_on(&self, environment: &str) -> Living;
 
-    /// Lets go of an environment until [`Controlled::restore`]; returns the machines that live on it,
-    /// in which case, without `force`, it does not. May wait for a disk.
-    fn withhold(&self, environment: &str, force: bool) -> Result<Vec<String>, String>;
+    /// Lets go of an environment until [`Controlled::restore`]; returns who lives on it, in which case,
+    /// without `force`, it does not. May wait for a disk.
+    fn withhold(&self, environment: &str, force: bool) -> Result<Living, String>;
 
     /// Takes an environment up again and reads everything as [`Controlled::reload`] does.
     fn restore(&self, environment: &str) -> Result<(), String>;
 
     /// Lets go of the whole store until [`Controlled::take_back`]; returns the machines that live on it,
     /// which wait. May wait for a disk.
-    fn let_go(&self) -> Result<Vec<String>, String>;
+    fn let_go(&self) -> Result<Living, String>;
 
     /// Takes the store up again and reads everything as [`Controlled::reload`] does.
     fn take_back(&self) -> Result<(), String>;
@@ -97,9 +99,7 @@ async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result
         Err(error) => Reply::Failed { message: format!("the request is not understood: {error}") },
         Ok(Request::Ping) => Reply::Done,
         Ok(Request::Status) => Reply::Status(server.status()),
-        Ok(Request::Living { environment }) => {
-            Reply::Living { machines: server.living_on(&environment) }
-        }
+        Ok(Request::Living { environment }) => Reply::Living(server.living_on(&environment)),
         Ok(Request::LetGo) => return let_go(reader, writer, server).await,
         Ok(Request::Reload) => done(blocking(move || server.reload()).await?),
         Ok(Request::Watch) => return watch(reader, writer, &*server).await,
@@ -128,12 +128,12 @@ async fn withhold(
     force: bool,
 ) -> io::Result<()> {
     let (holder, name) = (Arc::clone(&server), environment.clone());
-    let machines = match blocking(move || holder.withhold(&name, force)).await? {
-        Ok(machines) => machines,
+    let living = match blocking(move || holder.withhold(&name, force)).await? {
+        Ok(living) => living,
         Err(message) => return send(&mut writer, &Reply::Failed { message }).await,
     };
-    if !force && !machines.is_empty() {
-        return send(&mut writer, &Reply::Living { machines }).await;
+    if !force && !living.is_nobody() {
+        return send(&mut writer, &Reply::Living(living)).await;
     }
     let asked = hold(reader, &mut writer, &Reply::Done).await;
     let restored = blocking(move || server.restore(&environment)).await?;
@@ -147,15 +147,15 @@ async fn let_go(
     server: Arc<dyn Controlled>,
 ) -> io::Result<()> {
     let holder = Arc::clone(&server);
-    let machines = match blocking(move || holder.let_go()).await? {
-        Ok(machines) => machines,
+    let living = match blocking(move || holder.let_go()).await? {
+        Ok(living) => living,
         Err(message) => {
             // Whatever was closed on the way is served again.
             let _ = blocking(move || server.reload()).await?;
             return send(&mut writer, &Reply::Failed { message }).await;
         }
     };
-    let asked = hold(reader, &mut writer, &Reply::Living { machines }).await;
+    let asked = hold(reader, &mut writer, &Reply::Living(living)).await;
     let restored = blocking(move || server.take_back()).await?;
     if asked { send(&mut writer, &done(restored)).await } else { Ok(()) }
 }
@@ -302,16 +302,21 @@ mod test {
             Err("machine a stands there twice".to_owned())
         }
 
-        fn living_on(&self, environment: &str) -> Vec<String> {
-            vec![format!("on {environment}")]
+        fn living_on(&self, environment: &str) -> Living {
+            Living { machines: vec![format!("on {environment}")], visitors: Vec::new() }
         }
 
-        fn withhold(&self, environment: &str, force: bool) -> Result<Vec<String>, String> {
-            let machines = if environment == "base" { vec!["desk".to_owned()] } else { Vec::new() };
-            if force || machines.is_empty() {
+        fn withhold(&self, environment: &str, force: bool) -> Result<Living, String> {
+            let mut living = Living::default();
+            match environment {
+                "base" => living.machines.push("desk".to_owned()),
+                "ports" => living.visitors.push(visitor()),
+                _ => {}
+            }
+            if force || living.is_nobody() {
                 self.1.lock().unwrap().push(environment.to_owned());
             }
-            Ok(machines)
+            Ok(living)
         }
 
         fn restore(&self, environment: &str) -> Result<(), String> {
@@ -319,9 +324,9 @@ mod test {
             Ok(())
         }
 
-        fn let_go(&self) -> Result<Vec<String>, String> {
+        fn let_go(&self) -> Result<Living, String> {
             self.1.lock().unwrap().push("all".to_owned());
-            Ok(vec!["desk".to_owned()])
+            Ok(on_desk())
         }
 
         fn take_back(&self) -> Result<(), String> {
@@ -331,6 +336,14 @@ mod test {
         fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {
             self.0.subscribe()
         }
+    }
+
+    fn on_desk() -> Living {
+        Living { machines: vec!["desk".to_owned()], visitors: Vec::new() }
+    }
+
+    fn visitor() -> Visitor {
+        Visitor { name: "10.77.0.2".to_owned(), seen: 12.5 }
     }
 
     /// Runs `talk` as a command, in a thread, while the server serves.
@@ -365,8 +378,8 @@ mod test {
             let message = "machine a stands there twice".to_owned();
             assert_eq!(ask(path, &Request::Reload), Reply::Failed { message });
             let living = Request::Living { environment: "base".to_owned() };
-            let machines = vec!["on base".to_owned()];
-            assert_eq!(ask(path, &living), Reply::Living { machines });
+            let on_base = Living { machines: vec!["on base".to_owned()], visitors: Vec::new() };
+            assert_eq!(ask(path, &living), Reply::Living(on_base));
             let Reply::Status(status) = ask(path, &Request::Status) else { panic!() };
             assert_eq!(status.version, "1");
         })
@@ -403,9 +416,8 @@ mod test {
     #[tokio::test]
     async fn the_store_is_left_alone_until_the_command_is_done_or_dead() {
         with_held(|path, held| {
-            let machines = vec!["desk".to_owned()];
             let mut client = Client::connect(path).unwrap().unwrap();
-            let living = Reply::Living { machines };
+            let living = Reply::Living(on_desk());
             assert_eq!(client.ask(&Request::LetGo).unwrap(), living);
             assert_eq!(*held.lock().unwrap(), ["all"]);
             assert_eq!(client.ask(&Request::Reload).unwrap(), Reply::Done);
@@ -424,8 +436,10 @@ mod test {
     async fn what_machines_live_on_is_not_withheld() {
         with_held(|path, held| {
             let withhold = Request::Withhold { environment: "base".to_owned(), force: false };
-            let machines = vec!["desk".to_owned()];
-            assert_eq!(ask(path, &withhold), Reply::Living { machines });
+            assert_eq!(ask(path, &withhold), Reply::Living(on_desk()));
+            let withhold = Request::Withhold { environment: "ports".to_owned(), force: false };
+            let visited = Living { machines: Vec::new(), visitors: vec![visitor()] };
+            assert_eq!(ask(path, &withhold), Reply::Living(visited));
             assert_eq!(*held.lock().unwrap(), [""; 0]);
         })
         .await;

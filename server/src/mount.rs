@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use uuid::Uuid;
 use vfs::{Caller, FileKind, FsError, Handle, Name, NameError, Tree};
 use wire::codec::Codec;
 use wire::mount3::{
@@ -63,7 +64,7 @@ impl Mount {
     fn mnt(&self, call: &Call<'_>, path: DirPath<'_>, reply: &mut Vec<u8>) {
         let found = self.find(call, path.0);
         let result = match &found {
-            Ok(handle) => MntRes::Ok {
+            Ok((_, handle)) => MntRes::Ok {
                 handle: FileHandle(handle.as_bytes()),
                 flavors: vec![wire::rpc::AUTH_SYS],
             },
@@ -71,13 +72,17 @@ impl Mount {
         };
         result.encode(&mut Encoder::new(reply));
         let address = call.peer.ip().to_canonical();
+        let now = self.clock.now();
+        if let Ok((environment, _)) = &found {
+            self.exports.users().mount(*environment, address, stripped(path), now);
+        }
         match found {
             Err(Refused { status, reason }) => {
                 tracing::debug!(%address, path = %path.0.escape_ascii(), ?status, "not mounted");
                 let name = format!("mounting {}", shown(stripped(path)));
                 self.booter.report(Origin::Address(address), Event::Failed { name, reason });
             }
-            Ok(_) if self.table.add(address, stripped(path), self.clock.now()) => {
+            Ok(_) if self.table.add(address, stripped(path), now) => {
                 let event = Event::Mounted(shown(stripped(path)));
                 self.booter.report(Origin::Address(address), event);
             }
@@ -100,11 +105,11 @@ impl Mount {
         Encoder::new(reply).u32(MountStat::Acces.number());
     }
 
-    /// The handle of what is at `path`, for a caller that may use it.
-    fn find(&self, call: &Call<'_>, path: &[u8]) -> Result<WireHandle, Refused> {
+    /// The environment that `path` leads into and the handle of what is there, for a caller that may use
+    /// it.
+    fn find(&self, call: &Call<'_>, path: &[u8]) -> Result<(Uuid, WireHandle), Refused> {
         let root = self.booter.root_of(call.peer.ip().to_canonical());
-        let is_root = path.iter().all(|byte| *byte == b'/');
-        let (export, rest) = if is_root {
+        let (export, rest) = if is_root(path) {
             let own = root.as_ref().ok_or_else(|| Refused::missing("the machine has no root"))?;
             let export = self.exports.of(own.environment);
             let gone = || Refused::missing("its boot environment is not shared any more");
@@ -121,10 +126,16 @@ impl Mount {
         let view = own.map_or_else(View::default, |root| root.view);
         let directory = walk(export.files.seen(view).as_ref(), rest)
             .map_err(|error| Refused { status: status(error), reason: error.to_string() })?;
-        Ok(self.exports.seal(&export, view, &directory))
+        Ok((export.environment, self.exports.seal(&export, view, &directory)))
     }
 
     fn umnt(&self, address: IpAddr, path: DirPath<'_>) {
+        let environment = if is_root(path.0) {
+            self.booter.root_of(address).map(|root| root.environment)
+        } else {
+            self.exports.at(path.0).map(|(export, _)| export.environment)
+        };
+        self.exports.users().unmount(address, stripped(path), environment);
         if self.table.remove(address, stripped(path)) {
             let event = Event::Unmounted(shown(stripped(path)));
             self.booter.report(Origin::Address(address), event);
@@ -132,6 +143,7 @@ impl Mount {
     }
 
     fn umntall(&self, address: IpAddr) {
+        self.exports.users().unmount_all(address);
         for path in self.table.remove_all(address) {
             self.booter.report(Origin::Address(address), Event::Unmounted(shown(&path)));
         }
@@ -215,6 +227,11 @@ impl Program for Mount {
             Outcome::GarbageArgs
         })
     }
+}
+
+/// Whether a path means the caller's own root.
+fn is_root(path: &[u8]) -> bool {
+    path.iter().all(|byte| *byte == b'/')
 }
 
 /// A path without slashes at its end, so that an UMNT finds what a MNT wrote otherwise.

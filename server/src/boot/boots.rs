@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -203,6 +203,28 @@ impl Boots {
         let mut names = living.map(|(mac, seen)| seen.title(*mac)).collect::<Vec<_>>();
         names.sort();
         names
+    }
+
+    /// Who used an environment from this address at that time: the name of its machine, if it is one's,
+    /// with the address. `None` where that was the root of the machine's boot, of which
+    /// [`Boots::living_on`] tells, or where the boot began later.
+    #[must_use]
+    pub fn visitor(&self, address: IpAddr, environment: Uuid, at: Instant) -> Option<String> {
+        let known = self.known();
+        let v4 = ipv4(address);
+        let mac = v4.and_then(|address| known.addresses.get(&address));
+        let client = mac.and_then(|mac| Some((mac, known.clients.get(mac)?)));
+        if let Some((_, seen)) = client
+            && let Some(boot) = &seen.boot
+        {
+            let own = boot.plan.environment == environment && boot.plan.awaits.is_none();
+            if own || at < seen.timeline.began() {
+                return None;
+            }
+        }
+        let reserved = || Some(known.roster.at(v4?)?.0.to_string());
+        let name = client.map(|(mac, seen)| seen.title(*mac)).or_else(reserved);
+        Some(name.map_or_else(|| address.to_string(), |name| format!("{name} ({address})")))
     }
 
     /// Whether the machine's firmware, or a loader that it started, is at work.

@@ -307,7 +307,8 @@ pub enum Event {
     Mounted(String),
     /// It unmounted.
     Unmounted(String),
-    /// It uses its NFS root; told at most once a second for an address.
+    /// It uses its NFS root; told at most once a second for each environment that
+    /// an address uses.
     Nfs {
         /// Calls since the last report.
         calls: u64,

@@ -171,6 +171,12 @@ impl Timeline {
         *self = Self { by_firmware: client.is_firmware(), log, ..Self::new(now) };
     }
 
+    /// When the present boot began, or was taken up.
+    #[must_use]
+    pub const fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Takes up a boot that began before the server was started.
     pub fn resume(&mut self, stage: Stage, now: Instant) {
         self.advance(stage, now);

@@ -4,9 +4,10 @@ use std::io;
 
 use store::{Environment, EnvironmentName, SnapshotName, StoreError};
 
+use super::status::ago;
 use super::{Failure, Site, machine};
 use crate::boot::rooted_on;
-use crate::control::{Client, Reply as Answer, Request};
+use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
 use crate::roots::{Owned, Roots, holder};
 
 /// An environment that the running server, if there is one, has let go of.
@@ -20,7 +21,7 @@ pub(super) struct Withheld {
 
 impl Withheld {
     /// Has the running server let go of an environment for as long as a verb works on its tree.
-    /// Without `force` that is refused while machines have their root in it.
+    /// Without `force` that is refused while machines have their root in it, or others use it.
     pub(super) fn begin(
         site: &Site,
         name: &EnvironmentName,
@@ -37,7 +38,7 @@ impl Withheld {
         let asked = server.ask(&Request::Withhold { environment, force });
         match asked.map_err(|error| unknown(name, verb, &error.to_string()))? {
             Answer::Done => Ok(Self { server: Some(server) }),
-            Answer::Living { machines } => Err(living(site, name, verb, &machines)),
+            Answer::Living(there) => Err(living(site, name, verb, &there)),
             Answer::Failed { message } => Err(unknown(name, verb, &message)),
             Answer::Notice(_) | Answer::Status(_) => {
                 Err(unknown(name, verb, "it gave another answer"))
@@ -60,7 +61,7 @@ impl Withheld {
     }
 }
 
-/// Refuses a verb while machines have their root in an environment.
+/// Refuses a verb while machines have their root in an environment, or others use it.
 pub(super) fn refuse_living(
     site: &Site,
     name: &EnvironmentName,
@@ -70,8 +71,8 @@ pub(super) fn refuse_living(
     let environment = name.to_string();
     let asked: io::Result<Answer> = server.ask(&Request::Living { environment });
     match asked.map_err(|error| unknown(name, verb, &error.to_string()))? {
-        Answer::Living { machines } if machines.is_empty() => Ok(()),
-        Answer::Living { machines } => Err(living(site, name, verb, &machines)),
+        Answer::Living(there) if there.is_nobody() => Ok(()),
+        Answer::Living(there) => Err(living(site, name, verb, &there)),
         Answer::Failed { message } => Err(unknown(name, verb, &message)),
         Answer::Done | Answer::Notice(_) | Answer::Status(_) => {
             Err(unknown(name, verb, "it gave another answer"))
@@ -178,15 +179,35 @@ fn refuse_rooted(site: &Site, name: &EnvironmentName, verb: &str) -> Result<(), 
     Err(Failure::no(format_args!("{name} {was}: switch it off, or {verb} with -f")))
 }
 
-fn living(site: &Site, name: &EnvironmentName, verb: &str, machines: &[String]) -> Failure {
-    let machines = machines.join(", ");
+fn living(site: &Site, name: &EnvironmentName, verb: &str, there: &Living) -> Failure {
+    let Living { machines, visitors } = there;
     // What it is for cannot always be read; that machines live on it is enough to know.
     let environment = site.open().ok().and_then(|store| store.get(name).ok());
-    let is = match environment.as_ref().and_then(holder) {
-        None => format!("is the root of {machines}"),
-        Some(_) => format!("has the data of {machines} in it"),
+    let held = environment.as_ref().and_then(holder).is_some();
+    let all = machines.join(", ");
+    let lives = match (machines.as_slice(), held) {
+        ([], _) => None,
+        (_, false) => Some(format!("is the root of {all}")),
+        (_, true) => Some(format!("has the data of {all} in it")),
     };
-    Failure::no(format_args!("{name} {is}: switch them off, or {verb} with -f"))
+    let used = (!visitors.is_empty()).then(|| format!("is used over NFS by {}", listed(visitors)));
+    let off = lives.is_some().then_some("switch them off");
+    let unmount = used.is_some().then_some("unmount it there");
+    let why: Vec<_> = lives.into_iter().chain(used).collect();
+    let what: Vec<_> = off.into_iter().chain(unmount).collect();
+    let (why, what) = (why.join(" and "), what.join(" and "));
+    Failure::no(format_args!("{name} {why}: {what}, or {verb} with -f"))
+}
+
+/// Who uses an environment and was heard of when, the latest first.
+fn listed(visitors: &[Visitor]) -> String {
+    let shown = visitors.iter().take(VISITORS);
+    let shown = shown.map(|visitor| format!("{}, last seen {}", visitor.name, ago(visitor.seen)));
+    let shown = shown.collect::<Vec<_>>().join("; ");
+    match visitors.len().saturating_sub(VISITORS) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
 }
 
 fn unknown(name: &EnvironmentName, verb: &str, why: &str) -> Failure {
@@ -195,3 +216,6 @@ fn unknown(name: &EnvironmentName, verb: &str, why: &str) -> Failure {
          with -f"
     ))
 }
+
+/// How many that use an environment are named.
+const VISITORS: usize = 4;

@@ -35,17 +35,16 @@ impl Release {
         let silent = |error| {
             Failure::could_not(format_args!("the running server does not let go of it: {error}"))
         };
-        let machines =
-            match server.ask(&Request::LetGo).map_err(|error| silent(error.to_string()))? {
-                Answer::Living { machines } => machines,
-                Answer::Failed { message } => return Err(silent(message)),
-                Answer::Done | Answer::Notice(_) | Answer::Status(_) => {
-                    return Err(silent("it gave another answer".to_owned()));
-                }
-            };
-        if !machines.is_empty() {
+        let living = match server.ask(&Request::LetGo).map_err(|error| silent(error.to_string()))? {
+            Answer::Living(living) => living,
+            Answer::Failed { message } => return Err(silent(message)),
+            Answer::Done | Answer::Notice(_) | Answer::Status(_) => {
+                return Err(silent("it gave another answer".to_owned()));
+            }
+        };
+        if !living.is_nobody() {
             // Before the command, which may take long.
-            eprintln!("until it is back these machines wait: {}", machines.join(", "));
+            eprintln!("until it is back these wait: {}", living.names().join(", "));
         }
         let done = self.carry_out();
         let taken_back = match server.ask(&Request::Reload) {

@@ -69,7 +69,7 @@ impl Site {
             Ok(Reply::Failed { message }) => Err(Failure::could_not(format_args!(
                 "it is done, but the running server does not take it over: {message}"
             ))),
-            Ok(Reply::Done | Reply::Living { .. } | Reply::Notice(_) | Reply::Status(_)) => Ok(()),
+            Ok(Reply::Done | Reply::Living(_) | Reply::Notice(_) | Reply::Status(_)) => Ok(()),
             Err(error) => Err(Failure::could_not(format_args!(
                 "it is done, but the running server did not answer: {error}"
             ))),

@@ -279,7 +279,7 @@ fn environment(machine: &MachineStatus) -> String {
     if machine.read_only == Some(true) { format!("{name} (ro)") } else { name }
 }
 
-fn ago(seconds: f64) -> String {
+pub(super) fn ago(seconds: f64) -> String {
     let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     match seconds {
         0..60 => format!("{seconds}s ago"),

@@ -13,7 +13,7 @@ use crate::machine::Mac;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
-    /// Which machines live on a boot environment, or have their data in it.
+    /// Who lives on a boot environment, has data in it, or uses it.
     Living {
         /// The environment's name.
         environment: String,
@@ -32,11 +32,11 @@ pub enum Request {
     Watch,
     /// Let go of a boot environment, whose tree is about to be taken away, until the next request on
     /// the same connection or its end; then read everything again. Refused with [`Reply::Living`] if
-    /// machines live on it or have their data in it.
+    /// machines live on it or have their data in it, or if others use it.
     Withhold {
         /// The environment's name.
         environment: String,
-        /// Even if machines live on it.
+        /// Whoever lives on it.
         force: bool,
     },
 }
@@ -52,15 +52,46 @@ pub enum Reply {
         /// Why, in a sentence.
         message: String,
     },
-    /// Machines that live on the environment, or have their data in it.
-    Living {
-        /// By name, or by Ethernet address.
-        machines: Vec<String>,
-    },
+    /// Who lives on the environment.
+    Living(Living),
     /// Something was seen of a machine.
     Notice(Seen),
     /// How everything stands.
     Status(Status),
+}
+
+/// Who needs an environment to stay as it is.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Living {
+    /// Machines that live on it, or have their data in it: by name, or by Ethernet address.
+    pub machines: Vec<String>,
+    /// Others that use it over NFS, the latest first.
+    #[serde(default)]
+    pub visitors: Vec<Visitor>,
+}
+
+impl Living {
+    /// Whether nobody does.
+    #[must_use]
+    pub const fn is_nobody(&self) -> bool {
+        self.machines.is_empty() && self.visitors.is_empty()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let visitors = self.visitors.iter().map(|visitor| &visitor.name);
+        self.machines.iter().chain(visitors).map(String::as_str).collect()
+    }
+}
+
+/// Somebody who uses an environment that is not the root of his boot.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Visitor {
+    /// By address, behind the machine's name if it is one's.
+    pub name: String,
+    /// Seconds since he was last heard of.
+    pub seen: f64,
 }
 
 /// Something that was seen of a machine.

@@ -9,6 +9,7 @@ mod access;
 pub(crate) mod bench;
 mod files;
 mod handle;
+mod users;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,6 +24,7 @@ pub(crate) use access::act_as;
 pub use access::{Grant, Refusal, caller};
 pub use files::Files;
 pub use handle::{KeyError, SiteKey, WireHandle};
+pub use users::{MOUNTED, UNUSED, Users};
 
 /// A boot environment that is served.
 #[derive(Clone, Debug)]
@@ -72,13 +74,14 @@ impl Expected {
 pub struct Exports {
     key: SiteKey,
     published: RwLock<Published>,
+    users: Users,
 }
 
 impl Exports {
     /// No exports yet; handles are sealed with `key`.
     #[must_use]
     pub fn new(key: SiteKey) -> Self {
-        Self { key, published: RwLock::default() }
+        Self { key, published: RwLock::default(), users: Users::default() }
     }
 
     /// Serves a boot environment from now on, or serves it with other settings or by another path.
@@ -156,6 +159,12 @@ impl Exports {
         let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
         let environments = published.paths.values();
         environments.filter_map(|one| published.exports.get(one).map(Arc::clone)).collect()
+    }
+
+    /// Who uses what.
+    #[must_use]
+    pub const fn users(&self) -> &Users {
+        &self.users
     }
 
     /// The handle of an environment's root, as clients get it by MNT; for what hands it to a kernel

@@ -17,8 +17,8 @@ mod test;
 mod traffic;
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::time;
 use wire::nfs3::{self, Procedure};
@@ -30,7 +30,7 @@ use crate::rpc::{Call, Outcome, Patience, Program};
 
 use pace::Pace;
 use request::Request;
-use traffic::{Sum, Traffic};
+use traffic::{Sum, Traffic, User};
 
 /// The program 100003.
 pub struct Nfs3 {
@@ -48,7 +48,7 @@ impl Nfs3 {
         Self { exports, booter, clock, pace: Pace::default(), traffic: Traffic::default() }
     }
 
-    /// Tells the booter, for ever, what no later call of an address would tell.
+    /// Tells, for ever, what no later call of an address would tell.
     ///
     /// # Errors
     ///
@@ -57,8 +57,8 @@ impl Nfs3 {
         let mut tick = time::interval(traffic::INTERVAL);
         loop {
             tick.tick().await;
-            for (address, sum) in self.traffic.due(self.clock.now()) {
-                self.report(address, sum);
+            for (user, sum, at) in self.traffic.due(self.clock.now()) {
+                self.report(user, sum, at);
             }
         }
     }
@@ -103,14 +103,18 @@ impl Nfs3 {
         if request.patience == Patience::Inline {
             self.pace.note(environment, took, now);
         }
-        let address = request.call.peer.ip().to_canonical();
+        let user = User { address: request.call.peer.ip().to_canonical(), environment };
         let (read, written) = (request.read.get(), request.written.get());
-        if let Some(sum) = self.traffic.count(address, read, written, now) {
-            self.report(address, sum);
+        if let Some(sum) = self.traffic.count(user, read, written, now) {
+            self.report(user, sum, now);
         }
     }
 
-    fn report(&self, address: IpAddr, sum: Sum) {
+    /// Tells who uses what and called when: the booter for the machine's timeline, and what keeps that
+    /// from being taken away.
+    fn report(&self, user: User, sum: Sum, at: Instant) {
+        let User { address, environment } = user;
+        self.exports.users().see(environment, address, at);
         let Sum { calls, read, written } = sum;
         self.booter.report(Origin::Address(address), Event::Nfs { calls, read, written });
     }

@@ -1,14 +1,26 @@
-//! How much each address uses its root: the machine's timeline shows that it is alive.
+//! How much each address uses each environment: its machine's timeline shows that it is alive, and no
+//! command takes away unnoticed what it uses.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Calls and bytes by address, since they were last told.
+use uuid::Uuid;
+
+/// Calls and bytes by user, since they were last told.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
-    addresses: Mutex<HashMap<IpAddr, Counter>>,
+    users: Mutex<HashMap<User, Counter>>,
+}
+
+/// Who uses what.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct User {
+    /// The client's address.
+    pub(super) address: IpAddr,
+    /// The boot environment.
+    pub(super) environment: Uuid,
 }
 
 /// What was counted.
@@ -26,29 +38,28 @@ pub(super) struct Sum {
 struct Counter {
     sum: Sum,
     told: Instant,
+    called: Instant,
 }
 
 impl Traffic {
-    /// Counts a call. Gives what is to be told now: at the first call of an address, and then at
-    /// most once in a second.
-    pub(super) fn count(
-        &self,
-        address: IpAddr,
-        read: u64,
-        written: u64,
-        now: Instant,
-    ) -> Option<Sum> {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&address);
+    /// Counts a call. Gives what is to be told now: at the first call of a user, and then at most
+    /// once in a second.
+    pub(super) fn count(&self, user: User, read: u64, written: u64, now: Instant) -> Option<Sum> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = users.len() >= MAX_USERS && !users.contains_key(&user);
         if full {
-            addresses.retain(|_, counter| now.saturating_duration_since(counter.told) < FORGET);
-            if addresses.len() >= MAX_ADDRESSES {
+            users.retain(|_, counter| now.saturating_duration_since(counter.told) < FORGET);
+            if users.len() >= MAX_USERS {
                 return None;
             }
         }
-        let is_new = !addresses.contains_key(&address);
-        let counter =
-            addresses.entry(address).or_insert_with(|| Counter { sum: Sum::default(), told: now });
+        let is_new = !users.contains_key(&user);
+        let counter = users.entry(user).or_insert_with(|| Counter {
+            sum: Sum::default(),
+            told: now,
+            called: now,
+        });
+        counter.called = now;
         counter.sum.calls += 1;
         counter.sum.read += read;
         counter.sum.written += written;
@@ -59,34 +70,38 @@ impl Traffic {
         Some(std::mem::take(&mut counter.sum))
     }
 
-    /// What was counted and not told for a second: the end of a burst, which no later call tells.
-    pub(super) fn due(&self, now: Instant) -> Vec<(IpAddr, Sum)> {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = addresses.iter_mut().filter(|(_, counter)| {
+    /// What was counted and not told for a second, and when the last call came: the end of a burst, which
+    /// no later call tells.
+    pub(super) fn due(&self, now: Instant) -> Vec<(User, Sum, Instant)> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = users.iter_mut().filter(|(_, counter)| {
             counter.sum.calls > 0 && now.saturating_duration_since(counter.told) >= INTERVAL
         });
-        let told = due.map(|(address, counter)| {
+        let told = due.map(|(user, counter)| {
             counter.told = now;
-            (*address, std::mem::take(&mut counter.sum))
+            (*user, std::mem::take(&mut counter.sum), counter.called)
         });
         told.collect()
     }
 }
 
-/// How often an address is told of at most.
+/// How often a user is told of at most.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long an address is remembered when room is needed.
+/// How long a user is remembered when room is needed.
 const FORGET: Duration = Duration::from_secs(60);
 
-/// How many addresses are counted; more than a site has machines.
-const MAX_ADDRESSES: usize = 16_384;
+/// How many users are counted; more than a site has machines.
+const MAX_USERS: usize = 16_384;
 
 #[cfg(test)]
 mod test {
     use super::*;
 
-    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 77, 0, 100));
+    const PEER: User = User {
+        address: IpAddr::V4(std::net::Ipv4Addr::new(10, 77, 0, 100)),
+        environment: Uuid::from_u128(1),
+    };
 
     #[test]
     fn the_first_call_is_told_at_once() {
@@ -108,22 +123,35 @@ mod test {
     fn the_end_of_a_burst_is_told_once() {
         let (traffic, start) = (Traffic::default(), Instant::now());
         traffic.count(PEER, 0, 0, start);
-        traffic.count(PEER, 7, 0, start);
+        let last = start + Duration::from_millis(10);
+        traffic.count(PEER, 7, 0, last);
         assert_eq!(traffic.due(start + Duration::from_millis(999)), []);
         let told = traffic.due(start + Duration::from_secs(1));
-        assert_eq!(told, [(PEER, Sum { calls: 1, read: 7, written: 0 })]);
+        assert_eq!(told, [(PEER, Sum { calls: 1, read: 7, written: 0 }, last)]);
         assert_eq!(traffic.due(start + Duration::from_secs(9)), []);
+    }
+
+    #[test]
+    fn an_address_that_uses_two_environments_is_told_of_for_each() {
+        let (traffic, now) = (Traffic::default(), Instant::now());
+        let other = User { environment: Uuid::from_u128(2), ..PEER };
+        assert!(traffic.count(PEER, 0, 0, now).is_some());
+        assert!(traffic.count(other, 0, 0, now).is_some());
+        assert!(traffic.count(PEER, 0, 0, now).is_none());
     }
 
     #[test]
     fn the_table_does_not_grow_without_bound() {
         let (traffic, start) = (Traffic::default(), Instant::now());
-        let address = |number: usize| IpAddr::from(u32::try_from(number).unwrap().to_be_bytes());
-        for number in 0..MAX_ADDRESSES {
-            assert!(traffic.count(address(number), 0, 0, start).is_some());
+        let user = |number: usize| {
+            let address = IpAddr::from(u32::try_from(number).unwrap().to_be_bytes());
+            User { address, ..PEER }
+        };
+        for number in 0..MAX_USERS {
+            assert!(traffic.count(user(number), 0, 0, start).is_some());
         }
-        assert_eq!(traffic.count(address(MAX_ADDRESSES), 0, 0, start), None);
-        assert!(traffic.count(address(MAX_ADDRESSES), 0, 0, start + FORGET).is_some());
-        assert_eq!(traffic.addresses.lock().unwrap().len(), 1);
+        assert_eq!(traffic.count(user(MAX_USERS), 0, 0, start), None);
+        assert!(traffic.count(user(MAX_USERS), 0, 0, start + FORGET).is_some());
+        assert_eq!(traffic.users.lock().unwrap().len(), 1);
     }
 }

@@ -21,7 +21,7 @@ use crate::boot::plan::Awaited;
 use crate::boot::{Boots, Notice, Sources};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::control::{Controlled, InterfaceStatus, MachineStatus, Status};
+use crate::control::{Controlled, InterfaceStatus, Living, MachineStatus, Status, Visitor};
 use crate::dhcp::{Bound, Dhcp, Listener, Mode};
 use crate::export::{Exports, SiteKey};
 use crate::interface::Interface;
@@ -256,9 +256,24 @@ impl Appliance {
         Ok(made.name.to_string())
     }
 
-    /// Destroys a root for one boot, unless a machine lives on it.
+    /// Who lives on these environments.
+    fn living(&self, environments: impl IntoIterator<Item = Uuid>) -> Living {
+        let now = Instant::now();
+        let mut living = Living::default();
+        for environment in environments {
+            living.machines.extend(self.boots.living_on(environment));
+            for (address, at) in self.exports.users().of(environment, now) {
+                let seen = now.saturating_duration_since(at).as_secs_f64();
+                let name = self.boots.visitor(address, environment, at);
+                living.visitors.extend(name.map(|name| Visitor { name, seen }));
+            }
+        }
+        living
+    }
+
+    /// Destroys a root for one boot, unless somebody lives on it.
     fn retire(&self, name: &EnvironmentName) -> Result<(), String> {
-        if self.withhold(name.as_str(), false)?.is_empty() {
+        if self.withhold(name.as_str(), false)?.is_nobody() {
             let destroyed = self.store.destroy(name).map_err(|error| error.to_string());
             self.restore(name.as_str())?;
             return destroyed;
@@ -316,21 +331,19 @@ impl Controlled for Appliance {
         Ok(())
     }
 
-    fn living_on(&self, environment: &str) -> Vec<String> {
+    fn living_on(&self, environment: &str) -> Living {
         let listed = self.exports.list();
         let export = listed.iter().find(|export| export.name == environment);
-        let Some(export) = export else { return Vec::new() };
-        let mut machines = self.boots.living_on(export.environment);
-        for root in lock(&self.on_data).get(&export.environment).into_iter().flatten() {
-            machines.extend(self.boots.living_on(*root));
-        }
-        machines
+        let Some(export) = export else { return Living::default() };
+        let mut roots = vec![export.environment];
+        roots.extend(lock(&self.on_data).get(&export.environment).into_iter().flatten());
+        self.living(roots)
     }
 
-    fn withhold(&self, environment: &str, force: bool) -> Result<Vec<String>, String> {
-        let machines = self.living_on(environment);
-        if !force && !machines.is_empty() {
-            return Ok(machines);
+    fn withhold(&self, environment: &str, force: bool) -> Result<Living, String> {
+        let living = self.living_on(environment);
+        if !force && !living.is_nobody() {
+            return Ok(living);
         }
         lock(&self.withheld).push(environment.to_owned());
         let released = self.reload().and_then(|()| {
@@ -338,7 +351,7 @@ impl Controlled for Appliance {
             self.unmount(|| self.store.release(&name)).map_err(|error| error.to_string())
         });
         match released {
-            Ok(()) => Ok(machines),
+            Ok(()) => Ok(living),
             Err(message) => {
                 // It could not be let go of; whatever can be served of it is served again.
                 let _ = self.restore(environment);
@@ -356,18 +369,16 @@ impl Controlled for Appliance {
         self.reload()
     }
 
-    fn let_go(&self) -> Result<Vec<String>, String> {
+    fn let_go(&self) -> Result<Living, String> {
         let _alone = lock(&self.reading);
         if self.let_go.swap(true, Ordering::Relaxed) {
             return Err("another command has the store for itself".to_owned());
         }
-        let mut machines = Vec::new();
-        for export in self.exports.list() {
-            machines.extend(self.boots.living_on(export.environment));
-        }
+        let exports = self.exports.list();
+        let living = self.living(exports.iter().map(|export| export.environment));
         self.close();
         self.complain(vec!["a command has the store for itself".to_owned()]);
-        self.unmount(|| self.store.let_go()).map(|()| machines).map_err(|error| {
+        self.unmount(|| self.store.let_go()).map(|()| living).map_err(|error| {
             self.let_go.store(false, Ordering::Relaxed);
             error.to_string()
         })

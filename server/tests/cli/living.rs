@@ -65,6 +65,28 @@ fn what_machines_live_on_is_not_renamed() {
 }
 
 #[test]
+fn what_others_use_is_not_destroyed() {
+    let bench = Bench::with_head();
+    let server = answer(
+        &bench,
+        &[concat!(
+            r#"{"answer":"living","machines":["desk"],"visitors":["#,
+            r#"{"name":"10.0.0.7","seen":12.5},{"name":"lab1 (10.0.0.8)","seen":3700},"#,
+            r#"{"name":"10.0.0.9","seen":1},{"name":"10.0.0.10","seen":1},"#,
+            r#"{"name":"10.0.0.11","seen":1},{"name":"10.0.0.12","seen":1}]}"#,
+        )],
+    );
+    bench.refuses(
+        &["destroy", "head"],
+        "head is the root of desk and is used over NFS by 10.0.0.7, last seen 12s ago; \
+         lab1 (10.0.0.8), last seen 1h ago; 10.0.0.9, last seen 1s ago; 10.0.0.10, last seen 1s ago; \
+         and 2 more: switch them off and unmount it there, or destroy with -f",
+    );
+    server.join().unwrap();
+    assert!(bench.root("head").exists());
+}
+
+#[test]
 fn the_server_lets_go_of_what_is_destroyed_and_then_looks_again() {
     let bench = Bench::with_head();
     let server = answer(&bench, &[DONE, DONE]);

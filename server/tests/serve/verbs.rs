@@ -1,8 +1,10 @@
 //! What commands do to boot environments while a server serves them.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::bench::{KERNEL, MAC, Net, Running, Site};
 
@@ -32,8 +34,76 @@ fn a_rollback_is_seen_at_once() {
     site.done(&["snapshot", "base@before"]);
     fs::write(root(&site, "base").join("hello"), "changed\n").unwrap();
     assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"changed\n");
-    site.done(&["rollback", "base@before"]);
+    site.done(&["rollback", "-f", "base@before"]);
     assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
+}
+
+/// Sends a call of MOUNT about `/be/base` by UDP, as a client's mount(8) does.
+fn mount_call(net: &Net, procedure: u32) {
+    const PATH: &[u8] = b"/be/base";
+    net.in_client(|| {
+        let port = (600..1024).find_map(|port| UdpSocket::bind(("10.77.0.2", port)).ok()).unwrap();
+        port.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        // xid, CALL, RPC 2, MOUNT 3, the procedure, and no credential (RFC 5531 §9).
+        let words =
+            [7, 0, 2, 100_005, 3, procedure, 0, 0, 0, 0, u32::try_from(PATH.len()).unwrap()];
+        let mut call: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
+        call.extend_from_slice(PATH);
+        port.send_to(&call, ("10.77.0.1", 20_048)).unwrap();
+        let mut reply = [0; 256];
+        let length = port.recv(&mut reply).unwrap();
+        // The call was accepted; MNT answers a status besides, which is MNT3_OK.
+        assert!(length >= 24 && reply[8..24] == [0; 16], "{:?}", &reply[..length]);
+        assert!(procedure != 1 || reply[24..28] == [0; 4], "{:?}", &reply[..length]);
+    });
+}
+
+#[test]
+fn what_a_client_that_nobody_booted_uses_is_taken_away_only_by_force() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    share(&site, &net, "base");
+    site.done(&["snapshot", "base@before"]);
+    let _running = Running::start(&site, &net, &SERVE);
+    assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
+    for verb in [&["destroy", "base"][..], &["rollback", "base@before"], &["rename", "base", "new"]]
+    {
+        let refused = site.fails(1, verb);
+        let expected = "base is used over NFS by 10.77.0.2, last seen ";
+        assert!(refused.starts_with(expected), "{verb:?}: {refused}");
+        assert!(refused.contains("s ago: unmount it there, or "), "{verb:?}: {refused}");
+    }
+    // It unmounts, and is silent.
+    mount_call(&net, 3);
+    site.done(&["rollback", "base@before"]);
+    mount_call(&net, 1);
+    assert!(site.fails(1, &["destroy", "base"]).contains("10.77.0.2"));
+    site.done(&["rename", "-f", "base", "new"]);
+    assert!(site.fails(1, &["destroy", "new"]).contains("10.77.0.2"));
+    // It still calls it what it was called.
+    mount_call(&net, 3);
+    site.done(&["destroy", "new"]);
+}
+
+#[test]
+fn a_machine_that_is_booted_anew_no_longer_uses_what_it_had() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["clone", "base", "next"]);
+    fs::write(root(&site, "next").join("hello"), "hello from next\n").unwrap();
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    let _running = Running::start(&site, &net, &SERVE);
+    let boot = |name: &str| {
+        let script = net.ipxe(&site);
+        net.client(&["curl", "-sf", &script]);
+        net.client(&["nfs-cat", &hello(name)]);
+    };
+    boot("base");
+    assert!(site.fails(1, &["destroy", "base"]).contains("base is the root of web1: "));
+    site.done(&["activate", "web1", "next"]);
+    boot("next");
+    site.done(&["destroy", "base"]);
+    assert!(site.fails(1, &["destroy", "next"]).contains("next is the root of web1: "));
 }
 
 #[test]

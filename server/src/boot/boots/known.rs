@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ use crate::boot::plan::{self, NoPlan, Plan};
 use crate::boot::record::{BootRecord, Keeper};
 use crate::boot::timeline::{Stage, Timeline};
 use crate::boot::{Ask, BootId, Client, Event, Origin};
+use crate::export::{MOUNTED, UNUSED};
 use crate::machine::{Mac, MachineName, Roster};
 
 /// Everything that changes.
@@ -334,12 +335,6 @@ pub(super) fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
         IpAddr::V6(_) => None,
     }
 }
-
-/// A root that was not used for so long is given up, unless it was mounted and never unmounted.
-const UNUSED: Duration = Duration::from_secs(30 * 60);
-
-/// A mounted root that was not used for so long is given up: its machine was switched off.
-const MOUNTED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Clients that are remembered. Beyond, the longest silent one without name and root is forgotten.
 pub(super) const MAX_CLIENTS: usize = if cfg!(test) { 64 } else { 4096 };
