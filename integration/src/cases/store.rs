@@ -109,14 +109,18 @@ echo $((after - before))
 /// With quota groups, a snapshot of 8 MiB refers to them and has next to none of its own.
 fn figures(lab: &Lab) -> Result<Outcome, Failure> {
     let Some(said) = on_loop(lab, "store figures", FIGURES)? else { return Ok(no_btrfs()) };
-    let list: serde_json::Value =
+    let lists: serde_json::Value =
         serde_json::from_str(&said).map_err(|error| Failure::Said(error.to_string()))?;
-    let figure = |name: &str| list.pointer(&format!("/0/snapshots/0/{name}"))?.as_u64();
+    let figure = |name: &str| lists.pointer(&format!("/survey/0/snapshots/0/{name}"))?.as_u64();
     let (referenced, exclusive) = (figure("referenced"), figure("exclusive"));
     let right = referenced.is_some_and(|bytes| bytes >= 8 << 20)
         && exclusive.is_some_and(|bytes| bytes < 1 << 20);
     ensure(right, || {
         format!("the snapshot refers to {referenced:?} bytes and has {exclusive:?} of its own")
+    })?;
+    let (space, own) = (lists.pointer("/list/0/space"), lists.pointer("/survey/0/exclusive"));
+    ensure(space == own && own.is_some_and(serde_json::Value::is_u64), || {
+        format!("the environment has {own:?} bytes of its own, and is listed with {space:?}")
     })?;
     Ok(Outcome::Passed)
 }
@@ -134,7 +138,7 @@ dd if=/dev/urandom of=mounted/store/be/one/file bs=1M count=8 2>/dev/null
 netbe snapshot one@before
 sync -f mounted
 btrfs quota rescan -w mounted >/dev/null
-netbe list -s -j
+printf '{\"survey\": %s, \"list\": %s}' \"$(netbe list -s -j)\" \"$(netbe list -j)\"
 ";
 
 /// What a script prints that mounts btrfs where nobody else sees it; nothing if this kernel mounts none.

@@ -10,6 +10,9 @@ use super::{Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::Bytes;
 
 /// List boot environments.
+///
+/// SPACE is what one takes: on ZFS with its snapshots, on btrfs with quota groups what would be free
+/// without it.
 #[derive(Args, Debug)]
 pub(crate) struct List {
     #[command(flatten)]
@@ -31,20 +34,27 @@ impl List {
         if self.snapshots || self.all {
             return self.survey(site);
         }
-        let mut listing = site.open()?.list()?;
+        let (mut listing, spaces) = site.open()?.list_with_space()?;
         if !self.names.is_empty() {
             self.check(listing.environments.iter(), &mut listing.unreadable)?;
             listing.environments.retain(|known| self.names.contains(&known.name));
         }
-        let records: Vec<Record> = listing.environments.iter().map(Record::from).collect();
-        let reply = self.format.reply(&records, |records| {
-            let mut table = Table::new(&["NAME", "ROLE", "LAYOUT", "SHARED", "ORIGIN", "CREATED"]);
-            for record in records {
+        let listed = listing.environments.iter().map(|environment| {
+            let space = spaces.get(&environment.uuid);
+            // btrfs does not know what an environment takes with its snapshots.
+            let space = space.and_then(|space| space.used.or(space.exclusive));
+            Listed { record: environment.into(), space }
+        });
+        let reply = self.format.reply(&listed.collect::<Vec<_>>(), |listed| {
+            let columns = ["NAME", "ROLE", "LAYOUT", "SHARED", "SPACE", "ORIGIN", "CREATED"];
+            let mut table = Table::new(&columns);
+            for Listed { record, space } in listed {
                 table.row([
                     record.name.clone(),
                     record.role.to_owned(),
                     record.layout.to_owned(),
                     record.shared.to_owned(),
+                    self.size(*space),
                     record.origin.clone().unwrap_or_default(),
                     record.created.clone(),
                 ]);
@@ -73,6 +83,14 @@ impl List {
         Ok(())
     }
 
+    fn size(&self, bytes: Option<u64>) -> String {
+        match bytes {
+            None => String::new(),
+            Some(bytes) if self.format.is_for_scripts() => bytes.to_string(),
+            Some(bytes) => Bytes(bytes).to_string(),
+        }
+    }
+
     /// The list with everything that costs something to find out.
     fn survey(&self, site: &Site) -> Result<Reply, Failure> {
         let Survey { mut holdings, mut unreadable } = site.open()?.survey()?;
@@ -81,11 +99,7 @@ impl List {
             holdings.retain(|held| self.names.contains(&held.environment.name));
         }
         let records: Vec<Held> = holdings.iter().map(Held::from).collect();
-        let size = |bytes: Option<u64>| match bytes {
-            None => String::new(),
-            Some(bytes) if self.format.is_for_scripts() => bytes.to_string(),
-            Some(bytes) => Bytes(bytes).to_string(),
-        };
+        let size = |bytes| self.size(bytes);
         let reply = self.format.reply(&records, |records| {
             let mut table = Table::new(&["NAME", "USED", "REFER", "ORIGIN", "CREATED"]);
             for Held { record, space, snapshots } in records {
@@ -166,6 +180,14 @@ impl From<&Environment> for Record {
 fn origin(origin: &Origin) -> String {
     let Origin { name, snapshot, .. } = origin;
     Point { environment: name.clone(), snapshot: snapshot.clone() }.to_string()
+}
+
+/// A boot environment with what is known of its space.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    record: Record,
+    space: Option<u64>,
 }
 
 /// A boot environment with its snapshots.

@@ -1,9 +1,12 @@
 //! What a kind of store can do.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
 
 use crate::{
     Change, Environment, EnvironmentName, Holding, Listing, Point, Snapshot, SnapshotName, Space,
@@ -50,6 +53,9 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
 
     /// All environments, sorted by name, and why others cannot be shown.
     fn list(&self) -> Result<Listing, StoreError>;
+
+    /// The same, with the space of each as far as it is known without looking at files, by UUID.
+    fn list_with_space(&self) -> Result<(Listing, HashMap<Uuid, Space>), StoreError>;
 
     /// One environment.
     fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError>;

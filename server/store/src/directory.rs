@@ -22,6 +22,7 @@ mod sequel;
 mod snapshots;
 mod work;
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs::DirBuilder;
 use std::io::{Read, Write};
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, fchmod, fstat, fsync, mkdirat, renameat};
 use rustix::io::Errno;
+use uuid::Uuid;
 
 pub(crate) use fabric::{Fabric, Frozen, Plain};
 use sequel::{Changed, Sequel};
@@ -178,6 +180,21 @@ impl BackEnd for Directory {
         }
         listing.environments.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listing)
+    }
+
+    fn list_with_space(&self) -> Result<(Listing, HashMap<Uuid, Space>), StoreError> {
+        let (listing, mut spaces) = (self.list()?, HashMap::new());
+        if self.fabric.counts(&self.top) {
+            for environment in &listing.environments {
+                let name = &environment.name;
+                // One that went meanwhile, or is being changed just now, has no figure.
+                let space = self
+                    .open_root(name)
+                    .and_then(|root| self.fabric.space(&self.top, &root, &self.root(name)));
+                spaces.extend(space.ok().map(|space| (environment.uuid, space)));
+            }
+        }
+        Ok((listing, spaces))
     }
 
     fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {

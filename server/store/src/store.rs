@@ -23,7 +23,7 @@ use crate::subvolume::Subvolumes;
 use crate::zfs::Zfs;
 use crate::{
     Change, Environment, EnvironmentName, ExportSettings, History, Layout, Location, Origin, Point,
-    Role, Snapshot, SnapshotName, StoreError, Survey, Timestamp,
+    Role, Snapshot, SnapshotName, Space, StoreError, Survey, Timestamp,
 };
 
 pub use split::{Pair, Update};
@@ -92,6 +92,13 @@ impl Store {
         let mut listing = self.back_end.list()?;
         name_origins(listing.environments.iter_mut());
         Ok(listing)
+    }
+
+    /// The same, with what they take as far as the store knows without looking at their files.
+    pub fn list_with_space(&self) -> Result<(Listing, HashMap<Uuid, Space>), StoreError> {
+        let (mut listing, spaces) = self.back_end.list_with_space()?;
+        name_origins(listing.environments.iter_mut());
+        Ok((listing, spaces))
     }
 
     /// All boot environments with their snapshots and what space they take. In a store of plain

@@ -31,6 +31,7 @@ mod stream;
 mod tree;
 mod undertaking;
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -281,17 +282,24 @@ impl BackEnd for Zfs {
     }
 
     fn list(&self) -> Result<Listing, StoreError> {
+        Ok(self.list_with_space()?.0)
+    }
+
+    fn list_with_space(&self) -> Result<(Listing, HashMap<Uuid, Space>), StoreError> {
         let forest = self.forest()?;
-        let mut listing = Listing::default();
+        let (mut listing, mut spaces) = (Listing::default(), HashMap::new());
         for (name, tree) in forest.trees() {
             match forest.environment(name, tree, &|| self.pool()) {
-                Ok(environment) => listing.environments.push(environment),
+                Ok(environment) => {
+                    spaces.insert(environment.uuid, tree.space());
+                    listing.environments.push(environment);
+                }
                 Err(error) => listing.unreadable.push(error),
             }
             // It is there, but its files are not: whoever serves it looks again.
             listing.unreadable.extend(tree.waits());
         }
-        Ok(listing)
+        Ok((listing, spaces))
     }
 
     fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {

@@ -27,9 +27,9 @@ fn the_list_is_for_people_first() {
     bench.silent(&["sharenfs", "--ro", "--network", "10.0.0.0/8", "desk"]);
     let list = bench.prints(&["list"]);
     let lines: Vec<&str> = list.lines().collect();
-    assert_eq!(lines[0], "NAME  ROLE  LAYOUT   SHARED  ORIGIN  CREATED");
-    assert!(lines[1].starts_with("desk  be    freebsd  ro      head    20"), "{list}");
-    assert!(lines[2].starts_with("head  be    freebsd  off     -       20"), "{list}");
+    assert_eq!(lines[0], "NAME  ROLE  LAYOUT   SHARED  SPACE  ORIGIN  CREATED");
+    assert!(lines[1].starts_with("desk  be    freebsd  ro      -      head    20"), "{list}");
+    assert!(lines[2].starts_with("head  be    freebsd  off     -      -       20"), "{list}");
     assert_eq!(lines.len(), 3);
 }
 
@@ -53,11 +53,13 @@ fn scripts_get_tabs_and_programs_get_json() {
     let bench = Bench::with_head();
     let tabs = bench.prints(&["list", "-H"]);
     let fields: Vec<&str> = tabs.trim_end().split('\t').collect();
-    assert_eq!(fields[..5], ["head", "be", "freebsd", "off", "-"]);
+    assert_eq!(fields[..6], ["head", "be", "freebsd", "off", "-", "-"]);
     let json: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
     assert_eq!(json[0]["name"], "head");
     assert_eq!(json[0]["datasets"].as_array().unwrap().len(), 9);
     assert_eq!(json[0]["origin"], serde_json::Value::Null);
+    // Directories would have to be walked for it.
+    assert_eq!(json[0].get("space"), Some(&serde_json::Value::Null));
     assert_eq!(json[0]["uuid"].as_str().unwrap().len(), 36);
 }
 

@@ -268,7 +268,7 @@ fn the_list_has_the_name_that_an_origin_has_now() {
     let list = bench.prints(&["list", "-H", "desk-head"]);
     let fields: Vec<&str> = list.split('\t').collect();
     assert_eq!(fields[..2], ["desk-head", "client"]);
-    assert!(fields[4].starts_with("base@netbe-"), "{list}");
+    assert!(fields[5].starts_with("base@netbe-"), "{list}");
     let surveyed = bench.prints(&["list", "-H", "-s", "desk-head"]);
     assert!(surveyed.contains("\tbase@netbe-"), "{surveyed}");
 }

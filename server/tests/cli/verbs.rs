@@ -123,7 +123,7 @@ fn a_promoted_clone_is_what_its_origin_came_from() {
     bench.silent(&["clone", "head", "desk"]);
     bench.silent(&["promote", "desk"]);
     let list = bench.prints(&["list", "-H"]);
-    let origins: Vec<_> = list.lines().map(|line| line.split('\t').nth(4).unwrap()).collect();
+    let origins: Vec<_> = list.lines().map(|line| line.split('\t').nth(5).unwrap()).collect();
     assert_eq!(origins, ["-", "desk"]);
     bench.refuses(
         &["promote", "desk"],

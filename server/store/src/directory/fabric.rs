@@ -63,6 +63,9 @@ pub(crate) trait Fabric: Debug + Send + Sync {
     /// The file systems of a tree, as the server wants them.
     fn parts(&self, tree: OwnedFd) -> io::Result<Vec<Part>>;
 
+    /// Whether the file system counts what each tree takes, so that [`Fabric::space`] looks at no files.
+    fn counts(&self, top: &OwnedFd) -> bool;
+
     /// What one tree takes, in the store whose directory is `top`. `used` is told only where the sum of
     /// several trees is what they take together.
     fn space(&self, top: &OwnedFd, tree: &OwnedFd, path: &Path) -> Result<Space, StoreError>;
@@ -149,6 +152,10 @@ impl Fabric for Plain {
 
     fn parts(&self, tree: OwnedFd) -> io::Result<Vec<Part>> {
         Ok(vec![Part { path: String::new(), root: tree }])
+    }
+
+    fn counts(&self, _top: &OwnedFd) -> bool {
+        false
     }
 
     fn space(&self, top: &OwnedFd, tree: &OwnedFd, path: &Path) -> Result<Space, StoreError> {

@@ -100,6 +100,10 @@ impl Fabric for Subvolumes {
         Ok(parts)
     }
 
+    fn counts(&self, top: &OwnedFd) -> bool {
+        sys::usage(top.as_fd()).is_ok_and(|usage| usage.is_some())
+    }
+
     /// Known where quota groups are switched on (`btrfs quota enable`), else not.
     fn space(&self, _top: &OwnedFd, tree: &OwnedFd, path: &Path) -> Result<Space, StoreError> {
         let mut sum = Space { used: None, referenced: Some(0), exclusive: Some(0) };
