@@ -1,10 +1,11 @@
 //! Verbs that make, rename and destroy boot environments.
 
 use clap::Args;
-use store::{EnvironmentName, Layout, Point, Role};
+use serde::Serialize;
+use store::{EnvironmentName, Layout, Point, Role, Store};
 
 use super::guard::{self, Withheld};
-use super::{Failure, Reply, Site, machine, root};
+use super::{Failure, Format, Reply, Site, Table, machine, root};
 use crate::machine::{RenameError, rename};
 use crate::roots::Roots;
 
@@ -124,6 +125,9 @@ pub(crate) struct Destroy {
     /// from it.
     #[arg(short, long)]
     force: bool,
+    /// Only say what would be destroyed, or why it would be refused.
+    #[arg(short = 'n')]
+    dry: bool,
     /// The boot environment or snapshot to destroy.
     #[arg(value_name = "BE[@SNAP]")]
     point: Point,
@@ -137,17 +141,40 @@ impl Destroy {
             if !self.force {
                 guard::refuse_needed(site, name, "destroy", |made| made == Some(snapshot))?;
             }
+            if self.dry {
+                return self.tell(&store);
+            }
             store.destroy_snapshot(name, snapshot)?;
             return Ok(Reply::done());
         }
+        if self.dry {
+            if !self.force {
+                guard::refuse_living(site, name, "destroy")?;
+                self.refuse_needed(site)?;
+            }
+            return self.tell(&store);
+        }
         let withheld = Withheld::begin(site, name, "destroy", self.force)?;
         if !self.force {
-            guard::refuse_assigned(site, name, "destroy")?;
-            guard::refuse_needed(site, name, "destroy", |_| true)?;
+            self.refuse_needed(site)?;
         }
         store.destroy(name)?;
         withheld.end()?;
         Ok(Reply::done())
+    }
+
+    /// Refuses what machines are to boot, or have roots of that were made from it.
+    fn refuse_needed(&self, site: &Site) -> Result<(), Failure> {
+        let name = &self.point.environment;
+        guard::refuse_assigned(site, name, "destroy")?;
+        guard::refuse_needed(site, name, "destroy", |_| true)
+    }
+
+    /// Says what would go, in zfs-destroy(8)'s words.
+    fn tell(&self, store: &Store) -> Result<Reply, Failure> {
+        let doomed = store.would_destroy(&self.point)?;
+        let lines: String = doomed.iter().map(|point| format!("would destroy {point}\n")).collect();
+        Ok(Reply::text(lines))
     }
 }
 
@@ -186,6 +213,66 @@ impl Set {
         }
         site.reload()?;
         Ok(Reply::done())
+    }
+}
+
+/// Show what `netbe set` has written down about a boot environment.
+///
+/// What a property is called here, `netbe set` calls it too; `data` has a line for each data set that
+/// stays with the machine.
+#[derive(Args, Debug)]
+#[command(allow_missing_positional = true)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    format: Format,
+    /// What is wanted, as in role or role,release; all, if nothing is said.
+    property: Option<String>,
+    /// The boot environment.
+    #[arg(value_name = "BE")]
+    name: EnvironmentName,
+}
+
+impl Get {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let environment = site.open()?.get(&self.name)?;
+        let mut known = vec![Property::of(&self.name, "role", environment.role.as_str())];
+        let data = environment.datasets.iter().filter(|set| set.mounted() && set.data());
+        known.extend(data.map(|set| Property::of(&self.name, "data", set.path())));
+        let settings = environment.settings.iter();
+        known.extend(settings.map(|(key, value)| Property::of(&self.name, key, value)));
+        if let Some(wanted) = self.property.as_deref().filter(|wanted| *wanted != "all") {
+            let wanted: Vec<&str> = wanted.split(',').collect();
+            let unknown = |wanted: &&&str| !known.iter().any(|known| known.property == **wanted);
+            if let Some(unknown) = wanted.iter().find(unknown) {
+                return Err(Failure::no(format_args!(
+                    "{0} has no {unknown}: `netbe get {0}` shows what it has",
+                    self.name
+                )));
+            }
+            known.retain(|known| wanted.contains(&known.property.as_str()));
+        }
+        self.format.reply(&known, |known| {
+            let mut table = Table::new(&["NAME", "PROPERTY", "VALUE"]);
+            for Property { name, property, value } in known {
+                table.row([name.clone(), property.clone(), value.clone()]);
+            }
+            table
+        })
+    }
+}
+
+/// What is written down about a boot environment, as it is shown.
+#[derive(Serialize)]
+struct Property {
+    name: String,
+    property: String,
+    value: String,
+}
+
+impl Property {
+    fn of(name: &EnvironmentName, property: &str, value: &str) -> Self {
+        let (name, property, value) = (name.to_string(), property.to_owned(), value.to_owned());
+        Self { name, property, value }
     }
 }
 

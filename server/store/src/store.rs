@@ -216,20 +216,54 @@ impl Store {
     pub fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         self.noted("destroy", &[name.as_str()], || {
             let _alone = self.alone(name)?;
-            let snapshots = match self.back_end.snapshots(name) {
-                // Broken metadata must not keep anybody from getting rid of it.
-                Err(StoreError::Broken { .. }) => Vec::new(),
-                other => other?,
-            };
-            let mut names: Vec<_> =
-                snapshots.into_iter().flat_map(|snapshot| snapshot.clones).collect();
-            names.retain(|clone| clone != name);
-            if !names.is_empty() {
-                return Err(StoreError::Dependants { what: name.to_string(), names });
-            }
-            self.refuse_mounted(name)?;
+            self.doomed(name)?;
             self.back_end.destroy(name)
         })
+    }
+
+    /// What destroying a boot environment or a snapshot would take away: the environment and then its
+    /// snapshots, oldest first. Refused where that would be, as far as it can be known without touching
+    /// anything: the kernel may still say that files are in use.
+    pub fn would_destroy(&self, point: &Point) -> Result<Vec<Point>, StoreError> {
+        let name = &point.environment;
+        let _kept = self.kept(name)?;
+        if let Some(snapshot) = &point.snapshot {
+            self.doomed_snapshot(name, snapshot)?;
+            return Ok(vec![point.clone()]);
+        }
+        let snapshots = self.doomed(name)?.into_iter();
+        let snapshots = snapshots.map(|snapshot| Point::snapshot(name, &snapshot.name));
+        Ok(std::iter::once(point.clone()).chain(snapshots).collect())
+    }
+
+    /// The snapshots that go with an environment, if it may be destroyed.
+    fn doomed(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
+        let snapshots = match self.back_end.snapshots(name) {
+            // Broken metadata must not keep anybody from getting rid of it.
+            Err(StoreError::Broken { .. }) => Vec::new(),
+            other => other?,
+        };
+        let clones = snapshots.iter().flat_map(|snapshot| &snapshot.clones);
+        let names: Vec<_> = clones.filter(|clone| *clone != name).cloned().collect();
+        if !names.is_empty() {
+            return Err(StoreError::Dependants { what: name.to_string(), names });
+        }
+        self.refuse_mounted(name)?;
+        Ok(snapshots)
+    }
+
+    /// Refuses a snapshot that may not be destroyed.
+    fn doomed_snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<(), StoreError> {
+        let names = self.find(name, snapshot)?.clones;
+        if !names.is_empty() {
+            let what = Point::snapshot(name, snapshot).to_string();
+            return Err(StoreError::Dependants { what, names });
+        }
+        self.refuse_mounted(name)
     }
 
     /// The snapshots of a boot environment, oldest first.
@@ -262,11 +296,7 @@ impl Store {
         let point = Point::snapshot(name, snapshot);
         self.noted("destroy", &[&point.to_string()], || {
             let _alone = self.alone(name)?;
-            let names = self.find(name, snapshot)?.clones;
-            if !names.is_empty() {
-                return Err(StoreError::Dependants { what: point.to_string(), names });
-            }
-            self.refuse_mounted(name)?;
+            self.doomed_snapshot(name, snapshot)?;
             self.back_end.destroy_snapshot(name, snapshot)
         })
     }

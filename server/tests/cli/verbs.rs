@@ -30,7 +30,23 @@ fn a_snapshot_is_rolled_back_to_and_cloned() {
     bench.silent(&["rollback", "head@monday"]);
     assert_eq!(fs::read_to_string(bench.root("head").join("file")).unwrap(), "one");
     let list = bench.prints(&["list", "-H"]);
-    assert!(list.starts_with("desk\tbe\tfreebsd\toff\thead@monday\t"), "{list}");
+    assert!(list.starts_with("desk\tbe\tfreebsd\toff\t-\thead@monday\t"), "{list}");
+}
+
+#[test]
+fn what_would_be_destroyed_is_told_and_stays() {
+    let bench = with_snapshot();
+    let told = "would destroy head\nwould destroy head@monday\n";
+    assert_eq!(bench.prints(&["destroy", "-n", "head"]), told);
+    let told = "would destroy head@monday\n";
+    assert_eq!(bench.prints(&["destroy", "-n", "head@monday"]), told);
+    bench.silent(&["machine", "add", "--mac=52:54:00:00:00:01", "--environment=head", "desk"]);
+    let refused =
+        "head is what desk boots: give it another with `netbe sharepxe`, or destroy with -f";
+    bench.refuses(&["destroy", "-n", "head"], refused);
+    assert_eq!(bench.prints(&["destroy", "-n", "-f", "head"]).lines().count(), 2);
+    assert_eq!(names(&bench), ["head"]);
+    assert_eq!(bench.prints(&["list", "-H", "-s"]).lines().count(), 2);
 }
 
 #[test]
@@ -226,6 +242,15 @@ fn settings_are_written_down_and_taken_away() {
     assert_eq!((&json[1]["role"], &json[0]["role"]), (&"template".into(), &"be".into()));
     assert_eq!(json[0]["settings"]["release"], "14.3");
     assert_eq!(json[0]["data"][0], "usr/home");
+    let all = "desk\trole\tbe\ndesk\tdata\tusr/home\ndesk\trelease\t14.3\n";
+    assert_eq!(bench.prints(&["get", "-H", "desk"]), all);
+    assert_eq!(bench.prints(&["get", "-H", "all", "desk"]), all);
+    assert_eq!(bench.prints(&["get", "-H", "release", "desk"]), "desk\trelease\t14.3\n");
+    assert_eq!(bench.prints(&["get", "data,release", "desk"]).lines().count(), 3);
+    bench.refuses(
+        &["get", "releas", "desk"],
+        "desk has no releas: `netbe get desk` shows what it has",
+    );
     bench.silent(&["set", "release=", "system=usr/home", "desk"]);
     let json: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
     assert_eq!(json[0]["settings"].as_object().unwrap().len(), 0);

@@ -124,6 +124,31 @@ fn a_rollback_past_newer_snapshots_names_them_and_changes_nothing() {
 }
 
 #[test]
+fn what_a_destruction_would_take_is_told_and_stays() {
+    let bench = Bench::new();
+    bench.create("head");
+    for snapshot in ["head@one", "head@two"] {
+        bench.snapshot(snapshot);
+    }
+    let told = |text: &str| bench.store.would_destroy(&point(text));
+    assert_eq!(told("head@one").unwrap(), [point("head@one")]);
+    assert_eq!(told("head").unwrap(), [point("head"), point("head@one"), point("head@two")]);
+    assert!(matches!(told("head@three"), Err(StoreError::NoSnapshot(_))));
+    assert!(matches!(told("desk"), Err(StoreError::NoEnvironment(_))));
+    bench.clone_of("head@one", "desk");
+    let depends = bench.capabilities().clones_depend;
+    for text in ["head", "head@one"] {
+        let refused = matches!(told(text), Err(StoreError::Dependants { .. }));
+        assert_eq!(refused, depends, "{text}");
+    }
+    assert_eq!(told("desk").unwrap(), [point("desk")]);
+    assert_eq!(
+        (bench.names(), bench.snapshots("head")),
+        (vec!["desk".to_owned(), "head".to_owned()], vec!["one".to_owned(), "two".to_owned()],)
+    );
+}
+
+#[test]
 fn what_depends_on_a_snapshot_keeps_it_and_is_named() {
     let bench = Bench::new();
     bench.create("head");
