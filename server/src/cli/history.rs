@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use bootcfg::shell;
 use clap::Args;
 use serde::Serialize;
 use store::{EnvironmentName, History as Kept, Outcome, Record as Done};
@@ -44,7 +45,7 @@ impl History {
                     record.at.clone(),
                     record.who(),
                     record.verb.clone(),
-                    record.arguments.join(" "),
+                    quoted(&record.arguments),
                     match &record.error {
                         Some(error) => format!("{}: {error}", record.outcome),
                         None => record.outcome.to_owned(),
@@ -99,6 +100,12 @@ const COMMANDS: [&str; 10] = [
     "sharepxe",
     "upgrade",
 ];
+
+/// Arguments as a shell takes them: a name may have spaces in it.
+fn quoted(arguments: &[String]) -> String {
+    // No argument has the one character that a shell cannot be given, a NUL.
+    shell::line(arguments).unwrap_or_else(|_| arguments.join(" "))
+}
 
 /// What was done, as it is shown.
 #[derive(Serialize)]

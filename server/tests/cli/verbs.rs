@@ -283,6 +283,9 @@ fn the_history_tells_who_did_what_and_how_it_ended() {
     assert!(rows[2][4].starts_with("failed: there is no snapshot head@friday"), "{history}");
     assert!(rows[3][1].starts_with("anna as "), "{history}");
     assert_eq!(bench.prints(&["history", "-H", "desk"]).lines().count(), 1);
+    bench.silent(&["rename", "desk", "my desk"]);
+    let last = bench.prints(&["history", "-H", "my desk"]);
+    assert_eq!(last.split('\t').nth(3), Some("desk 'my desk'"));
 }
 
 #[test]
