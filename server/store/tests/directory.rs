@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, mkdirat, mkfifoat, utimensat};
 use store::{
-    EnvironmentName, ExportSettings, Identity, Layout, Location, Obstacle, Store, StoreError,
+    EnvironmentName, ExportSettings, Identity, Layout, Location, Newer, Obstacle, Store, StoreError,
 };
 use tempfile::TempDir;
 
@@ -427,10 +427,44 @@ fn a_tree_too_deep_to_be_copied_is_refused_and_leaves_nothing() {
     assert_eq!(bench.leftovers(), [""; 0]);
 }
 
+/// As `schg` protects FreeBSD's libc and /var/empty.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_immutable_file_is_named_before_anything_is_touched() {
+fn immutable_files_go_with_their_tree() {
     use rustix::fs::{IFlags, ioctl_setflags};
+    let bench = Bench::new();
+    let root = bench.create("head");
+    fs::create_dir_all(root.join("var/empty/below/deep")).unwrap();
+    fs::write(root.join("var/empty/below/deep/file"), "x").unwrap();
+    let monday = "monday".parse().unwrap();
+    bench.store.snapshot(&name("head"), &monday).unwrap();
+    let protect = |file: &str, flag| {
+        let file = File::open(root.join(file)).unwrap();
+        ioctl_setflags(&file, flag).is_ok()
+    };
+    let all = || {
+        protect("var/empty/below/deep/file", IFlags::IMMUTABLE)
+            && protect("var/empty/below/deep", IFlags::APPEND)
+            && protect("var/empty/below", IFlags::IMMUTABLE)
+            && protect("var/empty", IFlags::IMMUTABLE)
+    };
+    if !all() {
+        eprintln!("left out: immutable files cannot be made here");
+        return;
+    }
+    bench.store.rollback(&name("head"), &monday, Newer::Refuse).unwrap();
+    assert_eq!(fs::read(root.join("var/empty/below/deep/file")).unwrap(), b"x");
+    assert_eq!(bench.leftovers(), [""; 0]);
+    assert!(all());
+    bench.store.destroy(&name("head")).unwrap();
+    assert_eq!(bench.leftovers(), [""; 0]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_immutable_file_is_named_before_anything_is_touched_by_who_cannot_change_that() {
+    use rustix::fs::{IFlags, ioctl_setflags};
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
     let bench = Bench::new();
     let root = bench.create("head");
     fs::create_dir(root.join("var")).unwrap();
@@ -440,7 +474,13 @@ fn an_immutable_file_is_named_before_anything_is_touched() {
         eprintln!("left out: immutable files cannot be made here");
         return;
     }
+    // These are this thread's alone.
+    let mighty = capabilities(None).unwrap();
+    let mut weak = mighty;
+    weak.effective.remove(CapabilitySet::LINUX_IMMUTABLE);
+    set_capabilities(None, weak).unwrap();
     let result = bench.store.destroy(&name("head"));
+    set_capabilities(None, mighty).unwrap();
     ioctl_setflags(&file, IFlags::empty()).unwrap();
     let Err(StoreError::Obstacle { path, obstacle: Obstacle::Immutable }) = result else {
         panic!("{result:?}");

@@ -73,6 +73,11 @@ pub(crate) fn flags(_dir: BorrowedFd<'_>, _name: &CStr, stat: &Stat) -> Result<u
     Ok(stat.st_flags & (FIXED | NODUMP))
 }
 
+/// Whether this process may take flags off files; at a securelevel(7) above 0 not even root's.
+pub(crate) fn may_clear_flags() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Gives a file, a directory or a link these flags.
 #[expect(unsafe_code, reason = "rustix has no chflagsat(2)")]
 pub(crate) fn set_flags(dir: BorrowedFd<'_>, name: &CStr, flags: u32) -> Result<(), Error> {

@@ -19,6 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::thread::CapabilitySet;
 
 pub(crate) use subvolume::*;
 
@@ -94,6 +95,12 @@ pub(crate) fn flags(dir: BorrowedFd<'_>, name: &CStr, _stat: &Stat) -> Result<u3
         | flag(StatxAttributes::APPEND, IFlags::APPEND)
         | flag(StatxAttributes::NODUMP, IFlags::NODUMP);
     Ok(flags.bits())
+}
+
+/// Whether this process may take flags off files.
+pub(crate) fn may_clear_flags() -> bool {
+    let own = rustix::thread::capabilities(None);
+    own.is_ok_and(|own| own.effective.contains(CapabilitySet::LINUX_IMMUTABLE))
 }
 
 /// Gives a regular file or a directory these of the flags that are kept; no other file has any.

@@ -1,4 +1,4 @@
-//! Removes a tree of any depth with two descriptors.
+//! Removes a tree of any depth with two descriptors, immutable files too.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -45,7 +45,8 @@ impl Removal<'_> {
             }
             let dir = open_dir(self.top, name).map_err(at("open", &here))?;
             self.empty(dir.as_fd(), &here)?;
-            unlinkat(self.top, name, AtFlags::REMOVEDIR).map_err(at("remove", &here))
+            freed(self.top, name, || unlinkat(self.top, name, AtFlags::REMOVEDIR))
+                .map_err(at("remove", &here))
         })?;
         Ok(found)
     }
@@ -61,7 +62,7 @@ impl Removal<'_> {
                 if self.removed(dir, name, &here)? {
                     return Ok(());
                 }
-                match unlinkat(dir, name, AtFlags::REMOVEDIR) {
+                match freed(dir, name, || unlinkat(dir, name, AtFlags::REMOVEDIR)) {
                     Ok(()) => Ok(()),
                     Err(Errno::NOTEMPTY | Errno::EXIST) => self.raise(dir, name, &here),
                     Err(error) => Err(at("remove", &here)(error)),
@@ -77,7 +78,7 @@ impl Removal<'_> {
     fn removed(&self, dir: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<bool, StoreError> {
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("look at", path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            remove(dir, name).map_err(at("remove", path))?;
+            freed(dir, name, || remove(dir, name)).map_err(at("remove", path))?;
         } else if self.btrfs && sys::is_subvolume(&stat) {
             subvolume::remove(dir, name).map_err(at("remove", path))?;
         } else {
@@ -91,12 +92,31 @@ impl Removal<'_> {
         loop {
             let free = format!("{}", self.next);
             self.next += 1;
-            match renameat(dir, name, self.top, &free) {
+            match freed(dir, name, || renameat(dir, name, self.top, &free)) {
                 Ok(()) => return Ok(()),
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
                 Err(error) => return Err(at("remove", here)(error)),
             }
         }
+    }
+}
+
+/// Does something about a name that goes; if its flags or its directory's forbid that, without them.
+///
+/// FreeBSD's base system has such flags (`schg`), and they mean its own users, not who owns the store.
+fn freed(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    act: impl Fn() -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    match act() {
+        Err(Errno::PERM) => {
+            // One of the two may have none to lose: whether it helped is seen by trying again.
+            let _ = sys::set_flags(dir, c".", 0);
+            let _ = sys::set_flags(dir, name, 0);
+            act()
+        }
+        done => done,
     }
 }
 
