@@ -6,6 +6,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::{Mutex, PoisonError};
@@ -57,6 +58,12 @@ impl Task {
     /// Sets how long it may take: two minutes at first.
     pub(super) const fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// In a process group of its own: Ctrl-C and the end of a terminal do not end it.
+    pub(super) fn alone(mut self) -> Self {
+        self.command.process_group(0);
         self
     }
 

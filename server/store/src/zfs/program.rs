@@ -72,23 +72,18 @@ fn words<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
     names.into_iter().map(String::as_str).collect()
 }
 
-/// Takes the arguments, which may have numbers or their texts as keys, and says why something is
-/// refused in the words of zfs(8), by the number that the kernel gave: errno(3) of Linux and of
-/// FreeBSD where they differ.
+/// Ends the program with an error in the words of zfs(8), by the number that the kernel gave:
+/// errno(3) of Linux and of FreeBSD where they differ.
 const BEGIN: &str = r#"
-local given, argv = (...)["argv"], {}
-while true do
-    local word = given[#argv + 1] or given[tostring(#argv + 1)]
-    if word == nil then break end
-    argv[#argv + 1] = word
-end
+local argv = (...)["argv"]
 local words = {
     [2] = "dataset does not exist", [16] = "dataset is busy", [17] = "dataset already exists",
     [28] = "out of space", [69] = "quota exceeded", [122] = "quota exceeded",
 }
-local function refusal(name, number)
-    if number == 0 then return nil end
-    return "cannot change '" .. name .. "': " .. (words[number] or ("error " .. number))
+local function refuse(name, number)
+    if number ~= 0 then
+        error("cannot change '" .. name .. "': " .. (words[number] or ("error " .. number)))
+    end
 end
 "#;
 
@@ -96,8 +91,7 @@ const SET: &str = r#"
 for i = 1, #argv, 4 do
     local name, property, value = argv[i + 1], argv[i + 2], argv[i + 3]
     if argv[i] == "set" then
-        local said = refusal(name, zfs.check.set_prop(name, property, value))
-        if said then return said end
+        refuse(name, zfs.check.set_prop(name, property, value))
     end
 end
 for i = 1, #argv, 4 do
@@ -108,8 +102,7 @@ for i = 1, #argv, 4 do
     else
         number = zfs.sync.inherit(name, property)
     end
-    local said = refusal(name, number)
-    if said then return said end
+    refuse(name, number)
 end
 "#;
 
@@ -117,14 +110,12 @@ const PROMOTE: &str = r#"
 for _, name in ipairs(argv) do
     local number, conflicts = zfs.check.promote(name)
     if conflicts ~= nil and #conflicts > 0 then
-        return "cannot promote '" .. name .. "': snapshot " .. conflicts[1] .. " already exists"
+        error("cannot promote '" .. name .. "': snapshot " .. conflicts[1] .. " already exists")
     end
-    local said = refusal(name, number)
-    if said then return said end
+    refuse(name, number)
 end
 for _, name in ipairs(argv) do
-    local said = refusal(name, (zfs.sync.promote(name)))
-    if said then return said end
+    refuse(name, (zfs.sync.promote(name)))
 end
 "#;
 
@@ -134,32 +125,27 @@ const DESTROY: &str = r#"
 words[17] = "it has dependents"
 for _, name in ipairs(argv) do
     if string.find(name, "@", 1, true) then
-        local said = refusal(name, zfs.check.destroy(name))
-        if said then return said end
+        refuse(name, zfs.check.destroy(name))
     end
 end
 for _, name in ipairs(argv) do
-    local said = refusal(name, zfs.sync.destroy(name))
-    if said then return said end
+    refuse(name, zfs.sync.destroy(name))
 end
 "#;
 
 const DEFER: &str = r#"
 for _, name in ipairs(argv) do
-    local said = refusal(name, zfs.sync.destroy({name, defer = true}))
-    if said then return said end
+    refuse(name, zfs.sync.destroy({name, defer = true}))
 end
 "#;
 
 const ROLLBACK: &str = r#"
 for i = 1, #argv, 2 do
     local check = zfs.check[argv[i]]
-    local said = refusal(argv[i + 1], check(argv[i + 1]))
-    if said then return said end
+    refuse(argv[i + 1], check(argv[i + 1]))
 end
 for i = 1, #argv, 2 do
     local change = zfs.sync[argv[i]]
-    local said = refusal(argv[i + 1], change(argv[i + 1]))
-    if said then return said end
+    refuse(argv[i + 1], change(argv[i + 1]))
 end
 "#;

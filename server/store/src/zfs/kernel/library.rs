@@ -60,42 +60,11 @@ pub(in crate::zfs) fn snapshot(snapshots: &[String]) -> Result<(), Failure> {
     })
 }
 
-/// Runs a channel program with the arguments `argv`; what it returns is why it refused.
-pub(in crate::zfs) fn run(pool: &str, program: &str, argv: &[&str]) -> Result<(), Failure> {
-    let task = format!("program {pool}");
-    let (pool, program) = (pool.to_owned(), program.to_owned());
-    let argv: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
-    let answer = answer(&task, move |zfs| {
-        let (mut words, mut args) = (NvList::try_new()?, NvList::try_new()?);
-        for (index, word) in argv.iter().enumerate() {
-            words.insert(text(&(index + 1).to_string())?, &*text(word)?)?;
-        }
-        args.insert("argv", &*words)?;
-        let told = zfs.channel_program(&*pool, &*program, INSTRUCTIONS, MEMORY, &args)?;
-        Ok(told.lookup_string("return").ok())
-    });
-    match answer? {
-        None => Ok(()),
-        Some(refusal) => {
-            let said = refusal.to_string_lossy().into_owned();
-            Err(Failure { task, refusal: Refusal::of(&said), said })
-        }
-    }
-}
-
-/// Asks for what has no answer but that it was done.
+/// Asks the kernel in a thread of its own: a pool that has lost its disks makes everybody wait.
 fn ask(
     task: &str,
     work: impl FnOnce(&Zfs) -> io::Result<()> + Send + 'static,
 ) -> Result<(), Failure> {
-    answer(task, work)
-}
-
-/// Asks the kernel in a thread of its own: a pool that has lost its disks makes everybody wait.
-fn answer<T: Send + 'static>(
-    task: &str,
-    work: impl FnOnce(&Zfs) -> io::Result<T> + Send + 'static,
-) -> Result<T, Failure> {
     let (sender, answer) = mpsc::channel();
     thread::spawn(move || {
         // Nobody waits any more for what comes too late.
@@ -195,10 +164,6 @@ fn text(text: &str) -> io::Result<CString> {
     // The crates' own conversion panics at a zero.
     CString::new(text).map_err(io::Error::other)
 }
-
-/// What a channel program may use: as much as zfs-program(8) lets it by itself.
-const INSTRUCTIONS: u64 = 10_000_000;
-const MEMORY: u64 = 10 << 20;
 
 #[cfg(test)]
 mod test {
