@@ -19,7 +19,12 @@ mend() { :; }
 leave() {
     status=$?
     [ $status = 0 ] || { echo "netbe's last words:" && tail -n 30 serve.log && mend; }
-    [ -z "$server" ] || kill "$server"
+    if [ -n "$server" ] && ! kill "$server" 2>/dev/null; then
+        ended=0
+        wait "$server" || ended=$?
+        echo "netbe had ended with status $ended; the kernel's last words:"
+        dmesg | tail -n 30
+    fi
     exit $status
 }
 # Waits until a command succeeds.
