@@ -33,8 +33,14 @@ impl Task {
     }
 
     fn program(name: &'static str) -> Self {
-        let mut command = Command::new(name);
-        command.env("LC_ALL", "C").env("PATH", search_path()).stdin(Stdio::null());
+        let path = search_path();
+        // By its whole path it is started by posix_spawn(3). By a name that has to be looked for in another
+        // PATH it would be by fork(2), which copies the page tables of a server with much memory, and has
+        // each of its pages fault at the next write.
+        let mut directories = env::split_paths(&path).map(|directory| directory.join(name));
+        let program = directories.find(|program| program.is_file());
+        let mut command = Command::new(program.unwrap_or_else(|| name.into()));
+        command.env("LC_ALL", "C").env("PATH", path).stdin(Stdio::null());
         Self { command, words: vec![name.to_owned()], limit: LIMIT }
     }
 
