@@ -210,6 +210,11 @@ fn serial(directory: &Path, name: &str) -> PathBuf {
 
 /// What a kernel is told that QEMU starts.
 ///
+/// One thing about the translator cannot be told away: QEMU 7.2 loses the processor's flags when a SETcc
+/// writes to a page that faults (2,000 times of 2,000, when the page was shared with a child of fork(2)).
+/// A program that is in the right then goes the wrong way at the next jump; netbe died of it when it
+/// started zfs(8) by fork(2).
+///
 /// It takes a timer that is late, as on a busy computer, for one that is broken. QEMU keeps what it has
 /// translated of a program only as long as that lies at the same addresses (seen in 7.2), so that a
 /// program is started in half the time where all its runs have the same; nor does it need to be
