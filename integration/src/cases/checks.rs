@@ -70,10 +70,7 @@ fn cargo_test(lab: &Lab) -> Result<Outcome, Failure> {
         println!("      {line}");
     }
     if tally.failed > 0 {
-        for line in done.stdout.lines().filter(|line| line.ends_with("... FAILED")) {
-            println!("      {line}");
-        }
-        println!("{}", last_lines(&done.stdout, 60));
+        println!("{}", failures(&done.stdout));
     } else if !done.status.success() || tally == Tally::default() {
         // What does not compile, or ends without a word, has no count.
         return Err(Failure::Said(last_lines(&done.stderr, 40)));
@@ -112,6 +109,19 @@ pub(super) fn count(output: &str) -> Tally {
     tally
 }
 
+/// What the tests that failed said, from the output of several test programs.
+pub(super) fn failures(output: &str) -> String {
+    let mut told = Vec::new();
+    let mut inside = false;
+    for line in output.lines() {
+        inside = (inside || line == "failures:") && !line.starts_with("test result: ");
+        if inside {
+            told.push(line);
+        }
+    }
+    last_lines(&told.join("\n"), 120)
+}
+
 /// How a line begins by which a test says why it could not run.
 pub(super) const SKIPPED: &str = "skipped: ";
 const ARROWS: &str = include_str!("../../arrows.txt");
@@ -119,6 +129,17 @@ const ARROWS: &str = include_str!("../../arrows.txt");
 #[cfg(test)]
 mod test {
     use super::*;
+
+    #[test]
+    fn of_several_test_programs_those_that_failed_are_told() {
+        let output = "running 1 test\ntest a ... ok\n\nsuccesses:\n\n---- a stdout ----\nquiet\n\n\
+            test result: ok. 1 passed; 0 failed\n\nrunning 1 test\ntest b ... FAILED\n\n\
+            failures:\n\n---- b stdout ----\nloud\n\nfailures:\n    b\n\n\
+            test result: FAILED. 0 passed; 1 failed\n\nrunning 0 tests\n\n\
+            test result: ok. 0 passed; 0 failed\n";
+        let said = "failures:\n\n---- b stdout ----\nloud\n\nfailures:\n    b";
+        assert_eq!(failures(output), said);
+    }
 
     #[test]
     fn results_of_several_test_programs_are_added_up() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cases::checks::{SKIPPED, count};
+use crate::cases::checks::{SKIPPED, count, failures};
 use crate::failure::{Failure, ensure};
 use crate::lab::Lab;
 use crate::process::{Program, last_lines};
@@ -46,7 +46,7 @@ fn tests(lab: &Lab, file: &str, directory: &str, script: &str) -> Result<Outcome
         println!("      {line}");
     }
     if tally.failed > 0 {
-        println!("{}", last_lines(&done.stdout, 80));
+        println!("{}", failures(&done.stdout));
     } else if !done.status.success() || tally == Tally::default() {
         return Err(Failure::Said(last_lines(&done.stderr, 40)));
     }

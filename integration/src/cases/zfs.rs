@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::checks::count;
+use super::checks::{count, failures};
 use crate::debian::Debian;
 use crate::errand::{Brought, Errand};
 use crate::failure::{Failure, ensure};
 use crate::lab::Lab;
 use crate::net::Network;
-use crate::process::last_lines;
 use crate::suite::{Case, Outcome, Tally};
 
 pub(super) const CASES: &[Case] = &[
@@ -75,7 +74,7 @@ fn run(lab: &Lab, name: &str, program: &Path, script: &str) -> Result<Outcome, F
     let brought = errand(lab, name, &Errand { script: &script, files: &files, ..PLAIN })?;
     let tally = count(&brought.log);
     if tally.failed > 0 {
-        println!("{}", last_lines(&brought.log, 80));
+        println!("{}", failures(&brought.log));
     } else if tally == Tally::default() || brought.status != "0" {
         // A program that ends without a word has no count.
         brought.success()?;
