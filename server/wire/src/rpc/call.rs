@@ -70,13 +70,15 @@ pub enum CallError {
     /// It is a reply or nothing at all, and must not be answered: two servers could go on for ever.
     #[error("not a call")]
     NotACall,
-    /// It is a call of another version of RPC; answer with [`Reject::RpcMismatch`](super::Reject::RpcMismatch).
+    /// It is a call of another version of RPC; answer with
+    /// [`Reject::RpcMismatch`](super::Reject::RpcMismatch).
     #[error("not version 2 of RPC")]
     RpcMismatch {
         /// Of the call.
         xid: u32,
     },
-    /// It ends before it says which procedure is called; answer with [`Accept::GarbageArgs`](super::Accept::GarbageArgs).
+    /// It ends before it says which procedure is called; answer with
+    /// [`Accept::GarbageArgs`](super::Accept::GarbageArgs).
     #[error("call ends in its head")]
     Truncated {
         /// Of the call.
