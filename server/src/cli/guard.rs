@@ -5,7 +5,7 @@ use std::io;
 use store::{Environment, EnvironmentName, SnapshotName, StoreError};
 
 use super::status::ago;
-use super::{Failure, Site, machine};
+use super::{Failure, Site, machine, site};
 use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
 use crate::roots::{Owned, Roots, holder};
@@ -48,16 +48,7 @@ impl Withheld {
 
     /// Has the server serve what is there now.
     pub(super) fn end(self) -> Result<(), Failure> {
-        let Some(mut server) = self.server else { return Ok(()) };
-        match server.ask(&Request::Reload) {
-            Ok(Answer::Failed { message }) => Err(Failure::could_not(format_args!(
-                "it is done, but the running server does not take it over: {message}"
-            ))),
-            Ok(_) => Ok(()),
-            Err(error) => Err(Failure::could_not(format_args!(
-                "it is done, but the running server did not answer: {error}"
-            ))),
-        }
+        self.server.map_or(Ok(()), site::reload)
     }
 }
 

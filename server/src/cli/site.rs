@@ -64,16 +64,7 @@ impl Site {
 
     /// Has the running server, if there is one, read again what a command has changed.
     pub(crate) fn reload(&self) -> Result<(), Failure> {
-        let Some(mut server) = self.server()? else { return Ok(()) };
-        match server.ask(&Request::Reload) {
-            Ok(Reply::Failed { message }) => Err(Failure::could_not(format_args!(
-                "it is done, but the running server does not take it over: {message}"
-            ))),
-            Ok(Reply::Done | Reply::Living(_) | Reply::Notice(_) | Reply::Status(_)) => Ok(()),
-            Err(error) => Err(Failure::could_not(format_args!(
-                "it is done, but the running server did not answer: {error}"
-            ))),
-        }
+        self.server()?.map_or(Ok(()), reload)
     }
 
     /// The place of the store.
@@ -89,6 +80,19 @@ impl Site {
     /// Opens the store, and makes it if there is none.
     pub(crate) fn establish(&self) -> Result<Store, Failure> {
         Ok(Store::establish(&self.location(), self.state())?)
+    }
+}
+
+/// Has the running server read again what a command has changed.
+pub(crate) fn reload(mut server: Client) -> Result<(), Failure> {
+    match server.ask(&Request::Reload) {
+        Ok(Reply::Failed { message }) => Err(Failure::could_not(format_args!(
+            "it is done, but the running server does not take it over: {message}"
+        ))),
+        Ok(Reply::Done | Reply::Living(_) | Reply::Notice(_) | Reply::Status(_)) => Ok(()),
+        Err(error) => Err(Failure::could_not(format_args!(
+            "it is done, but the running server did not answer: {error}"
+        ))),
     }
 }
 
