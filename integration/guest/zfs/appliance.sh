@@ -150,9 +150,4 @@ for verb in create snapshot rollback clone promote destroy; do
     shows "$verb.*done" cat history
 done
 shows 'rollback.*desk@live' cat history
-kill "$server"
-wait "$server"
-server=
-trap - EXIT
-zpool export tank
-step "done"
+finish

@@ -99,9 +99,4 @@ done
 [ -z "$(dmesg | grep -i 'stale')" ] || fail "the client saw a stale handle"
 umount /client
 grep 'not served:' serve.log
-kill "$server"
-wait "$server"
-server=
-trap - EXIT
-zpool export tank
-step "done"
+finish

@@ -56,6 +56,15 @@ serve() {
     await grep -q '^  DHCP ' serve.log
 }
 step() { tell "step: $*"; }
+# The end of a script that came to it: netbe ends, and what it served can be let go of.
+finish() {
+    kill "$server"
+    wait "$server"
+    server=
+    trap - EXIT
+    zpool export tank
+    step "done"
+}
 
 trap leave EXIT
 modprobe virtio_net
