@@ -374,8 +374,10 @@ impl Controlled for Appliance {
         if self.let_go.swap(true, Ordering::Relaxed) {
             return Err("another command has the store for itself".to_owned());
         }
-        let exports = self.exports.list();
-        let living = self.living(exports.iter().map(|export| export.environment));
+        // Whoever has an export holds its files open, which must be none below.
+        let environments: Vec<_> =
+            self.exports.list().iter().map(|export| export.environment).collect();
+        let living = self.living(environments);
         self.close();
         self.complain(vec!["a command has the store for itself".to_owned()]);
         self.unmount(|| self.store.let_go()).map(|()| living).map_err(|error| {
