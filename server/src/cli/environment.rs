@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use store::{EnvironmentName, Layout, Point, Role, Store};
 
-use super::guard::{self, Withheld};
+use super::guard::{self, Verb, Withheld};
 use super::{Failure, Format, Reply, Site, Table, machine, root};
 use crate::machine::{RenameError, rename};
 use crate::roots::Roots;
@@ -76,7 +76,7 @@ pub(crate) struct Rename {
 impl Rename {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         if !self.force {
-            guard::refuse_living(site, &self.name, "rename")?;
+            guard::refuse_living(site, &self.name, Verb::Rename)?;
         }
         let store = site.open()?;
         let state = site.open_state()?;
@@ -122,7 +122,7 @@ impl Promote {
 #[derive(Args, Debug)]
 pub(crate) struct Destroy {
     /// Even while machines run from it, which will fail, are to boot it, or have roots that were made
-    /// from it.
+    /// from it, or while it is the base of skeletons.
     #[arg(short, long)]
     force: bool,
     /// Only say what would be destroyed, or why it would be refused.
@@ -139,7 +139,7 @@ impl Destroy {
         let name = &self.point.environment;
         if let Some(snapshot) = &self.point.snapshot {
             if !self.force {
-                guard::refuse_needed(site, name, "destroy", |made| made == Some(snapshot))?;
+                guard::refuse_needed(site, name, Verb::Destroy, |made| made == Some(snapshot))?;
             }
             if self.dry {
                 return self.tell(&store);
@@ -149,12 +149,12 @@ impl Destroy {
         }
         if self.dry {
             if !self.force {
-                guard::refuse_living(site, name, "destroy")?;
+                guard::refuse_living(site, name, Verb::Destroy)?;
                 self.refuse_needed(site)?;
             }
             return self.tell(&store);
         }
-        let withheld = Withheld::begin(site, name, "destroy", self.force)?;
+        let withheld = Withheld::begin(site, name, Verb::Destroy, self.force)?;
         if !self.force {
             self.refuse_needed(site)?;
         }
@@ -163,11 +163,12 @@ impl Destroy {
         Ok(Reply::done())
     }
 
-    /// Refuses what machines are to boot, or have roots of that were made from it.
+    /// Refuses what machines are to boot, or jails see as their root, or roots were made from.
     fn refuse_needed(&self, site: &Site) -> Result<(), Failure> {
         let name = &self.point.environment;
-        guard::refuse_assigned(site, name, "destroy")?;
-        guard::refuse_needed(site, name, "destroy", |_| true)
+        guard::refuse_assigned(site, name)?;
+        guard::refuse_base(site, name)?;
+        guard::refuse_needed(site, name, Verb::Destroy, |_| true)
     }
 
     /// Says what would go, in zfs-destroy(8)'s words.

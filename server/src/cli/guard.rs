@@ -10,6 +10,38 @@ use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
 use crate::roots::{Owned, Roots, holder};
 
+/// A verb that may take a tree away under somebody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Verb {
+    Destroy,
+    Install,
+    Receive,
+    Rename,
+    Reset,
+    RollBack,
+}
+
+impl Verb {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Destroy => "destroy",
+            Self::Install => "install",
+            Self::Receive => "receive",
+            Self::Rename => "rename",
+            Self::Reset => "reset",
+            Self::RollBack => "roll back",
+        }
+    }
+
+    /// How a refusal ends: with the flag that overrules it, if the verb has that.
+    fn or_by_force(self) -> String {
+        if self == Self::Install {
+            return String::new();
+        }
+        format!(", or {} with -f", self.as_str())
+    }
+}
+
 /// An environment that the running server, if there is one, has let go of.
 ///
 /// Dropped without [`Withheld::end`], as when the verb fails, the server takes it up again by itself.
@@ -25,7 +57,7 @@ impl Withheld {
     pub(super) fn begin(
         site: &Site,
         name: &EnvironmentName,
-        verb: &str,
+        verb: Verb,
         force: bool,
     ) -> Result<Self, Failure> {
         let Some(mut server) = site.server()? else {
@@ -56,7 +88,7 @@ impl Withheld {
 pub(super) fn refuse_living(
     site: &Site,
     name: &EnvironmentName,
-    verb: &str,
+    verb: Verb,
 ) -> Result<(), Failure> {
     let Some(mut server) = site.server()? else { return refuse_rooted(site, name, verb) };
     let environment = name.to_string();
@@ -71,12 +103,8 @@ pub(super) fn refuse_living(
     }
 }
 
-/// Refuses a verb while machines are to boot an environment.
-pub(super) fn refuse_assigned(
-    site: &Site,
-    name: &EnvironmentName,
-    verb: &str,
-) -> Result<(), Failure> {
+/// Refuses to destroy what machines are to boot.
+pub(super) fn refuse_assigned(site: &Site, name: &EnvironmentName) -> Result<(), Failure> {
     if !site.state().exists() {
         return Ok(());
     }
@@ -86,21 +114,21 @@ pub(super) fn refuse_assigned(
         && roster.iter().any(|(machine, _)| machine.as_str() == holder)
     {
         return Err(Failure::no(format_args!(
-            "{name} has the data of {holder} in it: {verb} with -f, if nobody needs them any more"
+            "{name} has the data of {holder} in it: destroy with -f, if nobody needs them any more"
         )));
     }
     let assigned = roster.iter().filter(|(_, entry)| entry.machine.is_assigned(name.as_str()));
     let assigned: Vec<_> = assigned.map(|(machine, _)| machine.to_string()).collect();
     if !assigned.is_empty() {
         return Err(Failure::no(format_args!(
-            "{name} is what {} boots: give it another with `netbe sharepxe`, or {verb} with -f",
+            "{name} is what {} boots: give it another with `netbe sharepxe`, or destroy with -f",
             assigned.join(", ")
         )));
     }
     if roster.default_environment() == Some(name.as_str()) {
         return Err(Failure::no(format_args!(
             "{name} is what machines boot by default: set another with `netbe sharepxe --default`, \
-             or {verb} with -f"
+             or destroy with -f"
         )));
     }
     Ok(())
@@ -113,7 +141,7 @@ pub(super) fn refuse_assigned(
 pub(super) fn refuse_needed(
     site: &Site,
     name: &EnvironmentName,
-    verb: &str,
+    verb: Verb,
     gone: impl Fn(Option<&SnapshotName>) -> bool,
 ) -> Result<(), Failure> {
     let store = site.open()?;
@@ -131,16 +159,31 @@ pub(super) fn refuse_needed(
         if template.environment == *name && gone(template.snapshot.as_ref()) {
             return Err(Failure::no(format_args!(
                 "{} was made from {template}: without that, {machine} can be neither reset nor \
-                 upgraded; {verb} with -f, if nobody needs it",
-                root.name
+                 upgraded; {} with -f, if nobody needs it",
+                root.name,
+                verb.as_str()
             )));
         }
     }
     Ok(())
 }
 
+/// Refuses to destroy the base of a thin template while it has skeletons: jails see them as one tree.
+pub(super) fn refuse_base(site: &Site, name: &EnvironmentName) -> Result<(), Failure> {
+    // What is no half of a pair has no skeletons.
+    let Ok(pair) = site.open()?.pair(name) else { return Ok(()) };
+    if pair.base.name != *name || pair.skeletons.is_empty() {
+        return Ok(());
+    }
+    let skeletons: Vec<_> = pair.skeletons.iter().map(|one| one.name.as_str()).collect();
+    Err(Failure::no(format_args!(
+        "{name} is the base of {}: destroy these first, or destroy with -f",
+        skeletons.join(", ")
+    )))
+}
+
 /// Refuses while machines may be running from an environment, as far as the last server noted.
-fn refuse_rooted(site: &Site, name: &EnvironmentName, verb: &str) -> Result<(), Failure> {
+fn refuse_rooted(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(), Failure> {
     if !site.state().exists() {
         return Ok(());
     }
@@ -167,10 +210,10 @@ fn refuse_rooted(site: &Site, name: &EnvironmentName, verb: &str) -> Result<(), 
         None => format!("was the root of {machines} when the server ended, and may still be"),
         Some(_) => format!("has the data of {machines} in it, which ran when the server ended"),
     };
-    Err(Failure::no(format_args!("{name} {was}: switch it off, or {verb} with -f")))
+    Err(Failure::no(format_args!("{name} {was}: switch it off{}", verb.or_by_force())))
 }
 
-fn living(site: &Site, name: &EnvironmentName, verb: &str, there: &Living) -> Failure {
+fn living(site: &Site, name: &EnvironmentName, verb: Verb, there: &Living) -> Failure {
     let Living { machines, visitors } = there;
     // What it is for cannot always be read; that machines live on it is enough to know.
     let environment = site.open().ok().and_then(|store| store.get(name).ok());
@@ -187,7 +230,7 @@ fn living(site: &Site, name: &EnvironmentName, verb: &str, there: &Living) -> Fa
     let why: Vec<_> = lives.into_iter().chain(used).collect();
     let what: Vec<_> = off.into_iter().chain(unmount).collect();
     let (why, what) = (why.join(" and "), what.join(" and "));
-    Failure::no(format_args!("{name} {why}: {what}, or {verb} with -f"))
+    Failure::no(format_args!("{name} {why}: {what}{}", verb.or_by_force()))
 }
 
 /// Who uses an environment and was heard of when, the latest first.
@@ -201,10 +244,10 @@ fn listed(visitors: &[Visitor]) -> String {
     }
 }
 
-fn unknown(name: &EnvironmentName, verb: &str, why: &str) -> Failure {
+fn unknown(name: &EnvironmentName, verb: Verb, why: &str) -> Failure {
     Failure::could_not(format_args!(
-        "the running server does not say which machines live on {name}: {why}; stop it, or {verb} \
-         with -f"
+        "the running server does not say which machines live on {name}: {why}; stop it{}",
+        verb.or_by_force()
     ))
 }
 

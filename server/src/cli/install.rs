@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use hostfs::Inside;
 use store::{EnvironmentName, Layout, StoreError};
 
-use super::guard::Withheld;
+use super::guard::{Verb, Withheld};
 use super::initramfs::RecipeOptions;
 use super::{Failure, Reply, Site};
 use crate::install::archive::Unpacker;
@@ -115,7 +115,7 @@ impl Install {
         // A server that runs lets go of it, and takes up what is there in the end.
         let withheld = match store.get(&self.name) {
             Err(StoreError::NoEnvironment(_)) => None,
-            _ => Some(Withheld::begin(site, &self.name, "install", false)?),
+            _ => Some(Withheld::begin(site, &self.name, Verb::Install, false)?),
         };
         let (mut lost, mut done) = (Lost::default(), Configured::default());
         fill(&store, &self.name, self.layout, |inside| {

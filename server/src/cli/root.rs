@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use store::{Environment, EnvironmentName, Point, Role};
 
-use super::{Failure, Format, Reply, Site, guard, machine, snapshot};
+use super::guard::{Verb, Withheld};
+use super::{Failure, Format, Reply, Site, machine, snapshot};
 use crate::machine::{Machine, MachineError, MachineName, RootKind};
 use crate::roots::{Owned, RootError, Roots, Term};
 
@@ -23,7 +24,7 @@ pub(super) struct Reset {
 impl Reset {
     pub(super) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let own = own(site, &self.name)?;
-        let withheld = guard::Withheld::begin(site, &own.name, "reset", self.force)?;
+        let withheld = Withheld::begin(site, &own.name, Verb::Reset, self.force)?;
         let (store, state) = (site.open()?, site.open_state()?);
         let roots = Roots::new(&store, &state);
         let made = roots.make(&self.name, &roots.template(&own)?, Term::Kept)?;

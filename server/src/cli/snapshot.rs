@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use store::{Change, ChangeKind, Newer, Point, SnapshotName, Store};
 
-use super::guard::{self, Withheld};
+use super::guard::{self, Verb, Withheld};
 use super::{Failure, Format, Reply, Site, Table};
 
 /// Make a snapshot of a boot environment's whole tree.
@@ -48,11 +48,11 @@ impl Rollback {
             let kept = store.snapshots(name)?;
             let until = kept.iter().position(|kept| kept.name == *snapshot);
             let newer = until.and_then(|at| kept.get(at.saturating_add(1)..)).unwrap_or_default();
-            guard::refuse_needed(site, name, "roll back", |made| {
+            guard::refuse_needed(site, name, Verb::RollBack, |made| {
                 newer.iter().any(|newer| Some(&newer.name) == made)
             })?;
         }
-        let withheld = Withheld::begin(site, name, "roll back", self.force)?;
+        let withheld = Withheld::begin(site, name, Verb::RollBack, self.force)?;
         let newer = if self.recent { Newer::Destroy } else { Newer::Refuse };
         store.rollback(name, snapshot, newer)?;
         withheld.end()?;

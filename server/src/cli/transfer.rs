@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use store::{EnvironmentName, NameError, Point, Progress, SnapshotName};
 
-use super::guard::Withheld;
+use super::guard::{Verb, Withheld};
 use super::{Failure, Reply, Site, snapshot};
 
 /// Send a snapshot to standard output, for `netbe receive` of this or another host.
@@ -100,7 +100,7 @@ impl Receive {
         let progress = &mut |progress| bar.show(progress);
         let store = site.establish()?;
         let withheld = match store.get(&self.name) {
-            Ok(_) => Some(Withheld::begin(site, &self.name, "receive", self.force)?),
+            Ok(_) => Some(Withheld::begin(site, &self.name, Verb::Receive, self.force)?),
             Err(_) => None,
         };
         store.receive(&self.name, &mut from, progress)?;

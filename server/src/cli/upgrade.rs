@@ -99,10 +99,19 @@ impl Upgrade {
         let made = roots.upgrade(&self.machine, &plan)?;
         self.assign(site, &made.name)?;
         let (machine, new, old) = (&self.machine, &made.name, &own.name);
-        Ok(Reply::text(format!(
+        let mut text = format!(
             "{text}{machine} boots {new} at its next boot, once: `netbe activate {machine} {new}` keeps \
              it, and `netbe activate {machine} {old}` goes back\n"
-        )))
+        );
+        let kept = roots.kept(machine)?.into_iter().map(|root| root.name);
+        let older: Vec<_> = kept.filter(|root| root != new && root != old).collect();
+        if !older.is_empty() {
+            let older = older.iter().map(EnvironmentName::as_str).collect::<Vec<_>>().join(", ");
+            text += &format!(
+                "{machine} has older roots: {older}; `netbe destroy` what nobody goes back to\n"
+            );
+        }
+        Ok(Reply::text(text))
     }
 
     fn assign(&self, site: &Site, new: &EnvironmentName) -> Result<(), Failure> {

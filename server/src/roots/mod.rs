@@ -213,10 +213,19 @@ impl<'a> Roots<'a> {
 
     /// The roots for one boot that a machine has.
     pub fn fresh(&self, machine: &MachineName) -> Result<Vec<Environment>, StoreError> {
+        self.all(machine, true)
+    }
+
+    /// The roots that a machine keeps, whichever it boots.
+    pub fn kept(&self, machine: &MachineName) -> Result<Vec<Environment>, StoreError> {
+        self.all(machine, false)
+    }
+
+    fn all(&self, machine: &MachineName, fresh: bool) -> Result<Vec<Environment>, StoreError> {
         let mut listed = self.store.list()?.environments;
         listed.retain(|environment| {
             Owned::of(environment)
-                .is_some_and(|owned| owned.fresh && owned.machine == machine.as_str())
+                .is_some_and(|owned| owned.fresh == fresh && owned.machine == machine.as_str())
         });
         Ok(listed)
     }

@@ -113,6 +113,23 @@ fn an_update_is_told_of_everybody_who_uses_the_base() {
 }
 
 #[test]
+fn a_base_stays_as_long_as_it_has_skeletons() {
+    let bench = system();
+    bench.silent(&["thin", "head"]);
+    bench.silent(&["clone", "head-skeleton", "web"]);
+    let refused =
+        "head-base is the base of head-skeleton, web: destroy these first, or destroy with -f";
+    bench.refuses(&["destroy", "head-base"], refused);
+    bench.refuses(&["destroy", "-n", "head-base"], refused);
+    // What it was made from, and what was made for one jail, it does not need.
+    bench.silent(&["destroy", "web"]);
+    bench.silent(&["destroy", "head"]);
+    bench.silent(&["destroy", "head-skeleton"]);
+    bench.silent(&["destroy", "head-base"]);
+    assert_eq!(bench.prints(&["list", "-H"]), "");
+}
+
+#[test]
 fn what_cannot_be_split_is_refused_in_one_sentence() {
     let bench = Bench::new();
     bench.silent(&["create", "empty"]);

@@ -115,6 +115,17 @@ fn a_machine_boots_its_new_root_once_and_goes_on_with_it_or_back() {
 }
 
 #[test]
+fn roots_of_earlier_upgrades_are_named() {
+    let bench = with_desk();
+    let older = "desk has older roots: desk-head; `netbe destroy` what nobody goes back to\n";
+    assert!(!bench.prints(&["upgrade", "desk", "next"]).contains("older"));
+    bench.silent(&["activate", "desk", "desk-next"]);
+    bench.silent(&["clone", "next", "latest"]);
+    write(&bench, "latest", &[("usr/bin/program", "3")]);
+    assert!(bench.prints(&["upgrade", "desk", "latest"]).ends_with(older));
+}
+
+#[test]
 fn what_cannot_be_merged_is_refused_or_put_beside() {
     let bench = with_desk();
     write(&bench, "desk-head", &[("etc/motd", "mine\n")]);

@@ -1,10 +1,10 @@
 //! Splits a template into a base and a skeleton.
 //!
 //! Both are made of clones of the template's root, into which comes what each needs of its other file
-//! systems. The template stays as it is: nothing is ever moved, so nothing can be left half-way. Until both are done and proved they have the role [`Role::Off`] and say
-//! `thin=unfinished`; then both say `thin=built`, and only then each becomes what it is. A command
-//! that finds unfinished ones destroys them and begins anew; one that finds two that are built
-//! completes them.
+//! systems. The template stays as it is: nothing is ever moved, so nothing can be left half-way. Until
+//! both are done and proved they have the role [`Role::Off`] and say `thin=unfinished`; then both say
+//! `thin=built`, and only then each becomes what it is. A command that finds unfinished ones destroys
+//! them and begins anew; one that finds two that are built completes them.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
