@@ -9,6 +9,7 @@ use crate::errand::{Brought, Errand};
 use crate::failure::{Failure, ensure};
 use crate::lab::Lab;
 use crate::net::Network;
+use crate::process::last_lines;
 use crate::suite::{Case, Outcome, Tally};
 
 pub(super) const CASES: &[Case] = &[
@@ -72,14 +73,22 @@ fn run(lab: &Lab, name: &str, program: &Path, script: &str) -> Result<Outcome, F
     let files: [(&str, &Path); 1] = [("tests", program)];
     let script = [TANK, script].concat();
     let brought = errand(lab, name, &Errand { script: &script, files: &files, ..PLAIN })?;
+    Ok(Outcome::Counted(results(brought)?))
+}
+
+/// What the tests in a guest told of themselves.
+fn results(brought: Brought) -> Result<Tally, Failure> {
     let tally = count(&brought.log);
     if tally.failed > 0 {
         println!("{}", failures(&brought.log));
-    } else if tally == Tally::default() || brought.status != "0" {
-        // A program that ends without a word has no count.
-        brought.success()?;
+        return Ok(tally);
     }
-    Ok(Outcome::Counted(tally))
+    let log = brought.success()?;
+    // A program that ends without a word, or has none of the tests, has no count.
+    ensure(tally != Tally::default(), || {
+        format!("in the guest: no test: {}", last_lines(&log, 60))
+    })?;
+    Ok(tally)
 }
 
 /// Every fact that a store promises, on ZFS, with more random sequences than there is time for every day.
@@ -147,3 +156,24 @@ TMPDIR=/tank/files ./tests --test-threads 1 on_disk
 ";
 /// How long a guest may take for its errand on a machine that has much else to do.
 const LIMIT: Duration = Duration::from_secs(2400);
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn told(status: &str, log: &str) -> Result<Tally, Failure> {
+        results(Brought { status: status.to_owned(), log: log.to_owned() })
+    }
+
+    #[test]
+    fn a_guest_in_which_no_test_ran_has_failed() {
+        let ended =
+            |passed| format!("test result: ok. {passed} passed; 0 failed; 0 ignored; 0 measured\n");
+        assert_eq!(told("0", &ended(2)).unwrap().passed, 2);
+        assert!(told("0", &ended(0)).unwrap_err().to_string().contains("no test"));
+        told("0", "").unwrap_err();
+        told("101", &ended(2)).unwrap_err();
+        let failed = "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured\n";
+        assert_eq!(told("101", failed).unwrap().failed, 1);
+    }
+}
