@@ -418,7 +418,8 @@ impl Booter for Boots {
         };
         // A machine that was started by hand, as by bhyveload, asks nobody for its address.
         let (name, machine) = roster.at(address)?;
-        let wanted = machine.wanted()?;
+        let known = Some((name, machine));
+        let (wanted, is_default) = plan::environment_of(&roster, known).ok()?;
         let own = match machine.root {
             RootKind::Own => Some(self.catalog.own(name, wanted)?),
             RootKind::Fresh => return None,
@@ -428,7 +429,7 @@ impl Booter for Boots {
         Some(Root {
             machine: name.to_string(),
             environment: facts.uuid,
-            read_only: facts.read_only || machine.read_only || machine.root == RootKind::Shared,
+            read_only: facts.read_only || machine.is_read_only(is_default),
             view: machine.view,
         })
     }

@@ -144,8 +144,8 @@ pub fn environment_of<'a>(
 
 /// Decides what a machine boots.
 ///
-/// `environment` is what [`environment_of`] chose. A machine that has only the site's default shares
-/// it with others and gets it read-only.
+/// `environment` is what [`environment_of`] chose. A machine that has only the site's default and no
+/// clone of it shares it with others and gets it read-only.
 pub fn plan(
     subject: Subject<'_>,
     environment: &Facts,
@@ -165,10 +165,8 @@ pub fn plan(
     let path = export_path(&name);
     let root_path = format!("{server}:{path}");
     let machine = subject.machine;
-    let read_only = is_default
-        || environment.read_only
-        || machine
-            .is_some_and(|(_, machine)| machine.read_only || machine.root == RootKind::Shared);
+    let read_only = environment.read_only
+        || machine.map_or(is_default, |(_, machine)| machine.is_read_only(is_default));
     let choice = machine.map_or_else(LoaderChoice::default, |(_, machine)| machine.loader);
     let chosen = chosen(choice, subject.client, environment, site.loaders)?;
     let (first, next, fetch, variables) = match system {

@@ -14,7 +14,7 @@ use vfs::Tree;
 use super::machine::roster;
 use super::{Failure, Site};
 use crate::boot::catalog::{Contents, System};
-use crate::boot::plan::export_path;
+use crate::boot::plan::{self, export_path};
 use crate::export::{SiteKey, WireHandle};
 use crate::interface::{Interface, Network};
 use crate::machine::{self, MachineName, View};
@@ -85,19 +85,27 @@ impl GuestOptions {
         let environment = store.get(&self.name)?;
         let state = site.open_state()?;
         let roster = roster(&state)?;
-        let found = self.machine.as_ref().map(|name| {
+        let named = self.machine.as_ref().map(|name| {
             let entry = roster.get(name);
-            entry.map(|entry| &entry.machine).ok_or_else(|| {
+            entry.map(|entry| (name, &entry.machine)).ok_or_else(|| {
                 Failure::no(format_args!(
                     "there is no machine {name}: `netbe machine list` shows those that there are"
                 ))
             })
         });
-        let machine = found.transpose()?.cloned().unwrap_or_default();
+        let named = named.transpose()?;
+        let machine = named.map(|(_, machine)| machine.clone()).unwrap_or_default();
         let address = self.address.or(machine.address);
         let network = self.network(address)?;
         let mac = self.mac.or_else(|| machine.macs.first().copied());
         let mac = mac.map_or_else(|| mac_of(environment.uuid), |mac| Mac(mac.0));
+        // Whom a server takes the guest for, and what it gives him.
+        let known = named.or_else(|| roster.find(machine::Mac(mac.0), None));
+        let assigned = plan::environment_of(&roster, known).ok();
+        let is_default = assigned == Some((self.name.as_str(), true));
+        let read_only = environment.is_read_only()
+            || known.map_or(is_default, |(_, machine)| machine.is_read_only(is_default));
+        let assigned = assigned.map(|(name, _)| name.to_owned());
         let name = self.machine.as_ref().map_or(self.name.as_str(), MachineName::as_str);
         let datasets = environment.datasets.iter().filter(|set| set.mounted());
         let guest = Guest {
@@ -111,13 +119,10 @@ impl GuestOptions {
                 path: export_path(self.name.as_str()),
                 datasets: datasets.map(|set| set.path().to_owned()).collect(),
                 view: machine.view.into(),
-                read_only: machine.read_only || environment.is_read_only(),
+                read_only,
             },
             kenv: machine.kenv.iter().map(Into::into).collect(),
         };
-        let known = roster.find(machine::Mac(mac.0), None);
-        let assigned = known.and_then(|(_, machine)| machine.environment.clone());
-        let assigned = assigned.or_else(|| roster.default_environment().map(str::to_owned));
         let (cmdline, gateway) = (machine.cmdline, self.gateway);
         Ok(Subject { environment, store, guest, cmdline, assigned, network, address, gateway })
     }

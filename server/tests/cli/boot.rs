@@ -232,3 +232,41 @@ fn a_diskless_machine_has_its_own_files_below_conf() {
     let fstab = bench.prints(&["show", "fstab", SERVER, "head"]);
     assert_eq!(*file("conf/ip/192.168.2.202/etc/fstab"), fstab);
 }
+
+#[test]
+fn a_root_that_the_server_gives_read_only_is_mounted_so() {
+    let bench = Bench::with_head();
+    let mac = "52:54:00:00:00:01";
+    bench.silent(&["machine", "add", "--mac", mac, "web1"]);
+    let writes = |whom: &[&str]| {
+        let guest = [SERVER, "--address=192.168.2.202", "head"];
+        let show = |what| bench.prints(&[&["show", what], whom, guest.as_slice()].concat());
+        let (conf, load) = (show("conf"), show("bhyveload"));
+        assert_eq!(conf.contains(" /tmp nfs rw"), conf.contains("\nvarmfs=\"NO\"\n"), "{conf}");
+        assert_eq!(conf.contains(" /tmp nfs rw"), !load.contains("options=ro"), "{load}");
+        conf.contains(" /tmp nfs rw")
+    };
+    let web1 = ["--machine=web1"];
+    assert!(writes(&web1));
+    bench.silent(&["sharepxe", "--machine", "web1", "--root", "shared", "head"]);
+    assert!(!writes(&web1));
+    assert!(!writes(&["--mac", mac]), "the server knows it by its Ethernet address");
+    assert!(writes(&[]));
+    // Nobody has the default for himself, unless it is a clone.
+    bench.silent(&["sharepxe", "--machine", "web1", "--root", "direct", "head"]);
+    bench.silent(&["sharepxe", "--default", "head"]);
+    assert!(writes(&web1));
+    assert!(!writes(&[]));
+    bench.silent(&["sharepxe", "--machine", "web1", "--off"]);
+    assert!(!writes(&web1));
+}
+
+#[test]
+fn a_linux_with_a_shared_root_writes_to_its_memory() {
+    let bench = with_linux();
+    bench.silent(&["machine", "add", "--mac=52:54:00:00:00:01", "web1"]);
+    bench.silent(&["sharepxe", "--machine", "web1", "--root", "shared", "lin"]);
+    let command = words(&bench.prints(&["bootnfs", SERVER, "--machine=web1", "lin"]));
+    let append = after(&command, "-append")[0];
+    assert!(append.contains(" ro netbe.overlay=tmpfs"), "{append}");
+}

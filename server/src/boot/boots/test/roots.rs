@@ -165,6 +165,28 @@ fn a_shared_root_is_read_only() {
 }
 
 #[test]
+fn the_default_is_read_only_and_a_clone_of_it_is_the_machines() {
+    let root = |root| {
+        let bench = Bench::new(None, None);
+        bench.clone_made("web1-base", "base", false);
+        let mut roster = roster(None, Some("base"));
+        let (macs, address) = (vec![MAC], Some(ADDRESS));
+        let record = Machine { macs, address, root, ..Machine::default() };
+        roster.insert(machine(), record, false).unwrap();
+        bench.boots.set_roster(roster);
+        let root = || bench.boots.root_of(ADDRESS.into()).unwrap();
+        // Started by hand, it has said nothing; then the same by a plan.
+        let by_hand = root();
+        bench.discover(UEFI, 1);
+        bench.leased();
+        assert_eq!(root(), by_hand);
+        (by_hand.environment.as_u128(), by_hand.read_only)
+    };
+    assert_eq!(root(RootKind::Direct), (1, true));
+    assert_eq!(root(RootKind::Own), (9, false));
+}
+
+#[test]
 fn what_is_booted_once_is_spent_by_the_whole_loader_and_not_before() {
     let bench = Bench::new(None, None);
     bench.assign(RootKind::Direct, "base", Some("free"));
