@@ -40,8 +40,7 @@ impl Calls {
 
     /// Sends what was recorded of `call` to a port of the server and gives the results.
     ///
-    /// Over UDP nothing is sent twice: an answer that comes later than FreeBSD's loader would ask
-    /// again is no answer.
+    /// Over UDP nothing is sent twice, as FreeBSD's loader would: each call has to be answered.
     pub(crate) fn ask(&mut self, call: &Rpc<'_>, to: u16, question: Question<'_>) -> Vec<u8> {
         let sys = AuthSys { stamp: 0, machine_name: &[], uid: 0, gid: 0, gids: Gids::default() };
         let Question { program, version, procedure, as_root, args } = question;
@@ -58,7 +57,7 @@ impl Calls {
                 call_bytes(&mut message);
                 let socket = self.udp.entry(call.port).or_insert_with(|| {
                     let socket = UdpSocket::from(port::take(Type::DGRAM, from, None));
-                    socket.set_read_timeout(Some(RETRY)).unwrap();
+                    socket.set_read_timeout(Some(PATIENCE)).unwrap();
                     socket
                 });
                 socket.send_to(&message, to).unwrap();
@@ -134,8 +133,5 @@ impl Connection {
     }
 }
 
-/// FreeBSD's loader sends again after this time.
-pub(crate) const RETRY: Duration = Duration::from_secs(2);
-
-/// A kernel waits longer, and what it writes has to reach the disk.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer may take on a computer that does much else.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
