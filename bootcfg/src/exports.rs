@@ -30,7 +30,7 @@ pub enum Line {
 /// Directories, how they are exported, and to whom.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Export {
-    /// The directories, all of one file system; of a boot environment the root of one.
+    /// The directories, all of one file system.
     pub paths: Vec<String>,
     /// How.
     pub options: Options,
@@ -96,30 +96,44 @@ impl Network {
     }
 }
 
-/// The lines for a boot environment whose root is `root`: one for each data set that holds files,
-/// the root first, and each as often as there are networks, of which a line can name only one.
+/// What the data sets of a boot environment are to mountd(8), which takes a network once for each file
+/// system, and in one line all directories of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Datasets {
+    /// File systems of their own.
+    FileSystems,
+    /// Directories of one file system.
+    Directories,
+}
+
+/// The lines for a boot environment whose root is `root`: one for each file system, the root first,
+/// and each as often as there are networks, of which a line can name only one.
 #[must_use]
 pub fn nested(
     root: &str,
     datasets: &[String],
+    are: Datasets,
     options: &Options,
     networks: &[Network],
 ) -> Vec<Line> {
     let base = root.trim_end_matches('/');
     let below = datasets.iter().map(|dataset| format!("{base}/{dataset}"));
     let paths = std::iter::once(root.to_owned()).chain(below);
+    let file_systems: Vec<Vec<String>> = match are {
+        Datasets::FileSystems => paths.map(|path| vec![path]).collect(),
+        Datasets::Directories => vec![paths.collect()],
+    };
     let clients: Vec<Clients> = if networks.is_empty() {
         vec![Clients::Everybody]
     } else {
         networks.iter().copied().map(Clients::Network).collect()
     };
-    let line = |path: String, clients: Clients| {
-        Line::Export(Export { paths: vec![path], options: options.clone(), clients })
+    let line = |paths: &Vec<String>, clients: &Clients| {
+        let (paths, options, clients) = (paths.clone(), options.clone(), clients.clone());
+        Line::Export(Export { paths, options, clients })
     };
-    paths
-        .flat_map(|path| clients.iter().map(move |clients| (path.clone(), clients.clone())))
-        .map(|(path, clients)| line(path, clients))
-        .collect()
+    let lines = |paths| clients.iter().map(move |clients| line(paths, clients));
+    file_systems.iter().flat_map(lines).collect()
 }
 
 /// The text of an exports file.
@@ -247,7 +261,7 @@ mod test {
     }
 
     fn one(path: &str) -> Vec<Line> {
-        nested(path, &[], &as_root(), &[])
+        nested(path, &[], Datasets::FileSystems, &as_root(), &[])
     }
 
     fn lan() -> Network {
@@ -257,7 +271,8 @@ mod test {
     #[test]
     fn the_slides_layout_has_ten_lines_without_usr_and_var() {
         let datasets = strategy::head().root.datasets;
-        let text = render(&nested("/ROOT/head", &datasets, &as_root(), &[lan()])).unwrap();
+        let lines = nested("/ROOT/head", &datasets, Datasets::FileSystems, &as_root(), &[lan()]);
+        let text = render(&lines).unwrap();
         assert_eq!(text.lines().count(), 10);
         assert!(text.starts_with(
             "/ROOT/head -maproot=root -network 192.168.2.0/24\n\
@@ -269,11 +284,17 @@ mod test {
     #[test]
     fn each_network_has_its_own_line() {
         let other = Network("fd00::".parse().unwrap(), 8);
-        let text = render(&nested("/a", &["b".into()], &as_root(), &[lan(), other])).unwrap();
+        let text =
+            |are| render(&nested("/a", &["b".into()], are, &as_root(), &[lan(), other])).unwrap();
         assert_eq!(
-            text,
+            text(Datasets::FileSystems),
             "/a -maproot=root -network 192.168.2.0/24\n/a -maproot=root -network fd00::/8\n\
              /a/b -maproot=root -network 192.168.2.0/24\n/a/b -maproot=root -network fd00::/8\n"
+        );
+        assert_eq!(
+            text(Datasets::Directories),
+            "/a /a/b -maproot=root -network 192.168.2.0/24\n\
+             /a /a/b -maproot=root -network fd00::/8\n"
         );
     }
 

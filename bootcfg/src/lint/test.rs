@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::exports::Datasets;
 use crate::guest::strategy;
 use crate::{Guest, Root, exports, fstab, rcconf};
 
@@ -271,6 +272,7 @@ proptest! {
         handle in prop::collection::vec(any::<u8>(), 1..=64),
         path in "(/[a-z0-9._-]{1,8}){1,4}",
         sets in prop::collection::btree_set("[a-z]{1,5}(/[a-z]{1,5}){0,2}", 0..5),
+        are in prop::sample::select(vec![Datasets::FileSystems, Datasets::Directories]),
     ) {
         // No directory may be . or .., and the root not the same as a data set below it.
         prop_assume!(path.split('/').all(|part| part != "." && part != ".."));
@@ -287,7 +289,7 @@ proptest! {
         let lan = exports::Network([10, 0, 0, 0].into(), 24);
         let variables = loader::variables(&guest, &address, &handle).unwrap();
         let files = [
-            ("exports", exports::render(&exports::nested(path, datasets, &options, &[lan]))),
+            ("exports", exports::render(&exports::nested(path, datasets, are, &options, &[lan]))),
             ("fstab", fstab::render(&fstab::nested(&guest.root, fstab::Dialect::FreeBsd))),
             ("loader.conf", loader::render(&variables)),
             ("rc.conf", rcconf::render(&rcconf::diskless(&guest).unwrap())),

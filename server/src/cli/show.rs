@@ -1,6 +1,6 @@
 //! The verb that shows what other programs need to be told about a boot environment.
 
-use bootcfg::exports::{Network, Options};
+use bootcfg::exports::{Datasets, Network, Options};
 use bootcfg::fstab::{self, Dialect};
 use bootcfg::ipxe::{Action, Script};
 use bootcfg::{bhyve, conf, exports, ipxe, linux, loader, qemu, rcconf, shell};
@@ -31,6 +31,9 @@ enum What {
     /// What another DHCP server has to say, so that machines boot from here.
     Dhcp(Dhcp),
     /// Lines of exports(5), for a FreeBSD host that is to share it with mountd(8) instead.
+    ///
+    /// mountd takes a network once for each file system. All of a store of directories is one: share one
+    /// boot environment of such a store with a network, or write their directories into one line.
     Exports(Exports),
     /// The fstab(5) of a guest that mounts each data set by itself.
     Fstab(GuestOptions),
@@ -154,7 +157,7 @@ impl Exports {
         }
         let root = store.root(&self.name);
         let options = Options {
-            read_only: settings.read_only,
+            read_only: environment.is_read_only(),
             maproot: settings.maproot.as_ref().map(Identity::to_string),
             mapall: settings.mapall.as_ref().map(Identity::to_string),
             ..Options::default()
@@ -165,7 +168,9 @@ impl Exports {
         let networks: Vec<Network> =
             networks.map(|network| Network(network.address(), network.prefix())).collect();
         let root = super::guest::text(&root)?;
-        let lines = exports::nested(root, &datasets, &options, &networks);
+        let are =
+            if store.capabilities().nested { Datasets::FileSystems } else { Datasets::Directories };
+        let lines = exports::nested(root, &datasets, are, &options, &networks);
         exports::render(&lines).map(Reply::text).map_err(Failure::could_not)
     }
 }
