@@ -103,7 +103,7 @@ fn led(lab: &Lab) -> Result<Outcome, Failure> {
     let site = Site::new(lab.netbe()?, &network, &directory);
     site.environment("guest", lab.parts()?, "test -c /dev/console")?;
     site.machine("alone", &mac(1), "guest")?;
-    let lines = site.run("show dhcp --server dnsmasq --machine alone guest")?;
+    let lines = site.run("show dhcp --for dnsmasq --machine alone guest")?;
     let words: Vec<String> = lines.lines().map(|line| format!("--{line}")).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let _other = other(&network, &directory, &words)?;
@@ -135,7 +135,7 @@ fn lines(lab: &Lab) -> Result<Outcome, Failure> {
         site.run(&format!("machine set --address 10.77.0.60 {environment}"))?;
         site.run(&format!("sharepxe --default {environment}"))?;
         for whose in [format!("--machine {environment} {environment}"), environment.to_owned()] {
-            let show = |server: &str| site.run(&format!("show dhcp --server {server} {whose}"));
+            let show = |server: &str| site.run(&format!("show dhcp --for {server} {whose}"));
             let file = directory.join("dnsmasq.conf");
             fs::write(&file, show("dnsmasq")?).during(file.display())?;
             let program = Program::new("dnsmasq").arg("--test");

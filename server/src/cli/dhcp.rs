@@ -22,14 +22,14 @@ pub(crate) struct Dhcp {
     /// The boot environment.
     name: EnvironmentName,
     /// The program that hands out addresses there.
-    #[arg(long, value_enum)]
-    server: Program,
+    #[arg(long = "for", value_enum, value_name = "PROGRAM")]
+    program: Program,
     /// The machine that boots it, by its Ethernet address [default: every machine].
     #[arg(long, value_name = "MACHINE")]
     machine: Option<MachineName>,
-    /// The address of this host that machines reach [default: that on the machine's network].
+    /// The address of this server that machines reach [default: that on the machine's network].
     #[arg(long, value_name = "ADDRESS")]
-    address: Option<Ipv4Addr>,
+    server: Option<Ipv4Addr>,
     /// The port on which netbe serves boot files by HTTP.
     #[arg(long, value_name = "PORT", default_value_t = 80)]
     http: u16,
@@ -48,7 +48,7 @@ enum Program {
 
 impl Dhcp {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let guest = GuestOptions::of(&self.name, self.machine.as_ref(), self.address);
+        let guest = GuestOptions::of(&self.name, self.machine.as_ref(), self.server);
         let subject = guest.subject(site)?;
         let roster = roster(&site.open_state()?)?;
         // netbe itself decides what a machine boots; the other server only leads it here.
@@ -93,7 +93,7 @@ impl Dhcp {
             plan::plan(subject, &facts, own.is_none(), on_site)
         };
         let advice = advice(server, machine, plan).map_err(Failure::no)?;
-        let program = match self.server {
+        let program = match self.program {
             Program::Dhcpd => dhcp::Server::Dhcpd,
             Program::Dnsmasq => dhcp::Server::Dnsmasq,
             Program::Kea => dhcp::Server::Kea,

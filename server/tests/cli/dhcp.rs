@@ -7,7 +7,7 @@ use bootcfg::dhcp::{Server, read};
 use crate::bench::Bench;
 
 /// Where netbe is, so that nothing depends on this host's networks.
-const ADDRESS: &str = "--address=192.168.2.1";
+const SERVER: &str = "--server=192.168.2.1";
 
 /// A site with a FreeBSD environment `free` and a machine `web1`.
 fn site() -> Bench {
@@ -26,8 +26,8 @@ fn site() -> Bench {
 fn a_freebsd_machine_gets_its_loader_and_its_root_from_another_server() {
     let bench = site();
     bench.silent(&["sharepxe", "--machine", "web1", "free"]);
-    let show = |server: &str| {
-        bench.prints(&["show", "dhcp", "--server", server, ADDRESS, "--machine", "web1", "free"])
+    let show = |program: &str| {
+        bench.prints(&["show", "dhcp", "--for", program, SERVER, "--machine", "web1", "free"])
     };
     let text = show("dnsmasq");
     for line in [
@@ -47,11 +47,11 @@ fn a_freebsd_machine_gets_its_loader_and_its_root_from_another_server() {
 fn what_netbe_would_not_boot_is_not_told_to_another_server() {
     let bench = site();
     bench.refuses(
-        &["show", "dhcp", "--server", "kea", ADDRESS, "free"],
+        &["show", "dhcp", "--for", "kea", SERVER, "free"],
         "netbe would not boot free there: run `netbe sharepxe --default free` first",
     );
     bench.refuses(
-        &["show", "dhcp", "--server", "kea", ADDRESS, "--machine", "web1", "free"],
+        &["show", "dhcp", "--for", "kea", SERVER, "--machine", "web1", "free"],
         "netbe would not boot free there: run `netbe sharepxe --machine web1 free` first",
     );
 }
