@@ -112,13 +112,15 @@ impl Install {
             System::FreeBsd | System::Tar => None,
         };
         let store = if self.layout.is_some() { site.establish()? } else { site.open()? };
+        // Before the server is asked: what is being filled is not to be served again meanwhile.
+        let hold = store.hold(&self.name)?;
         // A server that runs lets go of it, and takes up what is there in the end.
         let withheld = match store.get(&self.name) {
             Err(StoreError::NoEnvironment(_)) => None,
             _ => Some(Withheld::begin(site, &self.name, Verb::Install, false)?),
         };
         let (mut lost, mut done) = (Lost::default(), Configured::default());
-        fill(&store, &self.name, self.layout, |inside| {
+        fill(&store, hold, self.layout, |inside| {
             let mut unpacker = Unpacker::new(inside);
             for archive in &archives {
                 unpacker.unpack(archive.shown(), &archive.path)?;

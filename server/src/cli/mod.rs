@@ -122,6 +122,7 @@ impl From<StoreError> for Failure {
             StoreError::Busy { .. }
             | StoreError::Dependants { .. }
             | StoreError::Exists(_)
+            | StoreError::Half(_)
             | StoreError::Modified(_)
             | StoreError::Mounted(..)
             | StoreError::Newer { .. }

@@ -1,46 +1,45 @@
 //! Fills an empty boot environment: whole or not at all.
 //!
 //! While it is being filled its role is `off`, so that nothing boots it, the role that it had stands
-//! in its setting `installing`, and a snapshot keeps its empty tree. Whoever finds the two after a kill
-//! puts the tree back; who finds only the setting knows that the work was done, or not begun.
+//! in its setting [`INSTALLING`], and the snapshot [`SnapshotName::of_empty_tree`] keeps its empty tree. Nobody else may
+//! touch it meanwhile: who finds the two knows of a kill, and puts the tree back; who finds only the
+//! setting knows that the work was done, or not begun.
 
 use hostfs::{Inside, InsideError};
-use store::{Environment, EnvironmentName, Layout, Newer, Role, SnapshotName, Store, StoreError};
+use store::{
+    Environment, EnvironmentName, Hold, INSTALLING, Layout, Newer, Role, SnapshotName, Store,
+    StoreError,
+};
 
 use super::InstallError;
 
-/// Creates `name` with `layout`, or takes one that is there and empty, and has `work` fill it.
+/// Creates an environment with `layout`, or takes one that is there and empty, and has `work` fill it.
+/// Its name, or what is to become it, is held by the caller until then.
 ///
 /// `work` returns settings to be written down. If it fails, the environment is as it was before.
 pub(crate) fn fill(
     store: &Store,
-    name: &EnvironmentName,
+    hold: Hold<'_>,
     layout: Option<Layout>,
     work: impl FnOnce(&Inside) -> Result<Vec<(&'static str, String)>, InstallError>,
 ) -> Result<(), InstallError> {
-    let snapshot: SnapshotName = SNAPSHOT.parse().map_err(|_| unreachable_name(name))?;
-    let (environment, created) = prepare(store, name, layout, &snapshot)?;
+    let name = hold.name();
+    let (environment, created) = prepare(store, name, layout)?;
     let role = environment.role;
-    store.set(name, INSTALLING, Some(role.as_str()))?;
-    store.set_role(name, Role::Off)?;
-    store.snapshot(name, &snapshot)?;
-    let filled = enter(store, name).and_then(|inside| {
+    let done = begin(store, name, role).and_then(|inside| {
         let settings = work(&inside)?;
         let failed = |error| InstallError::Inside { archive: name.to_string(), error };
         inside.synchronize().map_err(failed)?;
-        Ok(settings)
-    });
-    let done = filled.and_then(|settings| {
         for (key, value) in settings {
             store.set(name, key, Some(&value))?;
         }
         Ok(())
     });
     if let Err(error) = done {
-        undo(store, name, &snapshot, role, created)?;
+        undo(store, name, role, created)?;
         return Err(error);
     }
-    store.destroy_snapshot(name, &snapshot)?;
+    store.destroy_snapshot(name, &SnapshotName::of_empty_tree())?;
     release(store, name, role)
 }
 
@@ -54,7 +53,6 @@ fn prepare(
     store: &Store,
     name: &EnvironmentName,
     layout: Option<Layout>,
-    snapshot: &SnapshotName,
 ) -> Result<(Environment, bool), InstallError> {
     let found = match (store.get(name), layout) {
         (Err(StoreError::NoEnvironment(_)), Some(layout)) => {
@@ -70,30 +68,34 @@ fn prepare(
         return Ok((found, false));
     };
     // An installation was killed.
-    let role = before.parse().unwrap_or_default();
-    let kept = store.snapshots(name)?.iter().any(|kept| kept.name == *snapshot);
-    if kept {
-        undo(store, name, snapshot, role, false)?;
-    } else {
-        release(store, name, role)?;
-    }
+    undo(store, name, before.parse().unwrap_or_default(), false)?;
     let found = store.get(name)?;
     refuse_full(store, &found)?;
     Ok((found, false))
 }
 
-/// Puts the empty tree back, or takes away what was created for it.
+/// From here on nothing boots it, and its tree can be put back.
+fn begin(store: &Store, name: &EnvironmentName, role: Role) -> Result<Inside, InstallError> {
+    store.set(name, INSTALLING, Some(role.as_str()))?;
+    store.set_role(name, Role::Off)?;
+    store.snapshot(name, &SnapshotName::of_empty_tree())?;
+    enter(store, name)
+}
+
+/// Puts the empty tree back if it was left, or takes away what was created for it.
 fn undo(
     store: &Store,
     name: &EnvironmentName,
-    snapshot: &SnapshotName,
     role: Role,
     created: bool,
 ) -> Result<(), InstallError> {
-    // Nothing here has it open any more, and file systems that are mounted cannot go back.
-    store.release(name)?;
-    store.rollback(name, snapshot, Newer::Destroy)?;
-    store.destroy_snapshot(name, snapshot)?;
+    if store.is_half(&store.get(name)?)? {
+        // Nothing here has it open any more, and file systems that are mounted cannot go back.
+        store.release(name)?;
+        let snapshot = SnapshotName::of_empty_tree();
+        store.rollback(name, &snapshot, Newer::Destroy)?;
+        store.destroy_snapshot(name, &snapshot)?;
+    }
     if created {
         return Ok(store.destroy(name)?);
     }
@@ -132,14 +134,6 @@ fn refuse_full(store: &Store, environment: &Environment) -> Result<(), InstallEr
     Ok(())
 }
 
-fn unreachable_name(name: &EnvironmentName) -> InstallError {
-    InstallError::NotEmpty(name.clone())
-}
-
-/// The snapshot of the empty tree.
-const SNAPSHOT: &str = "netbe-install";
-/// The setting that keeps the role of an environment that is being filled.
-const INSTALLING: &str = "installing";
 /// A layout has no more directories in one.
 const MAX_NAMES: usize = 64;
 
@@ -171,7 +165,7 @@ mod test {
     #[test]
     fn what_is_filled_is_whole_and_boots_again() {
         let (_dir, store, name) = store();
-        fill(&store, &name, Some(Layout::FreeBsd), kernel).unwrap();
+        fill(&store, store.hold(&name).unwrap(), Some(Layout::FreeBsd), kernel).unwrap();
         let environment = store.get(&name).unwrap();
         assert_eq!(environment.role, Role::Environment);
         assert_eq!(environment.settings.value("os"), Some("FreeBSD"));
@@ -184,7 +178,7 @@ mod test {
     fn nothing_is_booted_while_it_is_filled() {
         let (_dir, store, name) = store();
         store.create(&name, Layout::Flat).unwrap();
-        fill(&store, &name, None, |_| {
+        fill(&store, store.hold(&name).unwrap(), None, |_| {
             assert_eq!(store.get(&name).unwrap().role, Role::Off);
             Ok(Vec::new())
         })
@@ -194,10 +188,10 @@ mod test {
     #[test]
     fn a_failure_leaves_an_environment_as_it_was_and_creates_none() {
         let (_dir, store, name) = store();
-        fill(&store, &name, Some(Layout::Flat), fail).unwrap_err();
+        fill(&store, store.hold(&name).unwrap(), Some(Layout::Flat), fail).unwrap_err();
         assert!(matches!(store.get(&name), Err(StoreError::NoEnvironment(_))));
         let before = store.create(&name, Layout::FreeBsd).unwrap();
-        fill(&store, &name, None, fail).unwrap_err();
+        fill(&store, store.hold(&name).unwrap(), None, fail).unwrap_err();
         assert_eq!(store.get(&name).unwrap(), before);
         assert!(!store.root(&name).join("boot").exists());
         assert!(store.root(&name).join("var/log").exists());
@@ -208,14 +202,14 @@ mod test {
         let (_dir, store, name) = store();
         store.create(&name, Layout::Flat).unwrap();
         let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            fill(&store, &name, None, |inside| {
+            fill(&store, store.hold(&name).unwrap(), None, |inside| {
                 inside.create("half").unwrap();
                 panic!("killed")
             })
         }));
         killed.unwrap_err();
         assert!(interrupted(&store.get(&name).unwrap()));
-        fill(&store, &name, None, kernel).unwrap();
+        fill(&store, store.hold(&name).unwrap(), None, kernel).unwrap();
         assert_eq!(store.get(&name).unwrap().role, Role::Environment);
         assert!(!store.root(&name).join("half").exists());
     }
@@ -225,10 +219,11 @@ mod test {
         let (_dir, store, name) = store();
         store.create(&name, Layout::FreeBsd).unwrap();
         std::fs::write(store.root(&name).join("var/log/messages"), "x").unwrap();
-        let error = fill(&store, &name, None, kernel).unwrap_err();
+        let error = fill(&store, store.hold(&name).unwrap(), None, kernel).unwrap_err();
         assert!(matches!(error, InstallError::NotEmpty(_)));
         assert!(!interrupted(&store.get(&name).unwrap()));
-        let error = fill(&store, &name, Some(Layout::Flat), kernel).unwrap_err();
+        let error =
+            fill(&store, store.hold(&name).unwrap(), Some(Layout::Flat), kernel).unwrap_err();
         assert!(matches!(error, InstallError::Store(StoreError::Exists(_))));
     }
 }

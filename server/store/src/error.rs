@@ -57,6 +57,9 @@ pub enum StoreError {
         /// The environment or snapshot.
         what: String,
     },
+    /// The work of filling it was killed.
+    #[error("{0} has half a system in it: run `netbe install` for it again, or destroy it")]
+    Half(EnvironmentName),
     /// The system refused.
     #[error("cannot {action} {path:?}: {}", reason(error))]
     Io {

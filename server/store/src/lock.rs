@@ -1,9 +1,11 @@
 //! Keeps commands that run at once out of each other's way.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,13 +25,15 @@ pub(crate) struct Locks {
     dir: OwnedFd,
     path: PathBuf,
     patience: Duration,
+    /// Those that are held for several verbs, each of which would wait for itself.
+    own: Mutex<HashSet<EnvironmentName>>,
 }
 
 impl Locks {
     /// Uses a directory for lock files. A lock that others hold is waited for as long as `patience`.
     pub(crate) fn open(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         let dir = open_dir(rustix::fs::CWD, path).map_err(at("open", path))?;
-        Ok(Self { dir, path: path.to_owned(), patience })
+        Ok(Self { dir, path: path.to_owned(), patience, own: Mutex::default() })
     }
 
     pub(crate) const fn set_patience(&mut self, patience: Duration) {
@@ -46,13 +50,23 @@ impl Locks {
         self.wait(name, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// The same for as long as it is held, except for what asks by these very locks.
+    pub(crate) fn hold(&self, name: &EnvironmentName) -> Result<Hold<'_>, StoreError> {
+        let held = self.change(name)?;
+        self.own().insert(name.clone());
+        Ok(Hold { held })
+    }
+
     fn wait(&self, name: &EnvironmentName, how: FlockOperation) -> Result<Held<'_>, StoreError> {
+        if self.own().contains(name) {
+            return Ok(Held { locks: self, name: name.clone(), file: None });
+        }
         let path = self.path.join(name.as_str());
         let until = Instant::now() + self.patience;
         loop {
             match self.take(name, how).map_err(at("lock", &path))? {
                 Taken::Held(file) => {
-                    return Ok(Held { locks: self, name: name.clone(), file });
+                    return Ok(Held { locks: self, name: name.clone(), file: Some(file) });
                 }
                 Taken::Gone => {}
                 Taken::Others(_) if Instant::now() < until => thread::sleep(PAUSE),
@@ -80,6 +94,10 @@ impl Locks {
         let _ = file.set_len(0).and_then(|()| file.rewind());
         let _ = write!(file, "{}", std::process::id());
         Ok(Taken::Held(file))
+    }
+
+    fn own(&self) -> MutexGuard<'_, HashSet<EnvironmentName>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the lock file of a name is this one.
@@ -114,18 +132,41 @@ fn holder(file: &mut File) -> Option<u32> {
 pub(crate) struct Held<'a> {
     locks: &'a Locks,
     name: EnvironmentName,
-    file: File,
+    /// None where it is held for several verbs, of which this is one.
+    file: Option<File>,
 }
 
 impl Drop for Held<'_> {
     /// The last one to hold a lock removes its file, so that none stays for every name ever used.
     fn drop(&mut self) {
-        let alone = flock(self.file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok();
+        let Some(file) = &self.file else { return };
+        let alone = flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok();
         // On the way from shared to alone the kernel lets others in, and they may have removed it.
-        if alone && self.locks.is_there(&self.name, &self.file).unwrap_or(false) {
+        if alone && self.locks.is_there(&self.name, file).unwrap_or(false) {
             // A file that stays is in nobody's way.
             let _ = unlinkat(&self.locks.dir, self.name.as_str(), AtFlags::empty());
         }
+    }
+}
+
+/// A lock for several verbs; dropped, it is free again.
+#[derive(Debug)]
+#[must_use]
+pub struct Hold<'a> {
+    held: Held<'a>,
+}
+
+impl Hold<'_> {
+    /// What is held.
+    #[must_use]
+    pub const fn name(&self) -> &EnvironmentName {
+        &self.held.name
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.held.locks.own().remove(&self.held.name);
     }
 }
 
@@ -182,6 +223,20 @@ mod test {
         assert_eq!(files(&dir), 1);
         drop(second);
         assert_eq!(files(&dir), 0);
+    }
+
+    #[test]
+    fn what_is_held_is_free_for_its_own_verbs_and_for_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, others) = (locks(&dir), locks(&dir));
+        let hold = own.hold(&name()).unwrap();
+        drop(own.change(&name()).unwrap());
+        drop(own.read(&name()).unwrap());
+        assert!(matches!(others.read(&name()), Err(StoreError::Busy { .. })));
+        drop(hold);
+        assert_eq!(files(&dir), 0);
+        let _theirs = others.change(&name()).unwrap();
+        assert!(matches!(own.change(&name()), Err(StoreError::Busy { .. })));
     }
 
     #[test]

@@ -67,6 +67,12 @@ impl fmt::Display for EnvironmentName {
 pub struct SnapshotName(EnvironmentName);
 
 impl SnapshotName {
+    /// The snapshot of an environment's empty tree, which is there while that is being filled.
+    #[must_use]
+    pub fn of_empty_tree() -> Self {
+        Self(EnvironmentName("netbe-install".to_owned()))
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

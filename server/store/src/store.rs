@@ -2,6 +2,7 @@
 //!
 //! Each verb is checked, takes its locks, is noted in the history, and then handed to the back end.
 
+mod half;
 mod split;
 mod transfer;
 
@@ -13,11 +14,12 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 use uuid::Uuid;
 
+pub use half::INSTALLING;
 pub use transfer::Progress;
 
 use crate::back_end::{BackEnd, Capabilities, Part};
 use crate::directory::{Directory, Plain};
-use crate::lock::{Held, Locks};
+use crate::lock::{Held, Hold, Locks};
 use crate::stream::StreamError;
 use crate::subvolume::Subvolumes;
 use crate::zfs::Zfs;
@@ -79,6 +81,12 @@ impl Store {
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.locks.set_patience(patience);
         self
+    }
+
+    /// Keeps others from an environment, or from a name that is to be given to one, for as long as
+    /// several verbs of this store need it. Without that each verb locks what it names for itself.
+    pub fn hold(&self, name: &EnvironmentName) -> Result<Hold<'_>, StoreError> {
+        self.locks.hold(name)
     }
 
     /// What this kind of store can do that others cannot.
@@ -158,6 +166,7 @@ impl Store {
         self.noted("clone", &[&source.to_string(), name.as_str()], || {
             let _kept = self.kept(&source.environment)?;
             let origin = self.back_end.get(&source.environment)?;
+            self.refuse_half(&origin)?;
             if let Some(snapshot) = &source.snapshot {
                 self.find(&source.environment, snapshot)?;
             }
@@ -402,6 +411,7 @@ impl Store {
     /// Says what a boot environment is for.
     pub fn set_role(&self, name: &EnvironmentName, role: Role) -> Result<Environment, StoreError> {
         self.change("set", name, &[&format!("role={role}")], |environment| {
+            self.refuse_half(environment)?;
             environment.role = role;
             Ok(())
         })

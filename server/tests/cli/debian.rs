@@ -86,6 +86,15 @@ fn has_namespaces() -> bool {
     can
 }
 
+/// Waits until an installation is so far that this is there.
+fn wait_for(path: &Path) {
+    let begin = Instant::now();
+    while !path.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn mmdebstrap_is_asked_for_what_a_network_root_needs_and_its_steps_are_told() {
     let makers = Makers::new();
@@ -192,11 +201,7 @@ fn debootstrap_dies_with_netbe_and_the_next_one_clears_up_after_it() {
     let mut command = makers.command(&[]);
     let mut killed = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let place = makers.bench.state().join("making");
-    let begin = Instant::now();
-    while !place.join("half").exists() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "debootstrap was not started");
-        thread::sleep(Duration::from_millis(10));
-    }
+    wait_for(&place.join("half"));
     killed.kill().unwrap();
     killed.wait().unwrap();
     // It would wait for the one that sleeps, if that went on.
@@ -209,6 +214,70 @@ fn debootstrap_dies_with_netbe_and_the_next_one_clears_up_after_it() {
     assert!(!place.exists());
     let root = makers.bench.root("deb");
     assert!(root.join("etc/whole").exists() && !root.join("half").exists());
+}
+
+/// An installation that is held up in its middle, by a maker that ends when a file appears.
+#[test]
+fn what_is_being_filled_is_left_alone_by_others() {
+    let makers = Makers::new();
+    makers.program(
+        "mmdebstrap",
+        "tar -C $root -cf - .\n\
+         while test -e $root && test ! -e $root/../go; do sleep 0.1; done\n",
+    );
+    let mut command = makers.command(&[]);
+    let running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let holder = running.id();
+    wait_for(&makers.bench.root("deb").join("boot/vmlinuz-6.1"));
+    let others: [&[&str]; 6] = [
+        &["clone", "deb", "other"],
+        &["create", "-e", "deb", "other"],
+        &["destroy", "deb"],
+        &["install", "-o", "Debian", "-r", "bookworm", "deb"],
+        &["rename", "deb", "other"],
+        &["set", "role=be", "deb"],
+    ];
+    let others: Vec<_> = others
+        .iter()
+        .map(|words| {
+            let mut command = makers.bench.command(NETBE, words);
+            let command = command.env("PATH", makers.path("bin"));
+            (words, command.stderr(Stdio::piped()).spawn().unwrap())
+        })
+        .collect();
+    for (words, other) in others {
+        let done = other.wait_with_output().unwrap();
+        let busy = format!(
+            "netbe: deb is in use by process {holder}: wait until that has ended, then try again\n"
+        );
+        assert_eq!(String::from_utf8(done.stderr).unwrap(), busy, "{words:?}");
+        assert_eq!(done.status.code(), Some(1));
+    }
+    assert!(!makers.bench.prints(&["list", "-H", "deb"]).contains("\tbe\t"));
+    fs::write(makers.path("go"), "").unwrap();
+    assert!(running.wait_with_output().unwrap().status.success());
+    assert!(makers.bench.root("deb").join("boot/vmlinuz-6.1").exists());
+    makers.bench.silent(&["clone", "deb", "other"]);
+}
+
+#[test]
+fn half_a_system_is_neither_spread_nor_booted_and_can_be_destroyed() {
+    let makers = Makers::new();
+    makers.program("mmdebstrap", "tar -C $root -cf - .\nwhile test -e $root; do sleep 0.1; done\n");
+    let mut killed = makers.command(&[]).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&makers.bench.root("deb").join("boot/vmlinuz-6.1"));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let bench = &makers.bench;
+    let half = "deb has half a system in it: run `netbe install` for it again, or destroy it";
+    bench.silent(&["snapshot", "deb@now"]);
+    bench.refuses(&["clone", "deb", "other"], half);
+    bench.refuses(&["clone", "deb@now", "other"], half);
+    bench.refuses(&["send", "deb@now"], half);
+    bench.refuses(&["set", "role=be", "deb"], half);
+    bench.silent(&["rename", "deb", "lin"]);
+    bench.silent(&["destroy", "lin"]);
+    assert_eq!(bench.prints(&["list", "-H"]), "");
 }
 
 #[test]

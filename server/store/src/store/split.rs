@@ -269,6 +269,7 @@ impl Store {
     /// A boot environment that may be split.
     fn template(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
         let template = self.back_end.get(name)?;
+        self.refuse_half(&template)?;
         match template.settings.value(PART) {
             None => Ok(template),
             Some("skeleton") => Err(ThinError::Skeleton(name.to_string()).into()),

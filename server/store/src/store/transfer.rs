@@ -22,6 +22,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let _kept = self.kept(name)?;
         let environment = self.back_end.get(name)?;
+        self.refuse_half(&environment)?;
         let wanted = self.find(name, snapshot)?;
         let base_snapshot = base.map(|base| self.older(name, base, snapshot)).transpose()?;
         let header = Header {

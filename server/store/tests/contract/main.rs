@@ -19,6 +19,7 @@ mod clones;
 mod crafted;
 mod environments;
 mod full;
+mod half;
 mod hostile;
 mod killed;
 mod model;
