@@ -64,10 +64,17 @@ impl Capture {
     }
 
     fn read(&self, filter: &str) -> Result<String, Failure> {
-        let tshark = Program::new("tshark").arg("-r").arg(&self.file);
+        let mut tshark = Program::new("tshark").arg("-r").arg(&self.file);
+        for port in RPC {
+            tshark = tshark.args(["-d".to_owned(), format!("{port},rpc")]);
+        }
         tshark.args(["-n", "-Y", filter]).run(Duration::from_secs(300))
     }
 }
+
+/// Ports of NFS and MOUNT, in tshark's words. A client's own port is any below 1024, and some of these
+/// belong to other protocols, which tshark would then read: 854 is that of DLEP (RFC 8175).
+const RPC: [&str; 4] = ["tcp.port==2049", "udp.port==2049", "tcp.port==20048", "udp.port==20048"];
 
 /// The length of a capture file without packets, in bytes.
 const EMPTY: u64 = 24;
