@@ -11,6 +11,8 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use store::{
     EnvironmentName, Identity, Layout, Location, Newer, Point, Role, SnapshotName, Store,
@@ -308,6 +310,21 @@ fn what_is_in_use_is_neither_renamed_nor_rolled_back_nor_destroyed() {
     drop(held);
     site.store.rename(&name("head"), &name("other")).unwrap();
     assert!(site.root("other").join("usr/home/open").exists());
+}
+
+/// A child of this process has another thread's files open until it is a program of its own.
+#[test]
+fn what_is_in_use_for_a_moment_only_is_waited_for() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    let held = fs::File::create(site.root("head").join("open")).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            drop(held);
+        });
+        site.store.rename(&name("head"), &name("old")).unwrap();
+    });
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::fs::{self, DirBuilder};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
@@ -129,7 +131,7 @@ pub(super) fn unmount(path: &Path) -> Result<(), StoreError> {
     let mounted = sys::mounts().map_err(at("list what is mounted at", path))?;
     // What was mounted last lies on top.
     for mounted in mounted.iter().rev().filter(|mounted| mounted.target.starts_with(path)) {
-        match sys::unmount(&mounted.target) {
+        match take_off(&mounted.target) {
             Ok(()) => {}
             Err(Errno::BUSY) => {
                 let what = mounted.target.display().to_string();
@@ -141,6 +143,18 @@ pub(super) fn unmount(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Unmounts a file system. A child of this process has all that was open when it was forked until it
+/// is a program of its own, also what another thread has closed since: that passes by itself.
+fn take_off(target: &Path) -> Result<(), Errno> {
+    let deadline = Instant::now() + A_MOMENT;
+    loop {
+        match sys::unmount(target) {
+            Err(Errno::BUSY) if Instant::now() < deadline => thread::sleep(A_MOMENT / 50),
+            ended => return ended,
+        }
+    }
+}
+
 /// Where a data set, what is below it, and their snapshots are mounted, in the order of mounting.
 pub(super) fn of(dataset: &str) -> Result<Vec<Mounted>, StoreError> {
     let mut mounted = sys::mounts().map_err(at("list what is mounted of", Path::new(dataset)))?;
@@ -150,3 +164,6 @@ pub(super) fn of(dataset: &str) -> Result<Vec<Mounted>, StoreError> {
     });
     Ok(mounted)
 }
+
+/// How long a file system may be in use that nobody is known to use.
+const A_MOMENT: Duration = Duration::from_secs(1);
