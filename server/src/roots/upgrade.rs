@@ -3,6 +3,7 @@
 //! Nothing is changed before it was shown, and the machine's present root stays as it is: to go back is
 //! to boot it again.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -99,29 +100,47 @@ impl Drop for Shown<'_> {
     }
 }
 
-/// Reads the configuration of a system.
+/// Reads the configuration of a system, which may be running.
 fn read(inside: &Inside) -> Result<Files, InsideError> {
     let mut files = Files::new();
     let mut waiting: Vec<PathBuf> = PLACES.iter().map(PathBuf::from).collect();
+    let mut again = 0;
     while let Some(path) = waiting.pop() {
-        let Some(entry) = inside.entry(&path)? else { continue };
-        let bytes = match &entry.kind {
-            EntryKind::Directory => {
-                let names = inside.read_dir(&path, MAX_NAMES)?;
-                waiting.extend(names.into_iter().map(|name| path.join(name)));
-                Vec::new()
+        let (item, names) = match read_one(inside, &path) {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            Err(error @ (InsideError::TooLarge { .. } | InsideError::TooMany { .. })) => {
+                return Err(error);
             }
-            EntryKind::File => inside.read_small(&path, MAX_FILE)?,
-            EntryKind::Link(_) => Vec::new(),
-            // Sockets and FIFOs are made by who uses them.
-            EntryKind::Other => continue,
+            // It may be gone, or something else than it was a moment ago.
+            Err(_) if again < MAX_AGAIN => {
+                again += 1;
+                waiting.push(path);
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         if files.len() >= MAX_FILES {
             return Err(InsideError::TooMany { path, max: MAX_FILES });
         }
-        files.insert(path, Item { entry, bytes });
+        waiting.extend(names.into_iter().map(|name| path.join(name)));
+        files.insert(path, item);
     }
     Ok(files)
+}
+
+/// Reads what lies at a path, and the names in it if it is a directory; `None` where nothing is that
+/// an upgrade carries over.
+fn read_one(inside: &Inside, path: &Path) -> Result<Option<(Item, Vec<OsString>)>, InsideError> {
+    let Some(entry) = inside.entry(path)? else { return Ok(None) };
+    let (bytes, names) = match &entry.kind {
+        EntryKind::Directory => (Vec::new(), inside.read_dir(path, MAX_NAMES)?),
+        EntryKind::File => (inside.read_small(path, MAX_FILE)?, Vec::new()),
+        EntryKind::Link(_) => (Vec::new(), Vec::new()),
+        // Sockets and FIFOs are made by who uses them.
+        EntryKind::Other => return Ok(None),
+    };
+    Ok(Some((Item { entry, bytes }, names)))
 }
 
 /// Brings a file into a new root.
@@ -188,3 +207,47 @@ const MAX_FILES: usize = 100_000;
 const MAX_NAMES: usize = 16_384;
 /// The largest file that is read, in bytes.
 const MAX_FILE: usize = 64 << 20;
+/// How often something is looked at again that the machine changes meanwhile.
+const MAX_AGAIN: u32 = 1_000;
+
+#[cfg(test)]
+mod test {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read_while_its_machine_changes_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (etc, done) = (root.path().join("etc"), AtomicBool::new(false));
+        fs::create_dir(&etc).unwrap();
+        fs::write(etc.join("hosts"), "hosts").unwrap();
+        let comes_and_goes = |own: &str| {
+            let [folder, next, link] =
+                ["rc", "new", "resolv"].map(|name| etc.join(name.to_owned() + own));
+            while !done.load(Ordering::Relaxed) {
+                fs::create_dir_all(folder.join("below")).unwrap();
+                fs::write(folder.join("below/file"), "x").unwrap();
+                fs::remove_dir_all(&folder).unwrap();
+                fs::write(&next, "a file").unwrap();
+                fs::rename(&next, &link).unwrap();
+                symlink("a link", &next).unwrap();
+                fs::rename(&next, &link).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for own in ["1", "2"] {
+                scope.spawn(move || comes_and_goes(own));
+            }
+            let inside = Inside::enter(root.path()).unwrap();
+            let failed = (0..10_000).map(|_| read(&inside)).find_map(|files| match files {
+                Ok(files) => (!files.contains_key(Path::new("etc/hosts"))).then(String::new),
+                Err(error) => Some(error.to_string()),
+            });
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(failed, None);
+        });
+    }
+}

@@ -1,6 +1,8 @@
 //! What Linux and FreeBSD do differently.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
+use std::io::Error;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -13,6 +15,37 @@ mod linux;
 pub(crate) use freebsd::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
+
+/// An extended attribute: its name and its value.
+pub(crate) type Attribute = (CString, Vec<u8>);
+
+impl Attributes {
+    /// All extended attributes of an open file or directory, by name.
+    pub(crate) fn all(&mut self, file: BorrowedFd<'_>) -> Result<Vec<Attribute>, Error> {
+        let mut found = Vec::new();
+        self.read(file, |name, value| {
+            found.push((name.to_owned(), value.to_owned()));
+            Ok(())
+        })?;
+        found.sort();
+        Ok(found)
+    }
+
+    /// The same for a symbolic link or special file, which cannot be opened.
+    pub(crate) fn all_at(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        file: &CStr,
+    ) -> Result<Vec<Attribute>, Error> {
+        let mut found = Vec::new();
+        self.read_at(dir, file, |name, value| {
+            found.push((name.to_owned(), value.to_owned()));
+            Ok(())
+        })?;
+        found.sort();
+        Ok(found)
+    }
+}
 
 /// A ZFS file system that is mounted.
 #[derive(Clone, Debug, Eq, PartialEq)]

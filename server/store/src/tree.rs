@@ -3,6 +3,9 @@
 //! A guest's superuser may have left anything there: links to `/etc`, directories a million deep,
 //! names that are not text, device nodes. Every step is relative to an open directory and follows
 //! no link, so that nothing outside of the tree can be reached, whatever changes meanwhile.
+//!
+//! A machine may be at work in the tree that is copied, compared or measured: what it removes on the way
+//! is as if it had never been there, and no error. What it puts into that place is looked at again.
 
 mod archive;
 mod compare;
@@ -18,7 +21,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, statat};
+use rustix::io::Errno;
 
 pub(crate) use archive::{apply, write};
 pub(crate) use compare::{compare, equal};
@@ -34,6 +38,9 @@ use crate::error::at;
 
 /// How deep a tree may be to be copied: each level holds two descriptors, and 1,024 are usual.
 pub(crate) const MAX_DEPTH: usize = 200;
+
+/// How often a name is looked at of which a machine makes something else each time.
+const TRIES: u32 = 10;
 
 /// Opens a directory by its name in another one.
 pub(crate) fn open_dir(
@@ -60,7 +67,8 @@ pub(crate) fn each_name(
     Ok(())
 }
 
-/// The names in a directory but `.` and `..`, sorted.
+/// The names in a directory but `.` and `..`, sorted, each once: one that is made anew meanwhile the
+/// kernel may tell twice.
 fn sorted_names(dir: impl AsFd, path: &Path) -> Result<Vec<CString>, StoreError> {
     let mut names = Vec::new();
     each_name(dir, path, |name| {
@@ -68,7 +76,17 @@ fn sorted_names(dir: impl AsFd, path: &Path) -> Result<Vec<CString>, StoreError>
         Ok(())
     })?;
     names.sort();
+    names.dedup();
     Ok(names)
+}
+
+/// Looks at a name without following a link; `None` if it is not there.
+fn look(dir: impl AsFd, name: &CStr, path: &Path) -> Result<Option<Stat>, StoreError> {
+    match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(at("look at", path)(error)),
+    }
 }
 
 /// The path of a name, for messages.

@@ -163,7 +163,11 @@ impl Attributes {
     ) -> Result<(), Error> {
         let len = supported(flistxattr(file, self.names.as_mut_slice()))?;
         for name in names(self.names.get(..len).unwrap_or_default()) {
-            let len = fgetxattr(file, name, self.value.as_mut_slice())?;
+            let len = match fgetxattr(file, name, self.value.as_mut_slice()) {
+                // Taken away since they were listed.
+                Err(Errno::NODATA) => continue,
+                len => len?,
+            };
             each(name, self.value.get(..len).unwrap_or_default())?;
         }
         Ok(())
@@ -179,7 +183,11 @@ impl Attributes {
         let path = below(dir, name);
         let len = supported(llistxattr(&path, self.names.as_mut_slice()))?;
         for name in names(self.names.get(..len).unwrap_or_default()) {
-            let len = lgetxattr(&path, name, self.value.as_mut_slice())?;
+            let len = match lgetxattr(&path, name, self.value.as_mut_slice()) {
+                // Taken away since they were listed.
+                Err(Errno::NODATA) => continue,
+                len => len?,
+            };
             each(name, self.value.get(..len).unwrap_or_default())?;
         }
         Ok(())

@@ -2,15 +2,15 @@
 
 use std::ffi::{CStr, CString};
 use std::io::Error;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat};
-use rustix::io::pread;
+use rustix::fs::{FileType, Stat, fstat, readlinkat};
+use rustix::io::{Errno, pread};
 
 use crate::error::at;
 use crate::sys;
-use crate::tree::{MAX_DEPTH, join, open_dir, sorted_names};
+use crate::tree::{MAX_DEPTH, TRIES, join, look, open_dir, sorted_names};
 use crate::{Change, ChangeKind, FileKind, StoreError};
 
 /// Lists what differs in the directory `new` from `old`, sorted by path.
@@ -70,21 +70,34 @@ impl Walk {
         path: &Path,
         depth: usize,
     ) -> Result<(), StoreError> {
-        let look = |dir| statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("look at", path));
-        let (before, after) = (look(old)?, look(new)?);
-        let kinds =
-            (FileType::from_raw_mode(before.st_mode), FileType::from_raw_mode(after.st_mode));
-        if kinds == (FileType::Directory, FileType::Directory) {
-            let open = |dir| open_dir(dir, name).map_err(at("open", path));
-            return self.directories(open(old)?.as_fd(), open(new)?.as_fd(), path, depth + 1);
-        }
-        if kinds.0 != kinds.1 {
-            self.all(old, name, path, ChangeKind::Removed, depth)?;
-            return self.all(new, name, path, ChangeKind::Added, depth);
-        }
-        let differ = self.comparison.files_differ((old, &before), (new, &after), name);
-        if differ.map_err(at("compare", path))? {
-            self.tell(path, ChangeKind::Changed, kind(kinds.1));
+        let mut tries = 0;
+        let (pair, kind_now) = loop {
+            let (before, after) = match (look(old, name, path)?, look(new, name, path)?) {
+                (Some(before), Some(after)) => (before, after),
+                (Some(_), None) => return self.all(old, name, path, ChangeKind::Removed, depth),
+                (None, Some(_)) => return self.all(new, name, path, ChangeKind::Added, depth),
+                (None, None) => return Ok(()),
+            };
+            tries += 1;
+            match self.comparison.pair((old, &before), (new, &after), name) {
+                // One of them may be something else than it was a moment ago.
+                Err(_) if tries < TRIES => {}
+                pair => {
+                    let kind_now = kind(FileType::from_raw_mode(after.st_mode));
+                    break (pair.map_err(at("compare", path))?, kind_now);
+                }
+            }
+        };
+        match pair {
+            Pair::Directories(old, new) => {
+                self.directories(old.as_fd(), new.as_fd(), path, depth + 1)?;
+            }
+            Pair::Kinds => {
+                self.all(old, name, path, ChangeKind::Removed, depth)?;
+                self.all(new, name, path, ChangeKind::Added, depth)?;
+            }
+            Pair::Files { differ: true } => self.tell(path, ChangeKind::Changed, kind_now),
+            Pair::Files { differ: false } => {}
         }
         Ok(())
     }
@@ -101,11 +114,15 @@ impl Walk {
         if depth > MAX_DEPTH {
             return Err(StoreError::Deep(path.to_owned()));
         }
-        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("look at", path))?;
+        let Some(stat) = look(dir, name, path)? else { return Ok(()) };
         let file = kind(FileType::from_raw_mode(stat.st_mode));
         self.tell(path, what.clone(), file);
         if file == FileKind::Directory {
-            let child = open_dir(dir, name).map_err(at("open", path))?;
+            let child = match open_dir(dir, name) {
+                // It went after it was told, or became a file: it is told as it was.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => return Ok(()),
+                child => child.map_err(at("open", path))?,
+            };
             for name in sorted_names(&child, path)? {
                 let here = join(path, &name);
                 self.all(child.as_fd(), &name, &here, what.clone(), depth + 1)?;
@@ -117,6 +134,17 @@ impl Walk {
     fn tell(&mut self, path: &Path, kind: ChangeKind, file: FileKind) {
         self.changes.push(Change { path: path.to_owned(), kind, file });
     }
+}
+
+/// Two files of the same name.
+enum Pair {
+    Directories(OwnedFd, OwnedFd),
+    /// They are of the same kind.
+    Files {
+        differ: bool,
+    },
+    /// They are of two kinds.
+    Kinds,
 }
 
 /// Compares files of the same name.
@@ -132,6 +160,23 @@ impl Default for Comparison {
 }
 
 impl Comparison {
+    fn pair(
+        &mut self,
+        (old, before): (BorrowedFd<'_>, &Stat),
+        (new, after): (BorrowedFd<'_>, &Stat),
+        name: &CStr,
+    ) -> Result<Pair, Error> {
+        let kind = FileType::from_raw_mode(after.st_mode);
+        if kind != FileType::from_raw_mode(before.st_mode) {
+            return Ok(Pair::Kinds);
+        }
+        if kind == FileType::Directory {
+            return Ok(Pair::Directories(open_dir(old, name)?, open_dir(new, name)?));
+        }
+        let differ = self.files_differ((old, before), (new, after), name)?;
+        Ok(Pair::Files { differ })
+    }
+
     /// Whether two directories differ in themselves. Their times do not count: they change with
     /// every name in them.
     pub(crate) fn directories_differ(
@@ -141,7 +186,7 @@ impl Comparison {
     ) -> Result<bool, Error> {
         let (before, after) = (fstat(old)?, fstat(new)?);
         Ok(owner_and_mode(&before) != owner_and_mode(&after)
-            || self.attributes_of(old)? != self.attributes_of(new)?)
+            || self.attributes.all(old)? != self.attributes.all(new)?)
     }
 
     /// Whether two files of the same kind and name, which are no directories, differ.
@@ -164,17 +209,17 @@ impl Comparison {
                     return Ok(true);
                 }
                 let (old, new) = (sys::open_regular(old, name)?, sys::open_regular(new, name)?);
-                Ok(self.attributes_of(old.as_fd())? != self.attributes_of(new.as_fd())?
+                Ok(self.attributes.all(old.as_fd())? != self.attributes.all(new.as_fd())?
                     || self.contents_differ(old.as_fd(), new.as_fd())?)
             }
             FileType::Symlink => Ok(readlinkat(old, name, Vec::new())?
                 != readlinkat(new, name, Vec::new())?
-                || self.attributes_at(old, name)? != self.attributes_at(new, name)?),
+                || self.attributes.all_at(old, name)? != self.attributes.all_at(new, name)?),
             FileType::BlockDevice | FileType::CharacterDevice => Ok(before.st_rdev
                 != after.st_rdev
-                || self.attributes_at(old, name)? != self.attributes_at(new, name)?),
+                || self.attributes.all_at(old, name)? != self.attributes.all_at(new, name)?),
             FileType::Directory | FileType::Fifo | FileType::Socket | FileType::Unknown => {
-                Ok(self.attributes_at(old, name)? != self.attributes_at(new, name)?)
+                Ok(self.attributes.all_at(old, name)? != self.attributes.all_at(new, name)?)
             }
         }
     }
@@ -202,29 +247,7 @@ impl Comparison {
             offset += u64::try_from(read).unwrap_or(0);
         }
     }
-
-    fn attributes_of(&mut self, file: BorrowedFd<'_>) -> Result<Vec<Attribute>, Error> {
-        let mut found = Vec::new();
-        self.attributes.read(file, |name, value| {
-            found.push((name.to_owned(), value.to_owned()));
-            Ok(())
-        })?;
-        found.sort();
-        Ok(found)
-    }
-
-    fn attributes_at(&mut self, dir: BorrowedFd<'_>, file: &CStr) -> Result<Vec<Attribute>, Error> {
-        let mut found = Vec::new();
-        self.attributes.read_at(dir, file, |name, value| {
-            found.push((name.to_owned(), value.to_owned()));
-            Ok(())
-        })?;
-        found.sort();
-        Ok(found)
-    }
 }
-
-type Attribute = (CString, Vec<u8>);
 
 /// In which of two directories a name is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,20 +1,20 @@
 //! Copies a tree with everything that a system can have in its files.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io::Error;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Uid, chmodat, chownat, fchmod, fchown,
-    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, seek, statat,
-    symlinkat, utimensat,
+    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, seek, symlinkat,
+    utimensat,
 };
 use rustix::io::{Errno, pread, pwrite};
 
 use crate::error::at;
-use crate::sys;
-use crate::tree::{MAX_DEPTH, each_name, join, open_dir};
+use crate::sys::{self, Attribute};
+use crate::tree::{MAX_DEPTH, TRIES, join, look, open_dir, sorted_names};
 use crate::{Obstacle, StoreError};
 
 /// Copies what is in the directory `source`, and that directory's own attributes, to `target`.
@@ -48,6 +48,24 @@ pub(crate) enum Borders {
     Refuse,
 }
 
+/// What a name stands for, and cannot be taken away any more.
+enum Held {
+    /// A directory that another file system is mounted on.
+    Border,
+    Directory(OwnedFd),
+    Link {
+        says: CString,
+        attributes: Vec<Attribute>,
+    },
+    Node {
+        kind: FileType,
+        attributes: Vec<Attribute>,
+    },
+    /// What is not copied.
+    Nothing,
+    Regular(OwnedFd),
+}
+
 struct Copier<'a> {
     links: BorrowedFd<'a>,
     borders: Borders,
@@ -67,7 +85,9 @@ impl Copier<'_> {
             return Err(StoreError::Deep(path.to_owned()));
         }
         let stat = fstat(source).map_err(at("look at", path))?;
-        each_name(source, path, |name| self.entry(source, target, name, &join(path, name), depth))?;
+        for name in sorted_names(source, path)? {
+            self.entry(source, target, &name, &join(path, &name), depth)?;
+        }
         // Last, because every entry made in it changed its times.
         self.finish(source, target, &stat).map_err(at("copy", path))
     }
@@ -80,21 +100,10 @@ impl Copier<'_> {
         path: &Path,
         depth: usize,
     ) -> Result<(), StoreError> {
-        let stat = statat(source, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("look at", path))?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind == FileType::Directory {
-            if self.borders == Borders::Refuse
-                && sys::obstacle(source, name).map_err(at("look at", path))? == Some(MOUNT_POINT)
-            {
-                return Err(StoreError::Obstacle { path: path.to_owned(), obstacle: MOUNT_POINT });
-            }
-            let from = open_dir(source, name).map_err(at("open", path))?;
-            mkdirat(target, name, Mode::RWXU).map_err(at("copy", path))?;
-            let to = open_dir(target, name).map_err(at("copy", path))?;
-            return self.directory(from.as_fd(), to.as_fd(), path, depth + 1);
-        }
+        let Some((stat, held)) = self.hold(source, name, path)? else { return Ok(()) };
         // Subvolumes of btrfs number their files each for itself.
-        let file = (stat.st_nlink > 1).then(|| format!("{}-{}", stat.st_dev, stat.st_ino));
+        let several = stat.st_nlink > 1 && !matches!(held, Held::Directory(_));
+        let file = several.then(|| format!("{}-{}", stat.st_dev, stat.st_ino));
         if let Some(file) = &file {
             match linkat(self.links, file, target, name, AtFlags::empty()) {
                 Ok(()) => return Ok(()),
@@ -102,15 +111,20 @@ impl Copier<'_> {
                 Err(error) => return Err(at("copy", path)(error)),
             }
         }
-        match kind {
-            FileType::RegularFile => self.regular(source, target, name),
-            FileType::Symlink => self.symlink(source, target, name, &stat),
-            FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
-                self.node(source, target, name, &stat, kind)
+        match held {
+            Held::Regular(from) => self.regular(&from, &stat, target, name),
+            Held::Link { says, attributes } => link(target, name, &stat, &says, &attributes),
+            Held::Node { kind, attributes } => node(target, name, &stat, kind, &attributes),
+            Held::Directory(from) => {
+                mkdirat(target, name, Mode::RWXU).map_err(at("copy", path))?;
+                let to = open_dir(target, name).map_err(at("copy", path))?;
+                return self.directory(from.as_fd(), to.as_fd(), path, depth + 1);
             }
-            FileType::Socket if sys::SOCKETS => self.node(source, target, name, &stat, kind),
-            // A socket is made again by the program that listens; nothing else is left.
-            FileType::Socket | FileType::Directory | FileType::Unknown => return Ok(()),
+            Held::Border => {
+                let (path, obstacle) = (path.to_owned(), Obstacle::MountPoint);
+                return Err(StoreError::Obstacle { path, obstacle });
+            }
+            Held::Nothing => return Ok(()),
         }
         .map_err(at("copy", path))?;
         if let Some(file) = &file {
@@ -119,21 +133,79 @@ impl Copier<'_> {
         Ok(())
     }
 
-    fn regular(
+    /// Takes hold of what a name stands for, before anything is made of it; `None` if it is gone.
+    fn hold(
         &mut self,
         source: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+    ) -> Result<Option<(Stat, Held)>, StoreError> {
+        let mut tries = 0;
+        loop {
+            let Some(stat) = look(source, name, path)? else { return Ok(None) };
+            tries += 1;
+            match self.held(source, name, stat) {
+                // It may be something else than it was a moment ago.
+                Err(_) if tries < TRIES => {}
+                held => return held.map(Some).map_err(at("open", path)),
+            }
+        }
+    }
+
+    /// Does so if it is still what it was looked at for.
+    fn held(
+        &mut self,
+        source: BorrowedFd<'_>,
+        name: &CStr,
+        stat: Stat,
+    ) -> Result<(Stat, Held), Error> {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let held = match kind {
+            FileType::Directory => {
+                if self.borders == Borders::Refuse
+                    && sys::obstacle(source, name)? == Some(Obstacle::MountPoint)
+                {
+                    Held::Border
+                } else {
+                    Held::Directory(open_dir(source, name)?)
+                }
+            }
+            FileType::RegularFile => {
+                let file = sys::open_regular(source, name)?;
+                let stat = fstat(&file)?;
+                return Ok((stat, Held::Regular(file)));
+            }
+            FileType::Symlink => Held::Link {
+                says: readlinkat(source, name, Vec::new())?,
+                attributes: self.attributes.all_at(source, name)?,
+            },
+            // A socket is made again by the program that listens; nothing else is left.
+            FileType::Socket if !sys::SOCKETS => Held::Nothing,
+            FileType::Unknown => Held::Nothing,
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice => {
+                Held::Node { kind, attributes: self.attributes.all_at(source, name)? }
+            }
+        };
+        Ok((stat, held))
+    }
+
+    fn regular(
+        &mut self,
+        from: &OwnedFd,
+        stat: &Stat,
         target: BorrowedFd<'_>,
         name: &CStr,
     ) -> Result<(), Error> {
-        let from = sys::open_regular(source, name)?;
-        let stat = fstat(&from)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
-        if !sys::reflink(&from, &to) {
-            self.content(&from, &to, u64::try_from(stat.st_size).unwrap_or(0))?;
+        if !sys::reflink(from, &to) {
+            self.content(from, &to, u64::try_from(stat.st_size).unwrap_or(0))?;
         }
-        self.finish(from.as_fd(), to.as_fd(), &stat)
+        self.finish(from.as_fd(), to.as_fd(), stat)
     }
 
     /// Copies `size` bytes and leaves out the holes among them.
@@ -190,44 +262,6 @@ impl Copier<'_> {
         Ok(())
     }
 
-    fn symlink(
-        &mut self,
-        source: BorrowedFd<'_>,
-        target: BorrowedFd<'_>,
-        name: &CStr,
-        stat: &Stat,
-    ) -> Result<(), Error> {
-        let says = readlinkat(source, name, Vec::new())?;
-        symlinkat(&says, target, name)?;
-        let (uid, gid) = owner(stat);
-        chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        self.attributes.read_at(source, name, |attribute, value| {
-            sys::set_attribute_at(target, name, attribute, value)
-        })?;
-        utimensat(target, name, &sys::times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(())
-    }
-
-    fn node(
-        &mut self,
-        source: BorrowedFd<'_>,
-        target: BorrowedFd<'_>,
-        name: &CStr,
-        stat: &Stat,
-        kind: FileType,
-    ) -> Result<(), Error> {
-        mknodat(target, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)?;
-        let (uid, gid) = owner(stat);
-        chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        // Follows links, but nobody else can reach the target yet: this is the node just made.
-        chmodat(target, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
-        self.attributes.read_at(source, name, |attribute, value| {
-            sys::set_attribute_at(target, name, attribute, value)
-        })?;
-        utimensat(target, name, &sys::times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(())
-    }
-
     /// Gives an open file or directory the attributes of another.
     fn finish(
         &mut self,
@@ -245,9 +279,49 @@ impl Copier<'_> {
     }
 }
 
+fn link(
+    target: BorrowedFd<'_>,
+    name: &CStr,
+    stat: &Stat,
+    says: &CStr,
+    attributes: &[Attribute],
+) -> Result<(), Error> {
+    symlinkat(says, target, name)?;
+    let (uid, gid) = owner(stat);
+    chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    dress(target, name, stat, attributes)
+}
+
+fn node(
+    target: BorrowedFd<'_>,
+    name: &CStr,
+    stat: &Stat,
+    kind: FileType,
+    attributes: &[Attribute],
+) -> Result<(), Error> {
+    mknodat(target, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)?;
+    let (uid, gid) = owner(stat);
+    chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    // Follows links, but nobody else can reach the target yet: this is the node just made.
+    chmodat(target, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
+    dress(target, name, stat, attributes)
+}
+
+/// Gives what cannot be opened its extended attributes and times.
+fn dress(
+    target: BorrowedFd<'_>,
+    name: &CStr,
+    stat: &Stat,
+    attributes: &[Attribute],
+) -> Result<(), Error> {
+    for (attribute, value) in attributes {
+        sys::set_attribute_at(target, name, attribute, value)?;
+    }
+    Ok(utimensat(target, name, &sys::times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
 fn owner(stat: &Stat) -> (Uid, Gid) {
     (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
 }
 
-const MOUNT_POINT: Obstacle = Obstacle::MountPoint;
 const BUFFER: usize = 256 << 10;

@@ -22,6 +22,7 @@ mod full;
 mod half;
 mod hostile;
 mod killed;
+mod living;
 mod model;
 mod names;
 mod picture;
