@@ -7,8 +7,9 @@ use store::Environment;
 
 use super::Finding;
 
-/// What diskless(8) asks for, as far as files can say it.
-pub(super) fn freebsd(inside: &Inside, environment: &Environment, machines: usize) -> Vec<Finding> {
+/// What diskless(8) asks for, as far as files can say it. `shared` is whether several machines boot the
+/// environment itself.
+pub(super) fn freebsd(inside: &Inside, environment: &Environment, shared: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut sources = Vec::new();
     for (path, kind) in [
@@ -22,7 +23,7 @@ pub(super) fn freebsd(inside: &Inside, environment: &Environment, machines: usiz
         findings.extend(interfaces(&conf.text));
     }
     findings.extend(linted(&sources));
-    if (machines > 1 || environment.export.read_only) && filled(inside, "/etc/hostid") {
+    if (shared || environment.export.read_only) && filled(inside, "/etc/hostid") {
         findings.push(Finding::doubt(
             "/etc/hostid gives all its machines one identity, which NFSv4 tells them apart by: remove \
              it, and each takes its firmware's",
@@ -32,7 +33,7 @@ pub(super) fn freebsd(inside: &Inside, environment: &Environment, machines: usiz
 }
 
 /// What a Linux system's files say.
-pub(super) fn linux(inside: &Inside, machines: usize) -> Vec<Finding> {
+pub(super) fn linux(inside: &Inside, shared: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let sources: Vec<_> =
         source(inside, "/etc/fstab", Kind::Fstab, &mut findings).into_iter().collect();
@@ -48,7 +49,7 @@ pub(super) fn linux(inside: &Inside, machines: usize) -> Vec<Finding> {
         }
     }
     findings.extend(linted(&sources));
-    if machines > 1 && filled(inside, "/etc/machine-id") {
+    if shared && filled(inside, "/etc/machine-id") {
         findings.push(Finding::doubt(
             "/etc/machine-id gives all its machines one identity: empty it, and each makes its own",
         ));

@@ -17,7 +17,7 @@ use store::{Environment, Role};
 use crate::boot::Arch;
 use crate::boot::catalog::{Contents, System};
 use crate::boot::loader::HostLoaders;
-use crate::machine::Roster;
+use crate::machine::{Machine, Roster, environment_in};
 
 /// What was found out about a boot environment.
 #[derive(Debug, Serialize)]
@@ -100,10 +100,12 @@ pub(crate) fn check(
     let mut findings = Vec::new();
     let contents = Contents::scan(inside);
     state(environment, &mut findings);
-    let machines = roster.iter().filter(|(_, entry)| {
-        entry.machine.environment.as_deref() == Some(environment.name.as_str())
-    });
-    let machines: Vec<_> = machines.map(|(name, entry)| (name, &entry.machine)).collect();
+    let own_name = environment.name.as_str();
+    let machines = roster.iter().map(|(name, entry)| (name, &entry.machine));
+    let machines: Vec<_> = machines.filter(|(_, machine)| machine.is_assigned(own_name)).collect();
+    // A clone is given an identity of its own.
+    let itself = machines.iter().filter(|(_, machine)| !machine.root.is_clone());
+    let shared = itself.count() > 1 || roster.default_environment() == Some(own_name);
     let arch = environment.settings.value("arch").unwrap_or_default();
     let arm = matches!(arch, "aarch64" | "arm64");
     // No machine of that architecture has BIOS.
@@ -121,14 +123,14 @@ pub(crate) fn check(
             for &(severity, arch) in firmware {
                 findings.extend(loaders::freebsd(severity, arch, &contents));
             }
-            findings.extend(files::freebsd(inside, environment, machines.len()));
+            findings.extend(files::freebsd(inside, environment, shared));
             "FreeBSD"
         }
         Some(System::Linux { kernel, initrd }) => {
             for &(severity, arch) in firmware {
                 findings.extend(loaders::linux(severity, arch, &contents, host));
             }
-            findings.extend(files::linux(inside, machines.len()));
+            findings.extend(files::linux(inside, shared));
             findings.extend(ram_disk::check(inside, kernel, initrd.as_deref()));
             "Linux"
         }
@@ -138,12 +140,6 @@ pub(crate) fn check(
     }
     for (name, machine) in &machines {
         findings.extend(loaders::chosen(name, machine.loader, firmware, &contents, host));
-        if environment.export.read_only && !machine.read_only {
-            findings.push(Finding::doubt(format_args!(
-                "{name} is not set up for a read-only root, and this environment is shared \
-                 read-only: run `netbe machine set --read-only {name}`"
-            )));
-        }
     }
     let unknown = environment
         .export
@@ -169,17 +165,19 @@ pub(crate) fn check_site(roster: &Roster, environments: &[Environment]) -> Vec<F
     let there = |wanted: &str| environments.iter().any(|found| found.name.as_str() == wanted);
     let mut findings = Vec::new();
     for (name, entry) in roster.iter() {
-        if let Some(wanted) = entry.machine.environment.as_deref().filter(|name| !there(name)) {
+        let Machine { environment, once, .. } = &entry.machine;
+        let mut missing = environment.iter().chain(once).map(|wanted| environment_in(wanted));
+        if let Some(wanted) = missing.find(|wanted| !there(wanted)) {
             findings.push(Finding::both(format_args!(
                 "{name} is to boot {wanted}, and there is no such environment: give it another with \
-                 `netbe sharepxe --machine {name}`"
+                 `netbe sharepxe --machine {name} NAME`"
             )));
         }
     }
     if let Some(wanted) = roster.default_environment().filter(|name| !there(name)) {
         findings.push(Finding::both(format_args!(
             "machines boot {wanted} by default, and there is no such environment: set another with \
-             `netbe sharepxe --default`"
+             `netbe sharepxe --default NAME`"
         )));
     }
     findings

@@ -6,6 +6,7 @@ use store::{Layout, Store};
 use tempfile::TempDir;
 
 use super::*;
+use crate::machine::{LoaderChoice, Mac, MachineName, RootKind};
 
 struct Scene {
     dir: TempDir,
@@ -40,10 +41,14 @@ impl Scene {
     }
 
     fn check(&self) -> Verdict {
+        self.check_for(&Roster::default())
+    }
+
+    fn check_for(&self, roster: &Roster) -> Verdict {
         let name = "head".parse().unwrap();
         let inside = Inside::from_fd(self.store.open_root(&name).unwrap());
         let host = HostLoaders::search([self.dir.path().join("loaders")]);
-        check(&self.store.get(&name).unwrap(), &inside, &Roster::default(), &host)
+        check(&self.store.get(&name).unwrap(), &inside, roster, &host)
     }
 }
 
@@ -151,6 +156,66 @@ fn machines_of_one_identity_are_told() {
     assert!(says(&verdict, Severity::Doubt, "/etc/hostid"));
     assert!(says(&verdict, Severity::Doubt, "ghost"));
     assert!(Path::new(&scene.path("etc/hostid")).exists());
+}
+
+/// A roster of machines that have these roots for `head`, or a snapshot of it.
+fn roster(roots: &[(RootKind, &str)]) -> Roster {
+    let mut roster = Roster::default();
+    for (number, (root, assigned)) in (1..).zip(roots) {
+        let (root, environment) = (*root, Some((*assigned).to_owned()));
+        let macs = vec![Mac([0x52, 0x54, 0, 0, 0, number])];
+        let machine = Machine { macs, root, environment, ..Machine::default() };
+        roster.insert(format!("web{number}").parse().unwrap(), machine, false).unwrap();
+    }
+    roster
+}
+
+#[test]
+fn machines_with_clones_have_their_own_identities() {
+    let scene = Scene::freebsd();
+    scene.write("etc/hostid", "00000000-0000-0000-0000-000000000001\n");
+    let told = |roots: &[_]| says(&scene.check_for(&roster(roots)), Severity::Doubt, "/etc/hostid");
+    assert!(told(&[(RootKind::Direct, "head"), (RootKind::Shared, "head")]));
+    assert!(!told(&[(RootKind::Direct, "head"), (RootKind::Own, "head")]));
+    assert!(!told(&[(RootKind::Fresh, "head"), (RootKind::Fresh, "head")]));
+}
+
+#[test]
+fn a_machine_on_a_root_that_is_shared_read_only_is_told_nothing() {
+    let scene = Scene::freebsd();
+    let shared = store::ExportSettings { shared: true, read_only: true, ..Default::default() };
+    scene.store.set_export(&"head".parse().unwrap(), shared).unwrap();
+    for root in [RootKind::Direct, RootKind::Shared, RootKind::Own] {
+        assert_eq!(scene.check_for(&roster(&[(root, "head")])).findings, [], "{root}");
+    }
+}
+
+#[test]
+fn a_loader_that_a_machine_lacks_is_told_for_its_clone_of_a_snapshot_too() {
+    let scene = Scene::freebsd();
+    let mut machines = roster(&[(RootKind::Fresh, "head@monday")]);
+    let name: MachineName = "web1".parse().unwrap();
+    let machine = Machine { loader: LoaderChoice::Grub, ..machines.take(&name).unwrap() };
+    machines.insert(name, machine, false).unwrap();
+    let verdict = scene.check_for(&machines);
+    assert!(says(&verdict, Severity::Doubt, "web1 is to be loaded by"), "{:?}", verdict.findings);
+}
+
+#[test]
+fn what_machines_are_to_boot_and_is_not_there_is_told() {
+    let scene = Scene::freebsd();
+    let environments = scene.store.list().unwrap().environments;
+    let there = roster(&[(RootKind::Own, "head@monday"), (RootKind::Direct, "head")]);
+    assert_eq!(check_site(&there, &environments), []);
+    let mut machines = roster(&[(RootKind::Own, "tail@monday"), (RootKind::Direct, "head")]);
+    let name: MachineName = "web2".parse().unwrap();
+    let once = Some("next".to_owned());
+    let machine = Machine { once, ..machines.take(&name).unwrap() };
+    machines.insert(name, machine, false).unwrap();
+    let told = check_site(&machines, &environments);
+    let told: Vec<&str> = told.iter().map(|found| found.message.as_str()).collect();
+    assert!(told[0].starts_with("web1 is to boot tail, and"), "{told:?}");
+    assert!(told[1].starts_with("web2 is to boot next, and"), "{told:?}");
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl Machine {
     /// Whether a boot environment is what it boots, now or next, or what its clones are made from.
     #[must_use]
     pub fn is_assigned(&self, environment: &str) -> bool {
-        let named = |assigned: &String| assigned.split('@').next() == Some(environment);
+        let named = |assigned: &String| environment_in(assigned) == environment;
         self.environment.iter().chain(&self.once).any(named)
     }
 
@@ -167,6 +167,12 @@ impl Machine {
     pub fn render(&self) -> Result<String, MachineError> {
         toml::to_string(self).map_err(|error| MachineError::Syntax(error.to_string()))
     }
+}
+
+/// The boot environment in what a machine is assigned, which may be a snapshot of it.
+#[must_use]
+pub fn environment_in(assigned: &str) -> &str {
+    assigned.split_once('@').map_or(assigned, |(environment, _)| environment)
 }
 
 /// Why a machine is not accepted.
