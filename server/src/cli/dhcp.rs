@@ -9,7 +9,7 @@ use store::EnvironmentName;
 use super::guest::GuestOptions;
 use super::machine::roster;
 use super::{Failure, Reply, Site};
-use crate::boot::catalog::{Contents, Facts};
+use crate::boot::catalog::{Contents, Facts, System};
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::plan::{self, Next, NoPlan, Plan, SCRIPT};
 use crate::boot::{Arch, BootId, Client};
@@ -53,8 +53,8 @@ impl Dhcp {
         let roster = roster(&site.open_state()?)?;
         // netbe itself decides what a machine boots; the other server only leads it here.
         let own = self.machine.as_ref().and_then(|name| Some((name, &roster.get(name)?.machine)));
-        let assigned = plan::environment_of(&roster, own).map(|(name, _)| name);
-        if assigned != Ok(self.name.as_str()) {
+        let assigned = plan::environment_of(&roster, own);
+        if !assigned.is_ok_and(|(name, _)| subject.is_booted(self.machine.as_ref(), name)) {
             let name = &self.name;
             let assign = match &self.machine {
                 Some(machine) => format!("--machine {machine} {name}"),
@@ -93,6 +93,15 @@ impl Dhcp {
             plan::plan(subject, &facts, own.is_none(), on_site)
         };
         let advice = advice(server, machine, plan).map_err(Failure::no)?;
+        if let (Some((name, _)), None, Some(System::FreeBsd)) =
+            (own, &advice.root_path, &facts.contents.system)
+        {
+            return Err(Failure::no(format_args!(
+                "{name} gets its root when it boots, and FreeBSD's loader has to be told before: run \
+                 `netbe sharepxe --machine {name} --root own {}` first",
+                self.name
+            )));
+        }
         let program = match self.program {
             Program::Dhcpd => dhcp::Server::Dhcpd,
             Program::Dnsmasq => dhcp::Server::Dnsmasq,

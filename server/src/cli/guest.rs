@@ -17,8 +17,9 @@ use crate::boot::catalog::{Contents, System};
 use crate::boot::plan::{self, export_path};
 use crate::export::{SiteKey, WireHandle};
 use crate::interface::{Interface, Network};
-use crate::machine::{self, MachineName, View};
-use crate::state::site_key;
+use crate::machine::{self, Machine, MachineName, RootKind, View, environment_in};
+use crate::roots::{Owned, Roots};
+use crate::state::{StateDir, site_key};
 
 /// A boot environment and the guest that is to boot it.
 #[derive(Args, Debug)]
@@ -59,7 +60,9 @@ pub(crate) struct Subject {
     pub(crate) guest: Guest,
     /// The guest's words for the kernel's command line.
     pub(crate) cmdline: String,
-    /// What a server tells the guest's Ethernet address to boot.
+    /// The machine that a server takes the guest's Ethernet address for.
+    by_mac: Option<MachineName>,
+    /// What it tells that address to boot.
     assigned: Option<String>,
     /// The network that guest and server share.
     network: Network,
@@ -94,18 +97,20 @@ impl GuestOptions {
             })
         });
         let named = named.transpose()?;
+        let own = named.map(|named| own_root(&store, &state, named, &self.name)).transpose()?;
+        let environment = own.flatten().unwrap_or(environment);
         let machine = named.map(|(_, machine)| machine.clone()).unwrap_or_default();
         let address = self.address.or(machine.address);
         let network = self.network(address)?;
         let mac = self.mac.or_else(|| machine.macs.first().copied());
         let mac = mac.map_or_else(|| mac_of(environment.uuid), |mac| Mac(mac.0));
-        // Whom a server takes the guest for, and what it gives him.
-        let known = named.or_else(|| roster.find(machine::Mac(mac.0), None));
-        let assigned = plan::environment_of(&roster, known).ok();
-        let is_default = assigned == Some((self.name.as_str(), true));
+        let by_mac = roster.find(machine::Mac(mac.0), None);
+        let assigned = plan::environment_of(&roster, by_mac).ok().map(|(name, _)| name.to_owned());
+        let known = named.or(by_mac);
+        let is_default = plan::environment_of(&roster, known) == Ok((self.name.as_str(), true));
         let read_only = environment.is_read_only()
             || known.map_or(is_default, |(_, machine)| machine.is_read_only(is_default));
-        let assigned = assigned.map(|(name, _)| name.to_owned());
+        let by_mac = by_mac.map(|(name, _)| name.clone());
         let name = self.machine.as_ref().map_or(self.name.as_str(), MachineName::as_str);
         let datasets = environment.datasets.iter().filter(|set| set.mounted());
         let guest = Guest {
@@ -116,7 +121,7 @@ impl GuestOptions {
             mtu: None,
             root: Root {
                 server: network.address,
-                path: export_path(self.name.as_str()),
+                path: export_path(environment.name.as_str()),
                 datasets: datasets.map(|set| set.path().to_owned()).collect(),
                 view: machine.view.into(),
                 read_only,
@@ -124,7 +129,17 @@ impl GuestOptions {
             kenv: machine.kenv.iter().map(Into::into).collect(),
         };
         let (cmdline, gateway) = (machine.cmdline, self.gateway);
-        Ok(Subject { environment, store, guest, cmdline, assigned, network, address, gateway })
+        Ok(Subject {
+            environment,
+            store,
+            guest,
+            cmdline,
+            by_mac,
+            assigned,
+            network,
+            address,
+            gateway,
+        })
     }
 
     /// The server's address and network: the one said, else the one that the guest's address is
@@ -175,19 +190,28 @@ impl Subject {
         Ok(Address { address, prefix, gateway: self.gateway })
     }
 
+    /// Whether the boot environment, or a clone of it, is what a machine boots that has this assigned.
+    pub(crate) fn is_booted(&self, machine: Option<&MachineName>, assigned: &str) -> bool {
+        let own =
+            || Owned::of(&self.environment)?.is_own(machine?.as_str(), assigned).then_some(());
+        environment_in(assigned) == self.environment.name.as_str() || own().is_some()
+    }
+
     /// Refuses a guest that a server would tell to boot something else, or nothing.
     pub(crate) fn expect_pxe(&self) -> Result<(), Failure> {
         let (name, mac) = (&self.environment.name, self.guest.mac);
-        match &self.assigned {
-            Some(assigned) if assigned == name.as_str() => Ok(()),
-            Some(assigned) => Err(Failure::no(format_args!(
-                "{mac} is told to boot {assigned}: change that with `netbe sharepxe`"
-            ))),
-            None => Err(Failure::no(format_args!(
-                "{mac} is told to boot nothing: `netbe machine add --mac {mac} --environment {name} \
-                 NAME` changes that"
-            ))),
+        let assigned = self.assigned.as_deref();
+        if assigned.is_some_and(|assigned| self.is_booted(self.by_mac.as_ref(), assigned)) {
+            return Ok(());
         }
+        let other = self.assigned.as_deref().unwrap_or("nothing");
+        let change = match &self.by_mac {
+            Some(machine) => format!("sharepxe --machine {machine} {name}"),
+            None => format!("machine add --mac {mac} --environment {name} NAME"),
+        };
+        Err(Failure::no(format_args!(
+            "{mac} is told to boot {other}: `netbe {change}` changes that"
+        )))
     }
 
     /// The boot environment's directory on this host, as text for command lines.
@@ -223,6 +247,22 @@ impl Subject {
             Layout::Flat | Layout::Linux => None,
         }))
     }
+}
+
+/// The root that a machine keeps and boots, if it was made from this boot environment.
+fn own_root(
+    store: &Store,
+    state: &StateDir,
+    (name, machine): (&MachineName, &Machine),
+    environment: &EnvironmentName,
+) -> Result<Option<Environment>, Failure> {
+    let (RootKind::Own, Some(wanted)) = (machine.root, machine.wanted()) else { return Ok(None) };
+    let own = Roots::new(store, state).own(name, wanted)?;
+    let is_of = |root: &Environment| {
+        let owned = Owned::of(root);
+        owned.is_some_and(|owned| owned.is_own(name.as_str(), environment.as_str()))
+    };
+    Ok(own.filter(is_of))
 }
 
 /// What this host gives a virtual machine.

@@ -182,8 +182,32 @@ fn what_the_server_would_not_boot_is_refused() {
     bench.silent(&["machine", "add", "desk", mac, "--environment=other"]);
     bench.refuses(
         &["bootpxe", SERVER, mac, "lin"],
-        "02:00:00:00:00:07 is told to boot other: change that with `netbe sharepxe`",
+        "02:00:00:00:00:07 is told to boot other: `netbe sharepxe --machine desk lin` changes that",
     );
+    bench.silent(&["sharepxe", "--machine=desk", "--off"]);
+    bench.refuses(
+        &["bootpxe", SERVER, "--machine=desk", "lin"],
+        "02:00:00:00:00:07 is told to boot nothing: `netbe sharepxe --machine desk lin` changes that",
+    );
+    bench.silent(&["sharepxe", "--machine=desk", "lin"]);
+    bench.prints(&["bootpxe", SERVER, "--machine=desk", "lin"]);
+}
+
+#[test]
+fn a_machine_with_a_clone_of_a_snapshot_boots_by_pxe() {
+    let bench = with_linux();
+    bench.silent(&["snapshot", "lin@monday"]);
+    bench.silent(&["machine", "add", "desk", "--mac=02:00:00:00:00:07"]);
+    bench.silent(&["sharepxe", "--machine=desk", "--root=fresh", "lin@monday"]);
+    bench.prints(&["bootpxe", SERVER, "--machine=desk", "lin"]);
+    bench.run(&["sharepxe", "--machine=desk", "--root=own", "lin@monday"]);
+    for name in ["lin", "desk-lin"] {
+        bench.prints(&["bootpxe", SERVER, "--machine=desk", name]);
+        // Its root is the clone, whatever it is called by.
+        let command = words(&bench.prints(&["bootnfs", SERVER, "--machine=desk", name]));
+        let append = after(&command, "-append")[0];
+        assert!(append.contains("nfsroot=192.168.2.1:/be/desk-lin,"), "{append}");
+    }
 }
 
 #[test]

@@ -55,3 +55,20 @@ fn what_netbe_would_not_boot_is_not_told_to_another_server() {
         "netbe would not boot free there: run `netbe sharepxe --machine web1 free` first",
     );
 }
+
+#[test]
+fn a_machine_with_a_clone_is_led_to_it_by_another_server() {
+    let bench = site();
+    bench.silent(&["snapshot", "free@monday"]);
+    let show = ["show", "dhcp", "--for", "dnsmasq", SERVER, "--machine", "web1", "free"];
+    bench.silent(&["sharepxe", "--machine", "web1", "--root", "fresh", "free@monday"]);
+    bench.refuses(
+        &show,
+        "web1 gets its root when it boots, and FreeBSD's loader has to be told before: run `netbe \
+         sharepxe --machine web1 --root own free` first",
+    );
+    bench.run(&["sharepxe", "--machine", "web1", "--root", "own", "free@monday"]);
+    let text = bench.prints(&show);
+    let root = "option:root-path,192.168.2.1:/be/web1-free\n";
+    assert!(text.contains(root), "{text}");
+}
