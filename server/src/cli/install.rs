@@ -257,6 +257,7 @@ impl From<InstallError> for Failure {
             | InstallError::Fetch { .. }
             | InstallError::Inside { .. }
             | InstallError::Io { .. }
+            | InstallError::Left { .. }
             | InstallError::Maker { .. }
             | InstallError::Manifest { .. }
             | InstallError::Mirror(_)

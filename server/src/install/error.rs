@@ -56,6 +56,15 @@ pub(crate) enum InstallError {
         /// What the system or the unpacker said.
         error: io::Error,
     },
+    /// It failed, and what was unpacked is still there: nothing boots it, and the next installation
+    /// takes it away.
+    #[error("{why}; and what was unpacked could not be taken away: {undo}")]
+    Left {
+        /// Why it failed.
+        why: Box<Self>,
+        /// Why the tree could not be put back.
+        undo: Box<Self>,
+    },
     /// The list of sets is not one.
     #[error("line {line} of the MANIFEST is wrong: {reason}")]
     Manifest {

@@ -36,8 +36,10 @@ pub(crate) fn fill(
         Ok(())
     });
     if let Err(error) = done {
-        undo(store, name, role, created)?;
-        return Err(error);
+        return Err(match undo(store, name, role, created) {
+            Ok(()) => error,
+            Err(undo) => InstallError::Left { why: Box::new(error), undo: Box::new(undo) },
+        });
     }
     store.destroy_snapshot(name, &SnapshotName::of_empty_tree())?;
     release(store, name, role)
@@ -195,6 +197,21 @@ mod test {
         assert_eq!(store.get(&name).unwrap(), before);
         assert!(!store.root(&name).join("boot").exists());
         assert!(store.root(&name).join("var/log").exists());
+    }
+
+    #[test]
+    fn where_the_empty_tree_cannot_be_put_back_that_is_told_after_why_the_work_failed() {
+        let (_dir, store, name) = store();
+        let error = fill(&store, store.hold(&name).unwrap(), Some(Layout::Flat), |_| {
+            store.destroy(&name)?;
+            Err(InstallError::NoFetcher)
+        });
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "neither curl nor fetch is here: install the package curl, or give a directory by -p; \
+             and what was unpacked could not be taken away: there is no boot environment head: \
+             `netbe list` shows those that there are"
+        );
     }
 
     #[test]
