@@ -204,12 +204,12 @@ impl Install {
         let (arch, mirror) = (self.arch.as_str(), self.url.as_deref());
         let debian = Debian { suite, arch, mirror, kernel, packages: &self.packages };
         let mut making = debian.start(workshop)?;
-        let unpacked = unpacker.unpack(making.archive(), Path::new(suite));
-        // If it failed, that is why the archive is not whole.
-        if let Err(error @ InstallError::Maker { .. }) = making.end() {
-            return Err(error);
+        match unpacker.unpack(making.archive(), Path::new(suite)) {
+            // Why the archive is not whole, its maker tells.
+            Err(cut @ InstallError::Cut(_)) => making.end().and(Err(cut)),
+            Err(error) => Err(error),
+            Ok(()) => making.end(),
         }
-        unpacked
     }
 
     fn archive(&self) -> Result<Set, Failure> {

@@ -45,23 +45,35 @@ impl<'a> Unpacker<'a> {
         let packed = packed::unpack(source).map_err(on(name))?;
         let meter = Meter::default();
         let mut archive = Archive::new(Metered { source: packed, meter: &meter });
-        meter.left.set(Some(MAX_HEADER));
-        for entry in archive.entries().map_err(on(name))? {
-            let mut entry = entry.map_err(on(name))?;
-            meter.left.set(None);
-            self.entry(&mut entry, name, &label)?;
-            // What is left of it has to be passed before the next header is counted.
-            io::copy(&mut entry, &mut io::sink()).map_err(on(name))?;
-            meter.left.set(Some(MAX_HEADER));
-        }
+        let unpacked = self.entries(&mut archive, &meter, name, &label);
         if meter.ended.get() {
             // A whole archive ends in two empty blocks.
             return Err(InstallError::Cut(label));
         }
+        unpacked?;
         meter.left.set(None);
         // To the end: packed files have their checksum there.
         let mut rest = archive.into_inner();
         io::copy(&mut rest, &mut io::sink()).map_err(on(name)).map(|_| ())
+    }
+
+    fn entries(
+        &mut self,
+        archive: &mut Archive<impl Read>,
+        meter: &Meter,
+        name: &Path,
+        label: &str,
+    ) -> Result<(), InstallError> {
+        meter.left.set(Some(MAX_HEADER));
+        for entry in archive.entries().map_err(on(name))? {
+            let mut entry = entry.map_err(on(name))?;
+            meter.left.set(None);
+            self.entry(&mut entry, name, label)?;
+            // What is left of it has to be passed before the next header is counted.
+            io::copy(&mut entry, &mut io::sink()).map_err(on(name))?;
+            meter.left.set(Some(MAX_HEADER));
+        }
+        Ok(())
     }
 
     /// Finishes directories, sets access control lists, then flags unless they are not wanted. Returns what the file system
@@ -419,10 +431,12 @@ struct Metered<'a, R> {
 
 impl<R: Read> Read for Metered<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(into)?;
-        if read == 0 && !into.is_empty() {
+        let read = self.source.read(into);
+        let cut = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+        if !into.is_empty() && read.as_ref().map_or_else(cut, |read| *read == 0) {
             self.meter.ended.set(true);
         }
+        let read = read?;
         if let Some(left) = self.meter.left.get() {
             let left = left.checked_sub(read);
             let left = left.ok_or_else(|| io::Error::other("a header is larger than any is"))?;

@@ -27,7 +27,7 @@ impl Makers {
         fs::create_dir(root.join("etc")).unwrap();
         fs::write(root.join("boot/vmlinuz-6.1"), "kernel").unwrap();
         fs::write(root.join("etc/hostname"), "the host's\n").unwrap();
-        for program in ["chmod", "cp", "mkdir", "setpriv", "sh", "sleep", "tar", "unshare"] {
+        for program in ["cat", "chmod", "cp", "mkdir", "setpriv", "sh", "sleep", "tar", "unshare"] {
             let here = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(program));
             let here = here.iter().find(|path| path.exists()).unwrap();
             symlink(here, makers.path("bin").join(program)).unwrap();
@@ -187,6 +187,22 @@ fn a_maker_that_fails_says_why_and_leaves_nothing() {
     let done = makers.install(&[]);
     let sentence = "netbe: debootstrap failed (exit status: 1): what it said above tells why\n";
     assert_eq!(done.err, format!("E: no such suite\n{sentence}"));
+    assert!(makers.is_tidy());
+}
+
+/// What it makes cannot be unpacked: that it was not read to its end is not why.
+#[test]
+fn what_keeps_an_archive_from_being_unpacked_is_told_and_not_that_its_maker_was_stopped() {
+    let makers = Makers::new();
+    makers.program(
+        "mmdebstrap",
+        "tar -C $root --transform s,^./etc/hostname$,../hostname, -P -cf - .\n\
+         cat /dev/zero\necho 'E: write error' >&2\nexit 25\n",
+    );
+    let done = makers.install(&[]);
+    let sentence =
+        "netbe: bookworm: \"../hostname\" leads out of the root: do not trust this archive\n";
+    assert_eq!((done.err.as_str(), done.status), (sentence, Some(2)));
     assert!(makers.is_tidy());
 }
 

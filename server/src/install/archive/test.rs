@@ -296,11 +296,13 @@ fn of_two_entries_with_one_name_the_last_counts() {
 }
 
 #[test]
-fn an_archive_that_is_cut_between_two_files_is_told() {
+fn an_archive_is_told_to_be_cut_wherever_it_is() {
     let host = Host::new();
     let whole = Hostile::new().file("a", b"x").file("b", b"x").bytes();
-    let error = host.unpack(&whole[..1024]).unwrap_err();
-    assert!(matches!(error, InstallError::Cut(_)), "{error}");
+    for end in [0, 1, 511, 512, 513, 600, 1024, 1025, 1536, 2047, 2048] {
+        let error = host.unpack(&whole[..end]).unwrap_err();
+        assert!(matches!(error, InstallError::Cut(_)), "{end}: {error}");
+    }
 }
 
 #[test]
