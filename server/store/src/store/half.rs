@@ -1,8 +1,9 @@
 //! Environments that are being filled, and what a kill leaves of that.
 //!
 //! Whoever fills one writes down its role under [`INSTALLING`] and makes the snapshot
-//! [`SnapshotName::of_empty_tree`]; when the work is done the snapshot goes first. So the two together mean half a system, which the
-//! verbs that would spread it refuse. All else may be done with it, destroying it above all.
+//! [`SnapshotName::of_empty_tree`]; when the work is done the snapshot goes first. So the two together
+//! mean half a system, which the verbs that would spread it refuse. All else may be done with it,
+//! destroying it above all.
 
 use super::Store;
 use crate::{Environment, SnapshotName, StoreError};
