@@ -13,7 +13,7 @@ use crate::install::archive::Unpacker;
 use crate::install::configure::{Configured, configure};
 use crate::install::debian::Debian;
 use crate::install::fill::fill;
-use crate::install::sets::{self, Set};
+use crate::install::sets::{self, MANIFEST, Set};
 use crate::install::{Branch, InstallError, Lost, Place};
 
 /// Fill an empty boot environment with a system, or put an initial RAM disk of netbe's into a Linux one.
@@ -156,10 +156,16 @@ impl Install {
 
     /// The sets, verified.
     fn distribution(&self, site: &Site) -> Result<Vec<Set>, Failure> {
+        let usual = || vec!["base".to_owned(), "kernel".to_owned()];
+        let names = if self.sets.is_empty() { usual() } else { self.sets.clone() };
         let release = self.release.as_deref();
         let place = match (&self.path, &self.url) {
             (Some(path), _) => {
-                Place::directory(path.clone(), &self.arch, self.branch, release.unwrap_or("?"))?
+                // With a list of one's own there may be none beside the sets.
+                let set = names.first().filter(|_| self.manifest.is_some());
+                let known = set.map_or_else(|| MANIFEST.to_owned(), |set| sets::file(set));
+                let release = release.unwrap_or("?");
+                Place::directory(path.clone(), &known, &self.arch, self.branch, release)?
             }
             (None, Some(url)) => {
                 let release = release.ok_or_else(|| {
@@ -173,8 +179,6 @@ impl Install {
                 )));
             }
         };
-        let usual = || vec!["base".to_owned(), "kernel".to_owned()];
-        let names = if self.sets.is_empty() { usual() } else { self.sets.clone() };
         let cache = site.open_state()?.path().join(CACHE);
         Ok(sets::gather(&place, self.manifest.as_deref(), &names, &cache)?)
     }
@@ -264,7 +268,7 @@ impl From<InstallError> for Failure {
             | InstallError::Name { .. }
             | InstallError::NoFetcher
             | InstallError::NoMaker
-            | InstallError::NoManifest(_)
+            | InstallError::NoSets { .. }
             | InstallError::Unlisted { .. }
             | InstallError::Word(_) => Self::could_not(error),
         }

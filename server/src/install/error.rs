@@ -101,9 +101,16 @@ pub(crate) enum InstallError {
          archive of a root by -o tar"
     )]
     NoMaker,
-    /// There is no list.
-    #[error("{0:?} has no MANIFEST: name the directory that holds it and the sets")]
-    NoManifest(PathBuf),
+    /// There are no sets, or no list of them.
+    #[error(
+        "{path:?} has no {known}: name the directory that holds the sets, with their MANIFEST or your own by --manifest"
+    )]
+    NoSets {
+        /// The directory.
+        path: PathBuf,
+        /// The file that would have told them.
+        known: String,
+    },
     /// There is something in the environment.
     #[error("{0} is not empty: create another one, or name one that does not exist with -l LAYOUT")]
     NotEmpty(EnvironmentName),

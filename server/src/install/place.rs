@@ -10,7 +10,7 @@ use super::InstallError;
 /// What distribution sets are taken from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Place {
-    /// A directory with a MANIFEST.
+    /// A directory with sets.
     Directory(PathBuf),
     /// The address of such a directory, without a slash at its end.
     Url(String),
@@ -27,21 +27,22 @@ pub(crate) enum Branch {
 }
 
 impl Place {
-    /// The directory itself if it has a MANIFEST, else the release's in it, as on a mirror.
+    /// The directory itself if it has the file `known`, else the release's in it, as on a mirror.
     pub(crate) fn directory(
         path: PathBuf,
+        known: &str,
         architecture: &str,
         branch: Branch,
         release: &str,
     ) -> Result<Self, InstallError> {
-        if path.join("MANIFEST").is_file() {
+        if path.join(known).is_file() {
             return Ok(Self::Directory(path));
         }
         let below = path.join(below(architecture, branch, release)?);
-        if below.join("MANIFEST").is_file() {
+        if below.join(known).is_file() {
             return Ok(Self::Directory(below));
         }
-        Err(InstallError::NoManifest(path))
+        Err(InstallError::NoSets { path, known: known.to_owned() })
     }
 
     /// The release's directory on the mirror at `url`.
@@ -119,6 +120,21 @@ mod test {
             url("riscv/riscv64", Branch::Release, "14.3-RC1"),
             "https://m/ftp/releases/riscv/riscv64/14.3-RC1"
         );
+    }
+
+    #[test]
+    fn a_release_is_found_in_a_directory_by_a_file_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let release = dir.path().join("releases/amd64/amd64/14.3-RELEASE");
+        std::fs::create_dir_all(&release).unwrap();
+        let find = |path: &std::path::Path, known| {
+            Place::directory(path.to_owned(), known, "amd64", Branch::Release, "14.3")
+        };
+        std::fs::write(release.join("base.txz"), "").unwrap();
+        assert_eq!(find(dir.path(), "base.txz").unwrap(), Place::Directory(release.clone()));
+        assert_eq!(find(&release, "base.txz").unwrap(), Place::Directory(release.clone()));
+        let error = find(&release, "MANIFEST").unwrap_err();
+        assert!(matches!(error, InstallError::NoSets { path, .. } if path == release));
     }
 
     #[test]

@@ -55,12 +55,17 @@ pub(crate) fn gather(
     };
     let manifest = Manifest::parse(&text)?;
     let listed = names.iter().map(|name| {
-        let file = format!("{name}.txz");
+        let file = file(name);
         manifest.sum(&file).map(|sum| (file, sum))
     });
     // First all of them: a set that is missing is told before a gigabyte is fetched.
     let listed = listed.collect::<Result<Vec<_>, _>>()?;
     listed.into_iter().map(|(file, sum)| set(place, &file, sum, cache)).collect()
+}
+
+/// The file of a set.
+pub(crate) fn file(name: &str) -> String {
+    format!("{name}.txz")
 }
 
 fn set(place: &Place, name: &str, sum: Sum, cache: &Path) -> Result<Set, InstallError> {
@@ -148,7 +153,8 @@ fn bar(file: &File, what: String) -> ProgressBar {
     ProgressBar::new(size).with_style(style).with_message(what)
 }
 
-const MANIFEST: &str = "MANIFEST";
+/// The list beside the sets of a release.
+pub(crate) const MANIFEST: &str = "MANIFEST";
 /// Largest list that is read: real ones have a kilobyte.
 const MAX_LIST: u64 = 1 << 20;
 const BUFFER: usize = 256 << 10;

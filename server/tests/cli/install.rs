@@ -130,8 +130,33 @@ fn a_set_that_is_not_listed_is_refused_by_name() {
     let path = nowhere.path().to_str().unwrap();
     bench.cannot(
         &["install", "-p", path, "-o", "FreeBSD", "-l", "flat", "head"],
-        &format!("{path:?} has no MANIFEST: name the directory that holds it and the sets"),
+        &format!(
+            "{path:?} has no MANIFEST: name the directory that holds the sets, with their MANIFEST or \
+             your own by --manifest"
+        ),
     );
+}
+
+#[test]
+fn with_a_list_of_ones_own_a_directory_needs_none() {
+    let (bench, release, lists) = (Bench::new(), Release::new(), TempDir::new().unwrap());
+    let list = lists.path().join("amd64-14.3-RELEASE");
+    fs::rename(release.0.path().join("MANIFEST"), &list).unwrap();
+    let list = list.to_str().unwrap();
+    let install = ["install", "-o", "FreeBSD", "--manifest", list, "-l", "freebsd"];
+    bench.prints(&[&install[..], &["-p", release.path(), "head"]].concat());
+    assert!(bench.root("head").join("boot/kernel/kernel").exists());
+    let nowhere = lists.path().to_str().unwrap();
+    bench.cannot(
+        &[&install[..], &["-p", nowhere, "other"]].concat(),
+        &format!(
+            "{nowhere:?} has no base.txz: name the directory that holds the sets, with their MANIFEST \
+             or your own by --manifest"
+        ),
+    );
+    release.damage("base.txz");
+    let (words, _) = bench.fails(&[&install[..], &["-p", release.path(), "other"]].concat());
+    assert!(words.contains("base.txz\" is not what the MANIFEST lists"), "{words}");
 }
 
 #[test]
