@@ -13,7 +13,13 @@ pub(super) fn freebsd(severity: Severity, arch: Arch, contents: &Contents) -> Op
     if contents.loaders.contains(name) {
         return None;
     }
-    Some(Finding::new(severity, format_args!("{path} is missing: install the set base")))
+    // Sets come into empty environments alone.
+    Some(Finding::new(
+        severity,
+        format_args!(
+            "{path} is missing: install another environment with the sets base and kernel"
+        ),
+    ))
 }
 
 /// Linux is loaded by iPXE unless something else was chosen.

@@ -218,7 +218,8 @@ fn nothing(contents: &Contents) -> &'static str {
         "there is no system in it: /boot has neither FreeBSD's loader and kernel nor a vmlinuz: run \
          `netbe install`"
     } else {
-        "it has a loader and no kernel: for FreeBSD install the set kernel"
+        "it has a loader and no kernel: for FreeBSD install another environment with the sets base and \
+         kernel"
     }
 }
 

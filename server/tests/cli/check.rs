@@ -29,7 +29,8 @@ fn what_does_not_boot_is_said_and_exits_with_1() {
     let outcome = bench.run(&["check", "head"]);
     assert_eq!(outcome.status, Some(1));
     assert_eq!(outcome.err, "netbe: not by every firmware: head\n");
-    let finding = "head does not boot by BIOS: /boot/pxeboot is missing: install the set base\n";
+    let finding = "head does not boot by BIOS: /boot/pxeboot is missing: install another \
+                   environment with the sets base and kernel\n";
     assert!(outcome.out.ends_with(finding), "{}", outcome.out);
     let json = bench.run(&["check", "-j"]).out;
     assert!(json.contains("\"bios\": false") && json.contains("\"severity\": \"bios\""), "{json}");
