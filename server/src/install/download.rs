@@ -3,7 +3,7 @@
 //! They bring TLS with the host's own certificates, and its proxies. A library for TLS would have to
 //! be compiled from C for FreeBSD, and be kept up to date by netbe.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,10 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rustix::fs::{FlockOperation, flock};
 
-use super::InstallError;
 use super::error::on;
+use super::{InstallError, turn};
 
 /// Keeps other commands from fetching the same file. Released when it is dropped and what fetches has
 /// ended, whichever is killed first: two that write to one file would spoil it.
@@ -23,12 +22,10 @@ pub(super) struct Claim {
     file: File,
 }
 
-/// Waits until no other command fetches the file `part`.
-pub(super) fn claim(part: &Path) -> Result<Claim, InstallError> {
-    let path = part.with_extension("lock");
-    let file = OpenOptions::new().create(true).append(true).open(&path).map_err(on(&path))?;
-    flock(&file, FlockOperation::LockExclusive).map_err(on(&path))?;
-    Ok(Claim { file })
+/// Waits until no other command is getting the file `part`, which people know as `name`.
+pub(super) fn claim(part: &Path, name: &str) -> Result<Claim, InstallError> {
+    let what = format!("is getting {name}");
+    Ok(Claim { file: turn::take(&part.with_extension("lock"), &what)? })
 }
 
 /// Fetches a text of at most `max` bytes.
@@ -183,13 +180,15 @@ const TIMEOUT: std::sync::mpsc::RecvTimeoutError = std::sync::mpsc::RecvTimeoutE
 
 #[cfg(test)]
 mod test {
+    use rustix::fs::{FlockOperation, flock};
+
     use super::*;
 
     #[test]
     fn nobody_fetches_a_file_that_somebody_who_was_killed_still_has_fetched() {
         let dir = tempfile::tempdir().unwrap();
         let part = dir.path().join("set.part");
-        let claimed = claim(&part).unwrap();
+        let claimed = claim(&part, "set").unwrap();
         // A server that never answers.
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/set", server.local_addr().unwrap());

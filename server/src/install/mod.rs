@@ -18,6 +18,7 @@ pub(crate) mod packed;
 mod place;
 pub(crate) mod sets;
 mod steps;
+mod turn;
 mod workshop;
 
 pub(crate) use error::InstallError;

@@ -75,14 +75,15 @@ fn set(place: &Place, name: &str, sum: Sum, cache: &Path) -> Result<Set, Install
     };
     std::fs::create_dir_all(cache).map_err(on(cache))?;
     let path = cache.join(sum.to_string());
+    let part = path.with_extension("part");
+    // First of all: another command may be about to put it there.
+    let claim = download::claim(&part, name)?;
     if path.exists() {
         match verify(path.clone(), sum) {
             Err(InstallError::Differs { .. }) => std::fs::remove_file(&path).map_err(on(&path))?,
             other => return other.map(|set| Set { path: name.into(), ..set }),
         }
     }
-    let part = path.with_extension("part");
-    let claim = download::claim(&part)?;
     // All of it may have come before a kill.
     if verify(part.clone(), sum).is_err() {
         download::fetch(&url, &part, &claim, &format!("fetch {name}"))?;
@@ -90,7 +91,6 @@ fn set(place: &Place, name: &str, sum: Sum, cache: &Path) -> Result<Set, Install
     match verify(part.clone(), sum) {
         Ok(set) => {
             std::fs::rename(&part, &path).map_err(on(&path))?;
-            drop(claim);
             Ok(Set { path: name.into(), ..set })
         }
         Err(InstallError::Differs { found, listed, .. }) => {

@@ -3,14 +3,12 @@
 //! There is one in a state directory, and whoever works in it holds a lock. A program that works there
 //! gets that lock as its standard input: it is free when both have ended, whichever was killed first.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
-use super::InstallError;
 use super::error::on;
+use super::{InstallError, turn};
 
 /// The directory; it is removed, with all that is in it, when this is dropped.
 #[derive(Debug)]
@@ -22,10 +20,7 @@ pub(super) struct Workshop {
 impl Workshop {
     /// Waits until nobody else works there, and clears away what one who was killed has left.
     pub(super) fn enter(path: PathBuf) -> Result<Self, InstallError> {
-        let lock_path = path.with_extension("lock");
-        let lock = OpenOptions::new().create(true).append(true).open(&lock_path);
-        let lock = lock.map_err(on(&lock_path))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(on(&lock_path))?;
+        let lock = turn::take(&path.with_extension("lock"), "makes a system by debootstrap")?;
         clear(&path).map_err(on(&path))?;
         Ok(Self { path, lock })
     }
@@ -58,6 +53,8 @@ fn clear(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod test {
     use std::process::{Command, Stdio};
+
+    use rustix::fs::{FlockOperation, flock};
 
     use super::*;
 

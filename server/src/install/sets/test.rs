@@ -144,6 +144,25 @@ fn what_was_left_of_a_transfer_is_gone_on_with_by_the_next_command() {
 }
 
 #[test]
+fn what_another_command_fetches_is_waited_for_and_not_fetched_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let list_file = dir.path().join("MANIFEST");
+    std::fs::write(&list_file, list(&contents())).unwrap();
+    let cache = dir.path().join("cache");
+    std::fs::create_dir(&cache).unwrap();
+    let path = cache.join(Sum(Sha256::digest(contents()).into()).to_string());
+    let claim = download::claim(&path.with_extension("part"), "base.txz").unwrap();
+    // There is no server: who fetches fails.
+    let place = Place::Url("http://127.0.0.1:9".to_owned());
+    let second = std::thread::spawn(move || gather(&place, Some(&list_file), &base(), &cache));
+    // Long enough for it to come to where it waits; if it does not, this proves less, and still holds.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::fs::write(&path, contents()).unwrap();
+    drop(claim);
+    assert_eq!(whole(&mut second.join().unwrap().unwrap()[0]), contents());
+}
+
+#[test]
 fn what_was_fetched_and_differs_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();
     let list_file = dir.path().join("MANIFEST");
