@@ -35,8 +35,8 @@ pub trait Controlled: Send + Sync {
     /// Who lives on an environment, has data in it, or uses it.
     fn living_on(&self, environment: &str) -> Living;
 
-    /// Lets go of an environment until [`Controlled::restore`]; returns who lives on it, in which case,
-    /// without `force`, it does not. May wait for a disk.
+    /// Lets go of an environment until [`Controlled::restore`]: whoever lives on it waits. Returns who
+    /// does, in which case, without `force`, it is kept. May wait for a disk.
     fn withhold(&self, environment: &str, force: bool) -> Result<Living, String>;
 
     /// Takes an environment up again and reads everything as [`Controlled::reload`] does.

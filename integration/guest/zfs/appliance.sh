@@ -53,6 +53,11 @@ netbe snapshot desk@live
 refused "desk is the root of desk" rollback desk@live
 refused "desk is the root of desk" destroy desk
 refused "desk is the root of desk" rename desk other
+# It waits meanwhile.
+netbe rename -f desk other
+shows '^desk.*other' netbe status
+refused "other is the root of desk" destroy other
+netbe rename -f other desk
 
 step "netbe is killed, and starts again"
 kill -9 "$server"

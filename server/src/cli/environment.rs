@@ -75,10 +75,8 @@ pub(crate) struct Rename {
 
 impl Rename {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        if !self.force {
-            guard::refuse_living(site, &self.name, Verb::Rename)?;
-        }
         let store = site.open()?;
+        let withheld = Withheld::begin(site, &self.name, Verb::Rename, self.force)?;
         let state = site.open_state()?;
         let alone = state.hold().map_err(Failure::could_not)?;
         let roster = machine::roster(&state)?;
@@ -98,7 +96,7 @@ impl Rename {
             RenameError::Store(error) => error.into(),
         })?;
         drop(alone);
-        site.reload()?;
+        withheld.end()?;
         Ok(Reply::done())
     }
 }

@@ -30,9 +30,9 @@ pub enum Request {
     Status,
     /// How everything stands, twice a second, and what is seen meanwhile.
     Watch,
-    /// Let go of a boot environment, whose tree is about to be taken away, until the next request on
-    /// the same connection or its end; then read everything again. Refused with [`Reply::Living`] if
-    /// machines live on it or have their data in it, or if others use it.
+    /// Let go of a boot environment, whose tree is about to be moved or taken away, until the next
+    /// request on the same connection or its end; then read everything again. Refused with
+    /// [`Reply::Living`] if machines live on it or have their data in it, or if others use it.
     Withhold {
         /// The environment's name.
         environment: String,

@@ -61,7 +61,11 @@ fn what_machines_live_on_is_not_renamed() {
         &["rename", "head", "old"],
         "head is the root of desk: switch them off, or rename with -f",
     );
-    assert_eq!(server.join().unwrap(), [r#"{"ask":"living","environment":"head"}"#]);
+    assert_eq!(
+        server.join().unwrap(),
+        [r#"{"ask":"withhold","environment":"head","force":false}"#]
+    );
+    assert!(bench.root("head").exists());
 }
 
 #[test]
@@ -94,6 +98,17 @@ fn the_server_lets_go_of_what_is_destroyed_and_then_looks_again() {
     let asked = server.join().unwrap();
     assert_eq!(asked[0], r#"{"ask":"withhold","environment":"head","force":false}"#);
     assert_eq!(asked[1], r#"{"ask":"reload"}"#);
+}
+
+#[test]
+fn the_server_lets_go_of_what_is_renamed_and_then_looks_again() {
+    let bench = Bench::with_head();
+    let server = answer(&bench, &[DONE, DONE]);
+    bench.silent(&["rename", "-f", "head", "old"]);
+    let asked = server.join().unwrap();
+    assert_eq!(asked[0], r#"{"ask":"withhold","environment":"head","force":true}"#);
+    assert_eq!(asked[1], r#"{"ask":"reload"}"#);
+    assert!(bench.root("old").exists());
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use netbe::control::{Client, Reply, Request};
+
 use crate::bench::{KERNEL, MAC, Net, Running, Site};
 
 const SERVE: [&str; 4] = ["--mode", "serve", "--range", "10.77.0.100-10.77.0.199"];
@@ -38,24 +40,39 @@ fn a_rollback_is_seen_at_once() {
     assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
 }
 
-/// Sends a call of MOUNT about `/be/base` by UDP, as a client's mount(8) does.
-fn mount_call(net: &Net, procedure: u32) {
-    const PATH: &[u8] = b"/be/base";
+/// Makes a call by UDP from a reserved port, as a client's kernel and mount(8) do; gives its results.
+fn call(net: &Net, port: u16, [program, version, procedure]: [u32; 3], argument: &[u8]) -> Vec<u8> {
     net.in_client(|| {
-        let port = (600..1024).find_map(|port| UdpSocket::bind(("10.77.0.2", port)).ok()).unwrap();
-        port.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        // xid, CALL, RPC 2, MOUNT 3, the procedure, and no credential (RFC 5531 §9).
-        let words =
-            [7, 0, 2, 100_005, 3, procedure, 0, 0, 0, 0, u32::try_from(PATH.len()).unwrap()];
+        let own = (600..1024).find_map(|port| UdpSocket::bind(("10.77.0.2", port)).ok()).unwrap();
+        own.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        // xid, CALL, RPC 2, what is called, and no credential (RFC 5531 §9).
+        let length = u32::try_from(argument.len()).unwrap();
+        let words = [7, 0, 2, program, version, procedure, 0, 0, 0, 0, length];
         let mut call: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
-        call.extend_from_slice(PATH);
-        port.send_to(&call, ("10.77.0.1", 20_048)).unwrap();
-        let mut reply = [0; 256];
-        let length = port.recv(&mut reply).unwrap();
-        // The call was accepted; MNT answers a status besides, which is MNT3_OK.
-        assert!(length >= 24 && reply[8..24] == [0; 16], "{:?}", &reply[..length]);
-        assert!(procedure != 1 || reply[24..28] == [0; 4], "{:?}", &reply[..length]);
-    });
+        call.extend_from_slice(argument);
+        call.resize(call.len().next_multiple_of(4), 0);
+        own.send_to(&call, ("10.77.0.1", port)).unwrap();
+        let mut reply = vec![0; 512];
+        let length = own.recv(&mut reply).unwrap();
+        reply.truncate(length);
+        // The call was accepted.
+        assert!(length >= 24 && reply[8..24] == [0; 16], "{reply:?}");
+        reply.split_off(24)
+    })
+}
+
+/// Sends a call of MOUNT about `/be/base`.
+fn mount_call(net: &Net, procedure: u32) -> Vec<u8> {
+    let results = call(net, 20_048, [100_005, 3, procedure], b"/be/base");
+    // MNT answers a status, which is MNT3_OK.
+    assert!(procedure != 1 || results[..4] == [0; 4], "{results:?}");
+    results
+}
+
+/// The status that a GETATTR of NFS is answered with.
+fn getattr(net: &Net, handle: &[u8]) -> u32 {
+    let results = call(net, 2049, [100_003, 3, 1], handle);
+    u32::from_be_bytes(results[..4].try_into().unwrap())
 }
 
 #[test]
@@ -116,6 +133,34 @@ fn a_renamed_environment_is_served_by_its_new_name_at_once() {
     assert_eq!(net.client(&["nfs-cat", &hello("new")]), b"hello from base\n");
     let status = site.prints(&["status", "-j"]);
     assert!(!status.contains("\"base\""), "{status}");
+}
+
+#[test]
+fn who_lives_on_what_a_command_works_on_waits_for_it() {
+    const OK: u32 = 0;
+    const STALE: u32 = 70;
+    const JUKEBOX: u32 = 10_008;
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    share(&site, &net, "base");
+    let _running = Running::start(&site, &net, &SERVE);
+    let mounted = mount_call(&net, 1);
+    let length = u32::from_be_bytes(mounted[4..8].try_into().unwrap());
+    let handle = &mounted[8..][..usize::try_from(length).unwrap()];
+    assert_eq!(getattr(&net, handle), OK);
+    // What `netbe rename -f` asks for, and `netbe destroy -f`.
+    let withhold = Request::Withhold { environment: "base".to_owned(), force: true };
+    let mut command = Client::connect(&site.state().join("control.sock")).unwrap().unwrap();
+    assert_eq!(command.ask(&withhold).unwrap(), Reply::Done);
+    assert_eq!(getattr(&net, handle), JUKEBOX);
+    fs::rename(root(&site, "base"), root(&site, "new")).unwrap();
+    assert_eq!(command.ask(&Request::Reload).unwrap(), Reply::Done);
+    assert_eq!(getattr(&net, handle), STALE);
+    fs::rename(root(&site, "new"), root(&site, "base")).unwrap();
+    site.done(&["rename", "-f", "base", "new"]);
+    assert_eq!(getattr(&net, handle), OK);
+    site.done(&["destroy", "-f", "new"]);
+    assert_eq!(getattr(&net, handle), STALE);
 }
 
 #[test]

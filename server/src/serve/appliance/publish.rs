@@ -64,9 +64,7 @@ impl Appliance {
                 unserved.push(format!(
                     "{name}: it came from another host; `netbe set role=be {name}` has it served"
                 ));
-            } else if is_withheld(environment) {
-                // It may not come back.
-            } else if data.is_some_and(is_withheld) {
+            } else if is_withheld(environment) || data.is_some_and(is_withheld) {
                 awaited.insert(environment.uuid);
             } else {
                 served.push((environment, data));
