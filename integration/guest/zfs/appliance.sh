@@ -105,6 +105,8 @@ step "it gets a root of its own, and data that stay with it"
 netbe machine set --view joined desk
 printf '%s\n' a b c d e >"$trees/old/etc/letters"
 netbe set data=home data=var/log old
+# A command that was killed has left it, and the server has looked at the store since.
+netbe clone old desk-old.unfinished
 netbe sharepxe --machine desk --root own old
 netbe snapshot desk-old@begin
 netbe snapshot desk-data@begin
@@ -143,7 +145,7 @@ step "what others depend on is not destroyed"
 shows '^old.*desk@live' netbe list
 shows 'desk@live' netbe list -s
 shows '^desk.*desk-old-2' netbe status
-refused old destroy desk@live
+refused "is what old depends on" destroy desk@live
 refused "desk-old-2 is the root of desk" destroy desk-old-2
 netbe destroy new
 netbe promote old

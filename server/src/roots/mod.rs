@@ -43,7 +43,7 @@ impl Owned {
     #[must_use]
     pub fn of(environment: &Environment) -> Option<Self> {
         let value = |key| environment.settings.value(key).map(str::to_owned);
-        (environment.role == Role::Client).then_some(())?;
+        is_client(environment).then_some(())?;
         Some(Self {
             machine: value(MACHINE)?,
             template: value(TEMPLATE)?,
@@ -280,20 +280,30 @@ impl<'a> Roots<'a> {
     fn clear(&self, machine: &MachineName) -> Result<(), StoreError> {
         let begins = format!("{machine}-");
         for environment in self.store.list()?.environments {
-            let name = environment.name.as_str();
-            if name.starts_with(&begins) && name.ends_with(UNFINISHED) {
-                self.store.destroy(&environment.name)?;
+            let name = &environment.name;
+            if name.as_str().starts_with(&begins) && is_draft(name) {
+                self.store.destroy(name)?;
             }
         }
         Ok(())
     }
 }
 
+/// Whether a root of this name is not whole yet: it is neither served nor booted.
+#[must_use]
+pub fn is_draft(name: &EnvironmentName) -> bool {
+    name.as_str().ends_with(UNFINISHED)
+}
+
 /// The machine whose data are in an environment, if it is one for that.
 #[must_use]
 pub fn holder(environment: &Environment) -> Option<&str> {
     let holder = environment.settings.value(HOLDER);
-    holder.filter(|_| environment.role == Role::Client)
+    holder.filter(|_| is_client(environment))
+}
+
+fn is_client(environment: &Environment) -> bool {
+    environment.role == Role::Client && !is_draft(&environment.name)
 }
 
 /// Of all environments the one that a machine keeps for what it wants; see [`Roots::own`].

@@ -221,6 +221,29 @@ fn the_data_of_a_machine_that_lives_are_taken_away_only_by_force() {
 }
 
 #[test]
+fn a_root_that_is_not_whole_is_not_served() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["clone", "base", "web1-base.unfinished"]);
+    let settings = ["role=client", "machine=web1", "template=base"];
+    site.done(&[&["set"][..], &settings, &["web1-base.unfinished"]].concat());
+    share(&site, &net, "web1-base.unfinished");
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    let _running = Running::start(&site, &net, &SERVE);
+    let served = |name: &str| {
+        let mut asked = Command::new("nfs-cat");
+        net.within_client(asked.arg(hello(name))).output().unwrap().status.success()
+    };
+    assert!(!served("web1-base.unfinished"));
+    let told = site.prints(&["status", "-j"]);
+    assert!(told.contains(r#""base""#) && !told.contains("unfinished"), "{told}");
+    site.prints(&["sharepxe", "--machine", "web1", "--root", "own", "base"]);
+    assert!(!site.prints(&["list"]).contains("unfinished"));
+    share(&site, &net, "web1-base");
+    assert!(served("web1-base"));
+}
+
+#[test]
 fn directories_are_not_let_go_of_and_served_on() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();

@@ -24,7 +24,7 @@ impl Appliance {
         if self.let_go.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let listing = match self.store.present().and_then(|()| self.store.list()) {
+        let mut listing = match self.store.present().and_then(|()| self.store.list()) {
             // What is open of it stays open: it may answer again as if nothing had been.
             Err(error @ StoreError::Stalled { .. }) => {
                 self.exports.wait_for(Expected::All);
@@ -40,6 +40,8 @@ impl Appliance {
             }
             other => other?,
         };
+        // Open here they could neither get their names nor be cleared away.
+        listing.environments.retain(|environment| !roots::is_draft(&environment.name));
         let comes = |error: &StoreError| {
             matches!(
                 error,
