@@ -32,11 +32,11 @@ pub trait Controlled: Send + Sync {
     /// Reads machines, environments and exports again. May wait for a disk.
     fn reload(&self) -> Result<(), String>;
 
-    /// Who lives on an environment, has data in it, or uses it.
-    fn living_on(&self, environment: &str) -> Living;
+    /// Who lives on an environment, has data in it, or uses it. May wait for a disk.
+    fn living_on(&self, environment: &str) -> Result<Living, String>;
 
-    /// Lets go of an environment until [`Controlled::restore`]: whoever lives on it waits. Returns who
-    /// does, in which case, without `force`, it is kept. May wait for a disk.
+    /// Lets go of an environment until [`Controlled::restore`]: whoever lives on it waits. Without
+    /// `force` it does not if somebody does, and returns who. May wait for a disk.
     fn withhold(&self, environment: &str, force: bool) -> Result<Living, String>;
 
     /// Takes an environment up again and reads everything as [`Controlled::reload`] does.
@@ -99,7 +99,12 @@ async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result
         Err(error) => Reply::Failed { message: format!("the request is not understood: {error}") },
         Ok(Request::Ping) => Reply::Done,
         Ok(Request::Status) => Reply::Status(server.status()),
-        Ok(Request::Living { environment }) => Reply::Living(server.living_on(&environment)),
+        Ok(Request::Living { environment }) => {
+            match blocking(move || server.living_on(&environment)).await? {
+                Ok(living) => Reply::Living(living),
+                Err(message) => Reply::Failed { message },
+            }
+        }
         Ok(Request::LetGo) => return let_go(reader, writer, server).await,
         Ok(Request::Reload) => done(blocking(move || server.reload()).await?),
         Ok(Request::Watch) => return watch(reader, writer, &*server).await,
@@ -132,7 +137,7 @@ async fn withhold(
         Ok(living) => living,
         Err(message) => return send(&mut writer, &Reply::Failed { message }).await,
     };
-    if !force && !living.is_nobody() {
+    if !living.is_nobody() {
         return send(&mut writer, &Reply::Living(living)).await;
     }
     let asked = hold(reader, &mut writer, &Reply::Done).await;
@@ -239,11 +244,12 @@ impl Client {
     /// Asks, and reads the first line of the answer.
     pub fn ask(&mut self, request: &Request) -> io::Result<Reply> {
         let patience = match request {
-            Request::LetGo | Request::Reload | Request::Withhold { .. } => DISK_PATIENCE,
+            Request::LetGo
+            | Request::Living { .. }
+            | Request::Reload
+            | Request::Withhold { .. } => DISK_PATIENCE,
             // A watch says something twice a second; anything else is answered soon.
-            Request::Living { .. } | Request::Ping | Request::Status | Request::Watch => {
-                ANSWER_PATIENCE
-            }
+            Request::Ping | Request::Status | Request::Watch => ANSWER_PATIENCE,
         };
         self.stream.get_mut().set_read_timeout(Some(patience))?;
         let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
@@ -302,18 +308,19 @@ mod test {
             Err("machine a stands there twice".to_owned())
         }
 
-        fn living_on(&self, environment: &str) -> Living {
-            Living { machines: vec![format!("on {environment}")], visitors: Vec::new() }
+        fn living_on(&self, environment: &str) -> Result<Living, String> {
+            Ok(Living { machines: vec![format!("on {environment}")], visitors: Vec::new() })
         }
 
         fn withhold(&self, environment: &str, force: bool) -> Result<Living, String> {
             let mut living = Living::default();
             match environment {
+                _ if force => {}
                 "base" => living.machines.push("desk".to_owned()),
                 "ports" => living.visitors.push(visitor()),
                 _ => {}
             }
-            if force || living.is_nobody() {
+            if living.is_nobody() {
                 self.1.lock().unwrap().push(environment.to_owned());
             }
             Ok(living)

@@ -45,6 +45,7 @@ netbe create desk
 zfs create -o canmount=noauto -o encryption=on -o keyformat=raw -o "keylocation=file://$PWD/key" \
     tank/be/desk/home
 netbe sharenfs --network 10.77.0.0/24 --maproot root desk
+netbe snapshot desk@empty
 serve
 mount -t nfs -o vers=3,proto=tcp,nolock,hard,addr=10.77.0.2 10.77.0.2:/be/desk /client
 echo 0 >written
@@ -65,6 +66,7 @@ step "it is imported, and its key is loaded later"
 zpool import -d /disk tank
 await says 'waits for its key: run `zfs load-key tank/be/desk/home`'
 waits
+refused "desk is used over NFS by 10.77.0.2" rollback desk@empty
 zfs load-key tank/be/desk/home
 goes_on
 await serves_all

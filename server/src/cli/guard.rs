@@ -2,7 +2,7 @@
 
 use std::io;
 
-use store::{Environment, EnvironmentName, SnapshotName, StoreError};
+use store::{EnvironmentName, SnapshotName, StoreError};
 
 use super::status::ago;
 use super::{Failure, Site, machine, site};
@@ -194,14 +194,9 @@ fn refuse_rooted(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(), 
         Err(StoreError::Broken { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let mut roots = vec![environment.uuid];
-    if let Some(machine) = holder(&environment) {
-        let owned =
-            |known: &Environment| Owned::of(known).is_some_and(|own| own.machine == machine);
-        let listed = store.list()?.environments.into_iter();
-        roots.extend(listed.filter(owned).map(|known| known.uuid));
-    }
-    let machines = rooted_on(&site.open_state()?, &roots).map_err(Failure::could_not)?;
+    let state = site.open_state()?;
+    let roots = Roots::new(&store, &state).needing(&environment)?;
+    let machines = rooted_on(&state, &roots).map_err(Failure::could_not)?;
     if machines.is_empty() {
         return Ok(());
     }

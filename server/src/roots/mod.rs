@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use hostfs::{Inside, InsideError};
 use store::{Environment, EnvironmentName, NameError, Point, Role, Store, StoreError, Timestamp};
+use uuid::Uuid;
 
 use crate::machine::MachineName;
 use crate::state::{StateDir, StateError};
@@ -219,6 +220,19 @@ impl<'a> Roots<'a> {
     /// The roots that a machine keeps, whichever it boots.
     pub fn kept(&self, machine: &MachineName) -> Result<Vec<Environment>, StoreError> {
         self.all(machine, false)
+    }
+
+    /// The roots that need an environment's tree: itself, and if a machine has its data there, those
+    /// of that machine.
+    pub fn needing(&self, environment: &Environment) -> Result<Vec<Uuid>, StoreError> {
+        let mut roots = vec![environment.uuid];
+        if let Some(machine) = holder(environment) {
+            let listed = self.store.list()?.environments.into_iter();
+            let owned = listed
+                .filter(|known| Owned::of(known).is_some_and(|owned| owned.machine == machine));
+            roots.extend(owned.map(|known| known.uuid));
+        }
+        Ok(roots)
     }
 
     fn all(&self, machine: &MachineName, fresh: bool) -> Result<Vec<Environment>, StoreError> {

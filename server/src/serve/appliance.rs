@@ -2,7 +2,6 @@
 
 mod publish;
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Instant;
 
 use hostfs::Descriptors;
-use store::{EnvironmentName, Store};
+use store::{EnvironmentName, Store, StoreError};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -50,8 +49,6 @@ pub(super) struct Appliance {
     let_go: AtomicBool,
     /// Environments that a command works on: not served until it has ended.
     withheld: Mutex<Vec<String>>,
-    /// The roots of machines, by the environment in which they have their data.
-    on_data: Mutex<HashMap<Uuid, Vec<Uuid>>>,
     /// Held while everything is read again.
     reading: Mutex<()>,
 }
@@ -97,7 +94,6 @@ impl Appliance {
             waiting: AtomicBool::new(false),
             let_go: AtomicBool::new(false),
             withheld: Mutex::default(),
-            on_data: Mutex::default(),
             reading: Mutex::default(),
         });
         appliance.publish()?;
@@ -331,18 +327,25 @@ impl Controlled for Appliance {
         Ok(())
     }
 
-    fn living_on(&self, environment: &str) -> Living {
-        let listed = self.exports.list();
-        let export = listed.iter().find(|export| export.name == environment);
-        let Some(export) = export else { return Living::default() };
-        let mut roots = vec![export.environment];
-        roots.extend(lock(&self.on_data).get(&export.environment).into_iter().flatten());
-        self.living(roots)
+    fn living_on(&self, environment: &str) -> Result<Living, String> {
+        let name = environment.parse().map_err(|error: store::NameError| error.to_string())?;
+        // Whoever lives on what is not served just now waits for it.
+        let roots = match self.store.get(&name) {
+            Ok(environment) => Roots::new(&self.store, &self.state).needing(&environment),
+            // What cannot be read any more may be served still.
+            Err(StoreError::Broken { .. } | StoreError::NoEnvironment(_)) => {
+                let exports = self.exports.list().into_iter();
+                let named = exports.filter(|export| export.name == environment);
+                Ok(named.map(|export| export.environment).collect())
+            }
+            Err(error) => Err(error),
+        };
+        roots.map(|roots| self.living(roots)).map_err(|error| error.to_string())
     }
 
     fn withhold(&self, environment: &str, force: bool) -> Result<Living, String> {
-        let living = self.living_on(environment);
-        if !force && !living.is_nobody() {
+        let living = if force { Living::default() } else { self.living_on(environment)? };
+        if !living.is_nobody() {
             return Ok(living);
         }
         lock(&self.withheld).push(environment.to_owned());

@@ -186,6 +186,30 @@ fn what_a_machine_lives_on_is_taken_away_only_by_force() {
 }
 
 #[test]
+fn what_a_machine_lives_on_is_not_taken_away_while_it_is_not_served() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    site.done(&["snapshot", "base@before"]);
+    let _running = Running::start(&site, &net, &SERVE);
+    let script = net.ipxe(&site);
+    net.client(&["curl", "-sf", &script]);
+    net.client(&["nfs-cat", &hello("base")]);
+    site.done(&["set", "role=off", "base"]);
+    for verb in [
+        &["destroy", "base"][..],
+        &["destroy", "-n", "base"],
+        &["rollback", "base@before"],
+        &["rename", "base", "new"],
+    ] {
+        let refused = site.fails(1, verb);
+        assert!(refused.contains("base is the root of web1: "), "{verb:?}: {refused}");
+    }
+    site.done(&["set", "role=be", "base"]);
+    assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
+}
+
+#[test]
 fn the_data_of_a_machine_that_lives_are_taken_away_only_by_force() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::new();

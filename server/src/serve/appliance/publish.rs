@@ -1,6 +1,6 @@
 //! What of the store is served now, and what is waited for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use hostfs::Inside;
 use store::{ExportSettings, Role, StoreError};
-use uuid::Uuid;
 
 use super::super::{ServeError, parts};
 use super::{Appliance, lock};
@@ -83,12 +82,8 @@ impl Appliance {
             }
         }
         let mut entries = Vec::new();
-        let mut on_data = HashMap::<Uuid, Vec<Uuid>>::new();
         for (environment, data) in served {
             let name = &environment.name;
-            if let Some(data) = data {
-                on_data.entry(data.uuid).or_default().push(environment.uuid);
-            }
             match self.share(environment, data) {
                 Ok((entry, parts)) => {
                     entries.push(entry);
@@ -105,7 +100,6 @@ impl Appliance {
                 }
             }
         }
-        *lock(&self.on_data) = on_data;
         self.boots.catalog().replace(entries);
         self.exports.wait_for(Expected::These(awaited));
         self.complain(unserved);
