@@ -154,11 +154,7 @@ async fn let_go(
     let holder = Arc::clone(&server);
     let living = match blocking(move || holder.let_go()).await? {
         Ok(living) => living,
-        Err(message) => {
-            // Whatever was closed on the way is served again.
-            let _ = blocking(move || server.reload()).await?;
-            return send(&mut writer, &Reply::Failed { message }).await;
-        }
+        Err(message) => return send(&mut writer, &Reply::Failed { message }).await,
     };
     let asked = hold(reader, &mut writer, &Reply::Living(living)).await;
     let restored = blocking(move || server.take_back()).await?;

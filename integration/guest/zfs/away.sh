@@ -58,6 +58,12 @@ if zpool export tank; then fail "it was exported under the server"; fi
 goes_on
 refused "false failed" release false
 goes_on
+broken=$NETBE_STATE/machines/broken.toml
+refused "does not serve again" release sh -c "echo nonsense >$broken"
+says 'not served: .*broken' || fail "it is not said why nothing is served"
+rm "$broken"
+goes_on
+serves_all
 netbe release zpool export tank
 shows 'not served: the pool tank is not there.*`zpool import tank`' netbe status
 waits

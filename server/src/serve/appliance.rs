@@ -373,7 +373,7 @@ impl Controlled for Appliance {
     }
 
     fn let_go(&self) -> Result<Living, String> {
-        let _alone = lock(&self.reading);
+        let alone = lock(&self.reading);
         if self.let_go.swap(true, Ordering::Relaxed) {
             return Err("another command has the store for itself".to_owned());
         }
@@ -383,15 +383,19 @@ impl Controlled for Appliance {
         let living = self.living(environments);
         self.close();
         self.complain(vec!["a command has the store for itself".to_owned()]);
-        self.unmount(|| self.store.let_go()).map(|()| living).map_err(|error| {
-            self.let_go.store(false, Ordering::Relaxed);
+        let released = self.unmount(|| self.store.let_go());
+        drop(alone);
+        released.map(|()| living).map_err(|error| {
+            // Whatever was closed on the way is served again.
+            let _ = self.take_back();
             error.to_string()
         })
     }
 
     fn take_back(&self) -> Result<(), String> {
         self.let_go.store(false, Ordering::Relaxed);
-        self.reload()
+        // Until that is tried again, this is why nothing is served.
+        self.reload().inspect_err(|error| self.complain(vec![error.clone()]))
     }
 
     fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {

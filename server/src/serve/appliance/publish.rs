@@ -33,7 +33,6 @@ impl Appliance {
             }
             Err(error @ StoreError::Away { .. }) => {
                 self.close();
-                self.waiting.store(true, Ordering::Relaxed);
                 self.complain(vec![error.to_string()]);
                 return Ok(());
             }
@@ -166,8 +165,10 @@ impl Appliance {
         }
     }
 
-    /// Closes everything of the store. Machines that live on it wait until it is served again.
+    /// Closes everything of the store. Machines that live on it wait until it is served again, which
+    /// is tried until it is done.
     pub(super) fn close(&self) {
+        self.waiting.store(true, Ordering::Relaxed);
         self.exports.wait_for(Expected::All);
         self.boots.catalog().replace(Vec::new());
         for export in self.exports.list() {
