@@ -67,14 +67,15 @@ impl Withheld {
             return Ok(Self { server: None });
         };
         let environment = name.to_string();
+        let kept = |why: &str| {
+            Failure::could_not(format_args!("the running server does not let go of {name}: {why}"))
+        };
         let asked = server.ask(&Request::Withhold { environment, force });
-        match asked.map_err(|error| unknown(name, verb, &error.to_string()))? {
+        match asked.map_err(|error| kept(&error.to_string()))? {
             Answer::Done => Ok(Self { server: Some(server) }),
             Answer::Living(there) => Err(living(site, name, verb, &there)),
-            Answer::Failed { message } => Err(unknown(name, verb, &message)),
-            Answer::Notice(_) | Answer::Status(_) => {
-                Err(unknown(name, verb, "it gave another answer"))
-            }
+            Answer::Failed { message } => Err(kept(&message)),
+            Answer::Notice(_) | Answer::Status(_) => Err(kept("it gave another answer")),
         }
     }
 

@@ -121,16 +121,26 @@ fn with_force_it_lets_go_whoever_lives_on_it() {
 }
 
 #[test]
-fn a_server_that_does_not_know_keeps_the_environment() {
+fn what_the_server_does_not_let_go_of_is_kept() {
+    for arguments in [&["destroy", "head"][..], &["destroy", "-f", "head"]] {
+        let bench = Bench::with_head();
+        let server = answer(&bench, &[r#"{"answer":"failed","message":"/mnt/head is in use"}"#]);
+        bench.cannot(arguments, "the running server does not let go of head: /mnt/head is in use");
+        server.join().unwrap();
+        assert!(bench.root("head").exists());
+    }
+}
+
+#[test]
+fn it_is_said_when_the_server_does_not_know_who_lives() {
     let bench = Bench::with_head();
     let server = answer(&bench, &[r#"{"answer":"failed","message":"it is busy"}"#]);
     bench.cannot(
-        &["destroy", "head"],
+        &["destroy", "-n", "head"],
         "the running server does not say which machines live on head: it is busy; stop it, or \
          destroy with -f",
     );
     server.join().unwrap();
-    assert!(bench.root("head").exists());
 }
 
 #[test]
