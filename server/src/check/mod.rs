@@ -197,9 +197,7 @@ pub(crate) fn shared_twice(datasets: &[String]) -> Option<Finding> {
 fn state(environment: &Environment, findings: &mut Vec<Finding>) {
     let name = &environment.name;
     if crate::install::fill::interrupted(environment) {
-        findings.push(Finding::both(
-            "an installation is going on or was broken off: wait, or run `netbe install` again",
-        ));
+        findings.push(Finding::both(crate::install::fill::INTERRUPTED));
     } else if environment.role == Role::Off {
         findings.push(Finding::both(format_args!(
             "its role is off: `netbe set role=be {name}` has it served"

@@ -50,6 +50,10 @@ pub(crate) fn interrupted(environment: &Environment) -> bool {
     environment.settings.value(INSTALLING).is_some()
 }
 
+/// What is said of such a one.
+pub(crate) const INTERRUPTED: &str =
+    "an installation is going on or was broken off: wait, or run `netbe install` again";
+
 /// An environment that is there and empty, and whether it was created here.
 fn prepare(
     store: &Store,

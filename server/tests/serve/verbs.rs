@@ -299,6 +299,15 @@ fn what_came_from_another_host_is_served_when_that_is_said() {
     let mut asked = Command::new("nfs-cat");
     let refused = net.within_client(asked.arg(hello("copy"))).output().unwrap();
     assert!(!refused.status.success(), "it was served unasked");
+    let off = "not served: copy: its role is off: `netbe set role=be copy` has it served";
+    assert!(site.prints(&["status"]).contains(off));
+    // A command that was killed has left it so.
+    site.done(&["set", "role=off", "installing=be", "base"]);
+    let status = site.prints(&["status"]);
+    assert!(
+        status.contains("not served: base: an installation is going on or was broken off: wait,")
+    );
+    assert!(!status.contains("role=be base"), "{status}");
     site.done(&["set", "role=be", "copy"]);
     assert_eq!(net.client(&["nfs-cat", &hello("copy")]), b"hello from base\n");
 }

@@ -14,6 +14,7 @@ use super::{Appliance, lock};
 use crate::boot::catalog::Environment;
 use crate::boot::plan::export_path;
 use crate::export::{Expected, Export};
+use crate::install::fill;
 use crate::machine::View;
 use crate::roots::{self, Owned};
 
@@ -60,12 +61,10 @@ impl Appliance {
         let (mut awaited, mut served) = (HashSet::new(), Vec::new());
         for environment in &listing.environments {
             let (name, data) = (&environment.name, data_of(environment));
-            if environment.role == Role::Off {
-                unserved.push(format!(
-                    "{name}: it came from another host; `netbe set role=be {name}` has it served"
-                ));
-            } else if is_withheld(environment) || data.is_some_and(is_withheld) {
+            if is_withheld(environment) || data.is_some_and(is_withheld) {
                 awaited.insert(environment.uuid);
+            } else if let Some(why) = off(environment) {
+                unserved.push(format!("{name}: {why}"));
             } else {
                 served.push((environment, data));
             }
@@ -206,6 +205,16 @@ impl Appliance {
         }
         *known = unserved;
     }
+}
+
+/// Why nothing boots an environment, and what to do, if that was decided about it or is not over.
+fn off(environment: &store::Environment) -> Option<String> {
+    (environment.role == Role::Off).then(|| match fill::interrupted(environment) {
+        true => fill::INTERRUPTED.to_owned(),
+        false => {
+            format!("its role is off: `netbe set role=be {}` has it served", environment.name)
+        }
+    })
 }
 
 /// How long calls that are on their way may take when the store is let go of.
