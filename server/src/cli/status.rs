@@ -9,7 +9,10 @@ use super::{Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::{Bytes, Stage};
 use crate::control::{self, Client, MachineStatus, Request, Seen};
 
-/// Show how every machine stands.
+/// Show how every machine stands, and what is not served.
+///
+/// -j tells how the server stands too: `machines` is one part of it, `unserved` another. -H tells of the
+/// machines alone.
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     #[command(flatten)]
@@ -20,10 +23,10 @@ impl Status {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let reply = ask(&mut server(site)?, &Request::Status)?;
         let control::Reply::Status(status) = reply else { return Err(unexpected(&reply)) };
-        let told = self.format.reply(&status.machines, |machines| {
+        let told = self.format.reply(&status, |status| {
             let header = ["NAME", "STAGE", "ENVIRONMENT", "ADDRESS", "SENT", "SEEN"];
             let mut table = Table::new(&header);
-            for machine in machines {
+            for machine in &status.machines {
                 table.row([
                     machine.name.clone(),
                     stage(machine),

@@ -28,10 +28,10 @@ impl Format {
     }
 
     /// Prints `records` as JSON, or else the table that is made of them.
-    pub(crate) fn reply<T: Serialize>(
+    pub(crate) fn reply<T: Serialize + ?Sized>(
         self,
-        records: &[T],
-        table: impl FnOnce(&[T]) -> Table,
+        records: &T,
+        table: impl FnOnce(&T) -> Table,
     ) -> Result<Reply, Failure> {
         if self.json {
             let mut text = serde_json::to_string_pretty(records).map_err(Failure::could_not)?;
