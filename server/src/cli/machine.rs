@@ -301,14 +301,14 @@ pub(crate) struct Sharepxe {
     #[arg(long, group = "whom")]
     default: bool,
     /// The machine, or every other machine, boots nothing from now on.
-    #[arg(long, conflicts_with = "name", required_unless_present = "name")]
+    #[arg(long, conflicts_with = "name")]
     off: bool,
     /// What the machine has for its root: the environment itself, which it shares read-only with
     /// others if so told, or a clone of its own, or a fresh clone at every boot.
     #[arg(long, value_enum, requires = "machine", conflicts_with = "off")]
     root: Option<RootKind>,
     /// The boot environment, or a snapshot to clone.
-    #[arg(value_name = "BE[@SNAP]")]
+    #[arg(value_name = "BE[@SNAP]", required_unless_present = "off")]
     name: Option<Point>,
 }
 

@@ -202,7 +202,7 @@ pub enum MachineError {
     #[error("cmdline: write one line of at most 1024 bytes")]
     CommandLine,
     /// There is one of that name.
-    #[error("machine {0} exists: change it with `machine set`, or remove it first")]
+    #[error("machine {0} exists: change it with `netbe machine set`, or remove it first")]
     Exists(MachineName),
     /// It stands in the configuration file.
     #[error("machine {0} stands in netbe.toml: change it there")]
@@ -220,7 +220,7 @@ pub enum MachineError {
     #[error(transparent)]
     Kenv(#[from] KenvError),
     /// Another machine has the Ethernet address.
-    #[error("{mac} belongs to {other}: remove it there first")]
+    #[error("{mac} belongs to {other}: set another for {other} first, or remove it")]
     MacTaken {
         /// The Ethernet address.
         mac: Mac,
@@ -258,7 +258,7 @@ pub enum MachineError {
     )]
     Twice(MachineName),
     /// There is none of that name.
-    #[error("there is no machine {0}: `machine list` shows all")]
+    #[error("there is no machine {0}: `netbe machine list` shows those that there are")]
     Unknown(String),
 }
 

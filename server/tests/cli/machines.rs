@@ -69,3 +69,20 @@ fn a_machines_variables_are_on_bhyveloads_command_line() {
         bench.prints(&["show", "bhyveload", "--server=192.168.2.1", "--machine=desk", "head"]);
     assert!(line.contains(" -e console=comconsole "), "{line}");
 }
+
+#[test]
+fn an_advice_is_what_was_meant() {
+    let bench = with_desk();
+    bench.cannot(
+        &["sharepxe", "--machine", "desk"],
+        "the following required arguments were not provided: <BE[@SNAP]>: see `netbe sharepxe --help`",
+    );
+    bench.refuses(
+        &["machine", "show", "web"],
+        "there is no machine web: `netbe machine list` shows those that there are",
+    );
+    bench.refuses(
+        &["machine", "add", "--mac=02:00:00:00:00:07", "web"],
+        "02:00:00:00:00:07 belongs to desk: set another for desk first, or remove it",
+    );
+}

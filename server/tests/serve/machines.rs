@@ -43,7 +43,7 @@ fn a_machine_keeps_what_it_has_when_a_change_is_refused() {
     site.done(&["machine", "add", "--mac", "52:54:00:00:00:02", "b"]);
     assert_eq!(
         site.fails(1, &["machine", "set", "b", "--mac", MAC]),
-        "52:54:00:00:00:01 belongs to a: remove it there first"
+        "52:54:00:00:00:01 belongs to a: set another for a first, or remove it"
     );
     assert_eq!(
         site.prints(&["machine", "list", "-H"]),
@@ -67,11 +67,11 @@ fn machines_that_cannot_be_say_why() {
     let site = Site::with_base();
     assert_eq!(
         site.fails(1, &["machine", "show", "web9"]),
-        "there is no machine web9: `machine list` shows all"
+        "there is no machine web9: `netbe machine list` shows those that there are"
     );
     assert_eq!(
         site.fails(1, &["sharepxe", "--machine", "web9", "base"]),
-        "there is no machine web9: `machine list` shows all"
+        "there is no machine web9: `netbe machine list` shows those that there are"
     );
     assert_eq!(
         site.fails(1, &["sharepxe", "--default", "none-such"]),

@@ -63,7 +63,10 @@ fn machines_of_the_file_count_before_there_is_a_state_directory() {
     let (state, file) = (state.to_str().unwrap(), file.to_str().unwrap());
     let store = format!("dir:{}", site.state().join("store").display());
     let arguments = ["--state", state, "--store", &store, "serve", "-n", "-f", file];
-    assert_eq!(site.fails(1, &arguments), "52:54:00:00:00:01 belongs to a: remove it there first");
+    assert_eq!(
+        site.fails(1, &arguments),
+        "52:54:00:00:00:01 belongs to a: set another for a first, or remove it"
+    );
 }
 
 #[test]
