@@ -124,7 +124,7 @@ impl From<StoreError> for Failure {
             | StoreError::Exists(_)
             | StoreError::Half(_)
             | StoreError::Modified(_)
-            | StoreError::Mounted(..)
+            | StoreError::Mounted { .. }
             | StoreError::Newer { .. }
             | StoreError::NoDataset { .. }
             | StoreError::NoEnvironment(_)

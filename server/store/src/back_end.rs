@@ -195,8 +195,9 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     /// and a snapshot read-only.
     fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError>;
 
-    /// Where an environment and its snapshots are mounted by [`BackEnd::mount`].
-    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<PathBuf>, StoreError>;
+    /// Which of an environment and its snapshots are mounted by [`BackEnd::mount`], and where. Their
+    /// metadata may be broken.
+    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<(Point, PathBuf)>, StoreError>;
 
     /// Undoes one of those mounts.
     fn unmount(&self, name: &EnvironmentName, at: &Path) -> Result<(), StoreError>;

@@ -11,9 +11,9 @@ pub(crate) fn mount(tree: &OwnedFd, target: &Path, read_only: bool) -> Result<()
     sys::bind(tree, target, read_only).map_err(at("mount on", target))
 }
 
-/// Where any of some trees is shown.
-pub(crate) fn mounts(trees: &[OwnedFd]) -> Result<Vec<PathBuf>, StoreError> {
-    sys::bound(trees).map_err(at("read", Path::new(sys::MOUNT_TABLE)))
+/// What is shown of what is below a directory: its path from there, and where.
+pub(crate) fn mounts(dir: &OwnedFd) -> Result<Vec<(PathBuf, PathBuf)>, StoreError> {
+    sys::bound(dir).map_err(at("read", Path::new(sys::MOUNT_TABLE)))
 }
 
 /// Shows a tree there no longer.

@@ -389,21 +389,19 @@ impl BackEnd for Directory {
         bind::mount(&self.open_tree(point)?, target, point.snapshot.is_some())
     }
 
-    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<PathBuf>, StoreError> {
-        if !self.has_tree(name)? {
-            return Err(StoreError::NoEnvironment(name.clone()));
-        }
-        let mut trees = vec![self.open_root(name)?];
-        match self.snapshots(name) {
+    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<(Point, PathBuf)>, StoreError> {
+        let mut found = bind::mounts(&self.trees)?;
+        found.retain(|(below, _)| below == Path::new(name.as_str()));
+        let live = found.into_iter().map(|(_, at)| (Point::from(name.clone()), at));
+        let uuid = match self.get(name) {
             // What is not known to be a snapshot was not mounted as one.
-            Err(StoreError::Broken { .. }) => {}
-            snapshots => {
-                for snapshot in snapshots? {
-                    trees.push(self.open_snapshot(name, &snapshot.name)?);
-                }
-            }
-        }
-        bind::mounts(&trees)
+            Err(StoreError::Broken { .. }) => return Ok(live.collect()),
+            environment => environment?.uuid,
+        };
+        let frozen = bind::mounts(&self.snaps)?.into_iter().filter_map(|(below, at)| {
+            Some((Point::snapshot(name, &snapshots::at_path(&below, uuid)?), at))
+        });
+        Ok(live.chain(frozen).collect())
     }
 
     fn unmount(&self, _name: &EnvironmentName, at: &Path) -> Result<(), StoreError> {

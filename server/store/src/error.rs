@@ -87,8 +87,13 @@ pub enum StoreError {
     )]
     Modified(Point),
     /// It is mounted elsewhere.
-    #[error("{0} is mounted on {1:?}: run `netbe unmount {0}` first")]
-    Mounted(EnvironmentName, PathBuf),
+    #[error("{point} is mounted on {at:?}: run `netbe unmount {}` first", point.environment)]
+    Mounted {
+        /// The environment or snapshot.
+        point: Point,
+        /// Where.
+        at: PathBuf,
+    },
     /// Something is mounted there, or lies there.
     #[error(
         "{0:?} is not an empty directory: name one that is empty and that nothing is mounted on"

@@ -257,7 +257,7 @@ impl Store {
         if !names.is_empty() {
             return Err(StoreError::Dependants { what: name.to_string(), names });
         }
-        self.refuse_mounted(name)?;
+        self.refuse_mounted(name, |_| true)?;
         Ok(snapshots)
     }
 
@@ -272,7 +272,7 @@ impl Store {
             let what = Point::snapshot(name, snapshot).to_string();
             return Err(StoreError::Dependants { what, names });
         }
-        self.refuse_mounted(name)
+        self.refuse_mounted(name, |point| point.snapshot.as_ref() == Some(snapshot))
     }
 
     /// The snapshots of a boot environment, oldest first.
@@ -336,7 +336,10 @@ impl Store {
             if newer == Newer::Refuse && !wanted.is_empty() {
                 return Err(StoreError::Newer { point: point.clone(), snapshots: wanted });
             }
-            self.refuse_mounted(name)?;
+            self.refuse_mounted(name, |point| {
+                let snapshot = point.snapshot.as_ref();
+                snapshot.is_none_or(|snapshot| since.iter().any(|gone| gone.name == *snapshot))
+            })?;
             let newest_first = since.into_iter().rev().map(|snapshot| snapshot.name);
             self.back_end.rollback(name, to, &newest_first.collect::<Vec<_>>())
         })
@@ -382,7 +385,8 @@ impl Store {
         let _kept = self.kept(name)?;
         self.back_end.get(name)?;
         let mut mounts = self.back_end.mounts(name)?;
-        mounts.retain(|at| target.is_none_or(|target| at == target));
+        mounts.retain(|(_, at)| target.is_none_or(|target| at == target));
+        let mounts: Vec<PathBuf> = mounts.into_iter().map(|(_, at)| at).collect();
         if mounts.is_empty() {
             return Err(StoreError::NotMounted(name.clone(), target.map(Path::to_owned)));
         }
@@ -573,9 +577,13 @@ impl Store {
     }
 
     /// Refuses to take a tree away that somebody looks at elsewhere.
-    fn refuse_mounted(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        match self.back_end.mounts(name)?.into_iter().next() {
-            Some(at) => Err(StoreError::Mounted(name.clone(), at)),
+    fn refuse_mounted(
+        &self,
+        name: &EnvironmentName,
+        goes: impl Fn(&Point) -> bool,
+    ) -> Result<(), StoreError> {
+        match self.back_end.mounts(name)?.into_iter().find(|(point, _)| goes(point)) {
+            Some((point, at)) => Err(StoreError::Mounted { point, at }),
             None => Ok(()),
         }
     }

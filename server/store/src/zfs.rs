@@ -522,15 +522,18 @@ impl BackEnd for Zfs {
         mounts::show(target, &places, point.snapshot.is_some()).map(|_shown| ())
     }
 
-    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<PathBuf>, StoreError> {
+    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<(Point, PathBuf)>, StoreError> {
         let full = self.full(name.as_str());
-        let snapshots = format!("{full}@");
-        let mut roots = mounts::of(&full)?;
-        roots.retain(|mounted| {
-            let root = mounted.source == full || mounted.source.starts_with(&snapshots);
-            root && !mounted.target.starts_with(&self.mounts)
-        });
-        Ok(roots.into_iter().map(|mounted| mounted.target).collect())
+        let mut shown = mounts::of(&full)?;
+        shown.retain(|mounted| !mounted.target.starts_with(&self.mounts));
+        let root = |mounted: crate::sys::Mounted| {
+            let point = match mounted.source.strip_prefix(&full)? {
+                "" => Point::from(name.clone()),
+                rest => Point::snapshot(name, &rest.strip_prefix('@')?.parse().ok()?),
+            };
+            Some((point, mounted.target))
+        };
+        Ok(shown.into_iter().filter_map(root).collect())
     }
 
     fn unmount(&self, _name: &EnvironmentName, at: &Path) -> Result<(), StoreError> {

@@ -197,6 +197,12 @@ impl Directory {
     }
 }
 
+/// Which snapshot of an environment has its tree at a path below the directory of snapshots.
+pub(super) fn at_path(path: &Path, uuid: Uuid) -> Option<SnapshotName> {
+    let inside = path.strip_prefix(uuid.to_string()).ok()?;
+    inside.parent()?.to_str()?.parse().ok().filter(|_| inside.file_name() == Some(TREE.as_ref()))
+}
+
 /// The last part of a path below the store.
 fn file_name(path: &Path) -> &Path {
     path.file_name().map_or(path, Path::new)

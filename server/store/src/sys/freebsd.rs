@@ -202,22 +202,17 @@ pub(crate) fn bind(tree: &OwnedFd, target: &Path, read_only: bool) -> Result<(),
     run(&mut mount).map(drop)
 }
 
-/// Where any of some trees is mounted besides its own place.
-pub(crate) fn bound(trees: &[OwnedFd]) -> Result<Vec<PathBuf>, Error> {
+/// What is mounted elsewhere too of what is below a directory: its path from there, and where.
+pub(crate) fn bound(dir: &OwnedFd) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
     let table = run(Command::new(MOUNT_TABLE).args(["-p", "-t", "nullfs"]))?;
-    let mut shown = Vec::new();
-    for tree in trees {
-        let source = path_of(tree)?;
-        for line in table.split(|&byte| byte == b'\n') {
-            let mut fields = line.split(|byte| matches!(byte, b' ' | b'\t'));
-            let mut field = || fields.by_ref().find(|field| !field.is_empty()).map(unescaped);
-            let (Some(from), Some(at)) = (field(), field()) else { continue };
-            if from == source {
-                shown.push(at);
-            }
-        }
-    }
-    Ok(shown)
+    let dir = path_of(dir)?;
+    let shown = |line: &[u8]| {
+        let mut fields = line.split(|byte| matches!(byte, b' ' | b'\t'));
+        let mut field = || fields.by_ref().find(|field| !field.is_empty()).map(unescaped);
+        let (from, at) = (field()?, field()?);
+        Some((from.strip_prefix(&dir).ok()?.to_owned(), at))
+    };
+    Ok(table.split(|&byte| byte == b'\n').filter_map(shown).collect())
 }
 
 /// Unmounts what is mounted at a place.

@@ -311,25 +311,22 @@ fn set_attributes(
 const UNCHANGED: libc::mount_attr =
     libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: 0, userns_fd: 0 };
 
-/// Where any of some trees is mounted besides its own place.
+/// What is mounted elsewhere too of what is below a directory: its path from there, and where.
 ///
 /// The kernel's list tells of each mount which directory of its file system it shows; nothing is
 /// looked at by its path, which could be on a file server that does not answer.
-pub(crate) fn bound(trees: &[OwnedFd]) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn bound(dir: &OwnedFd) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
     let table = std::fs::read(MOUNT_TABLE)?;
     let lines: Vec<Mount> = table.split(|&byte| byte == b'\n').filter_map(mount_line).collect();
-    let mut shown = Vec::new();
-    for tree in trees {
-        let id = statx(tree, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id;
-        let path = std::fs::read_link(descriptor(tree.as_fd()))?;
-        let Some(own) = lines.iter().find(|line| line.id == id) else { continue };
-        let Ok(below) = path.strip_prefix(&own.target) else { continue };
-        let root =
-            if below.as_os_str().is_empty() { own.root.clone() } else { own.root.join(below) };
-        let same = |line: &&Mount| line.device == own.device && line.root == root;
-        shown.extend(lines.iter().filter(same).map(|line| line.target.clone()));
-    }
-    Ok(shown)
+    let id = statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id;
+    let path = std::fs::read_link(descriptor(dir.as_fd()))?;
+    let Some(own) = lines.iter().find(|line| line.id == id) else { return Ok(Vec::new()) };
+    let Ok(inside) = path.strip_prefix(&own.target) else { return Ok(Vec::new()) };
+    let root = own.root.join(inside);
+    let same = lines.iter().filter(|line| line.device == own.device);
+    let shown =
+        |line: &Mount| Some((line.root.strip_prefix(&root).ok()?.to_owned(), line.target.clone()));
+    Ok(same.filter_map(shown).collect())
 }
 
 /// Where something is mounted below the directory that a tree is reached by.

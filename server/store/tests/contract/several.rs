@@ -2,7 +2,8 @@
 
 use std::process::{Child, Stdio};
 
-use store::{Layout, StoreError};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use store::{Layout, Newer, StoreError};
 
 use crate::bench::{Bench, name, point, snapshot_name};
 
@@ -70,6 +71,32 @@ fn what_one_process_does_another_sees_at_once() {
     assert_eq!(bench.names(), [""; 0]);
 }
 
+#[test]
+fn an_environment_with_more_snapshots_than_descriptors_goes_back_and_goes() {
+    if let Some(bench) = Bench::of_parent() {
+        let maximum = Some(DESCRIPTORS);
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+        bench.store.rollback(&name("head"), &snapshot_name("0"), Newer::Destroy).unwrap();
+        bench.store.destroy(&name("head")).unwrap();
+        println!("\ndone");
+        return;
+    }
+    let bench = Bench::new();
+    if bench.capabilities().clones_depend {
+        println!("skipped: zfs(8) opens what it needs");
+        return;
+    }
+    bench.create("head");
+    for snapshot in 0..2 * DESCRIPTORS {
+        bench.snapshot(&format!("head@{snapshot}"));
+    }
+    let test = "several::an_environment_with_more_snapshots_than_descriptors_goes_back_and_goes";
+    let output = bench.second_process(test).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("\ndone\n"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(bench.names(), [""; 0]);
+}
+
 /// Runs one test in several processes at once; what each of them printed.
 fn together(bench: &Bench, test: &str) -> Vec<String> {
     let start = |_| -> Child {
@@ -88,4 +115,6 @@ fn together(bench: &Bench, test: &str) -> Vec<String> {
 }
 
 const PROCESSES: usize = 4;
+/// How many files a process may open that has to do with many snapshots.
+const DESCRIPTORS: u64 = 32;
 const NAMES: u32 = 4;

@@ -310,6 +310,40 @@ fn an_environment_is_shown_elsewhere_whole_and_can_be_written_to() {
     assert_eq!(bench.read("head", "var/log/messages").as_deref(), Some("from elsewhere"));
 }
 
+#[test]
+fn what_is_mounted_elsewhere_does_not_go_and_the_rest_does() {
+    if !is_root() {
+        println!("skipped: only the superuser mounts");
+        return;
+    }
+    let bench = Bench::new();
+    bench.create("head");
+    for snapshot in ["head@one", "head@two", "head@three"] {
+        bench.snapshot(snapshot);
+    }
+    let (live, frozen) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    in_own_namespace(|| {
+        let store = bench.reopened();
+        let gone = |snapshot| store.destroy_snapshot(&name("head"), &snapshot_name(snapshot));
+        let refused = |done: Result<(), StoreError>, what: &str| {
+            let Err(StoreError::Mounted { point: mounted, at: _ }) = &done else {
+                panic!("{what}: {done:?}");
+            };
+            assert_eq!(*mounted, point(what));
+        };
+        store.mount(&point("head"), live.path()).unwrap();
+        store.mount(&point("head@one"), frozen.path()).unwrap();
+        gone("three").unwrap();
+        refused(gone("one"), "head@one");
+        refused(store.rollback(&name("head"), &snapshot_name("two"), Newer::Refuse), "head");
+        store.unmount(&name("head"), Some(live.path())).unwrap();
+        refused(store.destroy(&name("head")), "head@one");
+        store.unmount(&name("head"), None).unwrap();
+        gone("one").unwrap();
+    });
+    assert_eq!(bench.snapshots("head"), ["two"]);
+}
+
 /// Runs something where its mounts are nobody else's, and are gone with it.
 fn in_own_namespace(act: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
