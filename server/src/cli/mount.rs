@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use store::{EnvironmentName, Point};
+use store::{EnvironmentName, InUse, Point};
 
 use super::{Failure, Reply, Site};
 
@@ -70,6 +70,10 @@ fn clear(directory: &Path) {
 /// Undo what `netbe mount` did.
 #[derive(Args, Debug)]
 pub(crate) struct Unmount {
+    /// Even while programs have files open there. On Linux they keep those until they close them; on
+    /// FreeBSD they lose them.
+    #[arg(short, long)]
+    force: bool,
     /// The boot environment, with its snapshots.
     name: EnvironmentName,
     /// Only there.
@@ -79,7 +83,8 @@ pub(crate) struct Unmount {
 impl Unmount {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let at = self.directory.as_deref().map(whole).transpose()?;
-        let unmounted = site.open()?.unmount(&self.name, at.as_deref())?;
+        let in_use = if self.force { InUse::Detach } else { InUse::Refuse };
+        let unmounted = site.open()?.unmount(&self.name, at.as_deref(), in_use)?;
         unmounted.iter().for_each(|directory| clear(directory));
         Ok(Reply::done())
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hostfs::{Attributes, Entry, EntryKind, Inside, InsideError};
-use store::{Environment, Point, Store};
+use store::{Environment, InUse, Point, Store};
 
 use super::merge::{Fate, Files, Item, Step, merge};
 use super::{Made, RootError, Roots, Term};
@@ -86,7 +86,7 @@ impl<'a> Shown<'a> {
         std::fs::create_dir_all(&target).map_err(failed)?;
         let shown = Self { store, point, target };
         // A process that was killed has left its own there.
-        while store.unmount(&point.environment, Some(&shown.target)).is_ok() {}
+        while store.unmount(&point.environment, Some(&shown.target), InUse::Detach).is_ok() {}
         store.mount(point, &shown.target)?;
         Ok(shown)
     }
@@ -94,7 +94,8 @@ impl<'a> Shown<'a> {
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.store.unmount(&self.point.environment, Some(&self.target)) {
+        let name = &self.point.environment;
+        if let Err(error) = self.store.unmount(name, Some(&self.target), InUse::Detach) {
             tracing::warn!("{} stays mounted: {error}", self.target.display());
         }
     }

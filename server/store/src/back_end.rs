@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::{
-    Change, Environment, EnvironmentName, Holding, Listing, Point, Snapshot, SnapshotName, Space,
-    StoreError, Survey,
+    Change, Environment, EnvironmentName, Holding, InUse, Listing, Point, Snapshot, SnapshotName,
+    Space, StoreError, Survey,
 };
 
 /// A kind of store: plain directories, btrfs subvolumes, ZFS data sets.
@@ -200,7 +200,7 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     fn mounts(&self, name: &EnvironmentName) -> Result<Vec<(Point, PathBuf)>, StoreError>;
 
     /// Undoes one of those mounts.
-    fn unmount(&self, name: &EnvironmentName, at: &Path) -> Result<(), StoreError>;
+    fn unmount(&self, name: &EnvironmentName, at: &Path, in_use: InUse) -> Result<(), StoreError>;
 
     /// The name of the format that it sends and receives.
     fn format(&self) -> &'static str;

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::error::at;
-use crate::{StoreError, sys};
+use crate::{InUse, StoreError, sys};
 
 /// Shows the tree of an open directory at `target`: without devices and setuid programs.
 pub(crate) fn mount(tree: &OwnedFd, target: &Path, read_only: bool) -> Result<(), StoreError> {
@@ -17,6 +17,6 @@ pub(crate) fn mounts(dir: &OwnedFd) -> Result<Vec<(PathBuf, PathBuf)>, StoreErro
 }
 
 /// Shows a tree there no longer.
-pub(crate) fn unmount(target: &Path) -> Result<(), StoreError> {
-    sys::unbind(target).map_err(at("unmount", target))
+pub(crate) fn unmount(target: &Path, in_use: InUse) -> Result<(), StoreError> {
+    sys::unbind(target, in_use).map_err(at("unmount", target))
 }

@@ -41,8 +41,8 @@ use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::error::at;
 use crate::tree::{self, open_dir};
 use crate::{
-    Change, Environment, EnvironmentName, Layout, Listing, Origin, Point, Snapshot, SnapshotName,
-    Space, StoreError, bind, fault,
+    Change, Environment, EnvironmentName, InUse, Layout, Listing, Origin, Point, Snapshot,
+    SnapshotName, Space, StoreError, bind, fault,
 };
 
 /// An open store of directories.
@@ -404,8 +404,8 @@ impl BackEnd for Directory {
         Ok(live.chain(frozen).collect())
     }
 
-    fn unmount(&self, _name: &EnvironmentName, at: &Path) -> Result<(), StoreError> {
-        bind::unmount(at)
+    fn unmount(&self, _name: &EnvironmentName, at: &Path, in_use: InUse) -> Result<(), StoreError> {
+        bind::unmount(at, in_use)
     }
 
     fn format(&self) -> &'static str {

@@ -58,6 +58,6 @@ pub use name::{EnvironmentName, NameError, Point, SnapshotName};
 pub use network::{Network, NetworkError};
 pub use settings::{Role, RoleError, SettingError, Settings};
 pub use snapshot::{Holding, Snapshot, Space, Survey};
-pub use store::{INSTALLING, Listing, Newer, Pair, Progress, Store, Update};
+pub use store::{INSTALLING, InUse, Listing, Newer, Pair, Progress, Store, Update};
 pub use stream::StreamError;
 pub use timestamp::{Timestamp, TimestampError};

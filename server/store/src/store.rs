@@ -381,6 +381,7 @@ impl Store {
         &self,
         name: &EnvironmentName,
         target: Option<&Path>,
+        in_use: InUse,
     ) -> Result<Vec<PathBuf>, StoreError> {
         let _kept = self.kept(name)?;
         self.back_end.get(name)?;
@@ -394,7 +395,7 @@ impl Store {
         let arguments: Vec<&str> = std::iter::once(name.as_str()).chain(at.as_deref()).collect();
         self.noted("unmount", &arguments, || {
             for at in &mounts {
-                self.back_end.unmount(name, at)?;
+                self.back_end.unmount(name, at, in_use)?;
             }
             Ok(mounts)
         })
@@ -629,6 +630,16 @@ pub enum Newer {
     /// They go.
     Destroy,
     /// They stay, and nothing is rolled back.
+    Refuse,
+}
+
+/// What is to become of a mount in which programs have files open.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InUse {
+    /// It goes. On Linux these programs keep what they have open until they close it; on FreeBSD it is
+    /// taken from them.
+    Detach,
+    /// It stays.
     Refuse,
 }
 

@@ -42,8 +42,8 @@ use uuid::Uuid;
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::error::at;
 use crate::{
-    Change, Environment, EnvironmentName, Holding, Listing, Point, Snapshot, SnapshotName, Space,
-    StoreError, Survey,
+    Change, Environment, EnvironmentName, Holding, InUse, Listing, Point, Snapshot, SnapshotName,
+    Space, StoreError, Survey,
 };
 use command::{Failure, Refusal, Task};
 use listing::{Depth, Known, SnapshotRow};
@@ -536,8 +536,8 @@ impl BackEnd for Zfs {
         Ok(shown.into_iter().filter_map(root).collect())
     }
 
-    fn unmount(&self, _name: &EnvironmentName, at: &Path) -> Result<(), StoreError> {
-        mounts::unmount(at)
+    fn unmount(&self, _name: &EnvironmentName, at: &Path, in_use: InUse) -> Result<(), StoreError> {
+        mounts::unmount(at, in_use)
     }
 
     fn format(&self) -> &'static str {

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use store::{
-    EnvironmentName, Identity, Layout, Location, Newer, Point, Role, SnapshotName, Store,
+    EnvironmentName, Identity, InUse, Layout, Location, Newer, Point, Role, SnapshotName, Store,
     StoreError,
 };
 use uuid::Uuid;
@@ -587,10 +587,13 @@ fn a_tree_and_a_snapshot_are_mounted_elsewhere_and_the_snapshot_is_read_only() {
     assert_eq!(fs::read(live.join("usr/home/file")).unwrap(), b"2");
     assert_eq!(fs::read(frozen.join("usr/home/file")).unwrap(), b"1");
     assert!(fs::write(frozen.join("usr/home/file"), "3").is_err());
-    let mut undone = site.store.unmount(&name("my head"), None).unwrap();
+    let mut undone = site.store.unmount(&name("my head"), None, InUse::Refuse).unwrap();
     undone.sort();
     assert_eq!(undone, [frozen, live]);
-    assert!(matches!(site.store.unmount(&name("my head"), None), Err(StoreError::NotMounted(..))));
+    assert!(matches!(
+        site.store.unmount(&name("my head"), None, InUse::Refuse),
+        Err(StoreError::NotMounted(..))
+    ));
 }
 
 #[test]

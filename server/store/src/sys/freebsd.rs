@@ -18,7 +18,7 @@ use rustix::fs::{
 pub(crate) use subvolume::*;
 
 use super::unescaped;
-use crate::Obstacle;
+use crate::{InUse, Obstacle};
 
 /// Whether sockets can be made by mknod(2): EINVAL on FreeBSD.
 pub(crate) const SOCKETS: bool = false;
@@ -216,8 +216,9 @@ pub(crate) fn bound(dir: &OwnedFd) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
 }
 
 /// Unmounts what is mounted at a place.
-pub(crate) fn unbind(target: &Path) -> Result<(), Error> {
-    run(Command::new("/sbin/umount").arg(target)).map(drop)
+pub(crate) fn unbind(target: &Path, in_use: InUse) -> Result<(), Error> {
+    let force = (in_use == InUse::Detach).then_some("-f");
+    run(Command::new("/sbin/umount").args(force).arg(target)).map(drop)
 }
 
 fn run(command: &mut Command) -> Result<Vec<u8>, Error> {

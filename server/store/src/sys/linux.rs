@@ -24,7 +24,7 @@ use rustix::thread::CapabilitySet;
 pub(crate) use subvolume::*;
 
 use super::unescaped;
-use crate::Obstacle;
+use crate::{InUse, Obstacle};
 
 /// Whether sockets can be made by mknod(2).
 pub(crate) const SOCKETS: bool = true;
@@ -338,8 +338,8 @@ pub(crate) fn mounts_below(tree: &OwnedFd) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Unmounts what is mounted at a place.
-pub(crate) fn unbind(target: &Path) -> Result<(), Error> {
-    Ok(rustix::mount::unmount(target, rustix::mount::UnmountFlags::NOFOLLOW)?)
+pub(crate) fn unbind(target: &Path, in_use: InUse) -> Result<(), Error> {
+    Ok(zfs::unmount(target, in_use)?)
 }
 
 /// A line of the kernel's list of mounts (proc_pid_mountinfo(5)).

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 
-use crate::StoreError;
 use crate::error::at;
 use crate::sys::{Mounted, zfs as sys};
+use crate::{InUse, StoreError};
 
 /// A data set or a snapshot, and where it is in its tree.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -117,7 +117,7 @@ pub(super) fn point(path: &Path) -> Result<(), StoreError> {
 
 /// Unmounts everything at and below a directory, and removes the directory.
 pub(super) fn hide(path: &Path) -> Result<(), StoreError> {
-    unmount(path)?;
+    unmount(path, InUse::Refuse)?;
     match fs::remove_dir(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(at("remove", path)(error))
@@ -127,11 +127,11 @@ pub(super) fn hide(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Unmounts everything at and below a directory.
-pub(super) fn unmount(path: &Path) -> Result<(), StoreError> {
+pub(super) fn unmount(path: &Path, in_use: InUse) -> Result<(), StoreError> {
     let mounted = sys::mounts().map_err(at("list what is mounted at", path))?;
     // What was mounted last lies on top.
     for mounted in mounted.iter().rev().filter(|mounted| mounted.target.starts_with(path)) {
-        match take_off(&mounted.target) {
+        match take_off(&mounted.target, in_use) {
             Ok(()) => {}
             Err(Errno::BUSY) => {
                 let what = mounted.target.display().to_string();
@@ -145,10 +145,10 @@ pub(super) fn unmount(path: &Path) -> Result<(), StoreError> {
 
 /// Unmounts a file system. A child of this process has all that was open when it was forked until it
 /// is a program of its own, also what another thread has closed since: that passes by itself.
-fn take_off(target: &Path) -> Result<(), Errno> {
+fn take_off(target: &Path, in_use: InUse) -> Result<(), Errno> {
     let deadline = Instant::now() + A_MOMENT;
     loop {
-        match sys::unmount(target) {
+        match sys::unmount(target, in_use) {
             Err(Errno::BUSY) if Instant::now() < deadline => thread::sleep(A_MOMENT / 50),
             ended => return ended,
         }

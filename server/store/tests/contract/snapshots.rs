@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use store::{ChangeKind, FileKind, Newer, StoreError};
+use store::{ChangeKind, FileKind, InUse, Newer, StoreError};
 
 use crate::bench::{Bench, is_root, name, point, snapshot_name};
 use crate::picture::{Picture, furnish};
@@ -281,7 +281,7 @@ fn a_snapshot_is_shown_elsewhere_and_cannot_be_written_to() {
         store.mount(&point("head@then"), target.path()).unwrap();
         let shown = Picture::of(target.path());
         let written = ["top", "var/log/below"].map(|path| fs::write(target.path().join(path), "x"));
-        let unmounted = store.unmount(&name("head"), Some(target.path())).unwrap();
+        let unmounted = store.unmount(&name("head"), Some(target.path()), InUse::Refuse).unwrap();
         then.assert_same(&shown);
         assert!(written.iter().all(Result::is_err), "{written:?}");
         assert_eq!(unmounted, [target.path()]);
@@ -302,9 +302,9 @@ fn an_environment_is_shown_elsewhere_whole_and_can_be_written_to() {
         let store = bench.reopened();
         store.mount(&point("head"), target.path()).unwrap();
         fs::write(target.path().join("var/log/messages"), "from elsewhere").unwrap();
-        let unmounted = store.unmount(&name("head"), None).unwrap();
+        let unmounted = store.unmount(&name("head"), None, InUse::Refuse).unwrap();
         assert!(unmounted.iter().any(|path| path == target.path()), "{unmounted:?}");
-        let again = store.unmount(&name("head"), Some(target.path()));
+        let again = store.unmount(&name("head"), Some(target.path()), InUse::Refuse);
         assert!(matches!(again, Err(StoreError::NotMounted(..))), "{again:?}");
     });
     assert_eq!(bench.read("head", "var/log/messages").as_deref(), Some("from elsewhere"));
@@ -336,12 +336,40 @@ fn what_is_mounted_elsewhere_does_not_go_and_the_rest_does() {
         gone("three").unwrap();
         refused(gone("one"), "head@one");
         refused(store.rollback(&name("head"), &snapshot_name("two"), Newer::Refuse), "head");
-        store.unmount(&name("head"), Some(live.path())).unwrap();
+        store.unmount(&name("head"), Some(live.path()), InUse::Refuse).unwrap();
         refused(store.destroy(&name("head")), "head@one");
-        store.unmount(&name("head"), None).unwrap();
+        store.unmount(&name("head"), None, InUse::Refuse).unwrap();
         gone("one").unwrap();
     });
     assert_eq!(bench.snapshots("head"), ["two"]);
+}
+
+#[test]
+fn what_has_files_open_keeps_a_mount_unless_it_is_forced() {
+    if !is_root() {
+        println!("skipped: only the superuser mounts");
+        return;
+    }
+    let bench = Bench::new();
+    bench.create("head");
+    bench.put("head", "home/file", "open");
+    bench.snapshot("head@then");
+    let target = tempfile::tempdir().unwrap();
+    in_own_namespace(|| {
+        let store = bench.reopened();
+        for shown in ["head", "head@then"] {
+            store.mount(&point(shown), target.path()).unwrap();
+            let mut open = fs::File::open(target.path().join("home/file")).unwrap();
+            let refused = store.unmount(&name("head"), None, InUse::Refuse);
+            assert!(matches!(refused, Err(StoreError::Busy { .. })), "{refused:?}");
+            let undone = store.unmount(&name("head"), None, InUse::Detach).unwrap();
+            assert_eq!(undone, [target.path()]);
+            assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
+            if cfg!(target_os = "linux") {
+                assert_eq!(std::io::read_to_string(&mut open).unwrap(), "open");
+            }
+        }
+    });
 }
 
 /// Runs something where its mounts are nobody else's, and are gone with it.

@@ -10,6 +10,7 @@ use std::{io, ptr};
 
 use rustix::io::Errno;
 
+use crate::InUse;
 use crate::sys::Mounted;
 
 /// Mounts a data set or a snapshot on a directory, wherever its `mountpoint` says that it belongs.
@@ -27,8 +28,9 @@ pub(crate) fn mount(
 }
 
 /// Unmounts what was mounted last on a directory.
-pub(crate) fn unmount(path: &Path) -> Result<(), Errno> {
-    done(Command::new("/sbin/umount").arg(path))
+pub(crate) fn unmount(path: &Path, in_use: InUse) -> Result<(), Errno> {
+    let force = (in_use == InUse::Detach).then_some("-f");
+    done(Command::new("/sbin/umount").args(force).arg(path))
 }
 
 /// All ZFS file systems that are mounted, in the order of mounting.

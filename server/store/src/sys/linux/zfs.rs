@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::MOUNT_TABLE;
+use crate::InUse;
 use crate::sys::{Mounted, unescaped};
 
 /// Mounts a data set or a snapshot on a directory, wherever its `mountpoint` says that it belongs.
@@ -26,8 +27,13 @@ pub(crate) fn mount(
 }
 
 /// Unmounts what was mounted last on a directory.
-pub(crate) fn unmount(path: &Path) -> Result<(), Errno> {
-    rustix::mount::unmount(path, UnmountFlags::NOFOLLOW)
+pub(crate) fn unmount(path: &Path, in_use: InUse) -> Result<(), Errno> {
+    match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
+        Err(Errno::BUSY) if in_use == InUse::Detach => {
+            rustix::mount::unmount(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+        }
+        done => done,
+    }
 }
 
 /// All ZFS file systems that are mounted where this thread sees them, in the order of mounting.
