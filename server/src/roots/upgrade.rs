@@ -84,11 +84,14 @@ impl<'a> Shown<'a> {
         let failed = |source| InsideError::Io { path: state.to_owned(), source };
         let target = std::path::absolute(state).map_err(failed)?.join("snapshot");
         std::fs::create_dir_all(&target).map_err(failed)?;
-        let shown = Self { store, point, target };
-        // A process that was killed has left its own there.
-        while store.unmount(&point.environment, Some(&shown.target), InUse::Detach).is_ok() {}
-        store.mount(point, &shown.target)?;
-        Ok(shown)
+        // A process that was killed has left its own there: of any environment.
+        if std::fs::read_dir(&target).map_err(failed)?.next().is_some() {
+            for known in store.list()?.environments {
+                while store.unmount(&known.name, Some(&target), InUse::Detach).is_ok() {}
+            }
+        }
+        store.mount(point, &target)?;
+        Ok(Self { store, point, target })
     }
 }
 

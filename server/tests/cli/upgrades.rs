@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::bench::Bench;
+use crate::verbs::apart;
 
 fn write(bench: &Bench, name: &str, files: &[(&str, &str)]) {
     for (path, text) in files {
@@ -171,4 +172,16 @@ fn the_root_of_another_machine_is_not_activated() {
         &["activate", "lab", "desk-head"],
         "desk-head is the root of desk: keep a copy of it with `netbe machine keep`, and take that",
     );
+}
+
+#[test]
+fn an_upgrade_goes_on_where_another_ones_snapshot_was_left_mounted() {
+    let bench = with_desk();
+    bench.silent(&["snapshot", "next@left"]);
+    // What a killed command leaves while it looks at the snapshot of another template.
+    let script = "mkdir -p \"$NETBE_STATE/snapshot\"
+        $netbe mount next@left \"$NETBE_STATE/snapshot\"; exec 3<\"$NETBE_STATE/snapshot\"
+        $netbe upgrade -n desk next; ls \"$NETBE_STATE/snapshot\"";
+    let Some(out) = apart(&bench, script) else { return };
+    assert!(out.ends_with(PLAN), "{out}");
 }

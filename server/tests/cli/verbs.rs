@@ -341,7 +341,7 @@ fn what_a_stream_changes_is_not_changed_under_a_machine() {
 }
 
 /// Runs commands in a mount namespace of their own, where what they mount harms nobody.
-fn apart(bench: &Bench, script: &str) -> Option<String> {
+pub(crate) fn apart(bench: &Bench, script: &str) -> Option<String> {
     let mut shell = Command::new("unshare");
     shell.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
     shell.env("NETBE_STATE", bench.state()).env("netbe", NETBE);
