@@ -7,7 +7,7 @@
 use crate::error::refuse;
 use crate::fstab::{self, Dialect};
 use crate::rule::{Reading, Rule};
-use crate::{Address, ConfigError, Guest, Root, rcconf};
+use crate::{Address, ConfigError, Guest, rcconf};
 
 /// A file of the tree.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,20 +31,11 @@ pub fn tree(guest: &Guest, address: &Address) -> Result<Vec<File>, ConfigError> 
         file("conf/base/etc.remove".into(), "hostid\n".into()),
         file(format!("{own}/rc.conf.local"), rcconf::render(&rcconf::diskless(guest)?)?),
     ];
-    let entries = fstab::nested(&mounted(&guest.root), Dialect::FreeBsd);
+    let entries = fstab::nested(&guest.root, Dialect::FreeBsd);
     if !entries.is_empty() {
         files.push(file(format!("{own}/fstab"), fstab::render(&entries)?));
     }
     Ok(files)
-}
-
-/// The root with the data sets that a machine mounts itself: what it cannot write it has in memory.
-fn mounted(root: &Root) -> Root {
-    let memory = |set: &String| ["tmp", "var"].contains(&set.split('/').next().unwrap_or(set));
-    let mut root = root.clone();
-    let read_only = root.read_only;
-    root.datasets.retain(|set| !(read_only && memory(set)));
-    root
 }
 
 /// The files as one text: each below a line with its path, as tail(1) shows several files.
@@ -125,16 +116,6 @@ mod test {
             ]
         );
         assert_eq!(files[4].text.lines().count(), 9);
-    }
-
-    #[test]
-    fn a_machine_that_may_not_write_mounts_nothing_over_its_memory() {
-        let mut guest = strategy::head();
-        guest.root.read_only = true;
-        let files = tree(&guest, &lan()).unwrap();
-        let entries = fstab::read(&files[4].text).whole().unwrap();
-        let mounted: Vec<&str> = entries.iter().map(|entry| entry.file.as_str()).collect();
-        assert_eq!(mounted, ["/usr/home", "/usr/ports", "/usr/src"]);
     }
 
     #[test]

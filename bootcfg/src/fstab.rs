@@ -33,11 +33,17 @@ pub enum Dialect {
 }
 
 /// The lines for a guest that mounts every data set of its boot environment by itself, parents
-/// first. There is none for `/`: its root was mounted by whoever started it.
+/// first. There is none for `/`: its root was mounted by whoever started it. Nor is there one over
+/// what a FreeBSD has in memory because it may not write it; see [`crate::rcconf::diskless`].
 #[must_use]
 pub fn nested(root: &Root, dialect: Dialect) -> Vec<Entry> {
+    let memory = |dataset: &str| {
+        let top = dataset.split('/').next();
+        dialect == Dialect::FreeBsd && root.read_only && matches!(top, Some("tmp" | "var"))
+    };
     root.datasets
         .iter()
+        .filter(|dataset| !memory(dataset))
         .map(|dataset| {
             let base = root.path.trim_end_matches('/');
             entry(root, format!("{base}/{dataset}"), format!("/{dataset}"), dialect)
@@ -227,6 +233,17 @@ mod test {
         assert!(
             text.ends_with(":/ROOT/head/var/tmp /var/tmp nfs rw,nfsv3,tcp,nolockd,noatime 0 0\n")
         );
+    }
+
+    #[test]
+    fn a_freebsd_that_may_not_write_mounts_nothing_over_its_memory() {
+        let head = Root { read_only: true, ..strategy::head().root };
+        let mounted = |dialect| {
+            let entries = nested(&head, dialect).into_iter();
+            entries.map(|entry| entry.file).collect::<Vec<_>>()
+        };
+        assert_eq!(mounted(Dialect::FreeBsd), ["/usr/home", "/usr/ports", "/usr/src"]);
+        assert_eq!(mounted(Dialect::Linux).len(), 9);
     }
 
     #[test]
