@@ -142,6 +142,19 @@ impl GuestOptions {
         })
     }
 
+    /// The same, of a guest for which only FreeBSD's loader and rc will do.
+    pub(crate) fn freebsd(&self, site: &Site) -> Result<Subject, Failure> {
+        let subject = self.subject(site)?;
+        match subject.system()? {
+            Some(System::Linux { .. }) => Err(Failure::no(format_args!(
+                "{} has Linux in it, which does not read that: see `netbe show qemu` and `netbe \
+                 bootpxe`",
+                subject.environment.name
+            ))),
+            Some(System::FreeBsd) | None => Ok(subject),
+        }
+    }
+
     /// The server's address and network: the one said, else the one that the guest's address is
     /// in, else the only one that this host has.
     fn network(&self, address: Option<Ipv4Addr>) -> Result<Network, Failure> {

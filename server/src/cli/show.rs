@@ -53,7 +53,7 @@ impl Show {
         match &self.what {
             What::Bhyve(options) => options.bhyve(site),
             What::Bhyveload(options) => {
-                let subject = options.subject(site)?;
+                let subject = options.freebsd(site)?;
                 let handle = subject.handle(site)?;
                 let root = subject.directory()?;
                 let address = subject.address()?;
@@ -62,7 +62,7 @@ impl Show {
                 command(&words)
             }
             What::Conf(options) => {
-                let subject = options.subject(site)?;
+                let subject = options.freebsd(site)?;
                 conf::tree(&subject.guest, &subject.address()?)
                     .and_then(|files| conf::render(&files))
                     .map(Reply::text)
@@ -82,7 +82,7 @@ impl Show {
             What::Initramfs(options) => options.run(site),
             What::Ipxe(options) => options.run(site),
             What::Loader(options) => {
-                let subject = options.subject(site)?;
+                let subject = options.freebsd(site)?;
                 let handle = subject.handle(site)?;
                 let address = subject.address()?;
                 loader::variables(&subject.guest, &address, handle.as_bytes())
@@ -92,7 +92,7 @@ impl Show {
             }
             What::Qemu(options) => options.qemu(site),
             What::Rcconf(options) => {
-                let subject = options.subject(site)?;
+                let subject = options.freebsd(site)?;
                 rcconf::diskless(&subject.guest)
                     .and_then(|settings| rcconf::render(&settings))
                     .map(Reply::text)
@@ -113,7 +113,7 @@ struct Virtual {
 
 impl Virtual {
     fn bhyve(&self, site: &Site) -> Result<Reply, Failure> {
-        let subject = self.guest.subject(site)?;
+        let subject = self.guest.freebsd(site)?;
         let words = bhyve::bhyve(&subject.guest, self.host.tap()).map_err(Failure::could_not)?;
         command(&words)
     }

@@ -129,6 +129,17 @@ fn the_accelerator_can_be_chosen() {
 }
 
 #[test]
+fn freebsds_words_are_not_printed_for_a_linux() {
+    let bench = with_linux();
+    for what in ["bhyve", "bhyveload", "conf", "loader", "rcconf"] {
+        bench.refuses(
+            &["show", what, SERVER, "--address=192.168.2.202", "lin"],
+            "lin has Linux in it, which does not read that: see `netbe show qemu` and `netbe bootpxe`",
+        );
+    }
+}
+
+#[test]
 fn an_ipxe_script_for_another_server_names_its_files() {
     let text = with_linux().prints(&["show", "ipxe", SERVER, "--url=http://10.0.0.9/lin/", "lin"]);
     assert!(text.starts_with("#!ipxe\n"), "{text}");
