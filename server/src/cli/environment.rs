@@ -123,7 +123,7 @@ pub(crate) struct Destroy {
     /// from it, or while it is the base of skeletons.
     #[arg(short, long)]
     force: bool,
-    /// Only say what would be destroyed, or why it would be refused.
+    /// Only say what would be destroyed, or why it would be refused; with -f, in spite of what.
     #[arg(short = 'n')]
     dry: bool,
     /// The boot environment or snapshot to destroy.
@@ -136,44 +136,58 @@ impl Destroy {
         let store = site.open()?;
         let name = &self.point.environment;
         if let Some(snapshot) = &self.point.snapshot {
-            if !self.force {
-                guard::refuse_needed(site, name, Verb::Destroy, |made| made == Some(snapshot))?;
-            }
+            let needed =
+                guard::refuse_needed(site, name, Verb::Destroy, |made| made == Some(snapshot));
             if self.dry {
-                return self.tell(&store);
+                return self.tell(&store, [needed]);
+            }
+            if !self.force {
+                needed?;
             }
             store.destroy_snapshot(name, snapshot)?;
             return Ok(Reply::done());
         }
         if self.dry {
-            if !self.force {
-                guard::refuse_living(site, name, Verb::Destroy)?;
-                self.refuse_needed(site)?;
-            }
-            return self.tell(&store);
+            let living = guard::refuse_living(site, name, Verb::Destroy);
+            return self.tell(&store, [living].into_iter().chain(self.needed(site)));
         }
         let withheld = Withheld::begin(site, name, Verb::Destroy, self.force)?;
         if !self.force {
-            self.refuse_needed(site)?;
+            self.needed(site).into_iter().collect::<Result<(), _>>()?;
         }
         store.destroy(name)?;
         withheld.end()?;
         Ok(Reply::done())
     }
 
-    /// Refuses what machines are to boot, or jails see as their root, or roots were made from.
-    fn refuse_needed(&self, site: &Site) -> Result<(), Failure> {
+    /// Whether machines are to boot it, or jails see it as their root, or roots were made from it.
+    fn needed(&self, site: &Site) -> [Result<(), Failure>; 3] {
         let name = &self.point.environment;
-        guard::refuse_assigned(site, name)?;
-        guard::refuse_base(site, name)?;
-        guard::refuse_needed(site, name, Verb::Destroy, |_| true)
+        [
+            guard::refuse_assigned(site, name),
+            guard::refuse_base(site, name),
+            guard::refuse_needed(site, name, Verb::Destroy, |_| true),
+        ]
     }
 
-    /// Says what would go, in zfs-destroy(8)'s words.
-    fn tell(&self, store: &Store) -> Result<Reply, Failure> {
+    /// Says what would go, in zfs-destroy(8)'s words, and what -f overrules.
+    fn tell(
+        &self,
+        store: &Store,
+        checks: impl IntoIterator<Item = Result<(), Failure>>,
+    ) -> Result<Reply, Failure> {
+        let mut overruled = String::new();
+        for check in checks {
+            match check {
+                Err(Failure { message, .. }) if self.force => {
+                    overruled += &format!("although {message}\n");
+                }
+                checked => checked?,
+            }
+        }
         let doomed = store.would_destroy(&self.point)?;
         let lines: String = doomed.iter().map(|point| format!("would destroy {point}\n")).collect();
-        Ok(Reply::text(lines))
+        Ok(Reply::text(lines + &overruled))
     }
 }
 

@@ -44,9 +44,15 @@ fn what_would_be_destroyed_is_told_and_stays() {
     let refused =
         "head is what desk boots: give it another with `netbe sharepxe`, or destroy with -f";
     bench.refuses(&["destroy", "-n", "head"], refused);
-    assert_eq!(bench.prints(&["destroy", "-n", "-f", "head"]).lines().count(), 2);
+    let told = format!("would destroy head\nwould destroy head@monday\nalthough {refused}\n");
+    assert_eq!(bench.prints(&["destroy", "-n", "-f", "head"]), told);
     assert_eq!(names(&bench), ["head"]);
     assert_eq!(bench.prints(&["list", "-H", "-s"]).lines().count(), 2);
+    bench.run(&["sharepxe", "--machine=desk", "--root=own", "head@monday"]);
+    let (refused, _) = bench.fails(&["destroy", "-n", "head@monday"]);
+    assert!(refused.contains("desk can be neither reset nor upgraded"), "{refused}");
+    let told = format!("would destroy head@monday\nalthough {refused}\n");
+    assert_eq!(bench.prints(&["destroy", "-n", "-f", "head@monday"]), told);
 }
 
 #[test]
