@@ -7,7 +7,7 @@ use super::snapshot::shown;
 use super::{Failure, Reply, Site, machine, root};
 use crate::machine::MachineName;
 use crate::roots::Roots;
-use crate::roots::merge::Fate;
+use crate::roots::merge::{Beside, Fate};
 use crate::roots::upgrade::{Upgrade as Plan, conflict_path};
 
 /// Say what a machine boots from its next boot on.
@@ -131,10 +131,10 @@ fn describe(machine: &MachineName, plan: &Plan) -> String {
     for step in &plan.steps {
         let path = shown(&step.path);
         text += &match &step.fate {
-            Fate::Conflict { beside: Some(_), .. } => {
+            Fate::Conflict { beside: Beside::Nothing, .. } => format!("conflict  {path}\n"),
+            Fate::Conflict { beside: Beside::Marked(_) | Beside::Theirs, .. } => {
                 format!("conflict  {path} ({})\n", shown(&conflict_path(&step.path)))
             }
-            Fate::Conflict { beside: None, .. } => format!("conflict  {path}\n"),
             Fate::Kept(Some(_)) => format!("keep      {path}\n"),
             Fate::Kept(None) => format!("keep      {path} (removed)\n"),
             Fate::Merged(_) => format!("merge     {path}\n"),

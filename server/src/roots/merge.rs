@@ -36,17 +36,28 @@ pub struct Step {
 pub enum Fate {
     /// Both have changed it, each in its way: the machine's is kept, and the other lies beside it.
     Conflict {
-        /// The machine's, unless it has none or the two cannot lie in one place.
+        /// The machine's, unless it has none.
         own: Option<Item>,
-        /// A merge with marks, or the new template's.
-        beside: Option<Item>,
+        /// What lies beside it.
+        beside: Beside,
     },
     /// The machine's is kept, or stays removed.
     Kept(Option<Item>),
-    /// Both have changed it, in different lines.
+    /// Both have changed it, in different places.
     Merged(Item),
     /// The new template's is taken, or its removal: the machine had not touched it.
     Taken,
+}
+
+/// What lies beside a machine's file that could not be merged.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Beside {
+    /// Both versions, with marks where they differ.
+    Marked(Vec<u8>),
+    /// Nothing: the new template has none.
+    Nothing,
+    /// The new template's, with everything in it if it is a directory.
+    Theirs,
 }
 
 /// Decides about every file that is not the same in all three, in the order of paths.
@@ -55,32 +66,105 @@ pub fn merge(base: &Files, own: &Files, new: &Files) -> Vec<Step> {
     let mut paths: Vec<&PathBuf> = base.keys().chain(own.keys()).chain(new.keys()).collect();
     paths.sort();
     paths.dedup();
-    let steps = paths.into_iter().filter_map(|path| {
-        let fate = decide(path, base.get(path), own.get(path), new.get(path))?;
-        Some(Step { path: path.clone(), fate })
-    });
-    steps.collect()
+    let mut steps = Vec::new();
+    Three { base, own, new }.forest(&paths, &mut steps);
+    steps
 }
 
-fn decide(
-    path: &Path,
-    base: Option<&Item>,
-    own: Option<&Item>,
-    new: Option<&Item>,
-) -> Option<Fate> {
-    let is_dir = |item: &Item| item.entry.kind == EntryKind::Directory;
-    let dirs = [base, own, new].into_iter().flatten().filter(|item| is_dir(item)).count();
-    if dirs > 0 {
-        return match (own, new) {
-            (Some(own), None) if is_dir(own) && base.is_none() => {
-                Some(Fate::Kept(Some(own.clone())))
-            }
-            // A directory comes and goes with what is in it.
-            (None, _) | (_, None) => None,
-            (Some(own), Some(new)) if is_dir(own) == is_dir(new) => None,
-            (Some(_), Some(_)) => Some(Fate::Conflict { own: None, beside: None }),
-        };
+/// The three versions.
+#[derive(Clone, Copy)]
+struct Three<'a> {
+    base: &'a Files,
+    own: &'a Files,
+    new: &'a Files,
+}
+
+impl Three<'_> {
+    /// Decides about trees, of which each begins with its root.
+    fn forest(self, mut paths: &[&PathBuf], steps: &mut Vec<Step>) {
+        while let [root, rest @ ..] = paths {
+            let below = rest.iter().take_while(|path| path.starts_with(root)).count();
+            let (below, others) = rest.split_at(below);
+            self.tree(root, below, steps);
+            paths = others;
+        }
     }
+
+    /// Decides about a name, and what is below it. A file or a link on the one side and a directory on
+    /// the other are one name that was changed as a whole: nothing of the one goes into the other.
+    fn tree(self, path: &PathBuf, below: &[&PathBuf], steps: &mut Vec<Step>) {
+        let [base, own, new] = [self.base, self.own, self.new].map(|files| files.get(path));
+        let mut inside = Vec::new();
+        let fate = match (own, new) {
+            (Some(own), Some(new)) if is_dir(own) && is_dir(new) => {
+                self.forest(below, &mut inside);
+                directory(base.filter(|base| is_dir(base)), own, new)
+            }
+            (Some(dir), new) if is_dir(dir) => {
+                let unchanged = same(self.base, self.own, path);
+                if unchanged || base == new || (new.is_none() && base.is_some_and(is_dir)) {
+                    self.forest(below, &mut inside);
+                    // The template's directory has come and gone with what is in it.
+                    let touched = if unchanged { Fate::Taken } else { Fate::Kept(own.cloned()) };
+                    (new.is_some() || base == new).then_some(touched)
+                } else {
+                    inside.extend(below.iter().filter_map(|path| {
+                        let own = Some(self.own.get(*path)?.clone());
+                        Some(Step { path: (*path).clone(), fate: Fate::Kept(own) })
+                    }));
+                    Some(conflict(own, new))
+                }
+            }
+            (own, Some(dir)) if is_dir(dir) => {
+                if own == base {
+                    self.forest(below, &mut inside);
+                    own.map(|_| Fate::Taken)
+                } else if own.is_none() && base.is_some_and(is_dir) {
+                    self.forest(below, &mut inside);
+                    let gone = |step: &Step| step.fate == Fate::Kept(None);
+                    inside.iter().all(gone).then_some(Fate::Kept(None))
+                } else if same(self.base, self.new, path) {
+                    Some(Fate::Kept(own.cloned()))
+                } else {
+                    Some(conflict(own, new))
+                }
+            }
+            (own, new) => {
+                self.forest(below, &mut inside);
+                file(path, base, own, new)
+            }
+        };
+        steps.extend(fate.map(|fate| Step { path: path.clone(), fate }));
+        steps.append(&mut inside);
+    }
+}
+
+fn is_dir(item: &Item) -> bool {
+    item.entry.kind == EntryKind::Directory
+}
+
+/// Whether a name and all that is below it are the same in two versions.
+fn same(one: &Files, other: &Files, path: &PathBuf) -> bool {
+    below(one, path).eq(below(other, path))
+}
+
+fn below<'a>(files: &'a Files, path: &'a PathBuf) -> impl Iterator<Item = (&'a PathBuf, &'a Item)> {
+    files.range::<PathBuf, _>(path..).take_while(move |(known, _)| known.starts_with(path))
+}
+
+fn conflict(own: Option<&Item>, new: Option<&Item>) -> Fate {
+    let beside = if new.is_some() { Beside::Theirs } else { Beside::Nothing };
+    Fate::Conflict { own: own.cloned(), beside }
+}
+
+/// Decides about a directory that both still have, apart from what is in it.
+fn directory(base: Option<&Item>, own: &Item, new: &Item) -> Option<Fate> {
+    let item = Item { entry: attributes(base, own, new), bytes: Vec::new() };
+    (item != *new).then(|| if item == *own { Fate::Kept(Some(item)) } else { Fate::Merged(item) })
+}
+
+/// Decides about a name at which neither the machine nor the new template has a directory.
+fn file(path: &Path, base: Option<&Item>, own: Option<&Item>, new: Option<&Item>) -> Option<Fate> {
     if own == new {
         return None;
     }
@@ -93,35 +177,35 @@ fn decide(
     if new == base {
         return Some(Fate::Kept(own.cloned()));
     }
-    let (Some(own), Some(new)) = (own, new) else {
-        return Some(Fate::Conflict { own: own.cloned(), beside: new.cloned() });
-    };
+    let (Some(own), Some(new)) = (own, new) else { return Some(conflict(own, new)) };
     Some(lines(base, own, new))
 }
 
 /// Merges two files line by line, if they are text.
 fn lines(base: Option<&Item>, own: &Item, new: &Item) -> Fate {
-    let nothing = Item { entry: own.entry.clone(), bytes: Vec::new() };
+    let nothing = Item { entry: new.entry.clone(), bytes: Vec::new() };
     let old = base.unwrap_or(&nothing);
     if ![old, own, new].into_iter().all(is_text) {
-        return Fate::Conflict { own: Some(own.clone()), beside: Some(new.clone()) };
+        return conflict(Some(own), Some(new));
     }
+    match diffy::merge_bytes(&old.bytes, &own.bytes, &new.bytes) {
+        Ok(bytes) => Fate::Merged(Item { entry: attributes(base, own, new), bytes }),
+        Err(bytes) => Fate::Conflict { own: Some(own.clone()), beside: Beside::Marked(bytes) },
+    }
+}
+
+/// Mode, owner and group: of each, what the machine made of it, else what the new template has.
+fn attributes(base: Option<&Item>, own: &Item, new: &Item) -> Entry {
+    let old = base.map_or(&new.entry, |base| &base.entry);
     let changed = |field: fn(&Entry) -> u32| {
-        let (old, own, new) = (field(&old.entry), field(&own.entry), field(&new.entry));
+        let (old, own, new) = (field(old), field(&own.entry), field(&new.entry));
         if own == old { new } else { own }
     };
-    let entry = Entry {
-        kind: EntryKind::File,
+    Entry {
+        kind: new.entry.kind.clone(),
         mode: changed(|entry| entry.mode),
         uid: changed(|entry| entry.uid),
         gid: changed(|entry| entry.gid),
-    };
-    match diffy::merge_bytes(&old.bytes, &own.bytes, &new.bytes) {
-        Ok(bytes) => Fate::Merged(Item { entry, bytes }),
-        Err(bytes) => Fate::Conflict {
-            own: Some(own.clone()),
-            beside: Some(Item { entry: own.entry.clone(), bytes }),
-        },
     }
 }
 
@@ -180,10 +264,10 @@ mod test {
     #[test]
     fn the_same_line_is_a_conflict_and_nothing_of_it_is_lost() {
         let found = fate("etc/rc.conf", [Some("a\n"), Some("mine\n"), Some("theirs\n")]);
-        let Some(Fate::Conflict { own: Some(own), beside: Some(beside) }) = found else {
+        let Some(Fate::Conflict { own: Some(own), beside: Beside::Marked(beside) }) = found else {
             panic!("{found:?}");
         };
-        let marked = String::from_utf8(beside.bytes).unwrap();
+        let marked = String::from_utf8(beside).unwrap();
         assert_eq!(own.bytes, b"mine\n");
         assert!(marked.contains("mine\n") && marked.contains("theirs\n"), "{marked}");
     }
@@ -191,17 +275,17 @@ mod test {
     #[test]
     fn what_is_no_text_is_not_merged() {
         let found = fate("etc/db", [Some("a\0\n"), Some("b\0\n"), Some("a\0\nc\n")]);
-        let beside = Some(item("a\0\nc\n"));
-        assert_eq!(found, Some(Fate::Conflict { own: Some(item("b\0\n")), beside }));
+        let own = Some(item("b\0\n"));
+        assert_eq!(found, Some(Fate::Conflict { own, beside: Beside::Theirs }));
     }
 
     #[test]
     fn removed_by_one_and_changed_by_the_other_is_a_conflict() {
-        let conflict = |own: Option<&str>, beside: Option<&str>| {
-            Some(Fate::Conflict { own: own.map(item), beside: beside.map(item) })
-        };
-        assert_eq!(fate("etc/x", [Some("a"), Some("b"), None]), conflict(Some("b"), None));
-        assert_eq!(fate("etc/x", [Some("a"), None, Some("b")]), conflict(None, Some("b")));
+        let conflict =
+            |own: Option<&str>, beside| Some(Fate::Conflict { own: own.map(item), beside });
+        let (nothing, theirs) = (Beside::Nothing, Beside::Theirs);
+        assert_eq!(fate("etc/x", [Some("a"), Some("b"), None]), conflict(Some("b"), nothing));
+        assert_eq!(fate("etc/x", [Some("a"), None, Some("b")]), conflict(None, theirs));
     }
 
     #[test]

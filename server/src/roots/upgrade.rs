@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hostfs::{Attributes, Entry, EntryKind, Inside, InsideError};
-use store::{Environment, InUse, Point, Store};
+use store::{Environment, EnvironmentName, InUse, Point, Store};
 
-use super::merge::{Fate, Files, Item, Step, merge};
+use super::merge::{Beside, Fate, Files, Item, Step, merge};
 use super::{Made, RootError, Roots, Term};
 use crate::machine::MachineName;
 
 /// What an upgrade of a machine's root will do.
 #[derive(Debug)]
 pub struct Upgrade {
-    /// What its present root was made from.
+    /// Its present root.
+    pub own: EnvironmentName,
+    /// What that was made from.
     pub from: Point,
     /// What the new one will be made from.
     pub to: Point,
@@ -51,13 +53,14 @@ impl Roots<'_> {
             let own = PLACES.iter().any(|place| path.starts_with(place));
             !own && !is_data(path) && !super::identity::is_of_machine(path)
         });
-        Ok(Upgrade { from, to: to.clone(), steps, left })
+        Ok(Upgrade { own: own.name.clone(), from, to: to.clone(), steps, left })
     }
 
     /// Makes the new root.
     pub fn upgrade(&self, machine: &MachineName, upgrade: &Upgrade) -> Result<Made, RootError> {
-        self.make_with(machine, &upgrade.to, Term::Kept, |inside| {
-            upgrade.steps.iter().try_for_each(|step| carry_out(inside, step))
+        let own = Inside::from_fd(self.store.open_root(&upgrade.own)?);
+        self.make_with(machine, &upgrade.to, Term::Kept, |new| {
+            upgrade.steps.iter().try_for_each(|step| carry_out(&own, new, step))
         })
     }
 
@@ -147,22 +150,54 @@ fn read_one(inside: &Inside, path: &Path) -> Result<Option<(Item, Vec<OsString>)
     Ok(Some((Item { entry, bytes }, names)))
 }
 
-/// Brings a file into a new root.
-fn carry_out(inside: &Inside, step: &Step) -> Result<(), InsideError> {
+/// Does to a new root what was decided about a name, with the machine's present one at hand.
+fn carry_out(own: &Inside, new: &Inside, step: &Step) -> Result<(), InsideError> {
     let path = &step.path;
     match &step.fate {
-        Fate::Conflict { own, beside } => {
-            if let Some(own) = own {
-                put(inside, path, own)?;
-            } else if beside.is_some() {
-                inside.remove(path)?;
+        Fate::Conflict { own: kept, beside } => {
+            let other = conflict_path(path);
+            match beside {
+                Beside::Marked(bytes) => {
+                    clear(new, &other)?;
+                    let entry = kept.as_ref().map(|kept| &kept.entry);
+                    entry.map_or(Ok(()), |entry| new.put_file(&other, bytes, entry))?;
+                }
+                Beside::Nothing => {}
+                Beside::Theirs => {
+                    clear(new, &other)?;
+                    new.rename(path, &other)?;
+                }
             }
-            let Some(beside) = beside else { return Ok(()) };
-            put(inside, &conflict_path(path), beside)
+            keep(own, new, path, kept.as_ref())
         }
-        Fate::Kept(Some(own)) | Fate::Merged(own) => put(inside, path, own),
-        Fate::Kept(None) => inside.remove(path).map(drop),
+        Fate::Kept(kept) => keep(own, new, path, kept.as_ref()),
+        Fate::Merged(item) => put(own, new, path, item),
         Fate::Taken => Ok(()),
+    }
+}
+
+/// Has a name in a new root be as the machine has it, whatever is there.
+fn keep(own: &Inside, new: &Inside, path: &Path, item: Option<&Item>) -> Result<(), InsideError> {
+    let is_dir = |entry: &Entry| entry.kind == EntryKind::Directory;
+    let there = new.entry(path)?;
+    let both = item.is_some_and(|item| is_dir(&item.entry)) && there.as_ref().is_some_and(is_dir);
+    if !both {
+        clear(new, path)?;
+    }
+    item.map_or(Ok(()), |item| put(own, new, path, item))
+}
+
+/// Takes a name away, with all that is below it.
+fn clear(inside: &Inside, path: &Path) -> Result<(), InsideError> {
+    match inside.entry(path)? {
+        None => Ok(()),
+        Some(Entry { kind: EntryKind::Directory, .. }) => {
+            for name in inside.read_dir(path, MAX_NAMES)? {
+                clear(inside, &path.join(name))?;
+            }
+            inside.remove_dir(path)
+        }
+        Some(_) => inside.remove(path).map(drop),
     }
 }
 
@@ -174,22 +209,35 @@ pub fn conflict_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn put(inside: &Inside, path: &Path, item: &Item) -> Result<(), InsideError> {
-    if let Some(parent) = path.parent() {
-        inside.make_dir(parent)?;
-    }
+fn put(own: &Inside, new: &Inside, path: &Path, item: &Item) -> Result<(), InsideError> {
+    parents(own, new, path)?;
     match &item.entry.kind {
-        EntryKind::Directory => {
-            let Entry { mode, uid, gid, .. } = item.entry;
-            inside.make_dir(path)?;
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let seconds = i64::try_from(now.as_secs()).unwrap_or_default();
-            let modified = (seconds, now.subsec_nanos());
-            inside.finish_dir(path, &Attributes { mode, uid, gid, modified })
-        }
-        EntryKind::Link(target) => inside.put_link(path, target),
-        EntryKind::File | EntryKind::Other => inside.put_file(path, &item.bytes, &item.entry),
+        EntryKind::Directory => directory(new, path, &item.entry),
+        EntryKind::Link(target) => new.put_link(path, target),
+        EntryKind::File | EntryKind::Other => new.put_file(path, &item.bytes, &item.entry),
     }
+}
+
+/// Makes the directories above a name that a new root lacks, as the machine has them.
+fn parents(own: &Inside, new: &Inside, path: &Path) -> Result<(), InsideError> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    if new.exists(parent)? {
+        return Ok(());
+    }
+    parents(own, new, parent)?;
+    match own.entry(parent)? {
+        Some(entry) if entry.kind == EntryKind::Directory => directory(new, parent, &entry),
+        _ => new.make_dir(parent),
+    }
+}
+
+fn directory(inside: &Inside, path: &Path, entry: &Entry) -> Result<(), InsideError> {
+    let Entry { mode, uid, gid, .. } = *entry;
+    inside.make_dir(path)?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(now.as_secs()).unwrap_or_default();
+    let modified = (seconds, now.subsec_nanos());
+    inside.finish_dir(path, &Attributes { mode, uid, gid, modified })
 }
 
 /// Where systems have their configuration, and administrators what belongs to it.
@@ -215,43 +263,4 @@ const MAX_FILE: usize = 64 << 20;
 const MAX_AGAIN: u32 = 1_000;
 
 #[cfg(test)]
-mod test {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-
-    #[test]
-    fn a_configuration_is_read_while_its_machine_changes_it() {
-        let root = tempfile::tempdir().unwrap();
-        let (etc, done) = (root.path().join("etc"), AtomicBool::new(false));
-        fs::create_dir(&etc).unwrap();
-        fs::write(etc.join("hosts"), "hosts").unwrap();
-        let comes_and_goes = |own: &str| {
-            let [folder, next, link] =
-                ["rc", "new", "resolv"].map(|name| etc.join(name.to_owned() + own));
-            while !done.load(Ordering::Relaxed) {
-                fs::create_dir_all(folder.join("below")).unwrap();
-                fs::write(folder.join("below/file"), "x").unwrap();
-                fs::remove_dir_all(&folder).unwrap();
-                fs::write(&next, "a file").unwrap();
-                fs::rename(&next, &link).unwrap();
-                symlink("a link", &next).unwrap();
-                fs::rename(&next, &link).unwrap();
-            }
-        };
-        std::thread::scope(|scope| {
-            for own in ["1", "2"] {
-                scope.spawn(move || comes_and_goes(own));
-            }
-            let inside = Inside::enter(root.path()).unwrap();
-            let failed = (0..10_000).map(|_| read(&inside)).find_map(|files| match files {
-                Ok(files) => (!files.contains_key(Path::new("etc/hosts"))).then(String::new),
-                Err(error) => Some(error.to_string()),
-            });
-            done.store(true, Ordering::Relaxed);
-            assert_eq!(failed, None);
-        });
-    }
-}
+mod test;

@@ -185,3 +185,61 @@ fn an_upgrade_goes_on_where_another_ones_snapshot_was_left_mounted() {
     let Some(out) = apart(&bench, script) else { return };
     assert!(out.ends_with(PLAN), "{out}");
 }
+
+#[test]
+fn a_directory_that_became_a_link_is_one_in_the_new_root() {
+    let bench = with_desk();
+    for name in ["head", "desk-head", "next"] {
+        write(&bench, name, &[("etc/nginx/nginx.conf", "old\n")]);
+    }
+    let own = bench.root("desk-head");
+    fs::create_dir(own.join("home")).unwrap();
+    fs::rename(own.join("etc/nginx"), own.join("home/nginx")).unwrap();
+    std::os::unix::fs::symlink("/home/nginx", own.join("etc/nginx")).unwrap();
+    // The template of the machine's root had none of it: so both have made it, each in its way.
+    let refused = bench.run(&["upgrade", "desk", "next"]);
+    assert!(refused.out.contains("conflict  /etc/nginx (/etc/nginx.netbe-conflict)\n"));
+    bench.prints(&["upgrade", "-f", "desk", "next"]);
+    let link = |name: &str| fs::read_link(bench.root(name).join("etc/nginx")).unwrap();
+    assert_eq!(link("desk-next"), Path::new("/home/nginx"));
+    assert_eq!(read(&bench, "desk-next", "etc/nginx.netbe-conflict/nginx.conf"), "old\n");
+}
+
+#[test]
+fn what_a_machine_made_of_a_directory_is_in_its_new_root() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let bench = Bench::new();
+    bench.silent(&["create", "head"]);
+    for dir in ["app", "dropped", "moved"] {
+        write(&bench, "head", &[(&format!("usr/local/etc/{dir}/conf"), "1\n")]);
+    }
+    bench.silent(&["machine", "add", "--mac=02:00:00:00:00:07", "desk"]);
+    bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head"]);
+    let own = bench.root("desk-head").join("usr/local/etc");
+    for dir in ["app", "dropped"] {
+        fs::set_permissions(own.join(dir), fs::Permissions::from_mode(0o700)).unwrap();
+        chown(own.join(dir), Some(80), Some(81)).unwrap();
+    }
+    fs::write(own.join("dropped/mine"), "mine\n").unwrap();
+    fs::create_dir(bench.root("desk-head").join("home")).unwrap();
+    fs::rename(own.join("moved"), bench.root("desk-head").join("home/moved")).unwrap();
+    std::os::unix::fs::symlink("/home/moved", own.join("moved")).unwrap();
+    bench.silent(&["clone", "head", "next"]);
+    fs::remove_dir_all(bench.root("next").join("usr/local/etc/dropped")).unwrap();
+    let plan = bench.prints(&["upgrade", "desk", "next"]);
+    let steps: String = plan.lines().filter(|line| line.contains("/usr/local")).collect();
+    assert_eq!(
+        steps,
+        "keep      /usr/local/etc/app\
+         take      /usr/local/etc/dropped/conf\
+         keep      /usr/local/etc/dropped/mine\
+         keep      /usr/local/etc/moved"
+    );
+    let new = bench.root("desk-next").join("usr/local/etc");
+    for dir in ["app", "dropped"] {
+        let about = fs::metadata(new.join(dir)).unwrap();
+        assert_eq!((about.mode() & 0o7777, about.uid(), about.gid()), (0o700, 80, 81), "{dir}");
+    }
+    assert!(new.join("dropped/mine").exists() && !new.join("dropped/conf").exists());
+    assert_eq!(fs::read_link(new.join("moved")).unwrap(), Path::new("/home/moved"));
+}

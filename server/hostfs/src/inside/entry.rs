@@ -98,6 +98,22 @@ impl Inside {
         self.write(path.as_ref(), bytes, as_of.mode, Some((as_of.uid, as_of.gid)))
     }
 
+    /// Gives what lies at `path`, a directory with all that is in it, another name. A file there gives
+    /// way, and an empty directory to a directory.
+    pub fn rename(&self, path: impl AsRef<Path>, new: impl AsRef<Path>) -> Result<(), InsideError> {
+        let (path, new) = (path.as_ref(), new.as_ref());
+        let (from, name) = self.place(path)?;
+        let (to, other) = self.place(new)?;
+        fs::renameat(&from, name, &to, other).map_err(|errno| failed(path, errno))
+    }
+
+    /// Removes a directory that is empty.
+    pub fn remove_dir(&self, path: impl AsRef<Path>) -> Result<(), InsideError> {
+        let path = path.as_ref();
+        let (dir, name) = self.place(path)?;
+        fs::unlinkat(&dir, name, AtFlags::REMOVEDIR).map_err(|errno| failed(path, errno))
+    }
+
     /// Puts a link that says `target` at `path`, all at once, in the place of what file is there.
     pub fn put_link(&self, path: impl AsRef<Path>, target: &Path) -> Result<(), InsideError> {
         let path = path.as_ref();
@@ -155,6 +171,17 @@ mod test {
         for path in ["conf/ssh", "conf", "etc/shadow", "etc/none"] {
             assert!(inside.open_dir(path).unwrap().is_none(), "{path}");
         }
+    }
+
+    #[test]
+    fn a_directory_is_renamed_with_what_is_in_it_and_removed_only_when_empty() {
+        let (dir, inside) = scratch();
+        inside.rename("etc", "/conf").unwrap();
+        assert!(inside.exists("conf/shadow").unwrap() && !inside.exists("etc").unwrap());
+        assert!(inside.remove_dir("conf").is_err());
+        inside.remove("conf/shadow").unwrap();
+        inside.remove_dir("conf").unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
