@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{kernel, loader};
 use crate::machine::MachineName;
-use crate::roots::{Owned, own_among};
+use crate::roots::{Known, Owned, own_among};
 use ability::Abilities;
 
 /// Files of one boot environment, resolved inside it whatever its links say.
@@ -296,10 +296,12 @@ impl Catalog {
     #[must_use]
     pub fn own(&self, machine: &MachineName, wanted: &str) -> Option<String> {
         let entries = self.shared.entries();
-        let found = own_among(entries.iter(), machine.as_str(), wanted, |(name, entry)| {
-            Some((name.as_str(), entry.environment.owned.clone()?))
+        let known = entries.iter().map(|(name, entry)| Known {
+            name,
+            uuid: entry.environment.uuid,
+            owned: entry.environment.owned.clone(),
         });
-        found.map(|(name, _)| name.clone())
+        own_among(known, machine.as_str(), wanted).map(str::to_owned)
     }
 
     /// The names of all environments, sorted.

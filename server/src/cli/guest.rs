@@ -7,7 +7,7 @@ use bootcfg::qemu::{Accelerator, Attachment};
 use bootcfg::{Address, Guest, Mac, Root};
 use clap::{Args, ValueEnum};
 use hostfs::{HostTree, Inside, Options};
-use store::{Environment, EnvironmentName, Layout, Store};
+use store::{Environment, EnvironmentName, Layout, Point, Store};
 use uuid::Uuid;
 use vfs::Tree;
 
@@ -64,6 +64,8 @@ pub(crate) struct Subject {
     by_mac: Option<MachineName>,
     /// What it tells that address to boot.
     assigned: Option<String>,
+    /// What the boot environment was made from, if it is a machine's root.
+    template: Option<Point>,
     /// The network that guest and server share.
     network: Network,
     address: Option<Ipv4Addr>,
@@ -99,6 +101,9 @@ impl GuestOptions {
         let named = named.transpose()?;
         let own = named.map(|named| own_root(&store, &state, named, &self.name)).transpose()?;
         let environment = own.flatten().unwrap_or(environment);
+        let template = Owned::of(&environment)
+            .map(|_| Roots::new(&store, &state).template(&environment))
+            .transpose()?;
         let machine = named.map(|(_, machine)| machine.clone()).unwrap_or_default();
         let address = self.address.or(machine.address);
         let network = self.network(address)?;
@@ -136,6 +141,7 @@ impl GuestOptions {
             cmdline,
             by_mac,
             assigned,
+            template,
             network,
             address,
             gateway,
@@ -205,9 +211,15 @@ impl Subject {
 
     /// Whether the boot environment, or a clone of it, is what a machine boots that has this assigned.
     pub(crate) fn is_booted(&self, machine: Option<&MachineName>, assigned: &str) -> bool {
-        let own =
-            || Owned::of(&self.environment)?.is_own(machine?.as_str(), assigned).then_some(());
-        environment_in(assigned) == self.environment.name.as_str() || own().is_some()
+        let is_own = |template: &Point| {
+            let whose = Owned::of(&self.environment).filter(|owned| !owned.fresh);
+            let whose = whose.is_some_and(|owned| {
+                machine.is_some_and(|machine| machine.as_str() == owned.machine)
+            });
+            whose && (template.environment.as_str() == assigned || template.to_string() == assigned)
+        };
+        environment_in(assigned) == self.environment.name.as_str()
+            || self.template.as_ref().is_some_and(is_own)
     }
 
     /// Refuses a guest that a server would tell to boot something else, or nothing.
@@ -270,12 +282,9 @@ fn own_root(
     environment: &EnvironmentName,
 ) -> Result<Option<Environment>, Failure> {
     let (RootKind::Own, Some(wanted)) = (machine.root, machine.wanted()) else { return Ok(None) };
-    let own = Roots::new(store, state).own(name, wanted)?;
-    let is_of = |root: &Environment| {
-        let owned = Owned::of(root);
-        owned.is_some_and(|owned| owned.is_own(name.as_str(), environment.as_str()))
-    };
-    Ok(own.filter(is_of))
+    let roots = Roots::new(store, state);
+    let Some(own) = roots.own(name, wanted)? else { return Ok(None) };
+    Ok((roots.template(&own)?.environment == *environment).then_some(own))
 }
 
 /// What this host gives a virtual machine.

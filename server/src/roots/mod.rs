@@ -31,8 +31,10 @@ pub struct Roots<'a> {
 pub struct Owned {
     /// The machine.
     pub machine: String,
-    /// The environment or snapshot that it was made from, as text.
+    /// The environment or snapshot that it was made from, by the name that it had then.
     pub template: String,
+    /// The identity of that environment, unless the root does not depend on it any more.
+    pub origin: Option<Uuid>,
     /// Whether it is for one boot only.
     pub fresh: bool,
     /// When it was made.
@@ -48,16 +50,10 @@ impl Owned {
         Some(Self {
             machine: value(MACHINE)?,
             template: value(TEMPLATE)?,
+            origin: environment.origin.as_ref().map(|origin| origin.uuid),
             fresh: value(FRESH).is_some(),
             created: environment.created,
         })
-    }
-
-    /// Whether it is a root that this machine keeps, made from this environment or snapshot.
-    #[must_use]
-    pub fn is_own(&self, machine: &str, template: &str) -> bool {
-        let (name, _) = self.template.split_once('@').unwrap_or((&self.template, ""));
-        self.machine == machine && !self.fresh && (self.template == template || name == template)
     }
 }
 
@@ -96,9 +92,13 @@ impl<'a> Roots<'a> {
         wanted: &str,
     ) -> Result<Option<Environment>, StoreError> {
         let listed = self.store.list()?.environments;
-        Ok(own_among(listed, machine.as_str(), wanted, |environment| {
-            Some((environment.name.as_str(), Owned::of(environment)?))
-        }))
+        let known = listed.iter().map(|environment| Known {
+            name: environment.name.as_str(),
+            uuid: environment.uuid,
+            owned: Owned::of(environment),
+        });
+        let own = own_among(known, machine.as_str(), wanted).map(str::to_owned);
+        Ok(own.and_then(|own| listed.into_iter().find(|one| one.name.as_str() == own)))
     }
 
     /// Makes a root for a machine: nothing of it is seen under its name before it is whole.
@@ -320,20 +320,50 @@ fn is_client(environment: &Environment) -> bool {
     environment.role == Role::Client && !is_draft(&environment.name)
 }
 
-/// Of all environments the one that a machine keeps for what it wants; see [`Roots::own`].
-pub fn own_among<T>(
-    all: impl IntoIterator<Item = T>,
+/// What has to be known of every environment to find the root that a machine keeps.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// Whose root it is, if it is a machine's.
+    pub owned: Option<Owned>,
+}
+
+/// Of all environments the name of the one that a machine keeps for what it wants; see [`Roots::own`].
+#[must_use]
+pub fn own_among<'a>(
+    all: impl IntoIterator<Item = Known<'a>>,
     machine: &str,
     wanted: &str,
-    told: impl Fn(&T) -> Option<(&str, Owned)>,
-) -> Option<T> {
-    let rank = |one: &T| {
-        let (name, owned) = told(one)?;
-        let itself = name == wanted && owned.machine == machine && !owned.fresh;
-        (itself || owned.is_own(machine, wanted)).then_some((itself, owned.created))
+) -> Option<&'a str> {
+    let all: Vec<Known<'a>> = all.into_iter().collect();
+    let (environment, snapshot) = parts(wanted);
+    let meant = all.iter().find(|one| one.name == environment).map(|one| one.uuid);
+    // A name may be another's by now: it decides only where one of the two is gone.
+    let is_made_from_it = |owned: &Owned| {
+        let (template, of) = parts(&owned.template);
+        let origin = owned.origin.filter(|origin| all.iter().any(|one| one.uuid == *origin));
+        let same = match (meant, origin) {
+            (Some(meant), Some(origin)) => meant == origin,
+            (None, _) | (_, None) => template == environment,
+        };
+        same && (snapshot.is_none() || snapshot == of)
     };
-    let ranked = all.into_iter().filter_map(|one| Some((rank(&one)?, one)));
-    ranked.max_by_key(|(rank, _)| *rank).map(|(_, one)| one)
+    let rank = |one: &Known<'_>| {
+        let owned = one.owned.as_ref()?;
+        let kept = owned.machine == machine && !owned.fresh;
+        let itself = one.name == wanted;
+        (kept && (itself || is_made_from_it(owned))).then_some((itself, owned.created))
+    };
+    let ranked = all.iter().filter_map(|one| Some((rank(one)?, one.name)));
+    ranked.max_by_key(|(rank, _)| *rank).map(|(_, name)| name)
+}
+
+/// The names of an environment, and of a snapshot if one is meant.
+fn parts(point: &str) -> (&str, Option<&str>) {
+    point.split_once('@').map_or((point, None), |(name, snapshot)| (name, Some(snapshot)))
 }
 
 /// Why a machine has no root of its own.

@@ -232,6 +232,17 @@ fn a_template_that_is_renamed_is_still_known() {
 }
 
 #[test]
+fn a_root_is_found_by_what_its_template_is_called_now() {
+    let bench = with_own();
+    bench.silent(&["rename", "head", "base"]);
+    bench.silent(&["sharepxe", "--machine=desk", "--root=own", "base"]);
+    assert_eq!((boots(&bench), names(&bench).len()), ("desk-head".into(), 2));
+    bench.silent(&["clone", "base", "head"]);
+    let told = bench.prints(&["activate", "desk", "head"]);
+    assert!(told.starts_with("desk boots desk-head-2, a clone of head@netbe-"), "{told}");
+}
+
+#[test]
 fn what_a_root_was_made_from_is_not_taken_away_by_oversight() {
     let bench = with_template();
     for snapshot in ["head@first", "head@second"] {

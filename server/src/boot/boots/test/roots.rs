@@ -37,6 +37,7 @@ impl Bench {
         let owned = Owned {
             machine: "web1".to_owned(),
             template: template.to_owned(),
+            origin: None,
             fresh,
             created: "2026-11-20T17:00:00Z".parse().unwrap(),
         };
@@ -147,6 +148,7 @@ fn a_clone_of_another_machine_is_not_taken_for_its_own() {
     let owned = Owned {
         machine: "web2".to_owned(),
         template: "base".to_owned(),
+        origin: None,
         fresh: false,
         created: "2026-11-20T17:00:00Z".parse().unwrap(),
     };
@@ -154,6 +156,33 @@ fn a_clone_of_another_machine_is_not_taken_for_its_own() {
     all.push(Environment { name: "web2-base".to_owned(), owned: Some(owned), ..made });
     bench.boots.catalog().replace(all);
     assert_eq!(bench.discover(UEFI, 1).unwrap().root_path, None, "it gets a clone of it");
+}
+
+#[test]
+fn a_clone_is_booted_whatever_its_template_was_called_when_it_was_made() {
+    let bench = with_clone(RootKind::Own, "base");
+    let mut all = environments();
+    let made = all.iter().find(|known| known.name == "base").unwrap().clone();
+    let owned = |origin| Owned {
+        machine: "web1".to_owned(),
+        template: "first".to_owned(),
+        origin: Some(origin),
+        fresh: false,
+        created: "2026-11-20T17:00:00Z".parse().unwrap(),
+    };
+    let (name, uuid) = ("web1-first".to_owned(), Uuid::from_u128(9));
+    all.push(Environment { name, uuid, owned: Some(owned(made.uuid)), ..made.clone() });
+    bench.boots.catalog().replace(all.clone());
+    let root_path = bench.discover(UEFI, 1).unwrap().root_path;
+    assert_eq!(root_path.as_deref(), Some("10.0.0.1:/be/web1-first"));
+    // One that was made from another, which had the name then.
+    let other = all.iter().find(|known| known.name == "free").unwrap().uuid;
+    let mut stale = owned(other);
+    stale.template = "base".to_owned();
+    all.last_mut().unwrap().owned = Some(stale);
+    let bench = with_clone(RootKind::Own, "base");
+    bench.boots.catalog().replace(all);
+    assert_eq!(bench.discover(UEFI, 1).unwrap().root_path, None);
 }
 
 #[test]
