@@ -96,6 +96,9 @@ struct Add {
 impl Add {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         exists(site, self.environment.as_ref())?;
+        if let Some(wanted) = &self.environment {
+            root::refuse_others(site, &self.name, self.root, wanted)?;
+        }
         let machine = Machine {
             once: None,
             root: self.root,
@@ -174,6 +177,16 @@ impl Set {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let environment = self.environment.as_ref();
         exists(site, environment.and_then(|environment| environment.0.as_ref()))?;
+        if environment.is_some() || self.root.is_some() {
+            let known = root::record(site, &self.name)?;
+            let wanted = match environment {
+                Some(Setting(environment)) => environment.clone(),
+                None => known.environment.and_then(|known| known.parse().ok()),
+            };
+            if let Some(wanted) = wanted {
+                root::refuse_others(site, &self.name, self.root.unwrap_or(known.root), &wanted)?;
+            }
+        }
         change(site, |roster| {
             let mut machine = roster.take(&self.name)?;
             if !self.macs.is_empty() {
@@ -329,6 +342,10 @@ impl Sharepxe {
             site.reload()?;
             return Ok(Reply::done());
         };
+        if let Some(wanted) = &self.name {
+            let known = root::record(site, name)?;
+            root::refuse_others(site, name, self.root.unwrap_or(known.root), wanted)?;
+        }
         change(site, |roster| {
             let mut machine = roster.take(name)?;
             machine.environment = environment;

@@ -116,19 +116,12 @@ pub(super) fn for_machine(
     wanted: &Point,
 ) -> Result<(String, Reply), Failure> {
     machine::exists(site, Some(wanted))?;
+    refuse_others(site, name, known.root, wanted)?;
     let text = wanted.to_string();
-    let (store, state) = (site.open()?, site.open_state()?);
     if known.root != RootKind::Own {
-        let owned = Owned::of(&store.get(&wanted.environment)?);
-        if let Some(other) = owned.filter(|owned| owned.machine != name.as_str()) {
-            return Err(Failure::no(format_args!(
-                "{wanted} is the root of {}: keep a copy of it with `netbe machine keep`, and take \
-                 that",
-                other.machine
-            )));
-        }
         return Ok((text, Reply::done()));
     }
+    let (store, state) = (site.open()?, site.open_state()?);
     let roots = Roots::new(&store, &state);
     if let Some(own) = roots.own(name, &text)? {
         return Ok((own.name.to_string(), Reply::done()));
@@ -136,6 +129,26 @@ pub(super) fn for_machine(
     let made = roots.make(name, wanted, Term::Kept)?;
     let reply = Reply::text(told(name, &made.name, &made.template, &made.reset));
     Ok((made.name.to_string(), reply))
+}
+
+/// Refuses to have a machine boot the root of another: both would write to it, or the one under the
+/// other. What it clones may be anybody's.
+pub(super) fn refuse_others(
+    site: &Site,
+    name: &MachineName,
+    root: RootKind,
+    wanted: &Point,
+) -> Result<(), Failure> {
+    if root.is_clone() {
+        return Ok(());
+    }
+    let owned = Owned::of(&site.open()?.get(&wanted.environment)?);
+    owned.filter(|owned| owned.machine != name.as_str()).map_or(Ok(()), |other| {
+        Err(Failure::no(format_args!(
+            "{wanted} is the root of {}: keep a copy of it with `netbe machine keep`, and take that",
+            other.machine
+        )))
+    })
 }
 
 /// Has a machine boot an environment from now on, and drops what it was to boot once.

@@ -165,13 +165,25 @@ fn owners_and_modes_of_what_is_kept_are_kept() {
 }
 
 #[test]
-fn the_root_of_another_machine_is_not_activated() {
+fn the_root_of_another_machine_is_cloned_or_refused() {
     let bench = with_desk();
+    let another = "desk-head is the root of desk: keep a copy of it with `netbe machine keep`, and \
+                   take that";
+    let add = ["machine", "add", "--mac=02:00:00:00:00:08", "--environment=desk-head", "lab"];
+    bench.refuses(&add, another);
     bench.silent(&["machine", "add", "--mac=02:00:00:00:00:08", "lab"]);
-    bench.refuses(
-        &["activate", "lab", "desk-head"],
-        "desk-head is the root of desk: keep a copy of it with `netbe machine keep`, and take that",
-    );
+    for words in [
+        &["activate", "lab", "desk-head"][..],
+        &["activate", "-t", "lab", "desk-head"],
+        &["sharepxe", "--machine=lab", "desk-head"],
+        &["sharepxe", "--machine=lab", "--root=shared", "desk-head"],
+        &["machine", "set", "--environment=desk-head", "lab"],
+    ] {
+        bench.refuses(words, another);
+    }
+    bench.silent(&["sharepxe", "--machine=lab", "--root=fresh", "desk-head"]);
+    bench.refuses(&["machine", "set", "--root=direct", "lab"], another);
+    bench.silent(&["sharepxe", "--machine=desk", "--root=direct", "desk-head"]);
 }
 
 #[test]
