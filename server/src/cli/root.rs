@@ -24,12 +24,22 @@ pub(super) struct Reset {
 impl Reset {
     pub(super) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let own = own(site, &self.name)?;
-        let withheld = Withheld::begin(site, &own.name, Verb::Reset, self.force)?;
         let (store, state) = (site.open()?, site.open_state()?);
+        let roster = machine::roster(&state)?;
+        // By its template's name a machine finds its newest root itself. Any other is written down.
+        let found = roster.get(&self.name).is_some_and(|known| {
+            known.fixed && known.machine.environment.as_deref() != Some(own.name.as_str())
+        });
+        if !found {
+            changeable(site, &self.name)?;
+        }
+        let withheld = Withheld::begin(site, &own.name, Verb::Reset, self.force)?;
         let roots = Roots::new(&store, &state);
         let made = roots.make(&self.name, &roots.template(&own)?, Term::Kept)?;
         // From here on the machine has the new one, whatever becomes of the old.
-        assign(site, &self.name, &made.name)?;
+        if !found {
+            assign(site, &self.name, &made.name)?;
+        }
         store.destroy(&own.name)?;
         withheld.end()?;
         Ok(Reply::text(told(&self.name, &made.name, &made.template, &made.reset)))
@@ -149,6 +159,11 @@ pub(super) fn refuse_others(
             other.machine
         )))
     })
+}
+
+/// What is known of a machine that a command may change: not of one that stands in netbe.toml.
+pub(super) fn changeable(site: &Site, name: &MachineName) -> Result<Machine, Failure> {
+    Ok(machine::roster(&site.open_state()?)?.take(name)?)
 }
 
 /// Has a machine boot an environment from now on, and drops what it was to boot once.

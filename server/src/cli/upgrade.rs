@@ -30,7 +30,7 @@ pub(crate) struct Activate {
 
 impl Activate {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let known = root::record(site, &self.machine)?;
+        let known = root::changeable(site, &self.machine)?;
         let wanted = self.name.as_ref();
         let wanted = wanted.map(|wanted| root::for_machine(site, &self.machine, &known, wanted));
         let (environment, reply) = wanted.transpose()?.unzip();
@@ -73,6 +73,9 @@ impl Upgrade {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         machine::exists(site, Some(&self.template))?;
         let own = root::own(site, &self.machine)?;
+        if !self.dry {
+            root::changeable(site, &self.machine)?;
+        }
         let (store, state) = (site.open()?, site.open_state()?);
         let roots = Roots::new(&store, &state);
         let to = if self.dry { self.template.clone() } else { roots.pin(&self.template)? };

@@ -242,6 +242,45 @@ fn a_root_is_found_by_what_its_template_is_called_now() {
     assert!(told.starts_with("desk boots desk-head-2, a clone of head@netbe-"), "{told}");
 }
 
+/// The same machine, in netbe.toml as the last server noted it, in the place of its record.
+fn configured(bench: &Bench, environment: &str) {
+    bench.silent(&["machine", "remove", "desk"]);
+    let record = format!(
+        "[machines.desk]\nmacs = [\"02:00:00:00:00:07\"]\nroot = \"own\"\n\
+         environment = \"{environment}\"\n"
+    );
+    fs::write(bench.state().join("configured.toml"), record).unwrap();
+}
+
+#[test]
+fn a_machine_of_the_configuration_file_is_reset_without_a_word_in_it() {
+    let bench = with_own();
+    configured(&bench, "head");
+    let told = bench.prints(&["machine", "reset", "desk"]);
+    assert!(told.starts_with("desk boots desk-head-2, a clone of head@netbe-"), "{told}");
+    assert_eq!(names(&bench), ["desk-head-2", "head"]);
+}
+
+#[test]
+fn what_a_machine_of_the_configuration_file_boots_is_changed_there_and_nothing_is_made() {
+    let bench = with_own();
+    configured(&bench, "desk-head");
+    bench.silent(&["clone", "head", "next"]);
+    fs::write(bench.root("next").join("etc/motd"), "new\n").unwrap();
+    let fixed = "machine desk stands in netbe.toml: change it there";
+    for words in [
+        &["machine", "reset", "desk"][..],
+        &["activate", "desk", "next"],
+        &["activate", "-t", "desk", "next"],
+        &["upgrade", "desk", "next"],
+    ] {
+        bench.refuses(words, fixed);
+    }
+    assert!(bench.prints(&["upgrade", "-n", "desk", "next"]).contains("take      /etc/motd\n"));
+    assert_eq!(names(&bench), ["desk-head", "head", "next"]);
+    assert!(!bench.prints(&["list", "-H", "-s"]).contains("next@"));
+}
+
 #[test]
 fn what_a_root_was_made_from_is_not_taken_away_by_oversight() {
     let bench = with_template();
