@@ -8,6 +8,7 @@ use super::status::ago;
 use super::{Failure, Site, machine, site};
 use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
+use crate::machine::{Entry, RootKind};
 use crate::roots::{Owned, Roots, holder};
 
 /// A verb that may take a tree away under somebody.
@@ -109,8 +110,9 @@ pub(super) fn refuse_assigned(site: &Site, name: &EnvironmentName) -> Result<(),
     if !site.state().exists() {
         return Ok(());
     }
-    let roster = machine::roster(&site.open_state()?)?;
-    if let Ok(environment) = site.open()?.get(name)
+    let (store, state) = (site.open()?, site.open_state()?);
+    let roster = machine::roster(&state)?;
+    if let Ok(environment) = store.get(name)
         && let Some(holder) = holder(&environment)
         && roster.iter().any(|(machine, _)| machine.as_str() == holder)
     {
@@ -118,8 +120,16 @@ pub(super) fn refuse_assigned(site: &Site, name: &EnvironmentName) -> Result<(),
             "{name} has the data of {holder} in it: destroy with -f, if nobody needs them any more"
         )));
     }
-    let assigned = roster.iter().filter(|(_, entry)| entry.machine.is_assigned(name.as_str()));
-    let assigned: Vec<_> = assigned.map(|(machine, _)| machine.to_string()).collect();
+    let roots = Roots::new(&store, &state);
+    let mut assigned = Vec::new();
+    for (machine, Entry { machine: known, .. }) in roster.iter() {
+        // A machine of netbe.toml has its template's name for what it boots.
+        let own = known.environment.as_deref().filter(|_| known.root == RootKind::Own);
+        let own = own.map(|wanted| roots.own(machine, wanted)).transpose()?.flatten();
+        if known.is_assigned(name.as_str()) || own.is_some_and(|own| own.name == *name) {
+            assigned.push(machine.to_string());
+        }
+    }
     if !assigned.is_empty() {
         return Err(Failure::no(format_args!(
             "{name} is what {} boots: give it another with `netbe sharepxe`, or destroy with -f",

@@ -282,6 +282,17 @@ fn what_a_machine_of_the_configuration_file_boots_is_changed_there_and_nothing_i
 }
 
 #[test]
+fn the_root_of_a_machine_of_the_configuration_file_is_not_destroyed_by_oversight() {
+    let bench = with_own();
+    configured(&bench, "head");
+    bench.refuses(
+        &["destroy", "desk-head"],
+        "desk-head is what desk boots: give it another with `netbe sharepxe`, or destroy with -f",
+    );
+    bench.silent(&["destroy", "-f", "desk-head"]);
+}
+
+#[test]
 fn what_a_root_was_made_from_is_not_taken_away_by_oversight() {
     let bench = with_template();
     for snapshot in ["head@first", "head@second"] {
