@@ -49,11 +49,13 @@ pub(crate) struct Clone {
 impl Clone {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let store = site.open()?;
-        store.clone_environment(&self.source, &self.name)?;
         let reply = if self.reset_identity {
             let state = site.open_state()?;
-            Reply::text(root::list(&Roots::new(&store, &state).reset(&self.name, None)?))
+            let roots = Roots::new(&store, &state);
+            let reset = roots.copy(&self.source, &self.name, Role::Environment, true)?;
+            Reply::text(root::list(&reset))
         } else {
+            store.clone_environment(&self.source, &self.name)?;
             Reply::done()
         };
         site.reload()?;

@@ -187,7 +187,9 @@ fn copy(
 ) -> Result<Vec<PathBuf>, Failure> {
     let source = present(site, machine)?;
     let (store, state) = (site.open()?, site.open_state()?);
-    let reset = Roots::new(&store, &state).keep(&source.name, name, role)?;
+    let nobodys = role == Role::Template;
+    let source = Point::from(source.name);
+    let reset = Roots::new(&store, &state).copy(&source, name, role, nobodys)?;
     site.reload()?;
     Ok(reset)
 }

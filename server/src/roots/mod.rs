@@ -2,8 +2,9 @@
 //!
 //! A machine's clone is a boot environment with the role `client`. Two settings say whose it is and
 //! what it was made from; they count only together with that role, which a clone of a clone or a
-//! received copy does not have. It gets its plain name when nothing is missing any more: whatever is
-//! called `NAME.unfinished` was left by a command that was killed, and the next one clears it away.
+//! received copy does not have. Every clone that is made here gets its plain name when nothing is
+//! missing any more: one that is called `NAME.unfinished` was left by a command that was killed, and
+//! the next one clears it away.
 
 pub mod identity;
 pub mod merge;
@@ -122,26 +123,46 @@ impl<'a> Roots<'a> {
         furnish: impl FnOnce(&Inside) -> Result<(), InsideError>,
     ) -> Result<Made, RootError> {
         let _alone = self.state.hold_roots()?;
-        self.clear(machine)?;
+        self.clear()?;
         let source = match term {
             Term::Boot => template.clone(),
             Term::Kept => self.pin(template)?,
         };
         let name = self.free_name(machine, &template.environment)?;
-        let draft: EnvironmentName = format!("{name}{UNFINISHED}").parse()?;
-        self.store.clone_environment(&source, &draft)?;
-        let reset = self.reset(&draft, Some(machine))?;
-        furnish(&Inside::from_fd(self.store.open_root(&draft)?))?;
-        if term == Term::Kept {
-            self.separate(machine, &draft, &source)?;
-        }
-        self.store.set(&draft, MACHINE, Some(machine.as_str()))?;
-        self.store.set(&draft, TEMPLATE, Some(&source.to_string()))?;
-        self.store.set(&draft, HOLDER, None)?;
-        self.store.set(&draft, FRESH, (term == Term::Boot).then_some("yes"))?;
-        self.store.set_role(&draft, Role::Client)?;
-        self.store.rename(&draft, &name)?;
+        let reset = self.whole(&source, &name, |draft| {
+            let reset = self.reset(draft, Some(machine))?;
+            furnish(&Inside::from_fd(self.store.open_root(draft)?))?;
+            if term == Term::Kept {
+                self.separate(machine, draft, &source)?;
+            }
+            self.store.set(draft, MACHINE, Some(machine.as_str()))?;
+            self.store.set(draft, TEMPLATE, Some(&source.to_string()))?;
+            self.store.set(draft, HOLDER, None)?;
+            self.store.set(draft, FRESH, (term == Term::Boot).then_some("yes"))?;
+            self.store.set_role(draft, Role::Client)?;
+            Ok(reset)
+        })?;
         Ok(Made { name, template: source, reset })
+    }
+
+    /// Makes a clone, and gives it its name when nothing is missing any more.
+    fn whole<T>(
+        &self,
+        source: &Point,
+        name: &EnvironmentName,
+        finish: impl FnOnce(&EnvironmentName) -> Result<T, RootError>,
+    ) -> Result<T, RootError> {
+        let draft = draft(name)?;
+        self.store.clone_environment(source, &draft)?;
+        let made = finish(&draft).and_then(|made| {
+            self.store.rename(&draft, name)?;
+            Ok(made)
+        });
+        if made.is_err() {
+            // The first error is the one to tell; what is left the next command clears away.
+            let _ = self.store.destroy(&draft);
+        }
+        made
     }
 
     /// Gives a machine an environment for its data, if its root has data sets that are marked so and it
@@ -161,37 +182,46 @@ impl<'a> Roots<'a> {
             return Ok(());
         }
         let name = self.free_name(machine, &DATA.parse()?)?;
-        let draft: EnvironmentName = format!("{name}{UNFINISHED}").parse()?;
-        self.store.clone_environment(source, &draft)?;
-        self.reset(&draft, Some(machine))?;
-        for key in [MACHINE, TEMPLATE, FRESH] {
-            self.store.set(&draft, key, None)?;
-        }
-        self.store.set(&draft, HOLDER, Some(machine.as_str()))?;
-        self.store.set_role(&draft, Role::Client)?;
-        self.store.rename(&draft, &name)?;
-        Ok(())
+        self.whole(source, &name, |draft| {
+            self.reset(draft, Some(machine))?;
+            self.disown(draft)?;
+            self.store.set(draft, HOLDER, Some(machine.as_str()))?;
+            self.store.set_role(draft, Role::Client)?;
+            Ok(())
+        })
     }
 
-    /// Makes a copy of an environment that is nobody's: an ordinary one, or a template.
-    pub fn keep(
+    /// Makes a copy that is nobody's, and resets what tells its system from others if that is to be;
+    /// gives the paths of the files that were reset.
+    pub fn copy(
         &self,
-        source: &EnvironmentName,
+        source: &Point,
         name: &EnvironmentName,
         role: Role,
+        reset: bool,
     ) -> Result<Vec<PathBuf>, RootError> {
         let _alone = self.state.hold_roots()?;
-        self.store.clone_environment(&Point::from(source.clone()), name)?;
-        for key in [MACHINE, TEMPLATE, FRESH, HOLDER] {
-            self.store.set(name, key, None)?;
+        self.clear()?;
+        if !self.is_free(name)? {
+            return Err(StoreError::Exists(name.clone()).into());
         }
-        let reset = if role == Role::Template { self.reset(name, None)? } else { Vec::new() };
-        self.store.set_role(name, role)?;
-        Ok(reset)
+        self.whole(source, name, |draft| {
+            let reset = if reset { self.reset(draft, None)? } else { Vec::new() };
+            self.disown(draft)?;
+            self.store.set_role(draft, role)?;
+            Ok(reset)
+        })
+    }
+
+    /// Takes away what is written down of whose an environment is.
+    fn disown(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        [MACHINE, TEMPLATE, FRESH, HOLDER]
+            .into_iter()
+            .try_for_each(|key| self.store.set(name, key, None).map(drop))
     }
 
     /// Resets what tells the system in an environment from others.
-    pub fn reset(
+    fn reset(
         &self,
         name: &EnvironmentName,
         machine: Option<&MachineName>,
@@ -282,28 +312,39 @@ impl<'a> Roots<'a> {
                 number => format!("{machine}-{template}-{number}"),
             };
             let name = text.parse()?;
-            match self.store.get(&name) {
-                Err(StoreError::NoEnvironment(_)) => return Ok(name),
-                Ok(_) | Err(StoreError::Broken { .. }) => number = number.saturating_add(1),
-                Err(error) => return Err(error.into()),
+            // While a root of that name is made, only its draft is there.
+            if self.is_free(&name)? && self.is_free(&draft(&name)?)? {
+                return Ok(name);
             }
+            number = number.saturating_add(1);
         }
     }
 
-    /// Clears away what was left of this machine's roots by a process that was killed.
-    fn clear(&self, machine: &MachineName) -> Result<(), StoreError> {
-        let begins = format!("{machine}-");
+    fn is_free(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
+        match self.store.get(name) {
+            Err(StoreError::NoEnvironment(_)) => Ok(true),
+            Ok(_) | Err(StoreError::Broken { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Clears away the drafts of a process that was killed. Whoever makes one holds the roots.
+    fn clear(&self) -> Result<(), StoreError> {
         for environment in self.store.list()?.environments {
-            let name = &environment.name;
-            if name.as_str().starts_with(&begins) && is_draft(name) {
-                self.store.destroy(name)?;
+            if is_draft(&environment.name) && environment.origin.is_some() {
+                self.store.destroy(&environment.name)?;
             }
         }
         Ok(())
     }
 }
 
-/// Whether a root of this name is not whole yet: it is neither served nor booted.
+/// What a clone is called that is not whole yet.
+fn draft(name: &EnvironmentName) -> Result<EnvironmentName, NameError> {
+    format!("{name}{UNFINISHED}").parse()
+}
+
+/// Whether a clone of this name is not whole yet: it is neither served nor booted.
 #[must_use]
 pub fn is_draft(name: &EnvironmentName) -> bool {
     name.as_str().ends_with(UNFINISHED)

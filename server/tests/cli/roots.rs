@@ -213,6 +213,37 @@ fn what_a_killed_command_left_is_cleared_away() {
 }
 
 #[test]
+fn a_copy_has_its_name_when_it_has_nothing_more_of_the_machine() {
+    let bench = with_own();
+    bench.silent(&["clone", "head", "better.unfinished"]);
+    bench.prints(&["machine", "promote", "desk", "better"]);
+    bench.prints(&["clone", "--reset-identity", "desk-head", "other"]);
+    bench.silent(&["machine", "keep", "desk", "kept"]);
+    assert_eq!(names(&bench), ["better", "desk-head", "head", "kept", "other"]);
+    for name in ["better", "kept", "other"] {
+        let steps = bench.prints(&["history", "-H", "-a", name]);
+        let renamed = format!("\trename {name}.unfinished {name}\t");
+        assert!(steps.replace("rename\t", "rename ").contains(&renamed), "{steps}");
+    }
+    bench.refuses(
+        &["clone", "--reset-identity", "head", "other"],
+        "other exists already: choose another name, or destroy it first",
+    );
+    assert_eq!(names(&bench).len(), 5);
+}
+
+#[test]
+fn a_template_may_be_called_as_the_data_are() {
+    let bench = Bench::new();
+    bench.silent(&["create", "-l", "linux", "data"]);
+    bench.silent(&["set", "data=home", "data"]);
+    bench.silent(&["machine", "add", "--mac=02:00:00:00:00:07", "desk"]);
+    bench.prints(&["sharepxe", "--machine=desk", "--root=own", "data"]);
+    assert_eq!(names(&bench), ["data", "desk-data", "desk-data-2"]);
+    assert_eq!(boots(&bench), "desk-data");
+}
+
+#[test]
 fn a_clone_of_nobodys_loses_its_identity_only_if_told_to() {
     let bench = with_template();
     bench.silent(&["clone", "head", "same"]);
