@@ -78,20 +78,24 @@ impl Upgrade {
         }
         let (store, state) = (site.open()?, site.open_state()?);
         let roots = Roots::new(&store, &state);
-        let to = if self.dry { self.template.clone() } else { roots.pin(&self.template)? };
+        let to = roots.pinned(&self.template)?.unwrap_or_else(|| self.template.clone());
         if roots.template(&own)? == to {
             return Err(Failure::no(format_args!(
                 "{} of {} is made from {to} as it is now: there is nothing to upgrade",
                 own.name, self.machine
             )));
         }
-        let plan = roots.look_ahead(&own, &to)?;
+        let mut plan = roots.look_ahead(&own, &to)?;
+        let is_refused = |plan: &Plan| !self.force && plan.conflicts().next().is_some();
+        if !self.dry && to.snapshot.is_none() && !is_refused(&plan) {
+            plan = roots.look_ahead(&own, &roots.pin(&to)?)?;
+        }
         let text = describe(&self.machine, &plan);
         if self.dry {
             return Ok(Reply::text(text));
         }
-        let conflicts = plan.conflicts().count();
-        if conflicts > 0 && !self.force {
+        if is_refused(&plan) {
+            let conflicts = plan.conflicts().count();
             let refused = Failure::no(format_args!(
                 "{conflicts} of {}'s files cannot be merged: put them right in {} or in {}, or upgrade \
                  with -f, which keeps the machine's and puts the other beside it",

@@ -274,18 +274,24 @@ impl<'a> Roots<'a> {
         Ok(listed)
     }
 
-    /// A snapshot of a template as it is now: the newest, if nothing has changed since.
-    pub fn pin(&self, template: &Point) -> Result<Point, RootError> {
+    /// The snapshot that shows a template as it is now, if there is one: the newest, if nothing has
+    /// changed since.
+    pub fn pinned(&self, template: &Point) -> Result<Option<Point>, RootError> {
         if template.snapshot.is_some() {
-            return Ok(template.clone());
+            return Ok(Some(template.clone()));
         }
         let name = &template.environment;
-        if let Some(newest) = self.store.snapshots(name)?.last() {
-            let point = Point::snapshot(name, &newest.name);
-            if self.store.diff(&point, template)?.is_empty() {
-                return Ok(point);
-            }
+        let Some(newest) = self.store.snapshots(name)?.pop() else { return Ok(None) };
+        let point = Point::snapshot(name, &newest.name);
+        Ok(self.store.diff(&point, template)?.is_empty().then_some(point))
+    }
+
+    /// A snapshot of a template as it is now: a new one, if there is none.
+    pub fn pin(&self, template: &Point) -> Result<Point, RootError> {
+        if let Some(point) = self.pinned(template)? {
+            return Ok(point);
         }
+        let name = &template.environment;
         // Colons in the time are nothing that a name should have to have quoted.
         let stamp = Timestamp::from(SystemTime::now()).to_string().replace([':', ' '], "");
         let taken = self.store.snapshots(name)?;

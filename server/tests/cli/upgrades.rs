@@ -138,6 +138,7 @@ fn what_cannot_be_merged_is_refused_or_put_beside() {
     );
     assert!(refused.err.starts_with("netbe: 1 of desk's files cannot be merged"), "{refused:?}");
     assert_eq!((shown(&bench, "once"), bench.root("desk-next").exists()), (None, false));
+    assert!(!bench.prints(&["list", "-H", "-s"]).contains("next@"));
     bench.prints(&["upgrade", "-f", "desk", "next"]);
     assert_eq!(read(&bench, "desk-next", "etc/motd"), "mine\n");
     let beside = read(&bench, "desk-next", "etc/motd.netbe-conflict");
@@ -147,9 +148,11 @@ fn what_cannot_be_merged_is_refused_or_put_beside() {
 #[test]
 fn there_is_nothing_to_upgrade_to_the_same() {
     let bench = with_desk();
-    let (sentence, status) = bench.fails(&["upgrade", "desk", "head"]);
-    assert_eq!(status, 1);
-    assert!(sentence.ends_with(" as it is now: there is nothing to upgrade"), "{sentence}");
+    for words in [&["upgrade", "desk", "head"][..], &["upgrade", "-n", "desk", "head"]] {
+        let (sentence, status) = bench.fails(words);
+        assert_eq!(status, 1);
+        assert!(sentence.ends_with(" as it is now: there is nothing to upgrade"), "{sentence}");
+    }
 }
 
 #[test]
