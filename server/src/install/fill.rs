@@ -95,15 +95,16 @@ fn undo(
     role: Role,
     created: bool,
 ) -> Result<(), InstallError> {
+    // Nothing here has it open any more, and file systems that are mounted can neither go nor go back.
+    store.release(name)?;
+    if created {
+        // To go back takes room in some stores, and there may be none.
+        return Ok(store.destroy(name)?);
+    }
     if store.is_half(&store.get(name)?)? {
-        // Nothing here has it open any more, and file systems that are mounted cannot go back.
-        store.release(name)?;
         let snapshot = SnapshotName::of_empty_tree();
         store.rollback(name, &snapshot, Newer::Destroy)?;
         store.destroy_snapshot(name, &snapshot)?;
-    }
-    if created {
-        return Ok(store.destroy(name)?);
     }
     release(store, name, role)
 }
@@ -193,9 +194,11 @@ mod test {
 
     #[test]
     fn a_failure_leaves_an_environment_as_it_was_and_creates_none() {
-        let (_dir, store, name) = store();
+        let (dir, store, name) = store();
         fill(&store, store.hold(&name).unwrap(), Some(Layout::Flat), fail).unwrap_err();
         assert!(matches!(store.get(&name), Err(StoreError::NoEnvironment(_))));
+        let done = store::History::in_state(dir.path()).read().unwrap();
+        assert!(!done.iter().any(|done| done.verb == "rollback"), "{done:?}");
         let before = store.create(&name, Layout::FreeBsd).unwrap();
         fill(&store, store.hold(&name).unwrap(), None, fail).unwrap_err();
         assert_eq!(store.get(&name).unwrap(), before);
