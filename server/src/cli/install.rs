@@ -257,6 +257,7 @@ impl From<InstallError> for Failure {
             InstallError::NotEmpty(_) => Self::no(error),
             InstallError::Architecture(_)
             | InstallError::Cut(_)
+            | InstallError::Damaged { .. }
             | InstallError::Differs { .. }
             | InstallError::Fetch { .. }
             | InstallError::Inside { .. }

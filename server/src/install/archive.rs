@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use hostfs::{Attributes, Flags, Inside, InsideError, Special};
 use tar::{Archive, Entry, EntryType, Header};
 
-use super::error::on;
+use super::error::of_archive;
 use super::{InstallError, Lost, acl, packed};
 
 /// Unpacks archives one over the other, then gives directories and flags their last touch.
@@ -42,7 +42,7 @@ impl<'a> Unpacker<'a> {
     /// Unpacks one archive, packed by gzip, xz, zstd or not at all. `name` is for messages.
     pub(crate) fn unpack(&mut self, source: impl Read, name: &Path) -> Result<(), InstallError> {
         let label = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
-        let packed = packed::unpack(source).map_err(on(name))?;
+        let packed = packed::unpack(source).map_err(of_archive(name, &label))?;
         let meter = Meter::default();
         let mut archive = Archive::new(Metered { source: packed, meter: &meter });
         let unpacked = self.entries(&mut archive, &meter, name, &label);
@@ -54,7 +54,8 @@ impl<'a> Unpacker<'a> {
         meter.left.set(None);
         // To the end: packed files have their checksum there.
         let mut rest = archive.into_inner();
-        io::copy(&mut rest, &mut io::sink()).map_err(on(name)).map(|_| ())
+        let rest = io::copy(&mut rest, &mut io::sink());
+        rest.map_err(of_archive(name, &label)).map(drop)
     }
 
     fn entries(
@@ -64,13 +65,14 @@ impl<'a> Unpacker<'a> {
         name: &Path,
         label: &str,
     ) -> Result<(), InstallError> {
+        let bad = of_archive(name, label);
         meter.left.set(Some(MAX_HEADER));
-        for entry in archive.entries().map_err(on(name))? {
-            let mut entry = entry.map_err(on(name))?;
+        for entry in archive.entries().map_err(&bad)? {
+            let mut entry = entry.map_err(&bad)?;
             meter.left.set(None);
             self.entry(&mut entry, name, label)?;
             // What is left of it has to be passed before the next header is counted.
-            io::copy(&mut entry, &mut io::sink()).map_err(on(name))?;
+            io::copy(&mut entry, &mut io::sink()).map_err(&bad)?;
             meter.left.set(Some(MAX_HEADER));
         }
         Ok(())
@@ -121,13 +123,14 @@ impl<'a> Unpacker<'a> {
         archive: &Path,
         label: &str,
     ) -> Result<(), InstallError> {
-        let extra = Extra::of(entry).map_err(on(archive))?;
+        let bad = of_archive(archive, label);
+        let extra = Extra::of(entry).map_err(&bad)?;
         let name = extra.name.clone().unwrap_or_else(|| path_of(&entry.path_bytes()));
         let outside =
             |name: &Path| InstallError::Name { archive: label.to_owned(), name: name.to_owned() };
         let path = inner(&name).ok_or_else(|| outside(&name))?;
         let kind = entry.header().entry_type();
-        let attributes = attributes(entry.header(), &extra).map_err(on(archive))?;
+        let attributes = attributes(entry.header(), &extra).map_err(&bad)?;
         let failed = |error| InstallError::Inside { archive: label.to_owned(), error };
         match kind {
             EntryType::XGlobalHeader => return Ok(()),
@@ -148,7 +151,7 @@ impl<'a> Unpacker<'a> {
                 return Ok(());
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                let special = special(entry.header(), kind).map_err(on(archive))?;
+                let special = special(entry.header(), kind).map_err(&bad)?;
                 match self.inside.make_special(&path, special, &attributes) {
                     Err(InsideError::Io { source, .. })
                         if source.kind() == io::ErrorKind::PermissionDenied =>
@@ -162,11 +165,11 @@ impl<'a> Unpacker<'a> {
                 let file = self.inside.create(&path).map_err(failed)?;
                 let short = || InstallError::Cut(label.to_owned());
                 match extra.sparse {
-                    Some(size) => self.ranges(entry, &file, size).map_err(on(archive))?,
+                    Some(size) => self.ranges(entry, &file, size).map_err(&bad)?,
                     None => {
                         let holes = kind == EntryType::GNUSparse;
                         let size = entry.size();
-                        let copied = self.content(entry, &file, holes).map_err(on(archive))?;
+                        let copied = self.content(entry, &file, holes).map_err(&bad)?;
                         (copied == size).then_some(()).ok_or_else(short)?;
                     }
                 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use hostfs::InsideError;
+use rustix::io::Errno;
 use store::{EnvironmentName, StoreError};
 
 /// Why a boot environment was not filled. Unless it says otherwise, it is as it was before.
@@ -19,6 +20,14 @@ pub(crate) enum InstallError {
     /// An archive ends too early.
     #[error("{0} is cut off: fetch it again")]
     Cut(String),
+    /// A file is no archive of a kind that is known, or its bytes are not what they were.
+    #[error("{name} is no tar archive, or is damaged: {said}")]
+    Damaged {
+        /// The archive.
+        name: String,
+        /// What the unpacker said, in one line.
+        said: String,
+    },
     /// A file is not the one that the list says.
     #[error(
         "{path:?} is not what the MANIFEST lists: its SHA-256 is {found} and not {listed}; nothing \
@@ -48,12 +57,12 @@ pub(crate) enum InstallError {
         /// What is about it.
         error: InsideError,
     },
-    /// The host failed, or an archive is damaged.
-    #[error("{path:?}: {error}")]
+    /// The host failed.
+    #[error("{path:?}: {}", reason(error))]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system or the unpacker said.
+        /// What the system said.
         error: io::Error,
     },
     /// It failed, and what was unpacked is still there: nothing boots it, and the next installation
@@ -135,4 +144,30 @@ pub(crate) enum InstallError {
 /// Names the file that an error of the system is about.
 pub(super) fn on<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> InstallError {
     move |error| InstallError::Io { path: path.to_owned(), error: error.into() }
+}
+
+/// What is wrong with an archive, of which unpackers show bytes; the host's own failures stay what they
+/// are.
+pub(super) fn of_archive(path: &Path, name: &str) -> impl Fn(io::Error) -> InstallError {
+    move |error| {
+        if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Unsupported {
+            return on(path)(error);
+        }
+        let said = error.to_string();
+        let said = said.split(char::is_control).next().unwrap_or_default().to_owned();
+        InstallError::Damaged { name: name.to_owned(), said }
+    }
+}
+
+/// The system's message, and what helps where something usually does.
+fn reason(error: &io::Error) -> String {
+    let advice = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT) => "there is no such file",
+        Some(Errno::NOSPC | Errno::DQUOT) => {
+            "there is no room: make room or raise the quota, then try again"
+        }
+        Some(Errno::ACCESS | Errno::PERM) => "permission denied: run it as root",
+        Some(_) | None => return error.to_string(),
+    };
+    advice.to_owned()
 }

@@ -213,6 +213,15 @@ fn an_archive_that_is_no_file_is_refused_and_not_waited_for() {
         &["install", "-o", "tar", "-p", path, "-l", "flat", "a"],
         &format!("{path:?}: it is not a regular file"),
     );
+    let text = folder.path().join("passwd");
+    fs::write(&text, "root:x:0:0::/root:/bin/sh\n".repeat(100)).unwrap();
+    let text = text.to_str().unwrap();
+    let (words, _) = bench.fails(&["install", "-o", "tar", "-p", text, "-l", "flat", "a"]);
+    assert!(words.starts_with("passwd is no tar archive, or is damaged: "), "{words}");
+    bench.cannot(
+        &["install", "-o", "tar", "-p", "/nowhere", "-l", "flat", "a"],
+        "\"/nowhere\": there is no such file",
+    );
     symlink(Path::new("/nowhere"), folder.path().join("b.tar")).unwrap();
     assert_eq!(bench.fails(&["install", "-o", "tar", "-p", "/nowhere", "-l", "flat", "a"]).1, 2);
 }
