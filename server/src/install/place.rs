@@ -35,10 +35,10 @@ impl Place {
         branch: Branch,
         release: &str,
     ) -> Result<Self, InstallError> {
+        let below = path.join(below(architecture, branch, release)?);
         if path.join(known).is_file() {
             return Ok(Self::Directory(path));
         }
-        let below = path.join(below(architecture, branch, release)?);
         if below.join(known).is_file() {
             return Ok(Self::Directory(below));
         }
@@ -142,6 +142,9 @@ mod test {
         for bad in ["vax", "../..", "amd64/../amd64", "/"] {
             let error = Place::mirror("https://m", bad, Branch::Release, "14.3").unwrap_err();
             assert!(matches!(error, InstallError::Architecture(_)), "{bad}");
+            // It is written down also where it names no directory.
+            let error = Place::directory("/".into(), "etc/passwd", bad, Branch::Release, "14.3");
+            assert!(matches!(error, Err(InstallError::Architecture(_))), "{bad}");
         }
     }
 }
