@@ -66,7 +66,7 @@ pub(crate) struct Install {
     #[arg(long)]
     no_configure: bool,
     /// Make an initial RAM disk of what the environment has.
-    #[arg(long, required_unless_present = "os")]
+    #[arg(long)]
     initramfs: bool,
     #[command(flatten)]
     recipe: RecipeOptions,
@@ -89,6 +89,11 @@ enum System {
 
 impl Install {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        if self.os.is_none() && !self.initramfs {
+            return Err(Failure::could_not(
+                "say what to install with -o, as in -o FreeBSD, or --initramfs",
+            ));
+        }
         let mut text = String::new();
         if let Some(system) = self.os {
             text = self.system(system, site)?;

@@ -138,9 +138,10 @@ fn open(path: &Path) -> Result<File, InstallError> {
 }
 
 fn read_list(path: &Path) -> Result<String, InstallError> {
-    let mut text = String::new();
-    open(path)?.take(MAX_LIST).read_to_string(&mut text).map_err(on(path))?;
-    Ok(text)
+    let mut bytes = Vec::new();
+    open(path)?.take(MAX_LIST).read_to_end(&mut bytes).map_err(on(path))?;
+    // What is no text is no list either: its first line is told to be wrong.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// A bar on the terminal, if standard error is one.

@@ -138,6 +138,22 @@ fn a_set_that_is_not_listed_is_refused_by_name() {
 }
 
 #[test]
+fn what_says_nothing_is_answered_with_what_to_say() {
+    let (bench, release) = (Bench::with_head(), Release::new());
+    bench.cannot(
+        &["install", "head"],
+        "say what to install with -o, as in -o FreeBSD, or --initramfs",
+    );
+    let base = release.0.path().join("base.txz");
+    let install = ["install", "-o", "FreeBSD", "-p", release.path()];
+    let (words, _) =
+        bench.fails(&[&install[..], &["--manifest", base.to_str().unwrap(), "head"]].concat());
+    assert!(words.starts_with("line 1 of the MANIFEST is wrong: "), "{words}");
+    let (words, _) = bench.fails(&[&install[..], &["-a", "vax", "head"]].concat());
+    assert!(words.starts_with("\"vax\" is no architecture: write amd64,"), "{words}");
+}
+
+#[test]
 fn with_a_list_of_ones_own_a_directory_needs_none() {
     let (bench, release, lists) = (Bench::new(), Release::new(), TempDir::new().unwrap());
     let list = lists.path().join("amd64-14.3-RELEASE");
