@@ -55,7 +55,7 @@ refused "desk is the root of desk" destroy desk
 refused "desk is the root of desk" rename desk other
 # It waits meanwhile.
 netbe rename -f desk other
-shows '^desk.*other' netbe status
+shows '^other' netbe list
 refused "other is the root of desk" destroy other
 netbe rename -f other desk
 
