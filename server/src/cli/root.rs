@@ -243,7 +243,7 @@ impl From<RootError> for Failure {
     fn from(error: RootError) -> Self {
         match error {
             RootError::Store(error) => error.into(),
-            RootError::Nobodys(_) => Self::no(error),
+            RootError::Large(_) | RootError::Nobodys(_) => Self::no(error),
             RootError::Inside(_) | RootError::Name(_) | RootError::State(_) => {
                 Self::could_not(error)
             }

@@ -144,7 +144,7 @@ fn describe(machine: &MachineName, plan: &Plan) -> String {
             }
             Fate::Kept(Some(_)) => format!("keep      {path}\n"),
             Fate::Kept(None) => format!("keep      {path} (removed)\n"),
-            Fate::Merged(_) => format!("merge     {path}\n"),
+            Fate::Merged { .. } => format!("merge     {path}\n"),
             Fate::Taken => format!("take      {path}\n"),
         };
     }

@@ -1,7 +1,8 @@
 //! Configuration of three systems made one: what a template was, what a machine made of it, and what
 //! the template is now.
 //!
-//! Pure: files go in, and what is to be done with each comes out, so that it can be shown first.
+//! Files go in, and what is to be done with each comes out, so that it can be shown first. Only what
+//! both have changed is read for that, if it may be text.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,20 @@ pub struct Item {
     /// What it is, and whose.
     pub entry: Entry,
     /// What is in it, if it is a regular file.
-    pub bytes: Vec<u8>,
+    pub content: Option<Content>,
 }
+
+/// What is in a file, told apart from anything else.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Content {
+    /// How much that is, in bytes.
+    pub length: u64,
+    /// Its SHA-256.
+    pub digest: [u8; 32],
+}
+
+/// The texts of a file in the old template, the machine and the new template; empty where there is none.
+pub type Texts = [Vec<u8>; 3];
 
 /// What becomes of a file that is not the same in all three.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,7 +57,12 @@ pub enum Fate {
     /// The machine's is kept, or stays removed.
     Kept(Option<Item>),
     /// Both have changed it, in different places.
-    Merged(Item),
+    Merged {
+        /// Mode, owner and group.
+        entry: Entry,
+        /// What is in it; if nothing is said, what the new template has in it.
+        text: Option<Vec<u8>>,
+    },
     /// The new template's is taken, or its removal: the machine had not touched it.
     Taken,
 }
@@ -60,50 +78,58 @@ pub enum Beside {
     Theirs,
 }
 
-/// Decides about every file that is not the same in all three, in the order of paths.
-#[must_use]
-pub fn merge(base: &Files, own: &Files, new: &Files) -> Vec<Step> {
+/// Decides about every file that is not the same in all three, in the order of paths. `texts` reads
+/// one in all three.
+pub fn merge<E>(
+    base: &Files,
+    own: &Files,
+    new: &Files,
+    texts: impl FnMut(&Path) -> Result<Texts, E>,
+) -> Result<Vec<Step>, E> {
     let mut paths: Vec<&PathBuf> = base.keys().chain(own.keys()).chain(new.keys()).collect();
     paths.sort();
     paths.dedup();
     let mut steps = Vec::new();
-    Three { base, own, new }.forest(&paths, &mut steps);
-    steps
+    Three { base, own, new, texts, rest: MAX_TEXTS }.forest(&paths, &mut steps)?;
+    Ok(steps)
 }
 
 /// The three versions.
-#[derive(Clone, Copy)]
-struct Three<'a> {
+struct Three<'a, T> {
     base: &'a Files,
     own: &'a Files,
     new: &'a Files,
+    texts: T,
+    /// How much text may still be read, in bytes.
+    rest: u64,
 }
 
-impl Three<'_> {
+impl<E, T: FnMut(&Path) -> Result<Texts, E>> Three<'_, T> {
     /// Decides about trees, of which each begins with its root.
-    fn forest(self, mut paths: &[&PathBuf], steps: &mut Vec<Step>) {
+    fn forest(&mut self, mut paths: &[&PathBuf], steps: &mut Vec<Step>) -> Result<(), E> {
         while let [root, rest @ ..] = paths {
             let below = rest.iter().take_while(|path| path.starts_with(root)).count();
             let (below, others) = rest.split_at(below);
-            self.tree(root, below, steps);
+            self.tree(root, below, steps)?;
             paths = others;
         }
+        Ok(())
     }
 
     /// Decides about a name, and what is below it. A file or a link on the one side and a directory on
     /// the other are one name that was changed as a whole: nothing of the one goes into the other.
-    fn tree(self, path: &PathBuf, below: &[&PathBuf], steps: &mut Vec<Step>) {
+    fn tree(&mut self, path: &PathBuf, below: &[&PathBuf], steps: &mut Vec<Step>) -> Result<(), E> {
         let [base, own, new] = [self.base, self.own, self.new].map(|files| files.get(path));
         let mut inside = Vec::new();
         let fate = match (own, new) {
             (Some(own), Some(new)) if is_dir(own) && is_dir(new) => {
-                self.forest(below, &mut inside);
+                self.forest(below, &mut inside)?;
                 directory(base.filter(|base| is_dir(base)), own, new)
             }
             (Some(dir), new) if is_dir(dir) => {
                 let unchanged = same(self.base, self.own, path);
                 if unchanged || base == new || (new.is_none() && base.is_some_and(is_dir)) {
-                    self.forest(below, &mut inside);
+                    self.forest(below, &mut inside)?;
                     // The template's directory has come and gone with what is in it.
                     let touched = if unchanged { Fate::Taken } else { Fate::Kept(own.cloned()) };
                     (new.is_some() || base == new).then_some(touched)
@@ -117,10 +143,10 @@ impl Three<'_> {
             }
             (own, Some(dir)) if is_dir(dir) => {
                 if own == base {
-                    self.forest(below, &mut inside);
+                    self.forest(below, &mut inside)?;
                     own.map(|_| Fate::Taken)
                 } else if own.is_none() && base.is_some_and(is_dir) {
-                    self.forest(below, &mut inside);
+                    self.forest(below, &mut inside)?;
                     let gone = |step: &Step| step.fate == Fate::Kept(None);
                     inside.iter().all(gone).then_some(Fate::Kept(None))
                 } else if same(self.base, self.new, path) {
@@ -130,12 +156,75 @@ impl Three<'_> {
                 }
             }
             (own, new) => {
-                self.forest(below, &mut inside);
-                file(path, base, own, new)
+                self.forest(below, &mut inside)?;
+                self.file(path, base, own, new)?
             }
         };
         steps.extend(fate.map(|fate| Step { path: path.clone(), fate }));
         steps.append(&mut inside);
+        Ok(())
+    }
+
+    /// Decides about a name at which neither the machine nor the new template has a directory.
+    fn file(
+        &mut self,
+        path: &Path,
+        base: Option<&Item>,
+        own: Option<&Item>,
+        new: Option<&Item>,
+    ) -> Result<Option<Fate>, E> {
+        if own == new {
+            return Ok(None);
+        }
+        if identity::is_of_machine(path) {
+            return Ok(Some(Fate::Kept(own.cloned())));
+        }
+        if own == base || DERIVED.iter().any(|derived| path == Path::new(derived)) {
+            return Ok(Some(Fate::Taken));
+        }
+        if new == base {
+            return Ok(Some(Fate::Kept(own.cloned())));
+        }
+        let (Some(own), Some(new)) = (own, new) else { return Ok(Some(conflict(own, new))) };
+        self.both(path, base, own, new).map(Some)
+    }
+
+    /// Merges what both have changed: what is in it line by line, if that is text.
+    fn both(
+        &mut self,
+        path: &Path,
+        base: Option<&Item>,
+        own: &Item,
+        new: &Item,
+    ) -> Result<Fate, E> {
+        let before = base.and_then(|base| base.content.as_ref());
+        let (Some(mine), Some(theirs)) = (&own.content, &new.content) else {
+            return Ok(conflict(Some(own), Some(new)));
+        };
+        let entry = attributes(base, own, new);
+        if mine == theirs || Some(theirs) == before {
+            return Ok(Fate::Kept(Some(Item { entry, content: own.content.clone() })));
+        }
+        if Some(mine) == before {
+            return Ok(Fate::Merged { entry, text: None });
+        }
+        let lengths = [before, Some(mine), Some(theirs)].map(|one| one.map_or(0, |one| one.length));
+        let long = lengths.iter().any(|length| *length > MAX_TEXT);
+        let Some(rest) = self.rest.checked_sub(lengths.iter().sum()).filter(|_| !long) else {
+            return Ok(conflict(Some(own), Some(new)));
+        };
+        self.rest = rest;
+        let texts = (self.texts)(path)?;
+        if texts.iter().any(|text| text.contains(&0)) {
+            return Ok(conflict(Some(own), Some(new)));
+        }
+        let [old, mine, theirs] = texts;
+        Ok(match diffy::merge_bytes(&old, &mine, &theirs) {
+            Ok(text) => Fate::Merged { entry, text: Some(text) },
+            Err(marked) => {
+                Fate::Conflict { own: Some(own.clone()), beside: Beside::Marked(marked) }
+            }
+        })
     }
 }
 
@@ -159,39 +248,11 @@ fn conflict(own: Option<&Item>, new: Option<&Item>) -> Fate {
 
 /// Decides about a directory that both still have, apart from what is in it.
 fn directory(base: Option<&Item>, own: &Item, new: &Item) -> Option<Fate> {
-    let item = Item { entry: attributes(base, own, new), bytes: Vec::new() };
-    (item != *new).then(|| if item == *own { Fate::Kept(Some(item)) } else { Fate::Merged(item) })
-}
-
-/// Decides about a name at which neither the machine nor the new template has a directory.
-fn file(path: &Path, base: Option<&Item>, own: Option<&Item>, new: Option<&Item>) -> Option<Fate> {
-    if own == new {
-        return None;
-    }
-    if identity::is_of_machine(path) {
-        return Some(Fate::Kept(own.cloned()));
-    }
-    if own == base || DERIVED.iter().any(|derived| path == Path::new(derived)) {
-        return Some(Fate::Taken);
-    }
-    if new == base {
-        return Some(Fate::Kept(own.cloned()));
-    }
-    let (Some(own), Some(new)) = (own, new) else { return Some(conflict(own, new)) };
-    Some(lines(base, own, new))
-}
-
-/// Merges two files line by line, if they are text.
-fn lines(base: Option<&Item>, own: &Item, new: &Item) -> Fate {
-    let nothing = Item { entry: new.entry.clone(), bytes: Vec::new() };
-    let old = base.unwrap_or(&nothing);
-    if ![old, own, new].into_iter().all(is_text) {
-        return conflict(Some(own), Some(new));
-    }
-    match diffy::merge_bytes(&old.bytes, &own.bytes, &new.bytes) {
-        Ok(bytes) => Fate::Merged(Item { entry: attributes(base, own, new), bytes }),
-        Err(bytes) => Fate::Conflict { own: Some(own.clone()), beside: Beside::Marked(bytes) },
-    }
+    let entry = attributes(base, own, new);
+    (entry != new.entry).then(|| match entry == own.entry {
+        true => Fate::Kept(Some(own.clone())),
+        false => Fate::Merged { entry, text: None },
+    })
 }
 
 /// Mode, owner and group: of each, what the machine made of it, else what the new template has.
@@ -209,24 +270,29 @@ fn attributes(base: Option<&Item>, own: &Item, new: &Item) -> Entry {
     }
 }
 
-fn is_text(item: &Item) -> bool {
-    let Item { entry, bytes } = item;
-    entry.kind == EntryKind::File && bytes.len() <= MAX_TEXT && !bytes.contains(&0)
-}
-
 /// What a system computes from other files and from what is installed: only the new template's fits.
 const DERIVED: [&str; 2] = ["etc/ld.so.cache", "etc/udev/hwdb.bin"];
 
 /// The longest text that is merged, in bytes: how long that takes grows faster than the text.
-const MAX_TEXT: usize = 1 << 18;
+const MAX_TEXT: u64 = 1 << 18;
+
+/// How much text of one upgrade is merged, in bytes: more than any administrator has edited.
+const MAX_TEXTS: u64 = 64 << 20;
 
 #[cfg(test)]
 mod test {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn item(text: &str) -> Item {
         let entry = Entry { kind: EntryKind::File, mode: 0o644, uid: 0, gid: 0 };
-        Item { entry, bytes: text.as_bytes().to_vec() }
+        let length = u64::try_from(text.len()).unwrap();
+        Item { entry, content: Some(Content { length, digest: Sha256::digest(text).into() }) }
+    }
+
+    fn merged(text: &str) -> Option<Fate> {
+        Some(Fate::Merged { entry: item("").entry, text: Some(text.into()) })
     }
 
     /// What becomes of a file that is so in the old template, the machine and the new template.
@@ -235,7 +301,8 @@ mod test {
             text.map(|text| (PathBuf::from(path), item(text))).into_iter().collect::<Files>()
         };
         let [base, own, new] = three.map(files);
-        let mut steps = merge(&base, &own, &new);
+        let texts = |_: &Path| Ok::<_, ()>(three.map(|text| text.unwrap_or_default().into()));
+        let mut steps = merge(&base, &own, &new, texts).unwrap();
         assert!(steps.len() <= 1);
         steps.pop().map(|step| step.fate)
     }
@@ -257,8 +324,8 @@ mod test {
     #[test]
     fn different_lines_are_merged() {
         let (old, own, new) = ("a\nb\nc\nd\ne\n", "A\nb\nc\nd\ne\n", "a\nb\nc\nd\nE\n");
-        let merged = fate("etc/rc.conf", [Some(old), Some(own), Some(new)]);
-        assert_eq!(merged, Some(Fate::Merged(item("A\nb\nc\nd\nE\n"))));
+        let found = fate("etc/rc.conf", [Some(old), Some(own), Some(new)]);
+        assert_eq!(found, merged("A\nb\nc\nd\nE\n"));
     }
 
     #[test]
@@ -268,7 +335,7 @@ mod test {
             panic!("{found:?}");
         };
         let marked = String::from_utf8(beside).unwrap();
-        assert_eq!(own.bytes, b"mine\n");
+        assert_eq!(own, item("mine\n"));
         assert!(marked.contains("mine\n") && marked.contains("theirs\n"), "{marked}");
     }
 
@@ -304,15 +371,32 @@ mod test {
     }
 
     #[test]
-    fn a_mode_that_the_machine_changed_is_merged_too() {
+    fn a_mode_that_one_changed_goes_with_what_the_other_put_into_it() {
         let with = |mode, text| {
-            Files::from([(
-                PathBuf::from("etc/x"),
-                Item { entry: Entry { mode, ..item("").entry }, ..item(text) },
-            )])
+            let item = Item { entry: Entry { mode, ..item("").entry }, ..item(text) };
+            Files::from([(PathBuf::from("etc/x"), item)])
         };
-        let steps = merge(&with(0o644, "a\n"), &with(0o600, "a\n"), &with(0o644, "b\n"));
-        let Fate::Merged(merged) = &steps[0].fate else { panic!("{steps:?}") };
-        assert_eq!((merged.entry.mode, merged.bytes.as_slice()), (0o600, b"b\n".as_slice()));
+        let (old, new) = (with(0o644, "a\0"), with(0o644, "b\0"));
+        let none = |_: &Path| Err(());
+        let steps = merge(&old, &with(0o600, "a\0"), &new, none).unwrap();
+        let entry = Entry { mode: 0o600, ..item("").entry };
+        assert_eq!(steps[0].fate, Fate::Merged { entry: entry.clone(), text: None });
+        let steps = merge(&old, &new, &with(0o600, "a\0"), none).unwrap();
+        assert_eq!(steps[0].fate, Fate::Kept(Some(Item { entry, ..item("b\0") })));
+    }
+
+    #[test]
+    fn no_more_text_is_read_than_anybody_has_edited() {
+        let text = |letter: &str| letter.repeat(1 << 18);
+        let files = |letter: &str| {
+            (0..200).map(|number| (format!("etc/{number}").into(), item(&text(letter)))).collect()
+        };
+        let (own, new): (Files, Files) = (files("a"), files("b"));
+        let mut read = 0;
+        let steps = merge(&Files::new(), &own, &new, |_| {
+            read += 1;
+            Ok::<_, ()>([String::new(), text("a"), text("b")].map(String::into_bytes))
+        });
+        assert_eq!((steps.unwrap().len(), read), (200, 128));
     }
 }

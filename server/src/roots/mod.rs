@@ -419,6 +419,12 @@ pub enum RootError {
     /// A file could not be read or written.
     #[error(transparent)]
     Inside(#[from] InsideError),
+    /// There is more of its configuration than any system has.
+    #[error(
+        "{0} has more than 4 GiB in its folders for configuration: put elsewhere what is none, or \
+         remove it"
+    )]
+    Large(Point),
     /// The names do not make one for the clone.
     #[error(transparent)]
     Name(#[from] NameError),

@@ -258,3 +258,22 @@ fn what_a_machine_made_of_a_directory_is_in_its_new_root() {
     assert!(new.join("dropped/mine").exists() && !new.join("dropped/conf").exists());
     assert_eq!(fs::read_link(new.join("moved")).unwrap(), Path::new("/home/moved"));
 }
+
+#[test]
+fn a_file_of_configuration_may_be_large_and_all_of_it_may_not() {
+    let bench = with_desk();
+    let path = "usr/local/etc/GeoIP.mmdb";
+    write(&bench, "desk-head", &[(path, "")]);
+    let large =
+        fs::OpenOptions::new().write(true).open(bench.root("desk-head").join(path)).unwrap();
+    large.set_len(65 << 20).unwrap();
+    bench.prints(&["upgrade", "desk", "next"]);
+    assert_eq!(fs::metadata(bench.root("desk-next").join(path)).unwrap().len(), 65 << 20);
+    // Nothing that a machine writes has the host read without an end.
+    large.set_len(1 << 40).unwrap();
+    bench.refuses(
+        &["upgrade", "-n", "desk", "next"],
+        "desk-head has more than 4 GiB in its folders for configuration: put elsewhere what is none, \
+         or remove it",
+    );
+}

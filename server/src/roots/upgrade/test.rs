@@ -64,14 +64,24 @@ fn built(node: Option<&Node>) -> (TempDir, Inside) {
     (root, inside)
 }
 
+fn files(inside: &Inside) -> Files {
+    read(inside, &"x".parse().unwrap()).unwrap()
+}
+
+/// What is to be done to come from one to the other, without any text.
+fn steps(base: &Inside, own: &Inside, new: &Inside) -> Vec<Step> {
+    let binary = |_: &Path| Ok::<_, ()>([(); 3].map(|()| vec![0]));
+    merge(&files(base), &files(own), &files(new), binary).unwrap()
+}
+
 /// The files of an upgraded root, and those of the machine before.
 fn upgraded([base, own, new]: [Option<&Node>; 3]) -> (Files, Files) {
     let [(_base, base), (_own, own), (_new, new)] = [base, own, new].map(built);
-    let [old, before, next] = [&base, &own, &new].map(|root| read(root).unwrap());
-    for step in merge(&old, &before, &next) {
+    let before = files(&own);
+    for step in steps(&base, &own, &new) {
         carry_out(&own, &new, &step).unwrap();
     }
-    (read(&new).unwrap(), before)
+    (files(&new), before)
 }
 
 proptest! {
@@ -88,13 +98,13 @@ proptest! {
     fn what_the_machine_left_alone_is_as_the_new_template_has_it(base in tree(), new in tree()) {
         let (after, _) = upgraded([base.as_ref(), base.as_ref(), new.as_ref()]);
         let (_new, inside) = built(new.as_ref());
-        prop_assert_eq!(after, read(&inside).unwrap());
+        prop_assert_eq!(after, files(&inside));
     }
 
     #[test]
     fn nothing_that_the_machine_changed_is_lost(base in tree(), own in tree(), new in tree()) {
         let (_base, inside) = built(base.as_ref());
-        let base_files = read(&inside).unwrap();
+        let base_files = files(&inside);
         let (after, before) = upgraded([base.as_ref(), own.as_ref(), new.as_ref()]);
         for (path, item) in before {
             let is_dir = item.entry.kind == EntryKind::Directory;
@@ -113,7 +123,7 @@ fn a_directory_that_is_made_again_is_as_the_machine_has_it() {
     fs::create_dir_all(&ssh).unwrap();
     fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(ssh.join("authorized_keys"), "key\n").unwrap();
-    for step in merge(&Files::new(), &read(&own).unwrap(), &Files::new()) {
+    for step in steps(&new, &own, &new) {
         carry_out(&own, &new, &step).unwrap();
     }
     assert_eq!(new.entry("root/.ssh").unwrap().unwrap().mode, 0o700);
@@ -144,11 +154,39 @@ fn a_configuration_is_read_while_its_machine_changes_it() {
             scope.spawn(move || comes_and_goes(own));
         }
         let inside = Inside::enter(root.path()).unwrap();
-        let failed = (0..10_000).map(|_| read(&inside)).find_map(|files| match files {
-            Ok(files) => (!files.contains_key(Path::new("etc/hosts"))).then(String::new),
-            Err(error) => Some(error.to_string()),
-        });
+        let failed =
+            (0..10_000).map(|_| read(&inside, &"x".parse().unwrap())).find_map(
+                |files| match files {
+                    Ok(files) => (!files.contains_key(Path::new("etc/hosts"))).then(String::new),
+                    Err(error) => Some(error.to_string()),
+                },
+            );
         done.store(true, Ordering::Relaxed);
         assert_eq!(failed, None);
     });
+}
+
+#[test]
+fn a_file_of_any_length_is_copied_and_keeps_its_time() {
+    let (own_root, own) = built(None);
+    let (new_root, new) = built(None);
+    let path = "etc/large";
+    let large = fs::File::create(own_root.path().join(path)).unwrap();
+    large.set_len(65 << 20).unwrap();
+    let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    large.set_modified(time).unwrap();
+    for step in steps(&new, &own, &new) {
+        carry_out(&own, &new, &step).unwrap();
+    }
+    let about = fs::metadata(new_root.path().join(path)).unwrap();
+    assert_eq!((about.len(), about.modified().unwrap()), (65 << 20, time));
+}
+
+#[test]
+fn a_machine_cannot_have_more_read_than_any_system_has() {
+    let (root, inside) = built(None);
+    let sparse = fs::File::create(root.path().join("etc/sparse")).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    let refused = read(&inside, &"desk-head".parse().unwrap()).unwrap_err();
+    assert!(matches!(refused, RootError::Large(_)), "{refused}");
 }
