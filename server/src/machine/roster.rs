@@ -300,7 +300,7 @@ mod test {
         };
         assert_eq!(
             refusal(&mut roster, "b", machine(1)),
-            "52:54:00:00:00:01 belongs to a: remove it there first"
+            "52:54:00:00:00:01 belongs to a: set another for a first, or remove it"
         );
         assert!(refusal(&mut roster, "a", machine(2)).starts_with("machine a exists"));
     }

@@ -281,8 +281,9 @@ fn directories_are_not_let_go_of_and_served_on() {
     assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
     assert!(!site.prints(&["status"]).contains("not served"));
     site.done(&["set", "role=off", "base"]);
-    let why = "base: it came from another host; `netbe set role=be base` has it served";
-    assert!(site.prints(&["status"]).ends_with(&format!("not served: {why}\n")));
+    let why = "base: its role is off: `netbe set role=be base` has it served";
+    let status = site.prints(&["status"]);
+    assert!(status.ends_with(&format!("not served: {why}\n")), "{status}");
     let status: serde_json::Value = serde_json::from_str(&site.prints(&["status", "-j"])).unwrap();
     assert_eq!(status["unserved"], serde_json::json!([why]));
     assert_eq!(status["machines"], serde_json::json!([]));
