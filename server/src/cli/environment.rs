@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use store::{EnvironmentName, Layout, Point, Role, Store};
+use store::{Decision, EnvironmentName, Layout, Point, Store};
 
 use super::guard::{self, Verb, Withheld};
 use super::{Failure, Format, Reply, Site, Table, machine, root};
@@ -197,7 +197,8 @@ impl Destroy {
 ///
 /// `role=be|template|client|off` says what it is for: what came from another host is off until it is
 /// said here. `data=usr/home` marks a data set as the machine's, `system=usr/home` as the system's.
-/// Any other name is free: `release=14.3`; without a value it is taken away.
+/// Any other name is free: `release=14.3`; without a value it is taken away. Of several settings all
+/// are written, or none where one is refused.
 #[derive(Args, Debug)]
 pub(crate) struct Set {
     /// A setting, as in role=template; may be repeated.
@@ -210,22 +211,18 @@ pub(crate) struct Set {
 
 impl Set {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let store = site.open()?;
-        for (key, value) in &self.settings {
-            match key.as_str() {
-                "role" => {
-                    let role: Role = value.parse().map_err(Failure::could_not)?;
-                    store.set_role(&self.name, role)?;
-                }
-                "data" | "system" => {
-                    store.mark_data(&self.name, value, key == "data")?;
-                }
+        let decisions = self.settings.iter().map(|(key, value)| {
+            Ok(match key.as_str() {
+                "role" => Decision::Role(value.parse().map_err(Failure::could_not)?),
+                "data" | "system" => Decision::Data { dataset: value.clone(), data: key == "data" },
                 _ => {
-                    let value = Some(value.as_str()).filter(|value| !value.is_empty());
-                    store.set(&self.name, key, value)?;
+                    let value = Some(value.clone()).filter(|value| !value.is_empty());
+                    Decision::Setting { key: key.clone(), value }
                 }
-            }
-        }
+            })
+        });
+        let decisions = decisions.collect::<Result<Vec<_>, Failure>>()?;
+        site.open()?.decide(&self.name, &decisions)?;
         site.reload()?;
         Ok(Reply::done())
     }

@@ -54,6 +54,39 @@ impl FromStr for Role {
 #[error("no such role: write be, template, client or off")]
 pub struct RoleError;
 
+/// Something that is decided about a boot environment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// Whether a data set stays with the machine when its boot environment changes.
+    Data {
+        /// Where it is below the root.
+        dataset: String,
+        /// Whether it stays.
+        data: bool,
+    },
+    /// What the environment is for.
+    Role(Role),
+    /// A free setting.
+    Setting {
+        /// Its key.
+        key: String,
+        /// Its value; `None` takes it away.
+        value: Option<String>,
+    },
+}
+
+impl fmt::Display for Decision {
+    /// Writes it as it is typed: `role=template`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data { dataset, data: true } => write!(f, "data={dataset}"),
+            Self::Data { dataset, data: false } => write!(f, "system={dataset}"),
+            Self::Role(role) => write!(f, "role={role}"),
+            Self::Setting { key, value } => write!(f, "{key}={}", value.as_deref().unwrap_or("")),
+        }
+    }
+}
+
 /// Free settings of a boot environment, which travel with it: `os`, `release`, `arch` …
 ///
 /// On ZFS each is the user property `netbe:KEY`, whose rules (zfsprops(7)) hold everywhere.

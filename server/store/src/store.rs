@@ -24,8 +24,8 @@ use crate::stream::StreamError;
 use crate::subvolume::Subvolumes;
 use crate::zfs::Zfs;
 use crate::{
-    Change, Environment, EnvironmentName, ExportSettings, History, Layout, Location, Origin, Point,
-    Role, Snapshot, SnapshotName, Space, StoreError, Survey, Timestamp,
+    Change, Decision, Environment, EnvironmentName, ExportSettings, History, Layout, Location,
+    Origin, Point, Role, Snapshot, SnapshotName, Space, StoreError, Survey, Timestamp,
 };
 
 pub use split::{Pair, Update};
@@ -413,13 +413,43 @@ impl Store {
         })
     }
 
-    /// Says what a boot environment is for.
-    pub fn set_role(&self, name: &EnvironmentName, role: Role) -> Result<Environment, StoreError> {
-        self.change("set", name, &[&format!("role={role}")], |environment| {
-            self.refuse_half(environment)?;
-            environment.role = role;
+    /// Writes down several decisions about a boot environment at one instant: all of them, or none where
+    /// one is refused.
+    pub fn decide(
+        &self,
+        name: &EnvironmentName,
+        decisions: &[Decision],
+    ) -> Result<Environment, StoreError> {
+        let told: Vec<String> = decisions.iter().map(ToString::to_string).collect();
+        let told: Vec<&str> = told.iter().map(String::as_str).collect();
+        self.change("set", name, &told, |environment| {
+            for decision in decisions {
+                match decision {
+                    Decision::Role(role) => {
+                        self.refuse_half(environment)?;
+                        environment.role = *role;
+                    }
+                    Decision::Data { dataset, data } => {
+                        let mut sets = environment.datasets.iter_mut();
+                        let set = sets.find(|set| set.path() == dataset && set.mounted());
+                        let set = set.ok_or_else(|| StoreError::NoDataset {
+                            name: name.clone(),
+                            dataset: dataset.clone(),
+                        })?;
+                        *set = set.clone().with_data(*data);
+                    }
+                    Decision::Setting { key, value } => {
+                        environment.settings.set(key, value.as_deref())?;
+                    }
+                }
+            }
             Ok(())
         })
+    }
+
+    /// Says what a boot environment is for.
+    pub fn set_role(&self, name: &EnvironmentName, role: Role) -> Result<Environment, StoreError> {
+        self.decide(name, &[Decision::Role(role)])
     }
 
     /// Writes down a setting of a boot environment, or takes it away.
@@ -429,10 +459,8 @@ impl Store {
         key: &str,
         value: Option<&str>,
     ) -> Result<Environment, StoreError> {
-        let told = format!("{key}={}", value.unwrap_or_default());
-        self.change("set", name, &[&told], |environment| {
-            Ok(environment.settings.set(key, value)?)
-        })
+        let (key, value) = (key.to_owned(), value.map(str::to_owned));
+        self.decide(name, &[Decision::Setting { key, value }])
     }
 
     /// Says whether a data set of a boot environment stays with the machine when its boot environment
@@ -443,16 +471,7 @@ impl Store {
         dataset: &str,
         data: bool,
     ) -> Result<Environment, StoreError> {
-        let told = format!("{}={dataset}", if data { "data" } else { "system" });
-        self.change("set", name, &[&told], |environment| {
-            let set = environment.datasets.iter_mut().find(|set| set.path() == dataset);
-            let set = set.filter(|set| set.mounted()).ok_or_else(|| StoreError::NoDataset {
-                name: name.clone(),
-                dataset: dataset.to_owned(),
-            })?;
-            *set = set.clone().with_data(data);
-            Ok(())
-        })
+        self.decide(name, &[Decision::Data { dataset: dataset.to_owned(), data }])
     }
 
     /// Where a boot environment's root is on this host: for messages and for programs such as

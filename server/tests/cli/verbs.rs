@@ -265,6 +265,11 @@ fn settings_are_written_down_and_taken_away() {
         "head has no data set \"usr\": `netbe list -j` shows those that it has",
     );
     bench.cannot(&["set", "uuid=1", "head"], "that setting is netbe's own: choose another name");
+    let before = bench.prints(&["get", "-H", "head"]);
+    for wrong in ["data=nosuch", "uuid=1", "role=nosuch"] {
+        bench.fails(&["set", "role=be", "release=15.0", wrong, "head"]);
+        assert_eq!(bench.prints(&["get", "-H", "head"]), before, "{wrong}: nothing is half-done");
+    }
 }
 
 #[test]
