@@ -37,7 +37,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use store::StoreError;
 
@@ -187,6 +187,7 @@ enum Verb {
     Man(completion::Man),
     Mount(mount::Mount),
     Promote(environment::Promote),
+    #[command(visible_alias = "recv")]
     Receive(transfer::Receive),
     Release(release::Release),
     Rename(environment::Rename),
@@ -197,6 +198,7 @@ enum Verb {
     Sharenfs(share::Sharenfs),
     Sharepxe(machine::Sharepxe),
     Show(show::Show),
+    #[command(visible_alias = "snap")]
     Snapshot(snapshot::Snapshot),
     Status(status::Status),
     Thin(thin::Thin),
@@ -259,8 +261,9 @@ fn command(program: &'static str) -> clap::Command {
 
 /// Reads the arguments. Asked for help or for the version, it prints that and ends with status 0.
 fn parse(program: &'static str, arguments: &[OsString]) -> Result<(Arguments, Typed), Failure> {
-    let parsed = command(program).try_get_matches_from(arguments).and_then(|matches| {
-        Ok((Arguments::from_arg_matches(&matches)?, Typed::of(arguments, &matches)))
+    let mut command = command(program);
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
+        Ok((Arguments::from_arg_matches(&matches)?, Typed::of(arguments, &matches, &command)))
     });
     parsed.map_err(|error| {
         let kind = error.kind();
@@ -288,12 +291,14 @@ struct Typed {
 }
 
 impl Typed {
-    fn of(arguments: &[OsString], matches: &ArgMatches) -> Self {
+    fn of(arguments: &[OsString], matches: &ArgMatches, command: &clap::Command) -> Self {
         let mut rest = arguments.iter().skip(1);
         let mut verb = Vec::new();
-        let mut next = matches.subcommand();
+        let (mut next, mut known) = (matches.subcommand(), Some(command));
         while let Some((word, below)) = next {
-            rest.by_ref().any(|argument| *argument == *word);
+            known = known.and_then(|known| known.find_subcommand(word));
+            let names = || known.into_iter().flat_map(clap::Command::get_all_aliases).chain([word]);
+            rest.by_ref().any(|argument| names().any(|name| *argument == *name));
             verb.push(word);
             next = below.subcommand();
         }
@@ -317,7 +322,16 @@ fn sentence(error: &clap::Error, program: &str) -> String {
     let verb = text.split_once(&usage).map_or("", |(_, rest)| rest).split_whitespace();
     let verb = verb.take_while(|word| word.starts_with(|letter: char| letter.is_ascii_lowercase()));
     let asked: String = verb.flat_map(|word| [" ", word]).collect();
-    format!("{words}: see `{program}{asked} --help`")
+    let meant =
+        suggestion(error).map_or_else(String::new, |meant| format!(" (did you mean {meant}?)"));
+    format!("{words}{meant}: see `{program}{asked} --help`")
+}
+
+/// What there is that looks like what was typed.
+fn suggestion(error: &clap::Error) -> Option<String> {
+    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg];
+    let meant = kinds.into_iter().find_map(|kind| error.get(kind))?.to_string();
+    (!meant.is_empty()).then(|| meant.replace(", ", " or "))
 }
 
 /// The name that the program was started by: the slides' own `be` stays what they call it.

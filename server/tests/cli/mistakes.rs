@@ -8,7 +8,20 @@ use crate::bench::Bench;
 #[test]
 fn without_a_verb_it_says_where_they_are_listed() {
     Bench::new().cannot(&[], "say what to do: `netbe --help` lists the verbs");
-    Bench::new().cannot(&["frob"], "unrecognized subcommand 'frob': see `netbe --help`");
+    Bench::new().cannot(&["xyz"], "unrecognized subcommand 'xyz': see `netbe --help`");
+}
+
+#[test]
+fn what_looks_like_a_verb_or_a_flag_is_told() {
+    let bench = Bench::new();
+    bench.cannot(
+        &["snapshto", "head@monday"],
+        "unrecognized subcommand 'snapshto' (did you mean snap or snapshot?): see `netbe --help`",
+    );
+    bench.cannot(
+        &["create", "--layuot", "flat", "head"],
+        "unexpected argument '--layuot' found (did you mean --layout?): see `netbe create --help`",
+    );
 }
 
 #[test]

@@ -297,6 +297,10 @@ fn the_history_tells_who_did_what_and_how_it_ended() {
     bench.silent(&["rename", "desk", "my desk"]);
     let last = bench.prints(&["history", "-H", "my desk"]);
     assert_eq!(last.split('\t').nth(3), Some("desk 'my desk'"));
+    bench.silent(&["snap", "my desk@friday"]);
+    let history = bench.prints(&["history", "-H", "my desk"]);
+    let last: Vec<&str> = history.lines().last().unwrap().split('\t').collect();
+    assert_eq!(last[2..4], ["snapshot", "'my desk@friday'"]);
 }
 
 #[test]
