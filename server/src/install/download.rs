@@ -67,7 +67,7 @@ fn transfer(
     what: &str,
 ) -> Result<Ending, InstallError> {
     let child = fetcher.start(url, Some((part, claim)))?;
-    let style = ProgressStyle::with_template("{msg:24} {bytes} {bytes_per_sec}");
+    let style = ProgressStyle::with_template("{msg:24!} {bytes} {bytes_per_sec}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
     let shown = ProgressBar::new_spinner().with_style(style).with_message(what.to_owned());
     let watched = part.to_owned();

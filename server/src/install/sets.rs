@@ -70,7 +70,7 @@ pub(crate) fn file(name: &str) -> String {
 
 fn set(place: &Place, name: &str, sum: Sum, cache: &Path) -> Result<Set, InstallError> {
     let url = match place {
-        Place::Directory(path) => return verify(path.join(name), sum),
+        Place::Directory(path) => return verify(path.join(name), name, sum),
         Place::Url(url) => format!("{url}/{name}"),
     };
     std::fs::create_dir_all(cache).map_err(on(cache))?;
@@ -79,16 +79,16 @@ fn set(place: &Place, name: &str, sum: Sum, cache: &Path) -> Result<Set, Install
     // First of all: another command may be about to put it there.
     let claim = download::claim(&part, name)?;
     if path.exists() {
-        match verify(path.clone(), sum) {
+        match verify(path.clone(), name, sum) {
             Err(InstallError::Differs { .. }) => std::fs::remove_file(&path).map_err(on(&path))?,
             other => return other.map(|set| Set { path: name.into(), ..set }),
         }
     }
     // All of it may have come before a kill.
-    if verify(part.clone(), sum).is_err() {
+    if verify(part.clone(), name, sum).is_err() {
         download::fetch(&url, &part, &claim, &format!("fetch {name}"))?;
     }
-    match verify(part.clone(), sum) {
+    match verify(part.clone(), name, sum) {
         Ok(set) => {
             std::fs::rename(&part, &path).map_err(on(&path))?;
             Ok(Set { path: name.into(), ..set })
@@ -102,10 +102,10 @@ fn set(place: &Place, name: &str, sum: Sum, cache: &Path) -> Result<Set, Install
     }
 }
 
-fn verify(path: PathBuf, sum: Sum) -> Result<Set, InstallError> {
+/// Opens the file of the set `name`, if it has that sum.
+fn verify(path: PathBuf, name: &str, sum: Sum) -> Result<Set, InstallError> {
     let mut file = open(&path)?;
-    let label = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut shown = bar(&file, format!("verify {label}")).wrap_read(&file);
+    let mut shown = bar(&file, format!("verify {name}")).wrap_read(&file);
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
     loop {
         let read = shown.read(&mut buffer).map_err(on(&path))?;
@@ -144,11 +144,11 @@ fn read_list(path: &Path) -> Result<String, InstallError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A bar on the terminal, if standard error is one.
+/// A bar on the terminal, if standard error is one, as wide as that is.
 fn bar(file: &File, what: String) -> ProgressBar {
     let size = file.metadata().map_or(0, |metadata| metadata.len());
     let style = ProgressStyle::with_template(
-        "{msg:24} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        "{msg:24!} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
     );
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(size).with_style(style).with_message(what)

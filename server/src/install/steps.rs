@@ -30,7 +30,7 @@ impl Steps {
 }
 
 fn follow(said: impl Read) -> VecDeque<String> {
-    let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+    let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::new_spinner().with_style(style);
     bar.enable_steady_tick(TICK);
