@@ -76,8 +76,8 @@ impl FromStr for Base {
 
 /// Take in from standard input what `netbe send` wrote.
 ///
-/// A boot environment that arrives whole is neither shared nor booted before it is told what it is
-/// for: `netbe set role=be NAME`. What goes on from a snapshot changes the boot environment that has it,
+/// A boot environment that arrives whole is not booted before it is told what it is for, by `netbe set
+/// role=be NAME`, nor shared before `netbe sharenfs NAME`. What goes on from a snapshot changes the boot environment that has it,
 /// which is not served meanwhile.
 #[derive(Args, Debug)]
 pub(crate) struct Receive {

@@ -447,7 +447,12 @@ fn what_zfs_itself_received_is_off_until_it_is_given_a_role() {
     assert_eq!(came.settings.value("release"), Some("14.3"));
     let active = site.store.set_role(&name("came"), Role::Environment).unwrap();
     assert_eq!(active.uuid, came.uuid);
-    assert_eq!(site.store.get(&name("came")).unwrap().role, Role::Environment);
+    let active = site.store.get(&name("came")).unwrap();
+    assert_eq!((active.role, active.export.shared), (Role::Environment, false));
+    // Nor does one by which zfs-set(8) gives it a role.
+    zfs(&["inherit", "-S", "netbe:export", &site.full("came")]);
+    assert!(property(&site.full("came"), "netbe:export").starts_with("rw"));
+    assert!(!site.store.get(&name("came")).unwrap().export.shared);
 }
 
 #[test]

@@ -8,7 +8,9 @@ use super::{Store, now};
 use crate::back_end::Arrival;
 use crate::environment::{parse, render};
 use crate::stream::{Framer, Header, Sent, StreamError, Unframer};
-use crate::{Environment, EnvironmentName, Point, Role, Snapshot, SnapshotName, StoreError};
+use crate::{
+    Environment, EnvironmentName, ExportSettings, Point, Role, Snapshot, SnapshotName, StoreError,
+};
 
 impl Store {
     /// Writes a snapshot to `out`, or only what is new in it since the snapshot `base`.
@@ -46,8 +48,8 @@ impl Store {
     /// Takes in what [`Store::send`] wrote: as a new boot environment, or, if the stream goes on from
     /// a snapshot, as the next state of one that has that snapshot as its newest.
     ///
-    /// A new one has the role [`Role::Off`]: what was decided on the other host does not bind this
-    /// one. Nothing of a stream that is cut or damaged is kept.
+    /// A new one has the role [`Role::Off`] and is not shared: what was decided on the other host does
+    /// not bind this one. Nothing of a stream that is cut or damaged is kept.
     pub fn receive(
         &self,
         name: &EnvironmentName,
@@ -71,6 +73,7 @@ impl Store {
                         created: now(),
                         origin: None,
                         role: Role::Off,
+                        export: ExportSettings::default(),
                         ..parse(name.clone(), &header.environment).map_err(nonsense)?
                     };
                     (alone, Arrival { environment, snapshot, base: None })

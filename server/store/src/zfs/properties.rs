@@ -3,7 +3,8 @@
 //! ```text
 //! netbe:uuid     its identity; counts only where it was set here, since streams carry it
 //! netbe:role     be, template, client or off; one that came with a stream counts as off
-//! netbe:export   how it is shared: rw;maproot=0:0;net=192.168.2.0/24
+//! netbe:export   how it is shared: rw;maproot=0:0;net=192.168.2.0/24; one that came with a stream
+//!                counts for nothing
 //! netbe:layout   flat, freebsd or linux
 //! netbe:created  when
 //! netbe:data     on a data set below: it belongs to the machine
@@ -59,10 +60,8 @@ pub(super) fn read(
         Some(role) if role.source == Source::Received => Role::Off,
         Some(role) => role.text.parse().map_err(|error| value(ROLE, error))?,
     };
-    // A stream's decision about sharing counts once somebody here has given what it brought a role.
-    let trusted = local(ROLE).is_some();
     let export = match properties.get(EXPORT) {
-        Some(export) if trusted || export.source != Source::Received => parse_export(&export.text)
+        Some(export) if export.source != Source::Received => parse_export(&export.text)
             .ok_or_else(|| value(EXPORT, "write it as in rw;maproot=0:0;net=192.168.2.0/24"))?,
         Some(_) | None => ExportSettings::default(),
     };
@@ -311,11 +310,11 @@ mod test {
     }
 
     #[test]
-    fn a_role_given_here_lets_the_streams_decision_about_sharing_count() {
+    fn what_came_by_a_stream_is_not_shared_by_a_role_given_here() {
         let mut all = written(Source::Received);
         all.extend(properties(&[(ROLE, "template")], Source::Local));
         let found = parsed(&all);
-        assert_eq!((found.role, found.export), (Role::Template, rich().export));
+        assert_eq!((found.role, found.export), (Role::Template, ExportSettings::default()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 
-use store::{Progress, Role, StoreError};
+use store::{ExportSettings, Progress, Role, StoreError};
 
 use crate::bench::{Bench, name, point, snapshot_name};
 use crate::picture::{Picture, furnish};
@@ -26,11 +26,13 @@ fn what_arrives_has_its_own_identity_and_is_used_for_nothing_yet() {
     let bench = Bench::new();
     let source = bench.create("head");
     bench.store.set(&name("head"), "os", Some("Debian")).unwrap();
+    let export = ExportSettings { shared: true, insecure: true, ..ExportSettings::default() };
+    bench.store.set_export(&name("head"), export).unwrap();
     let snapshot = bench.snapshot("head@one");
     let received = bench.receive("desk", &bench.sent("head@one", None)).unwrap();
     assert_ne!(received.uuid, source.uuid);
     assert_eq!(received.role, Role::Off);
-    assert!(!received.export.shared);
+    assert_eq!(received.export, ExportSettings::default());
     assert_eq!(received.layout, source.layout);
     assert_eq!(received.datasets, source.datasets);
     assert_eq!(received.settings.value("os"), Some("Debian"));
