@@ -92,8 +92,11 @@ impl Zfs {
     fn at(dataset: &str, state: &Path) -> Result<Self, StoreError> {
         // No data set's name has a per cent sign in it.
         let base = state.join("zfs").join(dataset.replace('/', "%"));
+        mounts::point(&base)?;
+        // As the kernel tells where something is mounted: by no link, and from the root.
+        let base = base.canonicalize().map_err(at("find", &base))?;
         let [locks, mounts, work] = ["locks", "mnt", "work"].map(|part| base.join(part));
-        for directory in [&base, &locks, &mounts, &work] {
+        for directory in [&locks, &mounts, &work] {
             mounts::point(directory)?;
         }
         let dataset = dataset.to_owned();

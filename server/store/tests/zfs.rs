@@ -155,6 +155,20 @@ fn a_tree_is_mounted_for_the_server_alone_and_without_devices_and_setuid() {
 }
 
 #[test]
+fn the_state_may_be_reached_by_a_symbolic_link() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    let link = site.state.path().join("link");
+    symlink(site.state.path(), &link).unwrap();
+    let store = Store::open(&location(&site.dataset), &link).unwrap();
+    let parts = store.open_parts(&name("head")).unwrap().len();
+    assert!(parts > 1);
+    assert_eq!(store.open_parts(&name("head")).unwrap().len(), parts);
+    store.release(&name("head")).unwrap();
+    store.rename(&name("head"), &name("other")).unwrap();
+}
+
+#[test]
 fn what_bectl_made_is_found_and_used_as_it_is() {
     let Some(site) = Site::new() else { return };
     let full = site.full("default");
