@@ -71,10 +71,12 @@ pub enum StoreError {
         error: io::Error,
     },
     /// It is encrypted, and its key is not loaded.
-    #[error("{dataset} waits for its key: run `zfs load-key {dataset}`")]
+    #[error("{dataset} waits for its key: run `zfs load-key {load}`")]
     Key {
         /// The data set.
         dataset: String,
+        /// What zfs-load-key(8) is to be told: the data set that has the key, or `-a`.
+        load: String,
     },
     /// There is no store.
     #[error(

@@ -583,7 +583,8 @@ fn told(failure: Failure, task: &str) -> StoreError {
     match refusal {
         Refusal::Busy => StoreError::Busy { what: quoted, holder: None },
         Refusal::Full => StoreError::Full { what: quoted },
-        Refusal::Key => StoreError::Key { dataset: quoted },
+        // Whose key it is it does not say.
+        Refusal::Key => StoreError::Key { dataset: quoted, load: "-a".to_owned() },
         Refusal::Denied => tool("permission denied: run it as root".to_owned()),
         Refusal::NoProgram => {
             tool("it is not installed: install ZFS (Debian: zfsutils-linux)".to_owned())

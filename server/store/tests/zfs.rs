@@ -424,6 +424,24 @@ fn what_is_encrypted_waits_for_its_key() {
     let target = site.state.path().join("target");
     fs::create_dir(&target).unwrap();
     waits(site.store.mount(&point("secret"), &target).unwrap_err());
+    // The key is that of the data set that was encrypted, not of those that inherit it.
+    let below = site.full("secret/usr");
+    zfs(&["load-key", &full]);
+    zfs(&["create", "-o", "canmount=noauto", &below]);
+    zfs(&["snapshot", "-r", &format!("{full}@b")]);
+    zfs(&[
+        "clone",
+        "-o",
+        "canmount=noauto",
+        "-o",
+        "mountpoint=/",
+        &format!("{full}@b"),
+        &site.full("next"),
+    ]);
+    zfs(&["unload-key", &full]);
+    waits(site.store.open_parts(&name("next")).unwrap_err());
+    zfs(&["destroy", "-r", &site.full("next")]);
+    zfs(&["destroy", "-r", &below]);
     zfs(&["load-key", &full]);
     site.store.open_parts(&name("secret")).unwrap();
     site.store.snapshot(&name("secret"), &snapshot("a")).unwrap();

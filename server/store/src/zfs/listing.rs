@@ -26,8 +26,9 @@ pub(super) struct DataSet {
     pub(super) mountable: bool,
     /// Whether it is encrypted and its key is not loaded.
     pub(super) locked: bool,
-    /// Whether it is encrypted.
-    pub(super) encrypted: bool,
+    /// If it is encrypted, the data set whose key it has: itself, or that which it was made in or
+    /// cloned from.
+    pub(super) key: Option<String>,
     /// What ZFS itself does for NFS with it.
     pub(super) sharenfs: String,
     /// Bytes that it takes with its snapshots and all below it.
@@ -220,7 +221,7 @@ fn data_set(line: &str) -> Option<DataSet> {
         mountpoint: next()?.to_owned(),
         mountable: next()? != "off",
         locked: next()? == "unavailable",
-        encrypted: next()? != "off",
+        key: next().filter(|root| *root != "-").map(str::to_owned),
         sharenfs: next()?.to_owned(),
         used: next()?.parse().ok()?,
         referenced: next()?.parse().ok()?,
@@ -334,7 +335,7 @@ fn fields(line: &str) -> Option<(&str, &str, &str, &str)> {
 
 /// How long a pool may take to say how it is.
 pub(super) const LOOK: Duration = Duration::from_secs(20);
-const COLUMNS: &str = "name,guid,creation,origin,mountpoint,canmount,keystatus,encryption,sharenfs,\
+const COLUMNS: &str = "name,guid,creation,origin,mountpoint,canmount,keystatus,encryptionroot,sharenfs,\
     used,referenced,written";
 const SNAPSHOT_COLUMNS: &str = "name,guid,creation,createtxg,defer_destroy,clones,used,referenced";
 
@@ -344,21 +345,22 @@ mod test {
 
     #[test]
     fn a_file_system_is_read_from_its_line() {
-        let line = "tank/be/my head\t123\t1700000000\ttank/be/a@x y\t/\tnoauto\tnone\toff\ton\t4096\t\
+        let line = "tank/be/my head\t123\t1700000000\ttank/be/a@x y\t/\tnoauto\tnone\t-\ton\t4096\t\
                     2048\t0";
         let set = data_set(line).unwrap();
         assert_eq!(set.name, "tank/be/my head");
         assert_eq!((set.guid, set.creation), (123, 1_700_000_000));
         assert_eq!(set.origin.as_deref(), Some("tank/be/a@x y"));
-        assert!(set.mountable && !set.locked && !set.encrypted);
+        assert!(set.mountable && !set.locked && set.key.is_none());
         assert_eq!((set.used, set.referenced, set.written), (4096, 2048, 0));
     }
 
     #[test]
     fn an_encrypted_file_system_without_its_key_is_told() {
-        let line = "t/s\t1\t2\t-\t/\toff\tunavailable\taes-256-gcm\toff\t1\t1\t0";
+        let line = "t/s\t1\t2\t-\t/\toff\tunavailable\tt\toff\t1\t1\t0";
         let set = data_set(line).unwrap();
-        assert!(set.locked && set.encrypted && !set.mountable);
+        assert!(set.locked && !set.mountable);
+        assert_eq!(set.key.as_deref(), Some("t"));
         assert_eq!(set.origin, None);
     }
 
@@ -388,10 +390,10 @@ mod test {
     #[test]
     fn a_file_system_is_read_from_its_properties_too() {
         let table = "t/a\tguid\t7\t-\nt/a\tcreation\t1\t-\nt/a\tmountpoint\t/\tlocal\n\
-                     t/a\tcanmount\tnoauto\tlocal\nt/a\tencryption\toff\tdefault\n\
+                     t/a\tcanmount\tnoauto\tlocal\nt/a\tencryptionroot\t-\t-\n\
                      t/a\tused\t3\t-\nt/a\treferenced\t2\t-\nt/a\twritten\t0\t-\n";
         let sets = sets_of(table);
-        let found = data_set("t/a\t7\t1\t-\t/\tnoauto\t-\toff\t-\t3\t2\t0").unwrap();
+        let found = data_set("t/a\t7\t1\t-\t/\tnoauto\t-\t-\t-\t3\t2\t0").unwrap();
         assert_eq!(sets, [(found, false)]);
         let forged = [table, "t/a\tmountpoint\t/etc\tlocal\n"].concat();
         assert!(sets_of(&forged)[0].1);

@@ -234,7 +234,7 @@ mod test {
             mountpoint: "/".into(),
             mountable: true,
             locked: false,
-            encrypted: false,
+            key: None,
             sharenfs: "off".into(),
             used: 0,
             referenced: 0,

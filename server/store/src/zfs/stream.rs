@@ -105,7 +105,7 @@ impl Zfs {
         for set in sets.into_iter().filter(|set| has(&set.name, snapshot)) {
             let base = base.filter(|base| has(&set.name, base));
             let mut task = Task::zfs("send").args(options).args(["-L", "-e", "-c"]);
-            if set.encrypted {
+            if set.key.is_some() {
                 // It stays encrypted on the way and there; its key need not be loaded.
                 task = task.arg("-w");
             }

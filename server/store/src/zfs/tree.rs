@@ -156,7 +156,8 @@ impl Tree {
         let branches = self.branches.iter().filter(|branch| branch.mounted);
         let mut sets = std::iter::once(&self.root).chain(branches.map(|branch| &branch.set));
         let locked = sets.find(|set| set.locked)?;
-        Some(StoreError::Key { dataset: locked.name.clone() })
+        let load = locked.key.clone().unwrap_or_else(|| locked.name.clone());
+        Some(StoreError::Key { dataset: locked.name.clone(), load })
     }
 
     /// Refuses a tree of which a data set has a property that pretends to be another.
