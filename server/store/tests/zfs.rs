@@ -231,6 +231,17 @@ fn a_clone_has_the_properties_of_its_source_and_its_snapshot_goes_with_it() {
 }
 
 #[test]
+fn a_data_set_that_is_mounted_before_its_parent_is_cloned_after_it() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    zfs(&["set", "mountpoint=/home", &site.full("head/usr/home")]);
+    fs::write(site.root("head").join("home/file"), "1").unwrap();
+    site.store.clone_environment(&point("head"), &name("desk")).unwrap();
+    assert_eq!(fs::read(site.root("desk").join("home/file")).unwrap(), b"1");
+    assert_eq!(property(&site.full("desk/usr/home"), "mountpoint"), "/home");
+}
+
+#[test]
 fn a_promoted_clone_is_what_its_origin_depends_on() {
     let Some(site) = Site::new() else { return };
     site.store.create(&name("head"), Layout::FreeBsd).unwrap();

@@ -99,10 +99,7 @@ impl Zfs {
         };
         let tree = self.tree(name)?;
         let mut tasks = Vec::new();
-        // By their names and not by their places: a stream is received below its parent's data set.
-        let mut sets: Vec<_> = tree.sets().collect();
-        sets.sort_by(|a, b| a.name.split('/').cmp(b.name.split('/')));
-        for set in sets.into_iter().filter(|set| has(&set.name, snapshot)) {
+        for set in tree.sets().filter(|set| has(&set.name, snapshot)) {
             let base = base.filter(|base| has(&set.name, base));
             let mut task = Task::zfs("send").args(options).args(["-L", "-e", "-c"]);
             if set.key.is_some() {

@@ -119,8 +119,7 @@ impl Tree {
             // Of two data sets with one mount point the first is served.
             taken.insert(path.clone()).then_some(Branch { set, path, mounted })
         });
-        let mut branches: Vec<Branch> = branches.collect();
-        branches.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
+        let branches = branches.collect();
         Some(Self { root, branches, properties })
     }
 
@@ -136,7 +135,7 @@ impl Tree {
         Ok(root || mountpoint.starts_with('/') && mountpoint == pool()?.altroot)
     }
 
-    /// The root and all below it, parents first.
+    /// The root and all below it, parents first, wherever they belong.
     pub(super) fn sets(&self) -> impl DoubleEndedIterator<Item = &DataSet> + Clone {
         std::iter::once(&self.root).chain(self.branches.iter().map(|branch| &branch.set))
     }
@@ -144,10 +143,18 @@ impl Tree {
     /// What can be mounted now, the root first.
     pub(super) fn places(&self) -> Vec<Place> {
         let root = Place { dataset: self.root.name.clone(), path: String::new() };
-        let branches = self.branches.iter().filter(|branch| branch.mounted && !branch.set.locked);
+        let branches =
+            self.by_place().into_iter().filter(|branch| branch.mounted && !branch.set.locked);
         let branches = branches
             .map(|branch| Place { dataset: branch.set.name.clone(), path: branch.path.clone() });
         std::iter::once(root).chain(branches).collect()
+    }
+
+    /// What is below the root, in the order of mounting: a data set may belong above its parent.
+    fn by_place(&self) -> Vec<&Branch> {
+        let mut branches: Vec<&Branch> = self.branches.iter().collect();
+        branches.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
+        branches
     }
 
     /// What it waits for before its files can be seen: all of them, because what is written in the place
@@ -179,7 +186,7 @@ impl Tree {
         origin: Option<Origin>,
     ) -> Result<Environment, StoreError> {
         self.is_plain()?;
-        let children = self.branches.iter().filter_map(|branch| {
+        let children = self.by_place().into_iter().filter_map(|branch| {
             let properties = self.properties(&branch.set.name).ok()?;
             Some(Child { path: &branch.path, mounted: branch.mounted, properties })
         });
