@@ -163,10 +163,19 @@ impl Zfs {
         })
     }
 
-    /// The properties of a whole tree that are not as they are by themselves.
+    /// The properties of a whole tree that are not as they are by themselves, with mount points as they
+    /// were set.
     fn all_properties(&self, name: &EnvironmentName) -> Result<Known, StoreError> {
-        listing::properties(&self.full(name.as_str()), Depth::All, "all")
-            .map_err(|failure| told(failure, &format!("look at {name}")))
+        let mut known = listing::properties(&self.full(name.as_str()), Depth::All, "all")
+            .map_err(|failure| told(failure, &format!("look at {name}")))?;
+        for properties in known.values_mut().flatten() {
+            let Some(point) = properties.get_mut("mountpoint") else { continue };
+            // What stands before it can be told from it only where it is more than the root.
+            if point.text.len() > 1 && point.text.starts_with('/') {
+                point.text = self.pool()?.set_mount_point(&point.text).to_owned();
+            }
+        }
+        Ok(known)
     }
 
     /// Refuses to change an environment that this host itself boots or has mounted.

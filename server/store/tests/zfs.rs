@@ -402,6 +402,41 @@ fn a_pool_that_goes_away_is_said_and_used_again_when_it_is_back() {
 }
 
 #[test]
+fn mount_points_are_kept_without_the_directory_that_a_pool_is_imported_below() {
+    let Some(_site) = Site::new() else { return };
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("disk");
+    fs::File::create(&file).unwrap().set_len(128 << 20).unwrap();
+    let pool = format!("t{}", Uuid::new_v4().simple());
+    let disk = file.to_str().unwrap();
+    run("zpool", &["create", "-m", "none", "-R", "/netbe-alt", &pool, disk]);
+    let store = Store::establish(&location(&format!("{pool}/be")), state.path()).unwrap();
+    let full = |name: &str| format!("{pool}/be/{name}");
+    store.create(&name("head"), Layout::FreeBsd).unwrap();
+    zfs(&["set", "mountpoint=/srv", &full("head/usr/home")]);
+    store.clone_environment(&point("head"), &name("desk")).unwrap();
+    store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    let mut stream = Vec::new();
+    store.send(&name("head"), &snapshot("a"), None, &mut stream, &mut |_| {}).unwrap();
+    store.receive(&name("came"), &mut stream.as_slice(), &mut |_| {}).unwrap();
+    let parts = |text: &str| -> Vec<String> {
+        let parts = store.open_parts(&name(text)).unwrap();
+        let paths = parts.into_iter().map(|part| part.path).collect();
+        store.release(&name(text)).unwrap();
+        paths
+    };
+    assert!(parts("head").contains(&"srv".to_owned()));
+    assert_eq!(parts("desk"), parts("head"));
+    run("zpool", &["export", &pool]);
+    run("zpool", &["import", "-N", "-d", state.path().to_str().unwrap(), &pool]);
+    for made in ["desk", "came"] {
+        assert_eq!(property(&full(made), "mountpoint"), "/");
+        assert_eq!(property(&full(&format!("{made}/usr/home")), "mountpoint"), "/srv");
+    }
+    run("zpool", &["destroy", &pool]);
+}
+
+#[test]
 fn what_is_encrypted_waits_for_its_key() {
     let Some(site) = Site::new() else { return };
     let full = site.full("secret");

@@ -49,6 +49,15 @@ impl Pool {
         let guid = guid.parse().map_err(|_| away(format!("it has no identity: {guid}")))?;
         Ok(Self { guid, altroot: next(), bootfs: next() })
     }
+
+    /// A mount point as it was set, of what zfs(8) tells.
+    pub(super) fn set_mount_point<'a>(&self, told: &'a str) -> &'a str {
+        match told.strip_prefix(&self.altroot) {
+            Some("") => "/",
+            Some(set) if set.starts_with('/') => set,
+            Some(_) | None => told,
+        }
+    }
 }
 
 /// A data set below the root of an environment.
@@ -132,12 +141,19 @@ impl Tree {
         };
         let mountpoint = self.root.mountpoint.as_str();
         let root = ours || matches!(mountpoint, "/" | "legacy");
-        Ok(root || mountpoint.starts_with('/') && mountpoint == pool()?.altroot)
+        Ok(root || mountpoint.starts_with('/') && pool()?.set_mount_point(mountpoint) == "/")
     }
 
     /// The root and all below it, parents first, wherever they belong.
     pub(super) fn sets(&self) -> impl DoubleEndedIterator<Item = &DataSet> + Clone {
         std::iter::once(&self.root).chain(self.branches.iter().map(|branch| &branch.set))
+    }
+
+    /// What is below the root, in the order of mounting: a data set may belong above its parent.
+    fn by_place(&self) -> Vec<&Branch> {
+        let mut branches: Vec<&Branch> = self.branches.iter().collect();
+        branches.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
+        branches
     }
 
     /// What can be mounted now, the root first.
@@ -148,13 +164,6 @@ impl Tree {
         let branches = branches
             .map(|branch| Place { dataset: branch.set.name.clone(), path: branch.path.clone() });
         std::iter::once(root).chain(branches).collect()
-    }
-
-    /// What is below the root, in the order of mounting: a data set may belong above its parent.
-    fn by_place(&self) -> Vec<&Branch> {
-        let mut branches: Vec<&Branch> = self.branches.iter().collect();
-        branches.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
-        branches
     }
 
     /// What it waits for before its files can be seen: all of them, because what is written in the place
@@ -379,6 +388,18 @@ fn broken(dataset: &str, error: MetadataError) -> StoreError {
 #[cfg(test)]
 mod test {
     use super::*;
+
+    #[test]
+    fn a_mount_point_is_told_behind_the_directory_that_its_pool_is_imported_below() {
+        let told = |altroot: &str, told| {
+            let altroot = altroot.to_owned();
+            Pool { guid: 1, altroot, bootfs: "-".to_owned() }.set_mount_point(told).to_owned()
+        };
+        assert_eq!(told("/mnt", "/mnt"), "/");
+        assert_eq!(told("/mnt", "/mnt/usr/home"), "/usr/home");
+        assert_eq!(told("/mnt", "/mntx"), "/mntx");
+        assert_eq!(told("-", "/mnt"), "/mnt");
+    }
 
     #[test]
     fn data_sets_belong_where_zfsbe_mounts_them() {
