@@ -377,10 +377,10 @@ impl BackEnd for Zfs {
     }
 
     fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        let tree = self.tree(name)?;
+        self.tree(name)?;
         self.spare(name)?;
         self.release(name)?;
-        self.remove(name, &tree)
+        self.remove(name)
     }
 
     fn snapshots(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {

@@ -7,7 +7,7 @@
 mod crafted;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -350,6 +350,42 @@ fn what_is_in_use_for_a_moment_only_is_waited_for() {
         });
         site.store.rename(&name("head"), &name("old")).unwrap();
     });
+}
+
+#[test]
+fn what_somebody_holds_or_shows_is_destroyed_whole_or_not_at_all() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    fs::write(site.root("head").join("usr/home/file"), "1").unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    zfs(&["create", "-s", "-V", "1M", &site.full("head/disk")]);
+    let before = site.sets();
+    let refused = || {
+        let refused = site.store.destroy(&name("head")).unwrap_err();
+        assert!(matches!(refused, StoreError::Busy { .. }), "{refused}");
+        assert!(refused.to_string().starts_with(&site.full("head/usr/home")), "{refused}");
+        assert_eq!(site.sets(), before);
+    };
+    // As by zfs-hold(8), and for as long as a snapshot is sent.
+    let held = site.full("head/usr/home@a");
+    zfs(&["hold", "keep", &held]);
+    refused();
+    zfs(&["release", "keep", &held]);
+    // What somebody uses in a namespace of its own, as that of a service: it is not mounted here.
+    let home = site.root("head").join("usr/home");
+    let mut away = Command::new("unshare")
+        .args(["--mount", "sh", "-ec", "cd \"$0\"; echo; exec sleep 600", home.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    away.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    refused();
+    away.kill().unwrap();
+    away.wait().unwrap();
+    site.root("head");
+    assert_eq!(fs::read(home.join("file")).unwrap(), b"1");
+    site.store.destroy(&name("head")).unwrap();
+    assert!(site.sets().is_empty());
 }
 
 #[test]

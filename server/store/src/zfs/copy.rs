@@ -9,7 +9,7 @@ use rustix::fs::{Mode, fchmod};
 
 use super::command::{Failure, Refusal, Task};
 use super::kernel::Settings;
-use super::listing::{DataSet, Depth, Properties, Source};
+use super::listing::{self, DataSet, Depth, Properties, Source};
 use super::tree::Tree;
 use super::undertaking::{Leftover, Undertaking};
 use super::{Zfs, kernel, program, properties, told, tree};
@@ -155,37 +155,35 @@ impl Zfs {
     }
 
     /// Destroys an environment. It is gone at once; an error after that concerns only its space.
-    pub(super) fn remove(&self, name: &EnvironmentName, tree: &Tree) -> Result<(), StoreError> {
+    pub(super) fn remove(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         let full = self.full(name.as_str());
-        let rows = self.rows(name)?;
+        let explain = |failure| told(failure, &format!("destroy {name}"));
+        let all = listing::everything(&full).map_err(explain)?;
         self.memory.forget(name);
         let work = self.begin(Vec::new())?;
-        kernel::rename(&full, &work.dataset)
-            .map_err(|failure| told(failure, &format!("destroy {name}")))?;
-        let hidden =
-            |known: &str| [&work.dataset, known.strip_prefix(&full).unwrap_or_default()].concat();
-        let snapshots: Vec<String> = rows.iter().map(|row| hidden(&row.full())).collect();
-        let mut sets: Vec<String> = tree.sets().map(|set| hidden(&set.name)).collect();
-        sets.sort_by(|a, b| b.split('/').cmp(a.split('/')));
-        if program::destroy_tree(self.pool_name(), &snapshots, &sets).is_ok() {
+        kernel::rename(&full, &work.dataset).map_err(explain)?;
+        let hidden = |known: &String| {
+            [&work.dataset, known.strip_prefix(&full).unwrap_or_default()].concat()
+        };
+        let all: Vec<String> = all.iter().map(hidden).collect();
+        let mut destroyed = program::destroy(self.pool_name(), &all);
+        if matches!(&destroyed, Err(failure) if failure.refusal != Refusal::Busy) {
+            // A clone in the tree of what is in the tree too; half of what was being received, which is not
+            // listed; more than a program takes.
+            destroyed = Task::zfs("destroy").args(["-r", &work.dataset]).run().map(drop);
+        }
+        let Err(failure) = destroyed else {
             work.undertaking.end();
             return Ok(());
+        };
+        let failure = Failure { said: failure.said.replace(&work.dataset, &full), ..failure };
+        // Else the next command destroys the rest.
+        if listing::everything(&work.dataset).is_ok_and(|left| left == all) {
+            let back = kernel::rename(&work.dataset, &full);
+            work.undertaking.end();
+            back.map_err(|failure| told(failure, &format!("bring {name} back")))?;
         }
-        // There is more below it than file systems, or what is in the way has to be said.
-        match Task::zfs("destroy").args(["-r", &work.dataset]).run() {
-            Ok(_) => {
-                work.undertaking.end();
-                Ok(())
-            }
-            Err(failure) if matches!(failure.refusal, Refusal::Dependants | Refusal::Busy) => {
-                // Nothing was destroyed: what depends on it is not in this store.
-                let back = kernel::rename(&work.dataset, &full);
-                work.undertaking.end();
-                back.map_err(|failure| told(failure, &format!("bring {name} back")))?;
-                Err(told(failure, &format!("destroy {name}")))
-            }
-            Err(failure) => Err(told(failure, &format!("destroy {name}"))),
-        }
+        Err(explain(failure))
     }
 
     /// Begins to put something together under a hidden name. `more` is cleared away after it, if it

@@ -4,6 +4,7 @@
 //! else's stream brought it (zfsprops(7) has no rules for values), so that it could pretend to be
 //! another property: a data set of which one property is told twice is [`Forged`].
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -105,6 +106,18 @@ pub(super) fn datasets(dataset: &str) -> Result<Vec<DataSet>, Failure> {
     let mut sets: Vec<DataSet> = table.lines().filter_map(data_set).collect();
     sets.sort_by(|a, b| a.name.split('/').cmp(b.name.split('/')));
     Ok(sets)
+}
+
+/// All that there is of a data set and below it, in an order in which it can be destroyed: snapshots,
+/// and then file systems and volumes, children first.
+pub(super) fn everything(dataset: &str) -> Result<Vec<String>, Failure> {
+    let list = Task::zfs("list").args(["-H", "-o", "name", "-r"]);
+    let table = list.args(["-t", "filesystem,volume,snapshot", dataset]).run()?;
+    let mut names: Vec<String> = table.lines().map(str::to_owned).collect();
+    names.sort_by_cached_key(|name| {
+        (!name.contains('@'), Reverse(name.split('/').map(str::to_owned).collect::<Vec<_>>()))
+    });
+    Ok(names)
 }
 
 /// The pool of a data set.

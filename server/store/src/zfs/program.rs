@@ -33,23 +33,16 @@ pub(super) fn promote(pool: &str, datasets: &[&str]) -> Result<(), Failure> {
     run(pool, PROMOTE, datasets)
 }
 
-/// Destroys snapshots.
-pub(super) fn destroy(pool: &str, snapshots: &[String]) -> Result<(), Failure> {
-    run(pool, DESTROY, &words(snapshots))
+/// Destroys snapshots, and file systems and volumes of which nothing else is left then, in this order.
+///
+/// Before any of it is destroyed it is asked whether somebody has it, or clones depend on it.
+pub(super) fn destroy(pool: &str, names: &[String]) -> Result<(), Failure> {
+    run(pool, DESTROY, &words(names))
 }
 
 /// Destroys snapshots, each with the last of its clones.
 pub(super) fn destroy_with_clones(pool: &str, snapshots: &[String]) -> Result<(), Failure> {
     run(pool, DEFER, &words(snapshots))
-}
-
-/// Destroys snapshots and then file systems, children first, of which nothing else is left.
-pub(super) fn destroy_tree(
-    pool: &str,
-    snapshots: &[String],
-    datasets: &[String],
-) -> Result<(), Failure> {
-    run(pool, DESTROY, &words(snapshots.iter().chain(datasets)))
 }
 
 /// Destroys the snapshots `newer` of the data sets, newest first, and makes the data sets what they
@@ -120,13 +113,25 @@ end
 "#;
 
 /// Of a file system that has children or snapshots it cannot be asked whether it could be destroyed
-/// without them.
+/// without them: with snapshots it is always busy, and then a rollback is refused only to what is mounted,
+/// or open, or being sent.
 const DESTROY: &str = r#"
 words[17] = "it has dependents"
+local cloned
 for _, name in ipairs(argv) do
+    local number = zfs.check.destroy(name)
     if string.find(name, "@", 1, true) then
-        refuse(name, zfs.check.destroy(name))
+        if number == 17 then
+            cloned = name
+        else
+            refuse(name, number)
+        end
+    elseif number == 16 and (zfs.list.snapshots(name)() == nil or zfs.check.rollback(name) == 16) then
+        refuse(name, number)
     end
+end
+if cloned then
+    refuse(cloned, 17)
 end
 for _, name in ipairs(argv) do
     refuse(name, zfs.sync.destroy(name))
