@@ -427,11 +427,21 @@ fn a_pool_that_goes_away_is_said_and_used_again_when_it_is_back() {
     away(store.get(&name("head")).unwrap_err());
     away(store.open_parts(&name("head")).unwrap_err());
     away(store.create(&name("next"), Layout::Flat).unwrap_err());
+    // What a killed command left is not forgotten because it cannot be seen.
+    let work = state.path().join(format!("zfs/{pool}%be/work/1"));
+    let left = format!("{pool}/be/.work-1");
+    fs::write(&work, format!("dataset\t{left}\nreceived\t{pool}/be/head\tb\ta\n")).unwrap();
+    away(store.create(&name("next"), Layout::Flat).unwrap_err());
+    assert!(work.exists());
     // A server that starts before its pool is there.
     let early = Store::open(&place, state.path()).unwrap();
     away(early.list().unwrap_err());
     run("zpool", &["import", "-N", "-d", state.path().to_str().unwrap(), &pool]);
     assert_eq!(early.list().unwrap().environments.len(), 1);
+    zfs(&["create", "-o", "mountpoint=none", &left]);
+    store.set(&name("head"), "os", Some("Debian")).unwrap();
+    assert!(!work.exists());
+    assert_eq!(zfs(&["list", "-H", "-o", "name", "-r", &format!("{pool}/be")]).lines().count(), 2);
     store.open_parts(&name("head")).unwrap();
     store.release(&name("head")).unwrap();
     run("zpool", &["destroy", &pool]);

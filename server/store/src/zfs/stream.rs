@@ -207,7 +207,7 @@ impl Zfs {
         work.turn(gone.iter().cloned().map(Leftover::Dataset).collect())?;
         for set in &gone {
             // With one that is above it this one may have gone.
-            undertaking::clear(Task::zfs("destroy").args(["-r", set]))?;
+            undertaking::clear(Task::zfs("destroy").arg("-r"), set)?;
         }
         work.end();
         Ok(())

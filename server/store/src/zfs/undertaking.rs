@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::command::{Failure, Refusal, Task};
 use super::listing::{self, Depth, datasets, snapshots};
+use super::tree::Pool;
 use super::{mounts, program};
 use crate::StoreError;
 use crate::error::at;
@@ -63,10 +64,10 @@ impl Leftover {
 
     fn clear(&self) -> Result<(), StoreError> {
         match self {
-            Self::Dataset(name) => clear(Task::zfs("destroy").args(["-r", name])),
+            Self::Dataset(name) => clear(Task::zfs("destroy").arg("-r"), name),
             Self::Mounts(path) => mounts::hide(path),
             Self::Received { dataset, snapshot, base } => go_back(dataset, snapshot, base),
-            Self::Snapshot(name) => clear(Task::zfs("destroy").args(["-d", "-r", name])),
+            Self::Snapshot(name) => clear(Task::zfs("destroy").args(["-d", "-r"]), name),
         }
     }
 }
@@ -187,18 +188,24 @@ fn all(leftovers: &[Leftover]) -> bool {
 }
 
 /// Runs what takes something away that may be gone already.
-pub(super) fn clear(task: Task) -> Result<(), StoreError> {
-    match task.run() {
-        Err(Failure { refusal: Refusal::Missing, .. }) | Ok(_) => Ok(()),
+pub(super) fn clear(task: Task, name: &str) -> Result<(), StoreError> {
+    match task.arg(name).run() {
+        Err(Failure { refusal: Refusal::Missing, .. }) => gone(name),
         Err(failure) => Err(super::told(failure, "clear away")),
+        Ok(_silence) => Ok(()),
     }
+}
+
+/// What is not there is gone, unless it is its pool that is not there.
+fn gone(name: &str) -> Result<(), StoreError> {
+    Pool::look(listing::pool(name)).map(drop)
 }
 
 /// Undoes what came of a stream that goes on from `base`.
 fn go_back(dataset: &str, snapshot: &str, base: &str) -> Result<(), StoreError> {
     let told = |failure| super::told(failure, "clear away");
     let rows = match snapshots(dataset, Depth::All) {
-        Err(Failure { refusal: Refusal::Missing, .. }) => return Ok(()),
+        Err(Failure { refusal: Refusal::Missing, .. }) => return gone(dataset),
         rows => rows.map_err(told)?,
     };
     let has = |dataset: &str, name: &str| {
@@ -213,7 +220,7 @@ fn go_back(dataset: &str, snapshot: &str, base: &str) -> Result<(), StoreError> 
             let newer = [format!("{}@{snapshot}", set.name)];
             program::rollback(pool, &newer, &[&set.name]).map_err(told)?;
         } else {
-            clear(Task::zfs("destroy").args(["-r", &set.name]))?;
+            clear(Task::zfs("destroy").arg("-r"), &set.name)?;
         }
     }
     Ok(())
