@@ -197,10 +197,21 @@ impl Zfs {
         }
     }
 
+    /// The tree of an environment whose files are to be seen.
+    fn tree_to_show(&self, name: &EnvironmentName) -> Result<Tree, StoreError> {
+        let full = self.full(name.as_str());
+        if undertaking::refuse_half(&self.work, &full).is_err() {
+            // Before a machine goes on from half of what a killed command received.
+            self.recover()?;
+            undertaking::refuse_half(&self.work, &full)?;
+        }
+        let tree = self.tree(name)?;
+        tree.is_plain()?;
+        tree.waits().map_or(Ok(tree), Err)
+    }
+
     /// Opens what can be mounted of a tree.
     fn open_places(&self, name: &EnvironmentName, tree: &Tree) -> Result<Vec<Part>, StoreError> {
-        tree.is_plain()?;
-        tree.waits().map_or(Ok(()), Err)?;
         let shown = self.show(name.as_str(), &tree.places(), false)?;
         Ok(shown.into_iter().map(|shown| Part { path: shown.path, root: shown.root }).collect())
     }
@@ -461,7 +472,7 @@ impl BackEnd for Zfs {
         let _work = Undertaking::begin(&self.work, left.into())?;
         mounts::point(&self.mounts.join(&work))?;
         let root = |point: &Point, side: &str| {
-            let tree = self.tree(&point.environment)?;
+            let tree = self.tree_to_show(&point.environment)?;
             let shown = match &point.snapshot {
                 None => self.show(point.environment.as_str(), &tree.places(), false)?,
                 Some(snapshot) => {
@@ -487,11 +498,11 @@ impl BackEnd for Zfs {
     }
 
     fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
-        self.open_places(name, &self.tree(name)?)
+        self.open_places(name, &self.tree_to_show(name)?)
     }
 
     fn open_whole(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
-        let tree = self.tree(name)?;
+        let tree = self.tree_to_show(name)?;
         let parts = self.open_places(name, &tree)?;
         let left_out = |place: &Place| !parts.iter().any(|part| part.path == place.path);
         match tree.places().into_iter().find(left_out) {
@@ -524,9 +535,7 @@ impl BackEnd for Zfs {
     }
 
     fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
-        let tree = self.tree(&point.environment)?;
-        tree.is_plain()?;
-        tree.waits().map_or(Ok(()), Err)?;
+        let tree = self.tree_to_show(&point.environment)?;
         let places = match &point.snapshot {
             None => tree.places(),
             Some(snapshot) => self.places_at(&tree, point, snapshot)?,

@@ -702,6 +702,50 @@ fn what_a_killed_command_left_is_cleared_away_by_the_next() {
 }
 
 #[test]
+fn what_came_in_part_is_not_shown_and_undone_unless_it_was_changed() {
+    let Some(site) = Site::new() else { return };
+    let (head, full) = (name("head"), site.full("head"));
+    site.store.create(&head, Layout::FreeBsd).unwrap();
+    fs::write(site.root("head").join("usr/home/file"), "1").unwrap();
+    site.store.snapshot(&head, &snapshot("a")).unwrap();
+    // As it is left by a command that is killed when the root has come, and nothing below it.
+    let root = site.store.root(&head);
+    let note = root.parent().and_then(Path::parent).unwrap().join("work/1");
+    let come = |text: &str| {
+        fs::write(site.root("head").join("etc"), text).unwrap();
+        site.store.release(&head).unwrap();
+        zfs(&["snapshot", &format!("{full}@b")]);
+        fs::write(&note, format!("received\t{full}\tb\ta\n")).unwrap();
+    };
+    let target = site.state.path().join("target");
+    fs::create_dir(&target).unwrap();
+    let refused = |result: Result<(), StoreError>| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, StoreError::Away { .. }), "{error}");
+        assert!(error.to_string().contains("`netbe rollback -r head@a`"), "{error}");
+    };
+    come("came");
+    assert!(!site.root("head").join("etc").exists() && !note.exists());
+    assert_eq!(fs::read(site.root("head").join("usr/home/file")).unwrap(), b"1");
+    // Somebody has mounted it all the same, and gone on from there.
+    come("came");
+    run("mount", &["-t", "zfs", "-o", "zfsutil", &full, target.to_str().unwrap()]);
+    fs::write(target.join("letter"), "x").unwrap();
+    run("umount", &[target.to_str().unwrap()]);
+    refused(site.store.open_parts(&head).map(drop));
+    refused(site.store.mount(&point("head"), &target));
+    run("mount", &["-t", "zfs", "-o", "zfsutil,ro", &full, target.to_str().unwrap()]);
+    assert_eq!(fs::read(target.join("letter")).unwrap(), b"x");
+    run("umount", &[target.to_str().unwrap()]);
+    site.store.rollback(&head, &snapshot("a"), Newer::Destroy).unwrap();
+    site.store.mount(&point("head"), &target).unwrap();
+    assert!(!note.exists());
+    assert!(!target.join("letter").exists() && !target.join("etc").exists());
+    assert_eq!(fs::read(target.join("usr/home/file")).unwrap(), b"1");
+    site.store.unmount(&head, None, InUse::Refuse).unwrap();
+}
+
+#[test]
 fn a_tree_and_a_snapshot_are_mounted_elsewhere_and_the_snapshot_is_read_only() {
     let Some(site) = Site::new() else { return };
     site.store.create(&name("my head"), Layout::FreeBsd).unwrap();

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::command::{Failure, Refusal, Task};
-use super::listing::{self, Depth, datasets, snapshots};
+use super::listing::{self, DataSet, Depth, datasets, snapshots};
 use super::tree::Pool;
 use super::{mounts, program};
 use crate::StoreError;
@@ -168,6 +168,36 @@ pub(super) fn sweep(directory: &Path) -> Result<bool, StoreError> {
     Ok(found)
 }
 
+/// Refuses a data set of which a stream has come in part: with the next command it is as it was before.
+pub(super) fn refuse_half(directory: &Path, root: &str) -> Result<(), StoreError> {
+    for entry in fs::read_dir(directory).map_err(at("list", directory))? {
+        let path = entry.map_err(at("list", directory))?.path();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            // It has come to its end meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(at("read", &path)(error)),
+        };
+        for leftover in text.lines().filter_map(Leftover::parse) {
+            if let Leftover::Received { dataset, snapshot, base } = leftover
+                && dataset == root
+            {
+                return Err(half(&dataset, &snapshot, &base));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn half(dataset: &str, snapshot: &str, base: &str) -> StoreError {
+    let name = dataset.rsplit('/').next().unwrap_or(dataset);
+    let why = format!(
+        "what received it did not come to its end. The next command undoes what came, unless something was \
+         changed since: `netbe rollback -r {name}@{base}` does then"
+    );
+    StoreError::Away { place: format!("all of {name}@{snapshot}"), why }
+}
+
 /// Keeps other commands from beginning something and from sweeping; free again when dropped.
 fn gate(directory: &Path) -> Result<File, StoreError> {
     let gate = File::open(directory).map_err(at("open", directory))?;
@@ -211,11 +241,18 @@ fn go_back(dataset: &str, snapshot: &str, base: &str) -> Result<(), StoreError> 
     let has = |dataset: &str, name: &str| {
         rows.iter().any(|row| row.dataset == dataset && row.snapshot == name)
     };
+    let sets = datasets(dataset).map_err(told)?;
+    let came: Vec<&DataSet> = sets.iter().filter(|set| has(&set.name, snapshot)).collect();
+    // What somebody has made of it since would be gone too.
+    let changed = |set: &&DataSet| {
+        let newest = rows.iter().rfind(|row| row.dataset == set.name);
+        set.written > 0 || newest.is_some_and(|row| row.snapshot != snapshot)
+    };
+    if came.iter().any(changed) {
+        return Err(half(dataset, snapshot, base));
+    }
     let pool = listing::pool(dataset);
-    for set in datasets(dataset).map_err(told)?.into_iter().rev() {
-        if !has(&set.name, snapshot) {
-            continue;
-        }
+    for set in came.into_iter().rev() {
         if has(&set.name, base) {
             let newer = [format!("{}@{snapshot}", set.name)];
             program::rollback(pool, &newer, &[&set.name]).map_err(told)?;
@@ -258,6 +295,18 @@ mod test {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         work.end();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_came_in_part_is_refused_until_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let work = Undertaking::begin(directory.path(), leftovers()).unwrap();
+        refuse_half(directory.path(), "tank/be/my").unwrap();
+        let refused = refuse_half(directory.path(), "tank/be/my head").unwrap_err().to_string();
+        assert!(refused.starts_with("all of my head@tuesday is not there: "), "{refused}");
+        assert!(refused.contains("`netbe rollback -r my head@monday`"), "{refused}");
+        work.end();
+        refuse_half(directory.path(), "tank/be/my head").unwrap();
     }
 
     #[test]
