@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use store::{Decision, EnvironmentName, Layout, Point, Store};
+use store::{Decision, EnvironmentName, Layout, Point, Role, Store};
 
 use super::guard::{self, Verb, Withheld};
 use super::{Failure, Format, Reply, Site, Table, machine, root};
