@@ -15,6 +15,7 @@ pub mod fstab;
 pub mod grub;
 mod guest;
 pub mod ipxe;
+pub mod jail;
 pub mod lint;
 pub mod linux;
 pub mod loader;

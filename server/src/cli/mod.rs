@@ -14,6 +14,7 @@ mod guest;
 mod history;
 mod initramfs;
 mod install;
+mod jail;
 mod lint;
 mod list;
 mod machine;

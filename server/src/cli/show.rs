@@ -10,6 +10,7 @@ use store::{EnvironmentName, Identity};
 use super::dhcp::Dhcp;
 use super::guest::{GuestOptions, Host, Subject};
 use super::initramfs::ShowInitramfs;
+use super::jail::ShowJail;
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::System;
 
@@ -40,6 +41,7 @@ enum What {
     Initramfs(ShowInitramfs),
     /// An iPXE script, for another web server: netbe writes its own for every boot.
     Ipxe(Ipxe),
+    Jail(ShowJail),
     /// Lines of loader.conf(5), for a FreeBSD loader that has the kernel from somewhere else.
     Loader(GuestOptions),
     /// The QEMU command that boots its kernel directly, with the root on NFS.
@@ -81,6 +83,7 @@ impl Show {
             }
             What::Initramfs(options) => options.run(site),
             What::Ipxe(options) => options.run(site),
+            What::Jail(options) => options.run(site),
             What::Loader(options) => {
                 let subject = options.freebsd(site)?;
                 let handle = subject.handle(site)?;

@@ -1,7 +1,7 @@
 //! The verb for thin templates: a base that jails share, and a skeleton that each has a copy of.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bootcfg::fstab;
 use clap::Args;
@@ -160,31 +160,38 @@ impl Thin {
         })))
     }
 
-    fn jail(&self, store: &Store, jail: &std::path::Path) -> Result<Reply, Failure> {
-        let pair = store.pair(&self.name)?;
-        if !jail.is_absolute() {
-            return Err(Failure::could_not(format_args!(
-                "{jail:?} is not absolute: write where the jail's root is on the host"
-            )));
-        }
-        // Of what all jails' parts are cloned from, none may have a part.
-        let jails = |skeleton: &&Environment| skeleton.role != Role::Template;
-        let own = pair.skeletons.iter().find(|skeleton| skeleton.name == self.name).filter(jails);
-        let Some(skeleton) = own else {
-            let source = pair.skeletons.iter().find(|skeleton| !jails(skeleton));
-            let source = source
-                .or_else(|| pair.skeletons.first())
-                .map_or("SKELETON", |one| one.name.as_str());
-            return Err(Failure::no(format_args!(
-                "{} is no jail's own: run `netbe clone {source} JAIL`, and name that",
-                self.name
-            )));
-        };
-        let (base, skeleton) = (store.root(&pair.base.name), store.root(&skeleton.name));
+    fn jail(&self, store: &Store, jail: &Path) -> Result<Reply, Failure> {
+        let base = of_jail(store, &self.name, jail)?;
+        let (base, skeleton) = (store.root(&base), store.root(&self.name));
         let text = super::guest::text;
         let entries = fstab::thin(text(&base)?, text(&skeleton)?, text(jail)?);
         fstab::render(&entries).map(Reply::text).map_err(Failure::could_not)
     }
+}
+
+/// The base of a skeleton that is a jail's own, with its root in this directory.
+pub(super) fn of_jail(
+    store: &Store,
+    name: &EnvironmentName,
+    jail: &Path,
+) -> Result<EnvironmentName, Failure> {
+    let pair = store.pair(name)?;
+    if !jail.is_absolute() {
+        return Err(Failure::could_not(format_args!(
+            "{jail:?} is not absolute: write where the jail's root is on the host"
+        )));
+    }
+    // Of what all jails' parts are cloned from, none may have a part.
+    let jails = |skeleton: &&Environment| skeleton.role != Role::Template;
+    if pair.skeletons.iter().filter(jails).any(|skeleton| skeleton.name == *name) {
+        return Ok(pair.base.name);
+    }
+    let source = pair.skeletons.iter().find(|skeleton| !jails(skeleton));
+    let source = source.or_else(|| pair.skeletons.first());
+    let source = source.map_or("SKELETON", |one| one.name.as_str());
+    Err(Failure::no(format_args!(
+        "{name} is no jail's own: run `netbe clone {source} JAIL`, and name that"
+    )))
 }
 
 /// One thing that a split does.

@@ -93,6 +93,40 @@ fn a_jails_fstab_has_its_base_first() {
 }
 
 #[test]
+fn a_jail_is_defined_by_its_whole_system_or_by_its_mounts() {
+    let bench = system();
+    let whole = bench.prints(&["show", "jail", "--address=10.0.0.5", "--interface=em0", "head"]);
+    let root = bench.root("head").display().to_string();
+    assert!(whole.starts_with(&format!("head {{\n    path = \"{root}\";\n")), "{whole}");
+    assert!(
+        whole.contains("\n    interface = \"em0\";\n    ip4.addr = \"10.0.0.5\";\n"),
+        "{whole}"
+    );
+    assert!(!whole.contains("mount.fstab"), "{whole}");
+    bench.silent(&["thin", "head"]);
+    assert_eq!(bench.run(&["show", "jail", "head"]).status, Some(0), "it stays as it is");
+    bench.silent(&["clone", "head-skeleton", "web"]);
+    let web = bench.prints(&["show", "jail", "--root=/jails/web/", "web"]);
+    let lines = "    path = \"/jails/web\";\n    host.hostname = \"web\";\n    \
+                 mount.fstab = \"/jails/web.fstab\";\n    mount.devfs;\n";
+    assert!(web.contains(lines), "{web}");
+    assert_eq!(bootcfg::jail::read(&web).whole().unwrap()[0].name, "web");
+    for half in ["web", "head-base"] {
+        bench.refuses(
+            &["show", "jail", half],
+            &format!(
+                "{half} is half of a system: say --root with the directory where base and skeleton \
+                 come together"
+            ),
+        );
+    }
+    bench.refuses(
+        &["show", "jail", "--root=/jails/web", "head-base"],
+        "head-base is no jail's own: run `netbe clone head-skeleton JAIL`, and name that",
+    );
+}
+
+#[test]
 fn an_update_is_told_of_everybody_who_uses_the_base() {
     let bench = system();
     bench.silent(&["thin", "head"]);

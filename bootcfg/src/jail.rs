@@ -1,0 +1,373 @@
+//! FreeBSD's jail.conf(5), for a jail whose root is a boot environment.
+
+use std::iter::Peekable;
+use std::net::IpAddr;
+use std::str::Chars;
+
+use crate::error::refuse;
+use crate::rule::{Reading, Rule};
+use crate::{At, ConfigError};
+
+/// A jail.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Jail {
+    /// Its name, which is its host name too.
+    pub name: String,
+    /// The directory that is its root.
+    pub path: String,
+    /// The fstab(5) of what is mounted before it starts.
+    pub fstab: Option<String>,
+    /// Its addresses; a jail without any has no network.
+    pub addresses: Vec<IpAddr>,
+    /// The interface of this host that is given the addresses while it runs.
+    pub interface: Option<String>,
+}
+
+/// The definition of a jail, as the file has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Definition {
+    /// The jail's name.
+    pub name: String,
+    /// What is said of it.
+    pub parameters: Vec<Parameter>,
+}
+
+/// A parameter of a jail.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its values; none for what is only switched on.
+    pub values: Vec<String>,
+}
+
+/// The definition of a FreeBSD that starts by its own rc(8).
+#[must_use]
+pub fn define(jail: &Jail) -> Definition {
+    let of = |name: &str, values: Vec<String>| Parameter { name: name.to_owned(), values };
+    let one = |name: &str, value: &str| of(name, vec![value.to_owned()]);
+    let addresses = |v4: bool| -> Vec<String> {
+        let own = jail.addresses.iter().filter(|address| address.is_ipv4() == v4);
+        own.map(ToString::to_string).collect()
+    };
+    let mut parameters = vec![one("path", &jail.path), one("host.hostname", &jail.name)];
+    parameters.extend(jail.fstab.as_ref().map(|fstab| one("mount.fstab", fstab)));
+    parameters.push(of("mount.devfs", Vec::new()));
+    parameters.extend(jail.interface.as_ref().map(|interface| one("interface", interface)));
+    for (name, addresses) in [("ip4.addr", addresses(true)), ("ip6.addr", addresses(false))] {
+        parameters.extend((!addresses.is_empty()).then(|| of(name, addresses)));
+    }
+    parameters.push(of("exec.clean", Vec::new()));
+    parameters.push(one("exec.start", "/bin/sh /etc/rc"));
+    parameters.push(one("exec.stop", "/bin/sh /etc/rc.shutdown jail"));
+    Definition { name: jail.name.clone(), parameters }
+}
+
+/// The text of a jail.conf.
+pub fn render(definitions: &[Definition]) -> Result<String, ConfigError> {
+    let mut text = String::new();
+    for Definition { name, parameters } in definitions {
+        // jail(8) takes a name with dots for a jail inside of another, and a number for a jail's id.
+        let reason = "a jail's name has letters, digits, hyphens and underscores, and not digits alone: rename it";
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+        refuse("the name", name, FORMAT, reason, |letter| !plain(letter))?;
+        if name.chars().all(|letter| letter.is_ascii_digit()) || name.starts_with('-') {
+            return Err(wrong("the name", name, reason));
+        }
+        text += &format!("{name} {{\n");
+        for Parameter { name, values } in parameters {
+            let reason = "it is made of small letters, digits, dots and underscores";
+            let plain = |letter: char| {
+                letter.is_ascii_lowercase() || letter.is_ascii_digit() || "._".contains(letter)
+            };
+            refuse("the parameter", name, FORMAT, reason, |letter| !plain(letter))?;
+            if name.is_empty() {
+                return Err(wrong("the parameter", name, reason));
+            }
+            let values = values.iter().map(|value| quoted(value)).collect::<Result<Vec<_>, _>>()?;
+            let value = if values.is_empty() { String::new() } else { " = ".to_owned() };
+            text += &format!("    {name}{value}{};\n", values.join(", "));
+        }
+        text += "}\n";
+    }
+    Ok(text)
+}
+
+/// A value in double quotes, in which only these three letters mean something else.
+fn quoted(value: &str) -> Result<String, ConfigError> {
+    refuse("the value", value, FORMAT, "it has a control character", char::is_control)?;
+    let mut text = String::from("\"");
+    for letter in value.chars() {
+        if matches!(letter, '"' | '\\' | '$') {
+            text.push('\\');
+        }
+        text.push(letter);
+    }
+    text.push('"');
+    Ok(text)
+}
+
+fn wrong(what: &'static str, value: &str, reason: &'static str) -> ConfigError {
+    ConfigError::Character { what, value: value.to_owned(), format: FORMAT, reason }
+}
+
+/// Reads the definitions of a jail.conf without variables; ends at the first mistake.
+#[must_use]
+pub fn read(text: &str) -> Reading<Definition> {
+    let mut reading = Reading::default();
+    let parsed = Tokens { rest: text.chars().peekable(), line: 1 }.all().and_then(|tokens| {
+        let mut tokens = tokens.into_iter();
+        while let Some(At { line, value }) = tokens.next() {
+            reading.add(line, definition(line, value, &mut tokens)?);
+        }
+        Ok(())
+    });
+    if let Err((line, message)) = parsed {
+        reading.complain(line, Rule::Syntax, message);
+    }
+    reading
+}
+
+/// What a jail.conf is made of.
+#[derive(Debug, Eq, PartialEq)]
+enum Token {
+    Mark(char),
+    Word(String),
+}
+
+/// A line, and what is wrong there.
+type Mistake = (usize, &'static str);
+
+fn definition(
+    line: usize,
+    name: Token,
+    tokens: &mut impl Iterator<Item = At<Token>>,
+) -> Result<Definition, Mistake> {
+    let begun = tokens.next().map(|token| token.value);
+    let (Token::Word(name), Some(Token::Mark('{'))) = (name, begun) else {
+        return Err((line, "a jail's name and { are expected here"));
+    };
+    let mut parameters = Vec::new();
+    loop {
+        let at = match tokens.next() {
+            Some(At { value: Token::Mark('}'), .. }) => return Ok(Definition { name, parameters }),
+            Some(at) => at,
+            None => return Err((line, "the { of this jail is never closed")),
+        };
+        let Token::Word(name) = at.value else {
+            return Err((at.line, "a parameter is expected here"));
+        };
+        let mut values = Vec::new();
+        // Before the first value stands =, before others a comma.
+        let mut before = '=';
+        loop {
+            match tokens.next().map(|token| token.value) {
+                Some(Token::Mark(';')) => break,
+                Some(Token::Mark(mark)) if mark == before => {}
+                _ => return Err((at.line, "this parameter does not end in ;")),
+            }
+            match tokens.next().map(|token| token.value) {
+                Some(Token::Word(value)) => values.push(value),
+                _ => return Err((at.line, "this parameter lacks a value")),
+            }
+            before = ',';
+        }
+        parameters.push(Parameter { name, values });
+    }
+}
+
+/// The lexer of jail(8), without variables and the C-style names of characters.
+struct Tokens<'t> {
+    rest: Peekable<Chars<'t>>,
+    line: usize,
+}
+
+impl Tokens<'_> {
+    fn all(mut self) -> Result<Vec<At<Token>>, Mistake> {
+        let mut tokens = Vec::new();
+        // Pieces without anything between them are one word.
+        let mut word: Option<At<Token>> = None;
+        while let Some(letter) = self.next() {
+            let piece = match letter {
+                '\'' | '"' => self.quoted(letter)?,
+                '\\' => self.escaped()?.to_string(),
+                '$' => return Err((self.line, VARIABLE)),
+                ',' | ';' | '=' | '{' | '}' | '#' | ' ' | '\t' | '\r' | '\n' => {
+                    tokens.extend(word.take());
+                    if letter == '#' {
+                        self.skip_line();
+                    } else if !letter.is_whitespace() {
+                        tokens.push(At { line: self.line, value: Token::Mark(letter) });
+                    }
+                    continue;
+                }
+                '/' if matches!(self.rest.peek(), Some('/' | '*')) => {
+                    tokens.extend(word.take());
+                    self.skip_comment()?;
+                    continue;
+                }
+                other => other.to_string(),
+            };
+            match &mut word {
+                Some(At { value: Token::Word(text), .. }) => *text += &piece,
+                Some(_) | None => word = Some(At { line: self.line, value: Token::Word(piece) }),
+            }
+        }
+        tokens.extend(word);
+        Ok(tokens)
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let letter = self.rest.next()?;
+        self.line = self.line.saturating_add(usize::from(letter == '\n'));
+        Some(letter)
+    }
+
+    fn quoted(&mut self, quote: char) -> Result<String, Mistake> {
+        let begun = self.line;
+        let mut text = String::new();
+        loop {
+            match self.next() {
+                None => return Err((begun, "the quote that begins here is never closed")),
+                Some(letter) if letter == quote => return Ok(text),
+                Some('$') if quote == '"' => return Err((self.line, VARIABLE)),
+                Some('\\') => text.push(self.escaped()?),
+                Some(letter) => text.push(letter),
+            }
+        }
+    }
+
+    fn escaped(&mut self) -> Result<char, Mistake> {
+        let line = self.line;
+        match self.next() {
+            Some(letter) if !letter.is_ascii_alphanumeric() && letter != '\n' => Ok(letter),
+            _ => Err((line, "netbe does not read what is written with this backslash")),
+        }
+    }
+
+    fn skip_line(&mut self) {
+        while self.rest.next_if(|letter| *letter != '\n').is_some() {}
+    }
+
+    fn skip_comment(&mut self) -> Result<(), Mistake> {
+        let begun = self.line;
+        if self.next() == Some('/') {
+            self.skip_line();
+            return Ok(());
+        }
+        loop {
+            match self.next() {
+                Some('*') if self.rest.next_if_eq(&'/').is_some() => return Ok(()),
+                Some(_) => {}
+                None => return Err((begun, "the comment that begins here is never closed")),
+            }
+        }
+    }
+}
+
+const FORMAT: &str = "a jail.conf";
+const VARIABLE: &str = "netbe does not read variables: write the value";
+
+#[cfg(test)]
+mod test {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn web() -> Jail {
+        Jail {
+            name: "web".into(),
+            path: "/jails/web".into(),
+            fstab: None,
+            addresses: Vec::new(),
+            interface: None,
+        }
+    }
+
+    #[test]
+    fn a_jail_has_what_its_rc_needs() {
+        assert_eq!(
+            render(&[define(&web())]).unwrap(),
+            "web {\n    path = \"/jails/web\";\n    host.hostname = \"web\";\n    mount.devfs;\n    \
+             exec.clean;\n    exec.start = \"/bin/sh /etc/rc\";\n    exec.stop = \"/bin/sh \
+             /etc/rc.shutdown jail\";\n}\n"
+        );
+    }
+
+    #[test]
+    fn addresses_are_lists_by_family() {
+        let addresses = ["10.0.0.5", "fd00::5", "10.0.0.6"].map(|text| text.parse().unwrap());
+        let (addresses, interface) = (addresses.to_vec(), Some("em0".into()));
+        let text = render(&[define(&Jail { addresses, interface, ..web() })]).unwrap();
+        let lines = "    interface = \"em0\";\n    ip4.addr = \"10.0.0.5\", \"10.0.0.6\";\n    \
+                     ip6.addr = \"fd00::5\";\n";
+        assert!(text.contains(lines), "{text}");
+    }
+
+    #[test]
+    fn what_would_be_a_variable_is_written_as_it_is() {
+        let text = render(&[define(&Jail { path: "/a $b\\\"c".into(), ..web() })]).unwrap();
+        assert!(text.contains("path = \"/a \\$b\\\\\\\"c\";\n"), "{text}");
+        assert!(render(&[define(&Jail { path: "/a\nb".into(), ..web() })]).is_err());
+    }
+
+    #[test]
+    fn a_name_that_jail_takes_for_something_else_is_refused() {
+        for name in ["", "14.3", "7", "a b", "*", "-r", "a{"] {
+            let refused = render(&[define(&Jail { name: name.into(), ..web() })]).unwrap_err();
+            assert!(refused.to_string().contains("a jail's name has"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn people_write_it_in_other_ways_too() {
+        let text = "# one\n/* two\n */ web { // three\n  path=/jails/'my web';\n a = b,\"c d\"; e;\n}\nx{}";
+        let parameter = |name: &str, values: &[&str]| Parameter {
+            name: name.into(),
+            values: values.iter().map(|&value| value.into()).collect(),
+        };
+        let parameters = vec![
+            parameter("path", &["/jails/my web"]),
+            parameter("a", &["b", "c d"]),
+            parameter("e", &[]),
+        ];
+        let x = Definition { name: "x".into(), parameters: Vec::new() };
+        let all = vec![Definition { name: "web".into(), parameters }, x];
+        assert_eq!(read(text).whole(), Ok(all));
+        for (text, line) in [
+            ("a {\n b = \"$c\"; }", 2),
+            ("a {\n b = c }", 2),
+            ("\na {", 2),
+            ("a { b = ; }", 1),
+            ("a = b;", 1),
+            ("a {\n b = \"c\n", 2),
+            ("a { b = \\n; }", 1),
+            ("/* a", 1),
+        ] {
+            let complaints = read(text).complaints;
+            assert_eq!(complaints.len(), 1, "{text}");
+            assert_eq!(complaints[0].line, line, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back_or_was_refused(
+            name in "[a-z0-9-]{1,4}|[ -~]{0,3}",
+            parameters in prop::collection::vec(
+                ("[a-z._]{1,6}|[ -~]{0,2}", prop::collection::vec("[ -~ä\t]{0,6}", 0..3)), 0..4),
+        ) {
+            let parameters = parameters.into_iter();
+            let parameters = parameters.map(|(name, values)| Parameter { name, values }).collect();
+            let definition = Definition { name, parameters };
+            if let Ok(text) = render(std::slice::from_ref(&definition)) {
+                prop_assert_eq!(read(&text).whole(), Ok(vec![definition]));
+            }
+        }
+
+        #[test]
+        fn nothing_that_is_read_panics(text in "[ -~\n]{0,60}|a ?\\{([a=,;\"'\\\\/*#$} \n]){0,20}") {
+            let _ = read(&text);
+        }
+    }
+}
