@@ -68,7 +68,8 @@ pub fn render(definitions: &[Definition]) -> Result<String, ConfigError> {
     let mut text = String::new();
     for Definition { name, parameters } in definitions {
         // jail(8) takes a name with dots for a jail inside of another, and a number for a jail's id.
-        let reason = "a jail's name has letters, digits, hyphens and underscores, and not digits alone: rename it";
+        let reason = "a jail's name has letters, digits, hyphens and underscores, and not digits \
+                      alone: rename it";
         let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
         refuse("the name", name, FORMAT, reason, |letter| !plain(letter))?;
         if name.chars().all(|letter| letter.is_ascii_digit()) || name.starts_with('-') {
@@ -321,7 +322,8 @@ mod test {
 
     #[test]
     fn people_write_it_in_other_ways_too() {
-        let text = "# one\n/* two\n */ web { // three\n  path=/jails/'my web';\n a = b,\"c d\"; e;\n}\nx{}";
+        let text = "# one\n/* two\n */ web { // three\n  path=/jails/'my web';\n a = b,\"c d\"; e;\n\
+                    }\nx{}";
         let parameter = |name: &str, values: &[&str]| Parameter {
             name: name.into(),
             values: values.iter().map(|&value| value.into()).collect(),
