@@ -2,12 +2,12 @@
 
 use clap::Args;
 use serde::Serialize;
-use store::{Decision, EnvironmentName, Layout, Point, Role, Store};
+use store::{Decision, EnvironmentName, Layout, NameError, Point, Role, Store};
 
 use super::guard::{self, Verb, Withheld};
 use super::{Failure, Format, Reply, Site, Table, machine, root};
 use crate::machine::{RenameError, rename};
-use crate::roots::Roots;
+use crate::roots::{Roots, is_draft};
 
 /// Create a boot environment: an empty one, or a clone of another with -e.
 #[derive(Args, Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Create {
     #[arg(short, long, value_name = "BE[@SNAP]")]
     existing: Option<Point>,
     /// The new boot environment.
+    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 
@@ -43,6 +44,7 @@ pub(crate) struct Clone {
     #[arg(long)]
     reset_identity: bool,
     /// The new boot environment.
+    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 
@@ -72,6 +74,7 @@ pub(crate) struct Rename {
     /// The boot environment.
     name: EnvironmentName,
     /// Its new name.
+    #[arg(value_parser = new_name)]
     new: EnvironmentName,
 }
 
@@ -286,6 +289,15 @@ impl Property {
         let (name, property, value) = (name.to_string(), property.to_owned(), value.to_owned());
         Self { name, property, value }
     }
+}
+
+/// A name that an environment is to get.
+pub(super) fn new_name(text: &str) -> Result<EnvironmentName, String> {
+    let name: EnvironmentName = text.parse().map_err(|error: NameError| error.to_string())?;
+    if is_draft(&name) {
+        return Err("so are clones called that are not whole yet: choose another name".to_owned());
+    }
+    Ok(name)
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use hostfs::Inside;
 use store::{EnvironmentName, Layout, StoreError};
 
+use super::environment::new_name;
 use super::guard::{Verb, Withheld};
 use super::initramfs::RecipeOptions;
 use super::{Failure, Reply, Site};
@@ -71,6 +72,7 @@ pub(crate) struct Install {
     #[command(flatten)]
     recipe: RecipeOptions,
     /// The boot environment.
+    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 

@@ -97,7 +97,7 @@ impl Add {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         exists(site, self.environment.as_ref())?;
         if let Some(wanted) = &self.environment {
-            root::refuse_others(site, &self.name, self.root, wanted)?;
+            root::refuse_others(site, Some(&self.name), self.root, wanted)?;
         }
         let machine = Machine {
             once: None,
@@ -184,7 +184,12 @@ impl Set {
                 None => known.environment.and_then(|known| known.parse().ok()),
             };
             if let Some(wanted) = wanted {
-                root::refuse_others(site, &self.name, self.root.unwrap_or(known.root), &wanted)?;
+                root::refuse_others(
+                    site,
+                    Some(&self.name),
+                    self.root.unwrap_or(known.root),
+                    &wanted,
+                )?;
             }
         }
         change(site, |roster| {
@@ -333,6 +338,9 @@ impl Sharepxe {
             if let Some(point) = self.name.as_ref().filter(|point| point.snapshot.is_some()) {
                 return Err(MachineError::Snapshot(point.to_string()).into());
             }
+            if let Some(wanted) = &self.name {
+                root::refuse_others(site, None, RootKind::Direct, wanted)?;
+            }
             let state = site.open_state()?;
             let _alone = state.hold().map_err(Failure::could_not)?;
             if roster(&state)?.is_default_fixed() {
@@ -344,7 +352,7 @@ impl Sharepxe {
         };
         if let Some(wanted) = &self.name {
             let known = root::record(site, name)?;
-            root::refuse_others(site, name, self.root.unwrap_or(known.root), wanted)?;
+            root::refuse_others(site, Some(name), self.root.unwrap_or(known.root), wanted)?;
         }
         change(site, |roster| {
             let mut machine = roster.take(name)?;

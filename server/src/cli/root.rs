@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use store::{Environment, EnvironmentName, Point, Role};
 
+use super::environment::new_name;
 use super::guard::{Verb, Withheld};
 use super::{Failure, Format, Reply, Site, machine, snapshot};
 use crate::machine::{Machine, MachineError, MachineName, RootKind};
@@ -52,6 +53,7 @@ pub(super) struct Keep {
     /// The machine.
     machine: MachineName,
     /// The new boot environment.
+    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 
@@ -69,6 +71,7 @@ pub(super) struct Promote {
     /// The machine.
     machine: MachineName,
     /// The new template.
+    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 
@@ -126,7 +129,7 @@ pub(super) fn for_machine(
     wanted: &Point,
 ) -> Result<(String, Reply), Failure> {
     machine::exists(site, Some(wanted))?;
-    refuse_others(site, name, known.root, wanted)?;
+    refuse_others(site, Some(name), known.root, wanted)?;
     let text = wanted.to_string();
     if known.root != RootKind::Own {
         return Ok((text, Reply::done()));
@@ -141,11 +144,11 @@ pub(super) fn for_machine(
     Ok((made.name.to_string(), reply))
 }
 
-/// Refuses to have a machine boot the root of another: both would write to it, or the one under the
-/// other. What it clones may be anybody's.
+/// Refuses to have a machine, or every machine, boot the root of another: both would write to it, or the
+/// one under the other. What it clones may be anybody's.
 pub(super) fn refuse_others(
     site: &Site,
-    name: &MachineName,
+    name: Option<&MachineName>,
     root: RootKind,
     wanted: &Point,
 ) -> Result<(), Failure> {
@@ -153,7 +156,8 @@ pub(super) fn refuse_others(
         return Ok(());
     }
     let owned = Owned::of(&site.open()?.get(&wanted.environment)?);
-    owned.filter(|owned| owned.machine != name.as_str()).map_or(Ok(()), |other| {
+    let name = name.map(MachineName::as_str);
+    owned.filter(|owned| name != Some(&owned.machine)).map_or(Ok(()), |other| {
         Err(Failure::no(format_args!(
             "{wanted} is the root of {}: keep a copy of it with `netbe machine keep`, and take that",
             other.machine

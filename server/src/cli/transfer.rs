@@ -7,6 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use store::{EnvironmentName, NameError, Point, Progress, SnapshotName};
 
+use super::environment::new_name;
 use super::guard::{Verb, Withheld};
 use super::{Failure, Reply, Site, snapshot};
 
@@ -85,6 +86,7 @@ pub(crate) struct Receive {
     #[arg(short, long)]
     force: bool,
     /// The boot environment: a new one, or one that has the snapshot that the stream goes on from.
+    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 

@@ -35,9 +35,13 @@ pub struct Upgrade {
 impl Upgrade {
     /// The files that the machine and the template have changed both, in ways that do not go together.
     pub fn conflicts(&self) -> impl Iterator<Item = &Path> {
-        let conflicts = self.steps.iter().filter(|step| matches!(step.fate, Fate::Conflict { .. }));
-        conflicts.map(|step| step.path.as_path())
+        conflicts(&self.steps)
     }
+}
+
+fn conflicts(steps: &[Step]) -> impl Iterator<Item = &Path> {
+    let conflicts = steps.iter().filter(|step| matches!(step.fate, Fate::Conflict { .. }));
+    conflicts.map(|step| step.path.as_path())
 }
 
 impl Roots<'_> {
@@ -51,7 +55,10 @@ impl Roots<'_> {
         let texts = |path: &Path| {
             Ok::<_, RootError>([base.text(path)?, present.text(path)?, new.text(path)?])
         };
-        let steps = merge(&base.files, &present.files, &new.files, texts)?;
+        let mut steps = merge(&base.files, &present.files, &new.files, texts)?;
+        // The other version of today takes the place of an earlier one, which the old root still has.
+        let beside: Vec<PathBuf> = conflicts(&steps).map(conflict_path).collect();
+        steps.retain(|step| !beside.iter().any(|other| step.path.starts_with(other)));
         let changes = self.store.diff(&from, &Point::from(own.name.clone()))?;
         let data = || own.datasets.iter().filter(|set| set.data());
         let is_data = |path: &Path| data().any(|set| path.starts_with(set.path()));

@@ -1,5 +1,6 @@
 //! A state directory of a test's own, and the program to run on it.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,6 +40,18 @@ impl Bench {
     /// A boot environment's root.
     pub(crate) fn root(&self, name: &str) -> PathBuf {
         self.state().join("store/be").join(name)
+    }
+
+    /// Makes a clone under the name of one that is not whole, as a killed command leaves it.
+    pub(crate) fn leave_half(&self, source: &str, name: &str) {
+        self.silent(&["clone", source, "left"]);
+        for (from, to) in [
+            ("be/left", format!("be/{name}.unfinished")),
+            ("meta/left.toml", format!("meta/{name}.unfinished.toml")),
+        ] {
+            let store = self.state().join("store");
+            fs::rename(store.join(from), store.join(to)).unwrap();
+        }
     }
 
     /// The program with these arguments, not yet run.

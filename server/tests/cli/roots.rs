@@ -207,7 +207,7 @@ fn a_fresh_root_is_not_made_before_it_is_booted() {
 #[test]
 fn what_a_killed_command_left_is_cleared_away() {
     let bench = with_template();
-    bench.silent(&["clone", "head", "desk-head.unfinished"]);
+    bench.leave_half("head", "desk-head");
     bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head"]);
     assert_eq!(names(&bench), ["desk-head", "head"]);
 }
@@ -215,7 +215,7 @@ fn what_a_killed_command_left_is_cleared_away() {
 #[test]
 fn a_copy_has_its_name_when_it_has_nothing_more_of_the_machine() {
     let bench = with_own();
-    bench.silent(&["clone", "head", "better.unfinished"]);
+    bench.leave_half("head", "better");
     bench.prints(&["machine", "promote", "desk", "better"]);
     bench.prints(&["clone", "--reset-identity", "desk-head", "other"]);
     bench.silent(&["machine", "keep", "desk", "kept"]);

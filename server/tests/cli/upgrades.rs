@@ -143,6 +143,13 @@ fn what_cannot_be_merged_is_refused_or_put_beside() {
     assert_eq!(read(&bench, "desk-next", "etc/motd"), "mine\n");
     let beside = read(&bench, "desk-next", "etc/motd.netbe-conflict");
     assert!(beside.contains("mine\n") && beside.contains("new\n"), "{beside}");
+    // The next version's takes its place.
+    bench.silent(&["activate", "desk", "desk-next"]);
+    bench.silent(&["clone", "next", "latest"]);
+    write(&bench, "latest", &[("etc/motd", "latest\n")]);
+    bench.prints(&["upgrade", "-f", "desk", "latest"]);
+    let beside = read(&bench, "desk-latest", "etc/motd.netbe-conflict");
+    assert!(beside.contains("mine\n") && beside.contains("latest\n"), "{beside}");
 }
 
 #[test]
@@ -181,6 +188,7 @@ fn the_root_of_another_machine_is_cloned_or_refused() {
         &["sharepxe", "--machine=lab", "desk-head"],
         &["sharepxe", "--machine=lab", "--root=shared", "desk-head"],
         &["machine", "set", "--environment=desk-head", "lab"],
+        &["sharepxe", "--default", "desk-head"],
     ] {
         bench.refuses(words, another);
     }

@@ -248,10 +248,14 @@ fn the_data_of_a_machine_that_lives_are_taken_away_only_by_force() {
 fn a_root_that_is_not_whole_is_not_served() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();
-    site.done(&["clone", "base", "web1-base.unfinished"]);
-    let settings = ["role=client", "machine=web1", "template=base"];
-    site.done(&[&["set"][..], &settings, &["web1-base.unfinished"]].concat());
-    share(&site, &net, "web1-base.unfinished");
+    // What a killed command leaves.
+    site.done(&["clone", "base", "left"]);
+    site.done(&["set", "role=client", "machine=web1", "template=base", "left"]);
+    share(&site, &net, "left");
+    let store = site.state().join("store");
+    fs::rename(store.join("be/left"), store.join("be/web1-base.unfinished")).unwrap();
+    let meta = store.join("meta");
+    fs::rename(meta.join("left.toml"), meta.join("web1-base.unfinished.toml")).unwrap();
     site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
     let _running = Running::start(&site, &net, &SERVE);
     let served = |name: &str| {
