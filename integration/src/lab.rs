@@ -91,11 +91,10 @@ impl Lab {
     /// The program under test, built with the C library of ZFS that lies in `library`.
     pub(crate) fn netbe_with_libzfs(&self, library: &Path) -> Result<PathBuf, Failure> {
         let step = progress::step("building netbe with libzfs");
-        let cargo = with_libzfs(Self::cargo(), library);
-        let built = executable(cargo.words("build --release --package netbe --features libzfs"))?;
-        // The next build puts its own program there.
-        let netbe = self.scratch.path().join("netbe-with-libzfs");
-        fs::copy(&built, &netbe).during(built.display())?;
+        // Beside the one without it, which other measurements use.
+        let words =
+            "build --release --package netbe --features libzfs --target-dir target/with-libzfs";
+        let netbe = executable(with_libzfs(Self::cargo(), library).words(words))?;
         step.done("built");
         Ok(netbe)
     }

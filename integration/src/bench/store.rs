@@ -43,7 +43,6 @@ pub(super) fn measure(lab: &Lab, load: &Load) -> Result<Report, Failure> {
     fs::write(&script, SCRIPT).during(script.display())?;
     let (mut figures, mut versions) = (Vec::new(), Vec::new());
     let mut limits = Vec::new();
-    lab.netbe()?;
     for &kind in &load.kinds {
         let step = progress::step(&format!("{} clones, {}", load.clones, kind.name()));
         let batch = (load.clones / BATCHES).max(1);
