@@ -121,7 +121,9 @@ fn in_guest(
         files: &files,
         pool: 8192,
     };
-    let messenger = errand.send(&Network::new()?, directory, &debian)?;
+    // It lasts until the guest ends, which may be slow to enter it.
+    let network = Network::new()?;
+    let messenger = errand.send(&network, directory, &debian)?;
     let brought = messenger.attend(limit, |words| {
         step.at(words);
         Ok(())
