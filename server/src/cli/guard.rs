@@ -9,7 +9,7 @@ use super::{Failure, Site, machine, site};
 use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
 use crate::machine::{Entry, RootKind};
-use crate::roots::{Owned, Roots, holder};
+use crate::roots::{Known, Owned, Roots, holder, own_among};
 
 /// A verb that may take a tree away under somebody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,8 +110,8 @@ pub(super) fn refuse_assigned(site: &Site, name: &EnvironmentName) -> Result<(),
     if !site.state().exists() {
         return Ok(());
     }
-    let (store, state) = (site.open()?, site.open_state()?);
-    let roster = machine::roster(&state)?;
+    let store = site.open()?;
+    let roster = machine::roster(&site.open_state()?)?;
     if let Ok(environment) = store.get(name)
         && let Some(holder) = holder(&environment)
         && roster.iter().any(|(machine, _)| machine.as_str() == holder)
@@ -120,13 +120,14 @@ pub(super) fn refuse_assigned(site: &Site, name: &EnvironmentName) -> Result<(),
             "{name} has the data of {holder} in it: destroy with -f, if nobody needs them any more"
         )));
     }
-    let roots = Roots::new(&store, &state);
+    let listed = store.list()?.environments;
     let mut assigned = Vec::new();
     for (machine, Entry { machine: known, .. }) in roster.iter() {
         // A machine of netbe.toml has its template's name for what it boots.
-        let own = known.environment.as_deref().filter(|_| known.root == RootKind::Own);
-        let own = own.map(|wanted| roots.own(machine, wanted)).transpose()?.flatten();
-        if known.is_assigned(name.as_str()) || own.is_some_and(|own| own.name == *name) {
+        let wanted = known.environment.as_deref().filter(|_| known.root == RootKind::Own);
+        let own = wanted
+            .and_then(|wanted| own_among(listed.iter().map(Known::of), machine.as_str(), wanted));
+        if known.is_assigned(name.as_str()) || own == Some(name.as_str()) {
             assigned.push(machine.to_string());
         }
     }

@@ -93,11 +93,7 @@ impl<'a> Roots<'a> {
         wanted: &str,
     ) -> Result<Option<Environment>, StoreError> {
         let listed = self.store.list()?.environments;
-        let known = listed.iter().map(|environment| Known {
-            name: environment.name.as_str(),
-            uuid: environment.uuid,
-            owned: Owned::of(environment),
-        });
+        let known = listed.iter().map(Known::of);
         let own = own_among(known, machine.as_str(), wanted).map(str::to_owned);
         Ok(own.and_then(|own| listed.into_iter().find(|one| one.name.as_str() == own)))
     }
@@ -376,6 +372,15 @@ pub struct Known<'a> {
     pub uuid: Uuid,
     /// Whose root it is, if it is a machine's.
     pub owned: Option<Owned>,
+}
+
+impl<'a> Known<'a> {
+    /// What a listing tells of an environment.
+    #[must_use]
+    pub fn of(environment: &'a Environment) -> Self {
+        let (name, owned) = (environment.name.as_str(), Owned::of(environment));
+        Self { name, uuid: environment.uuid, owned }
+    }
 }
 
 /// Of all environments the name of the one that a machine keeps for what it wants; see [`Roots::own`].
