@@ -163,16 +163,22 @@ fn who_lives_on_what_a_command_works_on_waits_for_it() {
     assert_eq!(getattr(&net, handle), STALE);
 }
 
-#[test]
-fn what_a_machine_lives_on_is_taken_away_only_by_force() {
-    let Some(net) = Net::new(&CLIENTS) else { return };
+/// A server, and a machine that has booted `base` and lives on it.
+fn lived_on(net: &Net) -> (Site, Running) {
     let site = Site::with_base();
     site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
     site.done(&["snapshot", "base@before"]);
-    let _running = Running::start(&site, &net, &SERVE);
+    let running = Running::start(&site, net, &SERVE);
     let script = net.ipxe(&site);
     net.client(&["curl", "-sf", &script]);
     net.client(&["nfs-cat", &hello("base")]);
+    (site, running)
+}
+
+#[test]
+fn what_a_machine_lives_on_is_taken_away_only_by_force() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let (site, _running) = lived_on(&net);
     for verb in [&["destroy", "base"][..], &["rollback", "base@before"], &["rename", "base", "new"]]
     {
         let refused = site.fails(1, verb);
@@ -188,13 +194,7 @@ fn what_a_machine_lives_on_is_taken_away_only_by_force() {
 #[test]
 fn what_a_machine_lives_on_is_not_taken_away_while_it_is_not_served() {
     let Some(net) = Net::new(&CLIENTS) else { return };
-    let site = Site::with_base();
-    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
-    site.done(&["snapshot", "base@before"]);
-    let _running = Running::start(&site, &net, &SERVE);
-    let script = net.ipxe(&site);
-    net.client(&["curl", "-sf", &script]);
-    net.client(&["nfs-cat", &hello("base")]);
+    let (site, _running) = lived_on(&net);
     site.done(&["set", "role=off", "base"]);
     for verb in [
         &["destroy", "base"][..],
