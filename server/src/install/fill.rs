@@ -1,9 +1,9 @@
 //! Fills an empty boot environment: whole or not at all.
 //!
 //! While it is being filled its role is `off`, so that nothing boots it, the role that it had stands
-//! in its setting [`INSTALLING`], and the snapshot [`SnapshotName::of_empty_tree`] keeps its empty tree. Nobody else may
-//! touch it meanwhile: who finds the two knows of a kill, and puts the tree back; who finds only the
-//! setting knows that the work was done, or not begun.
+//! in its setting [`INSTALLING`], and the snapshot [`SnapshotName::of_empty_tree`] keeps its empty
+//! tree. Nobody else may touch it meanwhile: who finds the two knows of a kill, and puts the tree
+//! back; who finds only the setting knows that the work was done, or not begun.
 
 use hostfs::{Inside, InsideError};
 use store::{
