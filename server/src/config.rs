@@ -14,6 +14,7 @@ use serde::Deserialize;
 use store::{EnvironmentName, Location};
 
 use crate::dhcp::Range;
+use crate::kenv;
 use crate::machine::{Machine, MachineName};
 
 /// What was written, in netbe.toml or as flags.
@@ -246,6 +247,7 @@ fn machines(raw: BTreeMap<String, Machine>) -> Result<BTreeMap<MachineName, Mach
             reason: error.to_string(),
         };
         machine.check().map_err(|error| say(&error))?;
+        kenv::check_read_size(&machine.kenv).map_err(|error| say(&error))?;
         let parsed = name.parse::<MachineName>().map_err(|error| say(&error))?;
         if machines.insert(parsed, machine).is_some() {
             return Err(say(&"it stands there twice, in capitals and in small letters"));

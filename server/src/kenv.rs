@@ -32,6 +32,11 @@ impl Variable {
         &self.value
     }
 
+    /// Whether it has a loader ask for more by one READ than it can receive.
+    fn reads_too_much(&self) -> bool {
+        self.name == READ_SIZE && self.value.parse::<u32>().is_ok_and(|size| size > MAX_READ_SIZE)
+    }
+
     /// The variable of a name and a value that are known to be ones.
     pub(crate) fn known(name: &str, value: impl fmt::Display) -> Self {
         Self { name: name.to_owned(), value: value.to_string() }
@@ -97,7 +102,8 @@ impl From<&Variable> for loader::Variable {
 #[must_use]
 pub fn overlaid(given: Vec<Variable>, own: &[Variable]) -> Vec<Variable> {
     let mut variables = given;
-    for variable in own {
+    // A record may be older than the knowledge that such a machine would not boot.
+    for variable in own.iter().filter(|variable| !variable.reads_too_much()) {
         match variables.iter_mut().find(|known| known.name == variable.name) {
             Some(known) => known.value.clone_from(&variable.value),
             None => variables.push(variable.clone()),
@@ -156,8 +162,20 @@ pub fn check(own: &[Variable]) -> Result<(), KenvError> {
     }
     let path = format!("/{}", "x".repeat(MAX_PATH - 1));
     let mut given = nfs_root(Ipv4Addr::BROADCAST, &path, &[0; 64]);
-    given.push(Variable::known("nfs.read_size", 16_384));
+    given.push(Variable::known(READ_SIZE, MAX_READ_SIZE));
     pack(&overlaid(given, own)).map(drop)
+}
+
+/// Makes sure that no variable has a loader ask for more than one frame holds.
+///
+/// # Errors
+///
+/// One does: its loader would wait for ever.
+pub fn check_read_size(own: &[Variable]) -> Result<(), KenvError> {
+    match own.iter().find(|variable| variable.reads_too_much()) {
+        Some(variable) => Err(KenvError::ReadSize(variable.value.clone())),
+        None => Ok(()),
+    }
 }
 
 /// The variables by which a kernel mounts its root when no loader has fetched the root's handle by
@@ -182,6 +200,12 @@ pub enum KenvError {
     /// The name cannot be one.
     #[error("{0:?} is no name of a variable: letters, digits, dots, hyphens and underscores")]
     Name(String),
+    /// A READ of that size is answered by fragments.
+    #[error(
+        "nfs.read_size={0} stops FreeBSD's loader, which cannot put IP fragments together: write at \
+         most {MAX_READ_SIZE}"
+    )]
+    ReadSize(String),
     /// Too many cannot stand in a list.
     #[error("at most five variables can have a semicolon in their value")]
     Semicolons,
@@ -195,6 +219,14 @@ pub enum KenvError {
     )]
     Value(String),
 }
+
+/// How much FreeBSD's loader reads by one call of NFS: 1024 to 16384, and 1024 where it is not told.
+pub const READ_SIZE: &str = "nfs.read_size";
+
+/// The most that a loader may be told to read at once: a reply in one Ethernet frame of 1500 bytes, of
+/// which 28 are IP's and UDP's and 128 the call's. Replies in fragments are lost on every loader
+/// (`ip_reasm_add` in stand/libsa/ip.c puts the last one first), which asks again for ever.
+pub const MAX_READ_SIZE: u32 = 1344;
 
 /// The longest path of a root that is told by a variable.
 pub const MAX_PATH: usize = 100;
@@ -281,6 +313,16 @@ mod test {
         assert_eq!(check(&variables(&[&a, &b])), Ok(()));
         assert_eq!(check(&variables(&[&a, &b, &c])), Err(KenvError::Many));
         assert_eq!(check(&variables(&["a=1", "a=2"])), Err(KenvError::Twice("a".to_owned())));
+    }
+
+    #[test]
+    fn no_loader_is_told_to_read_more_than_a_frame_holds() {
+        let most = variables(&["nfs.read_size=1344"]);
+        assert_eq!(check_read_size(&most), Ok(()));
+        let more = variables(&["nfs.read_size=1345"]);
+        assert_eq!(check_read_size(&more), Err(KenvError::ReadSize("1345".to_owned())));
+        assert_eq!(overlaid(most.clone(), &more), most);
+        assert_eq!(overlaid(most, &variables(&["nfs.read_size=1024"])).len(), 1);
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn load_options(lab: &Lab) -> Result<Outcome, Failure> {
     let address = leases.split_whitespace().find(|word| word.starts_with("10.77.0."));
     let words = format!(
         "[loader.efi ipaddr={} netmask=255.255.255.0 gatewayip={SERVER} serverip={SERVER} \
-         rootpath=/be/free boot.nfsroot.options=nolockd nfs.read_size=8192]",
+         rootpath=/be/free boot.nfsroot.options=nolockd nfs.read_size=1344]",
         address.unwrap_or("an address")
     );
     ensure(console.contains(&words), || {

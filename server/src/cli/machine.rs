@@ -8,7 +8,7 @@ use store::{Point, StoreError};
 use uuid::Uuid;
 
 use super::{Failure, Format, Reply, Site, Table, root};
-use crate::kenv::Variable;
+use crate::kenv::{self, Variable};
 use crate::machine::{
     self, LoaderChoice, LoaderProtocol, Mac, Machine, MachineError, MachineName, RootKind, Roster,
     View,
@@ -118,6 +118,7 @@ impl Add {
             if roster.get(&self.name).is_some_and(|entry| entry.fixed) {
                 return Err(MachineError::Fixed(self.name.clone()));
             }
+            kenv::check_read_size(&machine.kenv)?;
             roster.insert(self.name.clone(), machine.clone(), false)?;
             Ok((self.name.clone(), machine))
         })?;
@@ -229,6 +230,7 @@ impl Set {
                 machine.classes.clone_from(&self.classes);
                 machine.classes.retain(|class| class != "none");
             }
+            kenv::check_read_size(&machine.kenv)?;
             machine.read_only = (machine.read_only || self.ro) && !self.rw;
             roster.insert(self.name.clone(), machine.clone(), false)?;
             Ok((self.name.clone(), machine))

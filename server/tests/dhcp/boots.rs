@@ -21,7 +21,7 @@ fn bench() -> Bench {
     bench.answers(Client::Ipxe(Arch::BIOS), file("http://10.77.0.1:8080/b/1/boot.ipxe"));
     bench.answers(Client::Pxe(Arch::UEFI_X64), file("loader.efi"));
     let root = Answer { root_path: Some("/be/head".to_owned()), ..Answer::default() };
-    let options = vec![(250, b"nfs.read_size=8192".to_vec())];
+    let options = vec![(250, b"nfs.read_size=1344".to_vec())];
     bench.answers(Client::FreeBsdLoader, Answer { options, ..root.clone() });
     bench.answers(Client::FreeBsdKernel, root);
     bench
@@ -166,7 +166,7 @@ fn a_loader_gets_its_root_path_even_if_it_asks_for_nothing() {
     let mut bench = bench();
     let offer = bench.ask(&recorded("pxeboot-10.1-discover")).unwrap();
     assert_eq!(option(&offer, 17), Some(b"/be/head".to_vec()));
-    assert_eq!(option(&offer, 250), Some(b"nfs.read_size=8192".to_vec()));
+    assert_eq!(option(&offer, 250), Some(b"nfs.read_size=1344".to_vec()));
 }
 
 #[test]

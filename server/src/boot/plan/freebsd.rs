@@ -67,9 +67,9 @@ pub(super) fn decide(
     let given = match fetch {
         Fetch::Nfs => {
             let mut given = vec![Variable::known("boot.nfsroot.options", "nolockd")];
-            // BIOS loaders under iPXE stop at replies above the network's frame size.
+            // BIOS loaders stay at their own 1024.
             if arch.is_some_and(|arch| arch != Arch::BIOS) {
-                given.push(Variable::known("nfs.read_size", LOADER_READ_SIZE));
+                given.push(Variable::known(kenv::READ_SIZE, kenv::MAX_READ_SIZE));
             }
             given
         }
@@ -134,9 +134,6 @@ fn fetch(
     }
     Ok(fetch)
 }
-
-/// How much `loader.efi` reads at once; its own default is 1024, its limit 16384.
-const LOADER_READ_SIZE: u32 = 8192;
 
 /// The longest name of an environment that the loader can fetch from by TFTP: 128 bytes hold
 /// `/be/NAME` and a file's path (FNAME_SIZE), of which the longest known ones have less than 48.

@@ -215,7 +215,7 @@ fn only_the_uefi_loader_reads_more_at_once() {
     };
     let nolockd = (250, b"boot.nfsroot.options=nolockd".to_vec());
     assert_eq!(options(Arch::BIOS), std::slice::from_ref(&nolockd));
-    assert_eq!(options(Arch::UEFI_X64), [nolockd, (251, b"nfs.read_size=8192".to_vec())]);
+    assert_eq!(options(Arch::UEFI_X64), [nolockd, (251, b"nfs.read_size=1344".to_vec())]);
 }
 
 #[test]
@@ -390,7 +390,7 @@ fn beside_another_server_freebsd_over_uefi_gets_everything_by_ipxe() {
     let script = crate::boot::script::render(&uefi, BootId(7)).unwrap();
     let chain = "chain --autofree http://10.0.0.1/b/0000000000000007/loader.efi \
                  ipaddr=${netX/ip} netmask=${netX/netmask} gatewayip=${gw} serverip=10.0.0.1 \
-                 rootpath=/be/base boot.nfsroot.options=nolockd nfs.read_size=8192 ";
+                 rootpath=/be/base boot.nfsroot.options=nolockd nfs.read_size=1344 ";
     assert!(script.contains(chain), "{script}");
     // BIOS has no such way: its loader asks the other server.
     let bios = decide(Client::Pxe(Arch::BIOS));
