@@ -14,8 +14,8 @@ use serde::Deserialize;
 use store::{EnvironmentName, Location};
 
 use crate::dhcp::Range;
-use crate::kenv;
-use crate::machine::{Machine, MachineName};
+use crate::site::kenv;
+use crate::site::machine::{Machine, MachineName};
 
 /// What was written, in netbe.toml or as flags.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]

@@ -29,9 +29,10 @@ pub use outlook::Outlook;
 use crate::boot::{Booter, BootsError};
 use crate::config::{Config, Mode};
 use crate::dhcp::{Bound, Dhcp, JournalError, ListenError, Range};
-use crate::machine::MachineError;
-use crate::state::{StateDir, StateError, site_key};
-use crate::{control, dhcp, http, neighbour, tftp};
+use crate::net::neighbour;
+use crate::site::machine::MachineError;
+use crate::site::state::{StateDir, StateError, site_key};
+use crate::{control, dhcp, http, tftp};
 use appliance::Appliance;
 use ports::Ports;
 
@@ -321,7 +322,7 @@ pub enum ServeError {
     },
     /// The port mapper of the host does not take our programs.
     #[error(transparent)]
-    Portmap(#[from] crate::portmap::RegisterError),
+    Portmap(#[from] crate::nfs::portmap::RegisterError),
     /// A range does not belong to a network that is served.
     #[error("range {range} lies in no network that is served: {networks}")]
     RangeOutside {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
-use netbe::portmap::{Service, register, unregister};
-use netbe::rpc::Transport;
+use netbe::net::rpc::Transport;
+use netbe::nfs::portmap::{Service, register, unregister};
 
 const MOUNT: Service =
     Service { program: 100_005, version: 3, transport: Transport::Udp, port: 20_048 };

@@ -22,8 +22,9 @@ use super::{
     Answer, Ask, BootFile, BootId, Booter, Event, FileError, FileRequest, Origin, Reservation, Root,
 };
 use crate::clock::Clock;
-use crate::machine::{Mac, MachineName, RootKind, Roster};
-use crate::state::{State, StateError};
+use crate::net::Mac;
+use crate::site::machine::{MachineName, RootKind, Roster};
+use crate::site::state::{State, StateError};
 use boot::{Boot, Delivered};
 use known::{Belongs, Known, Seen, ipv4};
 pub use root::Order;

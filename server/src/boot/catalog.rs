@@ -17,8 +17,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{kernel, loader};
-use crate::machine::MachineName;
-use crate::roots::{Known, Owned, own_among};
+use crate::provision::roots::{Known, Owned, own_among};
+use crate::site::machine::MachineName;
 use ability::Abilities;
 
 /// Files of one boot environment, resolved inside it whatever its links say.

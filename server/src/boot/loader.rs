@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Arch;
-use crate::machine::LoaderChoice;
+use crate::site::machine::LoaderChoice;
 
 /// A program that firmware loads from the network.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -13,6 +13,7 @@ mod inside;
 pub mod kernel;
 pub mod loader;
 pub mod plan;
+pub(crate) mod readahead;
 mod record;
 mod script;
 pub mod timeline;
@@ -30,7 +31,8 @@ pub use boots::{Boots, BootsError, Notice, Order, Sources, Standing};
 pub use client::{Arch, Client};
 pub use record::rooted_on;
 
-use crate::machine::{Mac, View};
+use crate::net::Mac;
+use crate::site::machine::View;
 
 /// Decides what machines boot, and hears what becomes of it.
 ///

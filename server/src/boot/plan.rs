@@ -14,8 +14,9 @@ use uuid::Uuid;
 use super::catalog::{Facts, System};
 use super::loader::{self, HostLoaders, Loader, Part, Place};
 use super::{Answer, Arch, BootId, Client};
-use crate::kenv::{self, Variable};
-use crate::machine::{LoaderChoice, Mac, Machine, MachineName, RootKind, Roster, View};
+use crate::net::Mac;
+use crate::site::kenv::{self, Variable};
+use crate::site::machine::{LoaderChoice, Machine, MachineName, RootKind, Roster, View};
 pub use freebsd::Fetch;
 pub use refusal::NoPlan;
 

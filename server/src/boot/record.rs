@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::plan::Plan;
 use super::{BootId, Client};
-use crate::machine::Mac;
-use crate::state::{Kind, State, StateError};
+use crate::net::Mac;
+use crate::site::state::{Kind, State, StateError};
 
 /// What is kept of a boot.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -176,7 +176,7 @@ mod test {
     use super::*;
     use crate::boot::Arch;
     use crate::boot::plan::{Fetch, Next};
-    use crate::machine::View;
+    use crate::site::machine::View;
 
     /// A disk that writes nothing before the test's end.
     struct Stalled(Mutex<mpsc::Receiver<()>>);

@@ -5,7 +5,7 @@ use bootcfg::{Entry, grub, pxelinux};
 
 use super::BootId;
 use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, SCRIPT, export_path};
-use crate::machine::LoaderChoice;
+use crate::site::machine::LoaderChoice;
 
 /// Writes the script of a boot for iPXE, or says why it cannot be written.
 pub(super) fn render(plan: &Plan, id: BootId) -> Result<String, String> {

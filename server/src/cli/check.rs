@@ -9,7 +9,7 @@ use store::EnvironmentName;
 
 use super::{Failure, Reply, Site, Table, machine};
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
-use crate::check::{self, Finding, Severity, Verdict};
+use crate::provision::check::{self, Finding, Severity, Verdict};
 
 /// Say whether a boot environment can boot, by BIOS and by UEFI, and why not; without a name, whether
 /// all can, and whether machines are to boot what there is.

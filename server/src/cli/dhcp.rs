@@ -13,8 +13,9 @@ use crate::boot::catalog::{Contents, Facts, System};
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::plan::{self, Next, NoPlan, Plan, SCRIPT};
 use crate::boot::{Arch, BootId, Client};
-use crate::machine::{Mac, MachineName};
-use crate::roots::Owned;
+use crate::net::Mac;
+use crate::provision::roots::Owned;
+use crate::site::machine::MachineName;
 
 /// The lines for another DHCP server.
 #[derive(Args, Debug)]

@@ -6,8 +6,8 @@ use store::{Decision, EnvironmentName, Layout, NameError, Point, Role, Store};
 
 use super::guard::{self, Verb, Withheld};
 use super::{Failure, Format, Reply, Site, Table, machine, root};
-use crate::machine::{RenameError, rename};
-use crate::roots::{Roots, is_draft};
+use crate::provision::roots::{Roots, is_draft};
+use crate::site::machine::{RenameError, rename};
 
 /// Create a boot environment: an empty one, or a clone of another with -e.
 #[derive(Args, Debug)]

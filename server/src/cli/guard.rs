@@ -8,8 +8,8 @@ use super::status::ago;
 use super::{Failure, Site, machine, site};
 use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
-use crate::machine::{Entry, RootKind};
-use crate::roots::{Known, Owned, Roots, holder, own_among};
+use crate::provision::roots::{Known, Owned, Roots, holder, own_among};
+use crate::site::machine::{Entry, RootKind};
 
 /// A verb that may take a tree away under somebody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -15,11 +15,11 @@ use super::machine::roster;
 use super::{Failure, Site};
 use crate::boot::catalog::{Contents, System};
 use crate::boot::plan::{self, export_path};
-use crate::export::{SiteKey, WireHandle};
-use crate::interface::{Interface, Network};
-use crate::machine::{self, Machine, MachineName, RootKind, View, environment_in};
-use crate::roots::{Owned, Roots};
-use crate::state::{StateDir, site_key};
+use crate::net::interface::{Interface, Network};
+use crate::nfs::export::{SiteKey, WireHandle};
+use crate::provision::roots::{Owned, Roots};
+use crate::site::machine::{Machine, MachineName, RootKind, View, environment_in};
+use crate::site::state::{StateDir, site_key};
 
 /// A boot environment and the guest that is to boot it.
 #[derive(Args, Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct GuestOptions {
     gateway: Option<Ipv4Addr>,
     /// The guest's Ethernet address [default: the machine's, or one made from the boot environment].
     #[arg(long, value_name = "MAC")]
-    mac: Option<machine::Mac>,
+    mac: Option<crate::net::Mac>,
     /// Memory in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u32,
@@ -109,7 +109,7 @@ impl GuestOptions {
         let network = self.network(address)?;
         let mac = self.mac.or_else(|| machine.macs.first().copied());
         let mac = mac.map_or_else(|| mac_of(environment.uuid), |mac| Mac(mac.0));
-        let by_mac = roster.find(machine::Mac(mac.0), None);
+        let by_mac = roster.find(crate::net::Mac(mac.0), None);
         let assigned = plan::environment_of(&roster, by_mac).ok().map(|(name, _)| name.to_owned());
         let known = named.or(by_mac);
         let is_default = plan::environment_of(&roster, known) == Ok((self.name.as_str(), true));

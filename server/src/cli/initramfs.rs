@@ -9,7 +9,7 @@ use store::EnvironmentName;
 
 use super::{Failure, Reply, Site, Table};
 use crate::boot::catalog::{Contents, System};
-use crate::initramfs::{Drivers, INIT, Initramfs, InitramfsError, Recipe};
+use crate::provision::initramfs::{Drivers, INIT, Initramfs, InitramfsError, Recipe};
 
 /// What the RAM disk is to be made of.
 #[derive(Args, Debug)]

@@ -10,12 +10,12 @@ use super::environment::new_name;
 use super::guard::{Verb, Withheld};
 use super::initramfs::RecipeOptions;
 use super::{Failure, Reply, Site};
-use crate::install::archive::Unpacker;
-use crate::install::configure::{Configured, configure};
-use crate::install::debian::Debian;
-use crate::install::fill::fill;
-use crate::install::sets::{self, MANIFEST, Set};
-use crate::install::{Branch, InstallError, Lost, Place};
+use crate::provision::install::archive::Unpacker;
+use crate::provision::install::configure::{Configured, configure};
+use crate::provision::install::debian::Debian;
+use crate::provision::install::fill::fill;
+use crate::provision::install::sets::{self, MANIFEST, Set};
+use crate::provision::install::{Branch, InstallError, Lost, Place};
 
 /// Fill an empty boot environment with a system, or put an initial RAM disk of netbe's into a Linux one.
 ///

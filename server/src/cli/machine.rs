@@ -8,10 +8,10 @@ use store::{Point, StoreError};
 use uuid::Uuid;
 
 use super::{Failure, Format, Reply, Site, Table, root};
-use crate::kenv::{self, Variable};
-use crate::machine::{
-    self, LoaderChoice, LoaderProtocol, Mac, Machine, MachineError, MachineName, RootKind, Roster,
-    View,
+use crate::net::Mac;
+use crate::site::kenv::{self, Variable};
+use crate::site::machine::{
+    self, LoaderChoice, LoaderProtocol, Machine, MachineError, MachineName, RootKind, Roster, View,
 };
 
 /// Name machines, by their Ethernet addresses, and say what they boot.
@@ -397,7 +397,7 @@ pub(super) fn change(
     Ok(Reply::done())
 }
 
-pub(super) fn roster(state: &crate::state::StateDir) -> Result<Roster, Failure> {
+pub(super) fn roster(state: &crate::site::state::StateDir) -> Result<Roster, Failure> {
     Ok(Roster::of_site(state)?)
 }
 

@@ -8,8 +8,8 @@ use store::{Environment, EnvironmentName, Point, Role};
 use super::environment::new_name;
 use super::guard::{Verb, Withheld};
 use super::{Failure, Format, Reply, Site, machine, snapshot};
-use crate::machine::{Machine, MachineError, MachineName, RootKind};
-use crate::roots::{Owned, RootError, Roots, Term};
+use crate::provision::roots::{Owned, RootError, Roots, Term};
+use crate::site::machine::{Machine, MachineError, MachineName, RootKind};
 
 /// Give a machine a new root in the place of its own, as its template was; what it has written is
 /// gone.

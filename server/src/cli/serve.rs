@@ -9,9 +9,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Reply, Site};
 use crate::config::{Config, Raw};
-use crate::machine::Roster;
 use crate::serve::{self, Outlook};
-use crate::state::StateDir;
+use crate::site::machine::Roster;
+use crate::site::state::StateDir;
 
 /// Serve boot environments to machines: DHCP, TFTP, HTTP and NFS, in the foreground.
 ///

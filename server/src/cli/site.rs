@@ -9,8 +9,8 @@ use store::{Location, Store};
 use super::Failure;
 use crate::config::{DEFAULT_STATE, default_store};
 use crate::control::{Client, Reply, Request};
-use crate::machine;
-use crate::state::{SOCKET, StateDir};
+use crate::site::machine;
+use crate::site::state::{SOCKET, StateDir};
 
 /// Options that every verb takes.
 #[derive(Args, Debug)]

@@ -5,10 +5,10 @@ use store::{EnvironmentName, Point};
 
 use super::snapshot::shown;
 use super::{Failure, Reply, Site, machine, root};
-use crate::machine::MachineName;
-use crate::roots::Roots;
-use crate::roots::merge::{Beside, Fate};
-use crate::roots::upgrade::{Upgrade as Plan, conflict_path};
+use crate::provision::roots::Roots;
+use crate::provision::roots::merge::{Beside, Fate};
+use crate::provision::roots::upgrade::{Upgrade as Plan, conflict_path};
+use crate::site::machine::MachineName;
 
 /// Say what a machine boots from its next boot on.
 ///

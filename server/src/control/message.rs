@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot::timeline::Stage;
 use crate::boot::{BootId, Notice, Standing};
-use crate::machine::Mac;
+use crate::net::Mac;
 
 /// What a command asks.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher13;
 
 use super::leases::{Binding, Leases, Moment, State};
-use crate::machine::Mac;
+use crate::net::Mac;
 
 /// The journal, open for appending.
 #[derive(Debug)]

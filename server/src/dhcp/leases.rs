@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
-use crate::interface::Network;
-use crate::machine::Mac;
+use crate::net::Mac;
+use crate::net::interface::Network;
 
 /// All bindings, one per address. Its size is bounded by the addresses that netbe may hand out.
 #[derive(Clone, Debug, Default)]

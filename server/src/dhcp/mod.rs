@@ -6,8 +6,6 @@
 
 mod class;
 mod counters;
-#[cfg(any(target_os = "freebsd", test))]
-pub(crate) mod frame;
 mod journal;
 mod leases;
 mod outlet;
@@ -33,7 +31,7 @@ pub use reply::{
 pub use server::{Foreign, Server};
 pub use service::{Bound, Dhcp, ListenError, Listener};
 
-use crate::interface::Network;
+use crate::net::interface::Network;
 
 /// What is handed out, and what clients are told beside.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,5 +74,5 @@ impl Default for Settings {
 /// Whether this host forwards packets between its networks, so that it can be their router.
 #[must_use]
 pub fn forwards() -> bool {
-    crate::sys::route::forwards_ipv4()
+    crate::net::sys::route::forwards_ipv4()
 }

@@ -9,9 +9,9 @@ use tracing::{debug, error, warn};
 
 use super::reply::{CLIENT_PORT, Destination, Port, Reply};
 use super::service::ListenError;
-use crate::datagram::{BindOptions, Datagrams, Received, Source};
-use crate::interface::Interface;
-use crate::sys::link::Link;
+use crate::net::datagram::{BindOptions, Datagrams, Received, Source};
+use crate::net::interface::Interface;
+use crate::net::sys::link::Link;
 
 /// Where messages of one interface come in and go out.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::leases::Moment;
 use super::range::Range;
-use crate::interface::Network;
+use crate::net::interface::Network;
 
 /// The ranges, with a mark in each below which addresses have been looked at.
 ///

@@ -9,10 +9,10 @@ use tracing::debug;
 use wire::dhcp4::{Builder, Code, Message, MessageType, Op};
 
 use super::reply::{CLIENT_PORT, Port};
-use crate::datagram::{BindOptions, Datagrams};
-use crate::interface::Interface;
-use crate::machine::Mac;
-use crate::sys::link::Link;
+use crate::net::Mac;
+use crate::net::datagram::{BindOptions, Datagrams};
+use crate::net::interface::Interface;
+use crate::net::sys::link::Link;
 
 /// The question on its way: asked once, to be asked again, its answers waited for.
 pub(super) struct Probe {

@@ -9,7 +9,7 @@ use wire::dhcp4::{Builder, Code, Message};
 
 use super::Settings;
 use crate::boot::{Answer, Arch, Client};
-use crate::interface::Network;
+use crate::net::interface::Network;
 
 /// Where a client is, and what it finds there.
 #[derive(Clone, Copy, Debug)]

@@ -9,8 +9,8 @@ use wire::dhcp4::Message;
 
 use super::journal::Journal;
 use super::leases::Binding;
-use crate::interface::Interface;
-use crate::machine::Mac;
+use crate::net::Mac;
+use crate::net::interface::Interface;
 
 /// What netbe does on an interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -8,7 +8,7 @@ use wire::dhcp4::{Code, ETHERNET, Message, MessageType, Op};
 use super::class::classify;
 use super::reply::Arrival;
 use crate::boot::Client;
-use crate::machine::Mac;
+use crate::net::Mac;
 
 /// A client's message, read as far as every step needs it.
 pub(super) struct Request<'a> {

@@ -24,8 +24,8 @@ use super::recipe::{self, Leg, Place};
 use super::reply::{Action, Arrival, Commit, Destination, Durability, Mode, Port, Reply, Silence};
 use super::request::Request;
 use crate::boot::{Answer, Ask, Booter, Client, Event, Origin};
-use crate::interface::Interface;
-use crate::machine::Mac;
+use crate::net::Mac;
+use crate::net::interface::Interface;
 
 /// Hands out addresses and boot files.
 pub struct Server {

@@ -19,8 +19,8 @@ use super::probe::Probe;
 use super::reply::{Action, Arrival, Mode, Port, Reply, Silence, Written};
 use super::server::{Foreign, Server};
 use crate::boot::Booter;
-use crate::datagram::Received;
-use crate::interface::Interface;
+use crate::net::datagram::Received;
+use crate::net::interface::Interface;
 
 /// The DHCP server of all interfaces: one table of leases, one journal.
 pub struct Dhcp {

@@ -17,8 +17,8 @@ use super::Options;
 use super::range::Span;
 use super::request::{HEAD_MAX, Method, Rejection, Request};
 use super::response::{Head, Status, refusal};
+use crate::boot::readahead::ReadAhead;
 use crate::boot::{Booter, Event, FileError, FileProtocol, FileRequest, Origin, Ticket};
-use crate::readahead::ReadAhead;
 
 /// A connection from a client.
 pub(super) struct Connection {

@@ -22,11 +22,11 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::control::{Controlled, InterfaceStatus, Living, MachineStatus, Status, Visitor};
 use crate::dhcp::{Bound, Dhcp, Listener, Mode};
-use crate::export::{Exports, SiteKey};
-use crate::interface::Interface;
-use crate::machine::{self, MachineName, Roster};
-use crate::roots::{Roots, Term};
-use crate::state::StateDir;
+use crate::net::interface::Interface;
+use crate::nfs::export::{Exports, SiteKey};
+use crate::provision::roots::{Roots, Term};
+use crate::site::machine::{self, MachineName, Roster};
+use crate::site::state::StateDir;
 
 /// The running server.
 pub(super) struct Appliance {

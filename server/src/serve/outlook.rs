@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::ServeError;
 use crate::config::{Config, Mode};
 use crate::dhcp::{self, ListenError, Range};
-use crate::interface::Interface;
-use crate::machine::Roster;
+use crate::net::interface::Interface;
+use crate::site::machine::Roster;
 
 /// The interfaces to serve, checked against what was written.
 #[derive(Clone, Debug)]
@@ -194,8 +194,9 @@ mod test {
 
     use super::*;
     use crate::config::Raw;
-    use crate::interface::Network;
-    use crate::machine::{Mac, Machine};
+    use crate::net::Mac;
+    use crate::net::interface::Network;
+    use crate::site::machine::Machine;
 
     fn interface(name: &str, networks: &[Network]) -> Interface {
         Interface {

@@ -11,7 +11,7 @@ use siphasher::sip::SipHasher13;
 use store::{Dataset, Environment, Store};
 use vfs::{Branch, Tree};
 
-use crate::export::Files;
+use crate::nfs::export::Files;
 
 /// Opens what there is of an environment, with the data sets of `data` in the place of its own, and says
 /// what of it cannot be served. Trees of `known` that

@@ -12,11 +12,11 @@ use super::ServeError;
 use super::appliance::Appliance;
 use crate::boot::Booter;
 use crate::clock::SystemClock;
-use crate::datagram::{BindOptions, Datagrams};
-use crate::mount::Mount;
-use crate::nfs3::Nfs3;
-use crate::portmap::{self, Portmap, Service};
-use crate::rpc::{self, Program, Transport};
+use crate::net::datagram::{BindOptions, Datagrams};
+use crate::net::rpc::{self, Program, Transport};
+use crate::nfs::mount::Mount;
+use crate::nfs::portmap::{self, Portmap, Service};
+use crate::nfs::v3::Nfs3;
 
 /// Everything that is bound, ready to be served.
 pub(super) struct Ports {

@@ -20,8 +20,8 @@ use wire::tftp::{DATA_HEADER_LEN, DecodeError, ErrorCode, Packet, data_header};
 
 use super::terms::{Terms, largest_block};
 use super::transfer::wire_number;
-use crate::datagram::socket_addr;
-use crate::sys;
+use crate::net::datagram::socket_addr;
+use crate::net::sys;
 
 /// The socket of one transfer.
 #[derive(Debug)]

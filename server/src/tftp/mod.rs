@@ -22,7 +22,7 @@ use tracing::{debug, error};
 use wire::tftp::{DecodeError, ErrorCode, Mode, Packet, Request};
 
 use crate::boot::Booter;
-use crate::datagram::{Datagrams, Received, Source};
+use crate::net::datagram::{Datagrams, Received, Source};
 use lanes::Lanes;
 use session::Session;
 

@@ -14,8 +14,8 @@ use wire::tftp::{ErrorCode, Request};
 use super::channel::{Channel, Heard};
 use super::terms::Terms;
 use super::transfer::{Action, End, Failure, Transfer};
+use crate::boot::readahead::ReadAhead;
 use crate::boot::{Booter, Event, FileError, FileProtocol, FileRequest, Origin, Ticket};
-use crate::readahead::ReadAhead;
 
 /// One client's request.
 pub(super) struct Session {

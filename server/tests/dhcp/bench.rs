@@ -12,8 +12,8 @@ use netbe::boot::{
 use netbe::dhcp::{
     Action, Arrival, Destination, Journal, Leases, Mode, Port, Reply, Server, Settings, Silence,
 };
-use netbe::interface::{Interface, Network};
-use netbe::machine::Mac;
+use netbe::net::Mac;
+use netbe::net::interface::{Interface, Network};
 use wire::dhcp4::{Builder, Code, Message, MessageType};
 
 /// Our address.

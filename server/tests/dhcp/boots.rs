@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use netbe::boot::{Answer, Arch, Client, Event};
 use netbe::dhcp::{Destination, Port, Silence};
-use netbe::machine::Mac;
+use netbe::net::Mac;
 use wire::dhcp4::{Code, Message, MessageType};
 
 use crate::bench::*;

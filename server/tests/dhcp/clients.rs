@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use netbe::boot::{Answer, Client};
 use netbe::dhcp::{Dhcp, Mode, State};
-use netbe::interface::Interface;
-use netbe::machine::Mac;
+use netbe::net::Mac;
+use netbe::net::interface::Interface;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use netbe::boot::Event;
 use netbe::dhcp::{Mode, Port, Settings, Silence};
-use netbe::interface::Network;
+use netbe::net::interface::Network;
 use wire::dhcp4::{Builder, Code, MessageType};
 
 use crate::bench::{Bench, SERVER, machine, select};

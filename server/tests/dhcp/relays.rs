@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use netbe::dhcp::{Destination, Port, Reply, Settings, Silence};
-use netbe::interface::Network;
+use netbe::net::interface::Network;
 use wire::dhcp4::{Builder, Code, Message, MessageType};
 
 use crate::bench::*;

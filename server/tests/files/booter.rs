@@ -10,7 +10,7 @@ use netbe::boot::{
     Answer, Ask, BootFile, Booter, Content, Event, FileError, FileRequest, Origin, Reservation,
     Role, Root, Ticket,
 };
-use netbe::machine::Mac;
+use netbe::net::Mac;
 use tokio::sync::Notify;
 
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netbe::boot::Event;
-use netbe::datagram::{BindOptions, Datagrams};
+use netbe::net::datagram::{BindOptions, Datagrams};
 use netbe::tftp;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Order;
 use crate::boot::plan::{Next, Plan};
 use crate::boot::{Arch, Ask, BootId, Client, Event, Role, Ticket};
-use crate::machine::MachineName;
+use crate::site::machine::MachineName;
 
 /// The boot that a machine is in.
 pub(super) struct Boot {

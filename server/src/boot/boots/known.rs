@@ -12,8 +12,9 @@ use crate::boot::plan::{self, NoPlan, Plan};
 use crate::boot::record::{BootRecord, Keeper};
 use crate::boot::timeline::{Stage, Timeline};
 use crate::boot::{Ask, BootId, Client, Event, Origin};
-use crate::export::{MOUNTED, UNUSED};
-use crate::machine::{Mac, MachineName, Roster};
+use crate::net::Mac;
+use crate::nfs::export::{MOUNTED, UNUSED};
+use crate::site::machine::{MachineName, Roster};
 
 /// Everything that changes.
 pub(super) struct Known {

@@ -10,7 +10,7 @@ use super::{Boots, Known, PATIENCE};
 use crate::boot::BootId;
 use crate::boot::catalog::Facts;
 use crate::boot::plan::{self, Awaited, Next, NoPlan, Plan};
-use crate::machine::{Machine, MachineName, RootKind};
+use crate::site::machine::{Machine, MachineName, RootKind};
 
 /// What a boot wants done that takes a while, or a disk.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -15,8 +15,8 @@ use crate::boot::catalog::test::FakeFiles;
 use crate::boot::catalog::{Environment, Files};
 use crate::boot::{Arch, Client, Content, FileProtocol};
 use crate::clock::FakeClock;
-use crate::machine::{LoaderChoice, Machine};
-use crate::state::{Kind, StateDir};
+use crate::site::machine::{LoaderChoice, Machine};
+use crate::site::state::{Kind, StateDir};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);

@@ -6,8 +6,8 @@ use super::{Next, NoPlan, Site, Subject, export_path, ipxe};
 use crate::boot::catalog::Facts;
 use crate::boot::loader::{self, Loader, Place};
 use crate::boot::{Arch, Client};
-use crate::kenv::{self, Variable};
-use crate::machine::{LoaderChoice, LoaderProtocol};
+use crate::site::kenv::{self, Variable};
+use crate::site::machine::{LoaderChoice, LoaderProtocol};
 
 /// How FreeBSD's loader fetches its files.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

@@ -1,8 +1,8 @@
 //! Why a machine boots nothing, in words that say what to do.
 
 use crate::boot::{Arch, Client};
-use crate::kenv::KenvError;
-use crate::machine::{LoaderChoice, MachineName};
+use crate::site::kenv::KenvError;
+use crate::site::machine::{LoaderChoice, MachineName};
 
 /// Why a machine boots nothing. The words are for the administrator and for the machine's screen.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::leases::{Binding, Moment, State};
 use super::super::recipe::Place;
 use super::Server;
-use crate::machine::Mac;
+use crate::net::Mac;
 
 impl Server {
     /// The address that a machine has a claim to: where its root lives, what is reserved for it,

@@ -13,10 +13,10 @@ use super::super::{ServeError, parts};
 use super::{Appliance, lock};
 use crate::boot::catalog::Environment;
 use crate::boot::plan::export_path;
-use crate::export::{Expected, Export};
-use crate::install::fill;
-use crate::machine::View;
-use crate::roots::{self, Owned};
+use crate::nfs::export::{Expected, Export};
+use crate::provision::install::fill;
+use crate::provision::roots::{self, Owned};
+use crate::site::machine::View;
 
 impl Appliance {
     /// Shares what the store holds now: what is gone is withdrawn first, so that its path is free.

@@ -1,7 +1,7 @@
 //! FreeBSD's loader, fetching its files by HTTP.
 
 use super::*;
-use crate::machine::LoaderProtocol;
+use crate::site::machine::LoaderProtocol;
 
 /// By its firmware's HTTP boot, with FreeBSD's loader going on by HTTP.
 fn by_http() -> (Bench, String) {

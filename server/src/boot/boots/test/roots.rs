@@ -3,8 +3,8 @@
 use super::*;
 use crate::boot::plan::Awaited;
 use crate::boot::{Role, Ticket};
-use crate::machine::RootKind;
-use crate::roots::Owned;
+use crate::provision::roots::Owned;
+use crate::site::machine::RootKind;
 
 fn machine() -> MachineName {
     "web1".parse().unwrap()

@@ -1,0 +1,205 @@
+//! Network interfaces of this host, as the kernel tells them.
+//!
+//! The facts are read anew at every call: addresses come and go while a server runs. Only what
+//! netbe serves is kept, IPv4 and Ethernet.
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+
+use crate::net::Mac;
+
+/// One network interface.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Interface {
+    /// Its name, such as `eth0` or `bge0`.
+    pub name: String,
+    /// The number that the kernel knows it by.
+    pub index: u32,
+    /// Its Ethernet address; `None` on interfaces that have none, such as tunnels.
+    pub mac: Option<Mac>,
+    /// Our IPv4 addresses on it and the networks that they are in, in the kernel's order.
+    pub networks: Vec<Network>,
+    /// Whether it is switched on.
+    pub up: bool,
+    /// Whether it can broadcast; DHCP needs that.
+    pub broadcast: bool,
+    /// Whether it leads only to this host.
+    pub loopback: bool,
+}
+
+impl Interface {
+    /// All interfaces, by ascending index.
+    ///
+    /// # Errors
+    ///
+    /// Fails only when the kernel refuses to list them.
+    pub fn all() -> io::Result<Vec<Self>> {
+        let mut found: Vec<Self> = Vec::new();
+        for entry in getifaddrs()? {
+            match found.iter_mut().find(|known| known.name == entry.interface_name) {
+                Some(known) => known.learn(&entry),
+                None => {
+                    // An interface can vanish between the two calls; then it is not there.
+                    let Ok(index) = if_nametoindex(entry.interface_name.as_str()) else { continue };
+                    let mut new = Self::named(&entry, index);
+                    new.learn(&entry);
+                    found.push(new);
+                }
+            }
+        }
+        found.sort_by_key(|interface| interface.index);
+        Ok(found)
+    }
+
+    /// The interface of this name, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Fails only when the kernel refuses to list the interfaces.
+    pub fn by_name(name: &str) -> io::Result<Option<Self>> {
+        Ok(Self::all()?.into_iter().find(|interface| interface.name == name))
+    }
+
+    fn named(entry: &InterfaceAddress, index: u32) -> Self {
+        Self {
+            name: entry.interface_name.clone(),
+            index,
+            mac: None,
+            networks: Vec::new(),
+            up: entry.flags.contains(InterfaceFlags::IFF_UP),
+            broadcast: entry.flags.contains(InterfaceFlags::IFF_BROADCAST),
+            loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
+        }
+    }
+
+    /// Adds what one address of the interface tells.
+    fn learn(&mut self, entry: &InterfaceAddress) {
+        let Some(address) = &entry.address else { return };
+        if let Some(link) = address.as_link_addr() {
+            self.mac = link.addr().filter(|bytes| *bytes != [0; 6]).map(Mac);
+        }
+        if let Some(inet) = address.as_sockaddr_in() {
+            let mask = entry.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in());
+            // An address without a mask is a host on its own.
+            let mask = mask.map_or(u32::MAX, |mask| mask.ip().to_bits());
+            self.networks.push(Network::new(inet.ip(), prefix(mask)));
+        }
+    }
+}
+
+/// An IPv4 address and the length of its network's prefix: `10.77.0.1/24`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Network {
+    /// An address in the network: ours, where the network is one of ours.
+    pub address: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Network {
+    /// An address in a network of this prefix length; a length over 32 counts as 32.
+    #[must_use]
+    pub const fn new(address: Ipv4Addr, prefix: u8) -> Self {
+        Self { address, prefix: if prefix > 32 { 32 } else { prefix } }
+    }
+
+    /// The number of leading bits that all addresses of the network share, 0 to 32.
+    #[must_use]
+    pub const fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    /// The network's mask.
+    #[must_use]
+    pub fn mask(self) -> Ipv4Addr {
+        let host_bits = 32_u32.saturating_sub(u32::from(self.prefix));
+        Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
+    }
+
+    /// The address of the network itself, all host bits 0.
+    #[must_use]
+    pub fn base(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() & self.mask().to_bits())
+    }
+
+    /// The address of all hosts of the network, all host bits 1.
+    #[must_use]
+    pub fn broadcast(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() | !self.mask().to_bits())
+    }
+
+    /// Whether the address lies in the network.
+    #[must_use]
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        (address.to_bits() ^ self.address.to_bits()) & self.mask().to_bits() == 0
+    }
+
+    /// Whether a host can have the address: it lies in the network and is neither the network's own
+    /// nor its broadcast address. Networks of one or two addresses have neither (RFC 3021).
+    #[must_use]
+    pub fn has_host(self, address: Ipv4Addr) -> bool {
+        let special = address == self.base() || address == self.broadcast();
+        self.contains(address) && (self.prefix >= 31 || !special)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// The length of a mask's prefix: its leading ones.
+fn prefix(mask: u32) -> u8 {
+    u8::try_from(mask.leading_ones()).unwrap_or(32)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    const HOME: Network = Network::new(Ipv4Addr::new(10, 77, 0, 1), 24);
+
+    #[test]
+    fn loopback_is_listed_with_its_network() {
+        let all = Interface::all().unwrap();
+        let lo = all.iter().find(|interface| interface.loopback).unwrap();
+        assert!(lo.index > 0);
+        assert_eq!(Interface::by_name(&lo.name).unwrap().as_ref(), Some(lo));
+        assert!(lo.networks.iter().any(|network| network.contains(Ipv4Addr::LOCALHOST)));
+    }
+
+    #[test]
+    fn an_unknown_name_is_no_interface() {
+        assert_eq!(Interface::by_name("no-such-if0").unwrap(), None);
+    }
+
+    #[test]
+    fn a_network_has_a_mask_a_base_and_a_broadcast_address() {
+        assert_eq!(HOME.mask(), Ipv4Addr::new(255, 255, 255, 0));
+        assert_eq!(HOME.base(), Ipv4Addr::new(10, 77, 0, 0));
+        assert_eq!(HOME.broadcast(), Ipv4Addr::new(10, 77, 0, 255));
+        assert_eq!(HOME.to_string(), "10.77.0.1/24");
+    }
+
+    #[test]
+    fn every_prefix_length_has_its_mask() {
+        assert_eq!(Network::new(HOME.address, 0).mask(), Ipv4Addr::UNSPECIFIED);
+        assert_eq!(Network::new(HOME.address, 32).mask(), Ipv4Addr::BROADCAST);
+        for length in 0..=32 {
+            assert_eq!(prefix(Network::new(HOME.address, length).mask().to_bits()), length);
+        }
+    }
+
+    #[test]
+    fn hosts_are_neither_the_base_nor_the_broadcast_address() {
+        assert!(HOME.has_host(Ipv4Addr::new(10, 77, 0, 254)));
+        assert!(!HOME.has_host(HOME.base()));
+        assert!(!HOME.has_host(HOME.broadcast()));
+        assert!(!HOME.has_host(Ipv4Addr::new(10, 77, 1, 2)));
+        assert!(Network::new(HOME.address, 31).has_host(HOME.base()));
+    }
+}

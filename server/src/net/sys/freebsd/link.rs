@@ -1,0 +1,132 @@
+//! Datagrams to clients that have no address yet, as Ethernet frames (bpf(4)).
+//!
+//! A socket cannot reach a client that does not answer ARP yet, nor choose the interface of a
+//! limited broadcast, so both kinds are written as frames. In a jail this needs a network stack of
+//! its own and a devfs rule that shows `bpf*`.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_char, c_int, c_uint, c_ulong};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsRawFd;
+
+use nix::libc;
+
+use crate::net::Mac;
+use crate::net::datagram::Datagrams;
+use crate::net::frame::Frame;
+use crate::net::interface::Interface;
+
+/// An interface to send by.
+#[derive(Debug)]
+pub(crate) struct Link {
+    bpf: File,
+    mac: Mac,
+}
+
+impl Link {
+    /// Opens the interface for writing frames.
+    ///
+    /// # Errors
+    ///
+    /// It has no Ethernet address, or this process may not open `/dev/bpf`.
+    pub(crate) fn open(interface: &Interface) -> io::Result<Self> {
+        let mac = interface.mac.ok_or(io::ErrorKind::Unsupported)?;
+        let bpf = OpenOptions::new().read(true).write(true).open("/dev/bpf")?;
+        refuse_all(&bpf)?;
+        attach(&bpf, &interface.name)?;
+        // The frames carry their own source address.
+        let complete: c_uint = 1;
+        // SAFETY: BIOCSHDRCMPLT reads one unsigned int, which lives through the call.
+        check(unsafe { libc::ioctl(bpf.as_raw_fd(), libc::BIOCSHDRCMPLT, &raw const complete) })?;
+        Ok(Self { bpf, mac })
+    }
+
+    /// Sends to a client of this Ethernet address that is given the address `to`.
+    ///
+    /// # Errors
+    ///
+    /// The frame was not sent: the interface is down, or its queue is full.
+    pub(crate) async fn unicast(
+        &self,
+        socket: &Datagrams,
+        mac: Mac,
+        from: Ipv4Addr,
+        to: SocketAddrV4,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        let source = SocketAddrV4::new(from, socket.local_addr().port());
+        let frame =
+            Frame { source_mac: self.mac, destination_mac: mac, source, destination: to, payload };
+        let bytes = frame.encode().ok_or(io::ErrorKind::InvalidInput)?;
+        // A write queues the frame and does not wait for the wire.
+        (&self.bpf).write_all(&bytes)
+    }
+
+    /// Sends to everybody on the link.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::unicast`].
+    pub(crate) async fn broadcast(
+        &self,
+        socket: &Datagrams,
+        from: Ipv4Addr,
+        port: u16,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, port);
+        self.unicast(socket, Mac([0xff; 6]), from, everybody, payload).await
+    }
+}
+
+/// Ties the descriptor to an interface.
+fn attach(bpf: &File, name: &str) -> io::Result<()> {
+    let mut ifr_name: [c_char; libc::IFNAMSIZ] = [0; libc::IFNAMSIZ];
+    let room = libc::IFNAMSIZ.saturating_sub(1);
+    for (to, from) in ifr_name.iter_mut().take(room).zip(name.bytes()) {
+        *to = c_char::from_ne_bytes([from]);
+    }
+    let ifr_ifru = libc::__c_anonymous_ifr_ifru { ifru_flags: [0; 2] };
+    let request = libc::ifreq { ifr_name, ifr_ifru };
+    // SAFETY: BIOCSETIF reads one `ifreq`, which lives through the call, and uses only its name,
+    // which ends in a NUL.
+    check(unsafe { libc::ioctl(bpf.as_raw_fd(), libc::BIOCSETIF, &raw const request) })
+}
+
+/// Lets nothing in: the descriptor only sends, and frames nobody reads would be copied for nothing.
+fn refuse_all(bpf: &File) -> io::Result<()> {
+    let instruction = Instruction { code: RETURN_CONSTANT, jt: 0, jf: 0, k: 0 };
+    let program = Program { len: 1, instructions: &raw const instruction };
+    // SAFETY: BIOCSETF reads one program and the instructions that it points to; both live through
+    // the call, and there is one instruction, as `len` says.
+    check(unsafe { libc::ioctl(bpf.as_raw_fd(), BIOCSETF, &raw const program) })
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `struct bpf_insn` of `net/bpf.h`.
+#[repr(C)]
+struct Instruction {
+    code: u16,
+    jt: u8,
+    jf: u8,
+    k: u32,
+}
+
+/// `struct bpf_program` of `net/bpf.h`.
+#[repr(C)]
+struct Program {
+    len: c_uint,
+    instructions: *const Instruction,
+}
+
+/// `BPF_RET | BPF_K`: ends with a constant, and zero accepts nothing.
+const RETURN_CONSTANT: u16 = 0x06;
+
+/// `_IOW('B', 103, struct bpf_program)`: to the kernel, the argument's size, the group, the number.
+const BIOCSETF: c_ulong =
+    0x8000_0000 | ((size_of::<Program>() as c_ulong) << 16) | ((b'B' as c_ulong) << 8) | 103;

@@ -1,0 +1,221 @@
+//! Who may use an export, and as whom.
+
+use std::net::{IpAddr, SocketAddr};
+
+use store::Identity;
+use vfs::Caller;
+
+use super::Export;
+use crate::boot::Root;
+use crate::net::rpc::Credential;
+
+impl Export {
+    /// Whether a caller at `peer` may use this export, whose machine has `root`, if any.
+    ///
+    /// A machine whose root this is may in any case; everybody else needs the export to be shared
+    /// with his network or his machine by name.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn admit(&self, peer: SocketAddr, root: Option<&Root>) -> Result<Grant, Refusal> {
+        let settings = &self.settings;
+        let own = root.filter(|root| root.environment == self.environment);
+        let address = peer.ip().to_canonical();
+        let shared = settings.shared
+            && (settings.networks.iter().any(|network| network.contains(address))
+                || root.is_some_and(|root| settings.machines.contains(&root.machine)));
+        if own.is_none() && !shared {
+            return Err(Refusal::Address(address));
+        }
+        if peer.port() >= FIRST_FREE_PORT && !settings.insecure {
+            return Err(Refusal::Port(peer.port()));
+        }
+        let is_own = own.is_some();
+        Ok(Grant {
+            read_only: settings.read_only || own.is_some_and(|root| root.read_only),
+            everybody: settings.mapall.as_ref().map(act_as),
+            superuser: match &settings.maproot {
+                Some(identity) => act_as(identity),
+                None if is_own => Caller::ROOT,
+                None => NOBODY,
+            },
+        })
+    }
+}
+
+/// What a caller may do with an export.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Grant {
+    /// Whether nothing may be changed.
+    pub read_only: bool,
+    /// Whom everybody acts as (`mapall`).
+    everybody: Option<Caller>,
+    /// Whom the superuser acts as (`maproot`).
+    superuser: Caller,
+}
+
+impl Grant {
+    /// On whose behalf the call of somebody with this credential is carried out.
+    #[must_use]
+    pub fn caller(&self, credential: &Credential) -> Caller {
+        let claimed = caller(credential);
+        self.everybody.unwrap_or(if claimed.uid == 0 { self.superuser } else { claimed })
+    }
+}
+
+/// Whom a credential claims to be. Who claims nothing is nobody.
+#[must_use]
+pub fn caller(credential: &Credential) -> Caller {
+    match credential {
+        Credential::None => NOBODY,
+        Credential::Sys { uid, gid, gids } => Caller::new(*uid, *gid).with_groups(gids),
+    }
+}
+
+/// Why an export may not be used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// It is shared with other addresses only.
+    #[error("not shared with {0}: share it with its network, or make it the machine's root")]
+    Address(IpAddr),
+    /// Any user of a client can send from this port.
+    #[error("source port {0} is not a reserved one: use one below 1024, or share it as insecure")]
+    Port(u16),
+}
+
+/// A user and its groups as a caller.
+pub(crate) fn act_as(identity: &Identity) -> Caller {
+    let (gid, more) = identity.gids.split_first().map_or((NOBODY.gid, &[][..]), |(g, m)| (*g, m));
+    Caller::new(identity.uid, gid).with_groups(more)
+}
+
+/// The user that owns nothing, on Linux and FreeBSD alike.
+const NOBODY: Caller = Caller::new(65_534, 65_534);
+
+/// The lowest port that needs no privilege on a client.
+const FIRST_FREE_PORT: u16 = 1024;
+
+#[cfg(test)]
+mod test {
+    use std::sync::Arc;
+
+    use fixtures::MemFs;
+    use store::ExportSettings;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::nfs::export::Files;
+    use crate::site::machine::View;
+
+    const OURS: Uuid = Uuid::from_u128(1);
+
+    fn export(settings: ExportSettings) -> Export {
+        Export {
+            environment: OURS,
+            name: "head".to_owned(),
+            path: "/be/head".to_owned(),
+            files: Files::whole(Arc::new(MemFs::new())),
+            settings,
+        }
+    }
+
+    fn shared() -> ExportSettings {
+        let networks = vec!["10.77.0.0/24".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        let machines = vec!["web1".to_owned()];
+        ExportSettings { shared: true, networks, machines, ..ExportSettings::default() }
+    }
+
+    fn root(machine: &str, environment: Uuid) -> Root {
+        let (machine, view) = (machine.to_owned(), View::Joined);
+        Root { machine, environment, read_only: false, view }
+    }
+
+    fn from(peer: &str) -> SocketAddr {
+        peer.parse().unwrap()
+    }
+
+    fn sys(uid: u32) -> Credential {
+        Credential::Sys { uid, gid: 20, gids: vec![5] }
+    }
+
+    #[test]
+    fn only_addresses_of_its_networks_may_use_a_shared_export() {
+        let export = export(shared());
+        assert!(export.admit(from("10.77.0.100:1023"), None).is_ok());
+        assert!(export.admit(from("[fd00::7]:1023"), None).is_ok());
+        let outside = from("10.77.1.100:1023");
+        assert_eq!(export.admit(outside, None), Err(Refusal::Address(outside.ip())));
+    }
+
+    #[test]
+    fn an_ipv4_address_within_ipv6_is_the_ipv4_address() {
+        assert!(export(shared()).admit(from("[::ffff:10.77.0.100]:1023"), None).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_shared_is_reached_only_by_the_machines_whose_root_it_is() {
+        let export = export(ExportSettings { shared: false, ..shared() });
+        let peer = from("10.77.0.100:1023");
+        assert!(export.admit(peer, None).is_err());
+        assert!(export.admit(peer, Some(&root("web1", Uuid::from_u128(2)))).is_err());
+        assert!(export.admit(peer, Some(&root("web2", OURS))).is_ok());
+    }
+
+    #[test]
+    fn a_machine_may_be_named() {
+        let peer = from("192.168.9.9:1023");
+        let other = Uuid::from_u128(2);
+        assert!(export(shared()).admit(peer, Some(&root("web1", other))).is_ok());
+        assert!(export(shared()).admit(peer, Some(&root("web2", other))).is_err());
+    }
+
+    #[test]
+    fn unreserved_ports_are_refused_unless_the_export_is_insecure() {
+        let peer = from("10.77.0.100:1024");
+        assert_eq!(export(shared()).admit(peer, None), Err(Refusal::Port(1024)));
+        let insecure = ExportSettings { insecure: true, ..shared() };
+        assert!(export(insecure).admit(peer, None).is_ok());
+    }
+
+    #[test]
+    fn it_is_read_only_if_either_the_export_or_the_plan_says_so() {
+        let peer = from("10.77.0.100:1023");
+        let read_only =
+            |settings, root: Option<&Root>| export(settings).admit(peer, root).unwrap().read_only;
+        assert!(!read_only(shared(), None));
+        assert!(!read_only(shared(), Some(&root("web2", OURS))));
+        assert!(read_only(ExportSettings { read_only: true, ..shared() }, None));
+        let planned = Root { read_only: true, ..root("web2", OURS) };
+        assert!(read_only(shared(), Some(&planned)));
+        let elsewhere = Root { environment: Uuid::from_u128(2), ..planned };
+        assert!(!read_only(shared(), Some(&elsewhere)));
+    }
+
+    #[test]
+    fn the_superuser_is_nobody_except_on_his_own_root() {
+        let peer = from("10.77.0.100:1023");
+        let grant = |root: Option<&Root>| export(shared()).admit(peer, root).unwrap();
+        assert_eq!(grant(None).caller(&sys(0)), NOBODY);
+        assert_eq!(grant(Some(&root("web2", OURS))).caller(&sys(0)), Caller::ROOT);
+        assert_eq!(grant(None).caller(&sys(7)), Caller::new(7, 20).with_groups(&[5]));
+    }
+
+    #[test]
+    fn maproot_and_mapall_say_who_acts_as_whom() {
+        let peer = from("10.77.0.100:1023");
+        let act = |settings, uid| export(settings).admit(peer, None).unwrap().caller(&sys(uid));
+        let maproot = ExportSettings { maproot: Some(Identity::root()), ..shared() };
+        assert_eq!(act(maproot.clone(), 0), Caller::ROOT);
+        assert_eq!(act(maproot, 7).uid, 7);
+        let operator = Identity { uid: 1001, gids: vec![100, 5] };
+        let mapall = ExportSettings { mapall: Some(operator), ..shared() };
+        assert_eq!(act(mapall.clone(), 0), Caller::new(1001, 100).with_groups(&[5]));
+        assert_eq!(act(mapall, 7).uid, 1001);
+    }
+
+    #[test]
+    fn who_claims_nothing_is_nobody() {
+        assert_eq!(caller(&Credential::None), NOBODY);
+    }
+}

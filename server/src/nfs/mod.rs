@@ -1,0 +1,6 @@
+//! The network file system: what is exported to whom, and the programs that serve it.
+
+pub mod export;
+pub mod mount;
+pub mod portmap;
+pub mod v3;

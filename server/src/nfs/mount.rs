@@ -1,0 +1,356 @@
+//! The MOUNT protocol (RFC 1813 §5, RFC 1094 appendix A): paths to handles.
+//!
+//! MNT gives the handle of an export, of a directory in it, or, for `/`, of the caller's own root. Whoever
+//! sees data sets apart gets that of the data set which begins at the path, all others one tree. It
+//! grants nothing by that: NFS checks every call by itself. The list of mounts is for people to look
+//! at; FreeBSD's loader sends MNT at every file that it opens and never UMNT.
+
+mod table;
+#[cfg(test)]
+mod test;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use uuid::Uuid;
+use vfs::{Caller, FileKind, FsError, Handle, Name, NameError, Tree};
+use wire::codec::Codec;
+use wire::mount3::{
+    DirPath, Exported, HostName, MAX_NAME, MntRes, MountStat, Mounted, PROGRAM, Procedure, VERSION,
+    VERSION_1,
+};
+use wire::nfs3::FileHandle;
+use wire::xdr::{DecodeError, Decoder, Encoder};
+
+use crate::boot::{Booter, Event, Origin};
+use crate::clock::Clock;
+use crate::net::rpc::{Call, Outcome, Patience, Program, Transport};
+use crate::nfs::export::{Export, Exports, WireHandle};
+use crate::site::machine::View;
+
+use table::Table;
+
+/// Why a path is not mounted: for the client a number, for people a sentence.
+struct Refused {
+    status: MountStat,
+    reason: String,
+}
+
+impl Refused {
+    fn missing(reason: &str) -> Self {
+        Self { status: MountStat::NoEnt, reason: reason.to_owned() }
+    }
+}
+
+/// The program 100005.
+pub struct Mount {
+    exports: Arc<Exports>,
+    booter: Arc<dyn Booter>,
+    clock: Arc<dyn Clock>,
+    table: Table,
+    told_of_version_1: AtomicBool,
+}
+
+impl Mount {
+    /// Finds paths in `exports`; asks `booter` whose root is whose, and tells it who mounts.
+    #[must_use]
+    pub fn new(exports: Arc<Exports>, booter: Arc<dyn Booter>, clock: Arc<dyn Clock>) -> Self {
+        let (table, told_of_version_1) = (Table::default(), AtomicBool::default());
+        Self { exports, booter, clock, table, told_of_version_1 }
+    }
+
+    /// MNT of version 3.
+    fn mnt(&self, call: &Call<'_>, path: DirPath<'_>, reply: &mut Vec<u8>) {
+        let found = self.find(call, path.0);
+        let result = match &found {
+            Ok((_, handle)) => MntRes::Ok {
+                handle: FileHandle(handle.as_bytes()),
+                flavors: vec![wire::rpc::AUTH_SYS],
+            },
+            Err(refused) => MntRes::Fail(refused.status),
+        };
+        result.encode(&mut Encoder::new(reply));
+        let address = call.peer.ip().to_canonical();
+        let now = self.clock.now();
+        if let Ok((environment, _)) = &found {
+            self.exports.users().mount(*environment, address, stripped(path), now);
+        }
+        match found {
+            Err(Refused { status, reason }) => {
+                tracing::debug!(%address, path = %path.0.escape_ascii(), ?status, "not mounted");
+                let name = format!("mounting {}", shown(stripped(path)));
+                self.booter.report(Origin::Address(address), Event::Failed { name, reason });
+            }
+            Ok(_) if self.table.add(address, stripped(path), now) => {
+                let event = Event::Mounted(shown(stripped(path)));
+                self.booter.report(Origin::Address(address), event);
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// MNT of version 1, which asks for a handle of NFSv2.
+    ///
+    /// The answer is an errno of the client (RFC 1094 §A.5); EACCES is the same number everywhere, and
+    /// the only one that mount programs say something about.
+    fn mnt_1(&self, call: &Call<'_>, path: DirPath<'_>, reply: &mut Vec<u8>) {
+        if !self.told_of_version_1.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                "{} asks for {} by NFSv2, which is not served: have it mount with version 3",
+                call.peer.ip(),
+                path.0.escape_ascii(),
+            );
+        }
+        Encoder::new(reply).u32(MountStat::Acces.number());
+    }
+
+    /// The environment that `path` leads into and the handle of what is there, for a caller that may use
+    /// it.
+    fn find(&self, call: &Call<'_>, path: &[u8]) -> Result<(Uuid, WireHandle), Refused> {
+        let root = self.booter.root_of(call.peer.ip().to_canonical());
+        let (export, rest) = if is_root(path) {
+            let own = root.as_ref().ok_or_else(|| Refused::missing("the machine has no root"))?;
+            let export = self.exports.of(own.environment);
+            let gone = || Refused::missing("its boot environment is not shared any more");
+            (export.ok_or_else(gone)?, &[][..])
+        } else {
+            let export = self.exports.at(path);
+            export.ok_or_else(|| Refused::missing("there is no boot environment of that path"))?
+        };
+        export.admit(call.peer, root.as_ref()).map_err(|refusal| {
+            tracing::debug!(peer = %call.peer, export = export.name, %refusal, "refused");
+            Refused { status: MountStat::Acces, reason: refusal.to_string() }
+        })?;
+        let own = root.filter(|root| root.environment == export.environment);
+        let view = own.map_or_else(View::default, |root| root.view);
+        let directory = walk(export.files.seen(view).as_ref(), rest)
+            .map_err(|error| Refused { status: status(error), reason: error.to_string() })?;
+        Ok((export.environment, self.exports.seal(&export, view, &directory)))
+    }
+
+    fn umnt(&self, address: IpAddr, path: DirPath<'_>) {
+        let environment = if is_root(path.0) {
+            self.booter.root_of(address).map(|root| root.environment)
+        } else {
+            self.exports.at(path.0).map(|(export, _)| export.environment)
+        };
+        self.exports.users().unmount(address, stripped(path), environment);
+        if self.table.remove(address, stripped(path)) {
+            let event = Event::Unmounted(shown(stripped(path)));
+            self.booter.report(Origin::Address(address), event);
+        }
+    }
+
+    fn umntall(&self, address: IpAddr) {
+        self.exports.users().unmount_all(address);
+        for path in self.table.remove_all(address) {
+            self.booter.report(Origin::Address(address), Event::Unmounted(shown(&path)));
+        }
+    }
+
+    /// DUMP: the list ends early where a datagram does.
+    fn dump(&self, transport: Transport, reply: &mut Vec<u8>) {
+        let mounts = self.table.list();
+        let mounts = mounts.iter().map(|(address, path)| (address.to_string(), path));
+        let mut list = List::new(transport, reply);
+        for (host, path) in mounts {
+            let host = HostName(host.as_bytes());
+            list.push(&Mounted { host, directory: DirPath(path) });
+        }
+        list.finish();
+    }
+
+    fn export(&self, transport: Transport, reply: &mut Vec<u8>) {
+        let exports = self.exports.list();
+        let mut list = List::new(transport, reply);
+        for export in exports {
+            let groups = groups(&export);
+            let groups = groups.iter().map(|group| HostName(group.as_bytes())).collect();
+            list.push(&Exported { directory: DirPath(export.path.as_bytes()), groups });
+        }
+        list.finish();
+    }
+
+    fn dispatch(
+        &self,
+        call: &Call<'_>,
+        procedure: Procedure,
+        patience: Patience,
+        reply: &mut Vec<u8>,
+    ) -> Result<Outcome, DecodeError> {
+        let address = call.peer.ip().to_canonical();
+        let path = || DirPath::decode(&mut Decoder::new(call.args));
+        match procedure {
+            Procedure::Null => {}
+            Procedure::Mnt if call.version == VERSION_1 => self.mnt_1(call, path()?, reply),
+            Procedure::Mnt => {
+                let path = path()?;
+                if patience == Patience::Inline && self.leads_below_a_root(path) {
+                    return Ok(Outcome::WouldWait);
+                }
+                self.mnt(call, path, reply);
+            }
+            Procedure::Dump => self.dump(call.transport, reply),
+            Procedure::Umnt => self.umnt(address, path()?),
+            Procedure::Umntall => self.umntall(address),
+            Procedure::Export => self.export(call.transport, reply),
+        }
+        Ok(Outcome::Success)
+    }
+
+    /// Whether a path has to be looked up in a tree, which may wait for a disk. A root needs not.
+    fn leads_below_a_root(&self, path: DirPath<'_>) -> bool {
+        self.exports.at(path.0).is_some_and(|(_, rest)| rest.iter().any(|byte| *byte != b'/'))
+    }
+}
+
+impl Program for Mount {
+    fn number(&self) -> u32 {
+        PROGRAM
+    }
+
+    fn versions(&self) -> &'static [u32] {
+        &[VERSION_1, VERSION]
+    }
+
+    fn is_once_only(&self, _version: u32, _procedure: u32) -> bool {
+        false
+    }
+
+    fn call(&self, call: &Call<'_>, patience: Patience, reply: &mut Vec<u8>) -> Outcome {
+        let Some(procedure) = Procedure::from_number(call.procedure) else {
+            return Outcome::ProcUnavail;
+        };
+        self.dispatch(call, procedure, patience, reply).unwrap_or_else(|error| {
+            tracing::debug!(peer = %call.peer, ?procedure, %error, "arguments not decoded");
+            Outcome::GarbageArgs
+        })
+    }
+}
+
+/// Whether a path means the caller's own root.
+fn is_root(path: &[u8]) -> bool {
+    path.iter().all(|byte| *byte == b'/')
+}
+
+/// A path without slashes at its end, so that an UMNT finds what a MNT wrote otherwise.
+fn stripped(path: DirPath<'_>) -> &[u8] {
+    let end = path.0.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    path.0.get(..end).filter(|path| !path.is_empty()).unwrap_or(b"/")
+}
+
+/// A path for people.
+fn shown(path: &[u8]) -> String {
+    path.escape_ascii().to_string()
+}
+
+/// The directory that a path inside an export names, as its client sees the export.
+///
+/// `..` is taken back from the path itself and stops at the export's root. Symbolic links are not
+/// followed: they are meant for the client's own name space. The path is walked as the superuser, as
+/// mounting is his business; what is found there is still checked call by call.
+fn walk(tree: &dyn Tree, path: &[u8]) -> Result<Handle, FsError> {
+    let mut names: Vec<Name<'_>> = Vec::new();
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => {
+                names.pop();
+            }
+            name => names.push(Name::new(name).map_err(|error| match error {
+                NameError::Invalid => FsError::NoEnt,
+                NameError::TooLong => FsError::NameTooLong,
+            })?),
+        }
+    }
+    let mut directory = tree.root();
+    for name in names {
+        let found = tree.lookup(&Caller::ROOT, &directory, name)?;
+        if found.attr.kind != FileKind::Directory {
+            return Err(FsError::NotDir);
+        }
+        directory = tree.mounted(&found.handle);
+    }
+    Ok(directory)
+}
+
+/// What the client is told when the tree refuses a path.
+const fn status(error: FsError) -> MountStat {
+    match error {
+        FsError::Access | FsError::RoFs => MountStat::Acces,
+        FsError::Perm => MountStat::Perm,
+        FsError::NoEnt => MountStat::NoEnt,
+        FsError::NotDir => MountStat::NotDir,
+        FsError::NameTooLong => MountStat::NameTooLong,
+        FsError::Inval => MountStat::Inval,
+        FsError::NotSupp => MountStat::NotSupp,
+        // A directory of the path was removed while it was walked.
+        FsError::Stale => MountStat::NoEnt,
+        FsError::Busy
+        | FsError::Dquot
+        | FsError::FBig
+        | FsError::Io
+        | FsError::NoSpc
+        | FsError::NxIo => MountStat::Io,
+        // None of these can come from looking names up; they would be our own mistake.
+        FsError::BadCookie
+        | FsError::BadHandle
+        | FsError::Exist
+        | FsError::IsDir
+        | FsError::MLink
+        | FsError::Mounted
+        | FsError::NotEmpty
+        | FsError::NotSync
+        | FsError::XDev => MountStat::ServerFault,
+    }
+}
+
+/// For whom an export is, as showmount(8) prints it; an empty list would read as "everyone".
+fn groups(export: &Export) -> Vec<String> {
+    let settings = &export.settings;
+    let networks = settings.networks.iter().map(ToString::to_string);
+    let machines = settings.machines.iter().filter(|name| name.len() <= MAX_NAME).cloned();
+    let mut groups: Vec<String> =
+        if settings.shared { networks.chain(machines).collect() } else { Vec::new() };
+    if groups.is_empty() {
+        groups.push("(its-own-machines)".to_owned());
+    }
+    groups
+}
+
+/// A list that is as long as its transport can carry and clients take.
+struct List<'r> {
+    reply: &'r mut Vec<u8>,
+    most: usize,
+}
+
+impl<'r> List<'r> {
+    fn new(transport: Transport, reply: &'r mut Vec<u8>) -> Self {
+        let room = match transport {
+            Transport::Tcp => 1 << 20,
+            Transport::Udp => MAX_UDP_LIST,
+        };
+        let most = reply.len() + room;
+        Self { reply, most }
+    }
+
+    fn push<'c>(&mut self, element: &impl Codec<'c>) {
+        let before = self.reply.len();
+        let mut out = Encoder::new(self.reply);
+        out.bool(true);
+        element.encode(&mut out);
+        if self.reply.len() > self.most {
+            self.reply.truncate(before);
+            self.most = before;
+        }
+    }
+
+    fn finish(self) {
+        Encoder::new(self.reply).bool(false);
+    }
+}
+
+/// Bytes of a list by UDP. Clients have room for 8800 bytes, the head included (`UDPMSGSIZE` of Sun's
+/// library and its heirs), and a stranger's forged question shall not bring others many times its size.
+const MAX_UDP_LIST: usize = 8 << 10;

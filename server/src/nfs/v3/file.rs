@@ -1,0 +1,109 @@
+//! What is in a file: READLINK, READ, WRITE, COMMIT.
+
+use vfs::{FsError, Stability};
+use wire::nfs3::{
+    CommitArgs, CommitOk, CommitRes, NfsPath, PostOpAttr, READ_HEAD, ReadArgs, ReadlinkArgs,
+    ReadlinkOk, ReadlinkRes, Stable, WccData, WriteArgs, WriteOk, WriteRes, read_head,
+};
+use wire::xdr::{DecodeError, Encoder};
+
+use super::attr::{fattr, wcc};
+use super::request::{Fault, File, Request, answer};
+use crate::net::rpc::{Outcome, Patience};
+
+/// READLINK (RFC 1813 §3.3.5).
+pub(super) fn readlink(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
+    let args: ReadlinkArgs<'_> = request.args()?;
+    Ok(request.on::<PostOpAttr>(args.object, reply, |file, reply| {
+        let (target, attr) = file.tree().readlink(&file.caller, &file.handle)?;
+        let body = ReadlinkOk { attributes: Some(fattr(&attr)), target: NfsPath(&target) };
+        Ok(answer(reply, &ReadlinkRes::Ok(body)))
+    }))
+}
+
+/// READ (RFC 1813 §3.3.6). The tree reads straight into the reply.
+pub(super) fn read(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
+    let args: ReadArgs<'_> = request.args()?;
+    Ok(request.on::<PostOpAttr>(args.file, reply, |file, reply| {
+        let start = reply.len();
+        let outcome = read_into(request, file, &args, start, reply);
+        if !matches!(outcome, Ok(Outcome::Success)) {
+            reply.truncate(start);
+        }
+        outcome
+    }))
+}
+
+fn read_into(
+    request: &Request<'_>,
+    file: &File,
+    args: &ReadArgs<'_>,
+    start: usize,
+    reply: &mut Vec<u8>,
+) -> Result<Outcome, Fault> {
+    let count = args.count.min(request.transfer_max());
+    let data = start + READ_HEAD;
+    let end = data + usize::try_from(count).map_err(|_| FsError::Inval)?;
+    reply.resize(end, 0);
+    let into = reply.get_mut(data..).unwrap_or_default();
+    let read = match request.patience {
+        Patience::Inline => {
+            let resident =
+                file.tree().read_resident(&file.caller, &file.handle, args.offset, into)?;
+            let Some(read) = resident else { return Ok(Outcome::WouldWait) };
+            read
+        }
+        Patience::Pool => file.tree().read(&file.caller, &file.handle, args.offset, into)?,
+    };
+    let len = u32::try_from(read.len).map_err(|_| FsError::Io)?;
+    let head = read_head(fattr(&read.attr), len, read.eof);
+    let room = reply.get_mut(start..data).ok_or(FsError::Io)?;
+    room.copy_from_slice(&head);
+    reply.truncate(data + read.len);
+    Encoder::new(reply).pad(read.len);
+    request.read.set(u64::from(len));
+    Ok(Outcome::Success)
+}
+
+/// WRITE (RFC 1813 §3.3.7).
+pub(super) fn write(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
+    let args: WriteArgs<'_> = request.args()?;
+    Ok(request.change::<WccData>(args.file, reply, |file, reply| {
+        let tree = file.tree();
+        let stability = match args.stable {
+            Stable::Unstable => Stability::Unstable,
+            Stable::DataSync => Stability::DataSync,
+            Stable::FileSync => Stability::FileSync,
+        };
+        // Read before the data is written: if a sync fails in between, the client sees the old
+        // verifier here and the new one at its COMMIT, and sends the data again.
+        let verifier = tree.write_verifier();
+        let written = tree.write(&file.caller, &file.handle, args.offset, args.data, stability)?;
+        let count = u32::try_from(written.len).map_err(|_| FsError::Io)?;
+        request.written.set(u64::from(count));
+        let body = WriteOk {
+            wcc: wcc(&written.wcc),
+            count,
+            committed: match written.stability {
+                Stability::Unstable => Stable::Unstable,
+                Stability::DataSync => Stable::DataSync,
+                Stability::FileSync => Stable::FileSync,
+            },
+            verifier,
+        };
+        Ok(answer(reply, &WriteRes::Ok(body)))
+    }))
+}
+
+/// COMMIT (RFC 1813 §3.3.21). All of the file is committed, whatever range is asked for.
+///
+/// An export that became read-only still commits: what was written before must not be lost.
+pub(super) fn commit(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
+    let args: CommitArgs<'_> = request.args()?;
+    Ok(request.on::<WccData>(args.file, reply, |file, reply| {
+        let tree = file.tree();
+        let done = tree.commit(&file.caller, &file.handle)?;
+        let body = CommitOk { wcc: wcc(&done), verifier: tree.write_verifier() };
+        Ok(answer(reply, &CommitRes::Ok(body)))
+    }))
+}

@@ -1,0 +1,190 @@
+//! The network file system, version 3 (RFC 1813), over the trees of all exports.
+//!
+//! A call is decoded, its handle opened and its address checked, and then the tree does the work; the
+//! result carries the attributes that the tree saw. What the page cache can answer is answered on the
+//! socket's own task, what may wait for a disk goes to the pool ([`Patience`]).
+
+mod attr;
+mod dir;
+mod file;
+mod fs;
+mod list;
+mod pace;
+mod request;
+mod status;
+#[cfg(test)]
+mod test;
+mod traffic;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::time;
+use wire::nfs3::{self, Procedure};
+
+use crate::boot::{Booter, Event, Origin};
+use crate::clock::Clock;
+use crate::net::rpc::{Call, Outcome, Patience, Program};
+use crate::nfs::export::Exports;
+
+use pace::Pace;
+use request::Request;
+use traffic::{Sum, Traffic, User};
+
+/// The program 100003.
+pub struct Nfs3 {
+    exports: Arc<Exports>,
+    booter: Arc<dyn Booter>,
+    clock: Arc<dyn Clock>,
+    pace: Pace,
+    traffic: Traffic,
+}
+
+impl Nfs3 {
+    /// Serves `exports`; asks `booter` whose root is whose, and tells it who uses one.
+    #[must_use]
+    pub fn new(exports: Arc<Exports>, booter: Arc<dyn Booter>, clock: Arc<dyn Clock>) -> Self {
+        Self { exports, booter, clock, pace: Pace::default(), traffic: Traffic::default() }
+    }
+
+    /// Tells, for ever, what no later call of an address would tell.
+    ///
+    /// # Errors
+    ///
+    /// None: it ends when it is dropped.
+    pub async fn tell(self: Arc<Self>) -> io::Result<()> {
+        let mut tick = time::interval(traffic::INTERVAL);
+        loop {
+            tick.tick().await;
+            for (user, sum, at) in self.traffic.due(self.clock.now()) {
+                self.report(user, sum, at);
+            }
+        }
+    }
+
+    fn dispatch(&self, request: &Request<'_>, reply: &mut Vec<u8>) -> Outcome {
+        let done = match request.procedure {
+            Procedure::Null => Ok(Outcome::Success),
+            Procedure::Getattr => attr::getattr(request, reply),
+            Procedure::Setattr => attr::setattr(request, reply),
+            Procedure::Lookup => dir::lookup(request, reply),
+            Procedure::Access => attr::access(request, reply),
+            Procedure::Readlink => file::readlink(request, reply),
+            Procedure::Read => file::read(request, reply),
+            Procedure::Write => file::write(request, reply),
+            Procedure::Create => dir::create(request, reply),
+            Procedure::Mkdir => dir::mkdir(request, reply),
+            Procedure::Symlink => dir::symlink(request, reply),
+            Procedure::Mknod => dir::mknod(request, reply),
+            Procedure::Remove => dir::remove(request, reply),
+            Procedure::Rmdir => dir::rmdir(request, reply),
+            Procedure::Rename => dir::rename(request, reply),
+            Procedure::Link => dir::link(request, reply),
+            Procedure::Readdir => list::readdir(request, reply),
+            Procedure::Readdirplus => list::readdirplus(request, reply),
+            Procedure::Fsstat => fs::fsstat(request, reply),
+            Procedure::Fsinfo => fs::fsinfo(request, reply),
+            Procedure::Pathconf => fs::pathconf(request, reply),
+            Procedure::Commit => file::commit(request, reply),
+        };
+        done.unwrap_or_else(|error| {
+            let peer = request.call.peer;
+            tracing::debug!(%peer, procedure = ?request.procedure, %error, "arguments not decoded");
+            Outcome::GarbageArgs
+        })
+    }
+
+    /// Takes note of an answered call: how long it took, and for whom it was.
+    fn note(&self, request: &Request<'_>) {
+        let Some(environment) = request.environment.get() else { return };
+        let now = self.clock.now();
+        let took = now.saturating_duration_since(request.began);
+        if request.patience == Patience::Inline {
+            self.pace.note(environment, took, now);
+        }
+        let user = User { address: request.call.peer.ip().to_canonical(), environment };
+        let (read, written) = (request.read.get(), request.written.get());
+        if let Some(sum) = self.traffic.count(user, read, written, now) {
+            self.report(user, sum, now);
+        }
+    }
+
+    /// Tells who uses what and called when: the booter for the machine's timeline, and what keeps that
+    /// from being taken away.
+    fn report(&self, user: User, sum: Sum, at: Instant) {
+        let User { address, environment } = user;
+        self.exports.users().see(environment, address, at);
+        let Sum { calls, read, written } = sum;
+        self.booter.report(Origin::Address(address), Event::Nfs { calls, read, written });
+    }
+}
+
+impl Program for Nfs3 {
+    fn number(&self) -> u32 {
+        nfs3::PROGRAM
+    }
+
+    fn versions(&self) -> &'static [u32] {
+        &[nfs3::VERSION]
+    }
+
+    fn is_once_only(&self, _version: u32, procedure: u32) -> bool {
+        Procedure::from_number(procedure).is_some_and(changes)
+    }
+
+    fn call(&self, call: &Call<'_>, patience: Patience, reply: &mut Vec<u8>) -> Outcome {
+        let Some(procedure) = Procedure::from_number(call.procedure) else {
+            return Outcome::ProcUnavail;
+        };
+        if patience == Patience::Inline && waits(procedure) {
+            return Outcome::WouldWait;
+        }
+        let start = reply.len();
+        let request = Request::new(self, call, patience, procedure);
+        let outcome = self.dispatch(&request, reply);
+        match outcome {
+            Outcome::Success => self.note(&request),
+            Outcome::GarbageArgs
+            | Outcome::ProcUnavail
+            | Outcome::SystemErr
+            | Outcome::WouldWait => reply.truncate(start),
+        }
+        outcome
+    }
+}
+
+/// Whether running a procedure twice does harm: a late repetition of a WRITE puts old data over new
+/// (Juszczak, "Improving the performance and correctness of an NFS server", 1989).
+const fn changes(procedure: Procedure) -> bool {
+    match procedure {
+        Procedure::Setattr
+        | Procedure::Write
+        | Procedure::Create
+        | Procedure::Mkdir
+        | Procedure::Symlink
+        | Procedure::Mknod
+        | Procedure::Remove
+        | Procedure::Rmdir
+        | Procedure::Rename
+        | Procedure::Link => true,
+        Procedure::Null
+        | Procedure::Getattr
+        | Procedure::Lookup
+        | Procedure::Access
+        | Procedure::Readlink
+        | Procedure::Read
+        | Procedure::Readdir
+        | Procedure::Readdirplus
+        | Procedure::Fsstat
+        | Procedure::Fsinfo
+        | Procedure::Pathconf
+        | Procedure::Commit => false,
+    }
+}
+
+/// Whether a procedure may wait for a disk whatever its arguments are: it takes part in a journal,
+/// syncs, may be throttled by dirty pages, or looks at every file of a directory.
+const fn waits(procedure: Procedure) -> bool {
+    changes(procedure) || matches!(procedure, Procedure::Readdirplus | Procedure::Commit)
+}

@@ -1,0 +1,237 @@
+//! One call on its way: its arguments, its files, and what it answers when it fails.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use uuid::Uuid;
+use vfs::{Caller, FsError, Handle, Name, NameError, Tree};
+use wire::codec::Codec;
+use wire::nfs3::{FileHandle, Filename, PostOpAttr, Procedure, Status, WccData};
+use wire::xdr::{DecodeError, Decoder, Encoder};
+
+use super::{Nfs3, attr, status};
+use crate::net::rpc::{Call, Outcome, Patience, Transport};
+use crate::nfs::export::{Export, Grant, WireHandle};
+use crate::site::machine::View;
+
+/// A call that is being carried out.
+pub(super) struct Request<'a> {
+    pub(super) nfs: &'a Nfs3,
+    pub(super) call: &'a Call<'a>,
+    pub(super) patience: Patience,
+    pub(super) procedure: Procedure,
+    /// When it began.
+    pub(super) began: Instant,
+    /// The boot environment that it was admitted to.
+    pub(super) environment: Cell<Option<Uuid>>,
+    /// Bytes of file data that it read.
+    pub(super) read: Cell<u64>,
+    /// Bytes of file data that it wrote.
+    pub(super) written: Cell<u64>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(
+        nfs: &'a Nfs3,
+        call: &'a Call<'a>,
+        patience: Patience,
+        procedure: Procedure,
+    ) -> Self {
+        Self {
+            nfs,
+            call,
+            patience,
+            procedure,
+            began: nfs.clock.now(),
+            environment: Cell::default(),
+            read: Cell::default(),
+            written: Cell::default(),
+        }
+    }
+
+    /// Decodes the arguments. What stands behind them is ignored, as all servers do: clients pad.
+    pub(super) fn args<T: Codec<'a>>(&self) -> Result<T, DecodeError> {
+        T::decode(&mut Decoder::new(self.call.args))
+    }
+
+    /// Opens the file of a handle and lets `work` encode the result; encodes the failure otherwise.
+    ///
+    /// `work` encodes nothing when it fails.
+    pub(super) fn on<F: Beside>(
+        &self,
+        handle: FileHandle<'_>,
+        reply: &mut Vec<u8>,
+        work: impl FnOnce(&File, &mut Vec<u8>) -> Result<Outcome, Fault>,
+    ) -> Outcome {
+        let (fault, beside) = match self.open(handle) {
+            Ok(file) if self.should_wait(&file) => return Outcome::WouldWait,
+            Ok(file) => match work(&file, reply) {
+                Ok(outcome) => return outcome,
+                Err(fault) => (fault, F::of(&file)),
+            },
+            Err(error) => (error.into(), F::unknown()),
+        };
+        self.fail(fault, &beside, reply)
+    }
+
+    /// As [`Request::on`], for what changes something: refused where nothing may be changed.
+    pub(super) fn change<F: Beside>(
+        &self,
+        handle: FileHandle<'_>,
+        reply: &mut Vec<u8>,
+        work: impl FnOnce(&File, &mut Vec<u8>) -> Result<Outcome, Fault>,
+    ) -> Outcome {
+        self.on::<F>(handle, reply, |file, reply| {
+            file.must_be_writable()?;
+            work(file, reply)
+        })
+    }
+
+    /// Encodes a failure.
+    pub(super) fn fail<'f>(
+        &self,
+        fault: Fault,
+        beside: &impl Codec<'f>,
+        reply: &mut Vec<u8>,
+    ) -> Outcome {
+        let mut out = Encoder::new(reply);
+        match fault {
+            Fault::Tree(error) => status::status(self.procedure, error).encode(&mut out),
+            Fault::Protocol(status) => status.encode(&mut out),
+        }
+        beside.encode(&mut out);
+        Outcome::Success
+    }
+
+    /// The file of a handle, if the caller may use its export.
+    pub(super) fn open(&self, handle: FileHandle<'_>) -> Result<File, FsError> {
+        let (export, view, file) = self.nfs.exports.open(handle.0)?;
+        let peer = self.call.peer;
+        let root = self.nfs.booter.root_of(peer.ip().to_canonical());
+        let grant = export.admit(peer, root.as_ref()).map_err(|refusal| {
+            tracing::debug!(%peer, export = export.name, %refusal, "refused");
+            FsError::Access
+        })?;
+        self.environment.set(Some(export.environment));
+        Ok(File { caller: grant.caller(&self.call.credential), export, view, handle: file, grant })
+    }
+
+    /// What a file beside `file` is called over the wire.
+    pub(super) fn seal(&self, file: &File, handle: &Handle) -> WireHandle {
+        self.nfs.exports.seal(&file.export, file.view, handle)
+    }
+
+    /// Most bytes of data in one call or reply of this transport.
+    ///
+    /// Over UDP one lost fragment costs all: 32 KiB is what kernels ask for at most.
+    pub(super) const fn transfer_max(&self) -> u32 {
+        match self.call.transport {
+            Transport::Tcp => 1 << 20,
+            Transport::Udp => 32 << 10,
+        }
+    }
+
+    /// Whether the file's export was slow lately, so that this task must not touch it.
+    fn should_wait(&self, file: &File) -> bool {
+        self.patience == Patience::Inline
+            && self.nfs.pace.is_slow(file.export.environment, self.began)
+    }
+}
+
+/// An open file of an export, and on whose behalf it is used.
+pub(super) struct File {
+    pub(super) export: Arc<Export>,
+    /// How the client sees the export.
+    pub(super) view: View,
+    pub(super) handle: Handle,
+    pub(super) caller: Caller,
+    pub(super) grant: Grant,
+}
+
+impl File {
+    /// Within what it can be named: its boot environment, as the client sees that.
+    pub(super) fn place(&self) -> (Uuid, View) {
+        (self.export.environment, self.view)
+    }
+
+    pub(super) fn tree(&self) -> &dyn Tree {
+        self.export.files.seen(self.view).as_ref()
+    }
+
+    /// Its attributes as they are now, if they can be read.
+    pub(super) fn attributes(&self) -> PostOpAttr {
+        self.tree().getattr(&self.handle).ok().map(|attr| attr::fattr(&attr))
+    }
+
+    pub(super) const fn must_be_writable(&self) -> Result<(), FsError> {
+        if self.grant.read_only { Err(FsError::RoFs) } else { Ok(()) }
+    }
+}
+
+/// What stands beside the status of a failure, by its procedure.
+pub(super) trait Beside: for<'f> Codec<'f> {
+    /// When it is not known which file the call is about.
+    fn unknown() -> Self;
+
+    /// When the file is known.
+    fn of(file: &File) -> Self;
+}
+
+impl Beside for () {
+    fn unknown() -> Self {}
+
+    fn of(_file: &File) -> Self {}
+}
+
+impl Beside for PostOpAttr {
+    fn unknown() -> Self {
+        None
+    }
+
+    fn of(file: &File) -> Self {
+        file.attributes()
+    }
+}
+
+impl Beside for WccData {
+    fn unknown() -> Self {
+        Self::default()
+    }
+
+    fn of(file: &File) -> Self {
+        Self { before: None, after: file.attributes() }
+    }
+}
+
+/// Why a call fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    /// The tree refuses.
+    Tree(FsError),
+    /// The protocol does, before the tree is asked.
+    Protocol(Status),
+}
+
+impl From<FsError> for Fault {
+    fn from(error: FsError) -> Self {
+        Self::Tree(error)
+    }
+}
+
+/// A name from the wire as a name of a tree.
+///
+/// RFC 1813 §3.2 answers a name that is empty or has characters in it that the server does not
+/// permit with `NFS3ERR_ACCES`.
+pub(super) fn name(name: Filename<'_>) -> Result<Name<'_>, FsError> {
+    Name::new(name.0).map_err(|error| match error {
+        NameError::Invalid => FsError::Access,
+        NameError::TooLong => FsError::NameTooLong,
+    })
+}
+
+/// Encodes a result.
+pub(super) fn answer<'r>(reply: &mut Vec<u8>, result: &impl Codec<'r>) -> Outcome {
+    result.encode(&mut Encoder::new(reply));
+    Outcome::Success
+}

@@ -1,0 +1,5 @@
+//! What the site is: its machines, and where that and everything else is remembered.
+
+pub mod kenv;
+pub mod machine;
+pub mod state;
