@@ -1,12 +1,14 @@
 //! Open descriptors by handle, so that a file in use is not opened for every call.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vfs::Handle;
 
+use crate::closer::Closer;
 use crate::sys::Node;
 
 /// A bounded cache of descriptors, shared by all trees of a server.
@@ -14,11 +16,15 @@ use crate::sys::Node;
 /// It holds no attributes and no names: whoever takes a descriptor out of it asks the kernel for the
 /// file's attributes, and a link count of zero makes the handle stale. What is unlinked through a tree
 /// is closed at once, so that its space is free when the client was told so.
+///
+/// No lock of it is held while something is closed, which may wait for a disk, so that who must not
+/// wait may use it.
 #[derive(Debug)]
 pub struct Descriptors {
-    nodes: Mutex<Shelf<Node>>,
-    readers: Mutex<Shelf<OwnedFd>>,
-    writers: Mutex<Shelf<OwnedFd>>,
+    nodes: Mutex<Cache<Node>>,
+    readers: Mutex<Cache<OwnedFd>>,
+    writers: Mutex<Cache<OwnedFd>>,
+    closer: Closer,
 }
 
 impl Descriptors {
@@ -27,9 +33,10 @@ impl Descriptors {
     pub fn new(limit: usize) -> Self {
         let quarter = (limit / 4).max(SMALLEST);
         Self {
-            nodes: Mutex::new(Shelf::new(2 * quarter)),
-            readers: Mutex::new(Shelf::new(quarter)),
-            writers: Mutex::new(Shelf::new(quarter)),
+            nodes: Mutex::new(Cache::new(2 * quarter)),
+            readers: Mutex::new(Cache::new(quarter)),
+            writers: Mutex::new(Cache::new(quarter)),
+            closer: Closer::default(),
         }
     }
 
@@ -39,52 +46,131 @@ impl Descriptors {
         Self::new(open_files_limit() / 2)
     }
 
-    /// Closes everything that was not used since the last call of this.
+    /// Closes everything that was not used since the last call of this, without waiting for it.
     ///
     /// A descriptor for writing keeps a program from being run on the host, and any descriptor keeps
     /// the space of a file that the host removed; so a server calls this every few seconds.
     pub fn close_idle(&self) {
-        drop(lock(&self.nodes).take_idle());
-        drop(lock(&self.readers).take_idle());
-        drop(lock(&self.writers).take_idle());
+        let idle = lock(&self.nodes).take_idle();
+        self.close(idle);
+        let idle = lock(&self.readers).take_idle();
+        self.close(idle);
+        let idle = lock(&self.writers).take_idle();
+        self.close(idle);
     }
 
     /// Closes everything on one file system.
     pub(crate) fn close_all(&self, fsid: u64) {
-        drop(lock(&self.nodes).take_if(|handle| handle.fsid() == fsid));
-        drop(lock(&self.readers).take_if(|handle| handle.fsid() == fsid));
-        drop(lock(&self.writers).take_if(|handle| handle.fsid() == fsid));
+        let on_it = |handle: &Handle| handle.fsid() == fsid;
+        let nodes = lock(&self.nodes).take_if(on_it);
+        let readers = lock(&self.readers).take_if(on_it);
+        let writers = lock(&self.writers).take_if(on_it);
+        drop((nodes, readers, writers));
     }
 
     /// Closes what is open of one file.
     pub(crate) fn forget(&self, file: &Handle) {
-        drop(lock(&self.nodes).books.remove(file));
-        drop(lock(&self.readers).books.remove(file));
-        drop(lock(&self.writers).books.remove(file));
+        let node = lock(&self.nodes).slots.remove(file);
+        let reader = lock(&self.readers).slots.remove(file);
+        let writer = lock(&self.writers).slots.remove(file);
+        drop((node, reader, writer));
     }
 
-    pub(crate) fn node(&self, file: &Handle) -> Option<Arc<Node>> {
-        lock(&self.nodes).get(file)
+    pub(crate) fn node(&self, file: &Handle) -> Option<InUse<'_, Node>> {
+        let node = lock(&self.nodes).get(file)?;
+        Some(self.in_use(file.fsid(), node))
     }
 
-    pub(crate) fn keep_node(&self, file: &Handle, node: Node) -> Arc<Node> {
-        keep(&self.nodes, file, node)
+    /// What is kept of a file from now on: `node`, unless there is one already.
+    pub(crate) fn keep_node<'a>(&'a self, file: &Handle, node: InUse<'a, Node>) -> InUse<'a, Node> {
+        self.keep(&self.nodes, file, node)
     }
 
-    pub(crate) fn reader(&self, file: &Handle) -> Option<Arc<OwnedFd>> {
-        lock(&self.readers).get(file)
+    pub(crate) fn reader(&self, file: &Handle) -> Option<InUse<'_, OwnedFd>> {
+        let reader = lock(&self.readers).get(file)?;
+        Some(self.in_use(file.fsid(), reader))
     }
 
-    pub(crate) fn keep_reader(&self, file: &Handle, reader: OwnedFd) -> Arc<OwnedFd> {
-        keep(&self.readers, file, reader)
+    pub(crate) fn keep_reader(&self, file: &Handle, reader: OwnedFd) -> InUse<'_, OwnedFd> {
+        self.keep(&self.readers, file, self.new_in_use(file.fsid(), reader))
     }
 
-    pub(crate) fn writer(&self, file: &Handle) -> Option<Arc<OwnedFd>> {
-        lock(&self.writers).get(file)
+    pub(crate) fn writer(&self, file: &Handle) -> Option<InUse<'_, OwnedFd>> {
+        let writer = lock(&self.writers).get(file)?;
+        Some(self.in_use(file.fsid(), writer))
     }
 
-    pub(crate) fn keep_writer(&self, file: &Handle, writer: OwnedFd) -> Arc<OwnedFd> {
-        keep(&self.writers, file, writer)
+    pub(crate) fn keep_writer(&self, file: &Handle, writer: OwnedFd) -> InUse<'_, OwnedFd> {
+        self.keep(&self.writers, file, self.new_in_use(file.fsid(), writer))
+    }
+
+    /// A descriptor of the file system `fsid` that is not in the cache.
+    pub(crate) fn new_in_use<T: Send + Sync + 'static>(
+        &self,
+        fsid: u64,
+        descriptor: T,
+    ) -> InUse<'_, T> {
+        self.in_use(fsid, Arc::new(descriptor))
+    }
+
+    const fn in_use<T: Send + Sync + 'static>(
+        &self,
+        fsid: u64,
+        descriptor: Arc<T>,
+    ) -> InUse<'_, T> {
+        InUse { descriptor: Some(descriptor), fsid, closer: &self.closer }
+    }
+
+    fn keep<'a, T: Send + Sync + 'static>(
+        &'a self,
+        cache: &Mutex<Cache<T>>,
+        file: &Handle,
+        mut new: InUse<'a, T>,
+    ) -> InUse<'a, T> {
+        let Some(descriptor) = &new.descriptor else { return new };
+        let (kept, evicted) = lock(cache).put(file, descriptor);
+        self.close(evicted);
+        let Some(kept) = kept else { return new };
+        let kept = self.in_use(file.fsid(), kept);
+        // Closed here and at once: `kept` is open on the same file, so nothing of it is freed.
+        new.descriptor = None;
+        kept
+    }
+
+    /// Leaves it to others to close descriptors, which may be of any file system.
+    fn close<T: Send + Sync + 'static>(&self, evicted: Evicted<T>) {
+        for (file, slot) in evicted {
+            self.closer.close(file.fsid(), slot.descriptor);
+        }
+    }
+}
+
+/// A descriptor that is used for a call.
+///
+/// If it left the cache in the meantime, its last user is not the one who closes it: he may be one who
+/// must not wait.
+#[derive(Debug)]
+pub(crate) struct InUse<'a, T: Send + Sync + 'static> {
+    /// Always there until it is dropped.
+    descriptor: Option<Arc<T>>,
+    fsid: u64,
+    closer: &'a Closer,
+}
+
+impl<T: Send + Sync + 'static> Deref for InUse<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        #[allow(clippy::expect_used, reason = "only `drop` and `keep`, which own it, take it out")]
+        self.descriptor.as_deref().expect("a descriptor in use is there")
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for InUse<'_, T> {
+    fn drop(&mut self) {
+        if let Some(last) = self.descriptor.take().and_then(Arc::into_inner) {
+            self.closer.close(self.fsid, Arc::new(last));
+        }
     }
 }
 
@@ -104,77 +190,75 @@ pub fn open_files_limit() -> usize {
     usize::try_from(most).unwrap_or(usize::MAX)
 }
 
-/// Puts a descriptor on a shelf. What has to make room for it is closed after the lock is released,
-/// because closing may take long.
-fn keep<T>(shelf: &Mutex<Shelf<T>>, file: &Handle, descriptor: T) -> Arc<T> {
-    let descriptor = Arc::new(descriptor);
-    let closed = lock(shelf).put(file, &descriptor);
-    drop(closed);
-    descriptor
-}
-
-fn lock<T>(shelf: &Mutex<Shelf<T>>) -> MutexGuard<'_, Shelf<T>> {
-    shelf.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(cache: &Mutex<Cache<T>>) -> MutexGuard<'_, Cache<T>> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Descriptors of one sort, the least recently used of which are closed first.
 #[derive(Debug)]
-struct Shelf<T> {
-    books: HashMap<Handle, Book<T>>,
+struct Cache<T> {
+    slots: HashMap<Handle, Slot<T>>,
     limit: usize,
     clock: u64,
-    /// The clock at the last [`Shelf::take_idle`].
+    /// The clock at the last [`Cache::take_idle`].
     swept: u64,
 }
 
 #[derive(Debug)]
-struct Book<T> {
+struct Slot<T> {
     descriptor: Arc<T>,
     used: u64,
 }
 
-impl<T> Shelf<T> {
+impl<T> Cache<T> {
     fn new(limit: usize) -> Self {
-        Self { books: HashMap::new(), limit, clock: 0, swept: 0 }
+        Self { slots: HashMap::new(), limit, clock: 0, swept: 0 }
     }
 
     fn get(&mut self, file: &Handle) -> Option<Arc<T>> {
         self.clock += 1;
-        let book = self.books.get_mut(file)?;
-        book.used = self.clock;
-        Some(Arc::clone(&book.descriptor))
+        let slot = self.slots.get_mut(file)?;
+        slot.used = self.clock;
+        Some(Arc::clone(&slot.descriptor))
     }
 
-    fn put(&mut self, file: &Handle, descriptor: &Arc<T>) -> Vec<Book<T>> {
-        self.clock += 1;
-        let closed = if self.books.len() < self.limit { Vec::new() } else { self.take_oldest() };
-        let book = Book { descriptor: Arc::clone(descriptor), used: self.clock };
-        self.books.insert(*file, book);
-        closed
+    /// Keeps a descriptor, unless there is one of the file, which is returned. Returns also what had
+    /// to make room.
+    fn put(&mut self, file: &Handle, descriptor: &Arc<T>) -> (Option<Arc<T>>, Evicted<T>) {
+        if let Some(present) = self.get(file) {
+            return (Some(present), Vec::new());
+        }
+        let evicted = if self.slots.len() < self.limit { Vec::new() } else { self.take_oldest() };
+        let slot = Slot { descriptor: Arc::clone(descriptor), used: self.clock };
+        self.slots.insert(*file, slot);
+        (None, evicted)
     }
 
     /// Takes the least recently used eighth away, so that making room costs little on average.
-    fn take_oldest(&mut self) -> Vec<Book<T>> {
-        let mut ages: Vec<u64> = self.books.values().map(|book| book.used).collect();
+    fn take_oldest(&mut self) -> Evicted<T> {
+        let mut ages: Vec<u64> = self.slots.values().map(|slot| slot.used).collect();
         let eighth = ages.len() / 8;
         if ages.is_empty() {
             return Vec::new();
         }
         let (_, border, _) = ages.select_nth_unstable(eighth);
         let border = *border;
-        self.books.extract_if(|_, book| book.used <= border).map(|(_, book)| book).collect()
+        self.slots.extract_if(|_, slot| slot.used <= border).collect()
     }
 
-    fn take_idle(&mut self) -> Vec<Book<T>> {
+    fn take_idle(&mut self) -> Evicted<T> {
         let swept = self.swept;
         self.swept = self.clock;
-        self.books.extract_if(|_, book| book.used <= swept).map(|(_, book)| book).collect()
+        self.slots.extract_if(|_, slot| slot.used <= swept).collect()
     }
 
-    fn take_if(&mut self, matches: impl Fn(&Handle) -> bool) -> Vec<Book<T>> {
-        self.books.extract_if(|handle, _| matches(handle)).map(|(_, book)| book).collect()
+    fn take_if(&mut self, matches: impl Fn(&Handle) -> bool) -> Evicted<T> {
+        self.slots.extract_if(|handle, _| matches(handle)).collect()
     }
 }
+
+/// What left a cache and is still open.
+type Evicted<T> = Vec<(Handle, Slot<T>)>;
 
 /// Fewer descriptors of one sort than this make no sense.
 const SMALLEST: usize = 8;
@@ -191,12 +275,12 @@ mod test {
 
     #[test]
     fn the_least_recently_used_makes_room() {
-        let mut shelf = Shelf::new(8);
-        (0..8).for_each(|number| drop(shelf.put(&handle(number), &Arc::new(number))));
-        shelf.get(&handle(0));
-        drop(shelf.put(&handle(8), &Arc::new(8)));
-        assert!(shelf.get(&handle(0)).is_some() && shelf.get(&handle(1)).is_none());
-        assert!(shelf.books.len() <= 8);
+        let mut cache = Cache::new(8);
+        (0..8).for_each(|number| drop(cache.put(&handle(number), &Arc::new(number))));
+        cache.get(&handle(0));
+        drop(cache.put(&handle(8), &Arc::new(8)));
+        assert!(cache.get(&handle(0)).is_some() && cache.get(&handle(1)).is_none());
+        assert!(cache.slots.len() <= 8);
     }
 
     #[test]
@@ -210,12 +294,12 @@ mod test {
 
     #[test]
     fn what_was_used_since_the_last_sweep_stays_open() {
-        let mut shelf = Shelf::new(8);
-        drop(shelf.put(&handle(1), &Arc::new(1)));
-        drop(shelf.put(&handle(2), &Arc::new(2)));
-        assert!(shelf.take_idle().is_empty());
-        shelf.get(&handle(2));
-        assert_eq!(shelf.take_idle().len(), 1);
-        assert!(shelf.get(&handle(2)).is_some());
+        let mut cache = Cache::new(8);
+        drop(cache.put(&handle(1), &Arc::new(1)));
+        drop(cache.put(&handle(2), &Arc::new(2)));
+        assert!(cache.take_idle().is_empty());
+        cache.get(&handle(2));
+        assert_eq!(cache.take_idle().len(), 1);
+        assert!(cache.get(&handle(2)).is_some());
     }
 }

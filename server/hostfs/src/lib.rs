@@ -6,10 +6,12 @@
 //! swapped in between. This crate is the only place with `unsafe`, all of it in `sys`.
 
 mod attr;
+mod closer;
 mod descriptors;
 mod errno;
 mod flags;
 mod inside;
+mod resident;
 mod stripes;
 mod sys;
 mod tree;

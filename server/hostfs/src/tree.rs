@@ -22,12 +22,13 @@ use vfs::mode::GroupRule;
 use vfs::{
     Access, Attr, Caller, Create, DirEnd, Entry, EntryDetail, Found, FsError, FsStat, Handle,
     HandleError, Limits, Linked, Made, Name, Read, Renamed, SetAttr, Special, Stability, Time,
-    Tree, Wcc, Written, permission,
+    Tree, Wait, Wcc, Written, permission,
 };
 
 use crate::attr;
-use crate::descriptors::Descriptors;
+use crate::descriptors::{Descriptors, InUse};
 use crate::errno::cause;
+use crate::resident::Resident;
 use crate::stripes::Stripes;
 use crate::sys::{self, KernelHandle, Mount, Node};
 
@@ -46,6 +47,7 @@ pub struct HostTree {
     options: Options,
     stripes: Stripes,
     verifier: AtomicU64,
+    resident: Resident,
     /// Whether this file system can say that data is in memory (tmpfs and ZFS cannot).
     tells_residence: AtomicBool,
 }
@@ -118,6 +120,7 @@ impl HostTree {
             Errno::OPNOTSUPP | Errno::STALE => HostTreeError::NoHandles,
             other => failed(other),
         })?;
+        let resident = mount.resident().map_err(failed)?;
         let start = getrandom::u64().map_err(|_| HostTreeError::NoChance)?;
         Ok(Self {
             mount,
@@ -129,30 +132,67 @@ impl HostTree {
             options,
             stripes: Stripes::new(),
             verifier: AtomicU64::new(start),
-            tells_residence: AtomicBool::new(true),
+            resident,
+            tells_residence: AtomicBool::new(resident.attributes),
         })
     }
 
     /// The file that a handle names, and its attributes, freshly read.
-    fn node(&self, file: &Handle) -> Result<(Arc<Node>, Attr), FsError> {
-        let node = match self.options.descriptors.node(file) {
-            Some(node) => node,
-            None => {
+    ///
+    /// Without waiting that takes a descriptor in the cache: open_by_handle_at(2) may have to read the
+    /// inode. Every call that may wait leaves one there.
+    fn node(&self, file: &Handle, wait: Wait) -> Result<(InUse<'_, Node>, Attr), FsError> {
+        if wait == Wait::No && !self.resident.attributes {
+            return Err(FsError::WouldWait);
+        }
+        let node = match (self.options.descriptors.node(file), wait) {
+            (Some(node), _) => node,
+            (None, Wait::No) => return Err(FsError::WouldWait),
+            (None, Wait::Yes) => {
                 self.check_ours(file)?;
                 let node = self.mount.node(file.kind(), file.kernel()).map_err(unopened)?;
-                self.options.descriptors.keep_node(file, node)
+                self.keep_node(file, node)
             }
         };
         let attr = self.attr(&node)?;
-        self.check_alive(file, &attr)?;
+        self.check_alive(file, &attr, wait)?;
         Ok((node, attr))
     }
 
+    fn keep_node(&self, file: &Handle, node: Node) -> InUse<'_, Node> {
+        let descriptors = &self.options.descriptors;
+        descriptors.keep_node(file, descriptors.new_in_use(self.fsid, node))
+    }
+
     /// A directory that the caller may search.
-    fn dir(&self, caller: &Caller, dir: &Handle) -> Result<(Arc<Node>, Attr), FsError> {
-        let (node, attr) = self.node(dir)?;
+    fn dir(
+        &self,
+        caller: &Caller,
+        dir: &Handle,
+        wait: Wait,
+    ) -> Result<(InUse<'_, Node>, Attr), FsError> {
+        let (node, attr) = self.node(dir, wait)?;
         permission::may_search(caller, &attr)?;
         Ok((node, attr))
+    }
+
+    /// What a name in a directory stands for, with a descriptor of it left in the cache.
+    fn find(&self, dir: &Node, name: Name<'_>, wait: Wait) -> Result<(Handle, Attr), FsError> {
+        let at = dir.dir().map_err(cause)?;
+        let found = match wait {
+            Wait::No if !self.resident.names => return Err(FsError::WouldWait),
+            Wait::No => match self.mount.look_cached(at, name.as_bytes()) {
+                Err(Errno::AGAIN) => return Err(FsError::WouldWait),
+                found => found,
+            },
+            Wait::Yes => self.mount.look(at, name.as_bytes()),
+        };
+        let descriptors = &self.options.descriptors;
+        let found = descriptors.new_in_use(self.fsid, found.map_err(cause)?);
+        let attr = self.attr(&found)?;
+        let handle = self.handle(&found)?;
+        descriptors.keep_node(&handle, found);
+        Ok((handle, attr))
     }
 
     /// What a name in a directory stands for; not for `.` and `..`.
@@ -174,8 +214,7 @@ impl HostTree {
     /// to the root is stale.
     fn parent(&self, dir: &Handle, node: &Node) -> Result<(Handle, Attr), FsError> {
         if *dir == self.root {
-            let (_, attr) = self.node(dir)?;
-            return Ok((*dir, attr));
+            return Ok((*dir, self.attr(node)?));
         }
         let above = self.mount.above(node).map_err(cause)?;
         let attr = self.attr(&above).map_err(|_| FsError::Stale)?;
@@ -210,13 +249,17 @@ impl HostTree {
         if file.fsid() == self.fsid { Ok(()) } else { Err(FsError::Stale) }
     }
 
-    /// A file without a name is gone for clients, though a descriptor still holds it.
-    fn check_alive(&self, file: &Handle, attr: &Attr) -> Result<(), FsError> {
-        if attr.nlink > 0 {
-            return Ok(());
+    /// A file without a name is gone for clients, though a descriptor still holds it. To close that
+    /// frees the file's blocks, so it is done only by who may wait.
+    fn check_alive(&self, file: &Handle, attr: &Attr, wait: Wait) -> Result<(), FsError> {
+        match wait {
+            _ if attr.nlink > 0 => Ok(()),
+            Wait::No => Err(FsError::WouldWait),
+            Wait::Yes => {
+                self.options.descriptors.forget(file);
+                Err(FsError::Stale)
+            }
         }
-        self.options.descriptors.forget(file);
-        Err(FsError::Stale)
     }
 
     /// Waits until the names in a directory are on stable storage.
@@ -246,8 +289,8 @@ impl Tree for HostTree {
         self.root
     }
 
-    fn getattr(&self, file: &Handle) -> Result<Attr, FsError> {
-        self.node(file).map(|(_, attr)| attr)
+    fn getattr(&self, file: &Handle, wait: Wait) -> Result<Attr, FsError> {
+        self.node(file, wait).map(|(_, attr)| attr)
     }
 
     fn setattr(
@@ -260,17 +303,19 @@ impl Tree for HostTree {
         self.change(caller, file, set, guard)
     }
 
-    fn lookup(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Found, FsError> {
-        let (node, dir_attr) = self.dir(caller, dir)?;
-        let (handle, attr) = match name.as_bytes() {
-            b"." => (*dir, dir_attr),
-            b".." => self.parent(dir, &node)?,
-            _ => {
-                let (found, attr) = self.entry(&node, name)?.ok_or(FsError::NoEnt)?;
-                let handle = self.handle(&found)?;
-                self.options.descriptors.keep_node(&handle, found);
-                (handle, attr)
-            }
+    fn lookup(
+        &self,
+        caller: &Caller,
+        dir: &Handle,
+        name: Name<'_>,
+        wait: Wait,
+    ) -> Result<Found, FsError> {
+        let (node, dir_attr) = self.dir(caller, dir, wait)?;
+        let (handle, attr) = match (name.as_bytes(), wait) {
+            (b".", _) => (*dir, dir_attr),
+            (b"..", Wait::No) => return Err(FsError::WouldWait),
+            (b"..", Wait::Yes) => self.parent(dir, &node)?,
+            _ => self.find(&node, name, wait)?,
         };
         Ok(Found { handle, attr, dir: dir_attr })
     }
@@ -280,15 +325,25 @@ impl Tree for HostTree {
         caller: &Caller,
         file: &Handle,
         asked: Access,
+        wait: Wait,
     ) -> Result<(Access, Attr), FsError> {
-        let (_, attr) = self.node(file)?;
+        let (_, attr) = self.node(file, wait)?;
         Ok((Access(permission::rights(caller, &attr).0 & asked.0), attr))
     }
 
-    fn readlink(&self, _caller: &Caller, file: &Handle) -> Result<(Vec<u8>, Attr), FsError> {
-        let (node, attr) = self.node(file)?;
+    fn readlink(
+        &self,
+        _caller: &Caller,
+        file: &Handle,
+        wait: Wait,
+    ) -> Result<(Vec<u8>, Attr), FsError> {
+        let (node, attr) = self.node(file, wait)?;
         if attr.kind != vfs::FileKind::Symlink {
             return Err(FsError::Inval);
+        }
+        let resident = attr.size < self.resident.link_size;
+        if wait == Wait::No && (!resident || self.resident.sets_access_time(&attr)) {
+            return Err(FsError::WouldWait);
         }
         Ok((node.readlink().map_err(cause)?, attr))
     }
@@ -299,18 +354,12 @@ impl Tree for HostTree {
         file: &Handle,
         offset: u64,
         into: &mut [u8],
+        wait: Wait,
     ) -> Result<Read, FsError> {
-        self.read_data(caller, file, offset, into)
-    }
-
-    fn read_resident(
-        &self,
-        caller: &Caller,
-        file: &Handle,
-        offset: u64,
-        into: &mut [u8],
-    ) -> Result<Option<Read>, FsError> {
-        self.read_cached(caller, file, offset, into)
+        match wait {
+            Wait::No => self.read_resident(caller, file, offset, into),
+            Wait::Yes => self.read_data(caller, file, offset, into),
+        }
     }
 
     fn write(
@@ -407,7 +456,7 @@ impl Tree for HostTree {
     }
 
     fn statfs(&self, file: &Handle) -> Result<FsStat, FsError> {
-        self.node(file)?;
+        self.node(file, Wait::Yes)?;
         let stat = fs::fstatvfs(self.mount.dir()).map_err(cause)?;
         let unit = if stat.f_frsize == 0 { stat.f_bsize } else { stat.f_frsize };
         Ok(FsStat {
@@ -421,7 +470,7 @@ impl Tree for HostTree {
     }
 
     fn limits(&self, file: &Handle) -> Result<Limits, FsError> {
-        self.node(file)?;
+        self.node(file, Wait::Yes)?;
         let stat = fs::fstatvfs(self.mount.dir()).map_err(cause)?;
         let name_max = u32::try_from(stat.f_namemax).unwrap_or(u32::MAX);
         // No system tells its largest file; whoever writes past it gets NFS3ERR_FBIG.

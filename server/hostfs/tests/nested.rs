@@ -16,7 +16,7 @@ use fixtures::contract::Subject;
 use hostfs::{Descriptors, HostTree, HostTreeError, Inside, Metadata, Options};
 use nix::mount::{MsFlags, mount};
 use tempfile::TempDir;
-use vfs::{Branch, Caller, EntryDetail, FsError, Handle, Name, Nested, Tree};
+use vfs::{Branch, Caller, EntryDetail, FsError, Handle, Name, Nested, Tree, Wait};
 
 const ROOT: Caller = Caller::ROOT;
 
@@ -54,7 +54,7 @@ type Make = fn(Arc<dyn Tree>, &[Branch]) -> (Nested, Vec<vfs::BranchError>);
 fn at(tree: &Nested, path: &str) -> Result<Handle, FsError> {
     let mut names = path.split('/').filter(|name| !name.is_empty());
     names.try_fold(tree.root(), |dir, text| {
-        tree.lookup(&ROOT, &dir, name(text)).map(|found| found.handle)
+        tree.lookup(&ROOT, &dir, name(text), Wait::Yes).map(|found| found.handle)
     })
 }
 
@@ -69,7 +69,7 @@ fn walk(tree: &Nested, path: &str, found: &mut BTreeMap<String, (Handle, u64)>) 
     for (bytes, fileid, file) in entries {
         let (handle, attr) = file.unwrap();
         assert_eq!(attr.fileid, fileid);
-        assert_eq!(tree.getattr(&handle).unwrap().fileid, fileid);
+        assert_eq!(tree.getattr(&handle, Wait::Yes).unwrap().fileid, fileid);
         let text = String::from_utf8(bytes).unwrap();
         if text == "." || text == ".." {
             continue;
@@ -127,13 +127,13 @@ fn facts_of_one_tree(root: &Path, paths: &[&str], files: usize) {
     fileids.dedup();
     assert_eq!(fileids.len(), files, "{before:?}");
     for (handle, _) in before.values() {
-        assert_eq!(tree.getattr(handle).unwrap().fsid, tree.root().fsid());
+        assert_eq!(tree.getattr(handle, Wait::Yes).unwrap().fsid, tree.root().fsid());
     }
     // As after a restart of the server: other descriptors, the same handles and file ids.
     drop(tree);
     let tree = system(root, paths, Nested::joined);
     for (path, (handle, fileid)) in &before {
-        assert_eq!(tree.getattr(handle).unwrap().fileid, *fileid, "{path}");
+        assert_eq!(tree.getattr(handle, Wait::Yes).unwrap().fileid, *fileid, "{path}");
     }
     let mut after = BTreeMap::new();
     walk(&tree, "", &mut after);

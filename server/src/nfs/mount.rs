@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
-use vfs::{Caller, FileKind, FsError, Handle, Name, NameError, Tree};
+use vfs::{Caller, FileKind, FsError, Handle, Name, NameError, Tree, Wait};
 use wire::codec::Codec;
 use wire::mount3::{
     DirPath, Exported, HostName, MAX_NAME, MntRes, MountStat, Mounted, PROGRAM, Procedure, VERSION,
@@ -266,7 +266,7 @@ fn walk(tree: &dyn Tree, path: &[u8]) -> Result<Handle, FsError> {
     }
     let mut directory = tree.root();
     for name in names {
-        let found = tree.lookup(&Caller::ROOT, &directory, name)?;
+        let found = tree.lookup(&Caller::ROOT, &directory, name, Wait::Yes)?;
         if found.attr.kind != FileKind::Directory {
             return Err(FsError::NotDir);
         }
@@ -302,6 +302,7 @@ const fn status(error: FsError) -> MountStat {
         | FsError::Mounted
         | FsError::NotEmpty
         | FsError::NotSync
+        | FsError::WouldWait
         | FsError::XDev => MountStat::ServerFault,
     }
 }

@@ -29,7 +29,7 @@ mod test {
     use std::fs;
 
     use hostfs::{HostTree, HostTreeError, Options};
-    use vfs::{Caller, Name, Tree};
+    use vfs::{Caller, Name, Tree, Wait};
 
     use super::*;
 
@@ -53,8 +53,10 @@ mod test {
             }
             Err(error) => panic!("{error}"),
         };
-        let log = tree.lookup(&Caller::ROOT, &tree.root(), Name::new(b"log").unwrap()).unwrap();
-        tree.read(&Caller::ROOT, &log.handle, 0, &mut [0; 4]).unwrap();
+        let log = tree
+            .lookup(&Caller::ROOT, &tree.root(), Name::new(b"log").unwrap(), Wait::Yes)
+            .unwrap();
+        tree.read(&Caller::ROOT, &log.handle, 0, &mut [0; 4], Wait::Yes).unwrap();
         let path = dir.path().join("log").to_string_lossy().into_owned();
         fs::remove_file(&path).unwrap();
         assert!(is_open(&path));

@@ -74,6 +74,9 @@ pub enum FsError {
     /// The handle was right once, and its file is gone (ESTALE).
     #[error("stale file handle")]
     Stale,
+    /// Not known without waiting, which the caller did not allow ([`Wait::No`](crate::Wait::No)).
+    #[error("would have to wait")]
+    WouldWait,
     /// Over the border of a file system (EXDEV).
     #[error("crosses a file system")]
     XDev,

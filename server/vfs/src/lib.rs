@@ -13,7 +13,6 @@ pub mod mode;
 mod name;
 mod nested;
 pub mod permission;
-mod readonly;
 mod tree;
 
 pub use attr::{Attr, FileKind, SetAttr, SetTime, Time};
@@ -22,8 +21,7 @@ pub use error::FsError;
 pub use handle::{Handle, HandleError, MAX_KERNEL_HANDLE};
 pub use name::{Name, NameError};
 pub use nested::{Branch, BranchError, BranchProblem, Nested};
-pub use readonly::ReadOnly;
 pub use tree::{
     Access, Create, DirEnd, Entry, EntryDetail, Found, FsStat, Limits, Linked, Made, Read, Renamed,
-    Special, Stability, Tree, Wcc, Written,
+    Special, Stability, Tree, Wait, Wcc, Written,
 };

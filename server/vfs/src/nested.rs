@@ -14,7 +14,7 @@ use std::fmt;
 use std::iter;
 use std::sync::Arc;
 
-use crate::{Attr, Caller, FileKind, FsError, Handle, Name, Tree, Wcc};
+use crate::{Attr, Caller, FileKind, FsError, Handle, Name, Tree, Wait, Wcc};
 
 use fileid::Fileids;
 use standin::StandIn;
@@ -119,7 +119,7 @@ impl Nested {
                 continue;
             }
             let part = self.part(&dir)?;
-            match part.tree.lookup(&Caller::ROOT, &dir, name) {
+            match part.tree.lookup(&Caller::ROOT, &dir, name, Wait::Yes) {
                 Ok(found) if found.attr.kind == FileKind::Directory => dir = found.handle,
                 Ok(_) => return Err(BranchProblem::NotDirectory),
                 // Something is mounted on the directory already: the branch itself, as a rule.
@@ -154,12 +154,12 @@ impl Nested {
     }
 
     /// What a border's name stands for.
-    fn beyond(&self, border: &Border) -> Result<(Handle, Attr), FsError> {
+    fn beyond(&self, border: &Border, wait: Wait) -> Result<(Handle, Attr), FsError> {
         match self.view {
-            View::Joined => Ok((border.root, self.attributes(&border.root)?)),
+            View::Joined => Ok((border.root, self.attributes(&border.root, wait)?)),
             View::Split => {
                 let stand_in = StandIn::of(border)?;
-                Ok((stand_in.handle, stand_in.attr(self)?))
+                Ok((stand_in.handle, stand_in.attr(self, wait)?))
             }
         }
     }
@@ -174,9 +174,9 @@ impl Nested {
         all.find(|one| one.handle == *file).map(Some).ok_or(FsError::Stale)
     }
 
-    fn attributes(&self, file: &Handle) -> Result<Attr, FsError> {
+    fn attributes(&self, file: &Handle, wait: Wait) -> Result<Attr, FsError> {
         let part = self.part(file)?;
-        self.shown(part, part.tree.getattr(file)?)
+        self.shown(part, part.tree.getattr(file, wait)?)
     }
 
     /// Attributes as a tree gave them, as this view shows them.

@@ -7,7 +7,7 @@ use crate::{Attr, Caller, FsError, Handle, Name, SetAttr, Time};
 /// A tree of files, by handle.
 ///
 /// Every operation is synchronous: file system calls block, and a lock held here cannot meet an
-/// `.await`. Every operation checks the caller's permission itself, by the rules of this crate, and
+/// `.await`. Those that memory can answer take a [`Wait`]; all others may wait for a disk. Every operation checks the caller's permission itself, by the rules of this crate, and
 /// returns the attributes that the operation saw, so that nobody asks twice.
 ///
 /// Where an operation fails, the caller of the trait may ask [`Tree::getattr`] for what the protocol
@@ -17,7 +17,7 @@ pub trait Tree: Send + Sync {
     fn root(&self) -> Handle;
 
     /// Reads the attributes of a file. Needs no permission.
-    fn getattr(&self, file: &Handle) -> Result<Attr, FsError>;
+    fn getattr(&self, file: &Handle, wait: Wait) -> Result<Attr, FsError>;
 
     /// Sets attributes. With `guard`, only if the file's ctime still equals it, else [`FsError::NotSync`].
     fn setattr(
@@ -29,7 +29,13 @@ pub trait Tree: Send + Sync {
     ) -> Result<Wcc, FsError>;
 
     /// Looks one name up in a directory; `.` and `..` are names like others.
-    fn lookup(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Found, FsError>;
+    fn lookup(
+        &self,
+        caller: &Caller,
+        dir: &Handle,
+        name: Name<'_>,
+        wait: Wait,
+    ) -> Result<Found, FsError>;
 
     /// Which of the `asked` rights the caller has.
     fn access(
@@ -37,10 +43,16 @@ pub trait Tree: Send + Sync {
         caller: &Caller,
         file: &Handle,
         asked: Access,
+        wait: Wait,
     ) -> Result<(Access, Attr), FsError>;
 
     /// Reads what a symbolic link says.
-    fn readlink(&self, caller: &Caller, file: &Handle) -> Result<(Vec<u8>, Attr), FsError>;
+    fn readlink(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        wait: Wait,
+    ) -> Result<(Vec<u8>, Attr), FsError>;
 
     /// Reads from a regular file at `offset` into `into`; short only at the end of the file.
     fn read(
@@ -49,20 +61,8 @@ pub trait Tree: Send + Sync {
         file: &Handle,
         offset: u64,
         into: &mut [u8],
+        wait: Wait,
     ) -> Result<Read, FsError>;
-
-    /// As [`Tree::read`], but only if it needs not wait for a disk; `None` when it would, or when
-    /// the tree cannot tell.
-    fn read_resident(
-        &self,
-        caller: &Caller,
-        file: &Handle,
-        offset: u64,
-        into: &mut [u8],
-    ) -> Result<Option<Read>, FsError> {
-        let _ = (caller, file, offset, into);
-        Ok(None)
-    }
 
     /// Writes `data` to a regular file at `offset`, as stable as asked or more.
     fn write(
@@ -170,6 +170,17 @@ pub trait Tree: Send + Sync {
 
     /// Closes every cached descriptor, so that the tree can be snapshotted, rolled back or destroyed.
     fn quiesce(&self) {}
+}
+
+/// Whether an operation may wait: for a disk, for a daemon that serves files, or for a lock that
+/// somebody who waits for one of these may hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wait {
+    /// It must not. What cannot be told at once is [`FsError::WouldWait`]; the caller repeats the
+    /// operation on a thread that may wait. A tree may say so of anything.
+    No,
+    /// It may, and is never [`FsError::WouldWait`].
+    Yes,
 }
 
 /// Attributes of an object before and after a change (RFC 1813 §2.6, `wcc_data`).

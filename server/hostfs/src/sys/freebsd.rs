@@ -16,6 +16,7 @@ use rustix::path::Arg;
 
 use crate::Flags;
 use crate::attr::raw_mode;
+use crate::resident::Resident;
 use crate::walk;
 
 /// A mounted file system, by a directory in it.
@@ -56,6 +57,16 @@ impl Mount {
         let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_RESOLVE_BENEATH;
         let handle = name.into_with_c_str(|name| KernelHandle::of(dir, name, flags))?;
         self.on_this_mount(handle)
+    }
+
+    /// EAGAIN: namei(9) locks the directory, which somebody may hold who waits for the disk.
+    pub(crate) fn look_cached(&self, _dir: BorrowedFd<'_>, _name: &[u8]) -> Result<Node> {
+        Err(Errno::AGAIN)
+    }
+
+    /// Nothing: even fstat(2) locks the vnode, which somebody may hold who waits for the disk.
+    pub(crate) fn resident(&self) -> Result<Resident> {
+        Ok(Resident::default())
     }
 
     /// The directory above, wherever that is on this file system.

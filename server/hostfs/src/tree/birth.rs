@@ -8,8 +8,8 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use vfs::{
-    Attr, Caller, Create, FileKind, FsError, Handle, Made, Name, SetAttr, SetTime, Special, Wcc,
-    exclusive, mode, permission,
+    Attr, Caller, Create, FileKind, FsError, Handle, Made, Name, SetAttr, SetTime, Special, Wait,
+    Wcc, exclusive, mode, permission,
 };
 
 use super::HostTree;
@@ -108,7 +108,7 @@ impl HostTree {
     ) -> Result<Made, FsError> {
         new.set.check()?;
         let held = self.stripes.lock(dir);
-        let (parent, before) = self.dir(caller, dir)?;
+        let (parent, before) = self.dir(caller, dir, Wait::Yes)?;
         if name.is_dot() {
             return Err(FsError::Exist);
         }
@@ -158,7 +158,7 @@ impl HostTree {
         new: New,
     ) -> Result<(Handle, Attr), FsError> {
         let handle = self.handle(&node)?;
-        let node = self.options.descriptors.keep_node(&handle, node);
+        let node = self.keep_node(&handle, node);
         let born = mode::birth(caller, dir, new.kind, &new.set, self.options.groups);
         node.chown(Some(born.uid), Some(born.gid)).map_err(cause)?;
         if new.kind != FileKind::Symlink {
@@ -179,7 +179,7 @@ impl HostTree {
         name: Name<'_>,
         how: &Create,
     ) -> Result<Made, FsError> {
-        let (parent, dir_attr) = self.dir(caller, dir)?;
+        let (parent, dir_attr) = self.dir(caller, dir, Wait::Yes)?;
         let (node, attr) = self.entry(&parent, name)?.ok_or(FsError::Busy)?;
         let handle = self.handle(&node)?;
         let regular = attr.kind == FileKind::Regular;

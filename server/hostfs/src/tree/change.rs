@@ -1,7 +1,9 @@
 //! Setting attributes.
 
 use rustix::fs::{self, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
-use vfs::{Attr, Caller, FileKind, FsError, Handle, SetAttr, SetTime, Time, Wcc, mode, permission};
+use vfs::{
+    Attr, Caller, FileKind, FsError, Handle, SetAttr, SetTime, Time, Wait, Wcc, mode, permission,
+};
 
 use super::{HostTree, Metadata, unopened};
 use crate::errno::cause;
@@ -16,7 +18,7 @@ impl HostTree {
         guard: Option<Time>,
     ) -> Result<Wcc, FsError> {
         let held = self.stripes.lock(file);
-        let (node, before) = self.node(file)?;
+        let (node, before) = self.node(file, Wait::Yes)?;
         permission::may_set(caller, &before, set)?;
         if guard.is_some_and(|ctime| ctime != before.ctime) {
             return Err(FsError::NotSync);

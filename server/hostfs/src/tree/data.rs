@@ -1,15 +1,15 @@
 //! Reading, writing and committing the data of regular files.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs;
 use rustix::io::Errno;
-use vfs::{Attr, Caller, FsError, Handle, Read, Stability, Wcc, Written, mode, permission};
+use vfs::{Attr, Caller, FsError, Handle, Read, Stability, Wait, Wcc, Written, mode, permission};
 
 use super::{HostTree, MAX_FILE_SIZE, unopened};
 use crate::attr;
+use crate::descriptors::InUse;
 use crate::errno::cause;
 use crate::sys;
 
@@ -37,36 +37,43 @@ impl HostTree {
         Ok(Read { len, eof: offset.saturating_add(count(len)) >= attr.size, attr })
     }
 
-    pub(super) fn read_cached(
+    /// Reads what is in memory without changing the file's time of access, which would take part in a
+    /// journal.
+    pub(super) fn read_resident(
         &self,
         caller: &Caller,
         file: &Handle,
         offset: u64,
         into: &mut [u8],
-    ) -> Result<Option<Read>, FsError> {
-        // Opening a file may have to read its inode from the disk.
-        let Some(reader) = self.options.descriptors.reader(file) else { return Ok(None) };
+    ) -> Result<Read, FsError> {
         if !self.tells_residence.load(Ordering::Relaxed) {
-            return Ok(None);
+            return Err(FsError::WouldWait);
         }
-        let attr = self.data_attr(file, &reader)?;
+        // Opening a file may have to read its inode from the disk.
+        let reader = self.options.descriptors.reader(file).ok_or(FsError::WouldWait)?;
+        let attr = self.data_attr(file, &reader, Wait::No)?;
         permission::may_read(caller, &attr)?;
         if offset >= attr.size {
-            return Ok(Some(Read { len: 0, eof: true, attr }));
+            return Ok(Read { len: 0, eof: true, attr });
+        }
+        if self.resident.sets_access_time(&attr) {
+            return Err(FsError::WouldWait);
         }
         let asked = into.len();
         let len = match sys::read_nowait(reader.as_fd(), into, offset) {
-            Ok(Some(len)) => len,
-            Ok(None) => return Ok(None),
+            Ok(len) => len.ok_or(FsError::WouldWait)?,
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 self.tells_residence.store(false, Ordering::Relaxed);
-                return Ok(None);
+                return Err(FsError::WouldWait);
             }
             Err(errno) => return Err(cause(errno)),
         };
         let eof = offset.saturating_add(count(len)) >= attr.size;
-        // Short before the end: the next page is on the disk.
-        Ok((len == asked || eof).then_some(Read { len, eof, attr }))
+        if len < asked && !eof {
+            // The next page is on the disk.
+            return Err(FsError::WouldWait);
+        }
+        Ok(Read { len, eof, attr })
     }
 
     pub(super) fn write_data(
@@ -86,10 +93,10 @@ impl HostTree {
         let mode = mode::after_write(caller, &before);
         if mode != before.mode && !data.is_empty() {
             // Before the data is there: no foreign program runs with its owner's rights for a moment.
-            self.node(file)?.0.chmod(mode).map_err(cause)?;
+            self.node(file, Wait::Yes)?.0.chmod(mode).map_err(cause)?;
         }
         let len = write_all(&writer, offset, data)?;
-        let after = self.data_attr(file, &writer)?;
+        let after = self.data_attr(file, &writer, Wait::Yes)?;
         drop(held);
         match stability {
             Stability::Unstable => {}
@@ -105,11 +112,11 @@ impl HostTree {
     pub(super) fn commit_data(&self, caller: &Caller, file: &Handle) -> Result<Wcc, FsError> {
         let (writer, before) = self.writable(caller, file)?;
         fs::fsync(&*writer).map_err(|errno| self.sync_failed(errno))?;
-        Ok(Wcc { before, after: self.data_attr(file, &writer)? })
+        Ok(Wcc { before, after: self.data_attr(file, &writer, Wait::Yes)? })
     }
 
     /// A descriptor for writing. The file has to be known as regular, and the caller as allowed to.
-    pub(super) fn writer(&self, file: &Handle) -> Result<Arc<OwnedFd>, FsError> {
+    pub(super) fn writer(&self, file: &Handle) -> Result<InUse<'_, OwnedFd>, FsError> {
         if let Some(writer) = self.options.descriptors.writer(file) {
             return Ok(writer);
         }
@@ -117,35 +124,43 @@ impl HostTree {
         Ok(self.options.descriptors.keep_writer(file, fd))
     }
 
-    fn readable(&self, caller: &Caller, file: &Handle) -> Result<(Arc<OwnedFd>, Attr), FsError> {
+    fn readable(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+    ) -> Result<(InUse<'_, OwnedFd>, Attr), FsError> {
         if let Some(reader) = self.options.descriptors.reader(file) {
-            let attr = self.data_attr(file, &reader)?;
+            let attr = self.data_attr(file, &reader, Wait::Yes)?;
             permission::may_read(caller, &attr)?;
             return Ok((reader, attr));
         }
         // Only what is regular is opened: a FIFO would wait and a device would notice.
-        let (_, attr) = self.node(file)?;
+        let (_, attr) = self.node(file, Wait::Yes)?;
         permission::has_data(&attr)?;
         permission::may_read(caller, &attr)?;
         let fd = self.mount.open_data(file.kind(), file.kernel(), false).map_err(unopened)?;
         Ok((self.options.descriptors.keep_reader(file, fd), attr))
     }
 
-    fn writable(&self, caller: &Caller, file: &Handle) -> Result<(Arc<OwnedFd>, Attr), FsError> {
+    fn writable(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+    ) -> Result<(InUse<'_, OwnedFd>, Attr), FsError> {
         if let Some(writer) = self.options.descriptors.writer(file) {
-            let attr = self.data_attr(file, &writer)?;
+            let attr = self.data_attr(file, &writer, Wait::Yes)?;
             permission::may_write(caller, &attr)?;
             return Ok((writer, attr));
         }
-        let (_, attr) = self.node(file)?;
+        let (_, attr) = self.node(file, Wait::Yes)?;
         permission::has_data(&attr)?;
         permission::may_write(caller, &attr)?;
         Ok((self.writer(file)?, attr))
     }
 
-    fn data_attr(&self, file: &Handle, fd: &OwnedFd) -> Result<Attr, FsError> {
+    fn data_attr(&self, file: &Handle, fd: &OwnedFd, wait: Wait) -> Result<Attr, FsError> {
         let attr = attr::from_stat(&fs::fstat(fd).map_err(cause)?, self.fsid);
-        self.check_alive(file, &attr)?;
+        self.check_alive(file, &attr, wait)?;
         Ok(attr)
     }
 }

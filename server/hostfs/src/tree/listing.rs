@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use rustix::fs::{self, AtFlags, SeekFrom};
 use rustix::io::Errno;
-use vfs::{Attr, Caller, DirEnd, Entry, EntryDetail, FsError, Handle, permission};
+use vfs::{Attr, Caller, DirEnd, Entry, EntryDetail, FsError, Handle, Wait, permission};
 
 use super::{HostTree, handle, unopened};
 use crate::attr;
@@ -20,7 +20,7 @@ impl HostTree {
         detail: EntryDetail,
         each: &mut dyn FnMut(&Entry<'_>) -> ControlFlow<()>,
     ) -> Result<DirEnd, FsError> {
-        let (node, attr) = self.node(dir)?;
+        let (node, attr) = self.node(dir, Wait::Yes)?;
         permission::may_list(caller, &attr)?;
         let full = detail == EntryDetail::Full && permission::may_search(caller, &attr).is_ok();
         // The position belongs to the open description, so two listings must not share one.

@@ -2,7 +2,7 @@
 
 use rustix::fs::{self, AtFlags};
 use rustix::io::Errno;
-use vfs::{Attr, Caller, FileKind, FsError, Handle, Linked, Name, Renamed, Wcc, permission};
+use vfs::{Attr, Caller, FileKind, FsError, Handle, Linked, Name, Renamed, Wait, Wcc, permission};
 
 use super::HostTree;
 use crate::errno::cause;
@@ -37,7 +37,7 @@ impl HostTree {
         directory: bool,
     ) -> Result<Wcc, FsError> {
         let held = self.stripes.lock(dir);
-        let (parent, before) = self.dir(caller, dir)?;
+        let (parent, before) = self.dir(caller, dir, Wait::Yes)?;
         if name.is_dot() {
             return Err(dot);
         }
@@ -67,8 +67,8 @@ impl HostTree {
         to: Name<'_>,
     ) -> Result<Renamed, FsError> {
         let held = self.stripes.lock_both(from_dir, to_dir);
-        let (source, source_before) = self.dir(caller, from_dir)?;
-        let (target, target_before) = self.dir(caller, to_dir)?;
+        let (source, source_before) = self.dir(caller, from_dir, Wait::Yes)?;
+        let (target, target_before) = self.dir(caller, to_dir, Wait::Yes)?;
         if from.is_dot() || to.is_dot() {
             return Err(FsError::Inval);
         }
@@ -113,11 +113,11 @@ impl HostTree {
         name: Name<'_>,
     ) -> Result<Linked, FsError> {
         let held = self.stripes.lock(dir);
-        let (node, attr) = self.node(file)?;
+        let (node, attr) = self.node(file, Wait::Yes)?;
         if attr.kind == FileKind::Directory {
             return Err(FsError::IsDir);
         }
-        let (parent, before) = self.dir(caller, dir)?;
+        let (parent, before) = self.dir(caller, dir, Wait::Yes)?;
         if name.is_dot() {
             return Err(FsError::Exist);
         }

@@ -14,7 +14,7 @@ use crate::net::rpc::Outcome;
 pub(super) fn getattr(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: GetattrArgs<'_> = request.args()?;
     Ok(request.on::<()>(args.object, reply, |file, reply| {
-        let attr = file.tree().getattr(&file.handle)?;
+        let attr = file.tree().getattr(&file.handle, request.wait())?;
         Ok(answer(reply, &GetattrRes::Ok(fattr(&attr))))
     }))
 }
@@ -37,7 +37,8 @@ pub(super) fn access(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
         let changes = Access::MODIFY.0 | Access::EXTEND.0 | Access::DELETE.0;
         let withheld = if file.grant.read_only { changes } else { 0 };
         let asked = Access(args.access & !withheld);
-        let (granted, attr) = file.tree().access(&file.caller, &file.handle, asked)?;
+        let (granted, attr) =
+            file.tree().access(&file.caller, &file.handle, asked, request.wait())?;
         let body = AccessOk { attributes: Some(fattr(&attr)), access: granted.0 & asked.0 };
         Ok(answer(reply, &AccessRes::Ok(body)))
     }))

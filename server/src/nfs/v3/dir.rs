@@ -1,6 +1,6 @@
 //! Names in directories: LOOKUP, what makes them, and what takes them away.
 
-use vfs::{Create, FsError, Made, Special};
+use vfs::{Create, FsError, Made, Special, Wait};
 use wire::nfs3::{
     CreateArgs, CreateHow, CreateOk, CreateRes, DirOp, FileHandle, LinkArgs, LinkRes, LookupArgs,
     LookupOk, LookupRes, MkdirArgs, MknodArgs, MknodData, PostOpAttr, RemoveArgs, RemoveRes,
@@ -16,7 +16,8 @@ use crate::net::rpc::Outcome;
 pub(super) fn lookup(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: LookupArgs<'_> = request.args()?;
     Ok(request.on::<PostOpAttr>(args.dir, reply, |dir, reply| {
-        let found = dir.tree().lookup(&dir.caller, &dir.handle, name(args.name)?)?;
+        let name = name(args.name)?;
+        let found = dir.tree().lookup(&dir.caller, &dir.handle, name, request.wait())?;
         let object = request.seal(dir, &found.handle);
         let body = LookupOk {
             object: FileHandle(object.as_bytes()),
@@ -169,5 +170,5 @@ fn both<'f>(
 }
 
 fn beside<F: Beside>(file: &Result<File, FsError>) -> F {
-    file.as_ref().map_or_else(|_| F::unknown(), |file| F::of(file))
+    file.as_ref().ok().and_then(|file| F::of(file, Wait::Yes)).unwrap_or_else(F::unknown)
 }

@@ -9,13 +9,13 @@ use wire::xdr::{DecodeError, Encoder};
 
 use super::attr::{fattr, wcc};
 use super::request::{Fault, File, Request, answer};
-use crate::net::rpc::{Outcome, Patience};
+use crate::net::rpc::Outcome;
 
 /// READLINK (RFC 1813 §3.3.5).
 pub(super) fn readlink(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: ReadlinkArgs<'_> = request.args()?;
     Ok(request.on::<PostOpAttr>(args.object, reply, |file, reply| {
-        let (target, attr) = file.tree().readlink(&file.caller, &file.handle)?;
+        let (target, attr) = file.tree().readlink(&file.caller, &file.handle, request.wait())?;
         let body = ReadlinkOk { attributes: Some(fattr(&attr)), target: NfsPath(&target) };
         Ok(answer(reply, &ReadlinkRes::Ok(body)))
     }))
@@ -46,15 +46,7 @@ fn read_into(
     let end = data + usize::try_from(count).map_err(|_| FsError::Inval)?;
     reply.resize(end, 0);
     let into = reply.get_mut(data..).unwrap_or_default();
-    let read = match request.patience {
-        Patience::Inline => {
-            let resident =
-                file.tree().read_resident(&file.caller, &file.handle, args.offset, into)?;
-            let Some(read) = resident else { return Ok(Outcome::WouldWait) };
-            read
-        }
-        Patience::Pool => file.tree().read(&file.caller, &file.handle, args.offset, into)?,
-    };
+    let read = file.tree().read(&file.caller, &file.handle, args.offset, into, request.wait())?;
     let len = u32::try_from(read.len).map_err(|_| FsError::Io)?;
     let head = read_head(fattr(&read.attr), len, read.eof);
     let room = reply.get_mut(start..data).ok_or(FsError::Io)?;

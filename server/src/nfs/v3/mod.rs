@@ -183,8 +183,16 @@ const fn changes(procedure: Procedure) -> bool {
     }
 }
 
-/// Whether a procedure may wait for a disk whatever its arguments are: it takes part in a journal,
-/// syncs, may be throttled by dirty pages, or looks at every file of a directory.
+/// Whether a procedure may wait for a disk whatever its arguments are: there is no telling before it
+/// is carried out ([`vfs::Wait`]).
 const fn waits(procedure: Procedure) -> bool {
-    changes(procedure) || matches!(procedure, Procedure::Readdirplus | Procedure::Commit)
+    !matches!(
+        procedure,
+        Procedure::Null
+            | Procedure::Getattr
+            | Procedure::Lookup
+            | Procedure::Access
+            | Procedure::Readlink
+            | Procedure::Read
+    )
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use uuid::Uuid;
-use vfs::{Caller, FsError, Handle, Name, NameError, Tree};
+use vfs::{Caller, FsError, Handle, Name, NameError, Tree, Wait};
 use wire::codec::Codec;
 use wire::nfs3::{FileHandle, Filename, PostOpAttr, Procedure, Status, WccData};
 use wire::xdr::{DecodeError, Decoder, Encoder};
@@ -68,7 +68,13 @@ impl<'a> Request<'a> {
             Ok(file) if self.should_wait(&file) => return Outcome::WouldWait,
             Ok(file) => match work(&file, reply) {
                 Ok(outcome) => return outcome,
-                Err(fault) => (fault, F::of(&file)),
+                Err(Fault::Tree(FsError::WouldWait)) if self.wait() == Wait::No => {
+                    return Outcome::WouldWait;
+                }
+                Err(fault) => match F::of(&file, self.wait()) {
+                    Some(beside) => (fault, beside),
+                    None => return Outcome::WouldWait,
+                },
             },
             Err(error) => (error.into(), F::unknown()),
         };
@@ -132,6 +138,14 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Whether the tree may wait for a disk.
+    pub(super) const fn wait(&self) -> Wait {
+        match self.patience {
+            Patience::Inline => Wait::No,
+            Patience::Pool => Wait::Yes,
+        }
+    }
+
     /// Whether the file's export was slow lately, so that this task must not touch it.
     fn should_wait(&self, file: &File) -> bool {
         self.patience == Patience::Inline
@@ -159,9 +173,18 @@ impl File {
         self.export.files.seen(self.view).as_ref()
     }
 
-    /// Its attributes as they are now, if they can be read.
+    /// Its attributes as they are now, if they can be read; for what may wait.
     pub(super) fn attributes(&self) -> PostOpAttr {
-        self.tree().getattr(&self.handle).ok().map(|attr| attr::fattr(&attr))
+        self.attributes_or_wait(Wait::Yes).flatten()
+    }
+
+    /// As [`File::attributes`]; `None` if that would have to wait and may not.
+    fn attributes_or_wait(&self, wait: Wait) -> Option<PostOpAttr> {
+        match self.tree().getattr(&self.handle, wait) {
+            Ok(attr) => Some(Some(attr::fattr(&attr))),
+            Err(FsError::WouldWait) => None,
+            Err(_) => Some(None),
+        }
     }
 
     pub(super) const fn must_be_writable(&self) -> Result<(), FsError> {
@@ -174,14 +197,16 @@ pub(super) trait Beside: for<'f> Codec<'f> {
     /// When it is not known which file the call is about.
     fn unknown() -> Self;
 
-    /// When the file is known.
-    fn of(file: &File) -> Self;
+    /// When the file is known; `None` if it would have to wait and may not.
+    fn of(file: &File, wait: Wait) -> Option<Self>;
 }
 
 impl Beside for () {
     fn unknown() -> Self {}
 
-    fn of(_file: &File) -> Self {}
+    fn of(_file: &File, _wait: Wait) -> Option<Self> {
+        Some(())
+    }
 }
 
 impl Beside for PostOpAttr {
@@ -189,8 +214,8 @@ impl Beside for PostOpAttr {
         None
     }
 
-    fn of(file: &File) -> Self {
-        file.attributes()
+    fn of(file: &File, wait: Wait) -> Option<Self> {
+        file.attributes_or_wait(wait)
     }
 }
 
@@ -199,8 +224,8 @@ impl Beside for WccData {
         Self::default()
     }
 
-    fn of(file: &File) -> Self {
-        Self { before: None, after: file.attributes() }
+    fn of(file: &File, wait: Wait) -> Option<Self> {
+        file.attributes_or_wait(wait).map(|after| Self { before: None, after })
     }
 }
 

@@ -19,7 +19,8 @@ const fn exact(error: FsError) -> Status {
         FsError::Access => Status::Acces,
         FsError::BadCookie => Status::BadCookie,
         FsError::BadHandle => Status::BadHandle,
-        FsError::Busy => Status::Jukebox,
+        // No tree says that it would wait where it may; a client can only ask again.
+        FsError::Busy | FsError::WouldWait => Status::Jukebox,
         FsError::Dquot => Status::Dquot,
         FsError::Exist => Status::Exist,
         FsError::FBig => Status::FBig,
@@ -219,6 +220,7 @@ mod test {
             FsError::Perm,
             FsError::RoFs,
             FsError::Stale,
+            FsError::WouldWait,
             FsError::XDev,
         ];
         for procedure in Procedure::ALL {

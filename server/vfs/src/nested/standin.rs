@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 use super::fileid::Fileids;
 use super::{Border, Nested};
 use crate::{
-    Access, Attr, Caller, DirEnd, Entry, EntryDetail, Found, FsError, Handle, Name, permission,
+    Access, Attr, Caller, DirEnd, Entry, EntryDetail, Found, FsError, Handle, Name, Wait,
+    permission,
 };
 
 /// An empty directory at a border.
@@ -41,8 +42,8 @@ impl<'a> StandIn<'a> {
         self.border.place.dir
     }
 
-    pub(super) fn attr(&self, nested: &Nested) -> Result<Attr, FsError> {
-        let beyond = nested.part(&self.border.root)?.tree.getattr(&self.border.root)?;
+    pub(super) fn attr(&self, nested: &Nested, wait: Wait) -> Result<Attr, FsError> {
+        let beyond = nested.part(&self.border.root)?.tree.getattr(&self.border.root, wait)?;
         let fsid = self.handle.fsid();
         // No file has inode number 0, so this is nobody else's id.
         let fileid = Fileids::of(self.border.root.fsid()).shown(0)?;
@@ -54,8 +55,9 @@ impl<'a> StandIn<'a> {
         nested: &Nested,
         caller: &Caller,
         asked: Access,
+        wait: Wait,
     ) -> Result<(Access, Attr), FsError> {
-        let attr = self.attr(nested)?;
+        let attr = self.attr(nested, wait)?;
         let lasting = Access::READ.0 | Access::LOOKUP.0;
         Ok((Access(permission::rights(caller, &attr).0 & asked.0 & lasting), attr))
     }
@@ -65,14 +67,15 @@ impl<'a> StandIn<'a> {
         nested: &Nested,
         caller: &Caller,
         name: Name<'_>,
+        wait: Wait,
     ) -> Result<Found, FsError> {
-        let dir = self.attr(nested)?;
+        let dir = self.attr(nested, wait)?;
         permission::may_search(caller, &dir)?;
         match name.as_bytes() {
             b"." => Ok(Found { handle: self.handle, attr: dir, dir }),
             b".." => {
                 let parent = self.parent();
-                Ok(Found { handle: parent, attr: nested.attributes(&parent)?, dir })
+                Ok(Found { handle: parent, attr: nested.attributes(&parent, wait)?, dir })
             }
             _ => Err(FsError::NoEnt),
         }
@@ -86,10 +89,10 @@ impl<'a> StandIn<'a> {
         detail: EntryDetail,
         each: &mut dyn FnMut(&Entry<'_>) -> ControlFlow<()>,
     ) -> Result<DirEnd, FsError> {
-        let attr = self.attr(nested)?;
+        let attr = self.attr(nested, Wait::Yes)?;
         permission::may_list(caller, &attr)?;
         let parent = self.parent();
-        let above = nested.attributes(&parent)?;
+        let above = nested.attributes(&parent, Wait::Yes)?;
         let full = detail == EntryDetail::Full && permission::may_search(caller, &attr).is_ok();
         let dots = [(&b"."[..], self.handle, attr), (&b".."[..], parent, above)];
         for (number, (name, handle, attr)) in (1..).zip(dots) {

@@ -6,7 +6,7 @@ use super::standin::StandIn;
 use super::{Nested, Part};
 use crate::{
     Access, Attr, Caller, Create, DirEnd, Entry, EntryDetail, Found, FsError, FsStat, Handle,
-    Limits, Linked, Made, Name, Read, Renamed, SetAttr, Special, Stability, Time, Tree, Wcc,
+    Limits, Linked, Made, Name, Read, Renamed, SetAttr, Special, Stability, Time, Tree, Wait, Wcc,
     Written, permission,
 };
 
@@ -20,9 +20,9 @@ impl Nested {
     }
 
     /// The tree of a file whose data somebody wants.
-    fn data(&self, file: &Handle) -> Result<&Part, FsError> {
+    fn data(&self, file: &Handle, wait: Wait) -> Result<&Part, FsError> {
         if let Some(stand_in) = self.stand_in(file)? {
-            permission::has_data(&stand_in.attr(self)?)?;
+            permission::has_data(&stand_in.attr(self, wait)?)?;
         }
         self.part(file)
     }
@@ -32,7 +32,7 @@ impl Nested {
     fn maker(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<&Part, FsError> {
         let part = self.changed(dir)?;
         if self.border(dir, name.as_bytes()).is_some() {
-            searched(part, caller, dir)?;
+            searched(part, caller, dir, Wait::Yes)?;
             return Err(FsError::Exist);
         }
         Ok(part)
@@ -47,13 +47,15 @@ impl Nested {
     /// the way back over the one behind which it begins.
     fn replaced(&self, part: &Part, caller: &Caller, dir: &Handle) -> Vec<Replaced<'_>> {
         let full = || {
-            part.tree.getattr(dir).is_ok_and(|attr| permission::may_search(caller, &attr).is_ok())
+            let attr = part.tree.getattr(dir, Wait::Yes);
+            attr.is_ok_and(|attr| permission::may_search(caller, &attr).is_ok())
         };
         let inside = self.borders.iter().filter(|border| border.place.dir == *dir);
-        let inside = inside.map(|border| (&border.place.name[..], self.beyond(border).ok()));
+        let inside =
+            inside.map(|border| (&border.place.name[..], self.beyond(border, Wait::Yes).ok()));
         let above = self.border_above(dir).map(|border| {
             let dir = border.place.dir;
-            (&b".."[..], self.attributes(&dir).ok().map(|attr| (dir, attr)))
+            (&b".."[..], self.attributes(&dir, Wait::Yes).ok().map(|attr| (dir, attr)))
         });
         let replaced = inside.chain(above);
         replaced.map(|(name, file)| Replaced { name, file, full: full() }).collect()
@@ -65,10 +67,10 @@ impl Tree for Nested {
         self.root.root
     }
 
-    fn getattr(&self, file: &Handle) -> Result<Attr, FsError> {
+    fn getattr(&self, file: &Handle, wait: Wait) -> Result<Attr, FsError> {
         match self.stand_in(file)? {
-            Some(stand_in) => stand_in.attr(self),
-            None => self.attributes(file),
+            Some(stand_in) => stand_in.attr(self, wait),
+            None => self.attributes(file, wait),
         }
     }
 
@@ -83,21 +85,27 @@ impl Tree for Nested {
         self.shown_wcc(part, part.tree.setattr(caller, file, set, guard)?)
     }
 
-    fn lookup(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Found, FsError> {
+    fn lookup(
+        &self,
+        caller: &Caller,
+        dir: &Handle,
+        name: Name<'_>,
+        wait: Wait,
+    ) -> Result<Found, FsError> {
         if let Some(stand_in) = self.stand_in(dir)? {
-            return stand_in.lookup(self, caller, name);
+            return stand_in.lookup(self, caller, name, wait);
         }
         let part = self.part(dir)?;
         let above = || self.border_above(dir).filter(|_| name.as_bytes() == b"..");
         let (handle, attr, dir) = if let Some(border) = self.border(dir, name.as_bytes()) {
-            let dir = searched(part, caller, dir)?;
-            let (handle, attr) = self.beyond(border)?;
+            let dir = searched(part, caller, dir, wait)?;
+            let (handle, attr) = self.beyond(border, wait)?;
             (handle, attr, dir)
         } else if let Some(border) = above() {
-            let dir = searched(part, caller, dir)?;
-            (border.place.dir, self.attributes(&border.place.dir)?, dir)
+            let dir = searched(part, caller, dir, wait)?;
+            (border.place.dir, self.attributes(&border.place.dir, wait)?, dir)
         } else {
-            let found = part.tree.lookup(caller, dir, name)?;
+            let found = part.tree.lookup(caller, dir, name, wait)?;
             (found.handle, self.shown(part, found.attr)?, found.dir)
         };
         Ok(Found { handle, attr, dir: self.shown(part, dir)? })
@@ -108,21 +116,27 @@ impl Tree for Nested {
         caller: &Caller,
         file: &Handle,
         asked: Access,
+        wait: Wait,
     ) -> Result<(Access, Attr), FsError> {
         if let Some(stand_in) = self.stand_in(file)? {
-            return stand_in.access(self, caller, asked);
+            return stand_in.access(self, caller, asked, wait);
         }
         let part = self.part(file)?;
-        let (granted, attr) = part.tree.access(caller, file, asked)?;
+        let (granted, attr) = part.tree.access(caller, file, asked, wait)?;
         Ok((granted, self.shown(part, attr)?))
     }
 
-    fn readlink(&self, caller: &Caller, file: &Handle) -> Result<(Vec<u8>, Attr), FsError> {
+    fn readlink(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        wait: Wait,
+    ) -> Result<(Vec<u8>, Attr), FsError> {
         if self.stand_in(file)?.is_some() {
             return Err(FsError::Inval);
         }
         let part = self.part(file)?;
-        let (target, attr) = part.tree.readlink(caller, file)?;
+        let (target, attr) = part.tree.readlink(caller, file, wait)?;
         Ok((target, self.shown(part, attr)?))
     }
 
@@ -132,23 +146,11 @@ impl Tree for Nested {
         file: &Handle,
         offset: u64,
         into: &mut [u8],
+        wait: Wait,
     ) -> Result<Read, FsError> {
-        let part = self.data(file)?;
-        let read = part.tree.read(caller, file, offset, into)?;
+        let part = self.data(file, wait)?;
+        let read = part.tree.read(caller, file, offset, into, wait)?;
         Ok(Read { attr: self.shown(part, read.attr)?, ..read })
-    }
-
-    fn read_resident(
-        &self,
-        caller: &Caller,
-        file: &Handle,
-        offset: u64,
-        into: &mut [u8],
-    ) -> Result<Option<Read>, FsError> {
-        let part = self.data(file)?;
-        let read = part.tree.read_resident(caller, file, offset, into)?;
-        let shown = |read: Read| Ok(Read { attr: self.shown(part, read.attr)?, ..read });
-        read.map(shown).transpose()
     }
 
     fn write(
@@ -159,7 +161,7 @@ impl Tree for Nested {
         data: &[u8],
         stability: Stability,
     ) -> Result<Written, FsError> {
-        let part = self.data(file)?;
+        let part = self.data(file, Wait::Yes)?;
         let written = part.tree.write(caller, file, offset, data, stability)?;
         Ok(Written { wcc: self.shown_wcc(part, written.wcc)?, ..written })
     }
@@ -213,7 +215,7 @@ impl Tree for Nested {
     fn remove(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Wcc, FsError> {
         let part = self.changed(dir)?;
         if self.border(dir, name.as_bytes()).is_some() {
-            searched(part, caller, dir)?;
+            searched(part, caller, dir, Wait::Yes)?;
             return Err(FsError::IsDir);
         }
         self.shown_wcc(part, part.tree.remove(caller, dir, name)?)
@@ -310,7 +312,7 @@ impl Tree for Nested {
     }
 
     fn commit(&self, caller: &Caller, file: &Handle) -> Result<Wcc, FsError> {
-        let part = self.data(file)?;
+        let part = self.data(file, Wait::Yes)?;
         self.shown_wcc(part, part.tree.commit(caller, file)?)
     }
 
@@ -356,7 +358,7 @@ impl Replaced<'_> {
 }
 
 /// The attributes of a directory that the caller may search, as its own tree tells them.
-fn searched(part: &Part, caller: &Caller, dir: &Handle) -> Result<Attr, FsError> {
-    let attr = part.tree.getattr(dir)?;
+fn searched(part: &Part, caller: &Caller, dir: &Handle, wait: Wait) -> Result<Attr, FsError> {
+    let attr = part.tree.getattr(dir, wait)?;
     permission::may_search(caller, &attr).map(|()| attr)
 }

@@ -1,4 +1,4 @@
-use vfs::Time;
+use vfs::{Time, Wait};
 use wire::nfs3::{
     AccessArgs, AccessRes, Fattr, Ftype, GetattrRes, NfsTime, Sattr, SetTime, SetattrArgs,
     SetattrRes, Status,
@@ -28,7 +28,7 @@ fn set(bench: &Bench, attributes: Sattr, guard: Option<NfsTime>) -> SetattrRes {
 #[test]
 fn getattr_tells_what_the_tree_knows() {
     let bench = bench();
-    let known = bench.tree.getattr(&bench.tree.at("/motd")).unwrap();
+    let known = bench.tree.getattr(&bench.tree.at("/motd"), Wait::Yes).unwrap();
     let told = getattr(&bench, "/motd");
     assert_eq!((told.kind, told.mode, told.nlink), (Ftype::Regular, 0o4755, 1));
     assert_eq!((told.uid, told.gid, told.size), (1001, 100, 5));

@@ -2,7 +2,7 @@
 
 use store::ExportSettings;
 use uuid::Uuid;
-use vfs::{Caller, Name};
+use vfs::{Caller, Name, Wait};
 use wire::nfs3::{
     AccessArgs, AccessRes, CommitArgs, CommitRes, CreateArgs, CreateHow, CreateRes, Fattr,
     GetattrRes, LinkArgs, LinkRes, LookupRes, MkdirArgs, MknodArgs, MknodData, NfsPath, ReadArgs,
@@ -176,7 +176,7 @@ fn a_read_only_export_refuses_every_change() {
     assert_eq!(status, [Status::RoFs; 10]);
     assert_eq!(bench.tree.data("/motd"), b"hello");
     let name = Name::new(b"new").unwrap();
-    assert!(bench.tree.lookup(&Caller::ROOT, &bench.tree.root(), name).is_err());
+    assert!(bench.tree.lookup(&Caller::ROOT, &bench.tree.root(), name, Wait::Yes).is_err());
 }
 
 #[test]

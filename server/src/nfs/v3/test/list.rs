@@ -1,3 +1,4 @@
+use vfs::Wait;
 use wire::nfs3::{
     DirEntry, DirEntryPlus, ReaddirArgs, ReaddirRes, ReaddirplusArgs, ReaddirplusRes, Status,
 };
@@ -75,7 +76,7 @@ fn a_fileid_in_a_list_is_that_of_the_file() {
     let bench = bench();
     let entry = readdir(&bench, 0, 8192).ok().unwrap().entries[2];
     let path = format!("/{}", String::from_utf8(entry.name.0.to_vec()).unwrap());
-    assert_eq!(entry.fileid, bench.tree.getattr(&bench.tree.at(&path)).unwrap().fileid);
+    assert_eq!(entry.fileid, bench.tree.getattr(&bench.tree.at(&path), Wait::Yes).unwrap().fileid);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A boot environment of several file systems: borders as clients meet them.
 
-use vfs::Name;
+use vfs::{Name, Wait};
 use wire::nfs3::{
     CreateRes, Fattr, FsstatRes, GetattrRes, LinkArgs, LinkRes, LookupRes, MkdirArgs,
     ReaddirplusArgs, ReaddirplusRes, RemoveRes, RenameArgs, RenameRes, Sattr, Status,
@@ -54,7 +54,7 @@ fn a_listing_at_a_border_shows_the_directory_behind_it() {
     let entry = entries.iter().find(|entry| entry.entry.name.0 == b"home").unwrap();
     assert_eq!(entry.entry.fileid, attributes.fileid);
     assert_eq!(entry.handle.unwrap().0, inside.as_bytes());
-    assert_ne!(attributes.fileid, home.getattr(&home.root()).unwrap().fileid);
+    assert_ne!(attributes.fileid, home.getattr(&home.root(), Wait::Yes).unwrap().fileid);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn who_sees_data_sets_apart_finds_an_empty_directory_to_mount_on() {
     assert_eq!(made.status(), Status::RoFs);
     // Mounted by itself, a data set has its own file system id and its own file ids.
     let (_, attributes) = look(&bench, &apart(&bench, &home.root()), "me");
-    let own = home.getattr(&home.at("/me")).unwrap();
+    let own = home.getattr(&home.at("/me"), Wait::Yes).unwrap();
     assert_eq!((attributes.fsid, attributes.fileid), (own.fsid, own.fileid));
 }
 
@@ -145,7 +145,12 @@ fn no_call_joins_two_views() {
     assert!(
         bench
             .tree
-            .lookup(&vfs::Caller::ROOT, &bench.tree.at("/etc"), Name::new(b"motd").unwrap())
+            .lookup(
+                &vfs::Caller::ROOT,
+                &bench.tree.at("/etc"),
+                Name::new(b"motd").unwrap(),
+                Wait::Yes
+            )
             .is_ok()
     );
 }
