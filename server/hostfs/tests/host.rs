@@ -4,15 +4,18 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
 use std::ops::ControlFlow;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use hostfs::{Descriptors, HostTree, HostTreeError, Metadata, Options};
 use tempfile::TempDir;
-use vfs::{Caller, Create, EntryDetail, FsError, Handle, Name, SetAttr, Stability, Tree, Wait};
+use vfs::{
+    Caller, Create, EntryDetail, FsError, Handle, Name, SetAttr, Special, Stability, Tree, Wait,
+};
 
 const ROOT: Caller = Caller::ROOT;
 
@@ -310,6 +313,84 @@ fn of_many_who_make_one_name_one_makes_it() {
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(made, 1);
+}
+
+/// What somebody sees of each name who looks all the time while it is made, until it is as it should be.
+fn seen_while_made(dir: &Path, make: impl Fn(&str) + Sync) -> Vec<(u32, u32, u32)> {
+    let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    let next = AtomicUsize::new(0);
+    let mut seen = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while let Some(text) = names.get(next.load(Ordering::Relaxed)) {
+                if let Ok(made) = fs::symlink_metadata(dir.join(text)) {
+                    seen.push((made.uid(), made.gid(), made.mode() & 0o7777));
+                }
+            }
+            seen
+        });
+        for text in &names {
+            make(text);
+            next.fetch_add(1, Ordering::Relaxed);
+        }
+        watcher.join().unwrap()
+    });
+    let made = fs::symlink_metadata(dir.join("0")).unwrap();
+    seen.push((made.uid(), made.gid(), made.mode() & 0o7777));
+    seen.sort_unstable();
+    seen.dedup();
+    seen
+}
+
+#[test]
+fn what_is_made_has_its_owner_and_mode_from_its_first_moment() {
+    let alice = Caller::new(1001, 100);
+    let set = SetAttr { mode: Some(0o666), ..SetAttr::default() };
+    let sorts: [fn(&HostTree, &Caller, &str, &SetAttr); 4] = [
+        |tree, caller, text, set| {
+            tree.create(caller, &tree.root(), name(text), &Create::Unchecked(*set)).unwrap();
+        },
+        |tree, caller, text, set| {
+            tree.mkdir(caller, &tree.root(), name(text), set).unwrap();
+        },
+        |tree, caller, text, set| {
+            tree.mknod(caller, &tree.root(), name(text), Special::Fifo, set).unwrap();
+        },
+        |tree, caller, text, set| {
+            tree.symlink(caller, &tree.root(), name(text), b"target", set).unwrap();
+        },
+    ];
+    for (number, make) in sorts.iter().enumerate() {
+        let Some((dir, tree)) = scratch() else { return };
+        let export = dir.path().join("export");
+        fs::set_permissions(&export, PermissionsExt::from_mode(0o777)).unwrap();
+        let mode = if number == 3 { 0o777 } else { 0o666 };
+        let seen = seen_while_made(&export, |text| make(&tree, &alice, text, &set));
+        assert_eq!(seen, [(1001, 100, mode)], "{number}");
+    }
+}
+
+#[test]
+fn whoever_makes_a_file_is_the_server_again_afterwards() {
+    let Some((dir, tree)) = scratch() else { return };
+    let export = dir.path().join("export");
+    // Group 300 may write here, by a supplementary group that this process is not in.
+    fs::set_permissions(&export, PermissionsExt::from_mode(0o770)).unwrap();
+    std::os::unix::fs::chown(&export, Some(7), Some(300)).unwrap();
+    let member = Caller::new(1001, 100).with_groups(&[300]);
+    let how = Create::Guarded(SetAttr { mode: Some(0o666), ..SetAttr::default() });
+    tree.create(&member, &tree.root(), name("theirs"), &how).unwrap();
+    tree.mkdir(&ROOT, &tree.root(), name("ours"), &SetAttr::default()).unwrap();
+    fs::write(dir.path().join("own"), "").unwrap();
+    let owner = |path: &Path| fs::metadata(path).map(|of| (of.uid(), of.gid(), of.mode() & 0o777));
+    assert_eq!(owner(&export.join("theirs")).unwrap(), (1001, 100, 0o666));
+    assert_eq!(owner(&export.join("ours")).unwrap(), (0, 0, 0o700));
+    let (uid, gid, mode) = owner(&dir.path().join("own")).unwrap();
+    assert_eq!((uid, gid), (0, 0));
+    // The umask is that of the process.
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:")).unwrap().trim();
+    assert_eq!(mode, 0o666 & !u32::from_str_radix(umask, 8).unwrap());
 }
 
 #[test]

@@ -263,6 +263,20 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
     fs::openat(fd, c"", flags | OFlags::EMPTY_PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// The mode of a new file that has not got its owner yet: nobody else gives root a file like that.
+pub(crate) const UNFINISHED: Option<u32> = Some(0o6000);
+
+/// Runs `make` for something that is then given its owner and mode: a thread has no user of its own
+/// here.
+pub(crate) fn make_as<T>(
+    _uid: u32,
+    _gid: u32,
+    _mode: u32,
+    make: impl FnOnce(u32) -> Result<T>,
+) -> Result<T> {
+    make(0o6000)
+}
+
 /// EOPNOTSUPP: FreeBSD has no read that refuses to wait for a disk.
 pub(crate) fn read_nowait(
     _fd: BorrowedFd<'_>,

@@ -4,6 +4,8 @@
 //! What fchmod(2) refuses on one goes through `/proc/self/fd`, which names exactly that file.
 #![allow(unsafe_code, reason = "the kernel's file handles have no safe interface")]
 
+mod owner;
+
 use std::ffi::{CStr, c_int, c_uint};
 use std::io::IoSliceMut;
 use std::ops::ControlFlow;
@@ -22,6 +24,8 @@ use siphasher::sip::SipHasher24;
 use crate::Flags;
 use crate::attr::raw_mode;
 use crate::resident::{AccessTimes, Resident};
+
+pub(crate) use owner::{UNFINISHED, make_as};
 
 /// A mounted file system, by a directory in it.
 #[derive(Debug)]

@@ -12,6 +12,6 @@ use linux as host;
 
 pub use host::drop_resource_capability;
 pub(crate) use host::{
-    KernelHandle, Mount, Node, has_list, link_max, list, read_nowait, reopen, resolve,
-    set_extended, set_flags, synchronize,
+    KernelHandle, Mount, Node, UNFINISHED, has_list, link_max, list, make_as, read_nowait, reopen,
+    resolve, set_extended, set_flags, synchronize,
 };

@@ -1,20 +1,23 @@
 //! Making files, directories, links and nodes.
 //!
-//! What is new belongs to root and has no mode bits until owner and mode are set, so that nobody can
-//! open it in between. Other clients are kept out of the directory for that long.
+//! On Linux what is new has its owner and its mode from its first moment: a server that is killed
+//! half-way leaves nothing that is not the caller's. On FreeBSD it is root's and closed to everybody
+//! until it is given to him; a CREATE that finds a file so finishes it.
 
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use vfs::mode::Birth;
 use vfs::{
     Attr, Caller, Create, FileKind, FsError, Handle, Made, Name, SetAttr, SetTime, Special, Wait,
     Wcc, exclusive, mode, permission,
 };
 
 use super::HostTree;
+use crate::attr;
 use crate::errno::cause;
-use crate::sys::Node;
+use crate::sys::{self, Node};
 
 impl HostTree {
     pub(super) fn make_file(
@@ -24,18 +27,10 @@ impl HostTree {
         name: Name<'_>,
         how: &Create,
     ) -> Result<Made, FsError> {
-        let set = match how {
-            Create::Unchecked(set) | Create::Guarded(set) => *set,
-            Create::Exclusive(verifier) => {
-                let (atime, mtime) = exclusive::times(*verifier);
-                let (atime, mtime) = (SetTime::Client(atime), SetTime::Client(mtime));
-                SetAttr { atime, mtime, ..SetAttr::default() }
-            }
-        };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let new = New { kind: FileKind::Regular, set };
-        let made = self.make(caller, dir, name, new, |dir, name| {
-            fs::openat(dir, name, flags | OFlags::CLOEXEC, Mode::empty()).map(drop)
+        let new = New { kind: FileKind::Regular, set: set_of(how) };
+        let made = self.make(caller, dir, name, new, |dir, name, mode| {
+            fs::openat(dir, name, flags | OFlags::CLOEXEC, mode).map(drop)
         });
         match made {
             Err(FsError::Exist) if !name.is_dot() => self.make_again(caller, dir, name, how),
@@ -51,7 +46,7 @@ impl HostTree {
         set: &SetAttr,
     ) -> Result<Made, FsError> {
         let new = New { kind: FileKind::Directory, set: *set };
-        self.make(caller, dir, name, new, |dir, name| fs::mkdirat(dir, name, Mode::empty()))
+        self.make(caller, dir, name, new, |dir, name, mode| fs::mkdirat(dir, name, mode))
     }
 
     pub(super) fn make_symlink(
@@ -66,7 +61,7 @@ impl HostTree {
             return Err(FsError::Inval);
         }
         let new = New { kind: FileKind::Symlink, set: *set };
-        self.make(caller, dir, name, new, |dir, name| fs::symlinkat(target, dir, name))
+        self.make(caller, dir, name, new, |dir, name, _| fs::symlinkat(target, dir, name))
     }
 
     pub(super) fn make_special(
@@ -92,19 +87,19 @@ impl HostTree {
             return Err(FsError::Inval);
         }
         let device = fs::makedev(major, minor);
-        self.make(caller, dir, name, New { kind, set: *set }, |dir, name| {
-            fs::mknodat(dir, name, file_type, Mode::empty(), device)
+        self.make(caller, dir, name, New { kind, set: *set }, |dir, name, mode| {
+            fs::mknodat(dir, name, file_type, mode, device)
         })
     }
 
-    /// Makes something under a new name by `call`, and gives it its owner, mode and times.
+    /// Makes something under a new name by `call`, with its owner, mode and times.
     fn make(
         &self,
         caller: &Caller,
         dir: &Handle,
         name: Name<'_>,
         new: New,
-        call: impl FnOnce(BorrowedFd<'_>, &[u8]) -> Result<(), Errno>,
+        call: impl FnOnce(BorrowedFd<'_>, &[u8], Mode) -> Result<(), Errno>,
     ) -> Result<Made, FsError> {
         new.set.check()?;
         let held = self.stripes.lock(dir);
@@ -118,7 +113,13 @@ impl HostTree {
             return Err(if exists { FsError::Exist } else { refused });
         }
         let at = parent.dir().map_err(cause)?;
-        call(at, name.as_bytes()).map_err(|errno| match errno {
+        let born = mode::birth(caller, &before, new.kind, &new.set, self.options.groups);
+        // The other bits follow when it is sure whose it is.
+        let plain = born.mode & !SETID;
+        let made = sys::make_as(born.uid, born.gid, plain, |mode| {
+            call(at, name.as_bytes(), attr::raw_mode(mode))
+        });
+        made.map_err(|errno| match errno {
             // A removed directory that is still open takes no names.
             Errno::NOENT => FsError::Stale,
             other => cause(other),
@@ -128,8 +129,8 @@ impl HostTree {
             // Somebody on the host put something else there at once; it is not ours to touch.
             return Err(FsError::Busy);
         }
-        let dressed = self.dress(caller, &before, node, new);
-        let (handle, attr) = dressed.inspect_err(|_| {
+        let finished = self.finish(node, &found, born, new);
+        let (handle, attr) = finished.inspect_err(|_| {
             let is_dir = new.kind == FileKind::Directory;
             let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             // The first error is the one to tell.
@@ -149,24 +150,30 @@ impl HostTree {
         Ok(Made { handle, attr, dir: Wcc { before, after } })
     }
 
-    /// Gives something new its owner, mode, size and times.
-    fn dress(
+    /// Gives something new what it has not got yet of owner, mode, size and times.
+    fn finish(
         &self,
-        caller: &Caller,
-        dir: &Attr,
         node: Node,
+        found: &Attr,
+        born: Birth,
         new: New,
     ) -> Result<(Handle, Attr), FsError> {
         let handle = self.handle(&node)?;
         let node = self.keep_node(&handle, node);
-        let born = mode::birth(caller, dir, new.kind, &new.set, self.options.groups);
-        node.chown(Some(born.uid), Some(born.gid)).map_err(cause)?;
-        if new.kind != FileKind::Symlink {
+        let owned = (found.uid, found.gid) == (born.uid, born.gid);
+        if !owned {
+            node.chown(Some(born.uid), Some(born.gid)).map_err(cause)?;
+        }
+        let moded = new.kind == FileKind::Symlink || (owned && found.mode == born.mode);
+        if !moded {
             node.chmod(born.mode).map_err(cause)?;
         }
         // Root sets the rest: whoever may make a file may set its size and its times.
         let size = new.set.size.filter(|size| *size > 0 && new.kind == FileKind::Regular);
         let rest = SetAttr { mode: None, uid: None, gid: None, size, ..new.set };
+        if owned && moded && rest == SetAttr::default() {
+            return Ok((handle, *found));
+        }
         self.apply(&Caller::ROOT, &handle, &node, &self.attr(&node)?, &rest)?;
         Ok((handle, self.attr(&node)?))
     }
@@ -183,6 +190,12 @@ impl HostTree {
         let (node, attr) = self.entry(&parent, name)?.ok_or(FsError::Busy)?;
         let handle = self.handle(&node)?;
         let regular = attr.kind == FileKind::Regular;
+        if is_unfinished(&attr) && permission::may_add(caller, &dir_attr).is_ok() {
+            let new = New { kind: FileKind::Regular, set: set_of(how) };
+            let born = mode::birth(caller, &dir_attr, new.kind, &new.set, self.options.groups);
+            let (handle, attr) = self.finish(node, &attr, born, new)?;
+            return Ok(Made { handle, attr, dir: Wcc { before: dir_attr, after: dir_attr } });
+        }
         match how {
             Create::Unchecked(set) if regular => {
                 let set = SetAttr { size: set.size, ..SetAttr::default() };
@@ -206,6 +219,27 @@ struct New {
     kind: FileKind,
     set: SetAttr,
 }
+
+/// What a new file is to have.
+fn set_of(how: &Create) -> SetAttr {
+    match how {
+        Create::Unchecked(set) | Create::Guarded(set) => *set,
+        Create::Exclusive(verifier) => {
+            let (atime, mtime) = exclusive::times(*verifier);
+            let (atime, mtime) = (SetTime::Client(atime), SetTime::Client(mtime));
+            SetAttr { atime, mtime, ..SetAttr::default() }
+        }
+    }
+}
+
+/// Whether a server that was killed left a file before it was given to who made it.
+fn is_unfinished(attr: &Attr) -> bool {
+    let root = (attr.uid, attr.size, attr.nlink) == (0, 0, 1);
+    root && attr.kind == FileKind::Regular && sys::UNFINISHED == Some(attr.mode)
+}
+
+/// `S_ISUID` and `S_ISGID`.
+const SETID: u32 = 0o6000;
 
 /// Device numbers that every kernel can keep: Linux has 12 bits for the major number ...
 const MAX_MAJOR: u32 = 0xfff;
