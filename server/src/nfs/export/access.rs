@@ -60,8 +60,21 @@ impl Grant {
     #[must_use]
     pub fn caller(&self, credential: &Credential) -> Caller {
         let claimed = caller(credential);
-        self.everybody.unwrap_or(if claimed.uid == 0 { self.superuser } else { claimed })
+        match self.everybody {
+            Some(everybody) => everybody,
+            None if claimed.uid == 0 => self.superuser,
+            None if self.superuser.uid == 0 => claimed,
+            None => without_root_group(claimed),
+        }
     }
+}
+
+/// A caller who is no member of the superuser's group, as where the superuser is nobody (`root_squash`
+/// of Linux's server): what that group may write is the superuser's.
+fn without_root_group(caller: Caller) -> Caller {
+    let squashed = |gid| if gid == 0 { NOBODY.gid } else { gid };
+    let groups: Vec<u32> = caller.groups().iter().copied().map(squashed).collect();
+    Caller::new(caller.uid, squashed(caller.gid)).with_groups(&groups)
 }
 
 /// Whom a credential claims to be. Who claims nothing is nobody.
@@ -199,6 +212,23 @@ mod test {
         assert_eq!(grant(None).caller(&sys(0)), NOBODY);
         assert_eq!(grant(Some(&root("web2", OURS))).caller(&sys(0)), Caller::ROOT);
         assert_eq!(grant(None).caller(&sys(7)), Caller::new(7, 20).with_groups(&[5]));
+    }
+
+    #[test]
+    fn the_superusers_group_is_nobodys_where_the_superuser_is_nobody() {
+        let wheel = Credential::Sys { uid: 7, gid: 0, gids: vec![5, 0] };
+        let act = |settings, root: Option<&Root>| {
+            export(settings).admit(from("10.77.0.100:1023"), root).unwrap().caller(&wheel)
+        };
+        let squashed = Caller::new(7, NOBODY.gid).with_groups(&[5, NOBODY.gid]);
+        assert_eq!(act(shared(), None), squashed);
+        let operator = Identity { uid: 1001, gids: vec![100] };
+        let mapped = ExportSettings { maproot: Some(operator), ..shared() };
+        assert_eq!(act(mapped, None), squashed);
+        let kept = Caller::new(7, 0).with_groups(&[5, 0]);
+        let trusted = ExportSettings { maproot: Some(Identity::root()), ..shared() };
+        assert_eq!(act(trusted, None), kept);
+        assert_eq!(act(shared(), Some(&root("web2", OURS))), kept);
     }
 
     #[test]
