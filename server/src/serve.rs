@@ -55,7 +55,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     let files = runtime("files", std::thread::available_parallelism().map_or(2, usize::from))?;
     let appliance = Appliance::start(config, state, store, key)?;
     let outlook = appliance.outlook().clone();
-    let ports = Ports::bind(&appliance, &network, &files)?;
+    let ports = Ports::bind(&appliance, &network, &files, Arc::default())?;
     let control = {
         let _inside = network.enter();
         let path = appliance.state().socket();

@@ -25,7 +25,7 @@ use wire::xdr::{DecodeError, Decoder, Encoder};
 
 use crate::boot::{Booter, Event, Origin};
 use crate::clock::Clock;
-use crate::net::rpc::{Call, Outcome, Patience, Program, Transport};
+use crate::net::rpc::{Call, Outcome, Parked, Program, Progress, Transport};
 use crate::nfs::export::{Export, Exports, WireHandle};
 use crate::site::machine::View;
 
@@ -176,36 +176,58 @@ impl Mount {
         &self,
         call: &Call<'_>,
         procedure: Procedure,
-        patience: Patience,
         reply: &mut Vec<u8>,
-    ) -> Result<Outcome, DecodeError> {
+    ) -> Result<(), DecodeError> {
         let address = call.peer.ip().to_canonical();
         let path = || DirPath::decode(&mut Decoder::new(call.args));
         match procedure {
             Procedure::Null => {}
             Procedure::Mnt if call.version == VERSION_1 => self.mnt_1(call, path()?, reply),
-            Procedure::Mnt => {
-                let path = path()?;
-                if patience == Patience::Inline && self.leads_below_a_root(path) {
-                    return Ok(Outcome::WouldWait);
-                }
-                self.mnt(call, path, reply);
-            }
+            Procedure::Mnt => self.mnt(call, path()?, reply),
             Procedure::Dump => self.dump(call.transport, reply),
             Procedure::Umnt => self.umnt(address, path()?),
             Procedure::Umntall => self.umntall(address),
             Procedure::Export => self.export(call.transport, reply),
         }
-        Ok(Outcome::Success)
+        Ok(())
     }
 
-    /// Whether a path has to be looked up in a tree, which may wait for a disk. A root needs not.
-    fn leads_below_a_root(&self, path: DirPath<'_>) -> bool {
-        self.exports.at(path.0).is_some_and(|(_, rest)| rest.iter().any(|byte| *byte != b'/'))
+    fn answer(&self, call: &Call<'_>, procedure: Procedure, reply: &mut Vec<u8>) -> Outcome {
+        if matches!(procedure, Procedure::Dump | Procedure::Export) && !self.may_list(call) {
+            return Outcome::ProcUnavail;
+        }
+        match self.dispatch(call, procedure, reply) {
+            Ok(()) => Outcome::Success,
+            Err(error) => {
+                tracing::debug!(peer = %call.peer, ?procedure, %error, "arguments not decoded");
+                Outcome::GarbageArgs
+            }
+        }
+    }
+
+    /// Whether the caller may have a list. A datagram's sender can be forged, and a list is many times
+    /// as long as its question: strangers get none by UDP.
+    fn may_list(&self, call: &Call<'_>) -> bool {
+        if call.transport == Transport::Tcp {
+            return true;
+        }
+        let root = self.booter.root_of(call.peer.ip().to_canonical());
+        self.exports.list().iter().any(|export| export.admit(call.peer, root.as_ref()).is_ok())
+    }
+
+    /// The environment in whose tree a MNT looks its path up, which may wait for a disk. A root needs
+    /// no looking up.
+    fn looks_into(&self, call: &Call<'_>, procedure: Procedure) -> Option<Uuid> {
+        if procedure != Procedure::Mnt || call.version == VERSION_1 {
+            return None;
+        }
+        let path = DirPath::decode(&mut Decoder::new(call.args)).ok()?;
+        let (export, rest) = self.exports.at(path.0)?;
+        rest.iter().any(|byte| *byte != b'/').then_some(export.environment)
     }
 }
 
-impl Program for Mount {
+impl Program for Arc<Mount> {
     fn number(&self) -> u32 {
         PROGRAM
     }
@@ -214,18 +236,17 @@ impl Program for Mount {
         &[VERSION_1, VERSION]
     }
 
-    fn is_once_only(&self, _version: u32, _procedure: u32) -> bool {
-        false
-    }
-
-    fn call(&self, call: &Call<'_>, patience: Patience, reply: &mut Vec<u8>) -> Outcome {
+    fn call(&self, call: &Call<'_>, reply: &mut Vec<u8>) -> Progress {
         let Some(procedure) = Procedure::from_number(call.procedure) else {
-            return Outcome::ProcUnavail;
+            return Outcome::ProcUnavail.into();
         };
-        self.dispatch(call, procedure, patience, reply).unwrap_or_else(|error| {
-            tracing::debug!(peer = %call.peer, ?procedure, %error, "arguments not decoded");
-            Outcome::GarbageArgs
-        })
+        let Some(environment) = self.looks_into(call, procedure) else {
+            return self.answer(call, procedure, reply).into();
+        };
+        let mount = Self::clone(self);
+        Progress::Park(Parked::new(Some(environment), move |call, reply| {
+            mount.answer(call, procedure, reply)
+        }))
     }
 }
 
@@ -353,5 +374,5 @@ impl<'r> List<'r> {
 }
 
 /// Bytes of a list by UDP. Clients have room for 8800 bytes, the head included (`UDPMSGSIZE` of Sun's
-/// library and its heirs), and a stranger's forged question shall not bring others many times its size.
+/// library and its heirs).
 const MAX_UDP_LIST: usize = 8 << 10;

@@ -13,7 +13,7 @@ use super::appliance::Appliance;
 use crate::boot::Booter;
 use crate::clock::SystemClock;
 use crate::net::datagram::{BindOptions, Datagrams};
-use crate::net::rpc::{self, Program, Transport};
+use crate::net::rpc::{self, Peers, Program, Transport};
 use crate::nfs::mount::Mount;
 use crate::nfs::portmap::{self, Portmap, Service};
 use crate::nfs::v3::Nfs3;
@@ -37,11 +37,13 @@ pub(super) struct Ports {
 pub(super) type Run = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 impl Ports {
-    /// Binds all ports: boot files in the network's runtime, RPC in that of the files.
+    /// Binds all ports: boot files in the network's runtime, RPC in that of the files,
+    /// with its clients' connections in `peers`.
     pub(super) fn bind(
         appliance: &Appliance,
         network: &Runtime,
         files: &Runtime,
+        peers: Arc<Peers>,
     ) -> Result<Self, ServeError> {
         let (tftp, http) = {
             let _inside = network.enter();
@@ -57,16 +59,16 @@ impl Ports {
         let clock = Arc::new(SystemClock);
         let nfs = Arc::new(Nfs3::new(Arc::clone(exports), Arc::clone(&booter), clock.clone()));
         let mount = Mount::new(Arc::clone(exports), booter, clock);
-        let mut bound = Bound::default();
+        let mut bound = Bound { runs: Vec::new(), servers: Vec::new(), peers };
         // Half of the files that the process may open are for what is read and written.
         let limit = hostfs::open_files_limit();
         let many = rpc::Options::default();
         let many = rpc::Options { connections: many.connections.min(limit / 4), ..many };
-        let few = rpc::Options { threads: 4, connections: 1024.min(limit / 32), ..many.clone() };
+        let few = rpc::Options { threads: 8, connections: 1024.min(limit / 32), ..many.clone() };
         bound.runs.push(("NFS's timeline".to_owned(), Box::pin(Arc::clone(&nfs).tell())));
-        bound.serve(&NFS, 2049, nfs, many)?;
+        bound.serve(&NFS, 2049, Arc::new(nfs), many)?;
         // Nobody insists on this port, but firewalls are told of it.
-        let mount = bound.serve_near(&MOUNT, 20048, Arc::new(mount), few.clone())?;
+        let mount = bound.serve_near(&MOUNT, 20048, Arc::new(Arc::new(mount)), few.clone())?;
         let services = [(100_003, 3, 2049), (100_005, 3, mount), (100_005, 1, mount)];
         let services = services.into_iter().flat_map(|(program, version, port)| {
             [Transport::Tcp, Transport::Udp].map(|transport| Service {
@@ -87,7 +89,7 @@ impl Ports {
             }
             Err(error) => return Err(error),
         };
-        let Bound { runs, servers } = bound;
+        let Bound { runs, servers, peers: _ } = bound;
         Ok(Self { tftp, http, rpc: runs, servers, registration, mount })
     }
 
@@ -123,10 +125,10 @@ impl Drop for Registration {
 }
 
 /// RPC services, as they are bound.
-#[derive(Default)]
 struct Bound {
     runs: Vec<(String, Run)>,
     servers: Vec<Arc<rpc::Server>>,
+    peers: Arc<Peers>,
 }
 
 impl Bound {
@@ -145,7 +147,12 @@ impl Bound {
         // A host without IPv6 is served by IPv4.
         let udp6 = datagrams(any6).map_err(|error| tracing::debug!("{any6}: {error}")).ok();
         let tcp6 = rpc::listen(any6).map_err(|error| tracing::debug!("{any6}: {error}")).ok();
-        let server = rpc::Server::new(vec![program], options);
+        let server = rpc::Server::new(
+            vec![program],
+            options,
+            Arc::clone(&self.peers),
+            Arc::new(SystemClock),
+        );
         for socket in [Some(udp), udp6].into_iter().flatten() {
             let run: Run = Box::pin(Arc::clone(&server).serve_udp(socket));
             self.runs.push((format!("{} by UDP", service.name), run));

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::tcp::Connection;
+use super::connection::Connection;
 
 /// The connections of a server.
 #[derive(Debug, Default)]
@@ -37,8 +37,8 @@ impl Connections {
         self.lock().connections.len()
     }
 
-    /// A name for the next connection.
-    pub(super) fn name(&self) -> u64 {
+    /// The number of the next connection.
+    pub(super) fn next_id(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -88,7 +88,7 @@ impl Open {
         let candidates = self.connections.iter().filter(|(_, entry)| may(entry));
         let quietest = candidates.min_by_key(|(_, entry)| entry.connection.last_call());
         let quietest = quietest.map(|(id, _)| *id).and_then(|id| self.remove(id))?;
-        quietest.ended.notify_one();
+        quietest.evicted.notify_one();
         Some(quietest)
     }
 

@@ -1,5 +1,6 @@
 //! What a server saw, in numbers.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a server saw since it was made.
@@ -21,10 +22,35 @@ pub struct Counts {
     pub panics: u64,
     /// Datagrams that were dropped because too many calls waited.
     pub dropped: u64,
+    /// Calls that were told to come again later, because their class stood still.
+    pub turned_away: u64,
     /// Connections that were accepted.
     pub connections: u64,
     /// Connections that were closed because of what their peers did or did not do.
     pub closed: u64,
+}
+
+/// For the log, when a server stops: what there was, and not what there was not.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} calls over {} connections", self.calls, self.connections)?;
+        for (count, what) in [
+            (self.garbage, "not understood"),
+            (self.denied, "without known authentication"),
+            (self.replayed, "repeated and answered from the reply cache"),
+            (self.redirected, "repeated while they ran"),
+            (self.failed, "failed"),
+            (self.panics, "panicked"),
+            (self.dropped, "dropped"),
+            (self.turned_away, "told to come again"),
+            (self.closed, "connections closed here"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The same, counting.
@@ -38,6 +64,7 @@ pub(super) struct Counters {
     pub(super) failed: AtomicU64,
     pub(super) panics: AtomicU64,
     pub(super) dropped: AtomicU64,
+    pub(super) turned_away: AtomicU64,
     pub(super) connections: AtomicU64,
     pub(super) closed: AtomicU64,
 }
@@ -54,6 +81,7 @@ impl Counters {
             failed: read(&self.failed),
             panics: read(&self.panics),
             dropped: read(&self.dropped),
+            turned_away: read(&self.turned_away),
             connections: read(&self.connections),
             closed: read(&self.closed),
         }
@@ -63,4 +91,16 @@ impl Counters {
 /// Counts one.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn only_what_happened_is_told() {
+        let counts = Counts { calls: 7, connections: 2, replayed: 1, ..Counts::default() };
+        let told = "7 calls over 2 connections, 1 repeated and answered from the reply cache";
+        assert_eq!(counts.to_string(), told);
+    }
 }

@@ -2,6 +2,10 @@
 //!
 //! No sockets here: `R` is the way back to a client, which only the reply cache keeps.
 
+#[cfg(test)]
+mod test;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,7 +15,7 @@ use wire::xdr::Encoder;
 
 use super::counts::{Counters, count};
 use super::replay::{Admission, Claim, Key, Limits, Replay};
-use super::{Call, Credential, Outcome, Patience, Program, Transport};
+use super::{BackChannel, Call, Credential, Outcome, Parked, Program, Progress, Taker, Transport};
 use crate::clock::Clock;
 
 /// Knows the programs and answers messages.
@@ -39,8 +43,34 @@ pub(super) enum Answer<R> {
     Elsewhere(R),
     /// There is nothing to say.
     Nothing,
-    /// The call has to wait: give it to [`Dispatcher::wait`] on a thread that may.
-    Waits(Option<Claim<R>>),
+    /// The call has to wait: give it to [`Dispatcher::resume`] on a thread that may, or to
+    /// [`Dispatcher::turn_away`].
+    Parked(Begun<R>, Parked),
+    /// The program answers later: give the call to [`Dispatcher::finish`] then.
+    Later(Begun<R>, Taker),
+}
+
+/// A call that is not answered yet.
+pub(super) struct Begun<R> {
+    xid: u32,
+    program: Arc<dyn Program>,
+    /// The call without its arguments, and where these begin in the message.
+    call: Call<'static>,
+    args: usize,
+    claim: Option<Claim<R>>,
+}
+
+impl<R> Begun<R> {
+    /// Whether the call was repeated meanwhile, so that somebody else waits for its reply.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.claim.as_ref().is_some_and(Claim::is_awaited)
+    }
+}
+
+impl<R> fmt::Debug for Begun<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Begun").field("xid", &self.xid).field("call", &self.call).finish()
+    }
 }
 
 impl<R> Dispatcher<R> {
@@ -54,11 +84,14 @@ impl<R> Dispatcher<R> {
     }
 
     /// Answers a message without waiting for a disk, and appends the reply to `out`.
+    ///
+    /// `route` makes the way back to where the message came from, `back` the way for calls there.
     pub(super) fn answer(
         &self,
         message: &[u8],
         origin: Origin,
         route: impl FnOnce() -> R,
+        back: impl FnOnce() -> Option<BackChannel>,
         out: &mut Vec<u8>,
     ) -> Answer<R> {
         let head = match rpc::Call::decode(message) {
@@ -66,14 +99,14 @@ impl<R> Dispatcher<R> {
             Err(error) => return self.refuse(error, origin, out),
         };
         count(&self.counters.calls);
-        let (program, call) = match self.resolve(&head, origin) {
+        let (program, call) = match self.resolve(&head, origin, back) {
             Ok(resolved) => resolved,
             Err(reply) => {
                 reply.encode(head.xid, &mut Encoder::new(out));
                 return Answer::Here;
             }
         };
-        let claim = if program.is_once_only(call.version, call.procedure) {
+        let claim = if program.keeps_reply(&call) {
             let key = self.key(&head, origin);
             match self.replay.admit(key, route, self.clock.now()) {
                 Admission::Run(claim) => Some(claim),
@@ -91,10 +124,19 @@ impl<R> Dispatcher<R> {
             None
         };
         let start = out.len();
-        match self.run(program, &call, Patience::Inline, head.xid, out) {
-            Ran::Waits => Answer::Waits(claim),
-            ran @ (Ran::Replied | Ran::Failed) => {
-                match self.settle(claim, ran, out.get(start..).unwrap_or_default()) {
+        let ran = self.run(&**program, &call, head.xid, out, |out| program.call(&call, out));
+        let begun = |claim| Begun {
+            xid: head.xid,
+            program: Arc::clone(program),
+            args: message.len() - call.args.len(),
+            call: without_args(call),
+            claim,
+        };
+        match ran {
+            Ran::Parked(parked) => Answer::Parked(begun(claim), parked),
+            Ran::Later(taker) => Answer::Later(begun(claim), taker),
+            Ran::Ended { keep } => {
+                match self.settle(claim, keep, out.get(start..).unwrap_or_default()) {
                     Some(newest) => Answer::Elsewhere(newest),
                     None => Answer::Here,
                 }
@@ -102,20 +144,45 @@ impl<R> Dispatcher<R> {
         }
     }
 
-    /// Answers a message that [`Dispatcher::answer`] found to wait; `None` means the reply goes back
-    /// to where the message came from.
-    pub(super) fn wait(
+    /// Carries out the rest of a call that was parked, and appends the reply; `message` is the one
+    /// that it came in. `None` means that the reply goes back to where that came from.
+    pub(super) fn resume(
         &self,
+        begun: Begun<R>,
         message: &[u8],
-        origin: Origin,
-        claim: Option<Claim<R>>,
+        parked: Parked,
         out: &mut Vec<u8>,
     ) -> Option<R> {
-        let head = rpc::Call::decode(message).ok()?;
-        let (program, call) = self.resolve(&head, origin).ok()?;
+        let call = with_args(&begun.call, message, begun.args);
+        self.finish(begun, out, |out| parked.resume(&call, out))
+    }
+
+    /// As [`Dispatcher::resume`], for a call that there is no room for.
+    pub(super) fn turn_away(
+        &self,
+        begun: Begun<R>,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<R> {
+        count(&self.counters.turned_away);
+        let Begun { xid, program, call, args, claim } = begun;
+        let call = with_args(&call, message, args);
+        self.run(&*program, &call, xid, out, |out| program.busy(&call, out).into());
+        self.settle(claim, false, &[])
+    }
+
+    /// Appends the reply that `work` has for a call; returns as [`Dispatcher::resume`].
+    pub(super) fn finish(
+        &self,
+        begun: Begun<R>,
+        out: &mut Vec<u8>,
+        work: impl FnOnce(&mut Vec<u8>) -> Outcome,
+    ) -> Option<R> {
+        let Begun { xid, program, call, args: _, claim } = begun;
         let start = out.len();
-        let ran = self.run(program, &call, Patience::Pool, head.xid, out);
-        self.settle(claim, ran, out.get(start..).unwrap_or_default())
+        let ran = self.run(&*program, &call, xid, out, |out| work(out).into());
+        let keep = matches!(ran, Ran::Ended { keep: true });
+        self.settle(claim, keep, out.get(start..).unwrap_or_default())
     }
 
     /// Answers what is not a call that could be carried out.
@@ -140,7 +207,8 @@ impl<R> Dispatcher<R> {
         &self,
         head: &rpc::Call<'a>,
         origin: Origin,
-    ) -> Result<(&dyn Program, Call<'a>), Reply> {
+        back: impl FnOnce() -> Option<BackChannel>,
+    ) -> Result<(&Arc<dyn Program>, Call<'a>), Reply> {
         let credential = match &head.credential {
             rpc::Credential::None => Credential::None,
             rpc::Credential::Sys(sys) => {
@@ -168,28 +236,29 @@ impl<R> Dispatcher<R> {
             peer: origin.peer,
             local: origin.local,
             transport: origin.transport,
+            back: back(),
             args: head.args,
         };
-        Ok((&**program, call))
+        Ok((program, call))
     }
 
-    /// Carries out a call; a panic costs nobody more than this call.
+    /// Has `work` carry out a call; a panic costs nobody more than this call.
     fn run(
         &self,
         program: &dyn Program,
         call: &Call<'_>,
-        patience: Patience,
         xid: u32,
         out: &mut Vec<u8>,
+        work: impl FnOnce(&mut Vec<u8>) -> Progress,
     ) -> Ran {
         let start = out.len();
         Reply::Accepted(Accept::Success).encode(xid, &mut Encoder::new(out));
-        let outcome = catch_unwind(AssertUnwindSafe(|| program.call(call, patience, out)));
+        let progress = catch_unwind(AssertUnwindSafe(|| work(out)));
         let too_long = out.len() - start > max_reply(call.transport);
-        let (accept, ran) = match outcome {
-            Ok(Outcome::Success) if !too_long => return Ran::Replied,
-            Ok(Outcome::ProcUnavail) => (Accept::ProcUnavail, Ran::Replied),
-            Ok(Outcome::GarbageArgs) => {
+        let (accept, keep) = match progress {
+            Ok(Progress::Done(Outcome::Success)) if !too_long => return Ran::Ended { keep: true },
+            Ok(Progress::Done(Outcome::ProcUnavail)) => (Accept::ProcUnavail, true),
+            Ok(Progress::Done(Outcome::GarbageArgs)) => {
                 count(&self.counters.garbage);
                 tracing::debug!(
                     peer = %call.peer,
@@ -197,13 +266,17 @@ impl<R> Dispatcher<R> {
                     procedure = call.procedure,
                     "arguments cannot be decoded"
                 );
-                (Accept::GarbageArgs, Ran::Replied)
+                (Accept::GarbageArgs, true)
             }
-            Ok(Outcome::WouldWait) if patience == Patience::Inline => {
+            Ok(Progress::Park(parked)) => {
                 out.truncate(start);
-                return Ran::Waits;
+                return Ran::Parked(parked);
             }
-            Ok(Outcome::Success | Outcome::SystemErr | Outcome::WouldWait) => {
+            Ok(Progress::Later(taker)) => {
+                out.truncate(start);
+                return Ran::Later(taker);
+            }
+            Ok(Progress::Done(Outcome::Success | Outcome::SystemErr)) => {
                 count(&self.counters.failed);
                 tracing::debug!(
                     peer = %call.peer,
@@ -211,7 +284,7 @@ impl<R> Dispatcher<R> {
                     procedure = call.procedure,
                     "call failed"
                 );
-                (Accept::SystemErr, Ran::Failed)
+                (Accept::SystemErr, false)
             }
             Err(_) => {
                 count(&self.counters.panics);
@@ -222,21 +295,18 @@ impl<R> Dispatcher<R> {
                     procedure = call.procedure,
                     "a panic cost one call; please report it with what stands above"
                 );
-                (Accept::SystemErr, Ran::Failed)
+                (Accept::SystemErr, false)
             }
         };
         out.truncate(start);
         Reply::Accepted(accept).encode(xid, &mut Encoder::new(out));
-        ran
+        Ran::Ended { keep }
     }
 
     /// Ends a claim: what failed may be tried again, any other reply is kept.
-    fn settle(&self, claim: Option<Claim<R>>, ran: Ran, reply: &[u8]) -> Option<R> {
+    fn settle(&self, claim: Option<Claim<R>>, keep: bool, reply: &[u8]) -> Option<R> {
         let claim = claim?;
-        match ran {
-            Ran::Replied => claim.finish(reply, self.clock.now()),
-            Ran::Failed | Ran::Waits => claim.forget(),
-        }
+        if keep { claim.finish(reply, self.clock.now()) } else { claim.forget() }
     }
 
     fn key(&self, head: &rpc::Call<'_>, origin: Origin) -> Key {
@@ -255,12 +325,26 @@ impl<R> Dispatcher<R> {
 
 /// How a call was carried out.
 enum Ran {
-    /// It has a reply, which may be a refusal.
-    Replied,
-    /// It has a reply that says that the server failed.
-    Failed,
-    /// It was not; it may not wait here.
-    Waits,
+    /// It has a reply, which a repetition gets too unless it says that the server failed.
+    Ended { keep: bool },
+    /// The rest of it has to wait.
+    Parked(Parked),
+    /// The program answers later.
+    Later(Taker),
+}
+
+/// A call as it is kept: its arguments stay in their message.
+fn without_args(call: Call<'_>) -> Call<'static> {
+    let Call { version, procedure, credential, peer, local, transport, back, args: _ } = call;
+    Call { version, procedure, credential, peer, local, transport, back, args: &[] }
+}
+
+/// A call that was kept, with its arguments again.
+fn with_args<'a>(call: &Call<'_>, message: &'a [u8], at: usize) -> Call<'a> {
+    let args = message.get(at..).unwrap_or_default();
+    let credential = call.credential.clone();
+    let Call { version, procedure, peer, local, transport, .. } = *call;
+    Call { version, procedure, credential, peer, local, transport, back: call.back.clone(), args }
 }
 
 /// The longest reply by a transport: what a datagram holds, what a record can say.
@@ -268,176 +352,5 @@ const fn max_reply(transport: Transport) -> usize {
     match transport {
         Transport::Tcp => 0x7fff_ffff,
         Transport::Udp => super::udp::MAX_DATAGRAM,
-    }
-}
-
-#[cfg(test)]
-mod test {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::super::test::{Echo, PROGRAM, call};
-    use super::*;
-    use crate::clock::FakeClock;
-
-    fn dispatcher() -> (Dispatcher<u32>, Arc<Echo>, Arc<FakeClock>) {
-        let (echo, clock) = (Arc::new(Echo::default()), Arc::new(FakeClock::new()));
-        let dispatcher = Dispatcher::new(vec![echo.clone()], Limits::default(), clock.clone());
-        (dispatcher, echo, clock)
-    }
-
-    fn origin(transport: Transport) -> Origin {
-        let address = SocketAddr::from(([192, 0, 2, 1], 1023));
-        Origin { peer: address, local: address, transport }
-    }
-
-    /// The reply to a message, its head decoded.
-    fn reply(message: &[u8]) -> Reply {
-        let (dispatcher, ..) = dispatcher();
-        let mut out = Vec::new();
-        let answer = dispatcher.answer(message, origin(Transport::Udp), || 0, &mut out);
-        assert!(matches!(answer, Answer::Here), "{answer:?}");
-        Reply::decode(&out).unwrap().1
-    }
-
-    #[test]
-    fn a_program_that_is_not_here_is_unavailable() {
-        let message = call(1, 100_099, 2, 0, b"");
-        assert_eq!(reply(&message), Reply::Accepted(Accept::ProgUnavail));
-    }
-
-    #[test]
-    fn a_version_that_is_not_here_is_answered_with_the_range_that_is() {
-        let mismatch = Reply::Accepted(Accept::ProgMismatch { low: 2, high: 4 });
-        for version in [0, 1, 5, u32::MAX] {
-            assert_eq!(reply(&call(1, PROGRAM, version, 0, b"")), mismatch);
-        }
-        assert_eq!(reply(&call(1, PROGRAM, 4, 0, b"")), Reply::Accepted(Accept::Success));
-    }
-
-    #[test]
-    fn a_procedure_that_is_not_here_is_unavailable() {
-        let message = call(1, PROGRAM, 2, 99, b"");
-        assert_eq!(reply(&message), Reply::Accepted(Accept::ProcUnavail));
-    }
-
-    #[test]
-    fn arguments_that_cannot_be_decoded_are_garbage() {
-        let message = call(1, PROGRAM, 2, Echo::ONE_WORD, b"toolong!");
-        assert_eq!(reply(&message), Reply::Accepted(Accept::GarbageArgs));
-    }
-
-    #[test]
-    fn an_unknown_flavour_is_an_authentication_error() {
-        let mut message = call(1, PROGRAM, 2, 0, b"");
-        message[27] = 6;
-        assert_eq!(reply(&message), Reply::Denied(Reject::AuthError(AuthStat::TooWeak)));
-    }
-
-    #[test]
-    fn a_malformed_credential_is_an_authentication_error() {
-        let mut message = call(1, PROGRAM, 2, 0, b"");
-        message[27] = 1;
-        assert_eq!(reply(&message), Reply::Denied(Reject::AuthError(AuthStat::BadCred)));
-    }
-
-    #[test]
-    fn another_version_of_rpc_is_a_mismatch() {
-        let mut message = call(1, PROGRAM, 2, 0, b"");
-        message[11] = 3;
-        assert_eq!(reply(&message), Reply::Denied(Reject::RpcMismatch));
-    }
-
-    #[test]
-    fn what_is_not_a_call_is_not_answered() {
-        let (dispatcher, ..) = dispatcher();
-        let mut out = Vec::new();
-        let mut message = call(1, PROGRAM, 2, 0, b"");
-        message[7] = 1;
-        let answer = dispatcher.answer(&message, origin(Transport::Tcp), || 0, &mut out);
-        assert!(matches!(answer, Answer::Nothing));
-        assert!(out.is_empty());
-        assert_eq!(dispatcher.counters.read().garbage, 1);
-    }
-
-    #[test]
-    fn a_panic_is_a_system_error_and_costs_one_call() {
-        let (dispatcher, ..) = dispatcher();
-        for (procedure, accept) in [(Echo::PANIC, Accept::SystemErr), (0, Accept::Success)] {
-            let mut out = Vec::new();
-            let message = call(1, PROGRAM, 2, procedure, b"");
-            dispatcher.answer(&message, origin(Transport::Tcp), || 0, &mut out);
-            assert_eq!(Reply::decode(&out).unwrap().1, Reply::Accepted(accept));
-        }
-        assert_eq!(dispatcher.counters.read().panics, 1);
-    }
-
-    #[test]
-    fn a_reply_that_no_datagram_holds_is_a_system_error() {
-        let message = call(1, PROGRAM, 2, Echo::ZEROS, &70_000_u32.to_be_bytes());
-        assert_eq!(reply(&message), Reply::Accepted(Accept::SystemErr));
-        let message = call(1, PROGRAM, 2, Echo::ZEROS, &60_000_u32.to_be_bytes());
-        assert_eq!(reply(&message), Reply::Accepted(Accept::Success));
-    }
-
-    #[test]
-    fn a_call_that_must_not_run_twice_is_answered_twice() {
-        let (dispatcher, echo, _) = dispatcher();
-        let message = call(1, PROGRAM, 2, Echo::COUNT, b"same");
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        dispatcher.answer(&message, origin(Transport::Udp), || 0, &mut first);
-        dispatcher.answer(&message, origin(Transport::Udp), || 0, &mut second);
-        assert_eq!(first, second);
-        assert_eq!(echo.count(), 1);
-        assert_eq!(dispatcher.counters.read().replayed, 1);
-    }
-
-    #[test]
-    fn a_new_boot_that_uses_old_transactions_is_carried_out() {
-        let (dispatcher, echo, clock) = dispatcher();
-        let message = call(1, PROGRAM, 2, Echo::COUNT, b"same");
-        dispatcher.answer(&message, origin(Transport::Udp), || 0, &mut Vec::new());
-        clock.pass(Duration::from_secs(121));
-        dispatcher.answer(&message, origin(Transport::Udp), || 0, &mut Vec::new());
-        let other = call(1, PROGRAM, 2, Echo::COUNT, b"else");
-        dispatcher.answer(&other, origin(Transport::Udp), || 0, &mut Vec::new());
-        assert_eq!(echo.count(), 3);
-    }
-
-    #[test]
-    fn a_call_that_waits_leaves_no_reply_and_is_carried_out_on_the_pool() {
-        let (dispatcher, echo, _) = dispatcher();
-        echo.open();
-        let message = call(7, PROGRAM, 2, Echo::GATE, b"wait");
-        let mut out = b"before".to_vec();
-        let answer = dispatcher.answer(&message, origin(Transport::Tcp), || 0, &mut out);
-        let Answer::Waits(claim) = answer else { panic!("{answer:?}") };
-        assert_eq!(out, b"before");
-        let repeated = dispatcher.answer(&message, origin(Transport::Tcp), || 8, &mut out);
-        assert!(matches!(repeated, Answer::Nothing));
-        out.clear();
-        assert_eq!(dispatcher.wait(&message, origin(Transport::Tcp), claim, &mut out), Some(8));
-        let (xid, reply, results) = Reply::decode(&out).unwrap();
-        assert_eq!((xid, reply), (7, Reply::Accepted(Accept::Success)));
-        assert_eq!(results, b"wait");
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_get_a_reply_or_none(
-            bytes in proptest::collection::vec(any::<u8>(), 0..200),
-            head in 0_usize..28,
-        ) {
-            let (dispatcher, ..) = dispatcher();
-            let mut message = call(1, PROGRAM, 2, Echo::ONE_WORD, b"")[..head].to_vec();
-            message.extend(bytes);
-            let mut out = Vec::new();
-            match dispatcher.answer(&message, origin(Transport::Udp), || 0, &mut out) {
-                Answer::Here => prop_assert!(Reply::decode(&out).is_ok()),
-                Answer::Elsewhere(_) => prop_assert!(false, "nobody repeated it"),
-                Answer::Nothing | Answer::Waits(_) => prop_assert!(out.is_empty()),
-            }
-        }
     }
 }

@@ -4,10 +4,15 @@
 //! function from a call to a reply. [`Server`] takes programs and sockets and brings them together:
 //! `udp` and `tcp` move bytes, `dispatch` turns a message into a reply, `replay` remembers replies to
 //! calls that must not run twice, and `pool` has the threads on which a call may wait for a disk.
+//! A connection carries calls both ways ([`BackChannel`]), and [`Peers`] knows whose machine answers.
 
+mod back;
+mod connection;
 mod connections;
 mod counts;
 mod dispatch;
+mod parked;
+mod peers;
 mod pool;
 mod replay;
 mod server;
@@ -16,9 +21,16 @@ mod tcp;
 mod test;
 mod udp;
 
+use std::fmt;
 use std::net::SocketAddr;
 
+use uuid::Uuid;
+
+pub use back::{BackChannel, CallBackError};
 pub use counts::Counts;
+pub use parked::Sink;
+pub(crate) use peers::Silence;
+pub use peers::{Life, Peers};
 pub use server::{Options, Server, listen};
 
 /// One RPC program: portmap, MOUNT, NFS, later NLM, NSM and NFSv4.
@@ -29,14 +41,23 @@ pub trait Program: Send + Sync {
     /// The versions that are served, ascending; any other is answered with `PROG_MISMATCH`.
     fn versions(&self) -> &'static [u32];
 
-    /// Whether a procedure must not run twice, so that its reply is kept for a repeated call.
-    fn is_once_only(&self, version: u32, procedure: u32) -> bool;
+    /// Whether the reply to this call is kept, so that a repetition gets it without being carried out.
+    fn keeps_reply(&self, call: &Call<'_>) -> bool {
+        let _ = call;
+        false
+    }
 
     /// Carries out a call and appends its results to `reply`.
     ///
-    /// With [`Patience::Inline`], what would wait for a disk appends nothing and returns
-    /// [`Outcome::WouldWait`]; it is then called again from the pool with [`Patience::Pool`].
-    fn call(&self, call: &Call<'_>, patience: Patience, reply: &mut Vec<u8>) -> Outcome;
+    /// It runs on a socket's own task and must not wait for a disk: what has to is parked.
+    fn call(&self, call: &Call<'_>, reply: &mut Vec<u8>) -> Progress;
+
+    /// Answers a parked call that there is no room for because its class stands still: as the protocol
+    /// says "try again later", if it can.
+    fn busy(&self, call: &Call<'_>, reply: &mut Vec<u8>) -> Outcome {
+        let _ = (call, reply);
+        Outcome::SystemErr
+    }
 }
 
 /// A call, its header decoded.
@@ -54,6 +75,8 @@ pub struct Call<'a> {
     pub local: SocketAddr,
     /// By which transport.
     pub transport: Transport,
+    /// Calls the caller back over the connection that the call came by; a datagram has none.
+    pub back: Option<BackChannel>,
     /// The arguments, not decoded.
     pub args: &'a [u8],
 }
@@ -83,13 +106,75 @@ pub enum Transport {
     Udp,
 }
 
-/// Whether a call may wait.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Patience {
-    /// It runs on the socket's own task and must not wait for a disk.
-    Inline,
-    /// It runs on a thread of the pool and may.
-    Pool,
+/// How far a program came with a call on the socket's own task.
+#[derive(Debug)]
+pub enum Progress {
+    /// It is answered.
+    Done(Outcome),
+    /// It has to wait for a disk: the reply was left alone, and the rest runs on the pool.
+    Park(Parked),
+    /// The program answers later, from anywhere: the reply was left alone.
+    Later(Taker),
+}
+
+impl Progress {
+    /// The program takes the reply's [`Sink`] and answers later. What it keeps, it has to bound.
+    pub fn later(take: impl FnOnce(Sink) + Send + 'static) -> Self {
+        Self::Later(Taker(Box::new(take)))
+    }
+}
+
+/// What takes the sink of a reply that comes later.
+pub struct Taker(Box<dyn FnOnce(Sink) + Send>);
+
+impl Taker {
+    fn take(self, sink: Sink) {
+        (self.0)(sink);
+    }
+}
+
+impl fmt::Debug for Taker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Taker").finish_non_exhaustive()
+    }
+}
+
+impl From<Outcome> for Progress {
+    fn from(outcome: Outcome) -> Self {
+        Self::Done(outcome)
+    }
+}
+
+/// The rest of a call that has to wait for a disk.
+pub struct Parked {
+    pub(crate) class: Option<Uuid>,
+    rest: Rest,
+}
+
+/// What a program does on the pool: it is handed the call again, and appends its results.
+type Rest = Box<dyn FnOnce(&Call<'_>, &mut Vec<u8>) -> Outcome + Send>;
+
+impl Parked {
+    /// Parks a call. `class` is what it waits for, as an export on one disk: calls of one class that
+    /// all stand still leave room for those of others. `rest` carries out what was not done yet; what
+    /// it needs of what was found out before, it brings along.
+    pub fn new(
+        class: Option<Uuid>,
+        rest: impl FnOnce(&Call<'_>, &mut Vec<u8>) -> Outcome + Send + 'static,
+    ) -> Self {
+        Self { class, rest: Box::new(rest) }
+    }
+
+    /// Carries out what was not done yet; the call has to be the one that was parked.
+    pub(crate) fn resume(self, call: &Call<'_>, reply: &mut Vec<u8>) -> Outcome {
+        (self.rest)(call, reply)
+    }
+}
+
+impl fmt::Debug for Parked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parked").field("class", &self.class).finish_non_exhaustive()
+    }
 }
 
 /// How a call ended (RFC 5531 §9, `accept_stat`).
@@ -103,6 +188,4 @@ pub enum Outcome {
     GarbageArgs,
     /// The server failed; the reason is in its log.
     SystemErr,
-    /// Nothing was done: the call has to wait, and may not here.
-    WouldWait,
 }

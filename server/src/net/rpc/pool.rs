@@ -1,71 +1,137 @@
-//! Threads on which a call may wait for a disk.
+//! Threads on which a call may wait for a disk, in fair shares.
 //!
 //! They are not tokio's own blocking threads: those are shared with everybody else in the process,
 //! are not bounded by bytes, and cost several times as much to hand a call to. Whoever hands over a
-//! call needs a [`Permit`] first; where none is left, TCP stops reading and UDP drops.
+//! call needs a [`Permit`] first.
+//!
+//! A class of calls (an export) may hold no more of anything (threads, calls, bytes) than is left
+//! free, the rule of dynamic thresholds (Choudhury and Hahne, 1998): one class that stands still
+//! holds half, two hold a third each, and there is always as much left for another.
 
-use std::collections::VecDeque;
+#[cfg(test)]
+mod test;
+
+use std::collections::hash_map::{Entry, HashMap};
+use std::collections::vec_deque::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::clock::Clock;
 
 /// A bounded number of threads with a bounded queue.
 pub(super) struct Pool {
     shared: Arc<Shared>,
-    calls: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
-    max_bytes: u32,
 }
 
+/// How much a pool may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Threads, each started when it is first needed.
+    pub(super) threads: usize,
+    /// Calls in the queue and on the threads.
+    pub(super) calls: usize,
+    /// Bytes that these hold.
+    pub(super) bytes: usize,
+}
+
+/// What a call waits for; `None` for what belongs to no export.
+pub(super) type ClassId = Option<Uuid>;
+
 /// The right to hand one call to the pool; it is given back when the call's reply is on its way.
-#[derive(Debug)]
 pub(super) struct Permit {
-    _call: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+    class: ClassId,
+    connection: Option<u64>,
+    bytes: usize,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.shared.release(self);
+    }
 }
 
 impl Pool {
-    /// At most `threads` threads, each started when it is first needed, and at most `calls` calls
-    /// that hold at most `bytes` bytes in the queue and on the threads together.
-    pub(super) fn new(threads: usize, calls: usize, bytes: u32) -> Self {
-        let queue = Queue { jobs: VecDeque::new(), idle: 0, threads: 0, closed: false };
-        let shared = Shared { queue: Mutex::new(queue), wake: Condvar::new(), max: threads.max(1) };
-        Self {
-            shared: Arc::new(shared),
-            calls: Arc::new(Semaphore::new(calls.clamp(1, Semaphore::MAX_PERMITS))),
-            bytes: Arc::new(Semaphore::new(usize::try_from(bytes).unwrap_or(0))),
-            max_bytes: bytes,
-        }
+    /// A pool without threads yet.
+    pub(super) fn new(bounds: Bounds, clock: Arc<dyn Clock>) -> Self {
+        let bounds = Bounds {
+            threads: bounds.threads.max(1),
+            calls: bounds.calls.max(1),
+            bytes: bounds.bytes.max(1),
+        };
+        let (state, wake) = (Mutex::default(), Condvar::new());
+        Self { shared: Arc::new(Shared { state, wake, bounds, clock }) }
     }
 
-    /// Waits until a call of this many bytes may be handed over.
-    pub(super) async fn admit(&self, bytes: usize) -> Option<Permit> {
-        let call = Arc::clone(&self.calls).acquire_owned().await.ok()?;
-        let bytes = Arc::clone(&self.bytes).acquire_many_owned(self.weight(bytes)).await.ok()?;
-        Some(Permit { _call: call, _bytes: bytes })
+    /// Waits until a call of this many bytes may be handed over; `None` when its class is full and
+    /// stands still, so that to wait is in vain.
+    pub(super) async fn admit(
+        &self,
+        class: ClassId,
+        connection: u64,
+        bytes: usize,
+    ) -> Option<Permit> {
+        let asked = Asked { class, connection: Some(connection), bytes: self.shared.weight(bytes) };
+        let mut asked_before = false;
+        loop {
+            let granted = {
+                let mut state = self.shared.lock();
+                let now = self.shared.clock.now();
+                if state.may_hold(&asked, self.shared.bounds) {
+                    return Some(self.shared.permit(&mut state, asked, now));
+                }
+                if !state.progresses(class, now, asked_before) {
+                    return None;
+                }
+                let (grant, granted) = oneshot::channel();
+                state.asking.retain(|(_, grant)| !grant.is_closed());
+                state.asking.push_back((asked, grant));
+                granted
+            };
+            if let Ok(Ok(permit)) = timeout(STILL, granted).await {
+                return Some(permit);
+            }
+            asked_before = true;
+        }
     }
 
     /// As [`Pool::admit`], but `None` where that would wait.
-    pub(super) fn try_admit(&self, bytes: usize) -> Option<Permit> {
-        let call = Arc::clone(&self.calls).try_acquire_owned().ok()?;
-        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(self.weight(bytes)).ok()?;
-        Some(Permit { _call: call, _bytes: bytes })
+    pub(super) fn try_admit(&self, class: ClassId, bytes: usize) -> Option<Permit> {
+        let asked = Asked { class, connection: None, bytes: self.shared.weight(bytes) };
+        let mut state = self.shared.lock();
+        let may = state.may_hold(&asked, self.shared.bounds);
+        may.then(|| self.shared.permit(&mut state, asked, self.shared.clock.now()))
     }
 
-    /// Runs `job` on a thread; it has to hold its [`Permit`] to its end.
-    pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) {
-        let mut queue = self.shared.lock();
-        queue.jobs.push_back(Box::new(job));
-        let start = queue.idle < queue.jobs.len() && queue.threads < self.shared.max;
-        if start {
-            queue.threads += 1;
+    /// Runs `job` on a thread, in its turn; the permit is its to keep until its reply is on its way.
+    pub(super) fn run(&self, permit: Permit, job: impl FnOnce(Permit) + Send + 'static) {
+        let mut state = self.shared.lock();
+        let class = permit.class;
+        let job = Box::new(move || job(permit));
+        state.queued += 1;
+        let entry = state.class(class, self.shared.clock.now());
+        entry.queue.push_back(job);
+        if entry.queue.len() == 1 {
+            state.ready.push_back(class);
         }
-        drop(queue);
-        self.shared.wake.notify_one();
-        if start {
+        let wake = state.idle > state.woken;
+        let start = !wake && state.threads < self.shared.bounds.threads;
+        if wake {
+            state.woken += 1;
+        } else if start {
+            state.threads += 1;
+        }
+        drop(state);
+        if wake {
+            self.shared.wake.notify_one();
+        } else if start {
             self.start();
         }
     }
@@ -75,19 +141,14 @@ impl Pool {
         let thread = thread::Builder::new().name("rpc-pool".to_owned());
         let Err(error) = thread.spawn(move || shared.work()) else { return };
         tracing::warn!(%error, "cannot start a thread for calls: raise the limit on processes");
-        let mut queue = self.shared.lock();
-        queue.threads -= 1;
+        let mut state = self.shared.lock();
+        state.threads -= 1;
         // Without a single thread the call would wait for ever; slow is better than never.
-        let job = if queue.threads == 0 { queue.jobs.pop_front() } else { None };
-        drop(queue);
-        if let Some(job) = job {
-            job();
+        let next = if state.threads == 0 { state.next(self.shared.bounds) } else { None };
+        drop(state);
+        if let Some((class, job)) = next {
+            self.shared.carry_out(class, job);
         }
-    }
-
-    /// What a call weighs: at least something, and no more than there is.
-    fn weight(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, self.max_bytes.max(1))
     }
 }
 
@@ -100,9 +161,9 @@ impl Drop for Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let queue = self.shared.lock();
+        let state = self.shared.lock();
         let mut fields = f.debug_struct("Pool");
-        fields.field("threads", &queue.threads).field("waiting", &queue.jobs.len());
+        fields.field("threads", &state.threads).field("waiting", &state.queued);
         fields.finish_non_exhaustive()
     }
 }
@@ -110,131 +171,216 @@ impl fmt::Debug for Pool {
 type Job = Box<dyn FnOnce() + Send>;
 
 struct Shared {
-    queue: Mutex<Queue>,
+    state: Mutex<State>,
     wake: Condvar,
-    max: usize,
+    bounds: Bounds,
+    clock: Arc<dyn Clock>,
 }
 
-struct Queue {
-    jobs: VecDeque<Job>,
-    /// Threads that wait for a job.
-    idle: usize,
-    /// Threads in all.
+#[derive(Default)]
+struct State {
+    /// The classes that have calls here.
+    classes: HashMap<ClassId, Class>,
+    /// Those with calls in the queue, in the order of their turns.
+    ready: VecDeque<ClassId>,
+    /// Who waits for a permit.
+    asking: VecDeque<(Asked, oneshot::Sender<Permit>)>,
+    /// Calls that hold a permit, and their bytes.
+    calls: usize,
+    bytes: usize,
+    /// Calls in the queue.
+    queued: usize,
+    /// Threads in all, those that run a call, those that wait for one, and those of them that were
+    /// told that there is one.
     threads: usize,
+    running: usize,
+    idle: usize,
+    woken: usize,
     /// Whether the threads shall end once the queue is empty.
     closed: bool,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+struct Class {
+    queue: VecDeque<Job>,
+    running: usize,
+    /// Calls that hold a permit, their bytes, and how many of them each connection has.
+    calls: usize,
+    bytes: usize,
+    of: HashMap<u64, usize>,
+    /// When a call of it was done last, or when it got its first.
+    progressed: Instant,
+}
+
+/// What a permit is asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    class: ClassId,
+    connection: Option<u64>,
+    bytes: usize,
+}
+
+impl State {
+    fn class(&mut self, id: ClassId, now: Instant) -> &mut Class {
+        self.classes.entry(id).or_insert_with(|| Class {
+            queue: VecDeque::new(),
+            running: 0,
+            calls: 0,
+            bytes: 0,
+            of: HashMap::new(),
+            progressed: now,
+        })
     }
 
-    /// What a thread does until the pool is dropped.
-    fn work(&self) {
-        let mut queue = self.lock();
-        loop {
-            if let Some(job) = queue.jobs.pop_front() {
-                drop(queue);
-                if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                    tracing::error!("a panic cost one call its reply");
-                }
-                queue = self.lock();
-            } else if queue.closed {
-                return;
-            } else {
-                queue.idle += 1;
-                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                queue.idle -= 1;
+    /// Whether one more call has room, in all and within the share of its class and connection.
+    fn may_hold(&self, asked: &Asked, bounds: Bounds) -> bool {
+        let calls = bounds.calls.saturating_sub(self.calls);
+        let bytes = bounds.bytes.saturating_sub(self.bytes);
+        if calls == 0 || asked.bytes > bytes {
+            return false;
+        }
+        let Some(class) = self.classes.get(&asked.class) else { return true };
+        let of = asked.connection.and_then(|connection| class.of.get(&connection));
+        class.calls < calls
+            && (class.bytes == 0 || class.bytes + asked.bytes <= bytes)
+            && of.is_none_or(|of| *of < TURNS)
+    }
+
+    /// Whether a call of this class was done lately.
+    fn progresses(&self, class: ClassId, now: Instant, asked_before: bool) -> bool {
+        match self.classes.get(&class) {
+            Some(class) => now.saturating_duration_since(class.progressed) < STILL,
+            // Others hold everything. Should they go on, there is room soon.
+            None => !asked_before,
+        }
+    }
+
+    /// The next call that may run: of the class whose turn it is.
+    fn next(&mut self, bounds: Bounds) -> Option<(ClassId, Job)> {
+        let free = bounds.threads.saturating_sub(self.running);
+        let at = self.ready.iter().position(|id| {
+            let running = self.classes.get(id).map_or(0, |class| class.running);
+            running < free
+        })?;
+        let id = self.ready.remove(at)?;
+        let class = self.classes.get_mut(&id)?;
+        let job = class.queue.pop_front()?;
+        class.running += 1;
+        if !class.queue.is_empty() {
+            self.ready.push_back(id);
+        }
+        self.running += 1;
+        self.queued -= 1;
+        Some((id, job))
+    }
+
+    /// Forgets a class that has no calls any more.
+    fn forget_idle(&mut self, id: ClassId) {
+        if let Entry::Occupied(entry) = self.classes.entry(id) {
+            let class = entry.get();
+            if class.calls == 0 && class.running == 0 && class.queue.is_empty() {
+                entry.remove();
             }
         }
     }
 }
 
-#[cfg(test)]
-mod test {
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    use super::*;
-
-    const SOON: Duration = Duration::from_secs(10);
-
-    #[test]
-    fn jobs_run_side_by_side_up_to_the_number_of_threads() {
-        let pool = Pool::new(2, 10, 1000);
-        let (there, meet) = (mpsc::channel(), mpsc::channel());
-        let (there_a, meet_b) = (there.0.clone(), meet.0.clone());
-        pool.run(move || {
-            there_a.send(()).unwrap();
-            meet.1.recv_timeout(SOON).unwrap();
-            there.0.send(()).unwrap();
-        });
-        pool.run(move || meet_b.send(()).unwrap());
-        there.1.recv_timeout(SOON).unwrap();
-        there.1.recv_timeout(SOON).unwrap();
-        assert!(pool.shared.lock().threads <= 2);
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[test]
-    fn no_more_threads_start_than_allowed() {
-        let pool = Pool::new(2, 100, 1000);
-        let (sender, receiver) = mpsc::channel();
-        for number in 0..100 {
-            let sender = sender.clone();
-            pool.run(move || sender.send(number).unwrap());
+    /// What a call weighs: at least something, and no more than a class may ever hold.
+    fn weight(&self, bytes: usize) -> usize {
+        bytes.clamp(1, self.bounds.bytes.div_ceil(2))
+    }
+
+    fn permit(self: &Arc<Self>, state: &mut State, asked: Asked, now: Instant) -> Permit {
+        let Asked { class: id, connection, bytes } = asked;
+        state.calls += 1;
+        state.bytes += bytes;
+        let class = state.class(id, now);
+        class.calls += 1;
+        class.bytes += bytes;
+        if let Some(connection) = connection {
+            *class.of.entry(connection).or_default() += 1;
         }
-        let mut done: Vec<i32> = (0..100).map(|_| receiver.recv_timeout(SOON).unwrap()).collect();
-        done.sort_unstable();
-        assert_eq!(done, (0..100).collect::<Vec<_>>());
-        assert!(pool.shared.lock().threads <= 2);
+        Permit { shared: Arc::clone(self), class: id, connection, bytes }
     }
 
-    #[test]
-    fn a_panic_does_not_cost_the_thread() {
-        let pool = Pool::new(1, 10, 1000);
-        pool.run(|| panic!("on purpose"));
-        let (sender, receiver) = mpsc::channel();
-        pool.run(move || sender.send(()).unwrap());
-        receiver.recv_timeout(SOON).unwrap();
-    }
-
-    #[test]
-    fn a_pool_that_is_dropped_still_does_what_it_took() {
-        let (sender, receiver) = mpsc::channel();
-        let pool = Pool::new(1, 10, 1000);
-        for _ in 0..5 {
-            let sender = sender.clone();
-            pool.run(move || sender.send(()).unwrap());
+    /// Takes back what a permit allowed, and gives it to those who wait, the first first.
+    fn release(self: &Arc<Self>, permit: &Permit) {
+        let now = self.clock.now();
+        let mut granted = Vec::new();
+        let mut state = self.lock();
+        state.calls -= 1;
+        state.bytes -= permit.bytes;
+        if let Some(class) = state.classes.get_mut(&permit.class) {
+            class.calls -= 1;
+            class.bytes -= permit.bytes;
+            if let Some(connection) = permit.connection
+                && let Entry::Occupied(mut of) = class.of.entry(connection)
+            {
+                *of.get_mut() -= 1;
+                if *of.get() == 0 {
+                    of.remove();
+                }
+            }
         }
-        drop(pool);
-        drop(sender);
-        assert_eq!(receiver.iter().count(), 5);
+        state.forget_idle(permit.class);
+        while let Some(at) =
+            state.asking.iter().position(|(asked, _)| state.may_hold(asked, self.bounds))
+            && let Some((asked, grant)) = state.asking.remove(at)
+        {
+            if !grant.is_closed() {
+                granted.push((grant, self.permit(&mut state, asked, now)));
+            }
+        }
+        drop(state);
+        for (grant, permit) in granted {
+            // Who does not wait any more gives it back by this.
+            drop(grant.send(permit));
+        }
     }
 
-    #[test]
-    fn calls_and_bytes_are_bounded() {
-        let pool = Pool::new(1, 2, 100);
-        let first = pool.try_admit(60).unwrap();
-        assert!(pool.try_admit(60).is_none());
-        let second = pool.try_admit(40).unwrap();
-        drop(first);
-        let third = pool.try_admit(1).unwrap();
-        assert!(pool.try_admit(1).is_none());
-        drop((second, third));
-        assert!(pool.try_admit(1_000_000).is_some());
+    /// What a thread does until the pool is dropped.
+    fn work(self: &Arc<Self>) {
+        loop {
+            let mut state = self.lock();
+            let (class, job) = loop {
+                if let Some(next) = state.next(self.bounds) {
+                    break next;
+                }
+                if state.closed && state.queued == 0 {
+                    return;
+                }
+                state.idle += 1;
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+                state.woken = state.woken.saturating_sub(1);
+            };
+            drop(state);
+            self.carry_out(class, job);
+        }
     }
 
-    #[tokio::test]
-    async fn who_waits_gets_the_permit_that_comes_back() {
-        let pool = Arc::new(Pool::new(1, 1, 100));
-        let permit = pool.try_admit(1).unwrap();
-        let waiting = tokio::spawn({
-            let pool = Arc::clone(&pool);
-            async move { pool.admit(1).await.is_some() }
-        });
-        tokio::task::yield_now().await;
-        drop(permit);
-        assert!(waiting.await.unwrap());
+    fn carry_out(&self, id: ClassId, job: Job) {
+        if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            tracing::error!("a panic cost one call its reply");
+        }
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.running -= 1;
+        if let Some(class) = state.classes.get_mut(&id) {
+            class.running -= 1;
+            class.progressed = now;
+        }
+        state.forget_idle(id);
     }
 }
+
+/// Calls of one class that one connection may have here.
+const TURNS: usize = 64;
+
+/// A class that is full and had no call done for so long stands still: whoever calls is told to try
+/// again later, so that its connection goes on with the calls of other classes.
+const STILL: Duration = Duration::from_secs(1);

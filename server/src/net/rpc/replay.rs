@@ -158,6 +158,14 @@ impl<R> Claim<R> {
     }
 }
 
+impl<R> Claim<R> {
+    /// Whether the call was repeated meanwhile, so that somebody waits for its reply.
+    pub(super) fn is_awaited(&self) -> bool {
+        let shard = self.cache.shard(&self.key);
+        matches!(shard.calls.get(&self.key), Some(State::InProgress { newest: Some(_) }))
+    }
+}
+
 impl<R> Drop for Claim<R> {
     fn drop(&mut self) {
         if self.open {

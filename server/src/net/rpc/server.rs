@@ -9,28 +9,31 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use wire::record::{self, Record};
+use tokio::sync::watch;
 
+use super::connection::Connection;
 use super::connections::Connections;
 use super::counts::Counts;
-use super::dispatch::{Dispatcher, Origin};
-use super::pool::{Permit, Pool};
-use super::replay::{Claim, Limits};
-use super::tcp::Connection;
+use super::dispatch::Dispatcher;
+use super::peers::Peers;
+use super::pool::{Bounds, Pool};
+use super::replay::Limits;
 use super::udp::UdpRoute;
 use super::{Program, tcp, udp};
-use crate::clock::SystemClock;
+use crate::clock::Clock;
 use crate::net::datagram::Datagrams;
 
 /// Serves programs on any number of sockets, in the tokio runtime that its futures run in.
 ///
 /// ```no_run
-/// # async fn serve(programs: Vec<std::sync::Arc<dyn netbe::net::rpc::Program>>) -> std::io::Result<()> {
+/// # use std::sync::Arc;
+/// # async fn serve(programs: Vec<Arc<dyn netbe::net::rpc::Program>>) -> std::io::Result<()> {
+/// use netbe::clock::SystemClock;
 /// use netbe::net::datagram::{BindOptions, Datagrams};
-/// use netbe::net::rpc::{Options, Server, listen};
+/// use netbe::net::rpc::{Options, Peers, Server, listen};
 ///
-/// let server = Server::new(programs, Options::default());
+/// let (peers, clock) = (Arc::new(Peers::default()), Arc::new(SystemClock));
+/// let server = Server::new(programs, Options::default(), peers, clock);
 /// let address = "0.0.0.0:2049".parse().unwrap();
 /// let udp = Datagrams::bind(address, &BindOptions::default())?;
 /// tokio::spawn(server.clone().serve_udp(udp));
@@ -42,6 +45,8 @@ pub struct Server {
     pub(super) pool: Pool,
     pub(super) options: Options,
     pub(super) connections: Arc<Connections>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
 }
 
@@ -68,7 +73,7 @@ pub struct Options {
     /// Calls that may wait for a thread or be on one.
     pub waiting: usize,
     /// Bytes of memory that these calls may hold.
-    pub waiting_bytes: u32,
+    pub waiting_bytes: usize,
 }
 
 impl Default for Options {
@@ -82,21 +87,35 @@ impl Default for Options {
             record: (1 << 20) + (64 << 10),
             unsent: 256 << 20,
             unfinished: 256 << 20,
-            threads: (4 * cores).clamp(4, 64),
-            waiting: 1024,
+            // They cost nothing until they are needed, and one export that stands still takes half.
+            threads: (8 * cores).clamp(16, 64),
+            waiting: 8192,
             waiting_bytes: 128 << 20,
         }
     }
 }
 
 impl Server {
-    /// A server of `programs`; it starts no thread and opens no socket before it needs one.
+    /// A server of `programs`, whose connections `peers` gets to know; it starts no thread and opens
+    /// no socket before it needs one.
     #[must_use]
-    pub fn new(programs: Vec<Arc<dyn Program>>, options: Options) -> Arc<Self> {
+    pub fn new(
+        programs: Vec<Arc<dyn Program>>,
+        options: Options,
+        peers: Arc<Peers>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        let bounds = Bounds {
+            threads: options.threads,
+            calls: options.waiting,
+            bytes: options.waiting_bytes,
+        };
         Arc::new(Self {
-            dispatcher: Dispatcher::new(programs, Limits::default(), Arc::new(SystemClock)),
-            pool: Pool::new(options.threads, options.waiting, options.waiting_bytes),
+            dispatcher: Dispatcher::new(programs, Limits::default(), Arc::clone(&clock)),
+            pool: Pool::new(bounds, Arc::clone(&clock)),
             connections: Arc::default(),
+            peers,
+            clock,
             stop: watch::Sender::new(false),
             options,
         })
@@ -125,7 +144,9 @@ impl Server {
 
     /// Ends [`Server::serve_udp`] and [`Server::serve_tcp`]; later ones end at once.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        if !self.stop.send_replace(true) {
+            tracing::info!("{}", self.counts());
+        }
     }
 
     /// What was seen so far.
@@ -138,22 +159,6 @@ impl Server {
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.connections.len()
-    }
-
-    /// Carries out a call on the pool and sends its reply.
-    pub(super) fn wait(self: &Arc<Self>, waiting: Waiting) {
-        let server = Arc::clone(self);
-        self.pool.run(move || {
-            let Waiting { message, origin, claim, route, permit, turn } = waiting;
-            let mut reply = Vec::new();
-            let place = record::begin(&mut reply);
-            let newest = server.dispatcher.wait(message.as_ref(), origin, claim, &mut reply);
-            drop(message);
-            if reply.len() > place {
-                newest.unwrap_or(route).deliver(reply);
-            }
-            drop((permit, turn));
-        });
     }
 }
 
@@ -183,17 +188,6 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// A call on its way to the pool.
-pub(super) struct Waiting {
-    pub(super) message: Record,
-    pub(super) origin: Origin,
-    pub(super) claim: Option<Claim<Route>>,
-    pub(super) route: Route,
-    pub(super) permit: Permit,
-    /// The connection's own bound on calls that wait.
-    pub(super) turn: Option<OwnedSemaphorePermit>,
-}
-
 /// The way back to a client.
 #[derive(Clone, Debug)]
 pub(super) enum Route {
@@ -202,11 +196,15 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// Sends a reply that stands behind the room for its record mark.
-    pub(super) fn deliver(&self, reply: Vec<u8>) {
+    /// Sends a reply that stands behind the room for its record mark, or gives it back where nobody
+    /// takes it any more.
+    pub(super) fn deliver(&self, reply: Vec<u8>) -> Result<(), Vec<u8>> {
         match self {
             Self::Tcp(connection) => connection.deliver(reply),
-            Self::Udp(route) => route.deliver(&reply),
+            Self::Udp(route) => {
+                route.deliver(&reply);
+                Ok(())
+            }
         }
     }
 }

@@ -1,8 +1,12 @@
 //! The engine on loopback sockets, with a program that echoes.
 
+mod back;
+mod echo;
+mod parked;
+mod peers;
+
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -13,95 +17,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wire::record::{self, Records};
 use wire::rpc::{Accept, Reply};
-use wire::xdr::{Decoder, Encoder};
+use wire::xdr::Encoder;
+
+pub(super) use echo::{Echo, PROGRAM};
 
 use super::*;
+use crate::clock::SystemClock;
 use crate::net::datagram::{BindOptions, Datagrams};
-
-/// The number of [`Echo`].
-pub(super) const PROGRAM: u32 = 0x2000_0001;
-
-/// A program that shows how a call went.
-#[derive(Debug, Default)]
-pub(super) struct Echo {
-    count: AtomicU32,
-    open: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Echo {
-    /// Returns its arguments.
-    pub(super) const ECHO: u32 = 1;
-    /// Must not run twice; returns how often it ran.
-    pub(super) const COUNT: u32 = 2;
-    /// Panics.
-    pub(super) const PANIC: u32 = 3;
-    /// Must not run twice; waits on the pool until the gate is open, then echoes and counts.
-    pub(super) const GATE: u32 = 4;
-    /// Returns as many zeros as its argument says.
-    pub(super) const ZEROS: u32 = 5;
-    /// Wants exactly one word.
-    pub(super) const ONE_WORD: u32 = 6;
-    /// As `ECHO`, on the pool.
-    pub(super) const LATER: u32 = 7;
-
-    pub(super) fn count(&self) -> u32 {
-        self.count.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn open(&self) {
-        *self.open.lock().unwrap() = true;
-        self.opened.notify_all();
-    }
-}
-
-impl Program for Echo {
-    fn number(&self) -> u32 {
-        PROGRAM
-    }
-
-    fn versions(&self) -> &'static [u32] {
-        &[2, 4]
-    }
-
-    fn is_once_only(&self, _version: u32, procedure: u32) -> bool {
-        procedure == Self::COUNT || procedure == Self::GATE
-    }
-
-    fn call(&self, call: &Call<'_>, patience: Patience, reply: &mut Vec<u8>) -> Outcome {
-        match call.procedure {
-            0 => {}
-            Self::ECHO => reply.extend_from_slice(call.args),
-            Self::COUNT => {
-                let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-                Encoder::new(reply).u32(count);
-            }
-            Self::PANIC => panic!("on purpose"),
-            Self::GATE | Self::LATER if patience == Patience::Inline => return Outcome::WouldWait,
-            Self::GATE => {
-                let open = self.open.lock().unwrap();
-                drop(self.opened.wait_while(open, |open| !*open).unwrap());
-                self.count.fetch_add(1, Ordering::SeqCst);
-                reply.extend_from_slice(call.args);
-            }
-            Self::LATER => reply.extend_from_slice(call.args),
-            Self::ZEROS => {
-                let Ok(len) = Decoder::new(call.args).u32() else { return Outcome::GarbageArgs };
-                reply.resize(reply.len() + usize::try_from(len).unwrap().min(1 << 20), 0);
-            }
-            Self::ONE_WORD => {
-                let mut args = Decoder::new(call.args);
-                let Ok(word) = args.u32() else { return Outcome::GarbageArgs };
-                if args.end().is_err() {
-                    return Outcome::GarbageArgs;
-                }
-                Encoder::new(reply).u32(word);
-            }
-            _ => return Outcome::ProcUnavail,
-        }
-        Outcome::Success
-    }
-}
 
 /// A call without credentials.
 pub(super) fn call(xid: u32, program: u32, version: u32, procedure: u32, args: &[u8]) -> Vec<u8> {
@@ -116,6 +38,7 @@ pub(super) fn call(xid: u32, program: u32, version: u32, procedure: u32, args: &
 struct Running {
     server: Arc<Server>,
     echo: Arc<Echo>,
+    peers: Arc<Peers>,
     udp: SocketAddr,
     tcp: SocketAddr,
     tasks: [JoinHandle<std::io::Result<()>>; 2],
@@ -128,7 +51,9 @@ impl Running {
 
     fn at(address: &str, options: Options) -> Self {
         let echo = Arc::new(Echo::default());
-        let server = Server::new(vec![echo.clone()], options);
+        let peers = Arc::<Peers>::default();
+        let server =
+            Server::new(vec![echo.clone()], options, Arc::clone(&peers), Arc::new(SystemClock));
         let address = address.parse().unwrap();
         let datagrams = Datagrams::bind(address, &BindOptions::default()).unwrap();
         let listener = listen(address).unwrap();
@@ -137,7 +62,7 @@ impl Running {
             tokio::spawn(server.clone().serve_udp(datagrams)),
             tokio::spawn(server.clone().serve_tcp(listener)),
         ];
-        Self { server, echo, udp, tcp, tasks }
+        Self { server, echo, peers, udp, tcp, tasks }
     }
 
     async fn connect(&self) -> Client {
@@ -223,6 +148,9 @@ async fn ask(client: &Arc<UdpSocket>, to: SocketAddr, message: Vec<u8>) -> (Vec<
 }
 
 const SUCCESS: Reply = Reply::Accepted(Accept::Success);
+
+/// How long a call-back may take.
+const BACK: Duration = Duration::from_millis(300);
 
 /// More than anything here takes.
 const SOON: Duration = Duration::from_secs(20);

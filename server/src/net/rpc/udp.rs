@@ -10,7 +10,8 @@ use wire::record;
 use super::Transport;
 use super::counts::count;
 use super::dispatch::{Answer, Origin};
-use super::server::{Route, Server, Waiting};
+use super::parked::{Job, Sink};
+use super::server::{Route, Server};
 use crate::net::datagram::{Datagrams, Source};
 
 /// Answers what comes to `socket` until `stop` turns true.
@@ -49,21 +50,22 @@ pub(super) async fn serve(
         };
         reply.clear();
         let place = record::begin(&mut reply);
-        let answer =
-            server.dispatcher.answer(message, origin, || Route::Udp(route.clone()), &mut reply);
-        match answer {
+        let by = || Route::Udp(route.clone());
+        match server.dispatcher.answer(message, origin, by, || None, &mut reply) {
             Answer::Here => route.send(reply.get(place + MARK..).unwrap_or_default()).await,
-            Answer::Elsewhere(newest) => newest.deliver(std::mem::take(&mut reply)),
+            Answer::Elsewhere(newest) => {
+                let taken = newest.deliver(std::mem::take(&mut reply));
+                debug_assert!(taken.is_ok(), "a call by UDP is repeated by UDP only");
+            }
             Answer::Nothing => {}
-            Answer::Waits(claim) => {
-                let Some(permit) = server.pool.try_admit(message.len()) else {
+            Answer::Later(call, taker) => taker.take(Sink::new(server, call, by(), None)),
+            Answer::Parked(call, parked) => {
+                let message = message.to_vec().into();
+                let job = Job { message, call, parked, route: by(), unanswered: None };
+                if !server.try_park(job) {
                     count(&counters.dropped);
                     tracing::debug!(peer = %received.peer, "call dropped: too many wait");
-                    continue;
-                };
-                let message = message.to_vec().into();
-                let route = Route::Udp(route);
-                server.wait(Waiting { message, origin, claim, route, permit, turn: None });
+                }
             }
         }
     }

@@ -3,4 +3,5 @@
 pub(crate) mod datagram;
 pub(crate) mod link;
 pub(crate) mod route;
+pub(crate) mod tcp;
 pub(crate) mod transfer;

@@ -14,7 +14,7 @@ use crate::boot::{
 };
 use crate::clock::FakeClock;
 use crate::net::Mac;
-use crate::net::rpc::{Call, Credential, Outcome, Patience, Program, Transport};
+use crate::net::rpc::{Call, Credential, Outcome, Program, Progress, Transport};
 use crate::site::machine::View;
 
 /// The boot environment that the machine has as its root.
@@ -130,7 +130,7 @@ impl Client {
         Self { transport: Transport::Udp, ..self }
     }
 
-    /// Calls a program as the engine does: inline, and if that would wait, again from the pool. The
+    /// Calls a program as the engine does: inline, and what has to wait as the pool does. The
     /// reply begins behind a head, as it does there.
     pub(crate) fn call(
         &self,
@@ -146,15 +146,18 @@ impl Client {
             peer: self.peer,
             local: SocketAddr::new(Ipv4Addr::new(10, 77, 0, 1).into(), 2049),
             transport: self.transport,
+            back: None,
             args,
         };
         let mut reply = b"head".to_vec();
-        let mut outcome = program.call(&call, Patience::Inline, &mut reply);
-        if outcome == Outcome::WouldWait {
-            assert_eq!(reply, b"head", "what would wait must leave the reply alone");
-            outcome = program.call(&call, Patience::Pool, &mut reply);
-        }
-        assert_ne!(outcome, Outcome::WouldWait, "the pool may wait");
+        let outcome = match program.call(&call, &mut reply) {
+            Progress::Done(outcome) => outcome,
+            Progress::Park(parked) => {
+                assert_eq!(reply, b"head", "what would wait must leave the reply alone");
+                parked.resume(&call, &mut reply)
+            }
+            Progress::Later(_) => panic!("nothing here is answered later"),
+        };
         assert_eq!(reply[..4], *b"head");
         if outcome != Outcome::Success {
             assert_eq!(reply.len(), 4, "only a success has results");

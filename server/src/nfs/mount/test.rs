@@ -19,17 +19,17 @@ fn tree() -> Arc<MemFs> {
 struct Bench {
     site: Site,
     tree: Arc<MemFs>,
-    mount: Mount,
+    mount: Arc<Mount>,
 }
 
 fn bench() -> Bench {
     let tree = tree();
     let site = Site::new(&tree);
-    let mount = Mount::new(
+    let mount = Arc::new(Mount::new(
         Arc::clone(&site.exports),
         Arc::clone(&site.booter) as Arc<dyn Booter>,
         Arc::clone(&site.clock) as Arc<dyn Clock>,
-    );
+    ));
     Bench { site, tree, mount }
 }
 
@@ -143,10 +143,11 @@ fn a_root_is_mounted_without_waiting() {
         peer: (MACHINE, 1023).into(),
         local: (MACHINE, 1).into(),
         transport: Transport::Udp,
+        back: None,
         args: &args,
     };
-    let outcome = bench.mount.call(&call, Patience::Inline, &mut Vec::new());
-    assert_eq!(outcome, Outcome::Success);
+    let progress = bench.mount.call(&call, &mut Vec::new());
+    assert!(matches!(progress, Progress::Done(Outcome::Success)), "{progress:?}");
 }
 
 #[test]
@@ -213,6 +214,20 @@ fn exports_are_listed_with_whom_they_are_for() {
         let groups = vec![HostName(b"(its-own-machines)")];
         assert_eq!(list, [Exported { directory: DirPath(b"/be/head"), groups }, open]);
     }
+}
+
+#[test]
+fn a_stranger_gets_no_list_by_udp() {
+    let bench = bench();
+    for procedure in [2, 5] {
+        let list = |client: Client| client.call(&bench.mount, VERSION, procedure, &[]).0;
+        assert_eq!(list(Client::at(STRANGER).udp()), Outcome::ProcUnavail);
+        assert_eq!(list(Client::at(STRANGER)), Outcome::Success);
+        assert_eq!(list(Client::machine().udp()), Outcome::Success);
+    }
+    bench.site.publish(Uuid::from_u128(2), "open", &bench.tree, open_to_all());
+    let list = Client::at(STRANGER).udp().call(&bench.mount, VERSION, 5, &[]).0;
+    assert_eq!(list, Outcome::Success);
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod register;
 use wire::portmap2::{self, Mapping, Procedure};
 use wire::xdr::{Decoder, Encoder};
 
-use crate::net::rpc::{Call, Outcome, Patience, Program, Transport};
+use crate::net::rpc::{Call, Outcome, Program, Progress, Transport};
 
 pub use register::{RegisterError, register, unregister};
 
@@ -57,11 +57,13 @@ impl Program for Portmap {
         &[portmap2::VERSION]
     }
 
-    fn is_once_only(&self, _version: u32, _procedure: u32) -> bool {
-        false
+    fn call(&self, call: &Call<'_>, reply: &mut Vec<u8>) -> Progress {
+        self.answer(call, reply).into()
     }
+}
 
-    fn call(&self, call: &Call<'_>, _patience: Patience, reply: &mut Vec<u8>) -> Outcome {
+impl Portmap {
+    fn answer(&self, call: &Call<'_>, reply: &mut Vec<u8>) -> Outcome {
         let mut out = Encoder::new(reply);
         match Procedure::from_number(call.procedure) {
             Some(Procedure::Null) => {}
@@ -69,6 +71,11 @@ impl Program for Portmap {
                 Some(asked) => out.u32(self.port(asked)),
                 None => return Outcome::GarbageArgs,
             },
+            // Whoever lists does so by TCP; a datagram's sender can be forged, and the list is several
+            // times as long as the question.
+            Some(Procedure::Dump) if call.transport == Transport::Udp => {
+                return Outcome::ProcUnavail;
+            }
             Some(Procedure::Dump) => {
                 portmap2::encode_list(self.mappings.iter().copied(), &mut out);
             }
@@ -129,6 +136,10 @@ mod test {
         Service { program: 100_005, version: 3, transport: Transport::Tcp, port: 20_048 };
 
     fn call(procedure: u32, args: &[u8]) -> (Outcome, Vec<u8>) {
+        call_by(Transport::Tcp, procedure, args)
+    }
+
+    fn call_by(transport: Transport, procedure: u32, args: &[u8]) -> (Outcome, Vec<u8>) {
         let portmap = Portmap::new([NFS, MOUNT, Service { version: 1, ..MOUNT }]);
         let address = SocketAddr::from(([127, 0, 0, 1], 111));
         let call = Call {
@@ -137,11 +148,12 @@ mod test {
             credential: Credential::None,
             peer: address,
             local: address,
-            transport: Transport::Udp,
+            transport,
+            back: None,
             args,
         };
         let mut reply = Vec::new();
-        (portmap.call(&call, Patience::Inline, &mut reply), reply)
+        (portmap.answer(&call, &mut reply), reply)
     }
 
     fn args(mapping: Mapping) -> Vec<u8> {
@@ -189,6 +201,15 @@ mod test {
             Service { version: 1, ..MOUNT },
         ];
         assert_eq!(list, expected.map(Mapping::from));
+    }
+
+    #[test]
+    fn no_datagram_brings_more_bytes_than_it_has() {
+        assert_eq!(call_by(Transport::Udp, 4, b""), (Outcome::ProcUnavail, Vec::new()));
+        for procedure in [0, 1, 2, 3] {
+            let (_, reply) = call_by(Transport::Udp, procedure, &args(NFS.into()));
+            assert!(reply.len() <= 4);
+        }
     }
 
     #[test]

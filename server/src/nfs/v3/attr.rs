@@ -7,8 +7,7 @@ use wire::nfs3::{
 };
 use wire::xdr::DecodeError;
 
-use super::request::{Request, answer};
-use crate::net::rpc::Outcome;
+use super::request::{Outcome, Request, answer};
 
 /// GETATTR (RFC 1813 §3.3.1).
 pub(super) fn getattr(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {

@@ -9,8 +9,7 @@ use wire::nfs3::{
 use wire::xdr::DecodeError;
 
 use super::attr::{fattr, set_attr, wcc};
-use super::request::{Beside, Fault, File, Request, answer, name};
-use crate::net::rpc::Outcome;
+use super::request::{Beside, Fault, File, Outcome, Request, answer, name};
 
 /// LOOKUP (RFC 1813 §3.3.3). `.` and `..` are names like others; the tree's root is its own `..`.
 pub(super) fn lookup(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {

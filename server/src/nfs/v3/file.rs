@@ -8,8 +8,7 @@ use wire::nfs3::{
 use wire::xdr::{DecodeError, Encoder};
 
 use super::attr::{fattr, wcc};
-use super::request::{Fault, File, Request, answer};
-use crate::net::rpc::Outcome;
+use super::request::{Fault, File, Outcome, Request, answer};
 
 /// READLINK (RFC 1813 §3.3.5).
 pub(super) fn readlink(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {

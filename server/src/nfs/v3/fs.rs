@@ -6,8 +6,7 @@ use wire::nfs3::{
 };
 use wire::xdr::DecodeError;
 
-use super::request::{Request, answer};
-use crate::net::rpc::Outcome;
+use super::request::{Outcome, Request, answer};
 
 /// FSSTAT (RFC 1813 §3.3.18).
 pub(super) fn fsstat(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {

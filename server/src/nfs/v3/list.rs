@@ -15,8 +15,7 @@ use wire::nfs3::{
 use wire::xdr::{DecodeError, Encoder};
 
 use super::attr::fattr;
-use super::request::{Fault, File, Request};
-use crate::net::rpc::Outcome;
+use super::request::{Fault, File, Outcome, Request};
 
 /// READDIR (RFC 1813 §3.3.16).
 pub(super) fn readdir(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {

@@ -1,15 +1,14 @@
 //! The network file system, version 3 (RFC 1813), over the trees of all exports.
 //!
 //! A call is decoded, its handle opened and its address checked, and then the tree does the work; the
-//! result carries the attributes that the tree saw. What the page cache can answer is answered on the
-//! socket's own task, what may wait for a disk goes to the pool ([`Patience`]).
+//! result carries the attributes that the tree saw. What memory can answer is answered on the socket's
+//! own task; what may wait for a disk is parked, in a class of its export.
 
 mod attr;
 mod dir;
 mod file;
 mod fs;
 mod list;
-mod pace;
 mod request;
 mod status;
 #[cfg(test)]
@@ -25,11 +24,10 @@ use wire::nfs3::{self, Procedure};
 
 use crate::boot::{Booter, Event, Origin};
 use crate::clock::Clock;
-use crate::net::rpc::{Call, Outcome, Patience, Program};
+use crate::net::rpc::{self, Call, Parked, Program, Progress};
 use crate::nfs::export::Exports;
 
-use pace::Pace;
-use request::Request;
+use request::{Outcome, Request};
 use traffic::{Sum, Traffic, User};
 
 /// The program 100003.
@@ -37,7 +35,6 @@ pub struct Nfs3 {
     exports: Arc<Exports>,
     booter: Arc<dyn Booter>,
     clock: Arc<dyn Clock>,
-    pace: Pace,
     traffic: Traffic,
 }
 
@@ -45,7 +42,7 @@ impl Nfs3 {
     /// Serves `exports`; asks `booter` whose root is whose, and tells it who uses one.
     #[must_use]
     pub fn new(exports: Arc<Exports>, booter: Arc<dyn Booter>, clock: Arc<dyn Clock>) -> Self {
-        Self { exports, booter, clock, pace: Pace::default(), traffic: Traffic::default() }
+        Self { exports, booter, clock, traffic: Traffic::default() }
     }
 
     /// Tells, for ever, what no later call of an address would tell.
@@ -95,14 +92,10 @@ impl Nfs3 {
         })
     }
 
-    /// Takes note of an answered call: how long it took, and for whom it was.
+    /// Takes note of for whom a call was answered.
     fn note(&self, request: &Request<'_>) {
         let Some(environment) = request.environment.get() else { return };
         let now = self.clock.now();
-        let took = now.saturating_duration_since(request.began);
-        if request.patience == Patience::Inline {
-            self.pace.note(environment, took, now);
-        }
         let user = User { address: request.call.peer.ip().to_canonical(), environment };
         let (read, written) = (request.read.get(), request.written.get());
         if let Some(sum) = self.traffic.count(user, read, written, now) {
@@ -120,7 +113,20 @@ impl Nfs3 {
     }
 }
 
-impl Program for Nfs3 {
+impl Nfs3 {
+    /// Carries out a call where `request` may, and takes note of it.
+    fn answer(&self, request: &Request<'_>, reply: &mut Vec<u8>) -> Outcome {
+        let start = reply.len();
+        let outcome = self.dispatch(request, reply);
+        match outcome {
+            Outcome::Success => self.note(request),
+            Outcome::GarbageArgs | Outcome::WouldWait => reply.truncate(start),
+        }
+        outcome
+    }
+}
+
+impl Program for Arc<Nfs3> {
     fn number(&self) -> u32 {
         nfs3::PROGRAM
     }
@@ -129,28 +135,45 @@ impl Program for Nfs3 {
         &[nfs3::VERSION]
     }
 
-    fn is_once_only(&self, _version: u32, procedure: u32) -> bool {
-        Procedure::from_number(procedure).is_some_and(changes)
+    fn keeps_reply(&self, call: &Call<'_>) -> bool {
+        Procedure::from_number(call.procedure).is_some_and(changes)
     }
 
-    fn call(&self, call: &Call<'_>, patience: Patience, reply: &mut Vec<u8>) -> Outcome {
+    fn call(&self, call: &Call<'_>, reply: &mut Vec<u8>) -> Progress {
         let Some(procedure) = Procedure::from_number(call.procedure) else {
-            return Outcome::ProcUnavail;
+            return rpc::Outcome::ProcUnavail.into();
         };
-        if patience == Patience::Inline && waits(procedure) {
-            return Outcome::WouldWait;
+        let request = Request::inline(self, call, procedure);
+        if !waits(procedure)
+            && let Some(outcome) = ended(self.answer(&request, reply))
+        {
+            return outcome.into();
         }
-        let start = reply.len();
-        let request = Request::new(self, call, patience, procedure);
-        let outcome = self.dispatch(&request, reply);
-        match outcome {
-            Outcome::Success => self.note(&request),
-            Outcome::GarbageArgs
-            | Outcome::ProcUnavail
-            | Outcome::SystemErr
-            | Outcome::WouldWait => reply.truncate(start),
-        }
-        outcome
+        let opened = request.park();
+        let class = opened.as_ref().map(|file| file.export.environment);
+        let nfs = Self::clone(self);
+        Progress::Park(Parked::new(class, move |call, reply| {
+            let request = Request::resumed(&nfs, call, procedure, opened);
+            ended(nfs.answer(&request, reply)).unwrap_or(rpc::Outcome::SystemErr)
+        }))
+    }
+
+    /// `NFS3ERR_JUKEBOX`: "try the request again with a new transaction ID" (RFC 1813 §2.6).
+    fn busy(&self, call: &Call<'_>, reply: &mut Vec<u8>) -> rpc::Outcome {
+        let Some(procedure) = Procedure::from_number(call.procedure) else {
+            return rpc::Outcome::ProcUnavail;
+        };
+        let request = Request::busy(self, call, procedure);
+        ended(self.answer(&request, reply)).unwrap_or(rpc::Outcome::SystemErr)
+    }
+}
+
+/// How a procedure ended, unless it has to wait.
+const fn ended(outcome: Outcome) -> Option<rpc::Outcome> {
+    match outcome {
+        Outcome::Success => Some(rpc::Outcome::Success),
+        Outcome::GarbageArgs => Some(rpc::Outcome::GarbageArgs),
+        Outcome::WouldWait => None,
     }
 }
 

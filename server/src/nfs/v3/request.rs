@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Instant;
 
 use uuid::Uuid;
 use vfs::{Caller, FsError, Handle, Name, NameError, Tree, Wait};
@@ -11,7 +10,7 @@ use wire::nfs3::{FileHandle, Filename, PostOpAttr, Procedure, Status, WccData};
 use wire::xdr::{DecodeError, Decoder, Encoder};
 
 use super::{Nfs3, attr, status};
-use crate::net::rpc::{Call, Outcome, Patience, Transport};
+use crate::net::rpc::{Call, Transport};
 use crate::nfs::export::{Export, Grant, WireHandle};
 use crate::site::machine::View;
 
@@ -19,10 +18,10 @@ use crate::site::machine::View;
 pub(super) struct Request<'a> {
     pub(super) nfs: &'a Nfs3,
     pub(super) call: &'a Call<'a>,
-    pub(super) patience: Patience,
     pub(super) procedure: Procedure,
-    /// When it began.
-    pub(super) began: Instant,
+    turn: Turn,
+    /// The file of its first handle: what was opened when it had to wait, and is not opened again.
+    opened: Cell<Option<File>>,
     /// The boot environment that it was admitted to.
     pub(super) environment: Cell<Option<Uuid>>,
     /// Bytes of file data that it read.
@@ -31,23 +30,66 @@ pub(super) struct Request<'a> {
     pub(super) written: Cell<u64>,
 }
 
+/// How a procedure ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Outcome {
+    /// The results stand in the reply.
+    Success,
+    /// The arguments could not be decoded.
+    GarbageArgs,
+    /// Nothing was done: it has to wait, and may not here.
+    WouldWait,
+}
+
+/// Where a call is carried out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Turn {
+    /// On the socket's own task, which must not wait.
+    Inline,
+    /// On the pool.
+    Pool,
+    /// Nowhere: its export stands still, and it is told to come again.
+    Never,
+}
+
 impl<'a> Request<'a> {
-    pub(super) fn new(
-        nfs: &'a Nfs3,
-        call: &'a Call<'a>,
-        patience: Patience,
-        procedure: Procedure,
-    ) -> Self {
+    fn new(nfs: &'a Nfs3, call: &'a Call<'a>, procedure: Procedure, turn: Turn) -> Self {
         Self {
             nfs,
             call,
-            patience,
             procedure,
-            began: nfs.clock.now(),
+            turn,
+            opened: Cell::default(),
             environment: Cell::default(),
             read: Cell::default(),
             written: Cell::default(),
         }
+    }
+
+    /// A call on the socket's own task.
+    pub(super) fn inline(nfs: &'a Nfs3, call: &'a Call<'a>, procedure: Procedure) -> Self {
+        Self::new(nfs, call, procedure, Turn::Inline)
+    }
+
+    /// A call on the pool, with what was opened when it was parked.
+    pub(super) fn resumed(
+        nfs: &'a Nfs3,
+        call: &'a Call<'a>,
+        procedure: Procedure,
+        opened: Option<File>,
+    ) -> Self {
+        Self { opened: Cell::new(opened), ..Self::new(nfs, call, procedure, Turn::Pool) }
+    }
+
+    /// A call that is not carried out, because its export stands still.
+    pub(super) fn busy(nfs: &'a Nfs3, call: &'a Call<'a>, procedure: Procedure) -> Self {
+        Self::new(nfs, call, procedure, Turn::Never)
+    }
+
+    /// What was opened so far, to be brought along when the call is parked. The arguments of all
+    /// procedures begin with a handle; where it opens nothing, the pool finds that out again.
+    pub(super) fn park(&self) -> Option<File> {
+        self.opened.take().or_else(|| self.open(self.args::<FileHandle<'_>>().ok()?).ok())
     }
 
     /// Decodes the arguments. What stands behind them is ignored, as all servers do: clients pad.
@@ -64,21 +106,20 @@ impl<'a> Request<'a> {
         reply: &mut Vec<u8>,
         work: impl FnOnce(&File, &mut Vec<u8>) -> Result<Outcome, Fault>,
     ) -> Outcome {
-        let (fault, beside) = match self.open(handle) {
-            Ok(file) if self.should_wait(&file) => return Outcome::WouldWait,
-            Ok(file) => match work(&file, reply) {
-                Ok(outcome) => return outcome,
-                Err(Fault::Tree(FsError::WouldWait)) if self.wait() == Wait::No => {
-                    return Outcome::WouldWait;
-                }
-                Err(fault) => match F::of(&file, self.wait()) {
-                    Some(beside) => (fault, beside),
-                    None => return Outcome::WouldWait,
-                },
-            },
-            Err(error) => (error.into(), F::unknown()),
+        let file = match self.open(handle) {
+            Ok(file) => file,
+            Err(error) => return self.fail(error.into(), &F::unknown(), reply),
         };
-        self.fail(fault, &beside, reply)
+        let may_wait = self.wait() == Wait::Yes;
+        let ended = match work(&file, reply) {
+            Err(Fault::Tree(FsError::WouldWait)) if !may_wait => None,
+            Err(fault) => F::of(&file, self.wait()).map(|beside| self.fail(fault, &beside, reply)),
+            Ok(outcome) => Some(outcome),
+        };
+        ended.unwrap_or_else(|| {
+            self.opened.set(Some(file));
+            Outcome::WouldWait
+        })
     }
 
     /// As [`Request::on`], for what changes something: refused where nothing may be changed.
@@ -112,6 +153,15 @@ impl<'a> Request<'a> {
 
     /// The file of a handle, if the caller may use its export.
     pub(super) fn open(&self, handle: FileHandle<'_>) -> Result<File, FsError> {
+        if self.turn == Turn::Never {
+            return Err(FsError::Busy);
+        }
+        if let Some(file) = self.opened.take()
+            && self.is_served(&file)
+        {
+            self.environment.set(Some(file.export.environment));
+            return Ok(file);
+        }
         let (export, view, file) = self.nfs.exports.open(handle.0)?;
         let peer = self.call.peer;
         let root = self.nfs.booter.root_of(peer.ip().to_canonical());
@@ -121,6 +171,12 @@ impl<'a> Request<'a> {
         })?;
         self.environment.set(Some(export.environment));
         Ok(File { caller: grant.caller(&self.call.credential), export, view, handle: file, grant })
+    }
+
+    /// Whether what was opened a while ago is served still.
+    fn is_served(&self, file: &File) -> bool {
+        let now = self.nfs.exports.of(file.export.environment);
+        now.is_some_and(|export| Arc::ptr_eq(&export, &file.export))
     }
 
     /// What a file beside `file` is called over the wire.
@@ -139,17 +195,11 @@ impl<'a> Request<'a> {
     }
 
     /// Whether the tree may wait for a disk.
-    pub(super) const fn wait(&self) -> Wait {
-        match self.patience {
-            Patience::Inline => Wait::No,
-            Patience::Pool => Wait::Yes,
+    pub(super) fn wait(&self) -> Wait {
+        match self.turn {
+            Turn::Inline => Wait::No,
+            Turn::Pool | Turn::Never => Wait::Yes,
         }
-    }
-
-    /// Whether the file's export was slow lately, so that this task must not touch it.
-    fn should_wait(&self, file: &File) -> bool {
-        self.patience == Patience::Inline
-            && self.nfs.pace.is_slow(file.export.environment, self.began)
     }
 }
 

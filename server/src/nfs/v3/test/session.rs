@@ -31,18 +31,18 @@ fn tree(session: &Session<'_>) -> MemFs {
 
 struct Player {
     bench: Bench,
-    mount: Mount,
+    mount: Arc<Mount>,
     handles: HashMap<String, WireHandle>,
 }
 
 impl Player {
     fn new(tree: MemFs) -> Self {
         let bench = Bench::new(tree);
-        let mount = Mount::new(
+        let mount = Arc::new(Mount::new(
             Arc::clone(&bench.site.exports),
             Arc::clone(&bench.site.booter) as Arc<dyn Booter>,
             Arc::clone(&bench.site.clock) as Arc<dyn Clock>,
-        );
+        ));
         Self { bench, mount, handles: HashMap::new() }
     }
 
@@ -175,11 +175,11 @@ fn a_freebsd_machine_goes_on_after_the_server_was_killed_at_any_moment() {
         if number % 100 == 99 {
             let tree = Arc::clone(&player.bench.tree);
             let restarted = Bench::of(Site::new(&tree), tree);
-            let mount = Mount::new(
+            let mount = Arc::new(Mount::new(
                 Arc::clone(&restarted.site.exports),
                 Arc::clone(&restarted.site.booter) as Arc<dyn Booter>,
                 Arc::clone(&restarted.site.clock) as Arc<dyn Clock>,
-            );
+            ));
             player = Player { bench: restarted, mount, handles: player.handles };
         }
         player.play(line, call);

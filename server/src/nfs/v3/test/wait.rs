@@ -3,24 +3,18 @@
 use wire::nfs3::{AccessArgs, ReadArgs};
 
 use super::*;
-use crate::net::rpc::{Call, Patience};
 
-impl Bench {
-    fn call_of<'a>(&self, procedure: Procedure, args: &'a [u8]) -> Call<'a> {
-        Call {
-            version: VERSION,
-            procedure: procedure.number(),
-            credential: self.client.credential.clone(),
-            peer: self.client.peer,
-            local: self.client.peer,
-            transport: self.client.transport,
-            args,
+/// Whether a call is answered on the socket's own task.
+fn is_inline(bench: &Bench, procedure: Procedure, args: &[u8]) -> bool {
+    match bench.nfs.call(&bench.call_of(procedure.number(), args), &mut Vec::new()) {
+        Progress::Done(_) => true,
+        Progress::Park(parked) => {
+            let class = (!args.is_empty()).then_some(ROOT);
+            assert_eq!(parked.class, class, "it waits for its own export");
+            false
         }
+        Progress::Later(_) => panic!("nothing here is answered later"),
     }
-}
-
-fn inline(bench: &Bench, procedure: Procedure, args: &[u8]) -> Outcome {
-    bench.nfs.call(&bench.call_of(procedure, args), Patience::Inline, &mut Vec::new())
 }
 
 fn bench() -> Bench {
@@ -30,9 +24,7 @@ fn bench() -> Bench {
 #[test]
 fn what_may_wait_for_a_disk_does_not_run_inline() {
     let bench = bench();
-    let waits = Procedure::ALL
-        .into_iter()
-        .filter(|procedure| inline(&bench, *procedure, &[]) == Outcome::WouldWait);
+    let waits = Procedure::ALL.into_iter().filter(|procedure| !is_inline(&bench, *procedure, &[]));
     let mut numbers: Vec<u32> = waits.map(Procedure::number).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, [2, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21]);
@@ -42,9 +34,9 @@ fn what_may_wait_for_a_disk_does_not_run_inline() {
 fn metadata_and_resident_data_are_answered_inline() {
     let bench = bench();
     let file = bench.at("/motd");
-    assert_eq!(inline(&bench, Procedure::Getattr, &fs(&file).to_bytes()), Outcome::Success);
+    assert!(is_inline(&bench, Procedure::Getattr, &fs(&file).to_bytes()));
     let args = ReadArgs { file: fh(&file), offset: 0, count: 5 };
-    assert_eq!(inline(&bench, Procedure::Read, &args.to_bytes()), Outcome::Success);
+    assert!(is_inline(&bench, Procedure::Read, &args.to_bytes()));
 }
 
 #[test]
@@ -66,22 +58,11 @@ fn what_the_tree_cannot_tell_at_once_is_asked_again_by_who_may_wait() {
     ];
     for (procedure, args) in calls {
         let mut reply = Vec::new();
-        let call = bench.call_of(procedure, &args);
-        assert_eq!(bench.nfs.call(&call, Patience::Inline, &mut reply), Outcome::WouldWait);
+        let call = bench.call_of(procedure.number(), &args);
+        let progress = bench.nfs.call(&call, &mut reply);
         assert_eq!(reply, [0; 0], "{procedure:?}");
-        assert_eq!(bench.nfs.call(&call, Patience::Pool, &mut reply), Outcome::Success);
+        let Progress::Park(parked) = progress else { panic!("{procedure:?}: {progress:?}") };
+        assert_eq!(parked.resume(&call, &mut reply), Outcome::Success);
         assert!(!reply.is_empty(), "{procedure:?}");
     }
-}
-
-#[test]
-fn an_export_that_was_slow_goes_to_the_pool_for_a_second() {
-    let bench = bench();
-    let args = fs(&bench.root()).to_bytes();
-    let (now, late) = (bench.site.clock.now(), std::time::Duration::from_millis(3));
-    bench.nfs.pace.note(ROOT, late, now);
-    assert_eq!(inline(&bench, Procedure::Getattr, &args), Outcome::WouldWait);
-    assert_eq!(inline(&bench, Procedure::Null, &[]), Outcome::Success);
-    bench.site.clock.pass(std::time::Duration::from_secs(1));
-    assert_eq!(inline(&bench, Procedure::Getattr, &args), Outcome::Success);
 }
