@@ -13,7 +13,6 @@ pub mod dhcp;
 pub mod http;
 pub mod net;
 pub mod nfs;
-pub mod provision;
 pub mod serve;
 pub mod site;
 pub mod tftp;

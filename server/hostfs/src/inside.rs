@@ -11,7 +11,7 @@ mod entry;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +30,13 @@ pub use entry::{Entry, EntryKind};
 #[derive(Debug)]
 pub struct Inside {
     root: OwnedFd,
+}
+
+impl AsFd for Inside {
+    /// The root.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
 }
 
 impl Inside {

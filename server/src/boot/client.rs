@@ -2,30 +2,8 @@
 
 use std::fmt;
 
+pub use provision::loader::Arch;
 use serde::{Deserialize, Serialize};
-
-/// A processor architecture and firmware as in DHCP option 93 (RFC 4578 §2.1, IANA registry).
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-pub struct Arch(pub u16);
-
-impl Arch {
-    /// x86 BIOS.
-    pub const BIOS: Self = Self(0x00);
-    /// 32-bit x86 UEFI.
-    pub const UEFI_IA32: Self = Self(0x06);
-    /// x64 UEFI.
-    pub const UEFI_X64: Self = Self(0x07);
-    /// EBC, which x64 UEFI firmware sends by an old mistake.
-    pub const UEFI_EBC: Self = Self(0x09);
-    /// 32-bit ARM UEFI.
-    pub const UEFI_ARM32: Self = Self(0x0a);
-    /// 64-bit ARM UEFI.
-    pub const UEFI_ARM64: Self = Self(0x0b);
-    /// x64 UEFI by HTTP.
-    pub const UEFI_X64_HTTP: Self = Self(0x10);
-    /// 64-bit ARM UEFI by HTTP.
-    pub const UEFI_ARM64_HTTP: Self = Self(0x13);
-}
 
 /// What asks.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]

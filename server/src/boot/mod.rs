@@ -9,8 +9,6 @@ pub mod catalog;
 mod client;
 mod files;
 mod freebsd;
-mod inside;
-pub mod kernel;
 pub mod loader;
 pub mod plan;
 pub(crate) mod readahead;

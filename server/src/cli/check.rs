@@ -4,12 +4,13 @@ use std::fmt::Write;
 
 use clap::Args;
 use hostfs::Inside;
+use provision::check::{self, Assigned, Finding, Severity, Subject, Verdict};
+use provision::loader::{HostLoaders, SEARCH_PATH};
 use serde::Serialize;
-use store::EnvironmentName;
+use store::{Environment, EnvironmentName};
 
 use super::{Failure, Reply, Site, Table, machine};
-use crate::boot::loader::{HostLoaders, SEARCH_PATH};
-use crate::provision::check::{self, Finding, Severity, Verdict};
+use crate::site::machine::{Machine, Roster, environment_in};
 
 /// Say whether a boot environment can boot, by BIOS and by UEFI, and why not; without a name, whether
 /// all can, and whether machines are to boot what there is.
@@ -40,7 +41,7 @@ impl Check {
             Some(name) => (vec![store.get(name)?], Vec::new(), Vec::new()),
             None => {
                 let listing = store.list()?;
-                let about = check::check_site(&roster, &listing.environments);
+                let about = check_site(&roster, &listing.environments);
                 (listing.environments, listing.unreadable, about)
             }
         };
@@ -50,7 +51,8 @@ impl Check {
             match store.open_root(&environment.name) {
                 Ok(root) => {
                     let inside = Inside::from_fd(root);
-                    let mut verdict = check::check(environment, &inside, &roster, &host);
+                    let subject = subject(environment, &roster, &host);
+                    let mut verdict = check::check(subject, &inside).map_err(Failure::could_not)?;
                     let shared = store.shared_by_itself(&environment.name)?;
                     verdict.findings.extend(check::shared_twice(&shared));
                     verdicts.push(verdict);
@@ -78,13 +80,50 @@ impl Check {
     }
 }
 
+/// What is asked of an environment, with the machines that are to boot it.
+fn subject(environment: &Environment, roster: &Roster, host: &HostLoaders) -> Subject {
+    let own_name = environment.name.as_str();
+    let machines = roster.iter().filter(|(_, entry)| entry.machine.is_assigned(own_name));
+    let assigned = machines.map(|(name, entry)| Assigned {
+        name: name.to_string(),
+        loader: entry.machine.loader,
+        clone: entry.machine.root.is_clone(),
+    });
+    let default = roster.default_environment() == Some(own_name);
+    let is_machine = |wanted: &str| roster.iter().any(|(name, _)| name.as_str() == wanted);
+    Subject::new(environment, assigned.collect(), default, is_machine, host)
+}
+
+/// What is wrong between machines and the environments that there are.
+fn check_site(roster: &Roster, environments: &[Environment]) -> Vec<Finding> {
+    let there = |wanted: &str| environments.iter().any(|found| found.name.as_str() == wanted);
+    let mut findings = Vec::new();
+    for (name, entry) in roster.iter() {
+        let Machine { environment, once, .. } = &entry.machine;
+        let mut missing = environment.iter().chain(once).map(|wanted| environment_in(wanted));
+        if let Some(wanted) = missing.find(|wanted| !there(wanted)) {
+            findings.push(Finding::both(format_args!(
+                "{name} is to boot {wanted}, and there is no such environment: give it another with \
+                 `netbe sharepxe --machine {name} NAME`"
+            )));
+        }
+    }
+    if let Some(wanted) = roster.default_environment().filter(|name| !there(name)) {
+        findings.push(Finding::both(format_args!(
+            "machines boot {wanted} by default, and there is no such environment: set another with \
+             `netbe sharepxe --default NAME`"
+        )));
+    }
+    findings
+}
+
 fn text(verdicts: &[Verdict], about: &[Finding]) -> String {
     let word = |boots| if boots { "boots" } else { "no" }.to_owned();
     let mut table = Table::new(&["NAME", "SYSTEM", "BIOS", "UEFI"]);
     for verdict in verdicts {
         let Verdict { name, system, bios, uefi, .. } = verdict;
         let bios = bios.map_or_else(String::new, word);
-        table.row([name.clone(), (*system).to_owned(), bios, word(*uefi)]);
+        table.row([name.clone(), system.clone(), bios, word(*uefi)]);
     }
     let mut text = table.columns();
     let mut say = |who: &str, Finding { severity, message }: &Finding| {
@@ -96,4 +135,69 @@ fn text(verdicts: &[Verdict], about: &[Finding]) -> String {
     }
     about.iter().for_each(|found| say("a machine", found));
     text
+}
+
+#[cfg(test)]
+mod test {
+    use std::fs;
+
+    use store::{Layout, Store};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::net::Mac;
+    use crate::site::machine::{LoaderChoice, MachineName, RootKind};
+
+    fn store() -> (TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let place = format!("dir:{}", dir.path().join("store").display());
+        let store = Store::establish(&place.parse().unwrap(), dir.path()).unwrap();
+        store.create(&"head".parse().unwrap(), Layout::Flat).unwrap();
+        (dir, store)
+    }
+
+    /// A roster of machines that have these roots for `head`, or a snapshot of it.
+    fn roster(roots: &[(RootKind, &str)]) -> Roster {
+        let mut roster = Roster::default();
+        for (number, (root, assigned)) in (1..).zip(roots) {
+            let (root, environment) = (*root, Some((*assigned).to_owned()));
+            let macs = vec![Mac([0x52, 0x54, 0, 0, 0, number])];
+            let machine = Machine { macs, root, environment, ..Machine::default() };
+            roster.insert(format!("web{number}").parse().unwrap(), machine, false).unwrap();
+        }
+        roster
+    }
+
+    #[test]
+    fn what_machines_are_to_boot_and_is_not_there_is_told() {
+        let (_dir, store) = store();
+        let environments = store.list().unwrap().environments;
+        let there = roster(&[(RootKind::Own, "head@monday"), (RootKind::Direct, "head")]);
+        assert_eq!(check_site(&there, &environments), []);
+        let mut machines = roster(&[(RootKind::Own, "tail@monday"), (RootKind::Direct, "head")]);
+        let name: MachineName = "web2".parse().unwrap();
+        let once = Some("next".to_owned());
+        let machine = Machine { once, ..machines.take(&name).unwrap() };
+        machines.insert(name, machine, false).unwrap();
+        let told = check_site(&machines, &environments);
+        let told: Vec<&str> = told.iter().map(|found| found.message.as_str()).collect();
+        assert!(told[0].starts_with("web1 is to boot tail, and"), "{told:?}");
+        assert!(told[1].starts_with("web2 is to boot next, and"), "{told:?}");
+    }
+
+    #[test]
+    fn a_machine_that_boots_a_clone_of_a_snapshot_is_asked_about_with_its_loader() {
+        let (dir, store) = store();
+        let mut machines = roster(&[(RootKind::Fresh, "head@monday"), (RootKind::Own, "tail")]);
+        let name: MachineName = "web1".parse().unwrap();
+        let machine = Machine { loader: LoaderChoice::Grub, ..machines.take(&name).unwrap() };
+        machines.insert(name, machine, false).unwrap();
+        let environment = store.get(&"head".parse().unwrap()).unwrap();
+        let host = HostLoaders::search([dir.path()]);
+        fs::write(dir.path().join("snponly.efi"), "x").unwrap();
+        let asked = serde_json::to_value(subject(&environment, &machines, &host)).unwrap();
+        let web1 = serde_json::json!([{"name": "web1", "loader": "grub", "clone": true}]);
+        assert_eq!((&asked["assigned"], &asked["default"]), (&web1, &false.into()));
+        assert_eq!(asked["host_loaders"], serde_json::json!(["snponly.efi"]));
+    }
 }

@@ -14,8 +14,8 @@ use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::plan::{self, Next, NoPlan, Plan, SCRIPT};
 use crate::boot::{Arch, BootId, Client};
 use crate::net::Mac;
-use crate::provision::roots::Owned;
 use crate::site::machine::MachineName;
+use provision::roots::Owned;
 
 /// The lines for another DHCP server.
 #[derive(Args, Debug)]

@@ -6,8 +6,8 @@ use store::{Decision, EnvironmentName, Layout, NameError, Point, Role, Store};
 
 use super::guard::{self, Verb, Withheld};
 use super::{Failure, Format, Reply, Site, Table, machine, root};
-use crate::provision::roots::{Roots, is_draft};
 use crate::site::machine::{RenameError, rename};
+use provision::roots::{Roots, is_draft};
 
 /// Create a boot environment: an empty one, or a clone of another with -e.
 #[derive(Args, Debug)]
@@ -53,7 +53,7 @@ impl Clone {
         let store = site.open()?;
         let reply = if self.reset_identity {
             let state = site.open_state()?;
-            let roots = Roots::new(&store, &state);
+            let roots = Roots::new(&store, state.path());
             let reset = roots.copy(&self.source, &self.name, Role::Environment, true)?;
             Reply::text(root::list(&reset))
         } else {

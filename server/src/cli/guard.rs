@@ -8,8 +8,8 @@ use super::status::ago;
 use super::{Failure, Site, machine, site};
 use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
-use crate::provision::roots::{Known, Owned, Roots, holder, own_among};
 use crate::site::machine::{Entry, RootKind};
+use provision::roots::{Known, Owned, Roots, holder, own_among};
 
 /// A verb that may take a tree away under somebody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -161,7 +161,7 @@ pub(super) fn refuse_needed(
         return Ok(());
     }
     let state = site.open_state()?;
-    let (roster, roots) = (machine::roster(&state)?, Roots::new(&store, &state));
+    let (roster, roots) = (machine::roster(&state)?, Roots::new(&store, state.path()));
     for root in store.list()?.environments {
         let Some(Owned { machine, fresh: false, .. }) = Owned::of(&root) else { continue };
         if root.name == *name || !roster.iter().any(|(known, _)| known.as_str() == machine) {
@@ -207,7 +207,7 @@ fn refuse_rooted(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(), 
         Err(error) => return Err(error.into()),
     };
     let state = site.open_state()?;
-    let roots = Roots::new(&store, &state).needing(&environment)?;
+    let roots = Roots::new(&store, state.path()).needing(&environment)?;
     let machines = rooted_on(&state, &roots).map_err(Failure::could_not)?;
     if machines.is_empty() {
         return Ok(());

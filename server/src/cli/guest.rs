@@ -17,9 +17,9 @@ use crate::boot::catalog::{Contents, System};
 use crate::boot::plan::{self, export_path};
 use crate::net::interface::{Interface, Network};
 use crate::nfs::export::{SiteKey, WireHandle};
-use crate::provision::roots::{Owned, Roots};
 use crate::site::machine::{Machine, MachineName, RootKind, View, environment_in};
 use crate::site::state::{StateDir, site_key};
+use provision::roots::{Owned, Roots};
 
 /// A boot environment and the guest that is to boot it.
 #[derive(Args, Debug)]
@@ -102,7 +102,7 @@ impl GuestOptions {
         let own = named.map(|named| own_root(&store, &state, named, &self.name)).transpose()?;
         let environment = own.flatten().unwrap_or(environment);
         let template = Owned::of(&environment)
-            .map(|_| Roots::new(&store, &state).template(&environment))
+            .map(|_| Roots::new(&store, state.path()).template(&environment))
             .transpose()?;
         let machine = named.map(|(_, machine)| machine.clone()).unwrap_or_default();
         let address = self.address.or(machine.address);
@@ -282,8 +282,8 @@ fn own_root(
     environment: &EnvironmentName,
 ) -> Result<Option<Environment>, Failure> {
     let (RootKind::Own, Some(wanted)) = (machine.root, machine.wanted()) else { return Ok(None) };
-    let roots = Roots::new(store, state);
-    let Some(own) = roots.own(name, wanted)? else { return Ok(None) };
+    let roots = Roots::new(store, state.path());
+    let Some(own) = roots.own(name.as_str(), wanted)? else { return Ok(None) };
     Ok((roots.template(&own)?.environment == *environment).then_some(own))
 }
 

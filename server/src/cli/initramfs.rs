@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hostfs::Inside;
+use provision::initramfs::{self, Drivers, INIT, InitramfsError, Made, Recipe};
 use store::EnvironmentName;
 
 use super::{Failure, Reply, Site, Table};
-use crate::boot::catalog::{Contents, System};
-use crate::provision::initramfs::{Drivers, INIT, Initramfs, InitramfsError, Recipe};
 
 /// What the RAM disk is to be made of.
 #[derive(Args, Debug)]
@@ -29,15 +28,15 @@ pub(super) struct RecipeOptions {
 }
 
 impl RecipeOptions {
-    /// Collects the RAM disk's parts.
-    pub(super) fn gather(&self, inside: &Inside) -> Result<Initramfs, Failure> {
+    /// Makes the RAM disk.
+    pub(super) fn make(&self, inside: &Inside) -> Result<Made, Failure> {
         let recipe = Recipe {
             release: self.kernel.clone(),
             drivers: self.drivers,
             modules: self.modules.clone(),
             busybox: self.busybox.clone(),
         };
-        Ok(Initramfs::gather(inside, &recipe)?)
+        Ok(initramfs::make(inside, &recipe)?)
     }
 }
 
@@ -63,11 +62,10 @@ impl ShowInitramfs {
             return Ok(Reply::text(INIT));
         };
         let inside = Inside::from_fd(site.open()?.open_root(name)?);
-        let initramfs = self.recipe.gather(&inside)?;
-        let bytes = initramfs.pack()?;
+        let made = self.recipe.make(&inside)?;
         match &self.output {
-            Some(output) => write(output, &bytes),
-            None => Ok(Reply::text(describe(name, &inside, &initramfs, bytes.len()))),
+            Some(output) => write(output, &made.bytes),
+            None => Ok(Reply::text(describe(name, &made))),
         }
     }
 }
@@ -89,23 +87,20 @@ fn write(output: &Path, bytes: &[u8]) -> Result<Reply, Failure> {
 }
 
 /// What it consists of, what it weighs, and whether its environment boots with it.
-fn describe(name: &EnvironmentName, inside: &Inside, made: &Initramfs, packed: usize) -> String {
-    let Initramfs { release, directory, modules, built_in, firmware, busybox, .. } = made;
+fn describe(name: &EnvironmentName, made: &Made) -> String {
+    let Made { release, directory, modules, built_in, firmware, busybox, booted, bytes } = made;
+    let (origin, size) = busybox;
     let mut text = format!("kernel    {release}\n");
     // Writing to a String does not fail.
-    let _ = writeln!(text, "busybox   {}", busybox.origin);
+    let _ = writeln!(text, "busybox   {origin}");
     let _ = writeln!(text, "modules   {} from {directory}", modules.len());
     if !built_in.is_empty() {
         let _ = writeln!(text, "built in  {}", built_in.join(" "));
     }
-    let _ = writeln!(text, "size      {}", kib(packed));
+    let _ = writeln!(text, "size      {}", kib(bytes.len()));
     let place = made.place();
-    let booted = match Contents::scan(inside).system {
-        Some(System::Linux { initrd, .. }) => initrd,
-        Some(System::FreeBsd) | None => None,
-    };
     let boots = match booted {
-        Some(booted) if booted == place => {
+        Some(booted) if *booted == place => {
             format!(
                 "{place}, one that netbe made before; `netbe install --initramfs` makes it anew"
             )
@@ -115,13 +110,13 @@ fn describe(name: &EnvironmentName, inside: &Inside, made: &Initramfs, packed: u
     };
     let _ = writeln!(text, "it boots  {boots}\n");
     let mut table = Table::new(&["FILE", "SIZE"]);
-    for module in modules {
-        table.row([format!("{}.ko", module.name), kib(module.content.len())]);
+    for (name, size) in modules {
+        table.row([format!("{name}.ko"), kib(*size)]);
     }
-    for file in firmware {
-        table.row([format!("firmware/{}", file.name), kib(file.content.len())]);
+    for (name, size) in firmware {
+        table.row([format!("firmware/{name}"), kib(*size)]);
     }
-    table.row(["busybox".to_owned(), kib(busybox.content.len())]);
+    table.row(["busybox".to_owned(), kib(*size)]);
     text + &table.columns()
 }
 

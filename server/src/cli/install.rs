@@ -1,21 +1,18 @@
 //! The verb that puts something into a boot environment.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use hostfs::Inside;
+use provision::install::fill::fill;
+use provision::install::sets::{self, MANIFEST, Set};
+use provision::install::{self, Branch, Debian, InstallError, Installed, Options, Place};
 use store::{EnvironmentName, Layout, StoreError};
 
 use super::environment::new_name;
 use super::guard::{Verb, Withheld};
 use super::initramfs::RecipeOptions;
 use super::{Failure, Reply, Site};
-use crate::provision::install::archive::Unpacker;
-use crate::provision::install::configure::{Configured, configure};
-use crate::provision::install::debian::Debian;
-use crate::provision::install::fill::fill;
-use crate::provision::install::sets::{self, MANIFEST, Set};
-use crate::provision::install::{Branch, InstallError, Lost, Place};
 
 /// Fill an empty boot environment with a system, or put an initial RAM disk of netbe's into a Linux one.
 ///
@@ -126,39 +123,33 @@ impl Install {
             Err(StoreError::NoEnvironment(_)) => None,
             _ => Some(Withheld::begin(site, &self.name, Verb::Install, false)?),
         };
-        let (mut lost, mut done) = (Lost::default(), Configured::default());
+        let options = Options { configure: !self.no_configure, flags: !self.no_flags };
+        let mut installed = Installed::default();
         fill(&store, hold, self.layout, |inside| {
-            let mut unpacker = Unpacker::new(inside);
-            for archive in &archives {
-                unpacker.unpack(archive.shown(), &archive.path)?;
-            }
-            if let Some((suite, kernel)) = &debian {
-                self.make(suite, kernel, site.state().join(WORKSHOP), &mut unpacker)?;
-                // It has this host's name, and machines are told theirs.
-                let gone = inside.remove("/etc/hostname");
-                gone.map_err(|error| InstallError::Inside { archive: suite.clone(), error })?;
-            }
-            if !self.no_configure {
-                // Before flags are set: nothing could be written any more.
-                done = configure(inside)?;
-            }
-            lost = unpacker.finish(!self.no_flags)?;
+            installed = match &debian {
+                Some((suite, kernel)) => {
+                    let (arch, mirror) = (self.arch.as_str(), self.url.as_deref());
+                    let debian = Debian { suite, arch, mirror, kernel, packages: &self.packages };
+                    let build_dir = site.state().join(BUILD_DIR);
+                    install::bootstrap(inside, &debian, build_dir, options)?
+                }
+                None => install::unpack(inside, &archives, options)?,
+            };
             Ok(self.settings(system))
         })?;
         withheld.map_or_else(|| site.reload(), Withheld::end)?;
-        if lost.is_empty() {
-            return Ok(done.summary());
-        }
-        let record = site.state().join(LOST).join(store.get(&self.name)?.uuid.to_string());
+        let Installed { configured, dropped } = installed;
+        let Some(dropped) = dropped else { return Ok(configured) };
+        let record = site.state().join(DROPPED).join(store.get(&self.name)?.uuid.to_string());
         let kept = record.parent().map_or(Ok(()), std::fs::create_dir_all);
-        kept.and_then(|()| std::fs::write(&record, lost.record())).map_err(|error| {
+        kept.and_then(|()| std::fs::write(&record, dropped.record)).map_err(|error| {
             Failure::could_not(format_args!(
                 "it is installed, but {} cannot be written: {error}",
                 record.display()
             ))
         })?;
-        let (done, lost) = (done.summary(), lost.summary());
-        Ok(format!("{done}{lost}all of it is listed in {}\n", record.display()))
+        let summary = dropped.summary;
+        Ok(format!("{configured}{summary}all of it is listed in {}\n", record.display()))
     }
 
     /// The sets, verified.
@@ -205,24 +196,6 @@ impl Install {
         Ok((suite, self.kernel_package.clone().unwrap_or(kernel)))
     }
 
-    fn make(
-        &self,
-        suite: &str,
-        kernel: &str,
-        workshop: PathBuf,
-        unpacker: &mut Unpacker<'_>,
-    ) -> Result<(), InstallError> {
-        let (arch, mirror) = (self.arch.as_str(), self.url.as_deref());
-        let debian = Debian { suite, arch, mirror, kernel, packages: &self.packages };
-        let mut making = debian.start(workshop)?;
-        match unpacker.unpack(making.archive(), Path::new(suite)) {
-            // Why the archive is not whole, its maker tells.
-            Err(cut @ InstallError::Cut(_)) => making.end().and(Err(cut)),
-            Err(error) => Err(error),
-            Ok(()) => making.end(),
-        }
-    }
-
     fn archive(&self) -> Result<Set, Failure> {
         let path = self.path.clone().ok_or_else(|| {
             Failure::could_not("say which archive with -p, as in -p root.tar.zst")
@@ -248,9 +221,8 @@ impl Install {
 
     fn ram_disk(&self, site: &Site) -> Result<(), Failure> {
         let inside = Inside::from_fd(site.open()?.open_root(&self.name)?);
-        let initramfs = self.recipe.gather(&inside)?;
-        let place = initramfs.place();
-        let written = inside.write_atomic(&place, &initramfs.pack()?, 0o644);
+        let made = self.recipe.make(&inside)?;
+        let written = inside.write_atomic(made.place(), &made.bytes, 0o644);
         written.map_err(|error| {
             Failure::could_not(format_args!("{}: {error}: nothing was changed", self.name))
         })
@@ -263,6 +235,7 @@ impl From<InstallError> for Failure {
             InstallError::Store(error) => error.into(),
             InstallError::NotEmpty(_) => Self::no(error),
             InstallError::Architecture(_)
+            | InstallError::Bootstrap { .. }
             | InstallError::Cut(_)
             | InstallError::Damaged { .. }
             | InstallError::Differs { .. }
@@ -270,15 +243,16 @@ impl From<InstallError> for Failure {
             | InstallError::Inside { .. }
             | InstallError::Io { .. }
             | InstallError::Left { .. }
-            | InstallError::Maker { .. }
             | InstallError::Manifest { .. }
             | InstallError::Mirror(_)
             | InstallError::Name { .. }
             | InstallError::NoFetcher
-            | InstallError::NoMaker
+            | InstallError::NoBootstrap
             | InstallError::NoSets { .. }
+            | InstallError::Room(_)
             | InstallError::Unlisted { .. }
-            | InstallError::Word(_) => Self::could_not(error),
+            | InstallError::Word(_)
+            | InstallError::Worker(_) => Self::could_not(error),
         }
     }
 }
@@ -288,6 +262,6 @@ const MIRROR: &str = "https://download.freebsd.org/ftp -r 14.3";
 /// The folder of the state directory for what was fetched.
 const CACHE: &str = "cache";
 /// The folder of the state directory in which a system is made.
-const WORKSHOP: &str = "making";
+const BUILD_DIR: &str = "making";
 /// The folder of the state directory for lists of what could not be kept.
-const LOST: &str = "lost";
+const DROPPED: &str = "lost";

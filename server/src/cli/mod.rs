@@ -40,6 +40,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use provision::terminal;
 use store::StoreError;
 
 pub(crate) use site::Site;
@@ -48,6 +49,9 @@ pub(crate) use table::{Format, Table};
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(status) = provision::worker::run_if_asked(&arguments) {
+        return status;
+    }
     let program = program(arguments.first());
     let outcome = parse(program, &arguments).and_then(|(arguments, typed)| {
         if !arguments.verb.keeps_a_log() {
@@ -61,9 +65,9 @@ pub fn run() -> ExitCode {
     };
     // Whoever closes the pipe has read enough: `netbe list | head -1`.
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(terminal::escaped(&text).as_bytes()).and_then(|()| out.flush());
     for Failure { message, .. } in &failures {
-        let _ = writeln!(std::io::stderr(), "{program}: {message}");
+        terminal::say(&format!("{program}: {message}"));
     }
     ExitCode::from(failures.iter().map(|failure| failure.status).max().unwrap_or(0))
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::Command;
 
 use clap::Args;
+use provision::terminal;
 use store::StoreError;
 
 use super::{Failure, Reply, Site};
@@ -44,7 +45,7 @@ impl Release {
         };
         if !living.is_nobody() {
             // Before the command, which may take long.
-            eprintln!("until it is back these wait: {}", living.names().join(", "));
+            terminal::say(&format!("until it is back these wait: {}", living.names().join(", ")));
         }
         let done = self.carry_out();
         let taken_back = match server.ask(&Request::Reload) {

@@ -8,8 +8,8 @@ use store::{Environment, EnvironmentName, Point, Role};
 use super::environment::new_name;
 use super::guard::{Verb, Withheld};
 use super::{Failure, Format, Reply, Site, machine, snapshot};
-use crate::provision::roots::{Owned, RootError, Roots, Term};
 use crate::site::machine::{Machine, MachineError, MachineName, RootKind};
+use provision::roots::{Owned, RootError, Roots, Term};
 
 /// Give a machine a new root in the place of its own, as its template was; what it has written is
 /// gone.
@@ -35,8 +35,8 @@ impl Reset {
             changeable(site, &self.name)?;
         }
         let withheld = Withheld::begin(site, &own.name, Verb::Reset, self.force)?;
-        let roots = Roots::new(&store, &state);
-        let made = roots.make(&self.name, &roots.template(&own)?, Term::Kept)?;
+        let roots = Roots::new(&store, state.path());
+        let made = roots.make(self.name.as_str(), &roots.template(&own)?, Term::Kept)?;
         // From here on the machine has the new one, whatever becomes of the old.
         if !found {
             assign(site, &self.name, &made.name)?;
@@ -97,7 +97,7 @@ impl Diff {
     pub(super) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let root = present(site, &self.name)?;
         let (store, state) = (site.open()?, site.open_state()?);
-        let template = Roots::new(&store, &state).template(&root)?;
+        let template = Roots::new(&store, state.path()).template(&root)?;
         let changes = store.diff(&template, &Point::from(root.name))?;
         snapshot::differences(&changes, &self.format)
     }
@@ -135,11 +135,11 @@ pub(super) fn for_machine(
         return Ok((text, Reply::done()));
     }
     let (store, state) = (site.open()?, site.open_state()?);
-    let roots = Roots::new(&store, &state);
-    if let Some(own) = roots.own(name, &text)? {
+    let roots = Roots::new(&store, state.path());
+    if let Some(own) = roots.own(name.as_str(), &text)? {
         return Ok((own.name.to_string(), Reply::done()));
     }
-    let made = roots.make(name, wanted, Term::Kept)?;
+    let made = roots.make(name.as_str(), wanted, Term::Kept)?;
     let reply = Reply::text(told(name, &made.name, &made.template, &made.reset));
     Ok((made.name.to_string(), reply))
 }
@@ -193,7 +193,7 @@ fn copy(
     let (store, state) = (site.open()?, site.open_state()?);
     let nobodys = role == Role::Template;
     let source = Point::from(source.name);
-    let reset = Roots::new(&store, &state).copy(&source, name, role, nobodys)?;
+    let reset = Roots::new(&store, state.path()).copy(&source, name, role, nobodys)?;
     site.reload()?;
     Ok(reset)
 }
@@ -209,7 +209,7 @@ pub(super) fn own(site: &Site, name: &MachineName) -> Result<Environment, Failur
     };
     let wanted = machine.environment.filter(|_| machine.root == RootKind::Own).ok_or_else(none)?;
     let (store, state) = (site.open()?, site.open_state()?);
-    Roots::new(&store, &state).own(name, &wanted)?.ok_or_else(none)
+    Roots::new(&store, state.path()).own(name.as_str(), &wanted)?.ok_or_else(none)
 }
 
 /// The root that a machine keeps, or that of its last boot.
@@ -218,7 +218,7 @@ fn present(site: &Site, name: &MachineName) -> Result<Environment, Failure> {
         return own(site, name);
     }
     let (store, state) = (site.open()?, site.open_state()?);
-    let fresh = Roots::new(&store, &state).fresh(name)?;
+    let fresh = Roots::new(&store, state.path()).fresh(name.as_str())?;
     let latest = fresh.into_iter().max_by_key(|root| root.created);
     latest.ok_or_else(|| Failure::no(format_args!("{name} has not booted yet")))
 }
@@ -248,9 +248,10 @@ impl From<RootError> for Failure {
         match error {
             RootError::Store(error) => error.into(),
             RootError::Large(_) | RootError::Nobodys(_) => Self::no(error),
-            RootError::Inside(_) | RootError::Name(_) | RootError::State(_) => {
-                Self::could_not(error)
-            }
+            RootError::Inside(_)
+            | RootError::Lock { .. }
+            | RootError::Name(_)
+            | RootError::Worker(_) => Self::could_not(error),
         }
     }
 }

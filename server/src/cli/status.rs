@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use clap::Args;
+use provision::terminal;
 
 use super::{Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::{Bytes, Stage};
@@ -74,7 +75,9 @@ impl Watch {
                     screen.note(seen);
                     Ok(())
                 }
-                control::Reply::Notice(seen) => print(&line(seen, screen.began(seen.at))),
+                control::Reply::Notice(seen) => {
+                    print(&terminal::escaped(&line(seen, screen.began(seen.at))))
+                }
                 control::Reply::Status(status) if live => {
                     print(&screen.draw(status, Size::of_terminal()))
                 }
@@ -190,7 +193,8 @@ impl Screen {
             lines.extend(self.seen.iter().map(|line| line.trim_end().to_owned()));
         }
         lines.truncate(size.rows.saturating_sub(1).max(1));
-        let lines = lines.iter().map(|line| cut(line, size.columns)).collect::<Vec<_>>();
+        let lines = lines.iter().map(|line| cut(&terminal::escaped(line), size.columns));
+        let lines = lines.collect::<Vec<_>>();
         // Up to the first line of the last picture; each line is erased before it is written, and
         // what is left below as well.
         let up = match self.drawn {
@@ -384,6 +388,15 @@ mod test {
         }
         let drawn = screen.draw(&status, SIZE);
         assert!(drawn.contains("more than fits here") && drawn.contains("web19"), "{drawn}");
+    }
+
+    #[test]
+    fn what_a_machine_says_does_not_command_the_terminal() {
+        let mut screen = Screen::default();
+        let (machine, text) = ("web1".to_owned(), "\u{1b}]0;title\u{7}".to_owned());
+        screen.note(&Seen { at: 1.0, machine, stage: Stage::Leased, text });
+        let drawn = screen.draw(&control::Status::default(), SIZE);
+        assert!(drawn.contains("\\u001b]0;title\\u0007"), "{drawn:?}");
     }
 
     #[test]

@@ -5,10 +5,10 @@ use store::{EnvironmentName, Point};
 
 use super::snapshot::shown;
 use super::{Failure, Reply, Site, machine, root};
-use crate::provision::roots::Roots;
-use crate::provision::roots::merge::{Beside, Fate};
-use crate::provision::roots::upgrade::{Upgrade as Plan, conflict_path};
 use crate::site::machine::MachineName;
+use provision::roots::Roots;
+use provision::roots::merge::{Beside, Fate};
+use provision::roots::upgrade::{Upgrade as Plan, conflict_path};
 
 /// Say what a machine boots from its next boot on.
 ///
@@ -77,7 +77,7 @@ impl Upgrade {
             root::changeable(site, &self.machine)?;
         }
         let (store, state) = (site.open()?, site.open_state()?);
-        let roots = Roots::new(&store, &state);
+        let roots = Roots::new(&store, state.path());
         let to = roots.pinned(&self.template)?.unwrap_or_else(|| self.template.clone());
         if roots.template(&own)? == to {
             return Err(Failure::no(format_args!(
@@ -103,14 +103,14 @@ impl Upgrade {
             ));
             return Ok(Reply::text(text).but([refused]));
         }
-        let made = roots.upgrade(&self.machine, &plan)?;
+        let made = roots.upgrade(self.machine.as_str(), &plan)?;
         self.assign(site, &made.name)?;
         let (machine, new, old) = (&self.machine, &made.name, &own.name);
         let mut text = format!(
             "{text}{machine} boots {new} at its next boot, once: `netbe activate {machine} {new}` keeps \
              it, and `netbe activate {machine} {old}` goes back\n"
         );
-        let kept = roots.kept(machine)?.into_iter().map(|root| root.name);
+        let kept = roots.kept(machine.as_str())?.into_iter().map(|root| root.name);
         let older: Vec<_> = kept.filter(|root| root != new && root != old).collect();
         if !older.is_empty() {
             let older = older.iter().map(EnvironmentName::as_str).collect::<Vec<_>>().join(", ");

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use provision::terminal;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::FmtContext;
@@ -42,7 +43,7 @@ where
         context.field_format().format_fields(Writer::new(&mut text), event)?;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.insert(text.clone()) {
-            writeln!(writer, "{}: {text}", self.program)
+            writeln!(writer, "{}: {}", self.program, terminal::escaped(&text))
         } else {
             Ok(())
         }

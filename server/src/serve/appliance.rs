@@ -24,9 +24,9 @@ use crate::control::{Controlled, InterfaceStatus, Living, MachineStatus, Status,
 use crate::dhcp::{Bound, Dhcp, Listener, Mode};
 use crate::net::interface::Interface;
 use crate::nfs::export::{Exports, SiteKey};
-use crate::provision::roots::{Roots, Term};
 use crate::site::machine::{self, MachineName, Roster};
 use crate::site::state::StateDir;
+use provision::roots::{Roots, Term};
 
 /// The running server.
 pub(super) struct Appliance {
@@ -229,18 +229,19 @@ impl Appliance {
         root: &Awaited,
     ) -> Result<String, String> {
         let told = |error: &dyn std::fmt::Display| error.to_string();
-        let roots = Roots::new(&self.store, &self.state);
+        let roots = Roots::new(&self.store, self.state.path());
         let template = root.template.parse().map_err(|error: store::NameError| told(&error))?;
         if !root.fresh
-            && let Some(own) = roots.own(machine, &root.template).map_err(|error| told(&error))?
+            && let Some(own) =
+                roots.own(machine.as_str(), &root.template).map_err(|error| told(&error))?
         {
             self.reload()?;
             return Ok(own.name.to_string());
         }
         let term = if root.fresh { Term::Boot } else { Term::Kept };
-        let made = roots.make(machine, &template, term).map_err(|error| told(&error))?;
+        let made = roots.make(machine.as_str(), &template, term).map_err(|error| told(&error))?;
         if root.fresh {
-            let old = roots.fresh(machine).map_err(|error| told(&error))?;
+            let old = roots.fresh(machine.as_str()).map_err(|error| told(&error))?;
             for old in old.iter().filter(|old| old.name != made.name) {
                 // What cannot be destroyed now is tried again at the next boot.
                 if let Err(error) = self.retire(&old.name) {
@@ -331,7 +332,7 @@ impl Controlled for Appliance {
         let name = environment.parse().map_err(|error: store::NameError| error.to_string())?;
         // Whoever lives on what is not served just now waits for it.
         let roots = match self.store.get(&name) {
-            Ok(environment) => Roots::new(&self.store, &self.state).needing(&environment),
+            Ok(environment) => Roots::new(&self.store, self.state.path()).needing(&environment),
             // What cannot be read any more may be served still.
             Err(StoreError::Broken { .. } | StoreError::NoEnvironment(_)) => {
                 let exports = self.exports.list().into_iter();

@@ -279,6 +279,56 @@ fn what_is_being_filled_is_left_alone_by_others() {
     makers.bench.silent(&["clone", "deb", "other"]);
 }
 
+/// The process of netbe that unpacks.
+fn worker_of(process: u32) -> u32 {
+    let path = format!("/proc/{process}/task/{process}/children");
+    let children = fs::read_to_string(path).unwrap();
+    let mut children = children.split_whitespace().map(|child| child.parse().unwrap());
+    let is_worker = |child: &u32| {
+        let words = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).any(|word| word == b"provision-worker")
+    };
+    children.find(is_worker).unwrap()
+}
+
+/// Else it would write into a tree that the next command has put back.
+#[test]
+fn what_unpacks_dies_with_netbe() {
+    let makers = Makers::new();
+    makers.program("mmdebstrap", "tar -C $root -cf - .\nwhile test -e $root; do sleep 0.1; done\n");
+    let mut killed = makers.command(&[]).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&makers.bench.root("deb").join("boot/vmlinuz-6.1"));
+    let worker = worker_of(killed.id());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let begin = Instant::now();
+    // Whoever is its parent now may not have waited for it yet.
+    let lives = || {
+        let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
+        !status.is_empty() && !status.contains("State:\tZ")
+    };
+    while lives() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{worker} lives");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_nobody_can_read_stops_no_command_in_its_middle() {
+    let makers = Makers::new();
+    makers.program("mmdebstrap", "echo 'E: no mirror' >&2\nexit 25\n");
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let done = makers.command(&[]).stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(done.code(), Some(2));
+    assert!(makers.is_tidy());
+    makers.bench.silent(&["create", "-l", "linux", "deb"]);
+    let install = ["install", "-o", "Debian", "-r", "bookworm", "deb"];
+    let mut again = makers.bench.command(NETBE, &install);
+    let again = again.env("PATH", makers.path("bin")).stdout(full()).stderr(full());
+    assert_eq!(again.status().unwrap().code(), Some(2));
+    assert!(makers.bench.prints(&["list", "-H", "deb"]).contains("\tbe\t"));
+}
+
 #[test]
 fn half_a_system_is_neither_spread_nor_booted_and_can_be_destroyed() {
     let makers = Makers::new();

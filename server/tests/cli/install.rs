@@ -1,7 +1,7 @@
 //! Systems put into boot environments: distribution sets, archives, and what must not come of bad ones.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -9,6 +9,8 @@ use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
 use crate::bench::Bench;
+#[cfg(target_os = "linux")]
+use crate::verbs::apart;
 
 /// A release of FreeBSD in little: two sets with a MANIFEST.
 struct Release(TempDir);
@@ -278,4 +280,60 @@ fn a_hostile_system_is_installed_and_checked_without_harm_or_wait() {
     assert!(checked.out.contains("/boot/pxeboot is missing"), "{}", checked.out);
     assert!(!checked.out.contains("ifconfig_DEFAULT"), "{}", checked.out);
     assert_eq!(fs::read_to_string(&outside).unwrap(), "ifconfig_DEFAULT=\"DHCP\"\n");
+}
+
+/// A megabyte of zeros and a small file beside it: each of 128 members of gzip takes a kilobyte.
+#[cfg(target_os = "linux")]
+fn bomb() -> Vec<u8> {
+    let zeros = vec![0; 1 << 20];
+    let mut head = header(EntryType::Regular, 128 << 20, 0o644);
+    head.set_path("zeros").unwrap();
+    head.set_cksum();
+    let member = packed(&zeros);
+    let mut archive = packed(head.as_bytes());
+    for _ in 0..128 {
+        archive.extend_from_slice(&member);
+    }
+    archive.extend(packed(&[0; 1024]));
+    archive
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_bomb_does_not_fill_the_store_and_leaves_nothing() {
+    let bench = Bench::with_head();
+    let path = bench.state().join("bomb.tar.gz");
+    fs::write(&path, bomb()).unwrap();
+    let script = format!(
+        "mkdir \"$at\"; mount -t tmpfs -o size=96m none \"$at\"; cd \"$at\"
+        be() {{ $netbe --store dir:$at/store \"$@\" 2>&1; }}
+        be create -l flat old; before=$(stat -f -c %a .)
+        be install -o tar -p {bomb} -l flat bomb || echo $?
+        be install -o tar -p {bomb} old || echo $?
+        test $(($(stat -f -c %a .) + 64)) -ge $before && be list -H | cut -f 1,2; umount -l \"$at\"",
+        bomb = path.display()
+    );
+    let Some(out) = apart(&bench, &script) else { return };
+    let refused = "netbe: bomb.tar.gz does not fit: it would leave next to nothing free in the \
+                   store: make room, then try again\n2\n";
+    assert_eq!(out, format!("{refused}{refused}old\tbe\n"));
+}
+
+#[test]
+fn what_commands_a_terminal_is_not_printed_as_it_is() {
+    let bench = Bench::new();
+    let mut archive = Builder::new(Vec::new());
+    let mut strange = header(EntryType::new(b'Z'), 0, 0o644);
+    archive.append_data(&mut strange, "a\u{1b}]0;title\u{7}", &b""[..]).unwrap();
+    let path = bench.state().join("\u{1b}[2J.tar");
+    fs::create_dir(bench.state()).unwrap();
+    fs::set_permissions(bench.state(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(&path, archive.into_inner().unwrap()).unwrap();
+    let path = path.to_str().unwrap();
+    let told = bench.prints(&["install", "-o", "tar", "-p", path, "-l", "flat", "head"]);
+    assert!(told.contains("of /a\\u001b]0;title\\u0007\n") && !told.contains('\u{1b}'), "{told}");
+    let (sentence, _) = bench.fails(&["install", "-o", "tar", "-p", &format!("{path}x"), "head"]);
+    assert!(!sentence.contains('\u{1b}'), "{sentence}");
+    let told = bench.prints(&["history"]);
+    assert!(told.contains("\\u001b[2J.tar") && !told.contains('\u{1b}'), "{told}");
 }

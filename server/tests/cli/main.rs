@@ -25,3 +25,5 @@ mod roots;
 mod thin;
 mod upgrades;
 mod verbs;
+#[cfg(target_os = "linux")]
+mod workers;

@@ -98,7 +98,7 @@ pub enum Refusal {
 }
 
 /// A user and its groups as a caller.
-pub(crate) fn act_as(identity: &Identity) -> Caller {
+fn act_as(identity: &Identity) -> Caller {
     let (gid, more) = identity.gids.split_first().map_or((NOBODY.gid, &[][..]), |(g, m)| (*g, m));
     Caller::new(identity.uid, gid).with_groups(more)
 }

@@ -20,7 +20,6 @@ use vfs::{FsError, Handle};
 
 use crate::site::machine::View;
 
-pub(crate) use access::act_as;
 pub use access::{Grant, Refusal, caller};
 pub use files::Files;
 pub use handle::{KeyError, SiteKey, WireHandle};

@@ -14,9 +14,9 @@ use super::{Appliance, lock};
 use crate::boot::catalog::Environment;
 use crate::boot::plan::export_path;
 use crate::nfs::export::{Expected, Export};
-use crate::provision::install::fill;
-use crate::provision::roots::{self, Owned};
 use crate::site::machine::View;
+use provision::install::fill;
+use provision::roots::{self, Owned};
 
 impl Appliance {
     /// Shares what the store holds now: what is gone is withdrawn first, so that its path is free.

@@ -12,8 +12,9 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use loader::{LoaderChoice, LoaderProtocol};
+pub use loader::LoaderProtocol;
 pub use name::{MachineName, MachineNameError};
+pub use provision::loader::LoaderChoice;
 pub use renaming::{RenameError, rename, settle};
 pub use root::RootKind;
 pub use roster::{Entry, Roster, remove, spend, store, store_configured, store_default};

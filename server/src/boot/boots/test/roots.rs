@@ -3,8 +3,8 @@
 use super::*;
 use crate::boot::plan::Awaited;
 use crate::boot::{Role, Ticket};
-use crate::provision::roots::Owned;
 use crate::site::machine::RootKind;
+use provision::roots::Owned;
 
 fn machine() -> MachineName {
     "web1".parse().unwrap()

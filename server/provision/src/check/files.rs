@@ -1,0 +1,114 @@
+//! Files of a system that decide whether it lives on a root over NFS.
+
+use bootcfg::lint::{Kind, Source, lint};
+use bootcfg::rcconf;
+use hostfs::{Inside, InsideError};
+
+use super::Finding;
+
+/// What diskless(8) asks for, as far as files can say it. `shared` is whether several machines boot the
+/// environment itself.
+pub(super) fn freebsd(inside: &Inside, shared: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut sources = Vec::new();
+    for (path, kind) in [
+        ("/etc/fstab", Kind::Fstab),
+        ("/boot/loader.conf", Kind::Loader),
+        ("/etc/rc.conf", Kind::RcConf),
+    ] {
+        sources.extend(source(inside, path, kind, &mut findings));
+    }
+    if let Some(conf) = sources.iter().find(|source| source.kind == Kind::RcConf) {
+        findings.extend(interfaces(&conf.text));
+    }
+    findings.extend(linted(&sources));
+    if shared && filled(inside, "/etc/hostid") {
+        findings.push(Finding::doubt(
+            "/etc/hostid gives all its machines one identity, which NFSv4 tells them apart by: remove \
+             it, and each takes its firmware's",
+        ));
+    }
+    findings
+}
+
+/// What a Linux system's files say.
+pub(super) fn linux(inside: &Inside, shared: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let sources: Vec<_> =
+        source(inside, "/etc/fstab", Kind::Fstab, &mut findings).into_iter().collect();
+    if let Some(fstab) = sources.first() {
+        let entries = bootcfg::fstab::read(&fstab.text).entries;
+        let local = |kind: &str| !matches!(kind, "nfs" | "nfs4" | "rootfs" | "overlay");
+        let root = entries.iter().find(|entry| entry.value.file == "/" && local(&entry.value.kind));
+        if let Some(root) = root {
+            findings.push(Finding::doubt(format_args!(
+                "/etc/fstab mounts {} on /, and its root is mounted over NFS: take the line out",
+                root.value.spec
+            )));
+        }
+    }
+    findings.extend(linted(&sources));
+    if shared && filled(inside, "/etc/machine-id") {
+        findings.push(Finding::doubt(
+            "/etc/machine-id gives all its machines one identity: empty it, and each makes its own",
+        ));
+    }
+    findings
+}
+
+/// A file's text; one that is not there says nothing.
+fn source(inside: &Inside, path: &str, kind: Kind, findings: &mut Vec<Finding>) -> Option<Source> {
+    match inside.read_small(path, MAX_TEXT) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            Some(Source { name: path.to_owned(), kind, text })
+        }
+        Err(InsideError::Missing(_)) => None,
+        Err(error) => {
+            findings.push(Finding::doubt(error));
+            None
+        }
+    }
+}
+
+fn linted(sources: &[Source]) -> impl Iterator<Item = Finding> {
+    lint(sources).into_iter().map(|found| {
+        let bootcfg::lint::Finding { file, line, rule, message } = found;
+        Finding::doubt(format_args!("{file}:{line}: {message} [{rule}]"))
+    })
+}
+
+/// The settings of rc.conf that may take the root away (diskless(8)): which interface the machines
+/// boot by is not known here.
+fn interfaces(text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for setting in rcconf::read(text).entries {
+        let Some(interface) = setting.value.name.strip_prefix("ifconfig_") else { continue };
+        let interface = interface.split('_').next().unwrap_or(interface);
+        let driver = interface.trim_end_matches(|character: char| character.is_ascii_digit());
+        if interface == "DEFAULT" {
+            findings.push(Finding::both(format_args!(
+                "/etc/rc.conf:{}: ifconfig_DEFAULT configures every interface, the one with the root \
+                 too: leave it out",
+                setting.line
+            )));
+        } else if !VIRTUAL.contains(&driver) {
+            findings.push(Finding::doubt(format_args!(
+                "/etc/rc.conf:{}: a machine that boots by {interface} loses its root when rc.conf \
+                 configures it: leave it out",
+                setting.line
+            )));
+        }
+    }
+    findings
+}
+
+fn filled(inside: &Inside, path: &str) -> bool {
+    inside.metadata(path).is_ok_and(|found| found.is_file() && found.len() > 1)
+}
+
+/// Interfaces that no machine boots by.
+const VIRTUAL: [&str; 12] =
+    ["bridge", "epair", "gif", "gre", "lagg", "lo", "ng", "tap", "tun", "vlan", "vxlan", "wg"];
+/// Largest configuration file that is read.
+const MAX_TEXT: usize = 1 << 20;

@@ -1,0 +1,108 @@
+//! What a program that makes a system says of its work: on a terminal one line that moves, elsewhere a
+//! line for each step.
+//!
+//! mmdebstrap and debootstrap say `I: ` before what they do, debootstrap once for each package.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::terminal;
+
+/// A thread that tells what a program says, until the program's end.
+#[derive(Debug)]
+pub(super) struct Progress {
+    thread: JoinHandle<VecDeque<String>>,
+}
+
+impl Progress {
+    /// Tells what comes from a program's standard error.
+    pub(super) fn follow(said: impl Read + Send + 'static) -> Self {
+        Self { thread: thread::spawn(move || follow(said)) }
+    }
+
+    /// The last of what the program said that were neither steps nor warnings: why it failed.
+    pub(super) fn errors(self) -> Vec<String> {
+        // A thread that could not go on has nothing to tell.
+        self.thread.join().unwrap_or_default().into()
+    }
+}
+
+fn follow(said: impl Read) -> VecDeque<String> {
+    let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::new_spinner().with_style(style);
+    bar.enable_steady_tick(TICK);
+    let (mut step, mut words) = (String::new(), VecDeque::new());
+    let mut said = BufReader::new(said);
+    loop {
+        let mut line = Vec::new();
+        // Nobody writes longer ones; the rest of such a line is taken for the next one.
+        match said.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim();
+        if let Some(told) = line.strip_prefix("I: ") {
+            bar.set_message(terminal::escaped(told).into_owned());
+            let next = step_of(told);
+            if next != step && bar.is_hidden() {
+                terminal::say(&next);
+            }
+            step = next;
+        } else if line.starts_with("W: ") {
+            bar.suspend(|| terminal::say(line));
+        } else if !line.is_empty() {
+            if words.len() == MAX_WORDS {
+                words.pop_front();
+            }
+            words.push_back(line.to_owned());
+        }
+    }
+    bar.finish_and_clear();
+    words
+}
+
+/// The step that a line is of: what debootstrap says of one package after the other is one.
+fn step_of(told: &str) -> String {
+    let told = told.trim_end_matches('.');
+    match told.split(' ').next() {
+        Some("Retrieving" | "Validating") => "Retrieving packages".to_owned(),
+        Some(verb @ ("Extracting" | "Unpacking" | "Configuring")) => format!("{verb} packages"),
+        Some(_) | None => told.to_owned(),
+    }
+}
+
+/// Longest line that is told in one piece.
+const MAX_LINE: u64 = 4096;
+/// How many lines are kept.
+const MAX_WORDS: usize = 20;
+const TICK: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn packages_one_after_the_other_are_one_step() {
+        let lines = ["Retrieving adduser 3.134", "Validating adduser 3.134", "Retrieving apt 2.6"];
+        assert_eq!(lines.map(step_of), ["Retrieving packages"; 3]);
+        assert_eq!(step_of("Unpacking the base system..."), "Unpacking packages");
+        assert_eq!(step_of("running apt-get update..."), "running apt-get update");
+    }
+
+    #[test]
+    fn the_end_of_what_was_said_is_kept_and_long_lines_are_not_believed() {
+        let mut said = "I: installing\nE: first\n".repeat(15);
+        said += &"x".repeat(5000);
+        said += "\nE: disk full";
+        let words = Progress::follow(std::io::Cursor::new(said)).errors();
+        assert_eq!(words.len(), 18);
+        assert_eq!(words.last().unwrap(), "E: disk full");
+        assert_eq!(words[15].len(), 4096);
+    }
+}

@@ -1,0 +1,29 @@
+//! FreeBSD: Capsicum. A worker reaches what its descriptors lead to, and nothing else: no path, no
+//! socket, no program (capsicum(4)). It stays the superuser for those files.
+
+use std::io;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::worker::Privilege;
+
+/// The program that runs.
+#[cfg(not(test))]
+pub(crate) fn program() -> io::Result<std::path::PathBuf> {
+    std::env::current_exe()
+}
+
+/// Gives up for ever what a worker does not need.
+///
+/// Fails with the kernel's error; a kernel without capability mode leaves the worker as it is.
+pub(crate) fn confine(_privilege: Privilege) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // SAFETY: it takes no argument.
+    if unsafe { libc::cap_enter() } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        error => Err(error),
+    }
+}
