@@ -192,6 +192,10 @@ mod test {
             Ok(())
         }
 
+        fn create(&self, _: Kind, _: &str, _: &[u8]) -> Result<bool, StateError> {
+            Ok(true)
+        }
+
         fn remove(&self, _: Kind, _: &str) -> Result<bool, StateError> {
             Ok(true)
         }

@@ -6,9 +6,9 @@
 //! DHCP appends them to a journal in [`StateDir::leases`].
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +22,10 @@ pub trait State: Send + Sync {
 
     /// Writes a record, replacing what was there.
     fn store(&self, kind: Kind, name: &str, record: &[u8]) -> Result<(), StateError>;
+
+    /// Writes a record unless there is one; says whether it was written. Of several that try it at once
+    /// one succeeds.
+    fn create(&self, kind: Kind, name: &str, record: &[u8]) -> Result<bool, StateError>;
 
     /// Removes a record; says whether there was one.
     fn remove(&self, kind: Kind, name: &str) -> Result<bool, StateError>;
@@ -60,14 +64,18 @@ pub fn site_key(state: &dyn State) -> Result<[u8; 16], StateError> {
         return parse_key(&text).ok_or(StateError::SiteKey);
     }
     let mut key = [0; 16];
-    getrandom::fill(&mut key).map_err(|_| StateError::Chance)?;
+    getrandom::fill(&mut key).map_err(|_| StateError::Random)?;
     let mut text = String::with_capacity(33);
     for byte in key {
         text.push_str(&format!("{byte:02x}"));
     }
     text.push('\n');
-    state.store(Kind::Site, SITE_KEY, text.as_bytes())?;
-    Ok(key)
+    if state.create(Kind::Site, SITE_KEY, text.as_bytes())? {
+        return Ok(key);
+    }
+    // Another process has made it meanwhile.
+    let text = state.load(Kind::Site, SITE_KEY)?;
+    text.and_then(|text| parse_key(&text)).ok_or(StateError::SiteKey)
 }
 
 fn parse_key(text: &[u8]) -> Option<[u8; 16]> {
@@ -87,13 +95,18 @@ pub struct StateDir {
 
 impl StateDir {
     /// Opens the directory, and makes it if it is not there.
+    ///
+    /// Fails with [`StateError::Foreign`] or [`StateError::Writable`] if somebody else could have put
+    /// records there, or can.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let state = Self { path: path.to_owned() };
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700);
         for folder in ["", "boots", "machines", "leases"] {
             let folder = state.path.join(folder);
-            private.create(&folder).map_err(|error| StateError::Io { path: folder, error })?;
+            let made = private.create(&folder).and_then(|()| fs::metadata(&folder));
+            let about = made.map_err(|error| StateError::Io { path: folder.clone(), error })?;
+            refuse_shared(folder, &about)?;
         }
         Ok(state)
     }
@@ -142,17 +155,7 @@ impl StateDir {
 
     /// Waits until no other command changes records, and keeps others out while it is held.
     pub fn hold(&self) -> Result<Claim, StateError> {
-        self.lock("change.lock")
-    }
-
-    /// Waits until no other process makes or takes away roots of machines, and keeps others from it
-    /// while it is held. It comes before [`StateDir::hold`].
-    pub fn hold_roots(&self) -> Result<Claim, StateError> {
-        self.lock("roots.lock")
-    }
-
-    fn lock(&self, name: &str) -> Result<Claim, StateError> {
-        let path = self.path.join(name);
+        let path = self.path.join("change.lock");
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).and_then(|file| file.lock().map(|()| file));
@@ -160,6 +163,29 @@ impl StateDir {
             Ok(file) => Ok(Claim { _file: file }),
             Err(error) => Err(StateError::Io { path, error }),
         }
+    }
+
+    /// Has `put` give a record its name, for which it was written to a file beside it.
+    fn write<T>(
+        &self,
+        kind: Kind,
+        name: &str,
+        record: &[u8],
+        put: impl FnOnce(&Path, &Path) -> io::Result<T>,
+    ) -> Result<T, StateError> {
+        let path = self.file(kind, name)?;
+        let folder = path.parent().unwrap_or(&self.path);
+        // Two writers of one record never share a new file; its name is hidden from `names`.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let new = folder.join(format!(".{name}.{}.{number}", process::id()));
+        let written = write_synced(&new, record)
+            .and_then(|()| put(&new, &path))
+            .and_then(|done| File::open(folder)?.sync_all().map(|()| done));
+        written.map_err(|error| {
+            // What is left of a failed write is of no use; the error that counts is the first.
+            let _ = fs::remove_file(&new);
+            StateError::Io { path, error }
+        })
     }
 
     fn file(&self, kind: Kind, name: &str) -> Result<PathBuf, StateError> {
@@ -184,18 +210,17 @@ impl State for StateDir {
     }
 
     fn store(&self, kind: Kind, name: &str, record: &[u8]) -> Result<(), StateError> {
-        let path = self.file(kind, name)?;
-        let folder = path.parent().unwrap_or(&self.path);
-        // Two writers of one record never share a new file; its name is hidden from `names`.
-        let turn = TURN.fetch_add(1, Ordering::Relaxed);
-        let new = folder.join(format!(".{name}.{}.{turn}", process::id()));
-        let written = write_synced(&new, record)
-            .and_then(|()| fs::rename(&new, &path))
-            .and_then(|()| File::open(folder)?.sync_all());
-        written.map_err(|error| {
-            // What is left of a failed write is of no use; the error that counts is the first.
-            let _ = fs::remove_file(&new);
-            StateError::Io { path, error }
+        self.write(kind, name, record, |new, path| fs::rename(new, path))
+    }
+
+    fn create(&self, kind: Kind, name: &str, record: &[u8]) -> Result<bool, StateError> {
+        self.write(kind, name, record, |new, path| {
+            let created = match fs::hard_link(new, path) {
+                Ok(()) => true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                Err(error) => return Err(error),
+            };
+            fs::remove_file(new).map(|()| created)
         })
     }
 
@@ -235,6 +260,19 @@ impl State for StateDir {
     }
 }
 
+/// Refuses a directory of records that is not the own one's or the superuser's, or that others may
+/// write to.
+fn refuse_shared(path: PathBuf, about: &Metadata) -> Result<(), StateError> {
+    let (owner, mode) = (about.uid(), about.mode() & 0o7777);
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(StateError::Foreign { path, owner });
+    }
+    if mode & 0o022 != 0 {
+        return Err(StateError::Writable { path, mode });
+    }
+    Ok(())
+}
+
 fn write_synced(path: &Path, record: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(record)?;
@@ -266,7 +304,7 @@ impl fmt::Display for Owner {
 pub enum StateError {
     /// The system has no randomness to give.
     #[error("the system gives no random bytes for the site's key")]
-    Chance,
+    Random,
     /// Another server uses the directory.
     #[error(
         "{owner} already serves from {}: stop it, or give this one another directory with --state",
@@ -277,6 +315,18 @@ pub enum StateError {
         path: PathBuf,
         /// Who has it.
         owner: Owner,
+    },
+    /// The directory, or a folder in it, is another user's.
+    #[error(
+        "{} belongs to user {owner}, who could have put records there: give --state a directory of \
+         your own",
+        path.display()
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
     },
     /// A file could not be read or written.
     #[error("{}: {}", path.display(), advice(error))]
@@ -295,6 +345,18 @@ pub enum StateError {
          (a new key would end every running machine's root)"
     )]
     SiteKey,
+    /// Others may write to the directory, or to a folder in it.
+    #[error(
+        "others may write to {} (mode {mode:04o}): run `chmod 700` on it, if nobody has put anything \
+         there",
+        path.display()
+    )]
+    Writable {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
 }
 
 /// What the system said, and what to do about it where that is plain.
@@ -313,7 +375,7 @@ pub const SOCKET: &str = "control.sock";
 const SITE_KEY: &str = "site.key";
 
 /// Tells apart new files that one process writes at the same time.
-static TURN: AtomicU64 = AtomicU64::new(0);
+static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]
 mod test {
@@ -385,6 +447,61 @@ mod test {
         let key = site_key(&state).unwrap();
         assert_ne!(key, [0; 16]);
         assert_eq!(site_key(&state).unwrap(), key);
+    }
+
+    #[test]
+    fn processes_that_make_the_site_key_at_once_have_the_same() {
+        for _ in 0..50 {
+            let (_scratch, state) = state();
+            let barrier = std::sync::Barrier::new(4);
+            let make = || {
+                barrier.wait();
+                site_key(&state).unwrap()
+            };
+            let keys = std::thread::scope(|scope| {
+                let threads = [(); 4].map(|()| scope.spawn(make));
+                threads.map(|thread| thread.join().unwrap())
+            });
+            assert_eq!(keys, [site_key(&state).unwrap(); 4]);
+            let left = fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with('.')));
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("state");
+        drop(StateDir::open(&path).unwrap());
+        let chmod = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for mode in [0o777, 0o720, 0o1777] {
+            chmod(&path, mode);
+            let error = StateDir::open(&path).unwrap_err();
+            assert!(matches!(error, StateError::Writable { .. }), "{mode:o}: {error}");
+        }
+        chmod(&path, 0o755);
+        chmod(&path.join("machines"), 0o777);
+        let error = StateDir::open(&path).unwrap_err().to_string();
+        let machines = path.join("machines").display().to_string();
+        assert!(
+            error.starts_with(&format!("others may write to {machines} (mode 0777)")),
+            "{error}"
+        );
+        chmod(&path.join("machines"), 0o755);
+        drop(StateDir::open(&path).unwrap());
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        if std::os::unix::fs::chown(scratch.path(), Some(12_345), None).is_err() {
+            println!("skipped: only the superuser can give a directory away");
+            return;
+        }
+        let error = StateDir::open(scratch.path()).unwrap_err().to_string();
+        assert!(error.contains("belongs to user 12345"), "{error}");
     }
 
     #[test]
