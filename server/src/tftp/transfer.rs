@@ -207,14 +207,20 @@ impl Transfer {
             return Action::Wait;
         }
         self.expired = self.expired.saturating_add(1);
-        let out_of_patience = now.duration_since(self.progress_at) >= PATIENCE;
+        let timed_out = now.duration_since(self.progress_at) >= PROGRESS_TIMEOUT;
         // Some clients never acknowledge the last block: that is no news, and not worth the time.
-        if self.is_last() && (out_of_patience || self.expired > RETRANSMISSIONS_LAST) {
+        if self.is_last() && (timed_out || self.expired > RETRANSMISSIONS_LAST) {
             return Action::End(End::Delivered);
+        }
+        // Who asked without options gets data for a datagram that anybody can forge: it is not sent
+        // again unless it is asked for again, as every client does that misses it.
+        if !self.confirmed && self.phase == Phase::Blocks && !timed_out {
+            self.deadline = self.progress_at + PROGRESS_TIMEOUT;
+            return Action::Wait;
         }
         // To a source address that may be forged, the server must not send without end.
         let unproven = !self.confirmed && self.expired > RETRANSMISSIONS_UNCONFIRMED;
-        if out_of_patience || unproven {
+        if timed_out || unproven {
             return Action::End(End::Failed(Failure::Silent));
         }
         self.pace.slow_down();
@@ -346,7 +352,7 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(200);
 const TIMEOUT_MAX: Duration = Duration::from_secs(8);
 
 /// Without progress for so long, a transfer fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// To a client that never answered.
 const RETRANSMISSIONS_UNCONFIRMED: u32 = 5;
