@@ -3,6 +3,8 @@
 //! [`Raw`] is what was written, [`Config`] what the server acts on. The way from one to the other
 //! looks at no interface, file or clock, so that every mistake is found before anything is started.
 
+mod subnet;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,9 +15,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use store::{EnvironmentName, Location};
 
-use crate::dhcp::Range;
+use crate::dhcp::{self, Parameters, Range, Subnet};
+use crate::net::interface::Network;
 use crate::site::kenv;
 use crate::site::machine::{Machine, MachineName};
+pub use subnet::{RawSubnet, SubnetError};
 
 /// What was written, in netbe.toml or as flags.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -44,6 +48,9 @@ pub struct Raw {
     pub mtu: Option<u16>,
     /// How long a lease runs, in seconds.
     pub lease: Option<u64>,
+    /// Networks with addresses to hand out, each by its prefix as in 10.1.0.0/24.
+    #[serde(default)]
+    pub subnets: BTreeMap<String, RawSubnet>,
     /// Where boot files are served by HTTP.
     pub http: Option<String>,
     /// What machines boot that have no environment of their own.
@@ -80,6 +87,7 @@ impl Raw {
             domain: self.domain.or(file.domain),
             mtu: self.mtu.or(file.mtu),
             lease: self.lease.or(file.lease),
+            subnets: file.subnets.into_iter().chain(self.subnets).collect(),
             http: self.http.or(file.http),
             default: self.default.or(file.default),
             machines: if self.machines.is_empty() { file.machines } else { self.machines },
@@ -98,8 +106,11 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// What to do on them.
     pub mode: Mode,
-    /// Addresses to hand out.
+    /// Addresses to hand out, beside those of the subnets.
     pub ranges: Vec<Range>,
+    /// Networks of which something of their own was written, by ascending prefix. What was not holds
+    /// here as for all others.
+    pub subnets: Vec<Subnet>,
     /// The machines' router.
     pub router: Option<Ipv4Addr>,
     /// The machines' name servers.
@@ -119,6 +130,42 @@ pub struct Config {
 }
 
 impl Config {
+    /// What DHCP hands out.
+    #[must_use]
+    pub fn dhcp(&self) -> dhcp::Settings {
+        dhcp::Settings {
+            subnets: self.subnets.clone(),
+            ranges: self.ranges.clone(),
+            parameters: self.parameters(),
+            forwards: dhcp::forwards(),
+        }
+    }
+
+    /// What clients are told in networks of which nothing of their own was written.
+    fn parameters(&self) -> Parameters {
+        Parameters {
+            routers: self.router.into_iter().collect(),
+            name_servers: self.dns.clone(),
+            domain: self.domain.clone(),
+            mtu: self.mtu,
+            lease: self.lease,
+            options: Vec::new(),
+        }
+    }
+
+    /// What clients are told in a network.
+    #[must_use]
+    pub fn parameters_of(&self, network: Network) -> Parameters {
+        let subnet = self.subnets.iter().find(|subnet| subnet.network.is_same(network));
+        subnet.map_or_else(|| self.parameters(), |subnet| subnet.parameters.clone())
+    }
+
+    /// All ranges of addresses.
+    pub fn all_ranges(&self) -> impl Iterator<Item = Range> {
+        let named = self.subnets.iter().flat_map(|subnet| &subnet.ranges);
+        named.chain(&self.ranges).copied()
+    }
+
     /// The command that serves the same beside another DHCP server on an interface.
     #[must_use]
     pub fn beside(&self, interface: &str) -> String {
@@ -194,6 +241,38 @@ impl TryFrom<Raw> for Config {
         let mode = raw.mode.as_deref().unwrap_or("passive").parse()?;
         let ranges = raw.ranges.iter().map(|text| text.parse::<Range>());
         let ranges = ranges.collect::<Result<Vec<_>, _>>().map_err(ConfigError::Range)?;
+        let machines = machines(raw.machines)?;
+        if mode != Mode::Serve && !ranges.is_empty() {
+            return Err(ConfigError::Ranges(mode));
+        }
+        if mode != Mode::Serve && !raw.subnets.is_empty() {
+            return Err(ConfigError::Subnets(mode));
+        }
+        let router = raw.router.map(|text| address("router", &text)).transpose()?;
+        let dns = raw.dns.iter().map(|text| address("dns", text)).collect::<Result<_, _>>()?;
+        let domain = raw.domain.map(domain).transpose()?;
+        let mtu = raw.mtu.map(mtu).transpose()?;
+        let lease = lease(raw.lease.unwrap_or(DEFAULT_LEASE))?;
+        let http = raw.http.as_deref().map_or(Ok(DEFAULT_HTTP), listen)?;
+        let default = raw.default.map(|text| text.parse::<EnvironmentName>()).transpose();
+        let mut config = Self {
+            store,
+            state,
+            interfaces: raw.interfaces,
+            mode,
+            ranges,
+            subnets: Vec::new(),
+            router,
+            dns,
+            domain,
+            mtu,
+            lease,
+            http,
+            default: default.map_err(|error| ConfigError::Default(error.to_string()))?,
+            machines,
+        };
+        config.subnets = subnet::all(raw.subnets, &config.parameters())?;
+        let ranges = config.all_ranges().collect::<Vec<_>>();
         for (at, range) in ranges.iter().enumerate() {
             let overlaps =
                 |other: &&Range| other.first() <= range.last() && range.first() <= other.last();
@@ -201,35 +280,7 @@ impl TryFrom<Raw> for Config {
                 return Err(ConfigError::Overlap(*range, *other));
             }
         }
-        let machines = machines(raw.machines)?;
-        if mode != Mode::Serve && !ranges.is_empty() {
-            return Err(ConfigError::Ranges(mode));
-        }
-        let router = raw.router.map(|text| address("router", &text)).transpose()?;
-        let dns = raw.dns.iter().map(|text| address("dns", text)).collect::<Result<_, _>>()?;
-        let domain = raw.domain.map(domain).transpose()?;
-        let mtu = raw.mtu.map(mtu).transpose()?;
-        let lease = raw.lease.unwrap_or(DEFAULT_LEASE);
-        if !(MIN_LEASE..=MAX_LEASE).contains(&lease) {
-            return Err(ConfigError::Lease(lease));
-        }
-        let http = raw.http.as_deref().map_or(Ok(DEFAULT_HTTP), listen)?;
-        let default = raw.default.map(|text| text.parse::<EnvironmentName>()).transpose();
-        Ok(Self {
-            store,
-            state,
-            interfaces: raw.interfaces,
-            mode,
-            ranges,
-            router,
-            dns,
-            domain,
-            mtu,
-            lease: Duration::from_secs(lease),
-            http,
-            default: default.map_err(|error| ConfigError::Default(error.to_string()))?,
-            machines,
-        })
+        Ok(config)
     }
 }
 
@@ -266,7 +317,7 @@ fn address(key: &'static str, text: &str) -> Result<Ipv4Addr, ConfigError> {
 /// Checks a domain name: parts of letters, digits and inner hyphens (RFC 1123 §2.1).
 fn domain(text: String) -> Result<String, ConfigError> {
     let part = |part: &str| {
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
         let edge = part.starts_with('-') || part.ends_with('-');
         (1..=63).contains(&part.len()) && part.chars().all(plain) && !edge
     };
@@ -281,6 +332,15 @@ fn domain(text: String) -> Result<String, ConfigError> {
 /// Checks an MTU: what every host must take (RFC 791 §3.1), up to jumbo frames.
 fn mtu(bytes: u16) -> Result<u16, ConfigError> {
     if (576..=9216).contains(&bytes) { Ok(bytes) } else { Err(ConfigError::Mtu(bytes)) }
+}
+
+/// Checks how many seconds a lease runs.
+fn lease(seconds: u64) -> Result<Duration, ConfigError> {
+    if (MIN_LEASE..=MAX_LEASE).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(ConfigError::Lease(seconds))
+    }
 }
 
 /// Reads `ADDRESS:PORT`, `:PORT`, `PORT` or `ADDRESS`.
@@ -342,13 +402,24 @@ pub enum ConfigError {
     Overlap(Range, Range),
     /// A range is none.
     #[error("ranges: {0}")]
-    Range(#[source] crate::dhcp::RangeError),
+    Range(#[source] dhcp::RangeError),
     /// Addresses are given, but not to be handed out.
     #[error("ranges are given, but mode is {0}: write mode serve to hand them out")]
     Ranges(Mode),
     /// The state directory is relative.
     #[error("state: {} is relative: write a path that begins with /", .0.display())]
     RelativeState(PathBuf),
+    /// A subnet is not right.
+    #[error("subnets.{network}: {error}")]
+    Subnet {
+        /// What was written for its network.
+        network: String,
+        /// What is wrong with it.
+        error: SubnetError,
+    },
+    /// Subnets are given, but their addresses are not to be handed out.
+    #[error("subnets are given, but mode is {0}: write mode serve to hand out their addresses")]
+    Subnets(Mode),
     /// The store's place is none.
     #[error("store: {0}")]
     Store(#[source] store::LocationError),

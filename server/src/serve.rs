@@ -5,12 +5,12 @@
 
 mod appliance;
 mod idle;
-mod outlook;
+mod interfaces;
 mod parts;
 mod ports;
 mod preparer;
+mod supervise;
 
-use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -18,23 +18,28 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 use store::{Store, StoreError};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time;
 
-pub use outlook::Outlook;
+pub use interfaces::Interfaces;
 
 use crate::boot::{Booter, BootsError};
+use crate::clock::SystemClock;
 use crate::config::{Config, Mode};
-use crate::dhcp::{Bound, Dhcp, JournalError, ListenError, Range};
-use crate::net::neighbour;
+use crate::dhcp::{Bound, Dhcp, JournalError, ListenError, Listener, Lost, Range};
+use crate::net::datagram::Datagrams;
+use crate::net::interface::Network;
+use crate::net::{neighbour, rpc};
 use crate::site::machine::MachineError;
 use crate::site::state::{StateDir, StateError, site_key};
 use crate::{control, dhcp, http, tftp};
 use appliance::Appliance;
 use ports::Ports;
+use supervise::Service;
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: Config) -> Result<(), ServeError> {
@@ -54,7 +59,6 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     // A runtime of its own, so that a stalled disk cannot stop DHCP.
     let files = runtime("files", std::thread::available_parallelism().map_or(2, usize::from))?;
     let appliance = Appliance::start(config, state, store, key)?;
-    let outlook = appliance.outlook().clone();
     let ports = Ports::bind(&appliance, &network, &files, Arc::default())?;
     let control = {
         let _inside = network.enter();
@@ -62,7 +66,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         control::bind(&path).map_err(|error| ServeError::Control { path, error })?
     };
     let ended = network.block_on(async {
-        let dhcp = bind(&appliance, &outlook).await?;
+        let dhcp = bind(&appliance).await?;
         appliance.settle(&dhcp, ports.services());
         announce(&appliance.summary()).map_err(ServeError::Output)?;
         serve(&appliance, ports, dhcp, control, &files).await
@@ -81,38 +85,64 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, ServeError> {
 }
 
 /// Binds DHCP's ports on every interface.
-async fn bind(appliance: &Appliance, outlook: &Outlook) -> Result<Vec<Bound>, ServeError> {
+async fn bind(appliance: &Appliance) -> Result<Vec<Bound>, ServeError> {
     let config = appliance.config();
-    let settings = dhcp::Settings {
-        ranges: config.ranges.clone(),
-        routers: config.router.into_iter().collect(),
-        forwards: dhcp::forwards(),
-        name_servers: config.dns.clone(),
-        domain: config.domain.clone(),
-        mtu: config.mtu,
-        lease: config.lease,
-        remote: Vec::new(),
-    };
     let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
     let journal = appliance.state().leases().join("leases.journal");
-    let server = Dhcp::open(settings, booter, &journal)?;
-    let mode = match config.mode {
-        Mode::Passive => dhcp::Mode::Passive,
-        Mode::Proxy => dhcp::Mode::Proxy,
-        Mode::Serve => dhcp::Mode::Serve,
-    };
+    let server = Dhcp::open(config.dhcp(), booter, &journal, Arc::new(SystemClock))?;
     let mut bound = Vec::new();
-    for interface in outlook.interfaces.clone() {
-        bound.push(server.bind(interface, mode).await?);
+    for interface in appliance.found().all.clone() {
+        bound.push(server.bind(interface, mode(config)).await?);
     }
     appliance.keep_dhcp(server);
     Ok(bound)
 }
 
+const fn mode(config: &Config) -> dhcp::Mode {
+    match config.mode {
+        Mode::Passive => dhcp::Mode::Passive,
+        Mode::Proxy => dhcp::Mode::Proxy,
+        Mode::Serve => dhcp::Mode::Serve,
+    }
+}
+
+/// DHCP on an interface: what is bound first, and what is bound again when the interface was lost.
+fn dhcp_on(appliance: &Arc<Appliance>, bound: Bound) -> Service {
+    let (appliance, interface) = (Arc::clone(appliance), bound.interface().name.clone());
+    let service = format!("DHCP on {interface}");
+    let mut first = Some(bound);
+    Service::of(service, move || {
+        Box::pin(answer_dhcp(Arc::clone(&appliance), interface.clone(), first.take()))
+    })
+}
+
 /// Does DHCP on an interface, once it is known whether another server is there. Everything else is
-/// answered in the meantime: a machine that lives on its root does not wait for that.
-async fn answer_dhcp(appliance: Arc<Appliance>, bound: Bound) -> io::Result<()> {
-    let listener = bound.look().await?;
+/// answered in the meantime: a machine that lives on its root does not wait for that. An interface
+/// that goes away is waited for: bridges, VLANs and taps are made anew while machines run.
+async fn answer_dhcp(
+    appliance: Arc<Appliance>,
+    interface: String,
+    mut bound: Option<Bound>,
+) -> io::Result<()> {
+    let Some(server) = appliance.dhcp().cloned() else { return Ok(()) };
+    loop {
+        let ready = match bound.take() {
+            Some(bound) => bound,
+            None => server.bind_again(&interface, mode(appliance.config())).await,
+        };
+        let lost = match ready.look().await {
+            Ok(listener) => listen_on(&appliance, listener).await,
+            Err(error) => Lost::Broken(error),
+        };
+        appliance.lose_interface(&interface);
+        tracing::warn!(
+            "{interface}: {lost}; DHCP goes on there as soon as it has an address again"
+        );
+    }
+}
+
+/// Answers on an interface until it is lost.
+async fn listen_on(appliance: &Arc<Appliance>, listener: Listener) -> Lost {
     if let Err(error) = announce(&appliance.settle_interface(&listener)) {
         tracing::warn!("standard output cannot be written: {error}");
     }
@@ -121,14 +151,14 @@ async fn answer_dhcp(appliance: Arc<Appliance>, bound: Bound) -> io::Result<()> 
     }
     let interface = listener.interface().clone();
     tokio::select! {
-        ended = listener.run() => ended,
+        lost = listener.run() => lost,
         never = neighbour::advertise(&interface, |mac| appliance.boots().is_loading(mac)) => {
             match never {}
         }
     }
 }
 
-/// Serves on all ports until a signal comes or a socket breaks.
+/// Serves on all ports until a signal comes.
 async fn serve(
     appliance: &Arc<Appliance>,
     ports: Ports,
@@ -137,47 +167,19 @@ async fn serve(
     files: &Runtime,
 ) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
-    let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
     let mut tasks = JoinSet::new();
-    for bound in dhcp {
-        let service = format!("DHCP on {}", bound.interface().name);
-        let run = answer_dhcp(Arc::clone(appliance), bound);
-        tasks.spawn(until(stopping.clone(), service, run));
+    let own = services(appliance, ports.tftp, ports.http, control, &stopping);
+    let dhcp = dhcp.into_iter().map(|bound| dhcp_on(appliance, bound));
+    for service in dhcp.chain(own) {
+        tasks.spawn(service.run(stopping.clone()));
     }
-    let tftp = tftp::serve(ports.tftp, Arc::clone(&booter), tftp::Options::default());
-    tasks.spawn(until(stopping.clone(), "TFTP".to_owned(), tftp));
-    let controlled = Arc::clone(appliance) as Arc<dyn control::Controlled>;
-    let control = control::serve(control, controlled);
-    tasks.spawn(until(stopping.clone(), "the control socket".to_owned(), control));
-    let mut closing = stopping.clone();
-    let closed = async move {
-        // It fails when the server is gone, which is an end too.
-        let _ = closing.wait_for(|stop| *stop).await;
-    };
-    let options = http::Options::default();
-    // Each may have a file open too.
-    let connections = options.connections.min(hostfs::open_files_limit() / 32);
-    let options = http::Options { connections, grace: GRACE, ..options };
-    let http = http::serve(ports.http, booter, options, closed);
-    tasks.spawn(async move {
-        http.await;
-        Ok(())
-    });
-    for (service, run) in ports.rpc {
-        tasks.spawn_on(until(stopping.clone(), service, run), files.handle());
+    let descriptors = Arc::clone(appliance.descriptors());
+    let sweep =
+        Service::of("closing files", move || Box::pin(idle::close(Arc::clone(&descriptors))));
+    for service in ports.rpc.into_iter().chain([sweep]) {
+        tasks.spawn_on(service.run(stopping.clone()), files.handle());
     }
-    let sweep = idle::close(Arc::clone(appliance.descriptors()));
-    tasks.spawn_on(until(stopping.clone(), "closing files".to_owned(), sweep), files.handle());
-    let patient = wait_for_stores(Arc::clone(appliance));
-    tasks.spawn(until(stopping.clone(), "looking for stores".to_owned(), patient));
-    let outcome = tokio::select! {
-        ended = tasks.join_next() => match ended {
-            Some(Ok(outcome)) => outcome,
-            Some(Err(panic)) => Err(ServeError::Runtime(io::Error::other(panic))),
-            None => Ok(()),
-        },
-        outcome = signals(appliance) => outcome,
-    };
+    let outcome = signals(appliance).await;
     tracing::info!("ending");
     stop.send_replace(true);
     for server in &ports.servers {
@@ -192,21 +194,57 @@ async fn serve(
     outcome
 }
 
-/// Runs a service until it breaks or the server ends.
-async fn until(
-    mut stopping: watch::Receiver<bool>,
-    service: String,
-    run: impl Future<Output = io::Result<()>>,
-) -> Result<(), ServeError> {
-    tokio::select! {
-        ended = run => ended.map_err(|error| ServeError::Broken { service, error }),
-        _ = stopping.wait_for(|stop| *stop) => Ok(()),
-    }
+/// What is served in the network's runtime beside DHCP.
+fn services(
+    appliance: &Arc<Appliance>,
+    tftp: Datagrams,
+    http: TcpListener,
+    control: tokio::net::UnixListener,
+    stopping: &watch::Receiver<bool>,
+) -> [Service; 4] {
+    let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
+    let files = Arc::clone(&booter);
+    let tftp = Service::on("TFTP", tftp, ports::bind_tftp, move |socket| {
+        let clock = Arc::new(SystemClock);
+        Box::pin(tftp::serve(socket, Arc::clone(&files), tftp::Options::default(), clock))
+    });
+    let options = http::Options::default();
+    // Each may have a file open too.
+    let connections = options.connections.min(hostfs::open_files_limit() / 32);
+    let options = http::Options { connections, grace: GRACE, ..options };
+    let (address, closing) = (appliance.config().http, stopping.clone());
+    let mut http = Service::on(
+        "HTTP",
+        http,
+        move || rpc::listen(address),
+        move |listener| {
+            let (booter, mut closing) = (Arc::clone(&booter), closing.clone());
+            Box::pin(async move {
+                let closed = async move {
+                    // It fails when the server is gone, which is an end too.
+                    let _ = closing.wait_for(|stop| *stop).await;
+                };
+                http::serve(listener, booter, options, closed).await;
+                Ok(())
+            })
+        },
+    );
+    http.ends_itself = true;
+    let path = appliance.state().socket();
+    let controlled = Arc::clone(appliance) as Arc<dyn control::Controlled>;
+    let bind = move || control::bind(&path);
+    let control = Service::on("the control socket", control, bind, move |listener| {
+        Box::pin(control::serve(listener, Arc::clone(&controlled)))
+    });
+    let waiting = Arc::clone(appliance);
+    let stores =
+        Service::of("looking for stores", move || Box::pin(wait_for_stores(Arc::clone(&waiting))));
+    [tftp, http, control, stores]
 }
 
 /// Looks again now and then for what of the store was not there.
 async fn wait_for_stores(appliance: Arc<Appliance>) -> io::Result<()> {
-    let mut beats = time::interval(PATIENCE);
+    let mut beats = time::interval(STORE_PERIOD);
     loop {
         beats.tick().await;
         let appliance = Arc::clone(&appliance);
@@ -250,14 +288,6 @@ pub enum ServeError {
     /// Boots cannot be kept.
     #[error(transparent)]
     Boots(#[from] BootsError),
-    /// A service has ended.
-    #[error("{service} has broken down: {error}; start netbe again")]
-    Broken {
-        /// Which.
-        service: String,
-        /// What the system said.
-        error: io::Error,
-    },
     /// A privilege cannot be given up.
     #[error("CAP_SYS_RESOURCE cannot be given up: {0}")]
     Capability(#[source] io::Error),
@@ -350,6 +380,19 @@ pub enum ServeError {
         /// What is served.
         networks: String,
     },
+    /// A subnet is nearly that of an interface.
+    #[error(
+        "subnet {subnet} shares addresses with {network} of {interface}, but is another network: \
+         write the prefix that the interface has, or change the interface's"
+    )]
+    SubnetUnlike {
+        /// The subnet.
+        subnet: Network,
+        /// The interface.
+        interface: String,
+        /// Its network.
+        network: Network,
+    },
     /// The system gives no threads or no signals.
     #[error("the system does not let a server run: {0}")]
     Runtime(#[source] io::Error),
@@ -362,7 +405,7 @@ pub enum ServeError {
 }
 
 /// How often it is looked for a pool that is not imported yet, or a key that is not loaded.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STORE_PERIOD: Duration = Duration::from_secs(10);
 
 /// How long clients may take to get what they were promised when the server ends.
 const GRACE: Duration = Duration::from_secs(3);

@@ -8,8 +8,8 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Reply, Site};
-use crate::config::{Config, Raw};
-use crate::serve::{self, Outlook};
+use crate::config::{Config, Raw, RawSubnet};
+use crate::serve::{self, Interfaces};
 use crate::site::machine::Roster;
 use crate::site::state::StateDir;
 
@@ -31,6 +31,11 @@ pub(crate) struct Serve {
     /// Addresses to hand out, as in 10.0.0.100-10.0.0.199; may be repeated.
     #[arg(long = "range", value_name = "A-B")]
     ranges: Vec<String>,
+    /// A network with addresses of its own, also behind a relay agent, as in
+    /// 10.1.0.0/24,range=10.1.0.100-10.1.0.199,router=10.1.0.1; may be repeated. Further keys are dns,
+    /// domain, mtu, lease, relay and option=NUMBER:VALUE.
+    #[arg(long = "subnet", value_name = "NETWORK,KEY=VALUE...")]
+    subnets: Vec<String>,
     /// The machines' router [default: this host, if it forwards].
     #[arg(long, value_name = "IP")]
     router: Option<Ipv4Addr>,
@@ -74,6 +79,10 @@ impl Serve {
     }
 
     fn config(&self, site: &Site) -> Result<Config, Failure> {
+        let subnets = self.subnets.iter().map(|text| {
+            let of_flag = |error| Failure::could_not(format_args!("--subnet {text}: {error}"));
+            RawSubnet::from_flag(text).map_err(of_flag)
+        });
         let flags = Raw {
             store: site.named_store().map(ToString::to_string),
             state: site.named_state().map(ToOwned::to_owned),
@@ -85,6 +94,7 @@ impl Serve {
             domain: self.domain.clone(),
             mtu: self.mtu,
             lease: self.lease,
+            subnets: subnets.collect::<Result<_, _>>()?,
             http: self.http.clone(),
             default: self.default.clone(),
             machines: std::collections::BTreeMap::new(),
@@ -119,8 +129,8 @@ fn check(config: &Config) -> Result<Reply, Failure> {
     } else {
         Roster::configured(&config.machines, default)?
     };
-    let outlook = Outlook::of(config, &roster).map_err(|error| could_not(&error))?;
-    Ok(Reply::text(outlook.describe(config)))
+    let interfaces = Interfaces::of(config, &roster).map_err(|error| could_not(&error))?;
+    Ok(Reply::text(interfaces.describe(config)))
 }
 
 /// Logs to standard error; `NETBE_LOG` says how much, as in `debug` or `netbe::dhcp=debug`.

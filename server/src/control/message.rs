@@ -120,6 +120,9 @@ pub struct Status {
     pub services: Vec<String>,
     /// What it does on which interface.
     pub interfaces: Vec<InterfaceStatus>,
+    /// Addresses that are leased just now.
+    #[serde(default)]
+    pub leased: usize,
     /// The boot environments.
     pub environments: Vec<String>,
     /// What is not served, each with the reason.
@@ -136,7 +139,8 @@ pub struct InterfaceStatus {
     pub name: String,
     /// Our address on it.
     pub address: Ipv4Addr,
-    /// `serve`, `passive`, or `looking` while it is asked whether another server is there.
+    /// `serve`, `proxy`, `passive`, `looking` while it is asked whether another server is there, or
+    /// `absent` while there is no such interface.
     pub mode: String,
     /// Another DHCP server that was heard there.
     pub foreign: Option<Ipv4Addr>,

@@ -18,23 +18,46 @@ use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-use super::leases::{Binding, Leases, Moment, State};
+use super::leases::{Binding, Leases, State, Timestamp};
 use crate::net::Mac;
+
+/// Where bindings are made lasting.
+pub trait Log: Send {
+    /// Appends bindings. When it returns, they survive the death of this process.
+    ///
+    /// # Errors
+    ///
+    /// They could not be written whole; then nothing of them remains.
+    fn append(&mut self, bindings: &[Binding]) -> io::Result<()>;
+
+    /// Waits until what was appended is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed; what was appended may be lost with the host.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Replaces what was appended by the present bindings, atomically, if most of it is history.
+    ///
+    /// # Errors
+    ///
+    /// That could not be written; what was there stays in use.
+    fn compact(&mut self) -> io::Result<()>;
+}
 
 /// The journal, open for appending.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: Arc<File>,
+    file: File,
     /// Bytes of whole lines; whatever stands behind them is overwritten.
     len: u64,
     lines: usize,
-    /// Whether lines were written that may not be on the disk yet.
-    dirty: bool,
+    /// What the lines come to: the journal is compacted without asking anybody.
+    leases: Leases,
 }
 
 impl Journal {
@@ -56,56 +79,19 @@ impl Journal {
             .map_err(|line| JournalError::Damaged { path: path.to_owned(), line })?;
         file.set_len(good.len).map_err(fail)?;
         let Good { leases, len, lines } = good;
-        let journal =
-            Self { path: path.to_owned(), file: Arc::new(file), len, lines, dirty: false };
+        let journal = Self { path: path.to_owned(), file, len, lines, leases: leases.clone() };
         Ok((journal, leases))
     }
 
-    /// Appends a binding. When it returns, the line survives the death of this process.
-    ///
-    /// # Errors
-    ///
-    /// The line could not be written whole; then nothing of it remains.
-    pub fn append(&mut self, binding: &Binding) -> io::Result<()> {
-        let line = render(binding);
-        // Always behind the last whole line: half a line from a full disk is overwritten.
-        self.file.write_all_at(line.as_bytes(), self.len)?;
-        self.len = self.len.saturating_add(u64::try_from(line.len()).unwrap_or(u64::MAX));
-        self.lines = self.lines.saturating_add(1);
-        self.dirty = true;
-        Ok(())
-    }
-
-    /// The file to sync if lines were written since the last call; the caller syncs it where
-    /// waiting for a disk does no harm.
-    pub fn take_unsynced(&mut self) -> Option<Arc<File>> {
-        std::mem::take(&mut self.dirty).then(|| Arc::clone(&self.file))
-    }
-
-    /// The file, to sync what was just appended.
-    #[must_use]
-    pub fn file(&self) -> Arc<File> {
-        Arc::clone(&self.file)
-    }
-
     /// Whether most of the file is history.
-    #[must_use]
-    pub fn is_long(&self, leases: &Leases) -> bool {
-        self.lines > leases.iter().count().saturating_mul(4).saturating_add(HISTORY)
+    fn is_long(&self) -> bool {
+        self.lines > self.leases.iter().count().saturating_mul(4).saturating_add(HISTORY)
     }
 
-    /// Replaces the file by one that holds only the present bindings, atomically.
-    ///
-    /// # Errors
-    ///
-    /// The new file could not be written; the old one stays in use.
-    pub fn compact(&mut self, leases: &Leases) -> io::Result<()> {
-        let mut lines: usize = 0;
-        let mut text = String::new();
-        for binding in leases.iter().filter(|binding| binding.state != State::Offered) {
-            text.push_str(&render(&binding));
-            lines = lines.saturating_add(1);
-        }
+    /// Replaces the file by one that holds only the present bindings.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let lines: Vec<String> = self.leases.iter().map(|binding| render(&binding)).collect();
+        let text = lines.concat();
         let mut name = OsString::from(&self.path);
         name.push(".new");
         let new = PathBuf::from(name);
@@ -115,14 +101,33 @@ impl Journal {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, &self.path)?;
+        // From here on the new file is the journal, whatever becomes of its name.
+        self.file = file;
+        self.len = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.lines = lines.len();
         // A rename lasts once the directory is on the disk.
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
-        self.file = Arc::new(file);
-        self.len = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        self.lines = lines;
-        self.dirty = false;
+        File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+    }
+}
+
+impl Log for Journal {
+    fn append(&mut self, bindings: &[Binding]) -> io::Result<()> {
+        let text: String = bindings.iter().map(render).collect();
+        // Always behind the last whole line: half a line from a full disk is overwritten.
+        self.file.write_all_at(text.as_bytes(), self.len)?;
+        self.len = self.len.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
+        self.lines = self.lines.saturating_add(bindings.len());
+        self.leases.extend(bindings.iter().copied());
         Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn compact(&mut self) -> io::Result<()> {
+        if self.is_long() { self.rewrite() } else { Ok(()) }
     }
 }
 
@@ -149,6 +154,9 @@ pub enum JournalError {
         /// What the system said.
         source: io::Error,
     },
+    /// The system gives no thread to write with.
+    #[error("no thread for the lease journal can be started: {0}")]
+    Thread(#[source] io::Error),
 }
 
 /// What could be read of a journal.
@@ -198,7 +206,7 @@ fn parse(line: &[u8]) -> Option<Binding> {
     let state = state(words.next()?)?;
     let address: Ipv4Addr = words.next()?.parse().ok()?;
     let mac: Mac = words.next()?.parse().ok()?;
-    let expires = Moment(words.next()?.parse().ok()?);
+    let expires = Timestamp(words.next()?.parse().ok()?);
     words.next().is_none().then_some(Binding { address, mac, state, expires })
 }
 
@@ -234,7 +242,12 @@ mod test {
 
     fn binding(last: u8, state: State) -> Binding {
         let address = Ipv4Addr::new(10, 77, 0, last);
-        Binding { address, mac: Mac([2, 0, 0, 0, 0, last]), state, expires: Moment(1_795_180_000) }
+        Binding {
+            address,
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            state,
+            expires: Timestamp(1_795_180_000),
+        }
     }
 
     /// A folder with a journal of three leases in it.
@@ -243,7 +256,7 @@ mod test {
         let path = folder.path().join("leases");
         let (mut journal, _) = Journal::open(&path).unwrap();
         for last in 1..=3 {
-            journal.append(&binding(last, State::Leased)).unwrap();
+            journal.append(&[binding(last, State::Leased)]).unwrap();
         }
         (folder, path)
     }
@@ -258,7 +271,7 @@ mod test {
     fn leases_are_there_again_after_a_restart() {
         let (_folder, path) = journal();
         let (mut journal, _) = Journal::open(&path).unwrap();
-        journal.append(&binding(2, State::Released)).unwrap();
+        journal.append(&[binding(2, State::Released)]).unwrap();
         drop(journal);
         let (_, leases) = Journal::open(&path).unwrap();
         assert_eq!(leases.get(Ipv4Addr::new(10, 77, 0, 1)), Some(binding(1, State::Leased)));
@@ -273,7 +286,7 @@ mod test {
             fs::write(&path, &whole[..whole.len() - cut]).unwrap();
             let (mut journal, leases) = Journal::open(&path).unwrap();
             assert_eq!(addresses(&leases), [1, 2], "{cut} bytes missing");
-            journal.append(&binding(9, State::Leased)).unwrap();
+            journal.append(&[binding(9, State::Leased)]).unwrap();
             assert_eq!(addresses(&Journal::open(&path).unwrap().1), [1, 2, 9]);
         }
     }
@@ -301,36 +314,28 @@ mod test {
     #[test]
     fn a_compacted_journal_holds_the_same_bindings() {
         let (_folder, path) = journal();
-        let (mut journal, mut leases) = Journal::open(&path).unwrap();
-        leases.put(binding(4, State::Offered));
+        let (mut journal, _) = Journal::open(&path).unwrap();
         let before = fs::metadata(&path).unwrap().len();
         for _ in 0..100 {
-            journal.append(&binding(3, State::Leased)).unwrap();
+            journal.append(&[binding(3, State::Leased)]).unwrap();
         }
-        journal.compact(&leases).unwrap();
+        journal.rewrite().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), before);
-        journal.append(&binding(5, State::Declined)).unwrap();
+        journal.append(&[binding(5, State::Declined)]).unwrap();
         assert_eq!(addresses(&Journal::open(&path).unwrap().1), [1, 2, 3, 5]);
     }
 
     #[test]
     fn a_journal_is_long_when_most_of_it_is_history() {
         let (_folder, path) = journal();
-        let (mut journal, leases) = Journal::open(&path).unwrap();
-        assert!(!journal.is_long(&leases));
-        for _ in 0..HISTORY + 10 {
-            journal.append(&binding(3, State::Leased)).unwrap();
-        }
-        assert!(journal.is_long(&leases));
-    }
-
-    #[test]
-    fn only_what_was_written_since_is_synced() {
-        let (_folder, path) = journal();
         let (mut journal, _) = Journal::open(&path).unwrap();
-        assert!(journal.take_unsynced().is_none());
-        journal.append(&binding(3, State::Leased)).unwrap();
-        assert!(journal.take_unsynced().is_some());
-        assert!(journal.take_unsynced().is_none());
+        assert!(!journal.is_long());
+        for _ in 0..HISTORY + 10 {
+            journal.append(&[binding(3, State::Leased)]).unwrap();
+        }
+        assert!(journal.is_long());
+        journal.compact().unwrap();
+        assert!(!journal.is_long());
+        assert_eq!(addresses(&Journal::open(&path).unwrap().1), [1, 2, 3]);
     }
 }

@@ -13,7 +13,7 @@ use crate::net::interface::Network;
 pub struct Leases {
     by_address: HashMap<Ipv4Addr, Binding>,
     by_mac: BTreeSet<(Mac, Ipv4Addr)>,
-    by_expiry: BTreeSet<(Moment, Ipv4Addr)>,
+    by_expiry: BTreeSet<(Timestamp, Ipv4Addr)>,
 }
 
 impl Leases {
@@ -56,9 +56,17 @@ impl Leases {
     }
 
     /// The bindings that have run out, the oldest first.
-    pub fn expired(&self, now: Moment) -> impl Iterator<Item = Binding> {
+    pub fn expired(&self, now: Timestamp) -> impl Iterator<Item = Binding> {
         let old = self.by_expiry.iter().take_while(move |(expires, _)| *expires <= now);
         old.filter_map(|(_, address)| self.get(*address))
+    }
+
+    /// The bindings that run out after `from` and not after `until`, the first to run out first.
+    pub fn expiring(&self, from: Timestamp, until: Timestamp) -> impl Iterator<Item = Binding> {
+        let first = from.after(Duration::from_secs(1));
+        let due = (first, Ipv4Addr::UNSPECIFIED)..=(until.max(first), Ipv4Addr::BROADCAST);
+        let due = self.by_expiry.range(due).filter(move |(expires, _)| *expires <= until);
+        due.filter_map(|(_, address)| self.get(*address))
     }
 
     /// Every binding, in no order.
@@ -85,7 +93,15 @@ pub struct Binding {
     /// How far it went.
     pub state: State,
     /// When the address may go to another machine.
-    pub expires: Moment,
+    pub expires: Timestamp,
+}
+
+impl Binding {
+    /// Whether the machine has the address at this time.
+    #[must_use]
+    pub fn is_leased(&self, now: Timestamp) -> bool {
+        self.state == State::Leased && self.expires > now
+    }
 }
 
 /// How far a binding went.
@@ -104,24 +120,24 @@ pub enum State {
 /// A time of day in whole seconds since 1970: leases outlive the process, so its own clock is of
 /// no use to them.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Moment(pub u64);
+pub struct Timestamp(pub u64);
 
-impl Moment {
-    /// The moment that is `delay` later.
+impl Timestamp {
+    /// The time that is `delay` later.
     #[must_use]
     pub const fn after(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(delay.as_secs()))
     }
 }
 
-impl From<SystemTime> for Moment {
+impl From<SystemTime> for Timestamp {
     /// A clock before 1970 counts as 1970.
     fn from(time: SystemTime) -> Self {
         Self(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs())
     }
 }
 
-impl fmt::Display for Moment {
+impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
@@ -136,7 +152,7 @@ mod test {
 
     fn binding(last: u8, state: State, expires: u64) -> Binding {
         let address = Ipv4Addr::new(10, 77, 0, last);
-        Binding { address, mac: MAC, state, expires: Moment(expires) }
+        Binding { address, mac: MAC, state, expires: Timestamp(expires) }
     }
 
     #[test]
@@ -163,9 +179,9 @@ mod test {
         leases.put(binding(5, State::Leased, 100));
         leases.put(Binding { mac: Mac([2; 6]), ..binding(5, State::Leased, 300) });
         assert_eq!(leases.of(MAC, NETWORK), None);
-        assert_eq!(leases.expired(Moment(200)).count(), 0);
+        assert_eq!(leases.expired(Timestamp(200)).count(), 0);
         leases.remove(Ipv4Addr::new(10, 77, 0, 5));
-        assert_eq!(leases.expired(Moment(400)).count(), 0);
+        assert_eq!(leases.expired(Timestamp(400)).count(), 0);
         assert_eq!(leases.iter().count(), 0);
     }
 
@@ -174,7 +190,7 @@ mod test {
         let mut leases = Leases::default();
         leases.extend([binding(5, State::Leased, 30), binding(6, State::Leased, 10)]);
         leases.put(binding(7, State::Leased, 20));
-        let order: Vec<u64> = leases.expired(Moment(20)).map(|b| b.expires.0).collect();
+        let order: Vec<u64> = leases.expired(Timestamp(20)).map(|b| b.expires.0).collect();
         assert_eq!(order, [10, 20]);
     }
 }

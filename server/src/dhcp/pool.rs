@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::leases::Moment;
+use super::leases::Timestamp;
 use super::range::Range;
 use crate::net::interface::Network;
 
@@ -18,9 +18,9 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(ranges: &[Range]) -> Self {
-        let mark = Mark { next: 0, begun: Moment(0) };
-        Self { ranges: ranges.iter().map(|range| (*range, mark)).collect() }
+    pub(super) fn new(ranges: impl IntoIterator<Item = Range>) -> Self {
+        let mark = Mark { next: 0, begun: Timestamp(0) };
+        Self { ranges: ranges.into_iter().map(|range| (range, mark)).collect() }
     }
 
     /// Whether the address lies in one of the ranges.
@@ -37,7 +37,7 @@ impl Pool {
     pub(super) fn next(
         &mut self,
         network: Network,
-        now: Moment,
+        now: Timestamp,
         mut is_fresh: impl FnMut(Ipv4Addr) -> bool,
     ) -> Option<Ipv4Addr> {
         self.ranges.iter_mut().find_map(|(range, mark)| {
@@ -51,7 +51,7 @@ impl Pool {
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     next: u32,
-    begun: Moment,
+    begun: Timestamp,
 }
 
 impl Mark {
@@ -59,7 +59,7 @@ impl Mark {
         &mut self,
         first: u32,
         last: u32,
-        now: Moment,
+        now: Timestamp,
         is_fresh: &mut impl FnMut(Ipv4Addr) -> bool,
     ) -> Option<Ipv4Addr> {
         // A clock that was set back is no reason to wait.
@@ -101,14 +101,13 @@ mod test {
     const NETWORK: Network = Network::new(Ipv4Addr::new(10, 77, 0, 1), 24);
 
     fn pool(text: &str) -> Pool {
-        let ranges: Vec<Range> = text.split(',').map(|range| range.parse().unwrap()).collect();
-        Pool::new(&ranges)
+        Pool::new(text.split(',').map(|range| range.parse().unwrap()))
     }
 
     #[test]
     fn addresses_come_in_order_from_one_range_after_the_other() {
         let mut pool = pool("10.77.0.8-10.77.0.9,10.77.0.3-10.77.0.3");
-        let mut next = || pool.next(NETWORK, Moment(5), |_| true).map(|a| a.octets()[3]);
+        let mut next = || pool.next(NETWORK, Timestamp(5), |_| true).map(|a| a.octets()[3]);
         assert_eq!([next(), next(), next(), next()], [Some(8), Some(9), Some(3), None]);
     }
 
@@ -116,17 +115,17 @@ mod test {
     fn a_full_range_is_looked_through_again_after_a_rest() {
         let mut pool = pool("10.77.0.8-10.77.0.8");
         let mut taken = true;
-        assert_eq!(pool.next(NETWORK, Moment(100), |_| !taken), None);
+        assert_eq!(pool.next(NETWORK, Timestamp(100), |_| !taken), None);
         taken = false;
-        assert_eq!(pool.next(NETWORK, Moment(105), |_| !taken), Some([10, 77, 0, 8].into()));
-        assert_eq!(pool.next(NETWORK, Moment(106), |_| true), None);
-        assert!(pool.next(NETWORK, Moment(116), |_| true).is_some());
+        assert_eq!(pool.next(NETWORK, Timestamp(105), |_| !taken), Some([10, 77, 0, 8].into()));
+        assert_eq!(pool.next(NETWORK, Timestamp(106), |_| true), None);
+        assert!(pool.next(NETWORK, Timestamp(116), |_| true).is_some());
     }
 
     #[test]
     fn a_range_gives_only_what_lies_in_the_network() {
         let mut pool = pool("10.76.255.250-10.77.0.2");
-        let first = pool.next(NETWORK, Moment(0), |address| NETWORK.has_host(address));
+        let first = pool.next(NETWORK, Timestamp(0), |address| NETWORK.has_host(address));
         assert_eq!(first, Some(Ipv4Addr::new(10, 77, 0, 1)));
         assert!(!pool.serves(Network::new(Ipv4Addr::new(10, 78, 0, 1), 24)));
     }
@@ -135,6 +134,6 @@ mod test {
     fn the_end_of_all_addresses_is_an_end() {
         let mut pool = pool("255.255.255.254-255.255.255.255");
         let everything = Network::new(Ipv4Addr::UNSPECIFIED, 0);
-        assert_eq!(pool.next(everything, Moment(0), |_| false), None);
+        assert_eq!(pool.next(everything, Timestamp(0), |_| false), None);
     }
 }

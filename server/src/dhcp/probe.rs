@@ -57,7 +57,7 @@ impl Probe {
     ///
     /// The socket is broken.
     pub(super) async fn outcome(self) -> io::Result<Option<Ipv4Addr>> {
-        let until = |patience| self.begun.checked_add(patience).unwrap_or(self.begun);
+        let until = |delay| self.begun.checked_add(delay).unwrap_or(self.begun);
         if let Ok(found) = timeout_at(until(FIRST), self.hear()).await {
             return found.map(Some);
         }

@@ -1,13 +1,11 @@
 //! What goes into the state machine, and what comes out of it.
 
-use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::Arc;
 
 use wire::dhcp4::Message;
 
-use super::journal::Journal;
+use super::journal::Log;
 use super::leases::Binding;
 use crate::net::Mac;
 use crate::net::interface::Interface;
@@ -70,56 +68,33 @@ pub enum Action {
     Silence(Silence),
 }
 
-/// A binding that has to be written before the client hears of it.
+/// Bindings that have to be written before the client hears of them.
 ///
 /// The answer cannot be had in any other way than by writing.
 #[derive(Debug)]
 #[must_use]
 pub struct Commit {
-    pub(super) binding: Binding,
+    pub(super) bindings: Vec<Binding>,
     pub(super) durability: Durability,
     pub(super) reply: Option<Reply>,
 }
 
 impl Commit {
-    /// Writes the binding.
-    ///
-    /// # Errors
-    ///
-    /// The journal cannot be written; the client then gets no answer and asks again.
-    pub fn write(self, journal: &mut Journal) -> io::Result<Written> {
-        journal.append(&self.binding)?;
-        let sync = match self.durability {
-            Durability::Now => Some(journal.file()),
-            Durability::Soon => None,
-        };
-        Ok(Written { sync, reply: self.reply })
-    }
-}
-
-/// A binding that was written, and may still have to reach the disk.
-#[derive(Debug)]
-#[must_use]
-pub struct Written {
-    sync: Option<Arc<File>>,
-    reply: Option<Reply>,
-}
-
-impl Written {
-    /// Whether [`Written::settle`] waits for a disk.
+    /// Whether the client has to wait until the bindings are on the disk.
     #[must_use]
-    pub const fn waits(&self) -> bool {
-        self.sync.is_some()
+    pub fn waits_for_disk(&self) -> bool {
+        self.durability == Durability::Now
     }
 
-    /// Waits for the disk if the binding must not be lost with the host, and gives the answer.
+    /// Writes the bindings, as lastingly as they have to be, and gives the answer.
     ///
     /// # Errors
     ///
-    /// The disk failed; the client gets no answer.
-    pub fn settle(self) -> io::Result<Option<Reply>> {
-        if let Some(file) = self.sync {
-            file.sync_data()?;
+    /// They cannot be written; the client then gets no answer and asks again.
+    pub fn write(self, log: &mut impl Log) -> io::Result<Option<Reply>> {
+        log.append(&self.bindings)?;
+        if self.waits_for_disk() {
+            log.sync()?;
         }
         Ok(self.reply)
     }
@@ -194,6 +169,8 @@ pub enum Silence {
     Failed,
     /// It is not a message that a DHCP server understands.
     Garbage,
+    /// It would move or free the address of a machine whose root lives there.
+    Lives,
     /// It comes from a network that netbe does not serve.
     NotOurs,
     /// It needs no answer.

@@ -21,7 +21,10 @@ pub(super) struct Request<'a> {
     pub(super) server: Option<Ipv4Addr>,
     /// Option 50: the address that it asks for.
     pub(super) wanted: Option<Ipv4Addr>,
-    /// Option 82.11: what the relay wants to be called (RFC 5107).
+    /// The relay agent that passed it on. What a message says of relays and links (options 82 and 118)
+    /// counts only with one: else it is the client's own word.
+    pub(super) relay: Option<Ipv4Addr>,
+    /// Option 82.11: what the relay wants us to be called (RFC 5107).
     server_override: Option<Ipv4Addr>,
 }
 
@@ -42,14 +45,16 @@ impl<'a> Request<'a> {
         if !sane {
             return None;
         }
+        let relay = Some(message.giaddr).filter(|relay| !relay.is_unspecified());
         let server_override = options
             .suboption(Code::RELAY_AGENT_INFORMATION, SERVER_OVERRIDE)
             .and_then(|value| <[u8; 4]>::try_from(value).ok())
-            .map(Ipv4Addr::from);
+            .map(Ipv4Addr::from)
+            .filter(|_| relay.is_some());
         let (client, uuid) = (classify(options), uuid(&message));
         let server = options.address(Code::SERVER_IDENTIFIER);
         let wanted = options.address(Code::REQUESTED_ADDRESS);
-        Some(Self { message, kind, mac, uuid, client, server, wanted, server_override })
+        Some(Self { message, kind, mac, uuid, client, server, wanted, relay, server_override })
     }
 
     /// What we call ourselves to this client.

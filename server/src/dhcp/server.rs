@@ -6,6 +6,7 @@
 
 mod claims;
 mod proxy;
+mod scope;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -13,42 +14,46 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tracing::error;
+use tracing::{error, warn};
 use wire::dhcp4::{Builder, Code, MessageType};
 
-use super::Settings;
-use super::counters::Counters;
-use super::leases::{Binding, Leases, Moment, State};
+use super::leases::{Binding, Leases, State, Timestamp};
+use super::options::{self, Kind};
 use super::pool::Pool;
-use super::recipe::{self, Leg, Place};
 use super::reply::{Action, Arrival, Commit, Destination, Durability, Mode, Port, Reply, Silence};
 use super::request::Request;
+use super::subnet::Settings;
 use crate::boot::{Answer, Ask, Booter, Client, Event, Origin};
 use crate::net::Mac;
 use crate::net::interface::Interface;
+pub(super) use scope::Scope;
+use scope::Subnets;
 
 /// Hands out addresses and boot files.
 pub struct Server {
-    settings: Settings,
+    subnets: Subnets,
     booter: Arc<dyn Booter>,
     leases: Leases,
     pool: Pool,
     foreign: Vec<Foreign>,
-    counters: Counters,
     /// Machines that were told once what proxy mode cannot do for them.
     advised: HashSet<Mac>,
+    /// Addresses that somebody wanted to take from the machine whose root lives there.
+    disputed: HashSet<Ipv4Addr>,
 }
 
 impl Server {
     /// A server that knows these leases from before.
     #[must_use]
     pub fn new(settings: Settings, booter: Arc<dyn Booter>, leases: Leases) -> Self {
-        let pool = Pool::new(&settings.ranges);
-        let (foreign, counters, advised) = (Vec::new(), Counters::default(), HashSet::new());
-        Self { settings, booter, leases, pool, foreign, counters, advised }
+        let named = settings.subnets.iter().flat_map(|subnet| &subnet.ranges);
+        let pool = Pool::new(named.chain(&settings.ranges).copied());
+        let subnets = Subnets::new(settings);
+        let (foreign, advised, disputed) = (Vec::new(), HashSet::new(), HashSet::new());
+        Self { subnets, booter, leases, pool, foreign, advised, disputed }
     }
 
-    /// Every binding, for the journal and for those who watch.
+    /// Every binding.
     #[must_use]
     pub const fn leases(&self) -> &Leases {
         &self.leases
@@ -58,12 +63,6 @@ impl Server {
     #[must_use]
     pub fn foreign(&self) -> &[Foreign] {
         &self.foreign
-    }
-
-    /// How many messages came to what.
-    #[must_use]
-    pub const fn counters(&self) -> Counters {
-        self.counters
     }
 
     /// Takes note of another DHCP server on an interface.
@@ -78,36 +77,35 @@ impl Server {
 
     /// Answers one message, whatever its bytes are. A panic costs nobody more than this message.
     pub fn handle(&mut self, bytes: &[u8], arrival: &Arrival<'_>, now: SystemTime) -> Action {
-        self.counters.received = self.counters.received.saturating_add(1);
-        let action = match Request::read(bytes, arrival) {
-            Some(request) => {
-                let answer = AssertUnwindSafe(|| self.answer(&request, arrival, now));
-                catch_unwind(answer).unwrap_or_else(|_| {
-                    let mac = request.mac;
-                    error!(%mac, "a panic cost one message; please report it with what stands above");
-                    Action::Silence(Silence::Failed)
-                })
-            }
-            None => Action::Silence(Silence::Garbage),
+        let Some(request) = Request::read(bytes, arrival) else {
+            return Action::Silence(Silence::Garbage);
         };
-        self.counters.count(&action);
-        action
+        let answer = AssertUnwindSafe(|| self.answer(&request, arrival, now));
+        catch_unwind(answer).unwrap_or_else(|_| {
+            let mac = request.mac;
+            error!(%mac, "a panic cost one message; please report it with what stands above");
+            Action::Silence(Silence::Failed)
+        })
     }
 
     fn answer(&mut self, request: &Request<'_>, arrival: &Arrival<'_>, now: SystemTime) -> Action {
-        let Some(place) = self.place(request, arrival) else {
+        let time = Timestamp::from(now);
+        let mut scopes = self.scopes(request, arrival, time);
+        let Some(scope) = scopes.first().cloned() else {
             return Action::Silence(Silence::NotOurs);
         };
-        let moment = Moment::from(now);
         match arrival.mode {
-            Mode::Passive => return self.overhear(request, &place, arrival, now),
-            Mode::Proxy => return self.stand_by(request, &place, arrival, now),
+            Mode::Passive => return self.observe(request, &scope, arrival, now),
+            Mode::Proxy => return self.beside(request, &scope, arrival, now),
             Mode::Serve => {}
         }
-        if !self.serves(request.mac, &place) {
-            let action = self.listen(request, &place, arrival, now);
+        if request.kind == MessageType::Discover {
+            scopes.retain(|scope| self.serves(request.mac, scope));
+        }
+        if scopes.is_empty() || !self.serves(request.mac, scopes.first().unwrap_or(&scope)) {
+            let action = self.listen(request, &scope, arrival, now);
             if request.kind == MessageType::Discover {
-                let network = place.network;
+                let network = scope.network;
                 let reason =
                     format!("no range lies in {network}, and no address there is kept for it");
                 self.report(request.mac, Event::Unserved(reason));
@@ -115,18 +113,18 @@ impl Server {
             return action;
         }
         if arrival.port == Port::Pxe {
-            return self.boot_server(request, &place, arrival);
+            return self.boot_server(request, &scope, arrival);
         }
         match request.kind {
-            MessageType::Discover => self.discover(request, &place, moment),
-            MessageType::Request => match self.lose(request, &place, arrival, now) {
-                Some(lost) => lost,
-                None if request.server.is_some() => self.select(request, &place, moment),
-                None => self.confirm(request, &place, arrival, moment),
+            MessageType::Discover => self.discover(request, &scopes, time),
+            MessageType::Request => match self.other_chosen(request, &scope, arrival, now) {
+                Some(other) => other,
+                None if request.server.is_some() => self.select(request, &scope, time),
+                None => self.confirm(request, &scope, arrival, time),
             },
-            MessageType::Decline => self.decline(request, &place, moment),
-            MessageType::Release => self.release(request, moment),
-            MessageType::Inform => self.inform(request, &place, arrival),
+            MessageType::Decline => self.decline(request, &scope, time),
+            MessageType::Release => self.release(request, time),
+            MessageType::Inform => self.inform(request, &scope, arrival),
             // These are a server's words.
             MessageType::Offer | MessageType::Ack | MessageType::Nak => {
                 Action::Silence(Silence::Garbage)
@@ -134,79 +132,55 @@ impl Server {
         }
     }
 
-    /// Which network the client is in: that of the relay's choice (RFC 3527), of the client's
-    /// (RFC 3011), of the relay's address, or of the interface, in this order.
-    fn place(&self, request: &Request<'_>, arrival: &Arrival<'_>) -> Option<Place> {
-        let options = &request.message.options;
-        let networks = &arrival.interface.networks;
-        let proxy = arrival.mode == Mode::Proxy;
-        let chosen = options.suboption(Code::RELAY_AGENT_INFORMATION, LINK_SELECTION);
-        let chosen = chosen.and_then(|value| <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from));
-        let chosen = chosen.or_else(|| options.address(Code::SUBNET_SELECTION));
-        let relay = Some(request.message.giaddr).filter(|relay| !relay.is_unspecified());
-        let Some(hint) = chosen.or(relay) else {
-            let served = networks.iter().find(|network| self.pool.serves(**network));
-            let network = *served.or_else(|| networks.first())?;
-            let router = self.settings.forwards.then_some(network.address);
-            return Some(Place { network, local: network.address, router, proxy });
-        };
-        if let Some(&network) = networks.iter().find(|network| network.contains(hint)) {
-            let router = self.settings.forwards.then_some(network.address);
-            return Some(Place { network, local: network.address, router, proxy });
-        }
-        let network = *self.settings.remote.iter().find(|network| network.contains(hint))?;
-        let asked = networks.iter().find(|ours| ours.address == arrival.destination);
-        let local = asked.or_else(|| networks.first())?.address;
-        Some(Place { network, local, router: Some(network.address), proxy })
-    }
-
     /// Whether a machine may hear from us in this network. Where no range lies, somebody else hands
     /// out addresses: only machines that have an address of ours there are ours.
-    fn serves(&self, mac: Mac, place: &Place) -> bool {
-        self.pool.serves(place.network)
-            || self.reserved(mac, place).is_some()
-            || self.leases.of(mac, place.network).is_some()
+    fn serves(&self, mac: Mac, scope: &Scope) -> bool {
+        self.pool.serves(scope.network)
+            || self.reserved(mac, scope).is_some()
+            || self.leases.of(mac, scope.network).is_some()
     }
 
     /// Where netbe does not serve: what is seen is told, nothing is said.
     fn listen(
         &mut self,
         request: &Request<'_>,
-        place: &Place,
+        scope: &Scope,
         arrival: &Arrival<'_>,
         now: SystemTime,
     ) -> Action {
         if request.kind == MessageType::Discover {
             self.report(request.mac, Event::Discover(request.client));
         }
-        let lost = self.lose(request, place, arrival, now);
-        lost.unwrap_or(Action::Silence(Silence::Passive))
+        let other = self.other_chosen(request, scope, arrival, now);
+        other.unwrap_or(Action::Silence(Silence::Passive))
     }
 
     /// DHCPDISCOVER (RFC 2131 §4.3.1). The same machine is offered the same address however many
     /// transactions it begins: U-Boot sends four and takes up the first.
-    fn discover(&mut self, request: &Request<'_>, place: &Place, now: Moment) -> Action {
+    fn discover(&mut self, request: &Request<'_>, scopes: &[Scope], now: Timestamp) -> Action {
         self.report(request.mac, Event::Discover(request.client));
-        let wanted = request.wanted;
-        let known = self.known(request.mac, place, wanted, now);
-        let Some(address) = known.or_else(|| self.fresh(request.mac, place, now)) else {
-            let reason = format!("no address is left in {}", place.network);
-            self.report(request.mac, Event::Unserved(reason));
+        let (mac, wanted) = (request.mac, request.wanted);
+        let known =
+            scopes.iter().find_map(|scope| Some((scope, self.known(mac, scope, wanted, now)?)));
+        let found = known.or_else(|| {
+            scopes.iter().find_map(|scope| Some((scope, self.fresh(mac, scope, now)?)))
+        });
+        let Some((scope, address)) = found else {
+            let networks = scopes.iter().map(|scope| scope.network.to_string());
+            let networks = networks.collect::<Vec<_>>().join(", ");
+            self.report(mac, Event::Unserved(format!("no address is left in {networks}")));
             return Action::Silence(Silence::Exhausted);
         };
-        self.hold(request.mac, address, now);
-        let reply = self.lease_reply(request, MessageType::Offer, address, place);
-        self.report(request.mac, Event::Offered(address));
+        self.hold(mac, address, now);
+        let reply = self.lease_reply(request, MessageType::Offer, address, scope);
+        self.report(mac, Event::Offered(address));
         Action::Send(reply)
     }
 
     /// DHCPREQUEST that takes up our offer (RFC 2131 §4.3.2, SELECTING).
-    fn select(&mut self, request: &Request<'_>, place: &Place, now: Moment) -> Action {
+    fn select(&mut self, request: &Request<'_>, scope: &Scope, now: Timestamp) -> Action {
         let Some(wanted) = request.wanted else { return Action::Silence(Silence::Garbage) };
-        if self.known(request.mac, place, Some(wanted), now) == Some(wanted) {
-            return self.grant(request, place, wanted, now);
-        }
-        self.refuse(request, place, wanted)
+        self.assign(request, scope, wanted, now)
     }
 
     /// DHCPREQUEST for an address that the client had before (RFC 2131 §4.3.2): INIT-REBOOT with
@@ -214,47 +188,90 @@ impl Server {
     fn confirm(
         &mut self,
         request: &Request<'_>,
-        place: &Place,
+        scope: &Scope,
         arrival: &Arrival<'_>,
-        now: Moment,
+        now: Timestamp,
     ) -> Action {
         let current = Some(request.message.ciaddr).filter(|address| !address.is_unspecified());
         let Some(wanted) = current.or(request.wanted) else {
             return Action::Silence(Silence::Garbage);
         };
-        if !place.network.has_host(wanted) {
-            return self.refuse(request, place, wanted);
+        if !scope.network.has_host(wanted) {
+            return self.refuse(request, scope, wanted);
         }
         // Who renews by unicast was given the address by this server, even if its record is lost.
-        let renewing = current.is_some() && arrival.destination == place.local;
-        let recorded = self.leases.of(request.mac, place.network).is_some()
-            || self.reserved(request.mac, place).is_some();
+        let renewing = current.is_some() && arrival.destination == scope.local;
+        let recorded = self.leases.of(request.mac, scope.network).is_some()
+            || self.reserved(request.mac, scope).is_some();
         if !recorded && !renewing {
             return Action::Silence(Silence::Unknown);
         }
-        if self.known(request.mac, place, Some(wanted), now) == Some(wanted) {
-            return self.grant(request, place, wanted, now);
+        self.assign(request, scope, wanted, now)
+    }
+
+    /// Gives the machine the address that it wants, or refuses it. While a root lives, neither its
+    /// machine nor another one is told anything that would move its address.
+    fn assign(
+        &mut self,
+        request: &Request<'_>,
+        scope: &Scope,
+        wanted: Ipv4Addr,
+        now: Timestamp,
+    ) -> Action {
+        if self.known(request.mac, scope, Some(wanted), now) == Some(wanted) {
+            return self.grant(request, scope, wanted, now);
         }
-        self.refuse(request, place, wanted)
+        let mac = request.mac;
+        if let Some(address) = self.living(mac, scope) {
+            return self.dispute(address, &format!("to get {wanted} instead"));
+        }
+        if self.booter.lives(wanted) {
+            return self.dispute(wanted, &format!("to give it to {mac}"));
+        }
+        self.refuse(request, scope, wanted)
+    }
+
+    /// A message that would take an address from the machine whose root lives there. It is not obeyed:
+    /// anybody on the network can send it.
+    fn dispute(&mut self, address: Ipv4Addr, what: &str) -> Action {
+        if self.disputed.len() >= DISPUTED {
+            self.disputed.clear();
+        }
+        if self.disputed.insert(address) {
+            let advice = format!(
+                "somebody asked {what}, but a running machine has its root at {address}: ignored; \
+                 if that machine was not restarted, look for two machines with one Ethernet address, \
+                 or for a forger"
+            );
+            warn!("{advice}");
+            self.booter.report(Origin::Address(address.into()), Event::Advised(advice));
+        }
+        Action::Silence(Silence::Lives)
     }
 
     /// DHCPREQUEST that takes up another server's offer, whatever netbe does on the interface: that
     /// server is noted, and ours is free again. Nothing if the message is another one.
-    fn lose(
+    fn other_chosen(
         &mut self,
         request: &Request<'_>,
-        place: &Place,
+        scope: &Scope,
         arrival: &Arrival<'_>,
         now: SystemTime,
     ) -> Option<Action> {
-        let ours = request.identifier(place.local);
+        let ours = request.identifier(scope.local);
         let chosen = request.server.filter(|_| request.kind == MessageType::Request);
-        let server = chosen.filter(|server| *server != ours)?;
+        let is_own = |server: Ipv4Addr| {
+            let mut networks = arrival.interface.networks.iter();
+            server == ours || networks.any(|network| network.address == server)
+        };
+        let server = chosen.filter(|server| !is_own(*server))?;
         self.note_foreign(server, arrival.interface, now);
         let offered: Vec<Binding> = self
             .leases
-            .all_of(request.mac, place.network)
-            .filter(|binding| binding.state == State::Offered)
+            .all_of(request.mac, scope.network)
+            .filter(|binding| {
+                binding.state == State::Offered && !self.booter.lives(binding.address)
+            })
             .collect();
         for binding in offered {
             self.leases.remove(binding.address);
@@ -267,111 +284,116 @@ impl Server {
     }
 
     /// DHCPDECLINE (RFC 2131 §4.3.3): somebody else uses the address.
-    fn decline(&mut self, request: &Request<'_>, place: &Place, now: Moment) -> Action {
-        let ours = request.server.is_none_or(|server| server == request.identifier(place.local));
+    fn decline(&mut self, request: &Request<'_>, scope: &Scope, now: Timestamp) -> Action {
+        let ours = request.server.is_none_or(|server| server == request.identifier(scope.local));
         let binding = request.wanted.filter(|_| ours).and_then(|address| self.leases.get(address));
         let Some(binding) = binding.filter(|binding| binding.is_of(request.mac)) else {
             return Action::Silence(Silence::Unknown);
         };
+        if self.booter.lives(binding.address) {
+            return self
+                .dispute(binding.address, "to have the address declared as in use (DECLINE)");
+        }
         let declined =
             Binding { state: State::Declined, expires: now.after(QUARANTINE), ..binding };
         self.leases.put(declined);
         self.report(request.mac, Event::Declined(binding.address));
         let durability = Durability::Soon;
-        Action::Commit(Commit { binding: declined, durability, reply: None })
+        Action::Commit(Commit { bindings: vec![declined], durability, reply: None })
     }
 
     /// DHCPRELEASE (RFC 2131 §4.3.4): the address is free, but its machine is remembered.
-    fn release(&mut self, request: &Request<'_>, now: Moment) -> Action {
+    fn release(&mut self, request: &Request<'_>, now: Timestamp) -> Action {
         let binding = self.leases.get(request.message.ciaddr);
         let Some(binding) = binding.filter(|binding| binding.is_of(request.mac)) else {
             return Action::Silence(Silence::Unknown);
         };
+        if self.booter.lives(binding.address) {
+            return self.dispute(binding.address, "to free the address (RELEASE)");
+        }
         let released = Binding { state: State::Released, expires: now, ..binding };
         self.leases.put(released);
         self.report(request.mac, Event::Released(binding.address));
         let durability = Durability::Soon;
-        Action::Commit(Commit { binding: released, durability, reply: None })
+        Action::Commit(Commit { bindings: vec![released], durability, reply: None })
     }
 
     /// DHCPINFORM (RFC 2131 §4.3.5): the client has an address and wants the rest.
-    fn inform(&mut self, request: &Request<'_>, place: &Place, arrival: &Arrival<'_>) -> Action {
+    fn inform(&mut self, request: &Request<'_>, scope: &Scope, arrival: &Arrival<'_>) -> Action {
         let message = &request.message;
         let source = *arrival.source.ip();
-        let relayed = !message.giaddr.is_unspecified();
+        let relayed = request.relay.is_some();
         // Only to clients of the network: an answer to a forged source is not worth its while.
-        if !relayed && !place.network.has_host(source) {
+        if !relayed && !scope.network.has_host(source) {
             return Action::Silence(Silence::NotOurs);
         }
-        let mut reply = self.begin(request, MessageType::Ack, place);
+        let mut reply = self.begin(request, MessageType::Ack, scope);
         reply.ciaddr(message.ciaddr);
-        self.fill(&mut reply, request, place);
+        self.fill(&mut reply, request, scope);
         let to = match relayed {
             true => Destination::of(message, request.mac, Ipv4Addr::UNSPECIFIED, false),
             // RFC 2131 says `ciaddr`; whoever leaves it empty is found at its source.
             false => Destination::Address(arrival.source),
         };
-        Action::Send(finish(reply, place, arrival.port, to))
+        Action::Send(finish(reply, scope, arrival.port, to))
     }
 
     /// A question on port 4011, which goes back to where it came from (PXE 2.1 §2.2.5).
-    fn boot_server(&self, request: &Request<'_>, place: &Place, arrival: &Arrival<'_>) -> Action {
+    fn boot_server(&self, request: &Request<'_>, scope: &Scope, arrival: &Arrival<'_>) -> Action {
         let asks = matches!(request.kind, MessageType::Request | MessageType::Inform);
         let pxe = matches!(request.client, Client::Pxe(_));
-        if !asks || !pxe || !place.network.has_host(*arrival.source.ip()) {
+        if !asks || !pxe || !scope.network.has_host(*arrival.source.ip()) {
             return Action::Silence(Silence::NotOurs);
         }
-        let Some(answer) = self.decide(request, place) else {
+        let Some(answer) = self.decide(request, scope) else {
             return Action::Silence(Silence::Nothing);
         };
-        let mut reply = self.begin(request, MessageType::Ack, place);
+        let mut reply = self.begin(request, MessageType::Ack, scope);
         reply.ciaddr(request.message.ciaddr);
         let (message, client) = (&request.message, request.client);
-        recipe::boot(&mut reply, message, client, &answer, place.local, Leg::BootServer);
-        recipe::boot_server(&mut reply, &request.message);
-        Action::Send(finish(reply, place, arrival.port, Destination::Address(arrival.source)))
+        options::boot(&mut reply, message, client, &answer, scope.local, Kind::BootServer);
+        options::boot_server(&mut reply, &request.message);
+        Action::Send(finish(reply, scope, arrival.port, Destination::Address(arrival.source)))
     }
 
     /// DHCPACK: the address is the machine's for a lease's time.
     fn grant(
         &mut self,
         request: &Request<'_>,
-        place: &Place,
+        scope: &Scope,
         address: Ipv4Addr,
-        now: Moment,
+        now: Timestamp,
     ) -> Action {
         let mac = request.mac;
         let before = self.leases.get(address);
         let had = before.is_some_and(|old| old.is_of(mac) && old.state == State::Leased);
         let named = self.booter.reservation(mac).is_some();
         let durability = if named && !had { Durability::Now } else { Durability::Soon };
-        let others: Vec<Binding> = self
-            .leases
-            .all_of(mac, place.network)
-            .filter(|binding| binding.address != address && binding.expires > now)
-            .collect();
-        for other in others {
-            self.leases.put(Binding { state: State::Released, expires: now, ..other });
-        }
-        let expires = now.after(self.settings.lease);
-        let binding = Binding { address, mac, state: State::Leased, expires };
-        self.leases.put(binding);
-        let reply = self.lease_reply(request, MessageType::Ack, address, place);
+        let others = self.leases.all_of(mac, scope.network).filter(|binding| {
+            let other = binding.address != address && binding.expires > now;
+            other && !self.booter.lives(binding.address)
+        });
+        let released = |other| Binding { state: State::Released, expires: now, ..other };
+        let mut bindings: Vec<Binding> = others.map(released).collect();
+        let expires = now.after(scope.parameters.lease);
+        bindings.push(Binding { address, mac, state: State::Leased, expires });
+        self.leases.extend(bindings.iter().copied());
+        let reply = self.lease_reply(request, MessageType::Ack, address, scope);
         self.report(mac, Event::Leased(address));
-        Action::Commit(Commit { binding, durability, reply: Some(reply) })
+        Action::Commit(Commit { bindings, durability, reply: Some(reply) })
     }
 
     /// DHCPNAK: the client cannot have the address and has to begin anew.
-    fn refuse(&mut self, request: &Request<'_>, place: &Place, wanted: Ipv4Addr) -> Action {
-        let mut reply = self.begin(request, MessageType::Nak, place);
+    fn refuse(&mut self, request: &Request<'_>, scope: &Scope, wanted: Ipv4Addr) -> Action {
+        let mut reply = self.begin(request, MessageType::Nak, scope);
         reply.set(Code::MESSAGE, format!("{wanted} is not yours here"));
-        if !request.message.giaddr.is_unspecified() {
+        if request.relay.is_some() {
             // The client may not have an address in its network yet (RFC 2131 §4.3.2).
             reply.broadcast();
         }
         self.report(request.mac, Event::Refused(wanted));
         let to = Destination::of(&request.message, request.mac, Ipv4Addr::UNSPECIFIED, true);
-        Action::Send(finish(reply, place, Port::Dhcp, to))
+        Action::Send(finish(reply, scope, Port::Dhcp, to))
     }
 
     /// An OFFER or an ACK, which say the same.
@@ -380,39 +402,39 @@ impl Server {
         request: &Request<'_>,
         kind: MessageType,
         address: Ipv4Addr,
-        place: &Place,
+        scope: &Scope,
     ) -> Reply {
         let message = &request.message;
-        let mut reply = self.begin(request, kind, place);
+        let mut reply = self.begin(request, kind, scope);
         reply.yiaddr(address);
         let offer = kind == MessageType::Offer;
         if !offer {
             reply.ciaddr(message.ciaddr);
         }
-        let lease = u32::try_from(self.settings.lease.as_secs()).unwrap_or(u32::MAX);
+        let lease = u32::try_from(scope.parameters.lease.as_secs()).unwrap_or(u32::MAX);
         reply.set(Code::LEASE_TIME, lease.to_be_bytes());
         // T1 and T2; a client that has no room for them takes the same (RFC 2131 §4.4.5).
         reply.offer(Code::RENEWAL_TIME, (lease / 2).to_be_bytes());
         reply.offer(Code::REBINDING_TIME, (lease / 8).saturating_mul(7).to_be_bytes());
-        self.fill(&mut reply, request, place);
+        self.fill(&mut reply, request, scope);
         let mut to = Destination::of(message, request.mac, address, false);
         if offer && matches!(to, Destination::Address(_)) {
             // A DISCOVER's `ciaddr` is nobody's word for an address (RFC 2131 §4.4.1: it is 0).
             to = Destination::Hardware { mac: request.mac, address };
         }
-        finish(reply, place, Port::Dhcp, to)
+        finish(reply, scope, Port::Dhcp, to)
     }
 
-    fn begin(&self, request: &Request<'_>, kind: MessageType, place: &Place) -> Builder {
+    fn begin(&self, request: &Request<'_>, kind: MessageType, scope: &Scope) -> Builder {
         let mut reply = Builder::reply(&request.message, kind);
-        reply.set(Code::SERVER_IDENTIFIER, request.identifier(place.local).octets());
+        reply.set(Code::SERVER_IDENTIFIER, request.identifier(scope.local).octets());
         reply
     }
 
     /// Adds what the client is told beside its address.
-    fn fill(&self, reply: &mut Builder, request: &Request<'_>, place: &Place) {
-        recipe::network(reply, request.client, &self.settings, place);
-        let answer = self.decide(request, place);
+    fn fill(&self, reply: &mut Builder, request: &Request<'_>, scope: &Scope) {
+        options::network(reply, request.client, scope);
+        let answer = self.decide(request, scope);
         let given = answer.as_ref().and_then(|answer| answer.host_name.clone());
         let name = given.or_else(|| self.booter.reservation(request.mac).map(|own| own.name));
         if let Some(name) = name {
@@ -420,19 +442,19 @@ impl Server {
         }
         if let Some(answer) = answer {
             let (message, client) = (&request.message, request.client);
-            recipe::boot(reply, message, client, &answer, place.local, Leg::Lease);
+            options::boot(reply, message, client, &answer, scope.local, Kind::Lease);
         }
     }
 
-    fn decide(&self, request: &Request<'_>, place: &Place) -> Option<Answer> {
+    fn decide(&self, request: &Request<'_>, scope: &Scope) -> Option<Answer> {
         self.booter.decide(&Ask {
             mac: request.mac,
             uuid: request.uuid,
             client: request.client,
             xid: request.message.xid,
             discover: request.kind == MessageType::Discover,
-            local: place.local,
-            proxy: place.proxy,
+            local: scope.local,
+            proxy: scope.proxy,
         })
     }
 
@@ -441,8 +463,8 @@ impl Server {
     }
 }
 
-fn finish(reply: Builder, place: &Place, port: Port, to: Destination) -> Reply {
-    Reply { bytes: reply.finish(), local: place.local, port, to }
+fn finish(reply: Builder, scope: &Scope, port: Port, to: Destination) -> Reply {
+    Reply { bytes: reply.finish(), local: scope.local, port, to }
 }
 
 /// Another DHCP server that was heard.
@@ -462,5 +484,5 @@ const QUARANTINE: Duration = Duration::from_secs(600);
 /// Other servers that are remembered; a forger could name any number.
 const FOREIGN: usize = 16;
 
-/// Link selection, a sub-option of 82 (RFC 3527).
-const LINK_SELECTION: u8 = 5;
+/// Disputed addresses that are remembered, each of a running machine.
+const DISPUTED: usize = 4096;

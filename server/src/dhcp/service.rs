@@ -1,36 +1,36 @@
-//! DHCP on interfaces: sockets, the journal, and the clock around the state machine.
+//! DHCP on interfaces: sockets, the journal's thread, and the clock around the state machine.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::{debug, error, info};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{debug, info, warn};
 
-use super::Settings;
-use super::counters::Counters;
-use super::journal::{Journal, JournalError};
-use super::leases::Binding;
-use super::outlet::{Outlet, Trouble};
+use super::journal::{Journal, JournalError, Log};
+use super::leases::{Binding, Leases};
 use super::probe::Probe;
-use super::reply::{Action, Arrival, Mode, Port, Reply, Silence, Written};
+use super::reply::{Action, Arrival, Mode, Port, Reply, Silence};
 use super::server::{Foreign, Server};
+use super::sockets::{Sockets, Trouble};
+use super::subnet::Settings;
+use super::writer::Writer;
 use crate::boot::Booter;
+use crate::clock::Clock;
 use crate::net::datagram::Received;
 use crate::net::interface::Interface;
 
 /// The DHCP server of all interfaces: one table of leases, one journal.
+///
+/// Nothing waits while it holds the table: no file, no socket.
 pub struct Dhcp {
-    state: Mutex<Lasting>,
-}
-
-/// What has to change together.
-struct Lasting {
-    server: Server,
-    journal: Journal,
+    server: Mutex<Server>,
+    journal: Writer,
+    clock: Arc<dyn Clock>,
 }
 
 impl Dhcp {
@@ -43,16 +43,32 @@ impl Dhcp {
         settings: Settings,
         booter: Arc<dyn Booter>,
         path: &Path,
+        clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, JournalError> {
         let (journal, leases) = Journal::open(path)?;
-        let server = Server::new(settings, booter, leases);
-        Ok(Arc::new(Self { state: Mutex::new(Lasting { server, journal }) }))
+        Self::with_log(settings, booter, leases, journal, clock).map_err(JournalError::Thread)
+    }
+
+    /// A server that knows these leases and makes new ones lasting in `log`.
+    ///
+    /// # Errors
+    ///
+    /// The thread that writes cannot be started.
+    pub fn with_log(
+        settings: Settings,
+        booter: Arc<dyn Booter>,
+        leases: Leases,
+        log: impl Log + 'static,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Arc<Self>> {
+        let server = Mutex::new(Server::new(settings, booter, leases));
+        Ok(Arc::new(Self { server, journal: Writer::start(log)?, clock }))
     }
 
     /// Every binding, ordered by address.
     #[must_use]
     pub fn bindings(&self) -> Vec<Binding> {
-        let mut all: Vec<Binding> = self.lock().server.leases().iter().collect();
+        let mut all: Vec<Binding> = self.lock().leases().iter().collect();
         all.sort_by_key(|binding| binding.address);
         all
     }
@@ -60,13 +76,28 @@ impl Dhcp {
     /// The other DHCP servers that were heard.
     #[must_use]
     pub fn foreign(&self) -> Vec<Foreign> {
-        self.lock().server.foreign().to_vec()
+        self.lock().foreign().to_vec()
     }
 
-    /// How many messages came to what.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        self.lock().server.counters()
+    /// One step of the state machine. Where a binding has to be written first, the answer comes to
+    /// `written` once that is done. Does not wait.
+    pub fn handle(
+        &self,
+        bytes: &[u8],
+        arrival: &Arrival<'_>,
+        written: &UnboundedSender<io::Result<Reply>>,
+    ) -> Step {
+        // Records reach the journal in the order in which the table changed, so they are handed over
+        // before it is let go.
+        let mut server = self.lock();
+        match server.handle(bytes, arrival, self.clock.wall()) {
+            Action::Silence(silence) => Step::Silence(silence),
+            Action::Send(reply) => Step::Send(reply),
+            Action::Commit(commit) => match self.journal.submit(commit, written) {
+                Ok(()) => Step::Writing,
+                Err(error) => Step::Failed(error),
+            },
+        }
     }
 
     /// Binds an interface's ports; nothing is answered yet. In [`Mode::Serve`] it also asks for the
@@ -87,65 +118,65 @@ impl Dhcp {
         if interface.mac.is_none() || !interface.broadcast {
             return Err(ListenError::NotEthernet(name));
         }
-        let mut outlet = Outlet::open(&interface)?;
+        let mut sockets = Sockets::open(&interface, Arc::clone(&self.clock))?;
         let probe = match wanted {
             Mode::Passive => None,
             Mode::Proxy => {
-                outlet.open_pxe(&interface)?;
+                sockets.open_pxe(&interface)?;
                 None
             }
             Mode::Serve => {
-                outlet.open_pxe(&interface)?;
+                sockets.open_pxe(&interface)?;
                 let source = |source| ListenError::Probe { interface: name, source };
                 Some(Probe::begin(&interface).await.map_err(source)?)
             }
         };
-        Ok(Bound { server: Arc::clone(self), interface, wanted, outlet, probe })
+        Ok(Bound { server: Arc::clone(self), interface, wanted, sockets, probe })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lasting> {
+    /// Binds the ports of an interface that was lost, as soon as it is there again.
+    pub async fn bind_again(self: &Arc<Self>, name: &str, wanted: Mode) -> Bound {
+        let mut told = false;
+        loop {
+            sleep(LOOK_PERIOD).await;
+            let interface = match Interface::by_name(name) {
+                Ok(Some(interface)) if interface.up && !interface.networks.is_empty() => interface,
+                Ok(_) => continue,
+                Err(error) => {
+                    debug!(%error, "interfaces cannot be listed");
+                    continue;
+                }
+            };
+            match self.bind(interface, wanted).await {
+                Ok(bound) => {
+                    info!("{name}: the interface is there, DHCP goes on");
+                    return bound;
+                }
+                Err(error) if told => debug!("{error}"),
+                Err(error) => {
+                    told = true;
+                    warn!("{error}; it is tried again every second");
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Server> {
         // A panic costs one message: the tables are changed in whole steps.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One step of the state machine, with its record written.
-    fn step(&self, bytes: &[u8], arrival: &Arrival<'_>) -> Step {
-        let mut lasting = self.lock();
-        let Lasting { server, journal } = &mut *lasting;
-        match server.handle(bytes, arrival, SystemTime::now()) {
-            Action::Silence(silence) => Step::Silence(silence),
-            Action::Send(reply) => Step::Send(reply),
-            Action::Commit(commit) => match commit.write(journal) {
-                Ok(written) => Step::Written(written),
-                Err(error) => Step::Failed(error),
-            },
-        }
-    }
-
-    /// Brings the journal to the disk, and writes it anew when it is mostly history. Waits for the
-    /// disk.
-    fn settle(&self) {
-        if let Err(error) = self.try_settle() {
-            error!("the lease journal cannot be brought to the disk: {error}");
-        }
-    }
-
-    fn try_settle(&self) -> io::Result<()> {
-        let unsynced = self.lock().journal.take_unsynced();
-        if let Some(file) = unsynced {
-            file.sync_data()?;
-        }
-        let mut lasting = self.lock();
-        let Lasting { server, journal } = &mut *lasting;
-        if journal.is_long(server.leases()) { journal.compact(server.leases()) } else { Ok(()) }
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What a message came to.
-enum Step {
+#[derive(Debug)]
+pub enum Step {
+    /// No answer.
     Silence(Silence),
+    /// An answer that changes nothing.
     Send(Reply),
-    Written(Written),
+    /// The answer comes when the journal is written.
+    Writing,
+    /// The journal cannot take it.
     Failed(io::Error),
 }
 
@@ -154,7 +185,7 @@ pub struct Bound {
     server: Arc<Dhcp>,
     interface: Interface,
     wanted: Mode,
-    outlet: Outlet,
+    sockets: Sockets,
     /// The question that is on its way; none where nothing will be handed out anyway.
     probe: Option<Probe>,
 }
@@ -173,18 +204,18 @@ impl Bound {
     ///
     /// A socket is broken, as when its interface is gone.
     pub async fn look(self) -> io::Result<Listener> {
-        let Self { server, interface, wanted, mut outlet, probe } = self;
+        let Self { server, interface, wanted, mut sockets, probe } = self;
         let (mut mode, mut foreign) = (wanted, None);
         if let Some(probe) = probe {
             foreign = probe.outcome().await?;
             if let Some(other) = foreign {
-                server.lock().server.note_foreign(other, &interface, SystemTime::now());
-                outlet.close_pxe();
+                server.lock().note_foreign(other, &interface, server.clock.wall());
+                sockets.close_pxe();
                 mode = Mode::Passive;
             }
         }
-        let outlet = Arc::new(outlet);
-        Ok(Listener { server, interface, mode, foreign, outlet, settling: None })
+        let (to_send, written) = unbounded_channel();
+        Ok(Listener { server, interface, mode, foreign, sockets, to_send, written })
     }
 }
 
@@ -194,9 +225,10 @@ pub struct Listener {
     interface: Interface,
     mode: Mode,
     foreign: Option<Ipv4Addr>,
-    outlet: Arc<Outlet>,
-    /// The journal on its way to the disk.
-    settling: Option<JoinHandle<()>>,
+    sockets: Sockets,
+    /// Where the journal's thread puts answers; their number is bounded by its queue.
+    to_send: UnboundedSender<io::Result<Reply>>,
+    written: UnboundedReceiver<io::Result<Reply>>,
 }
 
 impl Listener {
@@ -218,29 +250,36 @@ impl Listener {
         &self.interface
     }
 
-    /// Answers until a socket breaks; to stop it, drop it.
-    ///
-    /// # Errors
-    ///
-    /// A socket is broken, as when its interface is gone.
-    pub async fn run(mut self) -> io::Result<()> {
-        let mut seconds = interval(Duration::from_secs(1));
-        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let outlet = Arc::clone(&self.outlet);
+    /// Answers until the interface is lost, and says how; to stop it, drop it.
+    pub async fn run(mut self) -> Lost {
+        let mut looks = interval(LOOK_PERIOD);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut dhcp, mut pxe) = ([0; DATAGRAM], [0; DATAGRAM]);
         loop {
             tokio::select! {
-                received = outlet.receive(&mut dhcp) => {
-                    let received = received?;
+                received = self.sockets.receive(&mut dhcp) => {
+                    let received = match received {
+                        Ok(received) => received,
+                        Err(error) => return Lost::Broken(error),
+                    };
                     let bytes = dhcp.get(..received.len).unwrap_or_default();
                     self.answer(bytes, &received, Port::Dhcp).await;
                 }
-                received = outlet.receive_pxe(&mut pxe) => {
-                    let received = received?;
+                received = self.sockets.receive_pxe(&mut pxe) => {
+                    let received = match received {
+                        Ok(received) => received,
+                        Err(error) => return Lost::Broken(error),
+                    };
                     let bytes = pxe.get(..received.len).unwrap_or_default();
                     self.answer(bytes, &received, Port::Pxe).await;
                 }
-                _ = seconds.tick() => self.tick(),
+                Some(written) = self.written.recv() => match written {
+                    Ok(reply) => self.sockets.send(&reply).await,
+                    Err(error) => self.sockets.tell(&Trouble::Journal(error)),
+                },
+                _ = looks.tick() => if let Some(lost) = self.look() {
+                    return lost;
+                },
             }
         }
     }
@@ -253,27 +292,20 @@ impl Listener {
         };
         let (interface, mode) = (&self.interface, self.mode);
         let arrival = Arrival { interface, mode, port, destination, source };
-        match self.server.step(bytes, &arrival) {
-            Step::Send(reply) => self.outlet.send(&reply).await,
-            // One machine that waits for a disk does not keep the others waiting.
-            Step::Written(written) if written.waits() => {
-                let outlet = Arc::clone(&self.outlet);
-                tokio::spawn(async move {
-                    let settled = spawn_blocking(move || written.settle()).await;
-                    conclude(&outlet, settled.unwrap_or_else(|e| Err(io::Error::other(e)))).await;
-                });
-            }
-            Step::Written(written) => conclude(&self.outlet, written.settle()).await,
-            Step::Failed(error) => conclude(&self.outlet, Err(error)).await,
+        match self.server.handle(bytes, &arrival, &self.to_send) {
+            Step::Send(reply) => self.sockets.send(&reply).await,
+            Step::Writing => {}
+            Step::Failed(error) => self.sockets.tell(&Trouble::Journal(error)),
             Step::Silence(silence) => {
                 debug!(interface = interface.name, peer = %source, ?silence, "not answered");
                 match silence {
-                    Silence::Exhausted => self.outlet.tell(&Trouble::Exhausted),
+                    Silence::Exhausted => self.sockets.tell(&Trouble::Exhausted),
                     Silence::OtherServer(server) if mode == Mode::Serve => {
-                        self.outlet.tell(&Trouble::Foreign(server));
+                        self.sockets.tell(&Trouble::Foreign(server));
                     }
                     Silence::Failed
                     | Silence::Garbage
+                    | Silence::Lives
                     | Silence::NotOurs
                     | Silence::Nothing
                     | Silence::OtherServer(_)
@@ -284,34 +316,51 @@ impl Listener {
         }
     }
 
-    /// What is done every second: the journal goes to the disk, one write at a time.
-    fn tick(&mut self) {
-        if self.settling.as_ref().is_none_or(JoinHandle::is_finished) {
-            let server = Arc::clone(&self.server);
-            self.settling = Some(spawn_blocking(move || server.settle()));
-        }
-        self.refresh();
-    }
-
-    /// Takes note of addresses that came or went.
-    fn refresh(&mut self) {
-        match Interface::by_name(&self.interface.name) {
-            Ok(Some(now)) if now != self.interface && !now.networks.is_empty() => {
-                info!("{}: its addresses or state changed", now.name);
-                self.interface = now;
+    /// Takes note of addresses that came or went, and of an interface that is another one now.
+    fn look(&mut self) -> Option<Lost> {
+        let now = match Interface::by_name(&self.interface.name) {
+            Ok(Some(now)) => now,
+            Ok(None) => return Some(Lost::Gone),
+            Err(error) => {
+                debug!(%error, "interfaces cannot be listed");
+                return None;
             }
-            Ok(_) => {}
-            Err(error) => debug!(%error, "interfaces cannot be listed"),
+        };
+        if now.index != self.interface.index {
+            return Some(Lost::Remade);
         }
+        if now.mac != self.interface.mac
+            && let Err(error) = self.sockets.open_link(&now)
+        {
+            return Some(Lost::Broken(io::Error::other(error)));
+        }
+        // Who moves an address takes it away first.
+        if now != self.interface && !now.networks.is_empty() {
+            info!("{}: its addresses or state changed", now.name);
+            self.interface = now;
+        }
+        None
     }
 }
 
-/// Sends what was written down, or says why it could not be.
-async fn conclude(outlet: &Outlet, result: io::Result<Option<Reply>>) {
-    match result {
-        Ok(Some(reply)) => outlet.send(&reply).await,
-        Ok(None) => {}
-        Err(error) => outlet.tell(&Trouble::Journal(error)),
+/// How an interface was lost.
+#[derive(Debug)]
+pub enum Lost {
+    /// A socket is broken.
+    Broken(io::Error),
+    /// There is no interface of that name any more.
+    Gone,
+    /// Another interface has the name now.
+    Remade,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(error) => write!(f, "its sockets do not work any more ({error})"),
+            Self::Gone => f.write_str("the interface is gone"),
+            Self::Remade => f.write_str("the interface was made anew"),
+        }
     }
 }
 
@@ -360,3 +409,6 @@ pub enum ListenError {
 
 /// Longest message that is read; what is longer loses its end, which the codec survives.
 const DATAGRAM: usize = 2048;
+
+/// How often it is looked whether an interface is still the same.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);

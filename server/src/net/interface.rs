@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
@@ -131,6 +132,18 @@ impl Network {
         Ipv4Addr::from_bits(self.address.to_bits() | !self.mask().to_bits())
     }
 
+    /// Whether both are the same network, whichever address in it each of them names.
+    #[must_use]
+    pub fn is_same(self, other: Self) -> bool {
+        self.prefix == other.prefix && self.base() == other.base()
+    }
+
+    /// Whether the two have addresses in common.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.contains(other.base()) || other.contains(self.base())
+    }
+
     /// Whether the address lies in the network.
     #[must_use]
     pub fn contains(self, address: Ipv4Addr) -> bool {
@@ -151,6 +164,22 @@ impl fmt::Display for Network {
         write!(f, "{}/{}", self.address, self.prefix)
     }
 }
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let (address, prefix) = text.split_once('/').ok_or(NetworkError)?;
+        let address = address.parse().map_err(|_| NetworkError)?;
+        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or(NetworkError)?;
+        Ok(Self { address, prefix })
+    }
+}
+
+/// Text is not a network.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("write an address and the length of its prefix, as in 10.77.0.1/24")]
+pub struct NetworkError;
 
 /// The length of a mask's prefix: its leading ones.
 fn prefix(mask: u32) -> u8 {

@@ -13,15 +13,15 @@ use store::{EnvironmentName, Store, StoreError};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{Outlook, ServeError, preparer};
+use super::{Interfaces, ServeError, preparer};
 use crate::boot::catalog::Catalog;
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::plan::Awaited;
 use crate::boot::{Boots, Notice, Sources};
-use crate::clock::SystemClock;
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::control::{Controlled, InterfaceStatus, Living, MachineStatus, Status, Visitor};
-use crate::dhcp::{Bound, Dhcp, Listener, Mode};
+use crate::dhcp::{Bound, Dhcp, Listener, Mode, Timestamp};
 use crate::net::interface::Interface;
 use crate::nfs::export::{Exports, SiteKey};
 use crate::site::machine::{self, MachineName, Roster};
@@ -31,7 +31,7 @@ use provision::roots::{Roots, Term};
 /// The running server.
 pub(super) struct Appliance {
     config: Config,
-    outlook: Outlook,
+    found: Interfaces,
     state: StateDir,
     store: Store,
     exports: Arc<Exports>,
@@ -64,7 +64,7 @@ impl Appliance {
         let roster = roster(&config, &state)?;
         let default = config.default.as_ref().map(EnvironmentName::as_str);
         machine::store_configured(&state, &config.machines, default)?;
-        let outlook = Outlook::of(&config, &roster)?;
+        let found = Interfaces::of(&config, &roster)?;
         let (orders, ordered) = mpsc::channel();
         let boots = Boots::open(Sources {
             catalog: Catalog::start().map_err(ServeError::Runtime)?,
@@ -80,7 +80,7 @@ impl Appliance {
         })?;
         let appliance = Arc::new(Self {
             config,
-            outlook,
+            found,
             state,
             store,
             exports: Arc::new(Exports::new(SiteKey::new(key))),
@@ -105,8 +105,9 @@ impl Appliance {
         &self.config
     }
 
-    pub(super) const fn outlook(&self) -> &Outlook {
-        &self.outlook
+    /// The interfaces that there were at the start.
+    pub(super) const fn found(&self) -> &Interfaces {
+        &self.found
     }
 
     pub(super) const fn state(&self) -> &StateDir {
@@ -123,6 +124,11 @@ impl Appliance {
 
     pub(super) const fn descriptors(&self) -> &Arc<Descriptors> {
         &self.descriptors
+    }
+
+    /// The DHCP server, once its ports are bound.
+    pub(super) fn dhcp(&self) -> Option<&Arc<Dhcp>> {
+        self.dhcp.get()
     }
 
     /// Keeps the DHCP server, to ask it whom it heard.
@@ -150,16 +156,24 @@ impl Appliance {
         let Some(now) = interface_status(dhcp.interface(), mode, dhcp.foreign()) else {
             return String::new();
         };
-        let line = self.describe(&now);
+        let lines = self.describe(&now, dhcp.interface());
         let mut interfaces = lock(&self.interfaces);
         if let Some(known) = interfaces.iter_mut().find(|known| known.name == now.name) {
             *known = now;
         }
-        line
+        lines
     }
 
-    fn describe(&self, interface: &InterfaceStatus) -> String {
-        let InterfaceStatus { name, address, mode, foreign } = interface;
+    /// Notes that an interface is not listened on until it is there again.
+    pub(super) fn lose_interface(&self, name: &str) {
+        let mut interfaces = lock(&self.interfaces);
+        if let Some(known) = interfaces.iter_mut().find(|known| known.name == name) {
+            "absent".clone_into(&mut known.mode);
+        }
+    }
+
+    fn describe(&self, status: &InterfaceStatus, interface: &Interface) -> String {
+        let InterfaceStatus { name, address, mode, foreign } = status;
         match foreign {
             Some(foreign) => format!(
                 "  DHCP {name} {address}: silent, because another DHCP server, {foreign}, answers \
@@ -171,13 +185,12 @@ impl Appliance {
                  give them their addresses\n"
             ),
             None if mode == "serve" => {
-                let ranges = self.outlook.ranges(&self.config, name);
-                let ranges = match ranges.is_empty() {
-                    true => "reserved addresses only".to_owned(),
-                    false => ranges.join(", "),
-                };
-                let lease = self.config.lease.as_secs();
-                format!("  DHCP {name} {address}: serves {ranges}, for {lease} s\n")
+                let networks = interface.networks.iter().map(|network| {
+                    let (address, config) = (network.address, &self.config);
+                    let handed_out = Interfaces::handed_out(config, *network);
+                    format!("  DHCP {name} {address}: serves {handed_out}\n")
+                });
+                networks.collect()
             }
             None => format!(
                 "  DHCP {name} {address}: listens and hands out nothing; add --mode serve \
@@ -212,7 +225,10 @@ impl Appliance {
             names => writeln!(text, "  boot environments: {}", names.join(", ")),
         };
         let _ = writeln!(text, "  named machines: {count}; {default}");
-        for stray in self.outlook.strays(&self.config, &roster) {
+        for relayed in self.found.describe_relayed(&self.config) {
+            let _ = writeln!(text, "  {relayed}");
+        }
+        for stray in self.found.strays(&self.config, &roster) {
             let _ = writeln!(text, "  not handed out: {stray}");
         }
         for reason in lock(&self.unserved).iter() {
@@ -293,7 +309,7 @@ impl Appliance {
         let _alone = lock(&self.reading);
         let roster = roster(&self.config, &self.state).map_err(|error| error.to_string())?;
         self.publish().map_err(|error| error.to_string())?;
-        for stray in self.outlook.strays(&self.config, &roster) {
+        for stray in self.found.strays(&self.config, &roster) {
             tracing::warn!("{stray}");
         }
         self.boots.set_roster(roster);
@@ -310,12 +326,16 @@ impl Controlled for Appliance {
             interface.foreign =
                 interface.foreign.or_else(|| foreign.map(|foreign| foreign.address));
         }
+        let now = Timestamp::from(SystemClock.wall());
+        let leased = self.dhcp.get().map_or_else(Vec::new, |dhcp| dhcp.bindings());
+        let leased = leased.iter().filter(|binding| binding.is_leased(now)).count();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
             up: self.started.elapsed().as_secs_f64(),
             services: self.services.get().cloned().unwrap_or_default(),
             interfaces,
+            leased,
             environments: self.boots.catalog().names(),
             unserved: lock(&self.unserved).clone(),
             machines: self.boots.standings().into_iter().map(MachineStatus::from).collect(),

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -10,12 +9,13 @@ use tokio::runtime::Runtime;
 
 use super::ServeError;
 use super::appliance::Appliance;
+use super::supervise::{Run, Service};
 use crate::boot::Booter;
 use crate::clock::SystemClock;
 use crate::net::datagram::{BindOptions, Datagrams};
 use crate::net::rpc::{self, Peers, Program, Transport};
 use crate::nfs::mount::Mount;
-use crate::nfs::portmap::{self, Portmap, Service};
+use crate::nfs::portmap::{self, Portmap};
 use crate::nfs::v3::Nfs3;
 
 /// Everything that is bound, ready to be served.
@@ -24,17 +24,14 @@ pub(super) struct Ports {
     pub(super) tftp: Datagrams,
     /// Where HTTP's connections come.
     pub(super) http: TcpListener,
-    /// RPC on all its sockets: a service's name, and what serves it.
-    pub(super) rpc: Vec<(String, Run)>,
+    /// RPC on all its sockets.
+    pub(super) rpc: Vec<Service>,
     /// The servers behind them, to be stopped.
     pub(super) servers: Vec<Arc<rpc::Server>>,
     /// What another port mapper was told.
     pub(super) registration: Registration,
     mount: u16,
 }
-
-/// Something that serves until it is stopped or breaks.
-pub(super) type Run = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 impl Ports {
     /// Binds all ports: boot files in the network's runtime, RPC in that of the files,
@@ -47,7 +44,7 @@ impl Ports {
     ) -> Result<Self, ServeError> {
         let (tftp, http) = {
             let _inside = network.enter();
-            let tftp = datagrams(any4(69)).map_err(|error| refused(&TFTP, 69, &error))?;
+            let tftp = bind_tftp().map_err(|error| refused(&TFTP, 69, &error))?;
             let address = appliance.config().http;
             let http =
                 rpc::listen(address).map_err(|error| refused(&HTTP, address.port(), &error))?;
@@ -59,19 +56,21 @@ impl Ports {
         let clock = Arc::new(SystemClock);
         let nfs = Arc::new(Nfs3::new(Arc::clone(exports), Arc::clone(&booter), clock.clone()));
         let mount = Mount::new(Arc::clone(exports), booter, clock);
-        let mut bound = Bound { runs: Vec::new(), servers: Vec::new(), peers };
+        let mut bound = Bound { services: Vec::new(), servers: Vec::new(), peers };
         // Half of the files that the process may open are for what is read and written.
         let limit = hostfs::open_files_limit();
         let many = rpc::Options::default();
         let many = rpc::Options { connections: many.connections.min(limit / 4), ..many };
         let few = rpc::Options { threads: 8, connections: 1024.min(limit / 32), ..many.clone() };
-        bound.runs.push(("NFS's timeline".to_owned(), Box::pin(Arc::clone(&nfs).tell())));
+        let told = Arc::clone(&nfs);
+        let timeline = move || -> Run { Box::pin(Arc::clone(&told).tell()) };
+        bound.services.push(Service::of("NFS's timeline", timeline));
         bound.serve(&NFS, 2049, Arc::new(nfs), many)?;
         // Nobody insists on this port, but firewalls are told of it.
         let mount = bound.serve_near(&MOUNT, 20048, Arc::new(Arc::new(mount)), few.clone())?;
         let services = [(100_003, 3, 2049), (100_005, 3, mount), (100_005, 1, mount)];
         let services = services.into_iter().flat_map(|(program, version, port)| {
-            [Transport::Tcp, Transport::Udp].map(|transport| Service {
+            [Transport::Tcp, Transport::Udp].map(|transport| portmap::Service {
                 program,
                 version,
                 transport,
@@ -89,8 +88,8 @@ impl Ports {
             }
             Err(error) => return Err(error),
         };
-        let Bound { runs, servers, peers: _ } = bound;
-        Ok(Self { tftp, http, rpc: runs, servers, registration, mount })
+        let Bound { services, servers, peers: _ } = bound;
+        Ok(Self { tftp, http, rpc: services, servers, registration, mount })
     }
 
     /// What is served where, for people.
@@ -110,7 +109,7 @@ impl Ports {
 }
 
 /// What another port mapper was told of.
-pub(super) struct Registration(Vec<Service>);
+pub(super) struct Registration(Vec<portmap::Service>);
 
 impl Drop for Registration {
     /// Takes it back.
@@ -126,7 +125,7 @@ impl Drop for Registration {
 
 /// RPC services, as they are bound.
 struct Bound {
-    runs: Vec<(String, Run)>,
+    services: Vec<Service>,
     servers: Vec<Arc<rpc::Server>>,
     peers: Arc<Peers>,
 }
@@ -154,12 +153,17 @@ impl Bound {
             Arc::new(SystemClock),
         );
         for socket in [Some(udp), udp6].into_iter().flatten() {
-            let run: Run = Box::pin(Arc::clone(&server).serve_udp(socket));
-            self.runs.push((format!("{} by UDP", service.name), run));
+            let (address, server) = (socket.local_addr(), Arc::clone(&server));
+            let run = move |socket| -> Run { Box::pin(Arc::clone(&server).serve_udp(socket)) };
+            let name = format!("{} by UDP", service.name);
+            self.services.push(Service::on(name, socket, move || datagrams(address), run));
         }
-        for listener in [Some(tcp), tcp6].into_iter().flatten() {
-            let run: Run = Box::pin(Arc::clone(&server).serve_tcp(listener));
-            self.runs.push((format!("{} by TCP", service.name), run));
+        for (listener, address) in [(Some(tcp), any4(port)), (tcp6, any6)] {
+            let Some(listener) = listener else { continue };
+            let server = Arc::clone(&server);
+            let run = move |listener| -> Run { Box::pin(Arc::clone(&server).serve_tcp(listener)) };
+            let name = format!("{} by TCP", service.name);
+            self.services.push(Service::on(name, listener, move || rpc::listen(address), run));
         }
         self.servers.push(server);
         Ok(())
@@ -207,6 +211,11 @@ fn refused(service: &Known, port: u16, error: &io::Error) -> ServeError {
         format!("cannot be bound: {error}")
     };
     ServeError::Port { port, service: service.name, trouble }
+}
+
+/// Binds the port that TFTP's requests come to.
+pub(super) fn bind_tftp() -> io::Result<Datagrams> {
+    datagrams(any4(69))
 }
 
 fn datagrams(address: SocketAddr) -> io::Result<Datagrams> {

@@ -5,10 +5,10 @@
 //! [`Booter`] knows exist here.
 
 mod channel;
-mod lanes;
 mod session;
 mod terms;
 mod transfer;
+mod workers;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,9 +22,10 @@ use tracing::{debug, error};
 use wire::tftp::{DecodeError, ErrorCode, Mode, Packet, Request};
 
 use crate::boot::Booter;
+use crate::clock::Clock;
 use crate::net::datagram::{Datagrams, Received, Source};
-use lanes::Lanes;
 use session::Session;
+use workers::Workers;
 
 /// What the server does not exceed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,14 +51,20 @@ impl Default for Options {
 /// # Errors
 ///
 /// The threads for the transfers cannot be started, or the socket is broken.
-pub async fn serve(socket: Datagrams, booter: Arc<dyn Booter>, options: Options) -> io::Result<()> {
+pub async fn serve(
+    socket: Datagrams,
+    booter: Arc<dyn Booter>,
+    options: Options,
+    clock: Arc<dyn Clock>,
+) -> io::Result<()> {
     let mut server = Server {
         socket,
         booter,
         options,
+        clock,
         clients: HashMap::new(),
         per_address: HashMap::new(),
-        lanes: Lanes::start()?,
+        workers: Workers::start()?,
         tasks: JoinSet::new(),
         peers: HashMap::new(),
         garbage: 0,
@@ -80,11 +87,12 @@ struct Server {
     socket: Datagrams,
     booter: Arc<dyn Booter>,
     options: Options,
+    clock: Arc<dyn Clock>,
     /// The present transfer of each client port.
     clients: HashMap<SocketAddr, Current>,
     /// Tasks for each client address, those included that another has taken the place of.
     per_address: HashMap<IpAddr, usize>,
-    lanes: Lanes,
+    workers: Workers,
     tasks: JoinSet<Option<Session>>,
     peers: HashMap<task::Id, SocketAddr>,
     /// Datagrams that meant nothing.
@@ -165,10 +173,11 @@ impl Server {
         interface: u32,
         request: Request<'static>,
     ) {
-        let Some(lane) = self.lanes.next() else { return };
+        let Some(worker) = self.workers.next() else { return };
         let (repeats, repeated) = mpsc::channel(1);
         let session = Session {
             booter: Arc::clone(&self.booter),
+            clock: Arc::clone(&self.clock),
             peer,
             local,
             interface,
@@ -177,7 +186,7 @@ impl Server {
             window_max: self.options.window,
             repeats: repeated,
         };
-        let task = self.tasks.spawn_on(session.run(), lane).id();
+        let task = self.tasks.spawn_on(session.run(), worker).id();
         self.clients.insert(peer, Current { request, repeats, task });
         self.peers.insert(task, peer);
         *self.per_address.entry(peer.ip().to_canonical()).or_default() += 1;

@@ -16,10 +16,12 @@ use super::terms::Terms;
 use super::transfer::{Action, End, Failure, Transfer};
 use crate::boot::readahead::ReadAhead;
 use crate::boot::{Booter, Event, FileError, FileProtocol, FileRequest, Origin, Ticket};
+use crate::clock::Clock;
 
 /// One client's request.
 pub(super) struct Session {
     pub(super) booter: Arc<dyn Booter>,
+    pub(super) clock: Arc<dyn Clock>,
     /// Who asks.
     pub(super) peer: SocketAddr,
     /// Our own address that was asked, and at which interface.
@@ -88,7 +90,7 @@ impl Session {
     }
 
     async fn open(&self) -> Result<File, FileError> {
-        let booter = Arc::clone(&self.booter);
+        let (booter, now) = (Arc::clone(&self.booter), self.clock.now());
         let (peer, local, port) = (self.peer.ip().to_canonical(), self.local, self.port);
         let name = unix_name(&self.request.file);
         let opening = spawn_blocking(move || {
@@ -99,7 +101,7 @@ impl Session {
                 debug!(?name, %error, "boot file cannot be read");
                 return Err(FileError::Io);
             }
-            Ok(File { reader, len: file.len, ticket: file.ticket, told_at: Instant::now() })
+            Ok(File { reader, len: file.len, ticket: file.ticket, told_at: now })
         });
         opening.await.unwrap_or_else(|error| {
             error!(file = ?self.name(), %error, "opening a boot file failed");
@@ -108,7 +110,7 @@ impl Session {
     }
 
     async fn transfer(&mut self, channel: &mut Channel, file: &mut File, terms: Terms) -> Outcome {
-        let (mut transfer, mut action) = Transfer::begin(terms, Instant::now());
+        let (mut transfer, mut action) = Transfer::begin(terms, self.clock.now());
         let mut timer = Box::pin(sleep_until(transfer.deadline().into()));
         // The same request came once more; what the client sent before it has to be heard first.
         let mut again = false;
@@ -136,10 +138,10 @@ impl Session {
             }
             if again {
                 action = match channel.heard_before().await {
-                    Some(heard) => react(&mut transfer, heard),
+                    Some(heard) => react(&mut transfer, heard, self.clock.now()),
                     None => {
                         again = false;
-                        transfer.repeat(Instant::now())
+                        transfer.repeat(self.clock.now())
                     }
                 };
                 if matches!(action, Action::End(_)) {
@@ -151,9 +153,9 @@ impl Session {
             action = tokio::select! {
                 biased;
                 heard = channel.hear() => {
-                    let action = react(&mut transfer, heard);
+                    let action = react(&mut transfer, heard, self.clock.now());
                     // Noise must not keep the timer from its work.
-                    if action == Action::Wait { transfer.expire(Instant::now()) } else { action }
+                    if action == Action::Wait { transfer.expire(self.clock.now()) } else { action }
                 }
                 repeat = self.repeats.recv() => match repeat {
                     Some(()) => {
@@ -162,7 +164,7 @@ impl Session {
                     }
                     None => transfer.replace(),
                 },
-                () = &mut timer => transfer.expire(Instant::now()),
+                () = &mut timer => transfer.expire(self.clock.now()),
             };
         }
     }
@@ -182,9 +184,13 @@ impl Session {
     }
 
     fn report_progress(&self, file: &mut File, bytes: u64) {
+        let now = self.clock.now();
         // The whole length is told once, and only when the last block was acknowledged too.
-        if bytes > 0 && bytes < file.len && file.told_at.elapsed() >= PROGRESS_PERIOD {
-            file.told_at = Instant::now();
+        if bytes > 0
+            && bytes < file.len
+            && now.saturating_duration_since(file.told_at) >= PROGRESS_PERIOD
+        {
+            file.told_at = now;
             self.report(self.sent(file, bytes));
         }
     }
@@ -203,9 +209,9 @@ impl Session {
 }
 
 /// What a packet means to a transfer.
-fn react(transfer: &mut Transfer, heard: Heard) -> Action {
+fn react(transfer: &mut Transfer, heard: Heard, now: Instant) -> Action {
     match heard {
-        Heard::Ack(block) => transfer.acknowledge(block, Instant::now()),
+        Heard::Ack(block) => transfer.acknowledge(block, now),
         Heard::Error(code) => transfer.client_error(code),
         Heard::Noise => Action::Wait,
         Heard::Unreachable => transfer.unreachable(),

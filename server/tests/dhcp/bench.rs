@@ -10,7 +10,8 @@ use netbe::boot::{
     Answer, Ask, BootFile, Booter, Client, Event, FileError, FileRequest, Origin, Reservation, Root,
 };
 use netbe::dhcp::{
-    Action, Arrival, Destination, Journal, Leases, Mode, Port, Reply, Server, Settings, Silence,
+    Action, Arrival, Destination, Journal, Leases, Mode, Parameters, Port, Reply, Server, Settings,
+    Silence, Subnet,
 };
 use netbe::net::Mac;
 use netbe::net::interface::{Interface, Network};
@@ -153,8 +154,7 @@ impl Bench {
             Action::Send(reply) => Ok(reply),
             Action::Silence(silence) => Err(silence),
             Action::Commit(commit) => {
-                let written = commit.write(&mut self.journal).unwrap();
-                written.settle().unwrap().ok_or(Silence::Nothing)
+                commit.write(&mut self.journal).unwrap().ok_or(Silence::Nothing)
             }
         }
     }
@@ -181,6 +181,16 @@ impl Bench {
 
 pub(crate) fn settings(range: &str) -> Settings {
     Settings { ranges: vec![range.parse().unwrap()], ..Settings::default() }
+}
+
+/// A subnet with a range, of which nothing else is said.
+pub(crate) fn subnet(network: &str, range: &str) -> Subnet {
+    Subnet {
+        network: network.parse().unwrap(),
+        relays: Vec::new(),
+        ranges: vec![range.parse().unwrap()],
+        parameters: Parameters::default(),
+    }
 }
 
 fn open(folder: &Path, settings: Settings, fake: &Arc<Fake>) -> (Server, Journal) {

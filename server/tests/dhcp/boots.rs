@@ -60,9 +60,9 @@ fn every_stage_of_a_boot_keeps_the_address() {
 /// What a loader is told that mounts nothing itself, beside all that can be configured.
 fn laden() -> Bench {
     let mut settings = settings("10.77.0.100-10.77.0.199");
-    settings.routers = vec![Ipv4Addr::new(10, 77, 0, 254)];
-    settings.name_servers = vec![Ipv4Addr::new(10, 77, 0, 2); 3];
-    settings.domain = Some("laboratory.example.org".to_owned());
+    settings.parameters.routers = vec![Ipv4Addr::new(10, 77, 0, 254)];
+    settings.parameters.name_servers = vec![Ipv4Addr::new(10, 77, 0, 2); 3];
+    settings.parameters.domain = Some("laboratory.example.org".to_owned());
     let bench = Bench::with(settings);
     let handle = format!("boot.nfsroot.nfshandle=X{}X", "ab".repeat(44)).into_bytes();
     let texts: [&[u8]; 5] = [

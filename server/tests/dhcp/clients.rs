@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use netbe::boot::{Answer, Client};
+use netbe::clock::SystemClock;
 use netbe::dhcp::{Dhcp, Mode, State};
 use netbe::net::Mac;
 use netbe::net::interface::Interface;
@@ -95,7 +96,8 @@ fn a_second_server_finds_the_first_and_stays_silent() {
         let second = thread::spawn(move || {
             setns(space, CloneFlags::CLONE_NEWNET).unwrap();
             runtime().block_on(async {
-                let dhcp = Dhcp::open(settings(RANGE), Arc::<Fake>::default(), &journal).unwrap();
+                let dhcp = Dhcp::open(settings(RANGE), Arc::<Fake>::default(), &journal, clock());
+                let dhcp = dhcp.unwrap();
                 let interface = Interface::by_name("c0").unwrap().unwrap();
                 let bound = dhcp.bind(interface, Mode::Serve).await.unwrap();
                 let listener = bound.look().await.unwrap();
@@ -222,7 +224,7 @@ async fn serve(journal: &Path, client: &Child) -> Arc<Dhcp> {
     let root_path = Some("/be/head".to_owned());
     let answer = Answer { root_path, ..Answer::default() };
     fake.answers.lock().unwrap().insert(Client::Ordinary, answer);
-    let dhcp = Dhcp::open(settings(RANGE), fake, journal).unwrap();
+    let dhcp = Dhcp::open(settings(RANGE), fake, journal, clock()).unwrap();
     let interface = Interface::by_name("s0").unwrap().unwrap();
     assert_ne!(interface.mac, None::<Mac>);
     let bound = dhcp.bind(interface, Mode::Serve).await.unwrap();
@@ -230,6 +232,10 @@ async fn serve(journal: &Path, client: &Child) -> Arc<Dhcp> {
     assert_eq!((listener.mode(), listener.foreign()), (Mode::Serve, None));
     tokio::spawn(listener.run());
     dhcp
+}
+
+fn clock() -> Arc<SystemClock> {
+    Arc::new(SystemClock)
 }
 
 fn succeeds(output: std::io::Result<Output>) {

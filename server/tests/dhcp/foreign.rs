@@ -3,8 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use netbe::boot::Event;
-use netbe::dhcp::{Mode, Port, Settings, Silence};
-use netbe::net::interface::Network;
+use netbe::dhcp::{Mode, Port, Silence};
 use wire::dhcp4::{Builder, Code, MessageType};
 
 use crate::bench::{Bench, SERVER, machine, select};
@@ -23,9 +22,7 @@ fn places() -> [(&'static str, Bench); 4] {
         ("it is a proxy", Mode::Proxy, "10.77.0.100-10.77.0.199"),
     ]
     .map(|(place, mode, range)| {
-        let ranges = vec![range.parse().unwrap()];
-        let remote = vec![Network::new(SERVER, 24)];
-        let mut bench = Bench::with(Settings { ranges, remote, ..Settings::default() });
+        let mut bench = Bench::with_range(range);
         bench.mode = mode;
         (place, bench)
     })

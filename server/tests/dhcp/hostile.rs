@@ -17,7 +17,6 @@ fn a_hardware_address_longer_than_its_field_is_garbage() {
         bytes[2] = hlen;
         assert_eq!(bench.ask(&bytes), Err(Silence::Garbage));
     }
-    assert_eq!(bench.server.counters().garbage, 7);
 }
 
 #[test]

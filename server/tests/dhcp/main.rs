@@ -8,7 +8,10 @@ mod boots;
 #[cfg(target_os = "linux")]
 mod clients;
 mod foreign;
+mod forged;
 mod hostile;
 mod leases;
 mod proxy;
 mod relays;
+mod stalled;
+mod subnets;

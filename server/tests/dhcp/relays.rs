@@ -2,8 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use netbe::dhcp::{Destination, Port, Reply, Settings, Silence};
-use netbe::net::interface::Network;
+use netbe::dhcp::{Destination, Parameters, Port, Reply, Settings, Silence};
 use wire::dhcp4::{Builder, Code, Message, MessageType};
 
 use crate::bench::*;
@@ -12,11 +11,9 @@ const RELAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 
 /// A server that also hands out addresses behind a relay.
 fn bench() -> Bench {
-    let ranges = ["10.77.0.100-10.77.0.199", "10.88.0.50-10.88.0.99"];
     Bench::with(Settings {
-        ranges: ranges.map(|range| range.parse().unwrap()).to_vec(),
-        remote: vec![Network::new(RELAY, 16)],
-        ..Settings::default()
+        subnets: vec![subnet("10.88.0.0/16", "10.88.0.50-10.88.0.99")],
+        ..settings("10.77.0.100-10.77.0.199")
     })
 }
 
@@ -99,4 +96,65 @@ fn what_passed_more_than_sixteen_relays_is_garbage() {
     };
     assert_eq!(passed(16), Ok(MessageType::Offer));
     assert_eq!(passed(17), Err(Silence::Garbage));
+}
+
+#[test]
+fn a_message_that_no_relay_passed_on_cannot_choose_its_link_or_our_name() {
+    let mut bench = bench();
+    let mut request = message(MessageType::Discover);
+    request.set(Code::RELAY_AGENT_INFORMATION, [5, 4, 10, 88, 0, 0, 11, 4, 10, 88, 0, 2]);
+    let offer = bench.ask(&request.finish()).unwrap();
+    assert_eq!(Message::decode(&offer.bytes).unwrap().yiaddr, Ipv4Addr::new(10, 77, 0, 100));
+    assert_eq!(option(&offer, 54), Some(SERVER.octets().to_vec()));
+    let mut request = Builder::request(MessageType::Discover, 9, machine(2).0);
+    request.set(Code::SUBNET_SELECTION, [10, 88, 0, 0]);
+    let offer = bench.ask(&request.finish()).unwrap();
+    assert_eq!(Message::decode(&offer.bytes).unwrap().yiaddr, Ipv4Addr::new(10, 77, 0, 101));
+}
+
+#[test]
+fn each_subnet_behind_a_relay_has_its_own_parameters() {
+    let mut far = subnet("10.88.0.0/16", "10.88.0.50-10.88.0.99");
+    far.parameters = Parameters {
+        routers: vec![[10, 88, 0, 254].into()],
+        name_servers: vec![[10, 88, 0, 53].into()],
+        domain: Some("far.example".to_owned()),
+        mtu: Some(1400),
+        lease: std::time::Duration::from_secs(600),
+        options: vec![(42, vec![10, 88, 0, 5])],
+    };
+    let mut bench =
+        Bench::with(Settings { subnets: vec![far], ..settings("10.77.0.100-10.77.0.199") });
+    let asking = || {
+        let mut request = message(MessageType::Discover);
+        request.set(Code::PARAMETER_REQUEST_LIST, [1, 3, 6, 15, 26, 42, 51]);
+        request
+    };
+    let offer = relayed(&mut bench, asking(), &[1, 1, 7]).unwrap();
+    assert_eq!(option(&offer, 3), Some(vec![10, 88, 0, 254]));
+    assert_eq!(option(&offer, 6), Some(vec![10, 88, 0, 53]));
+    assert_eq!(option(&offer, 15), Some(b"far.example".to_vec()));
+    assert_eq!(option(&offer, 26), Some(vec![5, 120]));
+    assert_eq!(option(&offer, 42), Some(vec![10, 88, 0, 5]));
+    assert_eq!(option(&offer, 51), Some(vec![0, 0, 2, 88]));
+    let near = bench.ask(&asking().finish()).unwrap();
+    assert_eq!(option(&near, 51), Some(vec![0, 0, 14, 16]));
+    for code in [3, 6, 15, 26, 42] {
+        assert_eq!(option(&near, code), None, "{code}");
+    }
+}
+
+#[test]
+fn a_relay_with_an_address_elsewhere_is_known_by_the_subnets_that_name_it() {
+    let mut far = subnet("10.99.0.0/24", "10.99.0.5-10.99.0.5");
+    far.relays = vec!["10.88.0.0/30".parse().unwrap()];
+    let mut next = subnet("10.99.1.0/24", "10.99.1.5-10.99.1.9");
+    next.relays = vec!["10.88.0.1/32".parse().unwrap()];
+    let mut bench = Bench::with(Settings { subnets: vec![far, next], ..Settings::default() });
+    let offer = relayed(&mut bench, message(MessageType::Discover), &[1, 1, 7]).unwrap();
+    assert_eq!(Message::decode(&offer.bytes).unwrap().yiaddr, Ipv4Addr::new(10, 99, 0, 5));
+    assert_eq!(option(&offer, 3), None, "that relay is no router of the network");
+    let second = Builder::request(MessageType::Discover, 9, machine(2).0);
+    let offer = relayed(&mut bench, second, &[1, 1, 7]).unwrap();
+    assert_eq!(Message::decode(&offer.bytes).unwrap().yiaddr, Ipv4Addr::new(10, 99, 1, 5));
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netbe::boot::Event;
+use netbe::clock::SystemClock;
 use netbe::net::datagram::{BindOptions, Datagrams};
 use netbe::tftp;
 use tokio::net::UdpSocket;
@@ -34,7 +35,8 @@ impl Server {
         let socket = Datagrams::bind(any, &BindOptions::default()).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, socket.local_addr().port()));
         let booter = Arc::new(booter);
-        let task = tokio::spawn(tftp::serve(socket, booter.clone(), options));
+        let task =
+            tokio::spawn(tftp::serve(socket, booter.clone(), options, Arc::new(SystemClock)));
         Self { booter, address, task }
     }
 }

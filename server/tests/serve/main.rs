@@ -12,6 +12,7 @@
 )]
 
 mod bench;
+mod interfaces;
 mod machines;
 mod mistakes;
 mod neighbour;

@@ -3,9 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::super::leases::{Binding, Moment, State};
-use super::super::recipe::Place;
-use super::Server;
+use super::super::leases::{Binding, State, Timestamp};
+use super::{Scope, Server};
 use crate::net::Mac;
 
 impl Server {
@@ -14,25 +13,33 @@ impl Server {
     pub(super) fn known(
         &self,
         mac: Mac,
-        place: &Place,
+        scope: &Scope,
         wanted: Option<Ipv4Addr>,
-        now: Moment,
+        now: Timestamp,
     ) -> Option<Ipv4Addr> {
-        let free = |address: &Ipv4Addr| self.is_free(*address, mac, place, now);
-        let old = self.leases.of(mac, place.network).map(|binding| binding.address).filter(free);
-        old.filter(|address| self.booter.lives(*address))
-            .or_else(|| self.reserved(mac, place).filter(free))
+        let free = |address: &Ipv4Addr| self.is_free(*address, mac, scope, now);
+        let old = self.leases.of(mac, scope.network).map(|binding| binding.address).filter(free);
+        self.living(mac, scope)
+            .or_else(|| self.reserved(mac, scope).filter(free))
             // A reservation that was taken away, or a range that was narrowed, ends a claim.
             .or_else(|| old.filter(|address| self.pool.contains(*address)))
             .or_else(|| wanted.filter(|address| self.pool.contains(*address)).filter(free))
     }
 
+    /// The machine's address in a subnet that its root lives at.
+    pub(super) fn living(&self, mac: Mac, scope: &Scope) -> Option<Ipv4Addr> {
+        let all = self.leases.all_of(mac, scope.network).map(|binding| binding.address);
+        let mut usable =
+            all.filter(|address| scope.network.has_host(*address) && *address != scope.local);
+        usable.find(|address| self.booter.lives(*address))
+    }
+
     /// An address that nobody has a claim to, or the one whose claim is oldest.
-    pub(super) fn fresh(&mut self, mac: Mac, place: &Place, now: Moment) -> Option<Ipv4Addr> {
+    pub(super) fn fresh(&mut self, mac: Mac, scope: &Scope, now: Timestamp) -> Option<Ipv4Addr> {
         // A copy, so that nothing is lost should the search not come to its end.
         let mut pool = self.pool.clone();
-        let unused = pool.next(place.network, now, |address| {
-            self.leases.get(address).is_none() && self.is_free(address, mac, place, now)
+        let unused = pool.next(scope.network, now, |address| {
+            self.leases.get(address).is_none() && self.is_free(address, mac, scope, now)
         });
         self.pool = pool;
         if unused.is_some() {
@@ -44,60 +51,89 @@ impl Server {
             let address = binding.address;
             if self.booter.lives(address) {
                 alive.push(binding);
-            } else if self.pool.contains(address) && self.is_free(address, mac, place, now) {
+            } else if self.pool.contains(address) && self.is_free(address, mac, scope, now) {
                 oldest = Some(address);
                 break;
             }
         }
         // What lives is not looked at again before a lease's time.
         for binding in alive {
-            self.leases.put(Binding { expires: now.after(self.settings.lease), ..binding });
+            self.leases.put(Binding { expires: now.after(scope.parameters.lease), ..binding });
         }
-        oldest.or_else(|| self.unanswered(mac, place, now))
+        oldest.or_else(|| self.unanswered(mac, scope, now))
     }
 
-    /// For a named machine, when everything is gone: what was offered to a stranger who has not
-    /// taken it. Whoever floods the network with forged machines takes nothing that way.
-    fn unanswered(&mut self, mac: Mac, place: &Place, now: Moment) -> Option<Ipv4Addr> {
-        self.booter.reservation(mac)?;
-        let strangers = self.leases.iter().filter(|binding| {
+    /// When everything is gone: the address that was offered to a stranger longest ago and not taken.
+    ///
+    /// Whoever floods the network with invented machines takes nothing from named machines that way,
+    /// and from strangers for [`OFFER_MIN`].
+    fn unanswered(&mut self, mac: Mac, scope: &Scope, now: Timestamp) -> Option<Ipv4Addr> {
+        let longest = now.after(OFFER_HOLD);
+        let is_named = self.booter.reservation(mac).is_some();
+        let until =
+            if is_named { longest } else { now.after(OFFER_HOLD.saturating_sub(OFFER_MIN)) };
+        let oldest = self.leases.expiring(now, until).find(|binding| {
             binding.state == State::Offered
                 && self.pool.contains(binding.address)
-                && place.network.contains(binding.address)
+                && scope.network.contains(binding.address)
                 && self.booter.reservation(binding.mac).is_none()
+                && !self.booter.lives(binding.address)
         });
-        let oldest = strangers.min_by_key(|binding| binding.expires)?.address;
+        let oldest = oldest?.address;
         self.leases.remove(oldest);
-        self.is_free(oldest, mac, place, now).then_some(oldest)
+        self.is_free(oldest, mac, scope, now).then_some(oldest)
     }
 
     /// Whether the machine may have the address: it is a host's in the network, nobody else's by
     /// reservation or lease, not in quarantine, and no other machine's root lives there.
-    pub(super) fn is_free(&self, address: Ipv4Addr, mac: Mac, place: &Place, now: Moment) -> bool {
+    pub(super) fn is_free(
+        &self,
+        address: Ipv4Addr,
+        mac: Mac,
+        scope: &Scope,
+        now: Timestamp,
+    ) -> bool {
         let binding = self.leases.get(address);
         let own = binding.is_some_and(|binding| binding.is_of(mac));
-        let taken = binding.is_some_and(|binding| !own && binding.expires > now);
+        let taken = binding.is_some_and(|binding| {
+            !own && (binding.expires > now || self.keeps(binding, mac, scope))
+        });
         // A machine may have several cards: its address is for the first of them that asks.
         let is_kept = self.booter.reserved_for(address).map(|holder| {
             let machine = self.booter.reservation(mac);
             machine.is_some_and(|machine| machine.name == holder)
         });
-        place.network.has_host(address)
-            && address != place.local
-            && Some(address) != place.router
-            && !self.settings.routers.contains(&address)
+        scope.network.has_host(address)
+            && address != scope.local
+            && Some(address) != scope.router
+            && !scope.parameters.routers.contains(&address)
             && !taken
             && is_kept != Some(false)
             && (own || (is_kept.is_some() && binding.is_none()) || !self.booter.lives(address))
     }
 
-    pub(super) fn reserved(&self, mac: Mac, place: &Place) -> Option<Ipv4Addr> {
+    /// Whether an address is kept for the named machine that had it last, also when its lease has run
+    /// out: one for each card, unless another address of the network is reserved for the machine.
+    fn keeps(&self, binding: Binding, mac: Mac, scope: &Scope) -> bool {
+        if binding.state == State::Declined {
+            return false;
+        }
+        let Some(holder) = self.booter.reservation(binding.mac) else { return false };
+        let elsewhere = holder
+            .address
+            .is_some_and(|address| address != binding.address && scope.network.has_host(address));
+        let same = self.booter.reservation(mac).is_some_and(|own| own.name == holder.name);
+        let last = self.leases.of(binding.mac, scope.network);
+        !elsewhere && !same && last.is_some_and(|last| last.address == binding.address)
+    }
+
+    pub(super) fn reserved(&self, mac: Mac, scope: &Scope) -> Option<Ipv4Addr> {
         let address = self.booter.reservation(mac)?.address?;
-        place.network.has_host(address).then_some(address)
+        scope.network.has_host(address).then_some(address)
     }
 
     /// Keeps an address for the machine that it is offered to.
-    pub(super) fn hold(&mut self, mac: Mac, address: Ipv4Addr, now: Moment) {
+    pub(super) fn hold(&mut self, mac: Mac, address: Ipv4Addr, now: Timestamp) {
         let until = now.after(OFFER_HOLD);
         let old = self.leases.get(address).filter(|binding| binding.is_of(mac));
         let held = match old {
@@ -119,3 +155,7 @@ impl Binding {
 
 /// How long an offered address is kept. Firmware that collects offers takes up to 32 seconds.
 const OFFER_HOLD: Duration = Duration::from_secs(60);
+
+/// How long it is kept when all others are gone too: most clients take an offer at once, and those
+/// that do not get another one.
+const OFFER_MIN: Duration = Duration::from_secs(8);

@@ -8,32 +8,32 @@ use std::time::SystemTime;
 
 use wire::dhcp4::MessageType;
 
-use super::super::recipe::{self, Leg, Place};
+use super::super::options::{self, Kind};
 use super::super::reply::{Action, Arrival, Destination, Port, Silence};
 use super::super::request::Request;
-use super::{Server, finish};
+use super::{Scope, Server, finish};
 use crate::boot::{Client, Event};
 
 impl Server {
     /// Proxy mode (PXE 2.1 §2.2): an OFFER without an address to firmware and to iPXE, an answer to a
     /// question on port 4011, and to everything else nothing.
-    pub(super) fn stand_by(
+    pub(super) fn beside(
         &mut self,
         request: &Request<'_>,
-        place: &Place,
+        scope: &Scope,
         arrival: &Arrival<'_>,
         now: SystemTime,
     ) -> Action {
         if arrival.port == Port::Pxe {
-            self.locate(request, place, *arrival.source.ip());
-            return self.boot_server(request, place, arrival);
+            self.locate(request, scope, *arrival.source.ip());
+            return self.boot_server(request, scope, arrival);
         }
         match request.kind {
-            MessageType::Discover => self.suggest(request, place),
+            MessageType::Discover => self.proxy_offer(request, scope),
             MessageType::Request => {
-                self.follow(request, place);
-                let lost = self.lose(request, place, arrival, now);
-                lost.unwrap_or(Action::Silence(Silence::Nothing))
+                self.follow(request, scope);
+                let other = self.other_chosen(request, scope, arrival, now);
+                other.unwrap_or(Action::Silence(Silence::Nothing))
             }
             MessageType::Decline
             | MessageType::Release
@@ -45,19 +45,19 @@ impl Server {
     }
 
     /// Where netbe only listens: a boot that another server leads here is known all the same.
-    pub(super) fn overhear(
+    pub(super) fn observe(
         &mut self,
         request: &Request<'_>,
-        place: &Place,
+        scope: &Scope,
         arrival: &Arrival<'_>,
         now: SystemTime,
     ) -> Action {
         match request.kind {
             MessageType::Discover if request.client.is_firmware() => {
                 // What it is told is the other server's to say.
-                let _ = self.decide(request, place);
+                let _ = self.decide(request, scope);
             }
-            MessageType::Request => self.follow(request, place),
+            MessageType::Request => self.follow(request, scope),
             MessageType::Discover
             | MessageType::Decline
             | MessageType::Release
@@ -66,11 +66,11 @@ impl Server {
             | MessageType::Ack
             | MessageType::Nak => {}
         }
-        self.listen(request, place, arrival, now)
+        self.listen(request, scope, arrival, now)
     }
 
     /// DHCPDISCOVER: what to boot, for those who listen to a proxy.
-    fn suggest(&mut self, request: &Request<'_>, place: &Place) -> Action {
+    fn proxy_offer(&mut self, request: &Request<'_>, scope: &Scope) -> Action {
         match request.client {
             Client::Http(_) | Client::Ipxe(_) | Client::Pxe(_) => {}
             Client::FreeBsdKernel | Client::FreeBsdLoader => {
@@ -82,28 +82,28 @@ impl Server {
             Client::Ordinary => return Action::Silence(Silence::Nothing),
         }
         self.report(request.mac, Event::Discover(request.client));
-        let Some(answer) = self.decide(request, place).filter(|answer| answer.file.is_some())
+        let Some(answer) = self.decide(request, scope).filter(|answer| answer.file.is_some())
         else {
             return Action::Silence(Silence::Nothing);
         };
-        let mut reply = self.begin(request, MessageType::Offer, place);
+        let mut reply = self.begin(request, MessageType::Offer, scope);
         reply.broadcast();
         let (message, client) = (&request.message, request.client);
-        recipe::boot(&mut reply, message, client, &answer, place.local, Leg::Proxy);
+        options::boot(&mut reply, message, client, &answer, scope.local, Kind::Proxy);
         let to = Destination::of(message, request.mac, Ipv4Addr::UNSPECIFIED, true);
-        Action::Send(finish(reply, place, Port::Dhcp, to))
+        Action::Send(finish(reply, scope, Port::Dhcp, to))
     }
 
     /// DHCPREQUEST: the machine tells everybody whose address it takes.
-    fn follow(&self, request: &Request<'_>, place: &Place) {
+    fn follow(&self, request: &Request<'_>, scope: &Scope) {
         let current = Some(request.message.ciaddr).filter(|address| !address.is_unspecified());
         if let Some(address) = current.or(request.wanted) {
-            self.locate(request, place, address);
+            self.locate(request, scope, address);
         }
     }
 
-    fn locate(&self, request: &Request<'_>, place: &Place, address: Ipv4Addr) {
-        if place.network.has_host(address) {
+    fn locate(&self, request: &Request<'_>, scope: &Scope, address: Ipv4Addr) {
+        if scope.network.has_host(address) {
             self.report(request.mac, Event::Elsewhere(address));
         }
     }

@@ -13,35 +13,35 @@ use tokio::sync::oneshot;
 
 /// Threads of which each carries many transfers. Dropping this ends them.
 #[derive(Debug)]
-pub(super) struct Lanes {
-    lanes: Vec<Lane>,
+pub(super) struct Workers {
+    workers: Vec<Worker>,
     next: usize,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct Worker {
     runtime: Handle,
     /// Never sent: that it is dropped ends the thread.
     _end: oneshot::Sender<()>,
 }
 
-impl Lanes {
+impl Workers {
     /// Starts as many threads as the host can make use of.
     pub(super) fn start() -> io::Result<Self> {
-        let count = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(LANES_MAX);
-        let lanes = (0..count).map(|_| Lane::start()).collect::<io::Result<_>>()?;
-        Ok(Self { lanes, next: 0 })
+        let count = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX);
+        let workers = (0..count).map(|_| Worker::start()).collect::<io::Result<_>>()?;
+        Ok(Self { workers, next: 0 })
     }
 
     /// The thread for the next transfer.
     pub(super) fn next(&mut self) -> Option<&Handle> {
         self.next = self.next.wrapping_add(1);
-        let index = self.next.checked_rem(self.lanes.len())?;
-        self.lanes.get(index).map(|lane| &lane.runtime)
+        let index = self.next.checked_rem(self.workers.len())?;
+        self.workers.get(index).map(|worker| &worker.runtime)
     }
 }
 
-impl Lane {
+impl Worker {
     fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -61,7 +61,7 @@ impl Lane {
 }
 
 /// One thread carries about a gigabit in lockstep, and more in windows.
-const LANES_MAX: usize = 4;
+const WORKERS_MAX: usize = 4;
 
-/// Threads of one lane that wait for disks.
+/// Threads of one worker that wait for disks.
 const DISK_THREADS_MAX: usize = 64;

@@ -2,36 +2,42 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error, warn};
 
 use super::reply::{CLIENT_PORT, Destination, Port, Reply};
 use super::service::ListenError;
+use crate::clock::Clock;
 use crate::net::datagram::{BindOptions, Datagrams, Received, Source};
 use crate::net::interface::Interface;
 use crate::net::sys::link::Link;
 
 /// Where messages of one interface come in and go out.
-#[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct Sockets {
     name: String,
     index: u32,
     dhcp: Datagrams,
     pxe: Option<Datagrams>,
     link: Link,
+    clock: Arc<dyn Clock>,
     told: Mutex<Vec<(Cause, Instant)>>,
 }
 
-impl Outlet {
+impl Sockets {
     /// Binds port 67 of an interface.
-    pub(super) fn open(interface: &Interface) -> Result<Self, ListenError> {
+    pub(super) fn open(interface: &Interface, clock: Arc<dyn Clock>) -> Result<Self, ListenError> {
         let dhcp = bind(interface, Port::Dhcp)?;
-        let name = interface.name.clone();
-        let link = Link::open(interface)
-            .map_err(|source| ListenError::Link { interface: name.clone(), source })?;
-        Ok(Self { name, index: interface.index, dhcp, pxe: None, link, told: Mutex::default() })
+        let link = link(interface)?;
+        let (name, index, told) = (interface.name.clone(), interface.index, Mutex::default());
+        Ok(Self { name, index, dhcp, pxe: None, link, clock, told })
+    }
+
+    /// Opens what sends frames anew, for an interface whose Ethernet address has changed.
+    pub(super) fn open_link(&mut self, interface: &Interface) -> Result<(), ListenError> {
+        self.link = link(interface)?;
+        Ok(())
     }
 
     /// Binds port 4011 too.
@@ -91,11 +97,12 @@ impl Outlet {
     pub(super) fn tell(&self, trouble: &Trouble) {
         let cause = trouble.cause();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.retain(|(_, when)| when.elapsed() < QUIET);
+        let now = self.clock.now();
+        told.retain(|(_, when)| now.saturating_duration_since(*when) < QUIET);
         if told.iter().any(|(known, _)| *known == cause) {
             return;
         }
-        told.push((cause, Instant::now()));
+        told.push((cause, now));
         drop(told);
         let name = &self.name;
         match trouble {
@@ -147,6 +154,12 @@ enum Cause {
     Foreign,
     Journal,
     NoUnicast,
+}
+
+/// Opens what sends frames.
+fn link(interface: &Interface) -> Result<Link, ListenError> {
+    let name = interface.name.clone();
+    Link::open(interface).map_err(|source| ListenError::Link { interface: name, source })
 }
 
 /// Binds one of an interface's ports.

@@ -1,32 +1,18 @@
 //! The options that each kind of client needs to boot.
 //!
-//! An OFFER and its ACK are cooked by the same recipe from the same frozen plan: FreeBSD's loader
+//! An OFFER and its ACK are made of the same options from the same frozen plan: FreeBSD's loader
 //! keeps what the OFFER said where the two differ.
 
 use std::net::Ipv4Addr;
 
 use wire::dhcp4::{Builder, Code, Message};
 
-use super::Settings;
+use super::server::Scope;
 use crate::boot::{Answer, Arch, Client};
-use crate::net::interface::Network;
 
-/// Where a client is, and what it finds there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    /// The network that its address comes from.
-    pub(super) network: Network,
-    /// Our address for it: server identifier, next server and TFTP server.
-    pub(super) local: Ipv4Addr,
-    /// The router that is known without being configured.
-    pub(super) router: Option<Ipv4Addr>,
-    /// Whether another server hands out the addresses there.
-    pub(super) proxy: bool,
-}
-
-/// Which answer a client is told what to boot by.
+/// Which kind of answer tells a client what to boot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Leg {
+pub(super) enum Kind {
     /// An OFFER or an ACK with its address.
     Lease,
     /// An OFFER without an address, beside another server's.
@@ -36,21 +22,21 @@ pub(super) enum Leg {
 }
 
 /// Adds what every client on the network is told.
-pub(super) fn network(reply: &mut Builder, client: Client, settings: &Settings, place: &Place) {
-    let network = place.network;
+pub(super) fn network(reply: &mut Builder, client: Client, scope: &Scope) {
+    let (network, parameters) = (scope.network, &scope.parameters);
     reply.set(Code::SUBNET_MASK, network.mask().octets());
     // FreeBSD's loader throws away a router that is not in its network.
-    let given = settings.routers.iter().copied().filter(|router| network.contains(*router));
-    let own = place.router.filter(|_| settings.routers.is_empty());
+    let given = parameters.routers.iter().copied().filter(|router| network.contains(*router));
+    let own = scope.router.filter(|_| parameters.routers.is_empty());
     let routers = octets(given.chain(own));
     if !routers.is_empty() {
         reply.set(Code::ROUTERS, routers);
     }
-    let name_servers = octets(settings.name_servers.iter().copied());
+    let name_servers = octets(parameters.name_servers.iter().copied());
     if !name_servers.is_empty() {
         reply.set(Code::NAME_SERVERS, name_servers);
     }
-    if let Some(domain) = &settings.domain {
+    if let Some(domain) = &parameters.domain {
         reply.set(Code::DOMAIN_NAME, domain.as_bytes());
     }
     if reply.asks(Code::BROADCAST_ADDRESS) || !reply.has_request_list() {
@@ -58,8 +44,14 @@ pub(super) fn network(reply: &mut Builder, client: Client, settings: &Settings, 
     }
     // FreeBSD's kernel asks for nothing and uses it.
     let uses_mtu = client == Client::FreeBsdKernel || reply.asks(Code::INTERFACE_MTU);
-    if let Some(mtu) = settings.mtu.filter(|_| uses_mtu) {
+    if let Some(mtu) = parameters.mtu.filter(|_| uses_mtu) {
         reply.set(Code::INTERFACE_MTU, mtu.to_be_bytes());
+    }
+    for (code, value) in &parameters.options {
+        let code = Code(*code);
+        if reply.asks(code) || !reply.has_request_list() {
+            reply.offer(code, value.as_slice());
+        }
     }
 }
 
@@ -70,7 +62,7 @@ pub(super) fn boot(
     client: Client,
     answer: &Answer,
     local: Ipv4Addr,
-    leg: Leg,
+    kind: Kind,
 ) {
     let name = local.to_string();
     if client == Client::FreeBsdLoader {
@@ -91,9 +83,9 @@ pub(super) fn boot(
             reply.offer(Code::TFTP_SERVER_ADDRESSES, local.octets());
         }
         match client {
-            Client::Pxe(arch) => pxe(reply, request, arch, leg),
+            Client::Pxe(arch) => pxe(reply, request, arch, kind),
             Client::Http(_) => reply.set(Code::VENDOR_CLASS, *b"HTTPClient"),
-            Client::Ipxe(_) if leg == Leg::Lease => reply.set(Code::IPXE, NO_PROXY_DHCP),
+            Client::Ipxe(_) if kind == Kind::Lease => reply.set(Code::IPXE, NO_PROXY_DHCP),
             // iPXE takes an offer without an address for a proxy's only with this class.
             Client::Ipxe(_) => reply.set(Code::VENDOR_CLASS, *b"PXEClient"),
             Client::FreeBsdKernel | Client::FreeBsdLoader | Client::Ordinary => {}
@@ -151,9 +143,9 @@ fn boot_file(reply: &mut Builder, client: Client, file: &str) {
 /// Class 60 without 43 sends UEFI firmware to port 4011; with both it asks nobody else. That is what
 /// a lease needs. Beside another server's lease most UEFI firmware takes a proxy only if it is sent
 /// to port 4011, as dnsmasq does it too.
-fn pxe(reply: &mut Builder, request: &Message<'_>, arch: Arch, leg: Leg) {
+fn pxe(reply: &mut Builder, request: &Message<'_>, arch: Arch, kind: Kind) {
     reply.set(Code::VENDOR_CLASS, *b"PXEClient");
-    if leg != Leg::Proxy || arch == Arch::BIOS {
+    if kind != Kind::Proxy || arch == Arch::BIOS {
         reply.set(Code::VENDOR_SPECIFIC, BOOT_FILE_IS_HERE);
     }
     if let Some(identifier) = request.options.get(Code::MACHINE_IDENTIFIER) {
