@@ -85,10 +85,10 @@ impl Upgrade {
                 own.name, self.machine
             )));
         }
-        let mut plan = roots.look_ahead(&own, &to)?;
+        let mut plan = roots.plan_upgrade(&own, &to)?;
         let is_refused = |plan: &Plan| !self.force && plan.conflicts().next().is_some();
         if !self.dry && to.snapshot.is_none() && !is_refused(&plan) {
-            plan = roots.look_ahead(&own, &roots.pin(&to)?)?;
+            plan = roots.plan_upgrade(&own, &roots.pin(&to)?)?;
         }
         let text = describe(&self.machine, &plan);
         if self.dry {

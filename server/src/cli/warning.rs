@@ -18,6 +18,8 @@ pub(super) fn show(program: &'static str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // It would tell of a closed standard error there, by a macro that panics.
+        .log_internal_errors(false)
         .event_format(Line { program, told: Mutex::default() })
         .init();
 }

@@ -316,6 +316,13 @@ fn a_history_that_cannot_be_written_stops_nothing_and_is_told_once() {
     assert!(line.starts_with("netbe: this will be missing in the history, "), "{line}");
     assert!(!line.contains('\n'), "{line}");
     assert_eq!(names(&bench), ["desk", "head"]);
+    if cfg!(target_os = "linux") {
+        // Nor does it when nobody can be told.
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = bench.command(NETBE, &["clone", "head", "lap"]);
+        assert_eq!(command.stderr(full).status().unwrap().code(), Some(0));
+        assert_eq!(names(&bench), ["desk", "head", "lap"]);
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Entry {
             ("other" | "o", "") => (OTHER, NOBODY),
             _ => return None,
         };
-        let permissions = permissions.chars().try_fold(0, |all, letter| match letter {
+        let permissions = permissions.chars().try_fold(0, |all, flag| match flag {
             'r' => Some(all | 4),
             'w' => Some(all | 2),
             'x' => Some(all | 1),

@@ -120,7 +120,7 @@ impl<'a> Roots<'a> {
         machine: &str,
         template: &Point,
         term: Term,
-        furnish: impl FnOnce(&Inside) -> Result<(), RootError>,
+        configure: impl FnOnce(&Inside) -> Result<(), RootError>,
     ) -> Result<Made, RootError> {
         let _alone = self.lock()?;
         self.clear()?;
@@ -131,7 +131,7 @@ impl<'a> Roots<'a> {
         let name = self.free_name(machine, &template.environment)?;
         let reset = self.whole(&source, &name, |draft| {
             let reset = self.reset(draft, Some(machine))?;
-            furnish(&Inside::from_fd(self.store.open_root(draft)?))?;
+            configure(&Inside::from_fd(self.store.open_root(draft)?))?;
             if term == Term::Kept {
                 self.separate(machine, draft, &source)?;
             }

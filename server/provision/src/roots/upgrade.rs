@@ -48,7 +48,7 @@ fn conflicts(steps: &[Step]) -> impl Iterator<Item = &Path> {
 
 impl Roots<'_> {
     /// Finds out what an upgrade of a machine's root will do.
-    pub fn look_ahead(&self, own: &Environment, to: &Point) -> Result<Upgrade, RootError> {
+    pub fn plan_upgrade(&self, own: &Environment, to: &Point) -> Result<Upgrade, RootError> {
         let _alone = self.lock()?;
         let from = self.template(own)?;
         let present = Point::from(own.name.clone());
