@@ -25,9 +25,10 @@ type Subscriber = Box<dyn Fn(IpAddr) + Send + Sync>;
 /// Whether a machine lives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Life {
-    /// A connection of that address acknowledged something after the question.
+    /// A connection of that address acknowledged something after the question, or was closed in order.
     Answers,
-    /// It had connections, and all of them were reset or timed out since the question.
+    /// It had connections, and all of them were reset or timed out since the question. A network that
+    /// is away for those seconds looks the same, so that there has to be another sign too.
     Dead,
     /// Nothing can be said: it has no open connection, or none that could be asked in time.
     Unknown,
@@ -67,7 +68,7 @@ impl Peers {
     }
 
     /// Has `lost` called whenever the last connection of an address was reset or timed out; not when
-    /// it was closed, by whomever. It runs on a task of the RPC server and must not wait.
+    /// it was closed, by whomever. After minutes without a network a machine that runs is lost too. It runs on a task of the RPC server and must not wait.
     pub fn subscribe(&self, lost: Box<dyn Fn(IpAddr) + Send + Sync>) {
         self.subscribers.write().unwrap_or_else(PoisonError::into_inner).push(lost);
     }

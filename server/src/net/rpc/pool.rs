@@ -95,7 +95,7 @@ impl Pool {
                 state.asking.push_back((asked, grant));
                 granted
             };
-            if let Ok(Ok(permit)) = timeout(STILL, granted).await {
+            if let Ok(Ok(permit)) = timeout(STALLED, granted).await {
                 return Some(permit);
             }
             asked_before = true;
@@ -242,13 +242,13 @@ impl State {
         let of = asked.connection.and_then(|connection| class.of.get(&connection));
         class.calls < calls
             && (class.bytes == 0 || class.bytes + asked.bytes <= bytes)
-            && of.is_none_or(|of| *of < TURNS)
+            && of.is_none_or(|of| *of < PER_CONNECTION)
     }
 
     /// Whether a call of this class was done lately.
     fn progresses(&self, class: ClassId, now: Instant, asked_before: bool) -> bool {
         match self.classes.get(&class) {
-            Some(class) => now.saturating_duration_since(class.progressed) < STILL,
+            Some(class) => now.saturating_duration_since(class.progressed) < STALLED,
             // Others hold everything. Should they go on, there is room soon.
             None => !asked_before,
         }
@@ -375,12 +375,18 @@ impl Shared {
             class.progressed = now;
         }
         state.forget_idle(id);
+        let closed = state.closed;
+        drop(state);
+        if closed {
+            self.wake.notify_all();
+        }
     }
 }
 
 /// Calls of one class that one connection may have here.
-const TURNS: usize = 64;
+const PER_CONNECTION: usize = 64;
 
 /// A class that is full and had no call done for so long stands still: whoever calls is told to try
-/// again later, so that its connection goes on with the calls of other classes.
-const STILL: Duration = Duration::from_secs(1);
+/// again later, so that its connection goes on with the calls of other classes. Clients that are told
+/// so stay away for five seconds, so that a disk that is merely slow is better waited for.
+const STALLED: Duration = Duration::from_secs(3);

@@ -134,10 +134,10 @@ fn a_class_holds_no_more_calls_and_bytes_than_are_free() {
 }
 
 #[tokio::test]
-async fn one_connection_has_no_more_than_its_turns_of_a_class() {
+async fn one_connection_holds_a_bounded_part_of_a_class() {
     let pool = pool(1, 1 << 20, 1 << 20);
     let mut held = Vec::new();
-    for _ in 0..TURNS {
+    for _ in 0..PER_CONNECTION {
         held.push(pool.admit(ONE, 1, 1).await.unwrap());
     }
     let full = timeout(Duration::from_millis(50), pool.admit(ONE, 1, 1)).await;
@@ -165,7 +165,7 @@ async fn nobody_waits_for_a_class_that_stands_still() {
     let bounds = Bounds { threads: 1, calls: 1, bytes: 100 };
     let pool = Pool::new(bounds, Arc::clone(&clock) as Arc<dyn Clock>);
     let _held = pool.try_admit(ONE, 1).unwrap();
-    clock.pass(STILL);
+    clock.pass(STALLED);
     let refused = timeout(Duration::from_millis(50), pool.admit(ONE, 1, 1)).await;
     assert!(refused.unwrap().is_none());
 }
