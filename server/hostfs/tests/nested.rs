@@ -12,11 +12,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
+use fixtures::Projected;
 use fixtures::contract::Subject;
 use hostfs::{Descriptors, HostTree, HostTreeError, Inside, Metadata, Options};
 use nix::mount::{MsFlags, mount};
 use tempfile::TempDir;
-use vfs::{Branch, Caller, EntryDetail, FsError, Handle, Name, Nested, Tree, Wait};
+use vfs::{Branch, Caller, EntryDetail, FsError, Handle, Name, Projection, Tree, Wait};
 
 const ROOT: Caller = Caller::ROOT;
 
@@ -34,7 +35,7 @@ fn serve(dir: OwnedFd) -> Arc<dyn Tree> {
 }
 
 /// The tree at `root` with what is mounted at `paths` below it.
-fn system(root: &Path, paths: &[&str], make: Make) -> Nested {
+fn system(root: &Path, paths: &[&str], make: Make) -> Projected {
     let inside = Inside::enter(root).unwrap();
     let branches: Vec<Branch> = paths
         .iter()
@@ -44,14 +45,14 @@ fn system(root: &Path, paths: &[&str], make: Make) -> Nested {
         })
         .collect();
     let tree = serve(fs::File::open(root).unwrap().into());
-    let (tree, refused) = make(tree, &branches);
+    let (projection, refused) = make(tree, &branches);
     assert_eq!(refused, []);
-    tree
+    Projected::new(projection)
 }
 
-type Make = fn(Arc<dyn Tree>, &[Branch]) -> (Nested, Vec<vfs::BranchError>);
+type Make = fn(Arc<dyn Tree>, &[Branch]) -> (Projection, Vec<vfs::BranchError>);
 
-fn at(tree: &Nested, path: &str) -> Result<Handle, FsError> {
+fn at(tree: &Projected, path: &str) -> Result<Handle, FsError> {
     let mut names = path.split('/').filter(|name| !name.is_empty());
     names.try_fold(tree.root(), |dir, text| {
         tree.lookup(&ROOT, &dir, name(text), Wait::Yes).map(|found| found.handle)
@@ -59,7 +60,7 @@ fn at(tree: &Nested, path: &str) -> Result<Handle, FsError> {
 }
 
 /// Handle and fileid of every file, by path, as find(1) would meet them.
-fn walk(tree: &Nested, path: &str, found: &mut BTreeMap<String, (Handle, u64)>) {
+fn walk(tree: &Projected, path: &str, found: &mut BTreeMap<String, (Handle, u64)>) {
     let mut entries = Vec::new();
     let end = tree.readdir(&ROOT, &at(tree, path).unwrap(), 0, EntryDetail::Full, &mut |entry| {
         entries.push((entry.name.to_vec(), entry.fileid, entry.file));
@@ -119,7 +120,7 @@ fn mounted_system(root: &Path) {
 
 fn facts_of_one_tree(root: &Path, paths: &[&str], files: usize) {
     let mut before = BTreeMap::new();
-    let tree = system(root, paths, Nested::joined);
+    let tree = system(root, paths, Projection::joined);
     walk(&tree, "", &mut before);
     assert_eq!(before.len(), files, "{before:?}");
     let mut fileids: Vec<u64> = before.values().map(|(_, fileid)| *fileid).collect();
@@ -131,7 +132,7 @@ fn facts_of_one_tree(root: &Path, paths: &[&str], files: usize) {
     }
     // As after a restart of the server: other descriptors, the same handles and file ids.
     drop(tree);
-    let tree = system(root, paths, Nested::joined);
+    let tree = system(root, paths, Projection::joined);
     for (path, (handle, fileid)) in &before {
         assert_eq!(tree.getattr(handle, Wait::Yes).unwrap().fileid, *fileid, "{path}");
     }
@@ -144,9 +145,9 @@ fn facts_of_one_tree(root: &Path, paths: &[&str], files: usize) {
         assert_eq!(up, at(&tree, parent).unwrap());
         let last = Path::new(border).file_name().unwrap().to_str().unwrap();
         assert_eq!(tree.rmdir(&ROOT, &up, name(last)), Err(FsError::Mounted));
-        let split = system(root, paths, Nested::split);
+        let split = system(root, paths, Projection::split);
         let stand_in = at(&split, border).unwrap();
-        assert_eq!(split.mounted(&stand_in), at(&tree, border).unwrap());
+        assert_eq!(split.projection.mounted(&stand_in), at(&tree, border).unwrap());
         assert_eq!(at(&split, &format!("{border}/..")), Ok(up));
     }
 }
@@ -163,7 +164,7 @@ fn mounted_file_systems_are_one_tree() {
 fn a_mount_that_is_not_listed_stays_a_border() {
     in_own_namespace(|root| {
         mounted_system(root);
-        let tree = system(root, &["usr/home"], Nested::joined);
+        let tree = system(root, &["usr/home"], Projection::joined);
         assert_eq!(at(&tree, "var"), Err(FsError::XDev));
         assert!(at(&tree, "usr/home/me/letter").is_ok());
     });
@@ -205,7 +206,7 @@ fn btrfs(dir: &Path) -> Option<PathBuf> {
 
 /// The contract, above and beside a border between two real file systems.
 struct Joined {
-    tree: Nested,
+    tree: Projected,
     _dirs: [TempDir; 2],
 }
 
@@ -232,10 +233,10 @@ fn joined() -> Option<Joined> {
         Err(error) => panic!("{}: {error}", dir.path().display()),
     };
     let (root, home) = (open(&dirs[0])?, open(&dirs[1])?);
-    let (tree, refused) =
-        Nested::joined(root, &[Branch { path: "usr/home".to_owned(), tree: home }]);
+    let (projection, refused) =
+        Projection::joined(root, &[Branch { path: "usr/home".to_owned(), tree: home }]);
     if refused.is_empty() {
-        return Some(Joined { tree, _dirs: dirs });
+        return Some(Joined { tree: Projected::new(projection), _dirs: dirs });
     }
     eprintln!("skipped: {} and {} are one file system", disk.display(), memory.display());
     None

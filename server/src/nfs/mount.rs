@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
-use vfs::{Caller, FileKind, FsError, Handle, Name, NameError, Tree, Wait};
+use vfs::{Caller, FileKind, FsError, Handle, Name, NameError, Projection, Wait};
 use wire::codec::Codec;
 use wire::mount3::{
     DirPath, Exported, HostName, MAX_NAME, MntRes, MountStat, Mounted, PROGRAM, Procedure, VERSION,
@@ -124,7 +124,7 @@ impl Mount {
         })?;
         let own = root.filter(|root| root.environment == export.environment);
         let view = own.map_or_else(View::default, |root| root.view);
-        let directory = walk(export.files.seen(view).as_ref(), rest)
+        let directory = walk(export.files.seen(view), rest)
             .map_err(|error| Refused { status: status(error), reason: error.to_string() })?;
         Ok((export.environment, self.exports.seal(&export, view, &directory)))
     }
@@ -271,7 +271,7 @@ fn shown(path: &[u8]) -> String {
 /// `..` is taken back from the path itself and stops at the export's root. Symbolic links are not
 /// followed: they are meant for the client's own name space. The path is walked as the superuser, as
 /// mounting is his business; what is found there is still checked call by call.
-fn walk(tree: &dyn Tree, path: &[u8]) -> Result<Handle, FsError> {
+fn walk(files: &Projection, path: &[u8]) -> Result<Handle, FsError> {
     let mut names: Vec<Name<'_>> = Vec::new();
     for component in path.split(|byte| *byte == b'/') {
         match component {
@@ -285,13 +285,13 @@ fn walk(tree: &dyn Tree, path: &[u8]) -> Result<Handle, FsError> {
             })?),
         }
     }
-    let mut directory = tree.root();
+    let mut directory = files.root();
     for name in names {
-        let found = tree.lookup(&Caller::ROOT, &directory, name, Wait::Yes)?;
+        let found = files.resolve(&directory)?.lookup(&Caller::ROOT, name, Wait::Yes)?;
         if found.attr.kind != FileKind::Directory {
             return Err(FsError::NotDir);
         }
-        directory = tree.mounted(&found.handle);
+        directory = files.mounted(&found.handle);
     }
     Ok(directory)
 }

@@ -4,6 +4,7 @@
 //! the trait, the values that cross it, and the rules that every tree shares (who may do what, which
 //! bits are cleared, which group a new file gets). It performs no I/O and knows no protocol.
 
+mod answer;
 mod attr;
 mod caller;
 mod error;
@@ -11,16 +12,17 @@ pub mod exclusive;
 mod handle;
 pub mod mode;
 mod name;
-mod nested;
 pub mod permission;
+mod projection;
 mod tree;
 
+pub use answer::Answer;
 pub use attr::{Attr, FileKind, SetAttr, SetTime, Time};
 pub use caller::{Caller, MAX_GROUPS};
 pub use error::FsError;
 pub use handle::{Handle, HandleError, MAX_KERNEL_HANDLE};
 pub use name::{Name, NameError};
-pub use nested::{Branch, BranchError, BranchProblem, Nested};
+pub use projection::{Branch, BranchError, BranchProblem, Projection, Resolved};
 pub use tree::{
     Access, Create, DirEnd, Entry, EntryDetail, Found, FsStat, Limits, Linked, Made, Read, Renamed,
     Special, Stability, Tree, Wait, Wcc, Written,

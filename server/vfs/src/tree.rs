@@ -10,6 +10,8 @@ use crate::{Attr, Caller, FsError, Handle, Name, SetAttr, Time};
 /// `.await`. Those that memory can answer take a [`Wait`]; all others may wait for a disk. Every operation checks the caller's permission itself, by the rules of this crate, and
 /// returns the attributes that the operation saw, so that nobody asks twice.
 ///
+/// What a tree does not implement of the operations that change it, it refuses as a read-only one.
+///
 /// Where an operation fails, the caller of the trait may ask [`Tree::getattr`] for what the protocol
 /// wants beside the error.
 pub trait Tree: Send + Sync {
@@ -26,7 +28,10 @@ pub trait Tree: Send + Sync {
         file: &Handle,
         set: &SetAttr,
         guard: Option<Time>,
-    ) -> Result<Wcc, FsError>;
+    ) -> Result<Wcc, FsError> {
+        let _ = (caller, file, set, guard);
+        Err(FsError::RoFs)
+    }
 
     /// Looks one name up in a directory; `.` and `..` are names like others.
     fn lookup(
@@ -81,7 +86,10 @@ pub trait Tree: Send + Sync {
         dir: &Handle,
         name: Name<'_>,
         how: &Create,
-    ) -> Result<Made, FsError>;
+    ) -> Result<Made, FsError> {
+        let _ = (caller, dir, name, how);
+        Err(FsError::RoFs)
+    }
 
     /// Makes a directory.
     fn mkdir(
@@ -90,7 +98,10 @@ pub trait Tree: Send + Sync {
         dir: &Handle,
         name: Name<'_>,
         set: &SetAttr,
-    ) -> Result<Made, FsError>;
+    ) -> Result<Made, FsError> {
+        let _ = (caller, dir, name, set);
+        Err(FsError::RoFs)
+    }
 
     /// Makes a symbolic link that says `target`.
     fn symlink(
@@ -100,7 +111,10 @@ pub trait Tree: Send + Sync {
         name: Name<'_>,
         target: &[u8],
         set: &SetAttr,
-    ) -> Result<Made, FsError>;
+    ) -> Result<Made, FsError> {
+        let _ = (caller, dir, name, target, set);
+        Err(FsError::RoFs)
+    }
 
     /// Makes a FIFO, socket or device node. Only the superuser makes devices.
     fn mknod(
@@ -110,13 +124,22 @@ pub trait Tree: Send + Sync {
         name: Name<'_>,
         what: Special,
         set: &SetAttr,
-    ) -> Result<Made, FsError>;
+    ) -> Result<Made, FsError> {
+        let _ = (caller, dir, name, what, set);
+        Err(FsError::RoFs)
+    }
 
     /// Removes anything but a directory.
-    fn remove(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Wcc, FsError>;
+    fn remove(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Wcc, FsError> {
+        let _ = (caller, dir, name);
+        Err(FsError::RoFs)
+    }
 
     /// Removes an empty directory.
-    fn rmdir(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Wcc, FsError>;
+    fn rmdir(&self, caller: &Caller, dir: &Handle, name: Name<'_>) -> Result<Wcc, FsError> {
+        let _ = (caller, dir, name);
+        Err(FsError::RoFs)
+    }
 
     /// Renames, replacing what `to` named if their kinds allow it.
     fn rename(
@@ -126,7 +149,10 @@ pub trait Tree: Send + Sync {
         from: Name<'_>,
         to_dir: &Handle,
         to: Name<'_>,
-    ) -> Result<Renamed, FsError>;
+    ) -> Result<Renamed, FsError> {
+        let _ = (caller, from_dir, from, to_dir, to);
+        Err(FsError::RoFs)
+    }
 
     /// Gives a file, not a directory, one more name.
     fn link(
@@ -135,7 +161,10 @@ pub trait Tree: Send + Sync {
         file: &Handle,
         dir: &Handle,
         name: Name<'_>,
-    ) -> Result<Linked, FsError>;
+    ) -> Result<Linked, FsError> {
+        let _ = (caller, file, dir, name);
+        Err(FsError::RoFs)
+    }
 
     /// Shows the entries after `cookie` (0 for the start), `.` and `..` among them, until `each` breaks.
     ///
@@ -157,12 +186,6 @@ pub trait Tree: Send + Sync {
 
     /// Brings all that was written to `file` so far to stable storage.
     fn commit(&self, caller: &Caller, file: &Handle) -> Result<Wcc, FsError>;
-
-    /// What a client that mounts `dir` gets: where a tree shows an empty directory in place of
-    /// another one that begins there, the first directory of that one; else `dir` itself.
-    fn mounted(&self, dir: &Handle) -> Handle {
-        *dir
-    }
 
     /// The write verifier (RFC 1813 §3.3.7): new at every start and after every failed sync, so that
     /// clients send again what may be lost.

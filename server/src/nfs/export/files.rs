@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use vfs::{Branch, BranchError, Handle, Nested, Tree};
+use vfs::{Branch, BranchError, Handle, Projection, Tree};
 
 use crate::site::machine::View;
 
@@ -12,15 +12,16 @@ use crate::site::machine::View;
 pub struct Files {
     root: Arc<dyn Tree>,
     branches: Vec<Branch>,
-    joined: Arc<dyn Tree>,
-    split: Arc<dyn Tree>,
+    joined: Arc<Projection>,
+    split: Arc<Projection>,
 }
 
 impl Files {
     /// Files that are all in one tree: both views are that.
     #[must_use]
     pub fn whole(root: Arc<dyn Tree>) -> Self {
-        let (joined, split) = (Arc::clone(&root), Arc::clone(&root));
+        let joined = Arc::new(Projection::whole(Arc::clone(&root)));
+        let split = Arc::clone(&joined);
         Self { root, branches: Vec::new(), joined, split }
     }
 
@@ -32,15 +33,15 @@ impl Files {
         if branches.is_empty() {
             return (Self::whole(root), Vec::new());
         }
-        let (joined, refused) = Nested::joined(Arc::clone(&root), &branches);
+        let (joined, refused) = Projection::joined(Arc::clone(&root), &branches);
         // What one view refuses the other does, for the same reason.
-        let (split, _) = Nested::split(Arc::clone(&root), &branches);
+        let (split, _) = Projection::split(Arc::clone(&root), &branches);
         (Self { root, branches, joined: Arc::new(joined), split: Arc::new(split) }, refused)
     }
 
     /// What a client sees.
     #[must_use]
-    pub fn seen(&self, view: View) -> &Arc<dyn Tree> {
+    pub fn seen(&self, view: View) -> &Projection {
         match view {
             View::Joined => &self.joined,
             View::Split => &self.split,

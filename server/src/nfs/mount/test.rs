@@ -3,7 +3,7 @@ use std::time::Duration;
 use fixtures::MemFs;
 use store::ExportSettings;
 use uuid::Uuid;
-use vfs::Tree as _;
+use vfs::Tree;
 
 use super::*;
 use crate::nfs::export::bench::{Client, MACHINE, ROOT, STRANGER, Site, nest, open_to_all};

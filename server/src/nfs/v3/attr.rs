@@ -13,7 +13,7 @@ use super::request::{Outcome, Request, answer};
 pub(super) fn getattr(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: GetattrArgs<'_> = request.args()?;
     Ok(request.on::<()>(args.object, reply, |file, reply| {
-        let attr = file.tree().getattr(&file.handle, request.wait())?;
+        let attr = file.run(|tree, file| tree.getattr(file, request.wait()))?;
         Ok(answer(reply, &GetattrRes::Ok(fattr(&attr))))
     }))
 }
@@ -24,7 +24,7 @@ pub(super) fn setattr(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outc
     Ok(request.change::<WccData>(args.object, reply, |file, reply| {
         let set = set_attr(&args.attributes)?;
         let guard = args.guard.map(time).transpose()?;
-        let done = file.tree().setattr(&file.caller, &file.handle, &set, guard)?;
+        let done = file.run(|tree, object| tree.setattr(&file.caller, object, &set, guard))?;
         Ok(answer(reply, &SetattrRes::Ok(wcc(&done))))
     }))
 }
@@ -36,8 +36,9 @@ pub(super) fn access(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
         let changes = Access::MODIFY.0 | Access::EXTEND.0 | Access::DELETE.0;
         let withheld = if file.grant.read_only { changes } else { 0 };
         let asked = Access(args.access & !withheld);
+        let wait = request.wait();
         let (granted, attr) =
-            file.tree().access(&file.caller, &file.handle, asked, request.wait())?;
+            file.run(|tree, object| tree.access(&file.caller, object, asked, wait))?;
         let body = AccessOk { attributes: Some(fattr(&attr)), access: granted.0 & asked.0 };
         Ok(answer(reply, &AccessRes::Ok(body)))
     }))

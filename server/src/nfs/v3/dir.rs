@@ -1,6 +1,6 @@
 //! Names in directories: LOOKUP, what makes them, and what takes them away.
 
-use vfs::{Create, FsError, Made, Special, Wait};
+use vfs::{Create, FsError, Handle, Made, Name, Special, Tree, Wait};
 use wire::nfs3::{
     CreateArgs, CreateHow, CreateOk, CreateRes, DirOp, FileHandle, LinkArgs, LinkRes, LookupArgs,
     LookupOk, LookupRes, MkdirArgs, MknodArgs, MknodData, PostOpAttr, RemoveArgs, RemoveRes,
@@ -16,7 +16,7 @@ pub(super) fn lookup(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
     let args: LookupArgs<'_> = request.args()?;
     Ok(request.on::<PostOpAttr>(args.dir, reply, |dir, reply| {
         let name = name(args.name)?;
-        let found = dir.tree().lookup(&dir.caller, &dir.handle, name, request.wait())?;
+        let found = dir.resolve()?.lookup(&dir.caller, name, request.wait())?;
         let object = request.seal(dir, &found.handle);
         let body = LookupOk {
             object: FileHandle(object.as_bytes()),
@@ -36,7 +36,7 @@ pub(super) fn create(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
             CreateHow::Guarded(set) => Create::Guarded(set_attr(&set)?),
             CreateHow::Exclusive(verifier) => Create::Exclusive(verifier),
         };
-        Ok(dir.tree().create(&dir.caller, &dir.handle, name(args.place.name)?, &how)?)
+        add(dir, args.place, |tree, at, name| tree.create(&dir.caller, at, name, &how))
     }))
 }
 
@@ -45,7 +45,7 @@ pub(super) fn mkdir(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcom
     let args: MkdirArgs<'_> = request.args()?;
     Ok(make(request, args.place, reply, |dir| {
         let set = set_attr(&args.attributes)?;
-        Ok(dir.tree().mkdir(&dir.caller, &dir.handle, name(args.place.name)?, &set)?)
+        add(dir, args.place, |tree, at, name| tree.mkdir(&dir.caller, at, name, &set))
     }))
 }
 
@@ -54,8 +54,9 @@ pub(super) fn symlink(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outc
     let args: SymlinkArgs<'_> = request.args()?;
     Ok(make(request, args.place, reply, |dir| {
         let set = set_attr(&args.attributes)?;
-        let name = name(args.place.name)?;
-        Ok(dir.tree().symlink(&dir.caller, &dir.handle, name, args.target.0, &set)?)
+        add(dir, args.place, |tree, at, name| {
+            tree.symlink(&dir.caller, at, name, args.target.0, &set)
+        })
     }))
 }
 
@@ -65,7 +66,7 @@ pub(super) fn mknod(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcom
     Ok(make(request, args.place, reply, |dir| {
         let (what, attributes) = special(args.what)?;
         let set = set_attr(&attributes)?;
-        Ok(dir.tree().mknod(&dir.caller, &dir.handle, name(args.place.name)?, what, &set)?)
+        add(dir, args.place, |tree, at, name| tree.mknod(&dir.caller, at, name, what, &set))
     }))
 }
 
@@ -100,11 +101,21 @@ fn make(
     })
 }
 
+/// Makes an object by an operation of its directory's tree.
+fn add(
+    dir: &File,
+    place: DirOp<'_>,
+    operation: impl FnOnce(&dyn Tree, &Handle, Name<'_>) -> Result<Made, FsError>,
+) -> Result<Made, Fault> {
+    let name = name(place.name)?;
+    Ok(dir.resolve()?.make(&dir.caller, name, |tree, dir| operation(tree, dir, name))?)
+}
+
 /// REMOVE (RFC 1813 §3.3.12).
 pub(super) fn remove(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: RemoveArgs<'_> = request.args()?;
     Ok(request.change::<WccData>(args.dir, reply, |dir, reply| {
-        let done = dir.tree().remove(&dir.caller, &dir.handle, name(args.name)?)?;
+        let done = dir.resolve()?.remove(&dir.caller, name(args.name)?)?;
         Ok(answer(reply, &RemoveRes::Ok(wcc(&done))))
     }))
 }
@@ -113,7 +124,7 @@ pub(super) fn remove(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
 pub(super) fn rmdir(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: RmdirArgs<'_> = request.args()?;
     Ok(request.change::<WccData>(args.dir, reply, |dir, reply| {
-        let done = dir.tree().rmdir(&dir.caller, &dir.handle, name(args.name)?)?;
+        let done = dir.resolve()?.rmdir(&dir.caller, name(args.name)?)?;
         Ok(answer(reply, &RemoveRes::Ok(wcc(&done))))
     }))
 }
@@ -126,7 +137,7 @@ pub(super) fn rename(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
     let renamed = both(&from, &to).and_then(|(from, to)| {
         from.must_be_writable()?;
         let (old, new) = (name(args.from.name)?, name(args.to.name)?);
-        from.tree().rename(&from.caller, &from.handle, old, &to.handle, new)
+        from.resolve()?.rename(&from.caller, old, &to.resolve()?, new)
     });
     Ok(match renamed {
         Ok(done) => answer(reply, &RenameRes::Ok((wcc(&done.from), wcc(&done.to)))),
@@ -144,7 +155,7 @@ pub(super) fn link(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome
     let dir = request.open(args.link.dir);
     let linked = both(&file, &dir).and_then(|(file, dir)| {
         dir.must_be_writable()?;
-        dir.tree().link(&dir.caller, &file.handle, &dir.handle, name(args.link.name)?)
+        file.resolve()?.link(&dir.caller, &dir.resolve()?, name(args.link.name)?)
     });
     Ok(match linked {
         Ok(done) => answer(reply, &LinkRes::Ok((Some(fattr(&done.attr)), wcc(&done.dir)))),

@@ -14,7 +14,8 @@ use super::request::{Fault, File, Outcome, Request, answer};
 pub(super) fn readlink(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: ReadlinkArgs<'_> = request.args()?;
     Ok(request.on::<PostOpAttr>(args.object, reply, |file, reply| {
-        let (target, attr) = file.tree().readlink(&file.caller, &file.handle, request.wait())?;
+        let wait = request.wait();
+        let (target, attr) = file.run(|tree, link| tree.readlink(&file.caller, link, wait))?;
         let body = ReadlinkOk { attributes: Some(fattr(&attr)), target: NfsPath(&target) };
         Ok(answer(reply, &ReadlinkRes::Ok(body)))
     }))
@@ -45,7 +46,8 @@ fn read_into(
     let end = data + usize::try_from(count).map_err(|_| FsError::Inval)?;
     reply.resize(end, 0);
     let into = reply.get_mut(data..).unwrap_or_default();
-    let read = file.tree().read(&file.caller, &file.handle, args.offset, into, request.wait())?;
+    let wait = request.wait();
+    let read = file.run(|tree, object| tree.read(&file.caller, object, args.offset, into, wait))?;
     let len = u32::try_from(read.len).map_err(|_| FsError::Io)?;
     let head = read_head(fattr(&read.attr), len, read.eof);
     let room = reply.get_mut(start..data).ok_or(FsError::Io)?;
@@ -60,7 +62,6 @@ fn read_into(
 pub(super) fn write(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: WriteArgs<'_> = request.args()?;
     Ok(request.change::<WccData>(args.file, reply, |file, reply| {
-        let tree = file.tree();
         let stability = match args.stable {
             Stable::Unstable => Stability::Unstable,
             Stable::DataSync => Stability::DataSync,
@@ -68,8 +69,10 @@ pub(super) fn write(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcom
         };
         // Read before the data is written: if a sync fails in between, the client sees the old
         // verifier here and the new one at its COMMIT, and sends the data again.
-        let verifier = tree.write_verifier();
-        let written = tree.write(&file.caller, &file.handle, args.offset, args.data, stability)?;
+        let verifier = file.projection().write_verifier();
+        let written = file.run(|tree, object| {
+            tree.write(&file.caller, object, args.offset, args.data, stability)
+        })?;
         let count = u32::try_from(written.len).map_err(|_| FsError::Io)?;
         request.written.set(u64::from(count));
         let body = WriteOk {
@@ -92,9 +95,8 @@ pub(super) fn write(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcom
 pub(super) fn commit(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: CommitArgs<'_> = request.args()?;
     Ok(request.on::<WccData>(args.file, reply, |file, reply| {
-        let tree = file.tree();
-        let done = tree.commit(&file.caller, &file.handle)?;
-        let body = CommitOk { wcc: wcc(&done), verifier: tree.write_verifier() };
+        let done = file.run(|tree, object| tree.commit(&file.caller, object))?;
+        let body = CommitOk { wcc: wcc(&done), verifier: file.projection().write_verifier() };
         Ok(answer(reply, &CommitRes::Ok(body)))
     }))
 }

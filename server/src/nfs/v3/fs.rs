@@ -12,7 +12,7 @@ use super::request::{Outcome, Request, answer};
 pub(super) fn fsstat(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: FsstatArgs<'_> = request.args()?;
     Ok(request.on::<PostOpAttr>(args.object, reply, |file, reply| {
-        let space = file.tree().statfs(&file.handle)?;
+        let space = file.run(|tree, object| tree.statfs(object))?;
         let body = FsstatOk {
             attributes: file.attributes(),
             total_bytes: space.total_bytes,
@@ -31,7 +31,7 @@ pub(super) fn fsstat(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
 pub(super) fn fsinfo(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: FsinfoArgs<'_> = request.args()?;
     Ok(request.on::<PostOpAttr>(args.object, reply, |file, reply| {
-        let limits = file.tree().limits(&file.handle)?;
+        let limits = file.run(|tree, object| tree.limits(object))?;
         let transfer = request.transfer_max();
         let body = FsinfoOk {
             attributes: file.attributes(),
@@ -57,7 +57,7 @@ pub(super) fn fsinfo(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
 pub(super) fn pathconf(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: PathconfArgs<'_> = request.args()?;
     Ok(request.on::<PostOpAttr>(args.object, reply, |file, reply| {
-        let limits = file.tree().limits(&file.handle)?;
+        let limits = file.run(|tree, object| tree.limits(object))?;
         let body = PathconfOk {
             attributes: file.attributes(),
             link_max: limits.link_max,

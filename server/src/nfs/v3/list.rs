@@ -23,7 +23,7 @@ pub(super) fn readdir(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outc
     Ok(request.on::<PostOpAttr>(args.dir, reply, |dir, reply| {
         let mut list = List::new(reply, args.count.min(request.transfer_max()), u32::MAX);
         let detail = EntryDetail::Name;
-        let end = dir.tree().readdir(&dir.caller, &dir.handle, args.cookie, detail, &mut |entry| {
+        let end = dir.resolve()?.readdir(&dir.caller, args.cookie, detail, &mut |entry| {
             list.push(entry, |entry, out| entry.encode(out))
         });
         list.finish(end)
@@ -40,7 +40,7 @@ pub(super) fn readdirplus(
         let most = args.maxcount.min(request.transfer_max());
         let mut list = List::new(reply, most, args.dircount);
         let detail = EntryDetail::Full;
-        let end = dir.tree().readdir(&dir.caller, &dir.handle, args.cookie, detail, &mut |entry| {
+        let end = dir.resolve()?.readdir(&dir.caller, args.cookie, detail, &mut |entry| {
             let file = entry.file;
             list.push(entry, |entry, out| plus(request, dir, entry, file, out))
         });

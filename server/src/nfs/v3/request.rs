@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use uuid::Uuid;
-use vfs::{Caller, FsError, Handle, Name, NameError, Tree, Wait};
+use vfs::{Answer, Caller, FsError, Handle, Name, NameError, Projection, Resolved, Tree, Wait};
 use wire::codec::Codec;
 use wire::nfs3::{FileHandle, Filename, PostOpAttr, Procedure, Status, WccData};
 use wire::xdr::{DecodeError, Decoder, Encoder};
@@ -219,8 +219,22 @@ impl File {
         (self.export.environment, self.view)
     }
 
-    pub(super) fn tree(&self) -> &dyn Tree {
-        self.export.files.seen(self.view).as_ref()
+    /// The export's files, as the client sees them.
+    pub(super) fn projection(&self) -> &Projection {
+        self.export.files.seen(self.view)
+    }
+
+    /// The tree that it belongs to.
+    pub(super) fn resolve(&self) -> Result<Resolved<'_>, FsError> {
+        self.projection().resolve(&self.handle)
+    }
+
+    /// Carries out an operation on it alone.
+    pub(super) fn run<T: Answer>(
+        &self,
+        operation: impl FnOnce(&dyn Tree, &Handle) -> Result<T, FsError>,
+    ) -> Result<T, FsError> {
+        self.resolve()?.run(operation)
     }
 
     /// Its attributes as they are now, if they can be read; for what may wait.
@@ -230,7 +244,7 @@ impl File {
 
     /// As [`File::attributes`]; `None` if that would have to wait and may not.
     fn attributes_or_wait(&self, wait: Wait) -> Option<PostOpAttr> {
-        match self.tree().getattr(&self.handle, wait) {
+        match self.run(|tree, file| tree.getattr(file, wait)) {
             Ok(attr) => Some(Some(attr::fattr(&attr))),
             Err(FsError::WouldWait) => None,
             Err(_) => Some(None),

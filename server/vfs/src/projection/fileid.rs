@@ -17,7 +17,9 @@ use crate::FsError;
 /// How the inode numbers of one tree become file ids.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fileids {
-    /// As they are.
+    /// As they are, whatever they are.
+    Any,
+    /// As they are, beside those of branches.
     Own,
     /// Below these upper bits.
     Tagged(u64),
@@ -32,6 +34,7 @@ impl Fileids {
     /// The file id of an inode; [`FsError::NotSupp`] if it has none.
     pub(super) const fn shown(self, inode: u64) -> Result<u64, FsError> {
         match self {
+            Self::Any => Ok(inode),
             Self::Own if inode & BRANCH == 0 => Ok(inode),
             Self::Tagged(tag) if inode >> INODE_BITS == 0 => Ok(tag | inode),
             Self::Own | Self::Tagged(_) => Err(FsError::NotSupp),

@@ -1,27 +1,32 @@
-//! Several trees as one system's: the data sets of a boot environment, each below its parent.
+//! One or several trees as a client sees them: the data sets of a boot environment, each below its
+//! parent.
 //!
 //! A border is a name in a directory, behind which another tree begins. Joined, whoever looks the name
 //! up is on the other side; split, he finds an empty directory there, to mount the other tree on.
 //! Nothing has to be mounted for that on the server: a tree that holds the name may have a directory
 //! there or another file system. Files keep the handles of their own trees, so that what is added
 //! or taken away leaves the handles of the others alone.
+//!
+//! A projection is no tree itself. It finds the tree of a handle once, lets that do the work, and changes
+//! what the answer shows.
 
 mod fileid;
+mod resolved;
 mod standin;
-mod tree;
 
 use std::fmt;
-use std::iter;
 use std::sync::Arc;
 
-use crate::{Attr, Caller, FileKind, FsError, Handle, Name, Tree, Wait, Wcc};
+use crate::{Attr, Caller, Entry, FileKind, FsError, Handle, Name, Tree, Wait};
 
 use fileid::Fileids;
 use standin::StandIn;
 
-/// A tree and what is mounted below it, seen as one ([`Nested::joined`]) or apart
-/// ([`Nested::split`]).
-pub struct Nested {
+pub use resolved::Resolved;
+
+/// A tree and what is mounted below it, seen as one ([`Projection::joined`]) or apart
+/// ([`Projection::split`]).
+pub struct Projection {
     view: View,
     root: Part,
     others: Vec<Part>,
@@ -40,7 +45,15 @@ pub struct Branch {
     pub tree: Arc<dyn Tree>,
 }
 
-impl Nested {
+impl Projection {
+    /// Shows one tree as it is.
+    #[must_use]
+    pub fn whole(root: Arc<dyn Tree>) -> Self {
+        let (others, borders, ways) = Default::default();
+        let root = Part { root: root.root(), shown: UNCHANGED, tree: root };
+        Self { view: View::Split, root, others, borders, ways }
+    }
+
     /// Shows one tree: one file system id everywhere, and a file id for each file that no other has.
     ///
     /// Files of `root` keep their file ids; those of a branch depend on the branch alone, not on what
@@ -51,16 +64,15 @@ impl Nested {
     }
 
     /// Shows every tree by itself, with its own file system id, and empty directories where others
-    /// begin. [`Tree::mounted`] tells what to mount there.
+    /// begin. [`Projection::mounted`] tells what to mount there.
     #[must_use]
     pub fn split(root: Arc<dyn Tree>, branches: &[Branch]) -> (Self, Vec<BranchError>) {
         Self::new(View::Split, root, branches)
     }
 
     fn new(view: View, root: Arc<dyn Tree>, branches: &[Branch]) -> (Self, Vec<BranchError>) {
-        let root = Part { root: root.root(), fileids: Fileids::Own, tree: root };
-        let (others, borders, ways) = Default::default();
-        let mut nested = Self { view, root, others, borders, ways };
+        let mut projection = Self { view, ..Self::whole(root) };
+        projection.root.shown = projection.shown(projection.root.root, Fileids::Own);
         // Parents before what is below them, whatever order they were given in.
         let mut branches: Vec<&Branch> = branches.iter().collect();
         branches.sort_by(|one, other| one.path.split('/').cmp(other.path.split('/')));
@@ -69,13 +81,13 @@ impl Nested {
             let parent = refused.iter().find(|error| lies_below(&branch.path, &error.path));
             let added = match parent {
                 Some(parent) => Err(BranchProblem::Parent(parent.path.clone())),
-                None => nested.add(branch),
+                None => projection.add(branch),
             };
             if let Err(problem) = added {
                 refused.push(BranchError { path: branch.path.clone(), problem });
             }
         }
-        (nested, refused)
+        (projection, refused)
     }
 
     fn add(&mut self, branch: &Branch) -> Result<(), BranchProblem> {
@@ -89,18 +101,31 @@ impl Nested {
         }
         let way = self.way(&branch.path)?;
         let place = way.last().cloned().ok_or(BranchProblem::Path)?;
-        if self.borders.iter().any(|border| border.place == place) {
+        if self.border(&place.dir, &place.name).is_some() {
             return Err(BranchProblem::Path);
         }
-        let fileids = match self.view {
-            View::Joined => tagged,
-            View::Split => Fileids::Own,
+        let (fileids, stand_in) = match self.view {
+            View::Joined => (tagged, None),
+            View::Split => {
+                let above = self.part(&place.dir)?;
+                (Fileids::Own, Some(StandIn::new(&place, above, &branch.tree)?))
+            }
         };
-        let tree = Arc::clone(&branch.tree);
-        self.borders.push(Border { place, root });
-        self.others.push(Part { tree, root, fileids });
+        let shown = stand_in.as_ref().map_or(root, |stand_in| stand_in.handle);
+        self.borders.push(Border { place, root, shown, stand_in });
+        let shown = self.shown(root, fileids);
+        self.others.push(Part { tree: Arc::clone(&branch.tree), root, shown });
         self.ways.extend(way);
         Ok(())
+    }
+
+    /// How the tree that begins with `root` is shown.
+    const fn shown(&self, root: Handle, fileids: Fileids) -> Shown {
+        let of = match self.view {
+            View::Joined => self.root.root,
+            View::Split => root,
+        };
+        Shown { fsid: Some(of.fsid()), fileids }
     }
 
     /// Every step of the way to a directory on which a branch is to be mounted.
@@ -131,81 +156,62 @@ impl Nested {
         Ok(way)
     }
 
-    fn parts(&self) -> impl Iterator<Item = &Part> {
-        iter::once(&self.root).chain(&self.others)
+    /// The root of the whole.
+    #[must_use]
+    pub const fn root(&self) -> Handle {
+        self.root.root
     }
 
     /// The tree that a file belongs to.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::Stale`] if it belongs to none of these.
+    pub fn resolve(&self, file: &Handle) -> Result<Resolved<'_>, FsError> {
+        let projection = self;
+        if !StandIn::is_one(file) {
+            let Part { tree, shown, .. } = self.part(file)?;
+            let tree = tree.as_ref();
+            return Ok(Resolved { projection, tree, shown, file: *file, stands_in: false });
+        }
+        let border = self.borders.iter().find(|border| border.shown == *file);
+        let stand_in = border.and_then(|border| border.stand_in.as_ref()).ok_or(FsError::Stale)?;
+        let (tree, shown) = (stand_in, &UNCHANGED);
+        Ok(Resolved { projection, tree, shown, file: *file, stands_in: true })
+    }
+
+    /// What a client that mounts `dir` gets: where an empty directory is shown in place of another tree,
+    /// the first directory of that one; else `dir` itself.
+    #[must_use]
+    pub fn mounted(&self, dir: &Handle) -> Handle {
+        let border = self.borders.iter().find(|border| border.shown == *dir);
+        border.map_or(*dir, |border| border.root)
+    }
+
+    /// The write verifier of all trees ([`Tree::write_verifier`]). It changes when that of any does,
+    /// because a client compares those of all its files alike.
+    #[must_use]
+    pub fn write_verifier(&self) -> [u8; 8] {
+        let verifiers = self.parts().map(|part| u64::from_be_bytes(part.tree.write_verifier()));
+        verifiers.fold(0, u64::wrapping_add).to_be_bytes()
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.root).chain(&self.others)
+    }
+
     fn part(&self, file: &Handle) -> Result<&Part, FsError> {
         self.parts().find(|part| part.root.fsid() == file.fsid()).ok_or(FsError::Stale)
     }
-
-    /// The border that a name in a directory is.
-    fn border(&self, dir: &Handle, name: &[u8]) -> Option<&Border> {
-        self.borders.iter().find(|border| border.place.dir == *dir && border.place.name == name)
-    }
-
-    /// The border behind which a directory is the first, where `..` leads back over it.
-    fn border_above(&self, dir: &Handle) -> Option<&Border> {
-        match self.view {
-            View::Joined => self.borders.iter().find(|border| border.root == *dir),
-            View::Split => None,
-        }
-    }
-
-    /// What a border's name stands for.
-    fn beyond(&self, border: &Border, wait: Wait) -> Result<(Handle, Attr), FsError> {
-        match self.view {
-            View::Joined => Ok((border.root, self.attributes(&border.root, wait)?)),
-            View::Split => {
-                let stand_in = StandIn::of(border)?;
-                Ok((stand_in.handle, stand_in.attr(self, wait)?))
-            }
-        }
-    }
-
-    /// The empty directory that stands at a border, if that is what a handle means.
-    fn stand_in(&self, file: &Handle) -> Result<Option<StandIn<'_>>, FsError> {
-        if !StandIn::is_one(file) {
-            return Ok(None);
-        }
-        let all = self.borders.iter().filter(|_| self.view == View::Split);
-        let mut all = all.filter_map(|border| StandIn::of(border).ok());
-        all.find(|one| one.handle == *file).map(Some).ok_or(FsError::Stale)
-    }
-
-    fn attributes(&self, file: &Handle, wait: Wait) -> Result<Attr, FsError> {
-        let part = self.part(file)?;
-        self.shown(part, part.tree.getattr(file, wait)?)
-    }
-
-    /// Attributes as a tree gave them, as this view shows them.
-    fn shown(&self, part: &Part, attr: Attr) -> Result<Attr, FsError> {
-        let fsid = match self.view {
-            View::Joined => self.root.root.fsid(),
-            View::Split => attr.fsid,
-        };
-        Ok(Attr { fsid, fileid: part.fileids.shown(attr.fileid)?, ..attr })
-    }
-
-    fn shown_wcc(&self, part: &Part, wcc: Wcc) -> Result<Wcc, FsError> {
-        Ok(Wcc { before: self.shown(part, wcc.before)?, after: self.shown(part, wcc.after)? })
-    }
-
-    /// Refuses to take a name away that leads to a border.
-    fn must_not_lead_to_a_border(&self, dir: &Handle, name: Name<'_>) -> Result<(), FsError> {
-        let pinned = |way: &Place| way.dir == *dir && way.name == name.as_bytes();
-        if self.ways.iter().any(pinned) { Err(FsError::Mounted) } else { Ok(()) }
-    }
 }
 
-impl fmt::Debug for Nested {
+impl fmt::Debug for Projection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { view, root, others: _, borders, ways: _ } = self;
-        f.debug_struct("Nested")
+        f.debug_struct("Projection")
             .field("view", view)
             .field("root", &root.root)
-            .field("borders", borders)
+            .field("borders", &borders.iter().map(|border| &border.place).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
@@ -267,16 +273,41 @@ enum View {
 struct Part {
     tree: Arc<dyn Tree>,
     root: Handle,
+    shown: Shown,
+}
+
+/// How the answers of a tree are shown.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    /// The file system id in place of its own.
+    fsid: Option<u64>,
     fileids: Fileids,
 }
 
+impl Shown {
+    fn attr(&self, attr: Attr) -> Result<Attr, FsError> {
+        let fsid = self.fsid.unwrap_or(attr.fsid);
+        Ok(Attr { fsid, fileid: self.fileids.shown(attr.fileid)?, ..attr })
+    }
+
+    fn entry<'e>(&self, entry: &Entry<'e>) -> Result<Entry<'e>, FsError> {
+        let file = entry.file.map(|(handle, attr)| Ok((handle, self.attr(attr)?))).transpose()?;
+        Ok(Entry { fileid: self.fileids.shown(entry.fileid)?, file, ..*entry })
+    }
+}
+
+/// As they are.
+const UNCHANGED: Shown = Shown { fsid: None, fileids: Fileids::Any };
+
 /// Where one tree ends and another begins.
-#[derive(Debug)]
 struct Border {
     /// The name by which it is crossed.
     place: Place,
     /// The first directory behind it.
     root: Handle,
+    /// What the name stands for: that, or the empty directory.
+    shown: Handle,
+    stand_in: Option<StandIn>,
 }
 
 /// A name in a directory.
