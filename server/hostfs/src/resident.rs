@@ -23,6 +23,10 @@ pub(crate) struct Resident {
 
 /// When reading changes the time of access (mount(8)).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[cfg_attr(
+    target_os = "freebsd",
+    allow(dead_code, reason = "nothing is read there without waiting")
+)]
 pub(crate) enum AccessTimes {
     /// `strictatime`, or not known.
     #[default]
