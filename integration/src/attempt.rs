@@ -12,9 +12,11 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Cache;
 use crate::cases;
 use crate::failure::{During, Failure};
-use crate::lab::Lab;
+use crate::kept;
+use crate::lab::{Lab, Wishes};
 use crate::process::{Program, Running};
 use crate::suite::{Case, Outcome};
 
@@ -30,19 +32,36 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     /// Starts the test. What it writes goes below `place`, a directory that has nothing in it.
-    pub(crate) fn begin(case: Case, lab: &Lab, place: PathBuf) -> Result<Self, Failure> {
+    pub(crate) fn begin(
+        case: Case,
+        lab: &Lab,
+        place: PathBuf,
+        wishes: Wishes,
+    ) -> Result<Self, Failure> {
         // A build of the tests may put another program in this one's place.
         let myself = format!("/proc/{}/exe", process::id());
         let running = Program::under(&CLEANS_UP_WITHOUT_THE_LAB.map(str::to_owned), &myself)
             .args(["case", case.name])
             .args([&place, lab.made()])
+            .args(wishes.arguments())
             .start(&place.join(OUTPUT))?;
         Ok(Self { case, running, place, begin: Instant::now() })
     }
 
-    /// How it ended, once it has. Its files are gone then.
-    pub(crate) fn ended(&mut self) -> Result<Option<Ending>, Failure> {
-        let Some(status) = self.running.ended()? else { return Ok(None) };
+    /// How it ended, once it has, or when it has taken longer than it may. Its files are gone then, but
+    /// for what `cache` keeps of those of a test that failed.
+    pub(crate) fn ended(&mut self, cache: &Cache) -> Result<Option<Ending>, Failure> {
+        let limit = self.case.limit();
+        let overdue = self.begin.elapsed() > limit;
+        let status = match self.running.ended()? {
+            Some(status) => status.to_string(),
+            None if overdue => {
+                fs::write(self.place.join(OVERDUE), "").during("the test's place")?;
+                self.running.dismiss(CLEANING);
+                format!("not within {} minutes", limit.as_secs() / 60)
+            }
+            None => return Ok(None),
+        };
         let read = |name| fs::read(self.place.join(name)).unwrap_or_default();
         let output = String::from_utf8_lossy(&read(OUTPUT)).into_owned();
         let report = serde_json::from_slice(&read(REPORT));
@@ -50,9 +69,10 @@ impl Attempt {
             result: Err(format!("its process ended without a word: {status}")),
             processor: Duration::ZERO,
         });
+        let kept = report.failed().then(|| kept::keep(cache, self.case.name, &self.place));
         // What a failed test made so that it cannot be removed is no reason to stop.
         drop(fs::remove_dir_all(&self.place));
-        Ok(Some(Ending { report, output, time: self.begin.elapsed() }))
+        Ok(Some(Ending { report, output, kept: kept.transpose()?, time: self.begin.elapsed() }))
     }
 }
 
@@ -69,6 +89,8 @@ pub(crate) struct Ending {
     pub(crate) report: Report,
     /// All that it wrote.
     pub(crate) output: String,
+    /// Where its files are, when it failed.
+    pub(crate) kept: Option<PathBuf>,
     /// How long it took.
     pub(crate) time: Duration,
 }
@@ -82,20 +104,46 @@ pub(crate) struct Report {
     pub(crate) processor: Duration,
 }
 
+impl Report {
+    fn failed(&self) -> bool {
+        match &self.result {
+            Err(_) => true,
+            Ok(Outcome::Counted(tally)) => tally.failed > 0,
+            Ok(Outcome::Passed | Outcome::Skipped(_)) => false,
+        }
+    }
+}
+
 /// Runs a test in this process; writes below `place` how it ended, and below `made` what every test
 /// of the same suite may use.
-pub(crate) fn carry_out(name: &str, place: &Path, made: &Path) -> Result<ExitCode, Failure> {
+pub(crate) fn carry_out(
+    name: &str,
+    place: &Path,
+    made: &Path,
+    wishes: Wishes,
+) -> Result<ExitCode, Failure> {
     let case = cases::all().into_iter().find(|case| case.name == name);
     let case = case.ok_or_else(|| Failure::said(format!("no test is {name:?}")))?;
-    let lab = Lab::beside_others(place, made)?;
+    let mut lab = Lab::beside_others(place, made)?;
+    lab.wishes = wishes;
     let result = match (case.run)(&lab) {
         Ok(outcome) => Ok(outcome),
         Err(Failure::Said(words)) => Err(words),
-        Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+        Err(Failure::Interrupted) => {
+            // Whoever interrupts it otherwise does not want its files.
+            if place.join(OVERDUE).exists() {
+                lab.keep();
+            }
+            return Err(Failure::Interrupted);
+        }
     };
-    let report = serde_json::to_vec(&Report { result, processor: processor() });
+    let report = Report { result, processor: processor() };
+    if report.failed() {
+        lab.keep();
+    }
     let file = place.join(REPORT);
-    fs::write(&file, report.during("the test's report")?).during(file.display())?;
+    let report = serde_json::to_vec(&report).during("the test's report")?;
+    fs::write(&file, report).during(file.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -112,6 +160,8 @@ fn processor() -> Duration {
 /// The words by which a test is told to end when whoever started it is killed.
 const CLEANS_UP_WITHOUT_THE_LAB: [&str; 3] = ["setpriv", "--pdeathsig", "TERM"];
 const OUTPUT: &str = "output";
+/// Is there when a test has taken longer than it may.
+const OVERDUE: &str = "overdue";
 const REPORT: &str = "report";
 /// How long a test may clean up.
 const CLEANING: Duration = Duration::from_secs(30);

@@ -57,7 +57,7 @@ pub(crate) fn lease(
     fs::write(&script, text).during(script.display())?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).during(script.display())?;
     let mut udhcpc = client.program(&parts.busybox().display().to_string());
-    udhcpc = udhcpc.words("udhcpc -f -n -q -t 5 -T 2 -O bootfile -O rootpath -O tftp -i");
+    udhcpc = udhcpc.words("udhcpc -f -n -q -t 5 -T 2 -O bootfile -O rootpath -O tftp -O mtu -i");
     udhcpc = udhcpc.arg(CLIENT_INTERFACE).arg("-s").arg(&script);
     // Options by number, in hexadecimal: 93 architecture, 94 network interface, 97 UUID (RFC 4578
     // §2), 77 user class, 175 iPXE's own.

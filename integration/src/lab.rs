@@ -16,11 +16,33 @@ use crate::guest::Parts;
 use crate::process::Program;
 use crate::progress;
 
+/// What may be wished of tests that go on for as long as one wants, and leave much to chance.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct Wishes {
+    /// How long `survive` makes trouble: 4 minutes with all other tests, and 10 with --only.
+    #[arg(long, value_name = "N")]
+    pub(crate) minutes: Option<u32>,
+    /// What trouble `survive` makes: the same for the same number, another each time when nobody says it.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+}
+
+impl Wishes {
+    /// The same as arguments.
+    pub(crate) fn arguments(self) -> Vec<String> {
+        let minutes = self.minutes.map(|minutes| format!("--minutes={minutes}"));
+        let seed = self.seed.map(|seed| format!("--seed={seed}"));
+        minutes.into_iter().chain(seed).collect()
+    }
+}
+
 /// The lab, with a scratch directory that is removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lab {
     /// Downloads and what is built from them.
     pub(crate) cache: Cache,
+    /// What was said on the command line for tests that take it.
+    pub(crate) wishes: Wishes,
     /// What is made once, for this run of the lab: kept as long as its scratch directory.
     made: Cache,
     scratch: TempDir,
@@ -44,7 +66,13 @@ impl Lab {
 
     fn with(scratch: TempDir, made: Cache) -> Result<Self, Failure> {
         let (netbe, parts) = (OnceCell::new(), OnceCell::new());
-        Ok(Self { cache: Cache::open()?, made, scratch, netbe, parts })
+        let wishes = Wishes::default();
+        Ok(Self { cache: Cache::open()?, wishes, made, scratch, netbe, parts })
+    }
+
+    /// Leaves the scratch directory where it is.
+    pub(crate) fn keep(&mut self) {
+        self.scratch.disable_cleanup(true);
     }
 
     /// The directory of what is made once, for [`Lab::beside_others`].

@@ -15,10 +15,13 @@ mod cpio;
 mod debian;
 mod demo;
 mod dhcp_client;
+mod disk;
 mod errand;
 mod failure;
+mod forged;
 mod guest;
 mod interrupt;
+mod kept;
 mod lab;
 mod lock;
 mod net;
@@ -29,11 +32,14 @@ mod process;
 mod progress;
 mod proof;
 mod ramdisk;
+mod recorded;
 mod release;
+mod rpc;
 mod server;
 mod soak;
 mod suite;
 mod vm;
+mod xdr;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -86,13 +92,23 @@ enum Command {
         place: PathBuf,
         /// Where there is what all tests use.
         made: PathBuf,
+        #[command(flatten)]
+        wishes: lab::Wishes,
+    },
+    /// Serve a disk in memory in the place of a file; a test with a disk that hangs starts it so.
+    #[command(hide = true)]
+    Disk {
+        /// The file.
+        image: PathBuf,
+        /// The disk's size in MiB.
+        mib: u32,
     },
     /// Show how empty machines boot from netbe: first BIOS, then UEFI.
     Demo,
-    /// Boot machines again and again, among noise and kills, until counts are told; then play the store's
-    /// whole contract on ZFS.
+    /// Boot machines again and again, among noise and kills, until counts are told; then let machines live
+    /// for as long while everything goes wrong, and play the store's whole contract on ZFS.
     Soak {
-        /// No round begins after so many minutes.
+        /// No round begins after so many minutes, and everything goes wrong for so many.
         #[arg(long, default_value_t = 60)]
         minutes: u32,
     },
@@ -108,6 +124,8 @@ enum Command {
         /// when nobody says it.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         jobs: Option<u16>,
+        #[command(flatten)]
+        wishes: lab::Wishes,
     },
 }
 
@@ -125,12 +143,15 @@ fn main() -> ExitCode {
             by_hand::list();
             Ok(ExitCode::SUCCESS)
         }
-        Command::Case { name, place, made } => attempt::carry_out(&name, &place, &made),
+        Command::Case { name, place, made, wishes } => {
+            attempt::carry_out(&name, &place, &made, wishes)
+        }
         Command::Demo => demo::run(),
+        Command::Disk { image, mib } => disk::serve(&image, mib),
         Command::Soak { minutes } => soak::run(minutes),
         Command::Test { only, list: true, .. } => suite::list(only.as_deref()),
-        Command::Test { only, list: false, jobs } => {
-            suite::run(only.as_deref(), jobs.map_or_else(lanes, usize::from))
+        Command::Test { only, list: false, jobs, wishes } => {
+            suite::run(only.as_deref(), jobs.map_or_else(lanes, usize::from), wishes)
         }
     };
     match result {

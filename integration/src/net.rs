@@ -6,8 +6,10 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
@@ -22,39 +24,69 @@ pub(crate) struct Network {
     pub(crate) server: Namespace,
     /// Where client programs run; their interface [`CLIENT_INTERFACE`] has no address at first.
     pub(crate) client: Namespace,
+    /// The address on the bridge.
+    address: &'static str,
 }
 
 impl Network {
     /// Makes both namespaces and the bridge.
     pub(crate) fn new() -> Result<Self, Failure> {
-        let network = Self { server: Namespace::new()?, client: Namespace::new()? };
-        for line in [
-            "link set lo up",
-            &format!("link add {BRIDGE} type bridge forward_delay 0"),
-            &format!("address add {SERVER}/{PREFIX} dev {BRIDGE}"),
-            &format!("link set {BRIDGE} up"),
-        ] {
-            network.server.ip(line)?;
-        }
+        Self::at(SERVER)
+    }
+
+    /// The same with another address on the bridge.
+    pub(crate) fn at(address: &'static str) -> Result<Self, Failure> {
+        let network = Self { server: Namespace::new()?, client: Namespace::new()?, address };
+        network.server.ip("link set lo up")?;
+        network.make_bridge()?;
         network.join(&network.client)?;
         Ok(network)
     }
 
     /// Joins another namespace to the bridge, by an interface of the name [`CLIENT_INTERFACE`].
     pub(crate) fn join(&self, client: &Namespace) -> Result<(), Failure> {
-        let holder = client.holder.id();
-        let near = format!("veth{holder}");
-        self.server.ip(&format!(
-            "link add {near} type veth peer name {CLIENT_INTERFACE} netns {holder}"
-        ))?;
-        self.server.ip(&format!("link set {near} master {BRIDGE} up"))?;
-        client.ip("link set lo up")?;
-        client.ip(&format!("link set {CLIENT_INTERFACE} up"))
+        let near = format!("veth{}", client.holder.id());
+        client.joined_to(&self.server, &near)?;
+        self.server.ip(&format!("link set {near} master {BRIDGE}"))
     }
 
     /// Gives the clients' interface the address [`CLIENT`], for programs that do no DHCP.
     pub(crate) fn address_the_client(&self) -> Result<(), Failure> {
         self.client.ip(&format!("address replace {CLIENT}/{PREFIX} dev {CLIENT_INTERFACE}"))
+    }
+
+    /// Deletes the bridge and makes it again, with everything that was joined to it, as when the network
+    /// is restarted under a running server.
+    pub(crate) fn make_anew(&self) -> Result<(), Failure> {
+        let list = self.server.program("ip").words("-o link show master").arg(BRIDGE);
+        let list = list.run(Duration::from_secs(20))?;
+        self.server.ip(&format!("link delete {BRIDGE}"))?;
+        self.make_bridge()?;
+        // As in `5: veth77@if2: <BROADCAST,...`.
+        let names = list.lines().filter_map(|line| line.split([':', '@']).nth(1));
+        for name in names.map(str::trim) {
+            self.server.ip(&format!("link set {name} master {BRIDGE}"))?;
+        }
+        Ok(())
+    }
+
+    fn make_bridge(&self) -> Result<(), Failure> {
+        for line in [
+            &format!("link add {BRIDGE} address {BRIDGE_MAC} type bridge forward_delay 0"),
+            &format!("address add {}/{PREFIX} dev {BRIDGE}", self.address),
+            &format!("link set {BRIDGE} up"),
+        ] {
+            self.server.ip(line)?;
+        }
+        Ok(())
+    }
+
+    /// Runs something on a thread in the clients' namespace.
+    pub(crate) fn inside<T: Send>(
+        &self,
+        run: impl FnOnce() -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
+        self.client.inside(run)
     }
 
     /// Adds a tap of this name to the bridge, for a machine.
@@ -97,6 +129,17 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// Joins it to another namespace by a link: its own end is [`CLIENT_INTERFACE`], the other is `near`.
+    pub(crate) fn joined_to(&self, other: &Self, near: &str) -> Result<(), Failure> {
+        let holder = self.holder.id();
+        other.ip(&format!(
+            "link add {near} type veth peer name {CLIENT_INTERFACE} netns {holder}"
+        ))?;
+        other.ip(&format!("link set {near} up"))?;
+        self.ip("link set lo up")?;
+        self.ip(&format!("link set {CLIENT_INTERFACE} up"))
+    }
+
     /// A program that will run inside, and die with the lab.
     pub(crate) fn program(&self, name: &str) -> Program {
         let mut prefix =
@@ -110,6 +153,17 @@ impl Namespace {
         let path = format!("/proc/{}/ns/net", self.holder.id());
         let file = File::open(&path).during(&path)?;
         setns(file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from).during(&path)
+    }
+
+    /// Runs something on a thread inside.
+    pub(crate) fn inside<T: Send>(
+        &self,
+        run: impl FnOnce() -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| self.enter().and_then(|()| run()));
+            thread.join().map_err(|_panic| Failure::said("a client ended early"))?
+        })
     }
 
     /// Runs `ip` with the words of this line.
@@ -130,10 +184,14 @@ impl Drop for Namespace {
 
 /// The bridge's name, which is the server's interface.
 pub(crate) const BRIDGE: &str = "lan";
+/// The bridge's Ethernet address: it stays, as that of a bridge with a network card does.
+const BRIDGE_MAC: &str = "52:54:00:77:ff:01";
 /// The server's address.
 pub(crate) const SERVER: &str = "10.77.0.1";
 /// The length of the network's prefix, in bits.
 pub(crate) const PREFIX: u8 = 24;
+/// Everybody.
+pub(crate) const BROADCAST: Ipv4Addr = Ipv4Addr::BROADCAST;
 /// The addresses that a server may lease.
 pub(crate) const RANGE: &str = "10.77.0.50-10.77.0.99";
 /// The clients' interface.

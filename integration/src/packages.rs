@@ -93,13 +93,13 @@ pub(crate) fn install(needs: &[Needs]) -> Result<(), Failure> {
         "the lab makes network namespaces and installs packages: run it as root".to_owned()
     })?;
     let wanted: Vec<&str> = needs.iter().flat_map(|needs| needs.0).copied().collect();
-    let missing: Vec<&str> = wanted.into_iter().filter(|package| !is_installed(package)).collect();
+    let missing = not_installed(wanted);
     if missing.is_empty() {
         return Ok(());
     }
     let _lock = Cache::open()?.lock(APT)?;
     // Whoever had the lock may have installed them.
-    let missing: Vec<&str> = missing.into_iter().filter(|package| !is_installed(package)).collect();
+    let missing = not_installed(missing);
     if missing.is_empty() {
         return Ok(());
     }
@@ -123,8 +123,20 @@ pub(crate) fn starts_services() -> bool {
 
 /// Whether a package is installed.
 pub(crate) fn is_installed(package: &str) -> bool {
-    let query = Program::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]);
-    query.finish(Duration::from_secs(60)).is_ok_and(|done| done.stdout == "installed")
+    not_installed(vec![package]).is_empty()
+}
+
+/// Those of these packages that are not installed; dpkg is asked once.
+fn not_installed(mut packages: Vec<&str>) -> Vec<&str> {
+    let query = Program::new("dpkg-query").args(["-W", "-f", "${Package} ${db:Status-Status}\n"]);
+    // It fails when it does not know one of them, and tells of the others.
+    let known = query.args(&packages).finish(Duration::from_secs(60));
+    let known = known.map(|done| done.stdout).unwrap_or_default();
+    let installed = |package: &str| {
+        known.lines().any(|line| line.split_once(' ') == Some((package, "installed")))
+    };
+    packages.retain(|package| !installed(package));
+    packages
 }
 
 /// A kernel, unpacked.

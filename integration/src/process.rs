@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -211,11 +211,24 @@ impl Running {
         self.kill();
     }
 
+    /// Stops it where it is, until [`Running::go_on`].
+    pub(crate) fn pause(&self) -> Result<(), Failure> {
+        self.send(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&self) -> Result<(), Failure> {
+        self.send(Signal::SIGCONT)
+    }
+
+    fn send(&self, signal: Signal) -> Result<(), Failure> {
+        let pid = i32::try_from(self.child.id()).map_err(|_error| Failure::said("a process id"))?;
+        killpg(Pid::from_raw(pid), signal).map_err(io::Error::from).during(&self.name)
+    }
+
     fn signal(&self, signal: Signal) {
         // A process that has ended meanwhile is what was wanted.
-        if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = killpg(Pid::from_raw(pid), signal);
-        }
+        drop(self.send(signal));
     }
 }
 

@@ -48,15 +48,25 @@ impl<'a> Site<'a> {
 
     /// Makes a machine that boots this environment.
     pub(crate) fn machine(&self, name: &str, mac: &str, environment: &str) -> Result<(), Failure> {
-        machine_words(name, mac, environment).iter().try_for_each(|words| {
-            self.run(words)?;
-            Ok(())
-        })
+        self.named(name, mac)?;
+        let [_add, share] = machine_words(name, mac, environment);
+        self.run(&share).map(drop)
+    }
+
+    /// Names a machine.
+    pub(crate) fn named(&self, name: &str, mac: &str) -> Result<(), Failure> {
+        let add = self.netbe("machine add --mac").args([mac, "--cmdline", CMDLINE, name]);
+        add.run(COMMAND_LIMIT).map(drop)
     }
 
     /// Where the root of a boot environment is.
     pub(crate) fn root(&self, environment: &str) -> PathBuf {
         self.store().join("be").join(environment)
+    }
+
+    /// The file with what is known of a boot environment.
+    pub(crate) fn metadata(&self, environment: &str) -> PathBuf {
+        self.store().join("meta").join(format!("{environment}.toml"))
     }
 
     /// Starts `netbe serve` with addresses to give, and waits until it serves.
@@ -148,5 +158,8 @@ pub(crate) fn machine_words(name: &str, mac: &str, environment: &str) -> [String
     ]
 }
 
+/// A guest talks on its serial line; it takes no timer that is late, as on a busy computer, for one that
+/// is broken; and it is switched off when it cannot go on.
+const CMDLINE: &str = "console=ttyS0 no_timer_check panic=-1";
 /// How long a command may take, but for copying a boot environment on a slow disk.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);

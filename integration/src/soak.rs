@@ -1,7 +1,8 @@
 //! A long run: machines boot again and again from one netbe, among noise, and while it is killed.
 //!
 //! Each round is made of the same pieces as the tests. What a minute does not show, such as memory that
-//! is lost with each boot, shows here. After the rounds, the store's contract is put to the test on ZFS
+//! is lost with each boot, shows here. After the rounds, machines live for as long again while everything
+//! goes wrong (`survive`), and the store's contract is put to the test on ZFS
 //! with more random sequences of verbs than `cargo lab test` has time for.
 
 use std::fmt;
@@ -10,7 +11,8 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cases::{boots, hostile, zfs};
+use crate::cases::{boots, hostile, survive, zfs};
+use crate::disk;
 use crate::failure::{Failure, ensure};
 use crate::interrupt;
 use crate::lab::Lab;
@@ -29,9 +31,11 @@ pub(crate) fn run(minutes: u32) -> Result<ExitCode, Failure> {
     let until = begin + Duration::from_secs(60 * u64::from(minutes));
     let mut counts = Counts::default();
     let result = soak(&lab, until, &mut counts);
-    let minutes = begin.elapsed().as_secs() / 60;
-    println!("{counts}, in {minutes} minutes");
+    let taken = begin.elapsed().as_secs() / 60;
+    println!("{counts}, in {taken} minutes");
     result?;
+    disk::own_mounts()?;
+    println!("{}", survive::survive(&lab, minutes, survive::seed(lab.wishes))?);
     zfs::long_contract(&lab)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use crate::attempt::{Attempt, Ending};
 use crate::cases;
 use crate::failure::{Failure, ensure};
 use crate::interrupt;
-use crate::lab::Lab;
+use crate::lab::{Lab, Wishes};
 use crate::packages;
 use crate::progress;
 
@@ -38,6 +38,18 @@ impl Case {
     /// A test that has cargo build much.
     pub(crate) const fn build(self) -> Self {
         Self { turn: Turn::Build, ..self }
+    }
+}
+
+impl Case {
+    /// How long it may take on a computer that has much else to do, before it is ended as failed.
+    pub(crate) const fn limit(&self) -> Duration {
+        Duration::from_secs(match self.turn {
+            Turn::Short => 25 * 60,
+            Turn::Long => 60 * 60,
+            // Builds from nothing.
+            Turn::Build => 90 * 60,
+        })
     }
 }
 
@@ -97,7 +109,9 @@ pub(crate) fn list(only: Option<&str>) -> Result<ExitCode, Failure> {
 }
 
 /// Runs the tests whose name contains `only`, or all; at most `jobs` at the same time.
-pub(crate) fn run(only: Option<&str>, jobs: usize) -> Result<ExitCode, Failure> {
+pub(crate) fn run(only: Option<&str>, jobs: usize, wishes: Wishes) -> Result<ExitCode, Failure> {
+    let minutes = wishes.minutes.or_else(|| only.is_none().then_some(MINUTES));
+    let wishes = Wishes { minutes, ..wishes };
     let mut waiting = chosen(only)?;
     waiting.sort_by_key(|case| case.turn);
     packages::install(&[packages::MACHINES, packages::TESTS])?;
@@ -115,11 +129,11 @@ pub(crate) fn run(only: Option<&str>, jobs: usize) -> Result<ExitCode, Failure> 
             && let Some(next) = next(&waiting, running.iter().map(|attempt| attempt.case))
         {
             let place = lab.directory(&format!("{}", count - waiting.len()))?;
-            running.push(Attempt::begin(waiting.remove(next), &lab, place)?);
+            running.push(Attempt::begin(waiting.remove(next), &lab, place, wishes)?);
         }
         let mut still = Vec::new();
         for mut attempt in running {
-            match attempt.ended()? {
+            match attempt.ended(&lab.cache)? {
                 None => still.push(attempt),
                 Some(ending) => {
                     let (told, tally) = told(attempt.case.name, &ending);
@@ -177,7 +191,10 @@ fn told(name: &str, ending: &Ending) -> (String, Tally) {
         }
     };
     let output = ending.output.trim_end();
-    let told = if output.is_empty() { head } else { format!("{head}\n{output}") };
+    let mut told = if output.is_empty() { head } else { format!("{head}\n{output}") };
+    if let Some(place) = &ending.kept {
+        told.push_str(&format!("\n      its files: {}", place.display()));
+    }
     (told, tally)
 }
 
@@ -191,6 +208,8 @@ fn chosen(only: Option<&str>) -> Result<Vec<Case>, Failure> {
     Ok(chosen)
 }
 
+/// How long `survive` makes trouble beside all other tests.
+const MINUTES: u32 = 4;
 /// How long the suite rests between two looks at the tests that run.
 const PERIOD: Duration = Duration::from_millis(50);
 
@@ -203,7 +222,8 @@ mod test {
 
     fn ending(result: Result<Outcome, String>, output: &str) -> Ending {
         let report = Report { result, processor: Duration::from_millis(700) };
-        Ending { report, output: output.to_owned(), time: Duration::from_secs(2) }
+        let time = Duration::from_secs(2);
+        Ending { report, output: output.to_owned(), kept: None, time }
     }
 
     #[test]

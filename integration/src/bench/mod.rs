@@ -10,12 +10,10 @@ mod dhcp;
 mod limits;
 mod nfs;
 mod report;
-mod rpc;
 mod store;
 mod tftp;
 mod tftp_client;
 mod trial;
-mod xdr;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -18,9 +18,9 @@ use crate::server::Site;
 use super::cost::Meter;
 use super::limits::{self, Probe};
 use super::report::Report;
-use super::rpc::{self, Client, Procedure, Work};
 use super::trial::{Side, Trial, alternate};
-use super::xdr::{Reader, long, opaque, word};
+use crate::rpc::{self, Client, Procedure, Work};
+use crate::xdr::{Reader, long, opaque, word};
 
 /// Measures every load in turns.
 pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
@@ -159,7 +159,7 @@ struct Target<'a> {
 impl<'a> Target<'a> {
     /// Mounts `path`; `name` tells which file this server writes.
     fn new(network: &'a Network, meter: Meter, path: &str, name: &str) -> Result<Self, Failure> {
-        let handles = inside(network, || Handles::look_up(path, name))?;
+        let handles = network.inside(|| Handles::look_up(path, name))?;
         Ok(Self { network, meter, handles })
     }
 
@@ -192,17 +192,6 @@ impl<'a> Target<'a> {
         let units = units as f64;
         Ok(vec![spent.as_secs_f64() * 1e6 / units, units / elapsed.as_secs_f64()])
     }
-}
-
-/// Runs something on a thread in the clients' namespace.
-fn inside<T: Send>(
-    network: &Network,
-    run: impl FnOnce() -> Result<T, Failure> + Send,
-) -> Result<T, Failure> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| network.client.enter().and_then(|()| run()));
-        thread.join().map_err(|_panic| Failure::said("a client ended early"))?
-    })
 }
 
 /// The file handles of what is asked for.

@@ -1,6 +1,7 @@
 //! The tests, by the part that they belong to.
 
 mod appliance;
+mod attacks;
 pub(crate) mod boots;
 mod checks;
 mod clients;
@@ -13,11 +14,13 @@ mod input;
 mod installs;
 mod loaders;
 mod nested;
+mod networks;
 mod peers;
 mod proxy;
 mod roots;
 mod store;
 mod suites;
+pub(crate) mod survive;
 mod thin;
 pub(crate) mod zfs;
 
@@ -35,13 +38,16 @@ pub(crate) fn all() -> Vec<Case> {
         appliance::CASES,
         clients::CASES,
         foreign::CASES,
+        attacks::CASES,
         boots::CASES,
         loaders::CASES,
         installs::CASES,
         proxy::CASES,
+        networks::CASES,
         guests::CASES,
         initramfs::CASES,
         roots::CASES,
+        survive::CASES,
         suites::CASES,
         nested::CASES,
         peers::CASES,

@@ -1,20 +1,22 @@
 //! A client of ONC RPC over TCP (RFC 5531) that keeps a number of calls on their way.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::failure::{During, Failure, ensure};
 use crate::net::SERVER;
 
-use super::xdr::{Reader, opaque, word};
+use crate::xdr::{Reader, opaque, word};
 
 /// A procedure: program, version and number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Procedure(pub(super) u32, pub(super) u32, pub(super) u32);
+pub(crate) struct Procedure(pub(crate) u32, pub(crate) u32, pub(crate) u32);
 
 /// What is asked again and again.
-pub(super) trait Work {
+pub(crate) trait Work {
     /// The procedure that is called.
     fn procedure(&self) -> Procedure;
     /// Appends the arguments of the next call.
@@ -27,7 +29,7 @@ pub(super) trait Work {
 
 /// A connection to a server.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     xid: u32,
     replies: Replies,
@@ -36,18 +38,46 @@ pub(super) struct Client {
 
 impl Client {
     /// Connects to a port of the server; the calling thread must be in the clients' namespace.
-    pub(super) fn connect(port: u16) -> Result<Self, Failure> {
+    pub(crate) fn connect(port: u16) -> Result<Self, Failure> {
         let server: Ipv4Addr = SERVER.parse().map_err(|_error| Failure::said(SERVER))?;
         let what = format!("TCP port {port} of the server");
-        let stream = TcpStream::connect((server, port)).during(&what)?;
-        stream.set_nodelay(true).during(&what)?;
-        stream.set_read_timeout(Some(PATIENCE)).during(&what)?;
-        stream.set_write_timeout(Some(PATIENCE)).during(&what)?;
+        Self::over(TcpStream::connect((server, port)).during(&what)?, &what)
+    }
+
+    fn over(stream: TcpStream, what: &str) -> Result<Self, Failure> {
+        stream.set_nodelay(true).during(what)?;
+        stream.set_read_timeout(Some(PATIENCE)).during(what)?;
+        stream.set_write_timeout(Some(PATIENCE)).during(what)?;
         Ok(Self { stream, xid: 0, replies: Replies::default(), buffer: vec![0; 256 * 1024] })
     }
 
+    /// Connects from one of the ports that only root may use, as a kernel does.
+    pub(crate) fn connect_as_root(port: u16, own: u16) -> Result<Self, Failure> {
+        let server: Ipv4Addr = SERVER.parse().map_err(|_error| Failure::said(SERVER))?;
+        let what = format!("TCP port {port} of the server, from {own}");
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).during(&what)?;
+        socket.set_reuse_address(true).during(&what)?;
+        let own = SocketAddr::from((Ipv4Addr::UNSPECIFIED, own));
+        socket.bind(&own.into()).during(&what)?;
+        let server = SocketAddr::from((server, port));
+        socket.connect_timeout(&server.into(), PATIENCE).during(&what)?;
+        // Its port can be used again at once.
+        socket.set_linger(Some(Duration::ZERO)).during(&what)?;
+        Self::over(socket.into(), &what)
+    }
+
+    /// Calls `count` times and waits for no reply: nothing else can be asked over this connection then.
+    pub(crate) fn post(&mut self, count: usize, work: &mut impl Work) -> Result<(), Failure> {
+        let mut out = Vec::new();
+        for _ in 0..count {
+            self.xid = self.xid.wrapping_add(1);
+            frame(&mut out, self.xid, work);
+        }
+        self.stream.write_all(&out).during("a call")
+    }
+
     /// Calls once; gives the results.
-    pub(super) fn call(
+    pub(crate) fn call(
         &mut self,
         procedure: Procedure,
         arguments: &[u8],
@@ -60,7 +90,7 @@ impl Client {
 
     /// Keeps `depth` calls on their way until a moment, then waits for the last reply; at least one
     /// call is made. Gives how much work was done.
-    pub(super) fn drive(
+    pub(crate) fn drive(
         &mut self,
         depth: usize,
         until: Instant,
@@ -115,12 +145,13 @@ fn accepted(record: &[u8]) -> Result<Reader<'_>, Failure> {
     let mut reader = Reader::new(record);
     let _xid = reader.word()?;
     let (kind, state) = (reader.word()?, reader.word()?);
+    ensure((kind, state) == (1, 0), || {
+        format!("the server denied a call: {kind} {state}, and the bytes {:?}", record.get(12..))
+    })?;
     let _flavor = reader.word()?;
     reader.opaque()?;
     let outcome = reader.word()?;
-    ensure((kind, state, outcome) == (1, 0, 0), || {
-        format!("the server did not accept a call: {kind} {state} {outcome}")
-    })?;
+    ensure(outcome == 0, || format!("the server did not do what a call asks: {outcome}"))?;
     Ok(reader)
 }
 
@@ -203,10 +234,41 @@ impl Work for Once<'_> {
     }
 }
 
+/// Calls once by a datagram from `socket` and waits for the answer, as long as the socket has patience.
+pub(crate) fn ask_by_datagram(
+    socket: &UdpSocket,
+    server: (Ipv4Addr, u16),
+    xid: u32,
+    procedure: Procedure,
+    arguments: &[u8],
+) -> Result<Vec<u8>, Failure> {
+    let mut once = Once { procedure, arguments, results: Vec::new() };
+    socket.send_to(&datagram(xid, procedure, arguments), server).during("a call")?;
+    let mut reply = vec![0; 64 * 1024];
+    loop {
+        let count = socket.recv(&mut reply).during("a reply")?;
+        let record = reply.get(..count).unwrap_or_default();
+        // A late answer to an earlier call is nobody's.
+        if record.get(..4) == Some(&xid.to_be_bytes()[..]) {
+            once.results(accepted(record)?)?;
+            return Ok(once.results);
+        }
+    }
+}
+
 /// The port of a program over TCP, as the portmapper of the server tells it (RFC 1833 §3).
-pub(super) fn port_of(program: u32, version: u32) -> Result<u16, Failure> {
+pub(crate) fn port_of(program: u32, version: u32) -> Result<u16, Failure> {
+    registered(program, version, TCP)
+}
+
+/// The port of a program over UDP.
+pub(crate) fn port_of_udp(program: u32, version: u32) -> Result<u16, Failure> {
+    registered(program, version, UDP)
+}
+
+fn registered(program: u32, version: u32, transport: u32) -> Result<u16, Failure> {
     let mut arguments = Vec::new();
-    [program, version, 6, 0].into_iter().for_each(|value| word(&mut arguments, value));
+    [program, version, transport, 0].into_iter().for_each(|value| word(&mut arguments, value));
     let results = Client::connect(111)?.call(Procedure(100_000, 2, 3), &arguments)?;
     let port = Reader::new(&results).word()?;
     let port = u16::try_from(port).unwrap_or(0);
@@ -214,18 +276,41 @@ pub(super) fn port_of(program: u32, version: u32) -> Result<u16, Failure> {
     Ok(port)
 }
 
-/// The file handle of an exported path (RFC 1813 §5.2.1).
-pub(super) fn mount(path: &str) -> Result<Vec<u8>, Failure> {
-    let mut arguments = Vec::new();
-    opaque(&mut arguments, path.as_bytes());
-    let results =
-        Client::connect(port_of(100_005, 3)?)?.call(Procedure(100_005, 3, 1), &arguments)?;
-    let mut reader = Reader::new(&results);
-    let status = reader.word()?;
-    ensure(status == 0, || format!("the server does not let {path} be mounted: status {status}"))?;
-    Ok(reader.opaque()?.to_vec())
+/// A call as a datagram.
+pub(crate) fn datagram(xid: u32, procedure: Procedure, arguments: &[u8]) -> Vec<u8> {
+    let mut once = Once { procedure, arguments, results: Vec::new() };
+    let mut out = Vec::new();
+    frame(&mut out, xid, &mut once);
+    // Without the record mark.
+    out.split_off(4)
 }
 
+/// The file handle of an exported path (RFC 1813 §5.2.1).
+pub(crate) fn mount(path: &str) -> Result<Vec<u8>, Failure> {
+    mount_by(Client::connect(port_of(100_005, 3)?)?, path)?
+}
+
+/// The same from a port that only root may use; the inner failure is the server's refusal.
+pub(crate) fn mount_as_root(path: &str, own: u16) -> Result<Result<Vec<u8>, Failure>, Failure> {
+    let client = Client::connect_as_root(port_of(100_005, 3)?, own)?;
+    mount_by(client, path)
+}
+
+fn mount_by(mut client: Client, path: &str) -> Result<Result<Vec<u8>, Failure>, Failure> {
+    let mut arguments = Vec::new();
+    opaque(&mut arguments, path.as_bytes());
+    let results = client.call(Procedure(100_005, 3, 1), &arguments)?;
+    let mut reader = Reader::new(&results);
+    let status = reader.word()?;
+    if status != 0 {
+        let words = format!("the server does not let {path} be mounted: status {status}");
+        return Ok(Err(Failure::Said(words)));
+    }
+    Ok(Ok(reader.opaque()?.to_vec()))
+}
+
+const TCP: u32 = 6;
+const UDP: u32 = 17;
 /// The bit of a record mark that says that the fragment is the record's last.
 const LAST: u32 = 0x8000_0000;
 /// How long a server may be silent before it is taken for dead.

@@ -3,17 +3,17 @@
 use crate::failure::Failure;
 
 /// Appends a word (RFC 4506 §4.2).
-pub(super) fn word(out: &mut Vec<u8>, value: u32) {
+pub(crate) fn word(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 
 /// Appends a double word (RFC 4506 §4.5).
-pub(super) fn long(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn long(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 
 /// Appends bytes with their length, filled up to a multiple of four (RFC 4506 §4.10).
-pub(super) fn opaque(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn opaque(out: &mut Vec<u8>, bytes: &[u8]) {
     word(out, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     out.extend_from_slice(bytes);
     out.resize(out.len() + padding(bytes.len()), 0);
@@ -21,18 +21,18 @@ pub(super) fn opaque(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Takes values from the front of a reply.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
     /// A reader of these bytes.
-    pub(super) const fn new(rest: &'a [u8]) -> Self {
+    pub(crate) const fn new(rest: &'a [u8]) -> Self {
         Self { rest }
     }
 
     /// The next `count` bytes.
-    pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Failure> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Failure> {
         let short = || Failure::said("the server's reply ends too early");
         let (taken, rest) = self.rest.split_at_checked(count).ok_or_else(short)?;
         self.rest = rest;
@@ -40,17 +40,17 @@ impl<'a> Reader<'a> {
     }
 
     /// The next word.
-    pub(super) fn word(&mut self) -> Result<u32, Failure> {
+    pub(crate) fn word(&mut self) -> Result<u32, Failure> {
         Ok(self.bytes(4)?.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
     }
 
     /// The next double word.
-    pub(super) fn long(&mut self) -> Result<u64, Failure> {
+    pub(crate) fn long(&mut self) -> Result<u64, Failure> {
         Ok(u64::from(self.word()?) << 32 | u64::from(self.word()?))
     }
 
     /// The next bytes that have their length before them.
-    pub(super) fn opaque(&mut self) -> Result<&'a [u8], Failure> {
+    pub(crate) fn opaque(&mut self) -> Result<&'a [u8], Failure> {
         let length = usize::try_from(self.word()?).unwrap_or(usize::MAX);
         let bytes = self.bytes(length)?;
         self.bytes(padding(length))?;
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Skips what may be there: a word that says whether, then `count` bytes.
-    pub(super) fn optional(&mut self, count: usize) -> Result<(), Failure> {
+    pub(crate) fn optional(&mut self, count: usize) -> Result<(), Failure> {
         if self.word()? != 0 {
             self.bytes(count)?;
         }
