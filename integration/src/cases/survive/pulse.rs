@@ -77,12 +77,9 @@ impl<'a> Pulse<'a> {
         Ok(Self { network, phase, file, folders, times: Mutex::default() })
     }
 
-    /// Measures for so long; reads that begin in that time are of this phase.
-    pub(super) fn during(&self, phase: Phase, time: Duration) -> Result<(), Failure> {
+    /// Reads that begin from now on are of this phase.
+    pub(super) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
-        let rested = rest(time);
-        self.phase.store(Phase::Other as u8, Ordering::Relaxed);
-        rested
     }
 
     /// Asks for many things on the disk that hangs, and gives the connections on which no answer comes.
@@ -206,55 +203,62 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Calls that need the disk: names that nobody asked for before, pieces of files, writes that have to
-/// reach it, and new files.
+/// Calls that need the disk: names that nobody asked for before, pieces of files, lists, new files and
+/// folders, and writes that have to reach it.
 struct Crowd<'a> {
     folders: &'a [(Vec<u8>, Vec<u8>)],
     turn: u32,
     next: u32,
 }
 
+impl Crowd<'_> {
+    /// What is asked for next (RFC 1813 §3.3).
+    fn what(&self) -> u32 {
+        let place = usize::try_from(self.next).unwrap_or(0) % PROCEDURES.len();
+        PROCEDURES.get(place).copied().unwrap_or(LOOKUP)
+    }
+}
+
 impl Work for Crowd<'_> {
     fn procedure(&self) -> Procedure {
-        let number = match self.next % 4 {
-            0 => 3,
-            1 => 6,
-            2 => 7,
-            _ => 8,
-        };
-        Procedure(NFS, 3, number)
+        Procedure(NFS, 3, self.what())
     }
 
     fn arguments(&mut self, out: &mut Vec<u8>) {
         let place = usize::try_from(self.next).unwrap_or(0) % self.folders.len().max(1);
         let Some((folder, file)) = self.folders.get(place) else { return };
         let name = format!("no-{}-{}", self.turn, self.next);
-        match self.next % 4 {
-            0 => {
-                opaque(out, folder);
-                opaque(out, name.as_bytes());
-            }
-            1 => {
-                opaque(out, file);
-                long(out, 0);
-                word(out, 16 * 1024);
-            }
-            2 => {
-                opaque(out, file);
-                long(out, 0);
-                word(out, 4096);
+        let what = self.what();
+        self.next += 1;
+        if matches!(what, READ | WRITE | COMMIT) {
+            opaque(out, file);
+            long(out, 0);
+            word(out, 4096);
+            if what == WRITE {
                 // FILE_SYNC
                 word(out, 2);
                 opaque(out, &[0x5a; 4096]);
             }
-            _ => {
-                opaque(out, folder);
+            return;
+        }
+        opaque(out, folder);
+        match what {
+            READDIRPLUS => {
+                out.extend_from_slice(&[0; 16]);
+                word(out, 4096);
+                word(out, 32 * 1024);
+            }
+            LOOKUP | REMOVE => opaque(out, name.as_bytes()),
+            _create_or_mkdir => {
                 opaque(out, name.as_bytes());
-                // UNCHECKED, and nothing of six attributes is set.
-                [0; 7].into_iter().for_each(|value| word(out, value));
+                if what == CREATE {
+                    // UNCHECKED
+                    word(out, 0);
+                }
+                // Nothing of six attributes is set.
+                [0; 6].into_iter().for_each(|value| word(out, value));
             }
         }
-        self.next += 1;
     }
 
     fn appetite(&self) -> usize {
@@ -284,7 +288,17 @@ const FILE: usize = 64 * 1024;
 const FOLDERS: u32 = 16;
 /// How many clients ask for things on the disk that hangs, and for how many each.
 const CONNECTIONS: usize = 4;
-const CALLS: usize = 16;
+const CALLS: usize = 32;
+/// What they ask for.
+const PROCEDURES: [u32; 8] = [LOOKUP, READ, WRITE, CREATE, READDIRPLUS, MKDIR, REMOVE, COMMIT];
+const LOOKUP: u32 = 3;
+const READ: u32 = 6;
+const WRITE: u32 = 7;
+const CREATE: u32 = 8;
+const MKDIR: u32 = 9;
+const REMOVE: u32 = 12;
+const READDIRPLUS: u32 = 17;
+const COMMIT: u32 = 21;
 /// How long the client rests between two reads.
 const PAUSE: Duration = Duration::from_millis(20);
 /// What 99 of 100 reads may take at most.

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process;
 use std::time::{Duration, Instant};
 
 use super::guests;
 use super::pulse::{Phase, Pulse};
-use super::{RECORDED, rest};
+use super::{RECORDED, bytes, rest};
 use crate::disk::Disk;
 use crate::failure::{During, Failure, ensure};
-use crate::net::Network;
+use crate::forged::{self, Kind, Message};
+use crate::net::{CLIENT_INTERFACE, Network};
 use crate::noise::Noise;
-use crate::process::Program;
+use crate::process::{Program, Running};
+use crate::rpc::Client;
 use crate::server::{Server, Site};
 
 /// A kind of trouble.
@@ -58,18 +59,21 @@ pub(super) struct Ground<'a> {
     commands: u32,
     /// Numbers that no name has yet.
     next: u32,
+    /// What is not as it should be.
+    wrong: Vec<String>,
 }
 
 impl<'a> Ground<'a> {
-    pub(super) const fn new(
+    pub(super) fn new(
         site: &'a Site<'a>,
         network: &'a Network,
         disk: &'a Disk,
         pulse: &'a Pulse<'a>,
         server: Server,
     ) -> Self {
-        let made = BTreeMap::new();
-        Self { site, network, disk, pulse, server: Some(server), made, commands: 0, next: 0 }
+        let (made, wrong) = (BTreeMap::new(), Vec::new());
+        let server = Some(server);
+        Self { site, network, disk, pulse, server, made, commands: 0, next: 0, wrong }
     }
 
     /// Makes trouble, and ends it.
@@ -82,7 +86,7 @@ impl<'a> Ground<'a> {
             Trouble::Kill => self.kill(noise),
             Trouble::Interface => {
                 self.network.make_anew()?;
-                rest(Duration::from_secs(2))
+                self.newcomer("when the interface was made anew,")
             }
             Trouble::Hang => self.hang(),
             Trouble::Descriptors => self.starve(noise),
@@ -93,15 +97,31 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// The server, and what was made how often.
-    pub(super) fn end(self) -> (Server, String) {
+    /// The server, what was made how often, and what is wrong.
+    pub(super) fn end(self) -> Result<(Server, String, Vec<String>), Failure> {
         let words: Vec<String> =
             self.made.iter().map(|(trouble, count)| format!("{trouble:?} {count}")).collect();
         let told = format!("{} ({} commands)", words.join(" "), self.commands);
-        match self.server {
-            Some(server) => (server, told),
-            None => process::abort(),
+        let server = self.server.ok_or_else(|| Failure::said("netbe did not start again"))?;
+        Ok((server, told, self.wrong))
+    }
+
+    /// Somebody new gets an address: DHCP is alive.
+    fn newcomer(&mut self, when: &str) -> Result<(), Failure> {
+        let offered = self.network.inside(|| {
+            let socket = forged::socket(CLIENT_INTERFACE)?;
+            let message = Message::new(Kind::Discover, bytes(NEWCOMER));
+            for xid in 0..15 {
+                if forged::ask(&socket, &message, xid)?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })?;
+        if !offered {
+            self.wrong.push(format!("{when} a new machine got no answer from DHCP in 30 s"));
         }
+        Ok(())
     }
 
     fn command(&mut self, noise: &mut Noise) -> Result<(), Failure> {
@@ -167,22 +187,30 @@ impl<'a> Ground<'a> {
     }
 
     /// The disk hangs, many ask for what is on it, and reads from another export are measured; then a
-    /// command comes too.
+    /// command comes, and somebody new.
     fn hang(&mut self) -> Result<(), Failure> {
         self.disk.forget()?;
         self.next += 1;
+        self.pulse.enter(Phase::Hung);
         self.disk.hang()?;
-        let crowd = self.pulse.crowd(self.next);
-        let measured = self.pulse.during(Phase::Hung, HUNG);
-        let command = self.site.netbe(&format!("set note=n{} golden", self.next));
-        let log = self.site.log().with_file_name("commands.log");
-        let mut command = command.start(&log)?;
-        let rested = rest(Duration::from_secs(2));
+        let hung = self.while_it_hangs();
         self.disk.go_on()?;
-        drop(crowd?);
-        measured.and(rested)?;
+        let (crowd, mut command) = hung?;
+        drop(crowd);
         let status = command.wait(LIMIT)?;
         ensure(status.success(), || format!("netbe set, while a disk hung: {status}"))
+    }
+
+    fn while_it_hangs(&mut self) -> Result<(Vec<Client>, Running), Failure> {
+        let crowd = self.pulse.crowd(self.next);
+        let rested = rest(HUNG);
+        self.pulse.enter(Phase::Other);
+        rested?;
+        let set = self.site.netbe(&format!("set note=n{} golden", self.next));
+        let command = set.start(&self.site.log().with_file_name("commands.log"))?;
+        rest(Duration::from_secs(2))?;
+        self.newcomer("while a disk hung,")?;
+        Ok((crowd?, command))
     }
 
     /// For some seconds netbe can open nothing, while it is asked to read the store.
@@ -224,6 +252,8 @@ fn living(noise: &mut Noise) -> &'static str {
     names.get(noise.below(names.len())).copied().unwrap_or("north")
 }
 
+/// The number of the machine that is new.
+const NEWCOMER: u8 = 0x77;
 /// How long reads are measured while a disk hangs.
 const HUNG: Duration = Duration::from_secs(8);
 /// How long a command may take in trouble.
