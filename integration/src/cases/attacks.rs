@@ -4,6 +4,8 @@
 //! again, and then its root over NFS, which it uses from one connection.
 
 use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::dhcp_client::{self, Kind};
@@ -95,13 +97,14 @@ fn discover_unroots(lab: &Lab) -> Result<Outcome, Failure> {
             drop(get(&scene.network.client, &script)?);
         }
         // What is done behind a fetch is done by now.
-        std::thread::sleep(Duration::from_secs(3));
+        thread::sleep(Duration::from_secs(3));
         victim.lives("after its script was fetched")?;
     }
     scene.end(&site, server)
 }
 
-/// A second machine with the Ethernet address of one that lives boots: the first keeps its root.
+/// A second machine with the Ethernet address of one that lives and makes calls boots: the first keeps
+/// its root.
 fn same_address(lab: &Lab) -> Result<Outcome, Failure> {
     let scene = Scene::new(lab, "attack second machine")?;
     let (site, server) = scene.site(lab, "--root fresh")?;
@@ -110,19 +113,30 @@ fn same_address(lab: &Lab) -> Result<Outcome, Failure> {
     let second = Namespace::new()?;
     scene.network.join(&second)?;
     second.ip(&format!("link set {CLIENT_INTERFACE} address {}", text(MAC)))?;
-    for _ in 0..2 {
-        // Whether it gets anything is not asked here.
-        let lease = dhcp_client::lease(&second, &scene.directory, lab.parts()?, Kind::Ipxe);
-        victim.lives("after the second one's DHCP")?;
-        if let Ok(lease) = lease {
-            drop(get(&second, lease.boot_file())?);
+    // Firmware knows nothing of the first one's connections, and does not reset them.
+    second.ip("rule add pref 1 ipproto tcp dport 2049 blackhole")?;
+    let parts = lab.parts()?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let living = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                victim.lives("beside the second one")?;
+                thread::sleep(Duration::from_millis(200));
+            }
+            Ok(())
+        });
+        for _ in 0..2 {
+            // Whether it gets anything is not asked here.
+            if let Ok(lease) = dhcp_client::lease(&second, &scene.directory, parts, Kind::Ipxe) {
+                drop(get(&second, lease.boot_file()));
+            }
+            drop(second.ip(&format!("address flush dev {CLIENT_INTERFACE}")));
+            thread::sleep(Duration::from_secs(5));
         }
-        std::thread::sleep(Duration::from_secs(3));
-        // The second one has the first one's address too, as with any address that is there twice: it
-        // must be quiet for the first one to be heard.
-        second.ip(&format!("address flush dev {CLIENT_INTERFACE}"))?;
-        victim.lives("after the second one's boot")?;
-    }
+        stop.store(true, Ordering::Relaxed);
+        living.join().map_err(|_panic| Failure::said("the first machine ended early"))?
+    })?;
+    victim.lives("in the end")?;
     scene.end(&site, server)
 }
 
@@ -371,7 +385,7 @@ impl Victim {
             match status {
                 0 => return Ok(results),
                 JUKEBOX if begin.elapsed() < Duration::from_secs(20) => {
-                    std::thread::sleep(Duration::from_millis(200));
+                    thread::sleep(Duration::from_millis(200));
                 }
                 _other => {
                     return Err(Failure::Said(format!(
