@@ -119,7 +119,7 @@ pub(crate) fn run(only: Option<&str>, jobs: usize, wishes: Wishes) -> Result<Exi
     let line = progress::line();
     let (count, mut done) = (waiting.len(), 0);
     let mut total = Tally::default();
-    let mut failed = Vec::new();
+    let (mut failed, mut costs) = (Vec::new(), Vec::new());
     let mut running: Vec<Attempt> = Vec::new();
     while !(waiting.is_empty() && running.is_empty()) {
         interrupt::check().inspect_err(|_interruption| {
@@ -139,6 +139,7 @@ pub(crate) fn run(only: Option<&str>, jobs: usize, wishes: Wishes) -> Result<Exi
                     let (told, tally) = told(attempt.case.name, &ending);
                     line.print(&told);
                     total.add(tally);
+                    costs.push((ending.report.processor, ending.time, attempt.case.name));
                     if tally.failed > 0 {
                         failed.push(attempt.case.name);
                     }
@@ -151,11 +152,28 @@ pub(crate) fn run(only: Option<&str>, jobs: usize, wishes: Wishes) -> Result<Exi
         thread::sleep(PERIOD);
     }
     drop(line);
+    if costs.len() > DEAREST {
+        println!("what cost most:");
+        println!("{}", dearest(costs));
+    }
     if !failed.is_empty() {
         println!("failed: {}", failed.join(", "));
     }
     println!("{}", total.words());
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tests that took most of the processors' time, a line for each.
+fn dearest(mut costs: Vec<(Duration, Duration, &str)>) -> String {
+    costs.sort_unstable_by(|one, other| other.cmp(one));
+    let lines = costs.into_iter().take(DEAREST).map(|(processor, time, name)| {
+        format!(
+            "{:8.0} s of processor time, {:.0} s: {name}",
+            processor.as_secs_f32(),
+            time.as_secs_f32()
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn names(running: &[Attempt]) -> String {
@@ -210,6 +228,8 @@ fn chosen(only: Option<&str>) -> Result<Vec<Case>, Failure> {
 
 /// How long `survive` makes trouble beside all other tests.
 const MINUTES: u32 = 4;
+/// How many of the tests that cost most are told.
+const DEAREST: usize = 10;
 /// How long the suite rests between two looks at the tests that run.
 const PERIOD: Duration = Duration::from_millis(50);
 
@@ -253,6 +273,14 @@ mod test {
         let (told, tally) = told("a", &ending(Err("wrong\n".to_owned()), "  step: done\n"));
         assert_eq!(told, "FAIL  a (2.0 s, processor 0.7 s)\nwrong\n  step: done");
         assert_eq!(tally, Tally { failed: 1, ..Tally::default() });
+    }
+
+    #[test]
+    fn what_costs_most_is_told_first() {
+        let seconds = Duration::from_secs;
+        let told = dearest(vec![(seconds(3), seconds(9), "b"), (seconds(70), seconds(40), "a")]);
+        let lines: Vec<&str> = told.lines().map(str::trim).collect();
+        assert_eq!(lines, ["70 s of processor time, 40 s: a", "3 s of processor time, 9 s: b"]);
     }
 
     #[test]

@@ -206,7 +206,8 @@ fn amplification(lab: &Lab) -> Result<Outcome, Failure> {
     site.environment("golden", lab.parts()?, "true")?;
     for number in 0..40 {
         site.run(&format!("create environment-with-a-name-{number}"))?;
-        site.run(&format!("sharenfs --network 10.77.0.0/24 environment-with-a-name-{number}"))?;
+        // Who may use one is told of them by UDP too.
+        site.run(&format!("sharenfs --network 10.99.0.0/24 environment-with-a-name-{number}"))?;
     }
     site.run("sharepxe --default golden")?;
     let server = site.serve()?;
