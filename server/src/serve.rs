@@ -59,7 +59,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     // A runtime of its own, so that a stalled disk cannot stop DHCP.
     let files = runtime("files", std::thread::available_parallelism().map_or(2, usize::from))?;
     let appliance = Appliance::start(config, state, store, key)?;
-    let ports = Ports::bind(&appliance, &network, &files, Arc::default())?;
+    let ports = Ports::bind(&appliance, &network, &files, Arc::clone(appliance.peers()))?;
     let control = {
         let _inside = network.enter();
         let path = appliance.state().socket();

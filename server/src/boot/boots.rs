@@ -3,32 +3,38 @@
 mod boot;
 mod known;
 mod root;
+mod succession;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::catalog::Catalog;
+use super::catalog::{self, Catalog};
+use super::decide;
 use super::loader::HostLoaders;
 use super::plan::{self, NoPlan, Plan};
-use super::record::{self, Keeper};
-use super::timeline::{Stage, View};
+use super::record::{self, BootLog};
+use super::roots::RootTable;
+use super::timeline::{Stage, Trouble, View};
+use super::usage::Usage;
 use super::{
-    Answer, Ask, BootFile, BootId, Booter, Event, FileError, FileRequest, Origin, Reservation, Root,
+    Answer, Ask, BootFile, BootId, Booter, Client, Event, FileError, FileRequest, Life, Origin,
+    Reservation, Root, Roots,
 };
 use crate::clock::Clock;
 use crate::net::Mac;
-use crate::site::machine::{MachineName, RootKind, Roster};
+use crate::site::machine::{Machine, MachineName, Roster};
 use crate::site::state::{State, StateError};
-use boot::{Boot, Delivered};
-use known::{Belongs, Known, Seen, ipv4};
+use boot::Boot;
+use known::{Belongs, Known, Review, Seen, ipv4};
 pub use root::Order;
 pub(super) use root::Root as BootRoot;
+use succession::Caller;
 
 /// Decides what machines boot, keeps their boots, and shows how they stand.
 pub struct Boots {
@@ -36,10 +42,12 @@ pub struct Boots {
     loaders: HostLoaders,
     http_port: u16,
     clock: Arc<dyn Clock>,
-    chance: Box<dyn Fn() -> u64 + Send + Sync>,
+    random: Box<dyn Fn() -> u64 + Send + Sync>,
     known: Mutex<Known>,
-    /// Told when a root that boots wait for is there.
-    settled: Condvar,
+    usage: Arc<Usage>,
+    roots: RootTable,
+    /// Held while the roots of machines in no boot are found anew.
+    finding: Mutex<()>,
     orders: Box<dyn Fn(Order) + Send + Sync>,
     notices: broadcast::Sender<Arc<Notice>>,
 }
@@ -59,7 +67,9 @@ pub struct Sources {
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Numbers that nobody can guess, for boot ids.
-    pub chance: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub random: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Who uses what.
+    pub usage: Arc<Usage>,
     /// Takes what a boot wants done, without waiting for it.
     pub orders: Box<dyn Fn(Order) + Send + Sync>,
 }
@@ -99,18 +109,33 @@ pub struct Standing {
 impl Boots {
     /// Takes up the boots that were under way when the server ended.
     pub fn open(sources: Sources) -> Result<Self, BootsError> {
-        let Sources { catalog, loaders, http_port, roster, state, clock, chance, orders } = sources;
+        let Sources { catalog, loaders, http_port, roster, state, clock, random, usage, orders } =
+            sources;
         let now = clock.now();
         let records = record::load(&*state)?;
         let written = records.iter().map(|record| record.mac);
-        let keeper = Keeper::start(state, written).map_err(BootsError::Thread)?;
-        let mut known = Known::new(keeper, roster);
+        let log = BootLog::start(state, written).map_err(BootsError::Thread)?;
+        let mut known = Known::new(log, roster, Arc::clone(&usage));
         for record in records {
             known.resume(record, now);
         }
         let (notices, _) = broadcast::channel(NOTICES);
-        let (known, settled) = (Mutex::new(known), Condvar::new());
-        Ok(Self { catalog, loaders, http_port, clock, chance, known, settled, orders, notices })
+        let boots = Self {
+            catalog,
+            loaders,
+            http_port,
+            clock,
+            random,
+            known: Mutex::new(known),
+            usage,
+            roots: RootTable::default(),
+            finding: Mutex::default(),
+            orders,
+            notices,
+        };
+        boots.publish_roots(&mut boots.known());
+        boots.find_roots();
+        Ok(boots)
     }
 
     /// The boot environments.
@@ -129,6 +154,36 @@ impl Boots {
         for (mac, seen) in &mut known.clients {
             seen.name = roster.find(*mac, seen.uuid).map(|(name, _)| name.clone());
         }
+        drop(known);
+        self.find_roots();
+    }
+
+    /// Takes over the store's environments.
+    pub fn set_environments(&self, environments: Vec<catalog::Environment>) {
+        self.catalog.replace(environments);
+        self.find_roots();
+    }
+
+    /// Takes over one environment, which is new, has changed or has got another name.
+    pub fn set_environment(&self, environment: catalog::Environment) {
+        // Nobody who is started by hand has a root that is for one boot.
+        let is_fresh = environment.owned.as_ref().is_some_and(|owned| owned.fresh);
+        self.catalog.put(environment);
+        if !is_fresh {
+            self.find_roots();
+        }
+    }
+
+    /// Forgets an environment.
+    pub fn remove_environment(&self, environment: Uuid) {
+        self.catalog.remove(environment);
+        self.find_roots();
+    }
+
+    /// Who uses what.
+    #[must_use]
+    pub const fn usage(&self) -> &Arc<Usage> {
+        &self.usage
     }
 
     /// The machines.
@@ -169,7 +224,7 @@ impl Boots {
                 boot: seen.and_then(|seen| seen.boot.as_ref()).map(|boot| boot.id),
                 environment: plan.map_or(assigned, |plan| Some(&plan.name)).map(str::to_owned),
                 read_only: plan.map(|plan| plan.read_only),
-                view: seen.map(|seen| seen.timeline.view(now)),
+                view: seen.map(|seen| seen.timeline.view(seen.used(&known.usage), now)),
             });
         }
         let strangers = known.clients.iter().filter(|(_, seen)| seen.name.is_none());
@@ -184,7 +239,7 @@ impl Boots {
                 boot: boot.map(|boot| boot.id),
                 environment: boot.map(|boot| boot.plan.name.clone()),
                 read_only: boot.map(|boot| boot.plan.read_only),
-                view: Some(seen.timeline.view(now)),
+                view: Some(seen.timeline.view(seen.used(&known.usage), now)),
             }
         }));
         standings
@@ -196,14 +251,26 @@ impl Boots {
         let now = self.clock.now();
         let known = self.known();
         let lives = |seen: &Seen| {
-            let on = |plan: &Plan| plan.environment == environment && plan.awaits.is_none();
-            let same = seen.boot.as_ref().is_some_and(|boot| on(&boot.plan));
-            same && seen.address.is_some_and(|address| known.lives(address, now))
+            let mut roots = seen.roots().filter(|(root, _)| *root == environment);
+            roots.any(|(root, address)| known.usage.lives_on(address.into(), root, now))
         };
         let living = known.clients.iter().filter(|(_, seen)| lives(seen));
         let mut names = living.map(|(mac, seen)| seen.title(*mac)).collect::<Vec<_>>();
         names.sort();
         names
+    }
+
+    /// Whether an environment is the root of a boot that is not over, whether or not anything shows it
+    /// alive.
+    #[must_use]
+    pub fn is_root(&self, environment: Uuid) -> bool {
+        let known = self.known();
+        known.clients.values().any(|seen| {
+            let current = seen.boot.as_ref().filter(|boot| boot.plan.awaits.is_none());
+            let earlier = seen.earlier.as_ref().map(|earlier| &earlier.boot);
+            let mut boots = current.into_iter().chain(earlier);
+            boots.any(|boot| boot.plan.environment == environment)
+        })
     }
 
     /// Who used an environment from this address at that time: the name of its machine, if it is one's,
@@ -215,11 +282,10 @@ impl Boots {
         let v4 = ipv4(address);
         let mac = v4.and_then(|address| known.addresses.get(&address));
         let client = mac.and_then(|mac| Some((mac, known.clients.get(mac)?)));
-        if let Some((_, seen)) = client
-            && let Some(boot) = &seen.boot
-        {
-            let own = boot.plan.environment == environment && boot.plan.awaits.is_none();
-            if own || at < seen.timeline.began() {
+        if let Some((_, seen)) = client {
+            let own = seen.roots().any(|(root, own)| root == environment && Some(own) == v4);
+            let over = seen.boot.is_some() && seen.earlier.is_none() && at < seen.timeline.began();
+            if own || over {
                 return None;
             }
         }
@@ -236,6 +302,7 @@ impl Boots {
     }
 
     pub(super) fn boot(&self, id: BootId) -> Option<Arc<Plan>> {
+        self.follow(id);
         let known = self.known();
         let boot = known.clients.get(known.boots.get(&id)?)?.boot.as_ref()?;
         (boot.id == id).then(|| Arc::clone(&boot.plan))
@@ -244,6 +311,14 @@ impl Boots {
     /// The boot of the machine at an address, or why it has none.
     pub(super) fn boot_at(&self, address: IpAddr) -> Result<(BootId, Arc<Plan>), Option<NoPlan>> {
         let address = ipv4(address).ok_or(None)?;
+        let id = {
+            let known = self.known();
+            let seen = known.addresses.get(&address).and_then(|mac| known.clients.get(mac));
+            seen.and_then(|seen| seen.boot.as_ref()).map(|boot| boot.id)
+        };
+        if let Some(id) = id {
+            self.follow(id);
+        }
         let known = self.known();
         let seen = known.addresses.get(&address).and_then(|mac| known.clients.get(mac));
         let seen = seen.ok_or(None)?;
@@ -266,79 +341,65 @@ impl Boots {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a boot: decides, once, and keeps the decision.
+    /// Begins a boot: decides, once, and keeps the decision. What the machine ran before goes on
+    /// beside it, and is asked whether it lives.
     fn begin(&self, ask: &Ask) -> Option<(BootId, Arc<Plan>)> {
         let (roster, generation) = {
             let known = self.known();
             (Arc::clone(&known.roster), known.generation)
         };
+        let revision = self.catalog.revision();
         let machine = roster.find(ask.mac, ask.uuid);
-        let decided = plan::environment_of(&roster, machine).and_then(|(name, is_default)| {
-            let facts = self.facts_of(machine, name)?;
-            let subject = plan::Subject { mac: ask.mac, machine, client: ask.client };
-            let loaders = &self.loaders;
-            let (server, http_port, proxy) = (ask.local, self.http_port, ask.proxy);
-            let site = plan::Site { server, http_port, loaders, proxy };
-            plan::plan(subject, &facts, is_default, site)
-        });
+        let site = self.site(ask.local, ask.proxy);
+        let decided = match self.plan(&roster, machine, ask.mac, ask.client, site) {
+            Ok(plan) => Ok(Arc::new(plan)),
+            Err(Undecided::Refused(refusal)) => Err(*refusal),
+            Err(Undecided::Unscanned(name)) => {
+                tracing::debug!(mac = %ask.mac, "{name} is still looked into: not answered");
+                return None;
+            }
+        };
         let now = self.clock.now();
         let mut known = self.known();
         // Another interface may have heard the same question and begun the boot meanwhile.
         if let Belongs::Here(id, plan) = known.belongs(ask, now) {
             return Some((id, plan));
         }
-        let name = machine.map(|(name, _)| name.clone());
         let seen = known.seen(ask.mac, now)?;
-        seen.name = name;
+        seen.name = machine.map(|(name, _)| name.clone());
         seen.uuid = ask.uuid;
-        let ended = seen.boot.take().map(|boot| boot.id);
         seen.timeline.begin(ask.client, now);
         seen.timeline.see(&Event::Discover(ask.client), now);
-        let begun = match decided {
+        let boot = match &decided {
             Ok(plan) => {
-                let id = BootId((self.chance)());
-                let plan = Arc::new(plan);
                 seen.refusal = None;
-                seen.boot = Some(Boot {
-                    id,
-                    plan: Arc::clone(&plan),
-                    client: ask.client,
-                    xid: ask.xid,
-                    generation,
-                    asked: now,
-                    moved: now,
-                    delivered: Delivered::default(),
-                    rooted: false,
-                    ordered: false,
-                    spent: false,
-                    trouble: None,
-                });
-                Ok((id, plan))
+                let boot = Boot::new(BootId((self.random)()), Arc::clone(plan), ask.client, now);
+                Some(Boot { xid: ask.xid, generation, revision, ..boot })
             }
             Err(refusal) => {
                 seen.timeline.refuse(&refusal.to_string(), now);
-                let text = refusal.to_string();
-                seen.refusal = Some(refusal);
-                Err(text)
+                seen.refusal = Some(refusal.clone());
+                None
             }
         };
+        let begun = boot.as_ref().map(|boot| (boot.id, Arc::clone(&boot.plan)));
+        let ended = known.begin(ask.mac, boot, now);
+        let seen = known.seen(ask.mac, now)?;
         let record = seen.record(ask.mac);
-        let machine = seen.title(ask.mac);
-        let stage = seen.timeline.view(now).stage;
-        if let Some(ended) = ended {
-            known.boots.remove(&ended);
-        }
-        if let Ok((id, _)) = &begun {
-            known.boots.insert(*id, ask.mac);
-        }
+        let (machine, stage) = (seen.title(ask.mac), seen.timeline.stage());
+        let earlier = seen.earlier.as_ref().map(|earlier| (earlier.address, earlier.boot.id));
         match record {
-            Some(record) => known.keeper.keep(record),
-            None if ended.is_some() => known.keeper.forget(ask.mac),
+            Some(record) => known.log.keep(record),
+            None if ended.is_some() => known.log.forget(ask.mac),
             None => {}
         }
+        self.publish_roots(&mut known);
         drop(known);
-        match begun {
-            Ok((id, plan)) => {
+        if let Some((address, boot)) = earlier {
+            (self.orders)(Order::Ask { address, boot });
+        }
+        match (&begun, decided) {
+            (Some((id, plan)), _) => {
                 let mode = match (&plan.awaits, plan.read_only) {
                     (Some(_), _) => "by a clone that is to be made",
                     (None, true) => "read-only",
@@ -352,17 +413,198 @@ impl Boots {
                 {
                     self.order(machine, root);
                 }
-                Some((id, plan))
             }
-            Err(text) => {
+            (None, Err(refusal)) => self.notify(machine, stage, refusal.to_string()),
+            (None, Ok(_)) => {}
+        }
+        begun
+    }
+
+    /// What holds for the whole site, as machines see it from this address of ours.
+    fn site(&self, server: Ipv4Addr, proxy: bool) -> plan::Site<'_> {
+        plan::Site { server, http_port: self.http_port, loaders: &self.loaders, proxy }
+    }
+
+    /// Decides what a machine boots, by what is known without waiting.
+    fn plan(
+        &self,
+        roster: &Roster,
+        machine: Option<(&MachineName, &Machine)>,
+        mac: Mac,
+        client: Client,
+        site: plan::Site<'_>,
+    ) -> Result<Plan, Undecided> {
+        let refused = |refusal| Undecided::Refused(Box::new(refusal));
+        let (wanted, is_default) = decide::environment_of(roster, machine).map_err(refused)?;
+        let own = machine.and_then(|(name, _)| self.catalog.own(name, wanted));
+        let name = decide::source(machine, wanted, |_| own.as_deref());
+        match self.catalog.known(name) {
+            catalog::Known::Missing => Err(refused(NoPlan::Missing(name.to_owned()))),
+            catalog::Known::Unscanned => Err(Undecided::Unscanned(name.to_owned())),
+            catalog::Known::Scanned(facts) => {
+                let subject = plan::Subject { mac, machine, client };
+                plan::plan(subject, &facts, is_default, site).map_err(refused)
+            }
+        }
+    }
+
+    /// Decides a boot again whose machine has nothing of it yet, if what it boots was looked into
+    /// again or has changed meanwhile.
+    fn follow(&self, id: BootId) {
+        let revision = self.catalog.revision();
+        let (mac, uuid, roster, client, before) = {
+            let mut known = self.known();
+            let Some(mac) = known.boots.get(&id).copied() else { return };
+            let roster = Arc::clone(&known.roster);
+            let uuid = known.clients.get(&mac).and_then(|seen| seen.uuid);
+            let generation = known.generation;
+            let Some(boot) = known.boot(id) else { return };
+            if boot.revision == revision || boot.generation != generation || !boot.is_open() {
+                return;
+            }
+            boot.revision = revision;
+            (mac, uuid, roster, boot.client, Arc::clone(&boot.plan))
+        };
+        let site = self.site(before.server, matches!(before.next, plan::Next::Handed(_)));
+        // What cannot be decided now stays as it was: the next DISCOVER tells why.
+        let Ok(plan) = self.plan(&roster, roster.find(mac, uuid), mac, client, site) else {
+            return;
+        };
+        if plan == *before {
+            return;
+        }
+        let mut known = self.known();
+        let Some(boot) = known.boot(id).filter(|boot| boot.is_open()) else { return };
+        boot.plan = Arc::new(plan);
+        let Some(seen) = known.clients.get(&mac) else { return };
+        let (record, address) = (seen.record(mac), seen.address);
+        known.changed.extend(address);
+        if let Some(record) = record {
+            known.log.keep(record);
+        }
+        self.publish_roots(&mut known);
+    }
+
+    /// What came of asking whether the system of an earlier boot lives.
+    pub fn answered(&self, boot: BootId, life: Life) {
+        let now = self.clock.now();
+        let mut known = self.known();
+        let mut clients = known.clients.iter_mut();
+        let found = clients.find_map(|(mac, seen)| {
+            let earlier = seen.earlier.as_mut().filter(|earlier| earlier.boot.id == boot)?;
+            earlier.life = Some(life);
+            Some((*mac, seen.claimed.take()))
+        });
+        let Some((mac, claimed)) = found else { return };
+        let mut told = self.review(&mut known, mac, now);
+        if let Some(address) = claimed
+            && let Err(reason) = known.settle(mac, address, now)
+        {
+            told.extend(warning(&mut known, mac, reason));
+        }
+        self.publish_roots(&mut known);
+        drop(known);
+        self.tell(told);
+    }
+
+    /// The last connection of an address has broken: an earlier boot whose system was there is over.
+    pub fn disconnected(&self, address: IpAddr) {
+        let Some(address) = ipv4(address) else { return };
+        let boot = {
+            let known = self.known();
+            let seen = known.addresses.get(&address).and_then(|mac| known.clients.get(mac));
+            let earlier = seen.and_then(|seen| seen.earlier.as_ref());
+            earlier.filter(|earlier| earlier.address == address).map(|earlier| earlier.boot.id)
+        };
+        if let Some(boot) = boot {
+            self.answered(boot, Life::Dead);
+        }
+    }
+
+    /// Looks again whether a machine's earlier boot still runs; gives what is to be told.
+    fn review(&self, known: &mut Known, mac: Mac, now: Instant) -> Vec<Told> {
+        let (told, over) = match known.review(mac, now) {
+            Review::Nothing => return Vec::new(),
+            Review::TwoMachines(address) => {
+                let text = format!(
+                    "its system at {address} runs while another boot begins: two machines have \
+                     {mac}, or somebody forges it; the one that runs keeps its root"
+                );
+                if let Some(seen) = known.clients.get_mut(&mac) {
+                    seen.timeline.warn(Trouble::TwoMachines, text.clone());
+                }
+                (Told::warning(known, mac, text), None)
+            }
+            Review::Over(boot) => {
+                let text = format!("boot {} is over: its root {} is free", boot.id, boot.plan.name);
+                (Told::notice(known, mac, text), Some(boot))
+            }
+        };
+        if let Some(boot) = over {
+            if let Some(record) = known.clients.get(&mac).and_then(|seen| seen.record(mac)) {
+                known.log.keep(record);
+            }
+            if let Some(machine) = boot.plan.machine.clone() {
+                (self.orders)(Order::Retire { machine });
+            }
+        }
+        told.into_iter().collect()
+    }
+
+    /// Publishes what is granted to the addresses of which that has changed.
+    fn publish_roots(&self, known: &mut Known) {
+        let changed = std::mem::take(&mut known.changed);
+        let known = &*known;
+        self.roots.set_booted(changed.into_iter().map(|at| (at, known.roots_at(at))));
+    }
+
+    /// Finds the roots of machines that were started by hand, as by bhyveload: they ask nobody for
+    /// their address.
+    fn find_roots(&self) {
+        let _alone = self.finding.lock().unwrap_or_else(PoisonError::into_inner);
+        let roster = self.roster();
+        let reserved = roster.iter().filter_map(|(name, entry)| {
+            let machine = &entry.machine;
+            Some((machine.address?, self.root_by_hand(&roster, name, machine)?))
+        });
+        let roots = reserved.map(|(address, root)| (address, Roots::new(Some(root), None)));
+        let roots = roots.collect();
+        // The other half of the table is changed under this lock.
+        let _known = self.known();
+        self.roots.set_by_hand(roots);
+    }
+
+    fn root_by_hand(&self, roster: &Roster, name: &MachineName, machine: &Machine) -> Option<Root> {
+        let known = Some((name, machine));
+        let (wanted, is_default) = decide::environment_of(roster, known).ok()?;
+        let own = self.catalog.own(name, wanted);
+        let found = self.catalog.named(decide::source(known, wanted, |_| own.as_deref()))?;
+        let awaited = decide::awaited(known, &found.name, found.owned.as_ref());
+        awaited.is_none().then(|| Root {
+            machine: name.as_str().into(),
+            environment: found.uuid,
+            read_only: decide::is_read_only(Some(machine), is_default, found.read_only),
+            view: machine.view,
+        })
+    }
+
+    fn tell(&self, told: impl IntoIterator<Item = Told>) {
+        for Told { machine, stage, text, warns } in told {
+            if warns {
+                tracing::warn!("{machine}: {text}");
+                self.send(machine, stage, text);
+            } else {
                 self.notify(machine, stage, text);
-                None
             }
         }
     }
 
     fn notify(&self, machine: String, stage: Stage, text: String) {
         tracing::info!("{machine}: {text}");
+        self.send(machine, stage, text);
+    }
+
+    fn send(&self, machine: String, stage: Stage, text: String) {
         // Nobody may be watching.
         let _ = self.notices.send(Arc::new(Notice { at: self.clock.wall(), machine, stage, text }));
     }
@@ -380,13 +622,13 @@ impl Booter for Boots {
     }
 
     fn lives(&self, address: Ipv4Addr) -> bool {
-        self.known().lives(address, self.clock.now())
+        self.usage.lives(address.into(), self.clock.now())
     }
 
     fn decide(&self, ask: &Ask) -> Option<Answer> {
         let belongs = self.known().belongs(ask, self.clock.now());
         let (id, plan) = match belongs {
-            Belongs::Here(id, plan) => (id, plan),
+            Belongs::Here(id, plan) => (id, self.boot(id).unwrap_or(plan)),
             Belongs::New => self.begin(ask)?,
             Belongs::Nowhere => return None,
         };
@@ -397,73 +639,61 @@ impl Booter for Boots {
         super::files::open(self, request)
     }
 
-    fn root_of(&self, address: IpAddr) -> Option<Root> {
-        let address = ipv4(address)?;
-        let roster = {
-            let known = self.known();
-            let client = known.addresses.get(&address).and_then(|mac| known.clients.get(mac));
-            if let Some(seen) = client.filter(|seen| seen.boot.is_some()) {
-                let plan = seen.boot.as_ref().map(|boot| &boot.plan)?;
-                if plan.awaits.is_some() {
-                    return None;
-                }
-                let name = plan.machine.as_ref().map(ToString::to_string);
-                return Some(Root {
-                    machine: name.unwrap_or_else(|| address.to_string()),
-                    environment: plan.environment,
-                    read_only: plan.read_only,
-                    view: plan.view,
-                });
-            }
-            Arc::clone(&known.roster)
-        };
-        // A machine that was started by hand, as by bhyveload, asks nobody for its address.
-        let (name, machine) = roster.at(address)?;
-        let known = Some((name, machine));
-        let (wanted, is_default) = plan::environment_of(&roster, known).ok()?;
-        let own = match machine.root {
-            RootKind::Own => Some(self.catalog.own(name, wanted)?),
-            RootKind::Fresh => return None,
-            RootKind::Direct | RootKind::Shared => None,
-        };
-        let facts = self.catalog.facts(own.as_deref().unwrap_or(wanted), Duration::ZERO)?;
-        Some(Root {
-            machine: name.to_string(),
-            environment: facts.uuid,
-            read_only: facts.read_only || machine.is_read_only(is_default),
-            view: machine.view,
-        })
+    fn roots_of(&self, address: IpAddr) -> Roots {
+        ipv4(address).map_or_else(Roots::default, |address| self.roots.get(address))
     }
 
     fn report(&self, origin: Origin, event: Event) {
         let now = self.clock.now();
         let mut known = self.known();
-        known.note_root(origin, &event, now);
         let Some(mac) = known.whose(origin, &event, now) else { return };
-        if let Event::Leased(address) = event {
-            known.settle(mac, address, now);
+        let contradiction = match event {
+            Event::Leased(address) => known.settle(mac, address, now).err(),
+            Event::Elsewhere(address) => match known.locate(mac, address, now) {
+                Ok(true) => None,
+                Ok(false) => return,
+                Err(reason) => Some(reason),
+            },
+            ref event => known.contradicts(mac, event, now),
+        };
+        if let Some(reason) = contradiction {
+            let told = warning(&mut known, mac, reason);
+            drop(known);
+            return self.tell(told);
         }
-        if let Event::Elsewhere(address) = event
-            && !known.locate(mac, address, now)
-        {
-            return;
+        let caller = match (&event, origin) {
+            (
+                Event::Mounted { environment, .. } | Event::Nfs { environment, .. },
+                Origin::Address(address),
+            ) => ipv4(address).map_or(Caller::Visitor, |at| known.caller(mac, *environment, at)),
+            _ => Caller::Current,
+        };
+        if caller != Caller::Current {
+            let told = self.review(&mut known, mac, now);
+            self.publish_roots(&mut known);
+            drop(known);
+            return self.tell(told);
         }
         let Some(seen) = known.seen(mac, now) else { return };
-        let before = seen.boot.as_ref().map(|boot| (boot.rooted, boot.delivered));
+        let rooted = |seen: &Seen| seen.boot.as_ref().is_some_and(|boot| boot.rooted.is_some());
+        let was_rooted = rooted(seen);
         if let Some(boot) = &mut seen.boot {
             boot.follow(&event, now);
         }
         let spent = seen.boot.as_mut().and_then(Boot::spend);
-        let after = seen.boot.as_ref().map(|boot| (boot.rooted, boot.delivered));
         let leased = matches!(event, Event::Leased(_) | Event::Elsewhere(_));
-        let rooted = before.zip(after).is_some_and(|(before, after)| before.0 != after.0);
-        let record = if leased || rooted { seen.record(mac) } else { None };
+        let record = if leased || rooted(seen) != was_rooted { seen.record(mac) } else { None };
         let text = seen.timeline.see(&event, now);
-        let machine = seen.title(mac);
-        let stage = seen.timeline.view(now).stage;
+        let (machine, stage) = (seen.title(mac), seen.timeline.stage());
         if let Some(record) = record {
-            known.keeper.keep(record);
+            known.log.keep(record);
         }
+        if let Some(Order::Spent { machine, once }) = &spent {
+            // At once, so that nobody boots it again before that is written down.
+            Arc::make_mut(&mut known.roster).spend(machine, once);
+        }
+        let told = self.review(&mut known, mac, now);
+        self.publish_roots(&mut known);
         drop(known);
         if let Some(order) = spent {
             (self.orders)(order);
@@ -471,7 +701,46 @@ impl Booter for Boots {
         if let Some(text) = text {
             self.notify(machine, stage, text);
         }
+        self.tell(told);
     }
+}
+
+/// Why a boot does not begin now.
+enum Undecided {
+    /// Nobody has looked into the environment yet: who asks again is answered.
+    Unscanned(String),
+    /// It never does as things are.
+    Refused(Box<NoPlan>),
+}
+
+/// What is to be told of a machine when no lock is held any more.
+struct Told {
+    machine: String,
+    stage: Stage,
+    text: String,
+    warns: bool,
+}
+
+impl Told {
+    fn notice(known: &Known, mac: Mac, text: String) -> Option<Self> {
+        let seen = known.clients.get(&mac)?;
+        let (machine, stage) = (seen.title(mac), seen.timeline.stage());
+        Some(Self { machine, stage, text, warns: false })
+    }
+
+    fn warning(known: &Known, mac: Mac, text: String) -> Option<Self> {
+        Self::notice(known, mac, text).map(|told| Self { warns: true, ..told })
+    }
+}
+
+/// Warns, once in a boot, of a message that contradicts what runs: anybody can send more of them.
+fn warning(known: &mut Known, mac: Mac, reason: String) -> Option<Told> {
+    let warned = known.clients.get_mut(&mac).map(|seen| &mut seen.warned)?;
+    if std::mem::replace(warned, true) {
+        tracing::debug!(%mac, "{reason}");
+        return None;
+    }
+    Told::warning(known, mac, format!("{reason}: ignored"))
 }
 
 /// Why boots cannot be kept.
@@ -484,9 +753,6 @@ pub enum BootsError {
     #[error("a thread cannot be started: {0}")]
     Thread(#[source] io::Error),
 }
-
-/// How long a decision waits for a look into the boot environment.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Notices that a slow watcher may lag behind.
 const NOTICES: usize = 1024;

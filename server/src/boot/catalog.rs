@@ -1,18 +1,18 @@
 //! What boot environments hold that a machine could boot.
 //!
-//! A plan needs to know it at once, and an environment's disk may stall: a thread of the catalog's
-//! own looks, and who asks waits a little for fresh facts, then takes the last ones.
+//! A plan needs to know it at once, and an environment's disk may stall: threads of the catalog's own
+//! look when an environment is published and whenever somebody asks for it, and who asks gets what
+//! was found last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::mpsc;
+use std::sync::atomic::{self, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use provision::contents::Scanner;
 pub use provision::contents::{Contents, Files, System};
-use provision::roots::{Known, Owned, own_among};
+use provision::roots::{self, Owned, own_among};
 use uuid::Uuid;
 
 use crate::site::machine::MachineName;
@@ -58,101 +58,158 @@ pub struct Facts {
 /// All boot environments, by name.
 pub struct Catalog {
     shared: Arc<Shared>,
-    scans: mpsc::Sender<(String, Uuid, Arc<dyn Files>)>,
+}
+
+/// What is known of an environment at once.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Known {
+    /// There is none of that name.
+    Missing,
+    /// Nobody has looked into it yet; somebody is about to.
+    Unscanned,
+    /// What was found when it was last looked into.
+    Scanned(Box<Facts>),
 }
 
 struct Shared {
-    entries: Mutex<BTreeMap<String, Entry>>,
-    scanned: Condvar,
+    entries: Mutex<Entries>,
+    changed: Condvar,
+    /// Counts changes of anything that a plan depends on.
+    revision: AtomicU64,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_name: BTreeMap<String, Entry>,
+    /// What is to be looked into, by name.
+    queue: VecDeque<String>,
+    closed: bool,
 }
 
 struct Entry {
     environment: Environment,
     contents: Option<Contents>,
-    scanning: bool,
+    scan: Scan,
+}
+
+/// Where the look into an environment stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Scan {
+    Idle,
+    Queued,
+    /// Under way; what changes meanwhile needs another one.
+    Running {
+        again: bool,
+    },
 }
 
 impl Catalog {
     /// Starts a catalog that is empty until [`Catalog::replace`].
     pub fn start() -> io::Result<Self> {
-        let shared =
-            Arc::new(Shared { entries: Mutex::new(BTreeMap::new()), scanned: Condvar::new() });
-        let (scans, queue) = mpsc::channel::<(String, Uuid, Arc<dyn Files>)>();
-        let own = Arc::clone(&shared);
-        // It ends when the catalog is dropped, which closes the queue.
-        thread::Builder::new().name("catalog".to_owned()).spawn(move || {
-            let mut scanner = Scanner::default();
-            for (name, uuid, files) in queue {
-                let contents = scanner.scan(&*files);
-                let mut entries = own.entries();
-                let entry = entries.get_mut(&name);
-                if let Some(entry) = entry.filter(|entry| entry.environment.uuid == uuid) {
-                    entry.contents = Some(contents);
-                    entry.scanning = false;
+        let catalog = Self {
+            shared: Arc::new(Shared {
+                entries: Mutex::default(),
+                changed: Condvar::new(),
+                revision: AtomicU64::new(0),
+            }),
+        };
+        for _ in 0..SCANNERS {
+            let shared = Arc::clone(&catalog.shared);
+            // It ends when the catalog is dropped.
+            thread::Builder::new().name("catalog".to_owned()).spawn(move || {
+                let mut scanner = Scanner::default();
+                while let Some((name, uuid, files)) = shared.next() {
+                    let contents = scanner.scan(&*files);
+                    shared.scanned(&name, uuid, contents);
                 }
-                drop(entries);
-                own.scanned.notify_all();
-            }
-        })?;
-        Ok(Self { shared, scans })
+            })?;
+        }
+        Ok(catalog)
     }
 
-    /// Takes over the store's environments; what was known of those that stay is kept.
-    pub fn replace(&self, environments: Vec<Environment>) {
+    /// Takes over the store's environments; what was known of those that stay is kept until they
+    /// have been looked into again, which is begun.
+    pub(super) fn replace(&self, environments: Vec<Environment>) {
         let mut entries = self.shared.entries();
-        let mut old = std::mem::take(&mut *entries);
+        let mut old = std::mem::take(&mut entries.by_name);
+        entries.queue.clear();
         for environment in environments {
             let known = old.remove(&environment.name);
-            let known = known.filter(|entry| entry.environment.uuid == environment.uuid);
-            let (contents, scanning) =
-                known.map_or((None, false), |entry| (entry.contents, entry.scanning));
-            let name = environment.name.clone();
-            let mut entry = Entry { environment, contents, scanning };
-            self.request(&name, &mut entry);
-            entries.insert(name, entry);
+            entries.put(environment, known);
         }
+        drop(entries);
+        self.shared.renewed();
     }
 
-    /// What is known of an environment, looked up afresh if that takes no longer than `patience`.
-    #[must_use]
-    pub fn facts(&self, name: &str, patience: Duration) -> Option<Facts> {
+    /// Takes over one environment, which is new, has changed or has got another name.
+    pub(super) fn put(&self, environment: Environment) {
         let mut entries = self.shared.entries();
-        let entry = entries.get_mut(name)?;
-        // A look that is under way and has not come back yet is on a slow disk: with older facts
-        // at hand nobody waits for it a second time.
-        let patience =
-            if entry.scanning && entry.contents.is_some() { Duration::ZERO } else { patience };
-        self.request(name, entry);
-        let busy = |entries: &mut BTreeMap<String, Entry>| {
-            entries.get(name).is_some_and(|entry| entry.scanning)
+        let same = |(_, entry): &(&String, &Entry)| entry.environment.uuid == environment.uuid;
+        let name = entries.by_name.iter().find(same).map(|(name, _)| name.clone());
+        let known = name.and_then(|name| entries.by_name.remove(&name));
+        entries.put(environment, known);
+        drop(entries);
+        self.shared.renewed();
+    }
+
+    /// Forgets an environment.
+    pub(super) fn remove(&self, environment: Uuid) {
+        let mut entries = self.shared.entries();
+        entries.by_name.retain(|_, entry| entry.environment.uuid != environment);
+        drop(entries);
+        self.shared.renewed();
+    }
+
+    /// What is known of an environment, without waiting; it is looked into again for the next time.
+    #[must_use]
+    pub fn known(&self, name: &str) -> Known {
+        let mut entries = self.shared.entries();
+        entries.request(name, true);
+        let known = match entries.by_name.get(name) {
+            None => Known::Missing,
+            Some(entry) => entry.contents.clone().map_or(Known::Unscanned, |contents| {
+                Known::Scanned(Box::new(entry.environment.facts(contents)))
+            }),
         };
-        let waited = self.shared.scanned.wait_timeout_while(entries, patience, busy);
-        let (entries, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.get(name)?;
-        Some(Facts {
-            name: entry.environment.name.clone(),
-            uuid: entry.environment.uuid,
-            read_only: entry.environment.read_only,
-            datasets: entry.environment.datasets.clone(),
-            handle: entry.environment.handle.clone(),
-            owned: entry.environment.owned.clone(),
-            contents: entry.contents.clone().unwrap_or_default(),
-        })
+        drop(entries);
+        self.shared.changed.notify_all();
+        known
+    }
+
+    /// Looks into an environment, on the thread that asks. May wait for a disk.
+    #[must_use]
+    pub fn look(&self, name: &str) -> Option<Facts> {
+        let environment = self.shared.entries().by_name.get(name)?.environment.clone();
+        let contents = Contents::scan(&*environment.files);
+        self.shared.scanned(name, environment.uuid, contents.clone());
+        Some(environment.facts(contents))
+    }
+
+    /// Counts changes of anything that a plan depends on.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.shared.revision.load(atomic::Ordering::Acquire)
     }
 
     /// The environment of that identity.
     #[must_use]
     pub fn environment(&self, uuid: Uuid) -> Option<Environment> {
         let entries = self.shared.entries();
-        let found = entries.values().find(|entry| entry.environment.uuid == uuid);
-        found.map(|entry| entry.environment.clone())
+        let mut environments = entries.by_name.values().map(|entry| &entry.environment);
+        environments.find(|environment| environment.uuid == uuid).cloned()
+    }
+
+    /// The environment of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Environment> {
+        self.shared.entries().by_name.get(name).map(|entry| entry.environment.clone())
     }
 
     /// The name of the root that a machine keeps for what it is assigned, once there is one.
     #[must_use]
     pub fn own(&self, machine: &MachineName, wanted: &str) -> Option<String> {
         let entries = self.shared.entries();
-        let known = entries.iter().map(|(name, entry)| Known {
+        let known = entries.by_name.iter().map(|(name, entry)| roots::Known {
             name,
             uuid: entry.environment.uuid,
             owned: entry.environment.owned.clone(),
@@ -163,24 +220,124 @@ impl Catalog {
     /// The names of all environments, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.shared.entries().keys().cloned().collect()
+        self.shared.entries().by_name.keys().cloned().collect()
     }
 
-    fn request(&self, name: &str, entry: &mut Entry) {
-        if !entry.scanning {
-            let files = Arc::clone(&entry.environment.files);
-            // The queue is open as long as the catalog lives, unless its thread could not go on.
-            entry.scanning =
-                self.scans.send((name.to_owned(), entry.environment.uuid, files)).is_ok();
+    /// Waits until everything was looked into.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        let idle = |entries: &Entries| entries.by_name.values().all(|one| one.scan == Scan::Idle);
+        let mut entries = self.shared.entries();
+        while !idle(&entries) {
+            entries = self.shared.changed.wait(entries).unwrap();
+        }
+    }
+}
+
+impl Drop for Catalog {
+    fn drop(&mut self) {
+        self.shared.entries().closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Environment {
+    fn facts(&self, contents: Contents) -> Facts {
+        Facts {
+            name: self.name.clone(),
+            uuid: self.uuid,
+            read_only: self.read_only,
+            datasets: self.datasets.clone(),
+            handle: self.handle.clone(),
+            owned: self.owned.clone(),
+            contents,
+        }
+    }
+}
+
+impl Entries {
+    fn put(&mut self, environment: Environment, known: Option<Entry>) {
+        let known = known.filter(|entry| entry.environment.uuid == environment.uuid);
+        let contents = known.and_then(|entry| entry.contents);
+        let name = environment.name.clone();
+        // A look that is under way may be into files that were replaced.
+        self.by_name.insert(name.clone(), Entry { environment, contents, scan: Scan::Idle });
+        self.request(&name, false);
+    }
+
+    /// Has an environment looked into; before all others if somebody asks for it.
+    fn request(&mut self, name: &str, now: bool) {
+        let Some(entry) = self.by_name.get_mut(name) else { return };
+        match entry.scan {
+            Scan::Idle => {
+                entry.scan = Scan::Queued;
+                match now {
+                    true => self.queue.push_front(name.to_owned()),
+                    false => self.queue.push_back(name.to_owned()),
+                }
+            }
+            Scan::Queued if now && entry.contents.is_none() => {
+                self.queue.retain(|queued| queued != name);
+                self.queue.push_front(name.to_owned());
+            }
+            Scan::Queued => {}
+            Scan::Running { .. } => entry.scan = Scan::Running { again: true },
         }
     }
 }
 
 impl Shared {
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn renewed(&self) {
+        self.revision.fetch_add(1, atomic::Ordering::Release);
+        self.changed.notify_all();
+    }
+
+    /// The next environment to look into; waits for one. `None` when the catalog is gone.
+    fn next(&self) -> Option<(String, Uuid, Arc<dyn Files>)> {
+        let mut entries = self.entries();
+        while !entries.closed {
+            let Some(name) = entries.queue.pop_front() else {
+                entries = self.changed.wait(entries).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let entry = entries.by_name.get_mut(&name);
+            if let Some(entry) = entry.filter(|entry| entry.scan == Scan::Queued) {
+                entry.scan = Scan::Running { again: false };
+                let environment = &entry.environment;
+                return Some((name, environment.uuid, Arc::clone(&environment.files)));
+            }
+        }
+        None
+    }
+
+    /// Takes note of what was found.
+    fn scanned(&self, name: &str, uuid: Uuid, contents: Contents) {
+        let mut entries = self.entries();
+        let entry = entries.by_name.get_mut(name);
+        if let Some(entry) = entry.filter(|entry| entry.environment.uuid == uuid) {
+            let again = entry.scan == Scan::Running { again: true };
+            if matches!(entry.scan, Scan::Running { .. }) {
+                entry.scan = Scan::Idle;
+            }
+            if entry.contents.as_ref() != Some(&contents) {
+                entry.contents = Some(contents);
+                self.revision.fetch_add(1, atomic::Ordering::Release);
+            }
+            if again {
+                entries.request(name, false);
+            }
+        }
+        drop(entries);
+        self.changed.notify_all();
+    }
 }
+
+/// Threads that look into environments: one whose disk stalls does not keep all others from it.
+const SCANNERS: usize = 2;
 
 #[cfg(test)]
 pub(crate) mod test {
@@ -227,29 +384,58 @@ pub(crate) mod test {
         Some(System::Linux { kernel: kernel.to_owned(), initrd: initrd.map(str::to_owned) })
     }
 
-    #[test]
-    fn facts_are_fresh() {
-        let catalog = Catalog::start().unwrap();
-        let files = FakeFiles::new(&["/boot/vmlinuz"]);
-        catalog.replace(vec![Environment {
+    fn environment(files: Arc<dyn Files>) -> Environment {
+        Environment {
             name: "base".to_owned(),
             uuid: Uuid::from_u128(1),
             read_only: false,
             datasets: Vec::new(),
             handle: Vec::new(),
             owned: None,
-            files: Arc::clone(&files) as Arc<dyn Files>,
-        }]);
-        let facts = catalog.facts("base", Duration::from_secs(60)).unwrap();
-        assert_eq!(facts.contents.system, linux("/boot/vmlinuz", None));
+            files,
+        }
+    }
+
+    fn system_of(known: Known) -> Option<System> {
+        let Known::Scanned(facts) = known else { panic!("{known:?}") };
+        facts.contents.system
+    }
+
+    #[test]
+    fn who_asks_has_what_changed_looked_into() {
+        let catalog = Catalog::start().unwrap();
+        let files = FakeFiles::new(&["/boot/vmlinuz"]);
+        catalog.replace(vec![environment(Arc::clone(&files) as Arc<dyn Files>)]);
+        catalog.settle();
+        let before = catalog.revision();
+        assert_eq!(system_of(catalog.known("base")), linux("/boot/vmlinuz", None));
+        catalog.settle();
+        assert_eq!(catalog.revision(), before, "nothing has changed");
         files.0.lock().unwrap().insert("/boot/initrd.img".to_owned());
-        let facts = catalog.facts("base", Duration::from_secs(60)).unwrap();
-        assert_eq!(facts.contents.system, linux("/boot/vmlinuz", Some("/boot/initrd.img")));
-        assert_eq!(catalog.facts("other", Duration::from_secs(60)), None);
+        // It may be looked into already; what matters is that the next who asks sees it.
+        let _ = catalog.known("base");
+        catalog.settle();
+        let fresh = linux("/boot/vmlinuz", Some("/boot/initrd.img"));
+        assert_eq!(system_of(catalog.known("base")), fresh);
+        assert_ne!(catalog.revision(), before);
+        assert_eq!(catalog.known("other"), Known::Missing);
+        catalog.remove(Uuid::from_u128(1));
+        assert_eq!(catalog.known("base"), Known::Missing);
+    }
+
+    #[test]
+    fn an_environment_that_gets_another_name_keeps_what_was_found_in_it() {
+        let catalog = Catalog::start().unwrap();
+        let files = FakeFiles::new(&["/boot/vmlinuz"]) as Arc<dyn Files>;
+        catalog.replace(vec![environment(Arc::clone(&files))]);
+        catalog.settle();
+        catalog.put(Environment { name: "renamed".to_owned(), ..environment(files) });
+        assert_eq!(catalog.names(), ["renamed"]);
+        assert_eq!(system_of(catalog.known("renamed")), linux("/boot/vmlinuz", None));
     }
 
     /// Files on a disk that never answers.
-    struct Stalled(Mutex<mpsc::Receiver<()>>);
+    pub(crate) struct Stalled(pub(crate) Mutex<std::sync::mpsc::Receiver<()>>);
 
     impl Files for Stalled {
         fn open(&self, _: &str) -> io::Result<File> {
@@ -270,20 +456,18 @@ pub(crate) mod test {
     #[test]
     fn nobody_waits_for_a_stalled_disk() {
         let catalog = Catalog::start().unwrap();
-        let (_release, stall) = mpsc::channel();
-        let files = Arc::new(Stalled(Mutex::new(stall)));
-        let uuid = Uuid::from_u128(1);
-        let name = "base".to_owned();
-        catalog.replace(vec![Environment {
-            name,
-            uuid,
-            read_only: false,
-            datasets: Vec::new(),
-            handle: Vec::new(),
-            owned: None,
-            files,
-        }]);
-        let facts = catalog.facts("base", Duration::from_millis(1)).unwrap();
-        assert_eq!(facts.contents, Contents::default());
+        let (_release, stall) = std::sync::mpsc::channel();
+        let stalled = Arc::new(Stalled(Mutex::new(stall)));
+        let other = Environment {
+            name: "other".to_owned(),
+            uuid: Uuid::from_u128(2),
+            ..environment(FakeFiles::new(&["/boot/vmlinuz"]))
+        };
+        catalog.replace(vec![environment(stalled), other]);
+        assert_eq!(catalog.known("base"), Known::Unscanned);
+        // Another disk answers.
+        while catalog.known("other") == Known::Unscanned {
+            thread::yield_now();
+        }
     }
 }

@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::boots::{BootRoot, Boots};
 use super::catalog::Environment;
@@ -28,6 +27,11 @@ pub(super) fn open(boots: &Boots, request: &FileRequest<'_>) -> Result<BootFile,
         let plan = boots.boot(id).ok_or_else(|| {
             FileError::Refused("this boot is over: switch the machine off and on".to_owned())
         })?;
+        // Knowing a boot's id is not enough: URLs go over the wire in the clear.
+        if !boots.may_be_at(id, request.peer) {
+            let reason = "these are the files of another machine";
+            return Err(FileError::Refused(reason.to_owned()));
+        }
         return of_boot(boots, request, id, &plan, rest);
     }
     // Another DHCP server knows no boot's id: it names the script alone.
@@ -52,15 +56,16 @@ fn of_boot(
     // A loader that is not the system's own comes before anything of the root is needed.
     let needs_root =
         plan.first.as_ref().is_none_or(|first| first.name != name || plan.is_own(first));
-    let plan = match boots.root(id, plan, if needs_root { ROOT } else { Duration::ZERO }) {
+    let plan = match boots.root(id, plan, request.waited) {
         BootRoot::Ready(plan) => plan,
-        BootRoot::Waiting(_) if !needs_root => Arc::clone(plan),
+        BootRoot::Missing(_) | BootRoot::Waiting(_) if !needs_root => Arc::clone(plan),
+        BootRoot::Waiting(ready) => return Err(FileError::Waiting(ready)),
         // iPXE has time, and a screen to say why.
-        BootRoot::Waiting(reason) if name == SCRIPT && plan.has_script() => {
+        BootRoot::Missing(reason) if name == SCRIPT && plan.has_script() => {
             let text = script::wait(plan, id, &reason).map_err(FileError::Refused)?;
             return Ok(generated(text, ticket(Role::Other)));
         }
-        BootRoot::Waiting(reason) => return Err(FileError::Refused(reason)),
+        BootRoot::Missing(reason) => return Err(FileError::Refused(reason)),
     };
     let plan = &*plan;
     match &plan.next {
@@ -116,17 +121,10 @@ fn of_freebsd(
     let ticket = Ticket { boot: Some(id), role: freebsd::role(plan, path) };
     match request.protocol {
         FileProtocol::Tftp => inside(boots, plan, path, ticket),
-        FileProtocol::Http => {
-            // More than a loader can be had here: knowing the URL is not enough.
-            if !boots.may_be_at(id, request.peer) {
-                let reason = "these are the files of another machine";
-                return Err(FileError::Refused(reason.to_owned()));
-            }
-            match freebsd::find(plan, &*environment(boots, plan)?.files, path)? {
-                Found::File => inside(boots, plan, path, ticket),
-                Found::Made(bytes, mime) => Ok(made(bytes, mime, ticket)),
-            }
-        }
+        FileProtocol::Http => match freebsd::find(plan, &*environment(boots, plan)?.files, path)? {
+            Found::File => inside(boots, plan, path, ticket),
+            Found::Made(bytes, mime) => Ok(made(bytes, mime, ticket)),
+        },
     }
 }
 
@@ -205,7 +203,3 @@ fn opened(file: File, path: &Path, ticket: Ticket) -> Result<BootFile, FileError
     let mime = if efi { "application/efi" } else { "application/octet-stream" };
     Ok(BootFile { content: Content::File(Arc::new(file)), len: about.len(), mime, ticket })
 }
-
-/// How long a loader waits for the answer while its root is made. Firmware's TFTP clients ask for
-/// longer; who is still not served asks again.
-const ROOT: Duration = Duration::from_secs(10);

@@ -7,14 +7,18 @@
 mod boots;
 pub mod catalog;
 mod client;
+pub mod decide;
 mod files;
 mod freebsd;
 pub mod loader;
 pub mod plan;
 pub(crate) mod readahead;
+mod ready;
 mod record;
+mod roots;
 mod script;
 pub mod timeline;
+pub mod usage;
 
 use std::fmt;
 use std::fs::File;
@@ -27,14 +31,16 @@ use uuid::Uuid;
 
 pub use boots::{Boots, BootsError, Notice, Order, Sources, Standing};
 pub use client::{Arch, Client};
+pub use ready::{Ready, open_when_ready};
 pub use record::rooted_on;
+pub use roots::{Root, Roots};
 
 use crate::net::Mac;
-use crate::site::machine::View;
+pub use crate::net::rpc::Life;
 
 /// Decides what machines boot, and hears what becomes of it.
 ///
-/// Every method is quick and never waits for a disk that may stall, but for [`Booter::open`].
+/// Every method is quick and waits for nothing, but for [`Booter::open`], which may read from a disk.
 pub trait Booter: Send + Sync {
     /// The address and name that are kept for a machine, if it is a named one.
     fn reservation(&self, mac: Mac) -> Option<Reservation>;
@@ -54,9 +60,9 @@ pub trait Booter: Send + Sync {
     /// Opens a boot file for TFTP or HTTP: generated ones first, then the machine's own.
     fn open(&self, request: &FileRequest<'_>) -> Result<BootFile, FileError>;
 
-    /// The boot environment that is the root of the machine at this address, for MNT of `/`, and
-    /// whether the export may grant that machine access without a network of its own listed.
-    fn root_of(&self, address: IpAddr) -> Option<Root>;
+    /// The roots that the machine at this address has: an export grants it those without a network
+    /// of its own listed. Takes no lock, so that every NFS call may ask.
+    fn roots_of(&self, address: IpAddr) -> Roots;
 
     /// Takes note of what a protocol saw.
     fn report(&self, origin: Origin, event: Event);
@@ -162,6 +168,8 @@ pub struct FileRequest<'a> {
     pub port: u16,
     /// By which protocol.
     pub protocol: FileProtocol,
+    /// Whether who asks has waited for it already, and takes what there is.
+    pub waited: bool,
     /// The file's name or the URL's path, percent-decoded, as bytes; may begin with `/`.
     pub name: &'a [u8],
 }
@@ -233,19 +241,9 @@ pub enum FileError {
     /// The host could not read it.
     #[error("cannot be read")]
     Io,
-}
-
-/// The root of a machine.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Root {
-    /// The machine's name, or its address when it has none.
-    pub machine: String,
-    /// The boot environment.
-    pub environment: Uuid,
-    /// Whether the plan gives it read-only.
-    pub read_only: bool,
-    /// How it sees the data sets in it.
-    pub view: View,
+    /// What it needs is being made: to be asked for again, when that has ended.
+    #[error("is being made")]
+    Waiting(Ready),
 }
 
 /// Whom a report is about.
@@ -303,13 +301,19 @@ pub enum Event {
         /// What went wrong, in words.
         reason: String,
     },
-    /// It mounted its root, or a part of it, by this path.
-    Mounted(String),
+    /// It mounted a boot environment, or a part of it.
+    Mounted {
+        /// The boot environment.
+        environment: Uuid,
+        /// By which path.
+        path: String,
+    },
     /// It unmounted.
     Unmounted(String),
-    /// It uses its NFS root; told at most once a second for each environment that
-    /// an address uses.
+    /// It uses a boot environment; told at most once a second for each that an address uses.
     Nfs {
+        /// The boot environment.
+        environment: Uuid,
         /// Calls since the last report.
         calls: u64,
         /// Bytes read since the last report.

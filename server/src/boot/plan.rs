@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::catalog::{Facts, System};
+use super::decide::{self, Awaited};
 use super::loader::{self, HostLoaders, Loader, Part, Place};
 use super::{Answer, Arch, BootId, Client};
 use crate::net::Mac;
 use crate::site::kenv::{self, Variable};
-use crate::site::machine::{LoaderChoice, Machine, MachineName, RootKind, Roster, View};
+use crate::site::machine::{LoaderChoice, Machine, MachineName, View};
 pub use freebsd::Fetch;
 pub use refusal::NoPlan;
 
@@ -62,15 +63,6 @@ pub struct Plan {
     /// The folders below `/conf` that FreeBSD's rc.initdiskless takes files from.
     #[serde(default)]
     pub classes: Vec<String>,
-}
-
-/// A root that is to be made for a machine.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Awaited {
-    /// The environment or snapshot that it will be a clone of.
-    pub template: String,
-    /// Whether it is for this boot only.
-    pub fresh: bool,
 }
 
 /// What comes after iPXE.
@@ -128,24 +120,9 @@ pub struct Site<'a> {
     pub proxy: bool,
 }
 
-/// The environment that a machine boots, by name, and whether it is the default one.
-pub fn environment_of<'a>(
-    roster: &'a Roster,
-    machine: Option<(&MachineName, &'a Machine)>,
-) -> Result<(&'a str, bool), NoPlan> {
-    if let Some(environment) = machine.and_then(|(_, machine)| machine.wanted()) {
-        return Ok((environment, false));
-    }
-    let default = roster.default_environment().map(|environment| (environment, true));
-    default.ok_or_else(|| match machine {
-        Some((name, _)) => NoPlan::Unassigned(name.clone()),
-        None => NoPlan::Unknown,
-    })
-}
-
 /// Decides what a machine boots.
 ///
-/// `environment` is what [`environment_of`] chose. A machine that has only the site's default and no
+/// `environment` is what [`decide::environment_of`] and [`decide::source`] chose. A machine that has only the site's default and no
 /// clone of it shares it with others and gets it read-only.
 pub fn plan(
     subject: Subject<'_>,
@@ -166,8 +143,8 @@ pub fn plan(
     let path = export_path(&name);
     let root_path = format!("{server}:{path}");
     let machine = subject.machine;
-    let read_only = environment.read_only
-        || machine.map_or(is_default, |(_, machine)| machine.is_read_only(is_default));
+    let record = machine.map(|(_, machine)| machine);
+    let read_only = decide::is_read_only(record, is_default, environment.read_only);
     let choice = machine.map_or_else(LoaderChoice::default, |(_, machine)| machine.loader);
     let chosen = chosen(choice, subject.client, environment, site.loaders)?;
     let (first, next, fetch, variables) = match system {
@@ -198,10 +175,10 @@ pub fn plan(
     };
     Ok(Plan {
         environment: environment.uuid,
-        name,
         machine: machine.map(|(name, _)| name.clone()),
         read_only,
-        awaits: awaits(subject, environment),
+        awaits: decide::awaited(machine, &name, environment.owned.as_ref()),
+        name,
         once: machine.and_then(|(_, machine)| machine.once.clone()),
         view: machine.map_or_else(View::default, |(_, machine)| machine.view),
         server,
@@ -214,16 +191,6 @@ pub fn plan(
         variables,
         classes: machine.map_or_else(Vec::new, |(_, machine)| machine.classes.clone()),
     })
-}
-
-/// The root that a machine still lacks, if it is one to have a clone and this environment is none.
-fn awaits(subject: Subject<'_>, environment: &Facts) -> Option<Awaited> {
-    let (name, machine) = subject.machine?;
-    let owned = environment.owned.as_ref().filter(|owned| owned.machine == name.as_str());
-    let fresh = machine.root == RootKind::Fresh;
-    let is_there = owned.is_some_and(|owned| owned.fresh == fresh);
-    let template = machine.wanted().unwrap_or(&environment.name).to_owned();
-    (machine.root.is_clone() && !is_there).then_some(Awaited { template, fresh })
 }
 
 /// The path by which NFS exports a boot environment.
@@ -311,7 +278,7 @@ impl Plan {
     pub fn answer(&self, id: BootId, client: Client) -> Answer {
         let mut answer = Answer {
             file: None,
-            root_path: self.awaits.is_none().then(|| self.root_path.clone()),
+            root_path: self.awaits.is_none().then(|| self.root_path_for(client)),
             host_name: self.machine.as_ref().map(ToString::to_string),
             options: Vec::new(),
             asked: Vec::new(),
@@ -342,11 +309,6 @@ impl Plan {
             Client::FreeBsdLoader => {
                 // That they fit was found out when they were decided.
                 answer.options = kenv::pack(&self.variables).unwrap_or_default();
-                if self.fetch == Fetch::Tftp && self.awaits.is_none() {
-                    // Never for other clients: iPXE would take it for a disk.
-                    let path = export_path(&self.name);
-                    answer.root_path = Some(format!("tftp://{}{path}", self.server));
-                }
             }
             Client::FreeBsdKernel => {
                 // Option 130 holds the root's mount options, 134 the cookie that is left for
@@ -359,6 +321,17 @@ impl Plan {
             Client::Ordinary => {}
         }
         answer
+    }
+
+    /// The root path that a client is told: FreeBSD's loader by the protocol that it fetches by, and
+    /// no other client so: iPXE would take it for a disk.
+    fn root_path_for(&self, client: Client) -> String {
+        match (client, self.fetch) {
+            (Client::FreeBsdLoader, Fetch::Tftp) => {
+                format!("tftp://{}{}", self.server, export_path(&self.name))
+            }
+            _ => self.root_path.clone(),
+        }
     }
 
     /// What pxelinux is told by DHCP (RFC 5071), if it is the machine's loader.

@@ -34,6 +34,9 @@ pub(super) struct BootRecord {
     pub(super) address: Option<Ipv4Addr>,
     /// Whether it has used its root.
     pub(super) rooted: bool,
+    /// The boot before it, if its system may still run.
+    #[serde(default)]
+    pub(super) earlier: Option<Box<Self>>,
 }
 
 /// Reads the records of all boots. A damaged one is reported and left out: the machine then boots as
@@ -55,7 +58,9 @@ pub(super) fn load(state: &dyn State) -> Result<Vec<BootRecord>, StateError> {
 /// as anybody knows while no server runs.
 pub fn rooted_on(state: &dyn State, environments: &[Uuid]) -> Result<Vec<String>, StateError> {
     let mut records = load(state)?;
-    records.retain(|record| record.rooted && environments.contains(&record.plan.environment));
+    let lives =
+        |record: &BootRecord| record.rooted && environments.contains(&record.plan.environment);
+    records.retain(|record| lives(record) || record.earlier.as_deref().is_some_and(lives));
     let title = |record: &BootRecord| {
         let named = record.plan.machine.as_ref().map(ToString::to_string);
         named.unwrap_or_else(|| record.mac.to_string())
@@ -68,7 +73,7 @@ fn file_name(mac: Mac) -> String {
 }
 
 /// Writes records in the background, the newest of each machine.
-pub(super) struct Keeper {
+pub(super) struct BootLog {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -88,7 +93,7 @@ struct Queue {
     closed: bool,
 }
 
-impl Keeper {
+impl BootLog {
     /// Starts the thread; `written` are the machines whose records are there already.
     pub(super) fn start(
         state: Arc<dyn State>,
@@ -127,7 +132,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for BootLog {
     /// Waits until everything is written.
     fn drop(&mut self) {
         self.shared.queue().closed = true;
@@ -229,19 +234,19 @@ mod test {
             classes: Vec::new(),
         };
         let client = Client::Pxe(Arch::BIOS);
-        BootRecord { id: BootId(1), mac, client, plan, address: None, rooted: false }
+        BootRecord { id: BootId(1), mac, client, plan, address: None, rooted: false, earlier: None }
     }
 
     #[test]
     fn machines_that_come_and_go_faster_than_the_disk_leave_nothing() {
         let (release, stall) = mpsc::channel();
-        let keeper = Keeper::start(Arc::new(Stalled(Mutex::new(stall))), []).unwrap();
+        let log = BootLog::start(Arc::new(Stalled(Mutex::new(stall))), []).unwrap();
         for number in 0..100 {
             let mac = Mac([2, 0, 0, 0, 0, number]);
-            keeper.keep(record(mac));
-            keeper.forget(mac);
+            log.keep(record(mac));
+            log.forget(mac);
         }
-        let waiting = keeper.shared.queue().waiting.len();
+        let waiting = log.shared.queue().waiting.len();
         drop(release);
         assert!(waiting <= 1, "one may be on its way to the disk: {waiting}");
     }
@@ -251,10 +256,10 @@ mod test {
         let (release, stall) = mpsc::channel();
         drop(release);
         let (written, other) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
-        let keeper = Keeper::start(Arc::new(Stalled(Mutex::new(stall))), [written, other]).unwrap();
-        keeper.forget(written);
-        let shared = Arc::clone(&keeper.shared);
-        drop(keeper);
+        let log = BootLog::start(Arc::new(Stalled(Mutex::new(stall))), [written, other]).unwrap();
+        log.forget(written);
+        let shared = Arc::clone(&log.shared);
+        drop(log);
         assert!(!shared.queue().written.contains(&written));
         assert!(shared.queue().written.contains(&other));
     }

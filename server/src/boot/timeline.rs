@@ -71,6 +71,8 @@ pub enum Trouble {
     ForeignServer,
     /// It boots nothing from us.
     Refused,
+    /// Another machine has its Ethernet address, or somebody forges it.
+    TwoMachines,
 }
 
 impl Trouble {
@@ -81,6 +83,7 @@ impl Trouble {
             Self::Failed => "failed",
             Self::ForeignServer => "foreign-server",
             Self::Refused => "refused",
+            Self::TwoMachines => "two-machines",
         }
     }
 }
@@ -94,7 +97,6 @@ pub struct Timeline {
     reached: Vec<(Stage, Instant)>,
     trouble: Option<(Trouble, String)>,
     seen: Instant,
-    used_root: Option<Instant>,
     transfers: VecDeque<Transfer>,
     sent: u64,
     read: u64,
@@ -156,7 +158,6 @@ impl Timeline {
             reached: Vec::new(),
             trouble: None,
             seen: now,
-            used_root: None,
             transfers: VecDeque::new(),
             sent: 0,
             read: 0,
@@ -180,9 +181,11 @@ impl Timeline {
     /// Takes up a boot that began before the server was started.
     pub fn resume(&mut self, stage: Stage, now: Instant) {
         self.advance(stage, now);
-        if stage >= Stage::Root {
-            self.used_root = Some(now);
-        }
+    }
+
+    /// Something is wrong that no protocol said.
+    pub fn warn(&mut self, trouble: Trouble, text: String) {
+        self.trouble = Some((trouble, text));
     }
 
     /// The machine boots nothing from us, for this reason.
@@ -230,16 +233,14 @@ impl Timeline {
                     return None;
                 }
             }
-            Event::Mounted(_) => {
-                self.used_root = Some(now);
+            Event::Mounted { .. } => {
                 self.trouble = None;
                 self.advance(Stage::Root, now);
             }
             Event::Nfs { read, written, .. } => {
-                let first = self.used_root.is_none();
+                let first = self.stage < Stage::Root;
                 self.read = self.read.saturating_add(*read);
                 self.written = self.written.saturating_add(*written);
-                self.used_root = Some(now);
                 self.trouble = None;
                 self.advance(Stage::Root, now);
                 // A system that starts writes its logs before long, and one with a read-only root
@@ -256,10 +257,10 @@ impl Timeline {
         self.note(text.clone(), now).then_some(text)
     }
 
-    /// How the machine stands.
+    /// How the machine stands, which used its root last at `used`.
     #[must_use]
-    pub fn view(&self, now: Instant) -> View {
-        let silent = self.used_root.map_or(Duration::ZERO, |used| now.duration_since(used));
+    pub fn view(&self, used: Option<Instant>, now: Instant) -> View {
+        let silent = used.map_or(Duration::ZERO, |used| now.saturating_duration_since(used));
         let stage = if self.stage < Stage::Root || silent < IDLE {
             self.stage
         } else if silent < LOST {
@@ -292,10 +293,10 @@ impl Timeline {
         self.log.iter()
     }
 
-    /// Whether the root was used or mounted within the last `within`.
+    /// The furthest stage that it has reached.
     #[must_use]
-    pub fn root_in_use(&self, within: Duration, now: Instant) -> bool {
-        self.used_root.is_some_and(|used| now.duration_since(used) < within)
+    pub const fn stage(&self) -> Stage {
+        self.stage
     }
 
     /// When the machine was last heard of.
@@ -398,7 +399,7 @@ pub fn describe(event: &Event) -> String {
             format!("got {} ({})", shown(name), Bytes(*total))
         }
         Event::Failed { name, reason } => format!("{}: {}", shown(name), shown(reason)),
-        Event::Mounted(path) => format!("mounted {}", shown(path)),
+        Event::Mounted { path, .. } => format!("mounted {}", shown(path)),
         Event::Unmounted(path) => format!("unmounted {}", shown(path)),
         Event::Nfs { .. } => "uses its root".to_owned(),
         Event::Unserved(reason) => format!("got no address: {}", shown(reason)),

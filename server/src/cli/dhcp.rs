@@ -10,6 +10,7 @@ use super::guest::GuestOptions;
 use super::machine::roster;
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::{Contents, Facts, System};
+use crate::boot::decide;
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::plan::{self, Next, NoPlan, Plan, SCRIPT};
 use crate::boot::{Arch, BootId, Client};
@@ -54,7 +55,7 @@ impl Dhcp {
         let roster = roster(&site.open_state()?)?;
         // netbe itself decides what a machine boots; the other server only leads it here.
         let own = self.machine.as_ref().and_then(|name| Some((name, &roster.get(name)?.machine)));
-        let assigned = plan::environment_of(&roster, own);
+        let assigned = decide::environment_of(&roster, own);
         if !assigned.is_ok_and(|(name, _)| subject.is_booted(self.machine.as_ref(), name)) {
             let name = &self.name;
             let assign = match &self.machine {

@@ -14,7 +14,8 @@ use vfs::Tree;
 use super::machine::roster;
 use super::{Failure, Site};
 use crate::boot::catalog::{Contents, System};
-use crate::boot::plan::{self, export_path};
+use crate::boot::decide;
+use crate::boot::plan::export_path;
 use crate::net::interface::{Interface, Network};
 use crate::nfs::export::{SiteKey, WireHandle};
 use crate::site::machine::{Machine, MachineName, RootKind, View, environment_in};
@@ -110,11 +111,12 @@ impl GuestOptions {
         let mac = self.mac.or_else(|| machine.macs.first().copied());
         let mac = mac.map_or_else(|| mac_of(environment.uuid), |mac| Mac(mac.0));
         let by_mac = roster.find(crate::net::Mac(mac.0), None);
-        let assigned = plan::environment_of(&roster, by_mac).ok().map(|(name, _)| name.to_owned());
+        let assigned =
+            decide::environment_of(&roster, by_mac).ok().map(|(name, _)| name.to_owned());
         let known = named.or(by_mac);
-        let is_default = plan::environment_of(&roster, known) == Ok((self.name.as_str(), true));
-        let read_only = environment.is_read_only()
-            || known.map_or(is_default, |(_, machine)| machine.is_read_only(is_default));
+        let is_default = decide::environment_of(&roster, known) == Ok((self.name.as_str(), true));
+        let record = known.map(|(_, machine)| machine);
+        let read_only = decide::is_read_only(record, is_default, environment.is_read_only());
         let by_mac = by_mac.map(|(name, _)| name.clone());
         let name = self.machine.as_ref().map_or(self.name.as_str(), MachineName::as_str);
         let datasets = environment.datasets.iter().filter(|set| set.mounted());

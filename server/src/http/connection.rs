@@ -9,16 +9,17 @@ use std::time::SystemTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
-use tracing::{debug, error};
+use tracing::debug;
 
 use super::Options;
 use super::range::Span;
 use super::request::{HEAD_MAX, Method, Rejection, Request};
 use super::response::{Head, Status, refusal};
 use crate::boot::readahead::ReadAhead;
-use crate::boot::{Booter, Event, FileError, FileProtocol, FileRequest, Origin, Ticket};
+use crate::boot::{
+    Booter, Event, FileError, FileProtocol, FileRequest, Origin, Ticket, open_when_ready,
+};
 
 /// A connection from a client.
 pub(super) struct Connection {
@@ -153,11 +154,11 @@ impl Connection {
         let booter = Arc::clone(&self.booter);
         let (peer, local, port) = (self.peer, self.local, self.port);
         let (path, range, method) = (request.path.clone(), request.range, request.method);
-        let opening = spawn_blocking(move || {
+        open_when_ready(move |waited| {
             let (protocol, name) = (FileProtocol::Http, path.as_slice());
-            let file = booter.open(&FileRequest { peer, local, port, protocol, name })?;
+            let file = booter.open(&FileRequest { peer, local, port, protocol, waited, name })?;
             let mut reader = ReadAhead::new(&file, CHUNK);
-            let span = range.map(|range| range.within(file.len));
+            let span = range.clone().map(|range| range.within(file.len));
             let start = match (&span, method) {
                 (None, Method::Get) => Some(0),
                 (Some(Span::Part(part)), Method::Get) => Some(part.start),
@@ -168,11 +169,8 @@ impl Connection {
                 return Err(FileError::Io);
             }
             Ok(File { reader, len: file.len, mime: file.mime, ticket: file.ticket, span })
-        });
-        opening.await.unwrap_or_else(|error| {
-            error!(path = ?request.name(), %error, "opening a boot file failed");
-            Err(FileError::Io)
         })
+        .await
     }
 
     /// Sends a head and the part of a file that it announces.

@@ -76,6 +76,9 @@ pub(super) fn refusal(error: &FileError, path: &[u8]) -> (Status, String) {
     match error {
         FileError::NotFound => (Status::NotFound, format!("no file {path} for this machine")),
         FileError::Refused(reason) => (Status::Forbidden, reason.clone()),
+        FileError::Waiting(_) => {
+            (Status::ServiceUnavailable, format!("{path} is still being made"))
+        }
         FileError::Io => (Status::InternalServerError, format!("the server cannot read {path}")),
     }
 }

@@ -5,7 +5,6 @@
 //! grants nothing by that: NFS checks every call by itself. The list of mounts is for people to look
 //! at; FreeBSD's loader sends MNT at every file that it opens and never UMNT.
 
-mod table;
 #[cfg(test)]
 mod test;
 
@@ -29,8 +28,6 @@ use crate::net::rpc::{Call, Outcome, Parked, Program, Progress, Transport};
 use crate::nfs::export::{Export, Exports, WireHandle};
 use crate::site::machine::View;
 
-use table::Table;
-
 /// Why a path is not mounted: for the client a number, for people a sentence.
 struct Refused {
     status: MountStat,
@@ -48,7 +45,6 @@ pub struct Mount {
     exports: Arc<Exports>,
     booter: Arc<dyn Booter>,
     clock: Arc<dyn Clock>,
-    table: Table,
     told_of_version_1: AtomicBool,
 }
 
@@ -56,8 +52,7 @@ impl Mount {
     /// Finds paths in `exports`; asks `booter` whose root is whose, and tells it who mounts.
     #[must_use]
     pub fn new(exports: Arc<Exports>, booter: Arc<dyn Booter>, clock: Arc<dyn Clock>) -> Self {
-        let (table, told_of_version_1) = (Table::default(), AtomicBool::default());
-        Self { exports, booter, clock, table, told_of_version_1 }
+        Self { exports, booter, clock, told_of_version_1: AtomicBool::default() }
     }
 
     /// MNT of version 3.
@@ -72,21 +67,19 @@ impl Mount {
         };
         result.encode(&mut Encoder::new(reply));
         let address = call.peer.ip().to_canonical();
-        let now = self.clock.now();
-        if let Ok((environment, _)) = &found {
-            self.exports.users().mount(*environment, address, stripped(path), now);
-        }
         match found {
             Err(Refused { status, reason }) => {
                 tracing::debug!(%address, path = %path.0.escape_ascii(), ?status, "not mounted");
                 let name = format!("mounting {}", shown(stripped(path)));
                 self.booter.report(Origin::Address(address), Event::Failed { name, reason });
             }
-            Ok(_) if self.table.add(address, stripped(path), now) => {
-                let event = Event::Mounted(shown(stripped(path)));
-                self.booter.report(Origin::Address(address), event);
+            Ok((environment, _)) => {
+                let (path, now) = (stripped(path), self.clock.now());
+                if self.exports.usage().mounted(address, environment, path, now) {
+                    let event = Event::Mounted { environment, path: shown(path) };
+                    self.booter.report(Origin::Address(address), event);
+                }
             }
-            Ok(_) => {}
         }
     }
 
@@ -108,9 +101,9 @@ impl Mount {
     /// The environment that `path` leads into and the handle of what is there, for a caller that may use
     /// it.
     fn find(&self, call: &Call<'_>, path: &[u8]) -> Result<(Uuid, WireHandle), Refused> {
-        let root = self.booter.root_of(call.peer.ip().to_canonical());
+        let roots = self.booter.roots_of(call.peer.ip().to_canonical());
         let (export, rest) = if is_root(path) {
-            let own = root.as_ref().ok_or_else(|| Refused::missing("the machine has no root"))?;
+            let own = roots.current().ok_or_else(|| Refused::missing("the machine has no root"))?;
             let export = self.exports.of(own.environment);
             let gone = || Refused::missing("its boot environment is not shared any more");
             (export.ok_or_else(gone)?, &[][..])
@@ -118,12 +111,11 @@ impl Mount {
             let export = self.exports.at(path);
             export.ok_or_else(|| Refused::missing("there is no boot environment of that path"))?
         };
-        export.admit(call.peer, root.as_ref()).map_err(|refusal| {
+        export.admit(call.peer, &roots).map_err(|refusal| {
             tracing::debug!(peer = %call.peer, export = export.name, %refusal, "refused");
             Refused { status: MountStat::Acces, reason: refusal.to_string() }
         })?;
-        let own = root.filter(|root| root.environment == export.environment);
-        let view = own.map_or_else(View::default, |root| root.view);
+        let view = roots.of(export.environment).map_or_else(View::default, |root| root.view);
         let directory = walk(export.files.seen(view), rest)
             .map_err(|error| Refused { status: status(error), reason: error.to_string() })?;
         Ok((export.environment, self.exports.seal(&export, view, &directory)))
@@ -131,27 +123,25 @@ impl Mount {
 
     fn umnt(&self, address: IpAddr, path: DirPath<'_>) {
         let environment = if is_root(path.0) {
-            self.booter.root_of(address).map(|root| root.environment)
+            self.booter.roots_of(address).current().map(|root| root.environment)
         } else {
             self.exports.at(path.0).map(|(export, _)| export.environment)
         };
-        self.exports.users().unmount(address, stripped(path), environment);
-        if self.table.remove(address, stripped(path)) {
+        if self.exports.usage().unmounted(address, environment, stripped(path)) {
             let event = Event::Unmounted(shown(stripped(path)));
             self.booter.report(Origin::Address(address), event);
         }
     }
 
     fn umntall(&self, address: IpAddr) {
-        self.exports.users().unmount_all(address);
-        for path in self.table.remove_all(address) {
+        for path in self.exports.usage().unmounted_all(address) {
             self.booter.report(Origin::Address(address), Event::Unmounted(shown(&path)));
         }
     }
 
     /// DUMP: the list ends early where a datagram does.
     fn dump(&self, transport: Transport, reply: &mut Vec<u8>) {
-        let mounts = self.table.list();
+        let mounts = self.exports.usage().mounts();
         let mounts = mounts.iter().map(|(address, path)| (address.to_string(), path));
         let mut list = List::new(transport, reply);
         for (host, path) in mounts {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hostfs::Descriptors;
 use store::{EnvironmentName, Store, StoreError};
@@ -15,14 +15,16 @@ use uuid::Uuid;
 
 use super::{Interfaces, ServeError, preparer};
 use crate::boot::catalog::Catalog;
+use crate::boot::decide::Awaited;
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
-use crate::boot::plan::Awaited;
-use crate::boot::{Boots, Notice, Sources};
+use crate::boot::usage::{Usage, User};
+use crate::boot::{BootId, Boots, Notice, Order, Sources};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::control::{Controlled, InterfaceStatus, Living, MachineStatus, Status, Visitor};
 use crate::dhcp::{Bound, Dhcp, Listener, Mode, Timestamp};
 use crate::net::interface::Interface;
+use crate::net::rpc::Peers;
 use crate::nfs::export::{Exports, SiteKey};
 use crate::site::machine::{self, MachineName, Roster};
 use crate::site::state::StateDir;
@@ -37,6 +39,8 @@ pub(super) struct Appliance {
     exports: Arc<Exports>,
     descriptors: Arc<Descriptors>,
     boots: Arc<Boots>,
+    /// The connections of RPC clients.
+    peers: Arc<Peers>,
     started: Instant,
     dhcp: OnceLock<Arc<Dhcp>>,
     services: OnceLock<Vec<String>>,
@@ -66,6 +70,7 @@ impl Appliance {
         machine::store_configured(&state, &config.machines, default)?;
         let found = Interfaces::of(&config, &roster)?;
         let (orders, ordered) = mpsc::channel();
+        let usage = Arc::new(Usage::new(Instant::now()));
         let boots = Boots::open(Sources {
             catalog: Catalog::start().map_err(ServeError::Runtime)?,
             loaders: HostLoaders::search(SEARCH_PATH),
@@ -74,7 +79,8 @@ impl Appliance {
             state: Arc::new(state.clone()),
             clock: Arc::new(SystemClock),
             // Without random bytes there was no site key either, and the server would not be here.
-            chance: Box::new(|| getrandom::u64().unwrap_or_default()),
+            random: Box::new(|| getrandom::u64().unwrap_or_default()),
+            usage: Arc::clone(&usage),
             // The thread that takes them ends only with the server.
             orders: Box::new(move |order| drop(orders.send(order))),
         })?;
@@ -83,9 +89,10 @@ impl Appliance {
             found,
             state,
             store,
-            exports: Arc::new(Exports::new(SiteKey::new(key))),
+            exports: Arc::new(Exports::new(SiteKey::new(key), usage)),
             descriptors: Arc::new(Descriptors::within_limits()),
             boots: Arc::new(boots),
+            peers: Arc::default(),
             started: Instant::now(),
             dhcp: OnceLock::new(),
             services: OnceLock::new(),
@@ -96,8 +103,14 @@ impl Appliance {
             withheld: Mutex::default(),
             reading: Mutex::default(),
         });
+        let boots = Arc::downgrade(&appliance.boots);
+        appliance.peers.subscribe(Box::new(move |address| {
+            if let Some(boots) = boots.upgrade() {
+                boots.disconnected(address);
+            }
+        }));
         appliance.publish()?;
-        preparer::start(ordered, Arc::downgrade(&appliance)).map_err(ServeError::Runtime)?;
+        preparer::start(ordered, &Arc::downgrade(&appliance)).map_err(ServeError::Runtime)?;
         Ok(appliance)
     }
 
@@ -116,6 +129,10 @@ impl Appliance {
 
     pub(super) const fn boots(&self) -> &Arc<Boots> {
         &self.boots
+    }
+
+    pub(super) const fn peers(&self) -> &Arc<Peers> {
+        &self.peers
     }
 
     pub(super) const fn exports(&self) -> &Arc<Exports> {
@@ -238,12 +255,8 @@ impl Appliance {
     }
 
     /// Makes a root for a machine, or finds the one that was made meanwhile, and serves it; gives its
-    /// name. Roots for one boot that were made earlier go.
-    pub(super) fn make_root(
-        &self,
-        machine: &MachineName,
-        root: &Awaited,
-    ) -> Result<String, String> {
+    /// name.
+    fn make_root(&self, machine: &MachineName, root: &Awaited) -> Result<String, String> {
         let told = |error: &dyn std::fmt::Display| error.to_string();
         let roots = Roots::new(&self.store, self.state.path());
         let template = root.template.parse().map_err(|error: store::NameError| told(&error))?;
@@ -251,22 +264,39 @@ impl Appliance {
             && let Some(own) =
                 roots.own(machine.as_str(), &root.template).map_err(|error| told(&error))?
         {
-            self.reload()?;
+            self.publish_root(&own.name)?;
             return Ok(own.name.to_string());
         }
         let term = if root.fresh { Term::Boot } else { Term::Kept };
         let made = roots.make(machine.as_str(), &template, term).map_err(|error| told(&error))?;
-        if root.fresh {
-            let old = roots.fresh(machine.as_str()).map_err(|error| told(&error))?;
-            for old in old.iter().filter(|old| old.name != made.name) {
-                // What cannot be destroyed now is tried again at the next boot.
-                if let Err(error) = self.retire(&old.name) {
-                    tracing::warn!("{} is not destroyed: {error}", old.name);
-                }
+        self.publish_root(&made.name)?;
+        Ok(made.name.to_string())
+    }
+
+    /// Serves a root that was just made.
+    fn publish_root(&self, _name: &EnvironmentName) -> Result<(), String> {
+        self.reload()
+    }
+
+    /// Destroys the roots for one boot of a machine whose boots are over and on which nobody lives.
+    /// What cannot be destroyed now is tried again when the machine boots again.
+    fn retire_roots(&self, machine: &MachineName) {
+        let roots = match Roots::new(&self.store, self.state.path()).fresh(machine.as_str()) {
+            Ok(roots) => roots,
+            Err(error) => return tracing::warn!("the old roots of {machine} stay: {error}"),
+        };
+        for root in roots.iter().filter(|root| !self.boots.is_root(root.uuid)) {
+            if let Err(error) = self.retire(&root.name) {
+                tracing::warn!("{} is not destroyed: {error}", root.name);
             }
         }
-        self.reload()?;
-        Ok(made.name.to_string())
+    }
+
+    /// Asks whether the system of a boot still lives at this address, and tells the boots.
+    fn ask(&self, address: Ipv4Addr, boot: BootId) {
+        let boots = Arc::clone(&self.boots);
+        let answer = move |life| boots.answered(boot, life);
+        self.peers.ask(address.into(), SIGN_OF_LIFE, Box::new(answer));
     }
 
     /// Who lives on these environments.
@@ -275,7 +305,7 @@ impl Appliance {
         let mut living = Living::default();
         for environment in environments {
             living.machines.extend(self.boots.living_on(environment));
-            for (address, at) in self.exports.users().of(environment, now) {
+            for User { address, seen: at } in self.exports.usage().of(environment, now) {
                 let seen = now.saturating_duration_since(at).as_secs_f64();
                 let name = self.boots.visitor(address, environment, at);
                 living.visitors.extend(name.map(|name| Visitor { name, seen }));
@@ -295,7 +325,7 @@ impl Appliance {
     }
 
     /// Notes that a machine has begun to boot what it was to boot once.
-    pub(super) fn spend(&self, machine: &MachineName, once: &str) -> Result<(), ServeError> {
+    fn spend(&self, machine: &MachineName, once: &str) -> Result<(), ServeError> {
         let alone = self.state.hold()?;
         machine::spend(&self.state, machine, once)?;
         drop(alone);
@@ -314,6 +344,28 @@ impl Appliance {
         }
         self.boots.set_roster(roster);
         Ok(())
+    }
+}
+
+impl preparer::Orders for Appliance {
+    fn carry_out(&self, order: Order) {
+        match order {
+            Order::Make { machine, root } => {
+                let made = self.make_root(&machine, &root);
+                self.boots.prepared(&machine, made.as_deref().map_err(Clone::clone));
+                // The machine goes on while what it had before is destroyed.
+                if root.fresh {
+                    self.retire_roots(&machine);
+                }
+            }
+            Order::Retire { machine } => self.retire_roots(&machine),
+            Order::Spent { machine, once } => {
+                if let Err(error) = self.spend(&machine, &once) {
+                    tracing::error!("{machine} may boot {once} more than once: {error}");
+                }
+            }
+            Order::Ask { address, boot } => self.ask(address, boot),
+        }
     }
 }
 
@@ -445,3 +497,6 @@ fn interface_status(
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long it may take until it is known whether a system lives: TCP asks several times.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(12);

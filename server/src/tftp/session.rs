@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::{Sleep, sleep_until};
 use tracing::{debug, error};
 use wire::tftp::{ErrorCode, Request};
@@ -15,7 +14,9 @@ use super::channel::{Channel, Heard};
 use super::terms::Terms;
 use super::transfer::{Action, End, Failure, Transfer};
 use crate::boot::readahead::ReadAhead;
-use crate::boot::{Booter, Event, FileError, FileProtocol, FileRequest, Origin, Ticket};
+use crate::boot::{
+    Booter, Event, FileError, FileProtocol, FileRequest, Origin, Ticket, open_when_ready,
+};
 use crate::clock::Clock;
 
 /// One client's request.
@@ -93,20 +94,18 @@ impl Session {
         let (booter, now) = (Arc::clone(&self.booter), self.clock.now());
         let (peer, local, port) = (self.peer.ip().to_canonical(), self.local, self.port);
         let name = unix_name(&self.request.file);
-        let opening = spawn_blocking(move || {
+        open_when_ready(move |waited| {
             let protocol = FileProtocol::Tftp;
-            let file = booter.open(&FileRequest { peer, local, port, protocol, name: &name })?;
+            let request = FileRequest { peer, local, port, protocol, waited, name: &name };
+            let file = booter.open(&request)?;
             let mut reader = ReadAhead::new(&file, READ_AHEAD);
             if let Err(error) = reader.fill(0) {
                 debug!(?name, %error, "boot file cannot be read");
                 return Err(FileError::Io);
             }
             Ok(File { reader, len: file.len, ticket: file.ticket, told_at: now })
-        });
-        opening.await.unwrap_or_else(|error| {
-            error!(file = ?self.name(), %error, "opening a boot file failed");
-            Err(FileError::Io)
         })
+        .await
     }
 
     async fn transfer(&mut self, channel: &mut Channel, file: &mut File, terms: Terms) -> Outcome {
@@ -230,6 +229,9 @@ fn refusal(error: &FileError, file: &[u8]) -> (ErrorCode, String) {
         FileError::Refused(reason) => {
             let reason = reason.chars().take(REASON_SHOWN).collect();
             (ErrorCode::ACCESS_VIOLATION, reason)
+        }
+        FileError::Waiting(_) => {
+            (ErrorCode::ACCESS_VIOLATION, format!("{name} is still being made"))
         }
         FileError::Io => (ErrorCode::ACCESS_VIOLATION, format!("the server cannot read {name}")),
     }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use netbe::boot::{
-    Answer, Ask, BootFile, Booter, Client, Event, FileError, FileRequest, Origin, Reservation, Root,
+    Answer, Ask, BootFile, Booter, Client, Event, FileError, FileRequest, Origin, Reservation,
+    Roots,
 };
 use netbe::dhcp::{
     Action, Arrival, Destination, Journal, Leases, Mode, Parameters, Port, Reply, Server, Settings,
@@ -56,8 +57,8 @@ impl Booter for Fake {
         Err(FileError::NotFound)
     }
 
-    fn root_of(&self, _address: IpAddr) -> Option<Root> {
-        None
+    fn roots_of(&self, _address: IpAddr) -> Roots {
+        Roots::default()
     }
 
     fn report(&self, origin: Origin, event: Event) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use netbe::boot::{
     Answer, Ask, BootFile, Booter, Content, Event, FileError, FileRequest, Origin, Reservation,
-    Role, Root, Ticket,
+    Role, Roots, Ticket,
 };
 use netbe::net::Mac;
 use tokio::sync::Notify;
@@ -99,8 +99,8 @@ impl Booter for FakeBooter {
         Ok(BootFile { content, len, mime: "application/efi", ticket: TICKET })
     }
 
-    fn root_of(&self, _: IpAddr) -> Option<Root> {
-        None
+    fn roots_of(&self, _: IpAddr) -> Roots {
+        Roots::default()
     }
 
     fn report(&self, origin: Origin, event: Event) {

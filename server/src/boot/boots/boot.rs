@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::Order;
+use super::succession::Current;
 use crate::boot::plan::{Next, Plan};
 use crate::boot::{Arch, Ask, BootId, Client, Event, Role, Ticket};
 use crate::site::machine::MachineName;
@@ -18,9 +21,16 @@ pub(super) struct Boot {
     pub(super) asked: Instant,
     pub(super) moved: Instant,
     pub(super) delivered: Delivered,
-    pub(super) rooted: bool,
+    /// Since when it uses its root.
+    pub(super) rooted: Option<Instant>,
     /// Whether the root that it waits for was ordered.
     pub(super) ordered: bool,
+    /// Whether its root was made for it, or is being made: what else changes does not change its plan.
+    pub(super) made: bool,
+    /// What the catalog was when it was decided.
+    pub(super) revision: u64,
+    /// Tells who waits for its root.
+    pub(super) settled: watch::Sender<()>,
     /// Whether it was told that what was to be booted once is spent.
     pub(super) spent: bool,
     /// Why the root that it waits for could not be made.
@@ -41,6 +51,39 @@ pub(super) struct Delivered {
 }
 
 impl Boot {
+    /// A boot that was just decided.
+    pub(super) fn new(id: BootId, plan: Arc<Plan>, client: Client, now: Instant) -> Self {
+        Self {
+            id,
+            plan,
+            client,
+            xid: 0,
+            generation: 0,
+            asked: now,
+            moved: now,
+            delivered: Delivered::default(),
+            rooted: None,
+            ordered: false,
+            made: false,
+            revision: 0,
+            settled: watch::Sender::new(()),
+            spent: false,
+            trouble: None,
+        }
+    }
+
+    /// Its root, if it has one already.
+    pub(super) fn root(&self) -> Option<Current> {
+        let has_loaded = self.delivered.any || !self.client.is_firmware();
+        let environment = self.plan.environment;
+        self.plan.awaits.is_none().then_some(Current { environment, has_loaded })
+    }
+
+    /// Whether its plan still follows what changes: nothing of it has reached the machine.
+    pub(super) fn is_open(&self) -> bool {
+        !self.delivered.any && !self.ordered && !self.made && self.rooted.is_none()
+    }
+
     /// Whether a DISCOVER repeats the one that began this boot: firmware that has nothing yet asks
     /// again, with the same transaction or (U-Boot: four times in 0.8 s) with another.
     pub(super) fn repeats(&self, ask: &Ask, generation: u64, now: Instant) -> bool {
@@ -113,9 +156,9 @@ impl Boot {
                     Role::Kernel | Role::Initrd | Role::Other => {}
                 }
             }
-            Event::Mounted(_) | Event::Nfs { .. } => {
+            Event::Mounted { .. } | Event::Nfs { .. } => {
                 self.moved = now;
-                self.rooted = true;
+                self.rooted.get_or_insert(now);
                 self.delivered.any = true;
                 self.delivered.whole = true;
             }

@@ -1,4 +1,4 @@
-//! What is known of all clients: their boots, their addresses, and whose root is in use.
+//! What is known of all clients: their boots and their addresses.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,31 +8,27 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::boot::{Boot, Delivered};
+use super::succession::{self, Caller, Current, Earlier, Evidence, Verdict};
 use crate::boot::plan::{self, NoPlan, Plan};
-use crate::boot::record::{BootRecord, Keeper};
+use crate::boot::record::{BootLog, BootRecord};
 use crate::boot::timeline::{Stage, Timeline};
-use crate::boot::{Ask, BootId, Client, Event, Origin};
+use crate::boot::usage::Usage;
+use crate::boot::{Ask, BootId, Client, Event, Life, Origin, Root, Roots};
 use crate::net::Mac;
-use crate::nfs::export::{MOUNTED, UNUSED};
 use crate::site::machine::{MachineName, Roster};
 
 /// Everything that changes.
 pub(super) struct Known {
-    pub(super) keeper: Keeper,
+    pub(super) log: BootLog,
     pub(super) roster: Arc<Roster>,
     /// Counts changes of the roster, so that a boot that has not really begun follows them.
     pub(super) generation: u64,
     pub(super) clients: HashMap<Mac, Seen>,
     pub(super) boots: HashMap<BootId, Mac>,
     pub(super) addresses: HashMap<Ipv4Addr, Mac>,
-    /// Addresses whose root was used, also by machines that never asked us for one.
-    roots: HashMap<Ipv4Addr, LiveRoot>,
-}
-
-struct LiveRoot {
-    used: Instant,
-    /// What of it is mounted: rc.initdiskless unmounts parts of a root that goes on living.
-    mounted: BTreeSet<String>,
+    pub(super) usage: Arc<Usage>,
+    /// Addresses of which the roots may have changed since that was published.
+    pub(super) changed: BTreeSet<Ipv4Addr>,
 }
 
 /// A client that was seen.
@@ -40,9 +36,16 @@ pub(super) struct Seen {
     pub(super) name: Option<MachineName>,
     /// What its firmware called itself, by which a machine may be named too.
     pub(super) uuid: Option<Uuid>,
+    /// The boot that it is in.
     pub(super) boot: Option<Boot>,
+    /// The boot before that, whose system may still run.
+    pub(super) earlier: Option<Earlier>,
     pub(super) refusal: Option<NoPlan>,
     pub(super) address: Option<Ipv4Addr>,
+    /// An address that it was seen with while it is asked whether its earlier system lives elsewhere.
+    pub(super) claimed: Option<Ipv4Addr>,
+    /// Whether it was told that a message contradicts its running system.
+    pub(super) warned: bool,
     pub(super) timeline: Timeline,
 }
 
@@ -56,17 +59,28 @@ pub(super) enum Belongs {
     Nowhere,
 }
 
+/// What became of a machine's earlier boot.
+pub(super) enum Review {
+    /// Nothing new.
+    Nothing,
+    /// Two machines have its Ethernet address, or somebody forges it; told once.
+    TwoMachines(Ipv4Addr),
+    /// It is over.
+    Over(Box<Boot>),
+}
+
 impl Known {
     /// Nobody was seen yet.
-    pub(super) fn new(keeper: Keeper, roster: Roster) -> Self {
+    pub(super) fn new(log: BootLog, roster: Roster, usage: Arc<Usage>) -> Self {
         Self {
-            keeper,
+            log,
             roster: Arc::new(roster),
             generation: 0,
             clients: HashMap::new(),
             boots: HashMap::new(),
             addresses: HashMap::new(),
-            roots: HashMap::new(),
+            usage,
+            changed: BTreeSet::new(),
         }
     }
 
@@ -85,11 +99,17 @@ impl Known {
         let nothing = if may_begin { Belongs::New } else { Belongs::Nowhere };
         let live = {
             let address = self.clients.get(&ask.mac).and_then(|seen| seen.address);
-            address.is_some_and(|address| self.lives(address, now))
+            address.is_some_and(|address| self.usage.lives(address.into(), now))
         };
         let generation = self.generation;
-        let boot = self.clients.get_mut(&ask.mac).and_then(|seen| seen.boot.as_mut());
-        let Some(boot) = boot else { return nothing };
+        let Some(seen) = self.clients.get_mut(&ask.mac) else { return nothing };
+        let Some(boot) = seen.boot.as_mut() else {
+            // What its firmware was refused does not concern the system that runs.
+            let runs = seen.earlier.as_ref().filter(|_| ask.client == Client::Ordinary);
+            return runs.map_or(nothing, |earlier| {
+                Belongs::Here(earlier.boot.id, Arc::clone(&earlier.boot.plan))
+            });
+        };
         let joins = if !ask.discover {
             true
         } else if ask.client.is_firmware() {
@@ -126,10 +146,7 @@ impl Known {
                 return None;
             }
             let name = self.roster.find(mac, None).map(|(name, _)| name.clone());
-            let timeline = Timeline::new(now);
-            let seen =
-                Seen { name, uuid: None, boot: None, refusal: None, address: None, timeline };
-            self.clients.insert(mac, seen);
+            self.clients.insert(mac, Seen::new(name, now));
         }
         self.clients.get_mut(&mac)
     }
@@ -141,8 +158,8 @@ impl Known {
     /// its messages a search.
     fn make_room(&mut self, now: Instant) -> bool {
         let idle = self.clients.iter().filter(|(_, seen)| {
-            let lives = seen.address.is_some_and(|address| self.lives(address, now));
-            seen.name.is_none() && !lives
+            let lives = |address: Ipv4Addr| self.usage.lives(address.into(), now);
+            seen.name.is_none() && seen.earlier.is_none() && !seen.address.is_some_and(lives)
         });
         let mut idle: Vec<_> = idle.map(|(mac, seen)| (seen.timeline.seen(), *mac)).collect();
         idle.sort_unstable();
@@ -152,67 +169,191 @@ impl Known {
         !idle.is_empty()
     }
 
-    pub(super) fn forget(&mut self, mac: Mac) {
+    fn forget(&mut self, mac: Mac) {
         if let Some(seen) = self.clients.remove(&mac) {
             if let Some(boot) = seen.boot {
                 self.boots.remove(&boot.id);
-                self.keeper.forget(mac);
+                self.log.forget(mac);
             }
             if let Some(address) = seen.address {
                 self.addresses.remove(&address);
+                self.changed.insert(address);
             }
         }
     }
 
-    /// A machine took an address: nobody else has it now.
-    pub(super) fn settle(&mut self, mac: Mac, address: Ipv4Addr, now: Instant) {
-        let previous = self.addresses.insert(address, mac).filter(|previous| *previous != mac);
-        if let Some(seen) = previous.and_then(|previous| self.clients.get_mut(&previous)) {
-            seen.address = None;
+    /// Begins a boot, or none if none could be decided: whatever runs on the machine goes on beside
+    /// it. Gives the boot that ended, if one did.
+    pub(super) fn begin(&mut self, mac: Mac, boot: Option<Boot>, now: Instant) -> Option<Boot> {
+        let usage = Arc::clone(&self.usage);
+        let seen = self.clients.get_mut(&mac)?;
+        let previous = seen.boot.take();
+        if let Some(previous) = &previous {
+            self.boots.remove(&previous.id);
         }
-        let Some(seen) = self.seen(mac, now) else {
-            self.addresses.remove(&address);
-            return;
+        let lives = |boot: &Boot| {
+            let environment = boot.plan.environment;
+            let address = seen.address.filter(|_| boot.rooted.is_some())?;
+            usage.lives_on(address.into(), environment, now).then_some(address)
         };
-        let left = seen.address.replace(address).filter(|left| *left != address);
-        if let Some(left) = left {
-            self.addresses.remove(&left);
+        let ended = match previous.map(|previous| (lives(&previous), previous)) {
+            Some((Some(address), previous)) => {
+                let earlier = Earlier { boot: previous, address, life: None, told: false };
+                seen.earlier.replace(earlier).map(|earlier| {
+                    self.changed.insert(earlier.address);
+                    earlier.boot
+                })
+            }
+            Some((None, previous)) => Some(previous),
+            None => None,
+        };
+        if let Some(earlier) = &mut seen.earlier {
+            earlier.life = None;
+            earlier.told = false;
+            self.changed.insert(earlier.address);
+        }
+        seen.claimed = None;
+        seen.warned = false;
+        if let Some(boot) = &boot {
+            self.boots.insert(boot.id, mac);
+        }
+        seen.boot = boot;
+        self.changed.extend(seen.address);
+        ended
+    }
+
+    /// Looks again whether a machine's earlier boot still runs.
+    pub(super) fn review(&mut self, mac: Mac, now: Instant) -> Review {
+        let Some(seen) = self.clients.get_mut(&mac) else { return Review::Nothing };
+        let Some(earlier) = &mut seen.earlier else { return Review::Nothing };
+        let (address, environment) = (earlier.address, earlier.boot.plan.environment);
+        let current = seen.boot.as_ref();
+        let apart = seen.address != Some(address)
+            || current.is_none_or(|boot| boot.plan.environment != environment);
+        let evidence = Evidence {
+            in_use: self.usage.lives_on(address.into(), environment, now),
+            life: earlier.life,
+            rooted: current.and_then(|boot| boot.rooted),
+            called: apart.then(|| self.usage.seen(address.into(), environment)).flatten(),
+        };
+        match succession::judge(evidence, now) {
+            Verdict::Both => Review::Nothing,
+            Verdict::TwoMachines if std::mem::replace(&mut earlier.told, true) => Review::Nothing,
+            Verdict::TwoMachines => Review::TwoMachines(address),
+            Verdict::Over => {
+                let rooted = current.filter(|boot| boot.rooted.is_some());
+                let here = rooted.filter(|_| seen.address == Some(address));
+                // What the present boot uses from there is its own.
+                self.usage.died(address.into(), here.map(|boot| boot.plan.environment));
+                if seen.address != Some(address) {
+                    self.addresses.remove(&address);
+                }
+                self.changed.insert(address);
+                let over = seen.earlier.take().map(|earlier| Review::Over(Box::new(earlier.boot)));
+                over.unwrap_or(Review::Nothing)
+            }
         }
     }
 
+    /// Whose call or mount that was, of a machine's boots.
+    pub(super) fn caller(&self, mac: Mac, environment: Uuid, address: Ipv4Addr) -> Caller {
+        let Some(seen) = self.clients.get(&mac) else { return Caller::Visitor };
+        let current = seen.boot.as_ref().and_then(Boot::root);
+        match (&seen.boot, &seen.earlier) {
+            // A machine that was started by hand is in no boot.
+            (None, None) => Caller::Current,
+            (_, earlier) => succession::caller(environment, address, current, earlier.as_ref()),
+        }
+    }
+
+    /// A machine took an address: nobody else has it now. Says why that cannot be: a message is no
+    /// proof, and neither moves a root that lives nor gets its address.
+    pub(super) fn settle(
+        &mut self,
+        mac: Mac,
+        address: Ipv4Addr,
+        now: Instant,
+    ) -> Result<(), String> {
+        let previous = self.addresses.get(&address).copied().filter(|previous| *previous != mac);
+        if previous.is_some() && self.usage.lives(address.into(), now) {
+            return Err(format!(
+                "a message says that it has {address}, where another's root lives"
+            ));
+        }
+        if let Some(seen) = self.clients.get_mut(&mac) {
+            if let Some(here) = seen.lives_at(&self.usage, now).filter(|here| *here != address) {
+                return Err(format!(
+                    "a message says that it has {address}, but its root lives at {here}"
+                ));
+            }
+            // Until it is known that its earlier system is dead, it has no root elsewhere.
+            let earlier = seen.earlier.as_ref().filter(|earlier| earlier.address != address);
+            if let Some(earlier) = earlier
+                && matches!(earlier.life, None | Some(Life::Answers))
+            {
+                seen.claimed = Some(address);
+                return match earlier.life {
+                    None => Ok(()),
+                    Some(_) => Err(format!(
+                        "a message says that it has {address}, but it runs at {}",
+                        earlier.address
+                    )),
+                };
+            }
+        }
+        if let Some(seen) = previous.and_then(|previous| self.clients.get_mut(&previous)) {
+            seen.address = None;
+        }
+        self.addresses.insert(address, mac);
+        self.changed.insert(address);
+        let Some(seen) = self.seen(mac, now) else {
+            self.addresses.remove(&address);
+            return Ok(());
+        };
+        let left = seen.address.replace(address).filter(|left| *left != address);
+        let kept = seen.earlier.as_ref().map(|earlier| earlier.address);
+        if let Some(left) = left {
+            self.changed.insert(left);
+            if kept != Some(left) {
+                self.addresses.remove(&left);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn resume(&mut self, record: BootRecord, now: Instant) {
-        let generation = self.generation;
-        let root = plan::export_path(&record.plan.name);
-        let Some(seen) = self.seen(record.mac, now) else { return };
-        let stage = if record.rooted { Stage::Root } else { Stage::Leased };
-        seen.timeline.begin(record.client, now);
-        seen.timeline.resume(if record.address.is_some() { stage } else { Stage::Off }, now);
-        seen.boot = Some(Boot {
-            id: record.id,
-            plan: Arc::new(record.plan),
-            client: record.client,
-            xid: 0,
-            generation,
-            asked: now,
-            moved: now,
-            // What it had fetched is not kept: with nothing it would never be joined again.
-            delivered: Delivered {
-                any: true,
-                first: true,
-                second: record.rooted,
-                whole: record.rooted,
-            },
-            rooted: record.rooted,
-            ordered: false,
-            spent: false,
-            trouble: None,
-        });
-        self.boots.insert(record.id, record.mac);
-        if let Some(address) = record.address {
-            self.settle(record.mac, address, now);
-            if record.rooted {
-                let mounted = BTreeSet::from([root]);
-                self.roots.insert(address, LiveRoot { used: now, mounted });
+        let BootRecord { mac, client, address, earlier, .. } = record.clone();
+        let boot = resumed(record, self.generation, now);
+        let (id, rooted) = (boot.id, boot.rooted.is_some());
+        let root = (boot.plan.environment, plan::export_path(&boot.plan.name));
+        let Some(seen) = self.seen(mac, now) else { return };
+        let stage = if rooted { Stage::Root } else { Stage::Leased };
+        seen.timeline.begin(client, now);
+        seen.timeline.resume(if address.is_some() { stage } else { Stage::Off }, now);
+        seen.boot = Some(boot);
+        self.boots.insert(id, mac);
+        // Its system runs, for all that is known: it is taken for alive until it is silent for long.
+        let usage = Arc::clone(&self.usage);
+        let lives = |address: Ipv4Addr, (environment, path): &(Uuid, String)| {
+            usage.mounted(address.into(), *environment, path.as_bytes(), now);
+        };
+        if let Some(address) = address {
+            // Nobody has an address yet who could contradict.
+            let _ = self.settle(mac, address, now);
+            if rooted {
+                lives(address, &root);
+            }
+        }
+        if let Some(earlier) = earlier
+            && let Some(address) = earlier.address
+        {
+            let boot = resumed(*earlier, self.generation, now);
+            lives(address, &(boot.plan.environment, plan::export_path(&boot.plan.name)));
+            self.addresses.insert(address, mac);
+            self.changed.insert(address);
+            if let Some(seen) = self.clients.get_mut(&mac) {
+                let life = Some(Life::Unknown);
+                seen.earlier = Some(Earlier { boot, address, life, told: false });
             }
         }
     }
@@ -238,96 +379,136 @@ impl Known {
             return None;
         };
         let mac = *self.boots.get(&ticket.boot?)?;
+        let address = ipv4(address)?;
         if self.clients.get(&mac)?.address.is_none() {
-            self.locate(mac, ipv4(address)?, now);
+            // Who cannot have it is not the machine.
+            let _ = self.locate(mac, address, now);
         }
-        Some(mac)
+        (self.clients.get(&mac)?.address == Some(address)).then_some(mac)
     }
 
     /// A machine was seen with an address that another DHCP server gave it; says whether it is one of
     /// ours. A message is no proof: it does not take an address away from a root that is in use, nor
     /// from the machine that it is kept for.
-    pub(super) fn locate(&mut self, mac: Mac, address: Ipv4Addr, now: Instant) -> bool {
+    pub(super) fn locate(
+        &mut self,
+        mac: Mac,
+        address: Ipv4Addr,
+        now: Instant,
+    ) -> Result<bool, String> {
         let Some(seen) = self.clients.get(&mac).filter(|seen| seen.boot.is_some()) else {
-            return false;
+            return Ok(false);
         };
-        let holder = self.addresses.get(&address);
-        let taken = holder.is_some_and(|holder| *holder != mac) && self.lives(address, now);
         let kept =
             self.roster.at(address).is_some_and(|(name, _)| Some(name) != seen.name.as_ref());
-        if taken || kept {
-            return false;
+        if kept {
+            return Ok(false);
         }
-        self.settle(mac, address, now);
-        true
+        self.settle(mac, address, now).map(|()| true)
     }
 
-    /// Notes that the root of an address is in use, or no more.
-    pub(super) fn note_root(&mut self, origin: Origin, event: &Event, now: Instant) {
-        let Origin::Address(address) = origin else { return };
-        let Some(address) = ipv4(address) else { return };
-        match event {
-            Event::Mounted(_) | Event::Nfs { .. } => {
-                if self.roots.len() >= MAX_ROOTS && !self.roots.contains_key(&address) {
-                    self.roots.retain(|_, root| now.duration_since(root.used) < UNUSED);
-                    if self.roots.len() >= MAX_ROOTS {
-                        return;
-                    }
-                }
-                let root = LiveRoot { used: now, mounted: BTreeSet::new() };
-                let root = self.roots.entry(address).or_insert(root);
-                root.used = now;
-                if let Event::Mounted(path) = event
-                    && root.mounted.len() < MAX_PARTS
-                {
-                    root.mounted.insert(path.clone());
-                }
-            }
-            Event::Unmounted(path) => {
-                if let Some(root) = self.roots.get_mut(&address) {
-                    root.mounted.remove(path);
-                }
-            }
-            Event::Advised(_)
-            | Event::Declined(_)
-            | Event::Discover(_)
-            | Event::Elsewhere(_)
-            | Event::Failed { .. }
-            | Event::ForeignServer(_)
-            | Event::Leased(_)
-            | Event::Offered(_)
-            | Event::Probed(_)
-            | Event::Refused(_)
-            | Event::Released(_)
-            | Event::Sent { .. }
-            | Event::Unserved(_) => {}
-        }
+    /// Why a message of DHCP's cannot be true of this machine, if it contradicts a root that lives.
+    pub(super) fn contradicts(&self, mac: Mac, event: &Event, now: Instant) -> Option<String> {
+        let (Event::Released(address) | Event::Declined(address)) = *event else { return None };
+        let own = self.addresses.get(&address) == Some(&mac);
+        (own && self.usage.lives(address.into(), now))
+            .then(|| format!("a message gives up {address} in its name, but its root lives there"))
     }
 
-    pub(super) fn lives(&self, address: Ipv4Addr, now: Instant) -> bool {
-        self.roots.get(&address).is_some_and(|root| {
-            let limit = if root.mounted.is_empty() { UNUSED } else { MOUNTED };
-            now.duration_since(root.used) < limit
+    /// What the machine at an address is granted; `None` if it is in no boot.
+    pub(super) fn roots_at(&self, address: Ipv4Addr) -> Option<Roots> {
+        let seen = self.clients.get(self.addresses.get(&address)?)?;
+        let granted = |boot: &Boot| {
+            let plan = &boot.plan;
+            let machine = match &plan.machine {
+                Some(name) => name.as_str().into(),
+                None => address.to_string().into(),
+            };
+            let (environment, read_only, view) = (plan.environment, plan.read_only, plan.view);
+            plan.awaits.is_none().then_some(Root { machine, environment, read_only, view })
+        };
+        let boot = seen.boot.as_ref().filter(|_| seen.address == Some(address));
+        let earlier = seen.earlier.as_ref().filter(|earlier| earlier.address == address);
+        let any = boot.is_some() || earlier.is_some();
+        any.then(|| {
+            Roots::new(boot.and_then(granted), earlier.and_then(|earlier| granted(&earlier.boot)))
         })
     }
 }
 
 impl Seen {
+    fn new(name: Option<MachineName>, now: Instant) -> Self {
+        Self {
+            name,
+            uuid: None,
+            boot: None,
+            earlier: None,
+            refusal: None,
+            address: None,
+            claimed: None,
+            warned: false,
+            timeline: Timeline::new(now),
+        }
+    }
+
     pub(super) fn title(&self, mac: Mac) -> String {
         self.name.as_ref().map_or_else(|| mac.to_string(), ToString::to_string)
     }
 
-    pub(super) fn record(&self, mac: Mac) -> Option<BootRecord> {
+    /// Where the root of its present boot lives.
+    fn lives_at(&self, usage: &Usage, now: Instant) -> Option<Ipv4Addr> {
+        let boot = self.boot.as_ref().filter(|boot| boot.rooted.is_some())?;
+        let lives =
+            |address: &Ipv4Addr| usage.lives_on((*address).into(), boot.plan.environment, now);
+        self.address.filter(lives)
+    }
+
+    /// When its present boot used its root last.
+    pub(super) fn used(&self, usage: &Usage) -> Option<Instant> {
         let boot = self.boot.as_ref()?;
+        usage.seen(self.address?.into(), boot.plan.environment)
+    }
+
+    /// The environments that are its root, each with the address from which it is used.
+    pub(super) fn roots(&self) -> impl Iterator<Item = (Uuid, Ipv4Addr)> {
+        let current = self.boot.as_ref().and_then(Boot::root).zip(self.address);
+        let current = current.map(|(Current { environment, .. }, address)| (environment, address));
+        let earlier = self.earlier.as_ref();
+        let earlier = earlier.map(|earlier| (earlier.boot.plan.environment, earlier.address));
+        current.into_iter().chain(earlier)
+    }
+
+    /// What is kept of its boots.
+    pub(super) fn record(&self, mac: Mac) -> Option<BootRecord> {
+        let earlier = self.earlier.as_ref().map(|earlier| BootRecord {
+            id: earlier.boot.id,
+            mac,
+            client: earlier.boot.client,
+            plan: (*earlier.boot.plan).clone(),
+            address: Some(earlier.address),
+            rooted: true,
+            earlier: None,
+        });
+        let Some(boot) = &self.boot else { return earlier };
         Some(BootRecord {
             id: boot.id,
             mac,
             client: boot.client,
             plan: (*boot.plan).clone(),
             address: self.address,
-            rooted: boot.rooted,
+            rooted: boot.rooted.is_some(),
+            earlier: earlier.map(Box::new),
         })
     }
+}
+
+/// A boot that began before the server was started.
+fn resumed(record: BootRecord, generation: u64, now: Instant) -> Boot {
+    let rooted = record.rooted;
+    // What it had fetched is not kept: with nothing it would never be joined again.
+    let delivered = Delivered { any: true, first: true, second: rooted, whole: rooted };
+    let boot = Boot::new(record.id, Arc::new(record.plan), record.client, now);
+    Boot { generation, delivered, rooted: rooted.then_some(now), ..boot }
 }
 
 pub(super) fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
@@ -342,9 +523,3 @@ pub(super) const MAX_CLIENTS: usize = if cfg!(test) { 64 } else { 4096 };
 
 /// How many clients are forgotten when there are too many.
 pub(super) const FORGOTTEN_AT_ONCE: usize = MAX_CLIENTS / 16;
-
-/// Parts of a root that are remembered to be mounted. The root itself comes first.
-const MAX_PARTS: usize = 16;
-
-/// Addresses whose root is remembered to be in use.
-const MAX_ROOTS: usize = 65_536;

@@ -1,16 +1,17 @@
-//! Roots that are still to be made for a boot: ordered at its first file, and waited for by its loader.
+//! Roots that are still to be made for a boot: ordered at its first file, and waited for by its loader,
+//! which keeps no thread meanwhile.
 //!
 //! DHCP never waits for one. What it has told until then does not name the root: the plan is complete
 //! when the root is there, and what was decided before stays as it was.
 
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use super::{Boots, Known, PATIENCE};
-use crate::boot::BootId;
-use crate::boot::catalog::Facts;
-use crate::boot::plan::{self, Awaited, Next, NoPlan, Plan};
-use crate::site::machine::{Machine, MachineName, RootKind};
+use super::Boots;
+use crate::boot::decide::Awaited;
+use crate::boot::plan::{self, Next, NoPlan, Plan};
+use crate::boot::{BootId, Ready};
+use crate::site::machine::MachineName;
 
 /// What a boot wants done that takes a while, or a disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,51 +30,57 @@ pub enum Order {
         /// What it was to boot once.
         once: String,
     },
+    /// Ask whether the system of a boot lives, which ran at this address while another boot of its
+    /// machine begins, and tell [`Boots::answered`].
+    Ask {
+        /// Where it ran.
+        address: Ipv4Addr,
+        /// The boot.
+        boot: BootId,
+    },
+    /// Destroy the roots for one boot of a machine of which no boot is left ([`Boots::is_root`]).
+    Retire {
+        /// The machine.
+        machine: MachineName,
+    },
 }
 
 /// How a boot's root stands.
 pub(in crate::boot) enum Root {
     /// It is there, or there was none to wait for.
     Ready(Arc<Plan>),
-    /// It is being made, or could not be; in a sentence.
-    Waiting(String),
+    /// It is being made; who asks is told when that has ended.
+    Waiting(Ready),
+    /// It is not there, and who asks has waited; in a sentence.
+    Missing(String),
 }
 
 impl Boots {
-    /// The plan of a boot with its root in it; orders the root if nobody has, and waits for it a
-    /// while.
-    pub(in crate::boot) fn root(&self, id: BootId, plan: &Arc<Plan>, patience: Duration) -> Root {
+    /// The plan of a boot with its root in it; orders the root if nobody has. Waits for nothing:
+    /// `waited` says that who asks has waited already.
+    pub(in crate::boot) fn root(&self, id: BootId, plan: &Arc<Plan>, waited: bool) -> Root {
         let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine) else {
             return Root::Ready(Arc::clone(plan));
         };
         let mut known = self.known();
-        let mut ordered = false;
-        if let Some(boot) = known.boot(id)
-            && boot.plan.awaits.is_some()
-            && !boot.ordered
-        {
+        let Some(boot) = known.boot(id) else {
+            return Root::Missing("this boot is over: switch the machine off and on".to_owned());
+        };
+        if boot.plan.awaits.is_none() {
+            return Root::Ready(Arc::clone(&boot.plan));
+        }
+        if waited {
+            let waiting = || format!("the root of {machine} is being made from {}", root.template);
+            return Root::Missing(boot.trouble.clone().unwrap_or_else(waiting));
+        }
+        let ready = Ready::of(&boot.settled);
+        if !boot.ordered {
             boot.ordered = true;
             boot.trouble = None;
-            ordered = true;
-        }
-        if ordered {
             drop(known);
             self.order(machine, root);
-            known = self.known();
         }
-        let lacks = |known: &mut Known| {
-            let boot = known.boot(id);
-            boot.is_some_and(|boot| boot.plan.awaits.is_some() && boot.trouble.is_none())
-        };
-        let waited = self.settled.wait_timeout_while(known, patience, lacks);
-        let (mut known, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match known.boot(id) {
-            Some(boot) if boot.plan.awaits.is_none() => Root::Ready(Arc::clone(&boot.plan)),
-            Some(boot) => Root::Waiting(boot.trouble.clone().unwrap_or_else(|| {
-                format!("the root of {machine} is being made from {}", root.template)
-            })),
-            None => Root::Waiting("this boot is over: switch the machine off and on".to_owned()),
-        }
+        Root::Waiting(ready)
     }
 
     /// Orders a root.
@@ -88,13 +95,13 @@ impl Boots {
         let roster = self.roster();
         let made = outcome.and_then(|name| {
             let gone = || format!("boot environment {name} does not exist any more");
-            let facts = self.catalog.facts(name, LOOK).ok_or_else(gone)?;
+            let facts = self.catalog.look(name).ok_or_else(gone)?;
             let record = roster.get(machine).ok_or_else(|| format!("{machine} was removed"))?;
             Ok((facts, &record.machine))
         });
         let now = self.clock.now();
         let mut known = self.known();
-        let mut told = Vec::new();
+        let (mut told, mut changed) = (Vec::new(), Vec::new());
         for (mac, seen) in &mut known.clients {
             let Some(boot) = seen.boot.as_mut().filter(|boot| boot.awaits_root_of(machine)) else {
                 continue;
@@ -105,21 +112,19 @@ impl Boots {
                     machine: Some((machine, record)),
                     client: boot.client,
                 };
-                let site = plan::Site {
-                    server: boot.plan.server,
-                    http_port: self.http_port,
-                    loaders: &self.loaders,
-                    proxy: matches!(boot.plan.next, Next::Handed(_)),
-                };
+                let site = self.site(boot.plan.server, matches!(boot.plan.next, Next::Handed(_)));
                 let plan = plan::plan(subject, facts, false, site);
                 plan.map_err(|refusal: NoPlan| refusal.to_string())
             });
             boot.ordered = false;
+            // Who waits is told when the lock is free.
+            boot.settled.send_replace(());
             let text = match decided {
                 Ok(plan) => {
                     let once = boot.plan.once.clone();
                     let text = format!("its root {} is ready (boot {})", plan.name, boot.id);
                     boot.plan = Arc::new(Plan { once, ..plan });
+                    boot.made = true;
                     boot.trouble = None;
                     text
                 }
@@ -130,34 +135,17 @@ impl Boots {
                     text
                 }
             };
-            told.push((seen.title(*mac), seen.timeline.view(now).stage, text, seen.record(*mac)));
+            changed.extend(seen.address);
+            told.push((seen.title(*mac), seen.timeline.stage(), text, seen.record(*mac)));
         }
+        known.changed.extend(changed);
         for record in told.iter_mut().filter_map(|(.., record)| record.take()) {
-            known.keeper.keep(record);
+            known.log.keep(record);
         }
+        self.publish_roots(&mut known);
         drop(known);
-        self.settled.notify_all();
         for (machine, stage, text, _) in told {
             self.notify(machine, stage, text);
         }
     }
-
-    /// What a machine boots: what it was assigned, or a clone of it that is there already.
-    pub(super) fn facts_of(
-        &self,
-        machine: Option<(&MachineName, &Machine)>,
-        wanted: &str,
-    ) -> Result<Facts, NoPlan> {
-        let own = machine.and_then(|(name, machine)| match machine.root {
-            RootKind::Own => self.catalog.own(name, wanted),
-            RootKind::Direct | RootKind::Fresh | RootKind::Shared => None,
-        });
-        // Of a snapshot, the environment tells what its clone will have in it.
-        let name = own.as_deref().or_else(|| wanted.split('@').next()).unwrap_or(wanted);
-        let facts = self.catalog.facts(name, PATIENCE);
-        facts.ok_or_else(|| NoPlan::Missing(name.to_owned()))
-    }
 }
-
-/// How long the look into a new root may take.
-const LOOK: Duration = Duration::from_secs(10);

@@ -6,8 +6,11 @@ mod freebsd;
 
 mod roots;
 
+mod succession;
+
 use std::io::Read as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::known::{FORGOTTEN_AT_ONCE, MAX_CLIENTS};
 use super::*;
@@ -107,9 +110,7 @@ impl Bench {
         let ordered = Arc::clone(&orders);
         let catalog = Catalog::start().unwrap();
         catalog.replace(environments());
-        for name in catalog.names() {
-            catalog.facts(&name, Duration::from_secs(60)).unwrap();
-        }
+        catalog.settle();
         let ids = AtomicU64::new(first_id);
         let boots = Boots::open(Sources {
             catalog,
@@ -118,7 +119,8 @@ impl Bench {
             roster,
             state: Arc::new(StateDir::open(scratch.path()).unwrap()),
             clock: Arc::clone(clock) as Arc<dyn Clock>,
-            chance: Box::new(move || ids.fetch_add(1, Ordering::Relaxed)),
+            usage: Arc::new(Usage::new(clock.now())),
+            random: Box::new(move || ids.fetch_add(1, Ordering::Relaxed)),
             orders: Box::new(move |order| ordered.lock().unwrap().push(order)),
         });
         (boots.unwrap(), orders)
@@ -169,13 +171,64 @@ impl Bench {
     }
 
     fn request(&self, protocol: FileProtocol, name: &str) -> Result<BootFile, FileError> {
-        self.boots.open(&FileRequest {
-            peer: ADDRESS.into(),
-            local: SERVER.into(),
-            port: 80,
-            protocol,
-            name: name.as_bytes(),
-        })
+        self.request_from(ADDRESS, protocol, name, false)
+    }
+
+    fn request_from(
+        &self,
+        peer: Ipv4Addr,
+        protocol: FileProtocol,
+        name: &str,
+        waited: bool,
+    ) -> Result<BootFile, FileError> {
+        let (peer, local, port, name) = (peer.into(), SERVER.into(), 80, name.as_bytes());
+        self.boots.open(&FileRequest { peer, local, port, protocol, waited, name })
+    }
+
+    /// The root of the boot of the machine at the usual address.
+    fn root(&self) -> Option<Root> {
+        self.root_at(ADDRESS)
+    }
+
+    fn root_at(&self, address: Ipv4Addr) -> Option<Root> {
+        self.boots.roots_of(address.into()).current().cloned()
+    }
+
+    /// The environments that are granted to an address.
+    fn granted(&self, address: Ipv4Addr) -> Vec<u128> {
+        let roots = self.boots.roots_of(address.into());
+        roots.iter().map(|root| root.environment.as_u128()).collect()
+    }
+
+    /// An environment is mounted from the usual address, as MOUNT tells it.
+    fn mount(&self, environment: u128, path: &str) {
+        self.mount_from(ADDRESS, environment, path);
+    }
+
+    fn mount_from(&self, address: Ipv4Addr, environment: u128, path: &str) {
+        let (address, environment) = (address.into(), Uuid::from_u128(environment));
+        let now = self.clock.now();
+        if self.boots.usage().mounted(address, environment, path.as_bytes(), now) {
+            let path = path.to_owned();
+            self.boots.report(Origin::Address(address), Event::Mounted { environment, path });
+        }
+    }
+
+    fn unmount(&self, path: &str) {
+        self.boots.usage().unmounted(ADDRESS.into(), None, path.as_bytes());
+        let event = Event::Unmounted(path.to_owned());
+        self.boots.report(Origin::Address(ADDRESS.into()), event);
+    }
+
+    /// An NFS call from the usual address.
+    fn call(&self, environment: u128) {
+        let (address, environment) = (ADDRESS.into(), Uuid::from_u128(environment));
+        if let Some(traffic) = self.boots.usage().see(address, environment, 0, 0, self.clock.now())
+        {
+            let calls = traffic.calls;
+            let event = Event::Nfs { environment, calls, read: 0, written: 1 };
+            self.boots.report(Origin::Address(address), event);
+        }
     }
 
     /// Fetches a file whole; returns its text.
@@ -233,12 +286,11 @@ fn ovmf_loads_ipxe_which_boots_linux() {
     assert_eq!(bench.stage(), Stage::Initrd);
     let plain = bench.discover(Client::Ordinary, 0x3333).unwrap();
     assert_eq!((plain.file, plain.host_name.as_deref()), (None, Some("web1")));
-    let mounted = Event::Mounted("/be/base".to_owned());
-    bench.boots.report(Origin::Address(ADDRESS.into()), mounted);
+    bench.mount(1, "/be/base");
     assert_eq!(bench.stage(), Stage::Root);
     assert_eq!(bench.boot(), Some(BootId(1)));
-    let root = bench.boots.root_of(ADDRESS.into()).unwrap();
-    assert_eq!((root.machine.as_str(), root.read_only), ("web1", false));
+    let root = bench.root().unwrap();
+    assert_eq!((&*root.machine, root.read_only), ("web1", false));
     assert_eq!(bench.boots.living_on(root.environment), ["web1"]);
 }
 
@@ -369,7 +421,7 @@ fn a_plan_is_frozen_once_its_loader_is_fetched() {
     bench.boots.set_roster(roster(Some("free"), None));
     let script = bench.lease(IPXE, 2).unwrap();
     assert_eq!(script, "http://10.0.0.1/b/0000000000000001/boot.ipxe");
-    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().environment, Uuid::from_u128(1));
+    assert_eq!(bench.root().unwrap().environment, Uuid::from_u128(1));
 }
 
 #[test]
@@ -382,7 +434,7 @@ fn an_unknown_machine_boots_nothing_and_is_told_why() {
     let standings = bench.boots.standings();
     let view = standings[0].view.as_ref().unwrap();
     assert_eq!(view.trouble.as_ref().map(|(_, text)| text.clone()), Some(refusal));
-    assert_eq!(bench.boots.root_of(ADDRESS.into()), None);
+    assert_eq!(bench.root(), None);
 }
 
 #[test]
@@ -408,7 +460,7 @@ fn a_machine_that_is_known_by_its_uuid_stays_known() {
 fn an_unknown_machine_shares_the_default_read_only() {
     let bench = Bench::new(None, Some("base"));
     bench.lease(UEFI, 1).unwrap();
-    assert!(bench.boots.root_of(ADDRESS.into()).unwrap().read_only);
+    assert!(bench.root().unwrap().read_only);
 }
 
 #[test]
@@ -422,7 +474,7 @@ fn a_running_system_that_is_not_ours_begins_no_boot() {
 fn a_named_machine_that_was_started_by_hand_has_its_root() {
     let bench = Bench::new(Some("base"), None);
     bench.lease(Client::Ordinary, 1);
-    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().machine, "web1");
+    assert_eq!(&*bench.root().unwrap().machine, "web1");
 }
 
 #[test]
@@ -430,11 +482,10 @@ fn a_loader_without_firmware_begins_a_new_boot_each_time() {
     for client in [Client::FreeBsdLoader, Client::FreeBsdKernel] {
         let bench = Bench::new(Some("free"), None);
         bench.lease(client, 1);
-        let mounted = Event::Mounted("/be/free".to_owned());
-        bench.boots.report(Origin::Address(ADDRESS.into()), mounted);
+        bench.mount(2, "/be/free");
         bench.boots.set_roster(roster(Some("base"), None));
         bench.lease(Client::Ordinary, 2);
-        let root = || bench.boots.root_of(ADDRESS.into()).unwrap().environment;
+        let root = || bench.root().unwrap().environment;
         assert_eq!(root(), Uuid::from_u128(2), "the running system keeps its root");
         bench.pass(60);
         bench.lease(client, 1);
@@ -449,12 +500,11 @@ fn a_boot_outlives_the_server() {
     bench.tftp("snponly.efi").unwrap();
     let script = bench.lease(IPXE, 2).unwrap();
     bench.http(&script).unwrap();
-    let used = Event::Nfs { calls: 1, read: 1, written: 1 };
-    bench.boots.report(Origin::Address(ADDRESS.into()), used);
-    let root = bench.boots.root_of(ADDRESS.into());
+    bench.call(1);
+    let root = bench.root();
     // What it boots next is another matter.
     let bench = bench.restart(Some("free"), None);
-    assert_eq!(bench.boots.root_of(ADDRESS.into()), root);
+    assert_eq!(bench.root(), root);
     assert!(bench.boots.lives(ADDRESS));
     assert_eq!(bench.stage(), Stage::Root);
     assert_eq!(bench.http("http://10.0.0.1/b/0000000000000001/kernel").unwrap(), "/boot/vmlinuz");
@@ -489,23 +539,22 @@ fn an_address_belongs_to_who_took_it_last() {
     bench.lease(UEFI, 1);
     bench.ask(OTHER, UEFI, 2, true).unwrap();
     bench.boots.report(Origin::Mac(OTHER), Event::Leased(ADDRESS));
-    let root = bench.boots.root_of(ADDRESS.into()).unwrap();
-    assert_eq!((root.machine.as_str(), root.environment), ("10.0.0.100", Uuid::from_u128(2)));
+    let root = bench.root().unwrap();
+    assert_eq!((&*root.machine, root.environment), ("10.0.0.100", Uuid::from_u128(2)));
 }
 
 #[test]
 fn a_root_lives_until_it_was_unused_for_long() {
     let bench = Bench::new(Some("base"), None);
-    let origin = Origin::Address(ADDRESS.into());
-    bench.boots.report(origin, Event::Nfs { calls: 1, read: 0, written: 0 });
+    bench.call(1);
     bench.pass(29 * 60);
     assert!(bench.boots.lives(ADDRESS));
     bench.pass(60);
     assert!(!bench.boots.lives(ADDRESS));
-    bench.boots.report(origin, Event::Mounted("/be/base".to_owned()));
+    bench.mount(1, "/be/base");
     bench.pass(60 * 60);
     assert!(bench.boots.lives(ADDRESS), "mounted and idle");
-    bench.boots.report(origin, Event::Unmounted("/be/base".to_owned()));
+    bench.unmount("/be/base");
     assert!(!bench.boots.lives(ADDRESS));
 }
 

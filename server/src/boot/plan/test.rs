@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::boot::catalog::Contents;
-use crate::site::machine::LoaderProtocol;
+use crate::boot::decide::environment_of;
+use crate::site::machine::{LoaderProtocol, Roster};
 
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);

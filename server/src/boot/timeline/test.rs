@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use uuid::Uuid;
+
 use super::*;
 use crate::boot::{Arch, FileProtocol, Ticket};
 
@@ -15,7 +17,7 @@ fn sent(role: Role, bytes: u64, total: u64) -> Event {
 }
 
 fn nfs(written: u64) -> Event {
-    Event::Nfs { calls: 10, read: 4096, written }
+    Event::Nfs { environment: Uuid::nil(), calls: 10, read: 4096, written }
 }
 
 /// Shows events to a timeline, one per second.
@@ -42,11 +44,11 @@ fn a_boot_passes_its_stages() {
         sent(Role::Script, 100, 100),
         sent(Role::Kernel, 2000, 2000),
         sent(Role::Initrd, 3000, 3000),
-        Event::Mounted("/be/base".to_owned()),
+        Event::Mounted { environment: Uuid::nil(), path: "/be/base".to_owned() },
         nfs(0),
         nfs(1),
     ]);
-    let view = timeline.view(now);
+    let view = timeline.view(None, now);
     assert_eq!((view.stage, view.sent, view.written), (Stage::Running, 5600, 1));
     let stages = view.stages.iter().map(|(stage, took)| (*stage, took.as_secs()));
     let expected = [
@@ -88,51 +90,52 @@ fn an_operating_system_does_not_load() {
 #[test]
 fn progress_is_of_the_file_on_its_way() {
     let (timeline, now) = shown(&[sent(Role::Kernel, 10, 40), sent(Role::Kernel, 30, 40)]);
-    let view = timeline.view(now);
+    let view = timeline.view(None, now);
     assert_eq!((view.progress, view.sent), (Some((30, 40)), 30));
     let (timeline, now) = shown(&[sent(Role::Kernel, 40, 40)]);
-    assert_eq!(timeline.view(now).progress, None);
+    assert_eq!(timeline.view(None, now).progress, None);
 }
 
 #[test]
 fn a_file_sent_twice_counts_twice() {
     let (timeline, now) = shown(&[sent(Role::Loader, 40, 40), sent(Role::Loader, 15, 40)]);
-    assert_eq!(timeline.view(now).sent, 55);
+    assert_eq!(timeline.view(None, now).sent, 55);
 }
 
 #[test]
 fn a_silent_root_is_idle_then_lost_then_running_again() {
     let (mut timeline, now) = shown(&[nfs(1)]);
     let later = |seconds| now + Duration::from_secs(seconds);
-    assert_eq!(timeline.view(later(61)).stage, Stage::Idle);
-    assert_eq!(timeline.view(later(601)).stage, Stage::Lost);
+    let used = Some(now);
+    assert_eq!(timeline.view(used, later(61)).stage, Stage::Idle);
+    assert_eq!(timeline.view(used, later(601)).stage, Stage::Lost);
     timeline.see(&nfs(0), later(700));
-    assert_eq!(timeline.view(later(700)).stage, Stage::Running);
+    assert_eq!(timeline.view(Some(later(700)), later(700)).stage, Stage::Running);
 }
 
 #[test]
 fn a_read_only_root_runs_after_a_while() {
     let (mut timeline, now) = shown(&[nfs(0)]);
-    assert_eq!(timeline.view(now).stage, Stage::Root);
+    assert_eq!(timeline.view(None, now).stage, Stage::Root);
     timeline.see(&nfs(0), now + SETTLED);
-    assert_eq!(timeline.view(now + SETTLED).stage, Stage::Running);
+    assert_eq!(timeline.view(None, now + SETTLED).stage, Stage::Running);
 }
 
 #[test]
 fn trouble_is_over_when_the_machine_goes_on() {
     let failed = Event::Failed { name: "kernel".to_owned(), reason: "gone".to_owned() };
     let (mut timeline, now) = shown(&[failed]);
-    let trouble = timeline.view(now).trouble;
+    let trouble = timeline.view(None, now).trouble;
     assert_eq!(trouble, Some((Trouble::Failed, "kernel: gone".to_owned())));
     timeline.see(&sent(Role::Kernel, 1, 2), now);
-    assert_eq!(timeline.view(now).trouble, None);
+    assert_eq!(timeline.view(None, now).trouble, None);
 }
 
 #[test]
 fn silence_in_the_middle_of_a_boot_gets_a_hint() {
     let (timeline, now) = shown(&[Event::Leased(ADDRESS)]);
-    assert_eq!(timeline.view(now).hint, None);
-    let hint = timeline.view(now + SILENT).hint.unwrap();
+    assert_eq!(timeline.view(None, now).hint, None);
+    let hint = timeline.view(None, now + SILENT).hint.unwrap();
     assert!(hint.starts_with("leased, then nothing for 41 s"), "{hint}");
 }
 

@@ -6,25 +6,26 @@ use store::Identity;
 use vfs::Caller;
 
 use super::Export;
-use crate::boot::Root;
+use crate::boot::Roots;
 use crate::net::rpc::Credential;
 
 impl Export {
-    /// Whether a caller at `peer` may use this export, whose machine has `root`, if any.
+    /// Whether a caller at `peer`, whose machine has these roots, may use this export.
     ///
     /// A machine whose root this is may in any case; everybody else needs the export to be shared
-    /// with his network or his machine by name.
+    /// with his network or his machine by name. Takes no lock and makes no string.
     ///
     /// # Errors
     ///
     /// Why not.
-    pub fn admit(&self, peer: SocketAddr, root: Option<&Root>) -> Result<Grant, Refusal> {
+    pub fn admit(&self, peer: SocketAddr, roots: &Roots) -> Result<Grant, Refusal> {
         let settings = &self.settings;
-        let own = root.filter(|root| root.environment == self.environment);
+        let own = roots.of(self.environment);
         let address = peer.ip().to_canonical();
+        let named = |name: &String| roots.iter().any(|root| *root.machine == **name);
         let shared = settings.shared
             && (settings.networks.iter().any(|network| network.contains(address))
-                || root.is_some_and(|root| settings.machines.contains(&root.machine)));
+                || settings.machines.iter().any(named));
         if own.is_none() && !shared {
             return Err(Refusal::Address(address));
         }
@@ -118,6 +119,7 @@ mod test {
     use uuid::Uuid;
 
     use super::*;
+    use crate::boot::Root;
     use crate::nfs::export::Files;
     use crate::site::machine::View;
 
@@ -139,9 +141,17 @@ mod test {
         ExportSettings { shared: true, networks, machines, ..ExportSettings::default() }
     }
 
-    fn root(machine: &str, environment: Uuid) -> Root {
-        let (machine, view) = (machine.to_owned(), View::Joined);
-        Root { machine, environment, read_only: false, view }
+    fn root(machine: &str, environment: Uuid) -> Roots {
+        roots(machine, environment, false)
+    }
+
+    fn roots(machine: &str, environment: Uuid, read_only: bool) -> Roots {
+        let (machine, view) = (machine.into(), View::Joined);
+        Roots::new(Some(Root { machine, environment, read_only, view }), None)
+    }
+
+    fn none() -> Roots {
+        Roots::default()
     }
 
     fn from(peer: &str) -> SocketAddr {
@@ -155,63 +165,61 @@ mod test {
     #[test]
     fn only_addresses_of_its_networks_may_use_a_shared_export() {
         let export = export(shared());
-        assert!(export.admit(from("10.77.0.100:1023"), None).is_ok());
-        assert!(export.admit(from("[fd00::7]:1023"), None).is_ok());
+        assert!(export.admit(from("10.77.0.100:1023"), &none()).is_ok());
+        assert!(export.admit(from("[fd00::7]:1023"), &none()).is_ok());
         let outside = from("10.77.1.100:1023");
-        assert_eq!(export.admit(outside, None), Err(Refusal::Address(outside.ip())));
+        assert_eq!(export.admit(outside, &none()), Err(Refusal::Address(outside.ip())));
     }
 
     #[test]
     fn an_ipv4_address_within_ipv6_is_the_ipv4_address() {
-        assert!(export(shared()).admit(from("[::ffff:10.77.0.100]:1023"), None).is_ok());
+        assert!(export(shared()).admit(from("[::ffff:10.77.0.100]:1023"), &none()).is_ok());
     }
 
     #[test]
     fn what_is_not_shared_is_reached_only_by_the_machines_whose_root_it_is() {
         let export = export(ExportSettings { shared: false, ..shared() });
         let peer = from("10.77.0.100:1023");
-        assert!(export.admit(peer, None).is_err());
-        assert!(export.admit(peer, Some(&root("web1", Uuid::from_u128(2)))).is_err());
-        assert!(export.admit(peer, Some(&root("web2", OURS))).is_ok());
+        assert!(export.admit(peer, &none()).is_err());
+        assert!(export.admit(peer, &root("web1", Uuid::from_u128(2))).is_err());
+        assert!(export.admit(peer, &root("web2", OURS)).is_ok());
     }
 
     #[test]
     fn a_machine_may_be_named() {
         let peer = from("192.168.9.9:1023");
         let other = Uuid::from_u128(2);
-        assert!(export(shared()).admit(peer, Some(&root("web1", other))).is_ok());
-        assert!(export(shared()).admit(peer, Some(&root("web2", other))).is_err());
+        assert!(export(shared()).admit(peer, &root("web1", other)).is_ok());
+        assert!(export(shared()).admit(peer, &root("web2", other)).is_err());
     }
 
     #[test]
     fn unreserved_ports_are_refused_unless_the_export_is_insecure() {
         let peer = from("10.77.0.100:1024");
-        assert_eq!(export(shared()).admit(peer, None), Err(Refusal::Port(1024)));
+        assert_eq!(export(shared()).admit(peer, &none()), Err(Refusal::Port(1024)));
         let insecure = ExportSettings { insecure: true, ..shared() };
-        assert!(export(insecure).admit(peer, None).is_ok());
+        assert!(export(insecure).admit(peer, &none()).is_ok());
     }
 
     #[test]
     fn it_is_read_only_if_either_the_export_or_the_plan_says_so() {
         let peer = from("10.77.0.100:1023");
         let read_only =
-            |settings, root: Option<&Root>| export(settings).admit(peer, root).unwrap().read_only;
-        assert!(!read_only(shared(), None));
-        assert!(!read_only(shared(), Some(&root("web2", OURS))));
-        assert!(read_only(ExportSettings { read_only: true, ..shared() }, None));
-        let planned = Root { read_only: true, ..root("web2", OURS) };
-        assert!(read_only(shared(), Some(&planned)));
-        let elsewhere = Root { environment: Uuid::from_u128(2), ..planned };
-        assert!(!read_only(shared(), Some(&elsewhere)));
+            |settings, roots: &Roots| export(settings).admit(peer, roots).unwrap().read_only;
+        assert!(!read_only(shared(), &none()));
+        assert!(!read_only(shared(), &root("web2", OURS)));
+        assert!(read_only(ExportSettings { read_only: true, ..shared() }, &none()));
+        assert!(read_only(shared(), &roots("web2", OURS, true)));
+        assert!(!read_only(shared(), &roots("web2", Uuid::from_u128(2), true)));
     }
 
     #[test]
     fn the_superuser_is_nobody_except_on_his_own_root() {
         let peer = from("10.77.0.100:1023");
-        let grant = |root: Option<&Root>| export(shared()).admit(peer, root).unwrap();
-        assert_eq!(grant(None).caller(&sys(0)), NOBODY);
-        assert_eq!(grant(Some(&root("web2", OURS))).caller(&sys(0)), Caller::ROOT);
-        assert_eq!(grant(None).caller(&sys(7)), Caller::new(7, 20).with_groups(&[5]));
+        let grant = |roots: &Roots| export(shared()).admit(peer, roots).unwrap();
+        assert_eq!(grant(&none()).caller(&sys(0)), NOBODY);
+        assert_eq!(grant(&root("web2", OURS)).caller(&sys(0)), Caller::ROOT);
+        assert_eq!(grant(&none()).caller(&sys(7)), Caller::new(7, 20).with_groups(&[5]));
     }
 
     #[test]
@@ -234,7 +242,7 @@ mod test {
     #[test]
     fn maproot_and_mapall_say_who_acts_as_whom() {
         let peer = from("10.77.0.100:1023");
-        let act = |settings, uid| export(settings).admit(peer, None).unwrap().caller(&sys(uid));
+        let act = |settings, uid| export(settings).admit(peer, &none()).unwrap().caller(&sys(uid));
         let maproot = ExportSettings { maproot: Some(Identity::root()), ..shared() };
         assert_eq!(act(maproot.clone(), 0), Caller::ROOT);
         assert_eq!(act(maproot, 7).uid, 7);

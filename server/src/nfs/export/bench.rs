@@ -9,10 +9,11 @@ use uuid::Uuid;
 use wire::codec::Codec;
 
 use super::{Export, Exports, Files, SiteKey};
+use crate::boot::usage::Usage;
 use crate::boot::{
-    Answer, Ask, BootFile, Booter, Event, FileError, FileRequest, Origin, Reservation, Root,
+    Answer, Ask, BootFile, Booter, Event, FileError, FileRequest, Origin, Reservation, Root, Roots,
 };
-use crate::clock::FakeClock;
+use crate::clock::{Clock as _, FakeClock};
 use crate::net::Mac;
 use crate::net::rpc::{Call, Credential, Outcome, Program, Progress, Transport};
 use crate::site::machine::View;
@@ -40,11 +41,10 @@ impl Site {
     }
 
     pub(crate) fn with_settings(tree: &Arc<MemFs>, settings: ExportSettings) -> Self {
-        let site = Self {
-            exports: Arc::new(Exports::new(SiteKey::new([7; 16]))),
-            booter: Arc::default(),
-            clock: Arc::new(FakeClock::new()),
-        };
+        let clock = Arc::new(FakeClock::new());
+        let usage = Arc::new(Usage::new(clock.now()));
+        let exports = Arc::new(Exports::new(SiteKey::new([7; 16]), usage));
+        let site = Self { exports, booter: Arc::default(), clock };
         site.publish(ROOT, "head", tree, settings);
         site
     }
@@ -220,10 +220,10 @@ impl Booter for Reporter {
         Err(FileError::NotFound)
     }
 
-    fn root_of(&self, address: IpAddr) -> Option<Root> {
-        let machine = "desk".to_owned();
+    fn roots_of(&self, address: IpAddr) -> Roots {
         let view = *self.view.lock().unwrap();
-        (address == MACHINE).then_some(Root { machine, environment: ROOT, read_only: false, view })
+        let root = Root { machine: "desk".into(), environment: ROOT, read_only: false, view };
+        Roots::new((address == MACHINE).then_some(root), None)
     }
 
     fn report(&self, origin: Origin, event: Event) {

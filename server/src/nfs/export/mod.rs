@@ -9,7 +9,6 @@ mod access;
 pub(crate) mod bench;
 mod files;
 mod handle;
-mod users;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,12 +17,12 @@ use store::ExportSettings;
 use uuid::Uuid;
 use vfs::{FsError, Handle};
 
+use crate::boot::usage::Usage;
 use crate::site::machine::View;
 
 pub use access::{Grant, Refusal, caller};
 pub use files::Files;
 pub use handle::{KeyError, SiteKey, WireHandle};
-pub use users::{MOUNTED, UNUSED, Users};
 
 /// A boot environment that is served.
 #[derive(Clone, Debug)]
@@ -73,14 +72,14 @@ impl Expected {
 pub struct Exports {
     key: SiteKey,
     published: RwLock<Published>,
-    users: Users,
+    usage: Arc<Usage>,
 }
 
 impl Exports {
-    /// No exports yet; handles are sealed with `key`.
+    /// No exports yet; handles are sealed with `key`, and calls are noted in `usage`.
     #[must_use]
-    pub fn new(key: SiteKey) -> Self {
-        Self { key, published: RwLock::default(), users: Users::default() }
+    pub fn new(key: SiteKey, usage: Arc<Usage>) -> Self {
+        Self { key, published: RwLock::default(), usage }
     }
 
     /// Serves a boot environment from now on, or serves it with other settings or by another path.
@@ -162,8 +161,8 @@ impl Exports {
 
     /// Who uses what.
     #[must_use]
-    pub const fn users(&self) -> &Users {
-        &self.users
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// The handle of an environment's root, as clients get it by MNT; for what hands it to a kernel
@@ -257,7 +256,8 @@ mod test {
     }
 
     fn exports(paths: &[&str]) -> Exports {
-        let exports = Exports::new(SiteKey::new([7; 16]));
+        let exports =
+            Exports::new(SiteKey::new([7; 16]), Arc::new(Usage::new(std::time::Instant::now())));
         for (number, path) in (1..).zip(paths) {
             exports.publish(export(number, path)).unwrap();
         }
@@ -305,7 +305,10 @@ mod test {
     #[test]
     fn paths_that_cannot_be_mounted_are_refused() {
         for path in ["", "/", "be", "/be/..", "/./be", "/be/\0"] {
-            let exports = Exports::new(SiteKey::new([7; 16]));
+            let exports = Exports::new(
+                SiteKey::new([7; 16]),
+                Arc::new(Usage::new(std::time::Instant::now())),
+            );
             let refused = exports.publish(export(1, path));
             assert_eq!(refused, Err(PublishError::Path(path.to_owned())));
         }

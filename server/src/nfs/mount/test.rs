@@ -164,7 +164,7 @@ fn a_loader_that_mounts_at_every_open_is_reported_once() {
         bench.mnt(&Client::machine().udp(), "/be/head").unwrap();
         bench.site.clock.pass(Duration::from_secs(1));
     }
-    let mounted = Event::Mounted("/be/head".to_owned());
+    let mounted = Event::Mounted { environment: ROOT, path: "/be/head".to_owned() };
     assert_eq!(bench.site.booter.take(), [(Origin::Address(MACHINE), mounted)]);
 }
 

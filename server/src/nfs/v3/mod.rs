@@ -13,36 +13,35 @@ mod request;
 mod status;
 #[cfg(test)]
 mod test;
-mod traffic;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::time;
+use uuid::Uuid;
 use wire::nfs3::{self, Procedure};
 
+use crate::boot::usage::{self, Due, Traffic};
 use crate::boot::{Booter, Event, Origin};
 use crate::clock::Clock;
 use crate::net::rpc::{self, Call, Parked, Program, Progress};
 use crate::nfs::export::Exports;
 
 use request::{Outcome, Request};
-use traffic::{Sum, Traffic, User};
 
 /// The program 100003.
 pub struct Nfs3 {
     exports: Arc<Exports>,
     booter: Arc<dyn Booter>,
     clock: Arc<dyn Clock>,
-    traffic: Traffic,
 }
 
 impl Nfs3 {
     /// Serves `exports`; asks `booter` whose root is whose, and tells it who uses one.
     #[must_use]
     pub fn new(exports: Arc<Exports>, booter: Arc<dyn Booter>, clock: Arc<dyn Clock>) -> Self {
-        Self { exports, booter, clock, traffic: Traffic::default() }
+        Self { exports, booter, clock }
     }
 
     /// Tells, for ever, what no later call of an address would tell.
@@ -51,11 +50,12 @@ impl Nfs3 {
     ///
     /// None: it ends when it is dropped.
     pub async fn tell(self: Arc<Self>) -> io::Result<()> {
-        let mut tick = time::interval(traffic::INTERVAL);
+        let mut tick = time::interval(usage::INTERVAL);
         loop {
             tick.tick().await;
-            for (user, sum, at) in self.traffic.due(self.clock.now()) {
-                self.report(user, sum, at);
+            for due in self.exports.usage().due(self.clock.now()) {
+                let Due { address, environment, traffic } = due;
+                self.report(address, environment, traffic);
             }
         }
     }
@@ -96,20 +96,18 @@ impl Nfs3 {
     fn note(&self, request: &Request<'_>) {
         let Some(environment) = request.environment.get() else { return };
         let now = self.clock.now();
-        let user = User { address: request.call.peer.ip().to_canonical(), environment };
+        let address = request.call.peer.ip().to_canonical();
         let (read, written) = (request.read.get(), request.written.get());
-        if let Some(sum) = self.traffic.count(user, read, written, now) {
-            self.report(user, sum, now);
+        if let Some(traffic) = self.exports.usage().see(address, environment, read, written, now) {
+            self.report(address, environment, traffic);
         }
     }
 
-    /// Tells who uses what and called when: the booter for the machine's timeline, and what keeps that
-    /// from being taken away.
-    fn report(&self, user: User, sum: Sum, at: Instant) {
-        let User { address, environment } = user;
-        self.exports.users().see(environment, address, at);
-        let Sum { calls, read, written } = sum;
-        self.booter.report(Origin::Address(address), Event::Nfs { calls, read, written });
+    /// Tells who uses what, for the machine's timeline.
+    fn report(&self, address: IpAddr, environment: Uuid, traffic: Traffic) {
+        let Traffic { calls, read, written } = traffic;
+        let event = Event::Nfs { environment, calls, read, written };
+        self.booter.report(Origin::Address(address), event);
     }
 }
 

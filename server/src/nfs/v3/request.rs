@@ -164,8 +164,10 @@ impl<'a> Request<'a> {
         }
         let (export, view, file) = self.nfs.exports.open(handle.0)?;
         let peer = self.call.peer;
-        let root = self.nfs.booter.root_of(peer.ip().to_canonical());
-        let grant = export.admit(peer, root.as_ref()).map_err(|refusal| {
+        let address = peer.ip().to_canonical();
+        let roots = self.nfs.booter.roots_of(address);
+        let grant = export.admit(peer, &roots).map_err(|refusal| {
+            self.nfs.exports.usage().refused(address, export.environment, self.began);
             tracing::debug!(%peer, export = export.name, %refusal, "refused");
             FsError::Access
         })?;

@@ -98,7 +98,7 @@ impl Appliance {
                 }
             }
         }
-        self.boots.catalog().replace(entries);
+        self.boots.set_environments(entries);
         self.exports.wait_for(Expected::These(awaited));
         self.complain(unserved);
         Ok(())
@@ -169,7 +169,7 @@ impl Appliance {
     pub(super) fn close(&self) {
         self.waiting.store(true, Ordering::Relaxed);
         self.exports.wait_for(Expected::All);
-        self.boots.catalog().replace(Vec::new());
+        self.boots.set_environments(Vec::new());
         for export in self.exports.list() {
             self.exports.withdraw(export.environment);
             export.files.trees().for_each(|tree| tree.quiesce());

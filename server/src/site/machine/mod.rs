@@ -91,17 +91,6 @@ impl Machine {
         self.environment.iter().chain(&self.once).any(named)
     }
 
-    /// Whether nothing in its root may be changed, whatever holds for the boot environment: the site's
-    /// default is shared by machines, and a clone is not.
-    #[must_use]
-    pub const fn is_read_only(&self, by_default: bool) -> bool {
-        match self.root {
-            RootKind::Direct => self.read_only || by_default,
-            RootKind::Fresh | RootKind::Own => self.read_only,
-            RootKind::Shared => true,
-        }
-    }
-
     /// Goes with a boot environment that has got another name.
     pub fn follow(&mut self, old: &str, new: &str) {
         for assigned in self.environment.iter_mut().chain(&mut self.once) {

@@ -153,6 +153,14 @@ impl Roster {
         Ok(machine)
     }
 
+    /// A machine has begun to boot what it was to boot once; something else that it is to boot by now
+    /// stays.
+    pub fn spend(&mut self, name: &MachineName, once: &str) {
+        if let Some(entry) = self.machines.get_mut(name) {
+            entry.machine.once.take_if(|booted| booted == once);
+        }
+    }
+
     /// The machine of that name.
     #[must_use]
     pub fn get(&self, name: &MachineName) -> Option<&Entry> {

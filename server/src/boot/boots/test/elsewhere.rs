@@ -7,18 +7,18 @@ use crate::boot::{Role, Ticket};
 fn an_address_from_another_server_joins_the_boot() {
     let bench = Bench::new(Some("base"), None);
     bench.discover(UEFI, 1);
-    assert_eq!(bench.boots.root_of(ADDRESS.into()), None);
+    assert_eq!(bench.root(), None);
     bench.boots.report(Origin::Mac(MAC), Event::Elsewhere(ADDRESS));
-    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().machine, "web1");
+    assert_eq!(&*bench.root().unwrap().machine, "web1");
     let bench = bench.restart(Some("base"), None);
-    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().machine, "web1");
+    assert_eq!(&*bench.root().unwrap().machine, "web1");
 }
 
 #[test]
 fn who_boots_nothing_of_ours_is_not_remembered_for_its_address() {
     let bench = Bench::new(Some("base"), None);
     bench.boots.report(Origin::Mac(OTHER), Event::Elsewhere(ADDRESS));
-    assert_eq!(bench.boots.root_of(ADDRESS.into()), None);
+    assert_eq!(bench.root(), None);
     assert_eq!(bench.boots.standings().len(), 1, "only the named one");
 }
 
@@ -27,10 +27,10 @@ fn a_message_takes_no_address_from_a_root_that_lives() {
     let bench = Bench::new(Some("base"), Some("base"));
     bench.discover(UEFI, 1);
     bench.boots.report(Origin::Mac(MAC), Event::Elsewhere(ADDRESS));
-    bench.boots.report(Origin::Address(ADDRESS.into()), Event::Mounted("/be/base".to_owned()));
+    bench.mount(1, "/be/base");
     bench.ask(OTHER, UEFI, 2, true);
     bench.boots.report(Origin::Mac(OTHER), Event::Elsewhere(ADDRESS));
-    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().machine, "web1");
+    assert_eq!(&*bench.root().unwrap().machine, "web1");
 }
 
 #[test]
@@ -45,10 +45,10 @@ fn who_knows_a_boot_id_first_is_the_machine_whose_address_is_not_known() {
         protocol: FileProtocol::Http,
     };
     bench.boots.report(Origin::Address(ADDRESS.into()), sent(Role::Script));
-    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().machine, "web1");
+    assert_eq!(&*bench.root().unwrap().machine, "web1");
     let later = Ipv4Addr::new(10, 0, 0, 101);
     bench.boots.report(Origin::Address(later.into()), sent(Role::Script));
-    assert_eq!(bench.boots.root_of(later.into()), None, "the second one is a stranger");
+    assert_eq!(bench.root_at(later), None, "the second one is a stranger");
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn a_machines_files_by_http_are_for_nobody_else() {
         local: SERVER.into(),
         port: 80,
         protocol: FileProtocol::Http,
+        waited: false,
         name: format!("{path}boot/loader.conf").as_bytes(),
     });
     assert!(matches!(other, Err(FileError::Refused(_))));
@@ -85,14 +86,13 @@ fn a_machines_files_by_http_are_for_nobody_else() {
 #[test]
 fn a_root_lives_on_when_a_part_of_it_is_unmounted() {
     let bench = Bench::new(Some("free"), None);
-    let origin = Origin::Address(ADDRESS.into());
     for path in ["/be/free", "/be/free/conf/base/etc"] {
-        bench.boots.report(origin, Event::Mounted(path.to_owned()));
+        bench.mount(2, path);
     }
-    bench.boots.report(origin, Event::Unmounted("/be/free/conf/base/etc".to_owned()));
+    bench.unmount("/be/free/conf/base/etc");
     bench.pass(60 * 60);
     assert!(bench.boots.lives(ADDRESS));
-    bench.boots.report(origin, Event::Unmounted("/be/free".to_owned()));
+    bench.unmount("/be/free");
     assert!(!bench.boots.lives(ADDRESS));
 }
 

@@ -1,7 +1,7 @@
 //! Machines whose roots are clones: ordered at a boot's first file, and waited for by its loader.
 
 use super::*;
-use crate::boot::plan::Awaited;
+use crate::boot::decide::Awaited;
 use crate::boot::{Role, Ticket};
 use crate::site::machine::RootKind;
 use provision::roots::Owned;
@@ -26,6 +26,11 @@ impl Bench {
         self.boots.set_roster(roster);
     }
 
+    fn publish(&self, environments: Vec<Environment>) {
+        self.boots.set_environments(environments);
+        self.boots.catalog().settle();
+    }
+
     fn leased(&self) {
         self.boots.report(Origin::Mac(MAC), Event::Leased(ADDRESS));
     }
@@ -43,7 +48,7 @@ impl Bench {
         };
         let (name, owned) = (name.to_owned(), Some(owned));
         all.push(Environment { name, uuid: Uuid::from_u128(9), owned, ..made });
-        self.boots.catalog().replace(all);
+        self.publish(all);
     }
 
     fn ordered(&self) -> Vec<Order> {
@@ -79,7 +84,7 @@ fn nobody_mounts_the_template_in_the_place_of_a_clone() {
     let bench = with_clone(RootKind::Own, "base");
     bench.discover(UEFI, 1);
     bench.leased();
-    assert_eq!(bench.boots.root_of(ADDRESS.into()), None);
+    assert_eq!(bench.root(), None);
     assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), [""; 0]);
 }
 
@@ -88,19 +93,14 @@ fn a_script_names_the_clone_once_it_is_there() {
     let bench = with_clone(RootKind::Fresh, "base");
     bench.discover(IPXE_ROM, 1);
     bench.leased();
-    std::thread::scope(|scope| {
-        let script =
-            scope.spawn(|| bench.fetch(FileProtocol::Http, "/b/0000000000000001/boot.ipxe"));
-        while bench.orders.lock().unwrap().is_empty() {
-            std::thread::yield_now();
-        }
-        bench.clone_made("web1-base", "base", true);
-        bench.boots.prepared(&machine(), Ok("web1-base"));
-        let script = script.join().unwrap().unwrap();
-        assert!(script.contains("nfsroot=10.0.0.1:/be/web1-base,"), "{script}");
-    });
+    let script = || bench.fetch(FileProtocol::Http, "/b/0000000000000001/boot.ipxe");
+    assert!(matches!(script(), Err(FileError::Waiting(_))), "nobody sleeps until it is made");
+    bench.clone_made("web1-base", "base", true);
+    bench.boots.prepared(&machine(), Ok("web1-base"));
+    let script = script().unwrap();
+    assert!(script.contains("nfsroot=10.0.0.1:/be/web1-base,"), "{script}");
     assert_eq!(bench.ordered(), [make("base", true)]);
-    assert_eq!(bench.boots.root_of(ADDRESS.into()).unwrap().environment, Uuid::from_u128(9));
+    assert_eq!(bench.root().unwrap().environment, Uuid::from_u128(9));
 }
 
 #[test]
@@ -108,19 +108,18 @@ fn a_machine_is_shown_why_its_root_cannot_be_made_and_asks_again() {
     let bench = with_clone(RootKind::Own, "base");
     bench.discover(IPXE_ROM, 1);
     bench.leased();
-    std::thread::scope(|scope| {
-        let script =
-            scope.spawn(|| bench.fetch(FileProtocol::Http, "/b/0000000000000001/boot.ipxe"));
-        while bench.orders.lock().unwrap().is_empty() {
-            std::thread::yield_now();
-        }
-        bench.boots.prepared(&machine(), Err("the store is full".to_owned()));
-        let script = script.join().unwrap().unwrap();
-        assert!(script.contains("its root cannot be made: the store is full"), "{script}");
-        let again = "chain --replace --autofree http://10.0.0.1/b/0000000000000001/boot.ipxe";
-        assert!(script.contains(again), "{script}");
-    });
+    let name = "/b/0000000000000001/boot.ipxe";
+    let open = |waited| bench.request_from(ADDRESS, FileProtocol::Http, name, waited);
+    assert!(matches!(open(false), Err(FileError::Waiting(_))));
+    bench.boots.prepared(&machine(), Err("the store is full".to_owned()));
+    let Content::Bytes(script) = open(true).unwrap().content else { panic!() };
+    let script = std::str::from_utf8(&script).unwrap();
+    assert!(script.contains("its root cannot be made: the store is full"), "{script}");
+    let again = "chain --replace --autofree http://10.0.0.1/b/0000000000000001/boot.ipxe";
+    assert!(script.contains(again), "{script}");
     assert_eq!(bench.ordered(), [make("base", false)]);
+    assert!(matches!(open(false), Err(FileError::Waiting(_))));
+    assert_eq!(bench.ordered(), [make("base", false)], "it is tried again");
 }
 
 #[test]
@@ -154,7 +153,7 @@ fn a_clone_of_another_machine_is_not_taken_for_its_own() {
     };
     let made = all[0].clone();
     all.push(Environment { name: "web2-base".to_owned(), owned: Some(owned), ..made });
-    bench.boots.catalog().replace(all);
+    bench.publish(all);
     assert_eq!(bench.discover(UEFI, 1).unwrap().root_path, None, "it gets a clone of it");
 }
 
@@ -172,7 +171,7 @@ fn a_clone_is_booted_whatever_its_template_was_called_when_it_was_made() {
     };
     let (name, uuid) = ("web1-first".to_owned(), Uuid::from_u128(9));
     all.push(Environment { name, uuid, owned: Some(owned(made.uuid)), ..made.clone() });
-    bench.boots.catalog().replace(all.clone());
+    bench.publish(all.clone());
     let root_path = bench.discover(UEFI, 1).unwrap().root_path;
     assert_eq!(root_path.as_deref(), Some("10.0.0.1:/be/web1-first"));
     // One that was made from another, which had the name then.
@@ -181,7 +180,7 @@ fn a_clone_is_booted_whatever_its_template_was_called_when_it_was_made() {
     stale.template = "base".to_owned();
     all.last_mut().unwrap().owned = Some(stale);
     let bench = with_clone(RootKind::Own, "base");
-    bench.boots.catalog().replace(all);
+    bench.publish(all);
     assert_eq!(bench.discover(UEFI, 1).unwrap().root_path, None);
 }
 
@@ -190,7 +189,7 @@ fn a_shared_root_is_read_only() {
     let bench = with_clone(RootKind::Shared, "base");
     bench.discover(UEFI, 1);
     bench.leased();
-    assert!(bench.boots.root_of(ADDRESS.into()).unwrap().read_only);
+    assert!(bench.root().unwrap().read_only);
 }
 
 #[test]
@@ -203,7 +202,7 @@ fn the_default_is_read_only_and_a_clone_of_it_is_the_machines() {
         let record = Machine { macs, address, root, ..Machine::default() };
         roster.insert(machine(), record, false).unwrap();
         bench.boots.set_roster(roster);
-        let root = || bench.boots.root_of(ADDRESS.into()).unwrap();
+        let root = || bench.root().unwrap();
         // Started by hand, it has said nothing; then the same by a plan.
         let by_hand = root();
         bench.discover(UEFI, 1);
@@ -237,4 +236,8 @@ fn what_is_booted_once_is_spent_by_the_whole_loader_and_not_before() {
         bench.boots.report(Origin::Mac(MAC), sent(1000));
     }
     assert_eq!(bench.ordered(), [Order::Spent { machine: machine(), once: "free".to_owned() }]);
+    // Nor is it booted again before that is written down.
+    bench.pass(60);
+    let answer = bench.discover(UEFI, 2).unwrap();
+    assert_eq!(answer.root_path.as_deref(), Some("10.0.0.1:/be/base"));
 }

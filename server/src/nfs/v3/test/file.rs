@@ -154,8 +154,8 @@ fn data_is_counted_for_the_machine() {
     bench.site.clock.pass(std::time::Duration::from_secs(1));
     data(&bench, 0, 1);
     let events = [
-        Event::Nfs { calls: 1, read: 0, written: 3 },
-        Event::Nfs { calls: 3, read: 10, written: 0 },
+        Event::Nfs { environment: ROOT, calls: 1, read: 0, written: 3 },
+        Event::Nfs { environment: ROOT, calls: 3, read: 10, written: 0 },
     ];
     let expected = events.map(|event| (Origin::Address(MACHINE), event));
     assert_eq!(bench.site.booter.take(), expected);

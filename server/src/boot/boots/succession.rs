@@ -1,0 +1,165 @@
+//! Two boots of one machine: the one whose system runs, and the one that begins beside it.
+//!
+//! A DISCOVER is one packet that anybody can send, so a boot that begins ends nothing. The earlier
+//! boot keeps its root until it is proven dead or the later one works on its own.
+//!
+//! | asked whether it lives | the later boot uses its root | the earlier one called since | then |
+//! |---|---|---|---|
+//! | dead | – | – | over |
+//! | answers | – | – | two machines |
+//! | unknown, or not answered yet | no | – | both |
+//! | unknown, or not answered yet | for less than [`OVERLAP`] | – | both |
+//! | unknown, or not answered yet | for longer | no | over |
+//! | unknown, or not answered yet | for longer | yes | two machines |
+//!
+//! Where nothing shows it alive any more ([`crate::boot::usage`]), it is over in any case.
+//!
+//! A call tells which of the two made it by its environment and its address. Where both are the same,
+//! it is the earlier system's as long as the later boot has fetched nothing: firmware has to load
+//! something before anything mounts.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::boot::Boot;
+use crate::boot::Life;
+
+/// A boot whose system runs, or may, while another boot of the machine has begun.
+pub(super) struct Earlier {
+    pub(super) boot: Boot,
+    /// Where its root lives.
+    pub(super) address: Ipv4Addr,
+    /// What came of asking whether it lives.
+    pub(super) life: Option<Life>,
+    /// Whether it was told that there are two machines.
+    pub(super) told: bool,
+}
+
+/// What is known of an earlier boot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Evidence {
+    /// Whether anything shows it alive.
+    pub(super) in_use: bool,
+    /// What came of asking.
+    pub(super) life: Option<Life>,
+    /// Since when the later boot has used a root of its own.
+    pub(super) rooted: Option<Instant>,
+    /// The last call that only the earlier one can have made.
+    pub(super) called: Option<Instant>,
+}
+
+/// What becomes of an earlier boot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Verdict {
+    /// It stays, beside the later one.
+    Both,
+    /// It stays, and it is said that two machines have one Ethernet address, or that somebody forges
+    /// it.
+    TwoMachines,
+    /// It is over.
+    Over,
+}
+
+/// Decides by the table above.
+pub(super) fn judge(evidence: Evidence, now: Instant) -> Verdict {
+    let Evidence { in_use, life, rooted, called } = evidence;
+    match (life, rooted) {
+        (Some(Life::Dead), _) => Verdict::Over,
+        _ if !in_use => Verdict::Over,
+        (Some(Life::Answers), _) => Verdict::TwoMachines,
+        (Some(Life::Unknown) | None, Some(rooted))
+            if now.saturating_duration_since(rooted) >= OVERLAP =>
+        {
+            match called.is_some_and(|called| called > rooted) {
+                true => Verdict::TwoMachines,
+                false => Verdict::Over,
+            }
+        }
+        (Some(Life::Unknown) | None, _) => Verdict::Both,
+    }
+}
+
+/// Whose a call or a mount is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Caller {
+    /// The boot that the machine is in.
+    Current,
+    /// The earlier one.
+    Earlier,
+    /// Neither uses its root by it.
+    Visitor,
+}
+
+/// Who uses `environment` from `address`: by the two roots, and whether the present boot has anything
+/// that could mount.
+pub(super) fn caller(
+    environment: Uuid,
+    address: Ipv4Addr,
+    current: Option<Current>,
+    earlier: Option<&Earlier>,
+) -> Caller {
+    let of_earlier = earlier.is_some_and(|earlier| {
+        earlier.address == address && earlier.boot.plan.environment == environment
+    });
+    let current = current.filter(|current| current.environment == environment);
+    match (current, of_earlier) {
+        (None, false) => Caller::Visitor,
+        (None, true) => Caller::Earlier,
+        (Some(_), false) if earlier.is_none() => Caller::Current,
+        (Some(current), of_earlier) => {
+            let apart = earlier.is_some_and(|earlier| earlier.address != address);
+            match (current.has_loaded || apart, of_earlier) {
+                (true, _) => Caller::Current,
+                (false, true) => Caller::Earlier,
+                // The system that runs may look into what its machine boots next.
+                (false, false) => Caller::Visitor,
+            }
+        }
+    }
+}
+
+/// The boot that a machine is in, as far as it tells whose a call is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Current {
+    /// Its root.
+    pub(super) environment: Uuid,
+    /// Whether it has fetched anything, or was begun by what needs to fetch nothing.
+    pub(super) has_loaded: bool,
+}
+
+/// For how long a later boot has used its root, and the earlier one has been silent, when that is over
+/// though nobody could ask it. Kernels write back within half a minute.
+pub(super) const OVERLAP: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn an_earlier_boot_ends_by_this_table() {
+        use Life::{Answers, Dead, Unknown};
+        use Verdict::{Both, Over, TwoMachines};
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let now = at(100);
+        for (in_use, life, rooted, called, expected) in [
+            (true, Some(Dead), None, None, Over),
+            (true, Some(Dead), Some(at(99)), Some(at(99)), Over),
+            (true, Some(Answers), None, None, TwoMachines),
+            (true, Some(Answers), Some(at(0)), None, TwoMachines),
+            (false, Some(Answers), None, None, Over),
+            (true, Some(Unknown), None, Some(at(99)), Both),
+            (true, None, None, None, Both),
+            (true, None, Some(at(41)), Some(at(99)), Both),
+            (true, Some(Unknown), Some(at(40)), Some(at(39)), Over),
+            (true, Some(Unknown), Some(at(40)), None, Over),
+            (true, None, Some(at(40)), Some(at(41)), TwoMachines),
+            (false, None, None, None, Over),
+        ] {
+            let evidence = Evidence { in_use, life, rooted, called };
+            assert_eq!(judge(evidence, now), expected, "{evidence:?}");
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! A machine that runs while another boot of it begins: after a reset, or because somebody says so.
+
+use super::*;
+use crate::boot::Life;
+use crate::boot::catalog::test::{FakeFiles, Stalled};
+use crate::site::machine::RootKind;
+use provision::roots::Owned;
+
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 66);
+
+/// A machine that runs on `base`, which it has mounted.
+fn running() -> Bench {
+    let bench = Bench::new(Some("base"), Some("base"));
+    let script = bench.lease(IPXE_ROM, 1).unwrap();
+    bench.http(&script).unwrap();
+    bench.mount(1, "/be/base");
+    bench.call(1);
+    bench.pass(400);
+    bench
+}
+
+/// A machine that runs on a clone of `base` for one boot, which is environment 9.
+fn running_on_a_clone() -> Bench {
+    let bench = Bench::new(None, None);
+    let mut roster = Roster::default();
+    let (macs, environment, root) = (vec![MAC], Some("base".to_owned()), RootKind::Fresh);
+    let record = Machine { macs, environment, root, ..Machine::default() };
+    roster.insert("web1".parse().unwrap(), record, false).unwrap();
+    bench.boots.set_roster(roster);
+    bench.lease(IPXE_ROM, 1).unwrap();
+    let script = || bench.fetch(FileProtocol::Http, "/b/0000000000000001/boot.ipxe");
+    assert!(matches!(script(), Err(FileError::Waiting(_))));
+    let mut all = environments();
+    let owned = Owned {
+        machine: "web1".to_owned(),
+        template: "base".to_owned(),
+        origin: None,
+        fresh: true,
+        created: "2026-11-20T17:00:00Z".parse().unwrap(),
+    };
+    let made = all[0].clone();
+    let (name, uuid, owned) = ("web1-base".to_owned(), Uuid::from_u128(9), Some(owned));
+    all.push(Environment { name, uuid, owned, ..made });
+    bench.boots.set_environments(all);
+    bench.boots.catalog().settle();
+    bench.boots.prepared(&"web1".parse().unwrap(), Ok("web1-base"));
+    script().unwrap();
+    bench.mount(9, "/be/web1-base");
+    bench.pass(400);
+    bench.orders.lock().unwrap().clear();
+    bench
+}
+
+impl Bench {
+    fn ordered_now(&self) -> Vec<Order> {
+        std::mem::take(&mut *self.orders.lock().unwrap())
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let standings = self.boots.standings();
+        let own = standings.into_iter().find(|one| one.mac == Some(MAC)).unwrap();
+        own.view.unwrap().trouble.map(|(kind, _)| kind.as_str().to_owned())
+    }
+
+    fn dhcp(&self, event: Event) {
+        self.boots.report(Origin::Mac(MAC), event);
+    }
+}
+
+#[test]
+fn a_discover_takes_nothing_from_a_machine_that_runs() {
+    let bench = running_on_a_clone();
+    assert_eq!(bench.granted(ADDRESS), [9]);
+    bench.discover(IPXE_ROM, 99).unwrap();
+    assert_eq!((bench.root(), bench.granted(ADDRESS)), (None, vec![9]));
+    assert!(bench.boots.is_root(Uuid::from_u128(9)));
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(9)), ["web1"]);
+    let asked = Order::Ask { address: ADDRESS, boot: BootId(1) };
+    assert_eq!(bench.ordered_now(), [asked]);
+    // Whoever sends more of them gets no further.
+    for xid in 100..110 {
+        bench.pass(60);
+        bench.discover(IPXE_ROM, xid).unwrap();
+        bench.boots.answered(BootId(1), Life::Unknown);
+        assert_eq!(bench.granted(ADDRESS), [9]);
+    }
+    assert!(!bench.ordered_now().iter().any(|order| matches!(order, Order::Retire { .. })));
+}
+
+#[test]
+fn a_machine_that_was_reset_is_free_of_its_old_root_as_soon_as_that_is_proven_dead() {
+    let bench = running_on_a_clone();
+    bench.discover(IPXE_ROM, 99).unwrap();
+    bench.ordered_now();
+    bench.boots.answered(BootId(1), Life::Dead);
+    assert_eq!(bench.granted(ADDRESS), [0; 0]);
+    assert!(!bench.boots.lives(ADDRESS) && !bench.boots.is_root(Uuid::from_u128(9)));
+    assert_eq!(bench.ordered_now(), [Order::Retire { machine: "web1".parse().unwrap() }]);
+}
+
+#[test]
+fn a_broken_connection_is_proof_too() {
+    let bench = running_on_a_clone();
+    bench.boots.disconnected(ADDRESS.into());
+    assert_eq!(bench.granted(ADDRESS), [9], "no other boot has begun: it connects again");
+    bench.discover(IPXE_ROM, 99).unwrap();
+    bench.boots.disconnected(ADDRESS.into());
+    assert_eq!(bench.granted(ADDRESS), [0; 0]);
+}
+
+#[test]
+fn who_answers_while_its_machine_boots_keeps_its_root_and_is_named_once() {
+    let bench = running_on_a_clone();
+    bench.discover(IPXE_ROM, 99).unwrap();
+    let mut watch = bench.boots.watch();
+    for _ in 0..3 {
+        bench.boots.answered(BootId(1), Life::Answers);
+        bench.pass(400);
+        bench.call(9);
+    }
+    assert_eq!(bench.granted(ADDRESS), [9]);
+    assert_eq!(bench.trouble().as_deref(), Some("two-machines"));
+    let text = watch.try_recv().unwrap().text.clone();
+    assert!(text.contains("two machines have 52:54:00:00:00:01"), "{text}");
+    assert!(watch.try_recv().is_err());
+}
+
+#[test]
+fn an_old_root_that_nobody_can_ask_stays_until_the_new_one_is_in_use() {
+    let bench = Bench::new(Some("base"), None);
+    let script = bench.lease(IPXE_ROM, 1).unwrap();
+    bench.http(&script).unwrap();
+    bench.mount(1, "/be/base");
+    bench.boots.set_roster(roster(Some("free"), None));
+    bench.pass(400);
+    bench.lease(BIOS, 2).unwrap();
+    bench.boots.answered(BootId(1), Life::Unknown);
+    bench.tftp("pxeboot").unwrap();
+    assert_eq!(bench.granted(ADDRESS), [2, 1]);
+    bench.mount(2, "/be/free");
+    bench.pass(59);
+    bench.call(2);
+    assert_eq!(bench.granted(ADDRESS), [2, 1]);
+    bench.pass(1);
+    bench.call(2);
+    assert_eq!(bench.granted(ADDRESS), [2]);
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), [""; 0]);
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(2)), ["web1"]);
+}
+
+#[test]
+fn an_old_root_that_goes_on_calling_beside_the_new_one_stays() {
+    let bench = Bench::new(Some("base"), None);
+    let script = bench.lease(IPXE_ROM, 1).unwrap();
+    bench.http(&script).unwrap();
+    bench.mount(1, "/be/base");
+    bench.boots.set_roster(roster(Some("free"), None));
+    bench.pass(400);
+    bench.lease(BIOS, 2).unwrap();
+    bench.tftp("pxeboot").unwrap();
+    bench.mount(2, "/be/free");
+    bench.pass(50);
+    bench.call(1);
+    bench.pass(50);
+    bench.call(2);
+    assert_eq!(bench.granted(ADDRESS), [2, 1]);
+    assert_eq!(bench.trouble().as_deref(), Some("two-machines"));
+}
+
+#[test]
+fn calls_on_a_root_that_both_boots_have_are_of_the_one_that_runs_until_something_was_fetched() {
+    let bench = running();
+    let rooted = || bench.boots.known().clients[&MAC].boot.as_ref().unwrap().rooted.is_some();
+    bench.discover(UEFI, 99).unwrap();
+    bench.call(1);
+    assert!(!rooted());
+    assert_eq!(bench.stage(), Stage::Discover);
+    bench.tftp("snponly.efi").unwrap();
+    bench.pass(1);
+    bench.call(1);
+    assert!(rooted());
+}
+
+#[test]
+fn a_boot_that_is_read_only_takes_no_right_from_the_system_that_runs() {
+    let bench = running();
+    let mut roster = roster(None, None);
+    let (macs, environment) = (vec![MAC], Some("base".to_owned()));
+    let record = Machine { macs, environment, read_only: true, ..Machine::default() };
+    roster.insert("web1".parse().unwrap(), record, false).unwrap();
+    bench.boots.set_roster(roster);
+    bench.discover(UEFI, 99).unwrap();
+    assert!(bench.root().unwrap().read_only);
+    let roots = bench.boots.roots_of(ADDRESS.into());
+    assert!(!roots.of(Uuid::from_u128(1)).unwrap().read_only);
+}
+
+#[test]
+fn firmware_that_is_refused_takes_nothing_from_a_machine_that_runs() {
+    let bench = running();
+    bench.boots.set_roster(roster(None, None));
+    assert_eq!(bench.discover(UEFI, 99), None);
+    assert_eq!(bench.granted(ADDRESS), [1]);
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), ["52:54:00:00:00:01"]);
+}
+
+#[test]
+fn no_message_moves_a_root_that_lives() {
+    let bench = running();
+    for event in [
+        Event::Released(ADDRESS),
+        Event::Declined(ADDRESS),
+        Event::Leased(ELSEWHERE),
+        Event::Elsewhere(ELSEWHERE),
+    ] {
+        bench.dhcp(event);
+        assert_eq!((bench.granted(ADDRESS), bench.granted(ELSEWHERE)), (vec![1], vec![]));
+        assert_eq!(bench.trouble(), None);
+    }
+    // Nor with a DISCOVER before it, nor in another's name.
+    bench.discover(UEFI, 99).unwrap();
+    bench.dhcp(Event::Leased(ELSEWHERE));
+    bench.ask(OTHER, UEFI, 7, true).unwrap();
+    bench.boots.report(Origin::Mac(OTHER), Event::Leased(ADDRESS));
+    assert_eq!((bench.granted(ADDRESS)[0], bench.granted(ELSEWHERE)), (1, vec![]));
+    bench.boots.answered(BootId(1), Life::Answers);
+    bench.dhcp(Event::Leased(ELSEWHERE));
+    assert_eq!((bench.granted(ADDRESS)[0], bench.granted(ELSEWHERE)), (1, vec![]));
+}
+
+#[test]
+fn a_contradiction_is_warned_of_once_in_a_boot() {
+    let bench = running();
+    let mut watch = bench.boots.watch();
+    for _ in 0..100 {
+        bench.dhcp(Event::Leased(ELSEWHERE));
+        bench.dhcp(Event::Released(ADDRESS));
+    }
+    assert!(watch.try_recv().unwrap().text.ends_with("ignored"));
+    assert!(watch.try_recv().is_err());
+}
+
+#[test]
+fn a_new_address_takes_effect_at_the_next_boot_of_a_system_that_never_unmounts() {
+    let bench = running();
+    let mut roster = roster(None, None);
+    let (macs, environment) = (vec![MAC], Some("base".to_owned()));
+    let record = Machine { macs, environment, address: Some(ELSEWHERE), ..Machine::default() };
+    roster.insert("web1".parse().unwrap(), record, false).unwrap();
+    bench.boots.set_roster(roster);
+    bench.discover(UEFI, 99).unwrap();
+    assert!(bench.boots.lives(ADDRESS));
+    bench.boots.answered(BootId(1), Life::Dead);
+    assert!(!bench.boots.lives(ADDRESS), "DHCP gives it the new one");
+    bench.dhcp(Event::Leased(ELSEWHERE));
+    assert_eq!((bench.granted(ADDRESS), bench.granted(ELSEWHERE)), (vec![], vec![1]));
+}
+
+#[test]
+fn a_machine_beside_another_server_has_its_root_at_its_new_address_when_nobody_answers_at_the_old()
+{
+    for (life, there, here) in [
+        (Life::Answers, vec![], vec![1, 1]),
+        (Life::Unknown, vec![1], vec![1]),
+        (Life::Dead, vec![1], vec![]),
+    ] {
+        let bench = running();
+        bench.discover(UEFI, 99).unwrap();
+        bench.dhcp(Event::Elsewhere(ELSEWHERE));
+        assert_eq!(bench.granted(ELSEWHERE), [0; 0], "it is still asked");
+        bench.boots.answered(BootId(1), life);
+        assert_eq!((bench.granted(ELSEWHERE), bench.granted(ADDRESS)), (there, here), "{life:?}");
+    }
+}
+
+#[test]
+fn a_root_beside_the_boot_that_begins_outlives_the_server() {
+    let bench = running();
+    bench.boots.set_roster(roster(Some("free"), None));
+    bench.discover(BIOS, 99).unwrap();
+    assert_eq!(bench.granted(ADDRESS), [2, 1]);
+    let bench = bench.restart(Some("free"), None);
+    assert_eq!(bench.granted(ADDRESS), [2, 1]);
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), ["web1"]);
+    let state = StateDir::open(bench.scratch.path()).unwrap();
+    let names = record::rooted_on(&state, &[Uuid::from_u128(1)]).unwrap();
+    assert_eq!(names, ["web1"]);
+}
+
+#[test]
+fn a_call_asks_for_its_roots_without_a_lock_and_looks_into_nothing() {
+    /// Files that count who looks.
+    struct Counted(Arc<AtomicU64>);
+
+    impl Files for Counted {
+        fn open(&self, _: &str) -> io::Result<std::fs::File> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+
+        fn is_file(&self, _: &str) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            false
+        }
+
+        fn names(&self, _: &str) -> io::Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+    }
+
+    let bench = Bench::new(None, None);
+    let looks = Arc::new(AtomicU64::new(0));
+    let files = Arc::new(Counted(Arc::clone(&looks)));
+    bench.boots.set_environments(vec![Environment { files, ..environments().remove(0) }]);
+    bench.boots.catalog().settle();
+    let mut roster = Roster::default();
+    let (macs, environment, address) = (vec![MAC], Some("base".to_owned()), Some(ADDRESS));
+    let record = Machine { macs, environment, address, ..Machine::default() };
+    roster.insert("web1".parse().unwrap(), record, false).unwrap();
+    bench.boots.set_roster(roster);
+    let before = looks.load(Ordering::Relaxed);
+    {
+        // Who has the lock of all boots keeps no call waiting.
+        let _known = bench.boots.known();
+        for _ in 0..1000 {
+            assert_eq!(bench.granted(ADDRESS), [1]);
+        }
+    }
+    bench.boots.catalog().settle();
+    assert_eq!(looks.load(Ordering::Relaxed), before);
+    bench.boots.remove_environment(Uuid::from_u128(1));
+    assert_eq!(bench.granted(ADDRESS), [0; 0]);
+}
+
+#[test]
+fn a_machine_whose_environment_was_not_looked_into_yet_is_answered_later() {
+    let bench = Bench::new(Some("base"), None);
+    let (release, stall) = std::sync::mpsc::channel();
+    let files = Arc::new(Stalled(Mutex::new(stall)));
+    let uuid = Uuid::from_u128(7);
+    bench.boots.set_environments(vec![Environment { files, uuid, ..environments().remove(0) }]);
+    let began = Instant::now();
+    for xid in 0..100 {
+        assert_eq!(bench.discover(UEFI, xid), None);
+    }
+    // Each of them waited for 100 ms once.
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(bench.boot(), None);
+    assert!(bench.boots.standings()[0].view.is_none(), "nothing was refused");
+    drop(release);
+    bench.boots.set_environments(environments());
+    bench.boots.catalog().settle();
+    assert!(bench.discover(UEFI, 101).is_some());
+}
+
+#[test]
+fn a_kernel_that_was_installed_since_is_booted_by_a_machine_that_has_fetched_nothing() {
+    let bench = Bench::new(Some("base"), None);
+    let files = FakeFiles::new(&["/boot/vmlinuz-6.1", "/boot/initrd.img-6.1"]);
+    let dynamic = Arc::clone(&files) as Arc<dyn Files>;
+    let uuid = Uuid::from_u128(7);
+    let changed = Environment { files: dynamic, uuid, ..environments().remove(0) };
+    bench.boots.set_environments(vec![changed]);
+    bench.boots.catalog().settle();
+    files.0.lock().unwrap().extend(["/boot/vmlinuz-6.2", "/boot/initrd.img-6.2"].map(String::from));
+    let script = bench.lease(IPXE_ROM, 1).unwrap();
+    bench.boots.catalog().settle();
+    bench.http(&script).unwrap();
+    let kernel = "http://10.0.0.1/b/0000000000000001/kernel";
+    assert_eq!(bench.http(kernel).unwrap(), "/boot/vmlinuz-6.2");
+    files.0.lock().unwrap().extend(["/boot/vmlinuz-6.3", "/boot/initrd.img-6.3"].map(String::from));
+    bench.boots.set_environments(vec![]);
+    let environment = Environment { files, uuid, ..environments().remove(0) };
+    bench.boots.set_environments(vec![environment]);
+    bench.boots.catalog().settle();
+    assert_eq!(bench.http(kernel).unwrap(), "/boot/vmlinuz-6.2", "now it is frozen");
+}
+
+#[test]
+fn boot_files_are_for_the_address_of_their_boot_only() {
+    let bench = Bench::new(Some("base"), None);
+    bench.lease(IPXE_ROM, 1).unwrap();
+    for protocol in [FileProtocol::Http, FileProtocol::Tftp] {
+        for name in ["boot.ipxe", "kernel", "initrd"] {
+            let name = format!("b/0000000000000001/{name}");
+            let other = bench.request_from(ELSEWHERE, protocol, &name, false);
+            assert!(matches!(other, Err(FileError::Refused(_))), "{name}: {other:?}");
+            assert!(bench.request(protocol, &name).is_ok(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_a_stranger_got_is_not_credited_to_the_machine() {
+    let bench = Bench::new(Some("base"), None);
+    bench.lease(IPXE_ROM, 1).unwrap();
+    let ticket = bench.request(FileProtocol::Http, "/b/0000000000000001/kernel").unwrap().ticket;
+    let mut watch = bench.boots.watch();
+    let (name, bytes, total) = ("kernel".to_owned(), 9, 9);
+    let sent = Event::Sent { ticket, name, bytes, total, protocol: FileProtocol::Http };
+    bench.boots.report(Origin::Address(ELSEWHERE.into()), sent);
+    assert_eq!(bench.stage(), Stage::Leased);
+    assert!(watch.try_recv().is_err());
+}

@@ -1,0 +1,464 @@
+//! Who uses which boot environment: the one table of that, keyed by address and environment.
+//!
+//! NFS tells every call that it admits, MOUNT every mount and unmount. DHCP reads whether an address
+//! is in use, boots whether a root lives, commands who would lose what they take away, MOUNT what is
+//! mounted. It is kept in memory only: whoever is still there when the server is started again calls
+//! again.
+//!
+//! [`Usage::see`] is on the path of every NFS call: it takes the lock of one shard for reading, makes
+//! no string, and writes a few atomic numbers.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+/// Who uses what, and when each was heard of last.
+#[derive(Debug)]
+pub struct Usage {
+    start: Instant,
+    shards: [RwLock<Shard>; SHARDS],
+    /// Entries of all shards.
+    entries: AtomicUsize,
+    /// What paths are told apart by: hashes are of one size, whatever a peer sends.
+    paths: RandomState,
+}
+
+/// Calls and bytes of file data since they were last taken.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Traffic {
+    /// Calls.
+    pub calls: u64,
+    /// Bytes read.
+    pub read: u64,
+    /// Bytes written.
+    pub written: u64,
+}
+
+/// Somebody who uses an environment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct User {
+    /// The address.
+    pub address: IpAddr,
+    /// The last proof of life.
+    pub seen: Instant,
+}
+
+/// Traffic that no later call has told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Due {
+    /// The address.
+    pub address: IpAddr,
+    /// The boot environment.
+    pub environment: Uuid,
+    /// What was counted.
+    pub traffic: Traffic,
+}
+
+type Shard = HashMap<IpAddr, Vec<Entry>>;
+
+/// One address that uses one environment. Times are milliseconds since the table's start.
+#[derive(Debug)]
+struct Entry {
+    environment: Uuid,
+    seen: AtomicU64,
+    /// Whether everything was unmounted and nothing called since.
+    unmounted: AtomicBool,
+    calls: AtomicU64,
+    read: AtomicU64,
+    written: AtomicU64,
+    taken: AtomicU64,
+    mounted: Vec<Mounted>,
+}
+
+#[derive(Debug)]
+struct Mounted {
+    hash: u64,
+    /// The path, for people; empty when there was no room for it.
+    path: Box<[u8]>,
+    seen: u64,
+}
+
+impl Usage {
+    /// Nobody uses anything yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            start: now,
+            shards: std::array::from_fn(|_| RwLock::default()),
+            entries: AtomicUsize::new(0),
+            paths: RandomState::new(),
+        }
+    }
+
+    /// Takes note of a call that was admitted, with the bytes of file data that it moved. Gives what
+    /// is to be told now: at the first call of an entry, and then at most once in [`INTERVAL`].
+    pub fn see(
+        &self,
+        address: IpAddr,
+        environment: Uuid,
+        read: u64,
+        written: u64,
+        now: Instant,
+    ) -> Option<Traffic> {
+        let now = self.millis(now);
+        let known = find(&self.read(address), address, environment)
+            .map(|entry| entry.count(read, written, now));
+        known.unwrap_or_else(|| {
+            let mut shard = self.write(address);
+            let is_new = find(&shard, address, environment).is_none();
+            let entry = self.entry(&mut shard, address, environment, now)?;
+            let due = entry.count(read, written, now);
+            if is_new { Some(entry.take(now)) } else { due }
+        })
+    }
+
+    /// Takes note of a call that was refused: who used the environment before still tries to.
+    pub fn refused(&self, address: IpAddr, environment: Uuid, now: Instant) {
+        if let Some(entry) = find(&self.read(address), address, environment) {
+            entry.hear(self.millis(now));
+        }
+    }
+
+    /// Takes note of a mount of the environment, or of a directory in it, by this path. Says whether
+    /// it is news: a loader mounts again at every file that it opens, but after a silence the machine
+    /// was switched off and on in between.
+    pub fn mounted(&self, address: IpAddr, environment: Uuid, path: &[u8], now: Instant) -> bool {
+        let now = self.millis(now);
+        let hash = self.paths.hash_one(path);
+        let mut shard = self.write(address);
+        // Bounded by shard: an exact count of the whole table is not worth a lock of its own.
+        let entries = shard.values().flatten();
+        let room =
+            entries.flat_map(|entry| &entry.mounted).map(|one| one.path.len()).sum::<usize>()
+                + path.len()
+                <= MAX_TEXT / SHARDS;
+        let Some(entry) = self.entry(&mut shard, address, environment, now) else { return true };
+        entry.hear(now);
+        if let Some(known) = entry.mounted.iter_mut().find(|known| known.hash == hash) {
+            let silence = now.saturating_sub(known.seen);
+            known.seen = now;
+            return silence >= millis(SILENCE);
+        }
+        if entry.mounted.len() < MAX_PATHS {
+            let path = if room { path.into() } else { Box::default() };
+            entry.mounted.push(Mounted { hash, path, seen: now });
+        }
+        true
+    }
+
+    /// An address has unmounted a path, which lies in `environment` if that is known. What it has
+    /// mounted no more it does not use, until it calls again. Says whether the mount was known.
+    pub fn unmounted(&self, address: IpAddr, environment: Option<Uuid>, path: &[u8]) -> bool {
+        let hash = self.paths.hash_one(path);
+        let mut known = false;
+        for entry in self.write(address).get_mut(&address).into_iter().flatten() {
+            let before = entry.mounted.len();
+            entry.mounted.retain(|one| one.hash != hash);
+            // An environment that has another name now was mounted by the one that it had.
+            let removed = entry.mounted.len() < before;
+            known |= removed;
+            if (removed || environment == Some(entry.environment)) && entry.mounted.is_empty() {
+                entry.unmounted.store(true, Ordering::Relaxed);
+            }
+        }
+        known
+    }
+
+    /// An address has unmounted everything; gives the paths.
+    pub fn unmounted_all(&self, address: IpAddr) -> Vec<Box<[u8]>> {
+        let mut paths = Vec::new();
+        for entry in self.write(address).get_mut(&address).into_iter().flatten() {
+            let gone = entry.mounted.drain(..).map(|one| one.path);
+            paths.extend(gone.filter(|path| !path.is_empty()));
+            entry.unmounted.store(true, Ordering::Relaxed);
+        }
+        paths
+    }
+
+    /// Whoever was at this address is dead; what it uses of `except` is somebody else's by now.
+    pub fn died(&self, address: IpAddr, except: Option<Uuid>) {
+        let mut shard = self.write(address);
+        let Some(entries) = shard.get_mut(&address) else { return };
+        let before = entries.len();
+        entries.retain(|entry| Some(entry.environment) == except);
+        self.entries.fetch_sub(before - entries.len(), Ordering::Relaxed);
+        if entries.is_empty() {
+            shard.remove(&address);
+        }
+    }
+
+    /// Whether anything is used from this address: then the address stays where it is.
+    ///
+    /// Who has unmounted everything still counts for [`UNUSED`], because anybody can send an UMNT in
+    /// another's name.
+    #[must_use]
+    pub fn lives(&self, address: IpAddr, now: Instant) -> bool {
+        let now = self.millis(now);
+        self.read(address)
+            .get(&address)
+            .is_some_and(|entries| entries.iter().any(|entry| entry.lasts(now)))
+    }
+
+    /// Whether this environment is used from this address, as [`Usage::lives`] counts.
+    #[must_use]
+    pub fn lives_on(&self, address: IpAddr, environment: Uuid, now: Instant) -> bool {
+        let now = self.millis(now);
+        find(&self.read(address), address, environment).is_some_and(|entry| entry.lasts(now))
+    }
+
+    /// The last proof that this address uses this environment.
+    #[must_use]
+    pub fn seen(&self, address: IpAddr, environment: Uuid) -> Option<Instant> {
+        let seen = find(&self.read(address), address, environment)?.seen.load(Ordering::Relaxed);
+        Some(self.instant(seen))
+    }
+
+    /// Who uses an environment and has not unmounted it: the latest first.
+    #[must_use]
+    pub fn of(&self, environment: Uuid, now: Instant) -> Vec<User> {
+        let now = self.millis(now);
+        let mut users = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let entries = shard
+                .iter()
+                .flat_map(|(address, entries)| entries.iter().map(move |entry| (*address, entry)));
+            let used = entries.filter(|(_, entry)| {
+                entry.environment == environment
+                    && entry.lasts(now)
+                    && !entry.unmounted.load(Ordering::Relaxed)
+            });
+            users.extend(used.map(|(address, entry)| User {
+                address,
+                seen: self.instant(entry.seen.load(Ordering::Relaxed)),
+            }));
+        }
+        users.sort_by_key(|user| (std::cmp::Reverse(user.seen), user.address));
+        users
+    }
+
+    /// What is mounted by whom, as far as there was room for the paths.
+    #[must_use]
+    pub fn mounts(&self) -> Vec<(IpAddr, Box<[u8]>)> {
+        let mut mounts = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            for (address, entries) in &*shard {
+                let paths = entries.iter().flat_map(|entry| &entry.mounted);
+                let shown = paths.filter(|one| !one.path.is_empty());
+                mounts.extend(shown.map(|one| (*address, one.path.clone())));
+            }
+        }
+        mounts.sort_by_key(|(address, _)| *address);
+        mounts
+    }
+
+    /// What was counted and not told for [`INTERVAL`]: the end of a burst, which no later call tells.
+    pub fn due(&self, now: Instant) -> Vec<Due> {
+        let now = self.millis(now);
+        let mut due = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            for (address, entries) in &*shard {
+                let waiting = entries
+                    .iter()
+                    .filter(|entry| entry.calls.load(Ordering::Relaxed) > 0 && entry.is_due(now));
+                due.extend(waiting.map(|entry| Due {
+                    address: *address,
+                    environment: entry.environment,
+                    traffic: entry.take(now),
+                }));
+            }
+        }
+        due
+    }
+
+    /// The entry, made if there is room for it.
+    fn entry<'s>(
+        &self,
+        shard: &'s mut Shard,
+        address: IpAddr,
+        environment: Uuid,
+        now: u64,
+    ) -> Option<&'s mut Entry> {
+        if find(shard, address, environment).is_none() {
+            self.make_room(shard, address, now)?;
+            shard.entry(address).or_default().push(Entry::new(environment, now));
+            self.entries.fetch_add(1, Ordering::Relaxed);
+        }
+        let entries = shard.get_mut(&address)?;
+        entries.iter_mut().find(|entry| entry.environment == environment)
+    }
+
+    /// Makes room for one more entry of an address, in its shard; `None` when all others count more.
+    ///
+    /// Whoever has something mounted is not pushed out by who has not: a crowd of forged addresses
+    /// pushes out its like.
+    fn make_room(&self, shard: &mut Shard, address: IpAddr, now: u64) -> Option<()> {
+        let own = shard.get(&address).map_or(0, Vec::len);
+        if own < MAX_ENVIRONMENTS && self.entries.load(Ordering::Relaxed) < MAX_ENTRIES {
+            return Some(());
+        }
+        let before = shard.values().map(Vec::len).sum::<usize>();
+        shard.retain(|_, entries| {
+            entries.retain(|entry| entry.lasts(now));
+            !entries.is_empty()
+        });
+        let left = shard.values().map(Vec::len).sum::<usize>();
+        self.entries.fetch_sub(before - left, Ordering::Relaxed);
+        let own = shard.get(&address).map_or(0, Vec::len);
+        if own < MAX_ENVIRONMENTS && self.entries.load(Ordering::Relaxed) < MAX_ENTRIES {
+            return Some(());
+        }
+        let crowded = own >= MAX_ENVIRONMENTS;
+        let candidates = shard
+            .iter()
+            .filter(|(candidate, _)| !crowded || **candidate == address)
+            .flat_map(|(candidate, entries)| entries.iter().map(move |entry| (*candidate, entry)));
+        let silent = candidates
+            .filter(|(_, entry)| entry.mounted.is_empty())
+            .min_by_key(|(_, entry)| entry.seen.load(Ordering::Relaxed));
+        let (victim, environment) = silent.map(|(victim, entry)| (victim, entry.environment))?;
+        let entries = shard.get_mut(&victim)?;
+        entries.retain(|entry| entry.environment != environment);
+        if entries.is_empty() {
+            shard.remove(&victim);
+        }
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+        Some(())
+    }
+
+    fn shard(&self, address: IpAddr) -> &RwLock<Shard> {
+        let mixed = match address {
+            IpAddr::V4(address) => address.octets().into_iter().fold(0, mix),
+            IpAddr::V6(address) => address.octets().into_iter().fold(0, mix),
+        };
+        let [first, ..] = &self.shards;
+        self.shards.get(mixed % SHARDS).unwrap_or(first)
+    }
+
+    fn read(&self, address: IpAddr) -> RwLockReadGuard<'_, Shard> {
+        self.shard(address).read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, address: IpAddr) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(address).write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        millis(now.saturating_duration_since(self.start))
+    }
+
+    fn instant(&self, millis: u64) -> Instant {
+        self.start + Duration::from_millis(millis)
+    }
+}
+
+impl Entry {
+    const fn new(environment: Uuid, now: u64) -> Self {
+        Self {
+            environment,
+            seen: AtomicU64::new(now),
+            unmounted: AtomicBool::new(false),
+            calls: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            taken: AtomicU64::new(now),
+            mounted: Vec::new(),
+        }
+    }
+
+    fn hear(&self, now: u64) {
+        // Stores only: several threads that write the same are as good as one.
+        if self.seen.load(Ordering::Relaxed) < now {
+            self.seen.store(now, Ordering::Relaxed);
+        }
+        if self.unmounted.load(Ordering::Relaxed) {
+            self.unmounted.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn count(&self, read: u64, written: u64, now: u64) -> Option<Traffic> {
+        self.hear(now);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if read > 0 {
+            self.read.fetch_add(read, Ordering::Relaxed);
+        }
+        if written > 0 {
+            self.written.fetch_add(written, Ordering::Relaxed);
+        }
+        let taken = self.taken.load(Ordering::Relaxed);
+        let is_due = now.saturating_sub(taken) >= millis(INTERVAL);
+        // Of several threads, one tells.
+        let order = Ordering::Relaxed;
+        (is_due && self.taken.compare_exchange(taken, now, order, order).is_ok())
+            .then(|| self.take(now))
+    }
+
+    fn is_due(&self, now: u64) -> bool {
+        now.saturating_sub(self.taken.load(Ordering::Relaxed)) >= millis(INTERVAL)
+    }
+
+    fn take(&self, now: u64) -> Traffic {
+        self.taken.store(now, Ordering::Relaxed);
+        Traffic {
+            calls: self.calls.swap(0, Ordering::Relaxed),
+            read: self.read.swap(0, Ordering::Relaxed),
+            written: self.written.swap(0, Ordering::Relaxed),
+        }
+    }
+
+    fn lasts(&self, now: u64) -> bool {
+        let limit = if self.mounted.is_empty() { UNUSED } else { MOUNTED };
+        now.saturating_sub(self.seen.load(Ordering::Relaxed)) < millis(limit)
+    }
+}
+
+fn find(shard: &Shard, address: IpAddr, environment: Uuid) -> Option<&Entry> {
+    shard.get(&address)?.iter().find(|entry| entry.environment == environment)
+}
+
+fn mix(mixed: usize, byte: u8) -> usize {
+    mixed.wrapping_mul(31) ^ usize::from(byte)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What was not used for so long is given up, unless it was mounted and never unmounted.
+pub const UNUSED: Duration = Duration::from_secs(30 * 60);
+
+/// What is mounted and was not used for so long is given up: its machine was switched off. FreeBSD
+/// never unmounts its root.
+pub const MOUNTED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often the traffic of an entry is told at most.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// For how long a loader that still runs is never silent.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Locks that calls of different addresses share.
+const SHARDS: usize = 64;
+
+/// Entries, several times the machines of a site: a few megabytes.
+const MAX_ENTRIES: usize = if cfg!(test) { 256 } else { 16_384 };
+
+/// Environments that one address uses: its root, data, and what it looks into.
+const MAX_ENVIRONMENTS: usize = 16;
+
+/// Paths in an environment by which one address has mounted it. The root itself comes first.
+const MAX_PATHS: usize = 16;
+
+/// Bytes of paths that are kept for people to read, each up to 1024.
+const MAX_TEXT: usize = 4 << 20;
+
+#[cfg(test)]
+mod test;
