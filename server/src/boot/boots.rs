@@ -544,7 +544,9 @@ impl Boots {
             if let Some(record) = known.clients.get(&mac).and_then(|seen| seen.record(mac)) {
                 known.log.keep(record);
             }
-            if let Some(machine) = boot.plan.machine.clone() {
+            let root = self.catalog.environment(boot.plan.environment);
+            let owned = root.and_then(|root| root.owned).filter(|owned| owned.fresh);
+            if let (Some(machine), Some(_)) = (boot.plan.machine.clone(), owned) {
                 (self.orders)(Order::Retire { machine });
             }
         }
@@ -647,19 +649,14 @@ impl Booter for Boots {
         let now = self.clock.now();
         let mut known = self.known();
         let Some(mac) = known.whose(origin, &event, now) else { return };
-        let contradiction = match event {
-            Event::Leased(address) => known.settle(mac, address, now).err(),
-            Event::Elsewhere(address) => match known.locate(mac, address, now) {
-                Ok(true) => None,
-                Ok(false) => return,
-                Err(reason) => Some(reason),
-            },
-            ref event => known.contradicts(mac, event, now),
-        };
-        if let Some(reason) = contradiction {
-            let told = warning(&mut known, mac, reason);
-            drop(known);
-            return self.tell(told);
+        match known.hear(mac, &event, now) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(reason) => {
+                let told = warning(&mut known, mac, reason);
+                drop(known);
+                return self.tell(told);
+            }
         }
         let caller = match (&event, origin) {
             (

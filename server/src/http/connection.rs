@@ -158,7 +158,7 @@ impl Connection {
             let (protocol, name) = (FileProtocol::Http, path.as_slice());
             let file = booter.open(&FileRequest { peer, local, port, protocol, waited, name })?;
             let mut reader = ReadAhead::new(&file, CHUNK);
-            let span = range.clone().map(|range| range.within(file.len));
+            let span = range.map(|range| range.within(file.len));
             let start = match (&span, method) {
                 (None, Method::Get) => Some(0),
                 (Some(Span::Part(part)), Method::Get) => Some(part.start),

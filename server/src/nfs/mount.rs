@@ -201,8 +201,8 @@ impl Mount {
         if call.transport == Transport::Tcp {
             return true;
         }
-        let root = self.booter.root_of(call.peer.ip().to_canonical());
-        self.exports.list().iter().any(|export| export.admit(call.peer, root.as_ref()).is_ok())
+        let roots = self.booter.roots_of(call.peer.ip().to_canonical());
+        self.exports.list().iter().any(|export| export.admit(call.peer, &roots).is_ok())
     }
 
     /// The environment in whose tree a MNT looks its path up, which may wait for a disk. A root needs

@@ -198,7 +198,13 @@ impl Known {
         };
         let ended = match previous.map(|previous| (lives(&previous), previous)) {
             Some((Some(address), previous)) => {
-                let earlier = Earlier { boot: previous, address, life: None, told: false };
+                let earlier = Earlier {
+                    boot: previous,
+                    address,
+                    life: None,
+                    presumed_dead: false,
+                    told: false,
+                };
                 seen.earlier.replace(earlier).map(|earlier| {
                     self.changed.insert(earlier.address);
                     earlier.boot
@@ -209,6 +215,7 @@ impl Known {
         };
         if let Some(earlier) = &mut seen.earlier {
             earlier.life = None;
+            earlier.presumed_dead = false;
             earlier.told = false;
             self.changed.insert(earlier.address);
         }
@@ -228,6 +235,14 @@ impl Known {
         let Some(earlier) = &mut seen.earlier else { return Review::Nothing };
         let (address, environment) = (earlier.address, earlier.boot.plan.environment);
         let current = seen.boot.as_ref();
+        let rooted = current.filter(|boot| boot.rooted.is_some());
+        // What the present boot uses from there is its own.
+        let here = rooted.filter(|_| seen.address == Some(address));
+        let except = here.map(|boot| boot.plan.environment);
+        if rooted.is_some() && earlier.life == Some(Life::Unknown) && !earlier.presumed_dead {
+            earlier.presumed_dead = true;
+            self.usage.died(address.into(), except);
+        }
         let apart = seen.address != Some(address)
             || current.is_none_or(|boot| boot.plan.environment != environment);
         let evidence = Evidence {
@@ -241,10 +256,7 @@ impl Known {
             Verdict::TwoMachines if std::mem::replace(&mut earlier.told, true) => Review::Nothing,
             Verdict::TwoMachines => Review::TwoMachines(address),
             Verdict::Over => {
-                let rooted = current.filter(|boot| boot.rooted.is_some());
-                let here = rooted.filter(|_| seen.address == Some(address));
-                // What the present boot uses from there is its own.
-                self.usage.died(address.into(), here.map(|boot| boot.plan.environment));
+                self.usage.died(address.into(), except);
                 if seen.address != Some(address) {
                     self.addresses.remove(&address);
                 }
@@ -353,7 +365,8 @@ impl Known {
             self.changed.insert(address);
             if let Some(seen) = self.clients.get_mut(&mac) {
                 let life = Some(Life::Unknown);
-                seen.earlier = Some(Earlier { boot, address, life, told: false });
+                seen.earlier =
+                    Some(Earlier { boot, address, life, presumed_dead: false, told: false });
             }
         }
     }
@@ -407,12 +420,25 @@ impl Known {
         self.settle(mac, address, now).map(|()| true)
     }
 
-    /// Why a message of DHCP's cannot be true of this machine, if it contradicts a root that lives.
-    pub(super) fn contradicts(&self, mac: Mac, event: &Event, now: Instant) -> Option<String> {
-        let (Event::Released(address) | Event::Declined(address)) = *event else { return None };
+    /// Takes note of what a message says of a machine's address; says whether it concerns us, or why it
+    /// cannot be true.
+    pub(super) fn hear(&mut self, mac: Mac, event: &Event, now: Instant) -> Result<bool, String> {
+        if let Event::Leased(address) = *event {
+            return self.settle(mac, address, now).map(|()| true);
+        }
+        if let Event::Elsewhere(address) = *event {
+            return self.locate(mac, address, now);
+        }
+        let (Event::Released(address) | Event::Declined(address)) = *event else {
+            return Ok(true);
+        };
         let own = self.addresses.get(&address) == Some(&mac);
-        (own && self.usage.lives(address.into(), now))
-            .then(|| format!("a message gives up {address} in its name, but its root lives there"))
+        if own && self.usage.lives(address.into(), now) {
+            return Err(format!(
+                "a message gives up {address} in its name, but its root lives there"
+            ));
+        }
+        Ok(true)
     }
 
     /// What the machine at an address is granted; `None` if it is in no boot.

@@ -8,11 +8,14 @@
 //! | dead | – | – | over |
 //! | answers | – | – | two machines |
 //! | unknown, or not answered yet | no | – | both |
-//! | unknown, or not answered yet | for less than [`OVERLAP`] | – | both |
+//! | unknown, or not answered yet | yes | yes | two machines |
+//! | unknown, or not answered yet | for less than [`OVERLAP`] | no | both |
 //! | unknown, or not answered yet | for longer | no | over |
-//! | unknown, or not answered yet | for longer | yes | two machines |
 //!
-//! Where nothing shows it alive any more ([`crate::boot::usage`]), it is over in any case.
+//! Where nothing shows it alive any more ([`crate::boot::usage`]), it is over before the later boot
+//! uses its root, too. Where it is unknown and the later boot uses its root, it counts as dead for
+//! commands and DHCP at once; what is granted to it and its clone stay for [`OVERLAP`], and its next
+//! call proves that it lives after all.
 //!
 //! A call tells which of the two made it by its environment and its address. Where both are the same,
 //! it is the earlier system's as long as the later boot has fetched nothing: firmware has to load
@@ -33,6 +36,8 @@ pub(super) struct Earlier {
     pub(super) address: Ipv4Addr,
     /// What came of asking whether it lives.
     pub(super) life: Option<Life>,
+    /// Whether it counts as dead until it calls again.
+    pub(super) presumed_dead: bool,
     /// Whether it was told that there are two machines.
     pub(super) told: bool,
 }
@@ -67,17 +72,17 @@ pub(super) fn judge(evidence: Evidence, now: Instant) -> Verdict {
     let Evidence { in_use, life, rooted, called } = evidence;
     match (life, rooted) {
         (Some(Life::Dead), _) => Verdict::Over,
-        _ if !in_use => Verdict::Over,
-        (Some(Life::Answers), _) => Verdict::TwoMachines,
-        (Some(Life::Unknown) | None, Some(rooted))
-            if now.saturating_duration_since(rooted) >= OVERLAP =>
-        {
-            match called.is_some_and(|called| called > rooted) {
-                true => Verdict::TwoMachines,
-                false => Verdict::Over,
+        (Some(Life::Answers), _) if in_use => Verdict::TwoMachines,
+        (Some(Life::Unknown) | None, Some(rooted)) => {
+            let overlaps = now.saturating_duration_since(rooted) < OVERLAP;
+            match (called.is_some_and(|called| called > rooted), overlaps) {
+                (true, _) => Verdict::TwoMachines,
+                (false, true) => Verdict::Both,
+                (false, false) => Verdict::Over,
             }
         }
-        (Some(Life::Unknown) | None, _) => Verdict::Both,
+        (Some(Life::Unknown) | None, None) if in_use => Verdict::Both,
+        (Some(Life::Answers | Life::Unknown) | None, _) => Verdict::Over,
     }
 }
 
@@ -152,7 +157,8 @@ mod test {
             (false, Some(Answers), None, None, Over),
             (true, Some(Unknown), None, Some(at(99)), Both),
             (true, None, None, None, Both),
-            (true, None, Some(at(41)), Some(at(99)), Both),
+            (true, None, Some(at(41)), Some(at(99)), TwoMachines),
+            (false, Some(Unknown), Some(at(41)), None, Both),
             (true, Some(Unknown), Some(at(40)), Some(at(39)), Over),
             (true, Some(Unknown), Some(at(40)), None, Over),
             (true, None, Some(at(40)), Some(at(41)), TwoMachines),

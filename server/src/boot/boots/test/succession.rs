@@ -137,14 +137,17 @@ fn an_old_root_that_nobody_can_ask_stays_until_the_new_one_is_in_use() {
     bench.boots.answered(BootId(1), Life::Unknown);
     bench.tftp("pxeboot").unwrap();
     assert_eq!(bench.granted(ADDRESS), [2, 1]);
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), ["web1"]);
     bench.mount(2, "/be/free");
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), [""; 0]);
+    assert!(bench.boots.is_root(Uuid::from_u128(1)), "it is kept, should it call after all");
     bench.pass(59);
     bench.call(2);
     assert_eq!(bench.granted(ADDRESS), [2, 1]);
     bench.pass(1);
     bench.call(2);
     assert_eq!(bench.granted(ADDRESS), [2]);
-    assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), [""; 0]);
+    assert!(!bench.boots.is_root(Uuid::from_u128(1)));
     assert_eq!(bench.boots.living_on(Uuid::from_u128(2)), ["web1"]);
 }
 
@@ -157,6 +160,7 @@ fn an_old_root_that_goes_on_calling_beside_the_new_one_stays() {
     bench.boots.set_roster(roster(Some("free"), None));
     bench.pass(400);
     bench.lease(BIOS, 2).unwrap();
+    bench.boots.answered(BootId(1), Life::Unknown);
     bench.tftp("pxeboot").unwrap();
     bench.mount(2, "/be/free");
     bench.pass(50);
@@ -164,6 +168,7 @@ fn an_old_root_that_goes_on_calling_beside_the_new_one_stays() {
     bench.pass(50);
     bench.call(2);
     assert_eq!(bench.granted(ADDRESS), [2, 1]);
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), ["web1"]);
     assert_eq!(bench.trouble().as_deref(), Some("two-machines"));
 }
 
