@@ -225,18 +225,18 @@ mod test {
     #[test]
     fn the_superusers_group_is_nobodys_where_the_superuser_is_nobody() {
         let wheel = Credential::Sys { uid: 7, gid: 0, gids: vec![5, 0] };
-        let act = |settings, root: Option<&Root>| {
-            export(settings).admit(from("10.77.0.100:1023"), root).unwrap().caller(&wheel)
+        let act = |settings, roots: &Roots| {
+            export(settings).admit(from("10.77.0.100:1023"), roots).unwrap().caller(&wheel)
         };
         let squashed = Caller::new(7, NOBODY.gid).with_groups(&[5, NOBODY.gid]);
-        assert_eq!(act(shared(), None), squashed);
+        assert_eq!(act(shared(), &none()), squashed);
         let operator = Identity { uid: 1001, gids: vec![100] };
         let mapped = ExportSettings { maproot: Some(operator), ..shared() };
-        assert_eq!(act(mapped, None), squashed);
+        assert_eq!(act(mapped, &none()), squashed);
         let kept = Caller::new(7, 0).with_groups(&[5, 0]);
         let trusted = ExportSettings { maproot: Some(Identity::root()), ..shared() };
-        assert_eq!(act(trusted, None), kept);
-        assert_eq!(act(shared(), Some(&root("web2", OURS))), kept);
+        assert_eq!(act(trusted, &none()), kept);
+        assert_eq!(act(shared(), &root("web2", OURS)), kept);
     }
 
     #[test]

@@ -167,7 +167,8 @@ impl<'a> Request<'a> {
         let address = peer.ip().to_canonical();
         let roots = self.nfs.booter.roots_of(address);
         let grant = export.admit(peer, &roots).map_err(|refusal| {
-            self.nfs.exports.usage().refused(address, export.environment, self.began);
+            let now = self.nfs.clock.now();
+            self.nfs.exports.usage().refused(address, export.environment, now);
             tracing::debug!(%peer, export = export.name, %refusal, "refused");
             FsError::Access
         })?;
