@@ -188,6 +188,16 @@ impl Timeline {
         self.trouble = Some((trouble, text));
     }
 
+    /// There is one machine again.
+    pub fn is_one_machine(&mut self) {
+        self.trouble.take_if(|(kind, _)| *kind == Trouble::TwoMachines);
+    }
+
+    /// The machine goes on: its trouble is over, but for these kinds.
+    fn mend(&mut self, but: &[Trouble]) {
+        self.trouble.take_if(|(kind, _)| !but.contains(kind));
+    }
+
     /// The machine boots nothing from us, for this reason.
     pub fn refuse(&mut self, reason: &str, now: Instant) {
         self.seen = now;
@@ -209,7 +219,7 @@ impl Timeline {
             Event::Discover(_) => self.advance(Stage::Discover, now),
             Event::Offered(_) => self.advance(Stage::Offered, now),
             Event::Leased(_) | Event::Elsewhere(_) => {
-                self.trouble = self.trouble.take().filter(|(kind, _)| *kind == Trouble::Refused);
+                self.mend(&[Trouble::Refused, Trouble::TwoMachines]);
                 self.advance(Stage::Leased, now);
             }
             Event::Advised(_) | Event::Released(_) | Event::Probed(_) | Event::Unmounted(_) => {}
@@ -221,7 +231,7 @@ impl Timeline {
             }
             Event::Sent { ticket, name, bytes, total, .. } => {
                 self.transfer(name, *bytes, *total);
-                self.trouble = None;
+                self.mend(&[Trouble::TwoMachines]);
                 match ticket.role {
                     Role::Loader => self.advance(Stage::Loader, now),
                     Role::Script => self.advance(Stage::Script, now),
@@ -234,14 +244,14 @@ impl Timeline {
                 }
             }
             Event::Mounted { .. } => {
-                self.trouble = None;
+                self.mend(&[Trouble::TwoMachines]);
                 self.advance(Stage::Root, now);
             }
             Event::Nfs { read, written, .. } => {
                 let first = self.stage < Stage::Root;
                 self.read = self.read.saturating_add(*read);
                 self.written = self.written.saturating_add(*written);
-                self.trouble = None;
+                self.mend(&[Trouble::TwoMachines]);
                 self.advance(Stage::Root, now);
                 // A system that starts writes its logs before long, and one with a read-only root
                 // goes on reading: both are more than a loader that fetches a kernel.

@@ -261,6 +261,7 @@ impl Known {
                     self.addresses.remove(&address);
                 }
                 self.changed.insert(address);
+                seen.timeline.is_one_machine();
                 let over = seen.earlier.take().map(|earlier| Review::Over(Box::new(earlier.boot)));
                 over.unwrap_or(Review::Nothing)
             }
