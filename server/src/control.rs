@@ -13,11 +13,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use store::EnvironmentName;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, broadcast};
 use tokio::time;
+use uuid::Uuid;
 
 pub use self::message::{
     InterfaceStatus, Living, MachineStatus, Reply, Request, Seen, Status, Visitor,
@@ -29,28 +31,39 @@ pub trait Controlled: Send + Sync {
     /// How everything stands.
     fn status(&self) -> Status;
 
-    /// Reads machines, environments and exports again. May wait for a disk.
-    fn reload(&self) -> Result<(), String>;
+    /// Reads machines again, and the environments of these names; all, if none is named. May wait for
+    /// a disk.
+    fn reload(&self, environments: Option<&[String]>) -> Result<(), String>;
 
     /// Who lives on an environment, has data in it, or uses it. May wait for a disk.
     fn living_on(&self, environment: &str) -> Result<Living, String>;
 
-    /// Lets go of an environment until [`Controlled::restore`]: whoever lives on it waits. Without
-    /// `force` it does not if somebody does, and returns who. May wait for a disk.
-    fn withhold(&self, environment: &str, force: bool) -> Result<Living, String>;
+    /// Closes an environment until [`Controlled::resume`]: whoever lives on it waits, and nobody boots it.
+    /// Without `force` it does not if somebody does, and returns who. May wait for a disk.
+    fn hold(&self, environment: &str, force: bool) -> Result<Result<Holding, Living>, String>;
 
-    /// Takes an environment up again and reads everything as [`Controlled::reload`] does.
-    fn restore(&self, environment: &str) -> Result<(), String>;
+    /// Serves what was held as it is now, and what has these names. May wait for a disk.
+    fn resume(&self, holding: &Holding, environments: &[String]) -> Result<(), String>;
 
-    /// Lets go of the whole store until [`Controlled::take_back`]; returns the machines that live on it,
-    /// which wait. May wait for a disk.
-    fn let_go(&self) -> Result<Living, String>;
+    /// Closes the whole store until [`Controlled::attach`]; returns the machines that live on it, which
+    /// wait. May wait for a disk.
+    fn detach(&self) -> Result<Living, String>;
 
-    /// Takes the store up again and reads everything as [`Controlled::reload`] does.
-    fn take_back(&self) -> Result<(), String>;
+    /// Serves the store again and reads everything as [`Controlled::reload`] does.
+    fn attach(&self) -> Result<(), String>;
 
     /// What is seen from now on.
     fn watch(&self) -> broadcast::Receiver<Arc<Notice>>;
+}
+
+/// An environment that a command has for itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Holding {
+    /// By what name it was asked for.
+    pub name: EnvironmentName,
+    /// Its identity, and those of the roots whose machine has its data in it; none, if nothing is known
+    /// of it.
+    pub environments: Vec<Uuid>,
 }
 
 /// Binds the socket. The caller holds the state directory, so that what lies there is a leftover.
@@ -105,11 +118,13 @@ async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result
                 Err(message) => Reply::Failed { message },
             }
         }
-        Ok(Request::LetGo) => return let_go(reader, writer, server).await,
-        Ok(Request::Reload) => done(blocking(move || server.reload()).await?),
+        Ok(Request::Detach) => return detach(reader, writer, server).await,
+        Ok(Request::Reload { environments }) => {
+            done(blocking(move || server.reload(environments.as_deref())).await?)
+        }
         Ok(Request::Watch) => return watch(reader, writer, &*server).await,
-        Ok(Request::Withhold { environment, force }) => {
-            return withhold(reader, writer, server, environment, force).await;
+        Ok(Request::Hold { environment, force }) => {
+            return hold(reader, writer, server, environment, force).await;
         }
     };
     send(&mut writer, &reply).await
@@ -124,50 +139,60 @@ fn done(outcome: Result<(), String>) -> Reply {
     outcome.map_or_else(|message| Reply::Failed { message }, |()| Reply::Done)
 }
 
-/// Holds an environment back for as long as the command takes, however that ends.
-async fn withhold(
+/// Holds an environment for as long as the command takes, however that ends.
+async fn hold(
     reader: OwnedReadHalf,
     mut writer: OwnedWriteHalf,
     server: Arc<dyn Controlled>,
     environment: String,
     force: bool,
 ) -> io::Result<()> {
-    let (holder, name) = (Arc::clone(&server), environment.clone());
-    let living = match blocking(move || holder.withhold(&name, force)).await? {
-        Ok(living) => living,
+    let holder = Arc::clone(&server);
+    let holding = match blocking(move || holder.hold(&environment, force)).await? {
+        Ok(Ok(holding)) => holding,
+        Ok(Err(living)) => return send(&mut writer, &Reply::Living(living)).await,
         Err(message) => return send(&mut writer, &Reply::Failed { message }).await,
     };
-    if !living.is_nobody() {
-        return send(&mut writer, &Reply::Living(living)).await;
-    }
-    let asked = hold(reader, &mut writer, &Reply::Done).await;
-    let restored = blocking(move || server.restore(&environment)).await?;
-    if asked { send(&mut writer, &done(restored)).await } else { Ok(()) }
+    let held = Reply::Held { environments: holding.environments.clone() };
+    let asked = wait_for_end(reader, &mut writer, &held).await;
+    let changed = asked.clone().unwrap_or_default();
+    let resumed = blocking(move || server.resume(&holding, &changed)).await?;
+    if asked.is_some() { send(&mut writer, &done(resumed)).await } else { Ok(()) }
 }
 
 /// Leaves the store alone for as long as the command takes, however that ends.
-async fn let_go(
+async fn detach(
     reader: OwnedReadHalf,
     mut writer: OwnedWriteHalf,
     server: Arc<dyn Controlled>,
 ) -> io::Result<()> {
     let holder = Arc::clone(&server);
-    let living = match blocking(move || holder.let_go()).await? {
+    let living = match blocking(move || holder.detach()).await? {
         Ok(living) => living,
         Err(message) => return send(&mut writer, &Reply::Failed { message }).await,
     };
-    let asked = hold(reader, &mut writer, &Reply::Living(living)).await;
-    let restored = blocking(move || server.take_back()).await?;
-    if asked { send(&mut writer, &done(restored)).await } else { Ok(()) }
+    let asked = wait_for_end(reader, &mut writer, &Reply::Living(living)).await;
+    let attached = blocking(move || server.attach()).await?;
+    if asked.is_some() { send(&mut writer, &done(attached)).await } else { Ok(()) }
 }
 
-/// Tells a command that it may begin, and waits until it asks for more or ends; says which.
-async fn hold(mut reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, reply: &Reply) -> bool {
-    let mut byte = [0];
-    match send(writer, reply).await {
-        Ok(()) => reader.read(&mut byte).await.unwrap_or(0) > 0,
-        // The command went away. What it wanted held back is served again all the same.
-        Err(_) => false,
+/// Tells a command that it may begin, and waits until it asks for more or ends. Gives the names of the
+/// environments that it says it has changed; `None` when it has ended.
+async fn wait_for_end(
+    reader: OwnedReadHalf,
+    writer: &mut OwnedWriteHalf,
+    reply: &Reply,
+) -> Option<Vec<String>> {
+    // A command that went away has what it held served again all the same.
+    send(writer, reply).await.ok()?;
+    let (line, _) = read_line(reader).await.ok()?;
+    if line.is_empty() {
+        return None;
+    }
+    match serde_json::from_slice::<Request>(&line) {
+        Ok(Request::Reload { environments }) => Some(environments.unwrap_or_default()),
+        // Whatever else it says is its end too.
+        Ok(_) | Err(_) => Some(Vec::new()),
     }
 }
 
@@ -240,10 +265,10 @@ impl Client {
     /// Asks, and reads the first line of the answer.
     pub fn ask(&mut self, request: &Request) -> io::Result<Reply> {
         let patience = match request {
-            Request::LetGo
+            Request::Detach
+            | Request::Hold { .. }
             | Request::Living { .. }
-            | Request::Reload
-            | Request::Withhold { .. } => DISK_PATIENCE,
+            | Request::Reload { .. } => DISK_PATIENCE,
             // A watch says something twice a second; anything else is answered soon.
             Request::Ping | Request::Status | Request::Watch => ANSWER_PATIENCE,
         };
@@ -300,15 +325,16 @@ mod test {
             Status { version: "1".to_owned(), ..Status::default() }
         }
 
-        fn reload(&self) -> Result<(), String> {
-            Err("machine a stands there twice".to_owned())
+        fn reload(&self, environments: Option<&[String]>) -> Result<(), String> {
+            let all = "machine a stands there twice".to_owned();
+            Err(environments.map_or(all, |names| names.join(" ")))
         }
 
         fn living_on(&self, environment: &str) -> Result<Living, String> {
             Ok(Living { machines: vec![format!("on {environment}")], visitors: Vec::new() })
         }
 
-        fn withhold(&self, environment: &str, force: bool) -> Result<Living, String> {
+        fn hold(&self, environment: &str, force: bool) -> Result<Result<Holding, Living>, String> {
             let mut living = Living::default();
             match environment {
                 _ if force => {}
@@ -316,29 +342,38 @@ mod test {
                 "ports" => living.visitors.push(visitor()),
                 _ => {}
             }
-            if living.is_nobody() {
-                self.1.lock().unwrap().push(environment.to_owned());
+            if !living.is_nobody() {
+                return Ok(Err(living));
             }
-            Ok(living)
+            self.1.lock().unwrap().push(environment.to_owned());
+            let name = environment.parse().unwrap();
+            Ok(Ok(Holding { name, environments: vec![Uuid::from_u128(1)] }))
         }
 
-        fn restore(&self, environment: &str) -> Result<(), String> {
-            self.1.lock().unwrap().retain(|held| held != environment);
-            Ok(())
+        fn resume(&self, holding: &Holding, environments: &[String]) -> Result<(), String> {
+            self.1.lock().unwrap().retain(|held| held != holding.name.as_str());
+            if environments.is_empty() { Ok(()) } else { Err(environments.join(" ")) }
         }
 
-        fn let_go(&self) -> Result<Living, String> {
+        fn detach(&self) -> Result<Living, String> {
             self.1.lock().unwrap().push("all".to_owned());
             Ok(on_desk())
         }
 
-        fn take_back(&self) -> Result<(), String> {
-            self.restore("all")
+        fn attach(&self) -> Result<(), String> {
+            self.1.lock().unwrap().clear();
+            Ok(())
         }
 
         fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {
             self.0.subscribe()
         }
+    }
+
+    const RELOAD: Request = Request::Reload { environments: None };
+
+    fn held() -> Reply {
+        Reply::Held { environments: vec![Uuid::from_u128(1)] }
     }
 
     fn on_desk() -> Living {
@@ -379,7 +414,10 @@ mod test {
         with_server(|path| {
             assert_eq!(ask(path, &Request::Ping), Reply::Done);
             let message = "machine a stands there twice".to_owned();
-            assert_eq!(ask(path, &Request::Reload), Reply::Failed { message });
+            assert_eq!(ask(path, &RELOAD), Reply::Failed { message });
+            let environments = Some(vec!["head".to_owned(), "next".to_owned()]);
+            let message = "head next".to_owned();
+            assert_eq!(ask(path, &Request::Reload { environments }), Reply::Failed { message });
             let living = Request::Living { environment: "base".to_owned() };
             let on_base = Living { machines: vec!["on base".to_owned()], visitors: Vec::new() };
             assert_eq!(ask(path, &living), Reply::Living(on_base));
@@ -390,26 +428,32 @@ mod test {
     }
 
     #[tokio::test]
-    async fn what_is_withheld_is_served_again_on_the_next_request() {
-        with_held(|path, held| {
+    async fn what_is_held_is_served_again_on_the_next_request() {
+        with_held(|path, holds| {
             let mut client = Client::connect(path).unwrap().unwrap();
-            let withhold = Request::Withhold { environment: "head".to_owned(), force: false };
-            assert_eq!(client.ask(&withhold).unwrap(), Reply::Done);
-            assert_eq!(*held.lock().unwrap(), ["head"]);
-            assert_eq!(client.ask(&Request::Reload).unwrap(), Reply::Done);
-            assert_eq!(*held.lock().unwrap(), [""; 0]);
+            let hold = Request::Hold { environment: "head".to_owned(), force: false };
+            assert_eq!(client.ask(&hold).unwrap(), held());
+            assert_eq!(*holds.lock().unwrap(), ["head"]);
+            assert_eq!(client.ask(&RELOAD).unwrap(), Reply::Done);
+            assert_eq!(*holds.lock().unwrap(), [""; 0]);
+            let mut client = Client::connect(path).unwrap().unwrap();
+            assert_eq!(client.ask(&hold).unwrap(), held());
+            let environments = Some(vec!["next".to_owned()]);
+            let message = "next".to_owned();
+            let told = client.ask(&Request::Reload { environments }).unwrap();
+            assert_eq!(told, Reply::Failed { message }, "it is told what has changed");
         })
         .await;
     }
 
     #[tokio::test]
-    async fn what_is_withheld_is_served_again_when_the_command_dies() {
-        with_held(|path, held| {
+    async fn what_is_held_is_served_again_when_the_command_dies() {
+        with_held(|path, holds| {
             let mut client = Client::connect(path).unwrap().unwrap();
-            let withhold = Request::Withhold { environment: "base".to_owned(), force: true };
-            assert_eq!(client.ask(&withhold).unwrap(), Reply::Done);
+            let hold = Request::Hold { environment: "base".to_owned(), force: true };
+            assert_eq!(client.ask(&hold).unwrap(), held());
             drop(client);
-            while !held.lock().unwrap().is_empty() {
+            while !holds.lock().unwrap().is_empty() {
                 std::thread::yield_now();
             }
         })
@@ -418,17 +462,17 @@ mod test {
 
     #[tokio::test]
     async fn the_store_is_left_alone_until_the_command_is_done_or_dead() {
-        with_held(|path, held| {
+        with_held(|path, holds| {
             let mut client = Client::connect(path).unwrap().unwrap();
             let living = Reply::Living(on_desk());
-            assert_eq!(client.ask(&Request::LetGo).unwrap(), living);
-            assert_eq!(*held.lock().unwrap(), ["all"]);
-            assert_eq!(client.ask(&Request::Reload).unwrap(), Reply::Done);
-            assert_eq!(*held.lock().unwrap(), [""; 0]);
+            assert_eq!(client.ask(&Request::Detach).unwrap(), living);
+            assert_eq!(*holds.lock().unwrap(), ["all"]);
+            assert_eq!(client.ask(&RELOAD).unwrap(), Reply::Done);
+            assert_eq!(*holds.lock().unwrap(), [""; 0]);
             let mut client = Client::connect(path).unwrap().unwrap();
-            assert_eq!(client.ask(&Request::LetGo).unwrap(), living);
+            assert_eq!(client.ask(&Request::Detach).unwrap(), living);
             drop(client);
-            while !held.lock().unwrap().is_empty() {
+            while !holds.lock().unwrap().is_empty() {
                 std::thread::yield_now();
             }
         })
@@ -436,14 +480,14 @@ mod test {
     }
 
     #[tokio::test]
-    async fn what_machines_live_on_is_not_withheld() {
-        with_held(|path, held| {
-            let withhold = Request::Withhold { environment: "base".to_owned(), force: false };
-            assert_eq!(ask(path, &withhold), Reply::Living(on_desk()));
-            let withhold = Request::Withhold { environment: "ports".to_owned(), force: false };
+    async fn what_machines_live_on_is_not_held() {
+        with_held(|path, holds| {
+            let hold = Request::Hold { environment: "base".to_owned(), force: false };
+            assert_eq!(ask(path, &hold), Reply::Living(on_desk()));
+            let hold = Request::Hold { environment: "ports".to_owned(), force: false };
             let visited = Living { machines: Vec::new(), visitors: vec![visitor()] };
-            assert_eq!(ask(path, &withhold), Reply::Living(visited));
-            assert_eq!(*held.lock().unwrap(), [""; 0]);
+            assert_eq!(ask(path, &hold), Reply::Living(visited));
+            assert_eq!(*holds.lock().unwrap(), [""; 0]);
         })
         .await;
     }

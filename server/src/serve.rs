@@ -9,11 +9,12 @@ mod interfaces;
 mod parts;
 mod ports;
 mod preparer;
+mod publisher;
 mod supervise;
 
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -264,7 +265,7 @@ async fn signals(appliance: &Arc<Appliance>) -> Result<(), ServeError> {
             _ = interrupt.recv() => return Ok(()),
             _ = hang_up.recv() => {
                 let appliance = Arc::clone(appliance);
-                let reload = move || control::Controlled::reload(&*appliance);
+                let reload = move || control::Controlled::reload(&*appliance, None);
                 match spawn_blocking(reload).await {
                     Ok(Ok(())) => {}
                     Ok(Err(message)) => tracing::error!("nothing was changed: {message}"),
@@ -273,6 +274,10 @@ async fn signals(appliance: &Arc<Appliance>) -> Result<(), ServeError> {
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Prints what is served where.

@@ -63,7 +63,7 @@ refused "does not serve again" release sh -c "echo nonsense >$broken"
 says 'not served: .*broken' || fail "it is not said why nothing is served"
 rm "$broken"
 goes_on
-serves_all
+await serves_all
 netbe release zpool export tank
 shows 'not served: the pool tank is not there.*`zpool import tank`' netbe status
 waits

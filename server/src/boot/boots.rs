@@ -158,25 +158,21 @@ impl Boots {
         self.find_roots();
     }
 
-    /// Takes over the store's environments.
-    pub fn set_environments(&self, environments: Vec<catalog::Environment>) {
-        self.catalog.replace(environments);
-        self.find_roots();
-    }
-
-    /// Takes over one environment, which is new, has changed or has got another name.
-    pub fn set_environment(&self, environment: catalog::Environment) {
+    /// Takes over environments that are new, have changed or have got another name, and forgets others.
+    pub fn update_environments(&self, changed: Vec<catalog::Environment>, removed: &[Uuid]) {
         // Nobody who is started by hand has a root that is for one boot.
-        let is_fresh = environment.owned.as_ref().is_some_and(|owned| owned.fresh);
-        self.catalog.put(environment);
-        if !is_fresh {
+        let is_fresh = |one: &catalog::Environment| one.owned.as_ref().is_some_and(|own| own.fresh);
+        let only_fresh = removed.is_empty() && changed.iter().all(is_fresh);
+        self.catalog.update(changed, removed);
+        if !only_fresh {
             self.find_roots();
         }
     }
 
-    /// Forgets an environment.
-    pub fn remove_environment(&self, environment: Uuid) {
-        self.catalog.remove(environment);
+    /// Takes over these environments in the place of all others.
+    #[cfg(test)]
+    pub(crate) fn set_environments(&self, environments: Vec<catalog::Environment>) {
+        self.catalog.replace(environments);
         self.find_roots();
     }
 

@@ -4,7 +4,7 @@
 //! look when an environment is published and whenever somebody asks for it, and who asks gets what
 //! was found last.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::atomic::{self, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -104,7 +104,7 @@ enum Scan {
 }
 
 impl Catalog {
-    /// Starts a catalog that is empty until [`Catalog::replace`].
+    /// Starts a catalog that is empty until [`Catalog::update`].
     pub fn start() -> io::Result<Self> {
         let catalog = Self {
             shared: Arc::new(Shared {
@@ -127,35 +127,30 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Takes over the store's environments; what was known of those that stay is kept until they
-    /// have been looked into again, which is begun.
-    pub(super) fn replace(&self, environments: Vec<Environment>) {
+    /// Takes over these environments in the place of all others.
+    #[cfg(test)]
+    pub(crate) fn replace(&self, environments: Vec<Environment>) {
+        let entries = self.shared.entries();
+        let known = entries.by_name.values().map(|entry| entry.environment.uuid);
+        let stays = |uuid: &Uuid| environments.iter().any(|one| one.uuid == *uuid);
+        let removed: Vec<Uuid> = known.filter(|uuid| !stays(uuid)).collect();
+        drop(entries);
+        self.update(environments, &removed);
+    }
+
+    /// Takes over environments that are new, have changed or have got another name, and forgets others.
+    /// What was known of those that stay is kept until they have been looked into again, which is begun.
+    pub(super) fn update(&self, changed: Vec<Environment>, removed: &[Uuid]) {
         let mut entries = self.shared.entries();
-        let mut old = std::mem::take(&mut entries.by_name);
-        entries.queue.clear();
-        for environment in environments {
-            let known = old.remove(&environment.name);
+        let changing = changed.iter().map(|environment| environment.uuid);
+        let out: HashSet<Uuid> = changing.chain(removed.iter().copied()).collect();
+        let old = entries.by_name.extract_if(.., |_, entry| out.contains(&entry.environment.uuid));
+        let mut old: HashMap<Uuid, Entry> =
+            old.map(|(_, entry)| (entry.environment.uuid, entry)).collect();
+        for environment in changed {
+            let known = old.remove(&environment.uuid);
             entries.put(environment, known);
         }
-        drop(entries);
-        self.shared.renewed();
-    }
-
-    /// Takes over one environment, which is new, has changed or has got another name.
-    pub(super) fn put(&self, environment: Environment) {
-        let mut entries = self.shared.entries();
-        let same = |(_, entry): &(&String, &Entry)| entry.environment.uuid == environment.uuid;
-        let name = entries.by_name.iter().find(same).map(|(name, _)| name.clone());
-        let known = name.and_then(|name| entries.by_name.remove(&name));
-        entries.put(environment, known);
-        drop(entries);
-        self.shared.renewed();
-    }
-
-    /// Forgets an environment.
-    pub(super) fn remove(&self, environment: Uuid) {
-        let mut entries = self.shared.entries();
-        entries.by_name.retain(|_, entry| entry.environment.uuid != environment);
         drop(entries);
         self.shared.renewed();
     }
@@ -257,7 +252,6 @@ impl Environment {
 
 impl Entries {
     fn put(&mut self, environment: Environment, known: Option<Entry>) {
-        let known = known.filter(|entry| entry.environment.uuid == environment.uuid);
         let contents = known.and_then(|entry| entry.contents);
         let name = environment.name.clone();
         // A look that is under way may be into files that were replaced.
@@ -419,7 +413,7 @@ pub(crate) mod test {
         assert_eq!(system_of(catalog.known("base")), fresh);
         assert_ne!(catalog.revision(), before);
         assert_eq!(catalog.known("other"), Known::Missing);
-        catalog.remove(Uuid::from_u128(1));
+        catalog.update(Vec::new(), &[Uuid::from_u128(1)]);
         assert_eq!(catalog.known("base"), Known::Missing);
     }
 
@@ -429,7 +423,7 @@ pub(crate) mod test {
         let files = FakeFiles::new(&["/boot/vmlinuz"]) as Arc<dyn Files>;
         catalog.replace(vec![environment(Arc::clone(&files))]);
         catalog.settle();
-        catalog.put(Environment { name: "renamed".to_owned(), ..environment(files) });
+        catalog.update(vec![Environment { name: "renamed".to_owned(), ..environment(files) }], &[]);
         assert_eq!(catalog.names(), ["renamed"]);
         assert_eq!(system_of(catalog.known("renamed")), linux("/boot/vmlinuz", None));
     }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use store::{Decision, EnvironmentName, Layout, NameError, Point, Role, Store};
 
-use super::guard::{self, Verb, Withheld};
+use super::guard::{self, Hold, Verb};
 use super::{Failure, Format, Reply, Site, Table, machine, root};
 use crate::site::machine::{RenameError, rename};
 use provision::roots::{Roots, is_draft};
@@ -29,7 +29,7 @@ impl Create {
             Some(source) => site.open()?.clone_environment(source, &self.name)?,
             None => site.establish()?.create(&self.name, self.layout)?,
         };
-        site.reload()?;
+        site.reload_only(&[&self.name])?;
         Ok(Reply::done())
     }
 }
@@ -60,7 +60,7 @@ impl Clone {
             store.clone_environment(&self.source, &self.name)?;
             Reply::done()
         };
-        site.reload()?;
+        site.reload_only(&[&self.name])?;
         Ok(reply)
     }
 }
@@ -81,7 +81,7 @@ pub(crate) struct Rename {
 impl Rename {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let store = site.open()?;
-        let withheld = Withheld::begin(site, &self.name, Verb::Rename, self.force)?;
+        let hold = Hold::begin(site, &self.name, Verb::Rename, self.force)?;
         let state = site.open_state()?;
         let alone = state.hold().map_err(Failure::could_not)?;
         let roster = machine::roster(&state)?;
@@ -101,7 +101,7 @@ impl Rename {
             RenameError::Store(error) => error.into(),
         })?;
         drop(alone);
-        withheld.end()?;
+        hold.end_as(&self.new)?;
         Ok(Reply::done())
     }
 }
@@ -156,12 +156,12 @@ impl Destroy {
             let living = guard::refuse_living(site, name, Verb::Destroy);
             return self.tell(&store, [living].into_iter().chain(self.needed(site)));
         }
-        let withheld = Withheld::begin(site, name, Verb::Destroy, self.force)?;
+        let hold = Hold::begin(site, name, Verb::Destroy, self.force)?;
         if !self.force {
             self.needed(site).into_iter().collect::<Result<(), _>>()?;
         }
-        store.destroy(name)?;
-        withheld.end()?;
+        hold.destroy(site, &store, self.force)?;
+        hold.end()?;
         Ok(Reply::done())
     }
 
@@ -226,7 +226,7 @@ impl Set {
         });
         let decisions = decisions.collect::<Result<Vec<_>, Failure>>()?;
         site.open()?.decide(&self.name, &decisions)?;
-        site.reload()?;
+        site.reload_only(&[&self.name])?;
         Ok(Reply::done())
     }
 }

@@ -2,12 +2,14 @@
 
 use std::io;
 
-use store::{EnvironmentName, SnapshotName, StoreError};
+use store::{EnvironmentName, SnapshotName, Store, StoreError};
+use uuid::Uuid;
 
 use super::status::ago;
 use super::{Failure, Site, machine, site};
 use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
+use crate::nfs::export::gone;
 use crate::site::machine::{Entry, RootKind};
 use provision::roots::{Known, Owned, Roots, holder, own_among};
 
@@ -43,18 +45,21 @@ impl Verb {
     }
 }
 
-/// An environment that the running server, if there is one, has let go of.
+/// An environment that the running server, if there is one, has closed.
 ///
-/// Dropped without [`Withheld::end`], as when the verb fails, the server takes it up again by itself.
+/// Dropped without [`Hold::end`], as when the verb fails, the server serves it again by itself.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Withheld {
+pub(super) struct Hold {
+    name: EnvironmentName,
     server: Option<Client>,
+    /// Its identity, if it is known, and those of the roots whose machine has its data in it.
+    environments: Vec<Uuid>,
 }
 
-impl Withheld {
-    /// Has the running server let go of an environment for as long as a verb works on its tree.
-    /// Without `force` that is refused while machines have their root in it, or others use it.
+impl Hold {
+    /// Has the running server close an environment for as long as a verb works on its tree. Without
+    /// `force` that is refused while machines have their root in it, or others use it.
     pub(super) fn begin(
         site: &Site,
         name: &EnvironmentName,
@@ -65,24 +70,55 @@ impl Withheld {
             if !force {
                 refuse_rooted(site, name, verb)?;
             }
-            return Ok(Self { server: None });
+            let known = site.open()?.get(name).ok();
+            let environments = known.map(|environment| environment.uuid).into_iter().collect();
+            return Ok(Self { name: name.clone(), server: None, environments });
         };
         let environment = name.to_string();
         let kept = |why: &str| {
-            Failure::could_not(format_args!("the running server does not let go of {name}: {why}"))
+            Failure::could_not(format_args!("the running server does not release {name}: {why}"))
         };
-        let asked = server.ask(&Request::Withhold { environment, force });
+        let asked = server.ask(&Request::Hold { environment, force });
         match asked.map_err(|error| kept(&error.to_string()))? {
-            Answer::Done => Ok(Self { server: Some(server) }),
+            Answer::Held { environments } => {
+                Ok(Self { name: name.clone(), server: Some(server), environments })
+            }
             Answer::Living(there) => Err(living(site, name, verb, &there)),
             Answer::Failed { message } => Err(kept(&message)),
-            Answer::Notice(_) | Answer::Status(_) => Err(kept("it gave another answer")),
+            Answer::Done | Answer::Notice(_) | Answer::Status(_) => {
+                Err(kept("it gave another answer"))
+            }
         }
+    }
+
+    /// Destroys the environment, and notes that it is gone: of all that is not in the store only that is
+    /// stale for whoever used it. With `force` that is noted too of what the store does not have any
+    /// more, if the server knows what that was or its identity is given for its name.
+    pub(super) fn destroy(&self, site: &Site, store: &Store, force: bool) -> Result<(), Failure> {
+        let uuid = self.name.as_str().parse::<Uuid>().ok();
+        let gone = match store.destroy(&self.name) {
+            Ok(()) => self.environments.first().copied(),
+            Err(StoreError::NoEnvironment(name)) if force => {
+                let known = self.environments.first().copied().or(uuid);
+                Some(known.ok_or(StoreError::NoEnvironment(name))?)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        gone.map_or(Ok(()), |environment| {
+            let state = site.open_state()?;
+            gone::remember(&state, environment, self.name.as_str()).map_err(Failure::could_not)
+        })
     }
 
     /// Has the server serve what is there now.
     pub(super) fn end(self) -> Result<(), Failure> {
-        self.server.map_or(Ok(()), site::reload)
+        let name = self.name.clone();
+        self.end_as(&name)
+    }
+
+    /// Has the server serve what is there now by another name.
+    pub(super) fn end_as(self, name: &EnvironmentName) -> Result<(), Failure> {
+        self.server.map_or(Ok(()), |server| site::reload(server, Some(&[&self.name, name])))
     }
 }
 
@@ -99,7 +135,7 @@ pub(super) fn refuse_living(
         Answer::Living(there) if there.is_nobody() => Ok(()),
         Answer::Living(there) => Err(living(site, name, verb, &there)),
         Answer::Failed { message } => Err(unknown(name, verb, &message)),
-        Answer::Done | Answer::Notice(_) | Answer::Status(_) => {
+        Answer::Done | Answer::Held { .. } | Answer::Notice(_) | Answer::Status(_) => {
             Err(unknown(name, verb, "it gave another answer"))
         }
     }

@@ -10,7 +10,7 @@ use provision::install::{self, Branch, Debian, InstallError, Installed, Options,
 use store::{EnvironmentName, Layout, StoreError};
 
 use super::environment::new_name;
-use super::guard::{Verb, Withheld};
+use super::guard::{Hold, Verb};
 use super::initramfs::RecipeOptions;
 use super::{Failure, Reply, Site};
 
@@ -119,9 +119,9 @@ impl Install {
         // Before the server is asked: what is being filled is not to be served again meanwhile.
         let hold = store.hold(&self.name)?;
         // A server that runs lets go of it, and takes up what is there in the end.
-        let withheld = match store.get(&self.name) {
+        let held = match store.get(&self.name) {
             Err(StoreError::NoEnvironment(_)) => None,
-            _ => Some(Withheld::begin(site, &self.name, Verb::Install, false)?),
+            _ => Some(Hold::begin(site, &self.name, Verb::Install, false)?),
         };
         let options = Options { configure: !self.no_configure, flags: !self.no_flags };
         let mut installed = Installed::default();
@@ -137,7 +137,7 @@ impl Install {
             };
             Ok(self.settings(system))
         })?;
-        withheld.map_or_else(|| site.reload(), Withheld::end)?;
+        held.map_or_else(|| site.reload_only(&[&self.name]), Hold::end)?;
         let Installed { configured, dropped } = installed;
         let Some(dropped) = dropped else { return Ok(configured) };
         let record = site.state().join(DROPPED).join(store.get(&self.name)?.uuid.to_string());

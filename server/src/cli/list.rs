@@ -67,10 +67,10 @@ impl List {
 
     /// Refuses a name that nothing has. Of what cannot be read the name is not known: it is told only
     /// where a name is missing.
-    fn check<'a>(
+    fn check<'a, E>(
         &self,
         known: impl Iterator<Item = &'a Environment>,
-        unreadable: &mut Vec<StoreError>,
+        unreadable: &mut Vec<E>,
     ) -> Result<(), Failure> {
         let known: Vec<_> = known.map(|environment| &environment.name).collect();
         match self.names.iter().find(|name| !known.contains(name)) {

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use store::{Point, StoreError};
+use store::{EnvironmentName, Point, StoreError};
 use uuid::Uuid;
 
 use super::{Failure, Format, Reply, Site, Table, root};
@@ -252,7 +252,7 @@ impl Remove {
         let _alone = state.hold().map_err(Failure::could_not)?;
         roster(&state)?.take(&self.name)?;
         machine::remove(&state, &self.name)?;
-        site.reload()?;
+        site.reload_only(&[])?;
         Ok(Reply::done())
     }
 }
@@ -349,7 +349,8 @@ impl Sharepxe {
                 return Err(MachineError::FixedDefault.into());
             }
             machine::store_default(&state, environment.as_deref())?;
-            site.reload()?;
+            let wanted = self.name.iter().map(|point| &point.environment);
+            site.reload_only(&wanted.collect::<Vec<_>>())?;
             return Ok(Reply::done());
         };
         if let Some(wanted) = &self.name {
@@ -393,7 +394,10 @@ pub(super) fn change(
     let mut roster = roster(&state)?;
     let (name, machine) = on(&mut roster)?;
     machine::store(&state, &name, &machine)?;
-    site.reload()?;
+    // Whatever was done by hand to what it boots is seen too.
+    let wanted = machine.environment.as_deref().map(machine::environment_in);
+    let wanted: Option<EnvironmentName> = wanted.and_then(|wanted| wanted.parse().ok());
+    site.reload_only(&wanted.iter().collect::<Vec<_>>())?;
     Ok(Reply::done())
 }
 

@@ -1,4 +1,4 @@
-//! The verb that lets go of the store: for what needs it for itself, such as `zpool export`.
+//! The verb that has the server release the store: for what needs it for itself, such as `zpool export`.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -10,7 +10,7 @@ use store::StoreError;
 use super::{Failure, Reply, Site};
 use crate::control::{Reply as Answer, Request};
 
-/// Have the running server let go of the store while a command runs, as in `netbe release zpool export
+/// Have the running server close and unmount the store while a command runs, as in `netbe release zpool export
 /// tank`.
 ///
 /// Nothing of the store is open or mounted then, and machines that live on it wait. When the command has
@@ -26,7 +26,7 @@ impl Release {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let Some(mut server) = site.server()? else {
             // A server that was killed has left mounts behind; other kinds of store have none.
-            match site.open()?.let_go() {
+            match site.open()?.detach() {
                 Ok(()) | Err(StoreError::Unsupported(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -34,31 +34,34 @@ impl Release {
             return Ok(Reply::done());
         };
         let silent = |error| {
-            Failure::could_not(format_args!("the running server does not let go of it: {error}"))
+            Failure::could_not(format_args!(
+                "the running server does not release the store: {error}"
+            ))
         };
-        let living = match server.ask(&Request::LetGo).map_err(|error| silent(error.to_string()))? {
-            Answer::Living(living) => living,
-            Answer::Failed { message } => return Err(silent(message)),
-            Answer::Done | Answer::Notice(_) | Answer::Status(_) => {
-                return Err(silent("it gave another answer".to_owned()));
-            }
-        };
+        let living =
+            match server.ask(&Request::Detach).map_err(|error| silent(error.to_string()))? {
+                Answer::Living(living) => living,
+                Answer::Failed { message } => return Err(silent(message)),
+                Answer::Done | Answer::Held { .. } | Answer::Notice(_) | Answer::Status(_) => {
+                    return Err(silent("it gave another answer".to_owned()));
+                }
+            };
         if !living.is_nobody() {
             // Before the command, which may take long.
             terminal::say(&format!("until it is back these wait: {}", living.names().join(", ")));
         }
         let done = self.carry_out();
-        let taken_back = match server.ask(&Request::Reload) {
+        let attached = match server.ask(&Request::Reload { environments: None }) {
             Ok(Answer::Failed { message }) => Err(message),
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         };
-        let taken_back = taken_back.map_err(|message| {
+        let attached = attached.map_err(|message| {
             Failure::could_not(format_args!(
                 "the command has ended, but the running server does not serve again: {message}"
             ))
         });
-        done.and(taken_back).map(|()| Reply::done())
+        done.and(attached).map(|()| Reply::done())
     }
 
     /// Runs the command to its end.

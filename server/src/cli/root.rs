@@ -6,7 +6,7 @@ use clap::Args;
 use store::{Environment, EnvironmentName, Point, Role};
 
 use super::environment::new_name;
-use super::guard::{Verb, Withheld};
+use super::guard::{Hold, Verb};
 use super::{Failure, Format, Reply, Site, machine, snapshot};
 use crate::site::machine::{Machine, MachineError, MachineName, RootKind};
 use provision::roots::{Owned, RootError, Roots, Term};
@@ -34,15 +34,15 @@ impl Reset {
         if !found {
             changeable(site, &self.name)?;
         }
-        let withheld = Withheld::begin(site, &own.name, Verb::Reset, self.force)?;
+        let hold = Hold::begin(site, &own.name, Verb::Reset, self.force)?;
         let roots = Roots::new(&store, state.path());
         let made = roots.make(self.name.as_str(), &roots.template(&own)?, Term::Kept)?;
         // From here on the machine has the new one, whatever becomes of the old.
         if !found {
             assign(site, &self.name, &made.name)?;
         }
-        store.destroy(&own.name)?;
-        withheld.end()?;
+        hold.destroy(site, &store, false)?;
+        hold.end_as(&made.name)?;
         Ok(Reply::text(told(&self.name, &made.name, &made.template, &made.reset)))
     }
 }
@@ -140,6 +140,7 @@ pub(super) fn for_machine(
         return Ok((own.name.to_string(), Reply::done()));
     }
     let made = roots.make(name.as_str(), wanted, Term::Kept)?;
+    site.reload_only(&[&made.name])?;
     let reply = Reply::text(told(name, &made.name, &made.template, &made.reset));
     Ok((made.name.to_string(), reply))
 }
@@ -194,7 +195,7 @@ fn copy(
     let nobodys = role == Role::Template;
     let source = Point::from(source.name);
     let reset = Roots::new(&store, state.path()).copy(&source, name, role, nobodys)?;
-    site.reload()?;
+    site.reload_only(&[name])?;
     Ok(reset)
 }
 

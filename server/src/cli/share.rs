@@ -51,7 +51,7 @@ impl Sharenfs {
             insecure: self.insecure,
         };
         site.open()?.set_export(&self.name, settings)?;
-        site.reload()?;
+        site.reload_only(&[&self.name])?;
         Ok(Reply::done())
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use store::{Location, Store};
+use store::{EnvironmentName, Location, Store};
 
 use super::Failure;
 use crate::config::{DEFAULT_STATE, default_store};
@@ -62,9 +62,15 @@ impl Site {
         })
     }
 
-    /// Has the running server, if there is one, read again what a command has changed.
+    /// Has the running server, if there is one, read again everything.
     pub(crate) fn reload(&self) -> Result<(), Failure> {
-        self.server()?.map_or(Ok(()), reload)
+        self.server()?.map_or(Ok(()), |server| reload(server, None))
+    }
+
+    /// Has the running server, if there is one, read again the machines and what a command has changed:
+    /// environments of these names.
+    pub(crate) fn reload_only(&self, changed: &[&EnvironmentName]) -> Result<(), Failure> {
+        self.server()?.map_or(Ok(()), |server| reload(server, Some(changed)))
     }
 
     /// The place of the store.
@@ -83,13 +89,23 @@ impl Site {
     }
 }
 
-/// Has the running server read again what a command has changed.
-pub(crate) fn reload(mut server: Client) -> Result<(), Failure> {
-    match server.ask(&Request::Reload) {
+/// Has the running server read again what a command has changed; everything, if that is not known.
+pub(crate) fn reload(
+    mut server: Client,
+    changed: Option<&[&EnvironmentName]>,
+) -> Result<(), Failure> {
+    let environments = changed.map(|names| names.iter().map(ToString::to_string).collect());
+    match server.ask(&Request::Reload { environments }) {
         Ok(Reply::Failed { message }) => Err(Failure::could_not(format_args!(
             "it is done, but the running server does not take it over: {message}"
         ))),
-        Ok(Reply::Done | Reply::Living(_) | Reply::Notice(_) | Reply::Status(_)) => Ok(()),
+        Ok(
+            Reply::Done
+            | Reply::Held { .. }
+            | Reply::Living(_)
+            | Reply::Notice(_)
+            | Reply::Status(_),
+        ) => Ok(()),
         Err(error) => Err(Failure::could_not(format_args!(
             "it is done, but the running server did not answer: {error}"
         ))),

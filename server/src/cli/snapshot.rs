@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use store::{Change, ChangeKind, Newer, Point, SnapshotName, Store};
 
-use super::guard::{self, Verb, Withheld};
+use super::guard::{self, Hold, Verb};
 use super::{Failure, Format, Reply, Site, Table};
 
 /// Make a snapshot of a boot environment's whole tree.
@@ -52,10 +52,10 @@ impl Rollback {
                 newer.iter().any(|newer| Some(&newer.name) == made)
             })?;
         }
-        let withheld = Withheld::begin(site, name, Verb::RollBack, self.force)?;
+        let hold = Hold::begin(site, name, Verb::RollBack, self.force)?;
         let newer = if self.recent { Newer::Destroy } else { Newer::Refuse };
         store.rollback(name, snapshot, newer)?;
-        withheld.end()?;
+        hold.end()?;
         Ok(Reply::done())
     }
 }

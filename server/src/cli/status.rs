@@ -84,6 +84,7 @@ impl Watch {
                 control::Reply::Status(_) => Ok(()),
                 other @ (control::Reply::Done
                 | control::Reply::Failed { .. }
+                | control::Reply::Held { .. }
                 | control::Reply::Living { .. }) => return Err(unexpected(other)),
             };
             if shown.is_err() {
@@ -122,6 +123,7 @@ fn unexpected(reply: &control::Reply) -> Failure {
     match reply {
         control::Reply::Failed { message } => Failure::could_not(message),
         control::Reply::Done
+        | control::Reply::Held { .. }
         | control::Reply::Living { .. }
         | control::Reply::Notice(_)
         | control::Reply::Status(_) => {

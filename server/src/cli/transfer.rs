@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use store::{EnvironmentName, NameError, Point, Progress, SnapshotName};
 
 use super::environment::new_name;
-use super::guard::{Verb, Withheld};
+use super::guard::{Hold, Verb};
 use super::{Failure, Reply, Site, snapshot};
 
 /// Send a snapshot to standard output, for `netbe receive` of this or another host.
@@ -101,14 +101,14 @@ impl Receive {
         let bar = Bar::new();
         let progress = &mut |progress| bar.show(progress);
         let store = site.establish()?;
-        let withheld = match store.get(&self.name) {
-            Ok(_) => Some(Withheld::begin(site, &self.name, Verb::Receive, self.force)?),
+        let held = match store.get(&self.name) {
+            Ok(_) => Some(Hold::begin(site, &self.name, Verb::Receive, self.force)?),
             Err(_) => None,
         };
         store.receive(&self.name, &mut from, progress)?;
-        match withheld {
-            Some(withheld) => withheld.end()?,
-            None => site.reload()?,
+        match held {
+            Some(hold) => hold.end()?,
+            None => site.reload_only(&[&self.name])?,
         }
         Ok(Reply::done())
     }

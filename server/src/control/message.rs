@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::boot::timeline::Stage;
 use crate::boot::{BootId, Notice, Standing};
@@ -18,27 +19,33 @@ pub enum Request {
         /// The environment's name.
         environment: String,
     },
-    /// Let go of the whole store, which is about to be taken away, until the next request on the same
-    /// connection or its end; then read everything again. Answered with [`Reply::Living`]: the machines
-    /// that wait meanwhile.
-    LetGo,
-    /// Whether the server is there.
-    Ping,
-    /// Read machines, environments and exports again.
-    Reload,
-    /// How everything stands.
-    Status,
-    /// How everything stands, twice a second, and what is seen meanwhile.
-    Watch,
-    /// Let go of a boot environment, whose tree is about to be moved or taken away, until the next
-    /// request on the same connection or its end; then read everything again. Refused with
-    /// [`Reply::Living`] if machines live on it or have their data in it, or if others use it.
-    Withhold {
+    /// Close and unmount the whole store, which is about to be taken away, until the next request on the
+    /// same connection or its end; then read everything again. Answered with [`Reply::Living`]: the
+    /// machines that wait meanwhile.
+    Detach,
+    /// Close and unmount a boot environment, whose tree is about to be moved or taken away, until the
+    /// next request on the same connection, a [`Request::Reload`], or its end; then serve what is there.
+    /// Answered with [`Reply::Held`], or refused with [`Reply::Living`] if machines live on it or have
+    /// their data in it, or if others use it.
+    Hold {
         /// The environment's name.
         environment: String,
         /// Whoever lives on it.
         force: bool,
     },
+    /// Whether the server is there.
+    Ping,
+    /// Read machines again, and environments and exports.
+    Reload {
+        /// The names of the environments that were changed, the old one too where one was renamed; all,
+        /// if it is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environments: Option<Vec<String>>,
+    },
+    /// How everything stands.
+    Status,
+    /// How everything stands, twice a second, and what is seen meanwhile.
+    Watch,
 }
 
 /// What the server answers.
@@ -51,6 +58,11 @@ pub enum Reply {
     Failed {
         /// Why, in a sentence.
         message: String,
+    },
+    /// The environment is held.
+    Held {
+        /// Its identity, and those of the roots whose machine has its data in it.
+        environments: Vec<Uuid>,
     },
     /// Who lives on the environment.
     Living(Living),

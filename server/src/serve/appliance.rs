@@ -1,19 +1,17 @@
 //! The running server as a whole: what it was told, what it serves, and how it reads that again.
 
-mod publish;
-
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use hostfs::Descriptors;
-use store::{EnvironmentName, Store, StoreError};
+use store::{EnvironmentName, Store};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{Interfaces, ServeError, preparer};
+use super::publisher::{Publisher, Scope};
+use super::{Interfaces, ServeError, lock, preparer};
 use crate::boot::catalog::Catalog;
 use crate::boot::decide::Awaited;
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
@@ -21,7 +19,9 @@ use crate::boot::usage::{Usage, User};
 use crate::boot::{BootId, Boots, Notice, Order, Sources};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
-use crate::control::{Controlled, InterfaceStatus, Living, MachineStatus, Status, Visitor};
+use crate::control::{
+    Controlled, Holding, InterfaceStatus, Living, MachineStatus, Status, Visitor,
+};
 use crate::dhcp::{Bound, Dhcp, Listener, Mode, Timestamp};
 use crate::net::interface::Interface;
 use crate::net::rpc::Peers;
@@ -35,9 +35,10 @@ pub(super) struct Appliance {
     config: Config,
     found: Interfaces,
     state: StateDir,
-    store: Store,
+    store: Arc<Store>,
     exports: Arc<Exports>,
     descriptors: Arc<Descriptors>,
+    publisher: Publisher,
     boots: Arc<Boots>,
     /// The connections of RPC clients.
     peers: Arc<Peers>,
@@ -45,16 +46,10 @@ pub(super) struct Appliance {
     dhcp: OnceLock<Arc<Dhcp>>,
     services: OnceLock<Vec<String>>,
     interfaces: Mutex<Vec<InterfaceStatus>>,
-    /// Environments that are not served, each with the reason.
-    unserved: Mutex<Vec<String>>,
-    /// Whether something that is not there may come by itself.
-    waiting: AtomicBool,
-    /// Whether a command has the whole store for itself.
-    let_go: AtomicBool,
-    /// Environments that a command works on: not served until it has ended.
-    withheld: Mutex<Vec<String>>,
-    /// Held while everything is read again.
+    /// Held while machines are read again.
     reading: Mutex<()>,
+    /// Why they could not be.
+    unread: Mutex<Option<String>>,
 }
 
 impl Appliance {
@@ -84,24 +79,32 @@ impl Appliance {
             // The thread that takes them ends only with the server.
             orders: Box::new(move |order| drop(orders.send(order))),
         })?;
+        let (boots, store) = (Arc::new(boots), Arc::new(store));
+        let exports = Arc::new(Exports::new(SiteKey::new(key), usage));
+        let descriptors = Arc::new(Descriptors::within_limits());
+        let publisher = Publisher::new(
+            Arc::clone(&store),
+            state.clone(),
+            Arc::clone(&exports),
+            Arc::clone(&descriptors),
+            Arc::clone(&boots),
+        )?;
         let appliance = Arc::new(Self {
             config,
             found,
             state,
             store,
-            exports: Arc::new(Exports::new(SiteKey::new(key), usage)),
-            descriptors: Arc::new(Descriptors::within_limits()),
-            boots: Arc::new(boots),
+            exports,
+            descriptors,
+            publisher,
+            boots,
             peers: Arc::default(),
             started: Instant::now(),
             dhcp: OnceLock::new(),
             services: OnceLock::new(),
             interfaces: Mutex::default(),
-            unserved: Mutex::default(),
-            waiting: AtomicBool::new(false),
-            let_go: AtomicBool::new(false),
-            withheld: Mutex::default(),
             reading: Mutex::default(),
+            unread: Mutex::default(),
         });
         let boots = Arc::downgrade(&appliance.boots);
         appliance.peers.subscribe(Box::new(move |address| {
@@ -109,7 +112,8 @@ impl Appliance {
                 boots.disconnected(address);
             }
         }));
-        appliance.publish()?;
+        // What cannot be read now is tried again, and told meanwhile: machines that run wait for it.
+        let _ = appliance.publisher.publish(Scope::All);
         preparer::start(ordered, &Arc::downgrade(&appliance)).map_err(ServeError::Runtime)?;
         Ok(appliance)
     }
@@ -248,7 +252,7 @@ impl Appliance {
         for stray in self.found.strays(&self.config, &roster) {
             let _ = writeln!(text, "  not handed out: {stray}");
         }
-        for reason in lock(&self.unserved).iter() {
+        for reason in self.publisher.unserved() {
             let _ = writeln!(text, "  not served: {reason}");
         }
         text
@@ -264,18 +268,13 @@ impl Appliance {
             && let Some(own) =
                 roots.own(machine.as_str(), &root.template).map_err(|error| told(&error))?
         {
-            self.publish_root(&own.name)?;
+            self.publish(Scope::Named(std::slice::from_ref(&own.name)))?;
             return Ok(own.name.to_string());
         }
         let term = if root.fresh { Term::Boot } else { Term::Kept };
         let made = roots.make(machine.as_str(), &template, term).map_err(|error| told(&error))?;
-        self.publish_root(&made.name)?;
+        self.publish(Scope::Named(std::slice::from_ref(&made.name)))?;
         Ok(made.name.to_string())
-    }
-
-    /// Serves a root that was just made.
-    fn publish_root(&self, _name: &EnvironmentName) -> Result<(), String> {
-        self.reload()
     }
 
     /// Destroys the roots for one boot of a machine whose boots are over and on which nobody lives.
@@ -286,7 +285,7 @@ impl Appliance {
             Err(error) => return tracing::warn!("the old roots of {machine} stay: {error}"),
         };
         for root in roots.iter().filter(|root| !self.boots.is_root(root.uuid)) {
-            if let Err(error) = self.retire(&root.name) {
+            if let Err(error) = self.retire(root) {
                 tracing::warn!("{} is not destroyed: {error}", root.name);
             }
         }
@@ -315,13 +314,20 @@ impl Appliance {
     }
 
     /// Destroys a root for one boot, unless somebody lives on it.
-    fn retire(&self, name: &EnvironmentName) -> Result<(), String> {
-        if self.withhold(name.as_str(), false)?.is_nobody() {
-            let destroyed = self.store.destroy(name).map_err(|error| error.to_string());
-            self.restore(name.as_str())?;
-            return destroyed;
+    fn retire(&self, root: &store::Environment) -> Result<(), String> {
+        let Ok(holding) = Controlled::hold(self, root.name.as_str(), false)? else {
+            return Ok(());
+        };
+        let destroyed = self.store.destroy(&root.name).map_err(|error| error.to_string());
+        if destroyed.is_ok() {
+            self.publisher.end(&holding.environments, root.name.as_str());
         }
-        Ok(())
+        self.resume(&holding, &[])?;
+        destroyed
+    }
+
+    fn publish(&self, scope: Scope<'_>) -> Result<(), String> {
+        self.publisher.publish(scope).map_err(|error| error.to_string())
     }
 
     /// Notes that a machine has begun to boot what it was to boot once.
@@ -329,16 +335,25 @@ impl Appliance {
         let alone = self.state.hold()?;
         machine::spend(&self.state, machine, once)?;
         drop(alone);
-        let _alone = lock(&self.reading);
-        self.boots.set_roster(roster(&self.config, &self.state)?);
-        Ok(())
+        self.read_machines()
     }
 
-    /// Reads machines, environments and exports again.
-    fn read_again(&self) -> Result<(), String> {
+    /// Looks whether the store is still there, and again for what was not.
+    pub(super) fn look_again(&self) {
+        self.publisher.look_again();
+        if lock(&self.unread).is_some()
+            && let Err(error) = self.read_machines()
+        {
+            tracing::debug!("{error}");
+        }
+    }
+
+    /// Reads the machines again.
+    fn read_machines(&self) -> Result<(), ServeError> {
         let _alone = lock(&self.reading);
-        let roster = roster(&self.config, &self.state).map_err(|error| error.to_string())?;
-        self.publish().map_err(|error| error.to_string())?;
+        let roster = roster(&self.config, &self.state)
+            .inspect_err(|error| *lock(&self.unread) = Some(error.to_string()))?;
+        *lock(&self.unread) = None;
         for stray in self.found.strays(&self.config, &roster) {
             tracing::warn!("{stray}");
         }
@@ -389,86 +404,73 @@ impl Controlled for Appliance {
             interfaces,
             leased,
             environments: self.boots.catalog().names(),
-            unserved: lock(&self.unserved).clone(),
+            unserved: lock(&self.unread).iter().cloned().chain(self.publisher.unserved()).collect(),
             machines: self.boots.standings().into_iter().map(MachineStatus::from).collect(),
         }
     }
 
-    fn reload(&self) -> Result<(), String> {
-        self.read_again()?;
-        tracing::info!("machines, environments and exports were read again");
+    fn reload(&self, environments: Option<&[String]>) -> Result<(), String> {
+        // An environment has to be there before a machine is told to boot it.
+        let published = match environments {
+            None => self.publish(Scope::All),
+            Some([]) => Ok(()),
+            Some(changed) => self.publish(Scope::Named(&names(changed)?)),
+        };
+        self.read_machines().map_err(|error| error.to_string())?;
+        published?;
+        if environments.is_none() {
+            tracing::info!("machines, environments and exports were read again");
+        }
         Ok(())
     }
 
     fn living_on(&self, environment: &str) -> Result<Living, String> {
-        let name = environment.parse().map_err(|error: store::NameError| error.to_string())?;
         // Whoever lives on what is not served just now waits for it.
-        let roots = match self.store.get(&name) {
-            Ok(environment) => Roots::new(&self.store, self.state.path()).needing(&environment),
-            // What cannot be read any more may be served still.
-            Err(StoreError::Broken { .. } | StoreError::NoEnvironment(_)) => {
-                let exports = self.exports.list().into_iter();
-                let named = exports.filter(|export| export.name == environment);
-                Ok(named.map(|export| export.environment).collect())
-            }
-            Err(error) => Err(error),
-        };
+        let roots = self.publisher.needing(&name(environment)?);
         roots.map(|roots| self.living(roots)).map_err(|error| error.to_string())
     }
 
-    fn withhold(&self, environment: &str, force: bool) -> Result<Living, String> {
-        let living = if force { Living::default() } else { self.living_on(environment)? };
-        if !living.is_nobody() {
-            return Ok(living);
+    fn hold(&self, environment: &str, force: bool) -> Result<Result<Holding, Living>, String> {
+        let name = name(environment)?;
+        let environments = self.publisher.needing(&name).map_err(|error| error.to_string())?;
+        let living = || {
+            let living = self.living(environments.iter().copied());
+            (!force && !living.is_nobody()).then_some(living)
+        };
+        if let Some(living) = self.publisher.hold(&environments, living) {
+            return Ok(Err(living));
         }
-        lock(&self.withheld).push(environment.to_owned());
-        let released = self.reload().and_then(|()| {
-            let Ok(name) = environment.parse() else { return Ok(()) };
-            self.unmount(|| self.store.release(&name)).map_err(|error| error.to_string())
-        });
-        match released {
-            Ok(()) => Ok(living),
-            Err(message) => {
-                // It could not be let go of; whatever can be served of it is served again.
-                let _ = self.restore(environment);
-                Err(message)
+        let holding = Holding { name, environments };
+        match self.publisher.close_held(&holding.environments, &holding.name) {
+            Ok(()) => Ok(Ok(holding)),
+            Err(error) => {
+                // It could not be unmounted; whatever can be served of it is served again.
+                let _ = self.resume(&holding, &[]);
+                Err(error.to_string())
             }
         }
     }
 
-    fn restore(&self, environment: &str) -> Result<(), String> {
-        let mut withheld = lock(&self.withheld);
-        if let Some(held) = withheld.iter().position(|held| held == environment) {
-            withheld.swap_remove(held);
-        }
-        drop(withheld);
-        self.reload()
+    fn resume(&self, holding: &Holding, environments: &[String]) -> Result<(), String> {
+        let mut changed = vec![holding.name.clone()];
+        let named = names(environments).map(|names| changed.extend(names));
+        let resumed = self.publisher.resume(&holding.environments, &changed);
+        let machines = self.read_machines().map_err(|error| error.to_string());
+        resumed.map_err(|error| error.to_string()).and(named).and(machines)
     }
 
-    fn let_go(&self) -> Result<Living, String> {
-        let alone = lock(&self.reading);
-        if self.let_go.swap(true, Ordering::Relaxed) {
-            return Err("another command has the store for itself".to_owned());
-        }
+    fn detach(&self) -> Result<Living, String> {
         // Whoever has an export holds its files open, which must be none below.
-        let environments: Vec<_> =
-            self.exports.list().iter().map(|export| export.environment).collect();
-        let living = self.living(environments);
-        self.close();
-        self.complain(vec!["a command has the store for itself".to_owned()]);
-        let released = self.unmount(|| self.store.let_go());
-        drop(alone);
-        released.map(|()| living).map_err(|error| {
-            // Whatever was closed on the way is served again.
-            let _ = self.take_back();
-            error.to_string()
-        })
+        let open = self.exports.all_open().into_iter().map(|export| export.environment);
+        let living = self.living(open);
+        self.publisher.detach().map_err(|error| error.to_string())?;
+        Ok(living)
     }
 
-    fn take_back(&self) -> Result<(), String> {
-        self.let_go.store(false, Ordering::Relaxed);
-        // Until that is tried again, this is why nothing is served.
-        self.reload().inspect_err(|error| self.complain(vec![error.clone()]))
+    fn attach(&self) -> Result<(), String> {
+        let attached = self.publisher.attach().map_err(|error| error.to_string());
+        self.read_machines().map_err(|error| error.to_string())?;
+        attached
     }
 
     fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {
@@ -494,8 +496,12 @@ fn interface_status(
     Some(InterfaceStatus { name, address, mode, foreign })
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn name(text: &str) -> Result<EnvironmentName, String> {
+    text.parse().map_err(|error: store::NameError| error.to_string())
+}
+
+fn names(texts: &[String]) -> Result<Vec<EnvironmentName>, String> {
+    texts.iter().map(|text| name(text)).collect()
 }
 
 /// How long it may take until it is known whether a system lives: TCP asks several times.

@@ -39,6 +39,8 @@ pub trait State: Send + Sync {
 pub enum Kind {
     /// The boot that a machine is in, by its Ethernet address.
     Boot,
+    /// A boot environment that somebody destroyed or took out of use, by its identity.
+    Gone,
     /// A machine, by its name.
     Machine,
     /// The site as a whole: its key, its defaults.
@@ -50,6 +52,7 @@ impl Kind {
     const fn place(self) -> (&'static str, &'static str) {
         match self {
             Self::Boot => ("boots", ".json"),
+            Self::Gone => ("gone", ".json"),
             Self::Machine => ("machines", ".toml"),
             Self::Site => ("", ""),
         }
@@ -102,7 +105,7 @@ impl StateDir {
         let state = Self { path: path.to_owned() };
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700);
-        for folder in ["", "boots", "machines", "leases"] {
+        for folder in ["", "boots", "gone", "machines", "leases"] {
             let folder = state.path.join(folder);
             let made = private.create(&folder).and_then(|()| fs::metadata(&folder));
             let about = made.map_err(|error| StateError::Io { path: folder.clone(), error })?;

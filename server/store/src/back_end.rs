@@ -133,7 +133,8 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
 
     /// Everything at once.
     fn survey(&self) -> Result<Survey, StoreError> {
-        let Listing { environments, mut unreadable } = self.list()?;
+        let Listing { environments, unreadable } = self.list()?;
+        let mut unreadable: Vec<_> = unreadable.into_iter().map(|one| one.error).collect();
         let mut holdings = Vec::new();
         for environment in environments {
             let name = environment.name.clone();
@@ -179,14 +180,14 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Lets go of everything, of which the server has closed all: nothing of it is mounted or open then.
-    fn let_go(&self) -> Result<(), StoreError> {
+    /// Unmounts everything, of which the server has closed all.
+    fn detach(&self) -> Result<(), StoreError> {
         Err(StoreError::Unsupported(
-            "only a store on ZFS can be let go of while the server runs: stop the server meanwhile",
+            "only a store on ZFS can be released while the server runs: stop the server meanwhile",
         ))
     }
 
-    /// Lets go of an environment that the server has closed, so that others can work on it.
+    /// Unmounts an environment that the server has closed, so that others can work on it.
     fn release(&self, _name: &EnvironmentName) -> Result<(), StoreError> {
         Ok(())
     }

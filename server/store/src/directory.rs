@@ -42,7 +42,7 @@ use crate::error::at;
 use crate::tree::{self, open_dir};
 use crate::{
     Change, Environment, EnvironmentName, InUse, Layout, Listing, Origin, Point, Snapshot,
-    SnapshotName, Space, StoreError, bind, fault,
+    SnapshotName, Space, StoreError, Unreadable, bind, fault,
 };
 
 /// An open store of directories.
@@ -175,7 +175,7 @@ impl BackEnd for Directory {
                 Ok(environment) => listing.environments.push(environment),
                 // Half of one that is being made or destroyed, or was when its command was killed.
                 Err(StoreError::NoEnvironment(_)) => {}
-                Err(error) => listing.unreadable.push(error),
+                Err(error) => listing.unreadable.push(Unreadable { name, error }),
             }
         }
         listing.environments.sort_by(|a, b| a.name.cmp(&b.name));

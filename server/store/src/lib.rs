@@ -27,6 +27,8 @@ mod environment;
 mod error;
 mod export;
 mod fault;
+#[cfg(feature = "faults")]
+mod faults;
 mod history;
 mod layout;
 mod location;
@@ -50,6 +52,8 @@ pub use change::{Change, ChangeKind, FileKind};
 pub use environment::{Environment, MetadataError, Origin};
 pub use error::{Obstacle, StoreError};
 pub use export::{ExportSettings, Identity, IdentityError};
+#[cfg(feature = "faults")]
+pub use faults::{Fault, Faults};
 pub use history::{Entry, History, Outcome, Record};
 pub use layout::{Dataset, Layout, LayoutError};
 pub use location::{Location, LocationError};
@@ -58,6 +62,6 @@ pub use name::{EnvironmentName, NameError, Point, SnapshotName};
 pub use network::{Network, NetworkError};
 pub use settings::{Decision, Role, RoleError, SettingError, Settings};
 pub use snapshot::{Holding, Snapshot, Space, Survey};
-pub use store::{INSTALLING, InUse, Listing, Newer, Pair, Progress, Store, Update};
+pub use store::{INSTALLING, InUse, Listing, Newer, Pair, Progress, Store, Unreadable, Update};
 pub use stream::StreamError;
 pub use timestamp::{Timestamp, TimestampError};

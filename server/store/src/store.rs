@@ -71,6 +71,13 @@ impl Store {
         )
     }
 
+    /// The same store, whose reads fail when it is told to.
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub fn with_faults(self, faults: std::sync::Arc<crate::Faults>) -> Self {
+        Self { back_end: Box::new(crate::faults::Faulty::new(self.back_end, faults)), ..self }
+    }
+
     fn of(back_end: Box<dyn BackEnd>, state: &Path) -> Result<Self, StoreError> {
         let locks = Locks::open(back_end.locks(), PATIENCE)?;
         Ok(Self { back_end, locks, history: History::in_state(state) })
@@ -493,7 +500,7 @@ impl Store {
         self.back_end.open_parts(name)
     }
 
-    /// Lets go of a boot environment of which the caller has closed everything, so that others can
+    /// Unmounts a boot environment of which the caller has closed everything, so that others can
     /// destroy it or roll it back.
     pub fn release(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         self.back_end.release(name)
@@ -505,10 +512,10 @@ impl Store {
         self.back_end.present()
     }
 
-    /// Lets go of all boot environments, of which the caller has closed everything, so that what they
+    /// Unmounts all boot environments, of which the caller has closed everything, so that what they
     /// are kept in can be taken away. Some kinds of store cannot: [`StoreError::Unsupported`].
-    pub fn let_go(&self) -> Result<(), StoreError> {
-        self.back_end.let_go()
+    pub fn detach(&self) -> Result<(), StoreError> {
+        self.back_end.detach()
     }
 
     /// Notes a verb in the history, does it, and notes how it ended.
@@ -668,7 +675,18 @@ pub struct Listing {
     /// The boot environments, sorted by name.
     pub environments: Vec<Environment>,
     /// Why others cannot be shown: one broken metadata file must not hide all the rest.
-    pub unreadable: Vec<StoreError>,
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// An environment that is there and cannot be read, in whole or in part.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unreadable {
+    /// Its name.
+    pub name: EnvironmentName,
+    /// Why.
+    #[source]
+    pub error: StoreError,
 }
 
 /// Gives origins the names that they have now; one that is gone keeps the name that it had.

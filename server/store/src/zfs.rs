@@ -43,7 +43,7 @@ use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::error::at;
 use crate::{
     Change, Environment, EnvironmentName, Holding, InUse, Listing, Point, Snapshot, SnapshotName,
-    Space, StoreError, Survey,
+    Space, StoreError, Survey, Unreadable,
 };
 use command::{Failure, Refusal, Task};
 use listing::{Depth, Known, SnapshotRow};
@@ -317,10 +317,11 @@ impl BackEnd for Zfs {
                     spaces.insert(environment.uuid, tree.space());
                     listing.environments.push(environment);
                 }
-                Err(error) => listing.unreadable.push(error),
+                Err(error) => listing.unreadable.push(Unreadable { name: name.clone(), error }),
             }
             // It is there, but its files are not: whoever serves it looks again.
-            listing.unreadable.extend(tree.waits());
+            let waits = tree.waits().map(|error| Unreadable { name: name.clone(), error });
+            listing.unreadable.extend(waits);
         }
         Ok((listing, spaces))
     }
@@ -520,7 +521,7 @@ impl BackEnd for Zfs {
         self.pool_now().map(|_pool| ())
     }
 
-    fn let_go(&self) -> Result<(), StoreError> {
+    fn detach(&self) -> Result<(), StoreError> {
         let explain = at("list", &self.mounts);
         let shown = std::fs::read_dir(&self.mounts).map_err(explain)?.flatten();
         // Other names are of what commands are doing.

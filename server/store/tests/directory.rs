@@ -196,7 +196,8 @@ fn a_broken_metadata_file_hides_no_other_environment() {
     fs::write(bench.top().join("meta/bad.toml"), "schema = ").unwrap();
     let listing = bench.store.list().unwrap();
     assert_eq!(listing.environments.len(), 1);
-    assert!(matches!(listing.unreadable[..], [StoreError::Broken { .. }]));
+    let [bad] = listing.unreadable.as_slice() else { panic!("{listing:?}") };
+    assert!(bad.name == name("bad") && matches!(bad.error, StoreError::Broken { .. }));
     bench.store.destroy(&name("bad")).unwrap();
     assert_eq!(bench.leftovers(), [""; 0]);
 }

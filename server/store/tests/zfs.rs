@@ -506,7 +506,8 @@ fn what_is_encrypted_waits_for_its_key() {
     zfs(&["unload-key", &full]);
     let listing = site.store.list().unwrap();
     assert_eq!(listing.environments.len(), 2);
-    assert!(matches!(listing.unreadable.as_slice(), [StoreError::Key { .. }]), "{listing:?}");
+    let [unreadable] = listing.unreadable.as_slice() else { panic!("{listing:?}") };
+    assert!(matches!(unreadable.error, StoreError::Key { .. }), "{listing:?}");
     let waits = |error: StoreError| {
         let said = error.to_string();
         assert!(matches!(error, StoreError::Key { .. }), "{said}");

@@ -25,6 +25,7 @@ fn answer(bench: &Bench, answers: &'static [&'static str]) -> thread::JoinHandle
 }
 
 const DONE: &str = r#"{"answer":"done"}"#;
+const HELD: &str = r#"{"answer":"held","environments":["00000000-0000-0000-0000-000000000007"]}"#;
 
 #[test]
 fn what_machines_live_on_is_not_destroyed() {
@@ -34,10 +35,7 @@ fn what_machines_live_on_is_not_destroyed() {
         &["destroy", "head"],
         "head is the root of desk, lab1: switch them off, or destroy with -f",
     );
-    assert_eq!(
-        server.join().unwrap(),
-        [r#"{"ask":"withhold","environment":"head","force":false}"#]
-    );
+    assert_eq!(server.join().unwrap(), [r#"{"ask":"hold","environment":"head","force":false}"#]);
     assert!(bench.root("head").exists());
 }
 
@@ -61,10 +59,7 @@ fn what_machines_live_on_is_not_renamed() {
         &["rename", "head", "old"],
         "head is the root of desk: switch them off, or rename with -f",
     );
-    assert_eq!(
-        server.join().unwrap(),
-        [r#"{"ask":"withhold","environment":"head","force":false}"#]
-    );
+    assert_eq!(server.join().unwrap(), [r#"{"ask":"hold","environment":"head","force":false}"#]);
     assert!(bench.root("head").exists());
 }
 
@@ -91,41 +86,61 @@ fn what_others_use_is_not_destroyed() {
 }
 
 #[test]
-fn the_server_lets_go_of_what_is_destroyed_and_then_looks_again() {
+fn the_server_closes_what_is_destroyed_and_then_looks_again() {
     let bench = Bench::with_head();
-    let server = answer(&bench, &[DONE, DONE]);
+    let server = answer(&bench, &[HELD, DONE]);
     bench.silent(&["destroy", "head"]);
     let asked = server.join().unwrap();
-    assert_eq!(asked[0], r#"{"ask":"withhold","environment":"head","force":false}"#);
-    assert_eq!(asked[1], r#"{"ask":"reload"}"#);
+    assert_eq!(asked[0], r#"{"ask":"hold","environment":"head","force":false}"#);
+    assert_eq!(asked[1], r#"{"ask":"reload","environments":["head","head"]}"#);
+    // It is noted by the identity that the server told.
+    assert!(bench.state().join("gone/00000000-0000-0000-0000-000000000007.json").exists());
 }
 
 #[test]
-fn the_server_lets_go_of_what_is_renamed_and_then_looks_again() {
+fn the_server_closes_what_is_renamed_and_then_looks_again() {
     let bench = Bench::with_head();
-    let server = answer(&bench, &[DONE, DONE]);
+    let server = answer(&bench, &[HELD, DONE]);
     bench.silent(&["rename", "-f", "head", "old"]);
     let asked = server.join().unwrap();
-    assert_eq!(asked[0], r#"{"ask":"withhold","environment":"head","force":true}"#);
-    assert_eq!(asked[1], r#"{"ask":"reload"}"#);
+    assert_eq!(asked[0], r#"{"ask":"hold","environment":"head","force":true}"#);
+    assert_eq!(asked[1], r#"{"ask":"reload","environments":["head","old"]}"#);
     assert!(bench.root("old").exists());
 }
 
 #[test]
-fn with_force_it_lets_go_whoever_lives_on_it() {
+fn what_the_store_does_not_have_any_more_is_said_to_be_gone_by_force() {
     let bench = Bench::with_head();
-    let server = answer(&bench, &[DONE, DONE]);
-    bench.silent(&["destroy", "-f", "head"]);
-    let asked = server.join().unwrap();
-    assert_eq!(asked[0], r#"{"ask":"withhold","environment":"head","force":true}"#);
+    let missing = "there is no boot environment lost: `netbe list` shows those that there are";
+    bench.refuses(&["destroy", "lost"], missing);
+    bench.refuses(&["destroy", "-f", "lost"], missing);
+    let server = answer(&bench, &[HELD, DONE]);
+    bench.silent(&["destroy", "-f", "lost"]);
+    server.join().unwrap();
+    let note = |uuid: &str| bench.state().join(format!("gone/{uuid}.json")).exists();
+    assert!(note("00000000-0000-0000-0000-000000000007"));
+    fs::remove_file(bench.state().join("control.sock")).unwrap();
+    // Without a server that knows it, by its identity.
+    let uuid = "00000000-0000-0000-0000-000000000008";
+    bench.silent(&["destroy", "-f", uuid]);
+    assert!(note(uuid));
 }
 
 #[test]
-fn what_the_server_does_not_let_go_of_is_kept() {
+fn with_force_it_is_closed_whoever_lives_on_it() {
+    let bench = Bench::with_head();
+    let server = answer(&bench, &[HELD, DONE]);
+    bench.silent(&["destroy", "-f", "head"]);
+    let asked = server.join().unwrap();
+    assert_eq!(asked[0], r#"{"ask":"hold","environment":"head","force":true}"#);
+}
+
+#[test]
+fn what_the_server_does_not_release_is_kept() {
     for arguments in [&["destroy", "head"][..], &["destroy", "-f", "head"]] {
         let bench = Bench::with_head();
         let server = answer(&bench, &[r#"{"answer":"failed","message":"/mnt/head is in use"}"#]);
-        bench.cannot(arguments, "the running server does not let go of head: /mnt/head is in use");
+        bench.cannot(arguments, "the running server does not release head: /mnt/head is in use");
         server.join().unwrap();
         assert!(bench.root("head").exists());
     }
@@ -226,5 +241,5 @@ fn sharing_reaches_the_server_at_once() {
     let bench = Bench::with_head();
     let server = answer(&bench, &[r#"{"answer":"done"}"#]);
     bench.silent(&["sharenfs", "--network", "10.0.0.0/8", "head"]);
-    assert_eq!(server.join().unwrap(), [r#"{"ask":"reload"}"#]);
+    assert_eq!(server.join().unwrap(), [r#"{"ask":"reload","environments":["head"]}"#]);
 }

@@ -359,7 +359,7 @@ fn what_a_stream_changes_is_not_changed_under_a_machine() {
     let outcome = child.wait_with_output().unwrap();
     let said = String::from_utf8(outcome.stderr).unwrap();
     assert_eq!(said, "netbe: copy is the root of desk: switch them off, or receive with -f\n");
-    assert!(answering.join().unwrap().contains("withhold"));
+    assert!(answering.join().unwrap().contains(r#"{"ask":"hold""#));
 }
 
 /// Runs commands in a mount namespace of their own, where what they mount harms nobody.

@@ -89,6 +89,19 @@ impl Site {
         out
     }
 
+    /// Waits until the server tells its status in these words.
+    pub(crate) fn until(&self, words: &str) {
+        let begun = Instant::now();
+        loop {
+            let status = self.prints(&["status"]);
+            if status.contains(words) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "no {words:?} in {status}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Runs a command that is to fail with this status, and gives its sentence.
     pub(crate) fn fails(&self, status: i32, arguments: &[&str]) -> String {
         let outcome = self.run(arguments);
@@ -261,6 +274,11 @@ impl Running {
     /// The server's process: `ip netns exec` becomes what it runs.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Has the server read everything again.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::SIGHUP);
     }
 
     /// Changes how many files the server may have open.

@@ -11,6 +11,10 @@ use netbe::control::{Client, Reply, Request};
 use crate::bench::{KERNEL, MAC, Net, Running, Site};
 
 const SERVE: [&str; 4] = ["--mode", "serve", "--range", "10.77.0.100-10.77.0.199"];
+/// Answers to a GETATTR (RFC 1813 §2.6).
+const OK: u32 = 0;
+const STALE: u32 = 70;
+const JUKEBOX: u32 = 10_008;
 const CLIENTS: [&str; 3] = ["busybox", "curl", "nfs-cat"];
 
 fn hello(name: &str) -> String {
@@ -137,9 +141,6 @@ fn a_renamed_environment_is_served_by_its_new_name_at_once() {
 
 #[test]
 fn who_lives_on_what_a_command_works_on_waits_for_it() {
-    const OK: u32 = 0;
-    const STALE: u32 = 70;
-    const JUKEBOX: u32 = 10_008;
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();
     share(&site, &net, "base");
@@ -149,17 +150,57 @@ fn who_lives_on_what_a_command_works_on_waits_for_it() {
     let handle = &mounted[8..][..usize::try_from(length).unwrap()];
     assert_eq!(getattr(&net, handle), OK);
     // What `netbe rename -f` asks for, and `netbe destroy -f`.
-    let withhold = Request::Withhold { environment: "base".to_owned(), force: true };
+    let hold = Request::Hold { environment: "base".to_owned(), force: true };
     let mut command = Client::connect(&site.state().join("control.sock")).unwrap().unwrap();
-    assert_eq!(command.ask(&withhold).unwrap(), Reply::Done);
+    assert!(matches!(command.ask(&hold).unwrap(), Reply::Held { .. }));
     assert_eq!(getattr(&net, handle), JUKEBOX);
     fs::rename(root(&site, "base"), root(&site, "new")).unwrap();
-    assert_eq!(command.ask(&Request::Reload).unwrap(), Reply::Done);
-    assert_eq!(getattr(&net, handle), STALE);
+    let all = Request::Reload { environments: None };
+    assert_eq!(command.ask(&all).unwrap(), Reply::Done);
+    assert_eq!(getattr(&net, handle), JUKEBOX, "nobody said that it is gone");
+    assert!(
+        site.prints(&["status"]).contains("or run `netbe destroy -f base` if it is to be gone")
+    );
     fs::rename(root(&site, "new"), root(&site, "base")).unwrap();
     site.done(&["rename", "-f", "base", "new"]);
     assert_eq!(getattr(&net, handle), OK);
     site.done(&["destroy", "-f", "new"]);
+    assert_eq!(getattr(&net, handle), STALE);
+}
+
+#[test]
+fn a_typo_in_its_metadata_leaves_a_running_machine_its_root() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    share(&site, &net, "base");
+    let running = Running::start(&site, &net, &SERVE);
+    let mounted = mount_call(&net, 1);
+    let length = u32::from_be_bytes(mounted[4..8].try_into().unwrap());
+    let handle = &mounted[8..][..usize::try_from(length).unwrap()];
+    let path = site.state().join("store/meta/base.toml");
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, "gibberish").unwrap();
+    running.hang_up();
+    site.until("until that is right, base is served as before");
+    assert_eq!(getattr(&net, handle), OK);
+    // What the store does not name waits.
+    fs::remove_file(&path).unwrap();
+    running.hang_up();
+    site.until("or run `netbe destroy -f base` if it is to be gone");
+    assert_eq!(getattr(&net, handle), JUKEBOX);
+    fs::write(&path, good).unwrap();
+    site.done(&["sharenfs", "--network", "10.77.0.0/24", "base"]);
+    assert_eq!(getattr(&net, handle), OK);
+    assert!(!site.prints(&["status"]).contains("not served"));
+    // By hand, and said to be gone: by that name, and after a restart.
+    fs::remove_dir_all(root(&site, "base")).unwrap();
+    running.hang_up();
+    site.until("or run `netbe destroy -f base` if it is to be gone");
+    assert_eq!(getattr(&net, handle), JUKEBOX);
+    site.done(&["destroy", "-f", "base"]);
+    assert_eq!(getattr(&net, handle), STALE);
+    drop(running);
+    let _running = Running::start(&site, &net, &SERVE);
     assert_eq!(getattr(&net, handle), STALE);
 }
 
@@ -272,14 +313,14 @@ fn a_root_that_is_not_whole_is_not_served() {
 }
 
 #[test]
-fn directories_are_not_let_go_of_and_served_on() {
+fn directories_are_not_released_and_served_on() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();
     share(&site, &net, "base");
     let _running = Running::start(&site, &net, &SERVE);
     assert_eq!(
         site.fails(2, &["release", "false"]),
-        "the running server does not let go of it: only a store on ZFS can be let go of while the \
+        "the running server does not release the store: only a store on ZFS can be released while the \
          server runs: stop the server meanwhile"
     );
     assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");

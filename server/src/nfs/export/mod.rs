@@ -8,11 +8,14 @@ mod access;
 #[cfg(test)]
 pub(crate) mod bench;
 mod files;
+pub mod gone;
 mod handle;
+pub mod lifecycle;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use store::ExportSettings;
 use uuid::Uuid;
 use vfs::{FsError, Handle};
@@ -23,6 +26,7 @@ use crate::site::machine::View;
 pub use access::{Grant, Refusal, caller};
 pub use files::Files;
 pub use handle::{KeyError, SiteKey, WireHandle};
+pub use lifecycle::{Event, Lifecycle, Reason, State};
 
 /// A boot environment that is served.
 #[derive(Clone, Debug)]
@@ -39,91 +43,102 @@ pub struct Export {
     pub settings: ExportSettings,
 }
 
-/// Boot environments whose files cannot be had just now, and will be: their clients are told to ask
-/// again, which kernels do for as long as it takes. What is stale they never ask for again.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Expected {
-    /// All, because what they are kept in is away.
-    All,
-    /// Those with these identities.
-    These(HashSet<Uuid>),
-}
-
-impl Default for Expected {
-    fn default() -> Self {
-        Self::These(HashSet::new())
-    }
-}
-
-impl Expected {
-    fn has(&self, environment: Uuid) -> bool {
-        match self {
-            Self::All => true,
-            Self::These(those) => those.contains(&environment),
+impl Export {
+    /// The same export with single slashes in its path and none at the end.
+    ///
+    /// # Errors
+    ///
+    /// The path is not one that a client can write.
+    pub fn with_canonical_path(self) -> Result<Self, PublishError> {
+        match canonical(&self.path) {
+            Some(path) => Ok(Self { path, ..self }),
+            None => Err(PublishError(self.path)),
         }
     }
 }
 
-/// All that is served at the moment, by boot environment and by path.
+/// How every boot environment stands, by its identity and by path.
 ///
-/// Everything must be published before the first call is answered: until then the handles of a
-/// running root are stale, and clients do not forget that.
+/// A call reads one immutable snapshot without a lock. Every change makes a new one and lets it take
+/// the old one's place at one instant. An environment that was never heard of waits, like one whose
+/// files cannot be had: see [`lifecycle`].
 #[derive(Debug)]
 pub struct Exports {
     key: SiteKey,
-    published: RwLock<Published>,
+    current: ArcSwap<Snapshot>,
+    /// Held while a new snapshot is made, which waits for nothing.
+    changing: Mutex<()>,
     usage: Arc<Usage>,
+    /// Environments that handles were of, and that nothing is known of.
+    strangers: Mutex<HashSet<Uuid>>,
 }
+
+/// Something that happened to an environment's export.
+pub type Change = (Uuid, Event<Arc<Export>>);
 
 impl Exports {
     /// No exports yet; handles are sealed with `key`, and calls are noted in `usage`.
     #[must_use]
     pub fn new(key: SiteKey, usage: Arc<Usage>) -> Self {
-        Self { key, published: RwLock::default(), usage }
+        let (current, changing) = (ArcSwap::default(), Mutex::default());
+        Self { key, current, changing, usage, strangers: Mutex::default() }
     }
 
-    /// Serves a boot environment from now on, or serves it with other settings or by another path.
+    /// Takes over what happened to environments, all at one instant. Returns the exports that are not
+    /// open any more, or were replaced.
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Vec<Arc<Export>> {
+        self.change(|snapshot| {
+            let mut closed = Vec::new();
+            for (environment, event) in changes {
+                closed.extend(snapshot.take(environment, event));
+            }
+            closed
+        })
+    }
+
+    /// Says whether what all environments are kept in answers nothing just now. While it does not, the
+    /// clients of all wait, and nothing is closed.
+    pub fn stall(&self, stalled: bool) {
+        if self.current.load().stalled != stalled {
+            self.change(|snapshot| snapshot.stalled = stalled);
+        }
+    }
+
+    /// Serves one environment from now on, or serves it with other settings or by another path.
     ///
     /// # Errors
     ///
-    /// Another environment is served by this path, or the path is not one that a client can write.
+    /// The path is not one that a client can write.
     pub fn publish(&self, export: Export) -> Result<(), PublishError> {
-        let path =
-            canonical(&export.path).ok_or_else(|| PublishError::Path(export.path.clone()))?;
-        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        if published.paths.get(&path).is_some_and(|taken| *taken != export.environment) {
-            return Err(PublishError::Taken(path));
-        }
-        let environment = export.environment;
-        let export = Arc::new(Export { path: path.clone(), ..export });
-        if let Some(before) = published.exports.insert(environment, export) {
-            published.paths.remove(&before.path);
-        }
-        published.paths.insert(path, environment);
+        let export = export.with_canonical_path()?;
+        self.apply([(export.environment, Event::Opened(Arc::new(export)))]);
         Ok(())
-    }
-
-    /// Serves a boot environment no longer: from now on its handles are stale. Says whether it was
-    /// served.
-    pub fn withdraw(&self, environment: Uuid) -> bool {
-        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        let withdrawn = published.exports.remove(&environment);
-        if let Some(export) = &withdrawn {
-            published.paths.remove(&export.path);
-        }
-        withdrawn.is_some()
-    }
-
-    /// Says what cannot be served now and will be, whether it is published or not.
-    pub fn wait_for(&self, expected: Expected) {
-        self.published.write().unwrap_or_else(PoisonError::into_inner).expected = expected;
     }
 
     /// What is served of a boot environment.
     #[must_use]
     pub fn of(&self, environment: Uuid) -> Option<Arc<Export>> {
-        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
-        published.exports.get(&environment).map(Arc::clone)
+        self.current.load().serving(environment).map(Arc::clone)
+    }
+
+    /// What is open of a boot environment, whether it is served or held.
+    #[must_use]
+    pub fn open_of(&self, environment: Uuid) -> Option<Arc<Export>> {
+        self.current.load().lifecycles.get(&environment)?.open().map(Arc::clone)
+    }
+
+    /// Whether a command works on a boot environment: no boot may have it for its root then.
+    #[must_use]
+    pub fn is_held(&self, environment: Uuid) -> bool {
+        self.current.load().lifecycles.get(&environment).is_some_and(Lifecycle::is_held)
+    }
+
+    /// Whether somebody destroyed a boot environment or took it out of use.
+    #[must_use]
+    pub fn is_gone(&self, environment: Uuid) -> bool {
+        let current = self.current.load();
+        let lifecycle = current.lifecycles.get(&environment);
+        lifecycle.is_some_and(|lifecycle| matches!(lifecycle.state(), State::Gone))
     }
 
     /// The export that a path lies in, and the rest of the path behind it.
@@ -131,7 +146,7 @@ impl Exports {
     /// Of several, the one with the longest path. Empty and `.` components do not count.
     #[must_use]
     pub fn at<'a>(&self, path: &'a [u8]) -> Option<(Arc<Export>, &'a [u8])> {
-        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load();
         let mut canonical = String::new();
         let mut rest = path;
         let mut found = None;
@@ -145,18 +160,25 @@ impl Exports {
                     canonical.extend(["/", name]);
                 }
             }
-            found = published.paths.get(&canonical).map(|export| (export, rest)).or(found);
+            found = current.paths.get(&canonical).map(|export| (export, rest)).or(found);
         }
         let (environment, rest) = found?;
-        published.exports.get(environment).map(|export| (Arc::clone(export), rest))
+        current.serving(*environment).map(|export| (Arc::clone(export), rest))
     }
 
-    /// All exports, by path.
+    /// All that is served, by path.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Export>> {
-        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
-        let environments = published.paths.values();
-        environments.filter_map(|one| published.exports.get(one).map(Arc::clone)).collect()
+        let current = self.current.load();
+        let environments = current.paths.values();
+        environments.filter_map(|one| current.serving(*one).map(Arc::clone)).collect()
+    }
+
+    /// All that is open, served or held, in no order.
+    #[must_use]
+    pub fn all_open(&self) -> Vec<Arc<Export>> {
+        let current = self.current.load();
+        current.lifecycles.values().filter_map(Lifecycle::open).map(Arc::clone).collect()
     }
 
     /// Who uses what.
@@ -169,8 +191,14 @@ impl Exports {
     /// that nobody told (`boot.nfsroot.nfshandle`).
     #[must_use]
     pub fn root_handle(&self, environment: Uuid) -> Option<WireHandle> {
+        self.of(environment).map(|export| self.root_handle_of(&export))
+    }
+
+    /// The handle of an export's root.
+    #[must_use]
+    pub fn root_handle_of(&self, export: &Export) -> WireHandle {
         let view = View::Joined;
-        self.of(environment).map(|export| self.seal(&export, view, &export.files.seen(view).root()))
+        self.seal(export, view, &export.files.seen(view).root())
     }
 
     /// What a file of an export is called over the wire.
@@ -183,39 +211,93 @@ impl Exports {
     ///
     /// # Errors
     ///
-    /// [`FsError::BadHandle`] if this site did not make the handle, [`FsError::Busy`] if its environment
-    /// is waited for, [`FsError::Stale`] if it is not served any longer.
+    /// [`FsError::BadHandle`] if this site did not make the handle, [`FsError::Stale`] if somebody
+    /// destroyed its environment or took it out of use, [`FsError::Busy`] if it is not served for any
+    /// other reason.
     pub fn open(&self, wire: &[u8]) -> Result<(Arc<Export>, View, Handle), FsError> {
         let (environment, view, file) = self.key.open(wire).ok_or(FsError::BadHandle)?;
-        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
-        if published.expected.has(environment) {
+        let current = self.current.load();
+        let Some(lifecycle) = current.lifecycles.get(&environment) else {
+            self.tell_of(environment);
             return Err(FsError::Busy);
+        };
+        match lifecycle.state() {
+            State::Gone => Err(FsError::Stale),
+            State::Serving(export) if !current.stalled => Ok((Arc::clone(export), view, file)),
+            State::Serving(_) | State::Held | State::Waiting(_) => Err(FsError::Busy),
         }
-        let export = published.exports.get(&environment).ok_or(FsError::Stale)?;
-        Ok((Arc::clone(export), view, file))
+    }
+
+    /// Says once that a machine waits for an environment that the store does not have. A handle cannot
+    /// be forged, so that these are few.
+    fn tell_of(&self, environment: Uuid) {
+        let mut strangers = lock(&self.strangers);
+        if strangers.len() < MAX_STRANGERS && strangers.insert(environment) {
+            tracing::warn!(
+                "a machine waits for the boot environment with the identity {environment}, which the \
+                 store does not have: bring it back, or run `netbe destroy -f {environment}` if it is \
+                 to be gone"
+            );
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Snapshot) -> T) -> T {
+        let _alone = lock(&self.changing);
+        let mut next = Snapshot::clone(&self.current.load());
+        let changed = change(&mut next);
+        self.current.store(Arc::new(next));
+        changed
     }
 }
 
-#[derive(Debug, Default)]
-struct Published {
-    exports: HashMap<Uuid, Arc<Export>>,
-    /// By canonical path.
+/// How everything stands at one instant.
+#[derive(Clone, Debug, Default)]
+struct Snapshot {
+    lifecycles: HashMap<Uuid, Lifecycle<Arc<Export>>>,
+    /// What is open, by canonical path.
     paths: BTreeMap<String, Uuid>,
-    expected: Expected,
+    /// Whether nothing answers.
+    stalled: bool,
 }
 
-/// Why an export cannot be published.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum PublishError {
-    /// The path cannot be mounted.
-    #[error(
-        "{0:?} is not a path for an export: write an absolute one without . and .., as /be/head"
-    )]
-    Path(String),
-    /// The path belongs to another boot environment.
-    #[error("{0} is exported already: give this boot environment another path")]
-    Taken(String),
+impl Snapshot {
+    fn serving(&self, environment: Uuid) -> Option<&Arc<Export>> {
+        match self.lifecycles.get(&environment)?.state() {
+            State::Serving(export) => Some(export),
+            State::Held | State::Waiting(_) | State::Gone => None,
+        }
+    }
+
+    fn take(&mut self, environment: Uuid, event: Event<Arc<Export>>) -> Option<Arc<Export>> {
+        let unknown = || Lifecycle::unknown(Reason::from("the store has not named it yet"));
+        let lifecycle = self.lifecycles.entry(environment).or_insert_with(unknown);
+        let before = lifecycle.open().map(|export| export.path.clone());
+        let closed = lifecycle.take(event);
+        let now = lifecycle.open().map(|export| export.path.clone());
+        if let Some(path) = before.filter(|path| Some(path) != now.as_ref())
+            && self.paths.get(&path) == Some(&environment)
+        {
+            self.paths.remove(&path);
+        }
+        // Of two with one path the store has named this one later.
+        if let Some(path) = now {
+            self.paths.insert(path, environment);
+        }
+        closed
+    }
 }
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Environments that nothing is known of and that are told of.
+const MAX_STRANGERS: usize = 64;
+
+/// The path of an export cannot be mounted.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0:?} is not a path for an export: write an absolute one without . and .., as /be/head")]
+pub struct PublishError(pub String);
 
 /// A path with single slashes between its components and none at the end.
 fn canonical(path: &str) -> Option<String> {
@@ -287,10 +369,28 @@ mod test {
     }
 
     #[test]
-    fn a_path_has_one_owner() {
+    fn environments_that_change_names_change_paths_at_one_instant() {
+        let exports = exports(&["/be/head", "/be/next"]);
+        let opened = |number, path| {
+            let export = export(number, path);
+            (export.environment, Event::Opened(Arc::new(export)))
+        };
+        exports.apply([opened(1, "/be/next"), opened(2, "/be/head")]);
+        let environment = |path: &[u8]| exports.at(path).unwrap().0.environment;
+        assert_eq!(environment(b"/be/next"), Uuid::from_u128(1));
+        assert_eq!(environment(b"/be/head"), Uuid::from_u128(2));
+        assert_eq!(exports.list().len(), 2);
+    }
+
+    #[test]
+    fn a_path_belongs_to_whom_the_store_named_last() {
         let exports = exports(&["/be/head"]);
-        let taken = PublishError::Taken("/be/head".to_owned());
-        assert_eq!(exports.publish(export(9, "/be//head/")), Err(taken));
+        let handle = exports.root_handle(Uuid::from_u128(1)).unwrap();
+        exports.publish(export(9, "/be//head/")).unwrap();
+        assert_eq!(exports.at(b"/be/head").unwrap().0.environment, Uuid::from_u128(9));
+        assert!(exports.open(handle.as_bytes()).is_ok(), "its machines go on all the same");
+        exports.publish(export(1, "/be/other")).unwrap();
+        assert_eq!(exports.list().len(), 2);
     }
 
     #[test]
@@ -310,37 +410,61 @@ mod test {
                 Arc::new(Usage::new(std::time::Instant::now())),
             );
             let refused = exports.publish(export(1, path));
-            assert_eq!(refused, Err(PublishError::Path(path.to_owned())));
+            assert_eq!(refused, Err(PublishError(path.to_owned())));
         }
     }
 
-    #[test]
-    fn the_handles_of_a_withdrawn_environment_are_stale_until_it_is_served_again() {
-        let exports = exports(&["/be/head"]);
-        let environment = Uuid::from_u128(1);
-        let handle = exports.root_handle(environment).unwrap();
-        assert!(exports.withdraw(environment));
-        assert!(!exports.withdraw(environment));
-        assert_eq!(exports.open(handle.as_bytes()).err(), Some(FsError::Stale));
-        exports.publish(export(1, "/be/head")).unwrap();
-        assert!(exports.open(handle.as_bytes()).is_ok());
+    fn state_of(exports: &Exports, handle: &WireHandle) -> Option<FsError> {
+        exports.open(handle.as_bytes()).err()
     }
 
     #[test]
-    fn who_asks_for_what_is_waited_for_is_to_ask_again() {
+    fn the_handles_of_a_destroyed_environment_are_stale_until_it_is_served_again() {
+        let exports = exports(&["/be/head"]);
+        let environment = Uuid::from_u128(1);
+        let handle = exports.root_handle(environment).unwrap();
+        assert_eq!(exports.apply([(environment, Event::Ended)]).len(), 1);
+        assert_eq!(exports.apply([(environment, Event::Ended)]).len(), 0);
+        assert_eq!(state_of(&exports, &handle), Some(FsError::Stale));
+        assert!(exports.at(b"/be/head").is_none() && exports.is_gone(environment));
+        exports.publish(export(1, "/be/head")).unwrap();
+        assert_eq!(state_of(&exports, &handle), None);
+    }
+
+    #[test]
+    fn what_no_listing_names_is_asked_for_again() {
         let exports = exports(&["/be/head", "/be/other"]);
-        let handle = |number| exports.root_handle(Uuid::from_u128(number)).unwrap();
-        let (head, other) = (handle(1), handle(2));
-        exports.withdraw(Uuid::from_u128(1));
-        let answers = || [&head, &other].map(|handle| exports.open(handle.as_bytes()).err());
-        assert_eq!(answers(), [Some(FsError::Stale), None]);
-        exports.wait_for(Expected::These([Uuid::from_u128(1)].into()));
+        let (head, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let handles = [head, other].map(|one| exports.root_handle(one).unwrap());
+        let closed = exports.apply([(head, Event::Unlisted(Reason::from("vanished")))]);
+        assert_eq!(closed.len(), 1);
+        let answers = || handles.each_ref().map(|handle| state_of(&exports, handle));
         assert_eq!(answers(), [Some(FsError::Busy), None]);
-        exports.wait_for(Expected::All);
+        exports.stall(true);
         assert_eq!(answers(), [Some(FsError::Busy); 2]);
         assert_eq!(exports.open(b"nobody's").err(), Some(FsError::BadHandle));
-        exports.wait_for(Expected::default());
-        assert_eq!(answers(), [Some(FsError::Stale), None]);
+        exports.stall(false);
+        assert_eq!(answers(), [Some(FsError::Busy), None]);
+    }
+
+    #[test]
+    fn an_environment_that_was_never_heard_of_is_waited_for() {
+        let handle = exports(&["/be/head"]).root_handle(Uuid::from_u128(1)).unwrap();
+        assert_eq!(state_of(&exports(&[]), &handle), Some(FsError::Busy));
+    }
+
+    #[test]
+    fn what_is_held_is_asked_for_again_and_served_on_when_the_hold_is_undone() {
+        let exports = exports(&["/be/head"]);
+        let environment = Uuid::from_u128(1);
+        let handle = exports.root_handle(environment).unwrap();
+        exports.apply([(environment, Event::Held)]);
+        assert!(exports.is_held(environment));
+        assert_eq!(state_of(&exports, &handle), Some(FsError::Busy));
+        assert!(exports.at(b"/be/head").is_none());
+        exports.apply([(environment, Event::Resumed)]);
+        assert_eq!(state_of(&exports, &handle), None);
+        assert!(exports.at(b"/be/head").is_some());
     }
 
     #[test]

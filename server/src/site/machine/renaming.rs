@@ -87,7 +87,7 @@ impl Renaming {
             None => {
                 // It was destroyed, or is one of those that cannot be read just now.
                 if let Some(error) = listing.unreadable.into_iter().next() {
-                    return Err(error.into());
+                    return Err(error.error.into());
                 }
             }
         }

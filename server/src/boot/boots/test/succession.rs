@@ -332,7 +332,7 @@ fn a_call_asks_for_its_roots_without_a_lock_and_looks_into_nothing() {
     }
     bench.boots.catalog().settle();
     assert_eq!(looks.load(Ordering::Relaxed), before);
-    bench.boots.remove_environment(Uuid::from_u128(1));
+    bench.boots.update_environments(Vec::new(), &[Uuid::from_u128(1)]);
     assert_eq!(bench.granted(ADDRESS), [0; 0]);
 }
 

@@ -11,6 +11,7 @@ use wire::nfs3::{
 };
 
 use super::*;
+use crate::nfs::export::Event;
 use crate::nfs::export::bench::{STRANGER, open_to_all};
 
 fn tree() -> MemFs {
@@ -80,7 +81,7 @@ fn a_handle_is_good_after_a_restart_and_stale_when_its_environment_is_gone() {
     let handle = Bench::of(Site::new(&tree), Arc::clone(&tree)).at("/motd");
     let restarted = Bench::of(Site::new(&tree), tree);
     assert_eq!(getattr(&restarted, handle.as_bytes()).status(), Status::Ok);
-    assert!(restarted.site.exports.withdraw(ROOT));
+    restarted.site.exports.apply([(ROOT, Event::Ended)]);
     assert_eq!(getattr(&restarted, handle.as_bytes()).status(), Status::Stale);
 }
 

@@ -1,0 +1,560 @@
+//! What of the store is served: reads it, opens what it has, and tells [`Exports`] what happened.
+//!
+//! All reading and opening is done before a change and outside of every lock that a packet needs; the
+//! change itself takes one instant.
+
+mod hold;
+mod opener;
+#[cfg(test)]
+mod test;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use hostfs::{Descriptors, Inside};
+use store::{Environment, EnvironmentName, ExportSettings, Role, Store, StoreError, Unreadable};
+use uuid::Uuid;
+
+use super::{lock, parts};
+use crate::boot::plan::export_path;
+use crate::boot::{Boots, catalog};
+use crate::nfs::export::{Change, Event, Export, Exports, Reason, gone};
+use crate::site::machine::View;
+use crate::site::state::{StateDir, StateError};
+use opener::{Job, Opener};
+use provision::install::fill;
+use provision::roots::{self, Owned};
+
+/// Publishes the boot environments of a store.
+pub(super) struct Publisher {
+    store: Arc<Store>,
+    state: StateDir,
+    exports: Arc<Exports>,
+    descriptors: Arc<Descriptors>,
+    boots: Arc<Boots>,
+    opener: Opener,
+    /// What was found of the store. Nothing waits while it is held.
+    found: Mutex<Found>,
+    /// Whether something that is not there may come by itself.
+    waiting: AtomicBool,
+    /// Whether a command has the whole store for itself.
+    detached: AtomicBool,
+    /// Held while the store is read.
+    reading: Mutex<()>,
+}
+
+/// What was found of the store.
+#[derive(Debug, Default)]
+struct Found {
+    /// Whether all of it was listed once.
+    listed: bool,
+    /// What is written down about its environments, as it was last read; those that are gone are not
+    /// among them.
+    environments: HashMap<Uuid, Environment>,
+    /// Why nothing of it can be read.
+    store: Option<String>,
+    /// Why some environments cannot be read, by name.
+    unreadable: BTreeMap<EnvironmentName, String>,
+    /// Why some are not served, or not as they should be.
+    unserved: BTreeMap<Uuid, Vec<String>>,
+    /// What was told the administrator.
+    told: BTreeSet<String>,
+}
+
+/// What of the store is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scope<'a> {
+    /// All of it, and every environment is opened anew.
+    All,
+    /// All of it; only what is not served, or was changed, is opened.
+    Changed,
+    /// The environments of these names.
+    Named(&'a [EnvironmentName]),
+}
+
+/// What was read.
+struct Read {
+    environments: Vec<Environment>,
+    unreadable: Vec<Unreadable>,
+    /// Those that the store should have named and did not.
+    unlisted: Vec<Uuid>,
+}
+
+/// An environment whose files are open.
+struct Opened {
+    export: Arc<Export>,
+    entry: catalog::Environment,
+    unserved: Vec<String>,
+}
+
+impl Publisher {
+    /// A publisher that has published nothing yet. What is remembered to be gone is.
+    pub(super) fn new(
+        store: Arc<Store>,
+        state: StateDir,
+        exports: Arc<Exports>,
+        descriptors: Arc<Descriptors>,
+        boots: Arc<Boots>,
+    ) -> Result<Self, StateError> {
+        let ended = gone::all(&state)?.into_iter();
+        exports.apply(ended.map(|environment| (environment, Event::Ended)));
+        Ok(Self {
+            store,
+            state,
+            exports,
+            descriptors,
+            boots,
+            opener: Opener::new(OPENING),
+            found: Mutex::default(),
+            waiting: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
+            reading: Mutex::default(),
+        })
+    }
+
+    /// Reads the store and serves what it holds now. Where it cannot be read, what is open of it stays
+    /// in service.
+    pub(super) fn publish(&self, scope: Scope<'_>) -> Result<(), StoreError> {
+        let _alone = lock(&self.reading);
+        if self.detached.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let first = !lock(&self.found).listed;
+        let mut scope = if first { Scope::All } else { scope };
+        let mut read = self.read(scope);
+        if let (Scope::Named(_), Ok(named)) = (scope, &read)
+            && self.may_have_come_with_data(named)
+        {
+            scope = Scope::Changed;
+            read = self.read(scope);
+        }
+        let changes = match read {
+            Ok(read) => self.changes(scope, read),
+            Err(error) => return self.cannot_read(error),
+        };
+        self.carry_out(changes);
+        if first {
+            // What was on its way to another name just then nobody knows yet.
+            self.waiting.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Why environments are not served, each in a sentence.
+    pub(super) fn unserved(&self) -> Vec<String> {
+        lock(&self.found).sentences()
+    }
+
+    /// Looks whether the store is still there, and again for what was not: a pool that is imported
+    /// later, a data set that waited for its key.
+    pub(super) fn look_again(&self) {
+        if self.detached.load(Ordering::Relaxed) {
+            return;
+        }
+        let present = self.store.present();
+        if let Err(StoreError::Stalled { .. }) = &present {
+            // At once: who asks for a file now waits for it in the kernel, and keeps a thread.
+            self.exports.stall(true);
+        }
+        if (present.is_err() || self.waiting.load(Ordering::Relaxed))
+            && let Err(error) = self.publish(Scope::Changed)
+        {
+            tracing::debug!("{error}");
+        }
+    }
+
+    fn read(&self, scope: Scope<'_>) -> Result<Read, StoreError> {
+        if let Scope::Named(names) = scope {
+            return self.read_named(names);
+        }
+        let mut patience = RENAMES;
+        loop {
+            self.store.present()?;
+            let listing = self.store.list()?;
+            let found = lock(&self.found);
+            let named = |environment: &Environment| {
+                let unread = |one: &Unreadable| one.name == environment.name;
+                listing.environments.iter().any(|listed| listed.uuid == environment.uuid)
+                    || listing.unreadable.iter().any(unread)
+            };
+            let missing = found.environments.values().filter(|known| !named(known));
+            let unlisted: Vec<Uuid> = missing.map(|environment| environment.uuid).collect();
+            drop(found);
+            // While an environment gets another name, it may have none for an instant.
+            let vanished = unlisted.iter().any(|one| self.exports.of(*one).is_some());
+            if vanished && patience > 0 {
+                patience -= 1;
+                thread::sleep(RENAME);
+                continue;
+            }
+            let (environments, unreadable) = (listing.environments, listing.unreadable);
+            return Ok(Read { environments, unreadable, unlisted });
+        }
+    }
+
+    fn read_named(&self, names: &[EnvironmentName]) -> Result<Read, StoreError> {
+        let (mut environments, mut unreadable) = (Vec::<Environment>::new(), Vec::new());
+        for name in names {
+            match self.store.get(name) {
+                Ok(environment) => environments.push(environment),
+                Err(StoreError::NoEnvironment(_)) => {}
+                Err(error @ (StoreError::Away { .. } | StoreError::Stalled { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => unreadable.push(Unreadable { name: name.clone(), error }),
+            }
+        }
+        let found = lock(&self.found);
+        let is_read = |environments: &[Environment], known: &Environment| {
+            environments.iter().any(|read| read.uuid == known.uuid)
+        };
+        let unlisted = found.environments.values().filter(|known| {
+            let unread = unreadable.iter().any(|unread: &Unreadable| unread.name == known.name);
+            names.contains(&known.name) && !unread && !is_read(&environments, known)
+        });
+        let mut unlisted: Vec<Uuid> = unlisted.map(|environment| environment.uuid).collect();
+        // What nobody knows the name of is called by its identity.
+        unlisted.extend(names.iter().filter_map(|name| name.as_str().parse::<Uuid>().ok()));
+        // A machine's roots show its data as their own.
+        let machines = environments.iter().filter_map(roots::holder).map(str::to_owned);
+        let machines: HashSet<String> = machines.collect();
+        let roots = found.environments.values().filter(|known| {
+            Owned::of(known).is_some_and(|owned| machines.contains(&owned.machine))
+                && !is_read(&environments, known)
+        });
+        let roots: Vec<Environment> = roots.cloned().collect();
+        environments.extend(roots);
+        Ok(Read { environments, unreadable, unlisted })
+    }
+
+    /// Whether a root that a machine keeps is new: the first one comes with an environment for its data,
+    /// and must not be seen without.
+    fn may_have_come_with_data(&self, read: &Read) -> bool {
+        let found = lock(&self.found);
+        read.environments.iter().any(|environment| {
+            Owned::of(environment).is_some_and(|owned| !owned.fresh)
+                && !found.environments.contains_key(&environment.uuid)
+        })
+    }
+
+    /// The store as a whole cannot be read.
+    fn cannot_read(&self, error: StoreError) -> Result<(), StoreError> {
+        self.waiting.store(true, Ordering::Relaxed);
+        let text = error.to_string();
+        let told = if let StoreError::Stalled { .. } = error {
+            // What is open of it stays open: it may answer again as if nothing had been.
+            self.exports.stall(true);
+            Ok(())
+        } else if let StoreError::Away { .. } = error {
+            self.close(&text);
+            Ok(())
+        } else {
+            Err(error)
+        };
+        let mut found = lock(&self.found);
+        found.store = Some(text);
+        found.tell();
+        told
+    }
+
+    /// What has to be changed, after everything that there is was opened.
+    fn changes(&self, scope: Scope<'_>, read: Read) -> Changes {
+        let mut changes = Changes::default();
+        let Read { environments, unreadable, unlisted } = read;
+        for Unreadable { name, error } in unreadable {
+            let known = self.named(&name);
+            let served = known.iter().any(|one| self.exports.of(*one).is_some());
+            let mut text = error.to_string();
+            let reason = Reason::from(text.as_str());
+            changes
+                .events
+                .extend(known.into_iter().map(|one| (one, Event::Failed(Reason::clone(&reason)))));
+            if served {
+                text = format!("{text}: until that is right, {name} is served as before");
+            }
+            changes.unreadable.insert(name, text);
+            changes.waiting = true;
+        }
+        for environment in unlisted {
+            self.unlisted(environment, &mut changes);
+        }
+        let mut jobs = Vec::new();
+        for environment in environments.iter().filter(|one| !roots::is_draft(&one.name)) {
+            let (name, uuid) = (&environment.name, environment.uuid);
+            if let Some(first) = changes.read.get(&uuid) {
+                let text =
+                    format!("{name}: it has the identity of {}: clone one of them", first.name);
+                changes.unserved.entry(uuid).or_default().push(text);
+                continue;
+            }
+            changes.read.insert(uuid, environment.clone());
+            let data = self.data_of(environment, &environments);
+            if self.exports.is_held(uuid)
+                || data.as_ref().is_some_and(|data| self.exports.is_held(data.uuid))
+            {
+                continue;
+            }
+            if environment.role == Role::Off {
+                self.off(environment, &mut changes);
+            } else if !matches!(scope, Scope::Changed) || !self.is_served_so(environment) {
+                jobs.push(self.job(environment, data));
+            }
+        }
+        for (uuid, outcome) in self.opener.open_all(jobs) {
+            let Some(name) = changes.read.get(&uuid).map(|environment| environment.name.clone())
+            else {
+                continue;
+            };
+            match outcome {
+                Ok(opened) => {
+                    let told = opened.unserved.iter().map(|reason| format!("{name}: {reason}"));
+                    changes.unserved.entry(uuid).or_default().extend(told);
+                    changes.entries.push(opened.entry);
+                    changes.events.push((uuid, Event::Opened(opened.export)));
+                }
+                Err(reason) => {
+                    changes.waiting = true;
+                    // A key that is missing was told already.
+                    if !changes.unreadable.values().any(|told| told.starts_with(&reason)) {
+                        let told = format!("{name}: {reason}");
+                        changes.unserved.entry(uuid).or_default().push(told);
+                    }
+                    changes.events.push((uuid, Event::Failed(Reason::from(reason))));
+                }
+            }
+        }
+        if let Scope::Named(names) = scope {
+            changes.named = Some(names.to_vec());
+        }
+        changes
+    }
+
+    /// The store does not name an environment. Unless somebody said that it is gone, it waits.
+    fn unlisted(&self, environment: Uuid, changes: &mut Changes) {
+        match gone::is_gone(&self.state, environment) {
+            Ok(true) => {
+                changes.gone.push(environment);
+                changes.events.push((environment, Event::Ended));
+                return;
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!("{error}"),
+        }
+        let known = lock(&self.found).environments.get(&environment).map(|one| one.name.clone());
+        let Some(name) = known.filter(|_| !self.exports.is_held(environment)) else { return };
+        let text = format!(
+            "{name}: the store does not have it any more, and whoever uses it waits: bring it back, \
+             or run `netbe destroy -f {name}` if it is to be gone"
+        );
+        changes.events.push((environment, Event::Unlisted(Reason::from(text.as_str()))));
+        changes.unserved.entry(environment).or_default().push(text);
+        changes.waiting = true;
+    }
+
+    /// Nothing boots what somebody has taken out of use, or what an installation has not filled yet.
+    fn off(&self, environment: &Environment, changes: &mut Changes) {
+        let (name, uuid) = (&environment.name, environment.uuid);
+        let (why, event) = match fill::interrupted(environment) {
+            true => {
+                let why = fill::INTERRUPTED.to_owned();
+                (why.clone(), Event::Closed(Reason::from(why)))
+            }
+            false => {
+                if !self.exports.is_gone(uuid)
+                    && let Err(error) = gone::remember(&self.state, uuid, name.as_str())
+                {
+                    tracing::error!("{error}");
+                }
+                let why = format!("its role is off: `netbe set role=be {name}` has it served");
+                (why, Event::Ended)
+            }
+        };
+        changes.events.push((uuid, event));
+        changes.unserved.entry(uuid).or_default().push(format!("{name}: {why}"));
+    }
+
+    /// Whether an environment is served as it is written down.
+    fn is_served_so(&self, environment: &Environment) -> bool {
+        let found = lock(&self.found);
+        self.exports.of(environment.uuid).is_some()
+            && found.environments.get(&environment.uuid) == Some(environment)
+            && found.unserved.get(&environment.uuid).is_none_or(Vec::is_empty)
+    }
+
+    /// The environment with the data of the machine whose root this is.
+    fn data_of(&self, environment: &Environment, read: &[Environment]) -> Option<Environment> {
+        let machine = Owned::of(environment)?.machine;
+        let holds = |known: &&Environment| roots::holder(known) == Some(machine.as_str());
+        let known = || lock(&self.found).environments.values().find(holds).cloned();
+        read.iter().find(holds).cloned().or_else(known)
+    }
+
+    /// The identities that environments of a name have, or had when they were last read.
+    fn named(&self, name: &EnvironmentName) -> Vec<Uuid> {
+        let found = lock(&self.found);
+        let named = found.environments.values().filter(|known| known.name == *name);
+        named.map(|environment| environment.uuid).collect()
+    }
+
+    /// How an environment is opened. Trees that are served already stay, unless their directory was
+    /// replaced by another, as by restoring a backup.
+    fn job(&self, environment: &Environment, data: Option<Environment>) -> Job<Opened> {
+        let (store, exports) = (Arc::clone(&self.store), Arc::clone(&self.exports));
+        let (descriptors, boots) = (Arc::clone(&self.descriptors), Arc::clone(&self.boots));
+        let (environment, uuid) = (environment.clone(), environment.uuid);
+        let open = move || {
+            let before = exports.open_of(uuid);
+            let known = before.as_ref().map(|export| &export.files);
+            let (files, unserved) =
+                parts::open(&store, &environment, data.as_ref(), known, &descriptors)?;
+            let root = |export: &Export| export.files.seen(View::Joined).root();
+            let name = environment.name.as_str();
+            let read_only = environment.is_read_only();
+            let export = Export {
+                environment: uuid,
+                name: name.to_owned(),
+                path: export_path(name),
+                files,
+                settings: ExportSettings { read_only, ..environment.export.clone() },
+            };
+            let export = export.with_canonical_path().map_err(|error| error.to_string())?;
+            let same = before.as_ref().is_some_and(|before| root(before) == root(&export));
+            let files = match boots.catalog().environment(uuid).filter(|_| same) {
+                Some(known) => known.files,
+                None => {
+                    let root = store.open_root(&environment.name);
+                    Arc::new(Inside::from_fd(root.map_err(|error| error.to_string())?))
+                }
+            };
+            let mounted = environment.datasets.iter().filter(|set| set.mounted());
+            let entry = catalog::Environment {
+                name: name.to_owned(),
+                uuid,
+                read_only,
+                datasets: mounted.map(|set| set.path().to_owned()).collect(),
+                handle: exports.root_handle_of(&export).as_bytes().to_vec(),
+                owned: Owned::of(&environment),
+                files,
+            };
+            Ok(Opened { export: Arc::new(export), entry, unserved })
+        };
+        (uuid, Box::new(open))
+    }
+
+    /// Lets all changes happen at one instant.
+    fn carry_out(&self, changes: Changes) {
+        let Changes { read, entries, events, gone, unreadable, unserved, waiting, named } = changes;
+        let opened: Vec<Uuid> = entries.iter().map(|entry| entry.uuid).collect();
+        let was_gone: Vec<Uuid> =
+            opened.iter().copied().filter(|one| self.exports.is_gone(*one)).collect();
+        let touched: Vec<Uuid> = events.iter().map(|(environment, _)| *environment).collect();
+        let mut found = lock(&self.found);
+        // Whoever is let in by his handle must find that it is his root.
+        let entries = entries.into_iter().filter(|entry| !self.exports.is_held(entry.uuid));
+        self.boots.update_environments(entries.collect(), &[]);
+        let closed = self.exports.apply(events);
+        let shut = touched.into_iter().filter(|one| self.exports.of(*one).is_none());
+        self.boots.update_environments(Vec::new(), &shut.collect::<Vec<_>>());
+        found.store = None;
+        match named {
+            None => {
+                found.listed = true;
+                found.unreadable = unreadable;
+                found.unserved.clear();
+                self.waiting.store(waiting, Ordering::Relaxed);
+            }
+            Some(names) => {
+                found.unreadable.retain(|name, _| !names.contains(name));
+                found.unreadable.extend(unreadable);
+                found.unserved.retain(|one, _| !read.contains_key(one));
+                self.waiting.fetch_or(waiting, Ordering::Relaxed);
+            }
+        }
+        found.environments.extend(read);
+        for environment in gone {
+            found.environments.remove(&environment);
+            found.unserved.remove(&environment);
+        }
+        found.unserved.extend(unserved);
+        found.unserved.retain(|_, reasons| !reasons.is_empty());
+        found.tell();
+        drop(found);
+        self.exports.stall(false);
+        self.quiesce(&closed);
+        for environment in was_gone {
+            if let Err(error) = gone::forget(&self.state, environment) {
+                tracing::error!("{error}");
+            }
+        }
+    }
+
+    /// Closes what was open of trees that are not served any more.
+    fn quiesce(&self, closed: &[Arc<Export>]) {
+        for export in closed {
+            let now = self.exports.open_of(export.environment);
+            let is_shut = |tree: &&Arc<dyn vfs::Tree>| {
+                now.as_ref().is_none_or(|now| now.files.tree(&tree.root()).is_none())
+            };
+            let trees = export.files.trees().filter(is_shut);
+            trees.for_each(|tree| tree.quiesce());
+        }
+    }
+
+    /// Closes everything of the store. Machines that live on it wait until it is served again.
+    fn close(&self, why: &str) {
+        let reason = Reason::from(why);
+        let found = lock(&self.found);
+        let open = self.exports.all_open().into_iter().map(|export| export.environment);
+        let open: Vec<Uuid> = open.collect();
+        let events = open.iter().map(|one| (*one, Event::Closed(Reason::clone(&reason))));
+        let closed = self.exports.apply(events.collect::<Vec<Change>>());
+        self.boots.update_environments(Vec::new(), &open);
+        drop(found);
+        self.quiesce(&closed);
+    }
+}
+
+/// What a publication changes.
+#[derive(Default)]
+struct Changes {
+    /// Everything that was read.
+    read: HashMap<Uuid, Environment>,
+    entries: Vec<catalog::Environment>,
+    events: Vec<Change>,
+    gone: Vec<Uuid>,
+    unreadable: BTreeMap<EnvironmentName, String>,
+    unserved: BTreeMap<Uuid, Vec<String>>,
+    /// Whether something may come by itself.
+    waiting: bool,
+    /// Only these were looked at.
+    named: Option<Vec<EnvironmentName>>,
+}
+
+impl Found {
+    fn sentences(&self) -> Vec<String> {
+        let unserved = self.unserved.values().flatten();
+        let unserved: BTreeSet<&String> = unserved.collect();
+        self.store.iter().chain(self.unreadable.values()).chain(unserved).cloned().collect()
+    }
+
+    /// Tells what was not known.
+    fn tell(&mut self) {
+        let now: BTreeSet<String> = self.sentences().into_iter().collect();
+        for reason in now.difference(&self.told) {
+            tracing::error!("not served: {reason}");
+        }
+        if now.is_empty() && !self.told.is_empty() {
+            tracing::info!("everything is served again");
+        }
+        self.told = now;
+    }
+}
+
+/// How long it may take to open one environment before the others go on without it.
+const OPENING: Duration = Duration::from_secs(10);
+/// How often the store is listed again for what has no name at the moment, and after how long.
+const RENAMES: u32 = 1;
+const RENAME: Duration = Duration::from_millis(50);

@@ -1,0 +1,181 @@
+//! Commands that have an environment, or the whole store, for themselves.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use store::{EnvironmentName, StoreError};
+use uuid::Uuid;
+
+use super::super::lock;
+use super::{Publisher, Scope};
+use crate::nfs::export::{Change, Event, Reason, gone};
+use provision::roots::{self, Owned};
+
+impl Publisher {
+    /// The environments that need the tree of the one of that name: itself, and if a machine has its data
+    /// there, that machine's roots. One that cannot be read now is known by the name that it had.
+    pub(in crate::serve) fn needing(
+        &self,
+        name: &EnvironmentName,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let environment = match self.store.get(name) {
+            Ok(environment) => environment,
+            Err(error) => {
+                let known = self.named(name);
+                let unread =
+                    matches!(error, StoreError::Broken { .. } | StoreError::NoEnvironment(_));
+                return if unread || !known.is_empty() { Ok(known) } else { Err(error) };
+            }
+        };
+        let mut needing = vec![environment.uuid];
+        if let Some(machine) = roots::holder(&environment) {
+            let found = lock(&self.found);
+            let owned = |known: &&store::Environment| {
+                Owned::of(known).is_some_and(|owned| owned.machine == machine)
+            };
+            needing.extend(found.environments.values().filter(owned).map(|known| known.uuid));
+        }
+        Ok(needing)
+    }
+
+    /// Holds environments: whoever uses them waits, and no boot is planned onto them. Not if `living`
+    /// finds somebody who lives on one; nobody has noticed anything then.
+    ///
+    /// It is asked twice. What began between the first answer and the hold, the second sees.
+    pub(in crate::serve) fn hold<L>(
+        &self,
+        environments: &[Uuid],
+        living: impl Fn() -> Option<L>,
+    ) -> Option<L> {
+        if let Some(living) = living() {
+            return Some(living);
+        }
+        let entries = {
+            let _found = lock(&self.found);
+            let entries =
+                environments.iter().filter_map(|one| self.boots.catalog().environment(*one));
+            let entries: Vec<_> = entries.collect();
+            self.boots.update_environments(Vec::new(), environments);
+            self.exports.apply(each(environments, &Event::Held));
+            entries
+        };
+        let living = living();
+        if living.is_some() {
+            let _found = lock(&self.found);
+            self.boots.update_environments(entries, &[]);
+            self.exports.apply(each(environments, &Event::Resumed));
+        }
+        living
+    }
+
+    /// Closes what is held and has the store unmount it.
+    pub(in crate::serve) fn close_held(
+        &self,
+        environments: &[Uuid],
+        name: &EnvironmentName,
+    ) -> Result<(), StoreError> {
+        let why = Reason::from("a command has worked on it");
+        self.quiesce(&self.exports.apply(each(environments, &Event::Closed(why))));
+        self.unmount(|| self.store.release(name))
+    }
+
+    /// Serves what was held, as it is now; `names` are those that it had and has.
+    pub(in crate::serve) fn resume(
+        &self,
+        environments: &[Uuid],
+        names: &[EnvironmentName],
+    ) -> Result<(), StoreError> {
+        self.exports.apply(each(environments, &Event::Resumed));
+        let mut all = names.to_vec();
+        let found = lock(&self.found);
+        let known = environments.iter().filter_map(|one| found.environments.get(one));
+        all.extend(known.map(|environment| environment.name.clone()));
+        drop(found);
+        self.publish(Scope::Named(&all))
+    }
+
+    /// Notes that environments are gone, because somebody has destroyed them: from now on, and after
+    /// a restart, they are stale.
+    pub(in crate::serve) fn end(&self, environments: &[Uuid], name: &str) {
+        for environment in environments {
+            if let Err(error) = gone::remember(&self.state, *environment, name) {
+                tracing::error!("{error}");
+            }
+        }
+        let mut found = lock(&self.found);
+        for environment in environments {
+            found.environments.remove(environment);
+            found.unserved.remove(environment);
+        }
+        self.boots.update_environments(Vec::new(), environments);
+        let closed = self.exports.apply(each(environments, &Event::Ended));
+        drop(found);
+        self.quiesce(&closed);
+    }
+
+    /// Closes the whole store and has it unmounted, until [`Publisher::attach`].
+    pub(in crate::serve) fn detach(&self) -> Result<(), DetachError> {
+        let alone = lock(&self.reading);
+        if self.detached.swap(true, Ordering::Relaxed) {
+            return Err(DetachError::Taken);
+        }
+        let why = "a command has the store for itself";
+        self.close(why);
+        let mut found = lock(&self.found);
+        found.store = Some(why.to_owned());
+        found.tell();
+        drop(found);
+        let detached = self.unmount(|| self.store.detach());
+        drop(alone);
+        detached.map_err(|error| {
+            // Whatever was closed on the way is served again.
+            let _ = self.attach();
+            DetachError::Store(error)
+        })
+    }
+
+    /// Serves again what the store holds.
+    pub(in crate::serve) fn attach(&self) -> Result<(), StoreError> {
+        self.detached.store(false, Ordering::Relaxed);
+        self.publish(Scope::All)
+    }
+
+    /// Has the store unmount what is not served any more. Calls that were on their way come to their end
+    /// meanwhile, and what they have opened is closed.
+    fn unmount(&self, release: impl Fn() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let deadline = Instant::now() + LAST_CALLS;
+        loop {
+            match release() {
+                Err(StoreError::Busy { .. }) if Instant::now() < deadline => {
+                    self.descriptors.close_idle();
+                    thread::sleep(PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Why the store is not given to a command.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::serve) enum DetachError {
+    /// It cannot be unmounted.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Another has it.
+    #[error("another command has the store for itself")]
+    Taken,
+}
+
+fn each(
+    environments: &[Uuid],
+    event: &Event<std::sync::Arc<crate::nfs::export::Export>>,
+) -> Vec<Change> {
+    environments.iter().map(|environment| (*environment, event.clone())).collect()
+}
+
+/// How long calls that are on their way may take when something is unmounted.
+const LAST_CALLS: Duration = Duration::from_secs(10);
+/// How soon it is tried again then.
+const PAUSE: Duration = Duration::from_millis(100);

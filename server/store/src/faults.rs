@@ -1,0 +1,315 @@
+//! Reads that fail: a wrapper around a back end, for tests of what is built on a store.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+use uuid::Uuid;
+
+use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
+use crate::{
+    Change, Environment, EnvironmentName, InUse, Listing, MetadataError, Point, Snapshot,
+    SnapshotName, Space, StoreError, Unreadable,
+};
+
+/// How a read fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// The pool is not imported.
+    Away,
+    /// The metadata file is not right.
+    Broken,
+    /// EMFILE.
+    Descriptors,
+    /// EIO.
+    Io,
+    /// ENOENT, as in the middle of a rename.
+    Missing,
+    /// The pool answers nothing.
+    Stalled,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Away, Self::Broken, Self::Descriptors, Self::Io, Self::Missing, Self::Stalled];
+}
+
+/// Says which reads of a store fail.
+#[derive(Debug, Default)]
+pub struct Faults {
+    plan: Mutex<Plan>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    /// How many reads succeed first, and then how they fail.
+    next: Option<(usize, Fault)>,
+    /// Whether all fail from then on, or only one.
+    lasts: bool,
+    failed: bool,
+}
+
+impl Faults {
+    /// After so many reads that succeed, one fails, or all if it `lasts`.
+    pub fn fail_after(&self, passed: usize, fault: Fault, lasts: bool) {
+        *self.plan() = Plan { next: Some((passed, fault)), lasts, failed: false };
+    }
+
+    /// From now on no read fails. Says whether one did.
+    pub fn stop(&self) -> bool {
+        std::mem::take(&mut *self.plan()).failed
+    }
+
+    /// A read, of one environment or of the store: what it fails with, if it does.
+    fn read(&self, name: Option<&EnvironmentName>) -> Result<(), StoreError> {
+        let mut plan = self.plan();
+        let Some((left, fault)) = plan.next else { return Ok(()) };
+        if left > 0 {
+            plan.next = Some((left - 1, fault));
+            return Ok(());
+        }
+        plan.failed = true;
+        if !plan.lasts {
+            plan.next = None;
+        }
+        let path = PathBuf::from(name.map_or("store", EnvironmentName::as_str));
+        let io = |errno: Errno| {
+            let error = io::Error::from(errno);
+            StoreError::Io { action: "read", path: path.clone(), error }
+        };
+        let (place, why) = ("the store".to_owned(), "a test wants it so".to_owned());
+        Err(match (fault, name) {
+            (Fault::Away, _) => StoreError::Away { place, why },
+            (Fault::Stalled, _) => StoreError::Stalled { place, why },
+            (Fault::Broken, Some(_)) => {
+                let error = MetadataError::Syntax("garbage".to_owned());
+                StoreError::Broken { path, error }
+            }
+            (Fault::Missing, Some(name)) => StoreError::NoEnvironment(name.clone()),
+            (Fault::Missing, None) => io(Errno::NOENT),
+            (Fault::Descriptors, _) => io(Errno::MFILE),
+            (Fault::Broken, None) | (Fault::Io, _) => io(Errno::IO),
+        })
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A back end whose reads fail when they are told to.
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    inner: Box<dyn BackEnd>,
+    faults: Arc<Faults>,
+}
+
+impl Faulty {
+    pub(crate) fn new(inner: Box<dyn BackEnd>, faults: Arc<Faults>) -> Self {
+        Self { inner, faults }
+    }
+
+    /// A listing reads the store and then each environment.
+    fn thinned(&self, listing: Listing) -> Listing {
+        let Listing { environments, mut unreadable } = listing;
+        let mut read = Vec::new();
+        for environment in environments {
+            let name = environment.name.clone();
+            match self.faults.read(Some(&name)) {
+                Ok(()) => read.push(environment),
+                Err(StoreError::NoEnvironment(_)) => {}
+                Err(error) => unreadable.push(Unreadable { name, error }),
+            }
+        }
+        Listing { environments: read, unreadable }
+    }
+}
+
+impl BackEnd for Faulty {
+    fn present(&self) -> Result<(), StoreError> {
+        self.faults.read(None)?;
+        self.inner.present()
+    }
+
+    fn list(&self) -> Result<Listing, StoreError> {
+        self.faults.read(None)?;
+        Ok(self.thinned(self.inner.list()?))
+    }
+
+    fn list_with_space(&self) -> Result<(Listing, HashMap<Uuid, Space>), StoreError> {
+        self.faults.read(None)?;
+        let (listing, spaces) = self.inner.list_with_space()?;
+        Ok((self.thinned(listing), spaces))
+    }
+
+    fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
+        self.faults.read(Some(name))?;
+        self.inner.get(name)
+    }
+
+    fn open_root(&self, name: &EnvironmentName) -> Result<OwnedFd, StoreError> {
+        self.faults.read(Some(name))?;
+        self.inner.open_root(name)
+    }
+
+    fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
+        self.faults.read(Some(name))?;
+        self.inner.open_parts(name)
+    }
+
+    fn open_whole(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
+        self.faults.read(Some(name))?;
+        self.inner.open_whole(name)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn refuses(&self, name: &str) -> Option<&'static str> {
+        self.inner.refuses(name)
+    }
+
+    fn locks(&self) -> &Path {
+        self.inner.locks()
+    }
+
+    fn recover(&self) -> Result<(), StoreError> {
+        self.inner.recover()
+    }
+
+    fn begin(&self, name: &EnvironmentName) {
+        self.inner.begin(name);
+    }
+
+    fn end(&self, name: &EnvironmentName) {
+        self.inner.end(name);
+    }
+
+    fn shared_by_itself(&self, name: &EnvironmentName) -> Result<Vec<String>, StoreError> {
+        self.inner.shared_by_itself(name)
+    }
+
+    fn create(&self, new: &Environment) -> Result<(), StoreError> {
+        self.inner.create(new)
+    }
+
+    fn clone_environment(
+        &self,
+        source: &Point,
+        new: &Environment,
+    ) -> Result<Environment, StoreError> {
+        self.inner.clone_environment(source, new)
+    }
+
+    fn clone_root(&self, source: &EnvironmentName, new: &Environment) -> Result<(), StoreError> {
+        self.inner.clone_root(source, new)
+    }
+
+    fn write(&self, environment: &Environment) -> Result<(), StoreError> {
+        self.inner.write(environment)
+    }
+
+    fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {
+        self.inner.rename(name, new)
+    }
+
+    fn promote(&self, clone: &Environment, origin: &Environment) -> Result<(), StoreError> {
+        self.inner.promote(clone, origin)
+    }
+
+    fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        self.inner.destroy(name)
+    }
+
+    fn snapshots(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
+        self.inner.snapshots(name)
+    }
+
+    fn snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<Snapshot, StoreError> {
+        self.inner.snapshot(name, snapshot)
+    }
+
+    fn destroy_snapshot(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<(), StoreError> {
+        self.inner.destroy_snapshot(name, snapshot)
+    }
+
+    fn rollback(
+        &self,
+        name: &EnvironmentName,
+        to: &SnapshotName,
+        newer: &[SnapshotName],
+    ) -> Result<(), StoreError> {
+        self.inner.rollback(name, to, newer)
+    }
+
+    fn space(&self, name: &EnvironmentName) -> Result<Space, StoreError> {
+        self.inner.space(name)
+    }
+
+    fn snapshot_space(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+    ) -> Result<Space, StoreError> {
+        self.inner.snapshot_space(name, snapshot)
+    }
+
+    fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError> {
+        self.inner.diff(old, new)
+    }
+
+    fn root(&self, name: &EnvironmentName) -> PathBuf {
+        self.inner.root(name)
+    }
+
+    fn detach(&self) -> Result<(), StoreError> {
+        self.inner.detach()
+    }
+
+    fn release(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        self.inner.release(name)
+    }
+
+    fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
+        self.inner.mount(point, target)
+    }
+
+    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<(Point, PathBuf)>, StoreError> {
+        self.inner.mounts(name)
+    }
+
+    fn unmount(&self, name: &EnvironmentName, at: &Path, in_use: InUse) -> Result<(), StoreError> {
+        self.inner.unmount(name, at, in_use)
+    }
+
+    fn format(&self) -> &'static str {
+        self.inner.format()
+    }
+
+    fn send(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &SnapshotName,
+        base: Option<&SnapshotName>,
+        out: &mut dyn Write,
+    ) -> Result<(), StoreError> {
+        self.inner.send(name, snapshot, base, out)
+    }
+
+    fn receive(&self, arrival: &Arrival, from: &mut dyn Read) -> Result<(), StoreError> {
+        self.inner.receive(arrival, from)
+    }
+}
