@@ -119,8 +119,8 @@ impl Server {
             MessageType::Discover => self.discover(request, &scopes, time),
             MessageType::Request => match self.other_chosen(request, &scope, arrival, now) {
                 Some(other) => other,
-                None if request.server.is_some() => self.select(request, &scope, time),
-                None => self.confirm(request, &scope, arrival, time),
+                None if request.server.is_some() => self.select(request, &scope, &scopes, time),
+                None => self.confirm(request, &scope, &scopes, arrival, time),
             },
             MessageType::Decline => self.decline(request, &scope, time),
             MessageType::Release => self.release(request, time),
@@ -178,9 +178,15 @@ impl Server {
     }
 
     /// DHCPREQUEST that takes up our offer (RFC 2131 §4.3.2, SELECTING).
-    fn select(&mut self, request: &Request<'_>, scope: &Scope, now: Timestamp) -> Action {
+    fn select(
+        &mut self,
+        request: &Request<'_>,
+        scope: &Scope,
+        scopes: &[Scope],
+        now: Timestamp,
+    ) -> Action {
         let Some(wanted) = request.wanted else { return Action::Silence(Silence::Garbage) };
-        self.assign(request, scope, wanted, now)
+        self.assign(request, scope, scopes, wanted, now)
     }
 
     /// DHCPREQUEST for an address that the client had before (RFC 2131 §4.3.2): INIT-REBOOT with
@@ -189,6 +195,7 @@ impl Server {
         &mut self,
         request: &Request<'_>,
         scope: &Scope,
+        scopes: &[Scope],
         arrival: &Arrival<'_>,
         now: Timestamp,
     ) -> Action {
@@ -206,7 +213,7 @@ impl Server {
         if !recorded && !renewing {
             return Action::Silence(Silence::Unknown);
         }
-        self.assign(request, scope, wanted, now)
+        self.assign(request, scope, scopes, wanted, now)
     }
 
     /// Gives the machine the address that it wants, or refuses it. While a root lives, neither its
@@ -215,15 +222,17 @@ impl Server {
         &mut self,
         request: &Request<'_>,
         scope: &Scope,
+        scopes: &[Scope],
         wanted: Ipv4Addr,
         now: Timestamp,
     ) -> Action {
-        if self.known(request.mac, scope, Some(wanted), now) == Some(wanted) {
-            return self.grant(request, scope, wanted, now);
-        }
         let mac = request.mac;
-        if let Some(address) = self.living(mac, scope) {
+        let living = scopes.iter().find_map(|scope| self.living(mac, scope));
+        if let Some(address) = living.filter(|address| *address != wanted) {
             return self.dispute(address, &format!("to get {wanted} instead"));
+        }
+        if self.known(mac, scope, Some(wanted), now) == Some(wanted) {
+            return self.grant(request, scope, wanted, now);
         }
         if self.booter.lives(wanted) {
             return self.dispute(wanted, &format!("to give it to {mac}"));

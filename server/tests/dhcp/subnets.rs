@@ -127,6 +127,27 @@ fn two_addresses_of_ours_in_one_network_are_one_network() {
 }
 
 #[test]
+fn an_address_that_we_got_later_is_handed_to_nobody() {
+    let mut bench = Bench::new();
+    bench.interface.networks.push(Network::new([10, 77, 0, 100].into(), 24));
+    assert_eq!(bench.leased(machine(1)), Some(Ipv4Addr::new(10, 77, 0, 101)));
+}
+
+#[test]
+fn a_root_that_lives_is_not_moved_to_another_network_of_the_wire() {
+    let mut bench = bench();
+    let address = Ipv4Addr::new(10, 77, 0, 100);
+    assert_eq!(bench.leased(machine(1)), Some(address));
+    bench.live(address.octets());
+    let other = Ipv4Addr::new(10, 78, 0, 120);
+    let forged = select(machine(1), other, SECOND);
+    assert_eq!(bench.ask(&forged), Err(Silence::Lives));
+    assert_eq!(renewal(&mut bench, 1, other, SECOND), None);
+    assert_eq!(bench.offered(machine(1)), Some(address));
+    assert!(!bench.heard(machine(1), &netbe::boot::Event::Leased(other)));
+}
+
+#[test]
 fn extra_options_are_told_to_those_that_ask_and_to_those_that_ask_for_nothing() {
     let options = vec![(42, vec![10, 77, 0, 5])];
     let parameters = Parameters { options, ..Parameters::default() };

@@ -30,7 +30,7 @@ impl Server {
     pub(super) fn living(&self, mac: Mac, scope: &Scope) -> Option<Ipv4Addr> {
         let all = self.leases.all_of(mac, scope.network).map(|binding| binding.address);
         let mut usable =
-            all.filter(|address| scope.network.has_host(*address) && *address != scope.local);
+            all.filter(|address| scope.network.has_host(*address) && !scope.ours.contains(address));
         usable.find(|address| self.booter.lives(*address))
     }
 
@@ -104,7 +104,7 @@ impl Server {
             machine.is_some_and(|machine| machine.name == holder)
         });
         scope.network.has_host(address)
-            && address != scope.local
+            && !scope.ours.contains(&address)
             && Some(address) != scope.router
             && !scope.parameters.routers.contains(&address)
             && !taken

@@ -24,6 +24,8 @@ pub(in super::super) struct Scope {
     pub(in super::super) network: Network,
     /// Our address for it: server identifier, next server and TFTP server.
     pub(in super::super) local: Ipv4Addr,
+    /// All our addresses on the interface, which are nobody else's.
+    pub(in super::super) ours: Arc<[Ipv4Addr]>,
     /// The router that is known without being configured.
     pub(in super::super) router: Option<Ipv4Addr>,
     /// Whether another server hands out the addresses there.
@@ -106,6 +108,7 @@ impl Subnets {
         let scope = |named: &Named| Scope {
             network: named.network,
             local,
+            ours: ours(arrival),
             router: Some(relay).filter(|relay| named.network.has_host(*relay)),
             proxy: arrival.mode == Mode::Proxy,
             parameters: Arc::clone(&named.parameters),
@@ -120,6 +123,7 @@ impl Subnets {
         Scope {
             network,
             local: network.address,
+            ours: ours(arrival),
             router: self.forwards.then_some(network.address),
             proxy: arrival.mode == Mode::Proxy,
             parameters: Arc::clone(parameters),
@@ -190,6 +194,10 @@ impl Server {
             (6, Reverse(now))
         }
     }
+}
+
+fn ours(arrival: &Arrival<'_>) -> Arc<[Ipv4Addr]> {
+    arrival.interface.networks.iter().map(|network| network.address).collect()
 }
 
 /// Link selection, a sub-option of 82 (RFC 3527).
