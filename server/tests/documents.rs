@@ -119,8 +119,8 @@ fn tests() -> BTreeSet<String> {
                 is_test = false;
             }
             let is_case = file.parent().is_some_and(|folder| folder.ends_with("src/cases"));
-            let case = line.split_once("Case::new(\"").filter(|_| is_case);
-            known.extend(case.and_then(|(_, rest)| rest.split('"').next()).map(str::to_owned));
+            let cases = line.split("Case::new(\"").skip(1).filter(|_| is_case);
+            known.extend(cases.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
             let is_contract = file.ends_with("fixtures/src/contract.rs");
             let fact = line.split_once("::").filter(|_| is_contract);
             known.extend(fact.map(|(_, fact)| fact.to_owned()));
