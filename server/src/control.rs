@@ -21,10 +21,8 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio::time;
 use uuid::Uuid;
 
-pub use self::message::{
-    InterfaceStatus, Living, MachineStatus, Reply, Request, Seen, Status, Visitor,
-};
-use crate::boot::Notice;
+pub use self::message::{InterfaceStatus, Living, MachineStatus, Reply, Request, Status, Visitor};
+use crate::site::events::Event;
 
 /// The server, as far as commands reach it.
 pub trait Controlled: Send + Sync {
@@ -52,8 +50,8 @@ pub trait Controlled: Send + Sync {
     /// Serves the store again and reads everything as [`Controlled::reload`] does.
     fn attach(&self) -> Result<(), String>;
 
-    /// What is seen from now on.
-    fn watch(&self) -> broadcast::Receiver<Arc<Notice>>;
+    /// What happens from now on.
+    fn watch(&self) -> broadcast::Receiver<Arc<Event>>;
 }
 
 /// An environment that a command has for itself.
@@ -208,14 +206,14 @@ async fn watch(
     mut writer: OwnedWriteHalf,
     server: &dyn Controlled,
 ) -> io::Result<()> {
-    let mut notices = server.watch();
+    let mut events = server.watch();
     let mut beats = time::interval(BEAT);
     let mut byte = [0];
     loop {
         let reply = tokio::select! {
             _ = beats.tick() => Reply::Status(server.status()),
-            notice = notices.recv() => match notice {
-                Ok(notice) => Reply::Notice(Seen::from(&*notice)),
+            event = events.recv() => match event {
+                Ok(event) => Reply::Event((*event).clone()),
                 // It was too slow for some; the next status shows how things stand.
                 Err(broadcast::error::RecvError::Lagged(_)) => continue,
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
@@ -318,7 +316,7 @@ mod test {
     use super::*;
 
     /// What is held back is listed.
-    struct Fake(broadcast::Sender<Arc<Notice>>, Arc<Mutex<Vec<String>>>);
+    struct Fake(broadcast::Sender<Arc<Event>>, Arc<Mutex<Vec<String>>>);
 
     impl Controlled for Fake {
         fn status(&self) -> Status {
@@ -365,7 +363,7 @@ mod test {
             Ok(())
         }
 
-        fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {
+        fn watch(&self) -> broadcast::Receiver<Arc<Event>> {
             self.0.subscribe()
         }
     }
@@ -396,9 +394,9 @@ mod test {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("socket");
         let listener = bind(&path).unwrap();
-        let (notices, _) = broadcast::channel(4);
+        let (events, _) = broadcast::channel(4);
         let held = Arc::new(Mutex::default());
-        let fake = Arc::new(Fake(notices, Arc::clone(&held)));
+        let fake = Arc::new(Fake(events, Arc::clone(&held)));
         let serving = tokio::spawn(serve(listener, fake));
         let answer = tokio::task::spawn_blocking(move || talk(&path, &held)).await.unwrap();
         serving.abort();

@@ -9,9 +9,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::catalog::{self, Catalog};
@@ -20,7 +19,7 @@ use super::loader::HostLoaders;
 use super::plan::{self, NoPlan, Plan};
 use super::record::{self, BootLog};
 use super::roots::RootTable;
-use super::timeline::{Stage, Trouble, View};
+use super::timeline::{Trouble, View};
 use super::usage::Usage;
 use super::{
     Answer, Ask, BootFile, BootId, Booter, Client, Event, FileError, FileRequest, Life, Origin,
@@ -28,6 +27,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::net::Mac;
+use crate::site::events::{self, Events, Kind};
 use crate::site::machine::{Machine, MachineName, Roster};
 use crate::site::state::{State, StateError};
 use boot::Boot;
@@ -49,7 +49,7 @@ pub struct Boots {
     /// Held while the roots of machines in no boot are found anew.
     finding: Mutex<()>,
     orders: Box<dyn Fn(Order) + Send + Sync>,
-    notices: broadcast::Sender<Arc<Notice>>,
+    events: Arc<Events>,
 }
 
 /// Where [`Boots`] gets what it needs.
@@ -70,21 +70,10 @@ pub struct Sources {
     pub random: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Who uses what.
     pub usage: Arc<Usage>,
+    /// Where everybody is told what happens.
+    pub events: Arc<Events>,
     /// Takes what a boot wants done, without waiting for it.
     pub orders: Box<dyn Fn(Order) + Send + Sync>,
-}
-
-/// Something that was seen of a machine, for who watches.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Notice {
-    /// When.
-    pub at: SystemTime,
-    /// The machine's name, or its Ethernet address when it has none.
-    pub machine: String,
-    /// Its stage then.
-    pub stage: Stage,
-    /// What was seen.
-    pub text: String,
 }
 
 /// How one machine stands.
@@ -109,8 +98,8 @@ pub struct Standing {
 impl Boots {
     /// Takes up the boots that were under way when the server ended.
     pub fn open(sources: Sources) -> Result<Self, BootsError> {
-        let Sources { catalog, loaders, http_port, roster, state, clock, random, usage, orders } =
-            sources;
+        let Sources { catalog, loaders, http_port, roster, state, clock, .. } = sources;
+        let Sources { random, usage, events, orders, .. } = sources;
         let now = clock.now();
         let records = record::load(&*state)?;
         let written = records.iter().map(|record| record.mac);
@@ -119,7 +108,6 @@ impl Boots {
         for record in records {
             known.resume(record, now);
         }
-        let (notices, _) = broadcast::channel(NOTICES);
         let boots = Self {
             catalog,
             loaders,
@@ -131,7 +119,7 @@ impl Boots {
             roots: RootTable::default(),
             finding: Mutex::default(),
             orders,
-            notices,
+            events,
         };
         boots.publish_roots(&mut boots.known());
         boots.find_roots();
@@ -188,10 +176,10 @@ impl Boots {
         Arc::clone(&self.known().roster)
     }
 
-    /// What is seen from now on.
+    /// Where everybody is told what happens.
     #[must_use]
-    pub fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {
-        self.notices.subscribe()
+    pub const fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// How every machine stands: the named ones by name, then the others, latest first.
@@ -382,7 +370,7 @@ impl Boots {
         let ended = known.begin(ask.mac, boot, now);
         let seen = known.seen(ask.mac, now)?;
         let record = seen.record(ask.mac);
-        let (machine, stage) = (seen.title(ask.mac), seen.timeline.stage());
+        let about = seen.event(ask.mac, Kind::BootBegan, String::new());
         let earlier = seen.earlier.as_ref().map(|earlier| (earlier.address, earlier.boot.id));
         match record {
             Some(record) => known.log.keep(record),
@@ -402,7 +390,7 @@ impl Boots {
                     (None, false) => "read-write",
                 };
                 let text = format!("{}: boots {}, {mode} (boot {id})", ask.client, plan.name);
-                self.notify(machine, stage, text);
+                self.events.emit(events::Event { text, ..about });
                 // A loader or a kernel that was started by hand fetches no file that could order it.
                 if !ask.client.is_firmware()
                     && let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine)
@@ -410,7 +398,10 @@ impl Boots {
                     self.order(machine, root);
                 }
             }
-            (None, Err(refusal)) => self.notify(machine, stage, refusal.to_string()),
+            (None, Err(refusal)) => {
+                let (kind, text) = (Kind::BootRefused, refusal.to_string());
+                self.events.emit(events::Event { kind, text, ..about });
+            }
             (None, Ok(_)) => {}
         }
         begun
@@ -518,7 +509,7 @@ impl Boots {
     }
 
     /// Looks again whether a machine's earlier boot still runs; gives what is to be told.
-    fn review(&self, known: &mut Known, mac: Mac, now: Instant) -> Vec<Told> {
+    fn review(&self, known: &mut Known, mac: Mac, now: Instant) -> Vec<events::Event> {
         let (told, over) = match known.review(mac, now) {
             Review::Nothing => return Vec::new(),
             Review::TwoMachines(address) => {
@@ -529,11 +520,11 @@ impl Boots {
                 if let Some(seen) = known.clients.get_mut(&mac) {
                     seen.timeline.warn(Trouble::TwoMachines, text.clone());
                 }
-                (Told::warning(known, mac, text), None)
+                (known.event(mac, Kind::TwoMachines, text), None)
             }
             Review::Over(boot) => {
                 let text = format!("boot {} is over: its root {} is free", boot.id, boot.plan.name);
-                (Told::notice(known, mac, text), Some(boot))
+                (known.event(mac, Kind::BootEnded, text), Some(boot))
             }
         };
         if let Some(boot) = over {
@@ -586,25 +577,8 @@ impl Boots {
         })
     }
 
-    fn tell(&self, told: impl IntoIterator<Item = Told>) {
-        for Told { machine, stage, text, warns } in told {
-            if warns {
-                tracing::warn!("{machine}: {text}");
-                self.send(machine, stage, text);
-            } else {
-                self.notify(machine, stage, text);
-            }
-        }
-    }
-
-    fn notify(&self, machine: String, stage: Stage, text: String) {
-        tracing::info!("{machine}: {text}");
-        self.send(machine, stage, text);
-    }
-
-    fn send(&self, machine: String, stage: Stage, text: String) {
-        // Nobody may be watching.
-        let _ = self.notices.send(Arc::new(Notice { at: self.clock.wall(), machine, stage, text }));
+    fn tell(&self, told: impl IntoIterator<Item = events::Event>) {
+        told.into_iter().for_each(|event| self.events.emit(event));
     }
 }
 
@@ -677,7 +651,7 @@ impl Booter for Boots {
         let leased = matches!(event, Event::Leased(_) | Event::Elsewhere(_));
         let record = if leased || rooted(seen) != was_rooted { seen.record(mac) } else { None };
         let text = seen.timeline.see(&event, now);
-        let (machine, stage) = (seen.title(mac), seen.timeline.stage());
+        let news = text.map(|text| seen.event(mac, event.kind(), text));
         if let Some(record) = record {
             known.log.keep(record);
         }
@@ -691,10 +665,7 @@ impl Booter for Boots {
         if let Some(order) = spent {
             (self.orders)(order);
         }
-        if let Some(text) = text {
-            self.notify(machine, stage, text);
-        }
-        self.tell(told);
+        self.tell(news.into_iter().chain(told));
     }
 }
 
@@ -706,34 +677,14 @@ enum Undecided {
     Refused(Box<NoPlan>),
 }
 
-/// What is to be told of a machine when no lock is held any more.
-struct Told {
-    machine: String,
-    stage: Stage,
-    text: String,
-    warns: bool,
-}
-
-impl Told {
-    fn notice(known: &Known, mac: Mac, text: String) -> Option<Self> {
-        let seen = known.clients.get(&mac)?;
-        let (machine, stage) = (seen.title(mac), seen.timeline.stage());
-        Some(Self { machine, stage, text, warns: false })
-    }
-
-    fn warning(known: &Known, mac: Mac, text: String) -> Option<Self> {
-        Self::notice(known, mac, text).map(|told| Self { warns: true, ..told })
-    }
-}
-
 /// Warns, once in a boot, of a message that contradicts what runs: anybody can send more of them.
-fn warning(known: &mut Known, mac: Mac, reason: String) -> Option<Told> {
+fn warning(known: &mut Known, mac: Mac, reason: String) -> Option<events::Event> {
     let warned = known.clients.get_mut(&mac).map(|seen| &mut seen.warned)?;
     if std::mem::replace(warned, true) {
         tracing::debug!(%mac, "{reason}");
         return None;
     }
-    Told::warning(known, mac, format!("{reason}: ignored"))
+    known.event(mac, Kind::Contradiction, format!("{reason}: ignored"))
 }
 
 /// Why boots cannot be kept.
@@ -746,9 +697,6 @@ pub enum BootsError {
     #[error("a thread cannot be started: {0}")]
     Thread(#[source] io::Error),
 }
-
-/// Notices that a slow watcher may lag behind.
-const NOTICES: usize = 1024;
 
 #[cfg(test)]
 mod test;

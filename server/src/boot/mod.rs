@@ -20,16 +20,13 @@ mod script;
 pub mod timeline;
 pub mod usage;
 
-use std::fmt;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
-use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use boots::{Boots, BootsError, Notice, Order, Sources, Standing};
+pub use boots::{Boots, BootsError, Order, Sources, Standing};
 pub use client::{Arch, Client};
 pub use ready::{Ready, open_when_ready};
 pub use record::rooted_on;
@@ -37,6 +34,8 @@ pub use roots::{Root, Roots};
 
 use crate::net::Mac;
 pub use crate::net::rpc::Life;
+use crate::site::events::Kind;
+pub use crate::site::events::{BootId, BootIdError};
 
 /// Decides what machines boot, and hears what becomes of it.
 ///
@@ -110,52 +109,6 @@ pub struct Answer {
     /// Options that only a client gets that asks for them.
     pub asked: Vec<(u8, Vec<u8>)>,
 }
-
-/// Which boot a file, a script or a URL belongs to; stands in URLs and ties requests together.
-#[derive(Clone, Copy, Deserialize, Eq, Hash, PartialEq, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BootId(pub u64);
-
-impl fmt::Display for BootId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl fmt::Debug for BootId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for BootId {
-    type Err = BootIdError;
-
-    fn from_str(text: &str) -> Result<Self, BootIdError> {
-        let whole = text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let id = u64::from_str_radix(text, 16).ok().filter(|_| whole);
-        id.map(Self).ok_or(BootIdError)
-    }
-}
-
-impl TryFrom<String> for BootId {
-    type Error = BootIdError;
-
-    fn try_from(text: String) -> Result<Self, BootIdError> {
-        text.parse()
-    }
-}
-
-impl From<BootId> for String {
-    fn from(id: BootId) -> Self {
-        id.to_string()
-    }
-}
-
-/// Why text is not a boot's id.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("not a boot id: sixteen hexadecimal digits")]
-pub struct BootIdError;
 
 /// Asks for a boot file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -255,7 +208,8 @@ pub enum Origin {
     Address(IpAddr),
 }
 
-/// What a protocol saw of a machine.
+/// What a protocol saw of a machine. What of it is worth telling becomes a
+/// [`site::events::Event`](crate::site::events::Event).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
     /// It asked for an address.
@@ -321,4 +275,27 @@ pub enum Event {
         /// Bytes written since the last report.
         written: u64,
     },
+}
+
+impl Event {
+    /// What kind of thing the site is told of it as.
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Advised(_) => Kind::Notice,
+            Self::Declined(_) => Kind::AddressDeclined,
+            Self::Discover(_) => Kind::AddressRequested,
+            Self::Elsewhere(_) | Self::Leased(_) => Kind::AddressLeased,
+            Self::Failed { .. } => Kind::FileFailed,
+            Self::ForeignServer(_) => Kind::ForeignServer,
+            Self::Mounted { .. } => Kind::RootMounted,
+            Self::Nfs { .. } => Kind::RootUsed,
+            Self::Offered(_) => Kind::AddressOffered,
+            Self::Probed(_) => Kind::FileProbed,
+            Self::Refused(_) => Kind::AddressRefused,
+            Self::Released(_) => Kind::AddressReleased,
+            Self::Sent { .. } => Kind::FileSent,
+            Self::Unmounted(_) => Kind::RootUnmounted,
+            Self::Unserved(_) => Kind::AddressUnavailable,
+        }
+    }
 }

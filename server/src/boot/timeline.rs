@@ -9,57 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::{Client, Event, Role};
-
-/// How far a machine has come.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Nothing was heard of it.
-    Off,
-    /// It asks for an address.
-    Discover,
-    /// It was offered one.
-    Offered,
-    /// It has one.
-    Leased,
-    /// It loads its first program.
-    Loader,
-    /// It fetched its script.
-    Script,
-    /// It loads its kernel.
-    Kernel,
-    /// It loads its initial RAM disk.
-    Initrd,
-    /// It mounted its root.
-    Root,
-    /// It works on its root.
-    Running,
-    /// It has not used its root for a minute.
-    Idle,
-    /// It has not used its root for ten minutes.
-    Lost,
-}
-
-impl Stage {
-    /// The stage in one word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Discover => "discover",
-            Self::Offered => "offered",
-            Self::Leased => "leased",
-            Self::Loader => "loader",
-            Self::Script => "script",
-            Self::Kernel => "kernel",
-            Self::Initrd => "initrd",
-            Self::Root => "root",
-            Self::Running => "running",
-            Self::Idle => "idle",
-            Self::Lost => "lost",
-        }
-    }
-}
+pub use crate::site::events::Stage;
 
 /// What keeps a machine from going on.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -101,7 +51,8 @@ pub struct Timeline {
     sent: u64,
     read: u64,
     written: u64,
-    log: VecDeque<Entry>,
+    /// What was told last, and when it was seen last.
+    told: Option<(String, Instant)>,
 }
 
 #[derive(Clone, Debug)]
@@ -109,17 +60,6 @@ struct Transfer {
     name: String,
     bytes: u64,
     total: u64,
-}
-
-/// One line of a machine's log.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
-    /// When it was seen, the last time.
-    pub at: Instant,
-    /// What was seen.
-    pub text: String,
-    /// How often in a row.
-    pub times: u32,
 }
 
 /// How a machine stands at one moment.
@@ -162,14 +102,14 @@ impl Timeline {
             sent: 0,
             read: 0,
             written: 0,
-            log: VecDeque::new(),
+            told: None,
         }
     }
 
-    /// A new boot begins; the log goes on.
+    /// A new boot begins.
     pub fn begin(&mut self, client: Client, now: Instant) {
-        let log = std::mem::take(&mut self.log);
-        *self = Self { by_firmware: client.is_firmware(), log, ..Self::new(now) };
+        let told = self.told.take();
+        *self = Self { by_firmware: client.is_firmware(), told, ..Self::new(now) };
     }
 
     /// When the present boot began, or was taken up.
@@ -212,7 +152,7 @@ impl Timeline {
         self.by_firmware && loading && now.duration_since(self.seen) < LOADING
     }
 
-    /// Takes note of an event; returns its description if it is worth a line in the log.
+    /// Takes note of an event; returns its description if it is worth telling.
     pub fn see(&mut self, event: &Event, now: Instant) -> Option<String> {
         self.seen = now;
         match event {
@@ -264,7 +204,7 @@ impl Timeline {
             }
         }
         let text = describe(event);
-        self.note(text.clone(), now).then_some(text)
+        self.is_news(&text, now).then_some(text)
     }
 
     /// How the machine stands, which used its root last at `used`.
@@ -296,11 +236,6 @@ impl Timeline {
             written: self.written,
             seen: now.duration_since(self.seen),
         }
-    }
-
-    /// What was seen, oldest first.
-    pub fn log(&self) -> impl Iterator<Item = &Entry> {
-        self.log.iter()
     }
 
     /// The furthest stage that it has reached.
@@ -340,20 +275,18 @@ impl Timeline {
         }
     }
 
-    /// Adds a line to the log; says whether it is news. What comes again at once is counted only, so
-    /// that a peer does not fill the operator's disk with it.
-    fn note(&mut self, text: String, now: Instant) -> bool {
-        if let Some(last) = self.log.back_mut().filter(|last| last.text == text) {
-            let is_news = now.duration_since(last.at) >= AT_ONCE;
-            last.at = now;
-            last.times = last.times.saturating_add(1);
-            return is_news;
+    /// Says whether something is worth an event. What comes again at once is not, so that a peer does not
+    /// fill the operator's disk with it.
+    fn is_news(&mut self, text: &str, now: Instant) -> bool {
+        match &mut self.told {
+            Some((last, at)) if last == text => {
+                now.duration_since(std::mem::replace(at, now)) >= AT_ONCE
+            }
+            told => {
+                *told = Some((text.to_owned(), now));
+                true
+            }
         }
-        self.log.push_back(Entry { at: now, text, times: 1 });
-        if self.log.len() > MAX_LOG {
-            self.log.pop_front();
-        }
-        true
     }
 
     fn hint(&self, now: Instant) -> Option<String> {
@@ -460,9 +393,6 @@ const SETTLED: Duration = Duration::from_secs(20);
 ///
 /// iPXE waits for an IPv6 router for 15 seconds after it has its IPv4 address.
 const SILENT: Duration = Duration::from_secs(40);
-
-/// Events kept of a machine.
-const MAX_LOG: usize = 64;
 
 /// The same again within this time is no news.
 const AT_ONCE: Duration = Duration::from_secs(1);

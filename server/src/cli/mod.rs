@@ -17,6 +17,7 @@ mod install;
 mod jail;
 mod lint;
 mod list;
+mod log;
 mod machine;
 mod mount;
 mod release;
@@ -188,6 +189,7 @@ enum Verb {
     Install(install::Install),
     Lint(lint::Lint),
     List(list::List),
+    Log(log::Log),
     Machine(machine::MachineVerb),
     Man(completion::Man),
     Mount(mount::Mount),
@@ -235,6 +237,7 @@ impl Verb {
             Self::Install(verb) => verb.run(site),
             Self::Lint(verb) => verb.run(site),
             Self::List(verb) => verb.run(site),
+            Self::Log(verb) => verb.run(site),
             Self::Machine(verb) => verb.run(site),
             Self::Man(verb) => verb.run(),
             Self::Mount(verb) => verb.run(site),

@@ -42,7 +42,7 @@ impl Release {
             match server.ask(&Request::Detach).map_err(|error| silent(error.to_string()))? {
                 Answer::Living(living) => living,
                 Answer::Failed { message } => return Err(silent(message)),
-                Answer::Done | Answer::Held { .. } | Answer::Notice(_) | Answer::Status(_) => {
+                Answer::Done | Answer::Held { .. } | Answer::Event(_) | Answer::Status(_) => {
                     return Err(silent("it gave another answer".to_owned()));
                 }
             };

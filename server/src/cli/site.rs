@@ -103,7 +103,7 @@ pub(crate) fn reload(
             Reply::Done
             | Reply::Held { .. }
             | Reply::Living(_)
-            | Reply::Notice(_)
+            | Reply::Event(_)
             | Reply::Status(_),
         ) => Ok(()),
         Err(error) => Err(Failure::could_not(format_args!(

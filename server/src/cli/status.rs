@@ -1,14 +1,15 @@
 //! The verbs that show how machines stand: `status` once, `watch` live.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use provision::terminal;
 
 use super::{Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::{Bytes, Stage};
-use crate::control::{self, Client, MachineStatus, Request, Seen};
+use crate::control::{self, Client, MachineStatus, Request};
+use crate::site::events::Event;
 
 /// Show how every machine stands, and what is not served.
 ///
@@ -71,12 +72,12 @@ impl Watch {
         let live = !self.lines && io::stdout().is_terminal();
         loop {
             let shown = match &reply {
-                control::Reply::Notice(seen) if live => {
-                    screen.note(seen);
+                control::Reply::Event(event) if live => {
+                    screen.note(event);
                     Ok(())
                 }
-                control::Reply::Notice(seen) => {
-                    print(&terminal::escaped(&line(seen, screen.began(seen.at))))
+                control::Reply::Event(event) => {
+                    print(&terminal::escaped(&line(event, screen.began(event.at))))
                 }
                 control::Reply::Status(status) if live => {
                     print(&screen.draw(status, Size::of_terminal()))
@@ -125,7 +126,7 @@ fn unexpected(reply: &control::Reply) -> Failure {
         control::Reply::Done
         | control::Reply::Held { .. }
         | control::Reply::Living { .. }
-        | control::Reply::Notice(_)
+        | control::Reply::Event(_)
         | control::Reply::Status(_) => {
             Failure::could_not("the running server is of another version: restart it")
         }
@@ -163,20 +164,20 @@ impl Size {
 struct Screen {
     /// Lines that the last picture has.
     drawn: usize,
-    began: Option<f64>,
+    began: Option<SystemTime>,
     seen: Vec<String>,
 }
 
 impl Screen {
-    fn note(&mut self, seen: &Seen) {
-        let line = line(seen, self.began(seen.at));
+    fn note(&mut self, event: &Event) {
+        let line = line(event, self.began(event.at));
         self.seen.push(line);
         let surplus = self.seen.len().saturating_sub(LINES);
         self.seen.drain(..surplus);
     }
 
     /// When the first thing was seen: times are shown from there.
-    fn began(&mut self, at: f64) -> f64 {
+    fn began(&mut self, at: SystemTime) -> SystemTime {
         *self.began.get_or_insert(at)
     }
 
@@ -245,14 +246,14 @@ fn picture(status: &control::Status) -> Vec<String> {
     lines
 }
 
-/// One thing that was seen, with seconds since the first.
-fn line(seen: &Seen, began: f64) -> String {
+/// One thing that happened, with seconds since the first.
+fn line(event: &Event, began: SystemTime) -> String {
     format!(
         "{:>8.1}  {:<17}  {:<8}  {}\n",
-        seen.at - began,
-        seen.machine,
-        seen.stage.as_str(),
-        seen.text
+        event.at.duration_since(began).unwrap_or_default().as_secs_f64(),
+        event.subject(),
+        event.stage.map_or("", Stage::as_str),
+        event.text
     )
 }
 
@@ -311,6 +312,7 @@ const LINES: usize = 8;
 #[cfg(test)]
 mod test {
     use super::*;
+    use crate::site::events::Kind;
 
     const SIZE: Size = Size { columns: 120, rows: 24 };
 
@@ -368,6 +370,11 @@ mod test {
         assert!(screen.draw(&status, SIZE).starts_with("\x1b[3A\r\x1b[2KNAME"));
     }
 
+    fn leased(machine: String, text: String) -> Event {
+        let (machine, stage) = (Some(machine), Some(Stage::Leased));
+        Event { machine, stage, ..Event::new(Kind::AddressLeased, text) }
+    }
+
     #[test]
     fn a_picture_never_goes_beyond_the_terminal() {
         let mut screen = Screen::default();
@@ -377,7 +384,7 @@ mod test {
         for number in 0..20 {
             let text = "y".repeat(200);
             let machine = format!("web{number}");
-            screen.note(&Seen { at: 1.0, machine, stage: Stage::Leased, text });
+            screen.note(&leased(machine, text));
         }
         for rows in [1, 5, 10, 24, 50] {
             let size = Size { columns: 60, rows };
@@ -396,7 +403,7 @@ mod test {
     fn what_a_machine_says_does_not_command_the_terminal() {
         let mut screen = Screen::default();
         let (machine, text) = ("web1".to_owned(), "\u{1b}]0;title\u{7}".to_owned());
-        screen.note(&Seen { at: 1.0, machine, stage: Stage::Leased, text });
+        screen.note(&leased(machine, text));
         let drawn = screen.draw(&control::Status::default(), SIZE);
         assert!(drawn.contains("\\u001b]0;title\\u0007"), "{drawn:?}");
     }

@@ -1,14 +1,13 @@
 //! What commands and the running server say to each other, each in a line of JSON.
 
 use std::net::Ipv4Addr;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::boot::timeline::Stage;
-use crate::boot::{BootId, Notice, Standing};
+use crate::boot::{BootId, Standing};
 use crate::net::Mac;
+use crate::site::events::{Event, Stage};
 
 /// What a command asks.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -66,8 +65,8 @@ pub enum Reply {
     },
     /// Who lives on the environment.
     Living(Living),
-    /// Something was seen of a machine.
-    Notice(Seen),
+    /// Something happened.
+    Event(Event),
     /// How everything stands.
     Status(Status),
 }
@@ -104,19 +103,6 @@ pub struct Visitor {
     pub name: String,
     /// Seconds since he was last heard of.
     pub seen: f64,
-}
-
-/// Something that was seen of a machine.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Seen {
-    /// Seconds since 1970.
-    pub at: f64,
-    /// The machine's name, or its Ethernet address.
-    pub machine: String,
-    /// How far it had come.
-    pub stage: Stage,
-    /// What was seen.
-    pub text: String,
 }
 
 /// How the server and its machines stand.
@@ -220,18 +206,6 @@ impl From<Standing> for MachineStatus {
             seconds: view.as_ref().map_or(0.0, |view| view.took.as_secs_f64()),
             stages: stages.iter().map(|(stage, took)| (*stage, took.as_secs_f64())).collect(),
             seen: view.as_ref().map(|view| view.seen.as_secs_f64()),
-        }
-    }
-}
-
-impl From<&Notice> for Seen {
-    fn from(notice: &Notice) -> Self {
-        let at = notice.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self {
-            at: at.as_secs_f64(),
-            machine: notice.machine.clone(),
-            stage: notice.stage,
-            text: notice.text.clone(),
         }
     }
 }

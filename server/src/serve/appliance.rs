@@ -16,7 +16,7 @@ use crate::boot::catalog::Catalog;
 use crate::boot::decide::Awaited;
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::usage::{Usage, User};
-use crate::boot::{BootId, Boots, Notice, Order, Sources};
+use crate::boot::{BootId, Boots, Order, Sources};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::control::{
@@ -26,6 +26,7 @@ use crate::dhcp::{Bound, Dhcp, Listener, Mode, Timestamp};
 use crate::net::interface::Interface;
 use crate::net::rpc::Peers;
 use crate::nfs::export::{Exports, SiteKey};
+use crate::site::events::{Event, Events, journal};
 use crate::site::machine::{self, MachineName, Roster};
 use crate::site::state::StateDir;
 use provision::roots::{Roots, Term};
@@ -66,6 +67,8 @@ impl Appliance {
         let found = Interfaces::of(&config, &roster)?;
         let (orders, ordered) = mpsc::channel();
         let usage = Arc::new(Usage::new(Instant::now()));
+        let events = Arc::new(Events::new(Arc::new(SystemClock)));
+        journal::start(state.path(), events.subscribe()).map_err(ServeError::Runtime)?;
         let boots = Boots::open(Sources {
             catalog: Catalog::start().map_err(ServeError::Runtime)?,
             loaders: HostLoaders::search(SEARCH_PATH),
@@ -76,6 +79,7 @@ impl Appliance {
             // Without random bytes there was no site key either, and the server would not be here.
             random: Box::new(|| getrandom::u64().unwrap_or_default()),
             usage: Arc::clone(&usage),
+            events,
             // The thread that takes them ends only with the server.
             orders: Box::new(move |order| drop(orders.send(order))),
         })?;
@@ -473,8 +477,8 @@ impl Controlled for Appliance {
         attached
     }
 
-    fn watch(&self) -> broadcast::Receiver<Arc<Notice>> {
-        self.boots.watch()
+    fn watch(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.boots.events().subscribe()
     }
 }
 

@@ -22,6 +22,7 @@ use super::{lock, parts};
 use crate::boot::plan::export_path;
 use crate::boot::{Boots, catalog};
 use crate::nfs::export::{Change, Event, Export, Exports, Reason, gone};
+use crate::site::events::{self as site, Kind};
 use crate::site::machine::View;
 use crate::site::state::{StateDir, StateError};
 use opener::{Job, Opener};
@@ -256,7 +257,9 @@ impl Publisher {
         };
         let mut found = lock(&self.found);
         found.store = Some(text);
-        found.tell();
+        let news = found.news();
+        drop(found);
+        self.tell(news);
         told
     }
 
@@ -480,8 +483,9 @@ impl Publisher {
         }
         found.unserved.extend(unserved);
         found.unserved.retain(|_, reasons| !reasons.is_empty());
-        found.tell();
+        let news = found.news();
         drop(found);
+        self.tell(news);
         self.exports.stall(false);
         self.quiesce(&closed);
         for environment in was_gone {
@@ -489,6 +493,10 @@ impl Publisher {
                 tracing::error!("{error}");
             }
         }
+    }
+
+    fn tell(&self, news: impl IntoIterator<Item = site::Event>) {
+        news.into_iter().for_each(|event| self.boots.events().emit(event));
     }
 
     /// Closes what was open of trees that are not served any more.
@@ -540,16 +548,18 @@ impl Found {
         self.store.iter().chain(self.unreadable.values()).chain(unserved).cloned().collect()
     }
 
-    /// Tells what was not known.
-    fn tell(&mut self) {
+    /// What is to be told, when no lock is held any more, of what was not known.
+    fn news(&mut self) -> Vec<site::Event> {
         let now: BTreeSet<String> = self.sentences().into_iter().collect();
-        for reason in now.difference(&self.told) {
-            tracing::error!("not served: {reason}");
-        }
+        let new = now.difference(&self.told);
+        let mut news: Vec<_> =
+            new.map(|text| site::Event::new(Kind::EnvironmentUnserved, text.clone())).collect();
         if now.is_empty() && !self.told.is_empty() {
-            tracing::info!("everything is served again");
+            let text = "everything is served again".to_owned();
+            news.push(site::Event::new(Kind::EnvironmentsServed, text));
         }
         self.told = now;
+        news
     }
 }
 

@@ -176,6 +176,35 @@ fn who_watches_sees_a_boot() {
 }
 
 #[test]
+fn what_happened_is_told_after_the_server_was_killed_too() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    let running = Running::start(&site, &net, &SERVE);
+    net.client(&["curl", "-sf", &net.ipxe(&site)]);
+    net.client(&["nfs-cat", HELLO]);
+    site.fails(1, &["destroy", "base"]);
+    let kinds = || {
+        let log = site.prints(&["log", "-H", "web1"]);
+        log.lines().map(|line| line.split('\t').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // A thread of its own writes it down.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !kinds().iter().any(|kind| kind == "root-mounted") {
+        assert!(Instant::now() < deadline, "{:?}", kinds());
+        thread::sleep(Duration::from_millis(20));
+    }
+    running.end(Signal::SIGKILL);
+    let told = kinds();
+    let order = ["boot-began", "address-leased", "file-sent", "root-mounted"];
+    let places = order.map(|kind| told.iter().position(|known| known == kind));
+    assert!(places.is_sorted() && places[0].is_some(), "{told:?}");
+    assert!(site.prints(&["log", "-j", "--last", "1"]).contains("\"environment\": \"base\""));
+    assert!(!site.prints(&["log", "-H", "base"]).is_empty());
+    assert_eq!(site.prints(&["log", "-H", "web2"]), "");
+}
+
+#[test]
 fn a_server_that_is_asked_to_end_leaves_nothing_behind() {
     let Some(net) = Net::new(&[]) else { return };
     let site = Site::with_base();

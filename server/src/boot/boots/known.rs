@@ -15,6 +15,7 @@ use crate::boot::timeline::{Stage, Timeline};
 use crate::boot::usage::Usage;
 use crate::boot::{Ask, BootId, Client, Event, Life, Origin, Root, Roots};
 use crate::net::Mac;
+use crate::site::events::{self, Kind};
 use crate::site::machine::{MachineName, Roster};
 
 /// Everything that changes.
@@ -131,6 +132,11 @@ impl Known {
             boot.asked = now;
         }
         Belongs::Here(boot.id, Arc::clone(&boot.plan))
+    }
+
+    /// Something that happened to a client.
+    pub(super) fn event(&self, mac: Mac, kind: Kind, text: String) -> Option<events::Event> {
+        Some(self.clients.get(&mac)?.event(mac, kind, text))
     }
 
     /// The boot of that id, if its machine is still in it.
@@ -464,6 +470,18 @@ impl Known {
 }
 
 impl Seen {
+    /// Something that happened to the client, in the boot that it is in.
+    pub(super) fn event(&self, mac: Mac, kind: Kind, text: String) -> events::Event {
+        let boot = self.boot.as_ref();
+        events::Event {
+            machine: Some(self.title(mac)),
+            stage: Some(self.timeline.stage()),
+            boot: boot.map(|boot| boot.id),
+            environment: boot.map(|boot| boot.plan.name.clone()),
+            ..events::Event::new(kind, text)
+        }
+    }
+
     fn new(name: Option<MachineName>, now: Instant) -> Self {
         Self {
             name,

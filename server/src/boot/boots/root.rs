@@ -11,6 +11,7 @@ use super::Boots;
 use crate::boot::decide::Awaited;
 use crate::boot::plan::{self, Next, NoPlan, Plan};
 use crate::boot::{BootId, Ready};
+use crate::site::events::Kind;
 use crate::site::machine::MachineName;
 
 /// What a boot wants done that takes a while, or a disk.
@@ -119,33 +120,31 @@ impl Boots {
             boot.ordered = false;
             // Who waits is told when the lock is free.
             boot.settled.send_replace(());
-            let text = match decided {
+            let (kind, text) = match decided {
                 Ok(plan) => {
                     let once = boot.plan.once.clone();
                     let text = format!("its root {} is ready (boot {})", plan.name, boot.id);
                     boot.plan = Arc::new(Plan { once, ..plan });
                     boot.made = true;
                     boot.trouble = None;
-                    text
+                    (Kind::RootReady, text)
                 }
                 Err(reason) => {
                     let text = format!("its root cannot be made: {reason}");
                     seen.timeline.refuse(&text, now);
                     boot.trouble = Some(text.clone());
-                    text
+                    (Kind::RootFailed, text)
                 }
             };
             changed.extend(seen.address);
-            told.push((seen.title(*mac), seen.timeline.stage(), text, seen.record(*mac)));
+            told.push((seen.event(*mac, kind, text), seen.record(*mac)));
         }
         known.changed.extend(changed);
-        for record in told.iter_mut().filter_map(|(.., record)| record.take()) {
+        for record in told.iter_mut().filter_map(|(_, record)| record.take()) {
             known.log.keep(record);
         }
         self.publish_roots(&mut known);
         drop(known);
-        for (machine, stage, text, _) in told {
-            self.notify(machine, stage, text);
-        }
+        self.tell(told.into_iter().map(|(event, _)| event));
     }
 }

@@ -18,6 +18,7 @@ use crate::boot::catalog::test::FakeFiles;
 use crate::boot::catalog::{Environment, Files};
 use crate::boot::{Arch, Client, Content, FileProtocol};
 use crate::clock::FakeClock;
+use crate::site::events::Stage;
 use crate::site::machine::{LoaderChoice, Machine};
 use crate::site::state::{Kind, StateDir};
 
@@ -120,6 +121,7 @@ impl Bench {
             state: Arc::new(StateDir::open(scratch.path()).unwrap()),
             clock: Arc::clone(clock) as Arc<dyn Clock>,
             usage: Arc::new(Usage::new(clock.now())),
+            events: Arc::new(Events::new(Arc::clone(clock) as Arc<dyn Clock>)),
             random: Box::new(move || ids.fetch_add(1, Ordering::Relaxed)),
             orders: Box::new(move |order| ordered.lock().unwrap().push(order)),
         });
@@ -607,9 +609,9 @@ fn clients_are_forgotten_before_memory_grows() {
 #[test]
 fn who_watches_is_told() {
     let bench = Bench::new(Some("base"), None);
-    let mut watch = bench.boots.watch();
+    let mut watch = bench.boots.events().subscribe();
     bench.discover(IPXE_ROM, 1);
     let notice = watch.try_recv().unwrap();
-    assert_eq!((notice.machine.as_str(), notice.stage), ("web1", Stage::Discover));
+    assert_eq!((notice.machine.as_deref(), notice.stage), (Some("web1"), Some(Stage::Discover)));
     assert_eq!(notice.text, "iPXE (BIOS): boots base, read-write (boot 0000000000000001)");
 }

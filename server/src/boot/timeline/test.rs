@@ -140,16 +140,6 @@ fn silence_in_the_middle_of_a_boot_gets_a_hint() {
 }
 
 #[test]
-fn the_log_is_bounded_and_counts_repetitions() {
-    let (timeline, _) = shown(&vec![Event::Offered(ADDRESS); 300]);
-    let log = timeline.log().collect::<Vec<_>>();
-    assert_eq!((log.len(), log[0].times), (1, 300));
-    let mixed = [Event::Offered(ADDRESS), Event::Leased(ADDRESS)];
-    let (timeline, _) = shown(&mixed.iter().cycle().take(400).cloned().collect::<Vec<_>>());
-    assert_eq!(timeline.log().count(), MAX_LOG);
-}
-
-#[test]
 fn what_comes_again_at_once_is_told_once() {
     let now = Instant::now();
     let mut timeline = Timeline::new(now);

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::super::lock;
 use super::{Publisher, Scope};
 use crate::nfs::export::{Change, Event, Reason, gone};
+use crate::site::events::{self as site, Kind};
 use provision::roots::{self, Owned};
 
 impl Publisher {
@@ -61,6 +62,13 @@ impl Publisher {
             entries
         };
         let living = living();
+        if living.is_none() {
+            self.tell_of(
+                environments,
+                Kind::EnvironmentHeld,
+                "a command works on it: its users wait",
+            );
+        }
         if living.is_some() {
             let _found = lock(&self.found);
             self.boots.update_environments(entries, &[]);
@@ -87,6 +95,8 @@ impl Publisher {
         names: &[EnvironmentName],
     ) -> Result<(), StoreError> {
         self.exports.apply(each(environments, &Event::Resumed));
+        let text = "the command has ended its work on it";
+        self.tell_of(environments, Kind::EnvironmentResumed, text);
         let mut all = names.to_vec();
         let found = lock(&self.found);
         let known = environments.iter().filter_map(|one| found.environments.get(one));
@@ -103,6 +113,7 @@ impl Publisher {
                 tracing::error!("{error}");
             }
         }
+        self.tell_of(environments, Kind::EnvironmentGone, "it was destroyed");
         let mut found = lock(&self.found);
         for environment in environments {
             found.environments.remove(environment);
@@ -112,6 +123,18 @@ impl Publisher {
         let closed = self.exports.apply(each(environments, &Event::Ended));
         drop(found);
         self.quiesce(&closed);
+    }
+
+    /// Tells that something happened to environments, by the names that they had when last read.
+    fn tell_of(&self, environments: &[Uuid], kind: Kind, text: &str) {
+        let found = lock(&self.found);
+        let known = environments.iter().filter_map(|one| found.environments.get(one));
+        let names: Vec<String> = known.map(|known| known.name.to_string()).collect();
+        drop(found);
+        self.tell(names.into_iter().map(|name| {
+            let environment = Some(name);
+            site::Event { environment, ..site::Event::new(kind, text.to_owned()) }
+        }));
     }
 
     /// Closes the whole store and has it unmounted, until [`Publisher::attach`].
@@ -124,8 +147,9 @@ impl Publisher {
         self.close(why);
         let mut found = lock(&self.found);
         found.store = Some(why.to_owned());
-        found.tell();
+        let news = found.news();
         drop(found);
+        self.tell(news);
         let detached = self.unmount(|| self.store.detach());
         drop(alone);
         detached.map_err(|error| {

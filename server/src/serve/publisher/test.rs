@@ -13,6 +13,7 @@ use crate::boot::loader::HostLoaders;
 use crate::boot::usage::Usage;
 use crate::clock::SystemClock;
 use crate::nfs::export::{SiteKey, WireHandle};
+use crate::site::events::Events;
 use crate::site::machine::Roster;
 
 /// A store of directories with three environments, one of them a machine's data in which another has
@@ -74,6 +75,7 @@ impl Bench {
             roster: Roster::default(),
             state: Arc::new(state.clone()),
             clock: Arc::new(SystemClock),
+            events: Arc::new(Events::new(Arc::new(SystemClock))),
             random: Box::new(|| 1),
             usage,
             orders: Box::new(|_order| ()),

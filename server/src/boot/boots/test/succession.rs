@@ -112,7 +112,7 @@ fn a_broken_connection_is_proof_too() {
 fn who_answers_while_its_machine_boots_keeps_its_root_and_is_named_once() {
     let bench = running_on_a_clone();
     bench.discover(IPXE_ROM, 99).unwrap();
-    let mut watch = bench.boots.watch();
+    let mut watch = bench.boots.events().subscribe();
     for _ in 0..3 {
         bench.boots.answered(BootId(1), Life::Answers);
         bench.pass(400);
@@ -236,7 +236,7 @@ fn no_message_moves_a_root_that_lives() {
 #[test]
 fn a_contradiction_is_warned_of_once_in_a_boot() {
     let bench = running();
-    let mut watch = bench.boots.watch();
+    let mut watch = bench.boots.events().subscribe();
     for _ in 0..100 {
         bench.dhcp(Event::Leased(ELSEWHERE));
         bench.dhcp(Event::Released(ADDRESS));
@@ -399,7 +399,7 @@ fn a_file_that_a_stranger_got_is_not_credited_to_the_machine() {
     let bench = Bench::new(Some("base"), None);
     bench.lease(IPXE_ROM, 1).unwrap();
     let ticket = bench.request(FileProtocol::Http, "/b/0000000000000001/kernel").unwrap().ticket;
-    let mut watch = bench.boots.watch();
+    let mut watch = bench.boots.events().subscribe();
     let (name, bytes, total) = ("kernel".to_owned(), 9, 9);
     let sent = Event::Sent { ticket, name, bytes, total, protocol: FileProtocol::Http };
     bench.boots.report(Origin::Address(ELSEWHERE.into()), sent);
