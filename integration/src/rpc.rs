@@ -223,7 +223,7 @@ impl Work for Once<'_> {
     }
 
     fn appetite(&self) -> usize {
-        64 * 1024
+        256 * 1024
     }
 
     fn results(&mut self, mut reader: Reader<'_>) -> Result<u32, Failure> {
