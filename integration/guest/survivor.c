@@ -198,6 +198,6 @@ int main(int argc, char **argv)
             failed("close", "journal");
     }
     say("rounds", round);
-    say(wrong == 0 ? "ends, errors" : "ends WRONG, errors", wrong);
+    say("ends with errors", wrong);
     return wrong != 0;
 }

@@ -1,6 +1,6 @@
 //! A client of ONC RPC over TCP (RFC 5531) that keeps a number of calls on their way.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -51,19 +51,27 @@ impl Client {
         Ok(Self { stream, xid: 0, replies: Replies::default(), buffer: vec![0; 256 * 1024] })
     }
 
-    /// Connects from one of the ports that only root may use, as a kernel does.
+    /// Connects from one of the ports that only root may use, as a kernel does: from `own`, or from the
+    /// next one below that can be used, as an earlier connection may still be remembered.
     pub(crate) fn connect_as_root(port: u16, own: u16) -> Result<Self, Failure> {
         let server: Ipv4Addr = SERVER.parse().map_err(|_error| Failure::said(SERVER))?;
-        let what = format!("TCP port {port} of the server, from {own}");
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).during(&what)?;
-        socket.set_reuse_address(true).during(&what)?;
-        let own = SocketAddr::from((Ipv4Addr::UNSPECIFIED, own));
-        socket.bind(&own.into()).during(&what)?;
         let server = SocketAddr::from((server, port));
-        socket.connect_timeout(&server.into(), PATIENCE).during(&what)?;
-        // Its port can be used again at once.
-        socket.set_linger(Some(Duration::ZERO)).during(&what)?;
-        Self::over(socket.into(), &what)
+        let what = format!("TCP port {port} of the server, from {own}");
+        for own in (own.saturating_sub(PORTS)..=own).rev() {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).during(&what)?;
+            let own = SocketAddr::from((Ipv4Addr::UNSPECIFIED, own));
+            let bound = socket.bind(&own.into());
+            match bound.and_then(|()| socket.connect_timeout(&server.into(), PATIENCE)) {
+                Ok(()) => return Self::over(socket.into(), &what),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
+                    ) => {}
+                Err(error) => return Err(error).during(&what),
+            }
+        }
+        Err(Failure::Said(format!("{what}: all ports are in use")))
     }
 
     /// Calls `count` times and waits for no reply: nothing else can be asked over this connection then.
@@ -309,6 +317,8 @@ fn mount_by(mut client: Client, path: &str) -> Result<Result<Vec<u8>, Failure>, 
     Ok(Ok(reader.opaque()?.to_vec()))
 }
 
+/// How many ports are tried.
+const PORTS: u16 = 60;
 const TCP: u32 = 6;
 const UDP: u32 = 17;
 /// The bit of a record mark that says that the fragment is the record's last.

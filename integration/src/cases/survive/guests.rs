@@ -195,7 +195,7 @@ mod test {
     #[test]
     fn the_last_round_of_each_file_counts() {
         let console = "boot\r\nsurvivor: wrote 1\r\nsurvivor: wrote 9\r\nsurvivor: wrote 2\r\n\
-            survivor: ERROR open slot-1: Stale file handle\r\nsurvivor: ends WRONG, errors 1\r\n";
+            survivor: ERROR open slot-1: Stale file handle\r\nsurvivor: ends with errors 1\r\n";
         let said = Said::parse(console);
         assert_eq!((said.last[1], said.last[2], said.rounds), (9, 2, 3));
         assert_eq!(said.wrong, ["ERROR open slot-1: Stale file handle"]);
