@@ -593,6 +593,13 @@ impl Booter for Boots {
         self.known().roster.at(address).map(|(name, _)| name.to_string())
     }
 
+    fn unreserved(&self) -> Vec<Vec<Mac>> {
+        let roster = self.roster();
+        let machines = roster.iter().map(|(_, entry)| &entry.machine);
+        let machines = machines.filter(|one| one.address.is_none() && !one.macs.is_empty());
+        machines.map(|machine| machine.macs.clone()).collect()
+    }
+
     fn lives(&self, address: Ipv4Addr) -> bool {
         self.usage.lives(address.into(), self.clock.now())
     }

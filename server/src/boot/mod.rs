@@ -47,6 +47,9 @@ pub trait Booter: Send + Sync {
     /// The name of the machine that an address is kept for: nobody else may have it.
     fn reserved_for(&self, address: Ipv4Addr) -> Option<String>;
 
+    /// The Ethernet addresses of each named machine for which no address is reserved.
+    fn unreserved(&self) -> Vec<Vec<Mac>>;
+
     /// Whether the address has an NFS root that lives: then it must not be given to anybody else.
     fn lives(&self, address: Ipv4Addr) -> bool;
 

@@ -33,6 +33,12 @@ impl Pool {
         self.ranges.iter().any(|(range, _)| overlap(*range, network).is_some())
     }
 
+    /// How many addresses a network has in the ranges.
+    pub(super) fn size(&self, network: Network) -> usize {
+        let parts = self.ranges.iter().filter_map(|(range, _)| overlap(*range, network));
+        parts.map(|(first, last)| last.saturating_sub(first) as usize + 1).sum()
+    }
+
     /// The next address of the network that `is_fresh` accepts.
     pub(super) fn next(
         &mut self,

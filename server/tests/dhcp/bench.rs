@@ -44,6 +44,15 @@ impl Booter for Fake {
         all.values().find(|kept| kept.address == Some(address)).map(|kept| kept.name.clone())
     }
 
+    fn unreserved(&self) -> Vec<Vec<Mac>> {
+        let all = self.reservations.lock().unwrap();
+        let mut machines = HashMap::<&str, Vec<Mac>>::new();
+        for (mac, kept) in all.iter().filter(|(_, kept)| kept.address.is_none()) {
+            machines.entry(&kept.name).or_default().push(*mac);
+        }
+        machines.into_values().collect()
+    }
+
     fn lives(&self, address: Ipv4Addr) -> bool {
         self.live.lock().unwrap().contains(&address)
     }

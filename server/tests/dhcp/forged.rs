@@ -171,3 +171,24 @@ fn a_flood_of_invented_machines_starves_nobody_for_long() {
         assert_eq!(bench.server.leases().iter().filter(|lease| lease.mac == machine(n)).count(), 1);
     }
 }
+
+#[test]
+fn an_address_is_kept_for_each_named_machine_that_never_had_one() {
+    let mut bench = Bench::with_range("10.77.0.100-10.77.0.119");
+    for (number, name) in [(2, "web2"), (3, "web3"), (4, "web3")] {
+        let named = Reservation { address: None, name: name.to_owned() };
+        bench.fake.reservations.lock().unwrap().insert(machine(number), named);
+    }
+    let leased = (0..40).filter(|n| bench.leased(Mac([2, 0xbb, 0, 0, 0, *n])).is_some()).count();
+    assert_eq!(leased, 18, "two of twenty are left");
+    assert!(bench.leased(machine(2)).is_some());
+    assert!(bench.leased(machine(4)).is_some(), "by its second card");
+    // Whoever names more machines than there are addresses starves no stranger.
+    let mut bench = Bench::with_range("10.77.0.100-10.77.0.119");
+    for number in 0..100 {
+        let named = Reservation { address: None, name: format!("web{number}") };
+        bench.fake.reservations.lock().unwrap().insert(machine(number), named);
+    }
+    let leased = (0..40).filter(|n| bench.leased(Mac([2, 0xbb, 0, 0, 0, *n])).is_some()).count();
+    assert_eq!(leased, 10);
+}

@@ -83,6 +83,10 @@ impl Booter for FakeBooter {
         None
     }
 
+    fn unreserved(&self) -> Vec<Vec<Mac>> {
+        Vec::new()
+    }
+
     fn lives(&self, _: Ipv4Addr) -> bool {
         false
     }

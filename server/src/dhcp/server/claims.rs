@@ -1,5 +1,6 @@
 //! Which address a machine gets.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -23,7 +24,31 @@ impl Server {
             .or_else(|| self.reserved(mac, scope).filter(free))
             // A reservation that was taken away, or a range that was narrowed, ends a claim.
             .or_else(|| old.filter(|address| self.pool.contains(*address)))
-            .or_else(|| wanted.filter(|address| self.pool.contains(*address)).filter(free))
+            .or_else(|| {
+                let wanted = wanted.filter(|address| self.pool.contains(*address)).filter(free);
+                wanted.filter(|_| self.has_room_for(mac, scope, now))
+            })
+    }
+
+    /// Whether an address may be given to a machine that had none before. Not to a stranger as long
+    /// as those that are left are as many as the named machines that never had one, but for these no
+    /// more than half of the ranges are kept: whoever leases addresses in invented names takes none
+    /// from a machine that is switched on for the first time.
+    fn has_room_for(&self, mac: Mac, scope: &Scope, now: Timestamp) -> bool {
+        if self.booter.reservation(mac).is_some() {
+            return true;
+        }
+        let size = self.pool.size(scope.network);
+        let (mut taken, mut holders) = (0_usize, HashSet::new());
+        for binding in self.leases.iter() {
+            holders.insert(binding.mac);
+            let here =
+                scope.network.contains(binding.address) && self.pool.contains(binding.address);
+            taken += usize::from(here && binding.expires > now);
+        }
+        let never = |macs: &&Vec<Mac>| !macs.iter().any(|mac| holders.contains(mac));
+        let new = self.booter.unreserved().iter().filter(never).count();
+        taken.saturating_add(new.min(size / 2)) < size
     }
 
     /// The machine's address in a subnet that its root lives at.
@@ -36,6 +61,9 @@ impl Server {
 
     /// An address that nobody has a claim to, or the one whose claim is oldest.
     pub(super) fn fresh(&mut self, mac: Mac, scope: &Scope, now: Timestamp) -> Option<Ipv4Addr> {
+        if !self.has_room_for(mac, scope, now) {
+            return self.unanswered(mac, scope, now);
+        }
         // A copy, so that nothing is lost should the search not come to its end.
         let mut pool = self.pool.clone();
         let unused = pool.next(scope.network, now, |address| {

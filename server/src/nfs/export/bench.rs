@@ -208,6 +208,10 @@ impl Booter for Reporter {
         None
     }
 
+    fn unreserved(&self) -> Vec<Vec<Mac>> {
+        Vec::new()
+    }
+
     fn lives(&self, _address: Ipv4Addr) -> bool {
         false
     }
