@@ -92,7 +92,7 @@ impl Errand<'_> {
             .args(["-euc", "echo \"1MiB,$1MiB\" | sfdisk --quiet --label dos \"$2\"", "sfdisk"])
             .arg(size.to_string())
             .arg(&disk)
-            .run(Duration::from_secs(60))?;
+            .run(Duration::from_secs(300))?;
         Ok(disk)
     }
 }
