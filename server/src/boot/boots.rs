@@ -494,20 +494,6 @@ impl Boots {
         self.tell(told);
     }
 
-    /// The last connection of an address has broken: an earlier boot whose system was there is over.
-    pub fn disconnected(&self, address: IpAddr) {
-        let Some(address) = ipv4(address) else { return };
-        let boot = {
-            let known = self.known();
-            let seen = known.addresses.get(&address).and_then(|mac| known.clients.get(mac));
-            let earlier = seen.and_then(|seen| seen.earlier.as_ref());
-            earlier.filter(|earlier| earlier.address == address).map(|earlier| earlier.boot.id)
-        };
-        if let Some(boot) = boot {
-            self.answered(boot, Life::Dead);
-        }
-    }
-
     /// Looks again whether a machine's earlier boot still runs; gives what is to be told.
     fn review(&self, known: &mut Known, mac: Mac, now: Instant) -> Vec<events::Event> {
         let (told, over) = match known.review(mac, now) {

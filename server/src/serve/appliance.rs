@@ -110,12 +110,6 @@ impl Appliance {
             reading: Mutex::default(),
             unread: Mutex::default(),
         });
-        let boots = Arc::downgrade(&appliance.boots);
-        appliance.peers.subscribe(Box::new(move |address| {
-            if let Some(boots) = boots.upgrade() {
-                boots.disconnected(address);
-            }
-        }));
         // What cannot be read now is tried again, and told meanwhile: machines that run wait for it.
         let _ = appliance.publisher.publish(Scope::All);
         preparer::start(ordered, &Arc::downgrade(&appliance)).map_err(ServeError::Runtime)?;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, sleep_until};
@@ -17,10 +17,7 @@ use super::connection::{Connection, End, Probe};
 #[derive(Default)]
 pub struct Peers {
     open: Mutex<HashMap<IpAddr, Vec<Arc<Connection>>>>,
-    subscribers: RwLock<Vec<Subscriber>>,
 }
-
-type Subscriber = Box<dyn Fn(IpAddr) + Send + Sync>;
 
 /// Whether a machine lives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,12 +64,6 @@ impl Peers {
         });
     }
 
-    /// Has `lost` called whenever the last connection of an address was reset or timed out; not when
-    /// it was closed, by whomever. After minutes without a network a machine that runs is lost too. It runs on a task of the RPC server and must not wait.
-    pub fn subscribe(&self, lost: Box<dyn Fn(IpAddr) + Send + Sync>) {
-        self.subscribers.write().unwrap_or_else(PoisonError::into_inner).push(lost);
-    }
-
     pub(super) fn insert(&self, connection: &Arc<Connection>) {
         let address = connection.origin.peer.ip().to_canonical();
         self.lock().entry(address).or_default().push(Arc::clone(connection));
@@ -81,21 +72,11 @@ impl Peers {
     /// Forgets a connection that has ended.
     pub(super) fn remove(&self, connection: &Connection) {
         let address = connection.origin.peer.ip().to_canonical();
-        let was_last = {
-            let mut open = self.lock();
-            let Some(connections) = open.get_mut(&address) else { return };
-            connections.retain(|one| !std::ptr::eq(&raw const **one, connection));
-            let none = connections.is_empty();
-            if none {
-                open.remove(&address);
-            }
-            none
-        };
-        if was_last && connection.end() == Some(End::Lost) {
-            let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
-            for lost in &*subscribers {
-                lost(address);
-            }
+        let mut open = self.lock();
+        let Some(connections) = open.get_mut(&address) else { return };
+        connections.retain(|one| !std::ptr::eq(&raw const **one, connection));
+        if connections.is_empty() {
+            open.remove(&address);
         }
     }
 

@@ -99,16 +99,6 @@ fn a_machine_that_was_reset_is_free_of_its_old_root_as_soon_as_that_is_proven_de
 }
 
 #[test]
-fn a_broken_connection_is_proof_too() {
-    let bench = running_on_a_clone();
-    bench.boots.disconnected(ADDRESS.into());
-    assert_eq!(bench.granted(ADDRESS), [9], "no other boot has begun: it connects again");
-    bench.discover(IPXE_ROM, 99).unwrap();
-    bench.boots.disconnected(ADDRESS.into());
-    assert_eq!(bench.granted(ADDRESS), [0; 0]);
-}
-
-#[test]
 fn who_answers_while_its_machine_boots_keeps_its_root_and_is_named_once() {
     let bench = running_on_a_clone();
     bench.discover(IPXE_ROM, 99).unwrap();
