@@ -251,7 +251,7 @@ impl Boots {
         let known = self.known();
         known.clients.values().any(|seen| {
             let current = seen.boot.as_ref().filter(|boot| boot.plan.awaits.is_none());
-            let earlier = seen.earlier.as_ref().map(|earlier| &earlier.boot);
+            let earlier = seen.earlier.iter().map(|earlier| &earlier.boot);
             let mut boots = current.into_iter().chain(earlier);
             boots.any(|boot| boot.plan.environment == environment)
         })
@@ -268,7 +268,7 @@ impl Boots {
         let client = mac.and_then(|mac| Some((mac, known.clients.get(mac)?)));
         if let Some((_, seen)) = client {
             let own = seen.roots().any(|(root, own)| root == environment && Some(own) == v4);
-            let over = seen.boot.is_some() && seen.earlier.is_none() && at < seen.timeline.began();
+            let over = seen.boot.is_some() && seen.earlier.is_empty() && at < seen.timeline.began();
             if own || over {
                 return None;
             }
@@ -371,7 +371,8 @@ impl Boots {
         let seen = known.seen(ask.mac, now)?;
         let record = seen.record(ask.mac);
         let about = seen.event(ask.mac, Kind::BootBegan, String::new());
-        let earlier = seen.earlier.as_ref().map(|earlier| (earlier.address, earlier.boot.id));
+        let earlier = seen.earlier.iter().map(|earlier| (earlier.address, earlier.boot.id));
+        let earlier: Vec<_> = earlier.collect();
         match record {
             Some(record) => known.log.keep(record),
             None if ended.is_some() => known.log.forget(ask.mac),
@@ -379,7 +380,7 @@ impl Boots {
         }
         self.publish_roots(&mut known);
         drop(known);
-        if let Some((address, boot)) = earlier {
+        for (address, boot) in earlier {
             (self.orders)(Order::Ask { address, boot });
         }
         match (&begun, decided) {
@@ -478,7 +479,7 @@ impl Boots {
         let mut known = self.known();
         let mut clients = known.clients.iter_mut();
         let found = clients.find_map(|(mac, seen)| {
-            let earlier = seen.earlier.as_mut().filter(|earlier| earlier.boot.id == boot)?;
+            let earlier = seen.earlier.iter_mut().find(|earlier| earlier.boot.id == boot)?;
             earlier.life = Some(life);
             Some((*mac, seen.claimed.take()))
         });
@@ -494,10 +495,14 @@ impl Boots {
         self.tell(told);
     }
 
-    /// Looks again whether a machine's earlier boot still runs; gives what is to be told.
+    /// Looks again whether a machine's earlier boots still run; gives what is to be told.
     fn review(&self, known: &mut Known, mac: Mac, now: Instant) -> Vec<events::Event> {
-        let (told, over) = match known.review(mac, now) {
-            Review::Nothing => return Vec::new(),
+        let news = known.review(mac, now).into_iter();
+        news.filter_map(|new| self.take_note(known, mac, new)).collect()
+    }
+
+    fn take_note(&self, known: &mut Known, mac: Mac, new: Review) -> Option<events::Event> {
+        let (told, over) = match new {
             Review::TwoMachines(address) => {
                 let text = format!(
                     "its system at {address} runs while another boot begins: two machines have \
@@ -523,7 +528,7 @@ impl Boots {
                 (self.orders)(Order::Retire { machine });
             }
         }
-        told.into_iter().collect()
+        told
     }
 
     /// Publishes what is granted to the addresses of which that has changed.
@@ -542,7 +547,7 @@ impl Boots {
             let machine = &entry.machine;
             Some((machine.address?, self.root_by_hand(&roster, name, machine)?))
         });
-        let roots = reserved.map(|(address, root)| (address, Roots::new(Some(root), None)));
+        let roots = reserved.map(|(address, root)| (address, Roots::new(Some(root), Vec::new())));
         let roots = roots.collect();
         // The other half of the table is changed under this lock.
         let _known = self.known();

@@ -25,22 +25,22 @@ pub struct Root {
     pub view: View,
 }
 
-/// The roots granted to one address: that of the boot that its machine is in, and that of an earlier
-/// boot whose system still runs, or may.
+/// The roots granted to one address: that of the boot that its machine is in, and those of earlier
+/// boots whose systems still run, or may.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Roots(Option<Arc<Granted>>);
 
 #[derive(Debug, Eq, PartialEq)]
 struct Granted {
     current: Option<Root>,
-    earlier: Option<Root>,
+    earlier: Vec<Root>,
 }
 
 impl Roots {
-    /// The root of the present boot, and of one before it.
+    /// The root of the present boot, and of those before it.
     #[must_use]
-    pub fn new(current: Option<Root>, earlier: Option<Root>) -> Self {
-        let any = current.is_some() || earlier.is_some();
+    pub fn new(current: Option<Root>, earlier: Vec<Root>) -> Self {
+        let any = current.is_some() || !earlier.is_empty();
         Self(any.then(|| Arc::new(Granted { current, earlier })))
     }
 
@@ -136,10 +136,10 @@ mod test {
 
     #[test]
     fn a_boot_that_begins_takes_nothing_from_the_one_that_runs() {
-        let roots = Roots::new(Some(root(1, true)), Some(root(1, false)));
+        let roots = Roots::new(Some(root(1, true)), vec![root(1, false)]);
         assert!(!roots.of(Uuid::from_u128(1)).unwrap().read_only);
         assert!(roots.current().unwrap().read_only);
-        let roots = Roots::new(None, Some(root(2, false)));
+        let roots = Roots::new(None, vec![root(2, false)]);
         assert_eq!((roots.current(), roots.of(Uuid::from_u128(2))), (None, Some(&root(2, false))));
         assert_eq!(roots.of(Uuid::from_u128(1)), None);
     }
@@ -148,7 +148,7 @@ mod test {
     fn a_machine_in_a_boot_has_no_root_by_hand() {
         let table = RootTable::default();
         assert!(table.get(ADDRESS).is_empty());
-        let by_hand = Roots::new(Some(root(1, false)), None);
+        let by_hand = Roots::new(Some(root(1, false)), Vec::new());
         table.set_by_hand(HashMap::from([(ADDRESS, by_hand.clone())]));
         assert_eq!(table.get(ADDRESS), by_hand);
         table.set_booted([(ADDRESS, Some(Roots::default()))]);

@@ -181,12 +181,12 @@ impl Usage {
         paths
     }
 
-    /// Whoever was at this address is dead; what it uses of `except` is somebody else's by now.
-    pub fn died(&self, address: IpAddr, except: Option<Uuid>) {
+    /// Whoever was at this address is dead; what it uses of `except` is somebody else's.
+    pub fn died(&self, address: IpAddr, except: &[Uuid]) {
         let mut shard = self.write(address);
         let Some(entries) = shard.get_mut(&address) else { return };
         let before = entries.len();
-        entries.retain(|entry| Some(entry.environment) == except);
+        entries.retain(|entry| except.contains(&entry.environment));
         self.entries.fetch_sub(before - entries.len(), Ordering::Relaxed);
         if entries.is_empty() {
             shard.remove(&address);

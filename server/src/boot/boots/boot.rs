@@ -23,6 +23,9 @@ pub(super) struct Boot {
     pub(super) delivered: Delivered,
     /// Since when it uses its root.
     pub(super) rooted: Option<Instant>,
+    /// Since when it calls by its root's handle: that came in a reply, which whoever sends a MOUNT in
+    /// its name does not get.
+    pub(super) called: Option<Instant>,
     /// Whether the root that it waits for was ordered.
     pub(super) ordered: bool,
     /// Whether its root was made for it, or is being made: what else changes does not change its plan.
@@ -63,6 +66,7 @@ impl Boot {
             moved: now,
             delivered: Delivered::default(),
             rooted: None,
+            called: None,
             ordered: false,
             made: false,
             revision: 0,
@@ -158,6 +162,9 @@ impl Boot {
             }
             Event::Mounted { .. } | Event::Nfs { .. } => {
                 self.moved = now;
+                if let Event::Nfs { .. } = event {
+                    self.called.get_or_insert(now);
+                }
                 self.rooted.get_or_insert(now);
                 self.delivered.any = true;
                 self.delivered.whole = true;

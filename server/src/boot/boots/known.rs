@@ -8,7 +8,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::boot::{Boot, Delivered};
-use super::succession::{self, Caller, Current, Earlier, Evidence, Verdict};
+use super::succession::{self, Caller, Current, Earlier, Evidence, MAX_EARLIER, Verdict};
 use crate::boot::plan::{self, NoPlan, Plan};
 use crate::boot::record::{BootLog, BootRecord};
 use crate::boot::timeline::{Stage, Timeline};
@@ -39,8 +39,8 @@ pub(super) struct Seen {
     pub(super) uuid: Option<Uuid>,
     /// The boot that it is in.
     pub(super) boot: Option<Boot>,
-    /// The boot before that, whose system may still run.
-    pub(super) earlier: Option<Earlier>,
+    /// The boots before that whose systems may still run, the first first.
+    pub(super) earlier: Vec<Earlier>,
     pub(super) refusal: Option<NoPlan>,
     pub(super) address: Option<Ipv4Addr>,
     /// An address that it was seen with while it is asked whether its earlier system lives elsewhere.
@@ -60,10 +60,8 @@ pub(super) enum Belongs {
     Nowhere,
 }
 
-/// What became of a machine's earlier boot.
+/// What became of an earlier boot of a machine.
 pub(super) enum Review {
-    /// Nothing new.
-    Nothing,
     /// Two machines have its Ethernet address, or somebody forges it; told once.
     TwoMachines(Ipv4Addr),
     /// It is over.
@@ -106,7 +104,7 @@ impl Known {
         let Some(seen) = self.clients.get_mut(&ask.mac) else { return nothing };
         let Some(boot) = seen.boot.as_mut() else {
             // What its firmware was refused does not concern the system that runs.
-            let runs = seen.earlier.as_ref().filter(|_| ask.client == Client::Ordinary);
+            let runs = seen.earlier.first().filter(|_| ask.client == Client::Ordinary);
             return runs.map_or(nothing, |earlier| {
                 Belongs::Here(earlier.boot.id, Arc::clone(&earlier.boot.plan))
             });
@@ -165,7 +163,7 @@ impl Known {
     fn make_room(&mut self, now: Instant) -> bool {
         let idle = self.clients.iter().filter(|(_, seen)| {
             let lives = |address: Ipv4Addr| self.usage.lives(address.into(), now);
-            seen.name.is_none() && seen.earlier.is_none() && !seen.address.is_some_and(lives)
+            seen.name.is_none() && seen.earlier.is_empty() && !seen.address.is_some_and(lives)
         });
         let mut idle: Vec<_> = idle.map(|(mac, seen)| (seen.timeline.seen(), *mac)).collect();
         idle.sort_unstable();
@@ -203,23 +201,21 @@ impl Known {
             usage.lives_on(address.into(), environment, now).then_some(address)
         };
         let ended = match previous.map(|previous| (lives(&previous), previous)) {
-            Some((Some(address), previous)) => {
-                let earlier = Earlier {
-                    boot: previous,
-                    address,
-                    life: None,
-                    presumed_dead: false,
-                    told: false,
-                };
-                seen.earlier.replace(earlier).map(|earlier| {
-                    self.changed.insert(earlier.address);
-                    earlier.boot
+            Some((Some(address), boot)) => {
+                // The first ran before anything contradicted it; the others may be one machine that
+                // starts again and again.
+                let full = seen.earlier.len() >= MAX_EARLIER;
+                let ended = full.then(|| seen.earlier.remove(1));
+                seen.earlier.push(Earlier::new(boot, address));
+                ended.map(|ended| {
+                    self.changed.insert(ended.address);
+                    ended.boot
                 })
             }
             Some((None, previous)) => Some(previous),
             None => None,
         };
-        if let Some(earlier) = &mut seen.earlier {
+        for earlier in &mut seen.earlier {
             earlier.life = None;
             earlier.presumed_dead = false;
             earlier.told = false;
@@ -235,43 +231,52 @@ impl Known {
         ended
     }
 
-    /// Looks again whether a machine's earlier boot still runs.
-    pub(super) fn review(&mut self, mac: Mac, now: Instant) -> Review {
-        let Some(seen) = self.clients.get_mut(&mac) else { return Review::Nothing };
-        let Some(earlier) = &mut seen.earlier else { return Review::Nothing };
-        let (address, environment) = (earlier.address, earlier.boot.plan.environment);
-        let current = seen.boot.as_ref();
-        let rooted = current.filter(|boot| boot.rooted.is_some());
-        // What the present boot uses from there is its own.
-        let here = rooted.filter(|_| seen.address == Some(address));
-        let except = here.map(|boot| boot.plan.environment);
-        if rooted.is_some() && earlier.life == Some(Life::Unknown) && !earlier.presumed_dead {
-            earlier.presumed_dead = true;
-            self.usage.died(address.into(), except);
-        }
-        let apart = seen.address != Some(address)
-            || current.is_none_or(|boot| boot.plan.environment != environment);
-        let evidence = Evidence {
-            in_use: self.usage.lives_on(address.into(), environment, now),
-            life: earlier.life,
-            rooted: current.and_then(|boot| boot.rooted),
-            called: apart.then(|| self.usage.seen(address.into(), environment)).flatten(),
-        };
-        match succession::judge(evidence, now) {
-            Verdict::Both => Review::Nothing,
-            Verdict::TwoMachines if std::mem::replace(&mut earlier.told, true) => Review::Nothing,
-            Verdict::TwoMachines => Review::TwoMachines(address),
-            Verdict::Over => {
-                self.usage.died(address.into(), except);
-                if seen.address != Some(address) {
-                    self.addresses.remove(&address);
+    /// Looks again whether a machine's earlier boots still run; tells what is new.
+    pub(super) fn review(&mut self, mac: Mac, now: Instant) -> Vec<Review> {
+        let Some(seen) = self.clients.get_mut(&mac) else { return Vec::new() };
+        let (mut news, mut at) = (Vec::new(), 0);
+        while let Some(earlier) = seen.earlier.get(at) {
+            let (address, environment) = (earlier.address, earlier.boot.plan.environment);
+            let others = seen.others_at(address, at);
+            let current = seen.boot.as_ref();
+            let rooted = current.and_then(|boot| boot.called);
+            let apart = seen.address != Some(address)
+                || current.is_none_or(|boot| boot.plan.environment != environment);
+            let Some(earlier) = seen.earlier.get_mut(at) else { break };
+            if rooted.is_some() && earlier.life == Some(Life::Unknown) && !earlier.presumed_dead {
+                earlier.presumed_dead = true;
+                self.usage.died(address.into(), &others);
+            }
+            let evidence = Evidence {
+                in_use: self.usage.lives_on(address.into(), environment, now),
+                life: earlier.life,
+                rooted,
+                called: apart.then(|| self.usage.seen(address.into(), environment)).flatten(),
+            };
+            match succession::judge(evidence, now) {
+                Verdict::Both => at += 1,
+                Verdict::TwoMachines => {
+                    if !std::mem::replace(&mut earlier.told, true) {
+                        news.push(Review::TwoMachines(address));
+                    }
+                    at += 1;
                 }
-                self.changed.insert(address);
-                seen.timeline.is_one_machine();
-                let over = seen.earlier.take().map(|earlier| Review::Over(Box::new(earlier.boot)));
-                over.unwrap_or(Review::Nothing)
+                Verdict::Over => {
+                    self.usage.died(address.into(), &others);
+                    news.push(Review::Over(Box::new(seen.earlier.remove(at).boot)));
+                    if seen.address != Some(address)
+                        && seen.earlier.iter().all(|left| left.address != address)
+                    {
+                        self.addresses.remove(&address);
+                    }
+                    self.changed.insert(address);
+                    if seen.earlier.is_empty() {
+                        seen.timeline.is_one_machine();
+                    }
+                }
             }
         }
+        news
     }
 
     /// Whose call or mount that was, of a machine's boots.
@@ -280,8 +285,8 @@ impl Known {
         let current = seen.boot.as_ref().and_then(Boot::root);
         match (&seen.boot, &seen.earlier) {
             // A machine that was started by hand is in no boot.
-            (None, None) => Caller::Current,
-            (_, earlier) => succession::caller(environment, address, current, earlier.as_ref()),
+            (None, earlier) if earlier.is_empty() => Caller::Current,
+            (_, earlier) => succession::caller(environment, address, current, earlier),
         }
     }
 
@@ -306,18 +311,19 @@ impl Known {
                 ));
             }
             // Until it is known that its earlier system is dead, it has no root elsewhere.
-            let earlier = seen.earlier.as_ref().filter(|earlier| earlier.address != address);
-            if let Some(earlier) = earlier
-                && matches!(earlier.life, None | Some(Life::Answers))
-            {
+            let elsewhere = |life| {
+                let runs = |one: &&Earlier| one.address != address && one.life == life;
+                seen.earlier.iter().find(runs).map(|earlier| earlier.address)
+            };
+            let (runs, asked) = (elsewhere(Some(Life::Answers)), elsewhere(None));
+            if runs.or(asked).is_some() {
                 seen.claimed = Some(address);
-                return match earlier.life {
-                    None => Ok(()),
-                    Some(_) => Err(format!(
-                        "a message says that it has {address}, but it runs at {}",
-                        earlier.address
-                    )),
-                };
+            }
+            if let Some(here) = runs {
+                return Err(format!("a message says that it has {address}, but it runs at {here}"));
+            }
+            if asked.is_some() {
+                return Ok(());
             }
         }
         if let Some(seen) = previous.and_then(|previous| self.clients.get_mut(&previous)) {
@@ -330,12 +336,11 @@ impl Known {
             return Ok(());
         };
         let left = seen.address.replace(address).filter(|left| *left != address);
-        let kept = seen.earlier.as_ref().map(|earlier| earlier.address);
         if let Some(left) = left {
-            self.changed.insert(left);
-            if kept != Some(left) {
+            if seen.earlier.iter().all(|earlier| earlier.address != left) {
                 self.addresses.remove(&left);
             }
+            self.changed.insert(left);
         }
         Ok(())
     }
@@ -363,17 +368,16 @@ impl Known {
                 lives(address, &root);
             }
         }
-        if let Some(earlier) = earlier
-            && let Some(address) = earlier.address
-        {
-            let boot = resumed(*earlier, self.generation, now);
+        let mut next = earlier;
+        while let Some(mut record) = next {
+            next = record.earlier.take();
+            let Some(address) = record.address else { continue };
+            let boot = resumed(*record, self.generation, now);
             lives(address, &(boot.plan.environment, plan::export_path(&boot.plan.name)));
             self.addresses.insert(address, mac);
             self.changed.insert(address);
             if let Some(seen) = self.clients.get_mut(&mac) {
-                let life = Some(Life::Unknown);
-                seen.earlier =
-                    Some(Earlier { boot, address, life, presumed_dead: false, told: false });
+                seen.earlier.insert(0, Earlier::new(boot, address));
             }
         }
     }
@@ -461,10 +465,11 @@ impl Known {
             plan.awaits.is_none().then_some(Root { machine, environment, read_only, view })
         };
         let boot = seen.boot.as_ref().filter(|_| seen.address == Some(address));
-        let earlier = seen.earlier.as_ref().filter(|earlier| earlier.address == address);
-        let any = boot.is_some() || earlier.is_some();
-        any.then(|| {
-            Roots::new(boot.and_then(granted), earlier.and_then(|earlier| granted(&earlier.boot)))
+        let earlier: Vec<_> =
+            seen.earlier.iter().filter(|earlier| earlier.address == address).collect();
+        (boot.is_some() || !earlier.is_empty()).then(|| {
+            let earlier = earlier.into_iter().filter_map(|earlier| granted(&earlier.boot));
+            Roots::new(boot.and_then(granted), earlier.collect())
         })
     }
 }
@@ -487,7 +492,7 @@ impl Seen {
             name,
             uuid: None,
             boot: None,
-            earlier: None,
+            earlier: Vec::new(),
             refusal: None,
             address: None,
             claimed: None,
@@ -514,36 +519,41 @@ impl Seen {
         usage.seen(self.address?.into(), boot.plan.environment)
     }
 
+    /// The roots at an address that are not of the earlier boot at this place.
+    fn others_at(&self, address: Ipv4Addr, place: usize) -> Vec<Uuid> {
+        let current = self.boot.as_ref().filter(|boot| boot.rooted.is_some());
+        let current = current.filter(|_| self.address == Some(address));
+        let earlier = self.earlier.iter().enumerate();
+        let earlier = earlier.filter(|(at, one)| *at != place && one.address == address);
+        let boots = current.into_iter().chain(earlier.map(|(_, earlier)| &earlier.boot));
+        boots.map(|boot| boot.plan.environment).collect()
+    }
+
     /// The environments that are its root, each with the address from which it is used.
     pub(super) fn roots(&self) -> impl Iterator<Item = (Uuid, Ipv4Addr)> {
         let current = self.boot.as_ref().and_then(Boot::root).zip(self.address);
         let current = current.map(|(Current { environment, .. }, address)| (environment, address));
-        let earlier = self.earlier.as_ref();
+        let earlier = self.earlier.iter();
         let earlier = earlier.map(|earlier| (earlier.boot.plan.environment, earlier.address));
         current.into_iter().chain(earlier)
     }
 
     /// What is kept of its boots.
     pub(super) fn record(&self, mac: Mac) -> Option<BootRecord> {
-        let earlier = self.earlier.as_ref().map(|earlier| BootRecord {
-            id: earlier.boot.id,
-            mac,
-            client: earlier.boot.client,
-            plan: (*earlier.boot.plan).clone(),
-            address: Some(earlier.address),
-            rooted: true,
-            earlier: None,
-        });
-        let Some(boot) = &self.boot else { return earlier };
-        Some(BootRecord {
+        let record = |boot: &Boot, address, rooted, earlier: Option<BootRecord>| BootRecord {
             id: boot.id,
             mac,
             client: boot.client,
             plan: (*boot.plan).clone(),
-            address: self.address,
-            rooted: boot.rooted.is_some(),
+            address,
+            rooted,
             earlier: earlier.map(Box::new),
-        })
+        };
+        let earlier = self.earlier.iter().fold(None, |before, earlier| {
+            Some(record(&earlier.boot, Some(earlier.address), true, before))
+        });
+        let Some(boot) = &self.boot else { return earlier };
+        Some(record(boot, self.address, boot.rooted.is_some(), earlier))
     }
 }
 
@@ -553,7 +563,8 @@ fn resumed(record: BootRecord, generation: u64, now: Instant) -> Boot {
     // What it had fetched is not kept: with nothing it would never be joined again.
     let delivered = Delivered { any: true, first: true, second: rooted, whole: rooted };
     let boot = Boot::new(record.id, Arc::new(record.plan), record.client, now);
-    Boot { generation, delivered, rooted: rooted.then_some(now), ..boot }
+    let rooted = rooted.then_some(now);
+    Boot { generation, delivered, rooted, called: rooted, ..boot }
 }
 
 pub(super) fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {

@@ -1,16 +1,21 @@
 //! Two boots of one machine: the one whose system runs, and the one that begins beside it.
 //!
 //! A DISCOVER is one packet that anybody can send, so a boot that begins ends nothing. The earlier
-//! boot keeps its root until it is proven dead or the later one works on its own.
+//! boot keeps its root until it is proven dead or the later one works on its own, which a MOUNT does
+//! not prove: only who gets replies can call by the handle in them.
 //!
-//! | asked whether it lives | the later boot uses its root | the earlier one called since | then |
+//! | asked whether it lives | the later boot calls | the earlier one called since | then |
 //! |---|---|---|---|
 //! | dead | – | – | over |
 //! | answers | – | – | two machines |
 //! | unknown, or not answered yet | no | – | both |
 //! | unknown, or not answered yet | yes | yes | two machines |
-//! | unknown, or not answered yet | for less than [`OVERLAP`] | no | both |
-//! | unknown, or not answered yet | for longer | no | over |
+//! | not answered yet, or not asked since the server began | yes | no | both |
+//! | unknown | for less than [`OVERLAP`] | no | both |
+//! | unknown | for longer | no | over |
+//!
+//! It is asked when a boot begins, and only then: a connection that breaks later may be a network that
+//! is away.
 //!
 //! Where nothing shows it alive any more ([`crate::boot::usage`]), it is over before the later boot
 //! uses its root, too. Where it is unknown and the later boot uses its root, it counts as dead for
@@ -42,6 +47,13 @@ pub(super) struct Earlier {
     pub(super) told: bool,
 }
 
+impl Earlier {
+    /// A boot that ran at this address, which nobody was asked about yet.
+    pub(super) const fn new(boot: Boot, address: Ipv4Addr) -> Self {
+        Self { boot, address, life: None, presumed_dead: false, told: false }
+    }
+}
+
 /// What is known of an earlier boot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Evidence {
@@ -49,7 +61,7 @@ pub(super) struct Evidence {
     pub(super) in_use: bool,
     /// What came of asking.
     pub(super) life: Option<Life>,
-    /// Since when the later boot has used a root of its own.
+    /// Since when the later boot has called by its root's handle.
     pub(super) rooted: Option<Instant>,
     /// The last call that only the earlier one can have made.
     pub(super) called: Option<Instant>,
@@ -67,6 +79,9 @@ pub(super) enum Verdict {
     Over,
 }
 
+/// Boots of one machine that are kept beside the one that it is in.
+pub(super) const MAX_EARLIER: usize = 3;
+
 /// Decides by the table above.
 pub(super) fn judge(evidence: Evidence, now: Instant) -> Verdict {
     let Evidence { in_use, life, rooted, called } = evidence;
@@ -74,7 +89,10 @@ pub(super) fn judge(evidence: Evidence, now: Instant) -> Verdict {
         (Some(Life::Dead), _) => Verdict::Over,
         (Some(Life::Answers), _) if in_use => Verdict::TwoMachines,
         (Some(Life::Unknown) | None, Some(rooted)) => {
-            let overlaps = now.saturating_duration_since(rooted) < OVERLAP;
+            let overlaps = match life {
+                None => in_use,
+                Some(_) => now.saturating_duration_since(rooted) < OVERLAP,
+            };
             match (called.is_some_and(|called| called > rooted), overlaps) {
                 (true, _) => Verdict::TwoMachines,
                 (false, true) => Verdict::Both,
@@ -103,18 +121,18 @@ pub(super) fn caller(
     environment: Uuid,
     address: Ipv4Addr,
     current: Option<Current>,
-    earlier: Option<&Earlier>,
+    earlier: &[Earlier],
 ) -> Caller {
-    let of_earlier = earlier.is_some_and(|earlier| {
-        earlier.address == address && earlier.boot.plan.environment == environment
-    });
+    let of_earlier = earlier
+        .iter()
+        .any(|earlier| earlier.address == address && earlier.boot.plan.environment == environment);
     let current = current.filter(|current| current.environment == environment);
     match (current, of_earlier) {
         (None, false) => Caller::Visitor,
         (None, true) => Caller::Earlier,
-        (Some(_), false) if earlier.is_none() => Caller::Current,
+        (Some(_), false) if earlier.is_empty() => Caller::Current,
         (Some(current), of_earlier) => {
-            let apart = earlier.is_some_and(|earlier| earlier.address != address);
+            let apart = earlier.iter().all(|earlier| earlier.address != address);
             match (current.has_loaded || apart, of_earlier) {
                 (true, _) => Caller::Current,
                 (false, true) => Caller::Earlier,
@@ -159,6 +177,8 @@ mod test {
             (true, None, None, None, Both),
             (true, None, Some(at(41)), Some(at(99)), TwoMachines),
             (false, Some(Unknown), Some(at(41)), None, Both),
+            (true, None, Some(at(0)), None, Both),
+            (false, None, Some(at(0)), None, Over),
             (true, Some(Unknown), Some(at(40)), Some(at(39)), Over),
             (true, Some(Unknown), Some(at(40)), None, Over),
             (true, None, Some(at(40)), Some(at(41)), TwoMachines),

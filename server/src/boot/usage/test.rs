@@ -123,10 +123,10 @@ fn who_died_uses_nothing_there_any_more() {
     usage.mounted(PEER, BASE, b"/be/base", now);
     usage.see(PEER, OTHER, 0, 0, now);
     usage.see(NEIGHBOUR, BASE, 0, 0, now);
-    usage.died(PEER, Some(OTHER));
+    usage.died(PEER, &[OTHER]);
     assert!(!usage.lives_on(PEER, BASE, now) && usage.lives_on(PEER, OTHER, now));
     assert_eq!(addresses(&usage, BASE, now), [NEIGHBOUR]);
-    usage.died(PEER, None);
+    usage.died(PEER, &[]);
     assert!(!usage.lives(PEER, now));
 }
 

@@ -147,7 +147,7 @@ mod test {
 
     fn roots(machine: &str, environment: Uuid, read_only: bool) -> Roots {
         let (machine, view) = (machine.into(), View::Joined);
-        Roots::new(Some(Root { machine, environment, read_only, view }), None)
+        Roots::new(Some(Root { machine, environment, read_only, view }), Vec::new())
     }
 
     fn none() -> Roots {

@@ -227,7 +227,7 @@ impl Booter for Reporter {
     fn roots_of(&self, address: IpAddr) -> Roots {
         let view = *self.view.lock().unwrap();
         let root = Root { machine: "desk".into(), environment: ROOT, read_only: false, view };
-        Roots::new((address == MACHINE).then_some(root), None)
+        Roots::new((address == MACHINE).then_some(root), Vec::new())
     }
 
     fn report(&self, origin: Origin, event: Event) {

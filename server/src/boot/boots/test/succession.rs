@@ -62,6 +62,13 @@ impl Bench {
         own.view.unwrap().trouble.map(|(kind, _)| kind.as_str().to_owned())
     }
 
+    /// An environment is mounted from the usual address, and called a little later.
+    fn works(&self, environment: u128, path: &str) {
+        self.mount(environment, path);
+        self.pass(1);
+        self.call(environment);
+    }
+
     fn dhcp(&self, event: Event) {
         self.boots.report(Origin::Mac(MAC), event);
     }
@@ -128,7 +135,7 @@ fn an_old_root_that_nobody_can_ask_stays_until_the_new_one_is_in_use() {
     bench.tftp("pxeboot").unwrap();
     assert_eq!(bench.granted(ADDRESS), [2, 1]);
     assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), ["web1"]);
-    bench.mount(2, "/be/free");
+    bench.works(2, "/be/free");
     assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), [""; 0]);
     assert!(bench.boots.is_root(Uuid::from_u128(1)), "it is kept, should it call after all");
     bench.pass(59);
@@ -152,7 +159,7 @@ fn an_old_root_that_goes_on_calling_beside_the_new_one_stays() {
     bench.lease(BIOS, 2).unwrap();
     bench.boots.answered(BootId(1), Life::Unknown);
     bench.tftp("pxeboot").unwrap();
-    bench.mount(2, "/be/free");
+    bench.works(2, "/be/free");
     bench.pass(50);
     bench.call(1);
     bench.pass(50);
@@ -395,4 +402,57 @@ fn a_file_that_a_stranger_got_is_not_credited_to_the_machine() {
     bench.boots.report(Origin::Address(ELSEWHERE.into()), sent);
     assert_eq!(bench.stage(), Stage::Leased);
     assert!(watch.try_recv().is_err());
+}
+
+/// A machine that runs on `base` while a boot of it by the same address loads `free`.
+fn running_while_another_loads() -> Bench {
+    let bench = running();
+    bench.boots.set_roster(roster(Some("free"), None));
+    bench.lease(BIOS, 2).unwrap();
+    bench.tftp("pxeboot").unwrap();
+    bench
+}
+
+#[test]
+fn a_third_boot_takes_nothing_from_the_first_that_runs() {
+    let bench = running_while_another_loads();
+    bench.boots.answered(BootId(1), Life::Answers);
+    bench.works(2, "/be/free");
+    for xid in 3..20 {
+        bench.pass(100);
+        bench.lease(BIOS, xid).unwrap();
+        bench.tftp("pxeboot").unwrap();
+        bench.works(2, "/be/free");
+        assert!(bench.granted(ADDRESS).contains(&1), "by boot {xid}");
+        assert!(bench.granted(ADDRESS).len() <= 4);
+        assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), ["web1"]);
+    }
+}
+
+#[test]
+fn a_root_beside_a_later_boot_outlives_the_silence_after_a_restart() {
+    let bench = running_while_another_loads();
+    bench.boots.answered(BootId(1), Life::Unknown);
+    bench.works(2, "/be/free");
+    let bench = bench.restart(Some("free"), None);
+    // Linux connects again after up to five minutes.
+    bench.pass(300);
+    bench.call(2);
+    assert!(bench.granted(ADDRESS).contains(&1));
+    bench.call(1);
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), ["web1"]);
+}
+
+#[test]
+fn a_mount_that_anybody_can_forge_ends_nothing() {
+    let bench = running_while_another_loads();
+    bench.boots.answered(BootId(1), Life::Unknown);
+    for _ in 0..3 {
+        bench.mount(2, "/be/free");
+        bench.pass(100);
+        bench.discover(BIOS, 3);
+        bench.boots.answered(BootId(1), Life::Unknown);
+        assert!(bench.granted(ADDRESS).contains(&1));
+        assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), ["web1"]);
+    }
 }
