@@ -592,7 +592,7 @@ impl Booter for Boots {
     }
 
     fn lives(&self, address: Ipv4Addr) -> bool {
-        self.usage.lives(address.into(), self.clock.now())
+        self.roots.get(address).live(&self.usage, address, self.clock.now())
     }
 
     fn decide(&self, ask: &Ask) -> Option<Answer> {

@@ -1,9 +1,8 @@
 //! Who uses which boot environment: the one table of that, keyed by address and environment.
 //!
-//! NFS tells every call that it admits, MOUNT every mount and unmount. DHCP reads whether an address
-//! is in use, boots whether a root lives, commands who would lose what they take away, MOUNT what is
-//! mounted. It is kept in memory only: whoever is still there when the server is started again calls
-//! again.
+//! NFS tells every call that it admits, MOUNT every mount and unmount. Boots, and DHCP by them, read
+//! whether a root lives, commands who would lose what they take away, MOUNT what is mounted. It is kept
+//! in memory only: whoever is still there when the server is started again calls again.
 //!
 //! [`Usage::see`] is on the path of every NFS call: it takes the lock of one shard for reading, makes
 //! no string, and writes a few atomic numbers.
@@ -193,19 +192,8 @@ impl Usage {
         }
     }
 
-    /// Whether anything is used from this address: then the address stays where it is.
-    ///
-    /// Who has unmounted everything still counts for [`UNUSED`], because anybody can send an UMNT in
-    /// another's name.
-    #[must_use]
-    pub fn lives(&self, address: IpAddr, now: Instant) -> bool {
-        let now = self.millis(now);
-        self.read(address)
-            .get(&address)
-            .is_some_and(|entries| entries.iter().any(|entry| entry.lasts(now)))
-    }
-
-    /// Whether this environment is used from this address, as [`Usage::lives`] counts.
+    /// Whether this environment is used from this address. Who has unmounted everything still counts
+    /// for [`UNUSED`], because anybody can send an UMNT in another's name.
     #[must_use]
     pub fn lives_on(&self, address: IpAddr, environment: Uuid, now: Instant) -> bool {
         let now = self.millis(now);

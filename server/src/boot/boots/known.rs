@@ -98,7 +98,7 @@ impl Known {
         let nothing = if may_begin { Belongs::New } else { Belongs::Nowhere };
         let live = {
             let address = self.clients.get(&ask.mac).and_then(|seen| seen.address);
-            address.is_some_and(|address| self.usage.lives(address.into(), now))
+            address.is_some_and(|address| self.lives(address, now))
         };
         let generation = self.generation;
         let Some(seen) = self.clients.get_mut(&ask.mac) else { return nothing };
@@ -162,7 +162,7 @@ impl Known {
     /// its messages a search.
     fn make_room(&mut self, now: Instant) -> bool {
         let idle = self.clients.iter().filter(|(_, seen)| {
-            let lives = |address: Ipv4Addr| self.usage.lives(address.into(), now);
+            let lives = |address: Ipv4Addr| self.lives(address, now);
             seen.name.is_none() && seen.earlier.is_empty() && !seen.address.is_some_and(lives)
         });
         let mut idle: Vec<_> = idle.map(|(mac, seen)| (seen.timeline.seen(), *mac)).collect();
@@ -299,7 +299,7 @@ impl Known {
         now: Instant,
     ) -> Result<(), String> {
         let previous = self.addresses.get(&address).copied().filter(|previous| *previous != mac);
-        if previous.is_some() && self.usage.lives(address.into(), now) {
+        if previous.is_some() && self.lives(address, now) {
             return Err(format!(
                 "a message says that it has {address}, where another's root lives"
             ));
@@ -444,12 +444,17 @@ impl Known {
             return Ok(true);
         };
         let own = self.addresses.get(&address) == Some(&mac);
-        if own && self.usage.lives(address.into(), now) {
+        if own && self.lives(address, now) {
             return Err(format!(
                 "a message gives up {address} in its name, but its root lives there"
             ));
         }
         Ok(true)
+    }
+
+    /// Whether the machine at an address lives on a root there.
+    fn lives(&self, address: Ipv4Addr, now: Instant) -> bool {
+        self.roots_at(address).is_some_and(|roots| roots.live(&self.usage, address, now))
     }
 
     /// What the machine at an address is granted; `None` if it is in no boot.

@@ -548,6 +548,7 @@ fn an_address_belongs_to_who_took_it_last() {
 #[test]
 fn a_root_lives_until_it_was_unused_for_long() {
     let bench = Bench::new(Some("base"), None);
+    bench.lease(IPXE_ROM, 1);
     bench.call(1);
     bench.pass(29 * 60);
     assert!(bench.boots.lives(ADDRESS));

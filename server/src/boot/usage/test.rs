@@ -32,7 +32,8 @@ fn who_calls_uses_it_until_it_is_silent_for_long() {
     assert_eq!(addresses(&usage, BASE, now + UNUSED), [PEER]);
     assert_eq!(usage.of(BASE, later + UNUSED), []);
     assert_eq!(usage.of(OTHER, later), []);
-    assert!(usage.lives(PEER, now + UNUSED) && !usage.lives(PEER, later + UNUSED));
+    assert!(usage.lives_on(PEER, BASE, now + UNUSED));
+    assert!(!usage.lives_on(PEER, BASE, later + UNUSED));
 }
 
 #[test]
@@ -63,8 +64,8 @@ fn an_unmount_that_anybody_can_forge_does_not_free_the_address_at_once() {
     let (usage, now) = usage();
     usage.mounted(PEER, BASE, b"/be/base", now);
     usage.unmounted(PEER, Some(BASE), b"/be/base");
-    assert!(usage.lives(PEER, now + UNUSED - secs(1)));
-    assert!(!usage.lives(PEER, now + UNUSED));
+    assert!(usage.lives_on(PEER, BASE, now + UNUSED - secs(1)));
+    assert!(!usage.lives_on(PEER, BASE, now + UNUSED));
 }
 
 #[test]
@@ -127,7 +128,7 @@ fn who_died_uses_nothing_there_any_more() {
     assert!(!usage.lives_on(PEER, BASE, now) && usage.lives_on(PEER, OTHER, now));
     assert_eq!(addresses(&usage, BASE, now), [NEIGHBOUR]);
     usage.died(PEER, &[]);
-    assert!(!usage.lives(PEER, now));
+    assert!(!usage.lives_on(PEER, OTHER, now));
 }
 
 #[test]

@@ -86,6 +86,7 @@ fn a_machines_files_by_http_are_for_nobody_else() {
 #[test]
 fn a_root_lives_on_when_a_part_of_it_is_unmounted() {
     let bench = Bench::new(Some("free"), None);
+    bench.lease(BIOS, 1);
     for path in ["/be/free", "/be/free/conf/base/etc"] {
         bench.mount(2, path);
     }

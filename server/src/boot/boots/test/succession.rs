@@ -456,3 +456,13 @@ fn a_mount_that_anybody_can_forge_ends_nothing() {
         assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), ["web1"]);
     }
 }
+
+#[test]
+fn who_uses_what_is_shared_in_anothers_name_keeps_no_address_from_anybody() {
+    let bench = running();
+    assert!(bench.boots.lives(ADDRESS));
+    let usage = bench.boots.usage();
+    usage.mounted(ELSEWHERE.into(), Uuid::from_u128(2), b"/be/free", bench.clock.now());
+    usage.see(ELSEWHERE.into(), Uuid::from_u128(2), 0, 0, bench.clock.now());
+    assert!(!bench.boots.lives(ELSEWHERE), "no root of its is there");
+}
