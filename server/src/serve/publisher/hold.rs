@@ -57,8 +57,9 @@ impl Publisher {
             let entries =
                 environments.iter().filter_map(|one| self.boots.catalog().environment(*one));
             let entries: Vec<_> = entries.collect();
-            self.boots.update_environments(Vec::new(), environments);
+            // First, so that nobody is refused what he has to wait for.
             self.exports.apply(each(environments, &Event::Held));
+            self.boots.update_environments(Vec::new(), environments);
             entries
         };
         let living = living();
