@@ -547,7 +547,25 @@ impl Boots {
             let machine = &entry.machine;
             Some((machine.address?, self.root_by_hand(&roster, name, machine)?))
         });
-        let roots = reserved.map(|(address, root)| (address, Roots::new(Some(root), Vec::new())));
+        let mut roots: HashMap<Ipv4Addr, (Option<Root>, Vec<Root>)> =
+            reserved.map(|(address, root)| (address, (Some(root), Vec::new()))).collect();
+        // What changes is for the next start: nothing takes a root from a machine that lives on it.
+        let now = self.clock.now();
+        for (address, before) in &*self.roots.by_hand() {
+            let lives =
+                |root: &&Root| self.usage.lives_on((*address).into(), root.environment, now);
+            for root in before.iter().filter(lives) {
+                let (current, kept) = roots.entry(*address).or_default();
+                let same = |one: &Root| {
+                    one.environment == root.environment && (root.read_only || !one.read_only)
+                };
+                if !current.iter().chain(&*kept).any(same) {
+                    kept.push(root.clone());
+                }
+            }
+        }
+        let roots = roots.into_iter();
+        let roots = roots.map(|(address, (root, kept))| (address, Roots::new(root, kept)));
         let roots = roots.collect();
         // The other half of the table is changed under this lock.
         let _known = self.known();

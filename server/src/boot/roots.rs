@@ -123,6 +123,11 @@ impl RootTable {
         self.tables.store(Arc::new(Tables { booted: Arc::new(booted), by_hand }));
     }
 
+    /// What is granted to machines that are in no boot.
+    pub(super) fn by_hand(&self) -> Arc<HashMap<Ipv4Addr, Roots>> {
+        Arc::clone(&self.tables.load().by_hand)
+    }
+
     /// Replaces what is granted to machines that are in no boot. Callers change it one after the
     /// other.
     pub(super) fn set_by_hand(&self, by_hand: HashMap<Ipv4Addr, Roots>) {

@@ -458,6 +458,30 @@ fn a_mount_that_anybody_can_forge_ends_nothing() {
 }
 
 #[test]
+fn a_machine_that_was_started_by_hand_keeps_the_root_that_it_lives_on() {
+    let bench = Bench::new(None, None);
+    let assign = |environment: &str| {
+        let mut roster = Roster::default();
+        let (environment, address) = (Some(environment.to_owned()), Some(ADDRESS));
+        let record = Machine { macs: vec![MAC], environment, address, ..Machine::default() };
+        roster.insert("web1".parse().unwrap(), record, false).unwrap();
+        bench.boots.set_roster(roster);
+    };
+    assign("base");
+    assert_eq!(bench.granted(ADDRESS), [1]);
+    bench.call(1);
+    bench.boots.update_environments(Vec::new(), &[Uuid::from_u128(1)]);
+    assert_eq!(bench.granted(ADDRESS), [1], "a command works on it");
+    assign("free");
+    assert_eq!(bench.granted(ADDRESS), [2, 1]);
+    bench.boots.set_roster(Roster::default());
+    assert_eq!(bench.granted(ADDRESS), [1]);
+    bench.pass(3600);
+    bench.boots.set_roster(Roster::default());
+    assert_eq!(bench.granted(ADDRESS), [0; 0]);
+}
+
+#[test]
 fn who_uses_what_is_shared_in_anothers_name_keeps_no_address_from_anybody() {
     let bench = running();
     assert!(bench.boots.lives(ADDRESS));
