@@ -519,8 +519,9 @@ impl Boots {
             }
         };
         if let Some(boot) = over {
-            if let Some(record) = known.clients.get(&mac).and_then(|seen| seen.record(mac)) {
-                known.log.keep(record);
+            match known.clients.get(&mac).and_then(|seen| seen.record(mac)) {
+                Some(record) => known.log.keep(record),
+                None => known.log.forget(mac),
             }
             let root = self.catalog.environment(boot.plan.environment);
             let owned = root.and_then(|root| root.owned).filter(|owned| owned.fresh);

@@ -490,3 +490,15 @@ fn who_uses_what_is_shared_in_anothers_name_keeps_no_address_from_anybody() {
     usage.see(ELSEWHERE.into(), Uuid::from_u128(2), 0, 0, bench.clock.now());
     assert!(!bench.boots.lives(ELSEWHERE), "no root of its is there");
 }
+
+#[test]
+fn a_boot_that_is_over_does_not_come_back_after_a_restart() {
+    let bench = running();
+    bench.boots.set_roster(roster(None, None));
+    assert_eq!(bench.discover(UEFI, 99), None);
+    bench.boots.answered(BootId(1), Life::Dead);
+    assert_eq!(bench.granted(ADDRESS), [0; 0]);
+    let bench = bench.restart(None, None);
+    assert_eq!(bench.granted(ADDRESS), [0; 0]);
+    assert_eq!(bench.boot(), None);
+}
