@@ -71,6 +71,7 @@ struct Entry {
     calls: AtomicU64,
     read: AtomicU64,
     written: AtomicU64,
+    /// When they were taken last; 0 before the first call.
     taken: AtomicU64,
     mounted: Vec<Mounted>,
 }
@@ -110,10 +111,7 @@ impl Usage {
             .map(|entry| entry.count(read, written, now));
         known.unwrap_or_else(|| {
             let mut shard = self.write(address);
-            let is_new = find(&shard, address, environment).is_none();
-            let entry = self.entry(&mut shard, address, environment, now)?;
-            let due = entry.count(read, written, now);
-            if is_new { Some(entry.take(now)) } else { due }
+            self.entry(&mut shard, address, environment, now)?.count(read, written, now)
         })
     }
 
@@ -340,11 +338,12 @@ impl Usage {
     }
 
     fn millis(&self, now: Instant) -> u64 {
-        millis(now.saturating_duration_since(self.start))
+        // 0 is before all time.
+        millis(now.saturating_duration_since(self.start)).saturating_add(1)
     }
 
     fn instant(&self, millis: u64) -> Instant {
-        self.start + Duration::from_millis(millis)
+        self.start + Duration::from_millis(millis.saturating_sub(1))
     }
 }
 
@@ -357,7 +356,7 @@ impl Entry {
             calls: AtomicU64::new(0),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            taken: AtomicU64::new(now),
+            taken: AtomicU64::new(0),
             mounted: Vec::new(),
         }
     }
@@ -382,15 +381,15 @@ impl Entry {
             self.written.fetch_add(written, Ordering::Relaxed);
         }
         let taken = self.taken.load(Ordering::Relaxed);
-        let is_due = now.saturating_sub(taken) >= millis(INTERVAL);
         // Of several threads, one tells.
         let order = Ordering::Relaxed;
-        (is_due && self.taken.compare_exchange(taken, now, order, order).is_ok())
+        (self.is_due(now) && self.taken.compare_exchange(taken, now, order, order).is_ok())
             .then(|| self.take(now))
     }
 
     fn is_due(&self, now: u64) -> bool {
-        now.saturating_sub(self.taken.load(Ordering::Relaxed)) >= millis(INTERVAL)
+        let taken = self.taken.load(Ordering::Relaxed);
+        taken == 0 || now.saturating_sub(taken) >= millis(INTERVAL)
     }
 
     fn take(&self, now: u64) -> Traffic {

@@ -189,3 +189,11 @@ fn several_threads_count_every_call() {
     let rest = usage.due(now + secs(60));
     assert_eq!(told.into_inner() + rest.iter().map(|due| due.traffic.calls).sum::<u64>(), 20_000);
 }
+
+#[test]
+fn the_first_call_after_a_mount_is_told_at_once() {
+    let (usage, now) = usage();
+    usage.mounted(PEER, BASE, b"/be/base", now);
+    let calls = |at| usage.see(PEER, BASE, 0, 0, at).map(|traffic| traffic.calls);
+    assert_eq!((calls(now), calls(now)), (Some(1), None));
+}
