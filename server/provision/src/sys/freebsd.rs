@@ -1,5 +1,6 @@
 //! FreeBSD: Capsicum. A worker reaches what its descriptors lead to, and nothing else: no path, no
 //! socket, no program (capsicum(4)). It stays the superuser for those files.
+#![allow(unsafe_code, reason = "cap_enter(2) has no safe interface")]
 
 use std::io;
 
