@@ -338,6 +338,10 @@ impl Boots {
         let decided = match self.plan(&roster, machine, ask.mac, ask.client, site) {
             Ok(plan) => Ok(Arc::new(plan)),
             Err(Undecided::Refused(refusal)) => Err(*refusal),
+            Err(Undecided::Away(name)) => {
+                self.postpone(ask, machine, &name);
+                return None;
+            }
             Err(Undecided::Unscanned(name)) => {
                 tracing::debug!(mac = %ask.mac, "{name} is still looked into: not answered");
                 return None;
@@ -408,6 +412,23 @@ impl Boots {
         begun
     }
 
+    /// A machine is not answered until its environment can be used again. Firmware that was told that
+    /// there is nothing to boot would give up; it asks again by itself.
+    fn postpone(&self, ask: &Ask, machine: Option<(&MachineName, &Machine)>, environment: &str) {
+        let text = self.catalog.why_absent(environment);
+        let now = self.clock.now();
+        let mut known = self.known();
+        let Some(seen) = known.seen(ask.mac, now) else { return };
+        seen.name = machine.map(|(name, _)| name.clone());
+        seen.uuid = ask.uuid;
+        let news = seen.timeline.postpone(&text, now);
+        let event = seen.event(ask.mac, Kind::BootRefused, text);
+        drop(known);
+        if news {
+            self.events.emit(event);
+        }
+    }
+
     /// What holds for the whole site, as machines see it from this address of ours.
     fn site(&self, server: Ipv4Addr, proxy: bool) -> plan::Site<'_> {
         plan::Site { server, http_port: self.http_port, loaders: &self.loaders, proxy }
@@ -427,6 +448,7 @@ impl Boots {
         let own = machine.and_then(|(name, _)| self.catalog.own(name, wanted));
         let name = decide::source(machine, wanted, |_| own.as_deref());
         match self.catalog.known(name) {
+            catalog::Known::Away => Err(Undecided::Away(name.to_owned())),
             catalog::Known::Missing => Err(refused(NoPlan::Missing(name.to_owned()))),
             catalog::Known::Unscanned => Err(Undecided::Unscanned(name.to_owned())),
             catalog::Known::Scanned(facts) => {
@@ -688,6 +710,8 @@ impl Booter for Boots {
 
 /// Why a boot does not begin now.
 enum Undecided {
+    /// The environment cannot be used just now: who asks again when it can is answered.
+    Away(String),
     /// Nobody has looked into the environment yet: who asks again is answered.
     Unscanned(String),
     /// It never does as things are.

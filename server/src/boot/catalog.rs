@@ -63,12 +63,24 @@ pub struct Catalog {
 /// What is known of an environment at once.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Known {
+    /// There is one of that name, or may be, that cannot be used just now: a command works on it, or
+    /// its files are away.
+    Away,
     /// There is none of that name.
     Missing,
     /// Nobody has looked into it yet; somebody is about to.
     Unscanned,
     /// What was found when it was last looked into.
     Scanned(Box<Facts>),
+}
+
+/// An environment that the store has, whether or not it can be used just now.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Expected {
+    /// Its identity; nobody knows that of one that cannot be read.
+    pub uuid: Option<Uuid>,
+    /// Whose root it is, if it is a machine's.
+    pub owned: Option<Owned>,
 }
 
 struct Shared {
@@ -81,6 +93,10 @@ struct Shared {
 #[derive(Default)]
 struct Entries {
     by_name: BTreeMap<String, Entry>,
+    /// What the store has, by name.
+    expected: BTreeMap<String, Expected>,
+    /// Whether it may have more.
+    incomplete: bool,
     /// What is to be looked into, by name.
     queue: VecDeque<String>,
     closed: bool,
@@ -155,12 +171,21 @@ impl Catalog {
         self.shared.renewed();
     }
 
+    /// Takes over what the store has, by name: what of it is not here now is away. Unless `complete`,
+    /// any other may be.
+    pub fn expect(&self, expected: BTreeMap<String, Expected>, complete: bool) {
+        let mut entries = self.shared.entries();
+        entries.expected = expected;
+        entries.incomplete = !complete;
+    }
+
     /// What is known of an environment, without waiting; it is looked into again for the next time.
     #[must_use]
     pub fn known(&self, name: &str) -> Known {
         let mut entries = self.shared.entries();
         entries.request(name, true);
         let known = match entries.by_name.get(name) {
+            None if entries.incomplete || entries.expected.contains_key(name) => Known::Away,
             None => Known::Missing,
             Some(entry) => entry.contents.clone().map_or(Known::Unscanned, |contents| {
                 Known::Scanned(Box::new(entry.environment.facts(contents)))
@@ -169,6 +194,19 @@ impl Catalog {
         drop(entries);
         self.shared.changed.notify_all();
         known
+    }
+
+    /// What is said of an environment that is not here.
+    #[must_use]
+    pub fn why_absent(&self, name: &str) -> String {
+        let entries = self.shared.entries();
+        match entries.incomplete || entries.expected.contains_key(name) {
+            true => format!(
+                "boot environment {name} cannot be used just now, because a command works on it or \
+                 its files are away: the machine goes on by itself when it can"
+            ),
+            false => format!("boot environment {name} does not exist any more"),
+        }
     }
 
     /// Looks into an environment, on the thread that asks. May wait for a disk.
@@ -209,6 +247,13 @@ impl Catalog {
             uuid: entry.environment.uuid,
             owned: entry.environment.owned.clone(),
         });
+        // A machine whose clone is away gets no second one.
+        let away = entries.expected.iter().filter_map(|(name, expected)| {
+            let (uuid, owned) = (expected.uuid?, expected.owned.clone());
+            let away = !entries.by_name.contains_key(name);
+            away.then_some(roots::Known { name, uuid, owned })
+        });
+        let known = known.chain(away);
         own_among(known, machine.as_str(), wanted).map(str::to_owned)
     }
 

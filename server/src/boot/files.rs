@@ -176,9 +176,8 @@ fn load(
 }
 
 fn environment(boots: &Boots, plan: &Plan) -> Result<Environment, FileError> {
-    boots.catalog.environment(plan.environment).ok_or_else(|| {
-        FileError::Refused(format!("boot environment {} does not exist any more", plan.name))
-    })
+    let absent = || FileError::Refused(boots.catalog.why_absent(&plan.name));
+    boots.catalog.environment(plan.environment).ok_or_else(absent)
 }
 
 /// Opens a file inside the plan's environment.

@@ -144,6 +144,13 @@ impl Timeline {
         self.trouble = Some((Trouble::Refused, reason.to_owned()));
     }
 
+    /// The machine is not answered just now, for this reason; says whether that is news.
+    pub fn postpone(&mut self, reason: &str, now: Instant) -> bool {
+        let known = self.trouble.as_ref().is_some_and(|(_, known)| known == reason);
+        self.refuse(reason, now);
+        !known
+    }
+
     /// Whether firmware, or a loader that it started, was heard of lately and has not handed over to
     /// a kernel yet.
     #[must_use]

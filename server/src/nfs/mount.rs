@@ -7,8 +7,9 @@
 
 #[cfg(test)]
 mod test;
+mod wait;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,11 +23,12 @@ use wire::mount3::{
 use wire::nfs3::FileHandle;
 use wire::xdr::{DecodeError, Decoder, Encoder};
 
-use crate::boot::{Booter, Event, Origin};
+use crate::boot::{Booter, Event, Origin, Roots};
 use crate::clock::Clock;
 use crate::net::rpc::{Call, Outcome, Parked, Program, Progress, Transport};
-use crate::nfs::export::{Export, Exports, WireHandle};
+use crate::nfs::export::{Absent, Export, Exports, Reason, WireHandle};
 use crate::site::machine::View;
+use wait::Waiting;
 
 /// Why a path is not mounted: for the client a number, for people a sentence.
 struct Refused {
@@ -38,6 +40,15 @@ impl Refused {
     fn missing(reason: &str) -> Self {
         Self { status: MountStat::NoEnt, reason: reason.to_owned() }
     }
+
+    /// What does not exist is refused at once. What may exist a moment later is not said to be
+    /// missing: a machine that boots would give up for good.
+    fn absent(absent: Absent, missing: &str) -> Self {
+        match absent {
+            Absent::Missing => Self::missing(missing),
+            Absent::Waiting(reason) => Self { status: MountStat::Io, reason: reason.to_string() },
+        }
+    }
 }
 
 /// The program 100005.
@@ -46,18 +57,20 @@ pub struct Mount {
     booter: Arc<dyn Booter>,
     clock: Arc<dyn Clock>,
     told_of_version_1: AtomicBool,
+    waiting: Waiting,
 }
 
 impl Mount {
     /// Finds paths in `exports`; asks `booter` whose root is whose, and tells it who mounts.
     #[must_use]
     pub fn new(exports: Arc<Exports>, booter: Arc<dyn Booter>, clock: Arc<dyn Clock>) -> Self {
-        Self { exports, booter, clock, told_of_version_1: AtomicBool::default() }
+        let (told_of_version_1, waiting) = (AtomicBool::default(), Waiting::default());
+        Self { exports, booter, clock, told_of_version_1, waiting }
     }
 
     /// MNT of version 3.
-    fn mnt(&self, call: &Call<'_>, path: DirPath<'_>, reply: &mut Vec<u8>) {
-        let found = self.find(call, path.0);
+    fn mnt(&self, peer: SocketAddr, path: DirPath<'_>, reply: &mut Vec<u8>) {
+        let found = self.find(peer, path.0);
         let result = match &found {
             Ok((_, handle)) => MntRes::Ok {
                 handle: FileHandle(handle.as_bytes()),
@@ -66,12 +79,11 @@ impl Mount {
             Err(refused) => MntRes::Fail(refused.status),
         };
         result.encode(&mut Encoder::new(reply));
-        let address = call.peer.ip().to_canonical();
+        let address = peer.ip().to_canonical();
         match found {
             Err(Refused { status, reason }) => {
                 tracing::debug!(%address, path = %path.0.escape_ascii(), ?status, "not mounted");
-                let name = format!("mounting {}", shown(stripped(path)));
-                self.booter.report(Origin::Address(address), Event::Failed { name, reason });
+                self.report_failed(address, path, reason);
             }
             Ok((environment, _)) => {
                 let (path, now) = (stripped(path), self.clock.now());
@@ -81,6 +93,11 @@ impl Mount {
                 }
             }
         }
+    }
+
+    fn report_failed(&self, address: IpAddr, path: DirPath<'_>, reason: String) {
+        let name = format!("mounting {}", shown(stripped(path)));
+        self.booter.report(Origin::Address(address), Event::Failed { name, reason });
     }
 
     /// MNT of version 1, which asks for a handle of NFSv2.
@@ -98,21 +115,43 @@ impl Mount {
         Encoder::new(reply).u32(MountStat::Acces.number());
     }
 
+    /// The export that `path` lies in, for this caller, and the rest of the path behind it.
+    fn export_at<'p>(
+        &self,
+        roots: &Roots,
+        path: &'p [u8],
+    ) -> Result<(Arc<Export>, &'p [u8]), Refused> {
+        if is_root(path) {
+            let own = roots.current().ok_or_else(|| Refused::missing("the machine has no root"))?;
+            let gone =
+                |absent| Refused::absent(absent, "its boot environment is not shared any more");
+            return Ok((self.exports.served(own.environment).map_err(gone)?, &[]));
+        }
+        let missing = |absent| Refused::absent(absent, "there is no boot environment of that path");
+        self.exports.at(path).map_err(missing)
+    }
+
+    /// Why a path cannot be mounted just now, where that may change by itself.
+    fn waits(&self, peer: SocketAddr, path: &[u8]) -> Option<Reason> {
+        let absent = if is_root(path) {
+            let roots = self.booter.roots_of(peer.ip().to_canonical());
+            self.exports.served(roots.current()?.environment).err()?
+        } else {
+            self.exports.at(path).err()?
+        };
+        match absent {
+            Absent::Missing => None,
+            Absent::Waiting(reason) => Some(reason),
+        }
+    }
+
     /// The environment that `path` leads into and the handle of what is there, for a caller that may use
     /// it.
-    fn find(&self, call: &Call<'_>, path: &[u8]) -> Result<(Uuid, WireHandle), Refused> {
-        let roots = self.booter.roots_of(call.peer.ip().to_canonical());
-        let (export, rest) = if is_root(path) {
-            let own = roots.current().ok_or_else(|| Refused::missing("the machine has no root"))?;
-            let export = self.exports.of(own.environment);
-            let gone = || Refused::missing("its boot environment is not shared any more");
-            (export.ok_or_else(gone)?, &[][..])
-        } else {
-            let export = self.exports.at(path);
-            export.ok_or_else(|| Refused::missing("there is no boot environment of that path"))?
-        };
-        export.admit(call.peer, &roots).map_err(|refusal| {
-            tracing::debug!(peer = %call.peer, export = export.name, %refusal, "refused");
+    fn find(&self, peer: SocketAddr, path: &[u8]) -> Result<(Uuid, WireHandle), Refused> {
+        let roots = self.booter.roots_of(peer.ip().to_canonical());
+        let (export, rest) = self.export_at(&roots, path)?;
+        export.admit(peer, &roots).map_err(|refusal| {
+            tracing::debug!(%peer, export = export.name, %refusal, "refused");
             Refused { status: MountStat::Acces, reason: refusal.to_string() }
         })?;
         let view = roots.of(export.environment).map_or_else(View::default, |root| root.view);
@@ -125,7 +164,7 @@ impl Mount {
         let environment = if is_root(path.0) {
             self.booter.roots_of(address).current().map(|root| root.environment)
         } else {
-            self.exports.at(path.0).map(|(export, _)| export.environment)
+            self.exports.at(path.0).ok().map(|(export, _)| export.environment)
         };
         if self.exports.usage().unmounted(address, environment, stripped(path)) {
             let event = Event::Unmounted(shown(stripped(path)));
@@ -173,7 +212,7 @@ impl Mount {
         match procedure {
             Procedure::Null => {}
             Procedure::Mnt if call.version == VERSION_1 => self.mnt_1(call, path()?, reply),
-            Procedure::Mnt => self.mnt(call, path()?, reply),
+            Procedure::Mnt => self.mnt(call.peer, path()?, reply),
             Procedure::Dump => self.dump(call.transport, reply),
             Procedure::Umnt => self.umnt(address, path()?),
             Procedure::Umntall => self.umntall(address),
@@ -207,12 +246,8 @@ impl Mount {
 
     /// The environment in whose tree a MNT looks its path up, which may wait for a disk. A root needs
     /// no looking up.
-    fn looks_into(&self, call: &Call<'_>, procedure: Procedure) -> Option<Uuid> {
-        if procedure != Procedure::Mnt || call.version == VERSION_1 {
-            return None;
-        }
-        let path = DirPath::decode(&mut Decoder::new(call.args)).ok()?;
-        let (export, rest) = self.exports.at(path.0)?;
+    fn looks_into(&self, path: &[u8]) -> Option<Uuid> {
+        let (export, rest) = self.exports.at(path).ok()?;
         rest.iter().any(|byte| *byte != b'/').then_some(export.environment)
     }
 }
@@ -230,7 +265,16 @@ impl Program for Arc<Mount> {
         let Some(procedure) = Procedure::from_number(call.procedure) else {
             return Outcome::ProcUnavail.into();
         };
-        let Some(environment) = self.looks_into(call, procedure) else {
+        let path = match (procedure, call.version) {
+            (Procedure::Mnt, VERSION) => DirPath::decode(&mut Decoder::new(call.args)).ok(),
+            _ => None,
+        };
+        if let Some(path) = path
+            && let Some(reason) = self.waits(call.peer, path.0)
+        {
+            return wait::later(self, call, path, &reason);
+        }
+        let Some(environment) = path.and_then(|path| self.looks_into(path.0)) else {
             return self.answer(call, procedure, reply).into();
         };
         let mount = Self::clone(self);

@@ -102,6 +102,8 @@ impl Publisher {
     ) -> Result<Self, StateError> {
         let ended = gone::all(&state)?.into_iter();
         exports.apply(ended.map(|environment| (environment, Event::Ended)));
+        exports.expect(HashMap::new(), false);
+        boots.catalog().expect(BTreeMap::new(), false);
         Ok(Self {
             store,
             state,
@@ -455,6 +457,13 @@ impl Publisher {
             opened.iter().copied().filter(|one| self.exports.is_gone(*one)).collect();
         let touched: Vec<Uuid> = events.iter().map(|(environment, _)| *environment).collect();
         let mut found = lock(&self.found);
+        found.environments.extend(read.iter().map(|(uuid, one)| (*uuid, one.clone())));
+        for environment in &gone {
+            found.environments.remove(environment);
+            found.unserved.remove(environment);
+        }
+        found.listed |= named.is_none();
+        self.expect(&found, unreadable.keys());
         // Whoever is let in by his handle must find that it is his root.
         let entries = entries.into_iter().filter(|entry| !self.exports.is_held(entry.uuid));
         self.boots.update_environments(entries.collect(), &[]);
@@ -464,7 +473,6 @@ impl Publisher {
         found.store = None;
         match named {
             None => {
-                found.listed = true;
                 found.unreadable = unreadable;
                 found.unserved.clear();
                 self.waiting.store(waiting, Ordering::Relaxed);
@@ -476,14 +484,11 @@ impl Publisher {
                 self.waiting.fetch_or(waiting, Ordering::Relaxed);
             }
         }
-        found.environments.extend(read);
-        for environment in gone {
-            found.environments.remove(&environment);
-            found.unserved.remove(&environment);
-        }
         found.unserved.extend(unserved);
         found.unserved.retain(|_, reasons| !reasons.is_empty());
         let news = found.news();
+        // Also of what was gone and came back, and without what cannot be read no more.
+        self.expect(&found, []);
         drop(found);
         self.tell(news);
         self.exports.stall(false);
@@ -497,6 +502,31 @@ impl Publisher {
 
     fn tell(&self, news: impl IntoIterator<Item = site::Event>) {
         news.into_iter().for_each(|event| self.boots.events().emit(event));
+    }
+
+    /// Tells what there is, so that what is not open is known to wait.
+    fn expect<'a>(
+        &self,
+        found: &'a Found,
+        unreadable: impl IntoIterator<Item = &'a EnvironmentName>,
+    ) {
+        let (mut paths, mut names) = (HashMap::new(), BTreeMap::new());
+        for name in unreadable.into_iter().chain(found.unreadable.keys()) {
+            paths.insert(export_path(name.as_str()), None);
+            names.insert(name.to_string(), catalog::Expected::default());
+        }
+        let usable = |one: &&Environment| {
+            let off = one.role == Role::Off && !fill::interrupted(one);
+            !off && !roots::is_draft(&one.name) && !self.exports.is_gone(one.uuid)
+        };
+        for environment in found.environments.values().filter(usable) {
+            let name = environment.name.as_str();
+            paths.insert(export_path(name), Some(environment.uuid));
+            let (uuid, owned) = (Some(environment.uuid), Owned::of(environment));
+            names.insert(name.to_owned(), catalog::Expected { uuid, owned });
+        }
+        self.exports.expect(paths, found.listed);
+        self.boots.catalog().expect(names, found.listed);
     }
 
     /// Closes what was open of trees that are not served any more.

@@ -297,6 +297,50 @@ fn ovmf_loads_ipxe_which_boots_linux() {
 }
 
 #[test]
+fn a_machine_whose_environment_is_away_is_answered_when_it_is_back() {
+    let bench = Bench::new(Some("base"), None);
+    let base = bench.boots.catalog.named("base").unwrap();
+    let expected = catalog::Expected { uuid: Some(base.uuid), owned: None };
+    let expected = std::collections::BTreeMap::from([("base".to_owned(), expected)]);
+    bench.boots.catalog.expect(expected, true);
+    bench.boots.update_environments(Vec::new(), &[base.uuid]);
+    assert_eq!(bench.discover(UEFI, 1), None, "it is not told that there is nothing to boot");
+    let trouble = || {
+        let standings = bench.boots.standings();
+        let view = standings.into_iter().find(|one| one.mac == Some(MAC)).unwrap().view.unwrap();
+        view.trouble.map(|(_, text)| text)
+    };
+    assert!(trouble().unwrap().contains("a command works on it"), "{:?}", trouble());
+    bench.boots.update_environments(vec![base], &[]);
+    bench.boots.catalog.settle();
+    assert_eq!(bench.lease(UEFI, 2).as_deref(), Some("snponly.efi"));
+    assert_eq!(trouble(), None);
+    // What is gone is said to be.
+    bench.boots.catalog.expect(std::collections::BTreeMap::new(), true);
+    bench.boots.update_environments(Vec::new(), &[Uuid::from_u128(1)]);
+    assert!(bench.ask(OTHER, UEFI, 3, true).is_none_or(|answer| answer.file.is_none()));
+    assert!(bench.boots.catalog.why_absent("base").contains("does not exist"));
+}
+
+#[test]
+fn a_machine_whose_clone_is_away_gets_no_second_one() {
+    let bench = Bench::new(None, None);
+    let machine: MachineName = "web1".parse().unwrap();
+    let owned = provision::roots::Owned {
+        machine: "web1".to_owned(),
+        template: "base".to_owned(),
+        origin: None,
+        fresh: false,
+        created: store::Timestamp::from(std::time::SystemTime::UNIX_EPOCH),
+    };
+    let expected = catalog::Expected { uuid: Some(Uuid::from_u128(9)), owned: Some(owned) };
+    let expected = std::collections::BTreeMap::from([("web1-base".to_owned(), expected)]);
+    bench.boots.catalog.expect(expected, true);
+    assert_eq!(bench.boots.catalog.own(&machine, "base").as_deref(), Some("web1-base"));
+    assert_eq!(bench.boots.catalog.known("web1-base"), catalog::Known::Away);
+}
+
+#[test]
 fn pxelinux_gets_everything_by_tftp() {
     let bench = Bench::by(LoaderChoice::Pxelinux);
     assert_eq!(bench.lease(BIOS, 1).as_deref(), Some("pxelinux.0"));

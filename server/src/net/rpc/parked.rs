@@ -122,6 +122,11 @@ impl Sink {
         self.send(outcome, results);
     }
 
+    /// Answers nothing, as if a datagram was lost: whoever asks by UDP asks again.
+    pub fn abandon(mut self) {
+        self.open = None;
+    }
+
     fn send(&mut self, outcome: Outcome, results: &[u8]) {
         let Some(Open { server, call, route, _unanswered }) = self.open.take() else { return };
         let mut reply = Vec::new();

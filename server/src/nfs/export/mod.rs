@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use store::ExportSettings;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use uuid::Uuid;
 use vfs::{FsError, Handle};
 
@@ -68,9 +70,19 @@ pub struct Exports {
     current: ArcSwap<Snapshot>,
     /// Held while a new snapshot is made, which waits for nothing.
     changing: Mutex<()>,
+    changed: Notify,
     usage: Arc<Usage>,
     /// Environments that handles were of, and that nothing is known of.
     strangers: Mutex<HashSet<Uuid>>,
+}
+
+/// Why there is no export.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Absent {
+    /// There is none, as far as anybody knows.
+    Missing,
+    /// There is one that cannot be used just now: who waits may get it.
+    Waiting(Reason),
 }
 
 /// Something that happened to an environment's export.
@@ -80,8 +92,8 @@ impl Exports {
     /// No exports yet; handles are sealed with `key`, and calls are noted in `usage`.
     #[must_use]
     pub fn new(key: SiteKey, usage: Arc<Usage>) -> Self {
-        let (current, changing) = (ArcSwap::default(), Mutex::default());
-        Self { key, current, changing, usage, strangers: Mutex::default() }
+        let (current, changing, changed) = (ArcSwap::default(), Mutex::default(), Notify::new());
+        Self { key, current, changing, changed, usage, strangers: Mutex::default() }
     }
 
     /// Takes over what happened to environments, all at one instant. Returns the exports that are not
@@ -104,6 +116,18 @@ impl Exports {
         }
     }
 
+    /// Takes over by which paths environments are served that may be open or not; of one that cannot be
+    /// read nobody knows the identity. Unless `complete`, any other path may turn out to be one.
+    pub fn expect(&self, paths: HashMap<String, Option<Uuid>>, complete: bool) {
+        let expected = Arc::new(Expected { paths, incomplete: !complete });
+        self.change(|snapshot| snapshot.expected = expected);
+    }
+
+    /// Ends when something has changed since it was called.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
     /// Serves one environment from now on, or serves it with other settings or by another path.
     ///
     /// # Errors
@@ -119,6 +143,15 @@ impl Exports {
     #[must_use]
     pub fn of(&self, environment: Uuid) -> Option<Arc<Export>> {
         self.current.load().serving(environment).map(Arc::clone)
+    }
+
+    /// What is served of a boot environment, or why nothing is.
+    ///
+    /// # Errors
+    ///
+    /// It is gone, or waits.
+    pub fn served(&self, environment: Uuid) -> Result<Arc<Export>, Absent> {
+        self.current.load().served(environment).map(Arc::clone)
     }
 
     /// What is open of a boot environment, whether it is served or held.
@@ -144,8 +177,11 @@ impl Exports {
     /// The export that a path lies in, and the rest of the path behind it.
     ///
     /// Of several, the one with the longest path. Empty and `.` components do not count.
-    #[must_use]
-    pub fn at<'a>(&self, path: &'a [u8]) -> Option<(Arc<Export>, &'a [u8])> {
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it cannot be used just now.
+    pub fn at<'a>(&self, path: &'a [u8]) -> Result<(Arc<Export>, &'a [u8]), Absent> {
         let current = self.current.load();
         let mut canonical = String::new();
         let mut rest = path;
@@ -160,10 +196,18 @@ impl Exports {
                     canonical.extend(["/", name]);
                 }
             }
-            found = current.paths.get(&canonical).map(|export| (export, rest)).or(found);
+            let open = current.paths.get(&canonical).map(|one| Some(*one));
+            let known = open.or_else(|| current.expected.paths.get(&canonical).copied());
+            found = known.map(|environment| (environment, rest)).or(found);
         }
-        let (environment, rest) = found?;
-        current.serving(*environment).map(|export| (Arc::clone(export), rest))
+        match found {
+            Some((Some(environment), rest)) => {
+                current.served(environment).map(|export| (Arc::clone(export), rest))
+            }
+            Some((None, _)) => Err(Absent::Waiting(Reason::from(UNREAD))),
+            None if current.expected.incomplete => Err(Absent::Waiting(Reason::from(UNLISTED))),
+            None => Err(Absent::Missing),
+        }
     }
 
     /// All that is served, by path.
@@ -246,6 +290,7 @@ impl Exports {
         let mut next = Snapshot::clone(&self.current.load());
         let changed = change(&mut next);
         self.current.store(Arc::new(next));
+        self.changed.notify_waiters();
         changed
     }
 }
@@ -256,8 +301,18 @@ struct Snapshot {
     lifecycles: HashMap<Uuid, Lifecycle<Arc<Export>>>,
     /// What is open, by canonical path.
     paths: BTreeMap<String, Uuid>,
+    expected: Arc<Expected>,
     /// Whether nothing answers.
     stalled: bool,
+}
+
+/// What there is, whether or not it is open.
+#[derive(Debug, Default)]
+struct Expected {
+    /// By canonical path; of what cannot be read nobody knows the identity.
+    paths: HashMap<String, Option<Uuid>>,
+    /// Whether there may be more.
+    incomplete: bool,
 }
 
 impl Snapshot {
@@ -268,8 +323,19 @@ impl Snapshot {
         }
     }
 
+    fn served(&self, environment: Uuid) -> Result<&Arc<Export>, Absent> {
+        let waits = |why: &str| Err(Absent::Waiting(Reason::from(why)));
+        match self.lifecycles.get(&environment).map(Lifecycle::state) {
+            None => waits(UNLISTED),
+            Some(State::Serving(export)) => Ok(export),
+            Some(State::Held) => waits(HELD),
+            Some(State::Waiting(reason)) => Err(Absent::Waiting(Reason::clone(reason))),
+            Some(State::Gone) => Err(Absent::Missing),
+        }
+    }
+
     fn take(&mut self, environment: Uuid, event: Event<Arc<Export>>) -> Option<Arc<Export>> {
-        let unknown = || Lifecycle::unknown(Reason::from("the store has not named it yet"));
+        let unknown = || Lifecycle::unknown(Reason::from(UNLISTED));
         let lifecycle = self.lifecycles.entry(environment).or_insert_with(unknown);
         let before = lifecycle.open().map(|export| export.path.clone());
         let closed = lifecycle.take(event);
@@ -290,6 +356,11 @@ impl Snapshot {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Why environments wait, in words.
+const HELD: &str = "a command works on its boot environment";
+const UNLISTED: &str = "the store has not named its boot environment yet";
+const UNREAD: &str = "what is written down about its boot environment cannot be read just now";
 
 /// Environments that nothing is known of and that are told of.
 const MAX_STRANGERS: usize = 64;
@@ -347,7 +418,7 @@ mod test {
     }
 
     fn found(exports: &Exports, path: &str) -> Option<(String, String)> {
-        let (export, rest) = exports.at(path.as_bytes())?;
+        let (export, rest) = exports.at(path.as_bytes()).ok()?;
         Some((export.path.clone(), String::from_utf8(rest.to_vec()).unwrap()))
     }
 
@@ -397,8 +468,8 @@ mod test {
     fn an_environment_can_move_to_another_path() {
         let exports = exports(&["/be/head"]);
         exports.publish(export(1, "/be/renamed")).unwrap();
-        assert!(exports.at(b"/be/head").is_none());
-        assert!(exports.at(b"/be/renamed").is_some());
+        assert!(exports.at(b"/be/head").is_err());
+        assert!(exports.at(b"/be/renamed").is_ok());
         assert_eq!(exports.list().len(), 1);
     }
 
@@ -426,7 +497,7 @@ mod test {
         assert_eq!(exports.apply([(environment, Event::Ended)]).len(), 1);
         assert_eq!(exports.apply([(environment, Event::Ended)]).len(), 0);
         assert_eq!(state_of(&exports, &handle), Some(FsError::Stale));
-        assert!(exports.at(b"/be/head").is_none() && exports.is_gone(environment));
+        assert!(exports.at(b"/be/head").is_err() && exports.is_gone(environment));
         exports.publish(export(1, "/be/head")).unwrap();
         assert_eq!(state_of(&exports, &handle), None);
     }
@@ -461,10 +532,10 @@ mod test {
         exports.apply([(environment, Event::Held)]);
         assert!(exports.is_held(environment));
         assert_eq!(state_of(&exports, &handle), Some(FsError::Busy));
-        assert!(exports.at(b"/be/head").is_none());
+        assert!(exports.at(b"/be/head").is_err());
         exports.apply([(environment, Event::Resumed)]);
         assert_eq!(state_of(&exports, &handle), None);
-        assert!(exports.at(b"/be/head").is_some());
+        assert!(exports.at(b"/be/head").is_ok());
     }
 
     #[test]

@@ -1,3 +1,5 @@
+mod wait;
+
 use std::time::Duration;
 
 use fixtures::MemFs;

@@ -120,6 +120,7 @@ impl Publisher {
             found.environments.remove(environment);
             found.unserved.remove(environment);
         }
+        self.expect(&found, []);
         self.boots.update_environments(Vec::new(), environments);
         let closed = self.exports.apply(each(environments, &Event::Ended));
         drop(found);

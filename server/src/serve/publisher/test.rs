@@ -12,7 +12,7 @@ use crate::boot::catalog::Catalog;
 use crate::boot::loader::HostLoaders;
 use crate::boot::usage::Usage;
 use crate::clock::SystemClock;
-use crate::nfs::export::{SiteKey, WireHandle};
+use crate::nfs::export::{Absent, SiteKey, WireHandle};
 use crate::site::events::Events;
 use crate::site::machine::Roster;
 
@@ -271,6 +271,42 @@ fn what_gets_another_name_under_a_hold_is_served_by_it() {
     bench.publisher.resume(&held, &[name("head"), name("next")]).unwrap();
     assert_eq!(bench.answers(), [SERVED; 3]);
     assert_eq!(bench.publisher.exports.of(held[0]).unwrap().path, "/be/next");
+}
+
+#[test]
+fn what_is_held_or_away_is_not_missing_by_path_nor_by_name_and_what_is_gone_is() {
+    let mut bench = Bench::new();
+    let absent = |bench: &Bench, text: &str| {
+        let path = format!("/be/{text}");
+        let at = bench.publisher.exports.at(path.as_bytes()).map(drop);
+        (at.err(), bench.publisher.boots.catalog().known(text) == catalog::Known::Away)
+    };
+    let waits = |bench: &Bench, text: &str| match absent(bench, text) {
+        (Some(Absent::Waiting(_)), away) => away,
+        _ => false,
+    };
+    assert_eq!(absent(&bench, "none"), (Some(Absent::Missing), false));
+    let held = bench.publisher.needing(&name("head")).unwrap();
+    assert_eq!(bench.publisher.hold(&held, || None::<()>), None);
+    assert!(waits(&bench, "head"));
+    bench.publisher.close_held(&held, &name("head")).unwrap();
+    assert!(waits(&bench, "head"));
+    bench.publisher.resume(&held, &[]).unwrap();
+    assert_eq!(absent(&bench, "head").0, None);
+    // Its directory is missing, what is written down about another cannot be read.
+    fs::rename(bench.path("be/head"), bench.path("aside")).unwrap();
+    fs::write(bench.path("meta/web1-head.toml"), "gibberish").unwrap();
+    bench.publisher.publish(Scope::All).unwrap();
+    assert!(waits(&bench, "head"));
+    bench.restart();
+    assert!(waits(&bench, "web1-head"));
+    // Nothing was read yet.
+    (_, _, bench.publisher) = Bench::open(&bench.scratch);
+    assert!(waits(&bench, "none"));
+    bench.publisher.publish(Scope::All).unwrap();
+    assert_eq!(absent(&bench, "none"), (Some(Absent::Missing), false));
+    bench.publisher.end(&bench.publisher.needing(&name("web1-data")).unwrap(), "web1-data");
+    assert_eq!(absent(&bench, "web1-data"), (Some(Absent::Missing), false));
 }
 
 #[test]
