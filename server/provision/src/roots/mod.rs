@@ -3,17 +3,16 @@
 //! A machine's clone is a boot environment with the role `client`. Two settings say whose it is and
 //! what it was made from; they count only together with that role, which a clone of a clone or a
 //! received copy does not have. Every clone that is made here gets its plain name when nothing is
-//! missing any more: one that is called `NAME.unfinished` was left by a command that was killed, and
-//! the next one clears it away.
+//! missing any more: one that is called `NAME.unfinished` is being made, or was left by a command that was
+//! killed, which the next one clears away. Roots of several machines are made at once.
 
 mod form;
 pub mod identity;
+mod locks;
 pub mod merge;
 pub mod upgrade;
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -22,6 +21,7 @@ use store::{Environment, EnvironmentName, NameError, Point, Role, Store, StoreEr
 use uuid::Uuid;
 
 use crate::worker::WorkerError;
+use locks::{Held, Locks};
 
 /// The roots of machines in a store.
 #[derive(Clone, Copy, Debug)]
@@ -82,20 +82,14 @@ pub enum Term {
 }
 
 impl<'a> Roots<'a> {
-    /// The roots in a store; in `directory`, which has to be there, lies their lock.
+    /// The roots in a store; in `directory`, which has to be there, lie their locks.
     #[must_use]
     pub const fn new(store: &'a Store, directory: &'a Path) -> Self {
         Self { store, directory }
     }
 
-    /// Waits until no other process makes or takes away roots of machines, and keeps others from it
-    /// until the file is closed.
-    fn lock(&self) -> Result<File, RootError> {
-        let path = self.directory.join("roots.lock");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let locked = options.open(&path).and_then(|file| file.lock().map(|()| file));
-        locked.map_err(|source| RootError::Lock { path, source })
+    const fn locks(&self) -> Locks<'_> {
+        Locks::new(self.directory)
     }
 
     /// The root that a machine keeps for an environment or snapshot: that itself if it is the
@@ -122,14 +116,13 @@ impl<'a> Roots<'a> {
         term: Term,
         configure: impl FnOnce(&Inside) -> Result<(), RootError>,
     ) -> Result<Made, RootError> {
-        let _alone = self.lock()?;
-        self.clear()?;
+        let _alone = self.locks().machine(machine)?;
         let source = match term {
             Term::Boot => template.clone(),
             Term::Kept => self.pin(template)?,
         };
-        let name = self.free_name(machine, &template.environment)?;
-        let reset = self.whole(&source, &name, |draft| {
+        let (name, making) = self.free_name(machine, &template.environment)?;
+        let reset = self.whole(&source, &name, making, |draft| {
             let reset = self.reset(draft, Some(machine))?;
             configure(&Inside::from_fd(self.store.open_root(draft)?))?;
             if term == Term::Kept {
@@ -150,9 +143,12 @@ impl<'a> Roots<'a> {
         &self,
         source: &Point,
         name: &EnvironmentName,
+        _making: Held,
         finish: impl FnOnce(&EnvironmentName) -> Result<T, RootError>,
     ) -> Result<T, RootError> {
         let draft = draft(name)?;
+        // Who shares the store and has another state directory sees this one.
+        let _hold = self.store.hold(&draft)?;
         self.store.clone_environment(source, &draft)?;
         let made = finish(&draft).and_then(|made| {
             self.store.rename(&draft, name)?;
@@ -181,8 +177,8 @@ impl<'a> Roots<'a> {
         if !marked || listed.iter().any(|known| holder(known) == Some(machine)) {
             return Ok(());
         }
-        let name = self.free_name(machine, &DATA.parse()?)?;
-        self.whole(source, &name, |draft| {
+        let (name, making) = self.free_name(machine, &DATA.parse()?)?;
+        self.whole(source, &name, making, |draft| {
             self.reset(draft, Some(machine))?;
             self.disown(draft)?;
             self.store.set(draft, HOLDER, Some(machine))?;
@@ -200,12 +196,13 @@ impl<'a> Roots<'a> {
         role: Role,
         reset: bool,
     ) -> Result<Vec<PathBuf>, RootError> {
-        let _alone = self.lock()?;
-        self.clear()?;
-        if !self.is_free(name)? {
-            return Err(StoreError::Exists(name.clone()).into());
-        }
-        self.whole(source, name, |draft| {
+        let making = {
+            let _naming = self.locks().naming()?;
+            self.clear()?;
+            let making = if self.is_free(name)? { self.locks().making(name.as_str())? } else { None };
+            making.ok_or_else(|| StoreError::Exists(name.clone()))?
+        };
+        self.whole(source, name, making, |draft| {
             let reset = if reset { self.reset(draft, None)? } else { Vec::new() };
             self.disown(draft)?;
             self.store.set_role(draft, role)?;
@@ -288,6 +285,7 @@ impl<'a> Roots<'a> {
 
     /// A snapshot of a template as it is now: a new one, if there is none.
     pub fn pin(&self, template: &Point) -> Result<Point, RootError> {
+        let _alone = self.locks().pinning()?;
         if let Some(point) = self.pinned(template)? {
             return Ok(point);
         }
@@ -305,12 +303,15 @@ impl<'a> Roots<'a> {
         Ok(Point::snapshot(name, &snapshot))
     }
 
-    /// The name of a new root: the machine's and its template's, with a number if that is taken.
+    /// The name of a new root: the machine's and its template's, with a number if that is taken. It is
+    /// nobody else's while it is held.
     fn free_name(
         &self,
         machine: &str,
         template: &EnvironmentName,
-    ) -> Result<EnvironmentName, RootError> {
+    ) -> Result<(EnvironmentName, Held), RootError> {
+        let _naming = self.locks().naming()?;
+        self.clear()?;
         let mut number = 1_u32;
         loop {
             let text = match number {
@@ -319,8 +320,11 @@ impl<'a> Roots<'a> {
             };
             let name = text.parse()?;
             // While a root of that name is made, only its draft is there.
-            if self.is_free(&name)? && self.is_free(&draft(&name)?)? {
-                return Ok(name);
+            if self.is_free(&name)?
+                && self.is_free(&draft(&name)?)?
+                && let Some(making) = self.locks().making(name.as_str())?
+            {
+                return Ok((name, making));
             }
             number = number.saturating_add(1);
         }
@@ -334,11 +338,18 @@ impl<'a> Roots<'a> {
         }
     }
 
-    /// Clears away the drafts of a process that was killed. Whoever makes one holds the roots.
-    fn clear(&self) -> Result<(), StoreError> {
+    /// Clears away the drafts of processes that were killed. Who calls holds the names.
+    fn clear(&self) -> Result<(), RootError> {
         for environment in self.store.list()?.environments {
-            if is_draft(&environment.name) && environment.origin.is_some() {
-                self.store.destroy(&environment.name)?;
+            let Some(name) = environment.name.as_str().strip_suffix(UNFINISHED) else { continue };
+            if environment.origin.is_none() {
+                continue;
+            }
+            let Some(_nobodys) = self.locks().making(name)? else { continue };
+            match self.store.destroy(&environment.name) {
+                // It was finished since the store was listed, or is made by the server of another state.
+                Ok(()) | Err(StoreError::NoEnvironment(_) | StoreError::Busy { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -468,3 +479,6 @@ const HOLDER: &str = "data-of";
 const DATA: &str = "data";
 /// How the name of a root ends that is not whole yet.
 const UNFINISHED: &str = ".unfinished";
+
+#[cfg(test)]
+mod test;

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use store::{Environment, EnvironmentName, InUse, Point, Store};
 
 use super::merge::{Beside, Content, Fate, Files, Item, Step, merge};
-use super::{Made, RootError, Roots, Term};
+use super::{Made, Owned, RootError, Roots, Term};
 use crate::worker::{self, Request};
 
 /// What an upgrade of a machine's root will do.
@@ -49,7 +49,9 @@ fn conflicts(steps: &[Step]) -> impl Iterator<Item = &Path> {
 impl Roots<'_> {
     /// Finds out what an upgrade of a machine's root will do.
     pub fn plan_upgrade(&self, own: &Environment, to: &Point) -> Result<Upgrade, RootError> {
-        let _alone = self.lock()?;
+        let machine = Owned::of(own).map(|owned| owned.machine);
+        let _machine = machine.map(|machine| self.locks().machine(&machine)).transpose()?;
+        let _alone = self.locks().upgrade()?;
         let from = self.template(own)?;
         let present = Point::from(own.name.clone());
         let roots = [

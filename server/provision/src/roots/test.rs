@@ -1,0 +1,86 @@
+use std::thread;
+
+use store::{Layout, Location};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A store of directories with one environment, `base`, and the state directory beside it.
+struct Bench {
+    scratch: TempDir,
+    store: Store,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let state = scratch.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        let location = Location::Directory(scratch.path().join("store"));
+        let store = Store::establish(&location, &state).unwrap();
+        store.create(&name("base"), Layout::Linux).unwrap();
+        Self { scratch, store }
+    }
+
+    fn roots(&self) -> Roots<'_> {
+        Roots { store: &self.store, directory: self.scratch.path() }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let listed = self.store.list().unwrap().environments;
+        let mut names: Vec<String> = listed.iter().map(|one| one.name.to_string()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn name(text: &str) -> EnvironmentName {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_draft_that_is_being_made_is_not_cleared_away_and_one_that_was_left_is() {
+    let bench = Bench::new();
+    let base = Point::from(name("base"));
+    let making = bench.roots().locks().making("web2-base").unwrap().unwrap();
+    bench.store.clone_environment(&base, &name("web2-base.unfinished")).unwrap();
+    // Another machine's root does not wait for it, and a third one has another name.
+    bench.roots().make("web1", &base, Term::Boot).unwrap();
+    let made = bench.roots().make("web2", &base, Term::Boot).unwrap();
+    assert_eq!(made.name.as_str(), "web2-base-2");
+    let all = ["base", "web1-base", "web2-base-2", "web2-base.unfinished"];
+    assert_eq!(bench.names(), all);
+    // Its process was killed.
+    drop(making);
+    let made = bench.roots().make("web2", &base, Term::Boot).unwrap();
+    assert_eq!(made.name.as_str(), "web2-base");
+    assert_eq!(bench.names(), ["base", "web1-base", "web2-base", "web2-base-2"]);
+}
+
+#[test]
+fn roots_that_are_made_at_once_all_come_to_be_and_each_has_its_own_name() {
+    let bench = Bench::new();
+    let base = Point::from(name("base"));
+    let mut made = thread::scope(|scope| {
+        let makers = (0..6).map(|number| {
+            let (bench, base) = (&bench, &base);
+            scope.spawn(move || {
+                // Two makers of each machine, one of which keeps its roots.
+                let machine = format!("web{}", number % 3);
+                let term = if number < 3 { Term::Boot } else { Term::Kept };
+                let make = |_| bench.roots().make(&machine, base, term).unwrap().name.to_string();
+                (0..4).map(make).collect::<Vec<_>>()
+            })
+        });
+        let makers: Vec<_> = makers.collect();
+        makers.into_iter().flat_map(|maker| maker.join().unwrap()).collect::<Vec<_>>()
+    });
+    made.push("base".to_owned());
+    made.sort();
+    assert_eq!(made.len(), 25);
+    assert_eq!(bench.names(), made);
+    // A template that did not change is pinned once.
+    assert_eq!(bench.store.snapshots(&name("base")).unwrap().len(), 1);
+    let left = std::fs::read_dir(bench.scratch.path().join("roots")).unwrap();
+    assert_eq!(left.count(), 0);
+}
