@@ -73,7 +73,7 @@ pub fn all(state: &dyn State) -> Result<HashSet<Uuid>, StateError> {
 }
 
 /// Environments that are remembered to be gone.
-const MAX_RECORDS: usize = 4096;
+const MAX_RECORDS: usize = super::MAX_GONE;
 
 #[cfg(test)]
 mod test {

@@ -12,7 +12,7 @@ pub mod gone;
 mod handle;
 pub mod lifecycle;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -68,8 +68,8 @@ impl Export {
 pub struct Exports {
     key: SiteKey,
     current: ArcSwap<Snapshot>,
-    /// Held while a new snapshot is made, which waits for nothing.
-    changing: Mutex<()>,
+    /// Held while a new snapshot is made, which waits for nothing: what is gone, the latest last.
+    changing: Mutex<VecDeque<Uuid>>,
     changed: Notify,
     usage: Arc<Usage>,
     /// Environments that handles were of, and that nothing is known of.
@@ -99,10 +99,20 @@ impl Exports {
     /// Takes over what happened to environments, all at one instant. Returns the exports that are not
     /// open any more, or were replaced.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Vec<Arc<Export>> {
-        self.change(|snapshot| {
+        self.change(|snapshot, gone| {
             let mut closed = Vec::new();
             for (environment, event) in changes {
+                if matches!(event, Event::Ended) {
+                    gone.retain(|known| *known != environment);
+                    gone.push_back(environment);
+                }
                 closed.extend(snapshot.take(environment, event));
+            }
+            // Roots for one boot go every day, and nobody has lived on the oldest for long.
+            while gone.len() > MAX_GONE
+                && let Some(oldest) = gone.pop_front()
+            {
+                snapshot.forget_gone(oldest);
             }
             closed
         })
@@ -112,7 +122,7 @@ impl Exports {
     /// clients of all wait, and nothing is closed.
     pub fn stall(&self, stalled: bool) {
         if self.current.load().stalled != stalled {
-            self.change(|snapshot| snapshot.stalled = stalled);
+            self.change(|snapshot, _| snapshot.stalled = stalled);
         }
     }
 
@@ -120,7 +130,7 @@ impl Exports {
     /// read nobody knows the identity. Unless `complete`, any other path may turn out to be one.
     pub fn expect(&self, paths: HashMap<String, Option<Uuid>>, complete: bool) {
         let expected = Arc::new(Expected { paths, incomplete: !complete });
-        self.change(|snapshot| snapshot.expected = expected);
+        self.change(|snapshot, _| snapshot.expected = expected);
     }
 
     /// Ends when something has changed since it was called.
@@ -285,10 +295,10 @@ impl Exports {
         }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Snapshot) -> T) -> T {
-        let _alone = lock(&self.changing);
+    fn change<T>(&self, change: impl FnOnce(&mut Snapshot, &mut VecDeque<Uuid>) -> T) -> T {
+        let mut gone = lock(&self.changing);
         let mut next = Snapshot::clone(&self.current.load());
-        let changed = change(&mut next);
+        let changed = change(&mut next, &mut gone);
         self.current.store(Arc::new(next));
         self.changed.notify_waiters();
         changed
@@ -334,6 +344,13 @@ impl Snapshot {
         }
     }
 
+    fn forget_gone(&mut self, environment: Uuid) {
+        let lifecycle = self.lifecycles.get(&environment);
+        if lifecycle.is_some_and(|one| matches!(one.state(), State::Gone) && !one.is_held()) {
+            self.lifecycles.remove(&environment);
+        }
+    }
+
     fn take(&mut self, environment: Uuid, event: Event<Arc<Export>>) -> Option<Arc<Export>> {
         let unknown = || Lifecycle::unknown(Reason::from(UNLISTED));
         let lifecycle = self.lifecycles.entry(environment).or_insert_with(unknown);
@@ -361,6 +378,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const HELD: &str = "a command works on its boot environment";
 const UNLISTED: &str = "the store has not named its boot environment yet";
 const UNREAD: &str = "what is written down about its boot environment cannot be read just now";
+
+/// Environments that are known to be gone.
+pub(crate) const MAX_GONE: usize = 4096;
 
 /// Environments that nothing is known of and that are told of.
 const MAX_STRANGERS: usize = 64;
@@ -451,6 +471,24 @@ mod test {
         assert_eq!(environment(b"/be/next"), Uuid::from_u128(1));
         assert_eq!(environment(b"/be/head"), Uuid::from_u128(2));
         assert_eq!(exports.list().len(), 2);
+    }
+
+    #[test]
+    fn of_very_many_that_are_gone_the_oldest_are_forgotten() {
+        let exports = exports(&["/be/head"]);
+        let count = u128::try_from(MAX_GONE).unwrap() + 3;
+        for number in 2..count {
+            exports.apply([(Uuid::from_u128(number), Event::Ended)]);
+            // What is served again is not forgotten, nor what has gone again.
+            exports.apply([(Uuid::from_u128(2), Event::Ended)]);
+        }
+        exports.publish(export(4, "/be/four")).unwrap();
+        exports.apply([(Uuid::from_u128(count), Event::Ended)]);
+        exports.apply([(Uuid::from_u128(count + 1), Event::Ended)]);
+        assert!(exports.current.load().lifecycles.len() <= MAX_GONE + 2);
+        let is_gone = |number| exports.is_gone(Uuid::from_u128(number));
+        assert!(is_gone(2) && is_gone(count) && !is_gone(3));
+        assert!(exports.of(Uuid::from_u128(4)).is_some());
     }
 
     #[test]
