@@ -111,14 +111,14 @@ async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result
         Ok(Request::Ping) => Reply::Done,
         Ok(Request::Status) => Reply::Status(server.status()),
         Ok(Request::Living { environment }) => {
-            match blocking(move || server.living_on(&environment)).await? {
+            match within(READ_PATIENCE, move || server.living_on(&environment)).await? {
                 Ok(living) => Reply::Living(living),
                 Err(message) => Reply::Failed { message },
             }
         }
         Ok(Request::Detach) => return detach(reader, writer, server).await,
         Ok(Request::Reload { environments }) => {
-            done(blocking(move || server.reload(environments.as_deref())).await?)
+            done(within(READ_PATIENCE, move || server.reload(environments.as_deref())).await?)
         }
         Ok(Request::Watch) => return watch(reader, writer, &*server).await,
         Ok(Request::Hold { environment, force }) => {
@@ -131,6 +131,21 @@ async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result
 /// Calls what may wait for a disk.
 async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(call).await.map_err(io::Error::other)
+}
+
+/// The same for what changes nothing that has to be undone: after so long the command is told that the
+/// disk does not answer, and the call goes on by itself.
+async fn within<T: Send + 'static>(
+    patience: Duration,
+    call: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> io::Result<Result<T, String>> {
+    time::timeout(patience, blocking(call)).await.unwrap_or_else(|_elapsed| {
+        let seconds = patience.as_secs();
+        Ok(Err(format!(
+            "the store has not answered the server for {seconds} s: what was asked is done when it \
+             does; see `netbe status`"
+        )))
+    })
 }
 
 fn done(outcome: Result<(), String>) -> Reply {
@@ -293,6 +308,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take for what waits for a disk: a store of many environments is read in seconds, on a
 /// busy host in minutes.
 const DISK_PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long the server waits for a disk before it says so; a command waits longer.
+const READ_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Longest request, in bytes.
 const REQUEST: u64 = 4096;
@@ -527,6 +545,16 @@ mod test {
             assert_eq!(mode & 0o777, 0o600);
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn a_command_is_told_of_a_disk_that_hangs() {
+        let (free, hangs) = std::sync::mpsc::channel::<()>();
+        let call = move || hangs.recv().map_err(|error| error.to_string());
+        let told = within(Duration::from_millis(20), call).await.unwrap();
+        assert!(told.unwrap_err().contains("has not answered"));
+        free.send(()).unwrap();
+        assert_eq!(within(PATIENCE, || Ok(1)).await.unwrap(), Ok(1));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hostfs::{Descriptors, Inside};
 use store::{Environment, EnvironmentName, ExportSettings, Role, Store, StoreError, Unreadable};
@@ -45,6 +45,8 @@ pub(super) struct Publisher {
     detached: AtomicBool,
     /// Held while the store is read.
     reading: Mutex<()>,
+    /// Since when it is.
+    begun: Mutex<Option<Instant>>,
 }
 
 /// What was found of the store.
@@ -115,6 +117,7 @@ impl Publisher {
             waiting: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             reading: Mutex::default(),
+            begun: Mutex::default(),
         })
     }
 
@@ -122,6 +125,7 @@ impl Publisher {
     /// in service.
     pub(super) fn publish(&self, scope: Scope<'_>) -> Result<(), StoreError> {
         let _alone = lock(&self.reading);
+        let _begun = Begun::now(&self.begun);
         if self.detached.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -148,7 +152,15 @@ impl Publisher {
 
     /// Why environments are not served, each in a sentence.
     pub(super) fn unserved(&self) -> Vec<String> {
-        lock(&self.found).sentences()
+        let begun = *lock(&self.begun);
+        let since = begun.map(|begun| begun.elapsed()).filter(|since| *since >= SLOW);
+        let slow = since.map(|since| {
+            format!(
+                "the store has been read for {} s and has not answered: changes wait for it",
+                since.as_secs()
+            )
+        });
+        slow.into_iter().chain(lock(&self.found).sentences()).collect()
     }
 
     /// Looks whether the store is still there, and again for what was not: a pool that is imported
@@ -593,6 +605,24 @@ impl Found {
     }
 }
 
+/// Marks that the store is read, for as long as it lives.
+struct Begun<'a>(&'a Mutex<Option<Instant>>);
+
+impl<'a> Begun<'a> {
+    fn now(since: &'a Mutex<Option<Instant>>) -> Self {
+        *lock(since) = Some(Instant::now());
+        Self(since)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        *lock(self.0) = None;
+    }
+}
+
+/// After how long it is said that the store has not answered.
+const SLOW: Duration = Duration::from_secs(15);
 /// How long it may take to open one environment before the others go on without it.
 const OPENING: Duration = Duration::from_secs(10);
 /// How often the store is listed again for what has no name at the moment, and after how long.

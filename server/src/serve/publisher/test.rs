@@ -369,3 +369,14 @@ fn two_with_one_identity_are_not_served_as_one() {
     assert_eq!(bench.answers(), [SERVED; 3]);
     assert!(bench.is_told("it has the identity of"));
 }
+
+#[test]
+fn a_store_that_does_not_answer_while_it_is_read_is_told_of_meanwhile() {
+    let bench = Bench::new();
+    let begun = Begun::now(&bench.publisher.begun);
+    assert!(!bench.is_told("has not answered"), "it has just begun");
+    *lock(&bench.publisher.begun) = Instant::now().checked_sub(SLOW);
+    assert!(bench.is_told("the store has been read for 15 s and has not answered"));
+    drop(begun);
+    assert_eq!(bench.publisher.unserved(), [""; 0]);
+}
