@@ -18,7 +18,7 @@ pub fn bhyveload(
     handle: &[u8],
 ) -> Result<Vec<String>, ConfigError> {
     let reason = "it is absolute, without a NUL";
-    refuse("the directory", root, FORMAT, reason, |letter| letter == '\0')?;
+    refuse("the directory", root, FORMAT, reason, |c| c == '\0')?;
     if !root.starts_with('/') {
         let (what, value) = ("the directory", root.to_owned());
         return Err(ConfigError::Character { what, value, format: FORMAT, reason });
@@ -38,8 +38,8 @@ pub fn bhyveload(
 /// choice would depend on the name of the interface, and the kernel finds its interface by it.
 pub fn bhyve(guest: &Guest, tap: &str) -> Result<Vec<String>, ConfigError> {
     let reason = "it is the name of an interface, such as tap0";
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_.".contains(letter);
-    refuse("the interface", tap, FORMAT, reason, |letter| !plain(letter))?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
+    refuse("the interface", tap, FORMAT, reason, |c| !plain(c))?;
     let mtu = guest.mtu.map(|mtu| format!(",mtu={mtu}")).unwrap_or_default();
     let words = [
         "bhyve",

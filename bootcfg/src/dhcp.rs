@@ -121,8 +121,8 @@ impl Advice {
     fn check(&self) -> Result<(), ConfigError> {
         let value = |what, text: &str| {
             let reason = "only letters, digits and . : / _ - ~ % + = @ are possible";
-            let fits = |letter: char| letter.is_ascii_alphanumeric() || SIGNS.contains(letter);
-            refuse(what, text, FORMAT, reason, |letter| !fits(letter))?;
+            let fits = |c: char| c.is_ascii_alphanumeric() || SIGNS.contains(c);
+            refuse(what, text, FORMAT, reason, |c| !fits(c))?;
             if text.is_empty() || text.starts_with('-') {
                 let value = text.to_owned();
                 return Err(ConfigError::Character { what, value, format: FORMAT, reason });
@@ -131,9 +131,9 @@ impl Advice {
         };
         if let Some(machine) = &self.machine {
             let reason = "write only letters, digits, dots and hyphens";
-            let fits = |letter: char| letter.is_ascii_alphanumeric() || ".-".contains(letter);
+            let fits = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
             let name = &machine.name;
-            refuse("the name", name, FORMAT, reason, |letter| !fits(letter))?;
+            refuse("the name", name, FORMAT, reason, |c| !fits(c))?;
             if !name.starts_with(|first: char| first.is_ascii_alphabetic()) {
                 let (what, value) = ("the name", name.clone());
                 let reason = "begin it with a letter, or it is taken for an address";

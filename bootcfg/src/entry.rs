@@ -39,16 +39,16 @@ impl Entry {
 
 /// Text for a screen: any other sign becomes a question mark.
 pub(crate) fn plain(text: &str) -> String {
-    let shown = |letter: char| letter.is_ascii_alphanumeric() || " .,:;/()_-@+".contains(letter);
-    text.chars().map(|letter| if shown(letter) { letter } else { '?' }).collect()
+    let shown = |c: char| c.is_ascii_alphanumeric() || " .,:;/()_-@+".contains(c);
+    text.chars().map(|c| if shown(c) { c } else { '?' }).collect()
 }
 
 /// The place of a file as one word that no loader takes for anything else.
 pub(crate) fn place<'a>(place: &'a str, format: &'static str) -> Result<&'a str, ConfigError> {
     let what = "the place of a file";
     let reason = "letters, digits and the signs . : / ( ) , _ - ~ % + are possible";
-    let fits = |letter: char| letter.is_ascii_alphanumeric() || ".:/(),_-~%+".contains(letter);
-    refuse(what, place, format, reason, |letter| !fits(letter))?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".:/(),_-~%+".contains(c);
+    refuse(what, place, format, reason, |c| !fits(c))?;
     if place.is_empty() || place.starts_with('-') {
         return Err(ConfigError::Character { what, value: place.to_owned(), format, reason });
     }

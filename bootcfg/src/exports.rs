@@ -164,10 +164,9 @@ fn line(line: &Line) -> Result<String, ConfigError> {
         Clients::Everybody => {}
         Clients::Hosts(hosts) => {
             for host in hosts {
-                let plain =
-                    |letter: char| letter.is_ascii_alphanumeric() || "-_.:%".contains(letter);
+                let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:%".contains(c);
                 let reason = "it is a name or an address";
-                refuse("the host", host, FORMAT, reason, |letter| !plain(letter))?;
+                refuse("the host", host, FORMAT, reason, |c| !plain(c))?;
                 if host.is_empty() || host.starts_with('-') || host == "V4:" {
                     return Err(wrong("the host", host, reason));
                 }
@@ -178,10 +177,10 @@ fn line(line: &Line) -> Result<String, ConfigError> {
             }
         }
         Clients::Named(name) => {
-            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             let reason = "it is a name in networks(5)";
-            refuse("the network", name, FORMAT, reason, |letter| !plain(letter))?;
-            if !name.starts_with(|letter: char| letter.is_ascii_alphabetic()) {
+            refuse("the network", name, FORMAT, reason, |c| !plain(c))?;
+            if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
                 return Err(wrong("the network", name, reason));
             }
             text += &format!(" -network {name}");
@@ -201,7 +200,7 @@ fn written(options: &Options) -> Result<Vec<String>, ConfigError> {
     for (option, user) in [("maproot", maproot), ("mapall", mapall)] {
         let Some(user) = user else { continue };
         let reason = "write a name or uid:gid";
-        let bad = |letter: char| !letter.is_ascii_alphanumeric() && !"-_.:$".contains(letter);
+        let bad = |c: char| !c.is_ascii_alphanumeric() && !"-_.:$".contains(c);
         refuse("the user", user, FORMAT, reason, bad)?;
         if user.is_empty() {
             return Err(wrong("the user", user, reason));
@@ -218,7 +217,7 @@ fn written(options: &Options) -> Result<Vec<String>, ConfigError> {
     }
     for option in other {
         let known = ["public", "quiet", "tls", "tlscert", "tlscertuser", "webnfs"];
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./".contains(letter);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         let index = option.strip_prefix("index=").filter(|file| !file.is_empty());
         if !known.contains(&option.as_str()) && !index.is_some_and(|file| file.chars().all(plain)) {
             return Err(wrong("the option", option, "mountd does not know it"));
@@ -232,8 +231,7 @@ fn check(path: &str) -> Result<(), ConfigError> {
     // mountd(8) takes quotes and backslashes apart to find words, and then hands the text to
     // statfs(2) as it stands in the file: no way to write them leads to the directory.
     let reason = "mountd cannot read spaces, quotes, backslashes or # in a path: rename it";
-    let bad =
-        |letter: char| letter.is_whitespace() || letter.is_control() || "'\"\\#".contains(letter);
+    let bad = |c: char| c.is_whitespace() || c.is_control() || "'\"\\#".contains(c);
     refuse("the path", path, FORMAT, reason, bad)?;
     let mut parts = path.split('/').skip(1);
     let whole = path == "/" || !path.ends_with('/');

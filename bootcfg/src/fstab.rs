@@ -157,10 +157,8 @@ fn line(entry: &Entry) -> Result<String, ConfigError> {
     let reason = "it has a space, a comma or a backslash, or is empty";
     let words = entry.options.iter().chain([&entry.kind]);
     for word in words {
-        let bad = |letter: char| letter.is_whitespace() || letter.is_control();
-        refuse("the option", word, FORMAT, reason, |letter| {
-            bad(letter) || ",\\#".contains(letter)
-        })?;
+        let bad = |c: char| c.is_whitespace() || c.is_control();
+        refuse("the option", word, FORMAT, reason, |c| bad(c) || ",\\#".contains(c))?;
         if word.is_empty() {
             let (what, value) = ("the option", String::new());
             return Err(ConfigError::Character { what, value, format: FORMAT, reason });
@@ -173,7 +171,7 @@ fn line(entry: &Entry) -> Result<String, ConfigError> {
 /// Writes what separates fields as octal digits, which getfsent(3) of FreeBSD and getmntent(3) of
 /// Linux both read; Linux reads no others.
 fn escape(what: &'static str, text: &str) -> Result<String, ConfigError> {
-    let bad = |letter: char| letter.is_control() && !matches!(letter, '\t' | '\n');
+    let bad = |c: char| c.is_control() && !matches!(c, '\t' | '\n');
     refuse(what, text, FORMAT, "it has a control character", bad)?;
     if text.is_empty() || text.starts_with('#') {
         let reason = "it is empty or begins like a comment";
@@ -185,10 +183,10 @@ fn escape(what: &'static str, text: &str) -> Result<String, ConfigError> {
         });
     }
     let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
+    for c in text.chars() {
+        match c {
             ' ' | '\t' | '\n' | '\\' => {
-                let _ = write!(escaped, "\\{:03o}", u32::from(letter));
+                let _ = write!(escaped, "\\{:03o}", u32::from(c));
             }
             plain => escaped.push(plain),
         }

@@ -47,7 +47,7 @@ fn quoted(what: &'static str, word: &str) -> Result<String, ConfigError> {
     // GRUB puts a backslash before quotes and backslashes when it writes the kernel's command line
     // (its lib/cmdline.c), so that the kernel would read something else.
     let reason = "GRUB cannot hand quotes, backslashes and control characters to a kernel";
-    let bad = |letter: char| letter.is_control() || "'\"\\".contains(letter);
+    let bad = |c: char| c.is_control() || "'\"\\".contains(c);
     refuse(what, word, FORMAT, reason, bad)?;
     Ok(format!("'{word}'"))
 }
@@ -66,22 +66,22 @@ mod test {
     /// The words of a line as GRUB's shell splits them, up to the `;` that ends the command.
     fn words(line: &str) -> Vec<String> {
         let (mut words, mut word, mut inside) = (Vec::new(), None::<String>, false);
-        for letter in line.chars() {
-            match letter {
+        for c in line.chars() {
+            match c {
                 '\'' => {
                     inside = !inside;
                     word.get_or_insert_default();
                 }
                 ' ' | ';' if !inside => {
                     words.extend(word.take());
-                    if letter == ';' {
+                    if c == ';' {
                         return words;
                     }
                 }
-                letter => {
-                    let plain = letter.is_ascii_alphanumeric() || "-_".contains(letter);
-                    assert!(inside || plain, "GRUB would act on {letter:?} in {line:?}");
-                    word.get_or_insert_default().push(letter);
+                c => {
+                    let plain = c.is_ascii_alphanumeric() || "-_".contains(c);
+                    assert!(inside || plain, "GRUB would act on {c:?} in {line:?}");
+                    word.get_or_insert_default().push(c);
                 }
             }
         }

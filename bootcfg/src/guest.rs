@@ -106,11 +106,11 @@ impl Guest {
     /// The guest's name, if hypervisors take it: it is a file name below /dev/vmm and part of
     /// comma-separated arguments.
     pub(crate) fn checked_name(&self, format: &'static str) -> Result<&str, ConfigError> {
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let reason = "write only letters, digits and - _ .";
-        refuse("the name", &self.name, format, reason, |letter| !plain(letter))?;
+        refuse("the name", &self.name, format, reason, |c| !plain(c))?;
         let first = self.name.chars().next();
-        if !first.is_some_and(|letter| letter.is_ascii_alphanumeric()) {
+        if !first.is_some_and(|c| c.is_ascii_alphanumeric()) {
             return Err(ConfigError::Character {
                 what: "the name",
                 value: self.name.clone(),

@@ -132,7 +132,7 @@ pub fn render(script: &Script) -> Result<String, ConfigError> {
 /// An address as one word.
 fn url(url: &str) -> Result<&str, ConfigError> {
     let reason = "encode spaces and signs other than those of URLs as %20 and so on";
-    let bad = |letter: char| !letter.is_ascii_graphic() || "\"'<>\\^`{|}#".contains(letter);
+    let bad = |c: char| !c.is_ascii_graphic() || "\"'<>\\^`{|}#".contains(c);
     refuse("the URL", url, FORMAT, reason, bad)?;
     if url.is_empty() || url.starts_with('-') {
         let (what, value) = ("the URL", url.to_owned());
@@ -146,7 +146,7 @@ fn url(url: &str) -> Result<&str, ConfigError> {
 fn load_option(option: &str) -> Result<&str, ConfigError> {
     let what = "the load option";
     let reason = "it is name=value without spaces, colons and signs beyond ASCII";
-    refuse(what, option, FORMAT, reason, |letter| !letter.is_ascii_graphic() || letter == ':')?;
+    refuse(what, option, FORMAT, reason, |c| !c.is_ascii_graphic() || c == ':')?;
     let named = option.split_once('=').is_some_and(|(name, _)| !name.is_empty());
     if !named || words(what, option)?.len() != 1 {
         return Err(ConfigError::Character {
@@ -178,8 +178,8 @@ fn words<'a>(what: &'static str, text: &'a str) -> Result<Vec<&'a str>, ConfigEr
 
 /// A message: what iPXE would act on, and what its console cannot show, becomes a question mark.
 fn plain(text: &str) -> String {
-    let shown = |letter: char| letter.is_ascii_graphic() && !"${}|&#".contains(letter);
-    text.chars().map(|letter| if letter == ' ' || shown(letter) { letter } else { '?' }).collect()
+    let shown = |c: char| c.is_ascii_graphic() && !"${}|&#".contains(c);
+    text.chars().map(|c| if c == ' ' || shown(c) { c } else { '?' }).collect()
 }
 
 const FORMAT: &str = "an iPXE script";

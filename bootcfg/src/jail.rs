@@ -70,18 +70,16 @@ pub fn render(definitions: &[Definition]) -> Result<String, ConfigError> {
         // jail(8) takes a name with dots for a jail inside of another, and a number for a jail's id.
         let reason = "a jail's name has letters, digits, hyphens and underscores, and not digits \
                       alone: rename it";
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
-        refuse("the name", name, FORMAT, reason, |letter| !plain(letter))?;
-        if name.chars().all(|letter| letter.is_ascii_digit()) || name.starts_with('-') {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        refuse("the name", name, FORMAT, reason, |c| !plain(c))?;
+        if name.chars().all(|c| c.is_ascii_digit()) || name.starts_with('-') {
             return Err(wrong("the name", name, reason));
         }
         text += &format!("{name} {{\n");
         for Parameter { name, values } in parameters {
             let reason = "it is made of small letters, digits, dots and underscores";
-            let plain = |letter: char| {
-                letter.is_ascii_lowercase() || letter.is_ascii_digit() || "._".contains(letter)
-            };
-            refuse("the parameter", name, FORMAT, reason, |letter| !plain(letter))?;
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
+            refuse("the parameter", name, FORMAT, reason, |c| !plain(c))?;
             if name.is_empty() {
                 return Err(wrong("the parameter", name, reason));
             }
@@ -94,15 +92,15 @@ pub fn render(definitions: &[Definition]) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// A value in double quotes, in which only these three letters mean something else.
+/// A value in double quotes, in which only these three characters mean something else.
 fn quoted(value: &str) -> Result<String, ConfigError> {
     refuse("the value", value, FORMAT, "it has a control character", char::is_control)?;
     let mut text = String::from("\"");
-    for letter in value.chars() {
-        if matches!(letter, '"' | '\\' | '$') {
+    for c in value.chars() {
+        if matches!(c, '"' | '\\' | '$') {
             text.push('\\');
         }
-        text.push(letter);
+        text.push(c);
     }
     text.push('"');
     Ok(text)
@@ -188,17 +186,17 @@ impl Tokens<'_> {
         let mut tokens = Vec::new();
         // Pieces without anything between them are one word.
         let mut word: Option<At<Token>> = None;
-        while let Some(letter) = self.next() {
-            let piece = match letter {
-                '\'' | '"' => self.quoted(letter)?,
+        while let Some(c) = self.next() {
+            let piece = match c {
+                '\'' | '"' => self.quoted(c)?,
                 '\\' => self.escaped()?.to_string(),
                 '$' => return Err((self.line, VARIABLE)),
                 ',' | ';' | '=' | '{' | '}' | '#' | ' ' | '\t' | '\r' | '\n' => {
                     tokens.extend(word.take());
-                    if letter == '#' {
+                    if c == '#' {
                         self.skip_line();
-                    } else if !letter.is_whitespace() {
-                        tokens.push(At { line: self.line, value: Token::Mark(letter) });
+                    } else if !c.is_whitespace() {
+                        tokens.push(At { line: self.line, value: Token::Mark(c) });
                     }
                     continue;
                 }
@@ -219,9 +217,9 @@ impl Tokens<'_> {
     }
 
     fn next(&mut self) -> Option<char> {
-        let letter = self.rest.next()?;
-        self.line = self.line.saturating_add(usize::from(letter == '\n'));
-        Some(letter)
+        let c = self.rest.next()?;
+        self.line = self.line.saturating_add(usize::from(c == '\n'));
+        Some(c)
     }
 
     fn quoted(&mut self, quote: char) -> Result<String, Mistake> {
@@ -230,10 +228,10 @@ impl Tokens<'_> {
         loop {
             match self.next() {
                 None => return Err((begun, "the quote that begins here is never closed")),
-                Some(letter) if letter == quote => return Ok(text),
+                Some(c) if c == quote => return Ok(text),
                 Some('$') if quote == '"' => return Err((self.line, VARIABLE)),
                 Some('\\') => text.push(self.escaped()?),
-                Some(letter) => text.push(letter),
+                Some(c) => text.push(c),
             }
         }
     }
@@ -241,13 +239,13 @@ impl Tokens<'_> {
     fn escaped(&mut self) -> Result<char, Mistake> {
         let line = self.line;
         match self.next() {
-            Some(letter) if !letter.is_ascii_alphanumeric() && letter != '\n' => Ok(letter),
+            Some(c) if !c.is_ascii_alphanumeric() && c != '\n' => Ok(c),
             _ => Err((line, "netbe does not read what is written with this backslash")),
         }
     }
 
     fn skip_line(&mut self) {
-        while self.rest.next_if(|letter| *letter != '\n').is_some() {}
+        while self.rest.next_if(|c| *c != '\n').is_some() {}
     }
 
     fn skip_comment(&mut self) -> Result<(), Mistake> {

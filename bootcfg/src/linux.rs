@@ -14,8 +14,7 @@ pub fn command_line(root: &Root, mac: Option<Mac>, extra: &str) -> Result<String
     // The kernel splits nfsroot at its first comma, puts the client's address where %s stands, and
     // takes quotes as its own.
     let reason = "it is absolute and has no space, comma, quote or %: rename the boot environment";
-    let bad =
-        |letter: char| letter.is_whitespace() || letter.is_control() || ",\"'%\\".contains(letter);
+    let bad = |c: char| c.is_whitespace() || c.is_control() || ",\"'%\\".contains(c);
     refuse("the path", &root.path, FORMAT, reason, bad)?;
     if !root.path.starts_with('/') {
         let (what, value) = ("the path", root.path.clone());

@@ -97,7 +97,7 @@ pub fn render(variables: &[Variable]) -> Result<String, ConfigError> {
     let mut text = String::new();
     for Variable { name, value } in variables {
         let reason = "loader.conf knows no way to write quotes, backslashes and dollar signs";
-        let bad = |letter: char| letter.is_control() || "\"\\$".contains(letter);
+        let bad = |c: char| c.is_control() || "\"\\$".contains(c);
         refuse(name_of(name), value, "loader.conf", reason, bad)?;
         let _ = writeln!(text, "{name}=\"{value}\"");
     }
@@ -127,15 +127,15 @@ fn assignment(line: &str) -> Result<Variable, String> {
     let (name, rest) =
         line.split_once('=').ok_or_else(|| format!("{line} has no =: write NAME=\"VALUE\""))?;
     let (name, rest) = (name.trim_end(), rest.trim_start());
-    let letter = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-    if name.is_empty() || !name.chars().all(letter) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || !name.chars().all(allowed) {
         return Err(format!("{name:?} is no name of a variable: write NAME=\"VALUE\""));
     }
     let (value, behind) = match rest.strip_prefix('"') {
         Some(quoted) => quoted
             .split_once('"')
             .ok_or_else(|| format!("the value of {name} has no second double quote"))?,
-        None => rest.split_at(rest.find(|c| !letter(c)).unwrap_or(rest.len())),
+        None => rest.split_at(rest.find(|c| !allowed(c)).unwrap_or(rest.len())),
     };
     let behind = behind.trim_start();
     if !behind.is_empty() && !behind.starts_with('#') {

@@ -23,7 +23,7 @@ pub fn render(entry: &Entry) -> Result<String, ConfigError> {
     ];
     if let Some(initrd) = &entry.initrd {
         // It may name several files, between commas.
-        refuse("the place of a file", initrd, FORMAT, "it has a comma", |letter| letter == ',')?;
+        refuse("the place of a file", initrd, FORMAT, "it has a comma", |c| c == ',')?;
         lines.push(format!("INITRD {}", place(initrd, FORMAT)?));
     }
     if !arguments.is_empty() {

@@ -79,7 +79,7 @@ pub fn direct(
     // No ROM: the firmware must not boot from the network first.
     let mut words = machine(guest, attachment, accelerator, ",romfile=")?;
     let reason = "it has a NUL";
-    refuse("the command line", &kernel.command_line, FORMAT, reason, |letter| letter == '\0')?;
+    refuse("the command line", &kernel.command_line, FORMAT, reason, |c| c == '\0')?;
     words.extend(["-kernel".to_owned(), path(&kernel.kernel)?.to_owned()]);
     if let Some(initrd) = &kernel.initrd {
         // QEMU takes a list here: a comma would end the name.
@@ -97,8 +97,8 @@ fn machine(
 ) -> Result<Vec<String>, ConfigError> {
     let interface = |name: &str| {
         let reason = "it is the name of an interface, such as br0";
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-        refuse("the interface", name, FORMAT, reason, |letter| !plain(letter))
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        refuse("the interface", name, FORMAT, reason, |c| !plain(c))
     };
     let netdev = match attachment {
         Attachment::Bridge(name) => {
@@ -130,7 +130,7 @@ fn machine(
 /// A file's name as an argument of its own.
 fn path(file: &str) -> Result<&str, ConfigError> {
     let reason = "it is absolute, without a NUL";
-    refuse("the file", file, FORMAT, reason, |letter| letter == '\0')?;
+    refuse("the file", file, FORMAT, reason, |c| c == '\0')?;
     if file.starts_with('/') {
         Ok(file)
     } else {

@@ -45,11 +45,11 @@ pub fn render(settings: &[Setting]) -> Result<String, ConfigError> {
         }
         refuse("the value", value, FORMAT, "it has a control character", char::is_control)?;
         let mut escaped = String::with_capacity(value.len());
-        for letter in value.chars() {
-            if "\"\\$`".contains(letter) {
+        for c in value.chars() {
+            if "\"\\$`".contains(c) {
                 escaped.push('\\');
             }
-            escaped.push(letter);
+            escaped.push(c);
         }
         let _ = writeln!(text, "{name}=\"{escaped}\"");
     }
@@ -84,8 +84,8 @@ pub fn read(text: &str) -> Reading<Setting> {
 
 /// Whether the shell takes a word for the name of a variable.
 pub(crate) fn is_name(name: &str) -> bool {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    let digit = name.starts_with(|letter: char| letter.is_ascii_digit());
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let digit = name.starts_with(|c: char| c.is_ascii_digit());
     !name.is_empty() && !digit && name.chars().all(plain)
 }
 

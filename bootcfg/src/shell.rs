@@ -34,8 +34,8 @@ pub fn lines(words: &[String], indent: &str) -> Result<String, ConfigError> {
 
 /// One word, quoted only if it has to be.
 pub fn quote(word: &str) -> Result<String, ConfigError> {
-    refuse("the argument", word, "a shell script", "it has a NUL", |letter| letter == '\0')?;
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,@%+".contains(letter);
+    refuse("the argument", word, "a shell script", "it has a NUL", |c| c == '\0')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return Ok(word.to_owned());
     }
@@ -49,14 +49,14 @@ pub fn quote(word: &str) -> Result<String, ConfigError> {
 pub fn split(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
             ' ' | '\t' | '\n' => words.extend(word.take()),
             '\'' => {
                 let word = word.get_or_insert_default();
                 loop {
-                    match letters.next()? {
+                    match chars.next()? {
                         '\'' => break,
                         inner => word.push(inner),
                     }
@@ -65,9 +65,9 @@ pub fn split(text: &str) -> Option<Vec<String>> {
             '"' => {
                 let word = word.get_or_insert_default();
                 loop {
-                    match letters.next()? {
+                    match chars.next()? {
                         '"' => break,
-                        '\\' => match letters.next()? {
+                        '\\' => match chars.next()? {
                             '\n' => {}
                             escaped @ ('"' | '\\' | '$' | '`') => word.push(escaped),
                             other => word.extend(['\\', other]),
@@ -76,7 +76,7 @@ pub fn split(text: &str) -> Option<Vec<String>> {
                     }
                 }
             }
-            '\\' => match letters.next()? {
+            '\\' => match chars.next()? {
                 '\n' => {}
                 escaped => word.get_or_insert_default().push(escaped),
             },

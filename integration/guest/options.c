@@ -29,12 +29,12 @@ EFI status start(void *handle, struct system *system)
 {
     struct image *image = 0;
     struct text *console = system->console;
-    u16 letter[2] = { 0, 0 };
+    u16 text[2] = { 0, 0 };
     if (system->boot->protocol(handle, LOADED_IMAGE, (void **)&image) == 0) {
         console->print(console, u"\r\n[");
         for (unsigned at = 0; at < image->size / 2 && image->options[at] != 0; at++) {
-            letter[0] = image->options[at];
-            console->print(console, letter);
+            text[0] = image->options[at];
+            console->print(console, text);
         }
         console->print(console, u"]\r\n");
     }

@@ -70,12 +70,12 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
 fn prove(site: &Site<'_>, name: &str, machine: &Machine) -> Result<(), Failure> {
     let root = site.root(name);
     let marker = Marker::read(&root).map_err(|failure| machine.explain(failure))?;
-    let letter = root.join("lab/letter");
-    let words = fs::read_to_string(&letter).during(letter.display())?;
+    let proof = root.join("lab/proof");
+    let words = fs::read_to_string(&proof).during(proof.display())?;
     let mount = marker.field("mount");
     let holds = mount.starts_with(&format!("{SERVER}:/be/{name} / nfs ")) && !words.is_empty();
     ensure(holds, || format!("the guest's root is not what it should be: {marker:?}"))?;
-    println!("\nThe proof, read on the server in the boot environment {name}, from lab/letter:\n");
+    println!("\nThe proof, read on the server in the boot environment {name}, from lab/proof:\n");
     println!("    {}\n", words.trim_end().replace('\n', "\n    "));
     println!("The guest's kernel: {}", marker.field("kernel"));
     println!("The guest's mount line:\n\n    {mount}\n");
@@ -87,7 +87,7 @@ fn said(words: &str) {
     println!("# netbe {words}");
 }
 
-const TASK: &str = include_str!("../guest/letter.sh");
+const TASK: &str = include_str!("../guest/demo.sh");
 const MACHINES: [(Firmware, &str, &str); 2] =
     [(Firmware::Bios, "bios", "52:54:00:77:00:01"), (Firmware::Uefi, "uefi", "52:54:00:77:00:02")];
 const BOOT_LIMIT: Duration = Duration::from_secs(300);

@@ -54,9 +54,9 @@ impl Parser {
     fn line(mut self, text: &str) -> Result<(Line, Vec<Remark>), Remark> {
         let mut words = text.split([' ', '\t']).filter(|word| !word.is_empty());
         while let Some(word) = words.next() {
-            if let Some(letter) = word.chars().find(|letter| "'\"\\".contains(*letter)) {
+            if let Some(c) = word.chars().find(|c| "'\"\\".contains(*c)) {
                 let message = format!(
-                    "mountd cannot read {letter} in a path: rename the directory, or write the \
+                    "mountd cannot read {c} in a path: rename the directory, or write the \
                      word {word} without it"
                 );
                 return Err((Rule::ExportsPath, message));
@@ -192,7 +192,7 @@ impl Parser {
             |what: &str| (Rule::Address, format!("{what} is none: write -network 192.168.2.0/24"));
         let Some(address) = network_address(address) else {
             // A name in /etc/networks; only digits that do not fit are a mistake for sure.
-            let digits = address.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
+            let digits = address.chars().all(|c| c.is_ascii_digit() || c == '.');
             return if digits { Err(wrong(address)) } else { Ok(Clients::Named(text.to_owned())) };
         };
         let widest = if address.is_ipv4() { 32 } else { 128 };
@@ -226,7 +226,7 @@ impl Parser {
 /// An address of which the last numbers may be missing, as in `192.168.2`.
 fn network_address(text: &str) -> Option<IpAddr> {
     let numbers = text.split('.').count();
-    let v4 = numbers <= 4 && text.starts_with(|letter: char| letter.is_ascii_digit());
+    let v4 = numbers <= 4 && text.starts_with(|c: char| c.is_ascii_digit());
     if v4 && !text.contains(':') {
         let padded = format!("{text}{}", ".0".repeat(4_usize.saturating_sub(numbers)));
         return padded.parse::<Ipv4Addr>().ok().map(IpAddr::V4);

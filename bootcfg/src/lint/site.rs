@@ -186,12 +186,12 @@ impl Findings {
     /// Adds what is wrong at a place.
     pub(super) fn add<T>(&mut self, place: &In<'_, T>, rule: Rule, message: impl AsRef<str>) {
         let mut clean = String::new();
-        for letter in message.as_ref().chars() {
+        for c in message.as_ref().chars() {
             // Files may come from anywhere, and findings go to terminals.
-            if letter.is_control() {
-                clean.extend(letter.escape_default());
+            if c.is_control() {
+                clean.extend(c.escape_default());
             } else {
-                clean.push(letter);
+                clean.push(c);
             }
         }
         let (file, line) = (place.file.to_owned(), place.line);

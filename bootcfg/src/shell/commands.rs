@@ -20,22 +20,22 @@ pub struct Word {
 /// a quote or bracket that is never closed.
 pub fn commands(text: &str) -> Result<Vec<Command>, usize> {
     let mut scanner = Scanner {
-        letters: text.chars().peekable(),
+        chars: text.chars().peekable(),
         line: 1,
         word: None,
         command: Vec::new(),
         commands: Vec::new(),
         redirected: false,
     };
-    while let Some(letter) = scanner.next() {
-        scanner.letter(letter)?;
+    while let Some(c) = scanner.next() {
+        scanner.character(c)?;
     }
     scanner.end_command();
     Ok(scanner.commands)
 }
 
 struct Scanner<'t> {
-    letters: std::iter::Peekable<std::str::Chars<'t>>,
+    chars: std::iter::Peekable<std::str::Chars<'t>>,
     line: usize,
     word: Option<Word>,
     command: Command,
@@ -46,28 +46,28 @@ struct Scanner<'t> {
 
 impl Scanner<'_> {
     fn next(&mut self) -> Option<char> {
-        let letter = self.letters.next();
-        self.line += usize::from(letter == Some('\n'));
-        letter
+        let c = self.chars.next();
+        self.line += usize::from(c == Some('\n'));
+        c
     }
 
-    fn letter(&mut self, letter: char) -> Result<(), usize> {
-        match letter {
+    fn character(&mut self, c: char) -> Result<(), usize> {
+        match c {
             ' ' | '\t' | '\r' => self.end_word(),
             '\n' | ';' | '|' | '(' | ')' | '&' => self.end_command(),
             '#' if self.word.is_none() => {
-                while self.letters.peek().is_some_and(|&letter| letter != '\n') {
+                while self.chars.peek().is_some_and(|&c| c != '\n') {
                     self.next();
                 }
             }
             '<' | '>' => {
                 // The number before it is a descriptor's: `2>/dev/null`.
-                let number = |word: &Word| word.text.chars().all(|letter| letter.is_ascii_digit());
+                let number = |word: &Word| word.text.chars().all(|c| c.is_ascii_digit());
                 if self.word.as_ref().is_some_and(number) {
                     self.word = None;
                 }
                 self.end_word();
-                while self.letters.next_if(|&letter| "<>&|".contains(letter)).is_some() {}
+                while self.chars.next_if(|&c| "<>&|".contains(c)).is_some() {}
                 self.redirected = true;
             }
             '\'' => self.single()?,
@@ -76,7 +76,7 @@ impl Scanner<'_> {
                 Some('\n') | None => {}
                 Some(escaped) => self.word().text.push(escaped),
             },
-            '$' | '`' => self.expansion(letter)?,
+            '$' | '`' => self.expansion(c)?,
             plain => self.word().text.push(plain),
         }
         Ok(())
@@ -116,7 +116,7 @@ impl Scanner<'_> {
         let word = self.word();
         word.expands = true;
         word.text.push(first);
-        let (open, close) = match (first, self.letters.peek()) {
+        let (open, close) = match (first, self.chars.peek()) {
             ('`', _) => (None, '`'),
             (_, Some('(')) => (Some('('), ')'),
             (_, Some('{')) => (Some('{'), '}'),
@@ -124,16 +124,16 @@ impl Scanner<'_> {
         };
         let mut depth = usize::from(open.is_none());
         loop {
-            let letter = self.next().ok_or(begin)?;
-            self.word().text.push(letter);
-            if Some(letter) == open {
+            let c = self.next().ok_or(begin)?;
+            self.word().text.push(c);
+            if Some(c) == open {
                 depth += 1;
-            } else if letter == close {
+            } else if c == close {
                 depth = depth.saturating_sub(1);
                 if depth == 0 {
                     return Ok(());
                 }
-            } else if letter == '\\' {
+            } else if c == '\\' {
                 let escaped = self.next().ok_or(begin)?;
                 self.word().text.push(escaped);
             }

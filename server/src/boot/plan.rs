@@ -132,7 +132,7 @@ pub fn plan(
 ) -> Result<Plan, NoPlan> {
     let name = environment.name.clone();
     // A space ends a word of a kernel's command line, and FreeBSD's loader cuts a path at a colon.
-    let unfit = |letter: char| letter.is_whitespace() || matches!(letter, ':' | ',' | '"' | '\'');
+    let unfit = |c: char| c.is_whitespace() || matches!(c, ':' | ',' | '"' | '\'');
     if name.contains(unfit) {
         return Err(NoPlan::Name(name));
     }

@@ -358,7 +358,7 @@ pub fn describe(event: &Event) -> String {
 
 /// Text from the network, fit for a terminal and short.
 fn shown(text: &str) -> String {
-    let safe = |letter: char| if letter.is_control() { '?' } else { letter };
+    let safe = |c: char| if c.is_control() { '?' } else { c };
     text.chars().take(120).map(safe).collect()
 }
 

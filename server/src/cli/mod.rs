@@ -328,7 +328,7 @@ fn sentence(error: &clap::Error, program: &str) -> String {
     let usage = format!("Usage: {program} ");
     // `machine add` is a verb of two words.
     let verb = text.split_once(&usage).map_or("", |(_, rest)| rest).split_whitespace();
-    let verb = verb.take_while(|word| word.starts_with(|letter: char| letter.is_ascii_lowercase()));
+    let verb = verb.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
     let asked: String = verb.flat_map(|word| [" ", word]).collect();
     let meant =
         suggestion(error).map_or_else(String::new, |meant| format!(" (did you mean {meant}?)"));

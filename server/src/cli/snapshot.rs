@@ -155,7 +155,7 @@ pub(super) fn shown(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     match std::str::from_utf8(bytes) {
         Ok("") => "/".to_owned(),
-        Ok(text) if !text.contains(|letter: char| letter.is_control() || letter == '\\') => {
+        Ok(text) if !text.contains(|c: char| c.is_control() || c == '\\') => {
             format!("/{text}")
         }
         Ok(_) | Err(_) => format!("/{}", bytes.escape_ascii()),

@@ -48,13 +48,13 @@ impl FromStr for Variable {
 
     fn from_str(text: &str) -> Result<Self, KenvError> {
         let (name, value) = text.split_once('=').ok_or_else(|| KenvError::Form(text.to_owned()))?;
-        let letter = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-        if name.is_empty() || !name.chars().all(letter) {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || !name.chars().all(allowed) {
             return Err(KenvError::Name(name.to_owned()));
         }
         // What loader.conf(5) cannot quote is refused for DHCP too, so that a variable is one by
         // every loader.
-        let bad = |letter: char| !matches!(letter, ' '..='~') || "\"\\$".contains(letter);
+        let bad = |c: char| !matches!(c, ' '..='~') || "\"\\$".contains(c);
         if value.contains(bad) {
             return Err(KenvError::Value(name.to_owned()));
         }

@@ -80,8 +80,8 @@ impl From<ThinError> for StoreError {
 #[must_use]
 pub fn shown(path: &[u8]) -> String {
     let text = String::from_utf8_lossy(path);
-    let plain = |letter: char| {
-        if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() }
+    let plain = |c: char| {
+        if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
     };
     format!("/{}", text.chars().map(plain).collect::<String>())
 }

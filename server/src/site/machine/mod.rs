@@ -132,9 +132,9 @@ impl Machine {
     /// A class is the name of a folder, and all of them are one option of words (bootp_subr.c has 128
     /// bytes for it).
     fn check_classes(&self) -> Result<(), MachineError> {
-        let letter = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let plain = |class: &&String| {
-            class.chars().all(letter) && !class.is_empty() && !class.starts_with(['-', '.'])
+            class.chars().all(allowed) && !class.is_empty() && !class.starts_with(['-', '.'])
         };
         match self.classes.iter().find(|class| !plain(class)) {
             Some(class) => Err(MachineError::Class(class.clone())),

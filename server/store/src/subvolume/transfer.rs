@@ -261,7 +261,7 @@ fn complaint(stderr: ChildStderr) -> String {
     let lines = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
     let last = lines.filter(|line| !line.is_empty()).last().unwrap_or_default();
     let text = String::from_utf8_lossy(&last);
-    text.chars().filter(|letter| !letter.is_control()).take(300).collect()
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 const BTRFS: &str = "btrfs";

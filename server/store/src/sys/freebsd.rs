@@ -241,8 +241,7 @@ fn path_of(dir: &OwnedFd) -> Result<PathBuf, Error> {
     if done < 0 {
         return Err(Error::last_os_error());
     }
-    let path =
-        info.kf_path.iter().map(|letter| letter.to_ne_bytes()).take_while(|byte| *byte != [0]);
+    let path = info.kf_path.iter().map(|c| c.to_ne_bytes()).take_while(|byte| *byte != [0]);
     let path: Vec<u8> = path.flatten().collect();
     Ok(PathBuf::from(OsStr::from_bytes(&path)))
 }

@@ -44,13 +44,13 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Does what one record says; false at the last.
     fn record(&mut self) -> Result<bool, StoreError> {
-        let [letter] = self.array().map_err(at("receive", self.path))?;
-        if letter == b'E' {
+        let [tag] = self.array().map_err(at("receive", self.path))?;
+        if tag == b'E' {
             return Ok(false);
         }
         let below = self.text().map_err(at("receive", self.path))?;
         let path = self.path.join(OsStr::from_bytes(&below));
-        if letter == b'M' {
+        if tag == b'M' {
             let dir = self.find(&below).map_err(at("receive", &path))?;
             let meta = self.meta().map_err(at("receive", &path))?;
             return meta.finish(dir.as_fd()).map_err(at("receive", &path)).map(|()| true);
@@ -58,10 +58,10 @@ impl Reader<'_> {
         let (parent, name) = split(&below).map_err(at("receive", &path))?;
         let dir = self.find(parent).map_err(at("receive", &path))?;
         let dir = dir.as_fd();
-        if letter == b'R' {
+        if tag == b'R' {
             return self.remove(dir, &name, &path).map(|()| true);
         }
-        let made = match letter {
+        let made = match tag {
             b'D' => mkdirat(dir, &name, Mode::RWXU).map_err(Error::from),
             b'F' => self.file(dir, &name),
             b'L' => self.link(dir, &name),
@@ -255,7 +255,7 @@ fn nonsense(what: &str) -> StreamError {
 const MAX_ATTRIBUTE: usize = 65_536;
 /// More than anybody keeps with one file, and held in memory until the file is there.
 const MAX_TOTAL: usize = 16 << 20;
-/// A list of names has at most 64 KiB (`XATTR_LIST_MAX`), and a name at least a letter and its end.
+/// A list of names has at most 64 KiB (`XATTR_LIST_MAX`), and a name at least one byte and its end.
 const MAX_ATTRIBUTES: usize = 32_768;
 
 #[cfg(test)]

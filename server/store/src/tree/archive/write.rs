@@ -211,8 +211,8 @@ impl Writer<'_> {
         self.out.write_all(&0_u32.to_be_bytes())
     }
 
-    fn record(&mut self, letter: u8, below: &Path) -> Result<(), Error> {
-        self.out.write_all(&[letter])?;
+    fn record(&mut self, tag: u8, below: &Path) -> Result<(), Error> {
+        self.out.write_all(&[tag])?;
         self.text(below.as_os_str().as_bytes())
     }
 
