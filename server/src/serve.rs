@@ -68,7 +68,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     };
     let ended = network.block_on(async {
         let dhcp = bind(&appliance).await?;
-        appliance.settle(&dhcp, ports.services());
+        appliance.set_bound(&dhcp, ports.services());
         announce(&appliance.summary()).map_err(ServeError::Output)?;
         serve(&appliance, ports, dhcp, control, &files).await
     });
@@ -95,7 +95,7 @@ async fn bind(appliance: &Appliance) -> Result<Vec<Bound>, ServeError> {
     for interface in appliance.found().all.clone() {
         bound.push(server.bind(interface, mode(config)).await?);
     }
-    appliance.keep_dhcp(server);
+    appliance.set_dhcp(server);
     Ok(bound)
 }
 
@@ -135,7 +135,7 @@ async fn answer_dhcp(
             Ok(listener) => listen_on(&appliance, listener).await,
             Err(error) => Lost::Broken(error),
         };
-        appliance.lose_interface(&interface);
+        appliance.interface_down(&interface);
         tracing::warn!(
             "{interface}: {lost}; DHCP goes on there as soon as it has an address again"
         );
@@ -144,7 +144,7 @@ async fn answer_dhcp(
 
 /// Answers on an interface until it is lost.
 async fn listen_on(appliance: &Arc<Appliance>, listener: Listener) -> Lost {
-    if let Err(error) = announce(&appliance.settle_interface(&listener)) {
+    if let Err(error) = announce(&appliance.interface_up(&listener)) {
         tracing::warn!("standard output cannot be written: {error}");
     }
     if listener.mode() == dhcp::Mode::Passive {

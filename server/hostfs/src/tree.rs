@@ -178,7 +178,7 @@ impl HostTree {
     }
 
     /// Waits until the names in a directory are on stable storage.
-    fn settle_dir(&self, dir: &Handle) -> Result<(), FsError> {
+    fn sync_dir(&self, dir: &Handle) -> Result<(), FsError> {
         match self.options.metadata {
             Metadata::Lazy => Ok(()),
             Metadata::Synced => {

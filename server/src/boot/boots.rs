@@ -508,7 +508,7 @@ impl Boots {
         let Some((mac, claimed)) = found else { return };
         let mut told = self.review(&mut known, mac, now);
         if let Some(address) = claimed
-            && let Err(reason) = known.settle(mac, address, now)
+            && let Err(reason) = known.take_address(mac, address, now)
         {
             told.extend(warning(&mut known, mac, reason));
         }

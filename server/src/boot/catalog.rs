@@ -265,7 +265,7 @@ impl Catalog {
 
     /// Waits until everything was looked into.
     #[cfg(test)]
-    pub(crate) fn settle(&self) {
+    pub(crate) fn wait_until_scanned(&self) {
         let idle = |entries: &Entries| entries.by_name.values().all(|one| one.scan == Scan::Idle);
         let mut entries = self.shared.entries();
         while !idle(&entries) {
@@ -445,15 +445,15 @@ pub(crate) mod test {
         let catalog = Catalog::start().unwrap();
         let files = FakeFiles::new(&["/boot/vmlinuz"]);
         catalog.replace(vec![environment(Arc::clone(&files) as Arc<dyn Files>)]);
-        catalog.settle();
+        catalog.wait_until_scanned();
         let before = catalog.revision();
         assert_eq!(system_of(catalog.known("base")), linux("/boot/vmlinuz", None));
-        catalog.settle();
+        catalog.wait_until_scanned();
         assert_eq!(catalog.revision(), before, "nothing has changed");
         files.0.lock().unwrap().insert("/boot/initrd.img".to_owned());
         // It may be looked into already; what matters is that the next who asks sees it.
         let _ = catalog.known("base");
-        catalog.settle();
+        catalog.wait_until_scanned();
         let fresh = linux("/boot/vmlinuz", Some("/boot/initrd.img"));
         assert_eq!(system_of(catalog.known("base")), fresh);
         assert_ne!(catalog.revision(), before);
@@ -467,7 +467,7 @@ pub(crate) mod test {
         let catalog = Catalog::start().unwrap();
         let files = FakeFiles::new(&["/boot/vmlinuz"]) as Arc<dyn Files>;
         catalog.replace(vec![environment(Arc::clone(&files))]);
-        catalog.settle();
+        catalog.wait_until_scanned();
         catalog.update(vec![Environment { name: "renamed".to_owned(), ..environment(files) }], &[]);
         assert_eq!(catalog.names(), ["renamed"]);
         assert_eq!(system_of(catalog.known("renamed")), linux("/boot/vmlinuz", None));

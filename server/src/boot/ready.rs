@@ -13,10 +13,10 @@ use super::FileError;
 pub struct Ready(watch::Receiver<()>);
 
 impl Ready {
-    /// When `settled` is told, or dropped.
+    /// Becomes ready when `done` is sent to, or dropped.
     #[must_use]
-    pub fn of(settled: &watch::Sender<()>) -> Self {
-        Self(settled.subscribe())
+    pub fn of(done: &watch::Sender<()>) -> Self {
+        Self(done.subscribe())
     }
 
     async fn wait(mut self) {
@@ -80,16 +80,16 @@ mod test {
             .enable_all()
             .build()
             .unwrap();
-        let settled = Arc::new(watch::Sender::new(()));
+        let done = Arc::new(watch::Sender::new(()));
         let (made, waiting) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         runtime.block_on(async {
             let clients = (0..100).map(|_| {
-                let (settled, made) = (Arc::clone(&settled), Arc::clone(&made));
+                let (done, made) = (Arc::clone(&done), Arc::clone(&made));
                 let waiting = Arc::clone(&waiting);
                 tokio::spawn(open_when_ready(move |_| match made.load(Ordering::SeqCst) {
                     true => Ok(()),
                     false => {
-                        let ready = Ready::of(&settled);
+                        let ready = Ready::of(&done);
                         waiting.fetch_add(1, Ordering::SeqCst);
                         Err(FileError::Waiting(ready))
                     }
@@ -102,7 +102,7 @@ mod test {
             // Somebody else's file is read meanwhile.
             assert_eq!(open_when_ready(|_| Ok(7)).await, Ok(7));
             made.store(true, Ordering::SeqCst);
-            settled.send_replace(());
+            done.send_replace(());
             for client in clients {
                 assert_eq!(client.await.unwrap(), Ok(()));
             }
@@ -111,10 +111,10 @@ mod test {
 
     #[tokio::test(start_paused = true)]
     async fn who_has_waited_for_long_takes_what_there_is() {
-        let settled = Arc::new(watch::Sender::new(()));
+        let done = Arc::new(watch::Sender::new(()));
         let opened = open_when_ready(move |waited| match waited {
             true => Ok("wait"),
-            false => Err(FileError::Waiting(Ready::of(&settled))),
+            false => Err(FileError::Waiting(Ready::of(&done))),
         });
         assert_eq!(opened.await, Ok("wait"));
     }

@@ -42,7 +42,7 @@ impl Site {
     /// command that was killed left, put right.
     pub(crate) fn open_state(&self) -> Result<StateDir, Failure> {
         let state = StateDir::open(self.state()).map_err(Failure::could_not)?;
-        machine::settle(&state).map_err(Failure::could_not)?;
+        machine::finish_renaming(&state).map_err(Failure::could_not)?;
         Ok(state)
     }
 

@@ -151,13 +151,13 @@ impl Appliance {
     }
 
     /// Keeps the DHCP server, to ask it whom it heard.
-    pub(super) fn keep_dhcp(&self, dhcp: Arc<Dhcp>) {
+    pub(super) fn set_dhcp(&self, dhcp: Arc<Dhcp>) {
         // It is told once.
         let _ = self.dhcp.set(dhcp);
     }
 
     /// Notes what was bound.
-    pub(super) fn settle(&self, dhcp: &[Bound], services: Vec<String>) {
+    pub(super) fn set_bound(&self, dhcp: &[Bound], services: Vec<String>) {
         let looking = |bound: &Bound| interface_status(bound.interface(), "looking", None);
         *lock(&self.interfaces) = dhcp.iter().filter_map(looking).collect();
         // It is told once.
@@ -166,7 +166,7 @@ impl Appliance {
 
     /// Notes what DHCP does on an interface, now that it is known who else is there; returns it in
     /// a line for the administrator.
-    pub(super) fn settle_interface(&self, dhcp: &Listener) -> String {
+    pub(super) fn interface_up(&self, dhcp: &Listener) -> String {
         let mode = match dhcp.mode() {
             Mode::Passive => "passive",
             Mode::Proxy => "proxy",
@@ -184,7 +184,7 @@ impl Appliance {
     }
 
     /// Notes that an interface is not listened on until it is there again.
-    pub(super) fn lose_interface(&self, name: &str) {
+    pub(super) fn interface_down(&self, name: &str) {
         let mut interfaces = lock(&self.interfaces);
         if let Some(known) = interfaces.iter_mut().find(|known| known.name == name) {
             "absent".clone_into(&mut known.mode);
@@ -478,7 +478,7 @@ impl Controlled for Appliance {
 
 /// Reads the machines of the configuration and of the state.
 pub(super) fn roster(config: &Config, state: &StateDir) -> Result<Roster, ServeError> {
-    machine::settle(state)?;
+    machine::finish_renaming(state)?;
     let default = config.default.as_ref().map(EnvironmentName::as_str);
     Ok(Roster::load(state, &config.machines, default)?)
 }

@@ -140,12 +140,12 @@ impl HostTree {
         drop(held);
         match new.kind {
             // Every journal keeps its order: with a new file's attributes its name is there, too.
-            FileKind::Directory | FileKind::Regular => self.settle_file(&handle, new.kind)?,
+            FileKind::Directory | FileKind::Regular => self.sync_file(&handle, new.kind)?,
             FileKind::Block
             | FileKind::Character
             | FileKind::Fifo
             | FileKind::Socket
-            | FileKind::Symlink => self.settle_dir(dir)?,
+            | FileKind::Symlink => self.sync_dir(dir)?,
         }
         Ok(Made { handle, attr, dir: Wcc { before, after } })
     }

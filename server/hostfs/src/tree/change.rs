@@ -26,7 +26,7 @@ impl HostTree {
         self.apply(caller, file, &node, &before, set)?;
         let wcc = Wcc { before, after: self.attr(&node)? };
         drop(held);
-        self.settle_file(file, before.kind)?;
+        self.sync_file(file, before.kind)?;
         Ok(wcc)
     }
 
@@ -60,9 +60,9 @@ impl HostTree {
 
     /// Waits until a file's attributes are on stable storage. Those of links, FIFOs, sockets and
     /// devices go with the file system's next commit: they cannot be opened to be synced.
-    pub(super) fn settle_file(&self, file: &Handle, kind: FileKind) -> Result<(), FsError> {
+    pub(super) fn sync_file(&self, file: &Handle, kind: FileKind) -> Result<(), FsError> {
         match (self.options.metadata, kind) {
-            (Metadata::Synced, FileKind::Directory) => self.settle_dir(file),
+            (Metadata::Synced, FileKind::Directory) => self.sync_dir(file),
             (Metadata::Synced, FileKind::Regular) => {
                 let fd =
                     self.mount.open_data(file.kind(), file.kernel(), false).map_err(unopened)?;

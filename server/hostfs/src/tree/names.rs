@@ -54,7 +54,7 @@ impl HostTree {
         self.options.descriptors.forget(&gone);
         let after = self.attr(&parent)?;
         drop(held);
-        self.settle_dir(dir)?;
+        self.sync_dir(dir)?;
         Ok(Wcc { before, after })
     }
 
@@ -98,9 +98,9 @@ impl HostTree {
         let from = Wcc { before: source_before, after: self.attr(&source)? };
         let to = Wcc { before: target_before, after: self.attr(&target)? };
         drop(held);
-        self.settle_dir(from_dir)?;
+        self.sync_dir(from_dir)?;
         if from_dir != to_dir {
-            self.settle_dir(to_dir)?;
+            self.sync_dir(to_dir)?;
         }
         Ok(Renamed { from, to })
     }
@@ -132,7 +132,7 @@ impl HostTree {
         let attr = self.attr(&node)?;
         let after = self.attr(&parent)?;
         drop(held);
-        self.settle_dir(dir)?;
+        self.sync_dir(dir)?;
         Ok(Linked { attr, dir: Wcc { before, after } })
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Boot {
     /// What the catalog was when it was decided.
     pub(super) revision: u64,
     /// Tells who waits for its root.
-    pub(super) settled: watch::Sender<()>,
+    pub(super) root_ready: watch::Sender<()>,
     /// Whether it was told that what was to be booted once is spent.
     pub(super) spent: bool,
     /// Why the root that it waits for could not be made.
@@ -70,7 +70,7 @@ impl Boot {
             ordered: false,
             made: false,
             revision: 0,
-            settled: watch::Sender::new(()),
+            root_ready: watch::Sender::new(()),
             spent: false,
             trouble: None,
         }

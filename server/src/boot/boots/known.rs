@@ -292,7 +292,7 @@ impl Known {
 
     /// A machine took an address: nobody else has it now. Says why that cannot be: a message is no
     /// proof, and neither moves a root that lives nor gets its address.
-    pub(super) fn settle(
+    pub(super) fn take_address(
         &mut self,
         mac: Mac,
         address: Ipv4Addr,
@@ -363,7 +363,7 @@ impl Known {
         };
         if let Some(address) = address {
             // Nobody has an address yet who could contradict.
-            let _ = self.settle(mac, address, now);
+            let _ = self.take_address(mac, address, now);
             if rooted {
                 lives(address, &root);
             }
@@ -428,14 +428,14 @@ impl Known {
         if kept {
             return Ok(false);
         }
-        self.settle(mac, address, now).map(|()| true)
+        self.take_address(mac, address, now).map(|()| true)
     }
 
     /// Takes note of what a message says of a machine's address; says whether it concerns us, or why it
     /// cannot be true.
     pub(super) fn hear(&mut self, mac: Mac, event: &Event, now: Instant) -> Result<bool, String> {
         if let Event::Leased(address) = *event {
-            return self.settle(mac, address, now).map(|()| true);
+            return self.take_address(mac, address, now).map(|()| true);
         }
         if let Event::Elsewhere(address) = *event {
             return self.locate(mac, address, now);

@@ -74,7 +74,7 @@ impl Boots {
             let waiting = || format!("the root of {machine} is being made from {}", root.template);
             return Root::Missing(boot.trouble.clone().unwrap_or_else(waiting));
         }
-        let ready = Ready::of(&boot.settled);
+        let ready = Ready::of(&boot.root_ready);
         if !boot.ordered {
             boot.ordered = true;
             boot.trouble = None;
@@ -119,7 +119,7 @@ impl Boots {
             });
             boot.ordered = false;
             // Who waits is told when the lock is free.
-            boot.settled.send_replace(());
+            boot.root_ready.send_replace(());
             let (kind, text) = match decided {
                 Ok(plan) => {
                     let once = boot.plan.once.clone();

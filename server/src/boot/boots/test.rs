@@ -111,7 +111,7 @@ impl Bench {
         let ordered = Arc::clone(&orders);
         let catalog = Catalog::start().unwrap();
         catalog.replace(environments());
-        catalog.settle();
+        catalog.wait_until_scanned();
         let ids = AtomicU64::new(first_id);
         let boots = Boots::open(Sources {
             catalog,

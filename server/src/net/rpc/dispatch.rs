@@ -136,7 +136,7 @@ impl<R> Dispatcher<R> {
             Ran::Parked(parked) => Answer::Parked(begun(claim), parked),
             Ran::Later(taker) => Answer::Later(begun(claim), taker),
             Ran::Ended { keep } => {
-                match self.settle(claim, keep, out.get(start..).unwrap_or_default()) {
+                match self.end_claim(claim, keep, out.get(start..).unwrap_or_default()) {
                     Some(newest) => Answer::Elsewhere(newest),
                     None => Answer::Here,
                 }
@@ -168,7 +168,7 @@ impl<R> Dispatcher<R> {
         let Begun { xid, program, call, args, claim } = begun;
         let call = with_args(&call, message, args);
         self.run(&*program, &call, xid, out, |out| program.busy(&call, out).into());
-        self.settle(claim, false, &[])
+        self.end_claim(claim, false, &[])
     }
 
     /// Appends the reply that `work` has for a call; returns as [`Dispatcher::resume`].
@@ -182,7 +182,7 @@ impl<R> Dispatcher<R> {
         let start = out.len();
         let ran = self.run(&*program, &call, xid, out, |out| work(out).into());
         let keep = matches!(ran, Ran::Ended { keep: true });
-        self.settle(claim, keep, out.get(start..).unwrap_or_default())
+        self.end_claim(claim, keep, out.get(start..).unwrap_or_default())
     }
 
     /// Answers what is not a call that could be carried out.
@@ -304,7 +304,7 @@ impl<R> Dispatcher<R> {
     }
 
     /// Ends a claim: what failed may be tried again, any other reply is kept.
-    fn settle(&self, claim: Option<Claim<R>>, keep: bool, reply: &[u8]) -> Option<R> {
+    fn end_claim(&self, claim: Option<Claim<R>>, keep: bool, reply: &[u8]) -> Option<R> {
         let claim = claim?;
         if keep { claim.finish(reply, self.clock.now()) } else { claim.forget() }
     }

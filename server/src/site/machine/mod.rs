@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub use loader::LoaderProtocol;
 pub use name::{MachineName, MachineNameError};
 pub use provision::loader::LoaderChoice;
-pub use renaming::{RenameError, rename, settle};
+pub use renaming::{RenameError, finish_renaming, rename};
 pub use root::RootKind;
 pub use roster::{Entry, Roster, remove, spend, store, store_configured, store_default};
 pub use view::View;

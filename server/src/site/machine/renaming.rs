@@ -41,7 +41,7 @@ pub fn rename(
 ///
 /// What cannot be finished now, because the store is away, is tried again the next time, and only
 /// told in the log: whoever asks about machines is to hear of them nevertheless.
-pub fn settle(state: &StateDir) -> Result<(), StateError> {
+pub fn finish_renaming(state: &StateDir) -> Result<(), StateError> {
     if state.load(Kind::Site, RECORD)?.is_none() {
         return Ok(());
     }
@@ -200,7 +200,7 @@ mod test {
         bench.store.rename(&name("head"), &name("new")).unwrap();
         // One had followed already.
         bench.assign("a", "new");
-        settle(&bench.state).unwrap();
+        finish_renaming(&bench.state).unwrap();
         assert_eq!(bench.assigned(), ["new"; 3]);
         assert!(bench.is_settled());
     }
@@ -209,7 +209,7 @@ mod test {
     fn machines_stay_after_a_kill_before_the_store_has_the_new_name() {
         let bench = Bench::new();
         bench.begin();
-        settle(&bench.state).unwrap();
+        finish_renaming(&bench.state).unwrap();
         assert_eq!(bench.assigned(), ["head"; 3]);
         assert!(bench.is_settled());
     }
@@ -222,10 +222,10 @@ mod test {
         let Location::Directory(path) = &bench.location else { panic!() };
         let away = path.with_extension("away");
         std::fs::rename(path, &away).unwrap();
-        settle(&bench.state).unwrap();
+        finish_renaming(&bench.state).unwrap();
         assert_eq!(bench.assigned(), ["head"; 3]);
         std::fs::rename(&away, path).unwrap();
-        settle(&bench.state).unwrap();
+        finish_renaming(&bench.state).unwrap();
         assert_eq!(bench.assigned(), ["new"; 3]);
     }
 }

@@ -110,7 +110,7 @@ impl Directory {
         if made.is_err() {
             // A verb that failed between two steps is put right as if it had been killed there.
             let lock = self.lock()?;
-            self.settle(&lock, &work)?;
+            self.recover(&lock, &work)?;
         }
         fault::point();
         let removed = work.remove(self.trees.as_fd());
@@ -157,7 +157,7 @@ impl Directory {
         }
         for name in left {
             let Some(work) = Workspace::adopt(self.trees.as_fd(), &path, &name)? else { continue };
-            self.settle(lock, &work)?;
+            self.recover(lock, &work)?;
             self.detach_orphans(&work)?;
             work.remove(self.trees.as_fd())?;
         }
@@ -165,7 +165,7 @@ impl Directory {
     }
 
     /// Finishes or undoes what was announced in a workspace and not done.
-    fn settle(&self, lock: &Lock, work: &Workspace) -> Result<(), StoreError> {
+    fn recover(&self, lock: &Lock, work: &Workspace) -> Result<(), StoreError> {
         for name in work.announced()? {
             if self.has_tree(&name)? {
                 continue;

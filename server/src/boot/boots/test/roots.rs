@@ -28,7 +28,7 @@ impl Bench {
 
     fn publish(&self, environments: Vec<Environment>) {
         self.boots.set_environments(environments);
-        self.boots.catalog().settle();
+        self.boots.catalog().wait_until_scanned();
     }
 
     fn leased(&self) {

@@ -42,7 +42,7 @@ fn running_on_a_clone() -> Bench {
     let (name, uuid, owned) = ("web1-base".to_owned(), Uuid::from_u128(9), Some(owned));
     all.push(Environment { name, uuid, owned, ..made });
     bench.boots.set_environments(all);
-    bench.boots.catalog().settle();
+    bench.boots.catalog().wait_until_scanned();
     bench.boots.prepared(&"web1".parse().unwrap(), Ok("web1-base"));
     script().unwrap();
     bench.mount(9, "/be/web1-base");
@@ -313,7 +313,7 @@ fn a_call_asks_for_its_roots_without_a_lock_and_looks_into_nothing() {
     let looks = Arc::new(AtomicU64::new(0));
     let files = Arc::new(Counted(Arc::clone(&looks)));
     bench.boots.set_environments(vec![Environment { files, ..environments().remove(0) }]);
-    bench.boots.catalog().settle();
+    bench.boots.catalog().wait_until_scanned();
     let mut roster = Roster::default();
     let (macs, environment, address) = (vec![MAC], Some("base".to_owned()), Some(ADDRESS));
     let record = Machine { macs, environment, address, ..Machine::default() };
@@ -327,7 +327,7 @@ fn a_call_asks_for_its_roots_without_a_lock_and_looks_into_nothing() {
             assert_eq!(bench.granted(ADDRESS), [1]);
         }
     }
-    bench.boots.catalog().settle();
+    bench.boots.catalog().wait_until_scanned();
     assert_eq!(looks.load(Ordering::Relaxed), before);
     bench.boots.update_environments(Vec::new(), &[Uuid::from_u128(1)]);
     assert_eq!(bench.granted(ADDRESS), [0; 0]);
@@ -350,7 +350,7 @@ fn a_machine_whose_environment_was_not_looked_into_yet_is_answered_later() {
     assert!(bench.boots.standings()[0].view.is_none(), "nothing was refused");
     drop(release);
     bench.boots.set_environments(environments());
-    bench.boots.catalog().settle();
+    bench.boots.catalog().wait_until_scanned();
     assert!(bench.discover(UEFI, 101).is_some());
 }
 
@@ -362,10 +362,10 @@ fn a_kernel_that_was_installed_since_is_booted_by_a_machine_that_has_fetched_not
     let uuid = Uuid::from_u128(7);
     let changed = Environment { files: dynamic, uuid, ..environments().remove(0) };
     bench.boots.set_environments(vec![changed]);
-    bench.boots.catalog().settle();
+    bench.boots.catalog().wait_until_scanned();
     files.0.lock().unwrap().extend(["/boot/vmlinuz-6.2", "/boot/initrd.img-6.2"].map(String::from));
     let script = bench.lease(IPXE_ROM, 1).unwrap();
-    bench.boots.catalog().settle();
+    bench.boots.catalog().wait_until_scanned();
     bench.http(&script).unwrap();
     let kernel = "http://10.0.0.1/b/0000000000000001/kernel";
     assert_eq!(bench.http(kernel).unwrap(), "/boot/vmlinuz-6.2");
@@ -373,7 +373,7 @@ fn a_kernel_that_was_installed_since_is_booted_by_a_machine_that_has_fetched_not
     bench.boots.set_environments(vec![]);
     let environment = Environment { files, uuid, ..environments().remove(0) };
     bench.boots.set_environments(vec![environment]);
-    bench.boots.catalog().settle();
+    bench.boots.catalog().wait_until_scanned();
     assert_eq!(bench.http(kernel).unwrap(), "/boot/vmlinuz-6.2", "now it is frozen");
 }
 
