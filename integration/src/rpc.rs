@@ -46,8 +46,8 @@ impl Client {
 
     fn over(stream: TcpStream, what: &str) -> Result<Self, Failure> {
         stream.set_nodelay(true).during(what)?;
-        stream.set_read_timeout(Some(PATIENCE)).during(what)?;
-        stream.set_write_timeout(Some(PATIENCE)).during(what)?;
+        stream.set_read_timeout(Some(REPLY_TIMEOUT)).during(what)?;
+        stream.set_write_timeout(Some(REPLY_TIMEOUT)).during(what)?;
         Ok(Self { stream, xid: 0, replies: Replies::default(), buffer: vec![0; 256 * 1024] })
     }
 
@@ -61,7 +61,7 @@ impl Client {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).during(&what)?;
             let own = SocketAddr::from((Ipv4Addr::UNSPECIFIED, own));
             let bound = socket.bind(&own.into());
-            match bound.and_then(|()| socket.connect_timeout(&server.into(), PATIENCE)) {
+            match bound.and_then(|()| socket.connect_timeout(&server.into(), REPLY_TIMEOUT)) {
                 Ok(()) => return Self::over(socket.into(), &what),
                 Err(error)
                     if matches!(
@@ -242,7 +242,7 @@ impl Work for Once<'_> {
     }
 }
 
-/// Calls once by a datagram from `socket` and waits for the answer, as long as the socket has patience.
+/// Calls once by a datagram from `socket` and waits for the answer, until the read timeout of the socket.
 pub(crate) fn ask_by_datagram(
     socket: &UdpSocket,
     server: (Ipv4Addr, u16),
@@ -324,7 +324,7 @@ const UDP: u32 = 17;
 /// The bit of a record mark that says that the fragment is the record's last.
 const LAST: u32 = 0x8000_0000;
 /// How long a server may be silent before it is taken for dead.
-const PATIENCE: Duration = Duration::from_secs(20);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod test {

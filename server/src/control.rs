@@ -104,7 +104,7 @@ pub async fn serve(listener: UnixListener, server: Arc<dyn Controlled>) -> io::R
 
 async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
-    let line = time::timeout(PATIENCE, read_line(reader)).await.map_err(io::Error::from)?;
+    let line = time::timeout(IO_TIMEOUT, read_line(reader)).await.map_err(io::Error::from)?;
     let (line, reader) = line?;
     let reply = match serde_json::from_slice::<Request>(&line) {
         Err(error) => Reply::Failed { message: format!("the request is not understood: {error}") },
@@ -245,7 +245,7 @@ async fn watch(
 async fn send(writer: &mut OwnedWriteHalf, reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply).map_err(io::Error::other)?;
     line.push(b'\n');
-    time::timeout(PATIENCE, writer.write_all(&line)).await.map_err(io::Error::from)?
+    time::timeout(IO_TIMEOUT, writer.write_all(&line)).await.map_err(io::Error::from)?
 }
 
 /// A command's end of the socket.
@@ -259,7 +259,7 @@ impl Client {
     pub fn connect(path: &Path) -> io::Result<Option<Self>> {
         match blocking::UnixStream::connect(path) {
             Ok(stream) => {
-                stream.set_write_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(IO_TIMEOUT))?;
                 Ok(Some(Self { stream: BufReader::new(stream) }))
             }
             // The socket of a server that was killed is left behind.
@@ -277,15 +277,15 @@ impl Client {
 
     /// Asks, and reads the first line of the answer.
     pub fn ask(&mut self, request: &Request) -> io::Result<Reply> {
-        let patience = match request {
+        let timeout = match request {
             Request::Detach
             | Request::Hold { .. }
             | Request::Living { .. }
-            | Request::Reload { .. } => DISK_PATIENCE,
+            | Request::Reload { .. } => DISK_REPLY_TIMEOUT,
             // A watch says something twice a second; anything else is answered soon.
-            Request::Ping | Request::Status | Request::Watch => ANSWER_PATIENCE,
+            Request::Ping | Request::Status | Request::Watch => REPLY_TIMEOUT,
         };
-        self.stream.get_mut().set_read_timeout(Some(patience))?;
+        self.stream.get_mut().set_read_timeout(Some(timeout))?;
         let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
         line.push(b'\n');
         self.stream.get_mut().write_all(&line)?;
@@ -303,11 +303,11 @@ impl Client {
 }
 
 /// How long the server may take to answer what it knows.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long it may take for what waits for a disk: a store of many environments is read in seconds, on a
 /// busy host in minutes.
-const DISK_PATIENCE: Duration = Duration::from_secs(600);
+const DISK_REPLY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long the server waits for a disk before it says so; a command waits longer.
 const READ_PATIENCE: Duration = Duration::from_secs(300);
@@ -316,7 +316,7 @@ const READ_PATIENCE: Duration = Duration::from_secs(300);
 const REQUEST: u64 = 4096;
 
 /// How long a command may take to say what it wants, or to take the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const IO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait after a command that could not be accepted.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -27,7 +27,7 @@ pub(super) fn fetch(wish: Wish<'_>) -> Result<u32, Failure> {
     loop {
         let length = match socket.recv(&mut packet) {
             Ok(length) => length,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && silences < PATIENCE => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && silences < MAX_RETRIES => {
                 silences += 1;
                 acknowledge(&socket, ack)?;
                 continue;
@@ -64,7 +64,9 @@ fn begin(wish: Wish<'_>) -> Result<(UdpSocket, &[u8]), Failure> {
         socket.send_to(request.as_bytes(), (server, 69)).during("a TFTP request")?;
         match socket.recv_from(&mut answer) {
             Ok(answered) => break answered,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && tries < PATIENCE => tries += 1,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && tries < MAX_RETRIES => {
+                tries += 1
+            }
             Err(error) => return Err(error).during(wish.name),
         }
     };
@@ -141,7 +143,7 @@ impl Progress<'_> {
 /// The size of a block: what UEFI asks for, so that a packet fills an Ethernet frame.
 pub(super) const BLOCK: usize = 1468;
 /// How often half a second of silence is answered by asking again.
-const PATIENCE: u32 = 10;
+const MAX_RETRIES: u32 = 10;
 
 #[cfg(test)]
 mod test {

@@ -54,7 +54,7 @@ pub async fn open_when_ready<F: Send + 'static>(
     match attempt(false).await {
         Err(FileError::Waiting(ready)) => {
             // Whether it is there or not, who asks is answered.
-            let _ = time::timeout(PATIENCE, ready.wait()).await;
+            let _ = time::timeout(READY_TIMEOUT, ready.wait()).await;
             attempt(true).await
         }
         opened => opened,
@@ -63,7 +63,7 @@ pub async fn open_when_ready<F: Send + 'static>(
 
 /// How long a loader waits for the answer while its root is made. Firmware's TFTP clients ask for
 /// longer; who is still not served asks again.
-const PATIENCE: Duration = Duration::from_secs(10);
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod test {

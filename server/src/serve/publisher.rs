@@ -185,7 +185,7 @@ impl Publisher {
         if let Scope::Named(names) = scope {
             return self.read_named(names);
         }
-        let mut patience = RENAMES;
+        let mut retries_left = RENAMES;
         loop {
             self.store.present()?;
             let listing = self.store.list()?;
@@ -200,8 +200,8 @@ impl Publisher {
             drop(found);
             // While an environment gets another name, it may have none for an instant.
             let vanished = unlisted.iter().any(|one| self.exports.of(*one).is_some());
-            if vanished && patience > 0 {
-                patience -= 1;
+            if vanished && retries_left > 0 {
+                retries_left -= 1;
                 thread::sleep(RENAME);
                 continue;
             }

@@ -24,20 +24,20 @@ use crate::{EnvironmentName, StoreError};
 pub(crate) struct Locks {
     dir: OwnedFd,
     path: PathBuf,
-    patience: Duration,
+    timeout: Duration,
     /// Those that are held for several verbs, each of which would wait for itself.
     own: Mutex<HashSet<EnvironmentName>>,
 }
 
 impl Locks {
-    /// Uses a directory for lock files. A lock that others hold is waited for as long as `patience`.
-    pub(crate) fn open(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+    /// Uses a directory for lock files. A lock that others hold is waited for as long as `timeout`.
+    pub(crate) fn open(path: &Path, timeout: Duration) -> Result<Self, StoreError> {
         let dir = open_dir(rustix::fs::CWD, path).map_err(at("open", path))?;
-        Ok(Self { dir, path: path.to_owned(), patience, own: Mutex::default() })
+        Ok(Self { dir, path: path.to_owned(), timeout, own: Mutex::default() })
     }
 
-    pub(crate) const fn set_patience(&mut self, patience: Duration) {
-        self.patience = patience;
+    pub(crate) const fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
     }
 
     /// Keeps others from changing an environment.
@@ -62,7 +62,7 @@ impl Locks {
             return Ok(Held { locks: self, name: name.clone(), file: None });
         }
         let path = self.path.join(name.as_str());
-        let until = Instant::now() + self.patience;
+        let until = Instant::now() + self.timeout;
         loop {
             match self.take(name, how).map_err(at("lock", &path))? {
                 Taken::Held(file) => {

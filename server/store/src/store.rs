@@ -79,14 +79,14 @@ impl Store {
     }
 
     fn of(back_end: Box<dyn BackEnd>, state: &Path) -> Result<Self, StoreError> {
-        let locks = Locks::open(back_end.locks(), PATIENCE)?;
+        let locks = Locks::open(back_end.locks(), LOCK_TIMEOUT)?;
         Ok(Self { back_end, locks, history: History::in_state(state) })
     }
 
     /// Sets how long a verb waits for another one that works on the same: 10 seconds at first.
     #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.locks.set_patience(patience);
+    pub fn with_lock_timeout(mut self, timeout: Duration) -> Self {
+        self.locks.set_timeout(timeout);
         self
     }
 
@@ -722,4 +722,4 @@ fn now() -> Timestamp {
 }
 
 /// How long a verb waits for another one that works on the same.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -594,7 +594,7 @@ fn an_environment_that_another_command_works_on_is_not_destroyed() {
     flock(&copying, FlockOperation::LockShared).unwrap();
     fs::write(&path, std::process::id().to_string()).unwrap();
     let store = Store::open(&place(&bench.dir), bench.dir.path()).unwrap();
-    let store = store.with_patience(Duration::ZERO);
+    let store = store.with_lock_timeout(Duration::ZERO);
     let error = store.destroy(&name("head")).unwrap_err();
     let text = format!("head is in use by process {}: ", std::process::id());
     assert!(error.to_string().starts_with(&text), "{error}");

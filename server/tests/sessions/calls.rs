@@ -57,7 +57,7 @@ impl Calls {
                 call_bytes(&mut message);
                 let socket = self.udp.entry(call.port).or_insert_with(|| {
                     let socket = UdpSocket::from(port::take(Type::DGRAM, from, None));
-                    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                    socket.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
                     socket
                 });
                 socket.send_to(&message, to).unwrap();
@@ -112,10 +112,10 @@ impl Connection {
     /// Connects from a given port, which may have been used with an earlier server.
     fn open(from: SocketAddr, to: SocketAddr) -> Self {
         let socket = port::take(Type::STREAM, from, None);
-        socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+        socket.connect_timeout(&to.into(), REPLY_TIMEOUT).unwrap();
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
         Self { stream, records: Records::new(0x2_0000) }
     }
 
@@ -134,4 +134,4 @@ impl Connection {
 }
 
 /// How long an answer may take on a computer that does much else.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(20);

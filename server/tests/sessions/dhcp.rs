@@ -34,7 +34,7 @@ impl Link {
 
     /// The next answer, to whomever it is.
     pub(crate) fn receive(&self) -> Reply {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + ACK_TIMEOUT;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "no answer by DHCP");
@@ -173,4 +173,4 @@ pub(crate) fn put(message: &mut [u8], code: u8, value: &[u8]) {
 }
 
 /// A new lease has to reach the disk before its ACK.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);

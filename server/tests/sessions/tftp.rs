@@ -8,7 +8,7 @@ use std::time::Instant;
 use socket2::Type;
 use wire::tftp::{DATA_HEADER_LEN, DEFAULT_BLKSIZE, ErrorCode, Packet};
 
-use crate::calls::PATIENCE;
+use crate::calls::REPLY_TIMEOUT;
 use crate::port;
 
 /// How a transfer ends.
@@ -47,11 +47,11 @@ impl Tftp {
     ) -> Result<(Option<u64>, Vec<u8>), u16> {
         let socket = self.sockets.entry(own).or_insert_with(|| {
             let socket = UdpSocket::from(port::take(Type::DGRAM, (self.own, own).into(), None));
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
             socket
         });
         drain(socket);
-        let transfer = Transfer { socket, name, deadline: Instant::now() + PATIENCE };
+        let transfer = Transfer { socket, name, deadline: Instant::now() + REPLY_TIMEOUT };
         transfer.run((self.server, 69).into(), options, ending)
     }
 }

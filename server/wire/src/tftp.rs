@@ -1,6 +1,6 @@
 //! Trivial File Transfer Protocol (RFC 1350) with options (RFC 2347, 2348, 2349, 7440).
 //!
-//! Requests are read with patience, because what sends them is burnt into ROMs: the mode in any
+//! Requests are parsed leniently, because what sends them is burnt into ROMs: the mode in any
 //! case, repeated NULs, an option without a value and trailing junk are tolerated. Values are read
 //! strictly: an option whose value the RFC does not allow counts as not asked for.
 

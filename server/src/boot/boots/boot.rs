@@ -92,7 +92,7 @@ impl Boot {
     /// again, with the same transaction or (U-Boot: four times in 0.8 s) with another.
     pub(super) fn repeats(&self, ask: &Ask, generation: u64, now: Instant) -> bool {
         let age = now.duration_since(self.asked);
-        let soon = age < SOON || (ask.xid == self.xid && age < REPEATED);
+        let soon = age < SAME_ATTEMPT || (ask.xid == self.xid && age < SAME_TRANSACTION);
         self.client == ask.client && !self.delivered.any && self.generation == generation && soon
     }
 
@@ -188,10 +188,10 @@ impl Boot {
 }
 
 /// A DISCOVER so soon after another one is the same machine's same attempt.
-const SOON: Duration = Duration::from_secs(5);
+const SAME_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// A DISCOVER of the same transaction is a repetition for so long; some ROMs use one for ever.
-const REPEATED: Duration = Duration::from_secs(70);
+const SAME_TRANSACTION: Duration = Duration::from_secs(70);
 
 /// A loader that was fetched asks for its next step within this time.
 const LOADING: Duration = Duration::from_secs(300);

@@ -77,7 +77,7 @@ impl Running {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(SOON, seen).await.expect("the server did not count it");
+        timeout(TEST_TIMEOUT, seen).await.expect("the server did not count it");
     }
 }
 
@@ -98,7 +98,7 @@ impl Client {
                 let (xid, head, results) = Reply::decode(reply).unwrap();
                 return Some((xid, head, results.to_vec()));
             }
-            let read = timeout(SOON, self.stream.read_buf(self.records.space()));
+            let read = timeout(TEST_TIMEOUT, self.stream.read_buf(self.records.space()));
             match read.await.expect("the server does not answer") {
                 Ok(0) | Err(_) => return None,
                 Ok(_) => {}
@@ -131,7 +131,7 @@ fn asks_for_mebibytes(calls: u32) -> Vec<u8> {
 
 fn datagram_client() -> UdpSocket {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(SOON)).unwrap();
+    client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     client
 }
 
@@ -153,7 +153,7 @@ const SUCCESS: Reply = Reply::Accepted(Accept::Success);
 const BACK: Duration = Duration::from_millis(300);
 
 /// More than anything here takes.
-const SOON: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_datagram_is_answered() {
@@ -217,7 +217,7 @@ async fn ipv6_is_answered_over_both_transports() {
     let running = Running::at("[::1]:0", Options::default());
     assert_eq!(running.connect().await.call(1, Echo::ECHO, b"six!").await, b"six!");
     let client = UdpSocket::bind("[::1]:0").unwrap();
-    client.set_read_timeout(Some(SOON)).unwrap();
+    client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let (reply, from) =
         ask(&Arc::new(client), running.udp, call(9, PROGRAM, 2, Echo::ECHO, b"six!")).await;
     assert_eq!(from, running.udp);
@@ -480,7 +480,7 @@ async fn a_server_that_stops_lets_running_calls_end() {
     running.echo.open();
     assert_eq!(client.reply().await, Some((1, SUCCESS, b"last".to_vec())));
     for task in running.tasks {
-        assert!(timeout(SOON, task).await.unwrap().unwrap().is_ok());
+        assert!(timeout(TEST_TIMEOUT, task).await.unwrap().unwrap().is_ok());
     }
 }
 

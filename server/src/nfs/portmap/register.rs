@@ -116,7 +116,7 @@ fn socket(mapper: SocketAddr) -> io::Result<UdpSocket> {
     let bound = RESERVED.rev().find_map(|port| UdpSocket::bind((local, port)).ok());
     let socket = bound.map_or_else(|| UdpSocket::bind((local, 0)), Ok)?;
     socket.connect(mapper)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
     Ok(socket)
 }
 
@@ -135,7 +135,7 @@ const RESERVED: std::ops::RangeInclusive<u16> = 600..=1023;
 const TRIES: usize = 3;
 
 /// How long to wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A reply head with a large verifier and a boolean.
 const MAX_ANSWER: usize = 512;

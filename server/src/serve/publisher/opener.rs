@@ -20,15 +20,15 @@ pub(super) type Job<T> = (Uuid, Box<dyn FnOnce() -> Result<T, String> + Send>);
 /// Opens environments.
 #[derive(Debug)]
 pub(super) struct Opener {
-    patience: Duration,
+    timeout: Duration,
     /// Environments that a thread still hangs on.
     hung: Arc<Mutex<HashSet<Uuid>>>,
 }
 
 impl Opener {
     /// An opener that waits so long for one environment.
-    pub(super) fn new(patience: Duration) -> Self {
-        Self { patience, hung: Arc::default() }
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { timeout, hung: Arc::default() }
     }
 
     /// Opens all; what hangs is an error like any other.
@@ -56,7 +56,7 @@ impl Opener {
                 outcomes.extend(waiting.drain(..).map(|one| (one, Err(why.clone()))));
                 break;
             }
-            let outcome = match finished.recv_timeout(self.patience) {
+            let outcome = match finished.recv_timeout(self.timeout) {
                 Ok(outcome) => outcome,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     let mut hung = lock(&self.hung);

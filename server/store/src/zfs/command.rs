@@ -246,7 +246,7 @@ impl Running {
                 // Nobody may want to know any more.
                 let _ = sender.send(());
             });
-            if gone.recv_timeout(LAST_MOMENTS).is_err() {
+            if gone.recv_timeout(KILL_TIMEOUT).is_err() {
                 STUCK.lock().unwrap_or_else(PoisonError::into_inner).push(gone);
             }
         }
@@ -406,7 +406,7 @@ static STUCK: Mutex<Vec<Receiver<()>>> = Mutex::new(Vec::new());
 /// its disks takes for ever.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// How long a program that was killed may take to be gone.
-const LAST_MOMENTS: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 const BUFFER: usize = 256 << 10;
 
 #[cfg(test)]

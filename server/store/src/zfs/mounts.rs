@@ -146,10 +146,10 @@ pub(super) fn unmount(path: &Path, in_use: InUse) -> Result<(), StoreError> {
 /// Unmounts a file system. A child of this process has all that was open when it was forked until it
 /// is a program of its own, also what another thread has closed since: that passes by itself.
 fn take_off(target: &Path, in_use: InUse) -> Result<(), Errno> {
-    let deadline = Instant::now() + A_MOMENT;
+    let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
         match sys::unmount(target, in_use) {
-            Err(Errno::BUSY) if Instant::now() < deadline => thread::sleep(A_MOMENT / 50),
+            Err(Errno::BUSY) if Instant::now() < deadline => thread::sleep(BUSY_TIMEOUT / 50),
             ended => return ended,
         }
     }
@@ -166,4 +166,4 @@ pub(super) fn of(dataset: &str) -> Result<Vec<Mounted>, StoreError> {
 }
 
 /// How long a file system may be in use that nobody is known to use.
-const A_MOMENT: Duration = Duration::from_secs(1);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);

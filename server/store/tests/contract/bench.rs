@@ -45,7 +45,7 @@ impl Bench {
         let location = env::var(PARENT_STORE).ok()?;
         let state = PathBuf::from(env::var_os(PARENT_STATE)?);
         let store = Store::open(&location.parse().unwrap(), &state).unwrap();
-        let store = store.with_patience(PATIENCE);
+        let store = store.with_lock_timeout(LOCK_TIMEOUT);
         Some(Self { store, location, state, _scratch: None })
     }
 
@@ -58,7 +58,7 @@ impl Bench {
         let state = scratch.path().join("state");
         fs::create_dir(&state).unwrap();
         let store = Store::establish(&location.parse().unwrap(), &state).unwrap();
-        let store = store.with_patience(PATIENCE);
+        let store = store.with_lock_timeout(LOCK_TIMEOUT);
         Self { store, location, state, _scratch: Some(scratch) }
     }
 
@@ -75,7 +75,7 @@ impl Bench {
 
     /// The same store, opened once more.
     pub(crate) fn reopened(&self) -> Store {
-        Store::open(&self.place(), &self.state).unwrap().with_patience(PATIENCE)
+        Store::open(&self.place(), &self.state).unwrap().with_lock_timeout(LOCK_TIMEOUT)
     }
 
     pub(crate) fn place(&self) -> Location {
@@ -265,4 +265,4 @@ const KEEP: &str = "NETBE_CONTRACT_KEEP";
 const PARENT_STORE: &str = "NETBE_CONTRACT_PARENT_STORE";
 const PARENT_STATE: &str = "NETBE_CONTRACT_PARENT_STATE";
 /// A verb may take long on a slow machine, and those that wait for it may not give up before it.
-const PATIENCE: Duration = Duration::from_secs(600);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(600);

@@ -10,7 +10,7 @@ use crate::bench::{Bench, name, point, snapshot_name};
 fn what_is_held_is_free_for_the_verbs_of_its_own_store_alone() {
     let bench = Bench::new();
     bench.create("head");
-    let other = bench.reopened().with_patience(Duration::ZERO);
+    let other = bench.reopened().with_lock_timeout(Duration::ZERO);
     let hold = bench.store.hold(&name("head")).unwrap();
     bench.store.set_role(&name("head"), Role::Off).unwrap();
     bench.snapshot("head@empty");

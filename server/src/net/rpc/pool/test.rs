@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::clock::{FakeClock, SystemClock};
 
-const SOON: Duration = Duration::from_secs(10);
+const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 const ONE: ClassId = Some(Uuid::from_u128(1));
 const OTHER: ClassId = Some(Uuid::from_u128(2));
 
@@ -29,7 +29,7 @@ fn hang(pool: &Pool, class: ClassId, jobs: usize, started: usize) -> Vec<mpsc::S
     });
     let gates = gates.collect();
     for _ in 0..started {
-        begun.recv_timeout(SOON).unwrap();
+        begun.recv_timeout(TEST_TIMEOUT).unwrap();
     }
     gates
 }
@@ -41,12 +41,12 @@ fn jobs_run_side_by_side() {
     let (there_a, meet_b) = (there.0.clone(), meet.0.clone());
     run(&pool, ONE, move || {
         there_a.send(()).unwrap();
-        meet.1.recv_timeout(SOON).unwrap();
+        meet.1.recv_timeout(TEST_TIMEOUT).unwrap();
         there.0.send(()).unwrap();
     });
     run(&pool, ONE, move || meet_b.send(()).unwrap());
-    there.1.recv_timeout(SOON).unwrap();
-    there.1.recv_timeout(SOON).unwrap();
+    there.1.recv_timeout(TEST_TIMEOUT).unwrap();
+    there.1.recv_timeout(TEST_TIMEOUT).unwrap();
     assert!(pool.shared.lock().threads <= 4);
 }
 
@@ -58,7 +58,8 @@ fn no_more_threads_start_than_allowed() {
         let sender = sender.clone();
         run(&pool, ONE, move || sender.send(number).unwrap());
     }
-    let mut done: Vec<i32> = (0..100).map(|_| receiver.recv_timeout(SOON).unwrap()).collect();
+    let mut done: Vec<i32> =
+        (0..100).map(|_| receiver.recv_timeout(TEST_TIMEOUT).unwrap()).collect();
     done.sort_unstable();
     assert_eq!(done, (0..100).collect::<Vec<_>>());
     assert!(pool.shared.lock().threads <= 2);
@@ -75,7 +76,7 @@ fn a_class_that_stands_still_leaves_as_many_threads_as_it_holds() {
         let sender = sender.clone();
         run(&pool, Some(Uuid::from_u128(class)), move || sender.send(()).unwrap());
     }
-    (3..30).for_each(|_| receiver.recv_timeout(SOON).unwrap());
+    (3..30).for_each(|_| receiver.recv_timeout(TEST_TIMEOUT).unwrap());
     assert!(pool.shared.lock().threads <= 8);
     drop((gates, others));
 }
@@ -90,7 +91,7 @@ fn classes_take_turns() {
         run(&pool, class, move || sender.send(name).unwrap());
     }
     drop(gates);
-    let order: Vec<&str> = (0..4).map(|_| receiver.recv_timeout(SOON).unwrap()).collect();
+    let order: Vec<&str> = (0..4).map(|_| receiver.recv_timeout(TEST_TIMEOUT).unwrap()).collect();
     assert_eq!(order, ["one", "other", "one", "one"]);
 }
 
@@ -100,7 +101,7 @@ fn a_panic_does_not_cost_the_thread() {
     run(&pool, ONE, || panic!("on purpose"));
     let (sender, receiver) = mpsc::channel();
     run(&pool, ONE, move || sender.send(()).unwrap());
-    receiver.recv_timeout(SOON).unwrap();
+    receiver.recv_timeout(TEST_TIMEOUT).unwrap();
 }
 
 #[test]

@@ -10,7 +10,7 @@ async fn called(client: &mut Client) -> (u32, Vec<u8>) {
             assert_eq!((call.program, call.version, call.procedure), (PROGRAM, 7, 8));
             return (call.xid, call.args.to_vec());
         }
-        let read = timeout(SOON, client.stream.read_buf(client.records.space()));
+        let read = timeout(TEST_TIMEOUT, client.stream.read_buf(client.records.space()));
         assert_ne!(read.await.expect("the server does not call").unwrap(), 0);
     }
 }
@@ -66,7 +66,7 @@ async fn call_backs_that_wait_are_bounded() {
     let mut calls = 0;
     let refused = loop {
         let Some(message) = client.records.next_record().unwrap() else {
-            let read = timeout(SOON, client.stream.read_buf(client.records.space()));
+            let read = timeout(TEST_TIMEOUT, client.stream.read_buf(client.records.space()));
             assert_ne!(read.await.unwrap().unwrap(), 0);
             continue;
         };

@@ -77,7 +77,7 @@ impl Cable {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let give = Box::new(move |life| answer.send(life).unwrap());
         self.running.peers.ask(MACHINE, deadline, give);
-        let life = timeout(SOON, answered).await.expect("nobody answers").unwrap();
+        let life = timeout(TEST_TIMEOUT, answered).await.expect("nobody answers").unwrap();
         (life, asked.elapsed())
     }
 }

@@ -26,7 +26,7 @@ use crate::nfs::portmap::Portmap;
 const WELL: Uuid = Uuid::from_u128(2);
 
 /// More than anything here takes.
-const SOON: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a healthy export may take on a busy computer. One that waits for the other takes for ever.
 const BOUND: Duration = Duration::from_secs(2);
@@ -99,7 +99,7 @@ impl Connection {
             if let Some(reply) = self.records.next_record().unwrap() {
                 return results(reply);
             }
-            let read = timeout(SOON, self.stream.read_buf(self.records.space()));
+            let read = timeout(TEST_TIMEOUT, self.stream.read_buf(self.records.space()));
             assert_ne!(read.await.expect("no reply").unwrap(), 0, "closed");
         }
     }
@@ -185,7 +185,7 @@ async fn an_export_that_hangs_costs_only_its_own_clients() {
     let mut worst = Duration::ZERO;
     let mut healthy = stage.connect().await;
     let healthy_udp = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-    healthy_udp.set_read_timeout(Some(SOON)).unwrap();
+    healthy_udp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let mount = (mount3::PROGRAM, mount3::VERSION);
     let portmap = (portmap2::PROGRAM, portmap2::VERSION);
     for round in 0..20 {
