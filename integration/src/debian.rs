@@ -19,7 +19,7 @@ use crate::ramdisk::{self, File};
 pub(crate) struct Debian {
     /// The kernel.
     pub(crate) kernel: PathBuf,
-    /// The initial RAM disk that puts memory over the image and runs the errand.
+    /// The initial RAM disk that puts memory over the image and runs the task.
     pub(crate) initrd: PathBuf,
     /// The disk image: ext4.
     pub(crate) image: PathBuf,
@@ -33,7 +33,7 @@ impl Debian {
         let busybox = packages::unpacked(cache, "busybox-static")?.join("bin/busybox");
         let files = [
             File { path: "init", content: INITRAMFS.as_bytes() },
-            File { path: "errand", content: ERRAND.as_bytes() },
+            File { path: "run-task", content: RUN_TASK.as_bytes() },
         ];
         let initrd = ramdisk::get(cache, &kernel, &busybox, &MODULES, &files)?;
         Ok(Self { kernel: kernel.image, initrd, image })
@@ -114,6 +114,6 @@ Libs: -L${pcfiledir} -lzfs_core
 /// The modules that it takes to reach the image.
 const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "overlay"];
 const INITRAMFS: &str = include_str!("../guest/zfs/initramfs.sh");
-const ERRAND: &str = include_str!("../guest/zfs/errand.sh");
+const RUN_TASK: &str = include_str!("../guest/zfs/run-task.sh");
 /// How long the module may take on a slow machine.
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);

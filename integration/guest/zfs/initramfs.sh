@@ -22,9 +22,9 @@ mkdir /memory/upper /memory/work
 mount -t overlay -o lowerdir=/image,upperdir=/memory/upper,workdir=/memory/work overlay /root ||
     fail "cannot put memory over the image"
 mkdir -p /root/lab
-mount -t ext4 /dev/vdb /root/lab || fail "cannot mount the disk of the errand"
+mount -t ext4 /dev/vdb /root/lab || fail "cannot mount the disk of the task"
 cp /bin/busybox /root/usr/bin/busybox
-cp /errand /root/sbin/errand
+cp /run-task /root/sbin/run-task
 mount --move /dev /root/dev
 umount /proc
-exec switch_root /root /sbin/errand
+exec switch_root /root /sbin/run-task

@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::debian::Debian;
-use crate::errand::Errand;
 use crate::failure::{During, Failure, ensure};
+use crate::guest_task::GuestTask;
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::Network;
@@ -110,25 +110,25 @@ fn in_guest(
     step: &Step,
 ) -> Result<String, Failure> {
     let debian = Debian::get(&lab.cache)?;
-    let task = format!("NETBE=/lab/netbe exec sh /lab/clones.sh {words}\n");
+    let command = format!("NETBE=/lab/netbe exec sh /lab/clones.sh {words}\n");
     let files: [(&str, &Path); 2] = [("netbe", netbe), ("clones.sh", script)];
-    let errand = Errand {
+    let task = GuestTask {
         name: "bench",
         mac: "52:54:00:77:02:01",
         memory: 2048,
         processors: 1,
-        script: &task,
+        script: &command,
         files: &files,
         pool: 8192,
     };
     // It lasts until the guest ends, which may be slow to enter it.
     let network = Network::new()?;
-    let messenger = errand.send(&network, directory, &debian)?;
-    let brought = messenger.attend(limit, |words| {
+    let running = task.start(&network, directory, &debian)?;
+    let output = running.serve(limit, |words| {
         step.at(words);
         Ok(())
     });
-    brought?.success()
+    output?.success()
 }
 
 /// A kind of store.

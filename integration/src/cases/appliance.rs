@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::boots::switch_on;
 use crate::debian::Debian;
-use crate::errand::Errand;
 use crate::failure::{During, Failure, ensure};
+use crate::guest_task::GuestTask;
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::Program;
@@ -33,7 +33,7 @@ fn appliance(lab: &Lab) -> Result<Outcome, Failure> {
     fs::write(&desk, include_str!("../../guest/zfs/desk.sh")).during(desk.display())?;
     let files: [(&str, &Path); 3] =
         [("netbe", lab.netbe()?), ("root.tar", &root), ("desk.sh", &desk)];
-    let errand = Errand {
+    let task = GuestTask {
         name: "appliance",
         mac: "52:54:00:77:02:01",
         processors: 1,
@@ -46,8 +46,8 @@ fn appliance(lab: &Lab) -> Result<Outcome, Failure> {
         pool: 1024,
     };
     let mut machine = None;
-    let brought = errand.send(&network, &directory, &debian)?.attend(LIMIT, |wish| {
-        ensure(wish == "switch on", || format!("the lab cannot {wish:?}"))?;
+    let output = task.start(&network, &directory, &debian)?.serve(LIMIT, |request| {
+        ensure(request == "switch on", || format!("the lab cannot {request:?}"))?;
         if let Some(mut machine) = machine.take() {
             // It has written its marker, and is about to end.
             Machine::wait_until_off(&mut machine, Duration::from_secs(60))?;
@@ -56,7 +56,7 @@ fn appliance(lab: &Lab) -> Result<Outcome, Failure> {
         machine = Some(switch_on(&network, &directory, "desk", Firmware::Bios, 1)?);
         Ok(())
     });
-    let done = brought.and_then(|brought| brought.success());
+    let done = output.and_then(|output| output.success());
     let log = done.map_err(|failure| match &machine {
         Some(machine) => machine.explain(failure),
         None => failure,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::checks::{count, failures};
 use crate::debian::Debian;
-use crate::errand::{Brought, Errand};
 use crate::failure::{Failure, ensure};
+use crate::guest_task::{GuestTask, TaskOutput};
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::last_lines;
@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
 
 /// The guest's module and programs work: a snapshot keeps what its data set loses.
 fn pool(lab: &Lab) -> Result<Outcome, Failure> {
-    let log = errand(lab, "zfs pool", &Errand { script: POOL, ..PLAIN })?.success()?;
+    let log = run_in_guest(lab, "zfs pool", &GuestTask { script: POOL, ..PLAIN })?.success()?;
     ensure(log.lines().any(|line| line == "kept"), || log)?;
     Ok(Outcome::Passed)
 }
@@ -33,8 +33,8 @@ fn pool(lab: &Lab) -> Result<Outcome, Failure> {
 /// and while the server is started anew. A client's writes wait, and none is lost.
 fn away(lab: &Lab) -> Result<Outcome, Failure> {
     let files: [(&str, &Path); 1] = [("netbe", lab.netbe()?)];
-    let errand = Errand { script: AWAY, files: &files, ..PLAIN };
-    let log = self::errand(lab, "zfs pool away", &errand)?.success()?;
+    let task = GuestTask { script: AWAY, files: &files, ..PLAIN };
+    let log = run_in_guest(lab, "zfs pool away", &task)?.success()?;
     ensure(log.lines().any(|line| line.starts_with("step: done")), || log)?;
     Ok(Outcome::Passed)
 }
@@ -72,18 +72,18 @@ fn tests(
 fn run(lab: &Lab, name: &str, program: &Path, script: &str) -> Result<Outcome, Failure> {
     let files: [(&str, &Path); 1] = [("tests", program)];
     let script = [TANK, script].concat();
-    let brought = errand(lab, name, &Errand { script: &script, files: &files, ..PLAIN })?;
-    Ok(Outcome::Counted(results(brought)?))
+    let output = run_in_guest(lab, name, &GuestTask { script: &script, files: &files, ..PLAIN })?;
+    Ok(Outcome::Counted(results(output)?))
 }
 
 /// What the tests in a guest told of themselves.
-fn results(brought: Brought) -> Result<Tally, Failure> {
-    let tally = count(&brought.log);
+fn results(output: TaskOutput) -> Result<Tally, Failure> {
+    let tally = count(&output.log);
     if tally.failed > 0 {
-        println!("{}", failures(&brought.log));
+        println!("{}", failures(&output.log));
         return Ok(tally);
     }
-    let log = brought.success()?;
+    let log = output.success()?;
     // A program that ends without a word, or has none of the tests, has no count.
     ensure(tally != Tally::default(), || {
         format!("in the guest: no test: {}", last_lines(&log, 60))
@@ -104,16 +104,16 @@ pub(crate) fn long_contract(lab: &Lab) -> Result<(), Failure> {
     }
 }
 
-/// Runs an errand with files and logs in a directory of this name.
-fn errand(lab: &Lab, name: &str, errand: &Errand<'_>) -> Result<Brought, Failure> {
+/// Runs a task in a guest, with files and logs in a directory of this name.
+fn run_in_guest(lab: &Lab, name: &str, task: &GuestTask<'_>) -> Result<TaskOutput, Failure> {
     let debian = Debian::get(&lab.cache)?;
     let directory = lab.directory(name)?;
     let network = Network::new()?;
-    errand.send(&network, &directory, &debian)?.back(LIMIT)
+    task.start(&network, &directory, &debian)?.wait(LIMIT)
 }
 
 /// A guest with nothing to do.
-const PLAIN: Errand<'static> = Errand {
+const PLAIN: GuestTask<'static> = GuestTask {
     name: "zfs",
     mac: "52:54:00:77:02:01",
     memory: 2048,
@@ -154,7 +154,7 @@ const FILES: &str = "
 zfs create -o mountpoint=/tank/files tank/files
 TMPDIR=/tank/files ./tests --test-threads 1 on_disk
 ";
-/// How long a guest may take for its errand on a machine that has much else to do.
+/// How long a guest may take for its task on a machine that has much else to do.
 const LIMIT: Duration = Duration::from_secs(2400);
 
 #[cfg(test)]
@@ -162,7 +162,7 @@ mod test {
     use super::*;
 
     fn told(status: &str, log: &str) -> Result<Tally, Failure> {
-        results(Brought { status: status.to_owned(), log: log.to_owned() })
+        results(TaskOutput { status: status.to_owned(), log: log.to_owned() })
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Errands: a script and its files go into a guest with ZFS on a disk, and what came of them comes
-//! back on it.
+//! Tasks for a guest with ZFS: a script and its files go into the guest on a disk, and the script's
+//! log and exit status come back on it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use crate::net::Network;
 use crate::process::{Program, last_lines};
 use crate::vm::{Computer, Disk, Machine};
 
-/// What a guest with ZFS is to do.
+/// A script for a guest with ZFS, and the guest that runs it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Errand<'a> {
+pub(crate) struct GuestTask<'a> {
     /// The guest's name: of its tap and of its files; at most 15 bytes.
     pub(crate) name: &'a str,
     /// The guest's Ethernet address.
@@ -32,23 +32,23 @@ pub(crate) struct Errand<'a> {
     pub(crate) pool: u64,
 }
 
-/// A guest on its errand; it is switched off when dropped.
+/// A guest that runs a task; it is switched off when dropped.
 #[derive(Debug)]
-pub(crate) struct Messenger {
+pub(crate) struct RunningTask {
     machine: Machine,
     name: String,
     directory: PathBuf,
 }
 
-impl Errand<'_> {
-    /// Sends a guest off; its disks and logs go into `directory`.
-    pub(crate) fn send(
+impl GuestTask<'_> {
+    /// Starts the guest; its disks and logs go into `directory`.
+    pub(crate) fn start(
         &self,
         network: &Network,
         directory: &Path,
         debian: &Debian,
-    ) -> Result<Messenger, Failure> {
-        let (baggage, pool) = (self.pack(directory)?, self.pool(directory)?);
+    ) -> Result<RunningTask, Failure> {
+        let (task, pool) = (self.task_disk(directory)?, self.pool_disk(directory)?);
         let computer = Computer {
             name: self.name,
             mac: self.mac,
@@ -56,21 +56,21 @@ impl Errand<'_> {
             processors: self.processors,
             kernel: &debian.kernel,
             initrd: &debian.initrd,
-            disks: &[Disk::Shared(&debian.image), Disk::Own(&baggage), Disk::Own(&pool)],
+            disks: &[Disk::Shared(&debian.image), Disk::Own(&task), Disk::Own(&pool)],
         };
         let machine = Machine::start_kernel(network, directory, &computer)?;
-        Ok(Messenger { machine, name: self.name.to_owned(), directory: directory.to_owned() })
+        Ok(RunningTask { machine, name: self.name.to_owned(), directory: directory.to_owned() })
     }
 
     /// Makes the disk with the script and its files.
-    fn pack(&self, directory: &Path) -> Result<PathBuf, Failure> {
+    fn task_disk(&self, directory: &Path) -> Result<PathBuf, Failure> {
         let files = directory.join(format!("{}.files", self.name));
         fs::create_dir(&files).during(files.display())?;
         for (name, file) in self.files {
             fs::copy(file, files.join(name)).during(file.display())?;
         }
         fs::write(files.join("task"), self.script).during(files.display())?;
-        let disk = baggage(directory, self.name);
+        let disk = task_disk_path(directory, self.name);
         Program::new("mke2fs")
             .words("-q -t ext4 -O ^has_journal -m 0 -d")
             .args([&files, &disk])
@@ -82,7 +82,7 @@ impl Errand<'_> {
 
     /// Makes the disk for a pool. `zpool create` waits half a minute for udev on a disk without
     /// partitions, and there is no udev in the guest.
-    fn pool(&self, directory: &Path) -> Result<PathBuf, Failure> {
+    fn pool_disk(&self, directory: &Path) -> Result<PathBuf, Failure> {
         let disk = directory.join(format!("{}.pool", self.name));
         let file = File::create(&disk).during(disk.display())?;
         // One MiB before the partition, and one behind it.
@@ -97,62 +97,62 @@ impl Errand<'_> {
     }
 }
 
-impl Messenger {
-    /// Does what it asks for, by lines that begin with `lab: `, until it switches itself off after
-    /// `limit` at most; reads what it brought.
-    pub(crate) fn attend(
+impl RunningTask {
+    /// Does what the guest asks for, in lines that begin with `lab: `, until it switches itself off after
+    /// `limit` at most; reads its output.
+    pub(crate) fn serve(
         mut self,
         limit: Duration,
-        mut wish: impl FnMut(&str) -> Result<(), Failure>,
-    ) -> Result<Brought, Failure> {
-        let mut heard = 0;
-        let ended = wait_for("the errand's end", limit, || {
+        mut request: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<TaskOutput, Failure> {
+        let mut served = 0;
+        let ended = wait_for("the end of the task", limit, || {
             let off = self.machine.is_off()?;
             let said = self.machine.said();
             // A line without its end may grow yet.
             let lines = said.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-            let wishes = lines.filter_map(|line| line.strip_prefix("lab: "));
-            for words in wishes.skip(heard) {
-                heard += 1;
-                wish(words.trim_end())?;
+            let requests = lines.filter_map(|line| line.strip_prefix("lab: "));
+            for words in requests.skip(served) {
+                served += 1;
+                request(words.trim_end())?;
             }
             Ok(off.then_some(()))
         });
         ended.map_err(|failure| self.machine.explain(failure))?;
-        self.back(limit)
+        self.wait(limit)
     }
 
-    /// Waits until it switches itself off after `limit` at most, and reads what it brought.
-    pub(crate) fn back(mut self, limit: Duration) -> Result<Brought, Failure> {
+    /// Waits until the guest switches itself off after `limit` at most, and reads its output.
+    pub(crate) fn wait(mut self, limit: Duration) -> Result<TaskOutput, Failure> {
         self.machine.wait_until_off(limit).map_err(|failure| self.machine.explain(failure))?;
-        let brought = self.directory.join(format!("{}.brought", self.name));
-        fs::create_dir_all(brought.join("lab")).during(brought.display())?;
-        let disk = baggage(&self.directory, &self.name);
+        let output = self.directory.join(format!("{}.output", self.name));
+        fs::create_dir_all(output.join("lab")).during(output.display())?;
+        let disk = task_disk_path(&self.directory, &self.name);
         for file in ["marker", "log"] {
-            let to = brought.join("lab").join(file);
+            let to = output.join("lab").join(file);
             Program::new("debugfs")
                 .arg("-R")
                 .arg(format!("dump {file} {}", to.display()))
                 .arg(&disk)
                 .run(Duration::from_secs(60))?;
         }
-        let marker = Marker::read(&brought).map_err(|failure| self.machine.explain(failure))?;
-        let log = brought.join("lab/log");
+        let marker = Marker::read(&output).map_err(|failure| self.machine.explain(failure))?;
+        let log = output.join("lab/log");
         let log = String::from_utf8_lossy(&fs::read(&log).during(log.display())?).into_owned();
-        Ok(Brought { status: marker.field("task").to_owned(), log })
+        Ok(TaskOutput { status: marker.field("task").to_owned(), log })
     }
 }
 
-/// What came of an errand.
+/// The result of a task.
 #[derive(Clone, Debug)]
-pub(crate) struct Brought {
+pub(crate) struct TaskOutput {
     /// How the script ended; `0` if it succeeded.
     pub(crate) status: String,
     /// What it wrote.
     pub(crate) log: String,
 }
 
-impl Brought {
+impl TaskOutput {
     /// What the script wrote, if it succeeded.
     pub(crate) fn success(self) -> Result<String, Failure> {
         let Self { status, log } = self;
@@ -163,6 +163,6 @@ impl Brought {
     }
 }
 
-fn baggage(directory: &Path, name: &str) -> PathBuf {
+fn task_disk_path(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.disk"))
 }
