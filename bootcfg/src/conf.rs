@@ -83,7 +83,7 @@ pub fn read(text: &str) -> Reading<File> {
                 file.text.push('\n');
             }
             (None, None) => {
-                reading.complain(index + 1, Rule::Syntax, "no line with a path stands above it");
+                reading.report(index + 1, Rule::Syntax, "no line with a path stands above it");
             }
         }
     }
@@ -124,7 +124,7 @@ mod test {
         for file in [file("a", "==> b <==\n"), file("../a", ""), file("/a", ""), file("a\nb", "")] {
             assert!(render(&[file]).is_err());
         }
-        assert_eq!(read("a\n").complaints[0].line, 1);
+        assert_eq!(read("a\n").diagnostics[0].line, 1);
     }
 
     proptest! {

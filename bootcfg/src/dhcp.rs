@@ -101,7 +101,7 @@ pub fn render(advice: &Advice, server: Server) -> Result<String, ConfigError> {
     })
 }
 
-/// Reads such lines; what is no advice of ours is complained of.
+/// Reads such lines; what is no advice of ours is a diagnostic.
 #[must_use]
 pub fn read(text: &str, server: Server) -> Reading<Advice> {
     let mut reading = Reading::default();
@@ -112,7 +112,7 @@ pub fn read(text: &str, server: Server) -> Reading<Advice> {
     };
     match read {
         Ok(advice) => reading.add(1, advice),
-        Err((line, message)) => reading.complain(line, Rule::Syntax, message),
+        Err((line, message)) => reading.report(line, Rule::Syntax, message),
     }
     reading
 }
@@ -231,7 +231,7 @@ mod test {
     }
 
     #[test]
-    fn what_is_no_advice_is_complained_of() {
+    fn what_is_no_advice_is_reported() {
         for server in [Server::Dhcpd, Server::Dnsmasq, Server::Kea] {
             for text in ["", "x", "{", "host a {", "dhcp-boot=x", "{\"Dhcp4\": 1}"] {
                 assert!(read(text, server).whole().is_err(), "{server:?} {text:?}");

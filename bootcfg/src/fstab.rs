@@ -113,7 +113,7 @@ pub fn read(text: &str) -> Reading<Entry> {
         match read_line(line) {
             Ok(Some(entry)) => reading.add(index + 1, entry),
             Ok(None) => {}
-            Err(message) => reading.complain(index + 1, Rule::Syntax, message),
+            Err(message) => reading.report(index + 1, Rule::Syntax, message),
         }
     }
     reading
@@ -285,9 +285,9 @@ mod test {
         assert_eq!(entries[0].options, ["rw", "late"]);
         assert_eq!((entries[0].dump, entries[0].pass), (0, 0));
         for text in ["a b", "a b c", "a\\4 b c d", "a b c d x", "a b c d 0 0 0"] {
-            let complaints = read(&format!("# x\n{text}\n")).complaints;
-            assert_eq!(complaints.len(), 1, "{text}");
-            assert_eq!((complaints[0].line, complaints[0].rule), (2, Rule::Syntax));
+            let diagnostics = read(&format!("# x\n{text}\n")).diagnostics;
+            assert_eq!(diagnostics.len(), 1, "{text}");
+            assert_eq!((diagnostics[0].line, diagnostics[0].rule), (2, Rule::Syntax));
         }
     }
 

@@ -122,7 +122,7 @@ pub fn read(text: &str) -> Reading<Definition> {
         Ok(())
     });
     if let Err((line, message)) = parsed {
-        reading.complain(line, Rule::Syntax, message);
+        reading.report(line, Rule::Syntax, message);
     }
     reading
 }
@@ -344,9 +344,9 @@ mod test {
             ("a { b = \\n; }", 1),
             ("/* a", 1),
         ] {
-            let complaints = read(text).complaints;
-            assert_eq!(complaints.len(), 1, "{text}");
-            assert_eq!(complaints[0].line, line, "{text}");
+            let diagnostics = read(text).diagnostics;
+            assert_eq!(diagnostics.len(), 1, "{text}");
+            assert_eq!(diagnostics[0].line, line, "{text}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! Everything here is a pure function of its arguments: no file, no socket, no clock. A value that a
 //! format cannot carry is refused with a reason, never written differently from what it means; what
 //! is written is read back by a reader beside its writer, to the same value. The readers go on after a
-//! mistake and complain of it: [`lint`] says what is wrong with files that belong together.
+//! mistake and report it: [`lint`] says what is wrong with files that belong together.
 
 pub mod bhyve;
 pub mod conf;
@@ -28,4 +28,4 @@ pub mod shell;
 pub use entry::Entry;
 pub use error::ConfigError;
 pub use guest::{Address, Guest, Mac, Root, View};
-pub use rule::{At, Complaint, Reading, Rule};
+pub use rule::{At, Diagnostic, Reading, Rule};

@@ -115,7 +115,7 @@ pub fn read(text: &str) -> Reading<Variable> {
         }
         match assignment(line) {
             Ok(variable) => reading.add(index + 1, variable),
-            Err(message) => reading.complain(index + 1, Rule::Syntax, message),
+            Err(message) => reading.report(index + 1, Rule::Syntax, message),
         }
     }
     reading
@@ -228,9 +228,9 @@ mod test {
     #[test]
     fn what_the_loader_does_not_understand_is_named() {
         for text in ["x", "x=nfs:10.0.0.1:/a", "x=\"a", "x=\"a\" b", "a b=\"c\"", "=\"c\""] {
-            let complaints = read(&format!("\n{text}\n")).complaints;
-            assert_eq!(complaints.len(), 1, "{text}");
-            assert_eq!((complaints[0].line, complaints[0].rule), (2, Rule::Syntax));
+            let diagnostics = read(&format!("\n{text}\n")).diagnostics;
+            assert_eq!(diagnostics.len(), 1, "{text}");
+            assert_eq!((diagnostics[0].line, diagnostics[0].rule), (2, Rule::Syntax));
         }
         let text = "# x\n  autoboot_delay = 3 # s\nif_vtnet_load=\"YES\"\n";
         let read = read(text).whole().unwrap();

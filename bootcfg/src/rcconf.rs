@@ -73,7 +73,7 @@ pub fn read(text: &str) -> Reading<Setting> {
                          NAME=\"VALUE\", without spaces beside the =",
                         word.text
                     );
-                    reading.complain(word.line, Rule::Syntax, message);
+                    reading.report(word.line, Rule::Syntax, message);
                     break;
                 }
             }
@@ -130,11 +130,11 @@ mod test {
     #[test]
     fn commands_and_spaces_are_named_with_their_lines() {
         for text in ["hostname = \"x\"", "service nfsd start", "9a=b", "a=b c"] {
-            let complaints = read(&format!("# x\n{text}\n")).complaints;
-            assert_eq!(complaints.len(), 1, "{text}");
-            assert_eq!((complaints[0].line, complaints[0].rule), (2, Rule::Syntax));
+            let diagnostics = read(&format!("# x\n{text}\n")).diagnostics;
+            assert_eq!(diagnostics.len(), 1, "{text}");
+            assert_eq!((diagnostics[0].line, diagnostics[0].rule), (2, Rule::Syntax));
         }
-        assert_eq!(read("a=\"b\nc").complaints[0].line, 1);
+        assert_eq!(read("a=\"b\nc").diagnostics[0].line, 1);
     }
 
     #[test]

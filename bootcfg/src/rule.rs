@@ -141,7 +141,7 @@ pub struct At<T> {
 /// What is wrong with a line, and what to write instead.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("line {line}: {message}")]
-pub struct Complaint {
+pub struct Diagnostic {
     /// The line, from 1.
     pub line: usize,
     /// The rule that it breaks.
@@ -150,20 +150,20 @@ pub struct Complaint {
     pub message: String,
 }
 
-/// What a reader made of a text: all that it understood, and what it complains of.
+/// The result of reading a text: all that was understood, and a diagnostic for the rest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reading<T> {
     /// What was understood, in the order of the text.
     pub entries: Vec<At<T>>,
-    /// What was not, or only by chance.
-    pub complaints: Vec<Complaint>,
+    /// What is wrong with the lines that were not understood, or not as they were meant.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl<T> Reading<T> {
-    /// What stands in a text about which there is nothing to complain; else the first complaint.
-    pub fn whole(self) -> Result<Vec<T>, Complaint> {
-        match self.complaints.into_iter().next() {
-            Some(complaint) => Err(complaint),
+    /// The entries of a text without a mistake; otherwise the first diagnostic.
+    pub fn whole(self) -> Result<Vec<T>, Diagnostic> {
+        match self.diagnostics.into_iter().next() {
+            Some(diagnostic) => Err(diagnostic),
             None => Ok(self.entries.into_iter().map(|entry| entry.value).collect()),
         }
     }
@@ -172,15 +172,15 @@ impl<T> Reading<T> {
         self.entries.push(At { line, value });
     }
 
-    pub(crate) fn complain(&mut self, line: usize, rule: Rule, message: impl Into<String>) {
-        self.complaints.push(Complaint { line, rule, message: message.into() });
+    pub(crate) fn report(&mut self, line: usize, rule: Rule, message: impl Into<String>) {
+        self.diagnostics.push(Diagnostic { line, rule, message: message.into() });
     }
 
-    /// The commands of a text in the shell's grammar; none, and a complaint, if it ends inside a
+    /// The commands of a text in the shell's grammar; none, and a diagnostic, if it ends inside a
     /// quote or bracket.
     pub(crate) fn commands(&mut self, text: &str) -> Vec<shell::Command> {
         shell::commands(text).unwrap_or_else(|line| {
-            self.complain(
+            self.report(
                 line,
                 Rule::Syntax,
                 "the quote or bracket that begins here is never closed",
@@ -192,6 +192,6 @@ impl<T> Reading<T> {
 
 impl<T> Default for Reading<T> {
     fn default() -> Self {
-        Self { entries: Vec::new(), complaints: Vec::new() }
+        Self { entries: Vec::new(), diagnostics: Vec::new() }
     }
 }

@@ -108,7 +108,7 @@ fn load(words: &[Word], reading: &mut Reading<Step>) -> Load {
                 None if value.expands => {}
                 None => {
                     let message = format!("-e {text} sets nothing: write -e NAME=VALUE");
-                    reading.complain(value.line, Rule::Syntax, message);
+                    reading.report(value.line, Rule::Syntax, message);
                 }
             },
             'h' if !value.expands => load.directory = Some(text),
@@ -192,7 +192,7 @@ mod test {
         let text = "#!/bin/sh\nwhile :; do\n  sudo /usr/sbin/bhyveload -m1G -h /r \\\n    -e a=b \\\n    \
                     -e c=$d -S vm || exit\n  bhyve -AHP -m 1G -s 2,virtio-net,tap0,mac=02:0:0:0:0:1 vm 2>&1\ndone\n";
         let reading = read(text);
-        assert_eq!(reading.complaints, []);
+        assert_eq!(reading.diagnostics, []);
         let [At { line: 3, value: Step::Load(load) }, At { line: 6, value: Step::Run(run) }] =
             reading.entries.as_slice()
         else {

@@ -1,4 +1,4 @@
-//! Reads exports(5) as mountd(8) does, and complains where mountd would drop the line or take it
+//! Reads exports(5) as mountd(8) does, and reports where mountd would drop the line or take it
 //! for something else.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -25,11 +25,11 @@ pub fn read(text: &str) -> Reading<Line> {
         match Parser::default().line(&whole) {
             Ok((line, remarks)) => {
                 for (rule, message) in remarks {
-                    reading.complain(number, rule, message);
+                    reading.report(number, rule, message);
                 }
                 reading.add(number, line);
             }
-            Err((rule, message)) => reading.complain(number, rule, message),
+            Err((rule, message)) => reading.report(number, rule, message),
         }
     }
     reading
@@ -254,10 +254,10 @@ fn classful(network: Ipv4Addr) -> u8 {
 mod test {
     use super::*;
 
-    fn complaint(text: &str) -> (usize, Rule) {
+    fn diagnostic(text: &str) -> (usize, Rule) {
         let reading = read(text);
-        assert_eq!(reading.complaints.len(), 1, "{reading:?}");
-        (reading.complaints[0].line, reading.complaints[0].rule)
+        assert_eq!(reading.diagnostics.len(), 1, "{reading:?}");
+        (reading.diagnostics[0].line, reading.diagnostics[0].rule)
     }
 
     fn export(text: &str) -> Export {
@@ -285,7 +285,7 @@ mod test {
              /cdrom -alldirs,quiet,ro -network 192.168.33.0 -mask 255.255.255.0\n\
              /private -sec=krb5i\nV4: /\t-sec=krb5:krb5i:krb5p -network 131.104.48 -mask 255.255.255.0\n";
         let reading = read(text);
-        assert_eq!(reading.complaints, []);
+        assert_eq!(reading.diagnostics, []);
         assert_eq!(reading.entries.len(), 10);
         let Line::Export(cdrom) = &reading.entries[7].value else { panic!() };
         assert!(cdrom.options.all_directories && cdrom.options.read_only);
@@ -297,7 +297,7 @@ mod test {
     #[test]
     fn long_lines_are_joined_and_count_from_their_first() {
         assert_eq!(export("/a \\\n  -ro \\\n -maproot=root\n").options.maproot.unwrap(), "root");
-        assert_eq!(complaint("# x\n\n/a \\\n  -rw\n"), (3, Rule::ExportsOption));
+        assert_eq!(diagnostic("# x\n\n/a \\\n  -rw\n"), (3, Rule::ExportsOption));
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod test {
             ("/a -maproot", Rule::Syntax),
             ("V4: /a /b", Rule::ExportsV4),
         ] {
-            assert_eq!(complaint(text), (1, rule), "{text}");
+            assert_eq!(diagnostic(text), (1, rule), "{text}");
         }
     }
 

@@ -69,7 +69,7 @@ pub(super) struct KnownRoot<'s> {
 }
 
 impl<'s> Site<'s> {
-    /// Reads all files; what their readers complain of becomes findings.
+    /// Reads all files; the diagnostics of their readers become findings.
     pub(super) fn read(sources: &'s [Source], findings: &mut Findings) -> Self {
         let mut site = Self { sources: sources.iter().collect(), ..Self::default() };
         for (source, Source { name: file, kind, text }) in sources.iter().enumerate() {
@@ -199,8 +199,8 @@ impl Findings {
     }
 
     fn entries<T>(&mut self, here: &In<'_, ()>, reading: Reading<T>) -> Vec<At<T>> {
-        for complaint in reading.complaints {
-            self.add(&here.beside(complaint.line, ()), complaint.rule, complaint.message);
+        for diagnostic in reading.diagnostics {
+            self.add(&here.beside(diagnostic.line, ()), diagnostic.rule, diagnostic.message);
         }
         reading.entries
     }
