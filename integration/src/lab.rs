@@ -16,7 +16,7 @@ use crate::guest::Parts;
 use crate::process::Program;
 use crate::progress;
 
-/// What may be wished of tests that go on for as long as one wants, and leave much to chance.
+/// What may be asked of tests that go on for as long as one wants, and draw much at random.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Wishes {
     /// How long `survive` makes trouble: 4 minutes with all other tests, and 10 with --only.

@@ -6,7 +6,6 @@
 
 mod attempt;
 mod bench;
-mod by_hand;
 mod cache;
 mod capture;
 mod cases;
@@ -24,6 +23,7 @@ mod interrupt;
 mod kept;
 mod lab;
 mod lock;
+mod manual;
 mod net;
 mod noise;
 mod packages;
@@ -137,10 +137,10 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Bench { subject, load, json } => bench::run(subject, &load, json.as_deref()),
         Command::Boot { chain: Some(chain), keep_capture, list: false } => {
-            by_hand::run(&chain, keep_capture.as_deref())
+            manual::run(&chain, keep_capture.as_deref())
         }
         Command::Boot { .. } => {
-            by_hand::list();
+            manual::list();
             Ok(ExitCode::SUCCESS)
         }
         Command::Case { name, place, made, wishes } => {
@@ -151,7 +151,7 @@ fn main() -> ExitCode {
         Command::Soak { minutes } => soak::run(minutes),
         Command::Test { only, list: true, .. } => suite::list(only.as_deref()),
         Command::Test { only, list: false, jobs, wishes } => {
-            suite::run(only.as_deref(), jobs.map_or_else(lanes, usize::from), wishes)
+            suite::run(only.as_deref(), jobs.map_or_else(default_jobs, usize::from), wishes)
         }
     };
     match result {
@@ -168,9 +168,9 @@ fn main() -> ExitCode {
 }
 
 /// How many tests run at the same time when nobody says it.
-fn lanes() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get).min(LANES)
+fn default_jobs() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(MAX_JOBS)
 }
 
 /// The most of them: each may have machines of a gigabyte.
-const LANES: usize = 8;
+const MAX_JOBS: usize = 8;

@@ -1,4 +1,4 @@
-//! One chain, booted by hand: its timeline is shown, and its traffic may be kept.
+//! One chain, booted on command: its timeline is shown, and its traffic may be kept.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ pub(crate) fn run(name: &str, keep: Option<&Path>) -> Result<ExitCode, Failure> 
     let chain = Chain::find(name)?;
     packages::install(&[packages::MACHINES, packages::TESTS])?;
     let lab = Lab::open()?;
-    let directory = lab.directory("by hand")?;
+    let directory = lab.directory("manual boot")?;
     let network = Network::new()?;
     let site = Site::new(lab.netbe()?, &network, &directory);
     site.environment("guest", lab.parts()?, "test -c /dev/console")?;

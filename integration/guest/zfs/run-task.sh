@@ -1,6 +1,6 @@
 #!/bin/sh
-# The init of a guest with ZFS: runs the script on the disk of the task, leaves there what
-# came of it, and switches the machine off.
+# The init of a guest with ZFS: runs the script on the disk of the task, writes its log and status
+# there, and switches the machine off.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
