@@ -47,8 +47,8 @@ fn temporary(point: &Point) -> Result<PathBuf, Failure> {
         Failure::could_not(format_args!("cannot make a directory to mount {point} on: {error}"))
     };
     let place = std::env::temp_dir().canonicalize().map_err(|error| cannot(&error))?;
-    let chance = getrandom::u64().map_err(|error| cannot(&error))?;
-    let place = place.join(format!("{PREFIX}{chance:016x}"));
+    let random = getrandom::u64().map_err(|error| cannot(&error))?;
+    let place = place.join(format!("{PREFIX}{random:016x}"));
     let mut private = DirBuilder::new();
     private.mode(0o700);
     private.create(&place).map_err(|error| cannot(&error))?;

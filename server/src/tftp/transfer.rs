@@ -136,7 +136,7 @@ impl Transfer {
                 let step = u64::from(block.wrapping_sub(wire_number(before)));
                 let end = self.window().end;
                 if step == 0 {
-                    self.complaint(now)
+                    self.repeated_ack(now)
                 } else if before.saturating_add(step) < end {
                     let whole = before.saturating_add(step).saturating_add(1) == end;
                     self.advance(step, whole, now)
@@ -232,7 +232,7 @@ impl Transfer {
     /// In lockstep it means nothing. In a window its first block was lost, unless the ACK is an echo
     /// of a window that went out twice. The window is sent again at once, but only once: whoever
     /// repeats ACKs must not make us send more than the timer would.
-    fn complaint(&mut self, now: Instant) -> Action {
+    fn repeated_ack(&mut self, now: Instant) -> Action {
         if self.terms.window == 1 || self.wary || self.copies != 1 {
             return Action::Wait;
         }
@@ -245,7 +245,7 @@ impl Transfer {
     /// §4). It is different after a window went out twice and the client had half of it: it then
     /// counts its windows from elsewhere, every ACK comes from inside ours, and everything would go
     /// out twice from then on. So from time to time only what is new is sent, which brings both into
-    /// step. Where there is a gap after all, the client complains, or the timer repairs it.
+    /// step. Where there is a gap after all, the client repeats its ACK, or the timer repairs it.
     fn advance(&mut self, step: u64, whole: bool, now: Instant) -> Action {
         match self.copies {
             // An ACK of what went out twice tells nothing about the time it took (RFC 6298 §3).

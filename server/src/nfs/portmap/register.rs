@@ -190,7 +190,7 @@ mod test {
     }
 
     #[test]
-    fn what_was_not_there_is_taken_back_without_complaint() {
+    fn what_was_not_there_is_taken_back_without_an_error() {
         let (address, thread) = mapper(1, |_| false);
         unregister(address, &[NFS]).unwrap();
         assert_eq!(thread.join().unwrap().len(), 1);

@@ -102,7 +102,7 @@ fn a_window_whose_first_block_was_lost_is_sent_again_at_once_and_once() {
 }
 
 #[test]
-fn an_echo_of_a_window_sent_twice_is_no_complaint() {
+fn an_echo_of_a_window_sent_twice_reports_no_gap() {
     let (mut transfer, now) = begun(50_000, 512, 4);
     assert_eq!(transfer.acknowledge(0, now), Action::Send(1..5));
     assert_eq!(transfer.acknowledge(0, now), Action::Send(1..5));
@@ -291,8 +291,8 @@ struct Client {
     last: u64,
     /// In-order blocks since the last ACK.
     since: u64,
-    /// Whether a gap was already complained about in this window.
-    complained: bool,
+    /// Whether a gap was already reported in this window.
+    reported: bool,
 }
 
 impl Client {
@@ -301,7 +301,7 @@ impl Client {
         if block == wire_number(self.have + 1) && self.have < self.last {
             self.have += 1;
             self.since += 1;
-            self.complained = false;
+            self.reported = false;
             if self.since == self.window || self.have == self.last {
                 self.since = 0;
                 return Some(wire_number(self.have));
@@ -311,7 +311,7 @@ impl Client {
         // Out of order: once for each gap, and for each old block that is sent again at the end.
         self.since = 0;
         let known = self.have == self.last;
-        if known || !std::mem::replace(&mut self.complained, true) {
+        if known || !std::mem::replace(&mut self.reported, true) {
             return Some(wire_number(self.have));
         }
         None
@@ -336,7 +336,7 @@ fn run(
         have: 0,
         last: terms.last_block(),
         since: 0,
-        complained: false,
+        reported: false,
     };
     let mut now = start;
     let mut sent = 0;
@@ -493,7 +493,7 @@ proptest! {
                 }
             }
         }
-        // A window for each block acknowledged, and one more for a complaint about it.
+        // A window for each block acknowledged, and one more for a repeated ACK.
         prop_assert!(sent <= 2 * (transfer.base + 1));
     }
 }

@@ -209,7 +209,7 @@ impl Source<'_> {
 /// A btrfs(8) that runs. It ends with this.
 struct Tool {
     child: Child,
-    complaint: Option<JoinHandle<String>>,
+    last_line: Option<JoinHandle<String>>,
     verb: &'static str,
     path: PathBuf,
 }
@@ -225,15 +225,15 @@ impl Tool {
             };
             StoreError::Tool { program: BTRFS, task: task(verb, path), said }
         })?;
-        // Read beside everything else, or a tool that complains at length would wait for ever.
-        let complaint = child.stderr.take().map(|stderr| thread::spawn(|| complaint(stderr)));
-        Ok(Self { child, complaint, verb, path: path.to_owned() })
+        // Read beside everything else, or a tool with many errors would wait for ever.
+        let last_line = child.stderr.take().map(|stderr| thread::spawn(|| last_line(stderr)));
+        Ok(Self { child, last_line, verb, path: path.to_owned() })
     }
 
     /// Waits until it has ended; anything but success is an error, in its own words.
     fn end(mut self) -> Result<(), StoreError> {
         let status = self.child.wait();
-        let said = self.complaint.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let said = self.last_line.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         if status.is_ok_and(|status| status.success()) {
             return Ok(());
         }
@@ -257,7 +257,7 @@ fn task(verb: &str, path: &Path) -> String {
 }
 
 /// The last line that a tool wrote.
-fn complaint(stderr: ChildStderr) -> String {
+fn last_line(stderr: ChildStderr) -> String {
     let lines = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
     let last = lines.filter(|line| !line.is_empty()).last().unwrap_or_default();
     let text = String::from_utf8_lossy(&last);

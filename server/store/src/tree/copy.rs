@@ -289,7 +289,7 @@ fn link(
     symlinkat(says, target, name)?;
     let (uid, gid) = owner(stat);
     chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    dress(target, name, stat, attributes)
+    set_metadata(target, name, stat, attributes)
 }
 
 fn node(
@@ -304,11 +304,11 @@ fn node(
     chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     // Follows links, but nobody else can reach the target yet: this is the node just made.
     chmodat(target, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
-    dress(target, name, stat, attributes)
+    set_metadata(target, name, stat, attributes)
 }
 
-/// Gives what cannot be opened its extended attributes and times.
-fn dress(
+/// Sets the extended attributes and times of what cannot be opened.
+fn set_metadata(
     target: BorrowedFd<'_>,
     name: &CStr,
     stat: &Stat,
