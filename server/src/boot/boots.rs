@@ -19,7 +19,7 @@ use super::loader::HostLoaders;
 use super::plan::{self, NoPlan, Plan};
 use super::record::{self, BootLog};
 use super::roots::RootTable;
-use super::timeline::{Trouble, View};
+use super::timeline::{BootStatus, Trouble};
 use super::usage::Usage;
 use super::{
     Answer, Ask, BootFile, BootId, Booter, Client, Event, FileError, FileRequest, Life, Origin,
@@ -92,7 +92,7 @@ pub struct Standing {
     /// Whether its root is read-only; `None` when it is in no boot.
     pub read_only: Option<bool>,
     /// How far it has come; `None` when it was never seen.
-    pub view: Option<View>,
+    pub status: Option<BootStatus>,
 }
 
 impl Boots {
@@ -208,7 +208,7 @@ impl Boots {
                 boot: seen.and_then(|seen| seen.boot.as_ref()).map(|boot| boot.id),
                 environment: plan.map_or(assigned, |plan| Some(&plan.name)).map(str::to_owned),
                 read_only: plan.map(|plan| plan.read_only),
-                view: seen.map(|seen| seen.timeline.view(seen.used(&known.usage), now)),
+                status: seen.map(|seen| seen.timeline.status(seen.used(&known.usage), now)),
             });
         }
         let strangers = known.clients.iter().filter(|(_, seen)| seen.name.is_none());
@@ -223,7 +223,7 @@ impl Boots {
                 boot: boot.map(|boot| boot.id),
                 environment: boot.map(|boot| boot.plan.name.clone()),
                 read_only: boot.map(|boot| boot.plan.read_only),
-                view: Some(seen.timeline.view(seen.used(&known.usage), now)),
+                status: Some(seen.timeline.status(seen.used(&known.usage), now)),
             }
         }));
         standings
@@ -568,7 +568,7 @@ impl Boots {
         let roster = self.roster();
         let reserved = roster.iter().filter_map(|(name, entry)| {
             let machine = &entry.machine;
-            Some((machine.address?, self.root_by_hand(&roster, name, machine)?))
+            Some((machine.address?, self.unmanaged_root(&roster, name, machine)?))
         });
         let mut roots: HashMap<Ipv4Addr, (Option<Root>, Vec<Root>)> =
             reserved.map(|(address, root)| (address, (Some(root), Vec::new()))).collect();
@@ -592,10 +592,15 @@ impl Boots {
         let roots = roots.collect();
         // The other half of the table is changed under this lock.
         let _known = self.known();
-        self.roots.set_by_hand(roots);
+        self.roots.set_unmanaged(roots);
     }
 
-    fn root_by_hand(&self, roster: &Roster, name: &MachineName, machine: &Machine) -> Option<Root> {
+    fn unmanaged_root(
+        &self,
+        roster: &Roster,
+        name: &MachineName,
+        machine: &Machine,
+    ) -> Option<Root> {
         let known = Some((name, machine));
         let (wanted, is_default) = decide::environment_of(roster, known).ok()?;
         let own = self.catalog.own(name, wanted);

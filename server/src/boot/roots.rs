@@ -89,15 +89,15 @@ pub(super) struct RootTable {
 struct Tables {
     /// Of machines in a boot.
     booted: Arc<HashMap<Ipv4Addr, Roots>>,
-    /// Of machines that were started by hand, as by bhyveload, and ask nobody for their address.
-    by_hand: Arc<HashMap<Ipv4Addr, Roots>>,
+    /// Of machines that boot without us, as by bhyveload, and ask nobody for their address.
+    unmanaged: Arc<HashMap<Ipv4Addr, Roots>>,
 }
 
 impl RootTable {
     /// The roots of an address. Takes no lock.
     pub(super) fn get(&self, address: Ipv4Addr) -> Roots {
         let tables = self.tables.load();
-        let found = tables.booted.get(&address).or_else(|| tables.by_hand.get(&address));
+        let found = tables.booted.get(&address).or_else(|| tables.unmanaged.get(&address));
         found.cloned().unwrap_or_default()
     }
 
@@ -119,20 +119,20 @@ impl RootTable {
                 None => booted.remove(&address),
             };
         }
-        let by_hand = Arc::clone(&tables.by_hand);
-        self.tables.store(Arc::new(Tables { booted: Arc::new(booted), by_hand }));
+        let unmanaged = Arc::clone(&tables.unmanaged);
+        self.tables.store(Arc::new(Tables { booted: Arc::new(booted), unmanaged }));
     }
 
     /// What is granted to machines that are in no boot.
-    pub(super) fn by_hand(&self) -> Arc<HashMap<Ipv4Addr, Roots>> {
-        Arc::clone(&self.tables.load().by_hand)
+    pub(super) fn unmanaged(&self) -> Arc<HashMap<Ipv4Addr, Roots>> {
+        Arc::clone(&self.tables.load().unmanaged)
     }
 
     /// Replaces what is granted to machines that are in no boot. Callers change it one after the
     /// other.
-    pub(super) fn set_by_hand(&self, by_hand: HashMap<Ipv4Addr, Roots>) {
+    pub(super) fn set_unmanaged(&self, unmanaged: HashMap<Ipv4Addr, Roots>) {
         let booted = Arc::clone(&self.tables.load().booted);
-        self.tables.store(Arc::new(Tables { booted, by_hand: Arc::new(by_hand) }));
+        self.tables.store(Arc::new(Tables { booted, unmanaged: Arc::new(unmanaged) }));
     }
 }
 
@@ -158,15 +158,15 @@ mod test {
     }
 
     #[test]
-    fn a_machine_in_a_boot_has_no_root_by_hand() {
+    fn a_machine_in_a_boot_has_no_unmanaged_root() {
         let table = RootTable::default();
         assert!(table.get(ADDRESS).is_empty());
-        let by_hand = Roots::new(Some(root(1, false)), Vec::new());
-        table.set_by_hand(HashMap::from([(ADDRESS, by_hand.clone())]));
-        assert_eq!(table.get(ADDRESS), by_hand);
+        let unmanaged = Roots::new(Some(root(1, false)), Vec::new());
+        table.set_unmanaged(HashMap::from([(ADDRESS, unmanaged.clone())]));
+        assert_eq!(table.get(ADDRESS), unmanaged);
         table.set_booted([(ADDRESS, Some(Roots::default()))]);
         assert!(table.get(ADDRESS).is_empty(), "its root is still to be made");
         table.set_booted([(ADDRESS, None)]);
-        assert_eq!(table.get(ADDRESS), by_hand);
+        assert_eq!(table.get(ADDRESS), unmanaged);
     }
 }

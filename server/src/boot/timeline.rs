@@ -1,6 +1,6 @@
 //! How far a machine has come, as the protocols saw it: its stage, what it was sent, what went wrong.
 //!
-//! A timeline is a value: events and `now` go in, a [`View`] comes out. Nothing runs on the machine
+//! A timeline is a value: events and `now` go in, a [`BootStatus`] comes out. Nothing runs on the machine
 //! that would tell us more, so a stage is what an observer on the network can know.
 
 use std::collections::VecDeque;
@@ -62,9 +62,9 @@ struct Transfer {
     total: u64,
 }
 
-/// How a machine stands at one moment.
+/// The state of a machine's boot at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct View {
+pub struct BootStatus {
     /// Its stage.
     pub stage: Stage,
     /// What keeps it from going on, with a sentence.
@@ -214,9 +214,9 @@ impl Timeline {
         self.is_news(&text, now).then_some(text)
     }
 
-    /// How the machine stands, which used its root last at `used`.
+    /// The state of the boot at `now`; the machine used its root last at `used`.
     #[must_use]
-    pub fn view(&self, used: Option<Instant>, now: Instant) -> View {
+    pub fn status(&self, used: Option<Instant>, now: Instant) -> BootStatus {
         let silent = used.map_or(Duration::ZERO, |used| now.saturating_duration_since(used));
         let stage = if self.stage < Stage::Root || silent < IDLE {
             self.stage
@@ -231,7 +231,7 @@ impl Timeline {
         let stages = self.reached.iter().zip(ends);
         let moving = |transfer: &&Transfer| transfer.bytes < transfer.total;
         let progress = self.transfers.back().filter(moving);
-        View {
+        BootStatus {
             stage,
             trouble: self.trouble.clone(),
             hint: self.hint(now),

@@ -185,10 +185,10 @@ impl From<Standing> for MachineStatus {
     fn from(standing: Standing) -> Self {
         let named = standing.name.map(|name| name.to_string());
         let mac = standing.mac.map(|mac| mac.to_string());
-        let view = standing.view;
-        let trouble = view.as_ref().and_then(|view| view.trouble.clone());
-        let hint = view.as_ref().and_then(|view| view.hint.clone());
-        let stages = view.as_ref().map_or(&[][..], |view| view.stages.as_slice());
+        let status = standing.status;
+        let trouble = status.as_ref().and_then(|status| status.trouble.clone());
+        let hint = status.as_ref().and_then(|status| status.hint.clone());
+        let stages = status.as_ref().map_or(&[][..], |status| status.stages.as_slice());
         Self {
             name: named.or(mac).unwrap_or_default(),
             mac: standing.mac,
@@ -196,16 +196,16 @@ impl From<Standing> for MachineStatus {
             environment: standing.environment,
             read_only: standing.read_only,
             boot: standing.boot,
-            stage: view.as_ref().map_or(Stage::Off, |view| view.stage),
+            stage: status.as_ref().map_or(Stage::Off, |status| status.stage),
             trouble: trouble.as_ref().map(|(trouble, _)| trouble.as_str().to_owned()),
             message: trouble.map(|(_, text)| text).or(hint),
-            sent: view.as_ref().map_or(0, |view| view.sent),
-            read: view.as_ref().map_or(0, |view| view.read),
-            written: view.as_ref().map_or(0, |view| view.written),
-            progress: view.as_ref().and_then(|view| view.progress),
-            seconds: view.as_ref().map_or(0.0, |view| view.took.as_secs_f64()),
+            sent: status.as_ref().map_or(0, |status| status.sent),
+            read: status.as_ref().map_or(0, |status| status.read),
+            written: status.as_ref().map_or(0, |status| status.written),
+            progress: status.as_ref().and_then(|status| status.progress),
+            seconds: status.as_ref().map_or(0.0, |status| status.took.as_secs_f64()),
             stages: stages.iter().map(|(stage, took)| (*stage, took.as_secs_f64())).collect(),
-            seen: view.as_ref().map(|view| view.seen.as_secs_f64()),
+            seen: status.as_ref().map(|status| status.seen.as_secs_f64()),
         }
     }
 }

@@ -261,7 +261,7 @@ impl Bench {
 
     fn stage(&self) -> Stage {
         let standings = self.boots.standings();
-        standings.iter().find(|one| one.mac == Some(MAC)).unwrap().view.as_ref().unwrap().stage
+        standings.iter().find(|one| one.mac == Some(MAC)).unwrap().status.as_ref().unwrap().stage
     }
 
     fn boot(&self) -> Option<BootId> {
@@ -478,8 +478,8 @@ fn an_unknown_machine_boots_nothing_and_is_told_why() {
     let refusal = bench.tftp("snponly.efi").unwrap_err().to_string();
     assert!(refusal.starts_with("unknown machine, and no default environment"), "{refusal}");
     let standings = bench.boots.standings();
-    let view = standings[0].view.as_ref().unwrap();
-    assert_eq!(view.trouble.as_ref().map(|(_, text)| text.clone()), Some(refusal));
+    let status = standings[0].status.as_ref().unwrap();
+    assert_eq!(status.trouble.as_ref().map(|(_, text)| text.clone()), Some(refusal));
     assert_eq!(bench.root(), None);
 }
 
@@ -499,7 +499,7 @@ fn a_machine_that_is_known_by_its_uuid_stays_known() {
     bench.boots.set_roster(roster);
     let standings = bench.boots.standings();
     assert_eq!(standings.len(), 1);
-    assert_eq!((standings[0].mac, standings[0].view.is_some()), (Some(MAC), true));
+    assert_eq!((standings[0].mac, standings[0].status.is_some()), (Some(MAC), true));
 }
 
 #[test]

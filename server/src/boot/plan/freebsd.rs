@@ -50,9 +50,10 @@ pub(super) fn decide(
     let protocol = machine.map_or_else(LoaderProtocol::default, |machine| machine.loader_protocol);
     let fetch = fetch(protocol, subject.client, arch.map(|_| &own), environment)?;
     let ipxe = |arch| ipxe(arch, environment, site.loaders);
-    let by_hand = site.proxy && fetch != Fetch::Http && arch.is_some_and(|arch| arch != Arch::BIOS);
-    if by_hand && fetch != Fetch::Nfs {
-        return Err(NoPlan::TftpByHand);
+    let behind_proxy =
+        site.proxy && fetch != Fetch::Http && arch.is_some_and(|arch| arch != Arch::BIOS);
+    if behind_proxy && fetch != Fetch::Nfs {
+        return Err(NoPlan::TftpBehindProxy);
     }
     let wants_ipxe = machine.is_some_and(|machine| machine.loader == LoaderChoice::Ipxe);
     let first = match subject.client {
@@ -60,7 +61,7 @@ pub(super) fn decide(
         // Its loader would go on by HTTP, ask no DHCP server and depend on its firmware for every
         // file. With iPXE between them it works as it does after PXE.
         Client::Http(arch) => Some(ipxe(arch)?),
-        Client::Pxe(arch) if by_hand || wants_ipxe => Some(ipxe(arch)?),
+        Client::Pxe(arch) if behind_proxy || wants_ipxe => Some(ipxe(arch)?),
         Client::Pxe(_) => Some(own.clone()),
         Client::FreeBsdKernel | Client::FreeBsdLoader | Client::Ipxe(_) | Client::Ordinary => None,
     };
@@ -82,7 +83,7 @@ pub(super) fn decide(
         None => given,
     };
     kenv::pack(&variables).map_err(NoPlan::Kenv)?;
-    let next = if by_hand { Next::Handed(own) } else { Next::Loader(own) };
+    let next = if behind_proxy { Next::Handed(own) } else { Next::Loader(own) };
     Ok(FreeBsd { first, next, fetch, variables })
 }
 

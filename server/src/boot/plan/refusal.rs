@@ -87,7 +87,7 @@ pub enum NoPlan {
          alone: have a loader with NFS in the environment, and run `netbe machine set \
          --loader-protocol nfs`"
     )]
-    TftpByHand,
+    TftpBehindProxy,
     /// FreeBSD's loader could not ask for its files by TFTP.
     #[error(
         "boot environment '{0}' cannot be booted by TFTP: FreeBSD's loader has room for a name of 76 \

@@ -407,5 +407,5 @@ fn beside_another_server_a_loader_is_sent_to_nfs_alone() {
     let machine = by(LoaderProtocol::Tftp);
     let client = Client::Pxe(Arch::UEFI_X64);
     let subject = Subject { mac: MAC, machine: Some((&name, &machine)), client };
-    assert_eq!(plan(subject, &freebsd(), false, site), Err(NoPlan::TftpByHand));
+    assert_eq!(plan(subject, &freebsd(), false, site), Err(NoPlan::TftpBehindProxy));
 }

@@ -48,7 +48,7 @@ fn a_boot_passes_its_stages() {
         nfs(0),
         nfs(1),
     ]);
-    let view = timeline.view(None, now);
+    let view = timeline.status(None, now);
     assert_eq!((view.stage, view.sent, view.written), (Stage::Running, 5600, 1));
     let stages = view.stages.iter().map(|(stage, took)| (*stage, took.as_secs()));
     let expected = [
@@ -90,16 +90,16 @@ fn an_operating_system_does_not_load() {
 #[test]
 fn progress_is_of_the_file_on_its_way() {
     let (timeline, now) = shown(&[sent(Role::Kernel, 10, 40), sent(Role::Kernel, 30, 40)]);
-    let view = timeline.view(None, now);
+    let view = timeline.status(None, now);
     assert_eq!((view.progress, view.sent), (Some((30, 40)), 30));
     let (timeline, now) = shown(&[sent(Role::Kernel, 40, 40)]);
-    assert_eq!(timeline.view(None, now).progress, None);
+    assert_eq!(timeline.status(None, now).progress, None);
 }
 
 #[test]
 fn a_file_sent_twice_counts_twice() {
     let (timeline, now) = shown(&[sent(Role::Loader, 40, 40), sent(Role::Loader, 15, 40)]);
-    assert_eq!(timeline.view(None, now).sent, 55);
+    assert_eq!(timeline.status(None, now).sent, 55);
 }
 
 #[test]
@@ -107,35 +107,35 @@ fn a_silent_root_is_idle_then_lost_then_running_again() {
     let (mut timeline, now) = shown(&[nfs(1)]);
     let later = |seconds| now + Duration::from_secs(seconds);
     let used = Some(now);
-    assert_eq!(timeline.view(used, later(61)).stage, Stage::Idle);
-    assert_eq!(timeline.view(used, later(601)).stage, Stage::Lost);
+    assert_eq!(timeline.status(used, later(61)).stage, Stage::Idle);
+    assert_eq!(timeline.status(used, later(601)).stage, Stage::Lost);
     timeline.see(&nfs(0), later(700));
-    assert_eq!(timeline.view(Some(later(700)), later(700)).stage, Stage::Running);
+    assert_eq!(timeline.status(Some(later(700)), later(700)).stage, Stage::Running);
 }
 
 #[test]
 fn a_read_only_root_runs_after_a_while() {
     let (mut timeline, now) = shown(&[nfs(0)]);
-    assert_eq!(timeline.view(None, now).stage, Stage::Root);
+    assert_eq!(timeline.status(None, now).stage, Stage::Root);
     timeline.see(&nfs(0), now + SETTLED);
-    assert_eq!(timeline.view(None, now + SETTLED).stage, Stage::Running);
+    assert_eq!(timeline.status(None, now + SETTLED).stage, Stage::Running);
 }
 
 #[test]
 fn trouble_is_over_when_the_machine_goes_on() {
     let failed = Event::Failed { name: "kernel".to_owned(), reason: "gone".to_owned() };
     let (mut timeline, now) = shown(&[failed]);
-    let trouble = timeline.view(None, now).trouble;
+    let trouble = timeline.status(None, now).trouble;
     assert_eq!(trouble, Some((Trouble::Failed, "kernel: gone".to_owned())));
     timeline.see(&sent(Role::Kernel, 1, 2), now);
-    assert_eq!(timeline.view(None, now).trouble, None);
+    assert_eq!(timeline.status(None, now).trouble, None);
 }
 
 #[test]
 fn silence_in_the_middle_of_a_boot_gets_a_hint() {
     let (timeline, now) = shown(&[Event::Leased(ADDRESS)]);
-    assert_eq!(timeline.view(None, now).hint, None);
-    let hint = timeline.view(None, now + SILENT).hint.unwrap();
+    assert_eq!(timeline.status(None, now).hint, None);
+    let hint = timeline.status(None, now + SILENT).hint.unwrap();
     assert!(hint.starts_with("leased, then nothing for 41 s"), "{hint}");
 }
 

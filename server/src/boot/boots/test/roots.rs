@@ -204,11 +204,11 @@ fn the_default_is_read_only_and_a_clone_of_it_is_the_machines() {
         bench.boots.set_roster(roster);
         let root = || bench.root().unwrap();
         // Started by hand, it has said nothing; then the same by a plan.
-        let by_hand = root();
+        let assigned = root();
         bench.discover(UEFI, 1);
         bench.leased();
-        assert_eq!(root(), by_hand);
-        (by_hand.environment.as_u128(), by_hand.read_only)
+        assert_eq!(root(), assigned);
+        (assigned.environment.as_u128(), assigned.read_only)
     };
     assert_eq!(root(RootKind::Direct), (1, true));
     assert_eq!(root(RootKind::Own), (9, false));

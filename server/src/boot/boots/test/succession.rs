@@ -59,7 +59,7 @@ impl Bench {
     fn trouble(&self) -> Option<String> {
         let standings = self.boots.standings();
         let own = standings.into_iter().find(|one| one.mac == Some(MAC)).unwrap();
-        own.view.unwrap().trouble.map(|(kind, _)| kind.as_str().to_owned())
+        own.status.unwrap().trouble.map(|(kind, _)| kind.as_str().to_owned())
     }
 
     /// An environment is mounted from the usual address, and called a little later.
@@ -347,7 +347,7 @@ fn a_machine_whose_environment_was_not_looked_into_yet_is_answered_later() {
     // Each of them waited for 100 ms once.
     assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!(bench.boot(), None);
-    assert!(bench.boots.standings()[0].view.is_none(), "nothing was refused");
+    assert!(bench.boots.standings()[0].status.is_none(), "nothing was refused");
     drop(release);
     bench.boots.set_environments(environments());
     bench.boots.catalog().wait_until_scanned();
