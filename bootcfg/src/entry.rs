@@ -5,7 +5,7 @@ use crate::error::refuse;
 
 /// A kernel, and for whom it is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
+pub struct BootEntry {
     /// The server, by address or name.
     pub server: String,
     /// The machine, by name or address.
@@ -22,7 +22,7 @@ pub struct Entry {
     pub arguments: String,
 }
 
-impl Entry {
+impl BootEntry {
     /// What the machine shows before it boots: letters, digits and a few signs, nothing that a loader
     /// would act on.
     pub(crate) fn heading(&self) -> String {
@@ -59,8 +59,8 @@ pub(crate) fn place<'a>(place: &'a str, format: &'static str) -> Result<&'a str,
 pub(crate) mod test {
     use super::*;
 
-    pub(crate) fn entry(arguments: &str) -> Entry {
-        Entry {
+    pub(crate) fn entry(arguments: &str) -> BootEntry {
+        BootEntry {
             server: "10.0.0.1".into(),
             machine: "desk".into(),
             environment: "debian".into(),
@@ -74,7 +74,7 @@ pub(crate) mod test {
     #[test]
     fn a_heading_holds_nothing_that_a_loader_acts_on() {
         let hostile =
-            Entry { machine: "a\nb'$".into(), environment: "x#\"é".into(), ..entry("rw") };
+            BootEntry { machine: "a\nb'$".into(), environment: "x#\"é".into(), ..entry("rw") };
         assert_eq!(hostile.heading(), "netbe 10.0.0.1: a?b?? boots x??? (boot 0123456789abcdef)");
     }
 

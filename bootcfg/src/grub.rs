@@ -4,14 +4,14 @@
 //! quotes, where the shell acts on nothing; what has a single quote itself is refused.
 
 use crate::ConfigError;
-use crate::entry::{Entry, place};
+use crate::entry::{BootEntry, place};
 use crate::error::{limit, refuse};
 
 /// The text of a configuration that boots its one entry at once.
 ///
 /// When that fails, it says so and tries again after ten seconds, so that a machine without a screen
 /// comes up when its server does; the Escape key gives a prompt instead.
-pub fn render(entry: &Entry) -> Result<String, ConfigError> {
+pub fn render(entry: &BootEntry) -> Result<String, ConfigError> {
     let mut linux = format!("linux {}", quoted("the kernel", place(&entry.kernel, FORMAT)?)?);
     for word in entry.arguments.split_whitespace() {
         linux.push(' ');
@@ -104,7 +104,7 @@ mod test {
         let kernel = "(http,10.0.0.1)/b/1/kernel".to_owned();
         let initrd = Some("(http,10.0.0.1)/b/1/initrd".to_owned());
         assert_eq!(
-            render(&Entry { kernel, initrd, ..entry("root=/dev/nfs rw") }).unwrap(),
+            render(&BootEntry { kernel, initrd, ..entry("root=/dev/nfs rw") }).unwrap(),
             "echo 'netbe 10.0.0.1: desk boots debian (boot 0123456789abcdef)'\n\
              while true; do\n  \
                if linux '(http,10.0.0.1)/b/1/kernel' 'root=/dev/nfs' 'rw'; then\n    \
@@ -118,7 +118,7 @@ mod test {
 
     #[test]
     fn a_kernel_without_a_ram_disk_is_booted_alone() {
-        let text = render(&Entry { initrd: None, ..entry("rw") }).unwrap();
+        let text = render(&BootEntry { initrd: None, ..entry("rw") }).unwrap();
         assert!(text.contains("'rw'; then\n    boot\n  fi\n"), "{text}");
     }
 
@@ -137,7 +137,7 @@ mod test {
             arguments in "\\PC{0,40}", name in "(?s).{0,20}",
         ) {
             let arguments = arguments.split_whitespace().collect::<Vec<_>>().join(" ");
-            let entry = Entry { kernel, initrd, environment: name, ..entry(&arguments) };
+            let entry = BootEntry { kernel, initrd, environment: name, ..entry(&arguments) };
             if let Ok(text) = render(&entry) {
                 prop_assert_eq!(read(&text), (entry.kernel, entry.initrd, entry.arguments));
             }

@@ -25,7 +25,7 @@ pub mod rcconf;
 mod rule;
 pub mod shell;
 
-pub use entry::Entry;
+pub use entry::BootEntry;
 pub use error::ConfigError;
 pub use guest::{Address, Guest, Mac, Root, View};
 pub use rule::{At, Diagnostic, Reading, Rule};

@@ -3,14 +3,14 @@
 //! A line is a keyword and the rest of the line; there are no quotes and no escapes.
 
 use crate::ConfigError;
-use crate::entry::{Entry, place};
+use crate::entry::{BootEntry, place};
 use crate::error::{limit, refuse};
 
 /// The text of a configuration that boots its one entry at once.
 ///
 /// When that fails, pxelinux shows its prompt and tries again after ten seconds, so that a machine
 /// without a screen comes up when its server does.
-pub fn render(entry: &Entry) -> Result<String, ConfigError> {
+pub fn render(entry: &BootEntry) -> Result<String, ConfigError> {
     let arguments = arguments(&entry.arguments)?;
     let mut lines = vec![
         format!("SAY {}", entry.heading()),
@@ -103,7 +103,7 @@ mod test {
             assert!(render(&entry(arguments)).is_err(), "{arguments:?}");
         }
         let two = Some("a,b".to_owned());
-        assert!(render(&Entry { initrd: two, ..entry("rw") }).is_err());
+        assert!(render(&BootEntry { initrd: two, ..entry("rw") }).is_err());
     }
 
     proptest! {
@@ -113,7 +113,7 @@ mod test {
             arguments in "\\PC{0,40}", name in "(?s).{0,20}",
         ) {
             let arguments = arguments.split_whitespace().collect::<Vec<_>>().join(" ");
-            let entry = Entry { kernel, initrd, environment: name, ..entry(&arguments) };
+            let entry = BootEntry { kernel, initrd, environment: name, ..entry(&arguments) };
             if let Ok(text) = render(&entry) {
                 prop_assert_eq!(read(&text), (entry.kernel, entry.initrd, entry.arguments));
             }

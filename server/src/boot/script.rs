@@ -1,7 +1,7 @@
 //! What tells a loader how to go on: a script for iPXE, a configuration for pxelinux or GRUB.
 
 use bootcfg::ipxe::{self, Action, Script};
-use bootcfg::{Entry, grub, pxelinux};
+use bootcfg::{BootEntry, grub, pxelinux};
 
 use super::BootId;
 use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, SCRIPT, export_path};
@@ -51,7 +51,7 @@ pub(super) fn configuration(
     name: &str,
 ) -> Option<Result<String, String>> {
     let Next::Kernel { initrd, cmdline, .. } = &plan.next else { return None };
-    let entry = |place: fn(&Plan, BootId, &str) -> String| Entry {
+    let entry = |place: fn(&Plan, BootId, &str) -> String| BootEntry {
         server: plan.server.to_string(),
         machine: machine(plan),
         environment: plan.name.clone(),

@@ -10,7 +10,7 @@ use super::{Failure, Site, machine, site};
 use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
 use crate::nfs::export::gone;
-use crate::site::machine::{Entry, RootKind};
+use crate::site::machine::{RootKind, RosterEntry};
 use provision::roots::{Known, Owned, Roots, holder, own_among};
 
 /// A verb that may take a tree away under somebody.
@@ -158,7 +158,7 @@ pub(super) fn refuse_assigned(site: &Site, name: &EnvironmentName) -> Result<(),
     }
     let listed = store.list()?.environments;
     let mut assigned = Vec::new();
-    for (machine, Entry { machine: known, .. }) in roster.iter() {
+    for (machine, RosterEntry { machine: known, .. }) in roster.iter() {
         // A machine of netbe.toml has its template's name for what it boots.
         let wanted = known.environment.as_deref().filter(|_| known.root == RootKind::Own);
         let own = wanted

@@ -30,11 +30,11 @@ impl History {
         Self { path: state.join(FILE) }
     }
 
-    /// Notes that a verb begins. Call [`Entry::end`] when it has ended.
+    /// Notes that a verb begins. Call [`RunningVerb::end`] when it has ended.
     ///
     /// A history that cannot be written stops nothing: a full disk has to be emptied by a verb. A
     /// warning tells of it, once for each verb.
-    pub fn begin(&self, verb: &str, arguments: &[&str]) -> Entry<'_> {
+    pub fn begin(&self, verb: &str, arguments: &[&str]) -> RunningVerb<'_> {
         let id = Uuid::new_v4();
         let line = Line::Begun {
             id,
@@ -46,7 +46,7 @@ impl History {
             verb: verb.to_owned(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
         };
-        Entry { history: self, id: self.note(&line).then_some(id) }
+        RunningVerb { history: self, id: self.note(&line).then_some(id) }
     }
 
     /// All that is kept, oldest first.
@@ -150,13 +150,13 @@ fn finish_line(mut file: &File, path: &Path) -> io::Result<()> {
 /// A verb that has begun.
 #[derive(Debug)]
 #[must_use]
-pub struct Entry<'a> {
+pub struct RunningVerb<'a> {
     history: &'a History,
     /// None if its beginning could not be noted.
     id: Option<Uuid>,
 }
 
-impl Entry<'_> {
+impl RunningVerb<'_> {
     /// Notes how it ended.
     pub fn end<T, E: ToString>(self, outcome: &Result<T, E>) {
         let Some(id) = self.id else { return };

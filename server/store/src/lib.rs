@@ -54,7 +54,7 @@ pub use error::{Obstacle, StoreError};
 pub use export::{ExportSettings, Identity, IdentityError};
 #[cfg(feature = "faults")]
 pub use faults::{Fault, Faults};
-pub use history::{Entry, History, Outcome, Record};
+pub use history::{History, Outcome, Record, RunningVerb};
 pub use layout::{Dataset, Layout, LayoutError};
 pub use location::{Location, LocationError};
 pub use lock::Hold;

@@ -17,7 +17,7 @@ pub use name::{MachineName, MachineNameError};
 pub use provision::loader::LoaderChoice;
 pub use renaming::{RenameError, finish_renaming, rename};
 pub use root::RootKind;
-pub use roster::{Entry, Roster, remove, spend, store, store_configured, store_default};
+pub use roster::{Roster, RosterEntry, remove, spend, store, store_configured, store_default};
 pub use view::View;
 
 use crate::net::Mac;

@@ -14,7 +14,7 @@ use crate::site::state::{Kind, State};
 /// Every named machine of the site, and what all others boot.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Roster {
-    machines: BTreeMap<MachineName, Entry>,
+    machines: BTreeMap<MachineName, RosterEntry>,
     by_mac: HashMap<Mac, MachineName>,
     default: Option<String>,
     is_default_fixed: bool,
@@ -22,7 +22,7 @@ pub struct Roster {
 
 /// A machine of the roster.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
+pub struct RosterEntry {
     /// The machine.
     pub machine: Machine,
     /// Whether it stands in the configuration file, so that commands must not change it.
@@ -128,7 +128,7 @@ impl Roster {
             }
         }
         if let Some(address) = machine.address {
-            let taken = |entry: &Entry| entry.machine.address == Some(address);
+            let taken = |entry: &RosterEntry| entry.machine.address == Some(address);
             if let Some((other, _)) = self.machines.iter().find(|(_, entry)| taken(entry)) {
                 return Err(MachineError::AddressTaken { address, other: other.clone() });
             }
@@ -136,7 +136,7 @@ impl Roster {
         for mac in &machine.macs {
             self.by_mac.insert(*mac, name.clone());
         }
-        self.machines.insert(name, Entry { machine, fixed });
+        self.machines.insert(name, RosterEntry { machine, fixed });
         Ok(())
     }
 
@@ -163,7 +163,7 @@ impl Roster {
 
     /// The machine of that name.
     #[must_use]
-    pub fn get(&self, name: &MachineName) -> Option<&Entry> {
+    pub fn get(&self, name: &MachineName) -> Option<&RosterEntry> {
         self.machines.get(name)
     }
 
@@ -174,7 +174,7 @@ impl Roster {
             return self.machines.get_key_value(name).map(|(name, entry)| (name, &entry.machine));
         }
         let uuid = uuid?;
-        let same = |entry: &Entry| entry.machine.uuid == Some(uuid);
+        let same = |entry: &RosterEntry| entry.machine.uuid == Some(uuid);
         let found = self.machines.iter().find(|(_, entry)| same(entry));
         found.map(|(name, entry)| (name, &entry.machine))
     }
@@ -182,13 +182,13 @@ impl Roster {
     /// The machine for which an address is kept.
     #[must_use]
     pub fn at(&self, address: Ipv4Addr) -> Option<(&MachineName, &Machine)> {
-        let kept = |entry: &Entry| entry.machine.address == Some(address);
+        let kept = |entry: &RosterEntry| entry.machine.address == Some(address);
         let found = self.machines.iter().find(|(_, entry)| kept(entry));
         found.map(|(name, entry)| (name, &entry.machine))
     }
 
     /// All machines, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&MachineName, &Entry)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&MachineName, &RosterEntry)> {
         self.machines.iter()
     }
 

@@ -28,7 +28,7 @@ pub struct Builder {
     chaddr: [u8; 16],
     sname: [u8; SNAME_LEN],
     file: [u8; FILE_LEN],
-    options: Vec<Entry>,
+    options: Vec<MessageOption>,
     order: Vec<u8>,
     leaders: Vec<Code>,
     limit: usize,
@@ -202,7 +202,7 @@ impl Builder {
     }
 
     fn put(&mut self, code: Code, value: Vec<u8>, essential: bool) {
-        let new = Entry { code, value, essential };
+        let new = MessageOption { code, value, essential };
         match self.options.iter_mut().find(|entry| entry.code == code) {
             Some(entry) => *entry = new,
             None => self.options.push(new),
@@ -211,9 +211,9 @@ impl Builder {
 
     /// Leaves options out until the message fits.
     fn shrink(&mut self) {
-        let mut size = self.options.iter().map(Entry::len).sum::<usize>();
+        let mut size = self.options.iter().map(MessageOption::len).sum::<usize>();
         let room = self.limit.saturating_sub(super::HEADER_LEN + MAGIC_COOKIE.len() + 1);
-        let droppable: [fn(&Entry) -> bool; 3] = [
+        let droppable: [fn(&MessageOption) -> bool; 3] = [
             |entry| !entry.essential,
             |entry| entry.code == Code::RELAY_AGENT_INFORMATION,
             |entry| !FIXED.contains(&entry.code),
@@ -246,13 +246,13 @@ impl Builder {
 
 /// One option of the message.
 #[derive(Clone, Debug)]
-struct Entry {
+struct MessageOption {
     code: Code,
     value: Vec<u8>,
     essential: bool,
 }
 
-impl Entry {
+impl MessageOption {
     /// Bytes that the option takes: a value over 255 bytes is split (RFC 3396 §6).
     fn len(&self) -> usize {
         let parts = self.value.len().div_ceil(LONGEST).max(1);
