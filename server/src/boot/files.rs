@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::boots::{BootRoot, Boots};
 use super::catalog::Environment;
 use super::freebsd::{self, Found};
-use super::loader::{Loader, Place};
+use super::loader::{Loader, LoaderLocation};
 use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, SCRIPT};
 use super::{
     BootFile, BootId, Content, FileError, FileProtocol, FileRequest, Role, Ticket, script,
@@ -164,8 +164,8 @@ fn load(
     ticket: Ticket,
 ) -> Result<BootFile, FileError> {
     match &loader.place {
-        Place::Environment(path) => inside(boots, plan, path, ticket),
-        Place::Host(path) => {
+        LoaderLocation::Environment(path) => inside(boots, plan, path, ticket),
+        LoaderLocation::Host(path) => {
             let file = File::open(path).map_err(|error| {
                 tracing::error!("{}: {error}", path.display());
                 FileError::Io

@@ -10,7 +10,7 @@ use std::path::Path;
 use bootcfg::loader;
 
 use super::catalog::Files;
-use super::loader::Place;
+use super::loader::LoaderLocation;
 use super::plan::{Fetch, Next, Plan, ROOT};
 use super::{FileError, FileProtocol, Role};
 
@@ -52,7 +52,9 @@ pub(super) fn path(plan: &Plan, protocol: FileProtocol, name: &str) -> Option<St
 /// What a file is to the boot.
 pub(super) fn role(plan: &Plan, path: &str) -> Role {
     let is_loader = match &plan.next {
-        Next::Loader(own) | Next::Handed(own) => own.place == Place::Environment(path.to_owned()),
+        Next::Loader(own) | Next::Handed(own) => {
+            own.place == LoaderLocation::Environment(path.to_owned())
+        }
         Next::Kernel { .. } => false,
     };
     match path {

@@ -13,13 +13,13 @@ pub struct Loader {
     /// The name by which firmware asks for it.
     pub name: String,
     /// Where its bytes are.
-    pub place: Place,
+    pub place: LoaderLocation,
 }
 
 /// Where a loader's bytes are.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum LoaderLocation {
     /// In the boot environment, by its path there.
     Environment(String),
     /// On the host, in the loader search path.

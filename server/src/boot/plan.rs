@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::catalog::{Facts, System};
 use super::decide::{self, Awaited};
-use super::loader::{self, HostLoaders, Loader, Part, Place};
+use super::loader::{self, HostLoaders, Loader, LoaderLocation, Part};
 use super::{Answer, Arch, BootId, Client};
 use crate::net::Mac;
 use crate::site::kenv::{self, Variable};
@@ -215,8 +215,8 @@ fn chosen(
         let own = |file: &&&str| environment.contents.loaders.contains(**file);
         let own = part.files.iter().find(own);
         let place = match own {
-            Some(file) => Some(Place::Environment(format!("/boot/{file}"))),
-            None => part.files.iter().find_map(|file| host.get(file)).map(Place::Host),
+            Some(file) => Some(LoaderLocation::Environment(format!("/boot/{file}"))),
+            None => part.files.iter().find_map(|file| host.get(file)).map(LoaderLocation::Host),
         };
         let place = place.ok_or(NoPlan::NoLoader { name: part.name, remedy: part.remedy })?;
         Ok(Loader { name: part.name.to_owned(), place })
@@ -230,12 +230,14 @@ fn ipxe(arch: Arch, environment: &Facts, host: &HostLoaders) -> Result<Loader, N
     let names = loader::ipxe_names(arch);
     let own = names.iter().find(|name| environment.contents.loaders.contains(**name));
     if let Some(name) = own {
-        let place = Place::Environment(format!("/boot/{name}"));
+        let place = LoaderLocation::Environment(format!("/boot/{name}"));
         return Ok(Loader { name: (*name).to_owned(), place });
     }
     let found = names.iter().find_map(|name| Some((*name, host.get(name)?)));
     match (found, names.first()) {
-        (Some((name, path)), _) => Ok(Loader { name: name.to_owned(), place: Place::Host(path) }),
+        (Some((name, path)), _) => {
+            Ok(Loader { name: name.to_owned(), place: LoaderLocation::Host(path) })
+        }
         (None, Some(name)) => Err(NoPlan::NoIpxe { name, arch }),
         (None, None) => Err(NoPlan::Arch(arch)),
     }
@@ -263,11 +265,11 @@ impl Chosen {
     #[must_use]
     pub fn modules(&self) -> Option<&str> {
         match &self.first.place {
-            Place::Environment(path) => {
+            LoaderLocation::Environment(path) => {
                 let (folder, _) = path.rsplit_once('/')?;
                 folder.starts_with("/boot/grub/").then_some(folder)
             }
-            Place::Host(_) => None,
+            LoaderLocation::Host(_) => None,
         }
     }
 }
@@ -291,10 +293,10 @@ impl Plan {
             Client::Http(_) => {
                 answer.file = self.first.as_ref().map(|first| match (self.fetch, &first.place) {
                     // The loader takes the URL without its last two names for its root.
-                    (Fetch::Http, Place::Environment(path)) => {
+                    (Fetch::Http, LoaderLocation::Environment(path)) => {
                         self.url(id, &format!("{ROOT}{path}"))
                     }
-                    (Fetch::Http, Place::Host(_)) | (Fetch::Nfs | Fetch::Tftp, _) => {
+                    (Fetch::Http, LoaderLocation::Host(_)) | (Fetch::Nfs | Fetch::Tftp, _) => {
                         self.url(id, &first.name)
                     }
                 });

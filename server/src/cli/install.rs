@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use hostfs::Inside;
 use provision::install::fill::fill;
 use provision::install::sets::{self, MANIFEST, Set};
-use provision::install::{self, Branch, Debian, InstallError, Installed, Options, Place};
+use provision::install::{self, Branch, Debian, InstallError, Installed, Options, SetSource};
 use store::{EnvironmentName, Layout, StoreError};
 
 use super::environment::new_name;
@@ -157,19 +157,19 @@ impl Install {
         let usual = || vec!["base".to_owned(), "kernel".to_owned()];
         let names = if self.sets.is_empty() { usual() } else { self.sets.clone() };
         let release = self.release.as_deref();
-        let place = match (&self.path, &self.url) {
+        let source = match (&self.path, &self.url) {
             (Some(path), _) => {
                 // With a list of one's own there may be none beside the sets.
                 let set = names.first().filter(|_| self.manifest.is_some());
                 let known = set.map_or_else(|| MANIFEST.to_owned(), |set| sets::file(set));
                 let release = release.unwrap_or("?");
-                Place::directory(path.clone(), &known, &self.arch, self.branch, release)?
+                SetSource::directory(path.clone(), &known, &self.arch, self.branch, release)?
             }
             (None, Some(url)) => {
                 let release = release.ok_or_else(|| {
                     Failure::could_not("say which release with -r, as in -r 14.3")
                 })?;
-                Place::mirror(url, &self.arch, self.branch, release)?
+                SetSource::mirror(url, &self.arch, self.branch, release)?
             }
             (None, None) => {
                 return Err(Failure::could_not(format_args!(
@@ -178,7 +178,7 @@ impl Install {
             }
         };
         let cache = site.open_state()?.path().join(CACHE);
-        Ok(sets::gather(&place, self.manifest.as_deref(), &names, &cache)?)
+        Ok(sets::gather(&source, self.manifest.as_deref(), &names, &cache)?)
     }
 
     /// The release, and the package of its kernel.

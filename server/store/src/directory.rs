@@ -134,15 +134,15 @@ impl Directory {
     /// Makes the directories of a layout in an empty tree.
     fn build(&self, tree: &OwnedFd, layout: Layout, path: &Path) -> Result<(), StoreError> {
         fchmod(tree, Mode::from_raw_mode(0o755)).map_err(at("make", path))?;
-        for place in layout.places() {
-            let path = path.join(place.path);
-            if place.mounted {
-                self.fabric.make_dataset(tree, place.path).map_err(at("make", &path))?;
+        for directory in layout.directories() {
+            let path = path.join(directory.path);
+            if directory.mounted {
+                self.fabric.make_dataset(tree, directory.path).map_err(at("make", &path))?;
             } else {
-                mkdirat(tree, place.path, Mode::RWXU).map_err(at("make", &path))?;
+                mkdirat(tree, directory.path, Mode::RWXU).map_err(at("make", &path))?;
             }
-            let dir = open_dir(tree, place.path).map_err(at("open", &path))?;
-            fchmod(&dir, mode(place.mode)).map_err(at("make", &path))?;
+            let dir = open_dir(tree, directory.path).map_err(at("open", &path))?;
+            fchmod(&dir, mode(directory.mode)).map_err(at("make", &path))?;
         }
         Ok(())
     }

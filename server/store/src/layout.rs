@@ -31,11 +31,11 @@ impl Layout {
     /// The data sets below the root, parents first.
     #[must_use]
     pub fn datasets(self) -> Vec<Dataset> {
-        self.places().iter().map(|place| Dataset::new(place.path, place.mounted)).collect()
+        self.directories().iter().map(|dir| Dataset::new(dir.path, dir.mounted)).collect()
     }
 
     /// Every directory of the layout with its permission bits.
-    pub(crate) const fn places(self) -> &'static [Place] {
+    pub(crate) const fn directories(self) -> &'static [LayoutDirectory] {
         match self {
             Self::Flat => &[],
             Self::FreeBsd => &FREEBSD,
@@ -104,22 +104,22 @@ impl Dataset {
 
 /// A directory of a layout.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct LayoutDirectory {
     pub(crate) path: &'static str,
     pub(crate) mounted: bool,
     pub(crate) mode: u32,
 }
 
-const fn mounted(path: &'static str, mode: u32) -> Place {
-    Place { path, mounted: true, mode }
+const fn mounted(path: &'static str, mode: u32) -> LayoutDirectory {
+    LayoutDirectory { path, mounted: true, mode }
 }
 
-const fn group(path: &'static str) -> Place {
-    Place { path, mounted: false, mode: 0o755 }
+const fn group(path: &'static str) -> LayoutDirectory {
+    LayoutDirectory { path, mounted: false, mode: 0o755 }
 }
 
 /// As on the slides of be(8); modes as in FreeBSD's etc/mtree/BSD.var.dist.
-const FREEBSD: [Place; 11] = [
+const FREEBSD: [LayoutDirectory; 11] = [
     mounted("tmp", 0o1777),
     group("usr"),
     mounted("usr/home", 0o755),
@@ -135,7 +135,7 @@ const FREEBSD: [Place; 11] = [
 
 /// What the Filesystem Hierarchy Standard lets a machine fill. `var/lib` stays with the root: the
 /// package database has to go back with the packages.
-const LINUX: [Place; 9] = [
+const LINUX: [LayoutDirectory; 9] = [
     mounted("home", 0o755),
     mounted("root", 0o700),
     mounted("srv", 0o755),

@@ -48,7 +48,7 @@ use crate::{
 use command::{Failure, Refusal, Task};
 use listing::{Depth, Known, SnapshotRow};
 use memory::Memory;
-use mounts::Place;
+use mounts::DatasetPath;
 use tree::{Forest, Pool, Tree};
 use undertaking::{Leftover, Undertaking, sweep};
 
@@ -220,7 +220,7 @@ impl Zfs {
     fn show(
         &self,
         below: &str,
-        places: &[Place],
+        places: &[DatasetPath],
         read_only: bool,
     ) -> Result<Vec<mounts::Shown>, StoreError> {
         let point = self.mounts.join(below);
@@ -234,7 +234,7 @@ impl Zfs {
         tree: &Tree,
         point: &Point,
         snapshot: &SnapshotName,
-    ) -> Result<Vec<Place>, StoreError> {
+    ) -> Result<Vec<DatasetPath>, StoreError> {
         let rows = self.rows(&point.environment)?;
         let had = |dataset: &str| {
             rows.iter().any(|row| row.dataset == dataset && row.snapshot == snapshot.as_str())
@@ -505,9 +505,9 @@ impl BackEnd for Zfs {
     fn open_whole(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
         let tree = self.tree_to_show(name)?;
         let parts = self.open_places(name, &tree)?;
-        let left_out = |place: &Place| !parts.iter().any(|part| part.path == place.path);
+        let left_out = |place: &DatasetPath| !parts.iter().any(|part| part.path == place.path);
         match tree.places().into_iter().find(left_out) {
-            Some(Place { dataset, path }) => {
+            Some(DatasetPath { dataset, path }) => {
                 let why = format!(
                     "it could not be mounted on /{path} of {name}: look what is in its place"
                 );

@@ -33,7 +33,7 @@ pub struct Projection {
     borders: Vec<Border>,
     /// Names that have to stay, because borders are found by them after a restart: those of the
     /// borders, and of the directories on the way.
-    ways: Vec<Place>,
+    ways: Vec<NameInDir>,
 }
 
 /// One of the trees that are mounted below another.
@@ -129,7 +129,7 @@ impl Projection {
     }
 
     /// Every step of the way to a directory on which a branch is to be mounted.
-    fn way(&self, path: &str) -> Result<Vec<Place>, BranchProblem> {
+    fn way(&self, path: &str) -> Result<Vec<NameInDir>, BranchProblem> {
         let mut way = Vec::new();
         let mut dir = self.root.root;
         let mut names = path.split('/').peekable();
@@ -138,7 +138,7 @@ impl Projection {
             if name.is_dot() {
                 return Err(BranchProblem::Path);
             }
-            way.push(Place { dir, name: name.as_bytes().to_vec() });
+            way.push(NameInDir { dir, name: name.as_bytes().to_vec() });
             if let Some(border) = self.border(&dir, name.as_bytes()) {
                 dir = border.root;
                 continue;
@@ -302,7 +302,7 @@ const UNCHANGED: Shown = Shown { fsid: None, fileids: Fileids::Any };
 /// Where one tree ends and another begins.
 struct Border {
     /// The name by which it is crossed.
-    place: Place,
+    place: NameInDir,
     /// The first directory behind it.
     root: Handle,
     /// What the name stands for: that, or the empty directory.
@@ -312,7 +312,7 @@ struct Border {
 
 /// A name in a directory.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Place {
+struct NameInDir {
     dir: Handle,
     name: Vec<u8>,
 }

@@ -18,14 +18,14 @@ mod job;
 mod lock;
 mod manifest;
 pub(crate) mod packed;
-mod place;
 mod progress;
 mod room;
 pub mod sets;
+mod source;
 
 pub use debian::Debian;
 use dropped::Dropped;
 pub use error::InstallError;
 pub use job::{Installed, Options, Report, bootstrap, unpack};
 pub(crate) use job::{Job, perform};
-pub use place::{Branch, Place};
+pub use source::{Branch, SetSource};

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::on;
 use super::manifest::{Manifest, Sum};
-use super::{InstallError, Place, download};
+use super::{InstallError, SetSource, download};
 
 /// A distribution set that is what the MANIFEST lists.
 #[derive(Debug)]
@@ -37,15 +37,15 @@ impl Set {
 /// `manifest` is a list to be believed instead of the one beside the sets. What is fetched is kept in
 /// `cache` under its SHA-256: a transfer that was cut goes on, and none is made twice.
 pub fn gather(
-    place: &Place,
+    source: &SetSource,
     manifest: Option<&Path>,
     names: &[String],
     cache: &Path,
 ) -> Result<Vec<Set>, InstallError> {
-    let text = match (manifest, place) {
+    let text = match (manifest, source) {
         (Some(path), _) => read_list(path)?,
-        (None, Place::Directory(path)) => read_list(&path.join(MANIFEST))?,
-        (None, Place::Url(url)) => download::text(&format!("{url}/{MANIFEST}"), MAX_LIST)?,
+        (None, SetSource::Directory(path)) => read_list(&path.join(MANIFEST))?,
+        (None, SetSource::Url(url)) => download::text(&format!("{url}/{MANIFEST}"), MAX_LIST)?,
     };
     let manifest = Manifest::parse(&text)?;
     let listed = names.iter().map(|name| {
@@ -54,7 +54,7 @@ pub fn gather(
     });
     // First all of them: a set that is missing is told before a gigabyte is fetched.
     let listed = listed.collect::<Result<Vec<_>, _>>()?;
-    listed.into_iter().map(|(file, sum)| set(place, &file, sum, cache)).collect()
+    listed.into_iter().map(|(file, sum)| set(source, &file, sum, cache)).collect()
 }
 
 /// The file of a set.
@@ -62,10 +62,10 @@ pub fn file(name: &str) -> String {
     format!("{name}.txz")
 }
 
-fn set(place: &Place, name: &str, sum: Sum, cache: &Path) -> Result<Set, InstallError> {
-    let url = match place {
-        Place::Directory(path) => return verify(path.join(name), name, sum),
-        Place::Url(url) => format!("{url}/{name}"),
+fn set(source: &SetSource, name: &str, sum: Sum, cache: &Path) -> Result<Set, InstallError> {
+    let url = match source {
+        SetSource::Directory(path) => return verify(path.join(name), name, sum),
+        SetSource::Url(url) => format!("{url}/{name}"),
     };
     std::fs::create_dir_all(cache).map_err(on(cache))?;
     let path = cache.join(sum.to_string());

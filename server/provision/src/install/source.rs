@@ -9,7 +9,7 @@ use super::InstallError;
 
 /// What distribution sets are taken from.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum SetSource {
     /// A directory with sets.
     Directory(PathBuf),
     /// The address of such a directory, without a slash at its end.
@@ -26,7 +26,7 @@ pub enum Branch {
     Snapshot,
 }
 
-impl Place {
+impl SetSource {
     /// The directory itself if it has the file `known`, else the release's in it, as on a mirror.
     pub fn directory(
         path: PathBuf,
@@ -97,7 +97,7 @@ mod test {
 
     #[test]
     fn a_release_is_found_on_a_mirror() {
-        let url = |architecture: &str, branch, release: &str| match Place::mirror(
+        let url = |architecture: &str, branch, release: &str| match SetSource::mirror(
             "https://m/ftp/",
             architecture,
             branch,
@@ -105,8 +105,8 @@ mod test {
         )
         .unwrap()
         {
-            Place::Url(url) => url,
-            Place::Directory(path) => panic!("{path:?}"),
+            SetSource::Url(url) => url,
+            SetSource::Directory(path) => panic!("{path:?}"),
         };
         assert_eq!(
             url("amd64", Branch::Release, "14.3"),
@@ -128,11 +128,11 @@ mod test {
         let release = dir.path().join("releases/amd64/amd64/14.3-RELEASE");
         std::fs::create_dir_all(&release).unwrap();
         let find = |path: &std::path::Path, known| {
-            Place::directory(path.to_owned(), known, "amd64", Branch::Release, "14.3")
+            SetSource::directory(path.to_owned(), known, "amd64", Branch::Release, "14.3")
         };
         std::fs::write(release.join("base.txz"), "").unwrap();
-        assert_eq!(find(dir.path(), "base.txz").unwrap(), Place::Directory(release.clone()));
-        assert_eq!(find(&release, "base.txz").unwrap(), Place::Directory(release.clone()));
+        assert_eq!(find(dir.path(), "base.txz").unwrap(), SetSource::Directory(release.clone()));
+        assert_eq!(find(&release, "base.txz").unwrap(), SetSource::Directory(release.clone()));
         let error = find(&release, "MANIFEST").unwrap_err();
         assert!(matches!(error, InstallError::NoSets { path, .. } if path == release));
     }
@@ -140,10 +140,11 @@ mod test {
     #[test]
     fn an_architecture_does_not_climb() {
         for bad in ["vax", "../..", "amd64/../amd64", "/"] {
-            let error = Place::mirror("https://m", bad, Branch::Release, "14.3").unwrap_err();
+            let error = SetSource::mirror("https://m", bad, Branch::Release, "14.3").unwrap_err();
             assert!(matches!(error, InstallError::Architecture(_)), "{bad}");
             // It is written down also where it names no directory.
-            let error = Place::directory("/".into(), "etc/passwd", bad, Branch::Release, "14.3");
+            let error =
+                SetSource::directory("/".into(), "etc/passwd", bad, Branch::Release, "14.3");
             assert!(matches!(error, Err(InstallError::Architecture(_))), "{bad}");
         }
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Next, NoPlan, Site, Subject, export_path, ipxe};
 use crate::boot::catalog::Facts;
-use crate::boot::loader::{self, Loader, Place};
+use crate::boot::loader::{self, Loader, LoaderLocation};
 use crate::boot::{Arch, Client};
 use crate::site::kenv::{self, Variable};
 use crate::site::machine::{LoaderChoice, LoaderProtocol};
@@ -94,7 +94,7 @@ fn own(arch: Option<Arch>, environment: &Facts) -> Result<Loader, NoPlan> {
     if arch.is_some() && !environment.contents.loaders.contains(name) {
         return Err(NoPlan::NoFreeBsdLoader { environment: environment.name.clone(), path });
     }
-    Ok(Loader { name: name.to_owned(), place: Place::Environment(path.to_owned()) })
+    Ok(Loader { name: name.to_owned(), place: LoaderLocation::Environment(path.to_owned()) })
 }
 
 /// How the loader fetches its files: as was chosen, else by NFS if it can.

@@ -157,7 +157,7 @@ fn the_environments_own_ipxe_comes_first() {
     let mut environment = linux();
     environment.contents.loaders.insert("ipxe.efi".to_owned());
     let first = decide(Client::Pxe(Arch::UEFI_X64), &environment).unwrap().first.unwrap();
-    assert_eq!(first.place, Place::Environment("/boot/ipxe.efi".to_owned()));
+    assert_eq!(first.place, LoaderLocation::Environment("/boot/ipxe.efi".to_owned()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::listing::{below, join};
 
 /// A directory that each jail has its own of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Place {
+pub(super) struct OwnDirectory {
     /// Where it is in the template.
     pub(super) path: &'static str,
     /// The permission bits that it is made with where the template has none; `None` where it is not
@@ -12,17 +12,17 @@ pub(super) struct Place {
     pub(super) mode: Option<u32>,
 }
 
-/// All places, in the order of their paths; modes as in FreeBSD's etc/mtree.
+/// All of them, in the order of their paths; modes as in FreeBSD's etc/mtree.
 ///
 /// `usr/home` is there on systems before FreeBSD 14, whose `home` is a link to it.
-pub(super) const PLACES: [Place; 7] = [
-    Place { path: "etc", mode: None },
-    Place { path: "home", mode: Some(0o755) },
-    Place { path: "root", mode: Some(0o750) },
-    Place { path: "tmp", mode: Some(0o1777) },
-    Place { path: "usr/home", mode: None },
-    Place { path: "usr/local", mode: Some(0o755) },
-    Place { path: "var", mode: Some(0o755) },
+pub(super) const OWN_DIRECTORIES: [OwnDirectory; 7] = [
+    OwnDirectory { path: "etc", mode: None },
+    OwnDirectory { path: "home", mode: Some(0o755) },
+    OwnDirectory { path: "root", mode: Some(0o750) },
+    OwnDirectory { path: "tmp", mode: Some(0o1777) },
+    OwnDirectory { path: "usr/home", mode: None },
+    OwnDirectory { path: "usr/local", mode: Some(0o755) },
+    OwnDirectory { path: "var", mode: Some(0o755) },
 ];
 
 /// The directory of the base that a jail's skeleton is mounted on.

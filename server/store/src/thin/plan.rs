@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::listing::{Kind, Listing, Node, below, parent};
-use super::place::{MOUNT_POINT, PLACES, link_to, mounted, moves, placed};
+use super::place::{MOUNT_POINT, OWN_DIRECTORIES, link_to, mounted, moves, placed};
 use super::{links, shown};
 
 /// What a split does. Paths are the template's.
@@ -77,7 +77,7 @@ pub struct Halves {
 #[must_use]
 pub fn plan(tree: &Listing) -> Plan {
     let mut plan = Plan::default();
-    for place in PLACES {
+    for place in OWN_DIRECTORIES {
         // Below what is no directory there is nothing, and to make something there is impossible.
         let within = tree.is_dir(parent(place.path.as_bytes()));
         match (tree.get(place.path.as_bytes()).map(|node| &node.kind), place.mode) {

@@ -2,7 +2,7 @@
 
 use super::links::Border;
 use super::listing::{End, Kind, Listing, Node, parent};
-use super::place::{MOUNT_POINT, PLACES, link_to, mounted};
+use super::place::{MOUNT_POINT, OWN_DIRECTORIES, link_to, mounted};
 use super::plan::{Halves, Plan};
 use super::shown;
 
@@ -97,7 +97,7 @@ pub fn check(halves: &Halves) -> Check {
     let Halves { base, skeleton } = halves;
     let mut check = Check::default();
     let mut places = Vec::new();
-    for place in PLACES {
+    for place in OWN_DIRECTORIES {
         let path = place.path.as_bytes();
         let text = link_to(place.path).into_bytes();
         if !base.is_dir(parent(path)) {

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use super::listing::{End, parent};
-use super::place::{MOUNT_POINT, PLACES, moves};
+use super::place::{MOUNT_POINT, OWN_DIRECTORIES, moves};
 use super::plan::Halves;
 use super::shown;
 use crate::{Change, ChangeKind, FileKind};
@@ -46,12 +46,12 @@ pub enum Touch {
 pub fn touched(changes: &[Change], halves: &Halves) -> Vec<Touch> {
     let (skeleton, composed) = (&halves.skeleton, halves.composed());
     let mut touches = Vec::new();
-    let places = PLACES.map(|place| place.path);
+    let places = OWN_DIRECTORIES.map(|place| place.path);
     for change in changes.iter().filter(|change| change.file != FileKind::Directory) {
         let path = change.path.as_os_str().as_bytes();
         if moves(path, &places) {
             // The place itself is a link in the base, of which a skeleton has nothing.
-            let place = PLACES.iter().any(|place| place.path.as_bytes() == path);
+            let place = OWN_DIRECTORIES.iter().any(|place| place.path.as_bytes() == path);
             if !place && change.kind != ChangeKind::Removed && skeleton.get(path).is_some() {
                 touches.push(Touch::Own(path.to_vec()));
             }

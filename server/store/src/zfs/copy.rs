@@ -14,7 +14,7 @@ use super::tree::Tree;
 use super::undertaking::{Leftover, Undertaking};
 use super::{Zfs, kernel, program, properties, told, tree};
 use crate::error::at;
-use crate::layout::Place;
+use crate::layout::LayoutDirectory;
 use crate::{
     Dataset, Environment, EnvironmentName, Layout, Origin, Point, SnapshotName, StoreError,
 };
@@ -34,11 +34,11 @@ impl Zfs {
         settings.extend(owned(root_properties(new.layout)));
         settings.extend(properties::write(new)?);
         kernel::create(root, &settings).map_err(explain)?;
-        for place in new.layout.places() {
-            let canmount = if place.mounted { "noauto" } else { "off" };
+        for directory in new.layout.directories() {
+            let canmount = if directory.mounted { "noauto" } else { "off" };
             let mut settings = owned(&[("canmount", canmount)]);
-            settings.extend(owned(place_properties(new.layout, place.path)));
-            let dataset = format!("{root}/{}", place.path);
+            settings.extend(owned(directory_properties(new.layout, directory.path)));
+            let dataset = format!("{root}/{}", directory.path);
             kernel::create(&dataset, &settings).map_err(explain)?;
         }
         Ok(())
@@ -47,30 +47,32 @@ impl Zfs {
     /// Makes the directories of a layout in the data sets that were made for it.
     fn arrange(&self, work: &Work, layout: Layout) -> Result<(), StoreError> {
         let point = self.mounts.join(&work.name);
-        let set = |path: &str| super::Place {
+        let set = |path: &str| super::DatasetPath {
             dataset: format!("{}/{path}", work.dataset),
             path: path.to_owned(),
         };
-        let root = super::Place { dataset: work.dataset.clone(), path: String::new() };
-        let below = layout.places().iter().filter(|place| place.mounted);
+        let root = super::DatasetPath { dataset: work.dataset.clone(), path: String::new() };
+        let below = layout.directories().iter().filter(|directory| directory.mounted);
         let places: Vec<_> =
-            std::iter::once(root).chain(below.map(|place| set(place.path))).collect();
+            std::iter::once(root).chain(below.map(|directory| set(directory.path))).collect();
         let shown = self.show(&work.name, &places, false)?;
         let Some(root) = shown.first() else { return Ok(()) };
-        let mode = |place: &Place| {
-            Mode::from_bits_truncate(rustix::fs::RawMode::try_from(place.mode).unwrap_or_default())
+        let mode = |directory: &LayoutDirectory| {
+            Mode::from_bits_truncate(
+                rustix::fs::RawMode::try_from(directory.mode).unwrap_or_default(),
+            )
         };
         fchmod(&root.root, Mode::from_raw_mode(0o755)).map_err(at("make", &point))?;
-        for place in layout.places() {
-            let path = point.join(place.path);
+        for directory in layout.directories() {
+            let path = point.join(directory.path);
             // Mount points were made on the way; what only groups them may have none below it.
-            let dir = match rustix::fs::mkdirat(&root.root, place.path, Mode::RWXU) {
+            let dir = match rustix::fs::mkdirat(&root.root, directory.path, Mode::RWXU) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {
-                    crate::tree::open_dir(&root.root, place.path).map_err(at("open", &path))?
+                    crate::tree::open_dir(&root.root, directory.path).map_err(at("open", &path))?
                 }
                 Err(error) => return Err(at("make", &path)(error)),
             };
-            fchmod(&dir, mode(place)).map_err(at("make", &path))?;
+            fchmod(&dir, mode(directory)).map_err(at("make", &path))?;
         }
         drop(shown);
         super::mounts::hide(&point)
@@ -257,7 +259,7 @@ const fn root_properties(layout: Layout) -> &'static [(&'static str, &'static st
 
 /// What data sets of a layout have, as bsdinstall(8) makes them: nothing is run from where everybody
 /// may write, and mail readers look at times.
-fn place_properties(layout: Layout, path: &str) -> &'static [(&'static str, &'static str)] {
+fn directory_properties(layout: Layout, path: &str) -> &'static [(&'static str, &'static str)] {
     match (layout, path) {
         (Layout::FreeBsd, "tmp" | "var/tmp") | (Layout::Linux, "tmp" | "var/tmp") => {
             &[("exec", "on"), ("setuid", "off")]

@@ -20,7 +20,7 @@ use crate::{InUse, StoreError};
 
 /// A data set or a snapshot, and where it is in its tree.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Place {
+pub(super) struct DatasetPath {
     /// Its full name.
     pub(super) dataset: String,
     /// Where it is below the root, without slashes at either end.
@@ -41,7 +41,7 @@ pub(super) struct Shown {
 /// What is below the root and cannot be mounted is left out and told to whoever watches.
 pub(super) fn show(
     target: &Path,
-    places: &[Place],
+    places: &[DatasetPath],
     read_only: bool,
 ) -> Result<Vec<Shown>, StoreError> {
     let mounted = sys::mounts().map_err(at("list what is mounted at", target))?;
@@ -69,7 +69,7 @@ pub(super) fn show(
 
 fn mount(
     path: &Path,
-    place: &Place,
+    place: &DatasetPath,
     read_only: bool,
     mounted: &[Mounted],
     open: impl Fn() -> Result<OwnedFd, Errno>,

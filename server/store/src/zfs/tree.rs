@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{Failure, Refusal, Task};
 use super::listing::{self, DataSet, Depth, Forged, Known, Properties, SnapshotRow, Wanted};
-use super::mounts::Place;
+use super::mounts::DatasetPath;
 use super::program::Change;
 use super::properties::{self, Child};
 use super::told;
@@ -157,12 +157,14 @@ impl Tree {
     }
 
     /// What can be mounted now, the root first.
-    pub(super) fn places(&self) -> Vec<Place> {
-        let root = Place { dataset: self.root.name.clone(), path: String::new() };
+    pub(super) fn places(&self) -> Vec<DatasetPath> {
+        let root = DatasetPath { dataset: self.root.name.clone(), path: String::new() };
         let branches =
             self.by_place().into_iter().filter(|branch| branch.mounted && !branch.set.locked);
-        let branches = branches
-            .map(|branch| Place { dataset: branch.set.name.clone(), path: branch.path.clone() });
+        let branches = branches.map(|branch| DatasetPath {
+            dataset: branch.set.name.clone(),
+            path: branch.path.clone(),
+        });
         std::iter::once(root).chain(branches).collect()
     }
 

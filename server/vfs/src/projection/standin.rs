@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::fileid::Fileids;
-use super::{Part, Place};
+use super::{NameInDir, Part};
 use crate::{
     Access, Attr, Caller, DirEnd, Entry, EntryDetail, Found, FsError, FsStat, Handle, Limits, Name,
     Read, Stability, Tree, Wait, Wcc, Written, permission,
@@ -28,7 +28,7 @@ pub(super) struct StandIn {
 
 impl StandIn {
     pub(super) fn new(
-        place: &Place,
+        place: &NameInDir,
         above: &Part,
         beyond: &Arc<dyn Tree>,
     ) -> Result<Self, FsError> {

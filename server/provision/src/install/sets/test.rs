@@ -73,8 +73,8 @@ fn a_set_is_opened_at_its_beginning_once_it_is_verified() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("base.txz"), contents()).unwrap();
     std::fs::write(dir.path().join("MANIFEST"), list(&contents())).unwrap();
-    let place = Place::Directory(dir.path().to_owned());
-    let mut sets = gather(&place, None, &base(), Path::new("/nowhere")).unwrap();
+    let source = SetSource::Directory(dir.path().to_owned());
+    let mut sets = gather(&source, None, &base(), Path::new("/nowhere")).unwrap();
     assert_eq!(whole(&mut sets[0]), contents());
 }
 
@@ -85,8 +85,8 @@ fn one_flipped_bit_is_refused() {
     bad[100_000] ^= 1;
     std::fs::write(dir.path().join("base.txz"), bad).unwrap();
     std::fs::write(dir.path().join("MANIFEST"), list(&contents())).unwrap();
-    let place = Place::Directory(dir.path().to_owned());
-    let error = gather(&place, None, &base(), Path::new("/nowhere")).unwrap_err();
+    let source = SetSource::Directory(dir.path().to_owned());
+    let error = gather(&source, None, &base(), Path::new("/nowhere")).unwrap_err();
     assert!(matches!(error, InstallError::Differs { .. }), "{error}");
 }
 
@@ -96,9 +96,9 @@ fn a_list_of_ones_own_is_believed_before_that_of_the_place() {
     std::fs::write(dir.path().join("base.txz"), contents()).unwrap();
     std::fs::write(dir.path().join("MANIFEST"), list(&contents())).unwrap();
     std::fs::write(dir.path().join("pinned"), list(b"another release")).unwrap();
-    let place = Place::Directory(dir.path().to_owned());
+    let source = SetSource::Directory(dir.path().to_owned());
     let pinned = dir.path().join("pinned");
-    let error = gather(&place, Some(&pinned), &base(), Path::new("/nowhere")).unwrap_err();
+    let error = gather(&source, Some(&pinned), &base(), Path::new("/nowhere")).unwrap_err();
     assert!(matches!(error, InstallError::Differs { .. }), "{error}");
 }
 
@@ -109,8 +109,8 @@ fn a_set_that_is_a_fifo_is_refused_and_not_waited_for() {
     let path = dir.path().join("base.txz");
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     std::fs::write(dir.path().join("MANIFEST"), list(b"")).unwrap();
-    let place = Place::Directory(dir.path().to_owned());
-    assert!(gather(&place, None, &base(), Path::new("/nowhere")).is_err());
+    let source = SetSource::Directory(dir.path().to_owned());
+    assert!(gather(&source, None, &base(), Path::new("/nowhere")).is_err());
 }
 
 #[test]
@@ -120,13 +120,13 @@ fn a_transfer_that_breaks_off_goes_on_where_it_was() {
     std::fs::write(&list_file, list(&contents())).unwrap();
     let (url, asked) = server(contents(), vec![300_000, 800_000]);
     let cache = dir.path().join("cache");
-    let mut sets = gather(&Place::Url(url), Some(&list_file), &base(), &cache).unwrap();
+    let mut sets = gather(&SetSource::Url(url), Some(&list_file), &base(), &cache).unwrap();
     assert_eq!(whole(&mut sets[0]), contents());
     assert_eq!(asked.recv().unwrap(), None);
     assert_eq!(asked.recv().unwrap(), Some(300_000));
     // It is not fetched again, by nobody: there is no server any more.
-    let place = Place::Url("http://127.0.0.1:9".to_owned());
-    let mut sets = gather(&place, Some(&list_file), &base(), &cache).unwrap();
+    let source = SetSource::Url("http://127.0.0.1:9".to_owned());
+    let mut sets = gather(&source, Some(&list_file), &base(), &cache).unwrap();
     assert_eq!(whole(&mut sets[0]), contents());
 }
 
@@ -140,7 +140,7 @@ fn what_was_left_of_a_transfer_is_gone_on_with_by_the_next_command() {
     let sum = Sum(Sha256::digest(contents()).into());
     std::fs::write(cache.join(format!("{sum}.part")), &contents()[..500_000]).unwrap();
     let (url, asked) = server(contents(), vec![800_000]);
-    let mut sets = gather(&Place::Url(url), Some(&list_file), &base(), &cache).unwrap();
+    let mut sets = gather(&SetSource::Url(url), Some(&list_file), &base(), &cache).unwrap();
     assert_eq!(whole(&mut sets[0]), contents());
     assert_eq!(asked.recv().unwrap(), Some(500_000));
 }
@@ -155,8 +155,8 @@ fn what_another_command_fetches_is_waited_for_and_not_fetched_again() {
     let path = cache.join(Sum(Sha256::digest(contents()).into()).to_string());
     let claim = download::claim(&path.with_extension("part"), "base.txz").unwrap();
     // There is no server: who fetches fails.
-    let place = Place::Url("http://127.0.0.1:9".to_owned());
-    let second = std::thread::spawn(move || gather(&place, Some(&list_file), &base(), &cache));
+    let source = SetSource::Url("http://127.0.0.1:9".to_owned());
+    let second = std::thread::spawn(move || gather(&source, Some(&list_file), &base(), &cache));
     // Long enough for it to come to where it waits; if it does not, this proves less, and still holds.
     std::thread::sleep(std::time::Duration::from_millis(300));
     std::fs::write(&path, contents()).unwrap();
@@ -171,7 +171,7 @@ fn what_was_fetched_and_differs_is_not_kept() {
     std::fs::write(&list_file, list(b"another release")).unwrap();
     let (url, _asked) = server(contents(), vec![800_000]);
     let cache = dir.path().join("cache");
-    let error = gather(&Place::Url(url), Some(&list_file), &base(), &cache).unwrap_err();
+    let error = gather(&SetSource::Url(url), Some(&list_file), &base(), &cache).unwrap_err();
     assert!(matches!(error, InstallError::Differs { .. }), "{error}");
     let left: Vec<_> =
         std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -182,10 +182,10 @@ fn what_was_fetched_and_differs_is_not_kept() {
 fn a_set_that_is_not_listed_is_told_before_anything_is_fetched() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("MANIFEST"), list(b"")).unwrap();
-    let place = Place::Url("http://127.0.0.1:9".to_owned());
+    let source = SetSource::Url("http://127.0.0.1:9".to_owned());
     let names = ["base".to_owned(), "lib32".to_owned()];
     let listed = dir.path().join("MANIFEST");
-    let error = gather(&place, Some(&listed), &names, dir.path()).unwrap_err();
+    let error = gather(&source, Some(&listed), &names, dir.path()).unwrap_err();
     assert!(matches!(error, InstallError::Unlisted { .. }), "{error}");
 }
 
