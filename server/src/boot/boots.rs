@@ -22,8 +22,8 @@ use super::roots::RootTable;
 use super::timeline::{BootStatus, Trouble};
 use super::usage::Usage;
 use super::{
-    Answer, Ask, BootFile, BootId, Booter, Client, Event, FileError, FileRequest, Life, Origin,
-    Reservation, Root, Roots,
+    Answer, Ask, BootFile, BootId, Booter, Client, ClientAddress, Event, FileError, FileRequest,
+    Life, Reservation, Root, Roots,
 };
 use crate::clock::Clock;
 use crate::net::Mac;
@@ -33,7 +33,7 @@ use crate::site::state::{State, StateError};
 use boot::Boot;
 use known::{Belongs, Known, Review, Seen, ipv4};
 pub use root::Order;
-pub(super) use root::Root as BootRoot;
+pub(super) use root::RootState;
 use succession::Caller;
 
 /// Decides what machines boot, keeps their boots, and shows how they stand.
@@ -659,10 +659,10 @@ impl Booter for Boots {
         ipv4(address).map_or_else(Roots::default, |address| self.roots.get(address))
     }
 
-    fn report(&self, origin: Origin, event: Event) {
+    fn report(&self, client: ClientAddress, event: Event) {
         let now = self.clock.now();
         let mut known = self.known();
-        let Some(mac) = known.whose(origin, &event, now) else { return };
+        let Some(mac) = known.whose(client, &event, now) else { return };
         match known.hear(mac, &event, now) {
             Ok(true) => {}
             Ok(false) => return,
@@ -672,10 +672,10 @@ impl Booter for Boots {
                 return self.tell(told);
             }
         }
-        let caller = match (&event, origin) {
+        let caller = match (&event, client) {
             (
                 Event::Mounted { environment, .. } | Event::Nfs { environment, .. },
-                Origin::Address(address),
+                ClientAddress::Ip(address),
             ) => ipv4(address).map_or(Caller::Visitor, |at| known.caller(mac, *environment, at)),
             _ => Caller::Current,
         };

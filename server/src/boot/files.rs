@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::boots::{BootRoot, Boots};
+use super::boots::{Boots, RootState};
 use super::catalog::Environment;
 use super::freebsd::{self, Found};
 use super::loader::{Loader, LoaderLocation};
@@ -57,15 +57,15 @@ fn of_boot(
     let needs_root =
         plan.first.as_ref().is_none_or(|first| first.name != name || plan.is_own(first));
     let plan = match boots.root(id, plan, request.waited) {
-        BootRoot::Ready(plan) => plan,
-        BootRoot::Missing(_) | BootRoot::Waiting(_) if !needs_root => Arc::clone(plan),
-        BootRoot::Waiting(ready) => return Err(FileError::Waiting(ready)),
+        RootState::Ready(plan) => plan,
+        RootState::Missing(_) | RootState::Waiting(_) if !needs_root => Arc::clone(plan),
+        RootState::Waiting(ready) => return Err(FileError::Waiting(ready)),
         // iPXE has time, and a screen to say why.
-        BootRoot::Missing(reason) if name == SCRIPT && plan.has_script() => {
+        RootState::Missing(reason) if name == SCRIPT && plan.has_script() => {
             let text = script::wait(plan, id, &reason).map_err(FileError::Refused)?;
             return Ok(generated(text, ticket(Role::Other)));
         }
-        BootRoot::Missing(reason) => return Err(FileError::Refused(reason)),
+        RootState::Missing(reason) => return Err(FileError::Refused(reason)),
     };
     let plan = &*plan;
     match &plan.next {

@@ -67,7 +67,7 @@ pub trait Booter: Send + Sync {
     fn roots_of(&self, address: IpAddr) -> Roots;
 
     /// Takes note of what a protocol saw.
-    fn report(&self, origin: Origin, event: Event);
+    fn report(&self, client: ClientAddress, event: Event);
 }
 
 /// An address that is kept for a named machine.
@@ -202,13 +202,13 @@ pub enum FileError {
     Waiting(Ready),
 }
 
-/// Whom a report is about.
+/// The address by which a protocol knows the client that its report is about.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Origin {
+pub enum ClientAddress {
     /// A client known by its Ethernet address.
     Mac(Mac),
     /// A client known by its IP address.
-    Address(IpAddr),
+    Ip(IpAddr),
 }
 
 /// What a protocol saw of a machine. What of it is worth telling becomes a

@@ -23,7 +23,7 @@ use super::pool::Pool;
 use super::reply::{Action, Arrival, Commit, Destination, Durability, Mode, Port, Reply, Silence};
 use super::request::Request;
 use super::subnet::Settings;
-use crate::boot::{Answer, Ask, Booter, Client, Event, Origin};
+use crate::boot::{Answer, Ask, Booter, Client, ClientAddress, Event};
 use crate::net::Mac;
 use crate::net::interface::Interface;
 pub(super) use scope::Scope;
@@ -253,7 +253,7 @@ impl Server {
                  or for a forger"
             );
             warn!("{advice}");
-            self.booter.report(Origin::Address(address.into()), Event::Advised(advice));
+            self.booter.report(ClientAddress::Ip(address.into()), Event::Advised(advice));
         }
         Action::Silence(Silence::Lives)
     }
@@ -468,7 +468,7 @@ impl Server {
     }
 
     fn report(&self, mac: Mac, event: Event) {
-        self.booter.report(Origin::Mac(mac), event);
+        self.booter.report(ClientAddress::Mac(mac), event);
     }
 }
 

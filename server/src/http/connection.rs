@@ -18,7 +18,7 @@ use super::request::{HEAD_MAX, Method, Rejection, Request};
 use super::response::{Head, Status, refusal};
 use crate::boot::readahead::ReadAhead;
 use crate::boot::{
-    Booter, Event, FileError, FileProtocol, FileRequest, Origin, Ticket, open_when_ready,
+    Booter, ClientAddress, Event, FileError, FileProtocol, FileRequest, Ticket, open_when_ready,
 };
 
 /// A connection from a client.
@@ -231,7 +231,7 @@ impl Connection {
     }
 
     fn report(&self, event: Event) {
-        self.booter.report(Origin::Address(self.peer), event);
+        self.booter.report(ClientAddress::Ip(self.peer), event);
     }
 }
 

@@ -23,7 +23,7 @@ use wire::mount3::{
 use wire::nfs3::FileHandle;
 use wire::xdr::{DecodeError, Decoder, Encoder};
 
-use crate::boot::{Booter, Event, Origin, Roots};
+use crate::boot::{Booter, ClientAddress, Event, Roots};
 use crate::clock::Clock;
 use crate::net::rpc::{Call, Outcome, Parked, Program, Progress, Transport};
 use crate::nfs::export::{Absent, Export, Exports, Reason, WireHandle};
@@ -89,7 +89,7 @@ impl Mount {
                 let (path, now) = (stripped(path), self.clock.now());
                 if self.exports.usage().mounted(address, environment, path, now) {
                     let event = Event::Mounted { environment, path: shown(path) };
-                    self.booter.report(Origin::Address(address), event);
+                    self.booter.report(ClientAddress::Ip(address), event);
                 }
             }
         }
@@ -97,7 +97,7 @@ impl Mount {
 
     fn report_failed(&self, address: IpAddr, path: DirPath<'_>, reason: String) {
         let name = format!("mounting {}", shown(stripped(path)));
-        self.booter.report(Origin::Address(address), Event::Failed { name, reason });
+        self.booter.report(ClientAddress::Ip(address), Event::Failed { name, reason });
     }
 
     /// MNT of version 1, which asks for a handle of NFSv2.
@@ -168,13 +168,13 @@ impl Mount {
         };
         if self.exports.usage().unmounted(address, environment, stripped(path)) {
             let event = Event::Unmounted(shown(stripped(path)));
-            self.booter.report(Origin::Address(address), event);
+            self.booter.report(ClientAddress::Ip(address), event);
         }
     }
 
     fn umntall(&self, address: IpAddr) {
         for path in self.exports.usage().unmounted_all(address) {
-            self.booter.report(Origin::Address(address), Event::Unmounted(shown(&path)));
+            self.booter.report(ClientAddress::Ip(address), Event::Unmounted(shown(&path)));
         }
     }
 

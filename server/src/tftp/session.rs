@@ -15,7 +15,7 @@ use super::terms::Terms;
 use super::transfer::{Action, End, Failure, Transfer};
 use crate::boot::readahead::ReadAhead;
 use crate::boot::{
-    Booter, Event, FileError, FileProtocol, FileRequest, Origin, Ticket, open_when_ready,
+    Booter, ClientAddress, Event, FileError, FileProtocol, FileRequest, Ticket, open_when_ready,
 };
 use crate::clock::Clock;
 
@@ -174,7 +174,7 @@ impl Session {
     }
 
     fn report(&self, event: Event) {
-        self.booter.report(Origin::Address(self.peer.ip().to_canonical()), event);
+        self.booter.report(ClientAddress::Ip(self.peer.ip().to_canonical()), event);
     }
 
     fn sent(&self, file: &File, bytes: u64) -> Event {

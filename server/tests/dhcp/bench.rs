@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use netbe::boot::{
-    Answer, Ask, BootFile, Booter, Client, Event, FileError, FileRequest, Origin, Reservation,
-    Roots,
+    Answer, Ask, BootFile, Booter, Client, ClientAddress, Event, FileError, FileRequest,
+    Reservation, Roots,
 };
 use netbe::dhcp::{
     Action, Arrival, Destination, Journal, Leases, Mode, Parameters, Port, Reply, Server, Settings,
@@ -31,7 +31,7 @@ pub(crate) struct Fake {
     pub(crate) live: Mutex<HashSet<Ipv4Addr>>,
     pub(crate) answers: Mutex<HashMap<Client, Answer>>,
     pub(crate) asked: Mutex<Vec<Ask>>,
-    pub(crate) events: Mutex<Vec<(Origin, Event)>>,
+    pub(crate) events: Mutex<Vec<(ClientAddress, Event)>>,
 }
 
 impl Booter for Fake {
@@ -70,8 +70,8 @@ impl Booter for Fake {
         Roots::default()
     }
 
-    fn report(&self, origin: Origin, event: Event) {
-        self.events.lock().unwrap().push((origin, event));
+    fn report(&self, client: ClientAddress, event: Event) {
+        self.events.lock().unwrap().push((client, event));
     }
 }
 
@@ -137,7 +137,7 @@ impl Bench {
 
     pub(crate) fn heard(&self, mac: Mac, event: &Event) -> bool {
         let events = self.fake.events.lock().unwrap();
-        events.iter().any(|(origin, heard)| *origin == Origin::Mac(mac) && heard == event)
+        events.iter().any(|(client, heard)| *client == ClientAddress::Mac(mac) && heard == event)
     }
 
     /// A broadcast from a client without an address.

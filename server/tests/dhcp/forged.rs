@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
-use netbe::boot::{Event, Origin, Reservation};
+use netbe::boot::{ClientAddress, Event, Reservation};
 use netbe::dhcp::{Port, Silence, State};
 use netbe::net::Mac;
 use wire::dhcp4::{Message, MessageType};
@@ -36,7 +36,7 @@ fn ask(bench: &mut Bench, bytes: &[u8]) -> Result<MessageType, Silence> {
 /// How often the administrator was warned, in words about the address.
 fn warnings(bench: &Bench) -> usize {
     let events = bench.fake.events.lock().unwrap();
-    let about = Origin::Address(IpAddr::V4(ADDRESS));
+    let about = ClientAddress::Ip(IpAddr::V4(ADDRESS));
     let warned = events.iter().filter(|(origin, event)| {
         *origin == about && matches!(event, Event::Advised(text) if text.contains("10.77.0.100"))
     });

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use netbe::boot::{
-    Answer, Ask, BootFile, Booter, Content, Event, FileError, FileRequest, Origin, Reservation,
-    Role, Roots, Ticket,
+    Answer, Ask, BootFile, Booter, ClientAddress, Content, Event, FileError, FileRequest,
+    Reservation, Role, Roots, Ticket,
 };
 use netbe::net::Mac;
 use tokio::sync::Notify;
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct FakeBooter {
     files: HashMap<Vec<u8>, (Content, u64)>,
-    events: Mutex<Vec<(Origin, Event)>>,
+    events: Mutex<Vec<(ClientAddress, Event)>>,
     told: Notify,
 }
 
@@ -107,8 +107,8 @@ impl Booter for FakeBooter {
         Roots::default()
     }
 
-    fn report(&self, origin: Origin, event: Event) {
-        self.events.lock().unwrap().push((origin, event));
+    fn report(&self, client: ClientAddress, event: Event) {
+        self.events.lock().unwrap().push((client, event));
         self.told.notify_waiters();
     }
 }

@@ -13,7 +13,7 @@ use crate::boot::plan::{self, NoPlan, Plan};
 use crate::boot::record::{BootLog, BootRecord};
 use crate::boot::timeline::{Stage, Timeline};
 use crate::boot::usage::Usage;
-use crate::boot::{Ask, BootId, Client, Event, Life, Origin, Root, Roots};
+use crate::boot::{Ask, BootId, Client, ClientAddress, Event, Life, Root, Roots};
 use crate::net::Mac;
 use crate::site::events::{self, Kind};
 use crate::site::machine::{MachineName, Roster};
@@ -382,10 +382,10 @@ impl Known {
         }
     }
 
-    pub(super) fn mac_of(&self, origin: Origin) -> Option<Mac> {
-        match origin {
-            Origin::Mac(mac) => Some(mac),
-            Origin::Address(address) => {
+    pub(super) fn mac_of(&self, client: ClientAddress) -> Option<Mac> {
+        match client {
+            ClientAddress::Mac(mac) => Some(mac),
+            ClientAddress::Ip(address) => {
                 let address = ipv4(address)?;
                 let reserved = || self.roster.at(address)?.1.macs.first().copied();
                 self.addresses.get(&address).copied().or_else(reserved)
@@ -395,11 +395,16 @@ impl Known {
 
     /// Whom an event is about. Where the address is not known, as behind a relay agent of another
     /// server, a boot's id tells it; the first address that knows the id is then the machine's.
-    pub(super) fn whose(&mut self, origin: Origin, event: &Event, now: Instant) -> Option<Mac> {
-        if let Some(mac) = self.mac_of(origin) {
+    pub(super) fn whose(
+        &mut self,
+        client: ClientAddress,
+        event: &Event,
+        now: Instant,
+    ) -> Option<Mac> {
+        if let Some(mac) = self.mac_of(client) {
             return Some(mac);
         }
-        let (Origin::Address(address), Event::Sent { ticket, .. }) = (origin, event) else {
+        let (ClientAddress::Ip(address), Event::Sent { ticket, .. }) = (client, event) else {
             return None;
         };
         let mac = *self.boots.get(&ticket.boot?)?;

@@ -46,8 +46,8 @@ pub enum Order {
     },
 }
 
-/// How a boot's root stands.
-pub(in crate::boot) enum Root {
+/// Whether a boot has its root already.
+pub(in crate::boot) enum RootState {
     /// It is there, or there was none to wait for.
     Ready(Arc<Plan>),
     /// It is being made; who asks is told when that has ended.
@@ -59,20 +59,22 @@ pub(in crate::boot) enum Root {
 impl Boots {
     /// The plan of a boot with its root in it; orders the root if nobody has. Waits for nothing:
     /// `waited` says that who asks has waited already.
-    pub(in crate::boot) fn root(&self, id: BootId, plan: &Arc<Plan>, waited: bool) -> Root {
+    pub(in crate::boot) fn root(&self, id: BootId, plan: &Arc<Plan>, waited: bool) -> RootState {
         let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine) else {
-            return Root::Ready(Arc::clone(plan));
+            return RootState::Ready(Arc::clone(plan));
         };
         let mut known = self.known();
         let Some(boot) = known.boot(id) else {
-            return Root::Missing("this boot is over: switch the machine off and on".to_owned());
+            return RootState::Missing(
+                "this boot is over: switch the machine off and on".to_owned(),
+            );
         };
         if boot.plan.awaits.is_none() {
-            return Root::Ready(Arc::clone(&boot.plan));
+            return RootState::Ready(Arc::clone(&boot.plan));
         }
         if waited {
             let waiting = || format!("the root of {machine} is being made from {}", root.template);
-            return Root::Missing(boot.trouble.clone().unwrap_or_else(waiting));
+            return RootState::Missing(boot.trouble.clone().unwrap_or_else(waiting));
         }
         let ready = Ready::of(&boot.root_ready);
         if !boot.ordered {
@@ -81,7 +83,7 @@ impl Boots {
             drop(known);
             self.order(machine, root);
         }
-        Root::Waiting(ready)
+        RootState::Waiting(ready)
     }
 
     /// Orders a root.

@@ -168,7 +168,7 @@ impl Bench {
         let offered = self.discover(client, xid);
         let taken = self.ask(MAC, client, xid, false);
         assert_eq!(offered, taken, "OFFER and ACK carry the same");
-        self.boots.report(Origin::Mac(MAC), Event::Leased(ADDRESS));
+        self.boots.report(ClientAddress::Mac(MAC), Event::Leased(ADDRESS));
         taken.and_then(|answer| answer.file)
     }
 
@@ -212,14 +212,14 @@ impl Bench {
         let now = self.clock.now();
         if self.boots.usage().mounted(address, environment, path.as_bytes(), now) {
             let path = path.to_owned();
-            self.boots.report(Origin::Address(address), Event::Mounted { environment, path });
+            self.boots.report(ClientAddress::Ip(address), Event::Mounted { environment, path });
         }
     }
 
     fn unmount(&self, path: &str) {
         self.boots.usage().unmounted(ADDRESS.into(), None, path.as_bytes());
         let event = Event::Unmounted(path.to_owned());
-        self.boots.report(Origin::Address(ADDRESS.into()), event);
+        self.boots.report(ClientAddress::Ip(ADDRESS.into()), event);
     }
 
     /// An NFS call from the usual address.
@@ -229,7 +229,7 @@ impl Bench {
         {
             let calls = traffic.calls;
             let event = Event::Nfs { environment, calls, read: 0, written: 1 };
-            self.boots.report(Origin::Address(address), event);
+            self.boots.report(ClientAddress::Ip(address), event);
         }
     }
 
@@ -239,7 +239,7 @@ impl Bench {
         let (ticket, total) = (opened.ticket, opened.len);
         let name = name.to_owned();
         let sent = Event::Sent { ticket, name, bytes: total, total, protocol };
-        self.boots.report(Origin::Address(ADDRESS.into()), sent);
+        self.boots.report(ClientAddress::Ip(ADDRESS.into()), sent);
         let mut text = String::new();
         match opened.content {
             Content::Bytes(bytes) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
@@ -274,7 +274,7 @@ fn ovmf_loads_ipxe_which_boots_linux() {
     let bench = Bench::new(Some("base"), None);
     assert_eq!(bench.lease(UEFI, 0x1111).as_deref(), Some("snponly.efi"));
     let probe = bench.request(FileProtocol::Tftp, "snponly.efi").unwrap();
-    bench.boots.report(Origin::Address(ADDRESS.into()), Event::Probed(probe.ticket));
+    bench.boots.report(ClientAddress::Ip(ADDRESS.into()), Event::Probed(probe.ticket));
     assert_eq!(bench.tftp("snponly.efi").unwrap(), "/boot/snponly.efi");
     bench.pass(6);
     let script = bench.lease(IPXE, 0x2222).unwrap();
@@ -474,7 +474,7 @@ fn a_plan_is_frozen_once_its_loader_is_fetched() {
 fn an_unknown_machine_boots_nothing_and_is_told_why() {
     let bench = Bench::new(None, None);
     assert_eq!(bench.discover(UEFI, 1), None);
-    bench.boots.report(Origin::Mac(MAC), Event::Leased(ADDRESS));
+    bench.boots.report(ClientAddress::Mac(MAC), Event::Leased(ADDRESS));
     let refusal = bench.tftp("snponly.efi").unwrap_err().to_string();
     assert!(refusal.starts_with("unknown machine, and no default environment"), "{refusal}");
     let standings = bench.boots.standings();
@@ -584,7 +584,7 @@ fn an_address_belongs_to_who_took_it_last() {
     let bench = Bench::new(Some("base"), Some("free"));
     bench.lease(UEFI, 1);
     bench.ask(OTHER, UEFI, 2, true).unwrap();
-    bench.boots.report(Origin::Mac(OTHER), Event::Leased(ADDRESS));
+    bench.boots.report(ClientAddress::Mac(OTHER), Event::Leased(ADDRESS));
     let root = bench.root().unwrap();
     assert_eq!((&*root.machine, root.environment), ("10.0.0.100", Uuid::from_u128(2)));
 }

@@ -19,7 +19,7 @@ use wire::record::{self, RecordError};
 use super::Transport;
 use super::back::Outgoing;
 use super::connections::Connections;
-use super::dispatch::Origin;
+use super::dispatch::FiveTuple;
 use super::peers::Silence;
 use super::server::Server;
 use crate::net::sys::tcp;
@@ -28,7 +28,7 @@ use crate::net::sys::tcp;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: u64,
-    pub(super) origin: Origin,
+    pub(super) origin: FiveTuple,
     pub(super) connections: Arc<Connections>,
     writer: OwnedWriteHalf,
     outbox: Mutex<Outbox>,
@@ -118,7 +118,7 @@ impl Connection {
         // Machines are switched off without a word.
         SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
         tcp::cap_retransmission(stream.as_fd(), RETRANSMISSION);
-        let origin = Origin { peer, local: stream.local_addr()?, transport: Transport::Tcp };
+        let origin = FiveTuple { peer, local: stream.local_addr()?, transport: Transport::Tcp };
         let (reader, writer) = stream.into_split();
         let connections = Arc::clone(&server.connections);
         let connection = Self {

@@ -26,9 +26,9 @@ pub(super) struct Dispatcher<R> {
     pub(super) counters: Counters,
 }
 
-/// Where a message came from, and how.
+/// The addresses and the transport that a message came by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Origin {
+pub(super) struct FiveTuple {
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
     pub(super) transport: Transport,
@@ -89,7 +89,7 @@ impl<R> Dispatcher<R> {
     pub(super) fn answer(
         &self,
         message: &[u8],
-        origin: Origin,
+        origin: FiveTuple,
         route: impl FnOnce() -> R,
         back: impl FnOnce() -> Option<BackChannel>,
         out: &mut Vec<u8>,
@@ -186,7 +186,7 @@ impl<R> Dispatcher<R> {
     }
 
     /// Answers what is not a call that could be carried out.
-    fn refuse(&self, error: CallError, origin: Origin, out: &mut Vec<u8>) -> Answer<R> {
+    fn refuse(&self, error: CallError, origin: FiveTuple, out: &mut Vec<u8>) -> Answer<R> {
         count(&self.counters.garbage);
         tracing::debug!(peer = %origin.peer, %error, "message refused");
         let (xid, reply) = match error {
@@ -206,7 +206,7 @@ impl<R> Dispatcher<R> {
     fn resolve<'a>(
         &self,
         head: &rpc::Call<'a>,
-        origin: Origin,
+        origin: FiveTuple,
         back: impl FnOnce() -> Option<BackChannel>,
     ) -> Result<(&Arc<dyn Program>, Call<'a>), Reply> {
         let credential = match &head.credential {
@@ -309,7 +309,7 @@ impl<R> Dispatcher<R> {
         if keep { claim.finish(reply, self.clock.now()) } else { claim.forget() }
     }
 
-    fn key(&self, head: &rpc::Call<'_>, origin: Origin) -> Key {
+    fn key(&self, head: &rpc::Call<'_>, origin: FiveTuple) -> Key {
         Key {
             address: origin.peer.ip(),
             transport: origin.transport,

@@ -9,7 +9,7 @@ use wire::record;
 
 use super::Transport;
 use super::counts::count;
-use super::dispatch::{Answer, Origin};
+use super::dispatch::{Answer, FiveTuple};
 use super::parked::{Job, Sink};
 use super::server::{Route, Server};
 use crate::net::datagram::{Datagrams, Source};
@@ -43,7 +43,7 @@ pub(super) async fn serve(
             peer: received.peer,
             source: Source { local: received.local, interface: 0 },
         };
-        let origin = Origin {
+        let origin = FiveTuple {
             peer: received.peer,
             local: SocketAddr::new(received.local, port),
             transport: Transport::Udp,

@@ -11,7 +11,8 @@ use wire::codec::Codec;
 use super::{Export, Exports, Files, SiteKey};
 use crate::boot::usage::Usage;
 use crate::boot::{
-    Answer, Ask, BootFile, Booter, Event, FileError, FileRequest, Origin, Reservation, Root, Roots,
+    Answer, Ask, BootFile, Booter, ClientAddress, Event, FileError, FileRequest, Reservation, Root,
+    Roots,
 };
 use crate::clock::{Clock as _, FakeClock};
 use crate::net::Mac;
@@ -183,7 +184,7 @@ impl Client {
 /// A booter that knows one machine and remembers what it is told.
 #[derive(Debug, Default)]
 pub(crate) struct Reporter {
-    reports: Mutex<Vec<(Origin, Event)>>,
+    reports: Mutex<Vec<(ClientAddress, Event)>>,
     view: Mutex<View>,
 }
 
@@ -194,7 +195,7 @@ impl Reporter {
     }
 
     /// What was reported since the last look.
-    pub(crate) fn take(&self) -> Vec<(Origin, Event)> {
+    pub(crate) fn take(&self) -> Vec<(ClientAddress, Event)> {
         std::mem::take(&mut self.reports.lock().unwrap())
     }
 }
@@ -230,7 +231,7 @@ impl Booter for Reporter {
         Roots::new((address == MACHINE).then_some(root), Vec::new())
     }
 
-    fn report(&self, origin: Origin, event: Event) {
-        self.reports.lock().unwrap().push((origin, event));
+    fn report(&self, client: ClientAddress, event: Event) {
+        self.reports.lock().unwrap().push((client, event));
     }
 }

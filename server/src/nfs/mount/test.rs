@@ -167,7 +167,7 @@ fn a_loader_that_mounts_at_every_open_is_reported_once() {
         bench.site.clock.pass(Duration::from_secs(1));
     }
     let mounted = Event::Mounted { environment: ROOT, path: "/be/head".to_owned() };
-    assert_eq!(bench.site.booter.take(), [(Origin::Address(MACHINE), mounted)]);
+    assert_eq!(bench.site.booter.take(), [(ClientAddress::Ip(MACHINE), mounted)]);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_refused_mount_is_reported_with_its_reason() {
         "not shared with {STRANGER}: share it with its network, or make it the machine's root"
     );
     let failed = Event::Failed { name, reason };
-    assert_eq!(bench.site.booter.take(), [(Origin::Address(STRANGER), failed)]);
+    assert_eq!(bench.site.booter.take(), [(ClientAddress::Ip(STRANGER), failed)]);
     assert_eq!(bench.dump(), []);
 }
 
@@ -196,7 +196,7 @@ fn mounts_are_listed_until_they_are_unmounted() {
     bench.umnt("/be/head/etc");
     assert_eq!(bench.dump(), [(address, "/".to_owned())]);
     let unmounted = Event::Unmounted("/be/head/etc".to_owned());
-    assert_eq!(bench.site.booter.take(), [(Origin::Address(MACHINE), unmounted)]);
+    assert_eq!(bench.site.booter.take(), [(ClientAddress::Ip(MACHINE), unmounted)]);
     assert!(Client::machine().results(&bench.mount, VERSION, 4, &()).is_empty());
     assert_eq!(bench.dump(), []);
 }

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use wire::nfs3::{self, Procedure};
 
 use crate::boot::usage::{self, Due, Traffic};
-use crate::boot::{Booter, Event, Origin};
+use crate::boot::{Booter, ClientAddress, Event};
 use crate::clock::Clock;
 use crate::net::rpc::{self, Call, Parked, Program, Progress};
 use crate::nfs::export::Exports;
@@ -107,7 +107,7 @@ impl Nfs3 {
     fn report(&self, address: IpAddr, environment: Uuid, traffic: Traffic) {
         let Traffic { calls, read, written } = traffic;
         let event = Event::Nfs { environment, calls, read, written };
-        self.booter.report(Origin::Address(address), event);
+        self.booter.report(ClientAddress::Ip(address), event);
     }
 }
 

@@ -32,7 +32,7 @@ impl Bench {
     }
 
     fn leased(&self) {
-        self.boots.report(Origin::Mac(MAC), Event::Leased(ADDRESS));
+        self.boots.report(ClientAddress::Mac(MAC), Event::Leased(ADDRESS));
     }
 
     /// The clone appears in the store.
@@ -222,7 +222,7 @@ fn what_is_booted_once_is_spent_by_the_whole_loader_and_not_before() {
     assert_eq!(answer.root_path.as_deref(), Some("10.0.0.1:/be/free"));
     bench.leased();
     let ticket = Ticket { boot: Some(BootId(1)), role: Role::Loader };
-    bench.boots.report(Origin::Mac(MAC), Event::Probed(ticket));
+    bench.boots.report(ClientAddress::Mac(MAC), Event::Probed(ticket));
     let sent = |bytes| Event::Sent {
         ticket,
         name: "loader.efi".to_owned(),
@@ -230,10 +230,10 @@ fn what_is_booted_once_is_spent_by_the_whole_loader_and_not_before() {
         total: 1000,
         protocol: FileProtocol::Tftp,
     };
-    bench.boots.report(Origin::Mac(MAC), sent(999));
+    bench.boots.report(ClientAddress::Mac(MAC), sent(999));
     assert_eq!(bench.ordered(), []);
     for _ in 0..2 {
-        bench.boots.report(Origin::Mac(MAC), sent(1000));
+        bench.boots.report(ClientAddress::Mac(MAC), sent(1000));
     }
     assert_eq!(bench.ordered(), [Order::Spent { machine: machine(), once: "free".to_owned() }]);
     // Nor is it booted again before that is written down.

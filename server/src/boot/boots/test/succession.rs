@@ -70,7 +70,7 @@ impl Bench {
     }
 
     fn dhcp(&self, event: Event) {
-        self.boots.report(Origin::Mac(MAC), event);
+        self.boots.report(ClientAddress::Mac(MAC), event);
     }
 }
 
@@ -223,7 +223,7 @@ fn no_message_moves_a_root_that_lives() {
     bench.discover(UEFI, 99).unwrap();
     bench.dhcp(Event::Leased(ELSEWHERE));
     bench.ask(OTHER, UEFI, 7, true).unwrap();
-    bench.boots.report(Origin::Mac(OTHER), Event::Leased(ADDRESS));
+    bench.boots.report(ClientAddress::Mac(OTHER), Event::Leased(ADDRESS));
     assert_eq!((bench.granted(ADDRESS)[0], bench.granted(ELSEWHERE)), (1, vec![]));
     bench.boots.answered(BootId(1), Life::Answers);
     bench.dhcp(Event::Leased(ELSEWHERE));
@@ -399,7 +399,7 @@ fn a_file_that_a_stranger_got_is_not_credited_to_the_machine() {
     let mut watch = bench.boots.events().subscribe();
     let (name, bytes, total) = ("kernel".to_owned(), 9, 9);
     let sent = Event::Sent { ticket, name, bytes, total, protocol: FileProtocol::Http };
-    bench.boots.report(Origin::Address(ELSEWHERE.into()), sent);
+    bench.boots.report(ClientAddress::Ip(ELSEWHERE.into()), sent);
     assert_eq!(bench.stage(), Stage::Leased);
     assert!(watch.try_recv().is_err());
 }

@@ -12,9 +12,9 @@ fn dispatcher() -> (Dispatcher<u32>, Arc<Echo>, Arc<FakeClock>) {
     (dispatcher, echo, clock)
 }
 
-fn origin(transport: Transport) -> Origin {
+fn origin(transport: Transport) -> FiveTuple {
     let address = SocketAddr::from(([192, 0, 2, 1], 1023));
-    Origin { peer: address, local: address, transport }
+    FiveTuple { peer: address, local: address, transport }
 }
 
 /// The reply to a message, its head decoded.

@@ -144,7 +144,7 @@ fn a_commit_gives_the_verifier_of_the_writes() {
 
 #[test]
 fn data_is_counted_for_the_machine() {
-    use crate::boot::{Event, Origin};
+    use crate::boot::{ClientAddress, Event};
     use crate::nfs::export::bench::MACHINE;
 
     let bench = bench();
@@ -157,7 +157,7 @@ fn data_is_counted_for_the_machine() {
         Event::Nfs { environment: ROOT, calls: 1, read: 0, written: 3 },
         Event::Nfs { environment: ROOT, calls: 3, read: 10, written: 0 },
     ];
-    let expected = events.map(|event| (Origin::Address(MACHINE), event));
+    let expected = events.map(|event| (ClientAddress::Ip(MACHINE), event));
     assert_eq!(bench.site.booter.take(), expected);
 }
 
