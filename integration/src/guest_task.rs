@@ -98,8 +98,8 @@ impl GuestTask<'_> {
 }
 
 impl RunningTask {
-    /// Does what the guest asks for, in lines that begin with `lab: `, until it switches itself off,
-    /// and reads its output. Fails if the guest is still on after `limit`.
+    /// Does what the guest asks for, in lines that begin with `lab: `, until it switches itself
+    /// off, and reads its output. Fails if the guest is still on after `limit`.
     pub(crate) fn serve(
         mut self,
         limit: Duration,
@@ -122,8 +122,8 @@ impl RunningTask {
         self.wait(limit)
     }
 
-    /// Waits until the guest switches itself off, and reads its output. Fails if the guest is still on
-    /// after `limit`.
+    /// Waits until the guest switches itself off, and reads its output. Fails if the guest is still
+    /// on after `limit`.
     pub(crate) fn wait(mut self, limit: Duration) -> Result<TaskOutput, Failure> {
         self.machine.wait_until_off(limit).map_err(|failure| self.machine.explain(failure))?;
         let output = self.directory.join(format!("{}.output", self.name));

@@ -1,7 +1,7 @@
 //! Bytes that no well-behaved client would send, the same ones for the same seed.
 
-/// A pseudo-random number generator: xorshift64* (Vigna 2016), which needs no crate and repeats itself
-/// exactly.
+/// A pseudo-random number generator: xorshift64* (Vigna 2016), which needs no crate and repeats
+/// itself exactly.
 #[derive(Clone, Debug)]
 pub(crate) struct Noise {
     state: u64,

@@ -242,7 +242,8 @@ impl Work for Once<'_> {
     }
 }
 
-/// Calls once by a datagram from `socket` and waits for the answer, until the read timeout of the socket.
+/// Calls once by a datagram from `socket` and waits for the answer, until the read timeout of the
+/// socket.
 pub(crate) fn ask_by_datagram(
     socket: &UdpSocket,
     server: (Ipv4Addr, u16),

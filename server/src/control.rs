@@ -136,11 +136,11 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) 
 /// The same for what changes nothing that has to be undone: after so long the command is told that the
 /// disk does not answer, and the call goes on by itself.
 async fn within<T: Send + 'static>(
-    patience: Duration,
+    limit: Duration,
     call: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> io::Result<Result<T, String>> {
-    time::timeout(patience, blocking(call)).await.unwrap_or_else(|_elapsed| {
-        let seconds = patience.as_secs();
+    time::timeout(limit, blocking(call)).await.unwrap_or_else(|_elapsed| {
+        let seconds = limit.as_secs();
         Ok(Err(format!(
             "the store has not answered the server for {seconds} s: what was asked is done when it \
              does; see `netbe status`"
@@ -554,7 +554,7 @@ mod test {
         let told = within(Duration::from_millis(20), call).await.unwrap();
         assert!(told.unwrap_err().contains("has not answered"));
         free.send(()).unwrap();
-        assert_eq!(within(PATIENCE, || Ok(1)).await.unwrap(), Ok(1));
+        assert_eq!(within(IO_TIMEOUT, || Ok(1)).await.unwrap(), Ok(1));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The boots of all machines: which boot a question belongs to, and what became of it.
+//! The boots of all machines: to which boot a request belongs, and how far each boot has come.
 
 mod boot;
 mod known;
@@ -52,7 +52,7 @@ pub struct Boots {
     events: Arc<Events>,
 }
 
-/// Where [`Boots`] gets what it needs.
+/// Everything that [`Boots`] depends on.
 pub struct Sources {
     /// The boot environments.
     pub catalog: Catalog,
@@ -64,15 +64,15 @@ pub struct Sources {
     pub roster: Roster,
     /// Where boots are kept.
     pub state: Arc<dyn State>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Numbers that nobody can guess, for boot ids.
+    /// A source of unpredictable numbers, for boot ids.
     pub random: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Who uses what.
     pub usage: Arc<Usage>,
-    /// Where everybody is told what happens.
+    /// Receives the events of all boots.
     pub events: Arc<Events>,
-    /// Takes what a boot wants done, without waiting for it.
+    /// Receives the orders of boots; must not wait for them to be carried out.
     pub orders: Box<dyn Fn(Order) + Send + Sync>,
 }
 
@@ -157,7 +157,7 @@ impl Boots {
         }
     }
 
-    /// Takes over these environments in the place of all others.
+    /// Replaces all environments by these.
     #[cfg(test)]
     pub(crate) fn set_environments(&self, environments: Vec<catalog::Environment>) {
         self.catalog.replace(environments);
@@ -176,7 +176,7 @@ impl Boots {
         Arc::clone(&self.known().roster)
     }
 
-    /// Where everybody is told what happens.
+    /// The events of the site, which the boots report to.
     #[must_use]
     pub const fn events(&self) -> &Arc<Events> {
         &self.events
@@ -574,7 +574,7 @@ impl Boots {
             reserved.map(|(address, root)| (address, (Some(root), Vec::new()))).collect();
         // What changes is for the next start: nothing takes a root from a machine that lives on it.
         let now = self.clock.now();
-        for (address, before) in &*self.roots.by_hand() {
+        for (address, before) in &*self.roots.unmanaged() {
             let lives =
                 |root: &&Root| self.usage.lives_on((*address).into(), root.environment, now);
             for root in before.iter().filter(lives) {

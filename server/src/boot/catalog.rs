@@ -1,8 +1,8 @@
-//! What boot environments hold that a machine could boot.
+//! The boot environments and the kernels and loaders in them, scanned ahead of time.
 //!
-//! A plan needs to know it at once, and an environment's disk may stall: threads of the catalog's own
-//! look when an environment is published and whenever somebody asks for it, and who asks gets what
-//! was found last.
+//! A plan needs this at once, and the disk of an environment may stall. So the catalog has threads
+//! that scan an environment when it is published and whenever somebody asks for it. A question
+//! never waits for them: it is answered with the result of the last scan.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
@@ -60,7 +60,7 @@ pub struct Catalog {
     shared: Arc<Shared>,
 }
 
-/// What is known of an environment at once.
+/// The answer to a question about an environment, given without waiting.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Known {
     /// There is one of that name, or may be, that cannot be used just now: a command works on it, or
@@ -68,9 +68,9 @@ pub enum Known {
     Away,
     /// There is none of that name.
     Missing,
-    /// Nobody has looked into it yet; somebody is about to.
+    /// It was not scanned yet; a scan of it is queued.
     Unscanned,
-    /// What was found when it was last looked into.
+    /// The result of the last scan.
     Scanned(Box<Facts>),
 }
 
@@ -86,7 +86,7 @@ pub struct Expected {
 struct Shared {
     entries: Mutex<Entries>,
     changed: Condvar,
-    /// Counts changes of anything that a plan depends on.
+    /// Is incremented by every change of anything that a plan depends on.
     revision: AtomicU64,
 }
 
@@ -108,12 +108,13 @@ struct Entry {
     scan: Scan,
 }
 
-/// Where the look into an environment stands.
+/// Whether a scan of an environment is queued or runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Scan {
     Idle,
     Queued,
-    /// Under way; what changes meanwhile needs another one.
+    /// It runs; `again` if the environment changed meanwhile, so that it has to be scanned once
+    /// more.
     Running {
         again: bool,
     },
@@ -143,7 +144,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Takes over these environments in the place of all others.
+    /// Replaces all environments by these.
     #[cfg(test)]
     pub(crate) fn replace(&self, environments: Vec<Environment>) {
         let entries = self.shared.entries();
@@ -179,7 +180,8 @@ impl Catalog {
         entries.incomplete = !complete;
     }
 
-    /// What is known of an environment, without waiting; it is looked into again for the next time.
+    /// Returns what is known of an environment without waiting, and queues a scan of it for the
+    /// next question.
     #[must_use]
     pub fn known(&self, name: &str) -> Known {
         let mut entries = self.shared.entries();
@@ -263,7 +265,7 @@ impl Catalog {
         self.shared.entries().by_name.keys().cloned().collect()
     }
 
-    /// Waits until everything was looked into.
+    /// Waits until no scan is queued or runs.
     #[cfg(test)]
     pub(crate) fn wait_until_scanned(&self) {
         let idle = |entries: &Entries| entries.by_name.values().all(|one| one.scan == Scan::Idle);
@@ -304,7 +306,7 @@ impl Entries {
         self.request(&name, false);
     }
 
-    /// Has an environment looked into; before all others if somebody asks for it.
+    /// Queues a scan of an environment: in front of all others if somebody asks for it.
     fn request(&mut self, name: &str, now: bool) {
         let Some(entry) = self.by_name.get_mut(name) else { return };
         match entry.scan {
@@ -335,7 +337,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// The next environment to look into; waits for one. `None` when the catalog is gone.
+    /// Waits for the next environment to scan and returns it; `None` when the catalog was dropped.
     fn next(&self) -> Option<(String, Uuid, Arc<dyn Files>)> {
         let mut entries = self.entries();
         while !entries.closed {
@@ -353,7 +355,7 @@ impl Shared {
         None
     }
 
-    /// Takes note of what was found.
+    /// Stores the result of a scan.
     fn scanned(&self, name: &str, uuid: Uuid, contents: Contents) {
         let mut entries = self.entries();
         let entry = entries.by_name.get_mut(name);
@@ -375,7 +377,7 @@ impl Shared {
     }
 }
 
-/// Threads that look into environments: one whose disk stalls does not keep all others from it.
+/// How many threads scan environments: one whose disk stalls must not stop the scans of all others.
 const SCANNERS: usize = 2;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! How far a machine has come, as the protocols saw it: its stage, what it was sent, what went wrong.
 //!
-//! A timeline is a value: events and `now` go in, a [`BootStatus`] comes out. Nothing runs on the machine
-//! that would tell us more, so a stage is what an observer on the network can know.
+//! A timeline is a value: events and `now` go in, a [`BootStatus`] comes out. Nothing runs on the
+//! machine that would tell us more, so a stage is what an observer on the network can know.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ pub struct BootStatus {
     pub stage: Stage,
     /// What keeps it from going on, with a sentence.
     pub trouble: Option<(Trouble, String)>,
-    /// What may be wrong, when it has been silent for too long at its stage.
+    /// What may be wrong, if the machine has been silent for too long at its stage.
     pub hint: Option<String>,
     /// How long the boot has taken so far; up to its running, when it runs.
     pub took: Duration,
@@ -123,12 +123,12 @@ impl Timeline {
         self.advance(stage, now);
     }
 
-    /// Something is wrong that no protocol said.
+    /// Takes note of a trouble that no protocol has reported.
     pub fn warn(&mut self, trouble: Trouble, text: String) {
         self.trouble = Some((trouble, text));
     }
 
-    /// There is one machine again.
+    /// Ends the trouble that two machines have one Ethernet address.
     pub fn is_one_machine(&mut self) {
         self.trouble.take_if(|(kind, _)| *kind == Trouble::TwoMachines);
     }

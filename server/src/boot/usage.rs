@@ -17,14 +17,14 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-/// Who uses what, and when each was heard of last.
+/// Which address uses which environment, and when each use was last seen.
 #[derive(Debug)]
 pub struct Usage {
     start: Instant,
     shards: [RwLock<Shard>; SHARDS],
     /// Entries of all shards.
     entries: AtomicUsize,
-    /// What paths are told apart by: hashes are of one size, whatever a peer sends.
+    /// Hashes the paths of mounts: a hash has one size, however long a path a peer sends.
     paths: RandomState,
 }
 
@@ -39,7 +39,7 @@ pub struct Traffic {
     pub written: u64,
 }
 
-/// Somebody who uses an environment.
+/// An address that uses an environment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct User {
     /// The address.
@@ -48,7 +48,7 @@ pub struct User {
     pub seen: Instant,
 }
 
-/// Traffic that no later call has told.
+/// Traffic that was counted and that no later call has reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Due {
     /// The address.
@@ -85,7 +85,7 @@ struct Mounted {
 }
 
 impl Usage {
-    /// Nobody uses anything yet.
+    /// An empty table.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {
@@ -149,8 +149,9 @@ impl Usage {
         true
     }
 
-    /// An address has unmounted a path, which lies in `environment` if that is known. What it has
-    /// mounted no more it does not use, until it calls again. Says whether the mount was known.
+    /// Takes note that an address unmounted a path, which lies in `environment` if that is known.
+    /// An environment of which it has nothing mounted any more counts as unused until the address
+    /// calls again. Returns whether the mount was known.
     pub fn unmounted(&self, address: IpAddr, environment: Option<Uuid>, path: &[u8]) -> bool {
         let hash = self.paths.hash_one(path);
         let mut known = false;
@@ -167,7 +168,7 @@ impl Usage {
         known
     }
 
-    /// An address has unmounted everything; gives the paths.
+    /// Takes note that an address unmounted everything; returns the paths that it had mounted.
     pub fn unmounted_all(&self, address: IpAddr) -> Vec<Box<[u8]>> {
         let mut paths = Vec::new();
         for entry in self.write(address).get_mut(&address).into_iter().flatten() {
@@ -205,7 +206,7 @@ impl Usage {
         Some(self.instant(seen))
     }
 
-    /// Who uses an environment and has not unmounted it: the latest first.
+    /// The addresses that use an environment and have not unmounted it, the latest first.
     #[must_use]
     pub fn of(&self, environment: Uuid, now: Instant) -> Vec<User> {
         let now = self.millis(now);
@@ -229,7 +230,7 @@ impl Usage {
         users
     }
 
-    /// What is mounted by whom, as far as there was room for the paths.
+    /// All mounts, by address, as far as there was room for their paths.
     #[must_use]
     pub fn mounts(&self) -> Vec<(IpAddr, Box<[u8]>)> {
         let mut mounts = Vec::new();

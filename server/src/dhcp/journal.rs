@@ -24,7 +24,7 @@ use siphasher::sip::SipHasher13;
 use super::leases::{Binding, Leases, State, Timestamp};
 use crate::net::Mac;
 
-/// Where bindings are made lasting.
+/// Durable storage of bindings.
 pub trait Log: Send {
     /// Appends bindings. When it returns, they survive the death of this process.
     ///
@@ -56,7 +56,7 @@ pub struct Journal {
     /// Bytes of whole lines; whatever stands behind them is overwritten.
     len: u64,
     lines: usize,
-    /// What the lines come to: the journal is compacted without asking anybody.
+    /// The bindings that the lines of the file amount to, so that the journal can compact itself.
     leases: Leases,
 }
 

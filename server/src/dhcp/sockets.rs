@@ -123,7 +123,7 @@ impl Sockets {
     }
 }
 
-/// What keeps clients waiting, and the operator can mend.
+/// A cause that keeps clients waiting and that the operator can remove.
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// The ranges are used up.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::range::Range;
 use crate::net::interface::Network;
 
-/// What is handed out where.
+/// The subnets, and the settings of each.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Settings {
     /// The networks that were named, on the wire of an interface or behind relay agents.
@@ -52,7 +52,7 @@ pub struct Parameters {
 }
 
 impl Default for Parameters {
-    /// Nothing told, leases of an hour.
+    /// No options, and leases of an hour.
     fn default() -> Self {
         Self {
             routers: Vec::new(),

@@ -120,7 +120,7 @@ impl Appliance {
         &self.config
     }
 
-    /// The interfaces that there were at the start.
+    /// The interfaces that were found when the server started.
     pub(super) const fn found(&self) -> &Interfaces {
         &self.found
     }

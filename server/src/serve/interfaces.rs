@@ -1,4 +1,4 @@
-//! What the server would do on this host: the interfaces that it was told to use, found and checked.
+//! The interfaces that the server was told to use, found on this host and checked.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;

@@ -1,5 +1,4 @@
-//! Does what boots order and what takes a while, in threads of its own: nobody who asks for an address
-//! waits for a disk.
+//! Carries out the orders of boots on threads of its own, so that no DHCP client waits for a disk.
 //!
 //! What is spent is written down by a thread that does nothing else: a crash while many roots are made
 //! must not boot it twice. Roots are made by a few workers, all of one machine by the same one, in the

@@ -1,4 +1,5 @@
-//! What of the store is served: reads it, opens what it has, and tells [`Exports`] what happened.
+//! Publishes the boot environments of a store: lists them, opens their trees, and tells [`Exports`]
+//! what has changed.
 //!
 //! All reading and opening is done before a change and outside of every lock that a packet needs; the
 //! change itself takes one instant.
@@ -37,9 +38,9 @@ pub(super) struct Publisher {
     descriptors: Arc<Descriptors>,
     boots: Arc<Boots>,
     opener: Opener,
-    /// What was found of the store. Nothing waits while it is held.
+    /// The result of the last reading of the store. Nothing waits while its lock is held.
     found: Mutex<Found>,
-    /// Whether something that is not there may come by itself.
+    /// Whether something that could not be served may become available by itself.
     waiting: AtomicBool,
     /// Whether a command has the whole store for itself.
     detached: AtomicBool,
@@ -49,25 +50,25 @@ pub(super) struct Publisher {
     begun: Mutex<Option<Instant>>,
 }
 
-/// What was found of the store.
+/// The result of the last reading of the store.
 #[derive(Debug, Default)]
 struct Found {
-    /// Whether all of it was listed once.
+    /// Whether the whole store was listed at least once.
     listed: bool,
     /// What is written down about its environments, as it was last read; those that are gone are not
     /// among them.
     environments: HashMap<Uuid, Environment>,
-    /// Why nothing of it can be read.
+    /// Why the store cannot be read at all.
     store: Option<String>,
     /// Why some environments cannot be read, by name.
     unreadable: BTreeMap<EnvironmentName, String>,
     /// Why some are not served, or not as they should be.
     unserved: BTreeMap<Uuid, Vec<String>>,
-    /// What was told the administrator.
+    /// The warnings that the administrator was given already.
     told: BTreeSet<String>,
 }
 
-/// What of the store is to be read.
+/// How much of the store is read and opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scope<'a> {
     /// All of it, and every environment is opened anew.
@@ -78,7 +79,7 @@ pub(super) enum Scope<'a> {
     Named(&'a [EnvironmentName]),
 }
 
-/// What was read.
+/// What a reading of the store found.
 struct Read {
     environments: Vec<Environment>,
     unreadable: Vec<Unreadable>,
@@ -94,7 +95,8 @@ struct Opened {
 }
 
 impl Publisher {
-    /// A publisher that has published nothing yet. What is remembered to be gone is.
+    /// A publisher that has published nothing yet, but for the environments that are recorded as
+    /// gone.
     pub(super) fn new(
         store: Arc<Store>,
         state: StateDir,
@@ -255,7 +257,7 @@ impl Publisher {
         })
     }
 
-    /// The store as a whole cannot be read.
+    /// Takes note that the store as a whole cannot be read.
     fn cannot_read(&self, error: StoreError) -> Result<(), StoreError> {
         self.waiting.store(true, Ordering::Relaxed);
         let text = error.to_string();
@@ -567,7 +569,7 @@ impl Publisher {
     }
 }
 
-/// What a publication changes.
+/// The changes that one publication makes.
 #[derive(Default)]
 struct Changes {
     /// Everything that was read.
@@ -590,7 +592,7 @@ impl Found {
         self.store.iter().chain(self.unreadable.values()).chain(unserved).cloned().collect()
     }
 
-    /// What is to be told, when no lock is held any more, of what was not known.
+    /// Returns events for what was not reported before. Send them when no lock is held any more.
     fn news(&mut self) -> Vec<site::Event> {
         let now: BTreeSet<String> = self.sentences().into_iter().collect();
         let new = now.difference(&self.told);

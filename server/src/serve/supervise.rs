@@ -12,7 +12,7 @@ use tokio::time;
 
 /// Something that is served until the server ends.
 pub(super) struct Service {
-    /// What it is, for people.
+    /// Its name in messages.
     pub(super) name: String,
     /// Starts it, the first time with what was bound before anything was answered.
     pub(super) start: Start,
@@ -23,7 +23,7 @@ pub(super) struct Service {
 /// Starts a service.
 pub(super) type Start = Box<dyn FnMut() -> io::Result<Run> + Send>;
 
-/// A service at work: it breaks, panics or is dropped.
+/// A running service; it ends with an error, with a panic, or by being dropped.
 pub(super) type Run = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 impl Service {

@@ -1,4 +1,4 @@
-//! Reads that fail: a wrapper around a back end, for tests of what is built on a store.
+//! Fault injection: a wrapper around a back end whose reads fail on demand, for tests.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -38,7 +38,7 @@ impl Fault {
         [Self::Away, Self::Broken, Self::Descriptors, Self::Io, Self::Missing, Self::Stalled];
 }
 
-/// Says which reads of a store fail.
+/// Controls which reads of a store fail.
 #[derive(Debug, Default)]
 pub struct Faults {
     plan: Mutex<Plan>,

@@ -1,12 +1,13 @@
-//! What trees answer, as values in which the attributes can be replaced.
+//! Replaces the attributes in the results of a tree's operations.
 
 use crate::{
     Access, Attr, DirEnd, Found, FsError, FsStat, Limits, Linked, Made, Read, Renamed, Wcc, Written,
 };
 
-/// What an operation of a tree answers.
+/// A result of an operation of a [`Tree`](crate::Tree).
 pub trait Answer: Sized {
-    /// The same answer with all attributes in it replaced; the first error that a replacement makes.
+    /// Returns the result with `replace` applied to all attributes in it, or the first error of
+    /// `replace`.
     fn map_attr(self, replace: &impl Fn(Attr) -> Result<Attr, FsError>) -> Result<Self, FsError>;
 }
 

@@ -7,8 +7,9 @@ use crate::{Attr, Caller, FsError, Handle, Name, SetAttr, Time};
 /// A tree of files, by handle.
 ///
 /// Every operation is synchronous: file system calls block, and a lock held here cannot meet an
-/// `.await`. Those that memory can answer take a [`Wait`]; all others may wait for a disk. Every operation checks the caller's permission itself, by the rules of this crate, and
-/// returns the attributes that the operation saw, so that nobody asks twice.
+/// `.await`. Those that memory can answer take a [`Wait`]; all others may wait for a disk. Every
+/// operation checks the caller's permission itself, by the rules of this crate, and returns the
+/// attributes that it saw, so that nobody asks twice.
 ///
 /// What a tree does not implement of the operations that change it, it refuses as a read-only one.
 ///

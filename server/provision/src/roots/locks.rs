@@ -58,7 +58,8 @@ impl<'a> Locks<'a> {
 
     fn wait(self, path: &Path) -> Result<Held, RootError> {
         let path = self.0.join(path);
-        let taken = take(&path, true).and_then(|held| held.ok_or_else(|| io::ErrorKind::WouldBlock.into()));
+        let taken =
+            take(&path, true).and_then(|held| held.ok_or_else(|| io::ErrorKind::WouldBlock.into()));
         taken.map_err(|source| RootError::Lock { path, source })
     }
 

@@ -199,7 +199,8 @@ impl<'a> Roots<'a> {
         let making = {
             let _naming = self.locks().naming()?;
             self.clear()?;
-            let making = if self.is_free(name)? { self.locks().making(name.as_str())? } else { None };
+            let making =
+                if self.is_free(name)? { self.locks().making(name.as_str())? } else { None };
             making.ok_or_else(|| StoreError::Exists(name.clone()))?
         };
         self.whole(source, name, making, |draft| {

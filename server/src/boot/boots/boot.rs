@@ -1,4 +1,4 @@
-//! One boot: what it was decided to be, and how far it has come.
+//! One boot of a machine: its plan, and how far it has come.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,22 +21,23 @@ pub(super) struct Boot {
     pub(super) asked: Instant,
     pub(super) moved: Instant,
     pub(super) delivered: Delivered,
-    /// Since when it uses its root.
+    /// When the machine first used the root of this boot.
     pub(super) rooted: Option<Instant>,
     /// Since when it calls by its root's handle: that came in a reply, which whoever sends a MOUNT in
     /// its name does not get.
     pub(super) called: Option<Instant>,
     /// Whether the root that it waits for was ordered.
     pub(super) ordered: bool,
-    /// Whether its root was made for it, or is being made: what else changes does not change its plan.
+    /// Whether a root was made for this boot, or is being made: its plan then follows no other
+    /// change.
     pub(super) made: bool,
-    /// What the catalog was when it was decided.
+    /// The catalog's revision when the plan was decided.
     pub(super) revision: u64,
-    /// Tells who waits for its root.
+    /// Wakes those who wait for the root of this boot.
     pub(super) root_ready: watch::Sender<()>,
     /// Whether it was told that what was to be booted once is spent.
     pub(super) spent: bool,
-    /// Why the root that it waits for could not be made.
+    /// Why the root that this boot waits for could not be made.
     pub(super) trouble: Option<String>,
 }
 

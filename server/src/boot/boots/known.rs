@@ -18,7 +18,7 @@ use crate::net::Mac;
 use crate::site::events::{self, Kind};
 use crate::site::machine::{MachineName, Roster};
 
-/// Everything that changes.
+/// All state of [`Boots`] that changes, behind its mutex.
 pub(super) struct Known {
     pub(super) log: BootLog,
     pub(super) roster: Arc<Roster>,
@@ -69,7 +69,7 @@ pub(super) enum Review {
 }
 
 impl Known {
-    /// Nobody was seen yet.
+    /// No client was seen yet.
     pub(super) fn new(log: BootLog, roster: Roster, usage: Arc<Usage>) -> Self {
         Self {
             log,
@@ -83,7 +83,7 @@ impl Known {
         }
     }
 
-    /// Which boot a question belongs to.
+    /// Decides to which boot a question belongs.
     pub(super) fn belongs(&mut self, ask: &Ask, now: Instant) -> Belongs {
         let assigned = || {
             let machine = self.roster.find(ask.mac, ask.uuid);
@@ -186,8 +186,8 @@ impl Known {
         }
     }
 
-    /// Begins a boot, or none if none could be decided: whatever runs on the machine goes on beside
-    /// it. Gives the boot that ended, if one did.
+    /// Begins a boot of a machine, or none if none could be decided. The system that runs on the
+    /// machine keeps its own boot beside it. Returns the boot that ended, if one did.
     pub(super) fn begin(&mut self, mac: Mac, boot: Option<Boot>, now: Instant) -> Option<Boot> {
         let usage = Arc::clone(&self.usage);
         let seen = self.clients.get_mut(&mac)?;
@@ -290,8 +290,10 @@ impl Known {
         }
     }
 
-    /// A machine took an address: nobody else has it now. Says why that cannot be: a message is no
-    /// proof, and neither moves a root that lives nor gets its address.
+    /// Gives an address to a machine, and takes it from whoever had it.
+    ///
+    /// Fails, with the reason in a sentence, where a living root uses the address, or where the
+    /// machine's own root lives at another one: a message is no proof that either has moved.
     pub(super) fn take_address(
         &mut self,
         mac: Mac,
@@ -567,7 +569,7 @@ impl Seen {
     }
 }
 
-/// A boot that began before the server was started.
+/// A boot that began before the server was started, as it was recorded.
 fn resumed(record: BootRecord, generation: u64, now: Instant) -> Boot {
     let rooted = record.rooted;
     // What it had fetched is not kept: with nothing it would never be joined again.

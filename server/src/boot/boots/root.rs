@@ -14,7 +14,7 @@ use crate::boot::{BootId, Ready};
 use crate::site::events::Kind;
 use crate::site::machine::MachineName;
 
-/// What a boot wants done that takes a while, or a disk.
+/// Work for a boot that takes a while or needs a disk, and so is done by another thread.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Order {
     /// Make a root for a machine, and tell [`Boots::prepared`].
@@ -50,9 +50,9 @@ pub enum Order {
 pub(in crate::boot) enum RootState {
     /// It is there, or there was none to wait for.
     Ready(Arc<Plan>),
-    /// It is being made; who asks is told when that has ended.
+    /// It is being made; [`Ready`] tells when that has ended.
     Waiting(Ready),
-    /// It is not there, and who asks has waited; in a sentence.
+    /// It is not there though the client has waited; the reason is a sentence.
     Missing(String),
 }
 

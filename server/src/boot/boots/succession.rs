@@ -39,7 +39,7 @@ pub(super) struct Earlier {
     pub(super) boot: Boot,
     /// Where its root lives.
     pub(super) address: Ipv4Addr,
-    /// What came of asking whether it lives.
+    /// The answer to the question whether it lives.
     pub(super) life: Option<Life>,
     /// Whether it counts as dead until it calls again.
     pub(super) presumed_dead: bool,
@@ -59,7 +59,7 @@ impl Earlier {
 pub(super) struct Evidence {
     /// Whether anything shows it alive.
     pub(super) in_use: bool,
-    /// What came of asking.
+    /// The answer to the question whether it lives.
     pub(super) life: Option<Life>,
     /// Since when the later boot has called by its root's handle.
     pub(super) rooted: Option<Instant>,
@@ -104,7 +104,7 @@ pub(super) fn judge(evidence: Evidence, now: Instant) -> Verdict {
     }
 }
 
-/// Whose a call or a mount is.
+/// Which boot of a machine made a call or a mount.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Caller {
     /// The boot that the machine is in.

@@ -307,12 +307,12 @@ fn a_machine_whose_environment_is_away_is_answered_when_it_is_back() {
     assert_eq!(bench.discover(UEFI, 1), None, "it is not told that there is nothing to boot");
     let trouble = || {
         let standings = bench.boots.standings();
-        let view = standings.into_iter().find(|one| one.mac == Some(MAC)).unwrap().view.unwrap();
+        let view = standings.into_iter().find(|one| one.mac == Some(MAC)).unwrap().status.unwrap();
         view.trouble.map(|(_, text)| text)
     };
     assert!(trouble().unwrap().contains("a command works on it"), "{:?}", trouble());
     bench.boots.update_environments(vec![base], &[]);
-    bench.boots.catalog.settle();
+    bench.boots.catalog.wait_until_scanned();
     assert_eq!(bench.lease(UEFI, 2).as_deref(), Some("snponly.efi"));
     assert_eq!(trouble(), None);
     // What is gone is said to be.

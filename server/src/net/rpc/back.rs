@@ -1,4 +1,4 @@
-//! Calls that go the other way, over the connection that a client made: call-backs of NFSv4
+//! Calls from the server to a client over the connection that the client made: call-backs of NFSv4
 //! (RFC 8881 §2.10.3.1) and of NLM.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use wire::xdr::Encoder;
 
 use super::connection::Connection;
 
-/// The way back to a client over the connection that it called by.
+/// Calls a client back over the connection that its own call came by.
 #[derive(Clone, Debug)]
 pub struct BackChannel(Arc<Connection>);
 
@@ -27,7 +27,7 @@ impl BackChannel {
     ///
     /// # Errors
     ///
-    /// There were none in time; [`CallBackError`] says why.
+    /// No results came; [`CallBackError`] says why.
     pub async fn call_back(
         &self,
         program: u32,
@@ -58,16 +58,16 @@ impl BackChannel {
 /// Why a client did not answer a call-back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CallBackError {
-    /// It has not answered too many others.
+    /// Too many other call-backs of the connection wait for their replies.
     #[error("too many call-backs wait for their replies")]
     Busy,
     /// The connection has ended.
     #[error("connection closed")]
     Closed,
-    /// It does not serve this, or its reply cannot be understood.
+    /// The client does not serve the procedure, or its reply cannot be decoded.
     #[error("refused")]
     Refused,
-    /// It took too long.
+    /// No reply came in time.
     #[error("no reply in time")]
     TimedOut,
 }

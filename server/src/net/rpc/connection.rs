@@ -1,4 +1,4 @@
-//! A connection, as those see it who have a reply for it: what is sent, and how it ends.
+//! The sending side of a connection: replies that wait for the socket, and the connection's end.
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,22 +32,22 @@ pub(super) struct Connection {
     pub(super) connections: Arc<Connections>,
     writer: OwnedWriteHalf,
     outbox: Mutex<Outbox>,
-    /// Bound on the bytes that wait, over all connections.
+    /// The bound on the bytes that wait to be sent over all connections.
     max_unsent: usize,
     last_call: Mutex<Instant>,
     /// Calls that wait for the pool, are on it, or are answered later.
     unanswered: AtomicUsize,
-    /// One of them was answered.
+    /// Wakes the task when one of these calls was answered.
     pub(super) answered: Notify,
-    /// There is something in the outbox.
+    /// Wakes the task when something was put into the outbox.
     filled: Notify,
-    /// There is nothing in the outbox any more.
+    /// Wakes who waits for the outbox to be empty.
     emptied: Notify,
-    /// Somebody else wants the connection to end.
+    /// Wakes the task when somebody else has ended the connection.
     pub(super) evicted: Notify,
     /// Our own calls that go the other way.
     pub(super) outgoing: Outgoing,
-    /// How it ended, once it did.
+    /// Why the connection ended; empty while it is open.
     end: OnceLock<End>,
     /// How many questions wait for an acknowledgement of the peer.
     probed: Mutex<usize>,
@@ -252,7 +252,7 @@ impl Connection {
         }
     }
 
-    /// How it ended, once it did.
+    /// Why the connection ended; `None` while it is open.
     pub(super) fn end(&self) -> Option<End> {
         self.end.get().copied()
     }

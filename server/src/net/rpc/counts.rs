@@ -1,9 +1,9 @@
-//! What a server saw, in numbers.
+//! The counters of an RPC server.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a server saw since it was made.
+/// The counters of a server since it was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     /// Calls with a head that could be decoded.
@@ -30,7 +30,7 @@ pub struct Counts {
     pub closed: u64,
 }
 
-/// For the log, when a server stops: what there was, and not what there was not.
+/// Shows the counters that are not zero, for the log.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} calls over {} connections", self.calls, self.connections)?;
@@ -53,7 +53,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// The same, counting.
+/// The counters while the server runs.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) calls: AtomicU64,

@@ -1,4 +1,5 @@
-//! From a message to its reply: heads, authentication, versions, the reply cache, the call itself.
+//! Turns a message into its reply: decodes the header, checks authentication and version, asks the
+//! reply cache, and carries out the call.
 //!
 //! No sockets here: `R` is the way back to a client, which only the reply cache keeps.
 
@@ -18,7 +19,7 @@ use super::replay::{Admission, Claim, Key, Limits, Replay};
 use super::{BackChannel, Call, Credential, Outcome, Parked, Program, Progress, Taker, Transport};
 use crate::clock::Clock;
 
-/// Knows the programs and answers messages.
+/// Answers messages by the programs that it was made with.
 pub(super) struct Dispatcher<R> {
     programs: Vec<Arc<dyn Program>>,
     replay: Arc<Replay<R>>,
@@ -34,14 +35,14 @@ pub(super) struct FiveTuple {
     pub(super) transport: Transport,
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Debug)]
 pub(super) enum Answer<R> {
     /// The reply was appended and goes back to where the message came from.
     Here,
     /// The reply was appended and goes to where the call was repeated meanwhile.
     Elsewhere(R),
-    /// There is nothing to say.
+    /// No reply is sent.
     Nothing,
     /// The call has to wait: give it to [`Dispatcher::resume`] on a thread that may, or to
     /// [`Dispatcher::turn_away`].

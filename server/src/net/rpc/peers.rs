@@ -1,4 +1,4 @@
-//! Whose machine answers: the TCP connections of all RPC servers, by the address of their peer.
+//! Whether the machine at an address runs: asks the TCP connections that it has to our RPC servers.
 //!
 //! A machine that was switched off or started anew says nothing about it. Its kernel does: it
 //! acknowledges what TCP asks while it runs, and knows of no connection after a start.
@@ -91,14 +91,14 @@ impl fmt::Debug for Peers {
     }
 }
 
-/// How long ago the kernel heard of a connection's peer.
+/// What the kernel tells of a connection's peer (`TCP_INFO`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Silence {
-    /// Since it acknowledged something last.
+    /// The time since the peer last acknowledged something.
     pub(crate) heard: Duration,
-    /// Since something was sent to it last, for the first time or again.
+    /// The time since something was last sent to the peer, for the first time or again.
     pub(crate) sent: Duration,
-    /// How often what it did not acknowledge was sent again.
+    /// How often the oldest unacknowledged segment was sent again.
     pub(crate) unanswered: u8,
 }
 

@@ -1,4 +1,4 @@
-//! Threads on which a call may wait for a disk, in fair shares.
+//! The threads on which calls may wait for a disk, shared fairly among the exports.
 //!
 //! They are not tokio's own blocking threads: those are shared with everybody else in the process,
 //! are not bounded by bytes, and cost several times as much to hand a call to. Whoever hands over a
@@ -30,18 +30,18 @@ pub(super) struct Pool {
     shared: Arc<Shared>,
 }
 
-/// How much a pool may hold.
+/// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Threads, each started when it is first needed.
     pub(super) threads: usize,
     /// Calls in the queue and on the threads.
     pub(super) calls: usize,
-    /// Bytes that these hold.
+    /// Bytes of memory that these calls hold.
     pub(super) bytes: usize,
 }
 
-/// What a call waits for; `None` for what belongs to no export.
+/// The export that a call waits for; `None` if it belongs to no export.
 pub(super) type ClassId = Option<Uuid>;
 
 /// The right to hand one call to the pool; it is given back when the call's reply is on its way.
@@ -59,7 +59,7 @@ impl Drop for Permit {
 }
 
 impl Pool {
-    /// A pool without threads yet.
+    /// A pool that has started no thread yet.
     pub(super) fn new(bounds: Bounds, clock: Arc<dyn Clock>) -> Self {
         let bounds = Bounds {
             threads: bounds.threads.max(1),
@@ -110,7 +110,8 @@ impl Pool {
         may.then(|| self.shared.permit(&mut state, asked, self.shared.clock.now()))
     }
 
-    /// Runs `job` on a thread, in its turn; the permit is its to keep until its reply is on its way.
+    /// Runs `job` on a thread when it is its turn. The job keeps the permit until its reply is on
+    /// its way.
     pub(super) fn run(&self, permit: Permit, job: impl FnOnce(Permit) + Send + 'static) {
         let mut state = self.shared.lock();
         let class = permit.class;
@@ -183,7 +184,7 @@ struct State {
     classes: HashMap<ClassId, Class>,
     /// Those with calls in the queue, in the order of their turns.
     ready: VecDeque<ClassId>,
-    /// Who waits for a permit.
+    /// The callers that wait for a permit, in their order.
     asking: VecDeque<(Asked, oneshot::Sender<Permit>)>,
     /// Calls that hold a permit, and their bytes.
     calls: usize,
@@ -211,7 +212,7 @@ struct Class {
     progressed: Instant,
 }
 
-/// What a permit is asked for.
+/// A request for a permit.
 #[derive(Clone, Copy)]
 struct Asked {
     class: ClassId,
@@ -289,7 +290,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a call weighs: at least something, and no more than a class may ever hold.
+    /// The bytes that a call is counted with: at least one, and no more than a class may ever hold.
     fn weight(&self, bytes: usize) -> usize {
         bytes.clamp(1, self.bounds.bytes.div_ceil(2))
     }
@@ -342,7 +343,7 @@ impl Shared {
         }
     }
 
-    /// What a thread does until the pool is dropped.
+    /// Runs calls on a thread until the pool is dropped.
     fn work(self: &Arc<Self>) {
         loop {
             let mut state = self.lock();

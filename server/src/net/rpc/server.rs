@@ -1,4 +1,4 @@
-//! Programs and sockets, brought together.
+//! The RPC server: serves programs on UDP and TCP sockets.
 
 use std::fmt;
 use std::io;
@@ -149,7 +149,7 @@ impl Server {
         }
     }
 
-    /// What was seen so far.
+    /// The counters since the server was made.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.dispatcher.counters.read()

@@ -68,7 +68,7 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Lives the life of a connection.
+/// Serves a connection until it ends.
 async fn run(
     connection: Arc<Connection>,
     server: Arc<Server>,

@@ -1,7 +1,7 @@
 //! The record of boot environments that somebody destroyed or took out of use.
 //!
-//! Only their handles are stale, also after a restart and though the store is away. Whatever else is
-//! not in the store may come back.
+//! The handles of these environments alone are stale, also after a restart and while the store is
+//! away. Any other environment that is not in the store may come back.
 
 use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::site::state::{Kind, State, StateError};
 
-/// What is written down about one.
+/// The record of one environment.
 #[derive(Debug, Deserialize, Serialize)]
 struct Record {
     /// What it was called, for whoever reads the file.

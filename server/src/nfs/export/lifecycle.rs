@@ -1,4 +1,4 @@
-//! What becomes of one boot environment's export: a state machine without I/O.
+//! The lifecycle of one boot environment's export: a state machine without I/O.
 //!
 //! | state | NFS | ends by |
 //! |---|---|---|
@@ -35,7 +35,7 @@ pub enum Event<E> {
     Unlisted(Reason),
 }
 
-/// The life of one environment's export.
+/// The state machine of one environment's export.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Lifecycle<E> {
     phase: Phase<E>,
@@ -50,7 +50,7 @@ enum Phase<E> {
     Gone,
 }
 
-/// How an environment stands.
+/// The state of an environment's export.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State<'a, E> {
     /// Calls are answered.
@@ -59,7 +59,7 @@ pub enum State<'a, E> {
     Held,
     /// Its files cannot be had just now.
     Waiting(&'a Reason),
-    /// It will not come back by itself.
+    /// Somebody destroyed it or took it out of use; only a later decision brings it back.
     Gone,
 }
 
@@ -70,7 +70,7 @@ impl<E> Lifecycle<E> {
         Self { phase: Phase::Waiting(reason), holds: 0 }
     }
 
-    /// How it stands.
+    /// The state of the export.
     pub const fn state(&self) -> State<'_, E> {
         match (&self.phase, self.holds) {
             (Phase::Gone, _) => State::Gone,

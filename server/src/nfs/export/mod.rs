@@ -1,4 +1,4 @@
-//! What is shared over NFS, with whom, and by which handles.
+//! NFS exports: which trees are shared, with which clients, and by which file handles.
 //!
 //! An export is a boot environment's tree with what its owner decided. Who may use it is checked on
 //! every call by the caller's address, never by whether it has mounted: FreeBSD's kernel takes its
@@ -37,11 +37,11 @@ pub struct Export {
     pub environment: Uuid,
     /// Its name, for messages.
     pub name: String,
-    /// By which path it is mounted, as in `/be/head`.
+    /// The path by which clients mount it, as in `/be/head`.
     pub path: String,
     /// Its files.
     pub files: Files,
-    /// Who may use it, and as whom.
+    /// The clients that may use it, and the users that their calls act as.
     pub settings: ExportSettings,
 }
 
@@ -59,7 +59,7 @@ impl Export {
     }
 }
 
-/// How every boot environment stands, by its identity and by path.
+/// The state of every boot environment's export, by UUID and by path.
 ///
 /// A call reads one immutable snapshot without a lock. Every change makes a new one and lets it take
 /// the old one's place at one instant. An environment that was never heard of waits, like one whose
@@ -72,7 +72,7 @@ pub struct Exports {
     changing: Mutex<VecDeque<Uuid>>,
     changed: Notify,
     usage: Arc<Usage>,
-    /// Environments that handles were of, and that nothing is known of.
+    /// Environments of which nothing is known, but of which clients have sent handles.
     strangers: Mutex<HashSet<Uuid>>,
 }
 
@@ -96,8 +96,8 @@ impl Exports {
         Self { key, current, changing, changed, usage, strangers: Mutex::default() }
     }
 
-    /// Takes over what happened to environments, all at one instant. Returns the exports that are not
-    /// open any more, or were replaced.
+    /// Applies events to environments, all of them in one swap of the snapshot. Returns the exports
+    /// that are not open any more, or were replaced.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Vec<Arc<Export>> {
         self.change(|snapshot, gone| {
             let mut closed = Vec::new();
@@ -118,8 +118,8 @@ impl Exports {
         })
     }
 
-    /// Says whether what all environments are kept in answers nothing just now. While it does not, the
-    /// clients of all wait, and nothing is closed.
+    /// Sets whether the store does not answer at all. As long as it does not, the clients of all
+    /// environments are told to come again, and nothing is closed.
     pub fn stall(&self, stalled: bool) {
         if self.current.load().stalled != stalled {
             self.change(|snapshot, _| snapshot.stalled = stalled);
@@ -255,13 +255,14 @@ impl Exports {
         self.seal(export, view, &export.files.seen(view).root())
     }
 
-    /// What a file of an export is called over the wire.
+    /// The handle by which clients know a file of an export.
     #[must_use]
     pub fn seal(&self, export: &Export, view: View, file: &Handle) -> WireHandle {
         self.key.seal(export.environment, view, file)
     }
 
-    /// The export and the file that a client's handle means, and how the client sees it.
+    /// The export and the file that a client's handle stands for, and how the client sees the
+    /// export.
     ///
     /// # Errors
     ///
@@ -305,7 +306,7 @@ impl Exports {
     }
 }
 
-/// How everything stands at one instant.
+/// An immutable snapshot of all exports.
 #[derive(Clone, Debug, Default)]
 struct Snapshot {
     lifecycles: HashMap<Uuid, Lifecycle<Arc<Export>>>,

@@ -51,7 +51,7 @@ impl Waiting {
     }
 }
 
-/// Answers a call when its path can be mounted, or cannot be for good, or after [`PATIENCE`].
+/// Answers a call when its path can be mounted, or cannot be for good, or after [`WAIT_LIMIT`].
 pub(super) fn later(
     mount: &Arc<Mount>,
     call: &Call<'_>,
@@ -70,7 +70,7 @@ pub(super) fn later(
 }
 
 async fn answer(mount: Arc<Mount>, key: Key) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_LIMIT;
     loop {
         let changed = mount.exports.changed();
         if mount.waits(key.peer, &key.path).is_none()
@@ -93,7 +93,7 @@ async fn answer(mount: Arc<Mount>, key: Key) {
 }
 
 /// How long a call waits. Linux's and FreeBSD's clients repeat theirs for longer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(45);
+pub(super) const WAIT_LIMIT: Duration = Duration::from_secs(45);
 
 /// Calls of one transport that wait at a time.
 const MAX_WAITING: usize = 512;

@@ -1,4 +1,4 @@
-//! One call on its way: its arguments, its files, and what it answers when it fails.
+//! One call: its arguments, the files it names, and the result it encodes when it fails.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -182,7 +182,7 @@ impl<'a> Request<'a> {
         now.is_some_and(|export| Arc::ptr_eq(&export, &file.export))
     }
 
-    /// What a file beside `file` is called over the wire.
+    /// The handle of another file of the same export as `file`.
     pub(super) fn seal(&self, file: &File, handle: &Handle) -> WireHandle {
         self.nfs.exports.seal(&file.export, file.view, handle)
     }

@@ -43,7 +43,7 @@ impl Publisher {
     /// Holds environments: whoever uses them waits, and no boot is planned onto them. Not if `living`
     /// finds somebody who lives on one; nobody has noticed anything then.
     ///
-    /// It is asked twice. What began between the first answer and the hold, the second sees.
+    /// `living` is called before and after the hold: the second call sees what began in between.
     pub(in crate::serve) fn hold<L>(
         &self,
         environments: &[Uuid],
@@ -189,7 +189,7 @@ pub(in crate::serve) enum DetachError {
     /// It cannot be unmounted.
     #[error(transparent)]
     Store(StoreError),
-    /// Another has it.
+    /// Another command holds the store.
     #[error("another command has the store for itself")]
     Taken,
 }

@@ -1,5 +1,6 @@
-//! Operations on a file of a projection: its own tree carries them out, and the answer is shown as the
-//! projection shows that tree. Only names need more, because they may lead over a border.
+//! Operations on a file of a projection. The file's own tree carries them out, and the attributes
+//! in the result are replaced by those that the projection shows. Operations on names do more,
+//! because a name may lead over a border into another tree.
 
 use std::ops::ControlFlow;
 

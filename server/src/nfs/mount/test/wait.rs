@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::UdpSocket;
 use wire::rpc::{self, Accept, Reply};
 
-use super::super::wait::PATIENCE;
+use super::super::wait::WAIT_LIMIT;
 use super::*;
 use crate::net::datagram::{BindOptions, Datagrams};
 use crate::net::rpc::{Options, Server};
@@ -132,7 +132,7 @@ async fn what_waits_for_too_long_is_refused_with_the_reason() {
     let begun = tokio::time::Instant::now();
     running.send(1, "/be/head").await;
     assert_eq!(running.reply().await, (1, Err(MountStat::Io)));
-    assert!(begun.elapsed() >= PATIENCE);
+    assert!(begun.elapsed() >= WAIT_LIMIT);
     let told = running.site.booter.take();
     let reasons = told.iter().filter_map(|(_, event)| {
         if let crate::boot::Event::Failed { reason, .. } = event {
