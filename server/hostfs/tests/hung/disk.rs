@@ -1,50 +1,77 @@
-//! A disk that hangs when it is told to: a file of a FUSE daemon in this process (`linux/fuse.h`,
-//! protocol 7.31), which answers until then.
+//! A disk that hangs when it is told to: a file of a FUSE daemon (`linux/fuse.h`, protocol 7.31),
+//! which answers until then.
+//!
+//! The daemon is a process of its own, stopped and continued by signals. Within this one it could
+//! leave the kernel stuck: a process that is killed closes its descriptors only when none of its
+//! threads waits for the disk any more.
 
+use std::env;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::{Read, Write, stdin};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
+use std::process::{Child, Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-/// The switch of a disk.
-#[derive(Clone, Default)]
-pub(crate) struct Switch(Arc<(Mutex<bool>, Condvar)>);
+/// The switch of a disk. Whoever waits for the disk when it is dropped gets an error.
+pub(crate) struct Switch(Child);
 
 impl Switch {
     /// Whether nothing is answered from now on.
     pub(crate) fn hang(&self, hangs: bool) {
-        *self.0.0.lock().unwrap() = hangs;
-        self.0.1.notify_all();
-    }
-
-    fn wait(&self) {
-        drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |hangs| *hangs).unwrap());
+        let signal = if hangs { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
     }
 }
 
-/// Shows `image` as the file `disk` of a file system at `place`, until that is unmounted; says why not.
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Shows `image` as the file `disk` of a file system at `place` as long as the switch is there; says
+/// why not.
 pub(crate) fn serve(image: &Path, place: &Path) -> std::io::Result<Switch> {
-    let image = OpenOptions::new().read(true).write(true).open(image)?;
     let fuse = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", fuse.as_raw_fd());
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("hung"), place, Some("fuse"), flags, Some(options.as_str()))?;
-    let switch = Switch::default();
-    let daemon = Daemon { fuse, size: image.metadata()?.len(), image, switch: switch.clone() };
-    thread::spawn(move || daemon.run());
-    Ok(switch)
+    let mut daemon = Command::new(env::current_exe()?);
+    daemon.args(["--exact", "disk::what_the_daemon_does_not_know_is_refused"]);
+    daemon.env(IMAGE, image).stdin(Stdio::from(fuse)).stdout(Stdio::null());
+    daemon.spawn().map(Switch)
+}
+
+/// The daemon too, where [`serve`] starts this program: a test binary has no other entry.
+#[test]
+fn what_the_daemon_does_not_know_is_refused() {
+    let Some(path) = env::var_os(IMAGE) else {
+        let daemon = Daemon {
+            fuse: tempfile::tempfile().unwrap(),
+            image: tempfile::tempfile().unwrap(),
+            size: 0,
+        };
+        assert_eq!(daemon.answer(u32::MAX, 1, &[]), Some(Err(ENOSYS)));
+        assert_eq!(daemon.answer(LOOKUP, 1, b"other\0"), Some(Err(ENOENT)));
+        return;
+    };
+    set_pdeathsig(Signal::SIGKILL).unwrap();
+    let image = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let fuse = File::from(stdin().as_fd().try_clone_to_owned().unwrap());
+    Daemon { fuse, size: image.metadata().unwrap().len(), image }.run();
 }
 
 struct Daemon {
     fuse: File,
     image: File,
     size: u64,
-    switch: Switch,
 }
 
 impl Daemon {
@@ -52,7 +79,6 @@ impl Daemon {
         let mut buffer = vec![0; MAX_WRITE + 4096];
         // ENODEV when the file system is unmounted.
         while let Ok(len) = (&self.fuse).read(&mut buffer) {
-            self.switch.wait();
             let request = &buffer[..len];
             let (opcode, unique, node) =
                 (u32_at(request, 4), u64_at(request, 8), u64_at(request, 16));
@@ -119,6 +145,9 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())
 }
+
+/// Where the daemon finds the path of the image.
+const IMAGE: &str = "NETBE_TEST_HUNG_IMAGE";
 
 /// The node of the one file; the root's is 1.
 const DISK: u64 = 2;

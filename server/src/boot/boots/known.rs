@@ -18,7 +18,7 @@ use crate::net::Mac;
 use crate::site::events::{self, Kind};
 use crate::site::machine::{MachineName, Roster};
 
-/// All state of [`Boots`] that changes, behind its mutex.
+/// All state of [`Boots`](super::Boots) that changes, behind its mutex.
 pub(super) struct Known {
     pub(super) log: BootLog,
     pub(super) roster: Arc<Roster>,
