@@ -42,7 +42,9 @@ pub(crate) const TESTS: Needs = Needs(&[
     "tcpdump",
     "tshark",
     "libnfs-utils",
+    // These two for rpcbind and rpcinfo, which are only unpacked.
     "libtirpc3",
+    "libwrap0",
     "curl",
     "atftp",
     "isc-dhcp-client",
