@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::Command;
@@ -36,6 +37,11 @@ fn rpcbind_takes_registrations_and_gives_them_back() {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
         run("mount", &["--make-rprivate", "/"]);
         run("mount", &["-t", "tmpfs", "none", "/run"]);
+        // The user that it becomes comes with Debian's package, of which there may be the program alone.
+        let users = fs::read_to_string("/etc/passwd").unwrap();
+        let user = "_rpc:x:65533:65534::/run/rpcbind:/usr/sbin/nologin";
+        fs::write("/run/passwd", format!("{users}\n{user}\n")).unwrap();
+        run("mount", &["--bind", "/run/passwd", "/etc/passwd"]);
         run("ip", &["link", "set", "lo", "up"]);
         let mut rpcbind = Command::new("rpcbind").args(["-f", "-w"]).spawn().unwrap();
         let outcome = catch_unwind(registrations);
