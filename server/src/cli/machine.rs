@@ -394,9 +394,10 @@ pub(super) fn change(
     let mut roster = roster(&state)?;
     let (name, machine) = on(&mut roster)?;
     machine::store(&state, &name, &machine)?;
-    // Whatever was done by hand to what it boots is seen too.
-    let wanted = machine.environment.as_deref().map(machine::environment_in);
-    let wanted: Option<EnvironmentName> = wanted.and_then(|wanted| wanted.parse().ok());
+    // Whatever was done by hand to what it boots is seen too, and the root that it boots once is new.
+    let wanted = machine.environment.iter().chain(&machine.once);
+    let wanted = wanted.filter_map(|wanted| machine::environment_in(wanted).parse().ok());
+    let wanted: Vec<EnvironmentName> = wanted.collect();
     site.reload_only(&wanted.iter().collect::<Vec<_>>())?;
     Ok(Reply::done())
 }
