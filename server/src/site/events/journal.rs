@@ -137,7 +137,7 @@ impl Journal {
 
 /// Whether an event is written down: anybody can bring about any number of the others.
 const fn is_kept(event: &Event) -> bool {
-    event.boot.is_some() || (event.machine.is_none() && event.environment.is_some())
+    event.boot.is_some() || event.machine.is_none()
 }
 
 fn aside(path: &Path) -> PathBuf {
@@ -188,6 +188,14 @@ mod test {
         let stranger = Event { boot: None, machine: Some("02:..".to_owned()), ..event("who") };
         Journal::new(state.path()).take(&stranger, Instant::now());
         assert_eq!(texts(state.path()), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_not_served_is_written_down() {
+        let state = tempfile::tempdir().unwrap();
+        let unserved = Event::new(Kind::EnvironmentUnserved, "base: broken".to_owned());
+        Journal::new(state.path()).take(&unserved, Instant::now());
+        assert_eq!(texts(state.path()), ["base: broken"]);
     }
 
     #[test]
