@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use super::boots::{BOOT_LIMIT, mac, switch_on, with_log};
 use crate::failure::{During, Failure, ensure};
+use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::proof::{proof, token};
@@ -82,7 +84,11 @@ fn fresh(lab: &Lab) -> Result<Outcome, Failure> {
         machine.wait_until_off(limit).map_err(|failure| with_log(&site, failure))?;
         proof(&site.root(name), &token, "desk")
             .map_err(|failure| machine.explain(with_log(&site, failure)))?;
-        ensure(!site.root(gone).exists(), || format!("{gone} is there after boot {number}"))?;
+        // The machine was asked for up to ten seconds whether it lives, and may be unknown for a minute.
+        wait_for(&format!("{gone} is gone after boot {number}"), Duration::from_secs(90), || {
+            Ok((!site.root(gone).exists()).then_some(()))
+        })
+        .map_err(|failure| with_log(&site, failure))?;
     }
     ensure(!site.root("head").join("lab/marker").exists(), || {
         "the machine wrote into its template".to_owned()

@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// The switch of a disk. Whoever waits for the disk when it is dropped gets an error.
@@ -24,8 +25,14 @@ pub(crate) struct Switch(Child);
 impl Switch {
     /// Whether nothing is answered from now on.
     pub(crate) fn hang(&self, hangs: bool) {
+        let daemon = Pid::from_raw(self.0.id().try_into().unwrap());
         let signal = if hangs { Signal::SIGSTOP } else { Signal::SIGCONT };
-        kill(Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
+        kill(daemon, signal).unwrap();
+        if hangs {
+            // Until all its threads have stopped, it may answer.
+            let stopped = waitpid(daemon, Some(WaitPidFlag::WUNTRACED)).unwrap();
+            assert_eq!(stopped, WaitStatus::Stopped(daemon, Signal::SIGSTOP));
+        }
     }
 }
 
