@@ -67,6 +67,9 @@ enum Command {
         subject: bench::Subject,
         #[command(flatten)]
         load: bench::Load,
+        /// The peer of `nfs`: a netbe that was built from another commit, instead of NFS-Ganesha.
+        #[arg(long, value_name = "NETBE")]
+        beside: Option<PathBuf>,
         /// Write the figures to this file too.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -135,7 +138,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let result = match Arguments::parse().command {
-        Command::Bench { subject, load, json } => bench::run(subject, &load, json.as_deref()),
+        Command::Bench { subject, load, beside, json } => {
+            bench::run(subject, &load, beside.as_deref(), json.as_deref())
+        }
         Command::Boot { chain: Some(chain), keep_capture, list: false } => {
             manual::run(&chain, keep_capture.as_deref())
         }

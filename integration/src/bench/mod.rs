@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 pub(crate) use store::Load;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, ensure};
 use crate::lab::Lab;
 use crate::packages;
 
@@ -38,13 +38,22 @@ pub(crate) enum Subject {
     Tftp,
 }
 
-/// Measures, prints a table, and writes it to the file `json` too if there is one.
-pub(crate) fn run(subject: Subject, load: &Load, json: Option<&Path>) -> Result<ExitCode, Failure> {
+/// Measures, prints a table, and writes it to the file `json` too if there is one. The peer of NFS is
+/// the netbe `earlier`, if there is one.
+pub(crate) fn run(
+    subject: Subject,
+    load: &Load,
+    earlier: Option<&Path>,
+    json: Option<&Path>,
+) -> Result<ExitCode, Failure> {
+    ensure(earlier.is_none() || subject == Subject::Nfs, || {
+        "--beside names a peer for nfs only: leave it out, or measure nfs".to_owned()
+    })?;
     packages::install(&[packages::MACHINES])?;
     let lab = Lab::open()?;
     let report = match subject {
         Subject::Dhcp => dhcp::measure(&lab)?,
-        Subject::Nfs => nfs::measure(&lab)?,
+        Subject::Nfs => nfs::measure(&lab, earlier)?,
         Subject::Store => store::measure(&lab, load)?,
         Subject::Tftp => tftp::measure(&lab)?,
     };

@@ -1,8 +1,9 @@
-//! NFSv3 over TCP (RFC 1813): what an operation costs netbe, and NFS-Ganesha, with all files in memory.
+//! NFSv3 over TCP (RFC 1813): what an operation costs netbe, and NFS-Ganesha or a netbe of another
+//! commit, with all files in memory.
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,47 +14,77 @@ use crate::net::Network;
 use crate::packages;
 use crate::peer;
 use crate::process::Program;
-use crate::server::Site;
+use crate::server::{Server, Site};
 
 use super::cost::Meter;
 use super::limits::{self, Probe};
-use super::report::Report;
+use super::report::{Figure, Limit, Report};
 use super::trial::{Side, Trial, alternate};
 use crate::rpc::{self, Client, Procedure, Work};
 use crate::xdr::{Reader, long, opaque, word};
 
-/// Measures every load in turns.
-pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
-    ensure(!packages::starts_services() || packages::is_installed("nfs-ganesha-vfs"), || {
-        "install nfs-ganesha-vfs first: its installation starts services on this host".to_owned()
-    })?;
-    packages::install(&[packages::PEERS])?;
+/// Measures every load in turns: beside NFS-Ganesha, or beside `earlier`, a netbe of another commit.
+pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failure> {
     let directory = lab.directory("bench nfs")?;
     let (ours, theirs) = (Network::new()?, Network::new()?);
     ours.address_the_client()?;
     theirs.address_the_client()?;
-    let site = Site::new(lab.netbe()?, &ours, &directory);
-    site.run("create bench")?;
-    let root = site.root("bench");
-    fill(&root)?;
-    site.run("sharenfs --maproot root --network 10.77.0.0/24 --insecure bench")?;
-    let server = site.serve()?;
-    let ganesha = peer::ganesha(&theirs, &directory, &root)?;
+    let site = Site::new(lab.netbe()?, &ours, &made(&directory, "netbe")?);
+    let server = share(&site)?;
+    let netbe = Target::new(&ours, Meter::of(server.pid())?, EXPORT, "netbe")?;
+    let report = if let Some(earlier) = earlier {
+        let site = Site::new(earlier, &theirs, &made(&directory, "earlier")?);
+        let server = share(&site)?;
+        let peer = Target::new(&theirs, Meter::of(server.pid())?, EXPORT, "peer")?;
+        let (figures, limits) = compare(&netbe, &peer)?;
+        server.stop()?;
+        Report::new(lab, "earlier", earlier.display().to_string(), figures, limits)?
+    } else {
+        install_ganesha()?;
+        let root = site.root(ENVIRONMENT);
+        let ganesha = peer::ganesha(&theirs, &directory, &root)?;
+        let meter = Meter::of_descendant(ganesha.pid(), "ganesha.nfsd")?;
+        let peer = Target::new(&theirs, meter, &root.display().to_string(), "peer")?;
+        let (figures, limits) = compare(&netbe, &peer)?;
+        let version = Program::new("dpkg-query").words("-W -f ${Version} nfs-ganesha");
+        let version = version.run(Duration::from_secs(30))?;
+        Report::new(lab, "ganesha", version, figures, limits)?
+    };
+    server.stop()?;
+    Ok(report)
+}
 
-    let netbe = Target::new(&ours, Meter::of(server.pid())?, "/be/bench", "netbe")?;
-    let meter = Meter::of_descendant(ganesha.pid(), "ganesha.nfsd")?;
-    let peer = Target::new(&theirs, meter, &root.display().to_string(), "peer")?;
-    let limits = limits::begin(&ours, &[Probe::TcpEcho, Probe::TcpStream])?;
+/// A new directory.
+fn made(directory: &Path, name: &str) -> Result<PathBuf, Failure> {
+    let place = directory.join(name);
+    fs::create_dir(&place).during(place.display())?;
+    Ok(place)
+}
+
+fn install_ganesha() -> Result<(), Failure> {
+    ensure(!packages::starts_services() || packages::is_installed("nfs-ganesha-vfs"), || {
+        "install nfs-ganesha-vfs first: its installation starts services on this host".to_owned()
+    })?;
+    packages::install(&[packages::PEERS])
+}
+
+/// Starts a netbe that exports what is asked for.
+fn share(site: &Site<'_>) -> Result<Server, Failure> {
+    site.run(&format!("create {ENVIRONMENT}"))?;
+    fill(&site.root(ENVIRONMENT))?;
+    let words = "sharenfs --maproot root --network 10.77.0.0/24 --insecure";
+    site.run(&format!("{words} {ENVIRONMENT}"))?;
+    site.serve()
+}
+
+fn compare(netbe: &Target<'_>, peer: &Target<'_>) -> Result<(Vec<Figure>, Vec<Limit>), Failure> {
+    let limits = limits::begin(netbe.network, &[Probe::TcpEcho, Probe::TcpStream])?;
     let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
     let figures = alternate(&trials, ROUNDS, |side, load| match side {
         Side::Netbe => netbe.bear(load),
         Side::Peer => peer.bear(load),
     })?;
-    let limits = limits::end(&ours, limits)?;
-    server.stop()?;
-    let version = Program::new("dpkg-query").words("-W -f ${Version} nfs-ganesha");
-    let version = version.run(Duration::from_secs(30))?;
-    Report::new(lab, "ganesha", version, figures, limits)
+    Ok((figures, limits::end(netbe.network, limits)?))
 }
 
 /// Fills the root with what is asked for.
@@ -381,6 +412,10 @@ const LOADS: [Load; 16] = [
 const ROUNDS: usize = 5;
 /// How long each measurement takes.
 const DURATION: Duration = Duration::from_millis(400);
+/// What both have.
+const ENVIRONMENT: &str = "bench";
+/// By which path a netbe gives it.
+const EXPORT: &str = "/be/bench";
 const ENTRIES: u32 = 1000;
 /// How many different files are asked for.
 const FILES: u32 = 100;
