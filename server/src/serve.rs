@@ -28,7 +28,7 @@ use tokio::time;
 
 pub use interfaces::Interfaces;
 
-use crate::boot::{Booter, BootsError};
+use crate::boot::{Booter, Boots, BootsError};
 use crate::clock::SystemClock;
 use crate::config::{Config, Mode};
 use crate::dhcp::{Bound, Dhcp, JournalError, ListenError, Listener, Lost, Range};
@@ -202,7 +202,7 @@ fn services(
     http: TcpListener,
     control: tokio::net::UnixListener,
     stopping: &watch::Receiver<bool>,
-) -> [Service; 4] {
+) -> [Service; 5] {
     let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
     let files = Arc::clone(&booter);
     let tftp = Service::on("TFTP", tftp, ports::bind_tftp, move |socket| {
@@ -240,7 +240,18 @@ fn services(
     let waiting = Arc::clone(appliance);
     let stores =
         Service::of("looking for stores", move || Box::pin(wait_for_stores(Arc::clone(&waiting))));
-    [tftp, http, control, stores]
+    let boots = Arc::clone(appliance.boots());
+    let due = Service::of("telling what is due", move || Box::pin(tell_due(Arc::clone(&boots))));
+    [tftp, http, control, stores, due]
+}
+
+/// Tells what no later event of a machine would tell.
+async fn tell_due(boots: Arc<Boots>) -> io::Result<()> {
+    let mut beats = time::interval(DUE_PERIOD);
+    loop {
+        beats.tick().await;
+        boots.tell_due();
+    }
 }
 
 /// Looks again now and then for what of the store was not there.
@@ -411,6 +422,9 @@ pub enum ServeError {
 
 /// How often it is looked for a pool that is not imported yet, or a key that is not loaded.
 const STORE_PERIOD: Duration = Duration::from_secs(10);
+
+/// How often machines are looked at of which something may be left to tell.
+const DUE_PERIOD: Duration = Duration::from_secs(1);
 
 /// How long clients may take to get what they were promised when the server ends.
 const GRACE: Duration = Duration::from_secs(3);

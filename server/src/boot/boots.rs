@@ -19,7 +19,7 @@ use super::loader::HostLoaders;
 use super::plan::{self, NoPlan, Plan};
 use super::record::{self, BootLog};
 use super::roots::RootTable;
-use super::timeline::{BootStatus, Trouble};
+use super::timeline::{BootStatus, News, Trouble};
 use super::usage::Usage;
 use super::{
     Answer, Ask, BootFile, BootId, Booter, Client, ClientAddress, Event, FileError, FileRequest,
@@ -276,6 +276,20 @@ impl Boots {
         let reserved = || Some(known.roster.at(v4?)?.0.to_string());
         let name = client.map(|(mac, seen)| seen.title(*mac)).or_else(reserved);
         Some(name.map_or_else(|| address.to_string(), |name| format!("{name} ({address})")))
+    }
+
+    /// Tells what no later event of a machine would tell; to be called every second or so.
+    pub fn tell_due(&self) {
+        let now = self.clock.now();
+        let mut known = self.known();
+        let clients = known.clients.iter_mut();
+        let due = clients.filter_map(|(mac, seen)| {
+            let News { kind, text } = seen.timeline.due(now)?;
+            Some(seen.event(*mac, kind, text))
+        });
+        let due: Vec<_> = due.collect();
+        drop(known);
+        self.tell(due);
     }
 
     /// Whether the machine's firmware, or a loader that it started, is at work.
@@ -694,8 +708,8 @@ impl Booter for Boots {
         let spent = seen.boot.as_mut().and_then(Boot::spend);
         let leased = matches!(event, Event::Leased(_) | Event::Elsewhere(_));
         let record = if leased || rooted(seen) != was_rooted { seen.record(mac) } else { None };
-        let text = seen.timeline.see(&event, now);
-        let news = text.map(|text| seen.event(mac, event.kind(), text));
+        let news = seen.timeline.see(&event, now).into_iter();
+        let news: Vec<_> = news.map(|News { kind, text }| seen.event(mac, kind, text)).collect();
         if let Some(record) = record {
             known.log.keep(record);
         }

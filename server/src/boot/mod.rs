@@ -23,6 +23,7 @@ pub mod usage;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -31,6 +32,7 @@ pub use client::{Arch, Client};
 pub use ready::{Ready, open_when_ready};
 pub use record::rooted_on;
 pub use roots::{Root, Roots};
+use usage::Traffic;
 
 use crate::net::Mac;
 pub use crate::net::rpc::Life;
@@ -251,6 +253,14 @@ pub enum Event {
         /// By which protocol.
         protocol: FileProtocol,
     },
+    /// A file was not delivered to the end, because nothing came from the client any more. One that
+    /// was heard of since has let go of the file without a word, as FreeBSD's loader does.
+    Abandoned {
+        /// The file's name as asked.
+        name: String,
+        /// Since when nothing came.
+        since: Instant,
+    },
     /// A file was not delivered to the end.
     Failed {
         /// The file's name as asked.
@@ -271,12 +281,8 @@ pub enum Event {
     Nfs {
         /// The boot environment.
         environment: Uuid,
-        /// Calls since the last report.
-        calls: u64,
-        /// Bytes read since the last report.
-        read: u64,
-        /// Bytes written since the last report.
-        written: u64,
+        /// What it did since the last report.
+        traffic: Traffic,
     },
 }
 
@@ -288,7 +294,7 @@ impl Event {
             Self::Declined(_) => Kind::AddressDeclined,
             Self::Discover(_) => Kind::AddressRequested,
             Self::Elsewhere(_) | Self::Leased(_) => Kind::AddressLeased,
-            Self::Failed { .. } => Kind::FileFailed,
+            Self::Abandoned { .. } | Self::Failed { .. } => Kind::FileFailed,
             Self::ForeignServer(_) => Kind::ForeignServer,
             Self::Mounted { .. } => Kind::RootMounted,
             Self::Nfs { .. } => Kind::RootUsed,

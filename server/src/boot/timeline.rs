@@ -3,13 +3,20 @@
 //! A timeline is a value: events and `now` go in, a [`BootStatus`] comes out. Nothing runs on the
 //! machine that would tell us more, so a stage is what an observer on the network can know.
 
-use std::collections::VecDeque;
+mod description;
+mod files;
+
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::usage::Traffic;
 use super::{Client, Event, Role};
+use crate::site::events::Kind;
 pub use crate::site::events::Stage;
+pub use description::Bytes;
+use description::describe;
+use files::Files;
 
 /// What keeps a machine from going on.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -43,23 +50,32 @@ impl Trouble {
 pub struct Timeline {
     began: Instant,
     by_firmware: bool,
+    /// Whether a loader may use the root before a kernel does.
+    by_loader: bool,
     stage: Stage,
     reached: Vec<(Stage, Instant)>,
     trouble: Option<(Trouble, String)>,
     seen: Instant,
-    transfers: VecDeque<Transfer>,
-    sent: u64,
+    /// Whether it was heard of since the server was started.
+    heard: bool,
+    files: Files,
     read: u64,
     written: u64,
+    /// Whether a kernel has used its root.
+    by_kernel: bool,
+    /// How often its loader asked for the last piece of a file again.
+    repeats: u32,
     /// What was told last, and when it was seen last.
     told: Option<(String, Instant)>,
 }
 
-#[derive(Clone, Debug)]
-struct Transfer {
-    name: String,
-    bytes: u64,
-    total: u64,
+/// What is worth telling of what was seen.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct News {
+    /// What kind of thing it is.
+    pub kind: Kind,
+    /// What happened, in words.
+    pub text: String,
 }
 
 /// The state of a machine's boot at one moment.
@@ -77,14 +93,14 @@ pub struct BootStatus {
     pub stages: Vec<(Stage, Duration)>,
     /// The file that is on its way: bytes of total.
     pub progress: Option<(u64, u64)>,
-    /// Bytes of boot files that it was sent.
+    /// Bytes that it was sent: boot files, and what it read from its root.
     pub sent: u64,
-    /// Bytes that it read from its root.
+    /// Bytes of those that it read from its root.
     pub read: u64,
     /// Bytes that it wrote to its root.
     pub written: u64,
-    /// How long ago it was last heard of.
-    pub seen: Duration,
+    /// How long ago it was last heard of; `None` if it was not since the server was started.
+    pub seen: Option<Duration>,
 }
 
 impl Timeline {
@@ -94,14 +110,17 @@ impl Timeline {
         Self {
             began: now,
             by_firmware: false,
+            by_loader: false,
             stage: Stage::Off,
             reached: Vec::new(),
             trouble: None,
             seen: now,
-            transfers: VecDeque::new(),
-            sent: 0,
+            heard: true,
+            files: Files::default(),
             read: 0,
             written: 0,
+            by_kernel: false,
+            repeats: 0,
             told: None,
         }
     }
@@ -109,7 +128,9 @@ impl Timeline {
     /// A new boot begins.
     pub fn begin(&mut self, client: Client, now: Instant) {
         let told = self.told.take();
-        *self = Self { by_firmware: client.is_firmware(), told, ..Self::new(now) };
+        let by_firmware = client.is_firmware();
+        let by_loader = by_firmware || client == Client::FreeBsdLoader;
+        *self = Self { by_firmware, by_loader, told, ..Self::new(now) };
     }
 
     /// When the present boot began, or was taken up.
@@ -121,6 +142,7 @@ impl Timeline {
     /// Takes up a boot that began before the server was started.
     pub fn resume(&mut self, stage: Stage, now: Instant) {
         self.advance(stage, now);
+        self.heard = false;
     }
 
     /// Takes note of a trouble that no protocol has reported.
@@ -140,7 +162,7 @@ impl Timeline {
 
     /// The machine boots nothing from us, for this reason.
     pub fn refuse(&mut self, reason: &str, now: Instant) {
-        self.seen = now;
+        self.hear(now);
         self.trouble = Some((Trouble::Refused, reason.to_owned()));
     }
 
@@ -159,9 +181,17 @@ impl Timeline {
         self.by_firmware && loading && now.duration_since(self.seen) < LOADING
     }
 
-    /// Takes note of an event; returns its description if it is worth telling.
-    pub fn see(&mut self, event: &Event, now: Instant) -> Option<String> {
-        self.seen = now;
+    /// Takes note of an event; returns what is worth telling.
+    pub fn see(&mut self, event: &Event, now: Instant) -> Vec<News> {
+        if let Event::Abandoned { since, .. } = event {
+            // It went on, so it had no use for the file.
+            if self.seen > *since {
+                return Vec::new();
+            }
+            // That nothing comes is no sign of life.
+        } else {
+            self.hear(now);
+        }
         match event {
             Event::Discover(_) => self.advance(Stage::Discover, now),
             Event::Offered(_) => self.advance(Stage::Offered, now),
@@ -169,15 +199,25 @@ impl Timeline {
                 self.mend(&[Trouble::Refused, Trouble::TwoMachines]);
                 self.advance(Stage::Leased, now);
             }
-            Event::Advised(_) | Event::Released(_) | Event::Probed(_) | Event::Unmounted(_) => {}
-            Event::Refused(_) | Event::Declined(_) | Event::Failed { .. } | Event::Unserved(_) => {
+            Event::Advised(_) | Event::Released(_) | Event::Unmounted(_) => {}
+            Event::Probed(ticket) => {
+                // FreeBSD's loader opens many files and reads none of some.
+                if ticket.role == Role::Other {
+                    return Vec::new();
+                }
+            }
+            Event::Abandoned { .. }
+            | Event::Refused(_)
+            | Event::Declined(_)
+            | Event::Failed { .. }
+            | Event::Unserved(_) => {
                 self.trouble = Some((Trouble::Failed, describe(event)));
             }
             Event::ForeignServer(_) => {
                 self.trouble = Some((Trouble::ForeignServer, describe(event)));
             }
             Event::Sent { ticket, name, bytes, total, .. } => {
-                self.transfer(name, *bytes, *total);
+                self.files.transfer(name, *bytes, *total);
                 self.mend(&[Trouble::TwoMachines]);
                 match ticket.role {
                     Role::Loader => self.advance(Stage::Loader, now),
@@ -187,38 +227,79 @@ impl Timeline {
                     Role::Other => {}
                 }
                 if bytes < total {
-                    return None;
+                    return Vec::new();
+                }
+                if ticket.role == Role::Other {
+                    self.files.gather(name, *total, now);
+                    return Vec::new();
                 }
             }
             Event::Mounted { .. } => {
                 self.mend(&[Trouble::TwoMachines]);
-                self.advance(Stage::Root, now);
+                self.use_root(now);
             }
-            Event::Nfs { read, written, .. } => {
-                let first = self.stage < Stage::Root;
-                self.read = self.read.saturating_add(*read);
-                self.written = self.written.saturating_add(*written);
-                self.mend(&[Trouble::TwoMachines]);
-                self.advance(Stage::Root, now);
-                // A system that starts writes its logs before long, and one with a read-only root
-                // goes on reading: both are more than a loader that fetches a kernel.
-                if self.written > 0 || self.since(Stage::Root, now) >= SETTLED {
-                    self.advance(Stage::Running, now);
-                }
-                if !first {
-                    return None;
-                }
-            }
+            Event::Nfs { traffic, .. } => return self.see_traffic(event, *traffic, now),
         }
-        let text = describe(event);
-        self.is_news(&text, now).then_some(text)
+        self.tell(event, now)
+    }
+
+    /// What was gathered and not told, because nothing else has happened for a while.
+    pub fn due(&mut self, now: Instant) -> Option<News> {
+        self.files.quiet(now).map(|text| News { kind: Kind::FileSent, text })
+    }
+
+    fn see_traffic(&mut self, event: &Event, traffic: Traffic, now: Instant) -> Vec<News> {
+        let before = self.stage;
+        self.read = self.read.saturating_add(traffic.read);
+        self.written = self.written.saturating_add(traffic.written);
+        self.by_kernel |= traffic.by_kernel;
+        self.mend(&[Trouble::TwoMachines]);
+        self.use_root(now);
+        // A system that starts writes its logs before long, and one with a read-only root goes on
+        // asking what only kernels ask: both are more than a loader that reads.
+        let settled = self.by_kernel && self.since(Stage::Root, now) >= SETTLED;
+        if self.written > 0 || settled {
+            self.advance(Stage::Running, now);
+        }
+        let stuck = self.is_stuck();
+        self.repeats = if self.by_kernel { 0 } else { traffic.repeats };
+        if !stuck && let Some(text) = self.stuck() {
+            return vec![News { kind: Kind::Notice, text }];
+        }
+        let first = before < Stage::Root && self.stage >= Stage::Root;
+        if first { self.tell(event, now) } else { Vec::new() }
+    }
+
+    /// The root is used: by a kernel, unless a loader may run, which mounts it and reads from it too.
+    fn use_root(&mut self, now: Instant) {
+        let loads = self.by_loader && !self.by_kernel && self.stage < Stage::Kernel;
+        self.advance(if loads { Stage::Loader } else { Stage::Root }, now);
+    }
+
+    fn hear(&mut self, now: Instant) {
+        self.seen = now;
+        self.heard = true;
+    }
+
+    /// An event in words, after what was gathered before it.
+    fn tell(&mut self, event: &Event, now: Instant) -> Vec<News> {
+        let (kind, text) = (event.kind(), describe(event));
+        if !self.is_news(&text, now) {
+            return Vec::new();
+        }
+        let gathered = self.files.gathered().map(|text| News { kind: Kind::FileSent, text });
+        gathered.into_iter().chain([News { kind, text }]).collect()
     }
 
     /// The state of the boot at `now`; the machine used its root last at `used`.
     #[must_use]
     pub fn status(&self, used: Option<Instant>, now: Instant) -> BootStatus {
         let silent = used.map_or(Duration::ZERO, |used| now.saturating_duration_since(used));
-        let stage = if self.stage < Stage::Root || silent < IDLE {
+        let stage = if !self.heard && now.duration_since(self.seen) < LOST {
+            Stage::Unheard
+        } else if !self.heard {
+            Stage::Lost
+        } else if self.stage < Stage::Root || silent < IDLE {
             self.stage
         } else if silent < LOST {
             Stage::Idle
@@ -228,20 +309,18 @@ impl Timeline {
         let arrived = self.reached.iter().find(|(stage, _)| *stage == Stage::Running);
         let end = arrived.map_or(now, |(_, at)| *at);
         let ends = self.reached.iter().skip(1).map(|(_, at)| *at).chain([now]);
-        let stages = self.reached.iter().zip(ends);
-        let moving = |transfer: &&Transfer| transfer.bytes < transfer.total;
-        let progress = self.transfers.back().filter(moving);
+        let stages = self.reached.iter().zip(ends).filter(|_| self.heard);
         BootStatus {
             stage,
             trouble: self.trouble.clone(),
             hint: self.hint(now),
-            took: end.duration_since(self.began),
+            took: if self.heard { end.duration_since(self.began) } else { Duration::ZERO },
             stages: stages.map(|((stage, at), end)| (*stage, end.duration_since(*at))).collect(),
-            progress: progress.map(|transfer| (transfer.bytes, transfer.total)),
-            sent: self.sent,
+            progress: self.files.progress(),
+            sent: self.files.sent().saturating_add(self.read),
             read: self.read,
             written: self.written,
-            seen: now.duration_since(self.seen),
+            seen: self.heard.then(|| now.duration_since(self.seen)),
         }
     }
 
@@ -270,18 +349,6 @@ impl Timeline {
         reached.map_or(Duration::ZERO, |(_, at)| now.duration_since(*at))
     }
 
-    fn transfer(&mut self, name: &str, bytes: u64, total: u64) {
-        let known = self.transfers.iter().position(|transfer| transfer.name == name);
-        let before = known.and_then(|at| self.transfers.remove(at)).map_or(0, |known| known.bytes);
-        // Fewer bytes than before: it is sent once more.
-        let more = bytes.checked_sub(before).unwrap_or(bytes);
-        self.sent = self.sent.saturating_add(more);
-        self.transfers.push_back(Transfer { name: name.to_owned(), bytes, total });
-        if self.transfers.len() > MAX_TRANSFERS {
-            self.transfers.pop_front();
-        }
-    }
-
     /// Says whether something is worth an event. What comes again at once is not, so that a peer does not
     /// fill the operator's disk with it.
     fn is_news(&mut self, text: &str, now: Instant) -> bool {
@@ -297,8 +364,17 @@ impl Timeline {
     }
 
     fn hint(&self, now: Instant) -> Option<String> {
+        if !self.heard {
+            return Some(
+                "was in this boot before the server was started, and was not heard of since"
+                    .to_owned(),
+            );
+        }
+        if let Some(stuck) = self.stuck() {
+            return Some(stuck);
+        }
         let silent = now.duration_since(self.seen);
-        if !self.by_firmware || silent < SILENT || self.trouble.is_some() {
+        if !self.by_loader || silent < SILENT || self.trouble.is_some() {
             return None;
         }
         let seconds = silent.as_secs();
@@ -310,6 +386,10 @@ impl Timeline {
             Stage::Leased => format!(
                 "leased, then nothing for {seconds} s: is UDP port 69 or TCP port 80 blocked by a \
                  firewall, or the switch port by spanning tree?"
+            ),
+            Stage::Loader if self.read > 0 => format!(
+                "its loader read {} of its root, then nothing for {seconds} s: see its screen",
+                Bytes(self.read)
             ),
             Stage::Loader => format!(
                 "fetched its loader, then nothing for {seconds} s: does Secure Boot refuse it?"
@@ -323,67 +403,23 @@ impl Timeline {
             | Stage::Root
             | Stage::Running
             | Stage::Idle
-            | Stage::Lost => return None,
+            | Stage::Lost
+            | Stage::Unheard => return None,
         };
         Some(hint)
     }
-}
 
-/// An event in words.
-#[must_use]
-pub fn describe(event: &Event) -> String {
-    match event {
-        Event::Discover(client) => format!("{client} asks for an address"),
-        Event::Offered(address) => format!("offered {address}"),
-        Event::Leased(address) => format!("took {address}"),
-        Event::Elsewhere(address) => format!("took {address} from another DHCP server"),
-        Event::Advised(advice) => advice.clone(),
-        Event::Released(address) => format!("gave {address} back"),
-        Event::Refused(address) => format!("was refused {address}"),
-        Event::Declined(address) => {
-            format!("found {address} in use by somebody else: look for a second machine with it")
-        }
-        Event::ForeignServer(server) => format!("chose another DHCP server, {server}"),
-        Event::Probed(_) => "asked for a file's size".to_owned(),
-        Event::Sent { name, total, .. } => {
-            format!("got {} ({})", shown(name), Bytes(*total))
-        }
-        Event::Failed { name, reason } => format!("{}: {}", shown(name), shown(reason)),
-        Event::Mounted { path, .. } => format!("mounted {}", shown(path)),
-        Event::Unmounted(path) => format!("unmounted {}", shown(path)),
-        Event::Nfs { .. } => "uses its root".to_owned(),
-        Event::Unserved(reason) => format!("got no address: {}", shown(reason)),
+    const fn is_stuck(&self) -> bool {
+        self.repeats >= STUCK
     }
-}
 
-/// Text from the network, fit for a terminal and short.
-fn shown(text: &str) -> String {
-    let safe = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().take(120).map(safe).collect()
-}
-
-/// A number of bytes, for people: three digits and a unit.
-#[derive(Clone, Copy, Debug)]
-pub struct Bytes(pub u64);
-
-impl std::fmt::Display for Bytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} B", self.0);
-        }
-        let mut tenths = u128::from(self.0) * 10 / 1024;
-        let mut unit = 0;
-        while tenths >= 10240 && unit + 1 < units.len() {
-            tenths /= 1024;
-            unit += 1;
-        }
-        let name = units.get(unit).copied().unwrap_or("EiB");
-        if tenths < 1000 {
-            write!(f, "{}.{} {name}", tenths / 10, tenths % 10)
-        } else {
-            write!(f, "{} {name}", tenths / 10)
-        }
+    /// What is wrong with a loader that does not get on.
+    fn stuck(&self) -> Option<String> {
+        self.is_stuck().then(|| {
+            "its loader asks for the same piece of a file again and again: our answers do not reach it; \
+             is a frame of that size lost on the way, or is nfs.read_size more than one frame holds?"
+                .to_owned()
+        })
     }
 }
 
@@ -404,8 +440,9 @@ const SILENT: Duration = Duration::from_secs(40);
 /// The same again within this time is no news.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Files of which the progress is kept.
-const MAX_TRANSFERS: usize = 8;
+/// A loader that asks for a piece again so often in a row does not get it. The first ones wait for
+/// seconds in between, and a frame that is lost now and then is asked for once or twice more.
+const STUCK: u32 = 4;
 
 /// Firmware and loaders that say nothing for so long have ended, or have been switched off.
 const LOADING: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,21 @@ pub struct Usage {
     shards: [RwLock<Shard>; SHARDS],
     /// Entries of all shards.
     entries: AtomicUsize,
-    /// Hashes the paths of mounts: a hash has one size, however long a path a peer sends.
-    paths: RandomState,
+    /// Hashes what peers send, as the paths of mounts: a hash has one size, however long that is.
+    hashes: RandomState,
+}
+
+/// What a call tells of who makes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Call<'a> {
+    /// Bytes of file data that it read.
+    pub read: u64,
+    /// Bytes of file data that it wrote.
+    pub written: u64,
+    /// Whether no loader makes such calls.
+    pub by_kernel: bool,
+    /// The arguments of a READ: the same ones again ask for the same piece.
+    pub piece: Option<&'a [u8]>,
 }
 
 /// Calls and bytes of file data since they were last taken.
@@ -37,6 +50,10 @@ pub struct Traffic {
     pub read: u64,
     /// Bytes written.
     pub written: u64,
+    /// Whether one of the calls was one that no loader makes.
+    pub by_kernel: bool,
+    /// How often the last piece of a file was asked for again, one time after the other.
+    pub repeats: u32,
 }
 
 /// An address that uses an environment.
@@ -71,6 +88,10 @@ struct Entry {
     calls: AtomicU64,
     read: AtomicU64,
     written: AtomicU64,
+    by_kernel: AtomicBool,
+    /// A hash of the last call's arguments if it was a READ, else 0; and how often it came again at once.
+    piece: AtomicU64,
+    repeats: AtomicU32,
     /// When they were taken last; 0 before the first call.
     taken: AtomicU64,
     mounted: Vec<Mounted>,
@@ -92,26 +113,30 @@ impl Usage {
             start: now,
             shards: std::array::from_fn(|_| RwLock::default()),
             entries: AtomicUsize::new(0),
-            paths: RandomState::new(),
+            hashes: RandomState::new(),
         }
     }
 
-    /// Takes note of a call that was admitted, with the bytes of file data that it moved. Gives what
-    /// is to be told now: at the first call of an entry, and then at most once in [`INTERVAL`].
+    /// Takes note of a call that was admitted. Gives what is to be told now: at the first call of an
+    /// entry, and then at most once in [`INTERVAL`].
     pub fn see(
         &self,
         address: IpAddr,
         environment: Uuid,
-        read: u64,
-        written: u64,
+        call: Call<'_>,
         now: Instant,
     ) -> Option<Traffic> {
         let now = self.millis(now);
-        let known = find(&self.read(address), address, environment)
-            .map(|entry| entry.count(read, written, now));
+        let hashed = |entry: &Entry| {
+            // What a kernel reads again says nothing: its READs need no hash.
+            let piece = call.piece.filter(|_| !entry.by_kernel.load(Ordering::Relaxed));
+            entry.follow(piece.map(|piece| self.hashes.hash_one(piece)), call.by_kernel);
+            entry.count(call.read, call.written, now)
+        };
+        let known = find(&self.read(address), address, environment).map(hashed);
         known.unwrap_or_else(|| {
             let mut shard = self.write(address);
-            self.entry(&mut shard, address, environment, now)?.count(read, written, now)
+            hashed(self.entry(&mut shard, address, environment, now)?)
         })
     }
 
@@ -127,7 +152,7 @@ impl Usage {
     /// was switched off and on in between.
     pub fn mounted(&self, address: IpAddr, environment: Uuid, path: &[u8], now: Instant) -> bool {
         let now = self.millis(now);
-        let hash = self.paths.hash_one(path);
+        let hash = self.hashes.hash_one(path);
         let mut shard = self.write(address);
         // Bounded by shard: an exact count of the whole table is not worth a lock of its own.
         let entries = shard.values().flatten();
@@ -153,7 +178,7 @@ impl Usage {
     /// An environment of which it has nothing mounted any more counts as unused until the address
     /// calls again. Returns whether the mount was known.
     pub fn unmounted(&self, address: IpAddr, environment: Option<Uuid>, path: &[u8]) -> bool {
-        let hash = self.paths.hash_one(path);
+        let hash = self.hashes.hash_one(path);
         let mut known = false;
         for entry in self.write(address).get_mut(&address).into_iter().flatten() {
             let before = entry.mounted.len();
@@ -357,6 +382,9 @@ impl Entry {
             calls: AtomicU64::new(0),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            by_kernel: AtomicBool::new(false),
+            piece: AtomicU64::new(0),
+            repeats: AtomicU32::new(0),
             taken: AtomicU64::new(0),
             mounted: Vec::new(),
         }
@@ -369,6 +397,21 @@ impl Entry {
         }
         if self.unmounted.load(Ordering::Relaxed) {
             self.unmounted.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Follows what is asked for: a loader that does not hear us asks for one piece again and again.
+    fn follow(&self, piece: Option<u64>, by_kernel: bool) {
+        if by_kernel && !self.by_kernel.load(Ordering::Relaxed) {
+            self.by_kernel.store(true, Ordering::Relaxed);
+        }
+        let before = self.piece.load(Ordering::Relaxed);
+        let piece = piece.unwrap_or_default();
+        if piece != before {
+            self.piece.store(piece, Ordering::Relaxed);
+            self.repeats.store(0, Ordering::Relaxed);
+        } else if piece != 0 {
+            self.repeats.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -399,6 +442,8 @@ impl Entry {
             calls: self.calls.swap(0, Ordering::Relaxed),
             read: self.read.swap(0, Ordering::Relaxed),
             written: self.written.swap(0, Ordering::Relaxed),
+            by_kernel: self.by_kernel.swap(false, Ordering::Relaxed),
+            repeats: self.repeats.load(Ordering::Relaxed),
         }
     }
 

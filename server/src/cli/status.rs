@@ -1,6 +1,7 @@
 //! The verbs that show how machines stand: `status` once, `watch` live.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -9,7 +10,7 @@ use provision::terminal;
 use super::{Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::{Bytes, Stage};
 use crate::control::{self, Client, MachineStatus, Request};
-use crate::site::events::Event;
+use crate::site::events::{Event, Kind};
 
 /// Show how every machine stands, and what is not served.
 ///
@@ -45,10 +46,19 @@ impl Status {
             table
         })?;
         Ok(match self.format.is_for_people() {
-            true => told.and(&unserved(&status).concat()),
+            true => told.and(&(messages(&status) + &unserved(&status).concat())),
             false => told,
         })
     }
+}
+
+/// What is wrong with machines, or may be, line by line.
+fn messages(status: &control::Status) -> String {
+    let told = |machine: &MachineStatus| {
+        let message = machine.message.as_ref()?;
+        Some(format!("{}: {message}\n", machine.name))
+    };
+    status.machines.iter().filter_map(told).collect()
 }
 
 /// What is not served, line by line.
@@ -56,7 +66,7 @@ fn unserved(status: &control::Status) -> Vec<String> {
     status.unserved.iter().map(|reason| format!("not served: {reason}\n")).collect()
 }
 
-/// Watch machines boot.
+/// Watch machines boot. Goes on when the server is started again.
 #[derive(Args, Debug)]
 pub(crate) struct Watch {
     /// Print what is seen line by line, also on a terminal.
@@ -66,43 +76,90 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let mut server = server(site)?;
-        let mut reply = ask(&mut server, &Request::Watch)?;
+        let mut watched = server(site)?;
         let mut screen = Screen::default();
         let live = !self.lines && io::stdout().is_terminal();
         loop {
-            let shown = match &reply {
-                control::Reply::Event(event) if live => {
-                    screen.note(event);
-                    Ok(())
-                }
-                control::Reply::Event(event) => {
-                    print(&terminal::escaped(&line(event, screen.began(event.at))))
-                }
-                control::Reply::Status(status) if live => {
-                    print(&screen.draw(status, Size::of_terminal()))
-                }
-                control::Reply::Status(_) => Ok(()),
-                other @ (control::Reply::Done
-                | control::Reply::Failed { .. }
-                | control::Reply::Held { .. }
-                | control::Reply::Living { .. }) => return Err(unexpected(other)),
-            };
-            if shown.is_err() {
-                // Whoever closed the pipe has seen enough.
+            if follow(&mut watched, &mut screen, live)? == Watched::Enough {
                 return Ok(Reply::done());
             }
-            reply = match server.go_on() {
-                Ok(Some(reply)) => reply,
-                Ok(None) => return Err(Failure::no("the server has ended")),
-                Err(error) => {
-                    return Err(Failure::could_not(format_args!(
-                        "the server does not answer any more: {error}"
-                    )));
+            // A server that is started again, as for an upgrade, is watched on.
+            if say(&mut screen, live, "the server has ended: waiting until it runs again").is_err()
+            {
+                return Ok(Reply::done());
+            }
+            watched = loop {
+                thread::sleep(AGAIN);
+                if let Some(server) = site.server()? {
+                    break server;
                 }
             };
+            if say(&mut screen, live, "the server runs again").is_err() {
+                return Ok(Reply::done());
+            }
         }
     }
+}
+
+/// Why nothing more is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Watched {
+    /// Whoever closed the pipe has seen enough.
+    Enough,
+    /// The server has ended.
+    Ended,
+}
+
+/// Shows what one server tells, until it ends.
+fn follow(server: &mut Client, screen: &mut Screen, live: bool) -> Result<Watched, Failure> {
+    let silent = |error: io::Error| match error.kind() {
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::UnexpectedEof => Ok(Watched::Ended),
+        _ => Err(Failure::could_not(format_args!("the server does not answer any more: {error}"))),
+    };
+    let mut next = server.ask(&Request::Watch).map(Some);
+    loop {
+        let reply = match next {
+            Ok(Some(reply)) => reply,
+            Ok(None) => return Ok(Watched::Ended),
+            Err(error) => return silent(error),
+        };
+        let shown = match &reply {
+            control::Reply::Event(event) if live => {
+                screen.note(event);
+                Ok(())
+            }
+            control::Reply::Event(event) => {
+                print(&terminal::escaped(&line(event, screen.began(event.at))))
+            }
+            control::Reply::Status(status) if live => {
+                print(&screen.draw(status, Size::of_terminal()))
+            }
+            control::Reply::Status(_) => Ok(()),
+            other @ (control::Reply::Done
+            | control::Reply::Failed { .. }
+            | control::Reply::Held { .. }
+            | control::Reply::Living { .. }) => return Err(unexpected(other)),
+        };
+        if shown.is_err() {
+            return Ok(Watched::Enough);
+        }
+        next = server.go_on();
+    }
+}
+
+/// Says what became of the server: in the picture, or in a line as of an event.
+fn say(screen: &mut Screen, live: bool, text: &str) -> io::Result<()> {
+    let at = SystemTime::now();
+    let event = Event { at, ..Event::new(Kind::Notice, text.to_owned()) };
+    if !live {
+        return print(&line(&event, screen.began(at)));
+    }
+    screen.note(&event);
+    let last = screen.last.take().unwrap_or_default();
+    let drawn = screen.draw(&last, Size::of_terminal());
+    print(&drawn)
 }
 
 fn server(site: &Site) -> Result<Client, Failure> {
@@ -166,6 +223,8 @@ struct Screen {
     drawn: usize,
     began: Option<SystemTime>,
     seen: Vec<String>,
+    /// How everything stood last.
+    last: Option<control::Status>,
 }
 
 impl Screen {
@@ -205,6 +264,7 @@ impl Screen {
             lines => format!("\x1b[{lines}A"),
         };
         self.drawn = lines.len();
+        self.last = Some(status.clone());
         let text: String = lines.iter().map(|line| format!("\r\x1b[2K{line}\n")).collect();
         format!("{up}{text}\x1b[J")
     }
@@ -303,6 +363,9 @@ fn cut(text: &str, width: usize) -> String {
     text.chars().take(width).collect()
 }
 
+/// How often a server that has ended is looked for.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Lines of the table that are shown on the lowest terminal.
 const LEAST: usize = 4;
 
@@ -312,7 +375,6 @@ const LINES: usize = 8;
 #[cfg(test)]
 mod test {
     use super::*;
-    use crate::site::events::Kind;
 
     const SIZE: Size = Size { columns: 120, rows: 24 };
 

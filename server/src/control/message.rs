@@ -165,9 +165,9 @@ pub struct MachineStatus {
     pub trouble: Option<String>,
     /// What is wrong, or may be.
     pub message: Option<String>,
-    /// Bytes of boot files that it was sent.
+    /// Bytes that it was sent: boot files, and what it read from its root.
     pub sent: u64,
-    /// Bytes that it read from its root.
+    /// Bytes of those that it read from its root.
     pub read: u64,
     /// Bytes that it wrote to its root.
     pub written: u64,
@@ -177,7 +177,7 @@ pub struct MachineStatus {
     pub seconds: f64,
     /// The stages so far and the seconds in each.
     pub stages: Vec<(Stage, f64)>,
-    /// Seconds since it was last heard of; `None` if it never was.
+    /// Seconds since it was last heard of; `None` if it was not since the server was started.
     pub seen: Option<f64>,
 }
 
@@ -205,7 +205,7 @@ impl From<Standing> for MachineStatus {
             progress: status.as_ref().and_then(|status| status.progress),
             seconds: status.as_ref().map_or(0.0, |status| status.took.as_secs_f64()),
             stages: stages.iter().map(|(stage, took)| (*stage, took.as_secs_f64())).collect(),
-            seen: status.as_ref().map(|status| status.seen.as_secs_f64()),
+            seen: status.and_then(|status| status.seen).map(|seen| seen.as_secs_f64()),
         }
     }
 }

@@ -18,7 +18,8 @@ use super::request::{HEAD_MAX, Method, Rejection, Request};
 use super::response::{Head, Status, refusal};
 use crate::boot::readahead::ReadAhead;
 use crate::boot::{
-    Booter, ClientAddress, Event, FileError, FileProtocol, FileRequest, Ticket, open_when_ready,
+    Booter, ClientAddress, Event, FileError, FileProtocol, FileRequest, Role, Ticket,
+    open_when_ready,
 };
 
 /// A connection from a client.
@@ -141,7 +142,9 @@ impl Connection {
             }
             Method::Get => {
                 let sent = self.send_file(&head, &mut file, part, request).await;
-                if let Err(error) = &sent {
+                if let Err(error) = &sent
+                    && !is_let_go(error, file.ticket)
+                {
                     let reason = reason(error).to_owned();
                     self.report(Event::Failed { name: request.name(), reason });
                 }
@@ -261,8 +264,14 @@ fn reason(error: &io::Error) -> &'static str {
     } else if error.kind() == io::ErrorKind::TimedOut {
         "the client took nothing for too long"
     } else {
-        "the client went away"
+        GONE
     }
+}
+
+/// Whether a loader has let go of one of its many small files: FreeBSD's closes what it has read enough
+/// of, and goes on.
+fn is_let_go(error: &io::Error, ticket: Ticket) -> bool {
+    ticket.role == Role::Other && reason(error) == GONE
 }
 
 /// Answers with a sentence and ends the connection.
@@ -308,6 +317,9 @@ async fn send(
     }
     Ok(())
 }
+
+/// Why a file did not arrive whose client closed the connection.
+const GONE: &str = "the client went away";
 
 /// Bytes of a file that are read and written at once.
 const CHUNK: u64 = 0x40000;

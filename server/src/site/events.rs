@@ -26,6 +26,9 @@ pub struct Event {
     /// The machine's name, or its Ethernet address when it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
+    /// Whether that is its name: the machine is a named one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub named: bool,
     /// How far the machine had come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
@@ -44,7 +47,8 @@ impl Event {
     #[must_use]
     pub const fn new(kind: Kind, text: String) -> Self {
         let at = SystemTime::UNIX_EPOCH;
-        Self { at, kind, machine: None, stage: None, boot: None, environment: None, text }
+        let (machine, named) = (None, false);
+        Self { at, kind, machine, named, stage: None, boot: None, environment: None, text }
     }
 
     /// Whether it is about a machine or a boot environment of this name.
@@ -58,6 +62,12 @@ impl Event {
     pub fn subject(&self) -> &str {
         self.machine.as_deref().or(self.environment.as_deref()).unwrap_or("-")
     }
+}
+
+// serde calls it with a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What kinds of things happen. Programs tell them apart by these words, which stay.
@@ -163,6 +173,8 @@ pub enum Stage {
     Idle,
     /// It has not used its root for ten minutes.
     Lost,
+    /// It was in a boot when the server ended, and was not heard of since it was started again.
+    Unheard,
 }
 
 impl Stage {
@@ -182,6 +194,7 @@ impl Stage {
             Self::Running => "running",
             Self::Idle => "idle",
             Self::Lost => "lost",
+            Self::Unheard => "unheard",
         }
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Session {
 /// A transfer that is over.
 struct Outcome {
     end: End,
+    /// When the client was last heard of.
+    heard: Instant,
     /// Whether the same request came once more and was not answered.
     again: bool,
 }
@@ -82,12 +84,12 @@ impl Session {
         };
         let block_max = channel.block_max();
         let terms = Terms::agree(&self.request.options, file.len, block_max, self.window_max);
-        let Outcome { end, again } = self.transfer(&mut channel, &mut file, terms).await;
-        self.report_end(&file, end);
+        let outcome = self.transfer(&mut channel, &mut file, terms).await;
+        self.report_end(&file, &outcome);
         // A client breaks off and asks again at once; the request may have been taken for a repeated
         // one before we heard that it broke off.
         self.repeats.close();
-        again || self.repeats.try_recv().is_ok()
+        outcome.again || self.repeats.try_recv().is_ok()
     }
 
     async fn open(&self) -> Result<File, FileError> {
@@ -113,6 +115,7 @@ impl Session {
         let mut timer = Box::pin(sleep_until(transfer.deadline().into()));
         // The same request came once more; what the client sent before it has to be heard first.
         let mut again = false;
+        let (mut heard, mut delivered) = (self.clock.now(), transfer.delivered());
         loop {
             match action {
                 Action::Wait => {}
@@ -128,12 +131,16 @@ impl Session {
                             let (code, message) = refusal(&FileError::Io, &self.request.file);
                             channel.refuse(code, &message).await;
                             let end = End::Failed(Failure::File);
-                            return Outcome { end, again };
+                            return Outcome { end, heard, again };
                         }
                     }
                     self.report_progress(file, transfer.delivered());
+                    if transfer.delivered() != delivered {
+                        // Later than what was reported of this file.
+                        (heard, delivered) = (self.clock.now(), transfer.delivered());
+                    }
                 }
-                Action::End(end) => return Outcome { end, again },
+                Action::End(end) => return Outcome { end, heard, again },
             }
             if again {
                 action = match channel.heard_before().await {
@@ -194,12 +201,16 @@ impl Session {
         }
     }
 
-    fn report_end(&self, file: &File, end: End) {
+    fn report_end(&self, file: &File, outcome: &Outcome) {
+        let Outcome { end, heard, .. } = *outcome;
         debug!(peer = %self.peer, file = ?self.name(), ?end, "TFTP transfer");
         match end {
             End::Delivered => self.report(self.sent(file, file.len)),
             End::Probed => self.report(Event::Probed(file.ticket)),
             End::Abandoned => {}
+            End::Failed(Failure::Silent) => {
+                self.report(Event::Abandoned { name: self.name(), since: heard });
+            }
             End::Failed(failure) => {
                 self.report(Event::Failed { name: self.name(), reason: failure.to_string() });
             }

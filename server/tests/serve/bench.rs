@@ -314,7 +314,7 @@ pub(crate) struct Beside(pub(crate) Child);
 impl Beside {
     /// What it printed until now, once that contains `word`.
     pub(crate) fn until(&mut self, word: &str) -> String {
-        let mut out = self.0.stdout.take().unwrap();
+        let out = self.0.stdout.as_mut().unwrap();
         let (mut text, mut byte) = (Vec::new(), [0]);
         while !String::from_utf8_lossy(&text).contains(word) {
             assert_eq!(out.read(&mut byte).unwrap(), 1, "no {word} in {text:?}");

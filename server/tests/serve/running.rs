@@ -51,6 +51,41 @@ fn a_machine_does_not_notice_that_the_server_was_killed() {
 }
 
 #[test]
+fn who_watches_goes_on_when_the_server_is_started_again() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    let running = Running::start(&site, &net, &SERVE);
+    let mut watch = site.netbe(&["watch"]);
+    let mut watch = Beside(watch.stdout(Stdio::piped()).spawn().unwrap());
+    let reading = thread::spawn(move || {
+        watch.until("took 10.77.0.100");
+        watch
+    });
+    // It may begin to watch later than the machine begins to boot.
+    while !reading.is_finished() {
+        net.ipxe(&site);
+    }
+    let mut watch = reading.join().unwrap();
+    running.end(Signal::SIGTERM);
+    watch.until("the server has ended: waiting until it runs again");
+    let running = Running::start(&site, &net, &SERVE);
+    watch.until("the server runs again");
+    let status = site.prints(&["status"]);
+    assert!(status.contains("web1  unheard  base         10.77.0.100"), "{status}");
+    assert!(status.contains("\nweb1: was in this boot before the server was started"), "{status}");
+    assert!(!status.contains("s ago"), "{status}");
+    net.client(&["ip", "address", "flush", "dev", "c0"]);
+    net.ipxe(&site);
+    watch.until("took 10.77.0.100");
+    // One that is killed leaves its socket behind.
+    running.end(Signal::SIGKILL);
+    watch.until("the server has ended");
+    let _running = Running::start(&site, &net, &SERVE);
+    watch.until("the server runs again");
+}
+
+#[test]
 fn a_template_is_booted_read_only() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();

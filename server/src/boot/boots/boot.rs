@@ -170,7 +170,8 @@ impl Boot {
                 self.delivered.any = true;
                 self.delivered.whole = true;
             }
-            Event::Advised(_)
+            Event::Abandoned { .. }
+            | Event::Advised(_)
             | Event::Declined(_)
             | Event::Discover(_)
             | Event::Elsewhere(_)

@@ -492,6 +492,7 @@ impl Seen {
         let boot = self.boot.as_ref();
         events::Event {
             machine: Some(self.title(mac)),
+            named: self.name.is_some(),
             stage: Some(self.timeline.stage()),
             boot: boot.map(|boot| boot.id),
             environment: boot.map(|boot| boot.plan.name.clone()),

@@ -16,7 +16,7 @@ use super::known::{FORGOTTEN_AT_ONCE, MAX_CLIENTS};
 use super::*;
 use crate::boot::catalog::test::FakeFiles;
 use crate::boot::catalog::{Environment, Files};
-use crate::boot::{Arch, Client, Content, FileProtocol};
+use crate::boot::{Arch, Client, Content, FileProtocol, usage};
 use crate::clock::FakeClock;
 use crate::site::events::Stage;
 use crate::site::machine::{LoaderChoice, Machine};
@@ -225,11 +225,10 @@ impl Bench {
     /// An NFS call from the usual address.
     fn call(&self, environment: u128) {
         let (address, environment) = (ADDRESS.into(), Uuid::from_u128(environment));
-        if let Some(traffic) = self.boots.usage().see(address, environment, 0, 0, self.clock.now())
+        let call = usage::Call { written: 1, by_kernel: true, ..usage::Call::default() };
+        if let Some(traffic) = self.boots.usage().see(address, environment, call, self.clock.now())
         {
-            let calls = traffic.calls;
-            let event = Event::Nfs { environment, calls, read: 0, written: 1 };
-            self.boots.report(ClientAddress::Ip(address), event);
+            self.boots.report(ClientAddress::Ip(address), Event::Nfs { environment, traffic });
         }
     }
 
@@ -320,6 +319,38 @@ fn a_machine_whose_environment_is_away_is_answered_when_it_is_back() {
     bench.boots.update_environments(Vec::new(), &[Uuid::from_u128(1)]);
     assert!(bench.ask(OTHER, UEFI, 3, true).is_none_or(|answer| answer.file.is_none()));
     assert!(bench.boots.catalog.why_absent("base").contains("does not exist"));
+}
+
+/// The journal keeps what happens to named machines, and not what strangers can do any number of times.
+#[test]
+fn a_refusal_says_whether_its_machine_is_named() {
+    let bench = Bench::new(Some("gone"), None);
+    let mut events = bench.boots.events().subscribe();
+    let mut refused = || {
+        let event = events.try_recv().unwrap();
+        assert_eq!((event.kind, event.boot), (events::Kind::BootRefused, None));
+        (event.machine.clone().unwrap(), event.named)
+    };
+    bench.discover(UEFI, 1);
+    assert_eq!(refused(), ("web1".to_owned(), true));
+    bench.ask(OTHER, UEFI, 2, true);
+    assert_eq!(refused(), (OTHER.to_string(), false));
+}
+
+#[test]
+fn a_machine_that_is_dead_since_before_a_restart_was_not_seen() {
+    let bench = Bench::new(Some("base"), None);
+    bench.lease(UEFI, 1);
+    bench.tftp("snponly.efi").unwrap();
+    bench.mount(1, "/be/base");
+    bench.call(1);
+    assert_eq!(bench.stage(), Stage::Running);
+    let bench = bench.restart(Some("base"), None);
+    bench.pass(15);
+    assert_eq!(bench.stage(), Stage::Unheard);
+    assert_eq!(bench.boots.standings()[0].status.as_ref().unwrap().seen, None);
+    bench.call(1);
+    assert_eq!(bench.stage(), Stage::Running);
 }
 
 #[test]
@@ -552,8 +583,9 @@ fn a_boot_outlives_the_server() {
     let bench = bench.restart(Some("free"), None);
     assert_eq!(bench.root(), root);
     assert!(bench.boots.lives(ADDRESS));
-    assert_eq!(bench.stage(), Stage::Root);
+    assert_eq!(bench.stage(), Stage::Unheard);
     assert_eq!(bench.http("http://10.0.0.1/b/0000000000000001/kernel").unwrap(), "/boot/vmlinuz");
+    assert_eq!(bench.stage(), Stage::Root);
     assert_eq!(bench.lease(UEFI, 9).as_deref(), Some("loader.efi"), "and then it begins anew");
 }
 

@@ -16,8 +16,18 @@ fn sent(role: Role, bytes: u64, total: u64) -> Event {
     Event::Sent { ticket, name, bytes, total, protocol: FileProtocol::Http }
 }
 
+/// A kernel uses its root.
 fn nfs(written: u64) -> Event {
-    Event::Nfs { environment: Uuid::nil(), calls: 10, read: 4096, written }
+    used(Traffic { calls: 10, read: 4096, written, by_kernel: true, repeats: 0 })
+}
+
+/// A loader reads from the root, or asks for the same piece again so often.
+fn read(bytes: u64, repeats: u32) -> Event {
+    used(Traffic { calls: 10, read: bytes, repeats, ..Traffic::default() })
+}
+
+fn used(traffic: Traffic) -> Event {
+    Event::Nfs { environment: Uuid::nil(), traffic }
 }
 
 /// Shows events to a timeline, one per second.
@@ -49,7 +59,7 @@ fn a_boot_passes_its_stages() {
         nfs(1),
     ]);
     let view = timeline.status(None, now);
-    assert_eq!((view.stage, view.sent, view.written), (Stage::Running, 5600, 1));
+    assert_eq!((view.stage, view.sent, view.written), (Stage::Running, 5600 + 2 * 4096, 1));
     let stages = view.stages.iter().map(|(stage, took)| (*stage, took.as_secs()));
     let expected = [
         (Stage::Discover, 1),
@@ -143,7 +153,7 @@ fn silence_in_the_middle_of_a_boot_gets_a_hint() {
 fn what_comes_again_at_once_is_told_once() {
     let now = Instant::now();
     let mut timeline = Timeline::new(now);
-    let mut tells = |passed| timeline.see(&Event::Elsewhere(ADDRESS), now + passed).is_some();
+    let mut tells = |passed| !timeline.see(&Event::Elsewhere(ADDRESS), now + passed).is_empty();
     assert!(tells(Duration::ZERO));
     assert!(!tells(Duration::from_millis(999)));
     assert!(tells(Duration::from_millis(1999)), "a second later it is news again");
@@ -155,6 +165,104 @@ fn a_hostile_name_is_fit_for_a_terminal() {
     let failed = Event::Failed { name: "\x1b[2J".to_owned(), reason };
     let text = describe(&failed);
     assert!(text.starts_with("?[2J: xxx") && text.len() < 200, "{text}");
+}
+
+#[test]
+fn what_a_loader_reads_is_sent_and_is_no_running_system() {
+    let mounted = Event::Mounted { environment: Uuid::nil(), path: "/be/head".to_owned() };
+    let mut events = vec![Event::Leased(ADDRESS), sent(Role::Loader, 500, 500), mounted];
+    events.extend((0..60).map(|_| read(1000, 0)));
+    let (mut timeline, now) = shown(&events);
+    let view = timeline.status(Some(now), now);
+    assert_eq!((view.stage, view.sent, view.read), (Stage::Loader, 60_500, 60_000));
+    let hint = timeline.status(Some(now), now + SILENT).hint.unwrap();
+    assert!(
+        hint.starts_with("its loader read 58.5 KiB of its root, then nothing for 41 s"),
+        "{hint}"
+    );
+    let told = timeline.see(&nfs(0), now);
+    assert_eq!(told, [News { kind: Kind::RootUsed, text: "uses its root".to_owned() }]);
+    assert_eq!(timeline.status(Some(now), now).stage, Stage::Root);
+    timeline.see(&read(0, 0), now + SETTLED);
+    assert_eq!(timeline.status(Some(now), now + SETTLED).stage, Stage::Running);
+}
+
+/// As loader.efi does that is told to read more than one frame holds.
+#[test]
+fn a_loader_that_asks_for_one_piece_again_and_again_hangs() {
+    let (mut timeline, now) = shown(&[sent(Role::Loader, 500, 500), read(8192, STUCK - 1)]);
+    assert_eq!(timeline.status(None, now).hint, None);
+    let told = timeline.see(&read(8192, STUCK), now);
+    let [News { kind: Kind::Notice, text }] = &told[..] else { panic!("{told:?}") };
+    assert!(text.contains("asks for the same piece of a file again and again"), "{text}");
+    let view = timeline.status(Some(now), now);
+    assert_eq!((view.stage, view.hint.as_ref()), (Stage::Loader, Some(text)));
+    assert_eq!(timeline.see(&read(8192, STUCK + 1), now), [], "it is told once");
+    timeline.see(&read(8192, 0), now);
+    assert_eq!(timeline.status(Some(now), now).hint, None);
+}
+
+#[test]
+fn a_file_that_a_loader_let_go_of_has_not_failed() {
+    let (mut timeline, now) = shown(&[sent(Role::Loader, 500, 500)]);
+    let let_go = |since| Event::Abandoned { name: "/boot/lua/core.lua".to_owned(), since };
+    let since = now;
+    timeline.see(&Event::Discover(Client::FreeBsdLoader), now + Duration::from_secs(1));
+    assert_eq!(timeline.see(&let_go(since), now + SILENT), [], "it went on");
+    assert_eq!(timeline.status(None, now + SILENT).trouble, None);
+    let since = now + Duration::from_secs(2);
+    let told = timeline.see(&let_go(since), now + SILENT);
+    assert_eq!(told[0].text, "/boot/lua/core.lua: the client stopped answering");
+    let view = timeline.status(None, now + SILENT);
+    assert_eq!(view.trouble.unwrap().0, Trouble::Failed);
+    assert_eq!(view.seen.unwrap(), SILENT - Duration::from_secs(1), "silence is no sign of life");
+}
+
+#[test]
+fn the_files_of_a_loader_are_one_line() {
+    let now = Instant::now();
+    let mut timeline = Timeline::new(now);
+    timeline.begin(Client::Http(Arch::UEFI_X64_HTTP), now);
+    let got = |name: &str, role| {
+        let ticket = Ticket { boot: None, role };
+        let (name, protocol) = (name.to_owned(), FileProtocol::Http);
+        Event::Sent { ticket, name, bytes: 1024, total: 1024, protocol }
+    };
+    let mut told = timeline.see(&got("/loader.efi", Role::Loader), now);
+    for number in 0..120 {
+        told.extend(timeline.see(&got(&format!("/lua/{number}"), Role::Other), now));
+    }
+    told.extend(timeline.see(&got("/kernel", Role::Kernel), now));
+    for number in 0..40 {
+        told.extend(timeline.see(&got(&format!("/modules/{number}"), Role::Other), now));
+    }
+    assert_eq!(timeline.due(now + files::QUIET / 2), None);
+    told.extend(timeline.due(now + files::QUIET));
+    let texts: Vec<_> = told.iter().map(|news| news.text.as_str()).collect();
+    let expected = [
+        "got /loader.efi (1.0 KiB)",
+        "got 120 files (120 KiB), the last of them /lua/119",
+        "got /kernel (1.0 KiB)",
+        "got 40 files (40.0 KiB), the last of them /modules/39",
+    ];
+    assert_eq!(texts, expected);
+    assert_eq!(timeline.due(now + 2 * files::QUIET), None);
+    assert_eq!(timeline.status(None, now).sent, 162 * 1024);
+}
+
+#[test]
+fn who_was_not_heard_of_since_the_server_was_started_was_not_seen() {
+    let now = Instant::now();
+    let mut timeline = Timeline::new(now);
+    timeline.begin(PXE, now);
+    timeline.resume(Stage::Root, now);
+    let view = timeline.status(Some(now), now + Duration::from_secs(15));
+    assert_eq!((view.stage, view.seen, view.stages), (Stage::Unheard, None, Vec::new()));
+    assert_eq!(timeline.status(Some(now), now + LOST).stage, Stage::Lost);
+    let now = now + Duration::from_secs(16);
+    timeline.see(&nfs(0), now);
+    let view = timeline.status(Some(now), now);
+    assert_eq!((view.stage, view.seen), (Stage::Root, Some(Duration::ZERO)));
 }
 
 #[test]

@@ -97,16 +97,21 @@ impl Nfs3 {
         let Some(environment) = request.environment.get() else { return };
         let now = self.clock.now();
         let address = request.call.peer.ip().to_canonical();
-        let (read, written) = (request.read.get(), request.written.get());
-        if let Some(traffic) = self.exports.usage().see(address, environment, read, written, now) {
+        let procedure = request.procedure;
+        let call = usage::Call {
+            read: request.read.get(),
+            written: request.written.get(),
+            by_kernel: is_of_kernel(procedure),
+            piece: (procedure == Procedure::Read).then_some(request.call.args),
+        };
+        if let Some(traffic) = self.exports.usage().see(address, environment, call, now) {
             self.report(address, environment, traffic);
         }
     }
 
     /// Tells who uses what, for the machine's timeline.
     fn report(&self, address: IpAddr, environment: Uuid, traffic: Traffic) {
-        let Traffic { calls, read, written } = traffic;
-        let event = Event::Nfs { environment, calls, read, written };
+        let event = Event::Nfs { environment, traffic };
         self.booter.report(ClientAddress::Ip(address), event);
     }
 }
@@ -201,6 +206,35 @@ const fn changes(procedure: Procedure) -> bool {
         | Procedure::Fsinfo
         | Procedure::Pathconf
         | Procedure::Commit => false,
+    }
+}
+
+/// Whether no loader calls a procedure: FreeBSD's (stand/libsa/nfs.c), iPXE and U-Boot look up and read
+/// alone, while every kernel asks with ACCESS, and with FSINFO when it mounts.
+const fn is_of_kernel(procedure: Procedure) -> bool {
+    match procedure {
+        Procedure::Null
+        | Procedure::Getattr
+        | Procedure::Lookup
+        | Procedure::Readlink
+        | Procedure::Read
+        | Procedure::Readdir => false,
+        Procedure::Access
+        | Procedure::Readdirplus
+        | Procedure::Fsstat
+        | Procedure::Fsinfo
+        | Procedure::Pathconf
+        | Procedure::Commit
+        | Procedure::Setattr
+        | Procedure::Write
+        | Procedure::Create
+        | Procedure::Mkdir
+        | Procedure::Symlink
+        | Procedure::Mknod
+        | Procedure::Remove
+        | Procedure::Rmdir
+        | Procedure::Rename
+        | Procedure::Link => true,
     }
 }
 

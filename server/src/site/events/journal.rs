@@ -137,7 +137,7 @@ impl Journal {
 
 /// Whether an event is written down: anybody can bring about any number of the others.
 const fn is_kept(event: &Event) -> bool {
-    event.boot.is_some() || event.machine.is_none()
+    event.boot.is_some() || event.machine.is_none() || event.named
 }
 
 fn aside(path: &Path) -> PathBuf {
@@ -188,6 +188,9 @@ mod test {
         let stranger = Event { boot: None, machine: Some("02:..".to_owned()), ..event("who") };
         Journal::new(state.path()).take(&stranger, Instant::now());
         assert_eq!(texts(state.path()), [""; 0]);
+        let refused = Event { machine: Some("web1".to_owned()), named: true, ..stranger };
+        Journal::new(state.path()).take(&refused, Instant::now());
+        assert_eq!(texts(state.path()), ["who"]);
     }
 
     #[test]

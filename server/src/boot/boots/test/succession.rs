@@ -487,7 +487,7 @@ fn who_uses_what_is_shared_in_anothers_name_keeps_no_address_from_anybody() {
     assert!(bench.boots.lives(ADDRESS));
     let usage = bench.boots.usage();
     usage.mounted(ELSEWHERE.into(), Uuid::from_u128(2), b"/be/free", bench.clock.now());
-    usage.see(ELSEWHERE.into(), Uuid::from_u128(2), 0, 0, bench.clock.now());
+    usage.see(ELSEWHERE.into(), Uuid::from_u128(2), usage::Call::default(), bench.clock.now());
     assert!(!bench.boots.lives(ELSEWHERE), "no root of its is there");
 }
 

@@ -144,6 +144,7 @@ fn a_commit_gives_the_verifier_of_the_writes() {
 
 #[test]
 fn data_is_counted_for_the_machine() {
+    use crate::boot::usage::Traffic;
     use crate::boot::{ClientAddress, Event};
     use crate::nfs::export::bench::MACHINE;
 
@@ -154,11 +155,39 @@ fn data_is_counted_for_the_machine() {
     bench.site.clock.pass(std::time::Duration::from_secs(1));
     data(&bench, 0, 1);
     let events = [
-        Event::Nfs { environment: ROOT, calls: 1, read: 0, written: 3 },
-        Event::Nfs { environment: ROOT, calls: 3, read: 10, written: 0 },
+        Traffic { calls: 1, written: 3, by_kernel: true, ..Traffic::default() },
+        Traffic { calls: 3, read: 10, ..Traffic::default() },
     ];
+    let events = events.map(|traffic| Event::Nfs { environment: ROOT, traffic });
     let expected = events.map(|event| (ClientAddress::Ip(MACHINE), event));
     assert_eq!(bench.site.booter.take(), expected);
+}
+
+/// What a FreeBSD loader does whose replies are lost, and what no loader does.
+#[test]
+fn a_piece_that_is_read_again_and_again_is_told() {
+    use crate::boot::Event;
+
+    let bench = bench();
+    let told = || {
+        bench.site.clock.pass(std::time::Duration::from_secs(1));
+        data(&bench, 0, 5);
+        bench
+            .site
+            .booter
+            .take()
+            .into_iter()
+            .map(|(_, event)| match event {
+                Event::Nfs { traffic, .. } => (traffic.repeats, traffic.by_kernel),
+                other => panic!("{other:?}"),
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!([told(), told(), told()].concat(), [(0, false), (1, false), (2, false)]);
+    data(&bench, 1, 4);
+    assert_eq!(told(), [(0, false)]);
+    write(&bench, "/motd", 0, b"abc");
+    assert_eq!(told(), [(0, true)]);
 }
 
 #[test]

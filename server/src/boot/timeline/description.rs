@@ -1,0 +1,64 @@
+//! What was seen of a machine, in words.
+
+use std::fmt;
+
+use crate::boot::Event;
+
+/// An event in words.
+#[must_use]
+pub(super) fn describe(event: &Event) -> String {
+    match event {
+        Event::Discover(client) => format!("{client} asks for an address"),
+        Event::Offered(address) => format!("offered {address}"),
+        Event::Leased(address) => format!("took {address}"),
+        Event::Elsewhere(address) => format!("took {address} from another DHCP server"),
+        Event::Advised(advice) => advice.clone(),
+        Event::Released(address) => format!("gave {address} back"),
+        Event::Refused(address) => format!("was refused {address}"),
+        Event::Declined(address) => {
+            format!("found {address} in use by somebody else: look for a second machine with it")
+        }
+        Event::ForeignServer(server) => format!("chose another DHCP server, {server}"),
+        Event::Probed(_) => "asked for a file's size".to_owned(),
+        Event::Sent { name, total, .. } => {
+            format!("got {} ({})", shown(name), Bytes(*total))
+        }
+        Event::Abandoned { name, .. } => format!("{}: the client stopped answering", shown(name)),
+        Event::Failed { name, reason } => format!("{}: {}", shown(name), shown(reason)),
+        Event::Mounted { path, .. } => format!("mounted {}", shown(path)),
+        Event::Unmounted(path) => format!("unmounted {}", shown(path)),
+        Event::Nfs { .. } => "uses its root".to_owned(),
+        Event::Unserved(reason) => format!("got no address: {}", shown(reason)),
+    }
+}
+
+/// Text from the network, fit for a terminal and short.
+pub(super) fn shown(text: &str) -> String {
+    let safe = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().take(120).map(safe).collect()
+}
+
+/// A number of bytes, for people: three digits and a unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut tenths = u128::from(self.0) * 10 / 1024;
+        let mut unit = 0;
+        while tenths >= 10240 && unit + 1 < units.len() {
+            tenths /= 1024;
+            unit += 1;
+        }
+        let name = units.get(unit).copied().unwrap_or("EiB");
+        if tenths < 1000 {
+            write!(f, "{}.{} {name}", tenths / 10, tenths % 10)
+        } else {
+            write!(f, "{} {name}", tenths / 10)
+        }
+    }
+}
