@@ -1,7 +1,7 @@
 //! What a loader boots: one kernel, with what is said about it on the machine's screen.
 
-use crate::ConfigError;
 use crate::error::refuse;
+use crate::{ConfigError, Serial};
 
 /// A kernel, and for whom it is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,6 +20,8 @@ pub struct BootEntry {
     pub initrd: Option<String>,
     /// The kernel's command line; words are separated by single spaces.
     pub arguments: String,
+    /// The serial port that the loader talks by beside the screen.
+    pub serial: Option<Serial>,
 }
 
 impl BootEntry {
@@ -68,6 +70,7 @@ pub(crate) mod test {
             kernel: "http://10.0.0.1/b/1/kernel".into(),
             initrd: Some("http://10.0.0.1/b/1/initrd".into()),
             arguments: arguments.into(),
+            serial: None,
         }
     }
 

@@ -17,11 +17,19 @@ pub fn render(entry: &BootEntry) -> Result<String, ConfigError> {
         linux.push(' ');
         linux += &quoted("the kernel argument", word)?;
     }
-    let mut lines = vec![
+    let mut lines = Vec::new();
+    if let Some(serial) = entry.serial {
+        let (unit, speed) = (serial.unit(), serial.speed());
+        // Not every image has the command; a machine without it boots all the same.
+        lines.push(format!("if serial --unit={unit} --speed={speed}; then"));
+        lines.push("  terminal_input console serial; terminal_output console serial".to_owned());
+        lines.push("fi".to_owned());
+    }
+    lines.extend([
         format!("echo {}", quoted("the heading", &entry.heading())?),
         "while true; do".to_owned(),
         format!("  if {linux}; then"),
-    ];
+    ]);
     if let Some(initrd) = &entry.initrd {
         let initrd = quoted("the initial RAM disk", place(initrd, FORMAT)?)?;
         lines.push(format!("    if initrd {initrd}; then boot; fi"));
@@ -120,6 +128,15 @@ mod test {
     fn a_kernel_without_a_ram_disk_is_booted_alone() {
         let text = render(&BootEntry { initrd: None, ..entry("rw") }).unwrap();
         assert!(text.contains("'rw'; then\n    boot\n  fi\n"), "{text}");
+    }
+
+    #[test]
+    fn a_serial_port_comes_before_anything_is_shown() {
+        let serial = Some("ttyS1/9600".parse().unwrap());
+        let text = render(&BootEntry { serial, ..entry("rw") }).unwrap();
+        let expected = "if serial --unit=1 --speed=9600; then\n  \
+                        terminal_input console serial; terminal_output console serial\nfi\necho ";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

@@ -23,9 +23,11 @@ pub mod pxelinux;
 pub mod qemu;
 pub mod rcconf;
 mod rule;
+mod serial;
 pub mod shell;
 
 pub use entry::BootEntry;
 pub use error::ConfigError;
 pub use guest::{Address, Guest, Mac, Root, View};
 pub use rule::{At, Diagnostic, Reading, Rule};
+pub use serial::{Serial, SerialError};

@@ -12,7 +12,10 @@ use crate::error::{limit, refuse};
 /// without a screen comes up when its server does.
 pub fn render(entry: &BootEntry) -> Result<String, ConfigError> {
     let arguments = arguments(&entry.arguments)?;
-    let mut lines = vec![
+    // It wants this before anything else.
+    let serial = entry.serial.map(|serial| format!("SERIAL {} {}", serial.unit(), serial.speed()));
+    let mut lines: Vec<String> = serial.into_iter().collect();
+    lines.extend([
         format!("SAY {}", entry.heading()),
         format!("DEFAULT {LABEL}"),
         "PROMPT 0".to_owned(),
@@ -20,7 +23,7 @@ pub fn render(entry: &BootEntry) -> Result<String, ConfigError> {
         format!("ONTIMEOUT {LABEL}"),
         format!("LABEL {LABEL}"),
         format!("LINUX {}", place(&entry.kernel, FORMAT)?),
-    ];
+    ]);
     if let Some(initrd) = &entry.initrd {
         // It may name several files, between commas.
         refuse("the place of a file", initrd, FORMAT, "it has a comma", |c| c == ',')?;
@@ -104,6 +107,13 @@ mod test {
         }
         let two = Some("a,b".to_owned());
         assert!(render(&BootEntry { initrd: two, ..entry("rw") }).is_err());
+    }
+
+    #[test]
+    fn a_serial_port_stands_in_the_first_line() {
+        let serial = Some("ttyS1/9600".parse().unwrap());
+        let text = render(&BootEntry { serial, ..entry("rw") }).unwrap();
+        assert!(text.starts_with("SERIAL 1 9600\nSAY "), "{text}");
     }
 
     proptest! {

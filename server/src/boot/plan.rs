@@ -17,7 +17,7 @@ use super::loader::{self, HostLoaders, Loader, LoaderLocation, Part};
 use super::{Answer, Arch, BootId, Client};
 use crate::net::Mac;
 use crate::site::kenv::{self, Variable};
-use crate::site::machine::{LoaderChoice, Machine, MachineName, View};
+use crate::site::machine::{LoaderChoice, Machine, MachineName, SerialPort, View};
 pub use freebsd::Fetch;
 pub use refusal::NoPlan;
 
@@ -60,6 +60,9 @@ pub struct Plan {
     pub fetch: Fetch,
     /// Variables for FreeBSD's loader and kernel.
     pub variables: Vec<Variable>,
+    /// The serial port of its console.
+    #[serde(default)]
+    pub serial: Option<SerialPort>,
     /// The folders below `/conf` that FreeBSD's rc.initdiskless takes files from.
     #[serde(default)]
     pub classes: Vec<String>,
@@ -189,6 +192,7 @@ pub fn plan(
         root_path,
         fetch,
         variables,
+        serial: record.and_then(|machine| machine.serial),
         classes: machine.map_or_else(Vec::new, |(_, machine)| machine.classes.clone()),
     })
 }
@@ -254,8 +258,8 @@ fn linux_cmdline(
     let (datasets, view) = (environment.datasets.clone(), view.into());
     let root = bootcfg::Root { server, path, datasets, view, read_only };
     let mac = bootcfg::Mac(subject.mac.0);
-    let extra = subject.machine.map_or("", |(_, machine)| machine.cmdline.as_str());
-    bootcfg::linux::command_line(&root, Some(mac), extra)
+    let extra = subject.machine.map_or_else(String::new, |(_, machine)| machine.arguments());
+    bootcfg::linux::command_line(&root, Some(mac), &extra)
         .map_err(|error| NoPlan::CommandLine(error.to_string()))
 }
 

@@ -231,6 +231,7 @@ mod test {
             root_path: String::new(),
             fetch: Fetch::Nfs,
             variables: Vec::new(),
+            serial: None,
             classes: Vec::new(),
         };
         let client = Client::Pxe(Arch::BIOS);

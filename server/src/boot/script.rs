@@ -59,6 +59,7 @@ pub(super) fn configuration(
         kernel: place(plan, id, KERNEL),
         initrd: initrd.as_ref().map(|_| place(plan, id, INITRD)),
         arguments: cmdline.clone(),
+        serial: plan.serial.map(|port| port.0),
     };
     // pxelinux asks by the machine's UUID first, then by hardware type and Ethernet address.
     let for_pxelinux = name

@@ -133,9 +133,9 @@ impl GuestOptions {
                 view: machine.view.into(),
                 read_only,
             },
-            kenv: machine.kenv.iter().map(Into::into).collect(),
+            kenv: machine.variables().iter().map(Into::into).collect(),
         };
-        let (cmdline, gateway) = (machine.cmdline, self.gateway);
+        let (cmdline, gateway) = (machine.arguments(), self.gateway);
         Ok(Subject {
             environment,
             store,

@@ -11,7 +11,8 @@ use super::{Failure, Format, Reply, Site, Table, root};
 use crate::net::Mac;
 use crate::site::kenv::{self, Variable};
 use crate::site::machine::{
-    self, LoaderChoice, LoaderProtocol, Machine, MachineError, MachineName, RootKind, Roster, View,
+    self, LoaderChoice, LoaderProtocol, Machine, MachineError, MachineName, RootKind, Roster,
+    SerialPort, View,
 };
 
 /// Name machines, by their Ethernet addresses, and say what they boot.
@@ -83,6 +84,13 @@ struct Add {
     /// How FreeBSD's loader fetches its files.
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
     loader_protocol: LoaderProtocol,
+    /// Its console is a serial port, as ttyS0/115200, which is meant if none is said: FreeBSD's and
+    /// Linux's kernels, FreeBSD's loader, GRUB and pxelinux are told.
+    #[arg(
+        long, value_name = "DEVICE[/SPEED]", num_args = 0..=1, require_equals = true,
+        default_missing_value = DEFAULT_SERIAL
+    )]
+    serial: Option<SerialPort>,
     /// A variable for FreeBSD's loader and kernel; may be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     kenv: Vec<Variable>,
@@ -111,6 +119,7 @@ impl Add {
             loader: self.loader,
             view: self.view,
             loader_protocol: self.loader_protocol,
+            serial: self.serial,
             kenv: self.kenv.clone(),
             classes: self.classes.clone(),
         };
@@ -162,6 +171,13 @@ struct Set {
     /// How FreeBSD's loader fetches its files.
     #[arg(long, value_enum)]
     loader_protocol: Option<LoaderProtocol>,
+    /// The serial port of its console, as ttyS0/115200, which is meant if none is said, or `none`:
+    /// FreeBSD's and Linux's kernels, FreeBSD's loader, GRUB and pxelinux are told.
+    #[arg(
+        long, value_name = "DEVICE[/SPEED]", num_args = 0..=1, require_equals = true,
+        default_missing_value = DEFAULT_SERIAL, value_parser = optional::<SerialPort>
+    )]
+    serial: Option<Setting<SerialPort>>,
     /// A variable for FreeBSD's loader and kernel; without a value it is taken away, and `none`
     /// takes all away; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = optional::<Variable>)]
@@ -215,6 +231,9 @@ impl Set {
             machine.loader = self.loader.unwrap_or(machine.loader);
             machine.view = self.view.unwrap_or(machine.view);
             machine.loader_protocol = self.loader_protocol.unwrap_or(machine.loader_protocol);
+            if let Some(Setting(serial)) = self.serial {
+                machine.serial = serial;
+            }
             for Setting(variable) in &self.kenv {
                 let own = &mut machine.kenv;
                 let Some(variable) = variable else {
@@ -368,6 +387,9 @@ impl Sharepxe {
         root::prepare(site, name)
     }
 }
+
+/// What `--serial` alone means.
+const DEFAULT_SERIAL: &str = "ttyS0/115200";
 
 /// A setting that can be taken away: `none`.
 #[derive(Clone, Copy, Debug)]

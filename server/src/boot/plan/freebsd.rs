@@ -79,7 +79,7 @@ pub(super) fn decide(
         }
     };
     let variables = match machine {
-        Some(machine) => kenv::overlaid(given, &machine.kenv),
+        Some(machine) => kenv::overlaid(given, &machine.variables()),
         None => given,
     };
     kenv::pack(&variables).map_err(NoPlan::Kenv)?;

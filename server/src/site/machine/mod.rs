@@ -5,6 +5,7 @@ mod name;
 mod renaming;
 mod root;
 mod roster;
+mod serial;
 mod view;
 
 use std::net::Ipv4Addr;
@@ -18,6 +19,7 @@ pub use provision::loader::LoaderChoice;
 pub use renaming::{RenameError, finish_renaming, rename};
 pub use root::RootKind;
 pub use roster::{Roster, RosterEntry, remove, spend, store, store_configured, store_default};
+pub use serial::SerialPort;
 pub use view::View;
 
 use crate::net::Mac;
@@ -62,6 +64,9 @@ pub struct Machine {
     /// How FreeBSD's loader fetches its files.
     #[serde(default, skip_serializing_if = "LoaderProtocol::is_auto")]
     pub loader_protocol: LoaderProtocol,
+    /// The serial port of its console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<SerialPort>,
     /// Variables for FreeBSD's loader and kernel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kenv: Vec<Variable>,
@@ -102,6 +107,23 @@ impl Machine {
         }
     }
 
+    /// All variables for FreeBSD's loader and kernel: those of its console, and its own, which count
+    /// where both set one.
+    #[must_use]
+    pub fn variables(&self) -> Vec<Variable> {
+        let console = self.serial.map_or_else(Vec::new, |serial| serial.0.variables());
+        kenv::overlaid(console.into_iter().map(Variable::from).collect(), &self.kenv)
+    }
+
+    /// All words to add to a Linux kernel's command line: that of its console, and its own, of which
+    /// the last counts.
+    #[must_use]
+    pub fn arguments(&self) -> String {
+        let console = self.serial.map(|serial| serial.0.argument());
+        let own = Some(self.cmdline.clone()).filter(|own| !own.is_empty());
+        console.into_iter().chain(own).collect::<Vec<_>>().join(" ")
+    }
+
     /// Checks what does not depend on other machines.
     pub fn check(&self) -> Result<(), MachineError> {
         if let Some(mac) = self.macs.iter().find(|mac| mac.0[0] & 1 == 1) {
@@ -126,6 +148,7 @@ impl Machine {
             return Err(MachineError::HttpLoader(self.loader));
         }
         kenv::check(&self.kenv)?;
+        kenv::check(&self.variables())?;
         self.check_classes()
     }
 
@@ -282,12 +305,35 @@ mod test {
             loader: LoaderChoice::Auto,
             view: View::Split,
             loader_protocol: LoaderProtocol::Http,
+            serial: Some("ttyS1/9600".parse().unwrap()),
             kenv: vec!["nfs.read_size=1024".parse().unwrap()],
             classes: vec!["lab".to_owned()],
         };
         let text = written.render().unwrap();
         assert_eq!(Machine::parse(text.as_bytes()).unwrap(), written);
         assert_eq!(Machine::parse(b"").unwrap(), Machine::default());
+    }
+
+    #[test]
+    fn a_serial_console_is_told_to_both_systems_and_its_own_words_count() {
+        let machine = |kenv: &str, cmdline: &str| Machine {
+            serial: Some("com2".parse().unwrap()),
+            kenv: vec![kenv.parse().unwrap()],
+            cmdline: cmdline.to_owned(),
+            ..Machine::default()
+        };
+        let told = machine("comconsole_speed=9600", "quiet");
+        let variables: Vec<_> = told.variables().iter().map(ToString::to_string).collect();
+        let expected = [
+            "console=comconsole",
+            "boot_serial=YES",
+            "comconsole_speed=9600",
+            "comconsole_port=0x2f8",
+        ];
+        assert_eq!(variables, expected);
+        assert_eq!(told.arguments(), "console=ttyS1,115200 quiet");
+        assert_eq!(machine("a=b", "").arguments(), "console=ttyS1,115200");
+        assert_eq!(Machine::default().arguments(), "");
     }
 
     #[test]
