@@ -1,11 +1,39 @@
-//! bhyveload(8) and bhyve(8): a FreeBSD guest with its root on NFS.
+//! bhyveload(8) and bhyve(8): a FreeBSD guest with its root on NFS, or any guest from its UEFI.
 
+mod run;
 mod script;
 
 use crate::error::refuse;
-use crate::{Address, ConfigError, Guest, loader, shell};
+use crate::{Address, ConfigError, Guest, loader};
 
+pub use run::{Boot, Virtual, attach, detach, make_tap, switch_on};
 pub use script::{Device, Load, Run, Step, mebibytes, read};
+
+/// Where the guest's first serial line leads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Console {
+    /// To the terminal that the command was started on.
+    Stdio,
+    /// To a null modem, nmdm(4), of the guest's own: whoever opens its other end is at the console.
+    NullModem,
+}
+
+impl Console {
+    /// The end of the null modem that a person opens, as with `cu -l`.
+    pub fn terminal(self, guest: &Guest) -> Result<Option<String>, ConfigError> {
+        let name = guest.checked_name(FORMAT)?;
+        Ok((self == Self::NullModem).then(|| format!("/dev/nmdm-{name}.1B")))
+    }
+
+    /// What bhyve and its loader open.
+    fn device(self, guest: &Guest) -> Result<String, ConfigError> {
+        let name = guest.checked_name(FORMAT)?;
+        Ok(match self {
+            Self::Stdio => "stdio".to_owned(),
+            Self::NullModem => format!("/dev/nmdm-{name}.1A"),
+        })
+    }
+}
 
 /// The command that loads the guest's kernel from `root`, where its boot environment is on this
 /// host, and tells it where its root is.
@@ -16,14 +44,14 @@ pub fn bhyveload(
     address: &Address,
     root: &str,
     handle: &[u8],
+    console: Console,
 ) -> Result<Vec<String>, ConfigError> {
-    let reason = "it is absolute, without a NUL";
-    refuse("the directory", root, FORMAT, reason, |c| c == '\0')?;
-    if !root.starts_with('/') {
-        let (what, value) = ("the directory", root.to_owned());
-        return Err(ConfigError::Character { what, value, format: FORMAT, reason });
-    }
     let mut words = vec!["bhyveload".to_owned()];
+    // Without -c the loader is at the terminal.
+    if console == Console::NullModem {
+        words.extend(["-c".to_owned(), console.device(guest)?]);
+    }
+    let root = absolute("the directory", root, |c| c == '\0')?;
     words.extend(["-m".to_owned(), memory(guest), "-h".to_owned(), root.to_owned()]);
     for variable in loader::variables(guest, address, handle)? {
         words.extend(["-e".to_owned(), format!("{}={}", variable.name, variable.value)]);
@@ -32,35 +60,36 @@ pub fn bhyveload(
     Ok(words)
 }
 
-/// The command that runs a guest which [`bhyveload`] has loaded; its console is the terminal.
+/// The command that runs a guest: one that [`bhyveload`] has loaded, or one that its UEFI boots, of
+/// which `firmware` is the file.
 ///
 /// `tap` is its network interface on this host. The Ethernet address is always given: bhyve's own
 /// choice would depend on the name of the interface, and the kernel finds its interface by it.
-pub fn bhyve(guest: &Guest, tap: &str) -> Result<Vec<String>, ConfigError> {
-    let reason = "it is the name of an interface, such as tap0";
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
-    refuse("the interface", tap, FORMAT, reason, |c| !plain(c))?;
+pub fn bhyve(
+    guest: &Guest,
+    tap: &str,
+    console: Console,
+    firmware: Option<&str>,
+) -> Result<Vec<String>, ConfigError> {
+    let tap = interface(tap)?;
     let mtu = guest.mtu.map(|mtu| format!(",mtu={mtu}")).unwrap_or_default();
-    let words = [
-        "bhyve",
-        "-c",
-        &guest.cpus.to_string(),
-        "-m",
-        &memory(guest),
-        "-A",
-        "-H",
-        "-P",
-        "-s",
-        "0,hostbridge",
-        "-s",
-        &format!("2,virtio-net,{tap},mac={}{mtu}", guest.mac),
-        "-s",
-        "31,lpc",
-        "-l",
-        "com1,stdio",
-        guest.checked_name(FORMAT)?,
-    ];
-    Ok(words.map(str::to_owned).to_vec())
+    let (cpus, memory) = (guest.cpus.to_string(), memory(guest));
+    let card = format!("2,virtio-net,{tap},mac={}{mtu}", guest.mac);
+    let com1 = format!("com1,{}", console.device(guest)?);
+    let mut words = vec!["bhyve", "-c", &cpus, "-m", &memory, "-A", "-H", "-P"];
+    words.extend(["-s", "0,hostbridge", "-s", &card]);
+    let rom;
+    if let Some(file) = firmware {
+        // A comma would begin the file of its variables.
+        let file = absolute("the firmware", file, |c| c == '\0' || c == ',')?;
+        rom = format!("bootrom,{file}");
+        // Newer builds of edk2 do no network boot without a source of random numbers.
+        words.extend(["-s", "3,virtio-rnd", "-s", "31,lpc", "-l", &com1, "-l", &rom]);
+    } else {
+        words.extend(["-s", "31,lpc", "-l", &com1]);
+    }
+    words.push(guest.checked_name(FORMAT)?);
+    Ok(words.into_iter().map(str::to_owned).collect())
 }
 
 /// The command that frees what a guest had in the kernel. Needed after every run.
@@ -69,29 +98,36 @@ pub fn destroy(guest: &Guest) -> Result<Vec<String>, ConfigError> {
     Ok(vec!["bhyvectl".to_owned(), "--destroy".to_owned(), format!("--vm={name}")])
 }
 
-/// A script for sh(1) that runs the guest until it is switched off.
-pub fn script(
-    guest: &Guest,
-    address: &Address,
-    root: &str,
-    handle: &[u8],
-    tap: &str,
-) -> Result<String, ConfigError> {
-    let load = shell::lines(&bhyveload(guest, address, root, handle)?, "    ")?;
-    let run = shell::lines(&bhyve(guest, tap)?, "    ")?;
-    let destroy = shell::line(&destroy(guest)?)?;
-    let name = guest.checked_name(FORMAT)?;
-    Ok(format!(
-        "#!/bin/sh\n\
-         # Runs {name} with its root on NFS. A guest has to be loaded again for every boot: bhyve\n\
-         # exits with 0 when it reboots, with 1 or 2 when it is off, and with more when it failed.\n\
-         \n\
-         {destroy} 2>/dev/null\n\
-         while :; do\n    {load} || exit\n    {run}\n    status=$?\n    {destroy}\n    \
-         [ $status -eq 0 ] || break\n\
-         done\n\
-         [ $status -le 2 ]\n"
-    ))
+/// The file that is there as long as this host's kernel has a virtual machine of the guest's name.
+pub fn node(guest: &Guest) -> Result<String, ConfigError> {
+    Ok(format!("/dev/vmm/{}", guest.checked_name(FORMAT)?))
+}
+
+/// An interface's name, as an argument and as part of one.
+fn interface(name: &str) -> Result<&str, ConfigError> {
+    let reason = "it is the name of an interface, such as tap0";
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
+    refuse("the interface", name, FORMAT, reason, |c| !plain(c))?;
+    if name.is_empty() {
+        let (what, value) = ("the interface", String::new());
+        return Err(ConfigError::Character { what, value, format: FORMAT, reason });
+    }
+    Ok(name)
+}
+
+/// The name of a file of this host.
+fn absolute<'f>(
+    what: &'static str,
+    file: &'f str,
+    bad: impl FnMut(char) -> bool,
+) -> Result<&'f str, ConfigError> {
+    let reason = "it is absolute, without a NUL, and a firmware's name without a comma";
+    refuse(what, file, FORMAT, reason, bad)?;
+    if file.starts_with('/') {
+        Ok(file)
+    } else {
+        Err(ConfigError::Character { what, value: file.to_owned(), format: FORMAT, reason })
+    }
 }
 
 /// Memory for both commands, which have to be told the same.
@@ -107,7 +143,7 @@ mod test {
 
     use super::*;
     use crate::guest::strategy::{self, lan};
-    use crate::{Root, View};
+    use crate::{Root, View, shell};
 
     /// Makes a guest of its two commands again; the data sets are in neither.
     fn made_again(load: &[String], run: &[String]) -> (Guest, Address, String, Vec<u8>, String) {
@@ -162,7 +198,7 @@ mod test {
     #[test]
     fn the_slides_guest_is_loaded_and_run() {
         let guest = strategy::head();
-        let load = bhyveload(&guest, &lan(), "/ROOT/head", &[0x63, 0x10]).unwrap();
+        let load = bhyveload(&guest, &lan(), "/ROOT/head", &[0x63, 0x10], Console::Stdio).unwrap();
         assert_eq!(
             shell::line(&load).unwrap(),
             "bhyveload -m 1024M -h /ROOT/head -e boot.netif.hwaddr=02:01:02:03:04:05 \
@@ -173,36 +209,43 @@ mod test {
              -e vfs.root.mountfrom.options=rw -e dhcp.host-name=head head"
         );
         assert_eq!(
-            shell::line(&bhyve(&guest, "tap0").unwrap()).unwrap(),
+            shell::line(&bhyve(&guest, "tap0", Console::Stdio, None).unwrap()).unwrap(),
             "bhyve -c 2 -m 1024M -A -H -P -s 0,hostbridge \
              -s 2,virtio-net,tap0,mac=02:01:02:03:04:05 -s 31,lpc -l com1,stdio head"
         );
     }
 
-    /// Runs the script with commands that note down what they were given; bhyve ends as told.
-    fn run(script: &str, statuses: &str) -> (String, Option<i32>) {
-        let fakes = format!(
-            "left='{statuses} '\n\
-             bhyvectl() {{ echo destroy; }}\n\
-             bhyveload() {{ echo load; }}\n\
-             bhyve() {{ echo run; status=${{left%% *}}; left=${{left#* }}; return $status; }}\n"
-        );
-        let out = std::process::Command::new("sh").arg("-c").arg(fakes + script).output().unwrap();
-        (String::from_utf8(out.stdout).unwrap().replace('\n', " "), out.status.code())
-    }
-
-    #[test]
-    fn the_script_loads_again_for_every_reboot_and_ends_when_the_guest_is_off() {
-        let script = script(&strategy::head(), &lan(), "/r", &[1], "tap0").unwrap();
-        let once = "load run destroy ";
-        assert_eq!(run(&script, "0 0 1"), (format!("destroy {once}{once}{once}"), Some(0)));
-        assert_eq!(run(&script, "2"), (format!("destroy {once}"), Some(0)));
-        assert_eq!(run(&script, "4"), (format!("destroy {once}"), Some(1)));
-    }
-
     #[test]
     fn an_interface_cannot_add_options_to_the_device() {
-        assert!(bhyve(&strategy::head(), "tap0,mac=1").is_err());
+        for tap in ["tap0,mac=1", "", "tap 0", "$tap"] {
+            assert!(bhyve(&strategy::head(), tap, Console::Stdio, None).is_err(), "{tap}");
+        }
+    }
+
+    #[test]
+    fn a_firmware_cannot_add_a_file_of_variables() {
+        let run = |file| bhyve(&strategy::head(), "tap0", Console::NullModem, Some(file));
+        for file in ["/f,/etc/passwd", "f.fd", ""] {
+            assert!(run(file).is_err(), "{file}");
+        }
+        assert_eq!(
+            shell::line(&run("/f.fd").unwrap()).unwrap(),
+            "bhyve -c 2 -m 1024M -A -H -P -s 0,hostbridge \
+             -s 2,virtio-net,tap0,mac=02:01:02:03:04:05 -s 3,virtio-rnd -s 31,lpc \
+             -l com1,/dev/nmdm-head.1A -l bootrom,/f.fd head"
+        );
+    }
+
+    #[test]
+    fn loader_and_guest_are_at_one_end_of_the_null_modem_and_people_at_the_other() {
+        let guest = strategy::head();
+        let load = bhyveload(&guest, &lan(), "/r", &[1], Console::NullModem).unwrap();
+        assert_eq!(load[..3], ["bhyveload", "-c", "/dev/nmdm-head.1A"]);
+        let run = bhyve(&guest, "tap0", Console::NullModem, None).unwrap();
+        assert!(run.contains(&"com1,/dev/nmdm-head.1A".to_owned()), "{run:?}");
+        let terminal = Console::NullModem.terminal(&guest).unwrap();
+        assert_eq!(terminal.as_deref(), Some("/dev/nmdm-head.1B"));
+        assert_eq!(Console::Stdio.terminal(&guest), Ok(None));
     }
 
     proptest! {
@@ -213,8 +256,8 @@ mod test {
             root in strategy::path(),
             handle in prop::collection::vec(any::<u8>(), 1..=64),
         ) {
-            if let Ok(load) = bhyveload(&guest, &address, &root, &handle) {
-                let run = bhyve(&guest, "tap7").unwrap();
+            if let Ok(load) = bhyveload(&guest, &address, &root, &handle, Console::Stdio) {
+                let run = bhyve(&guest, "tap7", Console::Stdio, None).unwrap();
                 let expected = Guest {
                     root: Root {
                         datasets: Vec::new(),
@@ -224,7 +267,9 @@ mod test {
                     ..guest.clone()
                 };
                 prop_assert_eq!(made_again(&load, &run), (expected, address, root.clone(), handle.clone(), "tap7".into()));
-                let text = script(&guest, &address, &root, &handle, "tap7").unwrap();
+                let boot = Boot::Load(load.clone());
+                let machine = Virtual { guest: &guest, boot, console: Console::Stdio };
+                let text = machine.script("bridge0", None).unwrap();
                 let steps = read(&text).whole().unwrap();
                 let [Step::Load(loaded), Step::Run(ran)] = steps.as_slice() else { panic!() };
                 let expected = loader::variables(&guest, &address, &handle).unwrap();

@@ -288,12 +288,15 @@ proptest! {
         let options = exports::Options { maproot: Some("root".into()), ..Default::default() };
         let lan = exports::Network([10, 0, 0, 0].into(), 24);
         let variables = loader::variables(&guest, &address, &handle).unwrap();
+        let console = bhyve::Console::NullModem;
+        let load = bhyve::bhyveload(&guest, &address, "/r", &handle, console).unwrap();
+        let machine = bhyve::Virtual { guest: &guest, boot: bhyve::Boot::Load(load), console };
         let files = [
             ("exports", exports::render(&exports::nested(path, datasets, are, &options, &[lan]))),
             ("fstab", fstab::render(&fstab::nested(&guest.root, fstab::Dialect::FreeBsd))),
             ("loader.conf", loader::render(&variables)),
             ("rc.conf", rcconf::render(&rcconf::diskless(&guest).unwrap())),
-            ("run.sh", bhyve::script(&guest, &address, "/r", &handle, "tap0")),
+            ("run.sh", machine.script("bridge0", None)),
         ];
         let files = files.map(|(name, text)| (name, text.unwrap()));
         let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();

@@ -1,31 +1,93 @@
 //! The verbs that boot a guest: with its root on NFS, or from its firmware by PXE.
 
-use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Command;
 
+use bootcfg::bhyve::{Boot, Console, Virtual, bhyveload};
 use bootcfg::qemu::{self, Firmware, Kernel};
-use bootcfg::{bhyve, linux, shell};
+use bootcfg::{linux, shell};
 use clap::{Args, ValueEnum};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use provision::terminal;
 
+use super::child::{self, Runner as _, Terminal, cannot_run};
 use super::guest::{GuestOptions, Host, Subject, text};
-use super::{Failure, Reply, Site};
+use super::{Failure, Reply, Site, bhyve};
 use crate::boot::catalog::System;
 
 /// Boot a guest whose root is the boot environment over NFS; print how, or do it with --run.
 ///
-/// FreeBSD is booted by bhyveload and bhyve, Linux by QEMU with its kernel given directly.
+/// FreeBSD is booted by bhyveload and bhyve on a FreeBSD host, Linux by QEMU with its kernel given directly.
+/// A guest that reboots is booted again; the command ends when it is off. SIGTERM to the command is the
+/// guest's power button.
 #[derive(Args, Debug)]
 pub(crate) struct Bootnfs {
     #[command(flatten)]
     guest: GuestOptions,
     #[command(flatten)]
     host: Host,
-    /// Run it here, with its console on this terminal.
+    #[command(flatten)]
+    doing: Doing,
+}
+
+/// Whether a guest is run, and where its console is.
+#[derive(Args, Debug)]
+struct Doing {
+    /// Where a guest of bhyve has its console: a null modem of its own, for `cu -l`, or this terminal.
+    /// That of a QEMU guest is this terminal.
+    #[arg(long, value_enum, default_value_t = Place::Nmdm)]
+    console: Place,
+    /// Run it here, until it is off.
     #[arg(long)]
     run: bool,
+    /// Only print how, also with --run.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+/// The places of a console.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Place {
+    Nmdm,
+    Stdio,
+}
+
+impl Doing {
+    const fn runs(&self) -> bool {
+        self.run && !self.dry_run
+    }
+
+    const fn console(&self) -> Console {
+        match self.console {
+            Place::Nmdm => Console::NullModem,
+            Place::Stdio => Console::Stdio,
+        }
+    }
+
+    /// Runs a guest of bhyve, or prints the script that does.
+    fn bhyve(&self, subject: &Subject, boot: Boot, host: &Host) -> Result<Reply, Failure> {
+        let machine = Virtual { guest: &subject.guest, boot, console: self.console() };
+        if !self.runs() {
+            let script = machine.script(host.bhyve_bridge(), host.tap());
+            return script.map(Reply::text).map_err(Failure::could_not);
+        }
+        if !cfg!(target_os = "freebsd") {
+            return Err(Failure::could_not(format_args!(
+                "bhyve runs on FreeBSD hosts only: boot {} with `netbe bootpxe`",
+                subject.environment.name
+            )));
+        }
+        if let Boot::Firmware(file) = &machine.boot
+            && !Path::new(file).is_file()
+        {
+            return Err(Failure::could_not(format_args!(
+                "{file} is not there: install edk2-bhyve, which has bhyve's UEFI"
+            )));
+        }
+        let mut runner = child::ThisHost::new()?;
+        let failures = bhyve::run(&machine, &host.link(), &mut runner, &mut terminal::say);
+        Ok(Reply::done().but(failures))
+    }
 }
 
 impl Bootnfs {
@@ -41,23 +103,14 @@ impl Bootnfs {
     fn freebsd(&self, site: &Site, subject: &Subject) -> Result<Reply, Failure> {
         let (root, address) = (subject.directory()?, subject.address()?);
         let handle = subject.handle(site)?;
-        let script =
-            bhyve::script(&subject.guest, &address, &root, handle.as_bytes(), self.host.tap())
-                .map_err(Failure::could_not)?;
-        if !self.run {
-            return Ok(Reply::text(script));
-        }
-        if !cfg!(target_os = "freebsd") {
-            return Err(Failure::could_not(format_args!(
-                "bhyve runs on FreeBSD hosts only: boot {} with `netbe bootpxe`",
-                subject.environment.name
-            )));
-        }
-        execute(Command::new("sh").arg("-c").arg(script), "sh")
+        let (guest, console) = (&subject.guest, self.doing.console());
+        let load = bhyveload(guest, &address, &root, handle.as_bytes(), console)
+            .map_err(Failure::could_not)?;
+        self.doing.bhyve(subject, Boot::Load(load), &self.host)
     }
 
     fn linux(&self, subject: &Subject) -> Result<Reply, Failure> {
-        if !self.run {
+        if !self.doing.runs() {
             let words = qemu::direct(
                 &subject.guest,
                 &subject.kernel()?,
@@ -97,12 +150,21 @@ pub(crate) struct Bootpxe {
     guest: GuestOptions,
     #[command(flatten)]
     host: Host,
-    /// The guest's firmware.
-    #[arg(long, value_enum, default_value_t = Kind::Bios)]
-    firmware: Kind,
-    /// Run it here, with its console on this terminal.
-    #[arg(long)]
-    run: bool,
+    /// What runs the guest [default: bhyve on FreeBSD, else qemu].
+    #[arg(long, value_enum)]
+    hypervisor: Option<Hypervisor>,
+    /// The guest's firmware [default: bios for QEMU; bhyve has uefi only].
+    #[arg(long, value_enum)]
+    firmware: Option<Kind>,
+    #[command(flatten)]
+    doing: Doing,
+}
+
+/// The programs that run guests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Hypervisor {
+    Bhyve,
+    Qemu,
 }
 
 /// The kinds of firmware.
@@ -116,14 +178,24 @@ impl Bootpxe {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = self.guest.subject(site)?;
         subject.expect_pxe()?;
-        let firmware = match self.firmware {
-            Kind::Bios => Firmware::Bios,
-            Kind::Uefi => uefi()?,
-        };
+        let usual = if cfg!(target_os = "freebsd") { Hypervisor::Bhyve } else { Hypervisor::Qemu };
+        match (self.hypervisor.unwrap_or(usual), self.firmware) {
+            (Hypervisor::Bhyve, Some(Kind::Bios)) => Err(Failure::could_not(
+                "bhyve has no BIOS: take --firmware uefi or --hypervisor qemu",
+            )),
+            (Hypervisor::Bhyve, None | Some(Kind::Uefi)) => {
+                self.doing.bhyve(&subject, Boot::Firmware(BHYVE_UEFI.to_owned()), &self.host)
+            }
+            (Hypervisor::Qemu, None | Some(Kind::Bios)) => self.qemu(&subject, &Firmware::Bios),
+            (Hypervisor::Qemu, Some(Kind::Uefi)) => self.qemu(&subject, &uefi()?),
+        }
+    }
+
+    fn qemu(&self, subject: &Subject, firmware: &Firmware) -> Result<Reply, Failure> {
         let words =
-            qemu::pxe(&subject.guest, &firmware, &self.host.attachment(), self.host.accelerator())
+            qemu::pxe(&subject.guest, firmware, &self.host.attachment(), self.host.accelerator())
                 .map_err(Failure::could_not)?;
-        if !self.run {
+        if !self.doing.runs() {
             return print(&words);
         }
         self.host.check()?;
@@ -206,20 +278,9 @@ fn print(words: &[String]) -> Result<Reply, Failure> {
 
 /// Runs QEMU until the guest is off.
 fn emulate(words: &[String]) -> Result<Reply, Failure> {
-    let Some((program, arguments)) = words.split_first() else {
-        return Err(Failure::could_not("there is nothing to run"));
-    };
-    execute(Command::new(program).args(arguments), program)
-}
-
-fn execute(command: &mut Command, program: &str) -> Result<Reply, Failure> {
-    let status = command.status().map_err(|error| {
-        if error.kind() == io::ErrorKind::NotFound {
-            Failure::could_not(format_args!("{program} is not installed: install it"))
-        } else {
-            Failure::could_not(format_args!("cannot run {program}: {error}"))
-        }
-    })?;
+    let program = words.first().map_or("QEMU", String::as_str);
+    let status = child::ThisHost::new()?.run(child::command(words), Terminal::Shared);
+    let status = status.map_err(|error| cannot_run(program, &error))?;
     if status.success() {
         Ok(Reply::done())
     } else {
@@ -227,6 +288,8 @@ fn execute(command: &mut Command, program: &str) -> Result<Reply, Failure> {
     }
 }
 
+/// bhyve's UEFI as FreeBSD's package edk2-bhyve installs it.
+const BHYVE_UEFI: &str = "/usr/local/share/uefi-firmware/BHYVE_UEFI.fd";
 /// UEFI's code and variables as Debian, FreeBSD, Fedora and Arch install them.
 const FIRMWARE: [(&str, &str); 6] = [
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),

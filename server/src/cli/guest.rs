@@ -11,6 +11,7 @@ use store::{Environment, EnvironmentName, Layout, Point, Store};
 use uuid::Uuid;
 use vfs::Tree;
 
+use super::bhyve::Link;
 use super::machine::roster;
 use super::{Failure, Site};
 use crate::boot::catalog::{Contents, System};
@@ -292,13 +293,13 @@ fn own_root(
 /// What this host gives a virtual machine.
 #[derive(Args, Debug)]
 pub(crate) struct Host {
-    /// The bridge that QEMU's helper puts the guest into [default: br0].
+    /// The bridge that the guest's interface is put into [default: br0 for QEMU, bridge0 for bhyve].
     #[arg(long, value_name = "INTERFACE", conflicts_with = "tap")]
     bridge: Option<String>,
-    /// The interface that is the guest's other end [default for bhyve: tap0].
+    /// An interface that is there already, for the guest's other end [default: one is made for it].
     #[arg(long, value_name = "INTERFACE")]
     tap: Option<String>,
-    /// What executes the guest's instructions [default: kvm where the processor can].
+    /// What executes the instructions of a QEMU guest [default: kvm where the processor can].
     #[arg(long, value_enum)]
     accel: Option<Accel>,
 }
@@ -311,9 +312,22 @@ enum Accel {
 }
 
 impl Host {
-    /// The interface for bhyve.
-    pub(crate) fn tap(&self) -> &str {
-        self.tap.as_deref().unwrap_or("tap0")
+    /// The interface of a guest of bhyve, as far as it was said.
+    pub(crate) fn tap(&self) -> Option<&str> {
+        self.tap.as_deref()
+    }
+
+    /// The bridge for a guest of bhyve.
+    pub(crate) fn bhyve_bridge(&self) -> &str {
+        self.bridge.as_deref().unwrap_or("bridge0")
+    }
+
+    /// The link for a guest of bhyve.
+    pub(crate) fn link(&self) -> Link {
+        match &self.tap {
+            Some(tap) => Link::Tap(tap.clone()),
+            None => Link::Bridge(self.bhyve_bridge().to_owned()),
+        }
     }
 
     /// The attachment for QEMU.

@@ -4,8 +4,10 @@
 //! well; `-H` for scripts. The exit status is 0 when it is done, 1 when the answer is no, and 2 when
 //! it could not be done. Each family of verbs is a file, and each verb a type with a `run`.
 
+mod bhyve;
 mod boot;
 mod check;
+mod child;
 mod completion;
 mod dhcp;
 mod environment;

@@ -7,6 +7,7 @@ use clap::Args;
 use provision::terminal;
 use store::StoreError;
 
+use super::child::{Runner as _, Terminal, ThisHost};
 use super::{Failure, Reply, Site};
 use crate::control::{Reply as Answer, Request};
 
@@ -68,7 +69,10 @@ impl Release {
     fn carry_out(&self) -> Result<(), Failure> {
         let Some((program, arguments)) = self.command.split_first() else { return Ok(()) };
         let shown = program.to_string_lossy();
-        let status = Command::new(program).args(arguments).status();
+        let mut command = Command::new(program);
+        command.args(arguments);
+        // A signal ends the command, and not this one: the server has to be told to serve again.
+        let status = ThisHost::new()?.run(command, Terminal::Shared);
         let status = status
             .map_err(|error| Failure::could_not(format_args!("cannot run {shown}: {error}")))?;
         if status.success() {

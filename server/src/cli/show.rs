@@ -1,5 +1,6 @@
 //! The verb that shows what other programs need to be told about a boot environment.
 
+use bootcfg::bhyve::Console;
 use bootcfg::exports::{Datasets, Network, Options};
 use bootcfg::fstab::{self, Dialect};
 use bootcfg::ipxe::{Action, Script};
@@ -23,7 +24,9 @@ pub(crate) struct Show {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// The bhyve(8) command that runs a guest which bhyveload has loaded.
+    /// The bhyve(8) command that runs a guest which bhyveload has loaded, with its console on the terminal.
+    ///
+    /// Without --tap, tap0 is the guest's interface on this host.
     Bhyve(Virtual),
     /// The bhyveload(8) command, with the handle of the NFS root in it.
     Bhyveload(GuestOptions),
@@ -59,9 +62,9 @@ impl Show {
                 let handle = subject.handle(site)?;
                 let root = subject.directory()?;
                 let address = subject.address()?;
-                let words = bhyve::bhyveload(&subject.guest, &address, &root, handle.as_bytes())
-                    .map_err(Failure::could_not)?;
-                command(&words)
+                let (guest, handle) = (&subject.guest, handle.as_bytes());
+                let words = bhyve::bhyveload(guest, &address, &root, handle, Console::Stdio);
+                command(&words.map_err(Failure::could_not)?)
             }
             What::Conf(options) => {
                 let subject = options.freebsd(site)?;
@@ -117,8 +120,9 @@ struct Virtual {
 impl Virtual {
     fn bhyve(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = self.guest.freebsd(site)?;
-        let words = bhyve::bhyve(&subject.guest, self.host.tap()).map_err(Failure::could_not)?;
-        command(&words)
+        let tap = self.host.tap().unwrap_or("tap0");
+        let words = bhyve::bhyve(&subject.guest, tap, Console::Stdio, None);
+        command(&words.map_err(Failure::could_not)?)
     }
 
     fn qemu(&self, site: &Site) -> Result<Reply, Failure> {

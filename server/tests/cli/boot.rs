@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use crate::bench::Bench;
 
@@ -304,4 +305,76 @@ fn a_linux_with_a_shared_root_writes_to_its_memory() {
     let command = words(&bench.prints(&["bootnfs", SERVER, "--machine=web1", "lin"]));
     let append = after(&command, "-append")[0];
     assert!(append.contains(" ro netbe.overlay=tmpfs"), "{append}");
+}
+
+/// A site with a machine `desk` that boots the slides' layout.
+fn with_desk() -> Bench {
+    let bench = Bench::with_head();
+    bench.silent(&["machine", "add", "--mac=02:01:02:03:04:05", "--environment=head", "desk"]);
+    bench
+}
+
+#[test]
+fn a_guest_of_bhyve_boots_by_pxe_from_its_uefi() {
+    let bench = with_desk();
+    let pxe = ["bootpxe", SERVER, "--machine=desk", "--hypervisor=bhyve"];
+    let script = bench.prints(&[pxe.as_slice(), &["head"]].concat());
+    assert!(script.starts_with("#!/bin/sh\n"), "{script}");
+    assert!(!script.contains("bhyveload"), "{script}");
+    for words in [
+        "    -l bootrom,/usr/local/share/uefi-firmware/BHYVE_UEFI.fd \\\n",
+        "    -l com1,/dev/nmdm-desk.1A \\\n",
+        "    -s 2,virtio-net,$tap,mac=02:01:02:03:04:05 \\\n",
+        "# Its console is /dev/nmdm-desk.1B: `cu -l /dev/nmdm-desk.1B`.\n",
+        "ifconfig bridge0 addm $tap || exit\n",
+    ] {
+        assert!(script.contains(words), "{words}: {script}");
+    }
+    bench.cannot(
+        &[pxe.as_slice(), &["--firmware=bios", "head"]].concat(),
+        "bhyve has no BIOS: take --firmware uefi or --hypervisor qemu",
+    );
+}
+
+#[test]
+fn what_is_printed_is_what_would_be_run() {
+    let bench = Bench::with_head();
+    let options = ["bootnfs", SERVER, "--address=192.168.2.202", "head"];
+    let printed = bench.prints(&options);
+    assert_eq!(bench.prints(&[options.as_slice(), &["--run", "-n"]].concat()), printed);
+    let own = ["--tap=tap7", "--console=stdio"];
+    let script = bench.prints(&[options.as_slice(), &own].concat());
+    assert!(script.contains(",tap7,") && script.contains("-l com1,stdio"), "{script}");
+    assert!(!script.contains("addm") && !script.contains("nmdm"), "{script}");
+    let bridged = bench.prints(&[options.as_slice(), &["--bridge=bridge7"]].concat());
+    assert!(bridged.contains("ifconfig bridge7 addm $tap || exit\n"), "{bridged}");
+}
+
+#[test]
+fn exports_and_mountd_are_left_to_others() {
+    let of = |path: &str| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let files = ["/etc/exports", "/etc/zfs/exports", "/var/run/mountd.pid"];
+    let before = files.map(of);
+    let bench = with_desk();
+    bench.silent(&["sharenfs", "--network=192.168.2.0/24", "head"]);
+    bench.prints(&["show", "exports", "head"]);
+    bench.prints(&["bootnfs", SERVER, "--address=192.168.2.202", "head"]);
+    assert_eq!(files.map(of), before);
+    // Nor does anything in the program name them: what is never named is never written.
+    let sources = [Path::new("src"), Path::new("store/src"), Path::new("provision/src")];
+    let mut sources: Vec<PathBuf> =
+        sources.map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).to_vec();
+    let mut seen = 0;
+    while let Some(path) = sources.pop() {
+        if path.is_dir() {
+            sources.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            for file in files {
+                assert!(!text.contains(&format!("\"{file}")), "{}: {file}", path.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "{seen}");
 }
