@@ -51,6 +51,7 @@ pub(crate) const TESTS: Needs = Needs(&[
     "udhcpc",
     "cpio",
     "xz-utils",
+    "mandoc",
     "btrfs-progs",
 ]);
 

@@ -21,6 +21,7 @@ mod lint;
 mod living;
 mod machines;
 mod mistakes;
+mod pages;
 mod roots;
 mod thin;
 mod upgrades;

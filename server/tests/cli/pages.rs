@@ -1,0 +1,77 @@
+//! Manual pages: which there are, and that mandoc(1) takes them as they are.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use crate::bench::Bench;
+
+#[test]
+fn there_is_a_page_for_every_verb_and_for_the_file() {
+    let bench = Bench::new();
+    let pages = tempfile::tempdir().unwrap();
+    bench.silent(&["man", "--into", pages.path().to_str().unwrap()]);
+    let names: BTreeSet<String> = fs::read_dir(pages.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for name in ["netbe.8", "netbe-bootnfs.8", "netbe-machine-add.8", "netbe.toml.5"] {
+        assert!(names.contains(name), "{name}: {names:?}");
+    }
+    // What a page refers to is there.
+    for name in &names {
+        let text = fs::read_to_string(pages.path().join(name)).unwrap();
+        for line in text.lines().filter(|line| line.ends_with("(8)")) {
+            let other = line.replace('\\', "").replace('(', ".").replace(')', "");
+            assert!(names.contains(&other), "{name}: {other}");
+        }
+    }
+    let read = |name: &str| fs::read_to_string(pages.path().join(name)).unwrap();
+    assert_eq!(bench.prints(&["man"]), read("netbe.8"));
+    assert_eq!(bench.prints(&["man", "machine", "add"]), read("netbe-machine-add.8"));
+    assert_eq!(bench.prints(&["man", "netbe.toml"]), read("netbe.toml.5"));
+    bench.refuses(
+        &["man", "machine", "dance"],
+        "there is no verb machine dance: `netbe --help` lists them",
+    );
+}
+
+#[test]
+fn mandoc_has_nothing_to_warn_of() {
+    if Command::new("mandoc").arg("-h").output().is_err() {
+        println!("skipped: mandoc is not installed");
+        return;
+    }
+    let bench = Bench::new();
+    let pages = tempfile::tempdir().unwrap();
+    bench.silent(&["man", "--into", pages.path().to_str().unwrap()]);
+    let mut files: Vec<_> =
+        fs::read_dir(pages.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut lint = Command::new("mandoc");
+    let output = lint.args(["-T", "lint", "-W", "warning"]).args(&files).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+/// What serde tells of the keys that it knows, when it meets another one.
+fn keys(text: &str) -> BTreeSet<String> {
+    let bench = Bench::new();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    let (sentence, _) = bench.fails(&["serve", "-n", "-f", file.path().to_str().unwrap()]);
+    let known = sentence.split_once("expected one of ").unwrap().1;
+    known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_page_of_the_file_has_every_key_and_no_other() {
+    let texts =
+        ["no_such_key = 1", "[subnets.a]\nno_such_key = 1", "[machines.a]\nno_such_key = 1"];
+    let known: BTreeSet<String> = texts.into_iter().flat_map(keys).collect();
+    assert!(known.len() > 20, "{known:?}");
+    let page = Bench::new().prints(&["man", "netbe.toml"]);
+    let items = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+    let described: BTreeSet<String> = items.map(str::to_owned).collect();
+    assert_eq!(described, known);
+}
