@@ -14,6 +14,7 @@ mod check;
 #[cfg(target_os = "linux")]
 mod debian;
 mod dhcp;
+mod dist;
 mod environments;
 mod initramfs;
 mod install;
