@@ -32,22 +32,22 @@ impl<'a> Locks<'a> {
     /// Waits until nobody else finds a name for a root or clears drafts away. Nothing long is done
     /// under it.
     pub(super) fn naming(self) -> Result<Held, RootError> {
-        self.wait("roots.lock".as_ref())
+        self.wait(self.0.join("roots.lock"))
     }
 
     /// Waits until nobody else makes a root for a machine or plans an upgrade of it.
     pub(super) fn machine(self, machine: &str) -> Result<Held, RootError> {
-        self.wait(&self.folder()?.join(format!("machine-{machine}")))
+        self.wait(self.folder()?.join(format!("machine-{machine}")))
     }
 
     /// Waits until nobody else takes a snapshot of a template.
     pub(super) fn pinning(self) -> Result<Held, RootError> {
-        self.wait(&self.folder()?.join("pinning"))
+        self.wait(self.folder()?.join("pinning"))
     }
 
     /// Waits until nobody else has snapshots mounted for an upgrade.
     pub(super) fn upgrade(self) -> Result<Held, RootError> {
-        self.wait(&self.folder()?.join("upgrade"))
+        self.wait(self.folder()?.join("upgrade"))
     }
 
     /// The lock of an environment that is being made, by its name; `None` where another makes it.
@@ -56,8 +56,7 @@ impl<'a> Locks<'a> {
         take(&path, false).map_err(|source| RootError::Lock { path, source })
     }
 
-    fn wait(self, path: &Path) -> Result<Held, RootError> {
-        let path = self.0.join(path);
+    fn wait(self, path: PathBuf) -> Result<Held, RootError> {
         let taken =
             take(&path, true).and_then(|held| held.ok_or_else(|| io::ErrorKind::WouldBlock.into()));
         taken.map_err(|source| RootError::Lock { path, source })
@@ -135,5 +134,23 @@ mod test {
         assert!(made.is_some() && locks.making("web1-head").unwrap().is_none());
         drop(made);
         assert_eq!(fs::read_dir(scratch.path().join("roots")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_relative_directory_is_as_good_as_another() {
+        let scratch = tempfile::tempdir().unwrap();
+        let here = std::env::current_dir().unwrap();
+        let to_the_top: PathBuf = here.components().skip(1).map(|_| "..").collect();
+        let relative = to_the_top.join(scratch.path().strip_prefix("/").unwrap());
+        let locks = Locks::new(&relative);
+        let _held = (
+            locks.naming().unwrap(),
+            locks.machine("web1").unwrap(),
+            locks.pinning().unwrap(),
+            locks.upgrade().unwrap(),
+            locks.making("web1-head").unwrap().unwrap(),
+        );
+        let names = fs::read_dir(scratch.path().join("roots")).unwrap();
+        assert_eq!((names.count(), scratch.path().join("roots.lock").exists()), (4, true));
     }
 }
