@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, statat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, SeekFrom, Stat, seek, statat};
 use rustix::io::Errno;
 
 pub(crate) use archive::{apply, write};
@@ -87,6 +87,26 @@ fn look(dir: impl AsFd, name: &CStr, path: &Path) -> Result<Option<Stat>, StoreE
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(at("look at", path)(error)),
     }
+}
+
+/// Where a file has data again, at an offset or behind it; `None` if only a hole is left, or the end. A
+/// guest can make a file of exabytes in which nothing is: holes are never read.
+fn next_data(file: impl AsFd, offset: u64) -> Result<Option<u64>, Errno> {
+    match seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => Ok(Some(data)),
+        Err(Errno::NXIO) => Ok(None),
+        // A file system that knows no holes: all of it is data.
+        Err(Errno::INVAL) => Ok(Some(offset)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The data of a file of this size, from an offset on: where they begin, and where a hole follows.
+fn next_range(file: impl AsFd, offset: u64, size: u64) -> Result<Option<(u64, u64)>, Errno> {
+    let Some(data) = next_data(&file, offset)?.filter(|data| *data < size) else { return Ok(None) };
+    let hole = seek(&file, SeekFrom::Hole(data)).unwrap_or(size).min(size);
+    // A hole directly at the data means that the file changes: take all as data.
+    Ok(Some((data, if hole > data { hole } else { size })))
 }
 
 /// The path of a name, for messages.

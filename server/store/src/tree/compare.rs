@@ -10,7 +10,7 @@ use rustix::io::{Errno, pread};
 
 use crate::error::at;
 use crate::sys;
-use crate::tree::{MAX_DEPTH, TRIES, join, look, open_dir, sorted_names};
+use crate::tree::{MAX_DEPTH, TRIES, join, look, next_data, open_dir, sorted_names};
 use crate::{Change, ChangeKind, FileKind, StoreError};
 
 /// Lists what differs in the directory `new` from `old`, sorted by path.
@@ -224,15 +224,18 @@ impl Comparison {
         }
     }
 
+    /// Compares what is not a hole in both.
     fn contents_differ(&mut self, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<bool, Error> {
         let [left, right] = &mut self.buffers;
         let mut offset = 0;
         loop {
-            let read = pread(old, left.as_mut_slice(), offset)?;
+            let data = [next_data(old, offset)?, next_data(new, offset)?];
+            let Some(start) = data.into_iter().flatten().min() else { return Ok(false) };
+            let read = pread(old, left.as_mut_slice(), start)?;
             let mut filled = 0;
             while filled < read {
                 let room = right.get_mut(filled..read).unwrap_or_default();
-                let more = pread(new, room, offset + u64::try_from(filled).unwrap_or(0))?;
+                let more = pread(new, room, start + u64::try_from(filled).unwrap_or(0))?;
                 if more == 0 {
                     return Ok(true);
                 }
@@ -244,7 +247,7 @@ impl Comparison {
             if read == 0 {
                 return Ok(false);
             }
-            offset += u64::try_from(read).unwrap_or(0);
+            offset = start + u64::try_from(read).unwrap_or(0);
         }
     }
 }
@@ -291,3 +294,47 @@ fn kind(file: FileType) -> FileKind {
 }
 
 const BUFFER: usize = 128 << 10;
+
+#[cfg(test)]
+mod test {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    const TIB: u64 = 1 << 40;
+
+    fn sparse(size: u64, data: &[(u64, &[u8])]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size).unwrap();
+        for (offset, bytes) in data {
+            file.write_all_at(bytes, *offset).unwrap();
+        }
+        file
+    }
+
+    fn differ(old: &File, new: &File) -> bool {
+        Comparison::default().contents_differ(old.as_fd(), new.as_fd()).unwrap()
+    }
+
+    #[test]
+    fn holes_of_a_tebibyte_are_not_read() {
+        let begun = Instant::now();
+        let (ends, zeros) = ([(0, &b"a"[..]), (TIB - 1, b"z")], [0; 1 << 16]);
+        assert!(!differ(&sparse(TIB, &[]), &sparse(TIB, &[])));
+        assert!(!differ(&sparse(TIB, &ends), &sparse(TIB, &ends)));
+        // Zeros that are written are the same as a hole.
+        assert!(!differ(&sparse(TIB, &[(TIB / 2, &zeros)]), &sparse(TIB, &[])));
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn one_byte_between_holes_is_a_difference_on_either_side() {
+        for at in [0, 4095, TIB / 2, TIB - 1] {
+            let (other, empty) = (sparse(TIB, &[(at, b"x")]), sparse(TIB, &[]));
+            assert!(differ(&other, &empty) && differ(&empty, &other), "{at}");
+            assert!(differ(&other, &sparse(TIB, &[(at, b"y")])), "{at}");
+        }
+    }
+}

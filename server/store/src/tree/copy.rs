@@ -6,15 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Uid, chmodat, chownat, fchmod, fchown,
-    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, seek, symlinkat,
-    utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chmodat, chownat, fchmod, fchown, fstat,
+    ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, symlinkat, utimensat,
 };
 use rustix::io::{Errno, pread, pwrite};
 
 use crate::error::at;
 use crate::sys::{self, Attribute};
-use crate::tree::{MAX_DEPTH, TRIES, join, look, open_dir, sorted_names};
+use crate::tree::{MAX_DEPTH, TRIES, join, look, next_range, open_dir, sorted_names};
 use crate::{Obstacle, StoreError};
 
 /// Copies what is in the directory `source`, and that directory's own attributes, to `target`.
@@ -211,18 +210,7 @@ impl Copier<'_> {
     /// Copies `size` bytes and leaves out the holes among them.
     fn content(&mut self, from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<(), Error> {
         let mut offset = 0;
-        while offset < size {
-            let data = match seek(from, SeekFrom::Data(offset)) {
-                Ok(data) if data < size => data,
-                // Only a hole is left.
-                Ok(_) | Err(Errno::NXIO) => break,
-                // A file system that knows no holes: all of it is data.
-                Err(Errno::INVAL) => offset,
-                Err(error) => return Err(error.into()),
-            };
-            let hole = seek(from, SeekFrom::Hole(data)).unwrap_or(size).min(size);
-            // A hole directly at the data means that the file changes: take a block as data.
-            let end = if hole > data { hole } else { size };
+        while let Some((data, end)) = next_range(from, offset, size)? {
             self.range(from, to, data, end)?;
             offset = end;
         }

@@ -7,15 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, FileType, SeekFrom, Stat, fstat, major, minor, readlinkat, seek, statat,
-};
-use rustix::io::{Errno, pread};
+use rustix::fs::{AtFlags, FileType, Stat, fstat, major, minor, readlinkat, statat};
+use rustix::io::pread;
 
 use super::CHUNK;
 use crate::error::at;
 use crate::tree::compare::{Comparison, Side, merged};
-use crate::tree::{MAX_DEPTH, join, open_dir, sorted_names};
+use crate::tree::{MAX_DEPTH, join, next_range, open_dir, sorted_names};
 use crate::{Obstacle, StoreError, sys};
 
 /// Writes the tree at `new`: all of it, or what is not as it is at `base`. `path` is the tree's, for
@@ -183,16 +181,8 @@ impl Writer<'_> {
     /// Writes the ranges that are no holes, each with its offset, and then an empty one at the end.
     fn content(&mut self, file: &OwnedFd, size: u64) -> Result<(), Error> {
         let mut offset = 0;
-        while offset < size {
-            offset = match seek(file, SeekFrom::Data(offset)) {
-                Ok(data) if data < size => data,
-                Ok(_) | Err(Errno::NXIO) => break,
-                // A file system that knows no holes: all of it is data.
-                Err(Errno::INVAL) => offset,
-                Err(error) => return Err(error.into()),
-            };
-            let hole = seek(file, SeekFrom::Hole(offset)).unwrap_or(size).min(size);
-            let end = if hole > offset { hole } else { size };
+        while let Some((data, end)) = next_range(file, offset, size)? {
+            offset = data;
             while offset < end {
                 let want = usize::try_from(end - offset).unwrap_or(CHUNK).min(CHUNK);
                 let read = pread(file, self.buffer.get_mut(..want).unwrap_or_default(), offset)?;
