@@ -2,6 +2,7 @@
 //!
 //! An environment may be a guest's: everything is looked at through [`Files`], which stay inside it.
 
+mod scanner;
 mod without_nfs;
 
 use std::cmp::Ordering;
@@ -10,9 +11,13 @@ use std::fs::File;
 use std::io;
 
 use hostfs::{Inside, InsideError};
+use serde::{Deserialize, Serialize};
 
+use crate::worker::WorkerError;
 use crate::{kernel, loader};
-use without_nfs::WithoutNfs;
+
+pub use scanner::Scanner;
+pub(crate) use without_nfs::WithoutNfs;
 
 /// Files of one boot environment, resolved inside it whatever its links say.
 pub trait Files: Send + Sync {
@@ -24,10 +29,13 @@ pub trait Files: Send + Sync {
 
     /// The names in a folder that are UTF-8.
     fn names(&self, folder: &str) -> io::Result<Vec<String>>;
+
+    /// What is in them that can be booted, as `scanner` finds it.
+    fn contents(&self, scanner: &mut Scanner) -> Result<Contents, WorkerError>;
 }
 
 /// What a boot environment holds that can be booted.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Contents {
     /// The system in it, if it is one that can boot from the network.
     pub system: Option<System>,
@@ -38,7 +46,7 @@ pub struct Contents {
 }
 
 /// A system that can boot from the network.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum System {
     /// FreeBSD: brings its own loaders.
     FreeBsd,
@@ -52,22 +60,14 @@ pub enum System {
 }
 
 impl Contents {
-    /// Looks at an environment's files.
+    /// Looks at an environment's files, in this process.
     #[must_use]
     pub fn scan(files: &dyn Files) -> Self {
-        Scanner::default().scan(files)
+        Self::scan_with(files, &mut WithoutNfs::default())
     }
-}
 
-/// Looks at environments again and again, and not again into loaders that have not changed.
-#[derive(Debug, Default)]
-pub struct Scanner {
-    without_nfs: WithoutNfs,
-}
-
-impl Scanner {
-    /// Looks at an environment's files.
-    pub fn scan(&mut self, files: &dyn Files) -> Contents {
+    /// The same, and not again into loaders that are known already.
+    pub(crate) fn scan_with(files: &dyn Files, loaders_known: &mut WithoutNfs) -> Self {
         let present = |name: &&str| files.is_file(&format!("/boot/{name}"));
         let freebsd = loader::FREEBSD;
         let names = loader::all_names().chain(freebsd);
@@ -78,10 +78,10 @@ impl Scanner {
         } else {
             linux(files)
         };
-        let lacks_nfs = |name: &&str| self.without_nfs.is(files, &format!("/boot/{name}"));
+        let lacks_nfs = |name: &&str| loaders_known.is(files, &format!("/boot/{name}"));
         let own = freebsd.into_iter().filter(|name| loaders.contains(*name));
         let without_nfs = own.filter(lacks_nfs).map(str::to_owned).collect();
-        Contents { system, loaders, without_nfs }
+        Self { system, loaders, without_nfs }
     }
 }
 
@@ -174,6 +174,10 @@ impl Files for Inside {
     fn names(&self, folder: &str) -> io::Result<Vec<String>> {
         let names = self.read_dir(folder, MAX_NAMES).map_err(cause)?;
         Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    }
+
+    fn contents(&self, scanner: &mut Scanner) -> Result<Contents, WorkerError> {
+        scanner.scan(self)
     }
 }
 

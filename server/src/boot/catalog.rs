@@ -10,9 +10,9 @@ use std::sync::atomic::{self, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use provision::contents::Scanner;
-pub use provision::contents::{Contents, Files, System};
+pub use provision::contents::{Contents, Files, Scanner, System};
 use provision::roots::{self, Owned, own_among};
+use provision::worker::WorkerError;
 use uuid::Uuid;
 
 use crate::site::machine::MachineName;
@@ -106,6 +106,8 @@ struct Entry {
     environment: Environment,
     contents: Option<Contents>,
     scan: Scan,
+    /// Whether the last scan failed, which was told.
+    failed: bool,
 }
 
 /// Whether a scan of an environment is queued or runs.
@@ -136,8 +138,7 @@ impl Catalog {
             thread::Builder::new().name("catalog".to_owned()).spawn(move || {
                 let mut scanner = Scanner::default();
                 while let Some((name, uuid, files)) = shared.next() {
-                    let contents = scanner.scan(&*files);
-                    shared.scanned(&name, uuid, contents);
+                    shared.scanned(&name, uuid, files.contents(&mut scanner));
                 }
             })?;
         }
@@ -211,13 +212,16 @@ impl Catalog {
         }
     }
 
-    /// Looks into an environment, on the thread that asks. May wait for a disk.
-    #[must_use]
-    pub fn look(&self, name: &str) -> Option<Facts> {
-        let environment = self.shared.entries().by_name.get(name)?.environment.clone();
-        let contents = Contents::scan(&*environment.files);
-        self.shared.scanned(name, environment.uuid, contents.clone());
-        Some(environment.facts(contents))
+    /// Looks into an environment, on the thread that asks; or says why that cannot be. May wait for a
+    /// disk.
+    pub fn look(&self, name: &str) -> Result<Facts, String> {
+        let known = self.shared.entries().by_name.get(name).map(|one| one.environment.clone());
+        let environment = known.ok_or_else(|| self.why_absent(name))?;
+        let contents = environment.files.contents(&mut Scanner::default());
+        let facts = contents.as_ref().map(|contents| environment.facts(contents.clone()));
+        let facts = facts.map_err(|error| unscanned(name, error));
+        self.shared.scanned(name, environment.uuid, contents);
+        facts
     }
 
     /// Counts changes of anything that a plan depends on.
@@ -299,10 +303,12 @@ impl Environment {
 
 impl Entries {
     fn put(&mut self, environment: Environment, known: Option<Entry>) {
+        let failed = known.as_ref().is_some_and(|entry| entry.failed);
         let contents = known.and_then(|entry| entry.contents);
         let name = environment.name.clone();
         // A look that is under way may be into files that were replaced.
-        self.by_name.insert(name.clone(), Entry { environment, contents, scan: Scan::Idle });
+        self.by_name
+            .insert(name.clone(), Entry { environment, contents, scan: Scan::Idle, failed });
         self.request(&name, false);
     }
 
@@ -355,8 +361,8 @@ impl Shared {
         None
     }
 
-    /// Stores the result of a scan.
-    fn scanned(&self, name: &str, uuid: Uuid, contents: Contents) {
+    /// Stores the result of a scan. After one that failed, what was known before stays so.
+    fn scanned(&self, name: &str, uuid: Uuid, contents: Result<Contents, WorkerError>) {
         let mut entries = self.entries();
         let entry = entries.by_name.get_mut(name);
         if let Some(entry) = entry.filter(|entry| entry.environment.uuid == uuid) {
@@ -364,9 +370,15 @@ impl Shared {
             if matches!(entry.scan, Scan::Running { .. }) {
                 entry.scan = Scan::Idle;
             }
-            if entry.contents.as_ref() != Some(&contents) {
-                entry.contents = Some(contents);
-                self.revision.fetch_add(1, atomic::Ordering::Release);
+            let failed = std::mem::replace(&mut entry.failed, contents.is_err());
+            match contents {
+                Ok(contents) if entry.contents.as_ref() != Some(&contents) => {
+                    entry.contents = Some(contents);
+                    self.revision.fetch_add(1, atomic::Ordering::Release);
+                }
+                Ok(_) => {}
+                Err(error) if failed => tracing::debug!("{}", unscanned(name, &error)),
+                Err(error) => tracing::warn!("{}", unscanned(name, &error)),
             }
             if again {
                 entries.request(name, false);
@@ -375,6 +387,11 @@ impl Shared {
         drop(entries);
         self.changed.notify_all();
     }
+}
+
+/// What is said of an environment that cannot be looked into.
+fn unscanned(name: &str, error: &WorkerError) -> String {
+    format!("boot environment {name} cannot be looked into: {error}")
 }
 
 /// How many threads scan environments: one whose disk stalls must not stop the scans of all others.
@@ -418,6 +435,10 @@ pub(crate) mod test {
             let names = files.iter().filter_map(|path| path.strip_prefix(&prefix));
             let names = names.map(str::to_owned).collect::<Vec<_>>();
             if names.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(names) }
+        }
+
+        fn contents(&self, _: &mut Scanner) -> Result<Contents, WorkerError> {
+            Ok(Contents::scan(self))
         }
     }
 
@@ -492,6 +513,48 @@ pub(crate) mod test {
         fn names(&self, _: &str) -> io::Result<Vec<String>> {
             Ok(Vec::new())
         }
+
+        fn contents(&self, _: &mut Scanner) -> Result<Contents, WorkerError> {
+            Ok(Contents::scan(self))
+        }
+    }
+
+    /// Files that kill whoever looks at them.
+    struct Deadly(Mutex<bool>);
+
+    impl Files for Deadly {
+        fn open(&self, _: &str) -> io::Result<File> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+
+        fn is_file(&self, _: &str) -> bool {
+            false
+        }
+
+        fn names(&self, _: &str) -> io::Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+
+        fn contents(&self, _: &mut Scanner) -> Result<Contents, WorkerError> {
+            if *self.0.lock().unwrap() { Err(WorkerError::Late) } else { Ok(Contents::default()) }
+        }
+    }
+
+    #[test]
+    fn after_a_scan_that_failed_what_was_known_stays_so() {
+        let catalog = Catalog::start().unwrap();
+        let files = Arc::new(Deadly(Mutex::new(true)));
+        catalog.replace(vec![environment(Arc::clone(&files) as Arc<dyn Files>)]);
+        catalog.wait_until_scanned();
+        assert_eq!(catalog.known("base"), Known::Unscanned);
+        let said = catalog.look("base").unwrap_err();
+        assert!(said.starts_with("boot environment base cannot be looked into: "), "{said}");
+        *files.0.lock().unwrap() = false;
+        catalog.wait_until_scanned();
+        catalog.look("base").unwrap();
+        *files.0.lock().unwrap() = true;
+        catalog.look("base").unwrap_err();
+        assert_eq!(system_of(catalog.known("base")), None);
     }
 
     #[test]

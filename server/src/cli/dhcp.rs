@@ -9,7 +9,7 @@ use store::EnvironmentName;
 use super::guest::GuestOptions;
 use super::machine::roster;
 use super::{Failure, Reply, Site};
-use crate::boot::catalog::{Contents, Facts, System};
+use crate::boot::catalog::{Facts, System};
 use crate::boot::decide;
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::plan::{self, Next, NoPlan, Plan, SCRIPT};
@@ -84,7 +84,7 @@ impl Dhcp {
             datasets: Vec::new(),
             handle: subject.handle(site)?.as_bytes().to_vec(),
             owned: Owned::of(environment),
-            contents: Contents::scan(&subject.inside()?),
+            contents: subject.contents()?,
         };
         let loaders = HostLoaders::search(SEARCH_PATH);
         let server = subject.guest.root.server;

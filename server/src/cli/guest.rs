@@ -21,6 +21,7 @@ use crate::net::interface::{Interface, Network};
 use crate::nfs::export::{SiteKey, WireHandle};
 use crate::site::machine::{Machine, MachineName, RootKind, View, environment_in};
 use crate::site::state::{StateDir, site_key};
+use provision::contents::Scanner;
 use provision::roots::{Owned, Roots};
 
 /// A boot environment and the guest that is to boot it.
@@ -267,10 +268,14 @@ impl Subject {
         Ok(SiteKey::new(secret).seal(self.environment.uuid, view, &tree.root()))
     }
 
+    /// What is in the boot environment that can be booted.
+    pub(crate) fn contents(&self) -> Result<Contents, Failure> {
+        Scanner::default().scan(&self.inside()?).map_err(Failure::could_not)
+    }
+
     /// The system in the boot environment, or that for which its layout was made.
     pub(crate) fn system(&self) -> Result<Option<System>, Failure> {
-        let contents = Contents::scan(&self.inside()?);
-        Ok(contents.system.or(match self.environment.layout {
+        Ok(self.contents()?.system.or(match self.environment.layout {
             Layout::FreeBsd => Some(System::FreeBsd),
             Layout::Flat | Layout::Linux => None,
         }))

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use bootcfg::jail::{self, Jail};
 use clap::Args;
 use hostfs::Inside;
+use provision::contents::Scanner;
 use store::thin::ThinError;
 use store::{EnvironmentName, Store, StoreError};
 
 use super::guest::text;
 use super::{Failure, Reply, Site, thin};
-use crate::boot::catalog::{Contents, System};
+use crate::boot::catalog::System;
 
 /// The jail.conf(5) of a FreeBSD jail whose root is a boot environment, for /etc/jail.conf.d/NAME.conf.
 ///
@@ -69,7 +70,9 @@ impl ShowJail {
             )));
         }
         let inside = Inside::from_fd(store.open_root(name)?);
-        if let Some(System::Linux { .. }) = Contents::scan(&inside).system {
+        if let Some(System::Linux { .. }) =
+            Scanner::default().scan(&inside).map_err(Failure::could_not)?.system
+        {
             return Err(Failure::no(format_args!(
                 "{name} has Linux in it: a jail has this host's kernel, which is FreeBSD's"
             )));

@@ -9,7 +9,7 @@ use super::Files;
 
 /// What was found in loaders, by the identity of their files.
 #[derive(Debug, Default)]
-pub(super) struct WithoutNfs {
+pub(crate) struct WithoutNfs {
     known: HashMap<Identity, bool>,
 }
 

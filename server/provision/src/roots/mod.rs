@@ -12,7 +12,10 @@ mod locks;
 pub mod merge;
 pub mod upgrade;
 
+use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -20,7 +23,7 @@ use hostfs::{Inside, InsideError};
 use store::{Environment, EnvironmentName, NameError, Point, Role, Store, StoreError, Timestamp};
 use uuid::Uuid;
 
-use crate::worker::WorkerError;
+use crate::worker::{self, Request, WorkerError};
 use locks::{Held, Locks};
 
 /// The roots of machines in a store.
@@ -225,7 +228,9 @@ impl<'a> Roots<'a> {
         machine: Option<&str>,
     ) -> Result<Vec<PathBuf>, RootError> {
         let inside = Inside::from_fd(self.store.open_root(name)?);
-        Ok(identity::reset(&inside, machine)?)
+        let request = Request::Reset(machine.map(str::to_owned));
+        let (changed, _) = worker::call::<Vec<Vec<u8>>>(&request, &[inside.as_fd()])?;
+        Ok(changed.into_iter().map(|path| OsString::from_vec(path).into()).collect())
     }
 
     /// What a root was made from, by the name that it has now.
@@ -463,7 +468,7 @@ pub enum RootError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The process that reads and writes configuration failed.
+    /// The process that reads and writes configuration, or resets an identity, failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
 }

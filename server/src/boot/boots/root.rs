@@ -97,8 +97,7 @@ impl Boots {
     pub fn prepared(&self, machine: &MachineName, outcome: Result<&str, String>) {
         let roster = self.roster();
         let made = outcome.and_then(|name| {
-            let gone = || self.catalog.why_absent(name);
-            let facts = self.catalog.look(name).ok_or_else(gone)?;
+            let facts = self.catalog.look(name)?;
             let record = roster.get(machine).ok_or_else(|| format!("{machine} was removed"))?;
             Ok((facts, &record.machine))
         });

@@ -3,8 +3,10 @@
 use super::*;
 use crate::boot::Life;
 use crate::boot::catalog::test::{FakeFiles, Stalled};
+use crate::boot::catalog::{Contents, Scanner};
 use crate::site::machine::RootKind;
 use provision::roots::Owned;
+use provision::worker::WorkerError;
 
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 66);
 
@@ -306,6 +308,10 @@ fn a_call_asks_for_its_roots_without_a_lock_and_looks_into_nothing() {
 
         fn names(&self, _: &str) -> io::Result<Vec<String>> {
             Ok(Vec::new())
+        }
+
+        fn contents(&self, _: &mut Scanner) -> Result<Contents, WorkerError> {
+            Ok(Contents::scan(self))
         }
     }
 
