@@ -48,7 +48,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         return Err(ServeError::NotRoot);
     }
     // It acts on threads that are started later, so it comes before all of them.
-    hostfs::drop_resource_capability().map_err(ServeError::Capability)?;
+    provision::confine_server().map_err(ServeError::Privileges)?;
     if let Err(error) = hostfs::raise_open_files_limit() {
         tracing::warn!("the number of open files stays limited as it is: {error}");
     }
@@ -304,9 +304,6 @@ pub enum ServeError {
     /// Boots cannot be kept.
     #[error(transparent)]
     Boots(#[from] BootsError),
-    /// A privilege cannot be given up.
-    #[error("CAP_SYS_RESOURCE cannot be given up: {0}")]
-    Capability(#[source] io::Error),
     /// The control socket cannot be made.
     #[error("{}: the control socket cannot be made: {error}", path.display())]
     Control {
@@ -369,6 +366,9 @@ pub enum ServeError {
     /// The port mapper of the host does not take our programs.
     #[error(transparent)]
     Portmap(#[from] crate::nfs::portmap::RegisterError),
+    /// What is not needed of the superuser's privileges cannot be given up.
+    #[error("the privileges that the server does not need cannot be given up: {0}")]
+    Privileges(#[source] io::Error),
     /// A range does not belong to a network that is served.
     #[error("range {range} lies in no network that is served: {networks}")]
     RangeOutside {

@@ -21,5 +21,4 @@ mod walk;
 pub use descriptors::{Descriptors, open_files_limit, raise_open_files_limit};
 pub use flags::Flags;
 pub use inside::{Attributes, Entry, EntryKind, Inside, InsideError, Special};
-pub use sys::drop_resource_capability;
 pub use tree::{HostTree, HostTreeError, Metadata, Options};

@@ -420,21 +420,3 @@ fn what_is_no_directory_is_refused_by_name() {
     let error = HostTree::open(&path, Options::default()).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
 }
-
-#[test]
-fn the_resource_capability_is_gone_for_good() {
-    let effective = || {
-        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
-        u64::from_str_radix(line.trim(), 16).unwrap()
-    };
-    // The capabilities are each thread's own.
-    let left = thread::spawn(move || {
-        let before = effective();
-        hostfs::drop_resource_capability().unwrap();
-        hostfs::drop_resource_capability().unwrap();
-        (before, effective())
-    });
-    let (before, after) = left.join().unwrap();
-    assert_eq!(after, before & !(1 << 24));
-}

@@ -15,3 +15,5 @@ pub mod roots;
 mod sys;
 pub mod terminal;
 pub mod worker;
+
+pub use sys::confine_server;

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::bench::{Beside, KERNEL, MAC, Net, Running, SERVER, Site, exists};
 
@@ -263,4 +264,75 @@ fn the_server_may_open_as_many_files_as_the_host_lets_it() {
     let numbers: Vec<rlim_t> =
         line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert_eq!(numbers, [before.1, before.1]);
+}
+
+#[test]
+fn the_server_keeps_the_privileges_of_its_work_and_no_other() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    let running = Running::start(&site, &net, &SERVE);
+    // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, KILL, SETGID, SETUID, LINUX_IMMUTABLE,
+    // NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SYS_ADMIN, MKNOD, SETFCAP
+    let numbers = [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 21, 27, 31];
+    let work = numbers.into_iter().fold(0, |all, number| all | 1_u64 << number);
+    let value = |status: &str, key| u64::from_str_radix(field(status, key), 16).unwrap();
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let mut looked_at = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", running.process())).unwrap() {
+        // A thread that has nothing to do may end meanwhile.
+        let Ok(status) = fs::read_to_string(task.unwrap().path().join("status")) else { continue };
+        looked_at += 1;
+        for key in ["CapEff", "CapPrm", "CapBnd"] {
+            assert_eq!(value(&status, key), work & value(&own, key), "{key}");
+        }
+        let more = ["CapInh", "CapAmb", "NoNewPrivs"].map(|key| value(&status, key));
+        assert_eq!(more, [0, 0, 1]);
+    }
+    assert!(looked_at > 4, "{looked_at}");
+}
+
+#[test]
+fn what_is_in_environments_is_found_by_a_process_that_may_only_read() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    let running = Running::start(&site, &net, &SERVE);
+    let boots = |name: &str| {
+        let script = String::from_utf8(net.client(&["curl", "-sf", &net.ipxe(&site)])).unwrap();
+        assert!(script.contains(&format!("nfsroot=10.77.0.1:/be/{name}")), "{script}");
+    };
+    boots("base");
+    let workers = workers_of(running.process());
+    assert!(!workers.is_empty());
+    for (process, status) in workers {
+        let users = [65_534; 4].map(|user: u32| user.to_string()).join("\t");
+        assert_eq!(field(&status, "Uid"), users);
+        // CAP_DAC_READ_SEARCH
+        assert_eq!(u64::from_str_radix(field(&status, "CapPrm"), 16), Ok(1 << 2));
+        kill(process, Signal::SIGKILL).unwrap();
+    }
+    // Others take their place.
+    site.done(&["clone", "base", "other"]);
+    site.done(&["sharepxe", "--machine", "web1", "other"]);
+    boots("other");
+}
+
+/// The processes that a server has for parsing what is in environments, and what is said of them.
+fn workers_of(server: u32) -> Vec<(Pid, String)> {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let entry = entry.unwrap();
+        let process: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let line = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let is_one =
+            line.contains("provision-worker") && field(&status, "PPid") == server.to_string();
+        is_one.then_some((Pid::from_raw(process), status))
+    });
+    processes.collect()
+}
+
+/// A field of `/proc/PID/status`.
+fn field<'a>(status: &'a str, key: &str) -> &'a str {
+    let of_key = |line: &'a str| line.strip_prefix(key)?.strip_prefix(':');
+    status.lines().find_map(of_key).unwrap().trim()
 }

@@ -366,11 +366,6 @@ pub(crate) fn link_max(fd: BorrowedFd<'_>) -> u32 {
     u32::try_from(most).unwrap_or(if most < 0 { 1 } else { u32::MAX })
 }
 
-/// Does nothing: FreeBSD has no capability to give up, and quotas there hold for the owner of a file.
-pub fn drop_resource_capability() -> std::io::Result<()> {
-    Ok(())
-}
-
 /// `struct dirent` of dirent(5), as far as it is needed.
 struct Dirent<'a> {
     fileno: u64,

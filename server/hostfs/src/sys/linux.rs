@@ -18,7 +18,6 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, ReadWriteFlags, Result};
 use rustix::path::Arg;
-use rustix::thread::CapabilitySet;
 use siphasher::sip::SipHasher24;
 
 use crate::Flags;
@@ -361,22 +360,6 @@ pub(crate) fn set_flags(fd: BorrowedFd<'_>, flags: Flags) -> Result<Flags> {
 /// Brings everything of the file system that holds `fd` to stable storage.
 pub(crate) fn synchronize(fd: BorrowedFd<'_>) -> Result<()> {
     fs::syncfs(fd)
-}
-
-/// Gives up CAP_SYS_RESOURCE for ever, so that quotas and reserved blocks hold for what clients write.
-///
-/// It acts on the calling thread and on those that it starts later: call it before any other thread
-/// exists. Fails with the kernel's error; without the capability there is nothing to do.
-pub fn drop_resource_capability() -> std::io::Result<()> {
-    let mut sets = rustix::thread::capabilities(None)?;
-    if !sets.permitted.contains(CapabilitySet::SYS_RESOURCE) {
-        return Ok(());
-    }
-    rustix::thread::remove_capability_from_bounding_set(CapabilitySet::SYS_RESOURCE)?;
-    sets.effective.remove(CapabilitySet::SYS_RESOURCE);
-    sets.permitted.remove(CapabilitySet::SYS_RESOURCE);
-    sets.inheritable.remove(CapabilitySet::SYS_RESOURCE);
-    Ok(rustix::thread::set_capabilities(None, sets)?)
 }
 
 /// `FS_IOC_GETFSUUID` (Linux 6.9): the UUID of the file system that is mounted here.

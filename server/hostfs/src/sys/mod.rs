@@ -10,7 +10,6 @@ use freebsd as host;
 #[cfg(target_os = "linux")]
 use linux as host;
 
-pub use host::drop_resource_capability;
 pub(crate) use host::{
     KernelHandle, Mount, Node, UNFINISHED, has_list, link_max, list, make_as, read_nowait, reopen,
     resolve, set_extended, set_flags, synchronize,

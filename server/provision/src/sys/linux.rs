@@ -41,6 +41,45 @@ pub(crate) fn confine(privilege: Privilege) -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
+/// Gives up for ever what a server does not need; the programs that it starts do not get it back.
+///
+/// It acts on the calling thread and on those that it starts later: call it before any other thread
+/// exists. Fails with the kernel's error.
+pub fn confine_server() -> io::Result<()> {
+    let sets = capabilities(None)?;
+    clear_ambient_capability_set()?;
+    if sets.effective.contains(CapabilitySet::SETPCAP) {
+        cut_bounding_set(SERVER)?;
+    }
+    let (keep, none) = (SERVER & sets.permitted, CapabilitySet::empty());
+    set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable: none })?;
+    Ok(set_no_new_privs(true)?)
+}
+
+/// What a server needs. SYS_RESOURCE is not among it, so that quotas and reserved blocks hold for what
+/// clients write.
+const SERVER: CapabilitySet = CapabilitySet::empty()
+    // For the files of every user, and to make them.
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::MKNOD)
+    // To make a file as a client's user, and for workers, which become nobody.
+    .union(USERS)
+    // A worker is another user's, and may have to be killed.
+    .union(CapabilitySet::KILL)
+    // For the roots that it copies: their flags, and capabilities and trusted attributes of files. The
+    // store's data sets, subvolumes and mounts need SYS_ADMIN too.
+    .union(CapabilitySet::LINUX_IMMUTABLE)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SYS_ADMIN)
+    // DHCP tells the kernel the Ethernet address of who has no address yet (arp(7)).
+    .union(CapabilitySet::NET_ADMIN)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::NET_RAW);
+
 fn kept(privilege: Privilege) -> CapabilitySet {
     match privilege {
         Privilege::Read => CapabilitySet::DAC_READ_SEARCH,

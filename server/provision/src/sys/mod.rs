@@ -6,6 +6,11 @@ mod freebsd;
 mod linux;
 
 #[cfg(target_os = "freebsd")]
-pub(crate) use freebsd::*;
+use freebsd as host;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::*;
+use linux as host;
+
+pub(crate) use host::confine;
+pub use host::confine_server;
+#[cfg(not(test))]
+pub(crate) use host::program;
