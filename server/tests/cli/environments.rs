@@ -135,8 +135,8 @@ fn shells_can_complete_and_man_can_show() {
     let bench = Bench::new();
     assert!(bench.prints(&["completion", "bash"]).contains("sharenfs"));
     let page = bench.prints(&["man"]);
-    assert!(page.contains(".TH netbe 8") && page.contains("sharenfs"), "{page}");
-    assert!(bench.prints(&["man", "create"]).contains(".TH netbe-create 8"));
+    assert!(page.contains(".TH NETBE 8") && page.contains("sharenfs"), "{page}");
+    assert!(bench.prints(&["man", "create"]).contains(".TH NETBE-CREATE 8"));
     bench.refuses(&["man", "x"], "there is no verb x: `netbe --help` lists them");
 }
 
