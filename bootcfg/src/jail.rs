@@ -60,6 +60,9 @@ pub fn define(jail: &Jail) -> Definition {
     parameters.push(of("exec.clean", Vec::new()));
     parameters.push(one("exec.start", "/bin/sh /etc/rc"));
     parameters.push(one("exec.stop", "/bin/sh /etc/rc.shutdown jail"));
+    // What its rc says would be lost when nobody looks at the terminal that started it.
+    let log = format!("/var/log/jail_console_{}.log", jail.name);
+    parameters.push(one("exec.consolelog", &log));
     Definition { name: jail.name.clone(), parameters }
 }
 
@@ -289,7 +292,7 @@ mod test {
             render(&[define(&web())]).unwrap(),
             "web {\n    path = \"/jails/web\";\n    host.hostname = \"web\";\n    mount.devfs;\n    \
              exec.clean;\n    exec.start = \"/bin/sh /etc/rc\";\n    exec.stop = \"/bin/sh \
-             /etc/rc.shutdown jail\";\n}\n"
+             /etc/rc.shutdown jail\";\n    exec.consolelog = \"/var/log/jail_console_web.log\";\n}\n"
         );
     }
 
