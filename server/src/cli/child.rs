@@ -147,14 +147,18 @@ pub(crate) const GRACE: Duration = Duration::from_secs(90);
 const BEAT: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
-mod test {
+pub(super) mod test {
     use std::os::unix::process::ExitStatusExt;
+    use std::sync::Mutex;
 
     use super::*;
 
-    // Signals belong to a whole process, and so do these tests: one after the other in one function.
+    /// Signals belong to a whole process: of the tests that send some, one runs at a time.
+    pub(crate) static SIGNALS: Mutex<()> = Mutex::new(());
+
     #[test]
     fn a_signal_ends_the_program_and_not_the_verb() {
+        let _alone = SIGNALS.lock().unwrap();
         let mut host = ThisHost::new().unwrap();
         let output = host.ask(sh("echo word; echo why >&2; exit 3")).unwrap();
         assert_eq!((output.stdout, output.stderr), (b"word\n".to_vec(), b"why\n".to_vec()));

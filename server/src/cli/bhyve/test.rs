@@ -1,13 +1,17 @@
 //! What is run for a guest, noted down in the place of the programs: none of it was seen on bhyve.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use bootcfg::bhyve::{Boot, bhyveload};
 use bootcfg::{Address, Guest, Mac, Root, View};
 
+use super::super::child::ThisHost;
+use super::super::child::test::SIGNALS;
 use super::*;
 
 /// Notes down what it is to run.
@@ -360,6 +364,75 @@ fn nothing_that_is_run_touches_exports_or_mountd() {
         programs.into_iter().collect::<Vec<_>>(),
         ["bhyve", "bhyvectl", "bhyveload", "ifconfig", "kldload"]
     );
+}
+
+/// This host, with scripts of a directory in the place of its programs.
+struct StandIns {
+    host: ThisHost,
+    directory: tempfile::TempDir,
+}
+
+impl StandIns {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // Whoever runs the guest is asked to end, as by an administrator; the guest powers itself off.
+        let script = "#!/bin/sh\n\
+            name=${0##*/}\n\
+            echo \"$name $*\" >>\"${0%/*}/log\"\n\
+            case \"$name $*\" in\n\
+            'ifconfig tap create') echo tap3;;\n\
+            'bhyve '*) trap 'exit 1' TERM; kill -TERM $PPID; while :; do sleep 0.05; done;;\n\
+            esac\n";
+        for program in ["kldload", "ifconfig", "bhyveload", "bhyve", "bhyvectl"] {
+            let path = directory.path().join(program);
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { host: ThisHost::new().unwrap(), directory }
+    }
+
+    fn stand_in(&self, command: &Command) -> Command {
+        let mut other = Command::new(self.directory.path().join(command.get_program()));
+        other.args(command.get_args());
+        other
+    }
+}
+
+impl Runner for StandIns {
+    fn ask(&mut self, command: Command) -> io::Result<Output> {
+        let command = self.stand_in(&command);
+        self.host.ask(command)
+    }
+
+    fn run(&mut self, command: Command, terminal: Terminal) -> io::Result<ExitStatus> {
+        let command = self.stand_in(&command);
+        self.host.run(command, terminal)
+    }
+
+    fn is_stopping(&mut self) -> bool {
+        self.host.is_stopping()
+    }
+
+    fn exists(&mut self, _path: &Path) -> bool {
+        false
+    }
+}
+
+#[test]
+fn sigterm_presses_the_power_button_and_takes_the_interface_down() {
+    let _alone = SIGNALS.lock().unwrap();
+    let mut runner = StandIns::new();
+    let guest = head();
+    let address = Address { address: [192, 168, 2, 202].into(), prefix: 24, gateway: None };
+    let console = Console::NullModem;
+    let load = bhyveload(&guest, &address, "/be/head", &[1; 4], console).unwrap();
+    let machine = Virtual { guest: &guest, boot: Boot::Load(load), console };
+    let link = Link::Bridge("bridge0".into());
+    let failures = run(&machine, &link, &mut runner, &mut |_| {});
+    assert!(failures.is_empty(), "{failures:?}");
+    let log = fs::read_to_string(runner.directory.path().join("log")).unwrap();
+    let expected: Vec<&str> = PREPARED.into_iter().chain(ROUND).chain([REMOVE]).collect();
+    assert_eq!(log.lines().collect::<Vec<_>>(), expected);
 }
 
 fn owned(lines: &[&str]) -> Vec<String> {
