@@ -18,8 +18,8 @@ use crate::boot::catalog::System;
 /// Boot a guest whose root is the boot environment over NFS; print how, or do it with --run.
 ///
 /// FreeBSD is booted by bhyveload and bhyve on a FreeBSD host, Linux by QEMU with its kernel given directly.
-/// A guest that reboots is booted again; the command ends when it is off. SIGTERM to the command is the
-/// guest's power button.
+/// The command ends when the guest is off; one that reboots is booted again. Ctrl-C or SIGTERM presses the
+/// power button of a guest of bhyve, and cuts one of QEMU off.
 #[derive(Args, Debug)]
 pub(crate) struct Bootnfs {
     #[command(flatten)]
@@ -143,7 +143,8 @@ impl Bootnfs {
 
 /// Boot a guest from its firmware, by PXE; print how, or do it with --run.
 ///
-/// What it boots is what a running `netbe serve` tells the guest's Ethernet address.
+/// What it boots is what a running `netbe serve` tells the guest's Ethernet address. The command ends when the
+/// guest is off. Ctrl-C or SIGTERM presses the power button of a guest of bhyve, and cuts one of QEMU off.
 #[derive(Args, Debug)]
 pub(crate) struct Bootpxe {
     #[command(flatten)]

@@ -167,7 +167,7 @@ impl From<StoreError> for Failure {
 
 /// Networked boot environments: machines that boot from one store, over the network.
 #[derive(Debug, Parser)]
-#[command(version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(version, disable_help_subcommand = true, max_term_width = 100, after_help = BEGIN)]
 struct Arguments {
     #[command(flatten)]
     site: Site,
@@ -263,6 +263,10 @@ impl Verb {
         }
     }
 }
+
+/// Where somebody begins who has not used it yet.
+const BEGIN: &str = "To begin: `install -l flat` a system, `machine add` who boots it, `sharepxe` says what that \
+                     machine boots, and `serve` boots it. `VERB --help` tells more of each.";
 
 /// What may be typed, under the name that the program was started by.
 fn command(program: &'static str) -> clap::Command {
