@@ -39,19 +39,44 @@ pub(super) struct BootRecord {
     pub(super) earlier: Option<Box<Self>>,
 }
 
-/// Reads the records of all boots. A damaged one is reported and left out: the machine then boots as
-/// if it were new.
+/// Reads the records of all boots. Of one that is damaged, which is reported, the record before it is
+/// taken: a machine that runs keeps its root. Where that is none either, the machine boots as if it were
+/// new.
 pub(super) fn load(state: &dyn State) -> Result<Vec<BootRecord>, StateError> {
-    let mut records = Vec::new();
-    for name in state.names(Kind::Boot)? {
-        let Some(bytes) = state.load(Kind::Boot, &name)? else { continue };
-        match serde_json::from_slice::<BootRecord>(&bytes) {
-            Ok(record) if name == file_name(record.mac) => records.push(record),
-            Ok(_) => tracing::warn!("boots/{name}.json is not about that machine: remove it"),
-            Err(error) => tracing::warn!("boots/{name}.json is damaged ({error}): remove it"),
-        }
+    let names = state.names(Kind::Boot)?;
+    Ok(names.iter().filter_map(|name| read(state, name)).collect())
+}
+
+fn read(state: &dyn State, name: &str) -> Option<BootRecord> {
+    let damage = match parse(name, state.load(Kind::Boot, name)) {
+        Ok(record) => return record,
+        Err(damage) => damage,
+    };
+    let previous = parse(name, state.load_previous(Kind::Boot, name)).ok().flatten();
+    match &previous {
+        Some(_) => tracing::warn!(
+            "boots/{name}.json is damaged ({damage}): the record before it is used, until the machine \
+             boots again"
+        ),
+        None => tracing::warn!(
+            "boots/{name}.json is damaged ({damage}), and there is none before it: if its machine runs, \
+             switch it off and on; remove the file"
+        ),
     }
-    Ok(records)
+    previous
+}
+
+/// A record as it was read, or what is wrong with it.
+fn parse(
+    name: &str,
+    read: Result<Option<Vec<u8>>, StateError>,
+) -> Result<Option<BootRecord>, String> {
+    let Some(bytes) = read.map_err(|error| error.to_string())? else { return Ok(None) };
+    match serde_json::from_slice::<BootRecord>(&bytes) {
+        Ok(record) if name == file_name(record.mac) => Ok(Some(record)),
+        Ok(_) => Err("it is about another machine".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The machines whose last boot used its root in an environment, by name or Ethernet address: as far
@@ -166,7 +191,14 @@ fn write(state: &dyn State, mac: Mac, record: Option<&BootRecord>) -> Result<(),
     let name = file_name(mac);
     let Some(record) = record else { return state.remove(Kind::Boot, &name).map(drop) };
     match serde_json::to_vec_pretty(record) {
-        Ok(text) => state.store(Kind::Boot, &name, &text),
+        Ok(text) => {
+            state.store(Kind::Boot, &name, &text)?;
+            // The first is its own previous one, in a file of its own.
+            match state.load_previous(Kind::Boot, &name)? {
+                Some(_) => Ok(()),
+                None => state.store(Kind::Boot, &name, &text),
+            }
+        }
         Err(error) => {
             tracing::error!("the boot of {mac} cannot be written down: {error}");
             Ok(())

@@ -27,7 +27,14 @@ pub trait State: Send + Sync {
     /// one succeeds.
     fn create(&self, kind: Kind, name: &str, record: &[u8]) -> Result<bool, StateError>;
 
-    /// Removes a record; says whether there was one.
+    /// The record that was there before the last [`State::store`], of a kind that keeps it; `None` if
+    /// there is none.
+    fn load_previous(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+        let _ = (kind, name);
+        Ok(None)
+    }
+
+    /// Removes a record, and the one before it; says whether there was one.
     fn remove(&self, kind: Kind, name: &str) -> Result<bool, StateError>;
 
     /// The names of all records of a kind, sorted.
@@ -56,6 +63,11 @@ impl Kind {
             Self::Machine => ("machines", ".toml"),
             Self::Site => ("", ""),
         }
+    }
+
+    /// Whether the record before the last one is kept, for when that is damaged.
+    const fn keeps_previous(self) -> bool {
+        matches!(self, Self::Boot)
     }
 }
 
@@ -202,18 +214,51 @@ impl StateDir {
     }
 }
 
+/// Where the record before the one at `path` is kept: [`StateDir::names`] does not list it.
+fn previous(path: &Path) -> PathBuf {
+    path.with_added_extension("previous")
+}
+
+/// Removes a file; says whether it was there.
+fn remove_file(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a file, if it is there.
+fn read_file(path: PathBuf) -> Result<Option<Vec<u8>>, StateError> {
+    match fs::read(&path) {
+        Ok(record) => Ok(Some(record)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StateError::Io { path, error }),
+    }
+}
+
 impl State for StateDir {
     fn load(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, StateError> {
-        let path = self.file(kind, name)?;
-        match fs::read(&path) {
-            Ok(record) => Ok(Some(record)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(StateError::Io { path, error }),
-        }
+        read_file(self.file(kind, name)?)
     }
 
     fn store(&self, kind: Kind, name: &str, record: &[u8]) -> Result<(), StateError> {
-        self.write(kind, name, record, |new, path| fs::rename(new, path))
+        self.write(kind, name, record, |new, path| {
+            if kind.keeps_previous() {
+                let previous = previous(path);
+                remove_file(&previous)?;
+                match fs::hard_link(path, previous) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            fs::rename(new, path)
+        })
+    }
+
+    fn load_previous(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+        read_file(previous(&self.file(kind, name)?))
     }
 
     fn create(&self, kind: Kind, name: &str, record: &[u8]) -> Result<bool, StateError> {
@@ -229,15 +274,17 @@ impl State for StateDir {
 
     fn remove(&self, kind: Kind, name: &str) -> Result<bool, StateError> {
         let path = self.file(kind, name)?;
-        match fs::remove_file(&path) {
-            Ok(()) => {
-                let folder = path.parent().unwrap_or(&self.path);
-                let synced = File::open(folder).and_then(|folder| folder.sync_all());
-                synced.map_err(|error| StateError::Io { path, error }).map(|()| true)
+        let removed = || {
+            if kind.keeps_previous() {
+                remove_file(&previous(&path))?;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(StateError::Io { path, error }),
-        }
+            let removed = remove_file(&path)?;
+            if removed {
+                File::open(path.parent().unwrap_or(&self.path))?.sync_all()?;
+            }
+            Ok(removed)
+        };
+        removed().map_err(|error| StateError::Io { path: path.clone(), error })
     }
 
     fn names(&self, kind: Kind) -> Result<Vec<String>, StateError> {
@@ -418,6 +465,19 @@ mod test {
         assert!(state.remove(Kind::Machine, "web1").unwrap());
         assert!(!state.remove(Kind::Machine, "web1").unwrap());
         assert_eq!(state.load(Kind::Machine, "web1").unwrap(), None);
+    }
+
+    #[test]
+    fn the_record_of_a_boot_before_the_last_is_kept_and_removed_with_it() {
+        let (_scratch, state) = state();
+        let previous = || state.load_previous(Kind::Boot, "web1").unwrap();
+        for (record, before) in [("one", None), ("two", Some("one")), ("three", Some("two"))] {
+            state.store(Kind::Boot, "web1", record.as_bytes()).unwrap();
+            assert_eq!(previous().as_deref(), before.map(str::as_bytes));
+        }
+        assert_eq!(state.names(Kind::Boot).unwrap(), ["web1"]);
+        state.remove(Kind::Boot, "web1").unwrap();
+        assert_eq!((previous(), state.load(Kind::Boot, "web1").unwrap()), (None, None));
     }
 
     #[test]

@@ -590,6 +590,24 @@ fn a_boot_outlives_the_server() {
 }
 
 #[test]
+fn a_damaged_record_takes_no_root_from_a_machine_that_runs() {
+    for damage in [&b""[..], b"{\"id\": ", b"\xff\xff"] {
+        let bench = Bench::new(Some("base"), None);
+        bench.lease(UEFI, 1);
+        bench.mount(1, "/be/base");
+        bench.call(1);
+        let Bench { scratch, clock, boots, orders } = bench;
+        drop(boots);
+        std::fs::write(scratch.path().join("boots/52-54-00-00-00-01.json"), damage).unwrap();
+        let (boots, _) = Bench::start(&scratch, &clock, roster(Some("free"), None), 50);
+        let bench = Bench { scratch, clock, boots, orders };
+        assert_eq!(bench.granted(ADDRESS), [1], "{damage:?}");
+        bench.call(1);
+        assert!(bench.boots.lives(ADDRESS));
+    }
+}
+
+#[test]
 fn ipxe_finds_its_boot_after_a_restart() {
     let bench = Bench::new(Some("base"), None);
     bench.lease(UEFI, 1);
