@@ -670,7 +670,17 @@ impl Booter for Boots {
     }
 
     fn roots_of(&self, address: IpAddr) -> Roots {
-        ipv4(address).map_or_else(Roots::default, |address| self.roots.get(address))
+        ipv4(address).map_or_else(Roots::default, |address| self.usage.roots().get(address))
+    }
+
+    fn awaited_root(&self, address: IpAddr) -> Option<String> {
+        let roster = self.roster();
+        let machine = roster.at(ipv4(address)?);
+        let (wanted, _) = decide::environment_of(&roster, machine).ok()?;
+        let own = machine.and_then(|(name, _)| self.catalog.own(name, wanted));
+        let name = decide::source(machine, wanted, |_| own.as_deref());
+        let away = machine.is_some() && self.catalog.known(name) == catalog::Known::Away;
+        away.then(|| self.catalog.why_absent(name))
     }
 
     fn report(&self, client: ClientAddress, event: Event) {

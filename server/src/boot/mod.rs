@@ -68,6 +68,10 @@ pub trait Booter: Send + Sync {
     /// of its own listed. Takes no lock, so that every NFS call may ask.
     fn roots_of(&self, address: IpAddr) -> Roots;
 
+    /// Why the machine at this address, to which an address is reserved, has no root just now though it
+    /// will have one again: what it boots cannot be used.
+    fn awaited_root(&self, address: IpAddr) -> Option<String>;
+
     /// Takes note of what a protocol saw.
     fn report(&self, client: ClientAddress, event: Event);
 }

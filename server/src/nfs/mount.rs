@@ -118,11 +118,17 @@ impl Mount {
     /// The export that `path` lies in, for this caller, and the rest of the path behind it.
     fn export_at<'p>(
         &self,
+        address: IpAddr,
         roots: &Roots,
         path: &'p [u8],
     ) -> Result<(Arc<Export>, &'p [u8]), Refused> {
         if is_root(path) {
-            let own = roots.current().ok_or_else(|| Refused::missing("the machine has no root"))?;
+            let own = roots.current().ok_or_else(|| {
+                let awaited = self.booter.awaited_root(address);
+                let absent =
+                    awaited.map_or(Absent::Missing, |why| Absent::Waiting(Reason::from(why)));
+                Refused::absent(absent, "the machine has no root")
+            })?;
             let gone =
                 |absent| Refused::absent(absent, "its boot environment is not shared any more");
             return Ok((self.exports.served(own.environment).map_err(gone)?, &[]));
@@ -134,8 +140,11 @@ impl Mount {
     /// Why a path cannot be mounted just now, where that may change by itself.
     fn waits(&self, peer: SocketAddr, path: &[u8]) -> Option<Reason> {
         let absent = if is_root(path) {
-            let roots = self.booter.roots_of(peer.ip().to_canonical());
-            self.exports.served(roots.current()?.environment).err()?
+            let address = peer.ip().to_canonical();
+            match self.booter.roots_of(address).current() {
+                Some(root) => self.exports.served(root.environment).err()?,
+                None => Absent::Waiting(Reason::from(self.booter.awaited_root(address)?)),
+            }
         } else {
             self.exports.at(path).err()?
         };
@@ -148,8 +157,9 @@ impl Mount {
     /// The environment that `path` leads into and the handle of what is there, for a caller that may use
     /// it.
     fn find(&self, peer: SocketAddr, path: &[u8]) -> Result<(Uuid, WireHandle), Refused> {
-        let roots = self.booter.roots_of(peer.ip().to_canonical());
-        let (export, rest) = self.export_at(&roots, path)?;
+        let address = peer.ip().to_canonical();
+        let roots = self.booter.roots_of(address);
+        let (export, rest) = self.export_at(address, &roots, path)?;
         export.admit(peer, &roots).map_err(|refusal| {
             tracing::debug!(%peer, export = export.name, %refusal, "refused");
             Refused { status: MountStat::Acces, reason: refusal.to_string() }

@@ -66,6 +66,10 @@ impl Booter for Fake {
         Err(FileError::NotFound)
     }
 
+    fn awaited_root(&self, _address: IpAddr) -> Option<String> {
+        None
+    }
+
     fn roots_of(&self, _address: IpAddr) -> Roots {
         Roots::default()
     }

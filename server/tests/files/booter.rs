@@ -103,6 +103,10 @@ impl Booter for FakeBooter {
         Ok(BootFile { content, len, mime: "application/efi", ticket: TICKET })
     }
 
+    fn awaited_root(&self, _address: IpAddr) -> Option<String> {
+        None
+    }
+
     fn roots_of(&self, _: IpAddr) -> Roots {
         Roots::default()
     }

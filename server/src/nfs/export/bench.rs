@@ -186,9 +186,15 @@ impl Client {
 pub(crate) struct Reporter {
     reports: Mutex<Vec<(ClientAddress, Event)>>,
     view: Mutex<View>,
+    awaited: Mutex<Option<String>>,
 }
 
 impl Reporter {
+    /// Why the machine has no root from now on, or that it has one.
+    pub(crate) fn await_root(&self, reason: Option<&str>) {
+        *self.awaited.lock().unwrap() = reason.map(str::to_owned);
+    }
+
     /// How the machine sees its root from now on.
     pub(crate) fn show(&self, view: View) {
         *self.view.lock().unwrap() = view;
@@ -228,10 +234,20 @@ impl Booter for Reporter {
     fn roots_of(&self, address: IpAddr) -> Roots {
         let view = *self.view.lock().unwrap();
         let root = Root { machine: "desk".into(), environment: ROOT, read_only: false, view };
-        Roots::new((address == MACHINE).then_some(root), Vec::new())
+        let has_root = is_machine(address) && self.awaited.lock().unwrap().is_none();
+        Roots::new(has_root.then_some(root), Vec::new())
+    }
+
+    fn awaited_root(&self, address: IpAddr) -> Option<String> {
+        self.awaited.lock().unwrap().clone().filter(|_| is_machine(address))
     }
 
     fn report(&self, client: ClientAddress, event: Event) {
         self.reports.lock().unwrap().push((client, event));
     }
+}
+
+/// Whether the machine is at this address: whoever calls over real sockets is it.
+fn is_machine(address: IpAddr) -> bool {
+    address == MACHINE || address.is_loopback()
 }

@@ -498,6 +498,27 @@ fn who_uses_what_is_shared_in_anothers_name_keeps_no_address_from_anybody() {
 }
 
 #[test]
+fn a_machine_that_was_started_by_hand_waits_for_a_root_that_is_held() {
+    let bench = Bench::new(None, None);
+    let mut roster = Roster::default();
+    let (environment, address) = (Some("base".to_owned()), Some(ADDRESS));
+    let record = Machine { macs: vec![MAC], environment, address, ..Machine::default() };
+    roster.insert("web1".parse().unwrap(), record, false).unwrap();
+    bench.boots.set_roster(roster);
+    let awaited = |address: Ipv4Addr| bench.boots.awaited_root(address.into());
+    let expected = catalog::Expected { uuid: Some(Uuid::from_u128(1)), owned: None };
+    bench.boots.catalog().expect([("base".to_owned(), expected)].into(), true);
+    assert_eq!((bench.root().is_some(), awaited(ADDRESS)), (true, None));
+    bench.boots.update_environments(Vec::new(), &[Uuid::from_u128(1)]);
+    assert_eq!(bench.root(), None);
+    let reason = awaited(ADDRESS).unwrap();
+    assert!(reason.contains("base cannot be used just now"), "{reason}");
+    assert_eq!(awaited(ELSEWHERE), None);
+    bench.boots.catalog().expect([].into(), true);
+    assert_eq!(awaited(ADDRESS), None, "it was destroyed");
+}
+
+#[test]
 fn a_boot_that_is_over_does_not_come_back_after_a_restart() {
     let bench = running();
     bench.boots.set_roster(roster(None, None));

@@ -93,6 +93,26 @@ async fn what_is_held_is_mounted_when_the_command_has_ended() {
 }
 
 #[tokio::test]
+async fn the_own_root_of_a_machine_that_was_started_by_hand_is_waited_for() {
+    let running = running().await;
+    running.happens(Event::Held);
+    running.site.booter.await_root(Some("base cannot be used just now"));
+    running.send(1, "/").await;
+    running.until_it_waits().await;
+    running.site.booter.await_root(None);
+    running.happens(Event::Resumed);
+    assert_eq!(running.reply().await, (1, Ok(ROOT)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_own_root_is_refused_as_unreadable_and_not_as_missing_when_it_stays_away() {
+    let running = running().await;
+    running.site.booter.await_root(Some("base cannot be used just now"));
+    running.send(1, "/").await;
+    assert_eq!(running.reply().await, (1, Err(MountStat::Io)));
+}
+
+#[tokio::test]
 async fn what_is_not_open_yet_is_mounted_once_it_is() {
     let running = running().await;
     running.happens(Event::Closed("away".into()));
