@@ -18,7 +18,6 @@ use super::decide;
 use super::loader::HostLoaders;
 use super::plan::{self, NoPlan, Plan};
 use super::record::{self, BootLog};
-use super::roots::RootTable;
 use super::timeline::{BootStatus, News, Trouble};
 use super::usage::Usage;
 use super::{
@@ -45,7 +44,6 @@ pub struct Boots {
     random: Box<dyn Fn() -> u64 + Send + Sync>,
     known: Mutex<Known>,
     usage: Arc<Usage>,
-    roots: RootTable,
     /// Held while the roots of machines in no boot are found anew.
     finding: Mutex<()>,
     orders: Box<dyn Fn(Order) + Send + Sync>,
@@ -116,7 +114,6 @@ impl Boots {
             random,
             known: Mutex::new(known),
             usage,
-            roots: RootTable::default(),
             finding: Mutex::default(),
             orders,
             events,
@@ -572,7 +569,7 @@ impl Boots {
     fn publish_roots(&self, known: &mut Known) {
         let changed = std::mem::take(&mut known.changed);
         let known = &*known;
-        self.roots.set_booted(changed.into_iter().map(|at| (at, known.roots_at(at))));
+        self.usage.roots().set_booted(changed.into_iter().map(|at| (at, known.roots_at(at))));
     }
 
     /// Finds the roots of machines that were started by hand, as by bhyveload: they ask nobody for
@@ -588,7 +585,7 @@ impl Boots {
             reserved.map(|(address, root)| (address, (Some(root), Vec::new()))).collect();
         // What changes is for the next start: nothing takes a root from a machine that lives on it.
         let now = self.clock.now();
-        for (address, before) in &*self.roots.unmanaged() {
+        for (address, before) in &*self.usage.roots().unmanaged() {
             let lives =
                 |root: &&Root| self.usage.lives_on((*address).into(), root.environment, now);
             for root in before.iter().filter(lives) {
@@ -606,7 +603,7 @@ impl Boots {
         let roots = roots.collect();
         // The other half of the table is changed under this lock.
         let _known = self.known();
-        self.roots.set_unmanaged(roots);
+        self.usage.roots().set_unmanaged(roots);
     }
 
     fn unmanaged_root(
@@ -652,7 +649,8 @@ impl Booter for Boots {
     }
 
     fn lives(&self, address: Ipv4Addr) -> bool {
-        self.roots.get(address).live(&self.usage, address, self.clock.now())
+        let roots = self.usage.roots().get(address);
+        self.usage.lives_on_any(address.into(), &roots, self.clock.now())
     }
 
     fn decide(&self, ask: &Ask) -> Option<Answer> {

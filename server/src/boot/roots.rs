@@ -6,12 +6,10 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
-use super::usage::Usage;
 use crate::site::machine::View;
 
 /// The root of a machine.
@@ -64,12 +62,6 @@ impl Roots {
         let mut own = self.iter().filter(|root| root.environment == environment);
         let first = own.next()?;
         Some(own.find(|root| first.read_only && !root.read_only).unwrap_or(first))
-    }
-
-    /// Whether one of them is in use from this address, to which they are granted. What is shared with
-    /// a network does not count: anybody can call for it in another's name.
-    pub(super) fn live(&self, usage: &Usage, address: Ipv4Addr, now: Instant) -> bool {
-        self.iter().any(|root| usage.lives_on(address.into(), root.environment, now))
     }
 
     /// Whether no root is granted.

@@ -4,6 +4,9 @@
 //! whether a root lives, commands who would lose what they take away, MOUNT what is mounted. It is kept
 //! in memory only: whoever is still there when the server is started again calls again.
 //!
+//! Anybody can send a MOUNT in many names, so that the table is bounded. The bound is for strangers: who
+//! uses a root that is granted to him ([`Usage::roots`]) always has his entry.
+//!
 //! [`Usage::see`] is on the path of every NFS call: it takes the lock of one shard for reading, makes
 //! no string, and writes a few atomic numbers.
 
@@ -17,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::roots::{RootTable, Roots};
+
 /// Which address uses which environment, and when each use was last seen.
 #[derive(Debug)]
 pub struct Usage {
@@ -24,6 +29,8 @@ pub struct Usage {
     shards: [RwLock<Shard>; SHARDS],
     /// Entries of all shards.
     entries: AtomicUsize,
+    /// Which roots are granted to which address.
+    roots: RootTable,
     /// Hashes what peers send, as the paths of mounts: a hash has one size, however long that is.
     hashes: RandomState,
 }
@@ -113,8 +120,14 @@ impl Usage {
             start: now,
             shards: std::array::from_fn(|_| RwLock::default()),
             entries: AtomicUsize::new(0),
+            roots: RootTable::default(),
             hashes: RandomState::new(),
         }
+    }
+
+    /// Which roots are granted to which address.
+    pub(super) const fn roots(&self) -> &RootTable {
+        &self.roots
     }
 
     /// Takes note of a call that was admitted. Gives what is to be told now: at the first call of an
@@ -224,6 +237,12 @@ impl Usage {
         find(&self.read(address), address, environment).is_some_and(|entry| entry.lasts(now))
     }
 
+    /// Whether one of the roots that are granted to this address is used from it. What is shared with a
+    /// network does not count: anybody can call for it in another's name.
+    pub(super) fn lives_on_any(&self, address: IpAddr, roots: &Roots, now: Instant) -> bool {
+        roots.iter().any(|root| self.lives_on(address, root.environment, now))
+    }
+
     /// The last proof that this address uses this environment.
     #[must_use]
     pub fn seen(&self, address: IpAddr, environment: Uuid) -> Option<Instant> {
@@ -300,7 +319,7 @@ impl Usage {
         now: u64,
     ) -> Option<&'s mut Entry> {
         if find(shard, address, environment).is_none() {
-            self.make_room(shard, address, now)?;
+            self.make_room(shard, address, environment, now)?;
             shard.entry(address).or_default().push(Entry::new(environment, now));
             self.entries.fetch_add(1, Ordering::Relaxed);
         }
@@ -310,11 +329,21 @@ impl Usage {
 
     /// Makes room for one more entry of an address, in its shard; `None` when all others count more.
     ///
-    /// Whoever has something mounted is not pushed out by who has not: a crowd of forged addresses
-    /// pushes out its like.
-    fn make_room(&self, shard: &mut Shard, address: IpAddr, now: u64) -> Option<()> {
-        let own = shard.get(&address).map_or(0, Vec::len);
-        if own < MAX_ENVIRONMENTS && self.entries.load(Ordering::Relaxed) < MAX_ENTRIES {
+    /// A granted root always has room, and a stranger goes for it where there is one. Of strangers, who
+    /// has something mounted is not pushed out by who has not: a crowd of forged addresses pushes out its
+    /// like.
+    fn make_room(
+        &self,
+        shard: &mut Shard,
+        address: IpAddr,
+        environment: Uuid,
+        now: u64,
+    ) -> Option<()> {
+        let has_room = |shard: &Shard| {
+            let own = shard.get(&address).map_or(0, Vec::len);
+            own < MAX_ENVIRONMENTS && self.entries.load(Ordering::Relaxed) < MAX_ENTRIES
+        };
+        if has_room(shard) {
             return Some(());
         }
         let before = shard.values().map(Vec::len).sum::<usize>();
@@ -324,19 +353,25 @@ impl Usage {
         });
         let left = shard.values().map(Vec::len).sum::<usize>();
         self.entries.fetch_sub(before - left, Ordering::Relaxed);
-        let own = shard.get(&address).map_or(0, Vec::len);
-        if own < MAX_ENVIRONMENTS && self.entries.load(Ordering::Relaxed) < MAX_ENTRIES {
+        if has_room(shard) {
             return Some(());
         }
-        let crowded = own >= MAX_ENVIRONMENTS;
+        let granted = self.is_granted(address, environment);
+        let crowded = shard.get(&address).map_or(0, Vec::len) >= MAX_ENVIRONMENTS;
         let candidates = shard
             .iter()
             .filter(|(candidate, _)| !crowded || **candidate == address)
             .flat_map(|(candidate, entries)| entries.iter().map(move |entry| (*candidate, entry)));
-        let silent = candidates
-            .filter(|(_, entry)| entry.mounted.is_empty())
-            .min_by_key(|(_, entry)| entry.seen.load(Ordering::Relaxed));
-        let (victim, environment) = silent.map(|(victim, entry)| (victim, entry.environment))?;
+        let victim = candidates
+            .filter(|(candidate, entry)| {
+                (granted || entry.mounted.is_empty())
+                    && !self.is_granted(*candidate, entry.environment)
+            })
+            .min_by_key(|(_, entry)| {
+                (!entry.mounted.is_empty(), entry.seen.load(Ordering::Relaxed))
+            })
+            .map(|(victim, entry)| (victim, entry.environment));
+        let Some((victim, environment)) = victim else { return granted.then_some(()) };
         let entries = shard.get_mut(&victim)?;
         entries.retain(|entry| entry.environment != environment);
         if entries.is_empty() {
@@ -344,6 +379,12 @@ impl Usage {
         }
         self.entries.fetch_sub(1, Ordering::Relaxed);
         Some(())
+    }
+
+    /// Whether the environment is a root that is granted to the address.
+    fn is_granted(&self, address: IpAddr, environment: Uuid) -> bool {
+        let IpAddr::V4(address) = address else { return false };
+        self.roots.get(address).of(environment).is_some()
     }
 
     fn shard(&self, address: IpAddr) -> &RwLock<Shard> {
@@ -481,7 +522,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Locks that calls of different addresses share.
 const SHARDS: usize = 64;
 
-/// Entries, several times the machines of a site: a few megabytes.
+/// Entries, several times the machines of a site: a few megabytes. Granted roots may go beyond.
 const MAX_ENTRIES: usize = if cfg!(test) { 256 } else { 16_384 };
 
 /// Environments that one address uses: its root, data, and what it looks into.

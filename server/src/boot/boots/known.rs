@@ -461,7 +461,8 @@ impl Known {
 
     /// Whether the machine at an address lives on a root there.
     fn lives(&self, address: Ipv4Addr, now: Instant) -> bool {
-        self.roots_at(address).is_some_and(|roots| roots.live(&self.usage, address, now))
+        let roots = self.roots_at(address).unwrap_or_default();
+        self.usage.lives_on_any(address.into(), &roots, now)
     }
 
     /// What the machine at an address is granted; `None` if it is in no boot.

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::boot::Root;
+use crate::site::machine::View;
 
 const BASE: Uuid = Uuid::from_u128(1);
 const OTHER: Uuid = Uuid::from_u128(2);
@@ -159,6 +161,34 @@ fn a_crowd_of_addresses_neither_fills_memory_nor_pushes_out_what_is_mounted() {
     // What is over makes room.
     let later = now + UNUSED + secs(2);
     assert!(usage.see(NEIGHBOUR, BASE, moved(0, 0), later).is_some());
+}
+
+#[test]
+fn mounts_in_the_names_of_many_neither_push_out_nor_keep_out_who_uses_a_root_of_his() {
+    let (usage, now) = usage();
+    let granted = |address: IpAddr| {
+        let IpAddr::V4(address) = address else { panic!() };
+        let (machine, environment, view) = ("web1".into(), BASE, View::Joined);
+        let root = Root { machine, environment, read_only: false, view };
+        (address, Some(Roots::new(Some(root), Vec::new())))
+    };
+    usage.roots().set_booted([granted(PEER), granted(NEIGHBOUR)]);
+    usage.see(PEER, BASE, 0, 0, now);
+    let later = now + secs(1);
+    for number in 0..10_000_u32 {
+        let address = IpAddr::from((0x0a4e_0000 + number).to_be_bytes());
+        usage.mounted(address, OTHER, b"/be/other", later);
+    }
+    // One may have the same address, too.
+    for number in 0..1000 {
+        usage.mounted(NEIGHBOUR, Uuid::from_u128(number + 9), b"/be/more", later);
+    }
+    usage.see(NEIGHBOUR, BASE, 0, 0, later);
+    assert!(usage.lives_on(PEER, BASE, later) && usage.lives_on(NEIGHBOUR, BASE, later));
+    assert!(usage.entries.load(Ordering::Relaxed) <= MAX_ENTRIES + 2);
+    // What is granted no more is a stranger's.
+    usage.roots().set_booted([(Ipv4Addr::new(10, 77, 0, 2), None)]);
+    assert!(!usage.is_granted(PEER, BASE) && usage.is_granted(NEIGHBOUR, BASE));
 }
 
 #[test]
