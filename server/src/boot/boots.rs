@@ -382,7 +382,7 @@ impl Boots {
             }
         };
         let begun = boot.as_ref().map(|boot| (boot.id, Arc::clone(&boot.plan)));
-        let ended = known.begin(ask.mac, boot, now);
+        let ended = known.begin(ask.mac, boot);
         let seen = known.seen(ask.mac, now)?;
         let record = seen.record(ask.mac);
         let about = seen.event(ask.mac, Kind::BootBegan, String::new());
@@ -514,9 +514,13 @@ impl Boots {
         let found = clients.find_map(|(mac, seen)| {
             let earlier = seen.earlier.iter_mut().find(|earlier| earlier.boot.id == boot)?;
             earlier.life = Some(life);
-            Some((*mac, seen.claimed.take()))
+            let root = (earlier.address, earlier.boot.plan.environment);
+            Some((*mac, root, seen.claimed.take()))
         });
-        let Some((mac, claimed)) = found else { return };
+        let Some((mac, (address, environment), claimed)) = found else { return };
+        if life == Life::Answers {
+            self.usage.prove(address.into(), environment, now);
+        }
         let mut told = self.review(&mut known, mac, now);
         if let Some(address) = claimed
             && let Err(reason) = known.take_address(mac, address, now)

@@ -160,6 +160,14 @@ impl Usage {
         }
     }
 
+    /// Takes note of a proof, other than a call, that the system at this address lives on the environment.
+    pub(super) fn prove(&self, address: IpAddr, environment: Uuid, now: Instant) {
+        let now = self.millis(now);
+        if let Some(entry) = self.entry(&mut self.write(address), address, environment, now) {
+            entry.hear(now);
+        }
+    }
+
     /// Takes note of a mount of the environment, or of a directory in it, by this path. Says whether
     /// it is news: a loader mounts again at every file that it opens, but after a silence the machine
     /// was switched off and on in between.

@@ -188,19 +188,15 @@ impl Known {
 
     /// Begins a boot of a machine, or none if none could be decided. The system that runs on the
     /// machine keeps its own boot beside it. Returns the boot that ended, if one did.
-    pub(super) fn begin(&mut self, mac: Mac, boot: Option<Boot>, now: Instant) -> Option<Boot> {
-        let usage = Arc::clone(&self.usage);
+    pub(super) fn begin(&mut self, mac: Mac, boot: Option<Boot>) -> Option<Boot> {
         let seen = self.clients.get_mut(&mac)?;
         let previous = seen.boot.take();
         if let Some(previous) = &previous {
             self.boots.remove(&previous.id);
         }
-        let lives = |boot: &Boot| {
-            let environment = boot.plan.environment;
-            let address = seen.address.filter(|_| boot.rooted.is_some())?;
-            usage.lives_on(address.into(), environment, now).then_some(address)
-        };
-        let ended = match previous.map(|previous| (lives(&previous), previous)) {
+        // Silence is no proof of death, and an UMNT is one packet that anybody can send.
+        let ran = |boot: &Boot| seen.address.filter(|_| boot.rooted.is_some());
+        let ended = match previous.map(|previous| (ran(&previous), previous)) {
             Some((Some(address), boot)) => {
                 // The first ran before anything contradicted it; the others may be one machine that
                 // starts again and again.
@@ -217,6 +213,7 @@ impl Known {
         };
         for earlier in &mut seen.earlier {
             earlier.life = None;
+            earlier.asked = true;
             earlier.presumed_dead = false;
             earlier.told = false;
             self.changed.insert(earlier.address);
@@ -250,6 +247,7 @@ impl Known {
             let evidence = Evidence {
                 in_use: self.usage.lives_on(address.into(), environment, now),
                 life: earlier.life,
+                asked: earlier.asked,
                 rooted,
                 called: apart.then(|| self.usage.seen(address.into(), environment)).flatten(),
             };

@@ -8,7 +8,8 @@
 //! |---|---|---|---|
 //! | dead | – | – | over |
 //! | answers | – | – | two machines |
-//! | unknown, or not answered yet | no | – | both |
+//! | not answered yet | no | – | both |
+//! | unknown, or not asked since the server began | no | – | both |
 //! | unknown, or not answered yet | yes | yes | two machines |
 //! | not answered yet, or not asked since the server began | yes | no | both |
 //! | unknown | for less than [`OVERLAP`] | no | both |
@@ -18,7 +19,8 @@
 //! is away.
 //!
 //! Where nothing shows it alive any more ([`crate::boot::usage`]), it is over before the later boot
-//! uses its root, too. Where it is unknown and the later boot uses its root, it counts as dead for
+//! uses its root, too, but not before it was asked: an UMNT in its name and half an hour of silence look
+//! the same. An answer is a proof of life like a call. Where it is unknown and the later boot uses its root, it counts as dead for
 //! commands and DHCP at once; what is granted to it and its clone stay for [`OVERLAP`], and its next
 //! call proves that it lives after all.
 //!
@@ -41,6 +43,8 @@ pub(super) struct Earlier {
     pub(super) address: Ipv4Addr,
     /// The answer to the question whether it lives.
     pub(super) life: Option<Life>,
+    /// Whether it was asked, so that there is an answer soon.
+    pub(super) asked: bool,
     /// Whether it counts as dead until it calls again.
     pub(super) presumed_dead: bool,
     /// Whether it was told that there are two machines.
@@ -50,7 +54,7 @@ pub(super) struct Earlier {
 impl Earlier {
     /// A boot that ran at this address, which nobody was asked about yet.
     pub(super) const fn new(boot: Boot, address: Ipv4Addr) -> Self {
-        Self { boot, address, life: None, presumed_dead: false, told: false }
+        Self { boot, address, life: None, asked: false, presumed_dead: false, told: false }
     }
 }
 
@@ -61,6 +65,8 @@ pub(super) struct Evidence {
     pub(super) in_use: bool,
     /// The answer to the question whether it lives.
     pub(super) life: Option<Life>,
+    /// Whether it was asked since the server began.
+    pub(super) asked: bool,
     /// Since when the later boot has called by its root's handle.
     pub(super) rooted: Option<Instant>,
     /// The last call that only the earlier one can have made.
@@ -84,7 +90,9 @@ pub(super) const MAX_EARLIER: usize = 3;
 
 /// Decides by the table above.
 pub(super) fn judge(evidence: Evidence, now: Instant) -> Verdict {
-    let Evidence { in_use, life, rooted, called } = evidence;
+    let Evidence { in_use, life, asked, rooted, called } = evidence;
+    // As long as there is an answer to wait for, it may be.
+    let in_use = in_use || (asked && life.is_none());
     match (life, rooted) {
         (Some(Life::Dead), _) => Verdict::Over,
         (Some(Life::Answers), _) if in_use => Verdict::TwoMachines,
@@ -184,7 +192,17 @@ mod test {
             (true, None, Some(at(40)), Some(at(41)), TwoMachines),
             (false, None, None, None, Over),
         ] {
-            let evidence = Evidence { in_use, life, rooted, called };
+            let evidence = Evidence { in_use, life, asked: false, rooted, called };
+            assert_eq!(judge(evidence, now), expected, "{evidence:?}");
+        }
+        for (life, rooted, called, expected) in [
+            (None, None, None, Both),
+            (None, Some(at(0)), None, Both),
+            (None, Some(at(40)), Some(at(41)), TwoMachines),
+            (Some(Unknown), None, None, Over),
+            (Some(Dead), None, None, Over),
+        ] {
+            let evidence = Evidence { in_use: false, life, asked: true, rooted, called };
             assert_eq!(judge(evidence, now), expected, "{evidence:?}");
         }
     }

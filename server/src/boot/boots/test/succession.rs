@@ -108,6 +108,32 @@ fn a_machine_that_was_reset_is_free_of_its_old_root_as_soon_as_that_is_proven_de
 }
 
 #[test]
+fn a_root_that_was_unmounted_in_its_name_and_silent_for_long_is_asked_before_it_is_given_up() {
+    let discovered = || {
+        let bench = running_on_a_clone();
+        bench.unmount("/be/web1-base");
+        bench.pass(31 * 60);
+        assert!(!bench.boots.lives(ADDRESS));
+        bench.discover(IPXE_ROM, 99).unwrap();
+        assert_eq!(bench.granted(ADDRESS), [9]);
+        assert!(bench.boots.is_root(Uuid::from_u128(9)));
+        assert_eq!(bench.ordered_now(), [Order::Ask { address: ADDRESS, boot: BootId(1) }]);
+        bench
+    };
+    let bench = discovered();
+    bench.boots.answered(BootId(1), Life::Answers);
+    bench.pass(60);
+    bench.call(9);
+    assert!(bench.boots.lives(ADDRESS));
+    assert_eq!(bench.granted(ADDRESS), [9]);
+    assert_eq!(bench.boots.living_on(Uuid::from_u128(9)), ["web1"]);
+    let bench = discovered();
+    bench.boots.answered(BootId(1), Life::Unknown);
+    assert_eq!(bench.granted(ADDRESS), [0; 0]);
+    assert_eq!(bench.ordered_now(), [Order::Retire { machine: "web1".parse().unwrap() }]);
+}
+
+#[test]
 fn who_answers_while_its_machine_boots_keeps_its_root_and_is_named_once() {
     let bench = running_on_a_clone();
     bench.discover(IPXE_ROM, 99).unwrap();
@@ -488,16 +514,6 @@ fn a_machine_that_was_started_by_hand_keeps_the_root_that_it_lives_on() {
 }
 
 #[test]
-fn who_uses_what_is_shared_in_anothers_name_keeps_no_address_from_anybody() {
-    let bench = running();
-    assert!(bench.boots.lives(ADDRESS));
-    let usage = bench.boots.usage();
-    usage.mounted(ELSEWHERE.into(), Uuid::from_u128(2), b"/be/free", bench.clock.now());
-    usage.see(ELSEWHERE.into(), Uuid::from_u128(2), usage::Call::default(), bench.clock.now());
-    assert!(!bench.boots.lives(ELSEWHERE), "no root of its is there");
-}
-
-#[test]
 fn a_machine_that_was_started_by_hand_waits_for_a_root_that_is_held() {
     let bench = Bench::new(None, None);
     let mut roster = Roster::default();
@@ -516,6 +532,16 @@ fn a_machine_that_was_started_by_hand_waits_for_a_root_that_is_held() {
     assert_eq!(awaited(ELSEWHERE), None);
     bench.boots.catalog().expect([].into(), true);
     assert_eq!(awaited(ADDRESS), None, "it was destroyed");
+}
+
+#[test]
+fn who_uses_what_is_shared_in_anothers_name_keeps_no_address_from_anybody() {
+    let bench = running();
+    assert!(bench.boots.lives(ADDRESS));
+    let usage = bench.boots.usage();
+    usage.mounted(ELSEWHERE.into(), Uuid::from_u128(2), b"/be/free", bench.clock.now());
+    usage.see(ELSEWHERE.into(), Uuid::from_u128(2), usage::Call::default(), bench.clock.now());
+    assert!(!bench.boots.lives(ELSEWHERE), "no root of its is there");
 }
 
 #[test]
