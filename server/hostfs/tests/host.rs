@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
+use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use hostfs::{Descriptors, HostTree, HostTreeError, Metadata, Options};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use tempfile::TempDir;
 use vfs::{
     Caller, Create, EntryDetail, FsError, Handle, Name, SetAttr, Special, Stability, Tree, Wait,
@@ -82,6 +84,32 @@ fn an_exclusive_create_is_repeated_over_a_restart() {
     let tree = open(&dir.path().join("export")).unwrap();
     let again = tree.create(&ROOT, &tree.root(), name("file"), &how).unwrap();
     assert_eq!(again.handle, made.handle);
+}
+
+#[test]
+fn a_file_of_an_exclusive_create_has_its_verifier_from_its_first_moment() {
+    let Some((dir, tree)) = scratch() else { return };
+    let watch = inotify::init(CreateFlags::NONBLOCK).unwrap();
+    let events = WatchFlags::CREATE | WatchFlags::ATTRIB;
+    inotify::add_watch(&watch, dir.path().join("export"), events).unwrap();
+    let how = Create::Exclusive(*b"verifier");
+    let user = Caller::new(1001, 1001);
+    fs::set_permissions(dir.path().join("export"), fs::Permissions::from_mode(0o777)).unwrap();
+    let made = tree.create(&user, &tree.root(), name("file"), &how).unwrap();
+    assert_eq!((made.attr.uid, made.attr.nlink), (1001, 1));
+    assert_eq!((made.attr.atime, made.attr.mtime), vfs::exclusive::times(*b"verifier"));
+    let mut room = [MaybeUninit::uninit(); 4096];
+    let mut seen = Vec::new();
+    let mut reader = inotify::Reader::new(&watch, &mut room);
+    while let Ok(event) = reader.next() {
+        if event.file_name() == Some(c"file") {
+            seen.push(event.events());
+        }
+    }
+    assert_eq!(seen, [ReadFlags::CREATE], "nothing was set after it had its name");
+    assert_eq!(tree.create(&user, &tree.root(), name("file"), &how).unwrap().handle, made.handle);
+    let other = Create::Exclusive(*b"another!");
+    assert_eq!(tree.create(&user, &tree.root(), name("file"), &other), Err(FsError::Exist));
 }
 
 #[test]

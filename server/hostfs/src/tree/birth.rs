@@ -1,20 +1,22 @@
 //! Making files, directories, links and nodes.
 //!
-//! On Linux what is new has its owner and its mode from its first moment: a server that is killed
-//! half-way leaves nothing that is not the caller's. On FreeBSD it is root's and closed to everybody
+//! On Linux what is new has its owner and its mode from its first moment, and a file of an exclusive
+//! CREATE its verifier: a server that is killed half-way leaves nothing that is not the caller's, and
+//! nothing that the caller does not know again. On FreeBSD it is root's and closed to everybody
 //! until it is given to him; a CREATE that finds a file so finishes it.
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use vfs::mode::Birth;
 use vfs::{
-    Attr, Caller, Create, FileKind, FsError, Handle, Made, Name, SetAttr, SetTime, Special, Wait,
-    Wcc, exclusive, mode, permission,
+    Attr, Caller, Create, FileKind, FsError, Handle, Made, Name, SetAttr, SetTime, Special, Time,
+    Wait, Wcc, exclusive, mode, permission,
 };
 
 use super::HostTree;
+use super::change::timestamps;
 use crate::attr;
 use crate::errno::cause;
 use crate::sys::{self, Node};
@@ -27,10 +29,11 @@ impl HostTree {
         name: Name<'_>,
         how: &Create,
     ) -> Result<Made, FsError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let new = New { kind: FileKind::Regular, set: set_of(how) };
-        let made = self.make(caller, dir, name, new, |dir, name, mode| {
-            fs::openat(dir, name, flags | OFlags::CLOEXEC, mode).map(drop)
+        let verifier = matches!(how, Create::Exclusive(_)).then(|| timestamps(&new.set)).flatten();
+        let made = self.make(caller, dir, name, new, |dir, name, mode| match &verifier {
+            Some(times) => sys::make_file_with_times(dir, name, mode, times),
+            None => sys::make_file(dir, name, mode),
         });
         match made {
             Err(FsError::Exist) if !name.is_dot() => self.make_again(caller, dir, name, how),
@@ -170,7 +173,15 @@ impl HostTree {
         }
         // Root sets the rest: whoever may make a file may set its size and its times.
         let size = new.set.size.filter(|size| *size > 0 && new.kind == FileKind::Regular);
-        let rest = SetAttr { mode: None, uid: None, gid: None, size, ..new.set };
+        let has = |set: SetTime, now: Time| match set {
+            SetTime::Keep => true,
+            SetTime::Server => false,
+            SetTime::Client(time) => time == now,
+        };
+        let timed = has(new.set.atime, found.atime) && has(new.set.mtime, found.mtime);
+        let (atime, mtime) =
+            if timed { (SetTime::Keep, SetTime::Keep) } else { (new.set.atime, new.set.mtime) };
+        let rest = SetAttr { mode: None, uid: None, gid: None, size, atime, mtime };
         if owned && moded && rest == SetAttr::default() {
             return Ok((handle, *found));
         }

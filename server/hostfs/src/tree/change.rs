@@ -82,7 +82,7 @@ impl HostTree {
 }
 
 /// Times for the kernel, if any are set. They have been checked.
-fn timestamps(set: &SetAttr) -> Option<Timestamps> {
+pub(super) fn timestamps(set: &SetAttr) -> Option<Timestamps> {
     let any = (set.atime, set.mtime) != (SetTime::Keep, SetTime::Keep);
     any.then(|| Timestamps {
         last_access: timespec(set.atime),

@@ -1,10 +1,11 @@
-//! Making files as somebody else: Linux keeps a user, a group and capabilities for each thread, and
+//! Making files as somebody else, and whole: Linux keeps a user, a group and capabilities for each thread, and
 //! can give it a umask of its own.
 
 use std::cell::Cell;
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::Mode;
-use rustix::io::Result;
+use rustix::fs::{self, AtFlags, Mode, OFlags, Timestamps};
+use rustix::io::{Errno, Result};
 use rustix::process::umask;
 use rustix::thread::{UnshareFlags, capabilities, set_capabilities, unshare_unsafe};
 
@@ -24,6 +25,32 @@ pub(crate) fn make_as<T>(
     let _umask = OwnUmask::clear()?;
     let _owner = ((uid, gid) != (0, 0)).then(|| Owner::become_one(uid, gid)).transpose()?;
     make(mode)
+}
+
+/// Makes a regular file, which must not be there.
+pub(crate) fn make_file(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(dir, name, flags, mode).map(drop)
+}
+
+/// The same; the file has these times from the first moment of its name. A file system that makes no
+/// file without a name (O_TMPFILE) gives it other ones, which are to be set then.
+pub(crate) fn make_file_with_times(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    mode: Mode,
+    times: &Timestamps,
+) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    match fs::openat(dir, c".", flags, mode) {
+        Ok(file) => {
+            fs::futimens(&file, times)?;
+            // Needs CAP_DAC_READ_SEARCH, as handles do.
+            fs::linkat(&file, c"", dir, name, AtFlags::EMPTY_PATH)
+        }
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => make_file(dir, name, mode),
+        Err(error) => Err(error),
+    }
 }
 
 /// The thread's user and group for new files; root's again when it is dropped.
