@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
@@ -63,6 +63,25 @@ impl Interface {
     /// Fails only when the kernel refuses to list the interfaces.
     pub fn by_name(name: &str) -> io::Result<Option<Self>> {
         Ok(Self::all()?.into_iter().find(|interface| interface.name == name))
+    }
+
+    /// The number of the interface that has this address of ours, if it can carry packets now: it is
+    /// switched on, and its cable or what stands for one is there. FreeBSD's drivers say so of every
+    /// interface that is switched on.
+    ///
+    /// # Errors
+    ///
+    /// Fails only when the kernel refuses to list the interfaces.
+    pub fn carrying(address: IpAddr) -> io::Result<Option<u32>> {
+        let works = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
+        let has = |entry: &InterfaceAddress| {
+            let known = entry.address.as_ref()?;
+            let v4 = known.as_sockaddr_in().map(|inet| IpAddr::V4(inet.ip()));
+            v4.or_else(|| known.as_sockaddr_in6().map(|inet| IpAddr::V6(inet.ip())))
+        };
+        let mut all = getifaddrs()?;
+        let found = all.find(|entry| entry.flags.contains(works) && has(entry) == Some(address));
+        Ok(found.and_then(|entry| if_nametoindex(entry.interface_name.as_str()).ok()))
     }
 
     fn named(entry: &InterfaceAddress, index: u32) -> Self {

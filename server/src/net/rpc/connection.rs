@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use super::connections::Connections;
 use super::dispatch::FiveTuple;
 use super::peers::Silence;
 use super::server::Server;
+use crate::net::interface::Interface;
 use crate::net::sys::tcp;
 
 /// A connection in use.
@@ -51,6 +52,8 @@ pub(super) struct Connection {
     end: OnceLock<End>,
     /// How many questions wait for an acknowledgement of the peer.
     probed: Mutex<usize>,
+    /// The interface that had our address when the peer was last known to answer; 0 for none.
+    interface: AtomicU32,
     /// Where its task runs.
     pub(super) runtime: Handle,
 }
@@ -82,8 +85,11 @@ pub(super) enum End {
     /// The peer sent no call for long.
     #[error("idle")]
     Idle,
-    /// The peer reset it, or acknowledges nothing any more: its machine does not know of it.
-    #[error("reset or timed out")]
+    /// The peer reset it: its machine does not know of it.
+    #[error("reset")]
+    Reset,
+    /// The peer acknowledges nothing any more.
+    #[error("timed out")]
     Lost,
     /// Something else broke it.
     #[error("broken")]
@@ -98,13 +104,12 @@ pub(super) enum End {
 
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
-        // A neighbour that does not answer for its address any more is told in place of a time-out.
-        let lost = [
-            io::ErrorKind::ConnectionReset,
-            io::ErrorKind::TimedOut,
-            io::ErrorKind::HostUnreachable,
-        ];
-        if lost.contains(&error.kind()) { Self::Lost } else { Self::Broken }
+        match error.kind() {
+            io::ErrorKind::ConnectionReset => Self::Reset,
+            // A neighbour that does not answer for its address any more is told in place of a time-out.
+            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => Self::Lost,
+            _ => Self::Broken,
+        }
     }
 }
 
@@ -137,8 +142,10 @@ impl Connection {
             outgoing: Outgoing::default(),
             end: OnceLock::new(),
             probed: Mutex::new(0),
+            interface: AtomicU32::new(0),
             runtime: Handle::current(),
         };
+        connection.works();
         Ok((Arc::new(connection), reader))
     }
 
@@ -306,6 +313,18 @@ impl Connection {
         if let Err(error) = SockRef::from(self.writer.as_ref()).set_tcp_keepalive(keepalive) {
             tracing::trace!(peer = %self.origin.peer, %error, "connection cannot be probed");
         }
+    }
+
+    /// Takes note that it works by the interface that has our address now.
+    pub(super) fn works(&self) {
+        let interface = Interface::carrying(self.origin.local.ip().to_canonical());
+        self.interface.store(interface.ok().flatten().unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Our address, and the interface that had it when it was last known to work.
+    pub(super) fn own_end(&self) -> (IpAddr, Option<u32>) {
+        let interface = self.interface.load(Ordering::Relaxed);
+        (self.origin.local.ip().to_canonical(), (interface != 0).then_some(interface))
     }
 
     /// What the kernel knows of the peer.

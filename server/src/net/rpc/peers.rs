@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until};
 
 use super::connection::{Connection, End, Probe};
+use crate::net::interface::Interface;
 
 /// The TCP connections of clients. Addresses are canonical ([`IpAddr::to_canonical`]).
 #[derive(Default)]
@@ -24,8 +25,9 @@ pub struct Peers {
 pub enum Life {
     /// A connection of that address acknowledged something after the question, or was closed in order.
     Answers,
-    /// It had connections, and all of them were reset or timed out since the question. A network that
-    /// is away for those seconds looks the same, so that there has to be another sign too.
+    /// It had connections, and all of them were reset or timed out since the question, while our own
+    /// interface was there. A network that is away somewhere else for those seconds looks the same, so
+    /// that there has to be another sign too.
     Dead,
     /// Nothing can be said: it has no open connection, or none that could be asked in time.
     Unknown,
@@ -48,17 +50,26 @@ impl Peers {
         let mut answer = Answer(Some(answer));
         runtime.spawn(async move {
             let probes: Vec<Probe> = open.iter().map(Connection::probe).collect();
+            let mut network = OwnNetwork::of(&open);
             let give_up = sleep_until((asked + deadline).into());
             tokio::pin!(give_up);
             let life = loop {
                 tokio::select! {
                     () = sleep(LOOK) => {}
-                    () = &mut give_up => break judge(&probes, asked, true).unwrap_or(Life::Unknown),
+                    () = &mut give_up => {
+                        network.look();
+                        let last = judge(&probes, asked, &network, true);
+                        break last.unwrap_or(Life::Unknown);
+                    }
                 }
-                if let Some(life) = judge(&probes, asked, false) {
+                network.look();
+                if let Some(life) = judge(&probes, asked, &network, false) {
                     break life;
                 }
             };
+            if life == Life::Answers {
+                open.iter().for_each(|connection| connection.works());
+            }
             drop(probes);
             answer.give(life);
         });
@@ -119,12 +130,40 @@ impl Drop for Answer {
     }
 }
 
+/// Our own ends of connections: where one was away, that a peer is silent says nothing about it.
+struct OwnNetwork {
+    /// Our addresses, each with the interface by which its connection was last known to work.
+    ends: Vec<(IpAddr, Option<u32>)>,
+    was_away: bool,
+}
+
+impl OwnNetwork {
+    fn of(connections: &[Arc<Connection>]) -> Self {
+        let mut ends: Vec<_> = connections.iter().map(|one| one.own_end()).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        let was_away = ends.iter().any(|(_, interface)| interface.is_none());
+        let mut network = Self { ends, was_away };
+        network.look();
+        network
+    }
+
+    /// Looks whether every interface is there, and still the same.
+    fn look(&mut self) {
+        let is_away = |(address, interface): &(IpAddr, Option<u32>)| {
+            Interface::carrying(*address).is_ok_and(|now| now != *interface)
+        };
+        self.was_away = self.was_away || self.ends.iter().any(is_away);
+    }
+}
+
 /// What the connections of an address tell, `None` if nothing yet.
-fn judge(probes: &[Probe], asked: Instant, last: bool) -> Option<Life> {
+fn judge(probes: &[Probe], asked: Instant, network: &OwnNetwork, last: bool) -> Option<Life> {
     let mut dead = 0;
     for Probe(connection) in probes {
         match connection.end() {
-            Some(End::Lost) => dead += 1,
+            Some(End::Reset) => dead += 1,
+            Some(End::Lost) => dead += usize::from(!network.was_away),
             // Its kernel has just said that all is said, or sent what was no call.
             Some(End::Done | End::Record(_)) => return Some(Life::Answers),
             // It was ended here, which says nothing about the peer.
@@ -136,7 +175,8 @@ fn judge(probes: &[Probe], asked: Instant, last: bool) -> Option<Life> {
                     return Some(Life::Answers);
                 }
                 // While something is not acknowledged the kernel sends that again, and asks nothing.
-                if last && silence.unanswered >= UNANSWERED && silence.sent + TICK <= since {
+                let silent = silence.unanswered >= UNANSWERED && silence.sent + TICK <= since;
+                if last && silent && !network.was_away {
                     connection.evicted.notify_one();
                     dead += 1;
                 }

@@ -86,7 +86,7 @@ async fn run(
     };
     tracing::debug!(peer = %connection.origin.peer, %end, "connection ended");
     match end {
-        End::Done | End::Stopped | End::Lost | End::Broken => {}
+        End::Done | End::Stopped | End::Reset | End::Lost | End::Broken => {}
         End::Evicted | End::Idle | End::Record(_) | End::Stalled => {
             count(&server.dispatcher.counters.closed);
         }

@@ -39,9 +39,17 @@ impl Cable {
         let mut line = String::new();
         BufReader::new(machine.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let peer = machine.id().to_string();
+        // A switch stands between the two: its other cable stays when the machine is switched off.
+        ip(&["link", "add", "b0", "type", "bridge"]);
         ip(&["link", "add", "s0", "type", "veth", "peer", "name", "c0", "netns", &peer]);
-        ip(&["address", "add", "10.77.1.1/24", "dev", "s0"]);
-        ip(&["link", "set", "s0", "up"]);
+        ip(&["link", "add", "s1", "type", "veth", "peer", "name", "s2"]);
+        for port in ["s0", "s1"] {
+            ip(&["link", "set", port, "master", "b0"]);
+        }
+        ip(&["address", "add", "10.77.1.1/24", "dev", "b0"]);
+        for link in ["b0", "s0", "s1", "s2"] {
+            ip(&["link", "set", link, "up"]);
+        }
         let running = Running::at(SERVER, Options::default());
         let cable = Self { machine, running };
         cable.in_machine(&["ip", "address", "add", "10.77.1.2/24", "dev", "c0"]);
@@ -170,6 +178,41 @@ fn a_machine_that_does_not_acknowledge_a_reply_is_dead_within_seconds() {
         }
         assert_eq!(cable.ask(LONG).await.0, Life::Dead);
     });
+}
+
+#[test]
+fn nothing_is_known_of_a_machine_while_our_own_network_is_away() {
+    let away: [fn(); 3] = [
+        || ip(&["link", "set", "b0", "down"]),
+        // A cable that is pulled out.
+        || {
+            ip(&["link", "set", "s1", "down"]);
+            ip(&["link", "set", "s0", "down"]);
+        },
+        || {
+            ip(&["link", "delete", "b0"]);
+            ip(&["link", "add", "b0", "type", "bridge"]);
+            ip(&["address", "add", "10.77.1.1/24", "dev", "b0"]);
+            ip(&["link", "set", "s1", "master", "b0"]);
+            ip(&["link", "set", "b0", "up"]);
+        },
+    ];
+    for (case, away) in (1..).zip(away) {
+        with_cable(move |cable| async move {
+            let _stream = cable.connect().await;
+            away();
+            assert_eq!(cable.ask(LONG).await.0, Life::Unknown, "case {case}, before the question");
+        });
+        with_cable(move |cable| async move {
+            let _stream = cable.connect().await;
+            let later = async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                away();
+            };
+            let ((life, _), ()) = tokio::join!(cable.ask(LONG), later);
+            assert!(matches!(life, Life::Answers | Life::Unknown), "case {case}: {life:?}");
+        });
+    }
 }
 
 #[test]
