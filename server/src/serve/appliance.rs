@@ -439,7 +439,7 @@ impl Controlled for Appliance {
             return Ok(Err(living));
         }
         let holding = Holding { name, environments };
-        match self.publisher.close_held(&holding.environments, &holding.name) {
+        match self.publisher.close_held(&holding.environments, &holding.name, force) {
             Ok(()) => Ok(Ok(holding)),
             Err(error) => {
                 // It could not be unmounted; whatever can be served of it is served again.

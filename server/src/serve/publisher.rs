@@ -555,8 +555,9 @@ impl Publisher {
         }
     }
 
-    /// Closes everything of the store. Machines that live on it wait until it is served again.
-    fn close(&self, why: &str) {
+    /// Closes everything of the store and gives what was open. Machines that live on it wait until it is
+    /// served again.
+    fn close(&self, why: &str) -> Vec<Uuid> {
         let reason = Reason::from(why);
         let found = lock(&self.found);
         let open = self.exports.all_open().into_iter().map(|export| export.environment);
@@ -566,6 +567,7 @@ impl Publisher {
         self.boots.update_environments(Vec::new(), &open);
         drop(found);
         self.quiesce(&closed);
+        open
     }
 }
 

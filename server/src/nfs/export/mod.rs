@@ -11,9 +11,12 @@ mod files;
 pub mod gone;
 mod handle;
 pub mod lifecycle;
+mod running;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use store::ExportSettings;
@@ -29,6 +32,8 @@ pub use access::{Grant, Refusal, caller};
 pub use files::Files;
 pub use handle::{KeyError, SiteKey, WireHandle};
 pub use lifecycle::{Event, Lifecycle, Reason, State};
+use running::Calls;
+pub use running::Running;
 
 /// A boot environment that is served.
 #[derive(Clone, Debug)]
@@ -167,21 +172,50 @@ impl Exports {
     /// What is open of a boot environment, whether it is served or held.
     #[must_use]
     pub fn open_of(&self, environment: Uuid) -> Option<Arc<Export>> {
-        self.current.load().lifecycles.get(&environment)?.open().map(Arc::clone)
+        self.current.load().lifecycle(environment)?.open().map(Arc::clone)
     }
 
     /// Whether a command works on a boot environment: no boot may have it for its root then.
     #[must_use]
     pub fn is_held(&self, environment: Uuid) -> bool {
-        self.current.load().lifecycles.get(&environment).is_some_and(Lifecycle::is_held)
+        self.current.load().lifecycle(environment).is_some_and(Lifecycle::is_held)
     }
 
     /// Whether somebody destroyed a boot environment or took it out of use.
     #[must_use]
     pub fn is_gone(&self, environment: Uuid) -> bool {
         let current = self.current.load();
-        let lifecycle = current.lifecycles.get(&environment);
+        let lifecycle = current.lifecycle(environment);
         lifecycle.is_some_and(|lifecycle| matches!(lifecycle.state(), State::Gone))
+    }
+
+    /// Waits until no call runs any more on these environments, which are held or closed, so that none
+    /// begins. Says whether that was before the time was over.
+    #[must_use]
+    pub fn drain(&self, environments: &[Uuid], limit: Duration) -> bool {
+        let calls = self.calls_of(environments);
+        let deadline = Instant::now() + limit;
+        loop {
+            if calls.iter().all(|calls| calls.are_over()) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(DRAINING);
+        }
+    }
+
+    /// Takes the tree away under the calls that still run on these environments: their clients are told
+    /// to come again, whatever they have done.
+    pub fn abandon_calls(&self, environments: &[Uuid]) {
+        self.calls_of(environments).iter().for_each(|calls| calls.abandon());
+    }
+
+    fn calls_of(&self, environments: &[Uuid]) -> Vec<Arc<Calls>> {
+        let current = self.current.load();
+        let known = environments.iter().filter_map(|one| current.environments.get(one));
+        known.map(|one| Arc::clone(&one.calls)).collect()
     }
 
     /// The export that a path lies in, and the rest of the path behind it.
@@ -232,7 +266,8 @@ impl Exports {
     #[must_use]
     pub fn all_open(&self) -> Vec<Arc<Export>> {
         let current = self.current.load();
-        current.lifecycles.values().filter_map(Lifecycle::open).map(Arc::clone).collect()
+        let lifecycles = current.environments.values().map(|one| &one.lifecycle);
+        lifecycles.filter_map(Lifecycle::open).map(Arc::clone).collect()
     }
 
     /// Who uses what.
@@ -261,26 +296,56 @@ impl Exports {
         self.key.seal(export.environment, view, file)
     }
 
-    /// The export and the file that a client's handle stands for, and how the client sees the
-    /// export.
+    /// The export and the file that a client's handle stands for, how the client sees the export, and
+    /// a mark that a call runs on it, which keeps commands from its tree.
     ///
     /// # Errors
     ///
     /// [`FsError::BadHandle`] if this site did not make the handle, [`FsError::Stale`] if somebody
     /// destroyed its environment or took it out of use, [`FsError::Busy`] if it is not served for any
     /// other reason.
-    pub fn open(&self, wire: &[u8]) -> Result<(Arc<Export>, View, Handle), FsError> {
+    pub fn enter(&self, wire: &[u8]) -> Result<(Arc<Export>, View, Handle, Running), FsError> {
         let (environment, view, file) = self.key.open(wire).ok_or(FsError::BadHandle)?;
-        let current = self.current.load();
-        let Some(lifecycle) = current.lifecycles.get(&environment) else {
-            self.tell_of(environment);
-            return Err(FsError::Busy);
-        };
-        match lifecycle.state() {
-            State::Gone => Err(FsError::Stale),
-            State::Serving(export) if !current.stalled => Ok((Arc::clone(export), view, file)),
-            State::Serving(_) | State::Held | State::Waiting(_) => Err(FsError::Busy),
+        loop {
+            let current = self.current.load();
+            let Some(known) = current.environments.get(&environment) else {
+                self.tell_of(environment);
+                return Err(FsError::Busy);
+            };
+            let export = match known.lifecycle.state() {
+                State::Gone => return Err(FsError::Stale),
+                State::Serving(export) if !current.stalled => export,
+                State::Serving(_) | State::Held | State::Waiting(_) => return Err(FsError::Busy),
+            };
+            let running = Running::begin(&known.calls);
+            // Whoever has changed something since may not have seen that a call runs.
+            if Arc::ptr_eq(&current, &self.current.load()) {
+                return Ok((Arc::clone(export), view, file, running));
+            }
         }
+    }
+
+    /// As [`Exports::enter`], for a call that has entered an export before and had to wait since;
+    /// `None` if that is not served any more.
+    #[must_use]
+    pub fn enter_again(&self, export: &Arc<Export>) -> Option<Running> {
+        let running = {
+            let current = self.current.load();
+            Running::begin(&current.environments.get(&export.environment)?.calls)
+        };
+        let current = self.current.load();
+        let now = current.serving(export.environment);
+        now.is_some_and(|now| Arc::ptr_eq(now, export)).then_some(running)
+    }
+
+    /// The export and the file that a client's handle stands for, and how the client sees the export.
+    ///
+    /// # Errors
+    ///
+    /// As [`Exports::enter`].
+    #[cfg(test)]
+    pub(crate) fn open(&self, wire: &[u8]) -> Result<(Arc<Export>, View, Handle), FsError> {
+        self.enter(wire).map(|(export, view, file, _running)| (export, view, file))
     }
 
     /// Says once that a machine waits for an environment that the store does not have. A handle cannot
@@ -309,12 +374,20 @@ impl Exports {
 /// An immutable snapshot of all exports.
 #[derive(Clone, Debug, Default)]
 struct Snapshot {
-    lifecycles: HashMap<Uuid, Lifecycle<Arc<Export>>>,
+    environments: HashMap<Uuid, Environment>,
     /// What is open, by canonical path.
     paths: BTreeMap<String, Uuid>,
     expected: Arc<Expected>,
     /// Whether nothing answers.
     stalled: bool,
+}
+
+/// The export of one boot environment.
+#[derive(Clone, Debug)]
+struct Environment {
+    lifecycle: Lifecycle<Arc<Export>>,
+    /// The calls that run on it, also on what was open of it before.
+    calls: Arc<Calls>,
 }
 
 /// What there is, whether or not it is open.
@@ -327,8 +400,12 @@ struct Expected {
 }
 
 impl Snapshot {
+    fn lifecycle(&self, environment: Uuid) -> Option<&Lifecycle<Arc<Export>>> {
+        self.environments.get(&environment).map(|known| &known.lifecycle)
+    }
+
     fn serving(&self, environment: Uuid) -> Option<&Arc<Export>> {
-        match self.lifecycles.get(&environment)?.state() {
+        match self.lifecycle(environment)?.state() {
             State::Serving(export) => Some(export),
             State::Held | State::Waiting(_) | State::Gone => None,
         }
@@ -336,7 +413,7 @@ impl Snapshot {
 
     fn served(&self, environment: Uuid) -> Result<&Arc<Export>, Absent> {
         let waits = |why: &str| Err(Absent::Waiting(Reason::from(why)));
-        match self.lifecycles.get(&environment).map(Lifecycle::state) {
+        match self.lifecycle(environment).map(Lifecycle::state) {
             None => waits(UNLISTED),
             Some(State::Serving(export)) => Ok(export),
             Some(State::Held) => waits(HELD),
@@ -346,15 +423,18 @@ impl Snapshot {
     }
 
     fn forget_gone(&mut self, environment: Uuid) {
-        let lifecycle = self.lifecycles.get(&environment);
+        let lifecycle = self.lifecycle(environment);
         if lifecycle.is_some_and(|one| matches!(one.state(), State::Gone) && !one.is_held()) {
-            self.lifecycles.remove(&environment);
+            self.environments.remove(&environment);
         }
     }
 
     fn take(&mut self, environment: Uuid, event: Event<Arc<Export>>) -> Option<Arc<Export>> {
-        let unknown = || Lifecycle::unknown(Reason::from(UNLISTED));
-        let lifecycle = self.lifecycles.entry(environment).or_insert_with(unknown);
+        let unknown = || {
+            let lifecycle = Lifecycle::unknown(Reason::from(UNLISTED));
+            Environment { lifecycle, calls: Arc::default() }
+        };
+        let lifecycle = &mut self.environments.entry(environment).or_insert_with(unknown).lifecycle;
         let before = lifecycle.open().map(|export| export.path.clone());
         let closed = lifecycle.take(event);
         let now = lifecycle.open().map(|export| export.path.clone());
@@ -379,6 +459,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const HELD: &str = "a command works on its boot environment";
 const UNLISTED: &str = "the store has not named its boot environment yet";
 const UNREAD: &str = "what is written down about its boot environment cannot be read just now";
+
+/// How often it is looked whether the calls on an environment have ended.
+const DRAINING: Duration = Duration::from_millis(2);
 
 /// Environments that are known to be gone.
 pub(crate) const MAX_GONE: usize = 4096;
@@ -415,6 +498,8 @@ fn split_first(path: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod test {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use fixtures::MemFs;
 
     use super::*;
@@ -430,8 +515,7 @@ mod test {
     }
 
     fn exports(paths: &[&str]) -> Exports {
-        let exports =
-            Exports::new(SiteKey::new([7; 16]), Arc::new(Usage::new(std::time::Instant::now())));
+        let exports = Exports::new(SiteKey::new([7; 16]), Arc::new(Usage::new(Instant::now())));
         for (number, path) in (1..).zip(paths) {
             exports.publish(export(number, path)).unwrap();
         }
@@ -486,7 +570,7 @@ mod test {
         exports.publish(export(4, "/be/four")).unwrap();
         exports.apply([(Uuid::from_u128(count), Event::Ended)]);
         exports.apply([(Uuid::from_u128(count + 1), Event::Ended)]);
-        assert!(exports.current.load().lifecycles.len() <= MAX_GONE + 2);
+        assert!(exports.current.load().environments.len() <= MAX_GONE + 2);
         let is_gone = |number| exports.is_gone(Uuid::from_u128(number));
         assert!(is_gone(2) && is_gone(count) && !is_gone(3));
         assert!(exports.of(Uuid::from_u128(4)).is_some());
@@ -515,10 +599,7 @@ mod test {
     #[test]
     fn paths_that_cannot_be_mounted_are_refused() {
         for path in ["", "/", "be", "/be/..", "/./be", "/be/\0"] {
-            let exports = Exports::new(
-                SiteKey::new([7; 16]),
-                Arc::new(Usage::new(std::time::Instant::now())),
-            );
+            let exports = Exports::new(SiteKey::new([7; 16]), Arc::new(Usage::new(Instant::now())));
             let refused = exports.publish(export(1, path));
             assert_eq!(refused, Err(PublishError(path.to_owned())));
         }
@@ -575,6 +656,59 @@ mod test {
         exports.apply([(environment, Event::Resumed)]);
         assert_eq!(state_of(&exports, &handle), None);
         assert!(exports.at(b"/be/head").is_ok());
+    }
+
+    #[test]
+    fn a_hold_waits_for_the_calls_that_run_and_lets_none_begin() {
+        let exports = exports(&["/be/head", "/be/other"]);
+        let environment = Uuid::from_u128(1);
+        let handle = exports.root_handle(environment).unwrap();
+        let (export, _, _, running) = exports.enter(handle.as_bytes()).unwrap();
+        // What replaces an export has the calls on the one before it, too.
+        exports.publish(self::export(1, "/be/head")).unwrap();
+        exports.apply([(environment, Event::Held)]);
+        let drains = || exports.drain(&[environment], Duration::from_millis(20));
+        assert!(!drains() && exports.drain(&[Uuid::from_u128(2)], Duration::ZERO));
+        assert_eq!(exports.enter(handle.as_bytes()).err(), Some(FsError::Busy));
+        assert!(exports.enter_again(&export).is_none());
+        drop(running);
+        assert!(drains());
+        exports.apply([(environment, Event::Resumed)]);
+        let export = exports.of(environment).unwrap();
+        let running = exports.enter_again(&export).unwrap();
+        assert!(!drains() && !running.is_abandoned());
+        exports.abandon_calls(&[environment]);
+        assert!(running.is_abandoned());
+        assert!(!exports.enter_again(&export).unwrap().is_abandoned());
+    }
+
+    #[test]
+    fn no_call_slips_through_while_holds_come_and_go() {
+        let exports = exports(&["/be/head"]);
+        let environment = Uuid::from_u128(1);
+        let handle = exports.root_handle(environment).unwrap();
+        let (held, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::SeqCst) {
+                        if let Ok(entered) = exports.enter(handle.as_bytes()) {
+                            assert!(!held.load(Ordering::SeqCst), "the tree is a command's alone");
+                            drop(entered);
+                        }
+                    }
+                });
+            }
+            for _ in 0..300 {
+                exports.apply([(environment, Event::Held)]);
+                assert!(exports.drain(&[environment], Duration::from_secs(60)));
+                held.store(true, Ordering::SeqCst);
+                thread::yield_now();
+                held.store(false, Ordering::SeqCst);
+                exports.apply([(environment, Event::Resumed)]);
+            }
+            stop.store(true, Ordering::SeqCst);
+        });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use wire::xdr::{DecodeError, Decoder, Encoder};
 
 use super::{Nfs3, attr, status};
 use crate::net::rpc::{Call, Transport};
-use crate::nfs::export::{Export, Grant, WireHandle};
+use crate::nfs::export::{Export, Grant, Running, WireHandle};
 use crate::site::machine::View;
 
 /// A call that is being carried out.
@@ -89,7 +89,10 @@ impl<'a> Request<'a> {
     /// What was opened so far, to be brought along when the call is parked. The arguments of all
     /// procedures begin with a handle; where it opens nothing, the pool finds that out again.
     pub(super) fn park(&self) -> Option<File> {
-        self.opened.take().or_else(|| self.open(self.args::<FileHandle<'_>>().ok()?).ok())
+        let opened = self.opened.take();
+        let file = opened.or_else(|| self.open(self.args::<FileHandle<'_>>().ok()?).ok())?;
+        // Nothing runs while it waits.
+        Some(File { running: None, ..file })
     }
 
     /// Decodes the arguments. What stands behind them is ignored, as all servers do: clients pad.
@@ -111,9 +114,18 @@ impl<'a> Request<'a> {
             Err(error) => return self.fail(error.into(), &F::unknown(), reply),
         };
         let may_wait = self.wait() == Wait::Yes;
+        let start = reply.len();
         let ended = match work(&file, reply) {
             Err(Fault::Tree(FsError::WouldWait)) if !may_wait => None,
+            // A command has taken the tree away meanwhile. That is no decision that it is gone.
+            Err(Fault::Tree(FsError::Stale)) if self.waits(&file) => {
+                Some(self.fail(FsError::Busy.into(), &F::unknown(), reply))
+            }
             Err(fault) => F::of(&file, self.wait()).map(|beside| self.fail(fault, &beside, reply)),
+            Ok(_) if file.running.as_ref().is_some_and(Running::is_abandoned) => {
+                reply.truncate(start);
+                Some(self.fail(FsError::Busy.into(), &F::unknown(), reply))
+            }
             Ok(outcome) => Some(outcome),
         };
         ended.unwrap_or_else(|| {
@@ -157,12 +169,12 @@ impl<'a> Request<'a> {
             return Err(FsError::Busy);
         }
         if let Some(file) = self.opened.take()
-            && self.is_served(&file)
+            && let Some(running) = self.nfs.exports.enter_again(&file.export)
         {
             self.environment.set(Some(file.export.environment));
-            return Ok(file);
+            return Ok(File { running: Some(running), ..file });
         }
-        let (export, view, file) = self.nfs.exports.open(handle.0)?;
+        let (export, view, file, running) = self.nfs.exports.enter(handle.0)?;
         let peer = self.call.peer;
         let address = peer.ip().to_canonical();
         let roots = self.nfs.booter.roots_of(address);
@@ -173,13 +185,16 @@ impl<'a> Request<'a> {
             FsError::Access
         })?;
         self.environment.set(Some(export.environment));
-        Ok(File { caller: grant.caller(&self.call.credential), export, view, handle: file, grant })
+        let (caller, running) = (grant.caller(&self.call.credential), Some(running));
+        Ok(File { caller, export, view, handle: file, grant, running })
     }
 
-    /// Whether what was opened a while ago is served still.
-    fn is_served(&self, file: &File) -> bool {
-        let now = self.nfs.exports.of(file.export.environment);
-        now.is_some_and(|export| Arc::ptr_eq(&export, &file.export))
+    /// Whether what was opened a while ago is not served any more, and may be again.
+    fn waits(&self, file: &File) -> bool {
+        let environment = file.export.environment;
+        let now = self.nfs.exports.of(environment);
+        let is_served = now.is_some_and(|export| Arc::ptr_eq(&export, &file.export));
+        !is_served && !self.nfs.exports.is_gone(environment)
     }
 
     /// The handle of another file of the same export as `file`.
@@ -214,6 +229,8 @@ pub(super) struct File {
     pub(super) handle: Handle,
     pub(super) caller: Caller,
     pub(super) grant: Grant,
+    /// Keeps commands from its tree while the call runs.
+    running: Option<Running>,
 }
 
 impl File {

@@ -78,15 +78,30 @@ impl Publisher {
         living
     }
 
-    /// Closes what is held and has the store unmount it.
+    /// Closes what is held and has the store unmount it, when the calls that run on it have ended.
+    /// Those that do not end in time are abandoned by `force`: nobody is told that they were carried out.
     pub(in crate::serve) fn close_held(
         &self,
         environments: &[Uuid],
         name: &EnvironmentName,
-    ) -> Result<(), StoreError> {
+        force: bool,
+    ) -> Result<(), CloseError> {
+        self.drain(environments, force)?;
         let why = Reason::from("a command has worked on it");
         self.quiesce(&self.exports.apply(each(environments, &Event::Closed(why))));
-        self.unmount(|| self.store.release(name))
+        self.unmount(|| self.store.release(name)).map_err(CloseError::Store)
+    }
+
+    /// Waits for the end of the calls that run on environments that are not served any more.
+    fn drain(&self, environments: &[Uuid], force: bool) -> Result<(), CloseError> {
+        if self.exports.drain(environments, LAST_CALLS) {
+            return Ok(());
+        }
+        if !force {
+            return Err(CloseError::Running);
+        }
+        self.exports.abandon_calls(environments);
+        Ok(())
     }
 
     /// Serves what was held, as it is now; `names` are those that it had and has.
@@ -140,24 +155,25 @@ impl Publisher {
     }
 
     /// Closes the whole store and has it unmounted, until [`Publisher::attach`].
-    pub(in crate::serve) fn detach(&self) -> Result<(), DetachError> {
+    pub(in crate::serve) fn detach(&self) -> Result<(), CloseError> {
         let alone = lock(&self.reading);
         if self.detached.swap(true, Ordering::Relaxed) {
-            return Err(DetachError::Taken);
+            return Err(CloseError::Taken);
         }
         let why = "a command has the store for itself";
-        self.close(why);
+        let closed = self.close(why);
         let mut found = lock(&self.found);
         found.store = Some(why.to_owned());
         let news = found.news();
         drop(found);
         self.tell(news);
-        let detached = self.unmount(|| self.store.detach());
+        let detached = self
+            .drain(&closed, false)
+            .and_then(|()| self.unmount(|| self.store.detach()).map_err(CloseError::Store));
         drop(alone);
-        detached.map_err(|error| {
+        detached.inspect_err(|_| {
             // Whatever was closed on the way is served again.
             let _ = self.attach();
-            DetachError::Store(error)
         })
     }
 
@@ -183,9 +199,15 @@ impl Publisher {
     }
 }
 
-/// Why the store is not given to a command.
+/// Why an environment, or the store, is not given to a command.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::serve) enum DetachError {
+pub(in crate::serve) enum CloseError {
+    /// Calls that run on it do not end.
+    #[error(
+        "its disk has not answered calls of its users for {} s: try again when it does",
+        LAST_CALLS.as_secs()
+    )]
+    Running,
     /// It cannot be unmounted.
     #[error(transparent)]
     Store(StoreError),

@@ -259,7 +259,7 @@ fn what_gets_another_name_under_a_hold_is_served_by_it() {
     let bench = Bench::new();
     let held = bench.publisher.needing(&name("head")).unwrap();
     assert_eq!(bench.publisher.hold(&held, || None::<()>), None);
-    bench.publisher.close_held(&held, &name("head")).unwrap();
+    bench.publisher.close_held(&held, &name("head"), false).unwrap();
     assert_eq!(bench.answers(), [WAITS, SERVED, SERVED]);
     // Other commands have everything read again meanwhile, in every state of the rename.
     bench.publisher.publish(Scope::All).unwrap();
@@ -289,7 +289,7 @@ fn what_is_held_or_away_is_not_missing_by_path_nor_by_name_and_what_is_gone_is()
     let held = bench.publisher.needing(&name("head")).unwrap();
     assert_eq!(bench.publisher.hold(&held, || None::<()>), None);
     assert!(waits(&bench, "head"));
-    bench.publisher.close_held(&held, &name("head")).unwrap();
+    bench.publisher.close_held(&held, &name("head"), false).unwrap();
     assert!(waits(&bench, "head"));
     bench.publisher.resume(&held, &[]).unwrap();
     assert_eq!(absent(&bench, "head").0, None);
@@ -334,12 +334,30 @@ fn a_boot_that_begins_before_the_hold_undoes_it_and_none_begins_after_it() {
 }
 
 #[test]
+fn a_command_has_the_tree_only_after_the_calls_that_run_on_it_have_ended() {
+    let bench = Bench::new();
+    let held = bench.publisher.needing(&name("head")).unwrap();
+    let running = bench.publisher.exports.enter(bench.roots[0].1.as_bytes()).unwrap();
+    assert_eq!(bench.publisher.hold(&held, || None::<()>), None);
+    thread::scope(|scope| {
+        let closing = scope.spawn(|| bench.publisher.close_held(&held, &name("head"), false));
+        thread::sleep(Duration::from_millis(300));
+        assert!(!closing.is_finished(), "a write may still be on its way to the disk");
+        assert!(bench.publisher.exports.open_of(held[0]).is_some());
+        drop(running);
+        closing.join().unwrap().unwrap();
+    });
+    bench.publisher.resume(&held, &[]).unwrap();
+    assert_eq!(bench.answers(), [SERVED; 3]);
+}
+
+#[test]
 fn who_has_the_data_of_a_machine_holds_its_roots() {
     let bench = Bench::new();
     let held = bench.publisher.needing(&name("web1-data")).unwrap();
     assert_eq!(held, [bench.uuid("web1-data"), bench.uuid("web1-head")]);
     assert_eq!(bench.publisher.hold(&held, || None::<()>), None);
-    bench.publisher.close_held(&held, &name("web1-data")).unwrap();
+    bench.publisher.close_held(&held, &name("web1-data"), false).unwrap();
     bench.publisher.publish(Scope::All).unwrap();
     assert_eq!(bench.answers(), [SERVED, WAITS, WAITS]);
     bench.publisher.resume(&held, &[]).unwrap();
@@ -351,7 +369,7 @@ fn what_is_destroyed_by_the_server_is_gone_at_once_and_after_a_restart() {
     let mut bench = Bench::new();
     let held = bench.publisher.needing(&name("head")).unwrap();
     assert_eq!(bench.publisher.hold(&held, || None::<()>), None);
-    bench.publisher.close_held(&held, &name("head")).unwrap();
+    bench.publisher.close_held(&held, &name("head"), false).unwrap();
     bench.store.destroy(&name("head")).unwrap();
     bench.publisher.end(&held, "head");
     bench.publisher.resume(&held, &[]).unwrap();

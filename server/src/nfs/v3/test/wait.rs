@@ -1,8 +1,13 @@
 //! What runs on the socket's own task and what does not.
 
-use wire::nfs3::{AccessArgs, ReadArgs};
+use std::thread;
+use std::time::Duration;
+
+use vfs::{Caller, Name};
+use wire::nfs3::{AccessArgs, GetattrRes, ReadArgs, Stable, Status, WriteArgs, WriteRes};
 
 use super::*;
+use crate::nfs::export::Event;
 
 /// Whether a call is answered on the socket's own task.
 fn is_inline(bench: &Bench, procedure: Procedure, args: &[u8]) -> bool {
@@ -65,4 +70,67 @@ fn what_the_tree_cannot_tell_at_once_is_asked_again_by_who_may_wait() {
         assert_eq!(parked.resume(&call, &mut reply), Outcome::Success);
         assert!(!reply.is_empty(), "{procedure:?}");
     }
+}
+
+/// A WRITE that waits for a disk while `meanwhile` happens to its environment, which is held.
+fn write_while(meanwhile: impl FnOnce(&Bench)) -> Status {
+    let bench = Bench::new(MemFs::new().file("/motd", 0o644, b"hello").on_disk());
+    let file = bench.at("/motd");
+    let (offset, data, stable) = (0, &b"HELLO"[..], Stable::FileSync);
+    let args = WriteArgs { file: fh(&file), offset, stable, data }.to_bytes();
+    let hung = bench.tree.hang();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let written = bench.client.call(&bench.nfs, VERSION, Procedure::Write.number(), &args);
+            WriteRes::from_bytes(&written.1).unwrap().status()
+        });
+        while bench.site.exports.drain(&[ROOT], Duration::ZERO) {
+            thread::yield_now();
+        }
+        bench.site.exports.apply([(ROOT, Event::Held)]);
+        assert!(!bench.site.exports.drain(&[ROOT], Duration::from_millis(20)), "it still runs");
+        meanwhile(&bench);
+        drop(hung);
+        let status = call.join().unwrap();
+        assert!(bench.site.exports.drain(&[ROOT], Duration::ZERO), "it has ended");
+        status
+    })
+}
+
+#[test]
+fn a_write_under_way_ends_before_a_command_has_the_tree() {
+    assert_eq!(write_while(|_| ()), Status::Ok);
+}
+
+#[test]
+fn a_write_on_a_tree_that_was_taken_away_is_not_acknowledged() {
+    assert_eq!(write_while(|bench| bench.site.exports.abandon_calls(&[ROOT])), Status::Jukebox);
+}
+
+#[test]
+fn a_file_that_vanishes_with_a_tree_that_is_taken_away_is_asked_for_again() {
+    let stale_after = |event: Event<_>| {
+        let bench = Bench::new(MemFs::new().file("/motd", 0o644, b"hello").on_disk());
+        let args = fs(&bench.at("/motd")).to_bytes();
+        let motd = Name::new(b"motd").unwrap();
+        bench.tree.remove(&Caller::ROOT, &bench.tree.root(), motd).unwrap();
+        let hung = bench.tree.hang();
+        thread::scope(|scope| {
+            let call = scope.spawn(|| {
+                let got =
+                    bench.client.call(&bench.nfs, VERSION, Procedure::Getattr.number(), &args);
+                GetattrRes::from_bytes(&got.1).unwrap().status()
+            });
+            while bench.site.exports.drain(&[ROOT], Duration::ZERO) {
+                thread::yield_now();
+            }
+            bench.site.exports.apply([(ROOT, event)]);
+            drop(hung);
+            call.join().unwrap()
+        })
+    };
+    assert_eq!(stale_after(Event::Held), Status::Jukebox);
+    assert_eq!(stale_after(Event::Closed("away".into())), Status::Jukebox);
+    assert_eq!(stale_after(Event::Failed("it is served on".into())), Status::Stale);
+    assert_eq!(stale_after(Event::Ended), Status::Stale);
 }
