@@ -148,6 +148,32 @@ async fn within<T: Send + 'static>(
     })
 }
 
+/// The same for what takes something from its users: what comes of it after that time is undone.
+async fn taken<T: Send + 'static, U>(
+    limit: Duration,
+    take: impl FnOnce() -> Result<T, String> + Send + 'static,
+    undo: impl FnOnce(T) -> U + Send + 'static,
+) -> io::Result<Result<T, String>>
+where
+    U: Send + 'static,
+{
+    let mut taking = tokio::task::spawn_blocking(take);
+    if let Ok(taken) = time::timeout(limit, &mut taking).await {
+        return taken.map_err(io::Error::other);
+    }
+    tokio::spawn(async move {
+        if let Ok(Ok(taken)) = taking.await {
+            // The command has gone: whoever undoes it tells what fails.
+            drop(blocking(move || undo(taken)).await);
+        }
+    });
+    let seconds = limit.as_secs();
+    Ok(Err(format!(
+        "the store has not answered it for {seconds} s: nothing was changed, and its users go on as soon \
+         as it answers; see `netbe status`, and try again then"
+    )))
+}
+
 fn done(outcome: Result<(), String>) -> Reply {
     outcome.map_or_else(|message| Reply::Failed { message }, |()| Reply::Done)
 }
@@ -160,8 +186,10 @@ async fn hold(
     environment: String,
     force: bool,
 ) -> io::Result<()> {
-    let holder = Arc::clone(&server);
-    let holding = match blocking(move || holder.hold(&environment, force)).await? {
+    let (holder, releaser) = (Arc::clone(&server), Arc::clone(&server));
+    let hold = move || holder.hold(&environment, force);
+    let undo = move |held: Result<Holding, Living>| held.map(|one| releaser.resume(&one, &[]));
+    let holding = match taken(HOLD_PATIENCE, hold, undo).await? {
         Ok(Ok(holding)) => holding,
         Ok(Err(living)) => return send(&mut writer, &Reply::Living(living)).await,
         Err(message) => return send(&mut writer, &Reply::Failed { message }).await,
@@ -169,7 +197,7 @@ async fn hold(
     let held = Reply::Held { environments: holding.environments.clone() };
     let asked = wait_for_end(reader, &mut writer, &held).await;
     let changed = asked.clone().unwrap_or_default();
-    let resumed = blocking(move || server.resume(&holding, &changed)).await?;
+    let resumed = within(READ_PATIENCE, move || server.resume(&holding, &changed)).await?;
     if asked.is_some() { send(&mut writer, &done(resumed)).await } else { Ok(()) }
 }
 
@@ -179,13 +207,14 @@ async fn detach(
     mut writer: OwnedWriteHalf,
     server: Arc<dyn Controlled>,
 ) -> io::Result<()> {
-    let holder = Arc::clone(&server);
-    let living = match blocking(move || holder.detach()).await? {
+    let (holder, releaser) = (Arc::clone(&server), Arc::clone(&server));
+    let undo = move |_living| releaser.attach();
+    let living = match taken(READ_PATIENCE, move || holder.detach(), undo).await? {
         Ok(living) => living,
         Err(message) => return send(&mut writer, &Reply::Failed { message }).await,
     };
     let asked = wait_for_end(reader, &mut writer, &Reply::Living(living)).await;
-    let attached = blocking(move || server.attach()).await?;
+    let attached = within(READ_PATIENCE, move || server.attach()).await?;
     if asked.is_some() { send(&mut writer, &done(attached)).await } else { Ok(()) }
 }
 
@@ -311,6 +340,9 @@ const DISK_REPLY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long the server waits for a disk before it says so; a command waits longer.
 const READ_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long it may take to close one environment: its calls come to their end, and it is unmounted.
+const HOLD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longest request, in bytes.
 const REQUEST: u64 = 4096;
@@ -555,6 +587,23 @@ mod test {
         assert!(told.unwrap_err().contains("has not answered"));
         free.send(()).unwrap();
         assert_eq!(within(IO_TIMEOUT, || Ok(1)).await.unwrap(), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_too_late_is_given_back() {
+        let (free, hangs) = std::sync::mpsc::channel::<()>();
+        let (given, back) = tokio::sync::oneshot::channel();
+        let take = move || hangs.recv().map(|()| "head").map_err(|error| error.to_string());
+        let undo = move |taken| given.send(taken);
+        let told = taken(Duration::from_millis(20), take, undo).await.unwrap().unwrap_err();
+        assert!(
+            told.contains("has not answered") && told.contains("nothing was changed"),
+            "{told}"
+        );
+        free.send(()).unwrap();
+        assert_eq!(back.await, Ok("head"));
+        let undo = |_| panic!("the command has it");
+        assert_eq!(taken(IO_TIMEOUT, || Ok(1), undo).await.unwrap(), Ok(1));
     }
 
     #[test]
