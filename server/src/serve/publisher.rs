@@ -8,6 +8,7 @@ mod hold;
 mod opener;
 #[cfg(test)]
 mod test;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +27,10 @@ use crate::nfs::export::{Change, Event, Export, Exports, Reason, gone};
 use crate::site::events::{self as site, Kind};
 use crate::site::machine::View;
 use crate::site::state::{StateDir, StateError};
-use opener::{Job, Opener};
+use opener::{Job, Opener, Outcome};
 use provision::install::fill;
 use provision::roots::{self, Owned};
+use turn::{Turn, Turns};
 
 /// Publishes the boot environments of a store.
 pub(super) struct Publisher {
@@ -44,8 +46,8 @@ pub(super) struct Publisher {
     waiting: AtomicBool,
     /// Whether a command has the whole store for itself.
     detached: AtomicBool,
-    /// Held while the store is read.
-    reading: Mutex<()>,
+    /// Held while the whole store is listed, and not longer: a listing may hang.
+    listing: Mutex<()>,
     /// Since when it is.
     begun: Mutex<Option<Instant>>,
 }
@@ -66,6 +68,7 @@ struct Found {
     unserved: BTreeMap<Uuid, Vec<String>>,
     /// The warnings that the administrator was given already.
     told: BTreeSet<String>,
+    turns: Turns,
 }
 
 /// How much of the store is read and opened.
@@ -118,33 +121,43 @@ impl Publisher {
             found: Mutex::default(),
             waiting: AtomicBool::new(false),
             detached: AtomicBool::new(false),
-            reading: Mutex::default(),
+            listing: Mutex::default(),
             begun: Mutex::default(),
         })
     }
 
     /// Reads the store and serves what it holds now. Where it cannot be read, what is open of it stays
     /// in service.
+    ///
+    /// Several may run at once: one that hangs keeps only what it asked for waiting. Of each environment
+    /// what was read last counts.
     pub(super) fn publish(&self, scope: Scope<'_>) -> Result<(), StoreError> {
-        let _alone = lock(&self.reading);
-        let _begun = Begun::now(&self.begun);
         if self.detached.load(Ordering::Relaxed) {
             return Ok(());
         }
         let first = !lock(&self.found).listed;
-        let mut scope = if first { Scope::All } else { scope };
-        let mut read = self.read(scope);
+        let hangs = || self.listing.try_lock().is_err();
+        let mut scope = match scope {
+            Scope::Named(_) if first && hangs() => scope,
+            _ if first => Scope::All,
+            _ => scope,
+        };
+        let (mut turn, mut read) = self.read(scope);
         if let (Scope::Named(_), Ok(named)) = (scope, &read)
             && self.may_have_come_with_data(named)
         {
             scope = Scope::Changed;
-            read = self.read(scope);
+            drop(turn);
+            (turn, read) = self.read(scope);
         }
-        let changes = match read {
+        let (mut changes, jobs) = match read {
             Ok(read) => self.changes(scope, read),
             Err(error) => return self.cannot_read(error),
         };
-        self.carry_out(changes);
+        self.opener.open_all(jobs, |outcomes| {
+            changes.opened(outcomes);
+            self.carry_out(turn.number, changes.split_off());
+        });
         if first {
             // What was on its way to another name just then nobody knows yet.
             self.waiting.store(true, Ordering::Relaxed);
@@ -183,10 +196,17 @@ impl Publisher {
         }
     }
 
-    fn read(&self, scope: Scope<'_>) -> Result<Read, StoreError> {
+    /// Reads the store, and says in whose turn.
+    fn read(&self, scope: Scope<'_>) -> (Turn<'_>, Result<Read, StoreError>) {
         if let Scope::Named(names) = scope {
-            return self.read_named(names);
+            return (Turn::begin(&self.found), self.read_named(names));
         }
+        let _alone = lock(&self.listing);
+        let _begun = Begun::now(&self.begun);
+        (Turn::begin(&self.found), self.list())
+    }
+
+    fn list(&self) -> Result<Read, StoreError> {
         let mut retries_left = RENAMES;
         loop {
             self.store.present()?;
@@ -279,8 +299,8 @@ impl Publisher {
         told
     }
 
-    /// What has to be changed, after everything that there is was opened.
-    fn changes(&self, scope: Scope<'_>, read: Read) -> Changes {
+    /// What has to be changed, and what has to be opened for that.
+    fn changes(&self, scope: Scope<'_>, read: Read) -> (Changes, Vec<Job<Opened>>) {
         let mut changes = Changes::default();
         let Read { environments, unreadable, unlisted } = read;
         for Unreadable { name, error } in unreadable {
@@ -322,33 +342,13 @@ impl Publisher {
                 jobs.push(self.job(environment, data));
             }
         }
-        for (uuid, outcome) in self.opener.open_all(jobs) {
-            let Some(name) = changes.read.get(&uuid).map(|environment| environment.name.clone())
-            else {
-                continue;
-            };
-            match outcome {
-                Ok(opened) => {
-                    let told = opened.unserved.iter().map(|reason| format!("{name}: {reason}"));
-                    changes.unserved.entry(uuid).or_default().extend(told);
-                    changes.entries.push(opened.entry);
-                    changes.events.push((uuid, Event::Opened(opened.export)));
-                }
-                Err(reason) => {
-                    changes.waiting = true;
-                    // A key that is missing was told already.
-                    if !changes.unreadable.values().any(|told| told.starts_with(&reason)) {
-                        let told = format!("{name}: {reason}");
-                        changes.unserved.entry(uuid).or_default().push(told);
-                    }
-                    changes.events.push((uuid, Event::Failed(Reason::from(reason))));
-                }
-            }
-        }
+        changes.told = changes.unreadable.values().cloned().collect();
+        changes.names =
+            changes.read.iter().map(|(uuid, known)| (*uuid, known.name.clone())).collect();
         if let Scope::Named(names) = scope {
             changes.named = Some(names.to_vec());
         }
-        changes
+        (changes, jobs)
     }
 
     /// The store does not name an environment. Unless somebody said that it is gone, it waits.
@@ -463,14 +463,20 @@ impl Publisher {
         (uuid, Box::new(open))
     }
 
-    /// Lets all changes happen at one instant.
-    fn carry_out(&self, changes: Changes) {
-        let Changes { read, entries, events, gone, unreadable, unserved, waiting, named } = changes;
+    /// Lets all changes of a turn happen at one instant, but for those that another has overtaken.
+    fn carry_out(&self, turn: u64, mut changes: Changes) {
+        let mut found = lock(&self.found);
+        if self.detached.load(Ordering::Relaxed) || !found.turns.counts(turn) {
+            return;
+        }
+        let overtaken = found.turns.take(turn, changes.environments());
+        changes.forget(&overtaken);
+        let Changes { read, entries, events, gone, unreadable, unserved, waiting, named, .. } =
+            changes;
         let opened: Vec<Uuid> = entries.iter().map(|entry| entry.uuid).collect();
         let was_gone: Vec<Uuid> =
             opened.iter().copied().filter(|one| self.exports.is_gone(*one)).collect();
         let touched: Vec<Uuid> = events.iter().map(|(environment, _)| *environment).collect();
-        let mut found = lock(&self.found);
         found.environments.extend(read.iter().map(|(uuid, one)| (*uuid, one.clone())));
         for environment in &gone {
             found.environments.remove(environment);
@@ -484,11 +490,11 @@ impl Publisher {
         let closed = self.exports.apply(events);
         let shut = touched.into_iter().filter(|one| self.exports.of(*one).is_none());
         self.boots.update_environments(Vec::new(), &shut.collect::<Vec<_>>());
-        found.store = None;
         match named {
             None => {
+                found.store = None;
                 found.unreadable = unreadable;
-                found.unserved.clear();
+                found.unserved.retain(|one, _| overtaken.contains(one));
                 self.waiting.store(waiting, Ordering::Relaxed);
             }
             Some(names) => {
@@ -500,12 +506,15 @@ impl Publisher {
         }
         found.unserved.extend(unserved);
         found.unserved.retain(|_, reasons| !reasons.is_empty());
+        let whole = found.listed && found.store.is_none();
         let news = found.news();
         // Also of what was gone and came back, and without what cannot be read no more.
         self.expect(&found, []);
         drop(found);
         self.tell(news);
-        self.exports.stall(false);
+        if whole {
+            self.exports.stall(false);
+        }
         self.quiesce(&closed);
         for environment in was_gone {
             if let Err(error) = gone::forget(&self.state, environment) {
@@ -585,6 +594,59 @@ struct Changes {
     waiting: bool,
     /// Only these were looked at.
     named: Option<Vec<EnvironmentName>>,
+    /// The names of what was read, and what is said of the others, also when that was carried out.
+    names: HashMap<Uuid, EnvironmentName>,
+    told: Vec<String>,
+}
+
+impl Changes {
+    /// Adds what came of opening some of what was read.
+    fn opened(&mut self, outcomes: Vec<Outcome<Opened>>) {
+        for (uuid, outcome) in outcomes {
+            let Some(name) = self.names.get(&uuid) else { continue };
+            match outcome {
+                Ok(opened) => {
+                    let told = opened.unserved.iter().map(|reason| format!("{name}: {reason}"));
+                    self.unserved.entry(uuid).or_default().extend(told);
+                    self.entries.push(opened.entry);
+                    self.events.push((uuid, Event::Opened(opened.export)));
+                }
+                Err(reason) => {
+                    self.waiting = true;
+                    // A key that is missing was told already.
+                    if !self.told.iter().any(|told| told.starts_with(&reason)) {
+                        let told = format!("{name}: {reason}");
+                        self.unserved.entry(uuid).or_default().push(told);
+                    }
+                    self.events.push((uuid, Event::Failed(Reason::from(reason))));
+                }
+            }
+        }
+    }
+
+    /// Takes what can be carried out by now; the rest is about nothing but what is still to be opened.
+    fn split_off(&mut self) -> Self {
+        let (names, told) = (self.names.clone(), self.told.clone());
+        let rest = Self { names, told, named: Some(Vec::new()), ..Self::default() };
+        std::mem::replace(self, rest)
+    }
+
+    /// All that they are about.
+    fn environments(&self) -> HashSet<Uuid> {
+        let events = self.events.iter().map(|(environment, _)| *environment);
+        let about = events.chain(self.read.keys().copied()).chain(self.gone.iter().copied());
+        about.chain(self.unserved.keys().copied()).collect()
+    }
+
+    /// Leaves out what is about these.
+    fn forget(&mut self, environments: &HashSet<Uuid>) {
+        let stays = |environment: &Uuid| !environments.contains(environment);
+        self.read.retain(|environment, _| stays(environment));
+        self.entries.retain(|entry| stays(&entry.uuid));
+        self.events.retain(|(environment, _)| stays(environment));
+        self.gone.retain(|environment| stays(environment));
+        self.unserved.retain(|environment, _| stays(environment));
+    }
 }
 
 impl Found {

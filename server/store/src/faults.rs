@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 use uuid::Uuid;
@@ -42,6 +42,28 @@ impl Fault {
 #[derive(Debug, Default)]
 pub struct Faults {
     plan: Mutex<Plan>,
+    hangs: Mutex<Option<Hang>>,
+    freed: Condvar,
+}
+
+/// What hangs of a store.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Hang {
+    /// Every listing.
+    Listing,
+    /// The opening of an environment.
+    Opening(EnvironmentName),
+}
+
+/// Lets go what hangs when it is dropped.
+#[derive(Debug)]
+pub struct Hung<'a>(&'a Faults);
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        *self.0.hanging() = None;
+        self.0.freed.notify_all();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +84,23 @@ impl Faults {
     /// From now on no read fails. Says whether one did.
     pub fn stop(&self) -> bool {
         std::mem::take(&mut *self.plan()).failed
+    }
+
+    /// This hangs until what is returned is dropped.
+    pub fn hang(&self, what: Hang) -> Hung<'_> {
+        *self.hanging() = Some(what);
+        Hung(self)
+    }
+
+    /// Waits as long as this hangs.
+    fn pass(&self, what: &Hang) {
+        let hangs = |hanging: &mut Option<Hang>| hanging.as_ref() == Some(what);
+        let passed = self.freed.wait_while(self.hanging(), hangs);
+        drop(passed.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn hanging(&self) -> MutexGuard<'_, Option<Hang>> {
+        self.hangs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A read, of one environment or of the store: what it fails with, if it does.
@@ -136,6 +175,7 @@ impl BackEnd for Faulty {
     }
 
     fn list(&self) -> Result<Listing, StoreError> {
+        self.faults.pass(&Hang::Listing);
         self.faults.read(None)?;
         Ok(self.thinned(self.inner.list()?))
     }
@@ -152,16 +192,19 @@ impl BackEnd for Faulty {
     }
 
     fn open_root(&self, name: &EnvironmentName) -> Result<OwnedFd, StoreError> {
+        self.faults.pass(&Hang::Opening(name.clone()));
         self.faults.read(Some(name))?;
         self.inner.open_root(name)
     }
 
     fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
+        self.faults.pass(&Hang::Opening(name.clone()));
         self.faults.read(Some(name))?;
         self.inner.open_parts(name)
     }
 
     fn open_whole(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
+        self.faults.pass(&Hang::Opening(name.clone()));
         self.faults.read(Some(name))?;
         self.inner.open_whole(name)
     }

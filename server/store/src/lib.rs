@@ -53,7 +53,7 @@ pub use environment::{Environment, MetadataError, Origin};
 pub use error::{Obstacle, StoreError};
 pub use export::{ExportSettings, Identity, IdentityError};
 #[cfg(feature = "faults")]
-pub use faults::{Fault, Faults};
+pub use faults::{Fault, Faults, Hang, Hung};
 pub use history::{History, Outcome, Record, RunningVerb};
 pub use layout::{Dataset, Layout, LayoutError};
 pub use location::{Location, LocationError};

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use store::{Fault, Faults, Layout, Location};
+use store::{Fault, Faults, Hang, Layout, Location};
 use tempfile::TempDir;
 use vfs::{FsError, Wait};
 
@@ -386,6 +386,70 @@ fn two_with_one_identity_are_not_served_as_one() {
     bench.publisher.publish(Scope::All).unwrap();
     assert_eq!(bench.answers(), [SERVED; 3]);
     assert!(bench.is_told("it has the identity of"));
+}
+
+#[test]
+fn what_hangs_keeps_no_other_environment_from_being_published() {
+    for hang in [Hang::Opening(name("web1-head")), Hang::Listing] {
+        let bench = Bench::new();
+        let handle = bench.roots[0].1;
+        let opened = || bench.publisher.exports.open(handle.as_bytes()).unwrap().0;
+        let is_insecure = || opened().settings.insecure;
+        let hung = bench.faults.hang(hang.clone());
+        thread::scope(|scope| {
+            let stuck = scope.spawn(|| bench.publisher.publish(Scope::All));
+            // It has begun when nobody else may list, or has listed what it opens now.
+            thread::sleep(Duration::from_millis(300));
+            let settings = ExportSettings { insecure: true, ..ExportSettings::default() };
+            bench.store.set_export(&name("head"), settings).unwrap();
+            let began = Instant::now();
+            bench.publisher.publish(Scope::Named(&[name("head")])).unwrap();
+            assert!(began.elapsed() < Duration::from_secs(3), "{hang:?}: {:?}", began.elapsed());
+            assert!(is_insecure() && !stuck.is_finished());
+            drop(hung);
+            stuck.join().unwrap().unwrap();
+        });
+        assert!(is_insecure(), "what was read before does not come back");
+        assert_eq!(bench.answers(), [SERVED; 3]);
+    }
+}
+
+#[test]
+fn what_is_open_is_served_while_another_still_hangs() {
+    let mut bench = Bench::new();
+    (bench.faults, bench.store, bench.publisher) = Bench::open(&bench.scratch);
+    let hung = bench.faults.hang(Hang::Opening(name("head")));
+    thread::scope(|scope| {
+        let stuck = scope.spawn(|| bench.publisher.publish(Scope::All));
+        let began = Instant::now();
+        while bench.publisher.exports.of(bench.uuid("web1-head")).is_none() {
+            assert!(began.elapsed() < OPENING / 2, "it waits for another one's disk");
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(!stuck.is_finished());
+        drop(hung);
+        stuck.join().unwrap().unwrap();
+    });
+    assert_eq!(bench.answers(), [SERVED; 3]);
+}
+
+#[test]
+fn what_was_opened_before_a_command_worked_on_it_is_not_served_after_it() {
+    let bench = Bench::new();
+    let head = bench.publisher.needing(&name("head")).unwrap();
+    let handle = bench.roots[0].1;
+    let hung = bench.faults.hang(Hang::Opening(name("head")));
+    thread::scope(|scope| {
+        let before = scope.spawn(|| bench.publisher.publish(Scope::All));
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(bench.publisher.hold(&head, || None::<()>), None);
+        bench.publisher.close_held(&head, &name("head"), false).unwrap();
+        bench.publisher.end(&head, "head");
+        bench.publisher.exports.apply([(head[0], Event::Resumed)]);
+        drop(hung);
+        before.join().unwrap().unwrap();
+    });
+    assert_eq!(bench.publisher.exports.open(handle.as_bytes()).err(), Some(FsError::Stale));
 }
 
 #[test]
