@@ -173,7 +173,7 @@ fn mounts_in_the_names_of_many_neither_push_out_nor_keep_out_who_uses_a_root_of_
         (address, Some(Roots::new(Some(root), Vec::new())))
     };
     usage.roots().set_booted([granted(PEER), granted(NEIGHBOUR)]);
-    usage.see(PEER, BASE, 0, 0, now);
+    usage.see(PEER, BASE, moved(0, 0), now);
     let later = now + secs(1);
     for number in 0..10_000_u32 {
         let address = IpAddr::from((0x0a4e_0000 + number).to_be_bytes());
@@ -183,7 +183,7 @@ fn mounts_in_the_names_of_many_neither_push_out_nor_keep_out_who_uses_a_root_of_
     for number in 0..1000 {
         usage.mounted(NEIGHBOUR, Uuid::from_u128(number + 9), b"/be/more", later);
     }
-    usage.see(NEIGHBOUR, BASE, 0, 0, later);
+    usage.see(NEIGHBOUR, BASE, moved(0, 0), later);
     assert!(usage.lives_on(PEER, BASE, later) && usage.lives_on(NEIGHBOUR, BASE, later));
     assert!(usage.entries.load(Ordering::Relaxed) <= MAX_ENTRIES + 2);
     // What is granted no more is a stranger's.
