@@ -39,9 +39,8 @@ pub(super) struct BootRecord {
     pub(super) earlier: Option<Box<Self>>,
 }
 
-/// Reads the records of all boots. Of one that is damaged, which is reported, the record before it is
-/// taken: a machine that runs keeps its root. Where that is none either, the machine boots as if it were
-/// new.
+/// Reads the records of all boots. Of one that is damaged, which is reported, the copy is taken: a machine
+/// that runs keeps its root. Where that is none either, the machine boots as if it were new.
 pub(super) fn load(state: &dyn State) -> Result<Vec<BootRecord>, StateError> {
     let names = state.names(Kind::Boot)?;
     Ok(names.iter().filter_map(|name| read(state, name)).collect())
@@ -52,18 +51,15 @@ fn read(state: &dyn State, name: &str) -> Option<BootRecord> {
         Ok(record) => return record,
         Err(damage) => damage,
     };
-    let previous = parse(name, state.load_previous(Kind::Boot, name)).ok().flatten();
-    match &previous {
-        Some(_) => tracing::warn!(
-            "boots/{name}.json is damaged ({damage}): the record before it is used, until the machine \
-             boots again"
-        ),
+    let copy = parse(name, state.load_copy(Kind::Boot, name)).ok().flatten();
+    match &copy {
+        Some(_) => tracing::warn!("boots/{name}.json is damaged ({damage}): its copy is used"),
         None => tracing::warn!(
-            "boots/{name}.json is damaged ({damage}), and there is none before it: if its machine runs, \
-             switch it off and on; remove the file"
+            "boots/{name}.json is damaged ({damage}), and so is its copy: if its machine runs, switch it \
+             off and on; remove the file"
         ),
     }
-    previous
+    copy
 }
 
 /// A record as it was read, or what is wrong with it.
@@ -191,14 +187,7 @@ fn write(state: &dyn State, mac: Mac, record: Option<&BootRecord>) -> Result<(),
     let name = file_name(mac);
     let Some(record) = record else { return state.remove(Kind::Boot, &name).map(drop) };
     match serde_json::to_vec_pretty(record) {
-        Ok(text) => {
-            state.store(Kind::Boot, &name, &text)?;
-            // The first is its own previous one, in a file of its own.
-            match state.load_previous(Kind::Boot, &name)? {
-                Some(_) => Ok(()),
-                None => state.store(Kind::Boot, &name, &text),
-            }
-        }
+        Ok(text) => state.store(Kind::Boot, &name, &text),
         Err(error) => {
             tracing::error!("the boot of {mac} cannot be written down: {error}");
             Ok(())

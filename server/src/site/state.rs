@@ -27,14 +27,14 @@ pub trait State: Send + Sync {
     /// one succeeds.
     fn create(&self, kind: Kind, name: &str, record: &[u8]) -> Result<bool, StateError>;
 
-    /// The record that was there before the last [`State::store`], of a kind that keeps it; `None` if
-    /// there is none.
-    fn load_previous(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+    /// Reads the copy of a record, of a kind that has one; `None` if there is none. Where a write was cut
+    /// off it is that of the record before.
+    fn load_copy(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, StateError> {
         let _ = (kind, name);
         Ok(None)
     }
 
-    /// Removes a record, and the one before it; says whether there was one.
+    /// Removes a record, and its copy; says whether there was one.
     fn remove(&self, kind: Kind, name: &str) -> Result<bool, StateError>;
 
     /// The names of all records of a kind, sorted.
@@ -65,8 +65,8 @@ impl Kind {
         }
     }
 
-    /// Whether the record before the last one is kept, for when that is damaged.
-    const fn keeps_previous(self) -> bool {
+    /// Whether a copy of each record is kept, for when that is damaged.
+    const fn has_copy(self) -> bool {
         matches!(self, Self::Boot)
     }
 }
@@ -214,9 +214,9 @@ impl StateDir {
     }
 }
 
-/// Where the record before the one at `path` is kept: [`StateDir::names`] does not list it.
-fn previous(path: &Path) -> PathBuf {
-    path.with_added_extension("previous")
+/// Where the copy of the record at `path` is kept: [`StateDir::names`] does not list it.
+fn copy_of(path: &Path) -> PathBuf {
+    path.with_added_extension("copy")
 }
 
 /// Removes a file; says whether it was there.
@@ -243,22 +243,15 @@ impl State for StateDir {
     }
 
     fn store(&self, kind: Kind, name: &str, record: &[u8]) -> Result<(), StateError> {
-        self.write(kind, name, record, |new, path| {
-            if kind.keeps_previous() {
-                let previous = previous(path);
-                remove_file(&previous)?;
-                match fs::hard_link(path, previous) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            fs::rename(new, path)
-        })
+        self.write(kind, name, record, |new, path| fs::rename(new, path))?;
+        if kind.has_copy() {
+            self.write(kind, name, record, |new, path| fs::rename(new, copy_of(path)))?;
+        }
+        Ok(())
     }
 
-    fn load_previous(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, StateError> {
-        read_file(previous(&self.file(kind, name)?))
+    fn load_copy(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+        read_file(copy_of(&self.file(kind, name)?))
     }
 
     fn create(&self, kind: Kind, name: &str, record: &[u8]) -> Result<bool, StateError> {
@@ -275,8 +268,8 @@ impl State for StateDir {
     fn remove(&self, kind: Kind, name: &str) -> Result<bool, StateError> {
         let path = self.file(kind, name)?;
         let removed = || {
-            if kind.keeps_previous() {
-                remove_file(&previous(&path))?;
+            if kind.has_copy() {
+                remove_file(&copy_of(&path))?;
             }
             let removed = remove_file(&path)?;
             if removed {
@@ -468,16 +461,17 @@ mod test {
     }
 
     #[test]
-    fn the_record_of_a_boot_before_the_last_is_kept_and_removed_with_it() {
+    fn the_record_of_a_boot_has_a_copy_that_is_removed_with_it() {
         let (_scratch, state) = state();
-        let previous = || state.load_previous(Kind::Boot, "web1").unwrap();
-        for (record, before) in [("one", None), ("two", Some("one")), ("three", Some("two"))] {
+        let copy = || state.load_copy(Kind::Boot, "web1").unwrap();
+        for record in ["one", "two"] {
             state.store(Kind::Boot, "web1", record.as_bytes()).unwrap();
-            assert_eq!(previous().as_deref(), before.map(str::as_bytes));
+            fs::write(state.path().join("boots/web1.json"), "damaged").unwrap();
+            assert_eq!(copy().unwrap(), record.as_bytes());
         }
         assert_eq!(state.names(Kind::Boot).unwrap(), ["web1"]);
         state.remove(Kind::Boot, "web1").unwrap();
-        assert_eq!((previous(), state.load(Kind::Boot, "web1").unwrap()), (None, None));
+        assert_eq!((copy(), state.load(Kind::Boot, "web1").unwrap()), (None, None));
     }
 
     #[test]
