@@ -277,20 +277,14 @@ pub(crate) fn make_as<T>(
     make(0o6000)
 }
 
-/// Makes a regular file, which must not be there.
-pub(crate) fn make_file(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    fs::openat(dir, name, flags, mode).map(drop)
-}
-
-/// The same: every file has a name here before it has times, which are to be set then.
-pub(crate) fn make_file_with_times(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    mode: Mode,
+/// EOPNOTSUPP: every file has a name here before it has times.
+pub(crate) const fn make_file_with_times(
+    _dir: BorrowedFd<'_>,
+    _name: &[u8],
+    _mode: Mode,
     _times: &Timestamps,
 ) -> Result<()> {
-    make_file(dir, name, mode)
+    Err(Errno::OPNOTSUPP)
 }
 
 /// EOPNOTSUPP: FreeBSD has no read that refuses to wait for a disk.

@@ -24,7 +24,7 @@ use crate::Flags;
 use crate::attr::raw_mode;
 use crate::resident::{AccessTimes, Resident};
 
-pub(crate) use owner::{UNFINISHED, make_as, make_file, make_file_with_times};
+pub(crate) use owner::{UNFINISHED, make_as, make_file_with_times};
 
 /// A mounted file system, by a directory in it.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{self, AtFlags, FileType, Mode};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use vfs::mode::Birth;
 use vfs::{
@@ -31,9 +31,17 @@ impl HostTree {
     ) -> Result<Made, FsError> {
         let new = New { kind: FileKind::Regular, set: set_of(how) };
         let verifier = matches!(how, Create::Exclusive(_)).then(|| timestamps(&new.set)).flatten();
-        let made = self.make(caller, dir, name, new, |dir, name, mode| match &verifier {
-            Some(times) => sys::make_file_with_times(dir, name, mode, times),
-            None => sys::make_file(dir, name, mode),
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let made = self.make(caller, dir, name, new, |dir, name, mode| {
+            let born = verifier.as_ref().map_or(Err(Errno::OPNOTSUPP), |times| {
+                sys::make_file_with_times(dir, name, mode, times)
+            });
+            match born {
+                Err(Errno::OPNOTSUPP) => {
+                    fs::openat(dir, name, flags | OFlags::CLOEXEC, mode).map(drop)
+                }
+                born => born,
+            }
         });
         match made {
             Err(FsError::Exist) if !name.is_dot() => self.make_again(caller, dir, name, how),

@@ -27,14 +27,8 @@ pub(crate) fn make_as<T>(
     make(mode)
 }
 
-/// Makes a regular file, which must not be there.
-pub(crate) fn make_file(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    fs::openat(dir, name, flags, mode).map(drop)
-}
-
-/// The same; the file has these times from the first moment of its name. A file system that makes no
-/// file without a name (O_TMPFILE) gives it other ones, which are to be set then.
+/// Makes a regular file that has these times from the first moment of its name. EOPNOTSUPP where the
+/// file system makes no file without a name (O_TMPFILE).
 pub(crate) fn make_file_with_times(
     dir: BorrowedFd<'_>,
     name: &[u8],
@@ -42,15 +36,14 @@ pub(crate) fn make_file_with_times(
     times: &Timestamps,
 ) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
-    match fs::openat(dir, c".", flags, mode) {
-        Ok(file) => {
-            fs::futimens(&file, times)?;
-            // Needs CAP_DAC_READ_SEARCH, as handles do.
-            fs::linkat(&file, c"", dir, name, AtFlags::EMPTY_PATH)
-        }
-        Err(Errno::OPNOTSUPP | Errno::ISDIR) => make_file(dir, name, mode),
-        Err(error) => Err(error),
-    }
+    let file = fs::openat(dir, c".", flags, mode).map_err(|errno| match errno {
+        // What does not know the flag sees a directory that is to be written to.
+        Errno::ISDIR => Errno::OPNOTSUPP,
+        other => other,
+    })?;
+    fs::futimens(&file, times)?;
+    // Needs CAP_DAC_READ_SEARCH, as handles do.
+    fs::linkat(&file, c"", dir, name, AtFlags::EMPTY_PATH)
 }
 
 /// The thread's user and group for new files; root's again when it is dropped.
