@@ -279,6 +279,9 @@ impl Publisher {
 
     /// Takes note that the store as a whole cannot be read.
     fn cannot_read(&self, error: StoreError) -> Result<(), StoreError> {
+        if self.detached.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.waiting.store(true, Ordering::Relaxed);
         let text = error.to_string();
         let told = if let StoreError::Stalled { .. } = error {

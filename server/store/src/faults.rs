@@ -42,7 +42,8 @@ impl Fault {
 #[derive(Debug, Default)]
 pub struct Faults {
     plan: Mutex<Plan>,
-    hangs: Mutex<Option<Hang>>,
+    /// What hangs, and how many reads have come to it.
+    hangs: Mutex<Option<(Hang, usize)>>,
     freed: Condvar,
 }
 
@@ -58,6 +59,15 @@ pub enum Hang {
 /// Lets go what hangs when it is dropped.
 #[derive(Debug)]
 pub struct Hung<'a>(&'a Faults);
+
+impl Hung<'_> {
+    /// Waits until a read has come to it.
+    pub fn wait_until_reached(&self) {
+        let untouched = |hangs: &mut Option<(Hang, usize)>| matches!(hangs, Some((_, 0)));
+        let reached = self.0.freed.wait_while(self.0.hanging(), untouched);
+        drop(reached.unwrap_or_else(PoisonError::into_inner));
+    }
+}
 
 impl Drop for Hung<'_> {
     fn drop(&mut self) {
@@ -88,18 +98,24 @@ impl Faults {
 
     /// This hangs until what is returned is dropped.
     pub fn hang(&self, what: Hang) -> Hung<'_> {
-        *self.hanging() = Some(what);
+        *self.hanging() = Some((what, 0));
         Hung(self)
     }
 
     /// Waits as long as this hangs.
     fn pass(&self, what: &Hang) {
-        let hangs = |hanging: &mut Option<Hang>| hanging.as_ref() == Some(what);
-        let passed = self.freed.wait_while(self.hanging(), hangs);
+        let is_it = |(hangs, _): &(Hang, usize)| hangs == what;
+        let mut hanging = self.hanging();
+        if let Some((_, reached)) = hanging.as_mut().filter(|one| is_it(one)) {
+            *reached += 1;
+            self.freed.notify_all();
+        }
+        let hangs = |now: &mut Option<(Hang, usize)>| now.as_ref().is_some_and(is_it);
+        let passed = self.freed.wait_while(hanging, hangs);
         drop(passed.unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn hanging(&self) -> MutexGuard<'_, Option<Hang>> {
+    fn hanging(&self) -> MutexGuard<'_, Option<(Hang, usize)>> {
         self.hangs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

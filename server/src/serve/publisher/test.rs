@@ -398,8 +398,7 @@ fn what_hangs_keeps_no_other_environment_from_being_published() {
         let hung = bench.faults.hang(hang.clone());
         thread::scope(|scope| {
             let stuck = scope.spawn(|| bench.publisher.publish(Scope::All));
-            // It has begun when nobody else may list, or has listed what it opens now.
-            thread::sleep(Duration::from_millis(300));
+            hung.wait_until_reached();
             let settings = ExportSettings { insecure: true, ..ExportSettings::default() };
             bench.store.set_export(&name("head"), settings).unwrap();
             let began = Instant::now();
@@ -441,7 +440,7 @@ fn what_was_opened_before_a_command_worked_on_it_is_not_served_after_it() {
     let hung = bench.faults.hang(Hang::Opening(name("head")));
     thread::scope(|scope| {
         let before = scope.spawn(|| bench.publisher.publish(Scope::All));
-        thread::sleep(Duration::from_millis(300));
+        hung.wait_until_reached();
         assert_eq!(bench.publisher.hold(&head, || None::<()>), None);
         bench.publisher.close_held(&head, &name("head"), false).unwrap();
         bench.publisher.end(&head, "head");
