@@ -152,15 +152,8 @@ fn who_answers_while_its_machine_boots_keeps_its_root_and_is_named_once() {
 
 #[test]
 fn an_old_root_that_nobody_can_ask_stays_until_the_new_one_is_in_use() {
-    let bench = Bench::new(Some("base"), None);
-    let script = bench.lease(IPXE_ROM, 1).unwrap();
-    bench.http(&script).unwrap();
-    bench.mount(1, "/be/base");
-    bench.boots.set_roster(roster(Some("free"), None));
-    bench.pass(400);
-    bench.lease(BIOS, 2).unwrap();
+    let bench = running_while_another_loads();
     bench.boots.answered(BootId(1), Life::Unknown);
-    bench.tftp("pxeboot").unwrap();
     assert_eq!(bench.granted(ADDRESS), [2, 1]);
     assert_eq!(bench.boots.living_on(Uuid::from_u128(1)), ["web1"]);
     bench.works(2, "/be/free");
@@ -178,15 +171,8 @@ fn an_old_root_that_nobody_can_ask_stays_until_the_new_one_is_in_use() {
 
 #[test]
 fn an_old_root_that_goes_on_calling_beside_the_new_one_stays() {
-    let bench = Bench::new(Some("base"), None);
-    let script = bench.lease(IPXE_ROM, 1).unwrap();
-    bench.http(&script).unwrap();
-    bench.mount(1, "/be/base");
-    bench.boots.set_roster(roster(Some("free"), None));
-    bench.pass(400);
-    bench.lease(BIOS, 2).unwrap();
+    let bench = running_while_another_loads();
     bench.boots.answered(BootId(1), Life::Unknown);
-    bench.tftp("pxeboot").unwrap();
     bench.works(2, "/be/free");
     bench.pass(50);
     bench.call(1);
