@@ -55,7 +55,8 @@ fn tests(lab: &Lab, file: &str, directory: &str, script: &str) -> Result<Outcome
 
 const DIRECTORIES: &str = "
 mkdir small
-mount -t tmpfs -o size=32M none small
+truncate -s 48M small.img
+mkfs.ext4 -q -m 0 small.img && mount -o loop small.img small || mount -t tmpfs -o size=32M none small
 NETBE_CONTRACT_STORE=dir:$PWD NETBE_CONTRACT_SMALL=dir:$PWD/small \"$TESTS\" --show-output
 ";
 /// The mounts and their loop devices end with the namespace.

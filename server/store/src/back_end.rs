@@ -32,8 +32,10 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     /// A directory for lock files that is its owner's alone and exists.
     fn locks(&self) -> &Path;
 
-    /// Completes or undoes what killed commands left, and clears it away.
-    fn recover(&self) -> Result<(), StoreError>;
+    /// Completes or undoes what killed commands left, and clears it away, before something is done with
+    /// the environment `name`. What cannot be cleared away is told by a warning and tried again by the
+    /// next verb; it is an error only where `name` is concerned.
+    fn recover(&self, name: &EnvironmentName) -> Result<(), StoreError>;
 
     /// A verb of this process has locked an environment: until [`BackEnd::end`] what is asked about it
     /// more than once may be answered from memory, unless one of the methods here has changed it.

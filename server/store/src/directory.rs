@@ -6,6 +6,7 @@
 //!   locks/head            held by a command that works on head
 //!   be/head/              a root, as its machine sees it
 //!   be/.work-…/           what a command is putting together or taking apart
+//!   be/.spare/            empty: one of those, when there is no room to make it
 //!   meta/head.toml        what is written down about it, out of its guest's reach
 //!   snap/UUID/monday/     a snapshot of the environment with that UUID: its tree, and what is
 //!                         written down about it
@@ -40,6 +41,7 @@ use sequel::{Changed, Sequel};
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::error::at;
 use crate::tree::{self, open_dir};
+use crate::workspace::Workspace;
 use crate::{
     Change, Environment, EnvironmentName, InUse, Layout, Listing, Origin, Point, Snapshot,
     SnapshotName, Space, StoreError, Unreadable, bind, fault,
@@ -82,6 +84,7 @@ impl Directory {
         for name in [LOCKS, SNAPSHOTS] {
             make(&top, path, name)?;
         }
+        Workspace::keep_spare(trees.as_fd());
         let (snaps, locks) = (part(SNAPSHOTS)?, path.join(LOCKS));
         Ok(Self { fabric, path: path.to_owned(), top, trees, meta, snaps, locks })
     }
@@ -161,8 +164,8 @@ impl BackEnd for Directory {
         &self.locks
     }
 
-    fn recover(&self) -> Result<(), StoreError> {
-        self.clear()
+    fn recover(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        self.clear(name)
     }
 
     fn list(&self) -> Result<Listing, StoreError> {
@@ -289,20 +292,22 @@ impl BackEnd for Directory {
             return Err(StoreError::NoEnvironment(name.clone()));
         }
         self.inspect(name)?;
-        let uuid = self.get(name).ok().map(|environment| environment.uuid);
         let work = {
             let lock = self.lock()?;
             let work = self.workspace(&lock)?;
+            let uuid = self.uuid(name)?;
             work.announce(&[name])?;
+            if let Some(uuid) = uuid {
+                work.announce_snapshots(uuid)?;
+            }
             fault::point();
             renameat(&self.trees, name.as_str(), work.dir(), TREE)
                 .map_err(at("destroy", &self.root(name)))?;
             fault::point();
             self.forget(name)?;
             fault::point();
-            match uuid {
-                Some(uuid) => self.detach_snapshots(&work, uuid)?,
-                None => self.detach_orphans(&work)?,
+            if let Some(uuid) = uuid {
+                self.detach_snapshots(&work, uuid)?;
             }
             work
         };
@@ -459,6 +464,7 @@ impl BackEnd for Directory {
             let (environment, snapshot) = (&arrival.environment, &arrival.snapshot.name);
             match arrival.base {
                 None => self.publish_with(&work, environment, || {
+                    work.announce_snapshots(environment.uuid)?;
                     self.place_snapshot(&work, environment.uuid, snapshot)
                 }),
                 Some(_) => self.replace(&work, environment, Some(snapshot), &[]),

@@ -237,8 +237,8 @@ impl BackEnd for Faulty {
         self.inner.locks()
     }
 
-    fn recover(&self) -> Result<(), StoreError> {
-        self.inner.recover()
+    fn recover(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        self.inner.recover(name)
     }
 
     fn begin(&self, name: &EnvironmentName) {

@@ -557,7 +557,7 @@ impl Store {
     /// Locks an environment that is to be changed. What it is looked at for after that is what stands.
     fn alone(&self, name: &EnvironmentName) -> Result<Kept<'_>, StoreError> {
         let held = self.locks.change(name)?;
-        self.back_end.recover()?;
+        self.back_end.recover(name)?;
         Ok(self.known(name, held))
     }
 

@@ -5,8 +5,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -27,10 +30,22 @@ impl Workspace {
     pub(crate) fn create(trees: BorrowedFd<'_>, path: &Path) -> Result<Self, StoreError> {
         let name = format!("{PREFIX}{}", Uuid::new_v4());
         let path = path.join(&name);
-        mkdirat(trees, &name, Mode::RWXU).map_err(at("make", &path))?;
+        match mkdirat(trees, &name, Mode::RWXU) {
+            Ok(()) => {}
+            Err(full @ (Errno::NOSPC | Errno::DQUOT)) => {
+                renameat(trees, SPARE, trees, &name).map_err(|_| at("make", &path)(full))?;
+            }
+            Err(error) => return Err(at("make", &path)(error)),
+        }
         let dir = open_dir(trees, &name).map_err(at("open", &path))?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive).map_err(at("lock", &path))?;
         Ok(Self { name, path, dir })
+    }
+
+    /// Makes an empty directory that becomes a workspace when there is no room for one, so that a full
+    /// file system still lets environments be destroyed. Where it cannot be made, there is none.
+    pub(crate) fn keep_spare(trees: BorrowedFd<'_>) {
+        let _ = mkdirat(trees, SPARE, Mode::RWXU);
     }
 
     /// The directory.
@@ -72,10 +87,28 @@ impl Workspace {
         Ok(())
     }
 
-    /// Removes it with everything in it.
+    /// Notes down whose snapshots go with the tree of the environments that are announced: those of the
+    /// environment with this UUID.
+    pub(crate) fn announce_snapshots(&self, uuid: Uuid) -> Result<(), StoreError> {
+        let file = format!("{SNAPSHOTS_OF}{uuid}");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        let made = openat(&self.dir, &file, flags, Mode::RUSR | Mode::WUSR);
+        made.map(drop).map_err(at("make", &self.path.join(&file)))
+    }
+
+    /// Removes it with everything in it. The empty directory becomes the spare one: what is freed just
+    /// now need not be room yet (ext4 waits for its journal).
     pub(crate) fn remove(self, trees: BorrowedFd<'_>) -> Result<(), StoreError> {
         remove_contents(&self.dir, &self.path)?;
-        unlinkat(trees, &self.name, AtFlags::REMOVEDIR).map_err(at("remove", &self.path))
+        // Whoever takes the spare one locks it.
+        flock(&self.dir, FlockOperation::Unlock).map_err(at("remove", &self.path))?;
+        match renameat(trees, &self.name, trees, SPARE) {
+            // Nothing was in it any more for another command that took it for a leftover.
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(_) => {
+                unlinkat(trees, &self.name, AtFlags::REMOVEDIR).map_err(at("remove", &self.path))
+            }
+        }
     }
 
     /// Takes over a workspace that a dead process left; `None` if its process lives.
@@ -102,10 +135,20 @@ impl Workspace {
 
     /// The environments that its process announced, if it came that far.
     pub(crate) fn announced(&self) -> Result<Vec<EnvironmentName>, StoreError> {
+        self.noted(ANNOUNCED)
+    }
+
+    /// The UUIDs of the environments whose snapshots it announced.
+    pub(crate) fn announced_snapshots(&self) -> Result<Vec<Uuid>, StoreError> {
+        self.noted(SNAPSHOTS_OF)
+    }
+
+    /// What follows `prefix` in the names of its files.
+    fn noted<T: FromStr>(&self, prefix: &str) -> Result<Vec<T>, StoreError> {
         let mut found = Vec::new();
         each_name(&self.dir, &self.path, |file| {
-            let name = file.to_str().ok().and_then(|file| file.strip_prefix(ANNOUNCED));
-            found.extend(name.and_then(|name| name.parse::<EnvironmentName>().ok()));
+            let noted = file.to_str().ok().and_then(|file| file.strip_prefix(prefix));
+            found.extend(noted.and_then(|noted| noted.parse::<T>().ok()));
             Ok(())
         })?;
         Ok(found)
@@ -119,5 +162,9 @@ impl Workspace {
 
 /// No environment's name begins with a full stop.
 const PREFIX: &str = ".work-";
+/// An empty directory for when there is no room.
+const SPARE: &str = ".spare";
 /// In a workspace: how the names of files begin that announce an environment.
 const ANNOUNCED: &str = "announced-";
+/// In a workspace: how the names of files begin that announce the snapshots of an environment.
+const SNAPSHOTS_OF: &str = "snapshots-of-";

@@ -202,7 +202,7 @@ impl Zfs {
         let full = self.full(name.as_str());
         if undertaking::refuse_half(&self.work, &full).is_err() {
             // Before a machine goes on from half of what a killed command received.
-            self.recover()?;
+            self.recover(name)?;
             undertaking::refuse_half(&self.work, &full)?;
         }
         let tree = self.tree(name)?;
@@ -278,7 +278,7 @@ impl BackEnd for Zfs {
         &self.locks
     }
 
-    fn recover(&self) -> Result<(), StoreError> {
+    fn recover(&self, _name: &EnvironmentName) -> Result<(), StoreError> {
         if sweep(&self.work)? {
             self.memory.forget_all();
         }

@@ -68,7 +68,7 @@ impl Bench {
                     .names()
                     .iter()
                     .any(|name| file.strip_suffix(".toml").unwrap_or(&file) == name);
-                if !known {
+                if !known && file != ".spare" {
                     found.push(format!("{part}/{file}"));
                 }
             }

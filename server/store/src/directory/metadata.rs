@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, unlinkat};
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use super::work::Lock;
 use super::{Directory, META};
@@ -25,6 +26,21 @@ impl Directory {
             Err(error) => return Err(at("read", &path)(error)),
         };
         parse(name.clone(), &text).map_err(|error| StoreError::Broken { path, error })
+    }
+
+    /// The UUID that is written down for an environment, though the rest may be broken; `None` where none
+    /// is.
+    pub(super) fn uuid(&self, name: &EnvironmentName) -> Result<Option<Uuid>, StoreError> {
+        match self.read_metadata(name) {
+            Ok(environment) => return Ok(Some(environment.uuid)),
+            Err(StoreError::NoEnvironment(_)) => return Ok(None),
+            Err(StoreError::Broken { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let text = read(&self.meta, &metadata_name(name));
+        let text = text.map_err(at("read", &self.metadata_path(name)))?;
+        let values = text.lines().filter_map(|line| line.strip_prefix("uuid = "));
+        Ok(values.filter_map(|value| value.trim().trim_matches('"').parse().ok()).next())
     }
 
     /// Replaces a metadata file from one instant to the next.

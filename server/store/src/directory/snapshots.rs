@@ -173,24 +173,6 @@ impl Directory {
         }
     }
 
-    /// Does the same with all snapshots that belong to no environment. While it is not known which
-    /// those are, because the metadata of one is broken, they stay.
-    pub(super) fn detach_orphans(&self, work: &Workspace) -> Result<(), StoreError> {
-        let listing = self.list()?;
-        if !listing.unreadable.is_empty() {
-            return Ok(());
-        }
-        let known = |uuid| listing.environments.iter().any(|known| known.uuid == uuid);
-        let path = self.path.join(SNAPSHOTS);
-        let mut orphans = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.snaps).map_err(at("list", &path))? {
-            let entry = entry.map_err(at("list", &path))?;
-            let uuid = entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
-            orphans.extend(uuid.filter(|&uuid: &Uuid| !known(uuid)));
-        }
-        orphans.into_iter().try_for_each(|uuid| self.detach_snapshots(work, uuid))
-    }
-
     /// Where the snapshots of an environment are.
     pub(super) fn path_of(&self, uuid: Uuid) -> PathBuf {
         self.path.join(SNAPSHOTS).join(uuid.to_string())

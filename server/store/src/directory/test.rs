@@ -1,7 +1,8 @@
 //! Verbs that are killed at every point between two of their steps.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -82,11 +83,66 @@ impl Bench {
         };
         let is = |path: &PathBuf, name: &str| path.file_name().unwrap() == name;
         let work = files("be").filter(|path| {
-            path.file_name().unwrap().to_str().is_some_and(|name| name.starts_with('.'))
+            path.file_name().unwrap().to_str().is_some_and(|name| name.starts_with(".work"))
         });
         let orphans = files("snap").filter(|path| !uuids.iter().any(|uuid| is(path, uuid)));
         work.chain(orphans).collect()
     }
+}
+
+/// Nobody has destroyed it: one that cannot be listed is an environment nevertheless.
+#[test]
+fn what_a_killed_command_left_takes_no_snapshots_of_others_with_it() {
+    type Hidden = fn(&Path);
+    let hidden: [(&str, Hidden); 2] = [
+        ("no metadata", |store| fs::rename(store.join("meta/head.toml"), store.join("x")).unwrap()),
+        ("a symbolic link", |store| {
+            fs::rename(store.join("be/head"), store.join("head")).unwrap();
+            symlink("../head", store.join("be/head")).unwrap();
+        }),
+    ];
+    for (what, hide) in hidden {
+        for passed in 0..3 {
+            let bench = Bench::new();
+            let snapshots = || fs::read_dir(bench.dir.path().join("store/snap")).unwrap().count();
+            let before = snapshots();
+            hide(&bench.dir.path().join("store"));
+            let verb = || drop(bench.store.create(&name("new"), Layout::Flat));
+            assert!(killed_after(passed, verb).is_none(), "{what}");
+            bench.store.set(&name("clone"), "os", Some("next")).unwrap();
+            assert_eq!(snapshots(), before, "{what}, killed after {passed} points");
+        }
+    }
+}
+
+/// What cannot be removed is tried again, and stops nothing else.
+#[test]
+fn a_leftover_that_cannot_be_cleared_away_stops_only_its_own_environment() {
+    let bench = Bench::new();
+    let made = || drop(bench.store.create(&name("new"), Layout::Flat));
+    assert!(killed_after(2, made).is_none());
+    let [left] = bench.leftovers().try_into().unwrap();
+    // In the place of a directory of netbe's own, something that is neither empty nor to be entered.
+    fs::create_dir_all(left.join("announced-lost/x")).unwrap();
+    let meta = bench.dir.path().join("store/meta");
+    fs::create_dir_all(meta.join("lost.toml/x")).unwrap();
+    bench.store.set(&name("clone"), "os", Some("next")).unwrap();
+    assert!(bench.store.create(&name("lost"), Layout::Flat).is_err());
+    assert!(left.exists());
+    fs::remove_dir_all(meta.join("lost.toml")).unwrap();
+    bench.store.create(&name("lost"), Layout::Flat).unwrap();
+    assert_eq!(bench.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn snapshots_go_with_an_environment_of_which_only_the_uuid_can_be_read() {
+    let bench = Bench::new();
+    let file = bench.dir.path().join("store/meta/head.toml");
+    let broken = format!("{}\nschema = ", fs::read_to_string(&file).unwrap());
+    fs::write(&file, broken).unwrap();
+    assert_eq!(bench.store.list().unwrap().unreadable.len(), 1);
+    bench.store.destroy(&name("head")).unwrap();
+    assert_eq!(bench.leftovers(), Vec::<PathBuf>::new());
 }
 
 /// Plays a verb again and again, each time killed at a later point, and after each kill another command
@@ -172,7 +228,7 @@ fn what_another_did_meanwhile_is_not_undone_by_what_follows() {
     // As if the killed one were forgotten by everybody but the last.
     let trees = bench.dir.path().join("store/be");
     let work = fs::read_dir(&trees).unwrap().map(|entry| entry.unwrap().path());
-    let work = work.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('.'));
+    let work = work.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".work"));
     let work: Vec<_> = work.collect();
     assert_eq!(work.len(), 1);
     let hidden = bench.dir.path().join("hidden");

@@ -1,11 +1,13 @@
 //! How trees appear and vanish whole, and how what killed commands left is cleared away.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fsync, openat, renameat, statat,
 };
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use super::sequel::Sequel;
 use super::{Directory, LOCK, TREE, TREES};
@@ -143,8 +145,10 @@ impl Directory {
         }
     }
 
-    /// Completes or undoes what killed commands left, and clears it away.
-    pub(super) fn clear(&self) -> Result<(), StoreError> {
+    /// Completes or undoes what killed commands left, and clears it away. What cannot be cleared away is
+    /// tried again by the next command, and stops only those that are about an environment `name` of which
+    /// it is not known whether it is there.
+    pub(super) fn clear(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         let lock = &self.lock()?;
         let path = self.path.join(TREES);
         let mut left = Vec::new();
@@ -155,28 +159,47 @@ impl Directory {
                 left.push(name.to_owned());
             }
         }
-        for name in left {
-            let Some(work) = Workspace::adopt(self.trees.as_fd(), &path, &name)? else { continue };
-            self.recover(lock, &work)?;
-            self.detach_orphans(&work)?;
-            work.remove(self.trees.as_fd())?;
+        for left in left {
+            let Some(work) = Workspace::adopt(self.trees.as_fd(), &path, &left)? else { continue };
+            let path = work.path().to_owned();
+            let concerned = work.announced()?.contains(name);
+            match self.recover(lock, &work) {
+                Err(error) if concerned => return Err(error),
+                Err(error) => tell(&path, &error),
+                Ok(()) => {
+                    work.remove(self.trees.as_fd()).unwrap_or_else(|error| tell(&path, &error));
+                }
+            }
         }
         Ok(())
     }
 
     /// Finishes or undoes what was announced in a workspace and not done.
     fn recover(&self, lock: &Lock, work: &Workspace) -> Result<(), StoreError> {
-        for name in work.announced()? {
-            if self.has_tree(&name)? {
+        let announced = work.announced()?;
+        for name in &announced {
+            if self.has_tree(name)? {
                 continue;
             }
             match renameat(work.dir(), OLD, &self.trees, name.as_str()) {
                 Ok(()) => {}
-                Err(Errno::NOENT) => self.forget(&name)?,
-                Err(error) => return Err(at("put back", &self.root(&name))(error)),
+                Err(Errno::NOENT) => self.forget(name)?,
+                Err(error) => return Err(at("put back", &self.root(name))(error)),
+            }
+        }
+        for uuid in work.announced_snapshots()? {
+            // Snapshots go only with a tree that is known to be gone.
+            let stays = announced.iter().map(|name| self.may_be(name, uuid));
+            if !stays.collect::<Result<Vec<_>, _>>()?.contains(&true) {
+                self.detach_snapshots(work, uuid)?;
             }
         }
         self.follow(lock, work)
+    }
+
+    /// Whether there is an environment with this name and, as far as it is known, this UUID.
+    fn may_be(&self, name: &EnvironmentName, uuid: Uuid) -> Result<bool, StoreError> {
+        Ok(self.has_tree(name)? && self.uuid(name)?.is_none_or(|known| known == uuid))
     }
 
     /// Waits until no other command lets environments appear or vanish. Nobody has it for long.
@@ -188,6 +211,11 @@ impl Directory {
         flock(&file, FlockOperation::LockExclusive).map_err(at("lock", &path))?;
         Ok(Lock { _file: file })
     }
+}
+
+/// Tells what a killed command left and this one could not clear away.
+fn tell(path: &Path, error: &StoreError) {
+    tracing::warn!(path = %path.display(), %error, "is left by a command that did not come to its end");
 }
 
 /// Held while environments appear and vanish; released when dropped or when the process dies.
