@@ -119,6 +119,18 @@ fn the_freebsd_layout_is_made_as_bectl_would_see_it() {
 }
 
 #[test]
+fn a_value_that_looks_like_an_option_is_a_value() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    let setting =
+        |key: &str, value: &str| Decision::Setting { key: key.into(), value: Some(value.into()) };
+    site.store.decide(&name("head"), &[setting("note", "-j"), setting("os", "-x")]).unwrap();
+    let head = site.store.get(&name("head")).unwrap();
+    assert_eq!(head.settings.value("note"), Some("-j"));
+    assert_eq!(head.settings.value("os"), Some("-x"));
+}
+
+#[test]
 fn a_tree_is_mounted_for_the_server_alone_and_without_devices_and_setuid() {
     let Some(site) = Site::new() else { return };
     site.store.create(&name("head"), Layout::FreeBsd).unwrap();

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Task {
     command: Command,
     words: Vec<String>,
-    limit: Duration,
+    limit: Option<Duration>,
 }
 
 impl Task {
@@ -41,7 +41,7 @@ impl Task {
         let program = directories.find(|program| program.is_file());
         let mut command = Command::new(program.unwrap_or_else(|| name.into()));
         command.env("LC_ALL", "C").env("PATH", path).stdin(Stdio::null());
-        Self { command, words: vec![name.to_owned()], limit: LIMIT }
+        Self { command, words: vec![name.to_owned()], limit: Some(LIMIT) }
     }
 
     /// Adds an argument.
@@ -63,13 +63,15 @@ impl Task {
 
     /// Sets how long it may take: two minutes at first.
     pub(super) const fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+        self.limit = Some(limit);
         self
     }
 
-    /// In a process group of its own: Ctrl-C and the end of a terminal do not end it.
-    pub(super) fn alone(mut self) -> Self {
+    /// In a process group of its own and without a limit in time: neither Ctrl-C, nor the end of a
+    /// terminal, nor this process ends it.
+    pub(super) fn uninterrupted(mut self) -> Self {
         self.command.process_group(0);
+        self.limit = None;
         self
     }
 
@@ -167,14 +169,14 @@ impl Task {
     }
 }
 
-/// A program that runs; it is killed when dropped.
+/// A program that runs; it is killed when dropped, unless it must come to its end.
 #[derive(Debug)]
 struct Running {
     child: Option<Child>,
     task: String,
     stderr: Option<Receiver<Vec<u8>>>,
     begin: Instant,
-    limit: Duration,
+    limit: Option<Duration>,
 }
 
 impl Running {
@@ -192,21 +194,25 @@ impl Running {
 
     fn receive(&mut self, stream: &Option<Receiver<Vec<u8>>>) -> Result<String, Failure> {
         let Some(stream) = stream else { return Ok(String::new()) };
-        let rest = self.limit.saturating_sub(self.begin.elapsed());
-        match stream.recv_timeout(rest) {
-            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(_late) => {
-                self.kill();
-                let said = format!("no answer within {} s", self.limit.as_secs());
-                Err(Failure { task: self.task.clone(), refusal: Refusal::Hangs, said })
+        let bytes = match self.limit {
+            None => stream.recv().unwrap_or_default(),
+            Some(limit) => {
+                let Ok(bytes) = stream.recv_timeout(limit.saturating_sub(self.begin.elapsed()))
+                else {
+                    self.kill();
+                    let said = format!("no answer within {} s", limit.as_secs());
+                    return Err(Failure { task: self.task.clone(), refusal: Refusal::Hangs, said });
+                };
+                bytes
             }
-        }
+        };
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Waits for its end within the limit.
     fn end(self) -> Result<(), Failure> {
         let limit = self.limit;
-        self.finish(Some(limit))
+        self.finish(limit)
     }
 
     /// Waits for its end, and gives what it refused.
@@ -238,6 +244,10 @@ impl Running {
     /// thread of its own waits for it. No other is started meanwhile: they would pile up.
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
+            if self.limit.is_none() {
+                let _ = child.wait();
+                return;
+            }
             // One that has ended meanwhile is as good.
             let _ = child.kill();
             let (sender, gone) = mpsc::channel();
@@ -402,7 +412,7 @@ fn is_stuck() -> bool {
 /// Programs that did not end when they were killed: each tells when it has.
 static STUCK: Mutex<Vec<Receiver<()>>> = Mutex::new(Vec::new());
 
-/// How long anything but a stream may take. Destroying a large tree takes long; a pool that has lost
+/// How long anything may take but a stream and a channel program. Destroying a large tree takes long; a pool that has lost
 /// its disks takes for ever.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// How long a program that was killed may take to be gone.
@@ -479,6 +489,16 @@ mod test {
     fn a_program_that_never_answers_is_given_up() {
         let task = shell("exec sleep 600").limit(Duration::from_millis(50));
         assert_eq!(task.run().unwrap_err().refusal, Refusal::Hangs);
+    }
+
+    #[test]
+    fn what_must_come_to_its_end_does_so_though_nobody_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let done = dir.path().join("done");
+        let script = format!("sleep 0.2; echo half; sleep 0.2; echo >'{}'", done.display());
+        // As in a verb that fails at something else meanwhile.
+        drop(shell(&script).limit(Duration::from_millis(50)).uninterrupted().start(false).unwrap());
+        assert!(done.exists());
     }
 
     #[test]

@@ -32,10 +32,12 @@ pub(in crate::zfs) fn snapshot(snapshots: &[String]) -> Result<(), Failure> {
 ///
 /// In a process of its own even where there is the library: a channel program whose process is killed
 /// stops at its next hundredth instruction (zcp_lua_counthook() in module/zfs/zcp.c), half done. So a
-/// kill of netbe leaves it alone, and what a terminal sends does not reach it.
+/// kill of netbe leaves it alone, what a terminal sends does not reach it, and it has all the time that
+/// its pool takes: one that has lost its disks does it when they are back.
 pub(in crate::zfs) fn run(pool: &str, program: &str, argv: &[&str]) -> Result<(), Failure> {
     // The default limits are for ten million instructions and ten MiB: enough for thousands of sets.
-    let task = Task::zfs("program").alone().arg(pool).arg("-").args(argv);
+    // getopt(3) of Linux takes options behind operands too, and a value may begin with a hyphen.
+    let task = Task::zfs("program").uninterrupted().args(["--", pool, "-"]).args(argv);
     task.feed(program.as_bytes()).map(|_json| ())
 }
 
