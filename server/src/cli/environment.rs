@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use store::{Decision, EnvironmentName, Layout, NameError, Point, Role, Store};
+use store::{Decision, EnvironmentName, KEPT_KEYS, Layout, NameError, Point, Role, Store};
 
 use super::guard::{self, Hold, Verb};
 use super::{Failure, Format, Reply, Site, Table, machine, root};
@@ -218,6 +218,12 @@ impl Set {
             Ok(match key.as_str() {
                 "role" => Decision::Role(value.parse().map_err(Failure::could_not)?),
                 "data" | "system" => Decision::Data { dataset: value.clone(), data: key == "data" },
+                kept if KEPT_KEYS.contains(&kept) => {
+                    return Err(Failure::could_not(format!(
+                        "{kept} is written by netbe itself, which goes by it: `netbe sharepxe`, \
+                         `netbe machine` and `netbe install` change what it says"
+                    )));
+                }
                 _ => {
                     let value = Some(value.clone()).filter(|value| !value.is_empty());
                     Decision::Setting { key: key.clone(), value }

@@ -62,13 +62,17 @@ pub fn run() -> ExitCode {
         }
         history::noted(&arguments.site, &typed, || arguments.verb.run(&arguments.site))
     });
-    let (text, failures) = match outcome {
+    let (text, mut failures) = match outcome {
         Ok(Reply { text, failures }) => (text, failures),
         Err(failure) => (String::new(), vec![failure]),
     };
-    // Whoever closes the pipe has read enough: `netbe list | head -1`.
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(terminal::escaped(&text).as_bytes()).and_then(|()| out.flush());
+    match out.write_all(terminal::escaped(&text).as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        // Whoever closes the pipe has read enough: `netbe list | head -1`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        Err(error) => failures.push(Failure::could_not(format!("standard output: {error}"))),
+    }
     for Failure { message, .. } in &failures {
         terminal::say(&format!("{program}: {message}"));
     }

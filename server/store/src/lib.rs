@@ -60,7 +60,7 @@ pub use location::{Location, LocationError};
 pub use lock::Hold;
 pub use name::{EnvironmentName, NameError, Point, SnapshotName};
 pub use network::{Network, NetworkError};
-pub use settings::{Decision, Role, RoleError, SettingError, Settings};
+pub use settings::{Decision, KEPT_KEYS, Role, RoleError, SettingError, Settings};
 pub use snapshot::{Holding, Snapshot, Space, Survey};
 pub use store::{INSTALLING, InUse, Listing, Newer, Pair, Progress, Store, Unreadable, Update};
 pub use stream::StreamError;

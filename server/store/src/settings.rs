@@ -167,6 +167,9 @@ pub enum SettingError {
 /// Keys under which netbe keeps what has a type of its own.
 const OWN_KEYS: [&str; 8] =
     ["created", "data", "export", "layout", "origin", "role", "schema", "uuid"];
+/// Settings that netbe makes and goes by: they can be read, and nobody else is to make them. A machine's
+/// root, whose template it is, what is being installed.
+pub const KEPT_KEYS: [&str; 5] = ["data-of", "fresh", "installing", "machine", "template"];
 /// Leaves room for `netbe:` in the 256 bytes of a property's name.
 const MAX_KEY: usize = 64;
 /// ZFS takes no longer value (zfsprops(7)).

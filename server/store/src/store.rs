@@ -414,8 +414,17 @@ impl Store {
         name: &EnvironmentName,
         export: ExportSettings,
     ) -> Result<Environment, StoreError> {
+        self.change_export(name, |kept| *kept = export)
+    }
+
+    /// Changes how a boot environment is shared: what `change` leaves alone stays as it is.
+    pub fn change_export(
+        &self,
+        name: &EnvironmentName,
+        change: impl FnOnce(&mut ExportSettings),
+    ) -> Result<Environment, StoreError> {
         self.change("sharenfs", name, &[], |environment| {
-            environment.export = export;
+            change(&mut environment.export);
             Ok(())
         })
     }

@@ -15,8 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use store::{
-    EnvironmentName, Identity, InUse, Layout, Location, Newer, Point, Role, SnapshotName, Store,
-    StoreError,
+    Decision, EnvironmentName, Identity, InUse, Layout, Location, Newer, Point, Role, SnapshotName,
+    Store, StoreError,
 };
 use uuid::Uuid;
 

@@ -84,13 +84,43 @@ fn a_store_elsewhere_is_said_by_flag_or_by_environment() {
 }
 
 #[test]
-fn what_is_shared_again_without_a_flag_is_shared_without_it() {
+fn what_is_not_said_about_a_share_stays_as_it_is() {
     let bench = Bench::with_head();
-    bench.silent(&["sharenfs", "--ro", "--maproot", "root", "--network", "10.0.0.0/8", "head"]);
-    bench.silent(&["sharenfs", "--network", "10.0.0.0/8", "head"]);
-    assert_eq!(bench.prints(&["list", "-H"]).split('\t').nth(3), Some("rw"));
-    let exports = bench.prints(&["show", "exports", "head"]);
-    assert!(!exports.contains("maproot"), "{exports}");
+    let exports = |words: &[&str]| {
+        bench.silent(&[&["sharenfs"], words, &["head"]].concat());
+        bench.prints(&["show", "exports", "head"])
+    };
+    let shared = exports(&["--ro", "--maproot", "root", "--network", "10.0.0.0/8"]);
+    assert!(shared.ends_with(" -ro -maproot=0:0 -network 10.0.0.0/8\n"), "{shared}");
+    let shared = exports(&["--network", "10.1.0.0/16"]);
+    assert!(shared.ends_with(" -ro -maproot=0:0 -network 10.1.0.0/16\n"), "{shared}");
+    let shared = exports(&["--rw", "--maproot", "none"]);
+    assert!(shared.ends_with("/var/tmp -network 10.1.0.0/16\n"), "{shared}");
+    bench.silent(&["sharenfs", "--network", "none", "--machine", "desk", "head"]);
+    let listed = bench.prints(&["list", "-j", "head"]);
+    assert!(!listed.contains("10.1.0.0"), "{listed}");
+    bench.silent(&["sharenfs", "--off", "head"]);
+    let shared = exports(&["--network", "10.0.0.0/8"]);
+    assert!(!shared.contains("-ro") && !shared.contains("maproot"), "{shared}");
+}
+
+#[test]
+fn what_netbe_goes_by_is_not_a_setting_for_anybody() {
+    let bench = Bench::with_head();
+    for key in ["machine", "template", "installing", "data-of", "fresh"] {
+        let (said, status) = bench.fails(&["set", &format!("{key}=x"), "head"]);
+        assert!(said.contains(&format!("{key} is written by netbe itself")), "{said}");
+        assert_eq!(status, 2);
+    }
+}
+
+#[test]
+fn an_output_that_takes_nothing_is_an_error() {
+    let bench = Bench::with_head();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let done = bench.command(NETBE, &["list", "-j"]).stdout(full).output().unwrap();
+    assert_eq!(done.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("standard output: "));
 }
 
 #[test]
@@ -154,7 +184,8 @@ fn fill(bench: &Bench) {
 /// The hidden directories of commands in the store.
 fn workspaces(bench: &Bench) -> usize {
     let names = fs::read_dir(bench.state().join("store/be")).unwrap();
-    names.filter(|entry| entry.as_ref().unwrap().file_name().as_encoded_bytes()[0] == b'.').count()
+    let names = names.map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.as_encoded_bytes().starts_with(b".work-")).count()
 }
 
 #[test]

@@ -5,6 +5,13 @@ use tempfile::TempDir;
 
 use super::*;
 
+#[test]
+fn what_is_written_down_about_roots_is_refused_as_a_setting_of_somebody_else() {
+    for key in [MACHINE, TEMPLATE, FRESH, HOLDER, store::INSTALLING] {
+        assert!(store::KEPT_KEYS.contains(&key), "{key}");
+    }
+}
+
 /// A store of directories with one environment, `base`, and the state directory beside it.
 struct Bench {
     scratch: TempDir,
