@@ -183,12 +183,26 @@ impl GuestOptions {
         if let Some(network) = networks.iter().find(near) {
             return Ok(*network);
         }
-        match networks.as_slice() {
-            [only] if address.is_none() => Ok(*only),
-            [] => Err(Failure::could_not("this host has no network: say --server ADDRESS")),
-            _ => Err(Failure::could_not(
-                "this host has several networks: say --server with its address for the guest",
+        let own = || {
+            let own: Vec<String> = networks.iter().map(ToString::to_string).collect();
+            own.join(" and ")
+        };
+        match (networks.as_slice(), address) {
+            ([only], None) => Ok(*only),
+            ([], _) => Err(Failure::could_not(
+                "this host has no network: say --server with the address by which the guest will \
+                 reach it",
             )),
+            (_, Some(address)) => Err(Failure::could_not(format_args!(
+                "{address} is in no network of this host, which has {}: say --server with the \
+                 address by which the guest reaches it, or another --address",
+                own()
+            ))),
+            (_, None) => Err(Failure::could_not(format_args!(
+                "this host has several networks, {}: say --address with the guest's address, or \
+                 --server with that of this host on the guest's network",
+                own()
+            ))),
         }
     }
 }

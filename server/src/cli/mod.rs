@@ -9,6 +9,7 @@ mod boot;
 mod check;
 mod child;
 mod completion;
+mod conf;
 mod dhcp;
 mod environment;
 mod guard;

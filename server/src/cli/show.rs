@@ -4,10 +4,11 @@ use bootcfg::bhyve::Console;
 use bootcfg::exports::{Datasets, Network, Options};
 use bootcfg::fstab::{self, Dialect};
 use bootcfg::ipxe::{Action, Script};
-use bootcfg::{bhyve, conf, exports, ipxe, linux, loader, qemu, rcconf, shell};
+use bootcfg::{bhyve, exports, ipxe, linux, loader, qemu, rcconf, shell};
 use clap::{Args, Subcommand};
 use store::{EnvironmentName, Identity};
 
+use super::conf::ShowConf;
 use super::dhcp::Dhcp;
 use super::guest::{GuestOptions, Host, Subject};
 use super::initramfs::ShowInitramfs;
@@ -30,8 +31,7 @@ enum What {
     Bhyve(Virtual),
     /// The bhyveload(8) command, with the handle of the NFS root in it.
     Bhyveload(GuestOptions),
-    /// The files below /conf with which one FreeBSD root serves this machine beside others.
-    Conf(GuestOptions),
+    Conf(ShowConf),
     /// What another DHCP server has to say, so that machines boot from here.
     Dhcp(Dhcp),
     /// Lines of exports(5), for a FreeBSD host that is to share it with mountd(8) instead.
@@ -66,13 +66,7 @@ impl Show {
                 let words = bhyve::bhyveload(guest, &address, &root, handle, Console::Stdio);
                 command(&words.map_err(Failure::could_not)?)
             }
-            What::Conf(options) => {
-                let subject = options.freebsd(site)?;
-                conf::tree(&subject.guest, &subject.address()?)
-                    .and_then(|files| conf::render(&files))
-                    .map(Reply::text)
-                    .map_err(Failure::could_not)
-            }
+            What::Conf(options) => options.run(site),
             What::Dhcp(options) => options.run(site),
             What::Exports(options) => options.run(site),
             What::Fstab(options) => {
@@ -82,6 +76,12 @@ impl Show {
                     Some(System::FreeBsd) | None => Dialect::FreeBsd,
                 };
                 let entries = fstab::nested(&subject.guest.root, dialect);
+                if entries.is_empty() {
+                    return Ok(Reply::text(format!(
+                        "# {} is one file system: its guest mounts nothing but its root\n",
+                        subject.environment.name
+                    )));
+                }
                 fstab::render(&entries).map(Reply::text).map_err(Failure::could_not)
             }
             What::Initramfs(options) => options.run(site),

@@ -1,10 +1,10 @@
 //! Guests: what is printed to boot them, and what is refused.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, NETBE};
 
 /// Where the server is, so that nothing depends on this host's networks.
 const SERVER: &str = "--server=192.168.2.1";
@@ -267,6 +267,86 @@ fn a_diskless_machine_has_its_own_files_below_conf() {
     assert!(rcconf.starts_with("hostname=\"head\"\nroot_rw_mount=\"YES\"\n"), "{rcconf}");
     let fstab = bench.prints(&["show", "fstab", SERVER, "head"]);
     assert_eq!(*file("conf/ip/192.168.2.202/etc/fstab"), fstab);
+}
+
+#[test]
+fn the_files_below_conf_are_written_and_nothing_else_is_written_over() {
+    let bench = Bench::with_head();
+    let root = bench.root("head");
+    let into = format!("--into={}", root.display());
+    let write = ["show", "conf", SERVER, "--address=192.168.2.202", &into, "head"];
+    let mut private = bench.command("/bin/sh", &["-c", "umask 077; exec \"$0\" \"$@\"", NETBE]);
+    let told = String::from_utf8(private.args(write).output().unwrap().stdout).unwrap();
+    let own = root.join("conf/ip/192.168.2.202/etc");
+    assert_eq!(told.lines().count(), 5, "{told}");
+    assert!(told.contains(&format!("wrote {}/fstab\n", own.display())), "{told}");
+    let fstab = bench.prints(&["show", "fstab", SERVER, "head"]);
+    assert_eq!(fs::read_to_string(own.join("fstab")).unwrap(), fstab);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode(&root.join("conf")), mode(&own)), (0o755, 0o755));
+    assert_eq!(mode(&own.join("fstab")), 0o644);
+    assert_eq!(bench.prints(&write), "nothing to write: all files are there\n");
+    fs::write(own.join("fstab"), "of somebody\n").unwrap();
+    fs::remove_file(root.join("conf/base/etc/md_size")).unwrap();
+    let (sentence, status) = bench.fails(&write);
+    let other = "has conf/ip/192.168.2.202/etc/fstab already, which says something else: -f writes \
+                 over it";
+    assert!(sentence.ends_with(other) && status == 1, "{sentence}");
+    assert!(!root.join("conf/base/etc/md_size").exists(), "all or nothing");
+    let forced = bench.prints(&[&write[..], &["-f"]].concat());
+    assert_eq!(forced.lines().count(), 2, "{forced}");
+    assert_eq!(fs::read_to_string(own.join("fstab")).unwrap(), fstab);
+    // A guest may write to its root: its links lead nowhere out of it.
+    let outside = tempfile::tempdir().unwrap();
+    fs::remove_dir_all(root.join("conf")).unwrap();
+    symlink(outside.path(), root.join("conf")).unwrap();
+    let (sentence, status) = bench.fails(&write);
+    assert!(sentence.contains("which says something else") && status == 1, "{sentence}");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_guest_of_one_file_system_has_nothing_in_its_fstab() {
+    let bench = Bench::new();
+    bench.silent(&["create", "flat"]);
+    let fstab = bench.prints(&["show", "fstab", SERVER, "flat"]);
+    assert_eq!(fstab, "# flat is one file system: its guest mounts nothing but its root\n");
+}
+
+#[test]
+fn an_address_that_is_in_no_network_of_the_host_is_named() {
+    let bench = Bench::with_head();
+    let (sentence, status) = bench.fails(&["show", "fstab", "--address=198.51.100.9", "head"]);
+    let expected = "198.51.100.9 is in no network of this host, which has ";
+    let alone = "this host has no network: say --server with the address by which";
+    assert!(sentence.starts_with(expected) || sentence.starts_with(alone), "{sentence}");
+    assert_eq!(status, 2);
+}
+
+#[test]
+fn a_serial_console_is_told_to_guests() {
+    let bench = Bench::with_head();
+    let mac = "52:54:00:00:00:01";
+    bench.silent(&["machine", "add", "--mac", mac, "--serial", "web1"]);
+    let shown = |line: &str| {
+        let text = bench.prints(&["machine", "show", "web1"]);
+        text.lines().any(|shown| shown == line)
+    };
+    assert!(shown("serial = \"ttyS0/115200\""));
+    let guest = [SERVER, "--address=192.168.2.202", "--machine=web1", "head"];
+    let loader = || bench.prints(&[&["show", "loader"], guest.as_slice()].concat());
+    for line in ["console=\"comconsole\"", "boot_serial=\"YES\"", "comconsole_speed=\"115200\""] {
+        assert!(loader().lines().any(|own| own == line), "{line}: {}", loader());
+    }
+    bench.silent(&["machine", "set", "--serial=com2/9600", "web1"]);
+    assert!(shown("serial = \"ttyS1/9600\"") && loader().contains("comconsole_port=\"0x2f8\""));
+    bench.silent(&["machine", "set", "--serial=none", "web1"]);
+    assert!(!loader().contains("comconsole"), "{}", loader());
+    bench.cannot(
+        &["machine", "set", "--serial=hvc0", "web1"],
+        "invalid value 'hvc0' for '--serial[=<DEVICE[/SPEED]>]': \"hvc0\" is no serial port of a PC: \
+         write ttyS0 to ttyS3, and a speed behind a slash if it is not 115200, as in ttyS1/9600",
+    );
 }
 
 #[test]
