@@ -68,7 +68,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     };
     let ended = network.block_on(async {
         let dhcp = bind(&appliance).await?;
-        appliance.set_bound(&dhcp, ports.services());
+        appliance.set_bound(&dhcp, ports.services(), &ports.servers);
         announce(&appliance.summary()).map_err(ServeError::Output)?;
         serve(&appliance, ports, dhcp, control, &files).await
     });

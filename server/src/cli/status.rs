@@ -14,8 +14,8 @@ use crate::site::events::{Event, Kind};
 
 /// Show how every machine stands, and what is not served.
 ///
-/// -j tells how the server stands too: `machines` is one part of it, `unserved` another. -H tells of the
-/// machines alone.
+/// -j tells how the server stands too: `machines` is one part of it, `unserved` another, and `rpc` counts
+/// the calls of NFS clients. -H tells of the machines alone.
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     #[command(flatten)]

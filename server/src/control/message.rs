@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::boot::{BootId, Standing};
 use crate::net::Mac;
+use crate::net::rpc::Counts;
 use crate::site::events::{Event, Stage};
 
 /// What a command asks.
@@ -126,6 +127,9 @@ pub struct Status {
     /// What is not served, each with the reason.
     #[serde(default)]
     pub unserved: Vec<String>,
+    /// What became of the calls of all NFS and RPC clients since it was started.
+    #[serde(default)]
+    pub rpc: Counts,
     /// The machines.
     pub machines: Vec<MachineStatus>,
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
+use std::ops::Add as _;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use crate::control::{
 };
 use crate::dhcp::{Bound, Dhcp, Listener, Mode, Timestamp};
 use crate::net::interface::Interface;
-use crate::net::rpc::Peers;
+use crate::net::rpc::{Counts, Peers, Server};
 use crate::nfs::export::{Exports, SiteKey};
 use crate::site::events::{Event, Events, journal};
 use crate::site::machine::{self, MachineName, Roster};
@@ -46,6 +47,8 @@ pub(super) struct Appliance {
     started: Instant,
     dhcp: OnceLock<Arc<Dhcp>>,
     services: OnceLock<Vec<String>>,
+    /// The servers of RPC programs.
+    servers: OnceLock<Vec<Arc<Server>>>,
     interfaces: Mutex<Vec<InterfaceStatus>>,
     /// Held while machines are read again.
     reading: Mutex<()>,
@@ -106,6 +109,7 @@ impl Appliance {
             started: Instant::now(),
             dhcp: OnceLock::new(),
             services: OnceLock::new(),
+            servers: OnceLock::new(),
             interfaces: Mutex::default(),
             reading: Mutex::default(),
             unread: Mutex::default(),
@@ -157,11 +161,12 @@ impl Appliance {
     }
 
     /// Notes what was bound.
-    pub(super) fn set_bound(&self, dhcp: &[Bound], services: Vec<String>) {
+    pub(super) fn set_bound(&self, dhcp: &[Bound], services: Vec<String>, servers: &[Arc<Server>]) {
         let looking = |bound: &Bound| interface_status(bound.interface(), "looking", None);
         *lock(&self.interfaces) = dhcp.iter().filter_map(looking).collect();
         // It is told once.
         let _ = self.services.set(services);
+        let _ = self.servers.set(servers.to_vec());
     }
 
     /// Notes what DHCP does on an interface, now that it is known who else is there; returns it in
@@ -403,6 +408,10 @@ impl Controlled for Appliance {
             leased,
             environments: self.boots.catalog().names(),
             unserved: lock(&self.unread).iter().cloned().chain(self.publisher.unserved()).collect(),
+            rpc: {
+                let servers = self.servers.get().into_iter().flatten();
+                servers.map(|server| server.counts()).fold(Counts::default(), Counts::add)
+            },
             machines: self.boots.standings().into_iter().map(MachineStatus::from).collect(),
         }
     }

@@ -1,10 +1,13 @@
 //! The counters of an RPC server.
 
 use std::fmt;
+use std::ops::Add;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 /// The counters of a server since it was made.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counts {
     /// Calls with a head that could be decoded.
     pub calls: u64,
@@ -28,6 +31,26 @@ pub struct Counts {
     pub connections: u64,
     /// Connections that were closed because of what their peers did or did not do.
     pub closed: u64,
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            calls: self.calls + other.calls,
+            garbage: self.garbage + other.garbage,
+            denied: self.denied + other.denied,
+            replayed: self.replayed + other.replayed,
+            redirected: self.redirected + other.redirected,
+            failed: self.failed + other.failed,
+            panics: self.panics + other.panics,
+            dropped: self.dropped + other.dropped,
+            turned_away: self.turned_away + other.turned_away,
+            connections: self.connections + other.connections,
+            closed: self.closed + other.closed,
+        }
+    }
 }
 
 /// Shows the counters that are not zero, for the log.
