@@ -128,6 +128,28 @@ fn a_machine_that_is_booted_anew_no_longer_uses_what_it_had() {
 }
 
 #[test]
+fn an_upgraded_root_is_served_at_once() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    site.done(&["machine", "add", "--mac", MAC, "web1"]);
+    site.prints(&["sharepxe", "--machine", "web1", "--root", "own", "base"]);
+    site.done(&["clone", "base", "next"]);
+    fs::write(root(&site, "next").join("hello"), "hello from next\n").unwrap();
+    let _running = Running::start(&site, &net, &SERVE);
+    site.prints(&["upgrade", "web1", "next"]);
+    let boot = || String::from_utf8(net.client(&["curl", "-sf", &net.ipxe(&site)])).unwrap();
+    let script = boot();
+    assert!(script.contains("nfsroot=10.77.0.1:/be/web1-next,"), "{script}");
+    assert_eq!(net.client(&["nfs-cat", &hello("web1-next")]), b"hello from next\n");
+    // It was to be booted once.
+    let script = boot();
+    assert!(script.contains("nfsroot=10.77.0.1:/be/web1-base,"), "{script}");
+    let status = site.prints(&["status", "-j"]);
+    let counted = status.split_once("\"rpc\":{\"calls\":").or(status.split_once("\"calls\": "));
+    assert!(counted.is_some_and(|(_, rest)| !rest.starts_with('0')), "{status}");
+}
+
+#[test]
 fn a_renamed_environment_is_served_by_its_new_name_at_once() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();
