@@ -193,6 +193,10 @@ impl Timeline {
             self.hear(now);
         }
         match event {
+            // What its loader has started asks for itself.
+            Event::Discover(Client::FreeBsdKernel) if self.stage >= Stage::Loader => {
+                self.advance(Stage::Kernel, now);
+            }
             Event::Discover(_) => self.advance(Stage::Discover, now),
             Event::Offered(_) => self.advance(Stage::Offered, now),
             Event::Leased(_) | Event::Elsewhere(_) => {

@@ -187,6 +187,17 @@ fn what_a_loader_reads_is_sent_and_is_no_running_system() {
     assert_eq!(timeline.status(Some(now), now + SETTLED).stage, Stage::Running);
 }
 
+#[test]
+fn a_kernel_that_asks_for_an_address_has_left_its_loader() {
+    let mounted = Event::Mounted { environment: Uuid::nil(), path: "/be/head".to_owned() };
+    let (mut timeline, now) = shown(&[sent(Role::Loader, 500, 500), mounted.clone()]);
+    assert_eq!(timeline.stage(), Stage::Loader);
+    timeline.see(&Event::Discover(Client::FreeBsdKernel), now);
+    assert_eq!(timeline.stage(), Stage::Kernel);
+    timeline.see(&mounted, now);
+    assert_eq!(timeline.stage(), Stage::Root);
+}
+
 /// As loader.efi does that is told to read more than one frame holds.
 #[test]
 fn a_loader_that_asks_for_one_piece_again_and_again_hangs() {
