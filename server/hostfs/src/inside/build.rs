@@ -170,6 +170,29 @@ impl Inside {
         }
     }
 
+    /// Gives a file or a directory the extended attributes of another one, which is open, its access
+    /// control lists among them: without its list, a file would give its group what the mask allows.
+    /// What the file system cannot have is left out, and the mode stays as it is.
+    pub fn copy_extended(
+        &self,
+        path: impl AsRef<Path>,
+        from: impl AsFd,
+    ) -> Result<(), InsideError> {
+        let path = path.as_ref();
+        let to = self.reach(path)?;
+        let copied = fs::fstat(&to).and_then(|about| {
+            sys::each_extended(from.as_fd(), |name, value| {
+                match sys::set_extended(to.as_fd(), name, value) {
+                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => Ok(()),
+                    set => set,
+                }
+            })?;
+            // A list brings a mode along.
+            fs::fchmod(&to, Mode::from_raw_mode(about.st_mode))
+        });
+        copied.map_err(|errno| failed(path, errno))
+    }
+
     /// Adds flags to a file or a directory; returns those that the file system has not.
     pub fn set_flags(&self, path: impl AsRef<Path>, flags: Flags) -> Result<Flags, InsideError> {
         let path = path.as_ref();

@@ -350,6 +350,43 @@ pub(crate) fn set_extended(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Res
     })
 }
 
+/// Shows the extended attributes of an open file or directory that are for a copy of it too: those of
+/// users. Access control lists are none here.
+pub(crate) fn each_extended(
+    fd: BorrowedFd<'_>,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
+    let (mut names, mut value) = (vec![0_u8; EXTENDED], vec![0_u8; EXTENDED]);
+    let (fd, space) = (fd.as_raw_fd(), libc::EXTATTR_NAMESPACE_USER);
+    let room = names.as_mut_ptr().cast();
+    // SAFETY: the kernel writes at most as many bytes as `names` has.
+    let len = unsafe { libc::extattr_list_fd(fd, space, room, names.len()) };
+    let Ok(len) = usize::try_from(len) else {
+        let errno = last_error();
+        return if errno == Errno::OPNOTSUPP { Ok(()) } else { Err(errno) };
+    };
+    // Each name has its length before it.
+    let mut rest = names.get(..len).unwrap_or_default();
+    while let Some((len, more)) = rest.split_first() {
+        let Some((name, more)) = more.split_at_checked(usize::from(*len)) else { break };
+        rest = more;
+        let len = name.into_with_c_str(|name| {
+            let room = value.as_mut_ptr().cast();
+            // SAFETY: `name` ends in NUL, and the kernel writes at most as many bytes as `value` has.
+            Ok(unsafe { libc::extattr_get_fd(fd, space, name.as_ptr(), room, value.len()) })
+        })?;
+        match usize::try_from(len) {
+            Ok(len) => each(&[b"user.", name].concat(), value.get(..len).unwrap_or_default())?,
+            Err(_) => match last_error() {
+                // It was removed meanwhile.
+                Errno::NOATTR => {}
+                errno => return Err(errno),
+            },
+        }
+    }
+    Ok(())
+}
+
 /// False: the calls of acl(3) that tell are not asked.
 pub(crate) fn has_list(_fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(false)
@@ -417,6 +454,8 @@ fn last_error() -> Errno {
 const FSID: usize = 8;
 /// Bytes of `struct fid`: its length, two of padding, and `MAXFIDSZ`.
 const FID: usize = 20;
+/// Most bytes of an extended attribute, and of all their names.
+const EXTENDED: usize = 65_536;
 /// `PATH_MAX`.
 const PATH: usize = 1024;
 /// Bytes of directory entries that are read at once.

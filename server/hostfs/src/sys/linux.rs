@@ -323,6 +323,33 @@ pub(crate) fn set_extended(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Res
     fs::fsetxattr(fd, name, value, XattrFlags::empty())
 }
 
+/// Shows the extended attributes of an open file or directory that are for a copy of it too: those of
+/// users, capabilities, and access control lists.
+pub(crate) fn each_extended(
+    fd: BorrowedFd<'_>,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
+    let (mut names, mut value) = (vec![0_u8; EXTENDED], vec![0_u8; EXTENDED]);
+    let len = match fs::flistxattr(fd, names.as_mut_slice()) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        len => len?,
+    };
+    let names = names.get(..len).unwrap_or_default().split(|byte| *byte == 0);
+    let copied = |name: &&[u8]| {
+        let lists = name.starts_with(b"system.posix_acl_");
+        name.starts_with(b"user.") || lists || *name == b"security.capability"
+    };
+    for name in names.filter(copied) {
+        match fs::fgetxattr(fd, name, value.as_mut_slice()) {
+            Ok(len) => each(name, value.get(..len).unwrap_or_default())?,
+            // It was removed meanwhile.
+            Err(Errno::NODATA) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// Whether an open file or directory has an access control list (acl(5)): the kernel keeps none that a
 /// mode can say.
 pub(crate) fn has_list(fd: BorrowedFd<'_>) -> Result<bool> {
@@ -397,6 +424,8 @@ const LONGEST: usize = 128;
 /// Bytes of directory entries that are read at once: about as many as one reply has room for with
 /// attributes and handles. What is read beyond is read again for the next reply.
 const LISTING: usize = 8 * 1024;
+/// Most bytes of an extended attribute, and of all their names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+const EXTENDED: usize = 65_536;
 /// How often a call is repeated that somebody else's came in the way of.
 const RETRIES: usize = 16;
 /// `_IOR(0x15, 0, struct fsuuid2)`.

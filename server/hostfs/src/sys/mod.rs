@@ -11,6 +11,6 @@ use freebsd as host;
 use linux as host;
 
 pub(crate) use host::{
-    KernelHandle, Mount, Node, UNFINISHED, has_list, link_max, list, make_as, make_file_with_times,
-    read_nowait, reopen, resolve, set_extended, set_flags, synchronize,
+    KernelHandle, Mount, Node, UNFINISHED, each_extended, has_list, link_max, list, make_as,
+    make_file_with_times, read_nowait, reopen, resolve, set_extended, set_flags, synchronize,
 };

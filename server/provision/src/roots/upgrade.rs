@@ -289,7 +289,10 @@ fn carry_out(own: &Inside, new: &Inside, step: &Step) -> Result<(), InsideError>
                 Beside::Marked(bytes) => {
                     clear(new, &other)?;
                     let entry = kept.as_ref().map(|kept| &kept.entry);
-                    entry.map_or(Ok(()), |entry| new.put_file(&other, bytes, entry))?;
+                    if let Some(entry) = entry {
+                        new.put_file(&other, bytes, entry)?;
+                        extended(own, path, new, &other)?;
+                    }
                 }
                 Beside::Nothing => {}
                 Beside::Theirs => {
@@ -300,7 +303,10 @@ fn carry_out(own: &Inside, new: &Inside, step: &Step) -> Result<(), InsideError>
             keep(own, new, path, kept.as_ref())
         }
         Fate::Kept(kept) => keep(own, new, path, kept.as_ref()),
-        Fate::Merged { entry, text: Some(text) } => new.put_file(path, text, entry),
+        Fate::Merged { entry, text: Some(text) } => {
+            new.put_file(path, text, entry)?;
+            extended(own, path, new, path)
+        }
         Fate::Merged { entry, text: None } => match &entry.kind {
             EntryKind::Directory => directory(new, path, entry),
             EntryKind::File | EntryKind::Link(_) | EntryKind::Other => {
@@ -347,7 +353,10 @@ pub fn conflict_path(path: &Path) -> PathBuf {
 fn put(own: &Inside, new: &Inside, path: &Path, item: &Item) -> Result<(), InsideError> {
     parents(own, new, path)?;
     match &item.entry.kind {
-        EntryKind::Directory => directory(new, path, &item.entry),
+        EntryKind::Directory => {
+            directory(new, path, &item.entry)?;
+            own.open_dir(path)?.map_or(Ok(()), |source| new.copy_extended(path, source))
+        }
         EntryKind::Link(target) => new.put_link(path, target),
         EntryKind::File | EntryKind::Other => {
             let length = item.content.as_ref().map_or(0, |content| content.length);
@@ -373,9 +382,19 @@ fn copy(
     let nanoseconds = u32::try_from(about.mtime_nsec()).unwrap_or_default();
     let modified = (about.mtime(), nanoseconds);
     let mut file = to.create(path)?;
-    io::copy(&mut source.take(most), &mut file).map_err(failed)?;
+    io::copy(&mut (&source).take(most), &mut file).map_err(failed)?;
     let Entry { mode, uid, gid, .. } = *entry;
-    to.finish_file(path, &file, &Attributes { mode, uid, gid, modified })
+    to.finish_file(path, &file, &Attributes { mode, uid, gid, modified })?;
+    to.copy_extended(path, source)
+}
+
+/// Gives a file that was put into a new root the extended attributes of the machine's, if that is still
+/// there.
+fn extended(own: &Inside, from: &Path, new: &Inside, to: &Path) -> Result<(), InsideError> {
+    match own.open(from) {
+        Err(InsideError::Missing(_)) => Ok(()),
+        source => new.copy_extended(to, source?),
+    }
 }
 
 /// Makes the directories above a name that a new root lacks, as the machine has them.

@@ -190,3 +190,39 @@ fn a_machine_cannot_have_more_read_than_any_system_has() {
     let refused = read(&inside, &"desk-head".parse().unwrap()).unwrap_err();
     assert!(matches!(refused, RootError::Large(_)), "{refused}");
 }
+
+#[test]
+fn what_a_machine_keeps_has_its_access_control_list_and_extended_attributes() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+
+    // The owner and user 1234 may read and write, the group nothing; the mode shows the mask for it.
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 6, NOBODY), (2, 6, 1234), (4, 0, NOBODY), (16, 6, NOBODY), (32, 0, NOBODY)];
+    let entry = |(tag, allowed, id): (u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &allowed.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let list = [&2_u32.to_le_bytes()[..], &entries.map(entry).concat()].concat();
+    let attributes = [("system.posix_acl_access", &list[..]), ("user.note", b"mine")];
+    let node = |content| Some(Node::File(content, false));
+    let (own_root, own) = built(node(1).as_ref());
+    let ((_base_root, base), (new_root, new)) = (built(node(0).as_ref()), built(node(0).as_ref()));
+    for (name, value) in attributes {
+        if setxattr(own_root.path().join("etc/x"), name, value, XattrFlags::empty()).is_err() {
+            eprintln!("skipped: the file system of temporary files has no {name}");
+            return;
+        }
+    }
+    let names = ["base", "own", "new"].map(str::to_owned);
+    let trees = [base, own, new];
+    let steps = merged(&trees, &names).unwrap();
+    let [_, own, new] = &trees;
+    apply(own, new, &steps).unwrap();
+    for (name, value) in attributes {
+        let mut found = [0; 256];
+        let len = getxattr(new_root.path().join("etc/x"), name, &mut found).unwrap();
+        assert_eq!(&found[..len], value, "{name}");
+    }
+}
+
+/// The id of an entry that is nobody's in particular.
+const NOBODY: u32 = u32::MAX;
