@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid};
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
+use vfs::FileKind;
 
 use crate::Flags;
 use crate::attr::raw_mode;
@@ -130,7 +131,8 @@ impl Node {
         name.into_with_c_str(|name| self.handle.link(dir, name))
     }
 
-    pub(crate) fn chmod(&self, mode: u32) -> Result<()> {
+    /// Sets the mode of a file, also of a symbolic link.
+    pub(crate) fn chmod(&self, _kind: FileKind, mode: u32) -> Result<()> {
         self.change(|fd| fs::chmodat(fd, c"", raw_mode(mode), AtFlags::EMPTY_PATH))
     }
 

@@ -19,6 +19,7 @@ use rustix::fs::{
 use rustix::io::{Errno, ReadWriteFlags, Result};
 use rustix::path::Arg;
 use siphasher::sip::SipHasher24;
+use vfs::FileKind;
 
 use crate::Flags;
 use crate::attr::raw_mode;
@@ -195,7 +196,12 @@ impl Node {
         fs::linkat(&self.0, c"", dir, name, AtFlags::EMPTY_PATH)
     }
 
-    pub(crate) fn chmod(&self, mode: u32) -> Result<()> {
+    /// Sets the mode of a file of this kind. A symbolic link has none that could be set: nothing is
+    /// done then, as knfsd does (nfsd_setattr), so that tar(1) and chmod -h of a BSD go on.
+    pub(crate) fn chmod(&self, kind: FileKind, mode: u32) -> Result<()> {
+        if kind == FileKind::Symlink {
+            return Ok(());
+        }
         fs::chmodat(CWD, proc_path(self.0.as_fd()), raw_mode(mode), AtFlags::empty())
     }
 

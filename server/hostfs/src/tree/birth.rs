@@ -177,7 +177,7 @@ impl HostTree {
         }
         let moded = new.kind == FileKind::Symlink || (owned && found.mode == born.mode);
         if !moded {
-            node.chmod(born.mode).map_err(cause)?;
+            node.chmod(new.kind, born.mode).map_err(cause)?;
         }
         // Root sets the rest: whoever may make a file may set its size and its times.
         let size = new.set.size.filter(|size| *size > 0 && new.kind == FileKind::Regular);

@@ -47,7 +47,7 @@ impl HostTree {
             node.chown(set.uid, set.gid).map_err(cause)?;
         }
         if set.mode.is_some() || mode != before.mode {
-            node.chmod(mode).map_err(cause)?;
+            node.chmod(before.kind, mode).map_err(cause)?;
         }
         if let Some(size) = set.size {
             fs::ftruncate(&*self.writer(file)?, size).map_err(cause)?;

@@ -93,7 +93,7 @@ impl HostTree {
         let mode = mode::after_write(caller, &before);
         if mode != before.mode && !data.is_empty() {
             // Before the data is there: no foreign program runs with its owner's rights for a moment.
-            self.node(file, Wait::Yes)?.0.chmod(mode).map_err(cause)?;
+            self.node(file, Wait::Yes)?.0.chmod(before.kind, mode).map_err(cause)?;
         }
         let len = write_all(&writer, offset, data)?;
         let after = self.data_attr(file, &writer, Wait::Yes)?;
