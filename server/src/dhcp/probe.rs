@@ -1,7 +1,7 @@
 //! Looks for other DHCP servers before netbe serves: it asks for an address and listens who offers.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -12,7 +12,8 @@ use super::reply::{CLIENT_PORT, Port};
 use crate::net::Mac;
 use crate::net::datagram::{BindOptions, Datagrams};
 use crate::net::interface::Interface;
-use crate::net::sys::link::Link;
+use crate::net::link::Link;
+use crate::net::sys::link;
 
 /// The question on its way: asked once, to be asked again, its answers waited for.
 pub(super) struct Probe {
@@ -75,7 +76,9 @@ impl Probe {
         let own = self.interface.networks.first();
         let local = own.map_or(Ipv4Addr::UNSPECIFIED, |own| own.address);
         let question = question(self.xid, self.mac);
-        self.link.broadcast(&self.socket, local, Port::Dhcp.number(), &question).await
+        let from = SocketAddrV4::new(local, CLIENT_PORT);
+        let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, Port::Dhcp.number());
+        link::ask(&self.link, &self.socket, &self.interface, from, to, &question).await
     }
 
     /// Waits for an offer of another server.

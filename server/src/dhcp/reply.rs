@@ -120,6 +120,10 @@ pub struct Reply {
     pub port: Port,
     /// Where it goes.
     pub to: Destination,
+    /// The machine that it is for.
+    pub mac: Mac,
+    /// The address that it offers, if it is an OFFER with one.
+    pub offers: Option<Ipv4Addr>,
 }
 
 /// Where an answer goes (RFC 2131 §4.1).

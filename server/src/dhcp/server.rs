@@ -9,6 +9,7 @@ mod proxy;
 mod scope;
 
 use std::collections::HashSet;
+use std::io;
 use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -173,8 +174,7 @@ impl Server {
         };
         self.hold(mac, address, now);
         let reply = self.lease_reply(request, MessageType::Offer, address, scope);
-        self.report(mac, Event::Offered(address));
-        Action::Send(reply)
+        Action::Send(Reply { offers: Some(address), ..reply })
     }
 
     /// DHCPREQUEST that takes up our offer (RFC 2131 §4.3.2, SELECTING).
@@ -344,7 +344,7 @@ impl Server {
             // RFC 2131 says `ciaddr`; whoever leaves it empty is found at its source.
             false => Destination::Address(arrival.source),
         };
-        Action::Send(finish(reply, scope, arrival.port, to))
+        Action::Send(finish(reply, request, scope, arrival.port, to))
     }
 
     /// A question on port 4011, which goes back to where it came from (PXE 2.1 §2.2.5).
@@ -362,7 +362,13 @@ impl Server {
         let (message, client) = (&request.message, request.client);
         options::boot(&mut reply, message, client, &answer, scope.local, Kind::BootServer);
         options::boot_server(&mut reply, &request.message);
-        Action::Send(finish(reply, scope, arrival.port, Destination::Address(arrival.source)))
+        Action::Send(finish(
+            reply,
+            request,
+            scope,
+            arrival.port,
+            Destination::Address(arrival.source),
+        ))
     }
 
     /// DHCPACK: the address is the machine's for a lease's time.
@@ -402,7 +408,7 @@ impl Server {
         }
         self.report(request.mac, Event::Refused(wanted));
         let to = Destination::of(&request.message, request.mac, Ipv4Addr::UNSPECIFIED, true);
-        Action::Send(finish(reply, scope, Port::Dhcp, to))
+        Action::Send(finish(reply, request, scope, Port::Dhcp, to))
     }
 
     /// An OFFER or an ACK, which say the same.
@@ -431,7 +437,7 @@ impl Server {
             // A DISCOVER's `ciaddr` is nobody's word for an address (RFC 2131 §4.4.1: it is 0).
             to = Destination::Hardware { mac: request.mac, address };
         }
-        finish(reply, scope, Port::Dhcp, to)
+        finish(reply, request, scope, Port::Dhcp, to)
     }
 
     fn begin(&self, request: &Request<'_>, kind: MessageType, scope: &Scope) -> Builder {
@@ -467,13 +473,32 @@ impl Server {
         })
     }
 
+    /// Tells what became of an answer: an address is offered when the offer has left.
+    pub fn sent(&self, reply: &Reply, outcome: &io::Result<()>) {
+        match (outcome, reply.offers) {
+            (Ok(()), Some(address)) => self.report(reply.mac, Event::Offered(address)),
+            (Ok(()), None) => {}
+            (Err(error), _) => {
+                let reason = format!("the answer to it could not be sent: {error}");
+                self.report(reply.mac, Event::Unserved(reason));
+            }
+        }
+    }
+
     fn report(&self, mac: Mac, event: Event) {
         self.booter.report(ClientAddress::Mac(mac), event);
     }
 }
 
-fn finish(reply: Builder, scope: &Scope, port: Port, to: Destination) -> Reply {
-    Reply { bytes: reply.finish(), local: scope.local, port, to }
+fn finish(
+    reply: Builder,
+    request: &Request<'_>,
+    scope: &Scope,
+    port: Port,
+    to: Destination,
+) -> Reply {
+    let (bytes, local, mac) = (reply.finish(), scope.local, request.mac);
+    Reply { bytes, local, port, to, mac, offers: None }
 }
 
 /// Another DHCP server that was heard.

@@ -274,7 +274,7 @@ impl Listener {
                     self.answer(bytes, &received, Port::Pxe).await;
                 }
                 Some(written) = self.written.recv() => match written {
-                    Ok(reply) => self.sockets.send(&reply).await,
+                    Ok(reply) => self.send(&reply).await,
                     Err(error) => self.sockets.tell(&Trouble::Journal(error)),
                 },
                 _ = looks.tick() => if let Some(lost) = self.look() {
@@ -293,7 +293,7 @@ impl Listener {
         let (interface, mode) = (&self.interface, self.mode);
         let arrival = Arrival { interface, mode, port, destination, source };
         match self.server.handle(bytes, &arrival, &self.to_send) {
-            Step::Send(reply) => self.sockets.send(&reply).await,
+            Step::Send(reply) => self.send(&reply).await,
             Step::Writing => {}
             Step::Failed(error) => self.sockets.tell(&Trouble::Journal(error)),
             Step::Silence(silence) => {
@@ -314,6 +314,11 @@ impl Listener {
                 }
             }
         }
+    }
+
+    async fn send(&self, reply: &Reply) {
+        let outcome = self.sockets.send(reply).await;
+        self.server.lock().sent(reply, &outcome);
     }
 
     /// Takes note of addresses that came or went, and of an interface that is another one now.

@@ -2,17 +2,18 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use super::reply::{CLIENT_PORT, Destination, Port, Reply};
 use super::service::ListenError;
 use crate::clock::Clock;
 use crate::net::datagram::{BindOptions, Datagrams, Received, Source};
 use crate::net::interface::Interface;
-use crate::net::sys::link::Link;
+use crate::net::link::Link;
 
 /// Where messages of one interface come in and go out.
 pub(super) struct Sockets {
@@ -23,6 +24,8 @@ pub(super) struct Sockets {
     link: Link,
     clock: Arc<dyn Clock>,
     told: Mutex<Vec<(Cause, Instant)>>,
+    /// Answers that could not be sent.
+    unsent: AtomicU64,
 }
 
 impl Sockets {
@@ -31,7 +34,7 @@ impl Sockets {
         let dhcp = bind(interface, Port::Dhcp)?;
         let link = link(interface)?;
         let (name, index, told) = (interface.name.clone(), interface.index, Mutex::default());
-        Ok(Self { name, index, dhcp, pxe: None, link, clock, told })
+        Ok(Self { name, index, dhcp, pxe: None, link, clock, told, unsent: AtomicU64::new(0) })
     }
 
     /// Opens what sends frames anew, for an interface whose Ethernet address has changed.
@@ -64,31 +67,34 @@ impl Sockets {
         }
     }
 
-    /// Sends an answer. One that cannot be sent is lost; the client asks again.
-    pub(super) async fn send(&self, reply: &Reply) {
-        if let Err(error) = self.try_send(reply).await {
-            debug!(interface = self.name, to = ?reply.to, %error, "not sent");
+    /// Sends an answer.
+    ///
+    /// # Errors
+    ///
+    /// It is lost, which the operator is told; the client asks again.
+    pub(super) async fn send(&self, reply: &Reply) -> io::Result<()> {
+        let sent = self.try_send(reply).await;
+        if let Err(error) = &sent {
+            let count = self.unsent.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            self.tell(&Trouble::Unsent { count, error: error.to_string() });
         }
+        sent
     }
 
     async fn try_send(&self, reply: &Reply) -> io::Result<()> {
-        let Reply { bytes, local, port, to } = reply;
+        let Reply { bytes, local, port, to, .. } = reply;
         let socket = match (port, &self.pxe) {
             (Port::Pxe, Some(pxe)) => pxe,
             (Port::Pxe, None) | (Port::Dhcp, _) => &self.dhcp,
         };
         let from = |interface| Some(Source { local: IpAddr::V4(*local), interface });
+        let source = SocketAddrV4::new(*local, port.number());
         match *to {
             Destination::Address(to) => socket.send(bytes, to.into(), from(self.index)).await,
             Destination::Relay(to) => socket.send(bytes, to.into(), from(0)).await,
-            Destination::Broadcast => self.link.broadcast(socket, *local, CLIENT_PORT, bytes).await,
+            Destination::Broadcast => self.link.broadcast(source, CLIENT_PORT, bytes),
             Destination::Hardware { mac, address } => {
-                let to = SocketAddrV4::new(address, CLIENT_PORT);
-                let Err(error) = self.link.unicast(socket, mac, *local, to, bytes).await else {
-                    return Ok(());
-                };
-                self.tell(&Trouble::NoUnicast(error));
-                self.link.broadcast(socket, *local, CLIENT_PORT, bytes).await
+                self.link.unicast(mac, source, SocketAddrV4::new(address, CLIENT_PORT), bytes)
             }
         }
     }
@@ -115,9 +121,9 @@ impl Sockets {
                     "{name}: no address is handed out, the lease journal is not written: {error}"
                 );
             }
-            Trouble::NoUnicast(error) => warn!(
-                "{name}: machines without an address are answered by broadcast, which FreeBSD \
-                 loaders that boot at the same moment mix up: {error}"
+            Trouble::Unsent { count, error } => warn!(
+                "{name}: an answer to a machine was not sent, {count} since DHCP was started here: \
+                 {error}; the machine asks again"
             ),
         }
     }
@@ -132,8 +138,13 @@ pub(super) enum Trouble {
     Foreign(Ipv4Addr),
     /// The journal cannot be written.
     Journal(io::Error),
-    /// Clients without an address cannot be reached alone.
-    NoUnicast(io::Error),
+    /// The kernel does not take what is to be sent.
+    Unsent {
+        /// How many answers it did not take until now.
+        count: u64,
+        /// What it said.
+        error: String,
+    },
 }
 
 impl Trouble {
@@ -142,7 +153,7 @@ impl Trouble {
             Self::Exhausted => Cause::Exhausted,
             Self::Foreign(_) => Cause::Foreign,
             Self::Journal(_) => Cause::Journal,
-            Self::NoUnicast(_) => Cause::NoUnicast,
+            Self::Unsent { .. } => Cause::Unsent,
         }
     }
 }
@@ -153,7 +164,7 @@ enum Cause {
     Exhausted,
     Foreign,
     Journal,
-    NoUnicast,
+    Unsent,
 }
 
 /// Opens what sends frames.

@@ -1,5 +1,4 @@
-//! A UDP datagram in an Ethernet frame, for systems that let nobody choose the Ethernet address
-//! that a socket sends to.
+//! A UDP datagram in an Ethernet frame, for clients that no socket can reach yet.
 
 use std::net::SocketAddrV4;
 

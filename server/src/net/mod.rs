@@ -3,9 +3,9 @@
 //! Nothing here knows a boot environment. What differs between Linux and FreeBSD is in [`sys`].
 
 pub mod datagram;
-#[cfg(any(target_os = "freebsd", test))]
-pub(crate) mod frame;
+mod frame;
 pub mod interface;
+pub(crate) mod link;
 mod mac;
 pub(crate) mod neighbour;
 pub mod rpc;

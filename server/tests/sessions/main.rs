@@ -21,5 +21,6 @@ mod chains;
 mod dhcp;
 mod files;
 mod machine;
+mod offers;
 mod port;
 mod tftp;

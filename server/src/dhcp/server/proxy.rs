@@ -91,7 +91,7 @@ impl Server {
         let (message, client) = (&request.message, request.client);
         options::boot(&mut reply, message, client, &answer, scope.local, Kind::Proxy);
         let to = Destination::of(message, request.mac, Ipv4Addr::UNSPECIFIED, true);
-        Action::Send(finish(reply, scope, Port::Dhcp, to))
+        Action::Send(finish(reply, request, scope, Port::Dhcp, to))
     }
 
     /// DHCPREQUEST: the machine tells everybody whose address it takes.

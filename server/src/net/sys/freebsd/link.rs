@@ -1,38 +1,30 @@
-//! Datagrams to clients that have no address yet, as Ethernet frames (bpf(4)).
-//!
-//! A socket cannot reach a client that does not answer ARP yet, nor choose the interface of a
-//! limited broadcast, so both kinds are written as frames. In a jail this needs a network stack of
-//! its own and a devfs rule that shows `bpf*`.
+//! Ethernet frames to be sent (bpf(4)). In a jail this needs a network stack of its own and a devfs rule
+//! that shows `bpf*`.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd;
 
 use nix::libc;
 
-use crate::net::Mac;
 use crate::net::datagram::Datagrams;
-use crate::net::frame::Frame;
 use crate::net::interface::Interface;
+use crate::net::link::Link;
 
-/// An interface to send by.
+/// An interface that frames are written to.
 #[derive(Debug)]
-pub(crate) struct Link {
-    bpf: File,
-    mac: Mac,
-}
+pub(crate) struct Frames(File);
 
-impl Link {
+impl Frames {
     /// Opens the interface for writing frames.
     ///
     /// # Errors
     ///
-    /// It has no Ethernet address, or this process may not open `/dev/bpf`.
+    /// This process may not open `/dev/bpf`.
     pub(crate) fn open(interface: &Interface) -> io::Result<Self> {
-        let mac = interface.mac.ok_or(io::ErrorKind::Unsupported)?;
         let bpf = OpenOptions::new().read(true).write(true).open("/dev/bpf")?;
         refuse_all(&bpf)?;
         attach(&bpf, &interface.name)?;
@@ -40,45 +32,34 @@ impl Link {
         let complete: c_uint = 1;
         // SAFETY: BIOCSHDRCMPLT reads one unsigned int, which lives through the call.
         check(unsafe { libc::ioctl(bpf.as_raw_fd(), libc::BIOCSHDRCMPLT, &raw const complete) })?;
-        Ok(Self { bpf, mac })
+        Ok(Self(bpf))
     }
 
-    /// Sends to a client of this Ethernet address that is given the address `to`.
+    /// Writes a frame, which queues it and does not wait for the wire.
     ///
     /// # Errors
     ///
-    /// The frame was not sent: the interface is down, or its queue is full.
-    pub(crate) async fn unicast(
-        &self,
-        socket: &Datagrams,
-        mac: Mac,
-        from: Ipv4Addr,
-        to: SocketAddrV4,
-        payload: &[u8],
-    ) -> io::Result<()> {
-        let source = SocketAddrV4::new(from, socket.local_addr().port());
-        let frame =
-            Frame { source_mac: self.mac, destination_mac: mac, source, destination: to, payload };
-        let bytes = frame.encode().ok_or(io::ErrorKind::InvalidInput)?;
-        // A write queues the frame and does not wait for the wire.
-        (&self.bpf).write_all(&bytes)
+    /// The kernel did not take it: the interface is down, or its queue is full.
+    pub(crate) fn write(&self, frame: &[u8]) -> io::Result<()> {
+        (&self.0).write_all(frame)
     }
+}
 
-    /// Sends to everybody on the link.
-    ///
-    /// # Errors
-    ///
-    /// As [`Link::unicast`].
-    pub(crate) async fn broadcast(
-        &self,
-        socket: &Datagrams,
-        from: Ipv4Addr,
-        port: u16,
-        payload: &[u8],
-    ) -> io::Result<()> {
-        let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, port);
-        self.unicast(socket, Mac([0xff; 6]), from, everybody, payload).await
-    }
+/// Sends a question to everybody on the link: a socket cannot choose the interface of a limited
+/// broadcast.
+///
+/// # Errors
+///
+/// The sending failed.
+pub(crate) async fn ask(
+    link: &Link,
+    _socket: &Datagrams,
+    _interface: &Interface,
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    payload: &[u8],
+) -> io::Result<()> {
+    link.broadcast(from, to.port(), payload)
 }
 
 /// Ties the descriptor to an interface.
