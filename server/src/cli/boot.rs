@@ -101,7 +101,7 @@ impl Bootnfs {
     }
 
     fn freebsd(&self, site: &Site, subject: &Subject) -> Result<Reply, Failure> {
-        let (root, address) = (subject.directory()?, subject.address()?);
+        let (root, address) = (subject.directory()?, subject.nfs_address()?);
         let handle = subject.handle(site)?;
         let (guest, console) = (&subject.guest, self.doing.console());
         let load = bhyveload(guest, &address, &root, handle.as_bytes(), console)

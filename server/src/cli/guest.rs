@@ -19,7 +19,7 @@ use crate::boot::decide;
 use crate::boot::plan::export_path;
 use crate::net::interface::{Interface, Network};
 use crate::nfs::export::{SiteKey, WireHandle};
-use crate::site::machine::{Machine, MachineName, RootKind, View, environment_in};
+use crate::site::machine::{Machine, MachineName, RootKind, Roster, View, environment_in};
 use crate::site::state::{StateDir, site_key};
 use provision::contents::Scanner;
 use provision::roots::{Owned, Roots};
@@ -72,7 +72,19 @@ pub(crate) struct Subject {
     /// The network that guest and server share.
     network: Network,
     address: Option<Ipv4Addr>,
+    /// The machine that was named.
+    machine: Option<MachineName>,
+    /// The machine that a server takes the guest's address for.
+    by_address: Option<Holder>,
     gateway: Option<Ipv4Addr>,
+}
+
+/// A machine that an address is kept for.
+#[derive(Debug)]
+struct Holder {
+    name: MachineName,
+    /// The root that a server grants it when it is started by hand, if that is there.
+    root: Option<String>,
 }
 
 impl GuestOptions {
@@ -109,6 +121,9 @@ impl GuestOptions {
             .transpose()?;
         let machine = named.map(|(_, machine)| machine.clone()).unwrap_or_default();
         let address = self.address.or(machine.address);
+        let by_address = address.and_then(|address| roster.at(address));
+        let by_address =
+            by_address.map(|known| Holder::of(&store, &state, &roster, known)).transpose()?;
         let network = self.network(address)?;
         let mac = self.mac.or_else(|| machine.macs.first().copied());
         let mac = mac.map_or_else(|| mac_of(environment.uuid), |mac| Mac(mac.0));
@@ -148,6 +163,8 @@ impl GuestOptions {
             template,
             network,
             address,
+            machine: self.machine.clone(),
+            by_address,
             gateway,
         })
     }
@@ -227,6 +244,47 @@ impl Subject {
         Ok(Address { address, prefix, gateway: self.gateway })
     }
 
+    /// The guest's address, if a server gives the root to who calls from there. The kernel that is told
+    /// another one says no more than that it may not.
+    pub(crate) fn nfs_address(&self) -> Result<Address, Failure> {
+        let address = self.address()?;
+        let Address { address: at, .. } = address;
+        let (name, export) = (&self.environment.name, &self.environment.export);
+        let holder = self.by_address.as_ref();
+        let is_named = holder.is_some_and(|holder| {
+            export.machines.iter().any(|shared| shared == holder.name.as_str())
+        });
+        let mut networks = export.networks.iter();
+        let is_shared =
+            export.shared && (is_named || networks.any(|network| network.contains(at.into())));
+        if is_shared {
+            return Ok(address);
+        }
+        let share = format!("`netbe sharenfs --network {at}/32 {name}` shares the root");
+        Err(Failure::no(match (holder, &self.machine) {
+            (Some(Holder { root: Some(root), .. }), _) if root == name.as_str() => {
+                return Ok(address);
+            }
+            (Some(Holder { name: holder, root: Some(root) }), _) => format!(
+                "{at} is the address of {holder}, which boots {root}, and gets no other root: `netbe \
+                 sharepxe --machine {holder} {name}` changes that, and {share}"
+            ),
+            (Some(Holder { name: holder, root: None }), _) => format!(
+                "{at} is the address of {holder}, which has no root that is there before it boots by \
+                 PXE: `netbe sharepxe --machine {holder} --root direct {name}` changes that, and {share}"
+            ),
+            (None, Some(machine)) => format!(
+                "{at} is not the address of {machine}, and gets no root: `netbe machine set --address \
+                 {at} {machine}` makes it so, and {share}"
+            ),
+            (None, None) => format!(
+                "no machine has the address {at}, which gets no root: `netbe machine add --address \
+                 {at} --mac {} --environment {name} NAME` names one, and {share}",
+                self.guest.mac
+            ),
+        }))
+    }
+
     /// Whether the boot environment, or a clone of it, is what a machine boots that has this assigned.
     pub(crate) fn is_booted(&self, machine: Option<&MachineName>, assigned: &str) -> bool {
         let is_own = |template: &Point| {
@@ -293,6 +351,28 @@ impl Subject {
             Layout::FreeBsd => Some(System::FreeBsd),
             Layout::Flat | Layout::Linux => None,
         }))
+    }
+}
+
+impl Holder {
+    fn of(
+        store: &Store,
+        state: &StateDir,
+        roster: &Roster,
+        (name, machine): (&MachineName, &Machine),
+    ) -> Result<Self, Failure> {
+        let wanted = decide::environment_of(roster, Some((name, machine))).ok();
+        let root = match (machine.root, wanted) {
+            (RootKind::Own, Some((wanted, _))) => {
+                let own = Roots::new(store, state.path()).own(name.as_str(), wanted)?;
+                own.map(|own| own.name.to_string())
+            }
+            (RootKind::Direct | RootKind::Shared, Some((wanted, _))) => {
+                Some(environment_in(wanted).to_owned())
+            }
+            (RootKind::Fresh, _) | (_, None) => None,
+        };
+        Ok(Self { name: name.clone(), root })
     }
 }
 

@@ -61,7 +61,7 @@ impl Show {
                 let subject = options.freebsd(site)?;
                 let handle = subject.handle(site)?;
                 let root = subject.directory()?;
-                let address = subject.address()?;
+                let address = subject.nfs_address()?;
                 let (guest, handle) = (&subject.guest, handle.as_bytes());
                 let words = bhyve::bhyveload(guest, &address, &root, handle, Console::Stdio);
                 command(&words.map_err(Failure::could_not)?)
@@ -90,7 +90,7 @@ impl Show {
             What::Loader(options) => {
                 let subject = options.freebsd(site)?;
                 let handle = subject.handle(site)?;
-                let address = subject.address()?;
+                let address = subject.nfs_address()?;
                 loader::variables(&subject.guest, &address, handle.as_bytes())
                     .and_then(|variables| loader::render(&variables))
                     .map(Reply::text)

@@ -3,4 +3,5 @@
 pub mod export;
 pub mod mount;
 pub mod portmap;
+pub mod refusals;
 pub mod v3;

@@ -161,7 +161,8 @@ impl Mount {
         let roots = self.booter.roots_of(address);
         let (export, rest) = self.export_at(address, &roots, path)?;
         export.admit(peer, &roots).map_err(|refusal| {
-            tracing::debug!(%peer, export = export.name, %refusal, "refused");
+            let (address, now) = (peer.ip().to_canonical(), self.clock.now());
+            self.exports.refusals().note(address, &export, &roots, refusal, now);
             Refused { status: MountStat::Acces, reason: refusal.to_string() }
         })?;
         let view = roots.of(export.environment).map_or_else(View::default, |root| root.view);

@@ -20,6 +20,14 @@ fn with_linux() -> Bench {
     bench
 }
 
+/// A site with a boot environment `head` for FreeBSD, which the machine `guest` boots.
+fn with_guest() -> Bench {
+    let bench = Bench::with_head();
+    let (mac, address) = ("--mac=02:01:02:03:04:05", "--address=192.168.2.202");
+    bench.silent(&["machine", "add", mac, address, "--environment=head", "guest"]);
+    bench
+}
+
 /// The words of a printed command.
 fn words(text: &str) -> Vec<String> {
     bootcfg::shell::split(text).unwrap()
@@ -41,7 +49,7 @@ fn the_slides_guest_has_nine_lines_in_its_fstab() {
 
 #[test]
 fn bhyveload_is_given_everything_that_a_kernel_needs() {
-    let bench = Bench::with_head();
+    let bench = with_guest();
     let mac = "02:01:02:03:04:05";
     let options = [SERVER, "--address", "192.168.2.202", "--mac", mac, "head"];
     let text = bench.prints(&[&["show", "bhyveload"], options.as_slice()].concat());
@@ -72,7 +80,7 @@ fn bhyveload_is_given_everything_that_a_kernel_needs() {
 
 #[test]
 fn loader_conf_has_the_same_variables() {
-    let bench = Bench::with_head();
+    let bench = with_guest();
     let options = [SERVER, "--address=192.168.2.202", "head"];
     let load = words(&bench.prints(&[&["show", "bhyveload"], options.as_slice()].concat()));
     let loader = bench.prints(&[&["show", "loader"], options.as_slice()].concat());
@@ -85,7 +93,7 @@ fn loader_conf_has_the_same_variables() {
 
 #[test]
 fn bootnfs_prints_a_script_for_freebsd_and_a_command_for_linux() {
-    let script = Bench::with_head().prints(&["bootnfs", SERVER, "--address=192.168.2.202", "head"]);
+    let script = with_guest().prints(&["bootnfs", SERVER, "--address=192.168.2.202", "head"]);
     assert!(script.starts_with("#!/bin/sh\n"), "{script}");
     assert!(script.contains("bhyvectl --destroy --vm=head\n"), "{script}");
     let bench = with_linux();
@@ -238,6 +246,61 @@ fn a_guest_of_bhyveload_needs_an_address_on_the_servers_network() {
 }
 
 #[test]
+fn what_names_an_address_whose_root_is_refused_is_not_printed() {
+    let bench = with_guest();
+    bench.silent(&["create", "-l", "freebsd", "tail"]);
+    fs::create_dir_all(bench.root("tail").join("boot/kernel")).unwrap();
+    for file in ["boot/kernel/kernel", "boot/loader.efi"] {
+        fs::write(bench.root("tail").join(file), "x").unwrap();
+    }
+    let commands = [["show", "bhyveload"].as_slice(), &["show", "loader"], &["bootnfs"]];
+    let refused = |guest: &[&str], sentence: &str| {
+        for command in commands {
+            bench.refuses(&[command, &[SERVER], guest].concat(), sentence);
+        }
+    };
+    let share = "`netbe sharenfs --network 192.168.2.9/32 tail` shares the root";
+    refused(
+        &["--address=192.168.2.9", "--mac=02:00:00:00:00:09", "tail"],
+        &format!(
+            "no machine has the address 192.168.2.9, which gets no root: `netbe machine add --address \
+             192.168.2.9 --mac 02:00:00:00:00:09 --environment tail NAME` names one, and {share}"
+        ),
+    );
+    refused(
+        &["--address=192.168.2.9", "--machine=guest", "tail"],
+        &format!(
+            "192.168.2.9 is not the address of guest, and gets no root: `netbe machine set --address \
+             192.168.2.9 guest` makes it so, and {share}"
+        ),
+    );
+    let share = "`netbe sharenfs --network 192.168.2.202/32 tail` shares the root";
+    refused(
+        &["--machine=guest", "tail"],
+        &format!(
+            "192.168.2.202 is the address of guest, which boots head, and gets no other root: `netbe \
+             sharepxe --machine guest tail` changes that, and {share}"
+        ),
+    );
+    bench.silent(&["sharepxe", "--machine", "guest", "--root", "fresh", "tail"]);
+    refused(
+        &["--machine=guest", "tail"],
+        &format!(
+            "192.168.2.202 is the address of guest, which has no root that is there before it boots \
+             by PXE: `netbe sharepxe --machine guest --root direct tail` changes that, and {share}"
+        ),
+    );
+    // What each of these sentences says lets it be.
+    bench.silent(&["sharepxe", "--machine", "guest", "--root", "direct", "tail"]);
+    bench.silent(&["sharenfs", "--network", "192.168.2.9/32", "tail"]);
+    for guest in [["--machine=guest", "tail"], ["--address=192.168.2.9", "tail"]] {
+        for command in commands {
+            assert!(!bench.prints(&[command, &[SERVER], &guest].concat()).is_empty());
+        }
+    }
+}
+
+#[test]
 fn an_interface_that_is_not_there_is_named_before_qemu_starts() {
     with_linux().cannot(
         &["bootnfs", "--run", SERVER, "--tap=no-such-tap", "lin"],
@@ -248,7 +311,7 @@ fn an_interface_that_is_not_there_is_named_before_qemu_starts() {
 #[cfg(not(target_os = "freebsd"))]
 #[test]
 fn bhyve_is_not_run_where_it_is_not() {
-    Bench::with_head().cannot(
+    with_guest().cannot(
         &["bootnfs", "--run", SERVER, "--address=192.168.2.202", "head"],
         "bhyve runs on FreeBSD hosts only: boot head with `netbe bootpxe`",
     );
@@ -353,6 +416,7 @@ fn a_serial_console_is_told_to_guests() {
 fn a_root_that_the_server_gives_read_only_is_mounted_so() {
     let bench = Bench::with_head();
     let mac = "52:54:00:00:00:01";
+    bench.silent(&["sharenfs", "--network=192.168.2.0/24", "head"]);
     bench.silent(&["machine", "add", "--mac", mac, "web1"]);
     let writes = |whom: &[&str]| {
         let guest = [SERVER, "--address=192.168.2.202", "head"];
@@ -418,7 +482,7 @@ fn a_guest_of_bhyve_boots_by_pxe_from_its_uefi() {
 
 #[test]
 fn what_is_printed_is_what_would_be_run() {
-    let bench = Bench::with_head();
+    let bench = with_guest();
     let options = ["bootnfs", SERVER, "--address=192.168.2.202", "head"];
     let printed = bench.prints(&options);
     assert_eq!(bench.prints(&[options.as_slice(), &["--run", "-n"]].concat()), printed);

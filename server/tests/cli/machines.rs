@@ -64,6 +64,7 @@ fn what_a_loader_could_not_be_told_is_refused_at_once() {
 fn a_machines_variables_are_on_bhyveloads_command_line() {
     let bench = with_desk();
     bench.silent(&["create", "-l", "freebsd", "head"]);
+    bench.silent(&["sharepxe", "--machine", "desk", "head"]);
     bench.silent(&["machine", "set", "--kenv=console=comconsole", "desk"]);
     let line =
         bench.prints(&["show", "bhyveload", "--server=192.168.2.1", "--machine=desk", "head"]);

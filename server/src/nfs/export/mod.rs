@@ -25,6 +25,7 @@ use tokio::sync::futures::Notified;
 use uuid::Uuid;
 use vfs::{FsError, Handle};
 
+use super::refusals::Refusals;
 use crate::boot::usage::Usage;
 use crate::site::machine::View;
 
@@ -79,6 +80,7 @@ pub struct Exports {
     usage: Arc<Usage>,
     /// Environments of which nothing is known, but of which clients have sent handles.
     strangers: Mutex<HashSet<Uuid>>,
+    refusals: Refusals,
 }
 
 /// Why there is no export.
@@ -98,7 +100,14 @@ impl Exports {
     #[must_use]
     pub fn new(key: SiteKey, usage: Arc<Usage>) -> Self {
         let (current, changing, changed) = (ArcSwap::default(), Mutex::default(), Notify::new());
-        Self { key, current, changing, changed, usage, strangers: Mutex::default() }
+        let (strangers, refusals) = (Mutex::default(), Refusals::default());
+        Self { key, current, changing, changed, usage, strangers, refusals }
+    }
+
+    /// Who was refused what.
+    #[must_use]
+    pub const fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Applies events to environments, all of them in one swap of the snapshot. Returns the exports

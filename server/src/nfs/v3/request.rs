@@ -181,7 +181,7 @@ impl<'a> Request<'a> {
         let grant = export.admit(peer, &roots).map_err(|refusal| {
             let now = self.nfs.clock.now();
             self.nfs.exports.usage().refused(address, export.environment, now);
-            tracing::debug!(%peer, export = export.name, %refusal, "refused");
+            self.nfs.exports.refusals().note(address, &export, &roots, refusal, now);
             FsError::Access
         })?;
         self.environment.set(Some(export.environment));
