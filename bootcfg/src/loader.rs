@@ -167,6 +167,27 @@ fn name_of(name: &str) -> &'static str {
 
 const FORMAT: &str = "the kernel environment";
 
+/// A number as the loader reads one (strtol(3) with base 0), if it is one and none below zero.
+#[must_use]
+pub fn number(text: &str) -> Option<u32> {
+    let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace());
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (digits, base) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    u32::from_str_radix(digits, base).ok().filter(|_| !digits.starts_with('+'))
+}
+
+/// How much FreeBSD's loader reads by one call of NFS: 1024 to 16384, and 1024 where it is not told.
+pub const READ_SIZE: &str = "nfs.read_size";
+
+/// The most that it may be told: a reply in one Ethernet frame of 1500 bytes, of which 28 are IP's and
+/// UDP's and 128 the call's. Replies in fragments are lost on every loader (`ip_reasm_add` in
+/// stand/libsa/ip.c puts the last one first), which asks again for ever.
+pub const MAX_READ_SIZE: u32 = 1344;
+
 #[cfg(test)]
 mod test {
     use proptest::prelude::*;

@@ -71,6 +71,8 @@ pub enum Rule {
     Overridden,
     /// Two paths for one root.
     PathDiffers,
+    /// More than FreeBSD's loader can receive at once.
+    ReadSize,
     /// Two servers for one root.
     ServerDiffers,
     /// A line that its reader does not understand.
@@ -116,6 +118,7 @@ impl Rule {
             Self::NotExportedTo => "not-exported-to",
             Self::Overridden => "overridden",
             Self::PathDiffers => "path-differs",
+            Self::ReadSize => "read-size",
             Self::ServerDiffers => "server-differs",
             Self::Syntax => "syntax",
             Self::Twice => "twice",

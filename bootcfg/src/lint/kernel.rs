@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::fstab::not_exported;
 use super::site::{Environment, Findings, In, Site, admits, trimmed};
 use crate::exports::prefix_of;
-use crate::loader::Variable;
+use crate::loader::{self, MAX_READ_SIZE, READ_SIZE, Variable};
 use crate::rule::Rule;
 use crate::{Mac, exports};
 
@@ -22,6 +22,7 @@ pub(super) fn check(site: &Site<'_>, findings: &mut Findings) {
         }
     }
     overridden(site, findings);
+    read_size(site, findings);
 }
 
 fn once(environment: &Environment<'_>, findings: &mut Findings) {
@@ -265,6 +266,20 @@ fn overridden(site: &Site<'_>, findings: &mut Findings) {
                 told.place()
             );
             findings.add(variable, Rule::Overridden, message);
+        }
+    }
+}
+
+/// A loader reads by so much at once over NFS, and cannot put the fragments of a longer reply together.
+fn read_size(site: &Site<'_>, findings: &mut Findings) {
+    for variable in &site.loader {
+        let Variable { name, value } = &variable.value;
+        if name == READ_SIZE && loader::number(value).is_some_and(|size| size > MAX_READ_SIZE) {
+            let message = format!(
+                "the loader waits for ever when it fetches by NFS, because it cannot put IP fragments \
+                 together: write {READ_SIZE}=\"{MAX_READ_SIZE}\" at most, or leave it out"
+            );
+            findings.add(variable, Rule::ReadSize, message);
         }
     }
 }

@@ -223,6 +223,17 @@ fn loader_conf_overrides_what_bhyveload_was_told() {
 }
 
 #[test]
+fn no_loader_reads_more_than_a_frame_holds() {
+    let of = |value: &str| found(&[("loader.conf", &format!("nfs.read_size=\"{value}\"\n"))]);
+    for value in ["1344", "1024", "0x400", "02000", "nonsense", ""] {
+        assert_eq!(of(value), Vec::<String>::new(), "{value}");
+    }
+    for value in ["1345", "8192", "0x2000", "020000", " 8192"] {
+        assert_eq!(of(value), ["loader.conf:1 read-size"], "{value}");
+    }
+}
+
+#[test]
 fn rc_conf_may_not_touch_the_interface_of_the_root() {
     let of = |rcconf: &str| found(&[("web.sh", &script(&[])), ("rc.conf", rcconf)]);
     assert_eq!(of("ifconfig_vtnet0=\"DHCP\"\n"), ["rc.conf:1 boot-nic"]);

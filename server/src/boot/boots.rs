@@ -21,8 +21,8 @@ use super::record::{self, BootLog};
 use super::timeline::{BootStatus, News, Trouble};
 use super::usage::Usage;
 use super::{
-    Answer, Ask, BootFile, BootId, Booter, Client, ClientAddress, Event, FileError, FileRequest,
-    Life, Reservation, Root, Roots,
+    Answer, Ask, BootFile, BootId, Booter, Client, ClientAddress, ClientNetwork, Event, FileError,
+    FileRequest, Life, Reservation, Root, Roots,
 };
 use crate::clock::Clock;
 use crate::net::Mac;
@@ -33,6 +33,7 @@ use boot::Boot;
 use known::{Belongs, Known, Review, Seen, ipv4};
 pub use root::Order;
 pub(super) use root::RootState;
+use root::Spare;
 use succession::Caller;
 
 /// Decides what machines boot, keeps their boots, and shows how they stand.
@@ -345,7 +346,7 @@ impl Boots {
         };
         let revision = self.catalog.revision();
         let machine = roster.find(ask.mac, ask.uuid);
-        let site = self.site(ask.local, ask.proxy);
+        let site = self.site(ask.local, ask.proxy, &ask.network);
         let decided = match self.plan(&roster, machine, ask.mac, ask.client, site) {
             Ok(plan) => Ok(Arc::new(plan)),
             Err(Undecided::Refused(refusal)) => Err(*refusal),
@@ -369,11 +370,22 @@ impl Boots {
         seen.uuid = ask.uuid;
         seen.timeline.begin(ask.client, now);
         seen.timeline.see(&Event::Discover(ask.client), now);
+        let subject = plan::Subject { mac: ask.mac, machine, client: ask.client };
+        let spare = decided
+            .as_ref()
+            .ok()
+            .and_then(|plan| self.spare(seen.boot.as_ref()?, plan, subject, site, now));
+        let is_ordered = matches!(spare, Some(Spare::Ordered));
         let boot = match &decided {
             Ok(plan) => {
                 seen.refusal = None;
-                let boot = Boot::new(BootId((self.random)()), Arc::clone(plan), ask.client, now);
-                Some(Boot { xid: ask.xid, generation, revision, ..boot })
+                let (plan, made) = match spare {
+                    Some(Spare::Made(plan, made)) => (plan, Some(made)),
+                    Some(Spare::Ordered) | None => (Arc::clone(plan), None),
+                };
+                let ordered = plan.awaits.is_some() && plan.machine.is_some();
+                let boot = Boot::new(BootId((self.random)()), plan, ask.client, now);
+                Some(Boot { xid: ask.xid, generation, revision, ordered, made, ..boot })
             }
             Err(refusal) => {
                 seen.timeline.refuse(&refusal.to_string(), now);
@@ -407,10 +419,8 @@ impl Boots {
                 };
                 let text = format!("{}: boots {}, {mode} (boot {id})", ask.client, plan.name);
                 self.events.emit(events::Event { text, ..about });
-                // A loader or a kernel that was started by hand fetches no file that could order it.
-                if !ask.client.is_firmware()
-                    && let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine)
-                {
+                // At once: what firmware loads next waits for it, and gives up after some seconds.
+                if !is_ordered && let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine) {
                     self.order(machine, root);
                 }
             }
@@ -441,8 +451,13 @@ impl Boots {
     }
 
     /// What holds for the whole site, as machines see it from this address of ours.
-    fn site(&self, server: Ipv4Addr, proxy: bool) -> plan::Site<'_> {
-        plan::Site { server, http_port: self.http_port, loaders: &self.loaders, proxy }
+    fn site<'s>(
+        &'s self,
+        server: Ipv4Addr,
+        proxy: bool,
+        network: &'s ClientNetwork,
+    ) -> plan::Site<'s> {
+        plan::Site { server, http_port: self.http_port, loaders: &self.loaders, proxy, network }
     }
 
     /// Decides what a machine boots, by what is known without waiting.
@@ -486,7 +501,8 @@ impl Boots {
             boot.revision = revision;
             (mac, uuid, roster, boot.client, Arc::clone(&boot.plan))
         };
-        let site = self.site(before.server, matches!(before.next, plan::Next::Handed(_)));
+        let proxy = matches!(before.next, plan::Next::Handed(_));
+        let site = self.site(before.server, proxy, &before.network);
         // What cannot be decided now stays as it was: the next DISCOVER tells why.
         let Ok(plan) = self.plan(&roster, roster.find(mac, uuid), mac, client, site) else {
             return;

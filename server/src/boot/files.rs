@@ -119,12 +119,10 @@ fn of_freebsd(
     path: &str,
 ) -> Result<BootFile, FileError> {
     let ticket = Ticket { boot: Some(id), role: freebsd::role(plan, path) };
-    match request.protocol {
-        FileProtocol::Tftp => inside(boots, plan, path, ticket),
-        FileProtocol::Http => match freebsd::find(plan, &*environment(boots, plan)?.files, path)? {
-            Found::File => inside(boots, plan, path, ticket),
-            Found::Made(bytes, mime) => Ok(made(bytes, mime, ticket)),
-        },
+    let files = environment(boots, plan)?.files;
+    match freebsd::find(plan, &*files, request.protocol, path)? {
+        Found::File => inside(boots, plan, path, ticket),
+        Found::Made(bytes, mime) => Ok(made(bytes, mime, ticket)),
     }
 }
 

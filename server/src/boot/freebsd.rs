@@ -1,8 +1,9 @@
 //! The files that FreeBSD's loader fetches by TFTP or HTTP, out of the environment that it boots.
 //!
-//! It may have what lies below `/boot`, and the few files outside that it reads. By HTTP two things
-//! are made for it: lists of folders, in which it looks for links, and the end of a
-//! `loader.conf.local`, because a loader that does no DHCP of its own is told nothing in another way.
+//! It may have what lies below `/boot`, and the few files outside that it reads. Two things are made for
+//! it: by HTTP lists of folders, in which it looks for links, and the end of a `loader.conf.local`. There a
+//! loader that does no DHCP of its own is told what it is told in no other way, and one that cannot list a
+//! folder not to try.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -12,7 +13,8 @@ use bootcfg::loader;
 use super::catalog::Files;
 use super::loader::LoaderLocation;
 use super::plan::{Fetch, Next, Plan, ROOT};
-use super::{FileError, FileProtocol, Role};
+use super::{ClientNetwork, FileError, FileProtocol, Role};
+use crate::site::kenv::{self, Variable};
 
 /// What is at a path of the environment.
 pub(super) enum Found {
@@ -64,19 +66,25 @@ pub(super) fn role(plan: &Plan, path: &str) -> Role {
     }
 }
 
-/// Finds what the loader gets for a path by HTTP.
-pub(super) fn find(plan: &Plan, files: &dyn Files, path: &str) -> Result<Found, FileError> {
+/// Finds what the loader gets for a path.
+pub(super) fn find(
+    plan: &Plan,
+    files: &dyn Files,
+    protocol: FileProtocol,
+    path: &str,
+) -> Result<Found, FileError> {
     if path == CONFIGURATION {
         return configuration(plan, files).map(|text| Found::Made(text, "text/plain"));
     }
-    if files.is_file(path) {
+    if protocol == FileProtocol::Tftp || files.is_file(path) {
         return Ok(Found::File);
     }
     let names = files.names(path).map_err(|_| FileError::NotFound)?;
     Ok(Found::Made(list(files, path, names), "text/html"))
 }
 
-/// The environment's own `loader.conf.local`, and behind it what this machine has to be told.
+/// The environment's own `loader.conf.local`, and behind it what this machine has to be told: all of it
+/// by HTTP, by TFTP what DHCP cannot say, because `/boot/defaults/loader.conf` says otherwise.
 fn configuration(plan: &Plan, files: &dyn Files) -> Result<Vec<u8>, FileError> {
     let mut text = Vec::new();
     if let Ok(file) = files.open(CONFIGURATION) {
@@ -94,10 +102,39 @@ fn configuration(plan: &Plan, files: &dyn Files) -> Result<Vec<u8>, FileError> {
     if text.last().is_some_and(|last| *last != b'\n') {
         text.push(b'\n');
     }
-    let variables = plan.variables.iter().map(loader::Variable::from).collect::<Vec<_>>();
+    let variables = match plan.fetch {
+        Fetch::Http => {
+            let mut given = vec![look_for_no_kernels()];
+            given.extend(names(plan));
+            kenv::overlaid(given, &plan.variables, kenv::MAX_READ_SIZE)
+        }
+        Fetch::Nfs | Fetch::Tftp => vec![look_for_no_kernels()],
+    };
+    let variables = variables.iter().map(loader::Variable::from).collect::<Vec<_>>();
     let own = loader::render(&variables).map_err(|error| FileError::Refused(error.to_string()))?;
     text.extend(own.into_bytes());
     Ok(text)
+}
+
+/// Has a Lua loader not list `/boot` in search of more kernels. Those of 12.x stop where they cannot, as
+/// by TFTP ("core.lua:241: attempt to call a nil value"); later ones find out that they cannot. `kernels`
+/// in loader.conf(5) names more.
+fn look_for_no_kernels() -> Variable {
+    Variable::known("kernels_autodetect", "NO")
+}
+
+/// What the loader's own DHCP would leave for rc.d/hostname and rc.d/resolv: options 12, 15 and 6, by the
+/// names and in the form of stand/libsa/bootp.c. What no variable can hold is left out.
+fn names(plan: &Plan) -> impl Iterator<Item = Variable> {
+    let ClientNetwork { name_servers, domain, .. } = &plan.network;
+    let servers = name_servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let servers = Some(servers).filter(|servers| !servers.is_empty());
+    let all = [
+        ("dhcp.host-name", plan.machine.as_ref().map(ToString::to_string)),
+        ("dhcp.domain-name", domain.clone()),
+        ("dhcp.domain-name-servers", servers),
+    ];
+    all.into_iter().filter_map(|(name, value)| format!("{name}={}", value?).parse().ok())
 }
 
 /// A folder as the loader reads one (stand/efi/libefi/efihttp.c: efihttp_fs_readdir): it looks for

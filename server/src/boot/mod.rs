@@ -25,6 +25,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use boots::{Boots, BootsError, Order, Sources, Standing};
@@ -102,6 +103,27 @@ pub struct Ask {
     pub local: Ipv4Addr,
     /// Whether another DHCP server gives it its address (proxy mode).
     pub proxy: bool,
+    /// What holds in its network.
+    pub network: ClientNetwork,
+}
+
+/// What holds in a client's network.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ClientNetwork {
+    /// The largest packet that reaches it whole: our interface's MTU, or what clients are told (option
+    /// 26) if that is less.
+    pub mtu: u32,
+    /// The name servers that clients are told (option 6).
+    pub name_servers: Vec<Ipv4Addr>,
+    /// The domain that clients are told (option 15).
+    pub domain: Option<String>,
+}
+
+impl Default for ClientNetwork {
+    /// An Ethernet of which nothing else is known.
+    fn default() -> Self {
+        Self { mtu: 1500, name_servers: Vec::new(), domain: None }
+    }
 }
 
 /// What a DHCP client is told beside its address.

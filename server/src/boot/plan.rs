@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::catalog::{Facts, System};
 use super::decide::{self, Awaited};
 use super::loader::{self, HostLoaders, Loader, LoaderLocation, Part};
-use super::{Answer, Arch, BootId, Client};
+use super::{Answer, Arch, BootId, Client, ClientNetwork};
 use crate::net::Mac;
 use crate::site::kenv::{self, Variable};
 use crate::site::machine::{LoaderChoice, Machine, MachineName, SerialPort, View};
@@ -66,6 +66,9 @@ pub struct Plan {
     /// The folders below `/conf` that FreeBSD's rc.initdiskless takes files from.
     #[serde(default)]
     pub classes: Vec<String>,
+    /// What holds in the machine's network.
+    #[serde(default)]
+    pub network: ClientNetwork,
 }
 
 /// What comes after iPXE.
@@ -110,7 +113,7 @@ pub struct Subject<'a> {
     pub client: Client,
 }
 
-/// What holds for the whole site.
+/// What holds beside the machine and its environment.
 #[derive(Clone, Copy, Debug)]
 pub struct Site<'a> {
     /// Our own address on the machine's network.
@@ -121,6 +124,8 @@ pub struct Site<'a> {
     pub loaders: &'a HostLoaders,
     /// Whether another DHCP server gives machines their addresses.
     pub proxy: bool,
+    /// What holds in the machine's network.
+    pub network: &'a ClientNetwork,
 }
 
 /// Decides what a machine boots.
@@ -194,6 +199,7 @@ pub fn plan(
         variables,
         serial: record.and_then(|machine| machine.serial),
         classes: machine.map_or_else(Vec::new, |(_, machine)| machine.classes.clone()),
+        network: site.network.clone(),
     })
 }
 

@@ -254,6 +254,7 @@ mod test {
             variables: Vec::new(),
             serial: None,
             classes: Vec::new(),
+            network: crate::boot::ClientNetwork::default(),
         };
         let client = Client::Pxe(Arch::BIOS);
         BootRecord { id: BootId(1), mac, client, plan, address: None, rooted: false, earlier: None }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use store::{Environment, EnvironmentName};
 
 use super::{Failure, Reply, Site, Table, machine};
-use crate::site::machine::{Machine, Roster, environment_in};
+use crate::site::machine::{LoaderProtocol, Machine, Roster, environment_in};
 
 /// Say whether a boot environment can boot, by BIOS and by UEFI, and why not; without a name, whether
 /// all can, and whether machines are to boot what there is.
@@ -88,6 +88,7 @@ fn subject(environment: &Environment, roster: &Roster, host: &HostLoaders) -> Su
         name: name.to_string(),
         loader: entry.machine.loader,
         clone: entry.machine.root.is_clone(),
+        tftp: entry.machine.loader_protocol == LoaderProtocol::Tftp,
     });
     let default = roster.default_environment() == Some(own_name);
     let is_machine = |wanted: &str| roster.iter().any(|(name, _)| name.as_str() == wanted);
@@ -196,7 +197,8 @@ mod test {
         let host = HostLoaders::search([dir.path()]);
         fs::write(dir.path().join("snponly.efi"), "x").unwrap();
         let asked = serde_json::to_value(subject(&environment, &machines, &host)).unwrap();
-        let web1 = serde_json::json!([{"name": "web1", "loader": "grub", "clone": true}]);
+        let web1 =
+            serde_json::json!([{"name": "web1", "loader": "grub", "clone": true, "tftp": false}]);
         assert_eq!((&asked["assigned"], &asked["default"]), (&web1, &false.into()));
         assert_eq!(asked["host_loaders"], serde_json::json!(["snponly.efi"]));
     }

@@ -13,7 +13,7 @@ use crate::boot::catalog::{Facts, System};
 use crate::boot::decide;
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::plan::{self, Next, NoPlan, Plan, SCRIPT};
-use crate::boot::{Arch, BootId, Client};
+use crate::boot::{Arch, BootId, Client, ClientNetwork};
 use crate::net::Mac;
 use crate::site::machine::MachineName;
 use provision::roots::Owned;
@@ -88,7 +88,14 @@ impl Dhcp {
         };
         let loaders = HostLoaders::search(SEARCH_PATH);
         let server = subject.guest.root.server;
-        let on_site = plan::Site { server, http_port: self.http, loaders: &loaders, proxy: false };
+        let network = ClientNetwork::default();
+        let on_site = plan::Site {
+            server,
+            http_port: self.http,
+            loaders: &loaders,
+            proxy: false,
+            network: &network,
+        };
         let mac = machine.as_ref().map_or(Mac([0; 6]), |machine| Mac(machine.mac.0));
         let plan = |client| {
             let subject = plan::Subject { mac, machine: own, client };

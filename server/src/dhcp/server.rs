@@ -470,6 +470,7 @@ impl Server {
             discover: request.kind == MessageType::Discover,
             local: scope.local,
             proxy: scope.proxy,
+            network: scope.network_facts(),
         })
     }
 

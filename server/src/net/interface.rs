@@ -12,6 +12,7 @@ use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
 use crate::net::Mac;
+use crate::net::sys::mtu;
 
 /// One network interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,6 +31,8 @@ pub struct Interface {
     pub broadcast: bool,
     /// Whether it leads only to this host.
     pub loopback: bool,
+    /// The largest packet that it sends in one frame, if the kernel tells.
+    pub mtu: Option<u32>,
 }
 
 impl Interface {
@@ -93,6 +96,7 @@ impl Interface {
             up: entry.flags.contains(InterfaceFlags::IFF_UP),
             broadcast: entry.flags.contains(InterfaceFlags::IFF_BROADCAST),
             loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
+            mtu: mtu::of(&entry.interface_name).ok(),
         }
     }
 
@@ -216,6 +220,7 @@ mod test {
         let all = Interface::all().unwrap();
         let lo = all.iter().find(|interface| interface.loopback).unwrap();
         assert!(lo.index > 0);
+        assert!(lo.mtu.unwrap() >= 0x4000, "{lo:?}");
         assert_eq!(Interface::by_name(&lo.name).unwrap().as_ref(), Some(lo));
         assert!(lo.networks.iter().any(|network| network.contains(Ipv4Addr::LOCALHOST)));
     }

@@ -370,7 +370,7 @@ impl preparer::Orders for Appliance {
         match order {
             Order::Make { machine, root } => {
                 let made = self.make_root(&machine, &root);
-                self.boots.prepared(&machine, made.as_deref().map_err(Clone::clone));
+                self.boots.prepared(&machine, &root, made.as_deref().map_err(Clone::clone));
                 // The machine goes on while what it had before is destroyed.
                 if root.fresh {
                     self.retire_roots(&machine);

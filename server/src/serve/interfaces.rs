@@ -275,6 +275,7 @@ mod test {
             up: true,
             broadcast: true,
             loopback: false,
+            mtu: Some(1500),
         }
     }
 

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use bootcfg::loader;
+pub use bootcfg::loader::{MAX_READ_SIZE, READ_SIZE};
 use serde::{Deserialize, Serialize};
 
 /// A variable: its name and its value.
@@ -33,8 +34,8 @@ impl Variable {
     }
 
     /// Whether it has a loader ask for more by one READ than it can receive.
-    fn reads_too_much(&self) -> bool {
-        self.name == READ_SIZE && self.value.parse::<u32>().is_ok_and(|size| size > MAX_READ_SIZE)
+    fn reads_more_than(&self, most: u32) -> bool {
+        self.name == READ_SIZE && loader::number(&self.value).is_some_and(|size| size > most)
     }
 
     /// The variable of a name and a value that are known to be ones.
@@ -98,12 +99,13 @@ impl From<&Variable> for loader::Variable {
 }
 
 /// Puts a machine's own variables before the ones that we give every machine: by the same name its
-/// own counts.
+/// own counts, but for one that would have its loader read more at once than `read_size`.
 #[must_use]
-pub fn overlaid(given: Vec<Variable>, own: &[Variable]) -> Vec<Variable> {
+pub fn overlaid(given: Vec<Variable>, own: &[Variable], read_size: u32) -> Vec<Variable> {
     let mut variables = given;
-    // A record may be older than the knowledge that such a machine would not boot.
-    for variable in own.iter().filter(|variable| !variable.reads_too_much()) {
+    // A record may be older than the knowledge that such a machine would not boot, and its network one of
+    // smaller packets.
+    for variable in own.iter().filter(|variable| !variable.reads_more_than(read_size)) {
         match variables.iter_mut().find(|known| known.name == variable.name) {
             Some(known) => known.value.clone_from(&variable.value),
             None => variables.push(variable.clone()),
@@ -163,7 +165,7 @@ pub fn check(own: &[Variable]) -> Result<(), KenvError> {
     let path = format!("/{}", "x".repeat(MAX_PATH - 1));
     let mut given = nfs_root(Ipv4Addr::BROADCAST, &path, &[0; 64]);
     given.push(Variable::known(READ_SIZE, MAX_READ_SIZE));
-    pack(&overlaid(given, own)).map(drop)
+    pack(&overlaid(given, own, MAX_READ_SIZE)).map(drop)
 }
 
 /// Makes sure that no variable has a loader ask for more than one frame holds.
@@ -172,7 +174,7 @@ pub fn check(own: &[Variable]) -> Result<(), KenvError> {
 ///
 /// One does: its loader would wait for ever.
 pub fn check_read_size(own: &[Variable]) -> Result<(), KenvError> {
-    match own.iter().find(|variable| variable.reads_too_much()) {
+    match own.iter().find(|variable| variable.reads_more_than(MAX_READ_SIZE)) {
         Some(variable) => Err(KenvError::ReadSize(variable.value.clone())),
         None => Ok(()),
     }
@@ -220,13 +222,21 @@ pub enum KenvError {
     Value(String),
 }
 
-/// How much FreeBSD's loader reads by one call of NFS: 1024 to 16384, and 1024 where it is not told.
-pub const READ_SIZE: &str = "nfs.read_size";
+/// How much FreeBSD's loader may read at once where packets of `mtu` bytes go through whole: what one of
+/// them holds, as it cannot put fragments together.
+///
+/// No more than on an Ethernet of 1500 bytes: a loader drives the card with its firmware's means. No less
+/// than 1024, as a loader takes nothing less (`NFSREAD_MIN_SIZE` in stand/libsa/nfs.c).
+#[must_use]
+pub fn read_size(mtu: u32) -> u32 {
+    mtu.saturating_sub(READ_OVERHEAD).clamp(MIN_READ_SIZE, MAX_READ_SIZE)
+}
 
-/// The most that a loader may be told to read at once: a reply in one Ethernet frame of 1500 bytes, of
-/// which 28 are IP's and UDP's and 128 the call's. Replies in fragments are lost on every loader
-/// (`ip_reasm_add` in stand/libsa/ip.c puts the last one first), which asks again for ever.
-pub const MAX_READ_SIZE: u32 = 1344;
+/// The least that a loader reads at once.
+const MIN_READ_SIZE: u32 = 1024;
+
+/// What a reply to a READ has beside its data: 28 bytes are IP's and UDP's, and 128 the call's.
+const READ_OVERHEAD: u32 = 28 + 128;
 
 /// The longest path of a root that is told by a variable.
 pub const MAX_PATH: usize = 100;
@@ -289,7 +299,7 @@ mod test {
     #[test]
     fn a_machines_own_value_counts() {
         let given = variables(&["a=1", "b=2"]);
-        let both = overlaid(given, &variables(&["c=3", "a=4"]));
+        let both = overlaid(given, &variables(&["c=3", "a=4"]), MAX_READ_SIZE);
         assert_eq!(both, variables(&["a=4", "b=2", "c=3"]));
     }
 
@@ -319,10 +329,22 @@ mod test {
     fn no_loader_is_told_to_read_more_than_a_frame_holds() {
         let most = variables(&["nfs.read_size=1344"]);
         assert_eq!(check_read_size(&most), Ok(()));
+        let hexadecimal = variables(&["nfs.read_size=0x2000"]);
+        assert!(check_read_size(&hexadecimal).is_err(), "strtol(3) takes it");
         let more = variables(&["nfs.read_size=1345"]);
         assert_eq!(check_read_size(&more), Err(KenvError::ReadSize("1345".to_owned())));
-        assert_eq!(overlaid(most.clone(), &more), most);
-        assert_eq!(overlaid(most, &variables(&["nfs.read_size=1024"])).len(), 1);
+        assert_eq!(overlaid(most.clone(), &more, MAX_READ_SIZE), most);
+        let least = variables(&["nfs.read_size=1024"]);
+        assert_eq!(overlaid(most.clone(), &least, MAX_READ_SIZE), least);
+        // What a larger network allows is too much in a smaller one.
+        assert_eq!(overlaid(least.clone(), &most, 1244), least);
+    }
+
+    #[test]
+    fn a_loader_reads_what_one_packet_of_its_network_holds() {
+        for (mtu, size) in [(1500, 1344), (9000, 1344), (1400, 1244), (1180, 1024), (576, 1024)] {
+            assert_eq!(read_size(mtu), size, "{mtu}");
+        }
     }
 
     #[test]

@@ -112,6 +112,7 @@ impl Bench {
             up: true,
             broadcast: true,
             loopback: false,
+            mtu: Some(1500),
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
         Self { server, fake, interface, mode: Mode::Serve, now, journal, folder }

@@ -82,6 +82,7 @@ impl Held {
             up: true,
             broadcast: true,
             loopback: false,
+            mtu: Some(1500),
         };
         let source = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
         let (mode, port) = (Mode::Serve, Port::Dhcp);

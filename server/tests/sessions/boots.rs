@@ -38,6 +38,32 @@ fn a_machine_boots_by_tftp_alone_and_its_kernel_finds_its_root_itself() {
     boot(TFTP_BOOTP_12_1);
 }
 
+/// What a loader reads at once follows from the network's MTU: an answer in fragments fails the session.
+#[test]
+fn a_uefi_machine_boots_where_packets_are_small() {
+    for (interface, told) in [(true, false), (false, true)] {
+        let Some(net) = Net::new(&[]) else { return };
+        let session = Session::parse(LOADER_EFI_3_0);
+        let site = site(&session);
+        let serve: &[&str] = if told { &["--mtu", "1400"] } else { &[] };
+        if interface {
+            net.ip(&["link", "set", "s0", "mtu", "1400"]);
+            net.client(&["ip", "link", "set", CARD, "mtu", "1400"]);
+        }
+        let _running = Running::start(&site, &net, &[&SERVE, serve].concat());
+        at_client(&net, || {
+            let mut machine = Machine::new(&net, &site, &session);
+            machine.files.calls.mtu = 1400;
+            let kernel = session
+                .steps
+                .iter()
+                .position(|step| step.rpc().is_some_and(|call| call.procedure == "FSINFO"));
+            (0..kernel.unwrap()).for_each(|step| machine.play(step));
+            assert_eq!(machine.files.read_size, 1244, "what one packet of 1400 bytes holds");
+        });
+    }
+}
+
 /// It is killed before the first file, between the loader's files, between loader and kernel, and
 /// under the running system.
 #[test]

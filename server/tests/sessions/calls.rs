@@ -27,6 +27,8 @@ pub(crate) struct Question<'a> {
 /// The sockets of a machine.
 #[derive(Debug)]
 pub(crate) struct Calls {
+    /// The largest packet of its network.
+    pub(crate) mtu: usize,
     own: Ipv4Addr,
     server: Ipv4Addr,
     udp: HashMap<u16, UdpSocket>,
@@ -35,7 +37,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     pub(crate) fn new(own: Ipv4Addr, server: Ipv4Addr) -> Self {
-        Self { own, server, udp: HashMap::new(), tcp: HashMap::new() }
+        Self { mtu: 1500, own, server, udp: HashMap::new(), tcp: HashMap::new() }
     }
 
     /// Sends what was recorded of `call` to a port of the server and gives the results.
@@ -66,6 +68,10 @@ impl Calls {
                     panic!("no answer to {call:?}: {error}");
                 });
                 assert_eq!(sender, to, "{call:?} was answered from elsewhere");
+                // FreeBSD's loader cannot put IP fragments together, in whatever order they come
+                // (ip_reasm_add in stand/libsa/ip.c): it throws them away and asks again for ever.
+                let most = self.mtu - IP_AND_UDP;
+                assert!(len <= most, "{call:?}: the answer comes in fragments: {len} bytes");
                 reply.truncate(len);
                 reply
             }
@@ -132,6 +138,9 @@ impl Connection {
         }
     }
 }
+
+/// The headers of a datagram.
+const IP_AND_UDP: usize = 28;
 
 /// How long an answer may take on a computer that does much else.
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(20);

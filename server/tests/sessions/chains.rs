@@ -56,7 +56,8 @@ fn a_loader_by_http_boots_a_kernel_with_what_it_reads_there() {
     let session = Session::parse(PXEBOOT_12_1);
     let site = site(&session);
     site.done(&["machine", "set", "--loader-protocol", "http", "--kenv", "a.b=c d", "web1"]);
-    let _running = Running::start(&site, &net, &SERVE);
+    let network = ["--domain", "example.org", "--dns", "10.77.0.2", "--dns", "10.77.0.3"];
+    let _running = Running::start(&site, &net, &[&SERVE[..], &network].concat());
     at_client(&net, || {
         let url = http_boot(&net);
         let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
@@ -83,6 +84,10 @@ fn a_loader_by_http_boots_a_kernel_with_what_it_reads_there() {
             value.trim_matches('"')
         };
         assert_eq!(told("a.b"), "c d");
+        // What its own DHCP would have left for rc.d/hostname and rc.d/resolv.
+        assert_eq!(told("dhcp.host-name"), "web1");
+        assert_eq!(told("dhcp.domain-name"), "example.org");
+        assert_eq!(told("dhcp.domain-name-servers"), "10.77.0.2,10.77.0.3");
         assert_eq!(told("boot.nfsroot.server"), SERVER);
         let told = handle(told("boot.nfsroot.nfshandle"), told("boot.nfsroot.nfshandlelen"));
         run_kernel(&net, &site, &session, told);

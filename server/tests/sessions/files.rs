@@ -18,12 +18,15 @@ use wire::portmap2::{self, Mapping};
 use wire::xdr::{Decoder, Encoder};
 
 use crate::calls::{Calls, Question};
+use crate::machine::READ_SIZE;
 
 /// A machine's view of the server's files.
 #[derive(Debug)]
 pub(crate) struct Files<'a> {
     pub(crate) calls: Calls,
     session: &'a Session<'a>,
+    /// How much its loader reads at once.
+    pub(crate) read_size: u32,
     /// The root, on the server.
     root: PathBuf,
     /// The server's ports by program and protocol, as portmap told them.
@@ -43,6 +46,7 @@ impl<'a> Files<'a> {
         Self {
             calls: Calls::new(own, server),
             session,
+            read_size: READ_SIZE,
             root,
             ports: HashMap::new(),
             handles: HashMap::new(),
@@ -129,8 +133,12 @@ impl<'a> Files<'a> {
     /// Makes the `turn`th of a row of READs.
     fn read(&mut self, call: &Rpc<'a>, turn: u32) {
         let handle = self.handle(call);
-        let (first, count): (u64, u32) =
-            (call.args[1].parse().unwrap(), call.args[2].parse().unwrap());
+        let first: u64 = call.args[1].parse().unwrap();
+        let count: u32 = match call.transport {
+            // As much as it was told, whatever the recorded one was.
+            Transport::Udp => self.read_size,
+            Transport::Tcp => call.args[2].parse().unwrap(),
+        };
         let offset = first + u64::from(turn) * u64::from(count);
         let call = &Rpc { xid: call.xid.wrapping_add(turn), ..*call };
         let args = ReadArgs { file: FileHandle(&handle), offset, count };

@@ -137,6 +137,8 @@ impl<'a> Machine<'a> {
             self.kenv = reply.kenv();
             let nolockd = "boot.nfsroot.options=nolockd".to_owned();
             assert!(self.kenv.contains(&nolockd), "{:?}", self.kenv);
+            let told = self.kenv.iter().find_map(|text| text.strip_prefix("nfs.read_size="));
+            self.files.read_size = told.map_or(READ_SIZE, |size| size.parse().unwrap());
         }
     }
 
@@ -154,6 +156,12 @@ impl<'a> Machine<'a> {
             (false, false) => Ending::Unanswered,
         };
         let fetched = self.tftp.fetch(file.port, file.name, &file.options, ending);
+        if file.name.ends_with("/boot/loader.conf.local") {
+            // The recorded server had none. Without this line Lua loaders of 12.x stop.
+            let text = String::from_utf8(fetched.unwrap().1).unwrap();
+            assert!(text.ends_with("kernels_autodetect=\"NO\"\n"), "{text:?}");
+            return;
+        }
         if file.error != 0 {
             assert_eq!(fetched, Err(file.error), "{}", file.name);
             return;
@@ -221,6 +229,9 @@ pub(crate) fn at_client<T: Send>(net: &Net, client: impl FnOnce() -> T + Send) -
         inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
+
+/// What FreeBSD's loader reads at once when it is told nothing (stand/libsa/nfs.c).
+pub(crate) const READ_SIZE: u32 = 1024;
 
 const DISCOVER: u8 = 1;
 

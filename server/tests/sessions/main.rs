@@ -23,4 +23,5 @@ mod files;
 mod machine;
 mod offers;
 mod port;
+mod refusals;
 mod tftp;

@@ -14,6 +14,7 @@ pub(super) fn freebsd(inside: &Inside, shared: bool) -> Vec<Finding> {
     for (path, kind) in [
         ("/etc/fstab", Kind::Fstab),
         ("/boot/loader.conf", Kind::Loader),
+        ("/boot/loader.conf.local", Kind::Loader),
         ("/etc/rc.conf", Kind::RcConf),
     ] {
         sources.extend(source(inside, path, kind, &mut findings));
@@ -29,6 +30,30 @@ pub(super) fn freebsd(inside: &Inside, shared: bool) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Whether its Lua loader stops when it fetches by TFTP: those of 12.x list `/boot` in search of kernels
+/// unless they are told not to, and TFTP lists nothing. Later ones ask first whether they can.
+pub(super) fn lua(inside: &Inside) -> Option<Finding> {
+    let text = |path| inside.read_small(path, MAX_TEXT).ok();
+    let core = String::from_utf8_lossy(&text("/boot/lua/core.lua")?).into_owned();
+    if !core.contains("lfs.dir(\"/boot\")") || core.contains("lfs.attributes(\"/boot\"") {
+        return None;
+    }
+    let files = ["/boot/defaults/loader.conf", "/boot/loader.conf", "/boot/loader.conf.local"];
+    let told = files.into_iter().rev().find_map(|path| {
+        let text = String::from_utf8_lossy(&text(path)?).into_owned();
+        let mut told = bootcfg::loader::read(&text).entries.into_iter().rev();
+        told.find(|told| told.value.name == AUTODETECT).map(|told| told.value.value)
+    });
+    let looks = told.is_some_and(|value| value.eq_ignore_ascii_case("yes"));
+    looks.then(|| {
+        Finding::doubt(format_args!(
+            "its Lua loader stops by TFTP, which lists no folder (core.lua: attempt to call a nil \
+             value): netbe tells it {AUTODETECT}=\"NO\", and where another server has its files, write \
+             that into /boot/loader.conf"
+        ))
+    })
 }
 
 /// What a Linux system's files say.
@@ -110,5 +135,8 @@ fn filled(inside: &Inside, path: &str) -> bool {
 /// Interfaces that no machine boots by.
 const VIRTUAL: [&str; 12] =
     ["bridge", "epair", "gif", "gre", "lagg", "lo", "ng", "tap", "tun", "vlan", "vxlan", "wg"];
+/// Has a Lua loader look for all kernels that there are.
+const AUTODETECT: &str = "kernels_autodetect";
+
 /// Largest configuration file that is read.
 const MAX_TEXT: usize = 1 << 20;

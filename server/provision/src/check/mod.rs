@@ -18,7 +18,7 @@ use store::{Environment, ExportSettings, Identity, Role};
 
 use crate::contents::{Contents, System};
 use crate::install::fill;
-use crate::loader::{Arch, HostLoaders, LoaderChoice};
+use crate::loader::{self, Arch, HostLoaders, LoaderChoice};
 use crate::worker::{self, Request, WorkerError};
 
 /// What is asked of a boot environment beside its files.
@@ -47,6 +47,8 @@ pub struct Assigned {
     pub loader: LoaderChoice,
     /// Whether it boots a clone, which has an identity of its own.
     pub clone: bool,
+    /// Whether FreeBSD's loader is to fetch its files by TFTP.
+    pub tftp: bool,
 }
 
 /// Whom the superuser of a machine acts as on its root, and the setting that says so.
@@ -195,6 +197,9 @@ pub(crate) fn examine(subject: &Subject, inside: &Inside) -> Verdict {
                 findings.extend(loaders::freebsd(severity, arch, &contents));
             }
             findings.extend(files::freebsd(inside, shared || subject.read_only));
+            let by_tftp = subject.assigned.iter().any(|machine| machine.tftp)
+                || loader::FREEBSD.iter().any(|name| contents.without_nfs.contains(*name));
+            findings.extend(by_tftp.then(|| files::lua(inside)).flatten());
             "FreeBSD"
         }
         Some(System::Linux { kernel, initrd }) => {

@@ -168,6 +168,7 @@ fn assigned(clones: &[bool]) -> Vec<Assigned> {
         name: format!("web{number}"),
         loader: LoaderChoice::Auto,
         clone: *clone,
+        tftp: false,
     };
     (1..).zip(clones).map(machine).collect()
 }
@@ -189,6 +190,42 @@ fn a_machine_on_a_root_that_is_shared_read_only_is_told_nothing() {
     scene.store.set_export(&"head".parse().unwrap(), shared).unwrap();
     for clone in [false, true] {
         assert_eq!(scene.check_for(assigned(&[clone])).findings, []);
+    }
+}
+
+#[test]
+fn a_loader_that_waits_for_ever_is_told() {
+    for file in ["boot/loader.conf", "boot/loader.conf.local"] {
+        let scene = Scene::freebsd();
+        scene.write(file, "nfs.read_size=\"1344\"\n");
+        assert_eq!(scene.check().findings, [], "{file}");
+        scene.write(file, "a=\"b\"\nnfs.read_size=\"8192\"\n");
+        let verdict = scene.check();
+        let words = format!("/{file}:2: the loader waits for ever");
+        assert!(says(&verdict, Severity::Doubt, &words), "{:?}", verdict.findings);
+    }
+}
+
+#[test]
+fn a_lua_loader_that_stops_by_tftp_is_told_with_what_helps() {
+    let listing = "for file in lfs.dir(\"/boot\") do\n";
+    let asking = format!("if not lfs.attributes(\"/boot\", \"mode\") then\n{listing}");
+    let (yes, no) = ("kernels_autodetect=\"YES\"\n", "kernels_autodetect=\"NO\"\n");
+    for (core, own, tftp, expected) in [
+        (listing, "", true, true),
+        (listing, "", false, false),
+        (listing, no, true, false),
+        (asking.as_str(), "", true, false),
+    ] {
+        let scene = Scene::freebsd();
+        scene.write("boot/lua/core.lua", core);
+        scene.write("boot/defaults/loader.conf", yes);
+        scene.write("boot/loader.conf", own);
+        let machines = assigned(&[false]).into_iter().map(|one| Assigned { tftp, ..one }).collect();
+        let verdict = scene.check_for(machines);
+        let told = says(&verdict, Severity::Doubt, "netbe tells it kernels_autodetect=\"NO\"");
+        assert_eq!(told, expected, "{core:?} {own:?} {tftp}: {:?}", verdict.findings);
+        assert!(verdict.boots());
     }
 }
 

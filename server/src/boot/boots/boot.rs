@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::Order;
 use super::succession::Current;
+use crate::boot::decide::Awaited;
 use crate::boot::plan::{Next, Plan};
 use crate::boot::{Arch, Ask, BootId, Client, Event, Role, Ticket};
 use crate::site::machine::MachineName;
@@ -28,9 +29,8 @@ pub(super) struct Boot {
     pub(super) called: Option<Instant>,
     /// Whether the root that it waits for was ordered.
     pub(super) ordered: bool,
-    /// Whether a root was made for this boot, or is being made: its plan then follows no other
-    /// change.
-    pub(super) made: bool,
+    /// When a root was made for this boot: its plan then follows no other change.
+    pub(super) made: Option<Instant>,
     /// The catalog's revision when the plan was decided.
     pub(super) revision: u64,
     /// Wakes those who wait for the root of this boot.
@@ -69,7 +69,7 @@ impl Boot {
             rooted: None,
             called: None,
             ordered: false,
-            made: false,
+            made: None,
             revision: 0,
             root_ready: watch::Sender::new(()),
             spent: false,
@@ -86,7 +86,7 @@ impl Boot {
 
     /// Whether its plan still follows what changes: nothing of it has reached the machine.
     pub(super) fn is_open(&self) -> bool {
-        !self.delivered.any && !self.ordered && !self.made && self.rooted.is_none()
+        !self.delivered.any && !self.ordered && self.made.is_none() && self.rooted.is_none()
     }
 
     /// Whether a DISCOVER repeats the one that began this boot: firmware that has nothing yet asks
@@ -127,9 +127,9 @@ impl Boot {
             && now.duration_since(self.moved) < LOADING
     }
 
-    /// Whether it is one of this machine that waits for a root.
-    pub(super) fn awaits_root_of(&self, machine: &MachineName) -> bool {
-        self.plan.awaits.is_some() && self.plan.machine.as_ref() == Some(machine)
+    /// Whether it is one of this machine that waits for this root.
+    pub(super) fn awaits_root(&self, machine: &MachineName, root: &Awaited) -> bool {
+        self.plan.awaits.as_ref() == Some(root) && self.plan.machine.as_ref() == Some(machine)
     }
 
     /// Says, one time, that what the machine was to boot once is spent: as soon as it has the whole

@@ -1,13 +1,19 @@
-//! Roots that are still to be made for a boot: ordered at its first file, and waited for by its loader,
-//! which keeps no thread meanwhile.
+//! Roots that are still to be made for a boot: ordered when it begins, and waited for by its loader, which
+//! keeps no thread meanwhile.
+//!
+//! A DISCOVER is one packet that anybody can send in a machine's name. What it orders and nobody uses is
+//! for the machine's next boot, so that there is one such root for each Ethernet address, however many come.
 //!
 //! DHCP never waits for one. What it has told until then does not name the root: the plan is complete
 //! when the root is there, and what was decided before stays as it was.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Boots;
+use super::boot::Boot;
+use crate::boot::catalog;
 use crate::boot::decide::Awaited;
 use crate::boot::plan::{self, Next, NoPlan, Plan};
 use crate::boot::{BootId, Ready};
@@ -56,6 +62,14 @@ pub(in crate::boot) enum RootState {
     Missing(String),
 }
 
+/// A root that an earlier DISCOVER has ordered.
+pub(super) enum Spare {
+    /// It is being made.
+    Ordered,
+    /// It was made at that time; the plan has it.
+    Made(Arc<Plan>, Instant),
+}
+
 impl Boots {
     /// The plan of a boot with its root in it; orders the root if nobody has. Waits for nothing:
     /// `waited` says that who asks has waited already.
@@ -86,15 +100,47 @@ impl Boots {
         RootState::Waiting(ready)
     }
 
+    /// The root that the boot `before` of a machine has and did not use, for the boot that takes its place
+    /// with this plan.
+    pub(super) fn spare(
+        &self,
+        before: &Boot,
+        plan: &Plan,
+        subject: plan::Subject<'_>,
+        site: plan::Site<'_>,
+        now: Instant,
+    ) -> Option<Spare> {
+        let awaited = plan.awaits.as_ref()?;
+        let unused = !before.delivered.any && before.rooted.is_none();
+        if !unused || before.plan.machine != plan.machine {
+            return None;
+        }
+        if before.ordered && before.plan.awaits.as_ref() == Some(awaited) {
+            return Some(Spare::Ordered);
+        }
+        // What is made of a template that changes under it grows old.
+        let made = before.made.filter(|made| now.saturating_duration_since(*made) < SPARE)?;
+        let catalog::Known::Scanned(facts) = self.catalog.known(&before.plan.name) else {
+            return None;
+        };
+        let owned = facts.owned.as_ref().filter(|_| facts.uuid == before.plan.environment)?;
+        if (&owned.template, owned.fresh) != (&awaited.template, awaited.fresh) {
+            return None;
+        }
+        let complete = plan::plan(subject, &facts, false, site).ok()?;
+        let complete = Plan { once: plan.once.clone(), ..complete };
+        complete.awaits.is_none().then(|| Spare::Made(Arc::new(complete), made))
+    }
+
     /// Orders a root.
     pub(super) fn order(&self, machine: &MachineName, root: &Awaited) {
         tracing::info!("{machine}: its root is made from {}", root.template);
         (self.orders)(Order::Make { machine: machine.clone(), root: root.clone() });
     }
 
-    /// Goes on with the boots of a machine whose root was made, and is in the catalog by this name, or
-    /// could not be made.
-    pub fn prepared(&self, machine: &MachineName, outcome: Result<&str, String>) {
+    /// Goes on with the boots of a machine for which this root was made, and is in the catalog by this name,
+    /// or could not be made.
+    pub fn prepared(&self, machine: &MachineName, root: &Awaited, outcome: Result<&str, String>) {
         let roster = self.roster();
         let made = outcome.and_then(|name| {
             let facts = self.catalog.look(name)?;
@@ -105,7 +151,8 @@ impl Boots {
         let mut known = self.known();
         let (mut told, mut changed) = (Vec::new(), Vec::new());
         for (mac, seen) in &mut known.clients {
-            let Some(boot) = seen.boot.as_mut().filter(|boot| boot.awaits_root_of(machine)) else {
+            let Some(boot) = seen.boot.as_mut().filter(|boot| boot.awaits_root(machine, root))
+            else {
                 continue;
             };
             let decided = made.as_ref().map_err(Clone::clone).and_then(|(facts, record)| {
@@ -114,7 +161,8 @@ impl Boots {
                     machine: Some((machine, record)),
                     client: boot.client,
                 };
-                let site = self.site(boot.plan.server, matches!(boot.plan.next, Next::Handed(_)));
+                let proxy = matches!(boot.plan.next, Next::Handed(_));
+                let site = self.site(boot.plan.server, proxy, &boot.plan.network);
                 let plan = plan::plan(subject, facts, false, site);
                 plan.map_err(|refusal: NoPlan| refusal.to_string())
             });
@@ -126,7 +174,7 @@ impl Boots {
                     let once = boot.plan.once.clone();
                     let text = format!("its root {} is ready (boot {})", plan.name, boot.id);
                     boot.plan = Arc::new(Plan { once, ..plan });
-                    boot.made = true;
+                    boot.made = Some(now);
                     boot.trouble = None;
                     (Kind::RootReady, text)
                 }
@@ -149,3 +197,7 @@ impl Boots {
         self.tell(told.into_iter().map(|(event, _)| event));
     }
 }
+
+/// For how long a root that was made and not used is there for the next boot. Firmware that gives up asks
+/// again within a minute.
+const SPARE: Duration = Duration::from_secs(300);

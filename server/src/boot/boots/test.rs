@@ -77,6 +77,11 @@ fn environments() -> Vec<Environment> {
     vec![make("base", 1, &linux), make("free", 2, &freebsd)]
 }
 
+fn network() -> ClientNetwork {
+    let name_servers = vec![Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 3)];
+    ClientNetwork { name_servers, domain: Some("example.org".to_owned()), ..Default::default() }
+}
+
 fn roster(environment: Option<&str>, default: Option<&str>) -> Roster {
     roster_by(LoaderChoice::Auto, environment, default)
 }
@@ -156,6 +161,7 @@ impl Bench {
             discover,
             local: SERVER,
             proxy: false,
+            network: network(),
         })
     }
 
@@ -525,7 +531,8 @@ fn a_machine_that_is_known_by_its_uuid_stays_known() {
         .unwrap();
     bench.boots.set_roster(roster.clone());
     let (xid, discover, proxy) = (1, true, false);
-    let ask = Ask { mac: MAC, uuid, client: UEFI, xid, discover, local: SERVER, proxy };
+    let network = network();
+    let ask = Ask { mac: MAC, uuid, client: UEFI, xid, discover, local: SERVER, proxy, network };
     assert!(bench.boots.decide(&ask).is_some());
     bench.boots.set_roster(roster);
     let standings = bench.boots.standings();

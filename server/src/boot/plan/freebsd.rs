@@ -65,12 +65,13 @@ pub(super) fn decide(
         Client::Pxe(_) => Some(own.clone()),
         Client::FreeBsdKernel | Client::FreeBsdLoader | Client::Ipxe(_) | Client::Ordinary => None,
     };
+    let read_size = kenv::read_size(site.network.mtu);
     let given = match fetch {
         Fetch::Nfs => {
             let mut given = vec![Variable::known("boot.nfsroot.options", "nolockd")];
             // BIOS loaders stay at their own 1024.
             if arch.is_some_and(|arch| arch != Arch::BIOS) {
-                given.push(Variable::known(kenv::READ_SIZE, kenv::MAX_READ_SIZE));
+                given.push(Variable::known(kenv::READ_SIZE, read_size));
             }
             given
         }
@@ -79,7 +80,7 @@ pub(super) fn decide(
         }
     };
     let variables = match machine {
-        Some(machine) => kenv::overlaid(given, &machine.variables()),
+        Some(machine) => kenv::overlaid(given, &machine.variables(), read_size),
         None => given,
     };
     kenv::pack(&variables).map_err(NoPlan::Kenv)?;

@@ -39,7 +39,13 @@ fn host() -> (tempfile::TempDir, HostLoaders) {
 
 fn decide(client: Client, facts: &Facts) -> Result<Plan, NoPlan> {
     let (_scratch, loaders) = host();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: false };
+    let site = Site {
+        server: SERVER,
+        http_port: 80,
+        loaders: &loaders,
+        proxy: false,
+        network: &ClientNetwork::default(),
+    };
     plan(Subject { mac: MAC, machine: None, client }, facts, false, site)
 }
 
@@ -79,7 +85,13 @@ fn decide_for(loader: LoaderChoice, client: Client, facts: &Facts) -> Result<Pla
     let name = "web1".parse().unwrap();
     let machine = Machine { loader, ..Machine::default() };
     let (_scratch, loaders) = host();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: false };
+    let site = Site {
+        server: SERVER,
+        http_port: 80,
+        loaders: &loaders,
+        proxy: false,
+        network: &ClientNetwork::default(),
+    };
     plan(Subject { mac: MAC, machine: Some((&name, &machine)), client }, facts, false, site)
 }
 
@@ -177,7 +189,13 @@ fn a_machines_own_words_end_the_command_line() {
     let cmdline = " console=ttyS0 ".to_owned();
     let machine = Machine { cmdline, read_only: true, ..Machine::default() };
     let loaders = HostLoaders::default();
-    let site = Site { server: SERVER, http_port: 8080, loaders: &loaders, proxy: false };
+    let site = Site {
+        server: SERVER,
+        http_port: 8080,
+        loaders: &loaders,
+        proxy: false,
+        network: &ClientNetwork::default(),
+    };
     let client = Client::Ipxe(Arch::BIOS);
     let subject = Subject { mac: MAC, machine: Some((&name, &machine)), client };
     let plan = plan(subject, &linux(), false, site).unwrap();
@@ -193,7 +211,13 @@ fn a_machines_own_words_end_the_command_line() {
 fn a_machine_with_the_split_view_is_told_its_data_sets() {
     let name = "web1".parse().unwrap();
     let loaders = HostLoaders::default();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: false };
+    let site = Site {
+        server: SERVER,
+        http_port: 80,
+        loaders: &loaders,
+        proxy: false,
+        network: &ClientNetwork::default(),
+    };
     let datasets = vec!["home".to_owned(), "var/log".to_owned()];
     let nested = Facts { datasets, ..linux() };
     let cmdline = |view| {
@@ -220,6 +244,35 @@ fn only_the_uefi_loader_reads_more_at_once() {
 }
 
 #[test]
+fn a_loader_is_told_to_read_what_one_packet_of_its_network_holds() {
+    let name = "web1".parse().unwrap();
+    let loaders = HostLoaders::default();
+    for (mtu, own, expected) in [
+        (1500, None, "nfs.read_size=1344"),
+        (9000, None, "nfs.read_size=1344"),
+        (1400, None, "nfs.read_size=1244"),
+        (1400, Some("nfs.read_size=1344"), "nfs.read_size=1244"),
+        (1400, Some("nfs.read_size=1100"), "nfs.read_size=1100"),
+    ] {
+        let network = ClientNetwork { mtu, ..ClientNetwork::default() };
+        let site = Site {
+            server: SERVER,
+            http_port: 80,
+            loaders: &loaders,
+            proxy: false,
+            network: &network,
+        };
+        let kenv = own.into_iter().map(|text: &str| text.parse().unwrap()).collect();
+        let machine = Machine { kenv, ..Machine::default() };
+        let client = Client::Pxe(Arch::UEFI_X64);
+        let subject = Subject { mac: MAC, machine: Some((&name, &machine)), client };
+        let plan = plan(subject, &freebsd(), false, site).unwrap();
+        let told = texts(plan.answer(BootId(7), Client::FreeBsdLoader));
+        assert_eq!(told[1..], [expected], "{mtu} {own:?}");
+    }
+}
+
+#[test]
 fn a_bootp_kernel_is_told_its_mount_options() {
     let plan = decide(Client::Pxe(Arch::BIOS), &freebsd()).unwrap();
     let answer = plan.answer(BootId(7), Client::FreeBsdKernel);
@@ -230,7 +283,13 @@ fn a_bootp_kernel_is_told_its_mount_options() {
 fn decide_with(machine: &Machine, client: Client, facts: &Facts) -> Result<Plan, NoPlan> {
     let name = "web1".parse().unwrap();
     let (_scratch, loaders) = host();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: false };
+    let site = Site {
+        server: SERVER,
+        http_port: 80,
+        loaders: &loaders,
+        proxy: false,
+        network: &ClientNetwork::default(),
+    };
     plan(Subject { mac: MAC, machine: Some((&name, machine)), client }, facts, false, site)
 }
 
@@ -341,7 +400,13 @@ fn a_bootp_kernel_is_told_its_classes() {
 #[test]
 fn a_default_environment_is_shared_and_so_read_only() {
     let (_scratch, loaders) = host();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: false };
+    let site = Site {
+        server: SERVER,
+        http_port: 80,
+        loaders: &loaders,
+        proxy: false,
+        network: &ClientNetwork::default(),
+    };
     let subject = Subject { mac: MAC, machine: None, client: Client::Ipxe(Arch::BIOS) };
     assert!(plan(subject, &linux(), true, site).unwrap().read_only);
     assert!(!plan(subject, &linux(), false, site).unwrap().read_only);
@@ -379,7 +444,13 @@ fn an_unknown_machine_boots_only_a_default() {
 #[test]
 fn beside_another_server_freebsd_over_uefi_gets_everything_by_ipxe() {
     let (_scratch, loaders) = host();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: true };
+    let site = Site {
+        server: SERVER,
+        http_port: 80,
+        loaders: &loaders,
+        proxy: true,
+        network: &ClientNetwork::default(),
+    };
     let url = "http://10.0.0.1/b/0000000000000007/boot.ipxe";
     let decide = |client| {
         plan(Subject { mac: MAC, machine: None, client }, &freebsd(), false, site).unwrap()
@@ -402,7 +473,13 @@ fn beside_another_server_freebsd_over_uefi_gets_everything_by_ipxe() {
 #[test]
 fn beside_another_server_a_loader_is_sent_to_nfs_alone() {
     let (_scratch, loaders) = host();
-    let site = Site { server: SERVER, http_port: 80, loaders: &loaders, proxy: true };
+    let site = Site {
+        server: SERVER,
+        http_port: 80,
+        loaders: &loaders,
+        proxy: true,
+        network: &ClientNetwork::default(),
+    };
     let name = "web1".parse().unwrap();
     let machine = by(LoaderProtocol::Tftp);
     let client = Client::Pxe(Arch::UEFI_X64);

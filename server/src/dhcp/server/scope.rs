@@ -15,6 +15,7 @@ use super::super::reply::{Arrival, Mode, Port};
 use super::super::request::Request;
 use super::super::subnet::{Parameters, Settings};
 use super::Server;
+use crate::boot::ClientNetwork;
 use crate::net::interface::Network;
 
 /// A subnet that a client may be in, and what it finds there.
@@ -32,6 +33,22 @@ pub(in super::super) struct Scope {
     pub(in super::super) proxy: bool,
     /// What clients are told there.
     pub(in super::super) parameters: Arc<Parameters>,
+    /// The largest packet that our interface sends whole, if it is known.
+    mtu: Option<u32>,
+}
+
+impl Scope {
+    /// What the plan of a boot depends on.
+    pub(super) fn network_facts(&self) -> ClientNetwork {
+        let Parameters { name_servers, domain, mtu, .. } = &*self.parameters;
+        let told = mtu.map(u32::from);
+        let mtu = self.mtu.into_iter().chain(told).min();
+        ClientNetwork {
+            mtu: mtu.unwrap_or(ClientNetwork::default().mtu),
+            name_servers: name_servers.clone(),
+            domain: domain.clone(),
+        }
+    }
 }
 
 /// The subnets, ready to be looked up.
@@ -112,6 +129,7 @@ impl Subnets {
             router: Some(relay).filter(|relay| named.network.has_host(*relay)),
             proxy: arrival.mode == Mode::Proxy,
             parameters: Arc::clone(&named.parameters),
+            mtu: arrival.interface.mtu,
         };
         found.into_iter().map(scope).collect()
     }
@@ -127,6 +145,7 @@ impl Subnets {
             router: self.forwards.then_some(network.address),
             proxy: arrival.mode == Mode::Proxy,
             parameters: Arc::clone(parameters),
+            mtu: arrival.interface.mtu,
         }
     }
 }

@@ -112,7 +112,8 @@ impl Machine {
     #[must_use]
     pub fn variables(&self) -> Vec<Variable> {
         let console = self.serial.map_or_else(Vec::new, |serial| serial.0.variables());
-        kenv::overlaid(console.into_iter().map(Variable::from).collect(), &self.kenv)
+        let console = console.into_iter().map(Variable::from).collect();
+        kenv::overlaid(console, &self.kenv, kenv::MAX_READ_SIZE)
     }
 
     /// All words to add to a Linux kernel's command line: that of its console, and its own, of which

@@ -48,6 +48,10 @@ fn a_loader_by_http_reads_its_variables_behind_its_own_configuration() {
         text.lines().collect::<Vec<_>>(),
         [
             "/boot/loader.conf.local",
+            "kernels_autodetect=\"NO\"",
+            "dhcp.host-name=\"web1\"",
+            "dhcp.domain-name=\"example.org\"",
+            "dhcp.domain-name-servers=\"10.0.0.2,10.0.0.3\"",
             &handle,
             "boot.nfsroot.nfshandlelen=\"44\"",
             "boot.nfsroot.server=\"10.0.0.1\"",
@@ -56,6 +60,23 @@ fn a_loader_by_http_reads_its_variables_behind_its_own_configuration() {
             "console=\"comconsole\"",
         ]
     );
+}
+
+#[test]
+fn a_loader_by_tftp_looks_for_no_other_kernels() {
+    let bench = Bench::new(Some("free"), None);
+    let mut roster = roster(Some("free"), None);
+    let name = "web1".parse().unwrap();
+    let mut machine = roster.take(&name).unwrap();
+    machine.loader_protocol = LoaderProtocol::Tftp;
+    // It cannot, whatever it is told.
+    machine.kenv = vec!["kernels_autodetect=YES".parse().unwrap()];
+    roster.insert(name, machine, false).unwrap();
+    bench.boots.set_roster(roster);
+    bench.lease(BIOS, 1);
+    let text = bench.tftp("/be/free/boot/loader.conf.local").unwrap();
+    // DHCP tells it the rest.
+    assert_eq!(text, "/boot/loader.conf.local\nkernels_autodetect=\"NO\"\n");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Machines whose roots are clones: ordered at a boot's first file, and waited for by its loader.
+//! Machines whose roots are clones: ordered when a boot begins, and waited for by its loader.
 
 use super::*;
 use crate::boot::decide::Awaited;
@@ -56,27 +56,85 @@ impl Bench {
     }
 }
 
+fn awaited(template: &str, fresh: bool) -> Awaited {
+    Awaited { template: template.to_owned(), fresh }
+}
+
 fn make(template: &str, fresh: bool) -> Order {
-    Order::Make { machine: machine(), root: Awaited { template: template.to_owned(), fresh } }
+    Order::Make { machine: machine(), root: awaited(template, fresh) }
 }
 
 #[test]
-fn a_discover_makes_no_clone_and_names_no_root() {
-    let bench = with_clone(RootKind::Own, "base");
-    let answer = bench.discover(UEFI, 1).unwrap();
-    assert_eq!((answer.file.as_deref(), answer.root_path), (Some("snponly.efi"), None));
-    assert_eq!(bench.ordered(), []);
-}
-
-#[test]
-fn the_first_file_orders_the_root_once_and_does_not_wait() {
-    let bench = with_clone(RootKind::Own, "base");
-    bench.discover(UEFI, 1);
-    bench.leased();
-    for _ in 0..2 {
-        bench.fetch(FileProtocol::Tftp, "snponly.efi").unwrap();
+fn a_discover_orders_the_clone_once_and_names_no_root() {
+    for client in [UEFI, IPXE_ROM, Client::FreeBsdKernel] {
+        let bench = with_clone(RootKind::Own, "base");
+        let answer = bench.discover(client, 1).unwrap();
+        assert_eq!(answer.root_path, None, "{client}");
+        assert_eq!(bench.ordered(), [make("base", false)], "{client}");
+        bench.leased();
+        for _ in 0..2 {
+            let _ = bench.fetch(FileProtocol::Tftp, "snponly.efi");
+        }
+        assert_eq!(bench.ordered(), [], "{client}");
     }
-    assert_eq!(bench.ordered(), [make("base", false)]);
+}
+
+/// Anybody can send DISCOVERs in a machine's name.
+#[test]
+fn any_number_of_discovers_order_one_root_for_the_next_boot() {
+    let bench = with_clone(RootKind::Fresh, "base");
+    let firmware = |xid| {
+        bench.pass(10);
+        bench.discover(if xid % 2 == 0 { UEFI } else { BIOS }, xid).unwrap().root_path
+    };
+    for xid in 1..20 {
+        assert_eq!(firmware(xid), None);
+    }
+    assert_eq!(bench.ordered(), [make("base", true)], "while it is made");
+    bench.clone_made("web1-base", "base", true);
+    bench.boots.prepared(&machine(), &awaited("base", true), Ok("web1-base"));
+    for xid in 20..30 {
+        assert_eq!(firmware(xid).as_deref(), Some("10.0.0.1:/be/web1-base"));
+        assert!(bench.boots.is_root(Uuid::from_u128(9)), "nobody retires it");
+    }
+    assert_eq!(bench.ordered(), [], "when it is there");
+    // What the machine has begun to load is not for another boot.
+    bench.leased();
+    bench.fetch(FileProtocol::Tftp, "undionly.kpxe").unwrap();
+    assert_eq!(firmware(30), None);
+    assert_eq!(bench.ordered(), [make("base", true)]);
+}
+
+#[test]
+fn a_root_that_was_not_used_grows_old_and_is_of_its_template() {
+    let bench = with_clone(RootKind::Fresh, "base");
+    let ready = |xid| {
+        bench.discover(UEFI, xid);
+        bench.clone_made("web1-base", "base", true);
+        bench.boots.prepared(&machine(), &awaited("base", true), Ok("web1-base"));
+        bench.ordered()
+    };
+    assert_eq!(ready(1), [make("base", true)]);
+    bench.pass(301);
+    assert_eq!(ready(2), [make("base", true)], "its template may have changed since");
+    bench.pass(10);
+    bench.assign(RootKind::Fresh, "free", None);
+    assert_eq!(bench.discover(UEFI, 3).unwrap().root_path, None);
+    assert_eq!(bench.ordered(), [make("free", true)]);
+    // One that was ordered before the machine was given something else is not booted in its place.
+    bench.boots.prepared(&machine(), &awaited("base", true), Ok("web1-base"));
+    bench.leased();
+    assert_eq!(bench.root(), None);
+}
+
+#[test]
+fn a_stranger_orders_nothing() {
+    let bench = Bench::new(None, Some("base"));
+    for xid in 1..10 {
+        bench.pass(10);
+        assert!(bench.ask(OTHER, UEFI, xid, true).is_some());
+    }
+    assert_eq!(bench.ordered(), []);
 }
 
 #[test]
@@ -96,7 +154,7 @@ fn a_script_names_the_clone_once_it_is_there() {
     let script = || bench.fetch(FileProtocol::Http, "/b/0000000000000001/boot.ipxe");
     assert!(matches!(script(), Err(FileError::Waiting(_))), "nobody sleeps until it is made");
     bench.clone_made("web1-base", "base", true);
-    bench.boots.prepared(&machine(), Ok("web1-base"));
+    bench.boots.prepared(&machine(), &awaited("base", true), Ok("web1-base"));
     let script = script().unwrap();
     assert!(script.contains("nfsroot=10.0.0.1:/be/web1-base,"), "{script}");
     assert_eq!(bench.ordered(), [make("base", true)]);
@@ -111,7 +169,8 @@ fn a_machine_is_shown_why_its_root_cannot_be_made_and_asks_again() {
     let name = "/b/0000000000000001/boot.ipxe";
     let open = |waited| bench.request_from(ADDRESS, FileProtocol::Http, name, waited);
     assert!(matches!(open(false), Err(FileError::Waiting(_))));
-    bench.boots.prepared(&machine(), Err("the store is full".to_owned()));
+    let outcome = Err("the store is full".to_owned());
+    bench.boots.prepared(&machine(), &awaited("base", false), outcome);
     let Content::Bytes(script) = open(true).unwrap().content else { panic!() };
     let script = std::str::from_utf8(&script).unwrap();
     assert!(script.contains("its root cannot be made: the store is full"), "{script}");

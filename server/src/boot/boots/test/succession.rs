@@ -4,6 +4,7 @@ use super::*;
 use crate::boot::Life;
 use crate::boot::catalog::test::{FakeFiles, Stalled};
 use crate::boot::catalog::{Contents, Scanner};
+use crate::boot::decide::Awaited;
 use crate::site::machine::RootKind;
 use provision::roots::Owned;
 use provision::worker::WorkerError;
@@ -45,7 +46,8 @@ fn running_on_a_clone() -> Bench {
     all.push(Environment { name, uuid, owned, ..made });
     bench.boots.set_environments(all);
     bench.boots.catalog().wait_until_scanned();
-    bench.boots.prepared(&"web1".parse().unwrap(), Ok("web1-base"));
+    let root = Awaited { template: "base".to_owned(), fresh: true };
+    bench.boots.prepared(&"web1".parse().unwrap(), &root, Ok("web1-base"));
     script().unwrap();
     bench.mount(9, "/be/web1-base");
     bench.pass(400);
@@ -85,7 +87,9 @@ fn a_discover_takes_nothing_from_a_machine_that_runs() {
     assert!(bench.boots.is_root(Uuid::from_u128(9)));
     assert_eq!(bench.boots.living_on(Uuid::from_u128(9)), ["web1"]);
     let asked = Order::Ask { address: ADDRESS, boot: BootId(1) };
-    assert_eq!(bench.ordered_now(), [asked]);
+    let root = Awaited { template: "base".to_owned(), fresh: true };
+    let made = Order::Make { machine: "web1".parse().unwrap(), root };
+    assert_eq!(bench.ordered_now(), [asked, made]);
     // Whoever sends more of them gets no further.
     for xid in 100..110 {
         bench.pass(60);
@@ -93,7 +97,8 @@ fn a_discover_takes_nothing_from_a_machine_that_runs() {
         bench.boots.answered(BootId(1), Life::Unknown);
         assert_eq!(bench.granted(ADDRESS), [9]);
     }
-    assert!(!bench.ordered_now().iter().any(|order| matches!(order, Order::Retire { .. })));
+    let asks = |order: &Order| matches!(order, Order::Ask { .. });
+    assert!(bench.ordered_now().iter().all(asks), "one root is made, and none goes");
 }
 
 #[test]
@@ -117,7 +122,8 @@ fn a_root_that_was_unmounted_in_its_name_and_silent_for_long_is_asked_before_it_
         bench.discover(IPXE_ROM, 99).unwrap();
         assert_eq!(bench.granted(ADDRESS), [9]);
         assert!(bench.boots.is_root(Uuid::from_u128(9)));
-        assert_eq!(bench.ordered_now(), [Order::Ask { address: ADDRESS, boot: BootId(1) }]);
+        let asked = Order::Ask { address: ADDRESS, boot: BootId(1) };
+        assert_eq!(bench.ordered_now().first(), Some(&asked));
         bench
     };
     let bench = discovered();
