@@ -75,9 +75,8 @@ const SERVER: CapabilitySet = CapabilitySet::empty()
     .union(CapabilitySet::LINUX_IMMUTABLE)
     .union(CapabilitySet::SETFCAP)
     .union(CapabilitySet::SYS_ADMIN)
-    // DHCP tells the kernel the Ethernet address of who has no address yet (arp(7)).
-    .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::NET_BIND_SERVICE)
+    // DHCP writes frames to who has no address yet (packet(7)).
     .union(CapabilitySet::NET_RAW);
 
 fn kept(privilege: Privilege) -> CapabilitySet {
