@@ -112,11 +112,17 @@ enum Watched {
 
 /// Shows what one server tells, until it ends.
 fn follow(server: &mut Client, screen: &mut Screen, live: bool) -> Result<Watched, Failure> {
-    let silent = |error: io::Error| match error.kind() {
-        io::ErrorKind::BrokenPipe
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::UnexpectedEof => Ok(Watched::Ended),
-        _ => Err(Failure::could_not(format_args!("the server does not answer any more: {error}"))),
+    let silent = |error: io::Error| {
+        let ended = matches!(
+            error.kind(),
+            io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::UnexpectedEof
+        );
+        if ended {
+            return Ok(Watched::Ended);
+        }
+        Err(Failure::could_not(format_args!("the server does not answer any more: {error}")))
     };
     let mut next = server.ask(&Request::Watch).map(Some);
     loop {

@@ -177,9 +177,9 @@ fn a_piece_that_is_read_again_and_again_is_told() {
             .booter
             .take()
             .into_iter()
-            .map(|(_, event)| match event {
-                Event::Nfs { traffic, .. } => (traffic.repeats, traffic.by_kernel),
-                other => panic!("{other:?}"),
+            .map(|(_, event)| {
+                let Event::Nfs { traffic, .. } = event else { panic!("{event:?}") };
+                (traffic.repeats, traffic.by_kernel)
             })
             .collect::<Vec<_>>()
     };
