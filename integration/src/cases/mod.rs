@@ -9,6 +9,7 @@ mod foreign;
 mod freebsd;
 mod guests;
 pub(crate) mod hostile;
+mod image;
 mod initramfs;
 mod input;
 mod installs;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Case> {
         boots::CASES,
         loaders::CASES,
         installs::CASES,
+        image::CASES,
         proxy::CASES,
         networks::CASES,
         guests::CASES,
