@@ -4,6 +4,7 @@
 //! All reading and opening is done before a change and outside of every lock that a packet needs; the
 //! change itself takes one instant.
 
+mod changes;
 mod hold;
 mod opener;
 #[cfg(test)]
@@ -27,7 +28,8 @@ use crate::nfs::export::{Change, Event, Export, Exports, Reason, gone};
 use crate::site::events::{self as site, Kind};
 use crate::site::machine::View;
 use crate::site::state::{StateDir, StateError};
-use opener::{Job, Opener, Outcome};
+use changes::Changes;
+use opener::{Job, Opener};
 use provision::install::fill;
 use provision::roots::{self, Owned};
 use turn::{Turn, Turns};
@@ -139,8 +141,8 @@ impl Publisher {
         let hangs = || self.listing.try_lock().is_err();
         let mut scope = match scope {
             Scope::Named(_) if first && hangs() => scope,
-            _ if first => Scope::All,
-            _ => scope,
+            Scope::All | Scope::Changed | Scope::Named(_) if first => Scope::All,
+            Scope::All | Scope::Changed | Scope::Named(_) => scope,
         };
         let (mut turn, mut read) = self.read(scope);
         if let (Scope::Named(_), Ok(named)) = (scope, &read)
@@ -580,75 +582,6 @@ impl Publisher {
         drop(found);
         self.quiesce(&closed);
         open
-    }
-}
-
-/// The changes that one publication makes.
-#[derive(Default)]
-struct Changes {
-    /// Everything that was read.
-    read: HashMap<Uuid, Environment>,
-    entries: Vec<catalog::Environment>,
-    events: Vec<Change>,
-    gone: Vec<Uuid>,
-    unreadable: BTreeMap<EnvironmentName, String>,
-    unserved: BTreeMap<Uuid, Vec<String>>,
-    /// Whether something may come by itself.
-    waiting: bool,
-    /// Only these were looked at.
-    named: Option<Vec<EnvironmentName>>,
-    /// The names of what was read, and what is said of the others, also when that was carried out.
-    names: HashMap<Uuid, EnvironmentName>,
-    told: Vec<String>,
-}
-
-impl Changes {
-    /// Adds what came of opening some of what was read.
-    fn opened(&mut self, outcomes: Vec<Outcome<Opened>>) {
-        for (uuid, outcome) in outcomes {
-            let Some(name) = self.names.get(&uuid) else { continue };
-            match outcome {
-                Ok(opened) => {
-                    let told = opened.unserved.iter().map(|reason| format!("{name}: {reason}"));
-                    self.unserved.entry(uuid).or_default().extend(told);
-                    self.entries.push(opened.entry);
-                    self.events.push((uuid, Event::Opened(opened.export)));
-                }
-                Err(reason) => {
-                    self.waiting = true;
-                    // A key that is missing was told already.
-                    if !self.told.iter().any(|told| told.starts_with(&reason)) {
-                        let told = format!("{name}: {reason}");
-                        self.unserved.entry(uuid).or_default().push(told);
-                    }
-                    self.events.push((uuid, Event::Failed(Reason::from(reason))));
-                }
-            }
-        }
-    }
-
-    /// Takes what can be carried out by now; the rest is about nothing but what is still to be opened.
-    fn split_off(&mut self) -> Self {
-        let (names, told) = (self.names.clone(), self.told.clone());
-        let rest = Self { names, told, named: Some(Vec::new()), ..Self::default() };
-        std::mem::replace(self, rest)
-    }
-
-    /// All that they are about.
-    fn environments(&self) -> HashSet<Uuid> {
-        let events = self.events.iter().map(|(environment, _)| *environment);
-        let about = events.chain(self.read.keys().copied()).chain(self.gone.iter().copied());
-        about.chain(self.unserved.keys().copied()).collect()
-    }
-
-    /// Leaves out what is about these.
-    fn forget(&mut self, environments: &HashSet<Uuid>) {
-        let stays = |environment: &Uuid| !environments.contains(environment);
-        self.read.retain(|environment, _| stays(environment));
-        self.entries.retain(|entry| stays(&entry.uuid));
-        self.events.retain(|(environment, _)| stays(environment));
-        self.gone.retain(|environment| stays(environment));
-        self.unserved.retain(|environment, _| stays(environment));
     }
 }
 

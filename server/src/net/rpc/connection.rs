@@ -104,11 +104,14 @@ pub(super) enum End {
 
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionReset => Self::Reset,
-            // A neighbour that does not answer for its address any more is told in place of a time-out.
-            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => Self::Lost,
-            _ => Self::Broken,
+        // A neighbour that does not answer for its address any more is told in place of a time-out.
+        let lost = [io::ErrorKind::TimedOut, io::ErrorKind::HostUnreachable];
+        if error.kind() == io::ErrorKind::ConnectionReset {
+            Self::Reset
+        } else if lost.contains(&error.kind()) {
+            Self::Lost
+        } else {
+            Self::Broken
         }
     }
 }

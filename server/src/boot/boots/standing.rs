@@ -1,0 +1,138 @@
+//! How machines stand, and who lives on what: what status and commands ask of the boots.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use super::Boots;
+use super::known::{Seen, ipv4};
+use crate::boot::BootId;
+use crate::boot::timeline::BootStatus;
+use crate::net::Mac;
+use crate::site::machine::MachineName;
+
+/// How one machine stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Standing {
+    /// Its name, if it is a named one.
+    pub name: Option<MachineName>,
+    /// Its Ethernet address; the first of a named machine that was never seen.
+    pub mac: Option<Mac>,
+    /// Its address.
+    pub address: Option<Ipv4Addr>,
+    /// The boot that it is in.
+    pub boot: Option<BootId>,
+    /// The boot environment that it boots, or that it would boot.
+    pub environment: Option<String>,
+    /// Whether its root is read-only; `None` when it is in no boot.
+    pub read_only: Option<bool>,
+    /// How far it has come; `None` when it was never seen.
+    pub status: Option<BootStatus>,
+}
+
+impl Boots {
+    /// How every machine stands: the named ones by name, then the others, latest first.
+    #[must_use]
+    pub fn standings(&self) -> Vec<Standing> {
+        let now = self.clock.now();
+        let known = self.known();
+        let mut standings = Vec::new();
+        let mut latest = HashMap::<&MachineName, (&Mac, &Seen)>::new();
+        for (mac, seen) in &known.clients {
+            let Some(name) = &seen.name else { continue };
+            let own = latest.entry(name).or_insert((mac, seen));
+            if own.1.timeline.seen() < seen.timeline.seen() {
+                *own = (mac, seen);
+            }
+        }
+        for (name, entry) in known.roster.iter() {
+            let machine = &entry.machine;
+            let (latest, seen) = latest.get(name).copied().unzip();
+            let plan = seen.and_then(|seen| seen.boot.as_ref()).map(|boot| &boot.plan);
+            let assigned = machine.wanted().or_else(|| known.roster.default_environment());
+            standings.push(Standing {
+                name: Some(name.clone()),
+                mac: latest.or_else(|| machine.macs.first()).copied(),
+                address: seen.and_then(|seen| seen.address).or(machine.address),
+                boot: seen.and_then(|seen| seen.boot.as_ref()).map(|boot| boot.id),
+                environment: plan.map_or(assigned, |plan| Some(&plan.name)).map(str::to_owned),
+                read_only: plan.map(|plan| plan.read_only),
+                status: seen.map(|seen| seen.timeline.status(seen.used(&known.usage), now)),
+            });
+        }
+        let strangers = known.clients.iter().filter(|(_, seen)| seen.name.is_none());
+        let mut strangers = strangers.collect::<Vec<_>>();
+        strangers.sort_by_key(|(mac, seen)| (std::cmp::Reverse(seen.timeline.seen()), **mac));
+        standings.extend(strangers.into_iter().map(|(mac, seen)| {
+            let boot = seen.boot.as_ref();
+            Standing {
+                name: None,
+                mac: Some(*mac),
+                address: seen.address,
+                boot: boot.map(|boot| boot.id),
+                environment: boot.map(|boot| boot.plan.name.clone()),
+                read_only: boot.map(|boot| boot.plan.read_only),
+                status: Some(seen.timeline.status(seen.used(&known.usage), now)),
+            }
+        }));
+        standings
+    }
+
+    /// The machines whose root is this environment and lives, by name or Ethernet address.
+    #[must_use]
+    pub fn living_on(&self, environment: Uuid) -> Vec<String> {
+        let now = self.clock.now();
+        let known = self.known();
+        let lives = |seen: &Seen| {
+            let mut roots = seen.roots().filter(|(root, _)| *root == environment);
+            roots.any(|(root, address)| known.usage.lives_on(address.into(), root, now))
+        };
+        let living = known.clients.iter().filter(|(_, seen)| lives(seen));
+        let mut names = living.map(|(mac, seen)| seen.title(*mac)).collect::<Vec<_>>();
+        names.sort();
+        names
+    }
+
+    /// Whether an environment is the root of a boot that is not over, whether or not anything shows it
+    /// alive.
+    #[must_use]
+    pub fn is_root(&self, environment: Uuid) -> bool {
+        let known = self.known();
+        known.clients.values().any(|seen| {
+            let current = seen.boot.as_ref().filter(|boot| boot.plan.awaits.is_none());
+            let earlier = seen.earlier.iter().map(|earlier| &earlier.boot);
+            let mut boots = current.into_iter().chain(earlier);
+            boots.any(|boot| boot.plan.environment == environment)
+        })
+    }
+
+    /// Who used an environment from this address at that time: the name of its machine, if it is one's,
+    /// with the address. `None` where that was the root of the machine's boot, of which
+    /// [`Boots::living_on`] tells, or where the boot began later.
+    #[must_use]
+    pub fn visitor(&self, address: IpAddr, environment: Uuid, at: Instant) -> Option<String> {
+        let known = self.known();
+        let v4 = ipv4(address);
+        let mac = v4.and_then(|address| known.addresses.get(&address));
+        let client = mac.and_then(|mac| Some((mac, known.clients.get(mac)?)));
+        if let Some((_, seen)) = client {
+            let own = seen.roots().any(|(root, own)| root == environment && Some(own) == v4);
+            let over = seen.boot.is_some() && seen.earlier.is_empty() && at < seen.timeline.began();
+            if own || over {
+                return None;
+            }
+        }
+        let reserved = || Some(known.roster.at(v4?)?.0.to_string());
+        let name = client.map(|(mac, seen)| seen.title(*mac)).or_else(reserved);
+        Some(name.map_or_else(|| address.to_string(), |name| format!("{name} ({address})")))
+    }
+
+    /// Whether the machine's firmware, or a loader that it started, is at work.
+    #[must_use]
+    pub fn is_loading(&self, mac: Mac) -> bool {
+        let now = self.clock.now();
+        self.known().clients.get(&mac).is_some_and(|seen| seen.timeline.is_loading(now))
+    }
+}
