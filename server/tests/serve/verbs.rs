@@ -145,7 +145,8 @@ fn an_upgraded_root_is_served_at_once() {
     let script = boot();
     assert!(script.contains("nfsroot=10.77.0.1:/be/web1-base,"), "{script}");
     let status = site.prints(&["status", "-j"]);
-    let counted = status.split_once("\"rpc\":{\"calls\":").or(status.split_once("\"calls\": "));
+    let counted =
+        status.split_once("\"rpc\":{\"calls\":").or_else(|| status.split_once("\"calls\": "));
     assert!(counted.is_some_and(|(_, rest)| !rest.starts_with('0')), "{status}");
 }
 

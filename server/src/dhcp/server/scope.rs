@@ -44,7 +44,7 @@ impl Scope {
         let told = mtu.map(u32::from);
         let mtu = self.mtu.into_iter().chain(told).min();
         ClientNetwork {
-            mtu: mtu.unwrap_or(ClientNetwork::default().mtu),
+            mtu: mtu.unwrap_or_else(|| ClientNetwork::default().mtu),
             name_servers: name_servers.clone(),
             domain: domain.clone(),
         }
