@@ -17,6 +17,7 @@ mod dhcp_client;
 mod disk;
 mod failure;
 mod forged;
+mod freebsd;
 mod guest;
 mod guest_task;
 mod interrupt;
@@ -108,6 +109,12 @@ enum Command {
     },
     /// Show how empty machines boot from netbe: first BIOS, then UEFI.
     Demo,
+    /// Build netbe and its tests for a FreeBSD machine, with a script that runs them there.
+    Freebsd {
+        /// The directory that is to be copied to it: a new one, or that of an earlier build.
+        #[arg(long, value_name = "DIR")]
+        build: PathBuf,
+    },
     /// Boot machines again and again, among noise and kills, until counts are told; then let machines live
     /// for as long while everything goes wrong, and play the store's whole contract on ZFS.
     Soak {
@@ -153,6 +160,7 @@ fn main() -> ExitCode {
         }
         Command::Demo => demo::run(),
         Command::Disk { image, mib } => disk::serve(&image, mib),
+        Command::Freebsd { build } => freebsd::build(&build),
         Command::Soak { minutes } => soak::run(minutes),
         Command::Test { only, list: true, .. } => suite::list(only.as_deref()),
         Command::Test { only, list: false, jobs, wishes } => {

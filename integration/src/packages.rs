@@ -37,6 +37,9 @@ pub(crate) const MACHINES: Needs = Needs(&[
 /// For a guest that is a whole Debian: what makes its disks, and what finds its library of ZFS.
 pub(crate) const DEBIAN: Needs = Needs(&["mmdebstrap", "e2fsprogs", "fdisk", "pkg-config"]);
 
+/// For what the Python Package Index has.
+pub(crate) const PIP: Needs = Needs(&["python3-pip"]);
+
 /// For tests: client programs, other servers, and readers of captures.
 pub(crate) const TESTS: Needs = Needs(&[
     "tcpdump",

@@ -156,7 +156,10 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    // Where the tests run need not be where they were built.
+    let told = std::env::var_os("CARGO_MANIFEST_DIR");
+    let package = told.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().unwrap().to_owned()
 }
 
 /// What a path of the project begins with.

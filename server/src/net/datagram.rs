@@ -295,6 +295,7 @@ mod test {
     use std::net::UdpSocket;
 
     use super::*;
+    use crate::net::interface::{LOOPBACK, loopback};
 
     fn client(address: &str) -> UdpSocket {
         let client = UdpSocket::bind(address).unwrap();
@@ -308,9 +309,10 @@ mod test {
 
     #[tokio::test]
     async fn the_address_that_was_asked_is_known() {
+        let Some(another) = loopback(9) else { return };
         let server = any("0.0.0.0:0");
         let client = client("127.0.0.1:0");
-        let to = SocketAddr::new([127, 0, 0, 9].into(), server.local_addr().port());
+        let to = SocketAddr::new(another, server.local_addr().port());
         client.send_to(b"hello", to).unwrap();
         let mut buf = [0; 16];
         let received = server.recv(&mut buf).await.unwrap();
@@ -318,15 +320,16 @@ mod test {
         assert_eq!(received.local, to.ip());
         assert_eq!(received.destination, to.ip());
         assert_eq!(received.peer, client.local_addr().unwrap());
-        assert_eq!(received.interface, if_nametoindex("lo").unwrap());
+        assert_eq!(received.interface, if_nametoindex(LOOPBACK).unwrap());
         assert!(!received.truncated);
     }
 
     #[tokio::test]
     async fn an_answer_leaves_from_the_address_that_was_asked() {
+        let Some(another) = loopback(9) else { return };
         let server = any("0.0.0.0:0");
         let client = client("127.0.0.1:0");
-        let to = SocketAddr::new([127, 0, 0, 9].into(), server.local_addr().port());
+        let to = SocketAddr::new(another, server.local_addr().port());
         client.send_to(b"?", to).unwrap();
         let received = server.recv(&mut [0; 16]).await.unwrap();
         server.send(b"!", received.peer, Some(received.source())).await.unwrap();
@@ -335,7 +338,8 @@ mod test {
 
     #[tokio::test]
     async fn a_socket_of_one_address_answers_from_it() {
-        let server = any("127.0.0.8:0");
+        let Some(another) = loopback(8) else { return };
+        let server = any(&format!("{another}:0"));
         let client = client("127.0.0.1:0");
         client.send_to(b"?", server.local_addr()).unwrap();
         let received = server.recv(&mut [0; 16]).await.unwrap();
@@ -398,7 +402,7 @@ mod test {
     #[tokio::test]
     async fn a_socket_of_an_interface_receives_by_it() {
         let options = BindOptions {
-            device: Some("lo".to_owned()),
+            device: Some(LOOPBACK.to_owned()),
             broadcast: true,
             buffer: Some(1 << 20),
             ..BindOptions::default()

@@ -209,6 +209,23 @@ fn prefix(mask: u32) -> u8 {
     u8::try_from(mask.leading_ones()).unwrap_or(32)
 }
 
+/// The interface that leads only to this host.
+#[cfg(test)]
+pub(crate) const LOOPBACK: &str = if cfg!(target_os = "freebsd") { "lo0" } else { "lo" };
+
+/// Another loopback address than the usual one; `None`, with a printed reason, where there is none.
+///
+/// All of 127.0.0.0/8 is Linux's own. FreeBSD has what somebody gave to lo0.
+#[cfg(test)]
+pub(crate) fn loopback(last: u8) -> Option<std::net::IpAddr> {
+    let address = std::net::IpAddr::from([127, 0, 0, last]);
+    if let Err(error) = std::net::UdpSocket::bind((address, 0)) {
+        println!("skipped: {address} is no address of this host: {error}");
+        return None;
+    }
+    Some(address)
+}
+
 #[cfg(test)]
 mod test {
     use super::*;

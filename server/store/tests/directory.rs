@@ -17,9 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, mkdirat, mkfifoat, utimensat};
-use store::{
-    EnvironmentName, ExportSettings, Identity, Layout, Location, Newer, Obstacle, Store, StoreError,
-};
+use store::{EnvironmentName, ExportSettings, Identity, Layout, Location, Store, StoreError};
 use tempfile::TempDir;
 
 struct Bench {
@@ -453,7 +451,7 @@ fn immutable_files_go_with_their_tree() {
         eprintln!("left out: immutable files cannot be made here");
         return;
     }
-    bench.store.rollback(&name("head"), &monday, Newer::Refuse).unwrap();
+    bench.store.rollback(&name("head"), &monday, store::Newer::Refuse).unwrap();
     assert_eq!(fs::read(root.join("var/empty/below/deep/file")).unwrap(), b"x");
     assert_eq!(bench.leftovers(), [""; 0]);
     assert!(all());
@@ -483,7 +481,7 @@ fn an_immutable_file_is_named_before_anything_is_touched_by_who_cannot_change_th
     let result = bench.store.destroy(&name("head"));
     set_capabilities(None, mighty).unwrap();
     ioctl_setflags(&file, IFlags::empty()).unwrap();
-    let Err(StoreError::Obstacle { path, obstacle: Obstacle::Immutable }) = result else {
+    let Err(StoreError::Obstacle { path, obstacle: store::Obstacle::Immutable }) = result else {
         panic!("{result:?}");
     };
     assert_eq!(path, root.join("var/fixed"));
@@ -514,7 +512,8 @@ fn a_mount_point_in_a_tree_is_neither_copied_nor_destroyed() {
         [clone, store.destroy(&name("head"))]
     });
     for refused in inside.join().unwrap() {
-        let Err(StoreError::Obstacle { path, obstacle: Obstacle::MountPoint }) = refused else {
+        let Err(StoreError::Obstacle { path, obstacle: store::Obstacle::MountPoint }) = refused
+        else {
             panic!("{refused:?}");
         };
         assert_eq!(path, bench.root("head").join("proc"));

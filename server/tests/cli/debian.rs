@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::bench::{Bench, NETBE, Outcome};
+use crate::bench::{Bench, Outcome, netbe};
 
 /// A site, and a PATH with a few programs.
 struct Makers {
@@ -56,7 +56,7 @@ impl Makers {
 
     fn command(&self, more: &[&str]) -> Command {
         let install = ["install", "-o", "Debian", "-r", "bookworm", "-l", "linux"];
-        let mut command = self.bench.command(NETBE, &[&install[..], more, &["deb"]].concat());
+        let mut command = self.bench.command(netbe(), &[&install[..], more, &["deb"]].concat());
         command.env("PATH", self.path("bin"));
         command
     }
@@ -224,7 +224,7 @@ fn debootstrap_dies_with_netbe_and_the_next_one_clears_up_after_it() {
     makers.program("debootstrap", "test ! -e ${5} && cp -a $root ${5}\n");
     fs::write(makers.path("root/etc/whole"), "").unwrap();
     let install = ["install", "-o", "Debian", "-r", "bookworm", "deb"];
-    let mut again = makers.bench.command(NETBE, &install);
+    let mut again = makers.bench.command(netbe(), &install);
     let again = again.env("PATH", makers.path("bin")).output().unwrap();
     // The one that sleeps may take a moment to end.
     let said = String::from_utf8(again.stderr).unwrap();
@@ -259,7 +259,7 @@ fn what_is_being_filled_is_left_alone_by_others() {
     let others: Vec<_> = others
         .iter()
         .map(|words| {
-            let mut command = makers.bench.command(NETBE, words);
+            let mut command = makers.bench.command(netbe(), words);
             let command = command.env("PATH", makers.path("bin"));
             (words, command.stderr(Stdio::piped()).spawn().unwrap())
         })
@@ -323,7 +323,7 @@ fn what_nobody_can_read_stops_no_command_in_its_middle() {
     assert!(makers.is_tidy());
     makers.bench.silent(&["create", "-l", "linux", "deb"]);
     let install = ["install", "-o", "Debian", "-r", "bookworm", "deb"];
-    let mut again = makers.bench.command(NETBE, &install);
+    let mut again = makers.bench.command(netbe(), &install);
     let again = again.env("PATH", makers.path("bin")).stdout(full()).stderr(full());
     assert_eq!(again.status().unwrap().code(), Some(2));
     assert!(makers.bench.prints(&["list", "-H", "deb"]).contains("\tbe\t"));

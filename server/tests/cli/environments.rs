@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::{Command, Stdio};
 
-use crate::bench::{Bench, NETBE};
+use crate::bench::{Bench, netbe};
 
 #[test]
 fn verbs_that_change_something_are_silent_when_it_is_done() {
@@ -66,7 +66,7 @@ fn scripts_get_tabs_and_programs_get_json() {
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let bench = Bench::with_head();
-    let mut child = bench.command(NETBE, &["list"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = bench.command(netbe(), &["list"]).stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
 }
@@ -77,7 +77,7 @@ fn a_store_elsewhere_is_said_by_flag_or_by_environment() {
     let store = format!("dir:{}", bench.state().join("other").display());
     bench.silent(&["--store", &store, "create", "a"]);
     bench.silent(&["create", "b", "--store", &store]);
-    let mut list = bench.command(NETBE, &["list", "-H"]);
+    let mut list = bench.command(netbe(), &["list", "-H"]);
     let out = list.env("NETBE_STORE", &store).output().unwrap().stdout;
     assert_eq!(String::from_utf8(out).unwrap().lines().count(), 2);
     assert!(!bench.state().join("store").exists());
@@ -193,7 +193,7 @@ fn a_copy_that_is_killed_leaves_nothing_behind() {
     let bench = Bench::with_head();
     fill(&bench);
     // Killed as soon as it has begun; wherever that is, nothing half-made may ever be seen.
-    let mut child = bench.command(NETBE, &["clone", "head", "desk"]).spawn().unwrap();
+    let mut child = bench.command(netbe(), &["clone", "head", "desk"]).spawn().unwrap();
     while workspaces(&bench) == 0 && child.try_wait().unwrap().is_none() {
         std::thread::yield_now();
     }
@@ -218,6 +218,13 @@ fn a_debian_like_tree_is_copied_as_tar_sees_it() {
     let fifo = Command::new("mkfifo").arg(root.join("var/fifo")).status().unwrap();
     assert!(fifo.success());
     bench.silent(&["clone", "head", "desk"]);
+    assert!(bench.root("desk").join("var/fifo").metadata().unwrap().file_type().is_fifo());
+    assert_eq!(bench.root("desk").join("d0/f0").metadata().unwrap().nlink(), 2);
+    let version = Command::new("tar").arg("--version").output().map(|done| done.stdout);
+    if !version.is_ok_and(|version| version.starts_with(b"tar (GNU tar)")) {
+        println!("skipped: what tar makes of both is compared by GNU tar, which is not installed");
+        return;
+    }
     let list = |name: &str| {
         let mut tar = Command::new("tar");
         tar.args(["--sort=name", "--full-time", "-C"])
@@ -230,6 +237,4 @@ fn a_debian_like_tree_is_copied_as_tar_sees_it() {
         text
     };
     assert!(list("head") == list("desk"), "the two archives differ");
-    assert!(bench.root("desk").join("var/fifo").metadata().unwrap().file_type().is_fifo());
-    assert_eq!(bench.root("desk").join("d0/f0").metadata().unwrap().nlink(), 2);
 }

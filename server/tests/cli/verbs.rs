@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
-use crate::bench::{Bench, NETBE};
+use crate::bench::{Bench, netbe};
 
 /// A site with `head`, a file in it, and a snapshot of both.
 fn with_snapshot() -> Bench {
@@ -170,9 +170,9 @@ fn differences_are_shown_as_zfs_does() {
 
 /// Sends a snapshot and receives it under another name, as a pipe does.
 fn pipe(bench: &Bench, send: &[&str], receive: &str) {
-    let mut sender = bench.command(NETBE, send).stdout(Stdio::piped()).spawn().unwrap();
+    let mut sender = bench.command(netbe(), send).stdout(Stdio::piped()).spawn().unwrap();
     let stream = sender.stdout.take().unwrap();
-    let mut receiver = bench.command(NETBE, &["receive", receive]);
+    let mut receiver = bench.command(netbe(), &["receive", receive]);
     assert!(receiver.stdin(stream).status().unwrap().success());
     assert!(sender.wait().unwrap().success());
 }
@@ -200,9 +200,9 @@ fn a_snapshot_is_sent_whole_and_then_what_is_new() {
 #[test]
 fn a_stream_that_is_cut_off_leaves_nothing() {
     let bench = with_snapshot();
-    let stream = bench.command(NETBE, &["send", "head@monday"]).output().unwrap().stdout;
+    let stream = bench.command(netbe(), &["send", "head@monday"]).output().unwrap().stdout;
     for end in [0, 10, stream.len() / 2, stream.len() - 1] {
-        let mut receiver = bench.command(NETBE, &["receive", "copy"]);
+        let mut receiver = bench.command(netbe(), &["receive", "copy"]);
         let receiver = receiver.stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = receiver.spawn().unwrap();
         // It may refuse before it has read all.
@@ -225,9 +225,10 @@ fn what_was_changed_meanwhile_receives_nothing_new() {
     pipe(&bench, &["send", "head@monday"], "copy");
     fs::write(bench.root("copy").join("mine"), "x").unwrap();
     bench.silent(&["snapshot", "head@tuesday"]);
-    let stream = bench.command(NETBE, &["send", "-i", "monday", "head@tuesday"]).output().unwrap();
+    let stream =
+        bench.command(netbe(), &["send", "-i", "monday", "head@tuesday"]).output().unwrap();
     let mut child = bench
-        .command(NETBE, &["receive", "copy"])
+        .command(netbe(), &["receive", "copy"])
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -276,7 +277,7 @@ fn settings_are_written_down_and_taken_away() {
 fn the_history_tells_who_did_what_and_how_it_ended() {
     let bench = with_snapshot();
     bench.fails(&["destroy", "head@friday"]);
-    let mut clone = bench.command(NETBE, &["clone", "head@monday", "desk"]);
+    let mut clone = bench.command(netbe(), &["clone", "head@monday", "desk"]);
     assert!(clone.env("SUDO_USER", "anna").status().unwrap().success());
     let history = bench.prints(&["history", "-H"]);
     let rows: Vec<Vec<&str>> = history.lines().map(|line| line.split('\t').collect()).collect();
@@ -319,7 +320,7 @@ fn a_history_that_cannot_be_written_stops_nothing_and_is_told_once() {
     if cfg!(target_os = "linux") {
         // Nor does it when nobody can be told.
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let mut command = bench.command(NETBE, &["clone", "head", "lap"]);
+        let mut command = bench.command(netbe(), &["clone", "head", "lap"]);
         assert_eq!(command.stderr(full).status().unwrap().code(), Some(0));
         assert_eq!(names(&bench), ["desk", "head", "lap"]);
     }
@@ -342,7 +343,8 @@ fn what_a_stream_changes_is_not_changed_under_a_machine() {
     let bench = with_snapshot();
     pipe(&bench, &["send", "head@monday"], "copy");
     bench.silent(&["snapshot", "head@tuesday"]);
-    let stream = bench.command(NETBE, &["send", "-i", "monday", "head@tuesday"]).output().unwrap();
+    let stream =
+        bench.command(netbe(), &["send", "-i", "monday", "head@tuesday"]).output().unwrap();
     let server = UnixListener::bind(bench.state().join("control.sock")).unwrap();
     let answering = std::thread::spawn(move || {
         let (mut stream, _) = server.accept().unwrap();
@@ -351,7 +353,7 @@ fn what_a_stream_changes_is_not_changed_under_a_machine() {
         stream.write_all(b"{\"answer\":\"living\",\"machines\":[\"desk\"]}\n").unwrap();
         asked
     });
-    let mut receiver = bench.command(NETBE, &["receive", "copy"]);
+    let mut receiver = bench.command(netbe(), &["receive", "copy"]);
     let receiver = receiver.stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = receiver.spawn().unwrap();
     // It may refuse before it has read any of it.
@@ -364,14 +366,18 @@ fn what_a_stream_changes_is_not_changed_under_a_machine() {
 
 /// Runs commands in a mount namespace of their own, where what they mount harms nobody.
 pub(crate) fn apart(bench: &Bench, script: &str) -> Option<String> {
+    if !cfg!(target_os = "linux") {
+        eprintln!("skipped: only Linux has mount namespaces");
+        return None;
+    }
     let mut shell = Command::new("unshare");
     shell.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
-    shell.env("NETBE_STATE", bench.state()).env("netbe", NETBE);
+    shell.env("NETBE_STATE", bench.state()).env("netbe", netbe());
     shell.env("at", bench.state().join("at"));
     let outcome = shell.output().unwrap();
     let err = String::from_utf8(outcome.stderr).unwrap();
     if err.contains("Operation not permitted") && err.starts_with("unshare") {
-        eprintln!("left out: only the superuser can mount");
+        eprintln!("skipped: only the superuser can mount");
         return None;
     }
     assert!(outcome.status.success(), "{err}");

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use crate::bench::NETBE;
+use crate::bench::netbe;
 
 /// A value of `/proc/PID/status`.
 fn status(process: &str, key: &str) -> String {
@@ -22,7 +22,7 @@ fn mask(process: &str, key: &str) -> u64 {
 /// What a worker of this privilege has left when it asks for its work, and what it is expected to have.
 fn has_left(privilege: &str, expected: u64, user: u32) {
     let (mut own, other) = UnixStream::pair().unwrap();
-    let mut command = Command::new(NETBE);
+    let mut command = Command::new(netbe());
     command.args(["provision-worker", privilege]).stdin(OwnedFd::from(other));
     let mut worker = command.spawn().unwrap();
     drop(command);
@@ -63,13 +63,13 @@ fn who_unpacks_archives_may_make_files_and_nothing_else() {
 #[test]
 fn a_worker_is_nothing_that_is_typed() {
     for arguments in [&["provision-worker"][..], &["provision-worker", "all"]] {
-        let mut command = Command::new(NETBE);
+        let mut command = Command::new(netbe());
         let done = command.args(arguments).stdin(Stdio::null()).output().unwrap();
         assert_eq!(done.status.code(), Some(1));
         let said = String::from_utf8(done.stderr).unwrap();
         assert_eq!(said, "provision-worker: netbe starts it by itself\n");
     }
-    let help = Command::new(NETBE).arg("--help").output().unwrap();
+    let help = Command::new(netbe()).arg("--help").output().unwrap();
     assert!(!String::from_utf8(help.stdout).unwrap().contains("provision-worker"));
 }
 

@@ -1,5 +1,6 @@
 //! A site of a test's own, two network namespaces, and the server running in one of them.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
@@ -66,7 +66,7 @@ impl Site {
     }
 
     pub(crate) fn netbe(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(NETBE);
+        let mut command = Command::new(netbe());
         command.args(arguments).env("NETBE_STATE", self.state()).env_remove("NETBE_STORE");
         command
     }
@@ -128,6 +128,10 @@ pub(crate) struct Net {
 impl Net {
     /// Makes the namespaces; `None`, with a printed reason, where that is not possible.
     pub(crate) fn new(clients: &[&str]) -> Option<Self> {
+        if !cfg!(target_os = "linux") {
+            println!("skipped: only Linux has network namespaces");
+            return None;
+        }
         if !geteuid().is_root() {
             println!("skipped: network namespaces need root");
             return None;
@@ -185,7 +189,7 @@ impl Net {
     pub(crate) fn in_client<T: Send>(&self, ask: impl FnOnce() -> T + Send) -> T {
         let space = File::open(format!("/run/netns/{}", self.client)).unwrap();
         let ask = || {
-            setns(space, CloneFlags::CLONE_NEWNET).unwrap();
+            enter(space);
             ask()
         };
         thread::scope(|scope| scope.spawn(ask).join().unwrap())
@@ -344,6 +348,18 @@ fn within(namespace: &str, command: &Command) -> Command {
     inside
 }
 
+/// Takes this thread into a network namespace.
+#[cfg(target_os = "linux")]
+fn enter(space: File) {
+    nix::sched::setns(space, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+}
+
+/// There is none, nor a [`Net`] that could ask for it.
+#[cfg(not(target_os = "linux"))]
+fn enter(_space: File) {
+    panic!("only Linux has network namespaces");
+}
+
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().unwrap();
     assert!(output.status.success(), "ip {arguments:?}: {output:?}");
@@ -357,8 +373,11 @@ pub(crate) fn exists(path: &Path) -> bool {
 /// What stands for a kernel.
 pub(crate) const KERNEL: &str = "a kernel";
 
-/// The program.
-pub(crate) const NETBE: &str = env!("CARGO_BIN_EXE_netbe");
+/// The program: cargo says where it is when it runs tests, and so does whoever runs them elsewhere.
+pub(crate) fn netbe() -> PathBuf {
+    let told = env::var_os("CARGO_BIN_EXE_netbe");
+    told.map_or_else(|| env!("CARGO_BIN_EXE_netbe").into(), PathBuf::from)
+}
 
 /// Tells the namespaces of one process apart.
 static TURN: AtomicU32 = AtomicU32::new(0);

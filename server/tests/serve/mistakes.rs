@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::unistd::geteuid;
 
-use crate::bench::{NETBE, Net, Outcome, Running, Site, exists, sentence};
+use crate::bench::{Net, Outcome, Running, Site, exists, netbe, sentence};
 
 #[test]
 fn a_store_that_is_missing_is_said() {
@@ -87,10 +87,10 @@ fn serving_needs_root() {
     let site = Site::new();
     // The program has to be where anybody can run it. Copied by this process, it would be busy as long as
     // a program that another test starts has inherited the open copy.
-    let netbe = site.path("netbe");
-    assert!(Command::new("cp").arg(NETBE).arg(&netbe).status().unwrap().success());
-    fs::set_permissions(netbe.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = Command::new(netbe);
+    let copy = site.path("netbe");
+    assert!(Command::new("cp").arg(netbe()).arg(&copy).status().unwrap().success());
+    fs::set_permissions(copy.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(copy);
     command.args(["--state", "/nonexistent", "serve"]);
     if geteuid().is_root() {
         command.uid(65534).gid(65534);

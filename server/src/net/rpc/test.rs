@@ -3,6 +3,7 @@
 mod back;
 mod echo;
 mod parked;
+#[cfg(target_os = "linux")]
 mod peers;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -24,6 +26,7 @@ pub(super) use echo::{Echo, PROGRAM};
 use super::*;
 use crate::clock::SystemClock;
 use crate::net::datagram::{BindOptions, Datagrams};
+use crate::net::interface::loopback;
 
 /// A call without credentials.
 pub(super) fn call(xid: u32, program: u32, version: u32, procedure: u32, args: &[u8]) -> Vec<u8> {
@@ -38,6 +41,7 @@ pub(super) fn call(xid: u32, program: u32, version: u32, procedure: u32, args: &
 struct Running {
     server: Arc<Server>,
     echo: Arc<Echo>,
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "asked in namespaces only"))]
     peers: Arc<Peers>,
     udp: SocketAddr,
     tcp: SocketAddr,
@@ -167,9 +171,10 @@ async fn a_datagram_is_answered() {
 
 #[tokio::test]
 async fn a_datagram_is_answered_from_the_address_that_was_asked() {
+    let Some(another) = loopback(9) else { return };
     let running = Running::at("0.0.0.0:0", Options::default());
     let client = Arc::new(datagram_client());
-    let to = SocketAddr::new([127, 0, 0, 9].into(), running.udp.port());
+    let to = SocketAddr::new(another, running.udp.port());
     for procedure in [Echo::ECHO, Echo::LATER] {
         let (_, from) = ask(&client, to, call(9, PROGRAM, 2, procedure, b"")).await;
         assert_eq!(from, to);
@@ -179,7 +184,10 @@ async fn a_datagram_is_answered_from_the_address_that_was_asked() {
 #[tokio::test]
 async fn the_largest_datagrams_pass() {
     let running = Running::new(Options::default());
-    let client = Arc::new(datagram_client());
+    let client = datagram_client();
+    // FreeBSD sends no more at once than a socket may keep, which is 9,216 bytes unless it is told.
+    SockRef::from(&client).set_send_buffer_size(1 << 18).unwrap();
+    let client = Arc::new(client);
     let args = vec![7; 65_507 - 40];
     let (reply, _) = ask(&client, running.udp, call(9, PROGRAM, 2, Echo::ECHO, &args)).await;
     assert_eq!(Reply::decode(&reply), Ok((9, SUCCESS, &args[..])));

@@ -1,7 +1,7 @@
 //! Snapshots: frozen, listed, gone back to, in the way of what others depend on.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use store::{ChangeKind, FileKind, InUse, Newer, StoreError};
 
@@ -380,7 +380,7 @@ fn in_own_namespace(act: impl FnOnce() + Send) {
             {
                 use nix::mount::{MsFlags, mount};
                 nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-                let none = None::<&Path>;
+                let none = None::<&std::path::Path>;
                 mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
             }
             act();

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::geteuid;
-use socket2::SockRef;
 
 use super::*;
 
