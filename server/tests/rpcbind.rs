@@ -1,6 +1,6 @@
 //! Registering with a real rpcbind, in namespaces of the test's own.
 
-#![cfg(test)]
+#![cfg(all(test, target_os = "linux"))]
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use netbe::net::rpc::Transport;
-use netbe::nfs::portmap::{Service, register, unregister};
+use netbe::nfs::portmap::{Mapper, Service, register, unregister};
 
 const MOUNT: Service =
     Service { program: 100_005, version: 3, transport: Transport::Udp, port: 20_048 };
@@ -53,18 +53,26 @@ fn rpcbind_takes_registrations_and_gives_them_back() {
 }
 
 fn registrations() {
-    let mapper = SocketAddr::from(([127, 0, 0, 1], 111));
-    wait_for(mapper);
+    let host = Mapper::of_host();
+    wait_for(host.address);
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
+    let by_socket = Mapper { address: nobody, ..host.clone() };
+    let by_port = Mapper { sockets: Vec::new(), ..host.clone() };
+    for mapper in [&by_socket, &by_port, &host] {
+        register(mapper, &SERVICES).unwrap();
+        assert_eq!(registered(), ["100005 3 tcp 20048", "100005 3 udp 20048"]);
+        let owners = run("rpcinfo", &["127.0.0.1"]);
+        let owners = owners.lines().filter(|line| line.trim_start().starts_with("100005"));
+        assert!(owners.clone().all(|line| line.ends_with("superuser")), "{mapper:?}");
+        assert_eq!(owners.count(), 2);
 
-    register(mapper, &SERVICES).unwrap();
-    assert_eq!(registered(), ["100005 3 tcp 20048", "100005 3 udp 20048"]);
+        let moved = SERVICES.map(|service| Service { port: 999, ..service });
+        register(mapper, &moved).unwrap();
+        assert_eq!(registered(), ["100005 3 tcp 999", "100005 3 udp 999"]);
 
-    let moved = SERVICES.map(|service| Service { port: 999, ..service });
-    register(mapper, &moved).unwrap();
-    assert_eq!(registered(), ["100005 3 tcp 999", "100005 3 udp 999"]);
-
-    unregister(mapper, &moved).unwrap();
-    assert_eq!(registered(), [""; 0]);
+        unregister(mapper, &moved).unwrap();
+        assert_eq!(registered(), [""; 0]);
+    }
 }
 
 /// Waits until rpcbind answers, for ten seconds at most.

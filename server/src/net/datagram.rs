@@ -99,8 +99,8 @@ impl Datagrams {
         socket.set_broadcast(options.broadcast)?;
         socket.set_reuse_address(options.reuse)?;
         if let Some(buffer) = options.buffer {
-            socket.set_recv_buffer_size(buffer)?;
-            socket.set_send_buffer_size(buffer)?;
+            largest(buffer, |size| socket.set_recv_buffer_size(size))?;
+            largest(buffer, |size| socket.set_send_buffer_size(size))?;
         }
         let only = options.device.as_deref().map(|device| {
             sys::datagram::bind_device(&socket, device)?;
@@ -249,6 +249,23 @@ impl Datagrams {
     }
 }
 
+/// Sets the size of a buffer to `wish`, or to the largest half of a half of it that the kernel grants.
+///
+/// Linux takes what is too much for its own limit. FreeBSD says ENOBUFS to what is more than
+/// `kern.ipc.maxsockbuf`, 2 MiB, leaves for the bytes themselves.
+fn largest(wish: usize, set: impl Fn(usize) -> io::Result<()>) -> io::Result<()> {
+    let mut size = wish;
+    loop {
+        match set(size) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) && size > LEAST => size /= 2,
+            done => return done,
+        }
+    }
+}
+
+/// A buffer that does not hold two of the largest datagrams is of no use.
+const LEAST: usize = 128 << 10;
+
 /// What the kernel told about the arrival of an IPv4 datagram.
 #[derive(Debug, Default)]
 pub(crate) struct Arrival {
@@ -391,6 +408,25 @@ mod test {
         }
         client("127.0.0.1:0").send_to(b"still here", server.local_addr()).unwrap();
         assert_eq!(server.recv(&mut [0; 16]).await.unwrap().len, 10);
+    }
+
+    #[test]
+    fn a_kernel_that_grants_less_is_asked_for_less() {
+        let granted = |limit: usize| {
+            let last = std::cell::Cell::new(0);
+            let done = largest(4 << 20, |size| {
+                last.set(size);
+                let refused = io::Error::from_raw_os_error(libc::ENOBUFS);
+                if size > limit { Err(refused) } else { Ok(()) }
+            });
+            (done.is_ok(), last.get())
+        };
+        assert_eq!(granted(8 << 20), (true, 4 << 20));
+        // FreeBSD: `kern.ipc.maxsockbuf` in clusters of 2048 bytes, each with its 256 of head.
+        assert_eq!(granted((2 << 20) / 2304 * 2048), (true, 1 << 20));
+        assert_eq!(granted(4096), (false, 128 << 10));
+        let other = largest(4 << 20, |_| Err(io::Error::from_raw_os_error(libc::EBADF)));
+        assert_eq!(other.unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use crate::clock::SystemClock;
 use crate::net::datagram::{BindOptions, Datagrams};
 use crate::net::rpc::{self, Peers, Program, Transport};
 use crate::nfs::mount::Mount;
-use crate::nfs::portmap::{self, Portmap};
+use crate::nfs::portmap::{self, Mapper, Portmap};
 use crate::nfs::v3::Nfs3;
 
 /// Everything that is bound, ready to be served.
@@ -83,7 +83,7 @@ impl Ports {
             Ok(()) => Registration(Vec::new()),
             // A port mapper runs on this host already: it is told where our programs are.
             Err(ServeError::Port { .. }) => {
-                portmap::register(MAPPER, &services)?;
+                portmap::register(&Mapper::of_host(), &services)?;
                 Registration(services)
             }
             Err(error) => return Err(error),
@@ -117,7 +117,7 @@ impl Drop for Registration {
         if self.0.is_empty() {
             return;
         }
-        if let Err(error) = portmap::unregister(MAPPER, &self.0) {
+        if let Err(error) = portmap::unregister(&Mapper::of_host(), &self.0) {
             tracing::warn!("the port mapper still has our programs: {error}");
         }
     }
@@ -227,6 +227,3 @@ fn datagrams(address: SocketAddr) -> io::Result<Datagrams> {
 fn any4(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
 }
-
-/// The port mapper of the host.
-const MAPPER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 111);

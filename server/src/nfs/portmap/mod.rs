@@ -6,6 +6,7 @@
 //! stranger's datagram into a call to somebody else, is not served, and neither is registering:
 //! nobody but this process is behind this port mapper.
 
+mod mapper;
 mod register;
 
 use wire::portmap2::{self, Mapping, Procedure};
@@ -13,6 +14,7 @@ use wire::xdr::{Decoder, Encoder};
 
 use crate::net::rpc::{Call, Outcome, Program, Progress, Transport};
 
+pub use mapper::Mapper;
 pub use register::{RegisterError, register, unregister};
 
 /// Says at which port a program is served.

@@ -1,20 +1,19 @@
 //! Registering with the port mapper of the host, when port 111 is taken by one.
 //!
-//! Version 2 over UDP is what every one of them understands: the old portmap, and rpcbind on Linux
-//! and FreeBSD, which accepts it from the loopback address and gives the mapping to the superuser
-//! when it comes from a reserved port.
+//! Version 2 is what every one of them understands: the old portmap, and rpcbind on Linux and FreeBSD,
+//! which give the mapping to the superuser when he asks by their socket, or from a reserved port of the
+//! loopback address.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use wire::portmap2::{self, Mapping, Procedure};
-use wire::rpc::{Accept, Call, Credential, Reply};
+use wire::rpc::{Accept, AuthStat, Call, Credential, Reject, Reply};
 use wire::xdr::{Decoder, Encoder};
 
 use super::Service;
+use super::mapper::{Line, Mapper};
 
-/// Registers `services` with the port mapper at `mapper`, in place of what was there.
+/// Registers `services` with the port mapper `mapper`, in place of what was there.
 ///
 /// Blocks for a few seconds at most; meant for start-up.
 ///
@@ -22,27 +21,27 @@ use super::Service;
 ///
 /// The port mapper does not answer, or refuses: it may not trust the caller, or another program has
 /// registered the same service and still runs.
-pub fn register(mapper: SocketAddr, services: &[Service]) -> Result<(), RegisterError> {
+pub fn register(mapper: &Mapper, services: &[Service]) -> Result<(), RegisterError> {
     unregister(mapper, services)?;
-    let socket = socket(mapper)?;
+    let mut line = mapper.call()?;
     for service in services {
-        if !ask(&socket, Procedure::Set, (*service).into())? {
+        if !ask(&mut line, Procedure::Set, (*service).into())? {
             return Err(RegisterError::Refused { program: service.program });
         }
     }
     Ok(())
 }
 
-/// Takes `services` back from the port mapper at `mapper`, if they were there.
+/// Takes `services` back from the port mapper `mapper`, if they were there.
 ///
 /// # Errors
 ///
 /// The port mapper does not answer.
-pub fn unregister(mapper: SocketAddr, services: &[Service]) -> Result<(), RegisterError> {
-    let socket = socket(mapper)?;
+pub fn unregister(mapper: &Mapper, services: &[Service]) -> Result<(), RegisterError> {
+    let mut line = mapper.call()?;
     for service in services {
         // UNSET takes a version back for all protocols (RFC 1833 §3.2); false says it was not there.
-        ask(&socket, Procedure::Unset, Mapping { protocol: 0, port: 0, ..(*service).into() })?;
+        ask(&mut line, Procedure::Unset, Mapping { protocol: 0, port: 0, ..(*service).into() })?;
     }
     Ok(())
 }
@@ -65,10 +64,19 @@ pub enum RegisterError {
     /// There was no answer, or none that could be understood.
     #[error("port 111 is taken, but what has it does not answer as a port mapper: stop it")]
     Unanswered,
+    /// The port mapper does not trust this way of asking.
+    #[error(
+        "the port mapper takes registrations by its socket alone, and {socket} does not lead to it: \
+         start rpcbind again, or stop it"
+    )]
+    Weak {
+        /// Where the socket should be.
+        socket: String,
+    },
 }
 
 /// Sends a mapping and returns the boolean that is the answer.
-fn ask(socket: &UdpSocket, procedure: Procedure, mapping: Mapping) -> Result<bool, RegisterError> {
+fn ask(line: &mut Line, procedure: Procedure, mapping: Mapping) -> Result<bool, RegisterError> {
     let xid = getrandom::u32().map_err(io::Error::from)?;
     let mut args = Vec::new();
     mapping.encode(&mut Encoder::new(&mut args));
@@ -82,21 +90,19 @@ fn ask(socket: &UdpSocket, procedure: Procedure, mapping: Mapping) -> Result<boo
     };
     let mut message = Vec::new();
     call.encode(&mut Encoder::new(&mut message));
-    for _ in 0..TRIES {
-        socket.send(&message)?;
+    for _ in 0..line.tries() {
+        line.send(&message)?;
         // Answers to earlier tries are let pass, but not for ever.
-        for _ in 0..TRIES {
-            let mut answer = [0; MAX_ANSWER];
-            let len = match socket.recv(&mut answer) {
-                Ok(len) => len,
-                Err(error) if is_silence(&error) => break,
-                Err(error) => return Err(error.into()),
-            };
-            match Reply::decode(answer.get(..len).unwrap_or_default()) {
+        for _ in 0..MAX_ANSWERS {
+            let Some(answer) = line.receive()? else { break };
+            match Reply::decode(&answer) {
                 Ok((of, _, _)) if of != xid => {}
                 Ok((_, Reply::Accepted(Accept::Success), result)) => {
                     let answer = Decoder::new(result).bool();
                     return answer.map_err(|_| RegisterError::Unanswered);
+                }
+                Ok((_, Reply::Denied(Reject::AuthError(AuthStat::TooWeak)), _)) => {
+                    return Err(RegisterError::Weak { socket: line.socket().to_owned() });
                 }
                 Ok((_, Reply::Accepted(_) | Reply::Denied(_), _)) | Err(_) => {
                     return Err(RegisterError::Unanswered);
@@ -107,42 +113,19 @@ fn ask(socket: &UdpSocket, procedure: Procedure, mapping: Mapping) -> Result<boo
     Err(RegisterError::Unanswered)
 }
 
-/// A socket that talks to `mapper`, from a reserved port if there is one to be had.
-fn socket(mapper: SocketAddr) -> io::Result<UdpSocket> {
-    let local = match mapper.ip() {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-    };
-    let bound = RESERVED.rev().find_map(|port| UdpSocket::bind((local, port)).ok());
-    let socket = bound.map_or_else(|| UdpSocket::bind((local, 0)), Ok)?;
-    socket.connect(mapper)?;
-    socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
-    Ok(socket)
-}
-
-/// Whether an error means that no answer came.
-fn is_silence(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAGAIN | libc::ETIMEDOUT | libc::ECONNREFUSED | libc::EINTR)
-    )
-}
-
-/// Reserved ports that no well-known service has; the same as `bindresvport` takes.
-const RESERVED: std::ops::RangeInclusive<u16> = 600..=1023;
-
-/// How often a question is asked.
-const TRIES: usize = 3;
-
-/// How long to wait for an answer.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A reply head with a large verifier and a boolean.
-const MAX_ANSWER: usize = 512;
+/// How many answers to one try are looked at.
+const MAX_ANSWERS: usize = 3;
 
 #[cfg(test)]
 mod test {
+    use std::net::{SocketAddr, UdpSocket};
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
     use std::thread::{JoinHandle, spawn};
+    use std::time::Duration;
+    use std::{fs, io::Read as _, io::Write as _};
+
+    use wire::record::{self, Records};
 
     use super::*;
     use crate::net::rpc::Transport;
@@ -154,7 +137,7 @@ mod test {
     fn mapper(
         calls: usize,
         answer: impl Fn(u32) -> bool + Send + 'static,
-    ) -> (SocketAddr, JoinHandle<Vec<(u32, Mapping)>>) {
+    ) -> (Mapper, JoinHandle<Vec<(u32, Mapping)>>) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let address = socket.local_addr().unwrap();
@@ -178,35 +161,116 @@ mod test {
             }
             asked
         });
-        (address, thread)
+        (at(address), thread)
+    }
+
+    /// The port mapper that has an address and no socket.
+    fn at(address: SocketAddr) -> Mapper {
+        Mapper { sockets: Vec::new(), address }
+    }
+
+    /// A port mapper that has a socket alone, and answers the calls of every connection with `answer`,
+    /// each as two fragments.
+    fn beside(socket: &Path, answer: impl Fn(u32) -> Reply + Send + 'static) -> Mapper {
+        let listener = UnixListener::bind(socket).unwrap();
+        spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, mut records) = (stream.unwrap(), Records::new(1000));
+                let mut buf = [0; 100];
+                while let Ok(len @ 1..) = stream.read(&mut buf) {
+                    records.space().extend_from_slice(&buf[..len]);
+                    while let Some(message) = records.next_record().unwrap() {
+                        let call = Call::decode(message).unwrap();
+                        let mut out = Vec::new();
+                        answer(call.procedure).encode(call.xid, &mut Encoder::new(&mut out));
+                        Encoder::new(&mut out).bool(true);
+                        let mut framed = 4_u32.to_be_bytes().to_vec();
+                        framed.extend_from_slice(&out[..4]);
+                        let place = record::begin(&mut framed);
+                        framed.extend_from_slice(&out[4..]);
+                        record::end(&mut framed, place).unwrap();
+                        stream.write_all(&framed).unwrap();
+                    }
+                }
+            }
+        });
+        Mapper { sockets: vec![socket.to_owned()], address: closed() }
+    }
+
+    /// A port where nobody listens.
+    fn closed() -> SocketAddr {
+        UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }
 
     #[test]
     fn a_service_replaces_what_was_registered_before() {
-        let (address, thread) = mapper(2, |_| true);
-        register(address, &[NFS]).unwrap();
+        let (mapper, thread) = mapper(2, |_| true);
+        register(&mapper, &[NFS]).unwrap();
         let unset = Mapping { protocol: 0, port: 0, ..NFS.into() };
         assert_eq!(thread.join().unwrap(), [(2, unset), (1, NFS.into())]);
     }
 
     #[test]
     fn what_was_not_there_is_taken_back_without_an_error() {
-        let (address, thread) = mapper(1, |_| false);
-        unregister(address, &[NFS]).unwrap();
+        let (mapper, thread) = mapper(1, |_| false);
+        unregister(&mapper, &[NFS]).unwrap();
         assert_eq!(thread.join().unwrap().len(), 1);
     }
 
     #[test]
     fn a_refusal_names_the_program() {
-        let (address, _thread) = mapper(2, |_| false);
-        let error = register(address, &[NFS]).unwrap_err();
+        let (mapper, _thread) = mapper(2, |_| false);
+        let error = register(&mapper, &[NFS]).unwrap_err();
         assert!(matches!(error, RegisterError::Refused { program: 100_003 }), "{error}");
     }
 
     #[test]
     fn a_port_where_nobody_listens_does_not_answer() {
-        let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = register(closed, &[NFS]).unwrap_err();
+        let error = register(&at(closed()), &[NFS]).unwrap_err();
         assert!(matches!(error, RegisterError::Unanswered), "{error}");
+    }
+
+    #[test]
+    fn a_socket_is_asked_before_the_port() {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = dir.path().join("rpcbind.sock");
+        let mut mapper = beside(&asked, |_| Reply::Accepted(Accept::Success));
+        mapper.sockets.insert(0, dir.path().join("not there"));
+        register(&mapper, &[NFS, Service { program: 100_005, ..NFS }]).unwrap();
+        // What a port mapper that is gone left behind leads nowhere.
+        fs::remove_file(&asked).unwrap();
+        drop(UnixListener::bind(&asked).unwrap());
+        let error = register(&mapper, &[NFS]).unwrap_err();
+        assert!(matches!(error, RegisterError::Unanswered), "{error}");
+    }
+
+    #[test]
+    fn a_port_mapper_that_trusts_its_socket_alone_is_told_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let weak = |_| Reply::Denied(Reject::AuthError(AuthStat::TooWeak));
+        let mapper = beside(&dir.path().join("rpcbind.sock"), weak);
+        let said = register(&mapper, &[NFS]).unwrap_err().to_string();
+        assert!(said.contains("rpcbind.sock does not lead to it"), "{said}");
+        let denied = |_| Reply::Denied(Reject::RpcMismatch);
+        let mapper = beside(&dir.path().join("other.sock"), denied);
+        let error = register(&mapper, &[NFS]).unwrap_err();
+        assert!(matches!(error, RegisterError::Unanswered), "{error}");
+    }
+
+    #[test]
+    fn a_socket_that_hangs_up_or_says_something_else_is_no_port_mapper() {
+        for said in [&b""[..], b"HTTP/1.1 400 Bad Request\r\n\r\n"] {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("rpcbind.sock");
+            let listener = UnixListener::bind(&socket).unwrap();
+            spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 100]);
+                stream.write_all(said).unwrap();
+            });
+            let mapper = Mapper { sockets: vec![socket], address: closed() };
+            let error = unregister(&mapper, &[NFS]).unwrap_err();
+            assert!(matches!(error, RegisterError::Unanswered), "{error}");
+        }
     }
 }
