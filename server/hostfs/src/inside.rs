@@ -161,7 +161,8 @@ impl Inside {
             let above = last.as_ref().map_or(&self.root, |(dir, _)| dir);
             match step(above, name) {
                 Ok(next) => last = Some(next),
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                // A link that is not to be followed is ELOOP on Linux and EMLINK on FreeBSD.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => return Ok(None),
                 Err(errno) => return Err(failed(path, errno)),
             }
         }

@@ -56,6 +56,27 @@ pub(crate) struct Mounted {
     pub(crate) target: PathBuf,
 }
 
+/// The error number that a program names, in the words of strerror(3) in FreeBSD's C locale.
+#[cfg(any(target_os = "freebsd", test))]
+fn errno_of(said: &str) -> Option<rustix::io::Errno> {
+    use rustix::io::Errno;
+    let known = [
+        ("Device busy", Errno::BUSY),
+        ("Permission denied", Errno::ACCESS),
+        ("Operation not permitted", Errno::PERM),
+        ("No such file", Errno::NOENT),
+    ];
+    known.into_iter().find(|(words, _)| said.contains(words)).map(|(_, errno)| errno)
+}
+
+#[cfg(test)]
+#[test]
+fn a_busy_unmount_is_known_by_the_words_of_umount() {
+    let said = "umount: unmount of /mnt/head failed: Device busy\n";
+    assert_eq!(errno_of(said), Some(rustix::io::Errno::BUSY));
+    assert_eq!(errno_of("umount: /mnt/head: not a file system root directory\n"), None);
+}
+
 /// A path of a list of mounts as it is: white space and backslashes stand there as octal numbers.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());

@@ -17,11 +17,13 @@ mod remove;
 mod split;
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, SeekFrom, Stat, seek, statat};
+use rustix::fs::{
+    AtFlags, Dir, Mode, OFlags, SeekFrom, Stat, fstat, futimens, renameat, seek, statat,
+};
 use rustix::io::Errno;
 
 pub(crate) use archive::{apply, write};
@@ -33,8 +35,8 @@ pub(crate) use measure::measure;
 pub(crate) use remove::remove_contents;
 pub(crate) use split::{Half, carve, fill, protect, unprotect};
 
-use crate::StoreError;
 use crate::error::at;
+use crate::{StoreError, sys};
 
 /// How deep a tree may be to be copied: each level holds two descriptors, and 1,024 are usual.
 pub(crate) const MAX_DEPTH: usize = 200;
@@ -49,6 +51,25 @@ pub(crate) fn open_dir(
 ) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+/// Moves a directory to another one, and leaves its times as they were.
+///
+/// UFS writes into a directory where it is, and shows that as a change of what is in it.
+pub(crate) fn relocate(
+    from: BorrowedFd<'_>,
+    name: &str,
+    to: BorrowedFd<'_>,
+    new: &str,
+) -> rustix::io::Result<()> {
+    let dir = open_dir(from, name)?;
+    let before = fstat(&dir)?;
+    renameat(from, name, to, new)?;
+    let after = fstat(&dir)?;
+    if (before.st_mtime, before.st_mtime_nsec) != (after.st_mtime, after.st_mtime_nsec) {
+        futimens(&dir, &sys::times(&before))?;
+    }
+    Ok(())
 }
 
 /// Calls `each` with every name in a directory but `.` and `..`.
@@ -120,5 +141,5 @@ pub(crate) fn obstacle(
     name: &str,
 ) -> Result<Option<crate::Obstacle>, std::io::Error> {
     let name = CString::new(name)?;
-    crate::sys::obstacle(dir.as_fd(), &name)
+    sys::obstacle(dir.as_fd(), &name)
 }

@@ -537,6 +537,10 @@ impl BackEnd for Zfs {
 
     fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
         let tree = self.tree_to_show(&point.environment)?;
+        if crate::sys::zfs::ONCE && point.snapshot.is_none() {
+            // Where it can be served from comes first.
+            self.show(point.environment.as_str(), &tree.places(), false)?;
+        }
         let places = match &point.snapshot {
             None => tree.places(),
             Some(snapshot) => self.places_at(&tree, point, snapshot)?,

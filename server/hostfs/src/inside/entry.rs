@@ -80,7 +80,8 @@ impl Inside {
             let above = last.as_ref().unwrap_or(&self.root);
             match fs::openat(above, name, flags, Mode::empty()) {
                 Ok(dir) => last = Some(dir),
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                // A link that is not to be followed is ELOOP on Linux and EMLINK on FreeBSD.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => return Ok(None),
                 Err(errno) => return Err(failed(path, errno)),
             }
         }

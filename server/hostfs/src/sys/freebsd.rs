@@ -102,6 +102,7 @@ impl Mount {
 #[derive(Debug)]
 pub(crate) struct Node {
     handle: KernelHandle,
+    kind: FileType,
     /// Open for reading, if it is a regular file or a directory.
     fd: Option<OwnedFd>,
 }
@@ -151,10 +152,14 @@ impl Node {
     }
 
     fn change(&self, change: impl FnOnce(BorrowedFd<'_>) -> Result<()>) -> Result<()> {
-        match &self.fd {
-            Some(fd) => change(fd.as_fd()),
-            None => change(self.handle.open(libc::O_PATH)?.as_fd()),
-        }
+        let flags = match (&self.fd, self.kind) {
+            (Some(fd), _) => return change(fd.as_fd()),
+            // A FIFO that fhopen(2) of 14.0 gives by O_PATH counts one reader less when it is closed, and
+            // none more when it is opened. A reader that does not wait is counted both times.
+            (None, FileType::Fifo) => libc::O_RDONLY | libc::O_NONBLOCK,
+            (None, _) => libc::O_PATH,
+        };
+        change(self.handle.open(flags)?.as_fd())
     }
 }
 
@@ -206,7 +211,8 @@ impl KernelHandle {
     }
 
     fn node(self) -> Result<Node> {
-        let flags = match FileType::from_raw_mode(self.stat()?.st_mode) {
+        let kind = FileType::from_raw_mode(self.stat()?.st_mode);
+        let flags = match kind {
             FileType::RegularFile => libc::O_RDONLY | libc::O_NONBLOCK,
             FileType::Directory => libc::O_RDONLY | libc::O_DIRECTORY,
             FileType::Symlink
@@ -214,9 +220,9 @@ impl KernelHandle {
             | FileType::Socket
             | FileType::CharacterDevice
             | FileType::BlockDevice
-            | FileType::Unknown => return Ok(Node { handle: self, fd: None }),
+            | FileType::Unknown => return Ok(Node { handle: self, kind, fd: None }),
         };
-        Ok(Node { handle: self, fd: Some(self.open(flags)?) })
+        Ok(Node { handle: self, kind, fd: Some(self.open(flags)?) })
     }
 
     fn open(&self, flags: c_int) -> Result<OwnedFd> {
@@ -287,6 +293,80 @@ pub(crate) const fn make_file_with_times(
     _times: &Timestamps,
 ) -> Result<()> {
     Err(Errno::OPNOTSUPP)
+}
+
+/// The name under which something is made before it is given its owner, and then its own name: whoever
+/// kills the server in between leaves that name, and not another's.
+///
+/// A regular file gets its own name at once: a second CREATE finishes it.
+pub(crate) fn stage(regular: bool) -> Result<Option<Vec<u8>>> {
+    if regular {
+        return Ok(None);
+    }
+    let mut chance = [0; 8];
+    getrandom::fill(&mut chance).map_err(|_| Errno::AGAIN)?;
+    Ok(Some(format!(".netbe-{:016x}", u64::from_ne_bytes(chance)).into_bytes()))
+}
+
+/// Gives what stands under the name `staged` its own name, which nobody may have: EEXIST.
+///
+/// rename(2) replaces what it finds. A directory cannot be linked, but replaces only an empty one.
+pub(crate) fn publish(dir: BorrowedFd<'_>, staged: &[u8], name: &[u8], is_dir: bool) -> Result<()> {
+    if is_dir {
+        return match fs::renameat(dir, staged, dir, name) {
+            Err(Errno::NOTEMPTY | Errno::NOTDIR) => Err(Errno::EXIST),
+            done => done,
+        };
+    }
+    fs::linkat(dir, staged, dir, name, AtFlags::empty())?;
+    fs::unlinkat(dir, staged, AtFlags::empty())
+}
+
+/// Makes a device node, a FIFO or a socket, whose name is short: see [`stage`].
+///
+/// mknodat(2) makes no sockets here: one is bound to the name, and closed.
+pub(crate) fn make_special(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    kind: FileType,
+    mode: Mode,
+    device: u64,
+) -> Result<()> {
+    if kind != FileType::Socket {
+        return fs::mknodat(dir, name, kind, mode, device);
+    }
+    // SAFETY: `struct sockaddr_un` consists of integers, for which zero is a value.
+    let mut address: libc::sockaddr_un = unsafe { mem::zeroed() };
+    if name.len() >= address.sun_path.len() {
+        return Err(Errno::NAMETOOLONG);
+    }
+    let len = mem::offset_of!(libc::sockaddr_un, sun_path) + name.len();
+    address.sun_len = u8::try_from(len).map_err(|_| Errno::NAMETOOLONG)?;
+    address.sun_family = u8::try_from(libc::AF_UNIX).map_err(|_| Errno::AFNOSUPPORT)?;
+    let path = address.sun_path.iter_mut().zip(name);
+    path.for_each(|(to, from)| *to = from.cast_signed());
+    // SAFETY: socket(2) takes no pointer.
+    let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    check(socket)?;
+    // SAFETY: the call succeeded, so `socket` is a new descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let len = libc::socklen_t::try_from(len).map_err(|_| Errno::NAMETOOLONG)?;
+    let raw = (&raw const address).cast();
+    // SAFETY: the kernel reads `len` bytes of the address, which has more.
+    match check(unsafe { bindat(dir.as_raw_fd(), socket.as_raw_fd(), raw, len) }) {
+        Err(Errno::ADDRINUSE) => Err(Errno::EXIST),
+        Err(error) => Err(error),
+        Ok(()) => {
+            drop(socket);
+            fs::chmodat(dir, name, mode, AtFlags::SYMLINK_NOFOLLOW)
+        }
+    }
+}
+
+/// EPERM where a file was made immutable or append-only since `writer` was opened: the kernel asks for
+/// that only when a file is opened.
+pub(crate) fn may_still_write(writer: BorrowedFd<'_>) -> Result<()> {
+    if fs::fstat(writer)?.st_flags & FIXED == 0 { Ok(()) } else { Err(Errno::PERM) }
 }
 
 /// EOPNOTSUPP: FreeBSD has no read that refuses to wait for a disk.
@@ -438,9 +518,17 @@ impl<'a> Dirent<'a> {
     }
 }
 
+// What the libc crate does not have.
 unsafe extern "C" {
-    /// getdirentries(2), which the libc crate does not have.
+    /// getdirentries(2).
     fn getdirentries(fd: c_int, buf: *mut c_char, nbytes: usize, basep: *mut libc::off_t) -> isize;
+    /// bindat(2).
+    fn bindat(
+        fd: c_int,
+        socket: c_int,
+        address: *const libc::sockaddr,
+        len: libc::socklen_t,
+    ) -> c_int;
 }
 
 /// An error, if a call returned something negative.
@@ -452,6 +540,8 @@ fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
+/// `SF_IMMUTABLE`, `SF_APPEND`, `UF_IMMUTABLE` and `UF_APPEND` (sys/stat.h).
+const FIXED: u32 = 0x0002_0000 | 0x0004_0000 | 0x02 | 0x04;
 /// Bytes of `fsid_t`.
 const FSID: usize = 8;
 /// Bytes of `struct fid`: its length, two of padding, and `MAXFIDSZ`.

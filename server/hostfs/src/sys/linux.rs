@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{
-    self, AtFlags, CWD, Gid, IFlags, Mode, OFlags, RawDir, ResolveFlags, Stat, StatVfsMountFlags,
-    Timestamps, Uid, XattrFlags,
+    self, AtFlags, CWD, FileType, Gid, IFlags, Mode, OFlags, RawDir, ResolveFlags, Stat,
+    StatVfsMountFlags, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::{Errno, ReadWriteFlags, Result};
 use rustix::path::Arg;
@@ -388,6 +388,37 @@ pub(crate) fn set_flags(fd: BorrowedFd<'_>, flags: Flags) -> Result<Flags> {
         fs::ioctl_setflags(fd, fs::ioctl_getflags(fd)? | wanted)?;
     }
     Ok(lost)
+}
+
+/// None: what is made has its owner from its first moment, under its own name.
+pub(crate) fn stage(_regular: bool) -> Result<Option<Vec<u8>>> {
+    Ok(None)
+}
+
+/// Nothing is made under another name than its own.
+pub(crate) fn publish(
+    _dir: BorrowedFd<'_>,
+    _staged: &[u8],
+    _name: &[u8],
+    _is_dir: bool,
+) -> Result<()> {
+    Ok(())
+}
+
+/// Makes a device node, a FIFO or a socket.
+pub(crate) fn make_special(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    kind: FileType,
+    mode: Mode,
+    device: u64,
+) -> Result<()> {
+    fs::mknodat(dir, name, kind, mode, device)
+}
+
+/// Whether a file was made immutable since it was opened, the kernel asks at each write.
+pub(crate) fn may_still_write(_writer: BorrowedFd<'_>) -> Result<()> {
+    Ok(())
 }
 
 /// Brings everything of the file system that holds `fd` to stable storage.

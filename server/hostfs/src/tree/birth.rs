@@ -3,7 +3,8 @@
 //! On Linux what is new has its owner and its mode from its first moment, and a file of an exclusive
 //! CREATE its verifier: a server that is killed half-way leaves nothing that is not the caller's, and
 //! nothing that the caller does not know again. On FreeBSD it is root's and closed to everybody
-//! until it is given to him; a CREATE that finds a file so finishes it.
+//! until it is given to him: a CREATE that finds a file so finishes it, and all else gets its name
+//! after its owner.
 
 use std::os::fd::BorrowedFd;
 
@@ -99,7 +100,7 @@ impl HostTree {
         }
         let device = fs::makedev(major, minor);
         self.make(caller, dir, name, New { kind, set: *set }, |dir, name, mode| {
-            fs::mknodat(dir, name, file_type, mode, device)
+            sys::make_special(dir, name, file_type, mode, device)
         })
     }
 
@@ -127,25 +128,36 @@ impl HostTree {
         let born = mode::birth(caller, &before, new.kind, &new.set, self.options.groups);
         // The other bits follow when it is sure whose it is.
         let plain = born.mode & !SETID;
-        let made = sys::make_as(born.uid, born.gid, plain, |mode| {
-            call(at, name.as_bytes(), attr::raw_mode(mode))
-        });
+        let staged = sys::stage(new.kind == FileKind::Regular).map_err(cause)?;
+        if staged.is_some() && self.entry(&parent, name)?.is_some() {
+            return Err(FsError::Exist);
+        }
+        let under = staged.as_deref().unwrap_or(name.as_bytes());
+        let made =
+            sys::make_as(born.uid, born.gid, plain, |mode| call(at, under, attr::raw_mode(mode)));
         made.map_err(|errno| match errno {
             // A removed directory that is still open takes no names.
             Errno::NOENT => FsError::Stale,
             other => cause(other),
         })?;
-        let (node, found) = self.entry(&parent, name)?.ok_or(FsError::Busy)?;
+        let first = Name::new(under).map_err(|_| FsError::Inval)?;
+        let (node, found) = self.entry(&parent, first)?.ok_or(FsError::Busy)?;
         if found.kind != new.kind {
             // Somebody on the host put something else there at once; it is not ours to touch.
             return Err(FsError::Busy);
         }
-        let finished = self.finish(node, &found, born, new);
+        let is_dir = new.kind == FileKind::Directory;
+        let finished = self.finish(node, &found, born, new).and_then(|made| {
+            let Some(staged) = &staged else { return Ok(made) };
+            sys::publish(at, staged, name.as_bytes(), is_dir).map_err(cause)?;
+            // Its name has changed, which it shows.
+            let (_, attr) = self.entry(&parent, name)?.ok_or(FsError::Busy)?;
+            Ok((made.0, attr))
+        });
         let (handle, attr) = finished.inspect_err(|_| {
-            let is_dir = new.kind == FileKind::Directory;
             let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             // The first error is the one to tell.
-            let _ = fs::unlinkat(at, name.as_bytes(), flags);
+            let _ = fs::unlinkat(at, under, flags);
         })?;
         let after = self.attr(&parent)?;
         drop(held);

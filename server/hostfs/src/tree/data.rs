@@ -150,6 +150,7 @@ impl HostTree {
         if let Some(writer) = self.options.descriptors.writer(file) {
             let attr = self.data_attr(file, &writer, Wait::Yes)?;
             permission::may_write(caller, &attr)?;
+            sys::may_still_write(writer.as_fd()).map_err(cause)?;
             return Ok((writer, attr));
         }
         let (_, attr) = self.node(file, Wait::Yes)?;

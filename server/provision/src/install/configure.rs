@@ -82,7 +82,9 @@ fn put(inside: &Inside, path: &str, text: &str, done: &mut Configured) -> Result
         }
         // A link to itself.
         Err(InsideError::Io { source, .. })
-            if source.raw_os_error() == Some(Errno::LOOP.raw_os_error()) =>
+            if [Errno::LOOP, Errno::MLINK]
+                .map(|errno| Some(errno.raw_os_error()))
+                .contains(&source.raw_os_error()) =>
         {
             done.kept.push(path.into());
             return Ok(());

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{COPY, Directory, SNAPSHOTS, TREE, metadata};
 use crate::back_end::BackEnd;
 use crate::error::at;
-use crate::tree::open_dir;
+use crate::tree::{open_dir, relocate};
 use crate::workspace::Workspace;
 use crate::{
     EnvironmentName, MetadataError, Point, Snapshot, SnapshotName, StoreError, Timestamp, fault,
@@ -113,7 +113,7 @@ impl Directory {
         snapshot: &Snapshot,
     ) -> Result<(), StoreError> {
         let whole = work.make_dir(WHOLE)?;
-        renameat(work.dir(), COPY, &whole, TREE).map_err(at("make", work.path()))?;
+        relocate(work.dir(), COPY, whole.as_fd(), TREE).map_err(at("make", work.path()))?;
         let tree = open_dir(&whole, TREE).map_err(at("open", work.path()))?;
         self.fabric.freeze(&tree).map_err(at("make", work.path()))?;
         let text = render(snapshot, 0)

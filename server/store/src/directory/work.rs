@@ -3,9 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fsync, openat, renameat, statat,
-};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fsync, openat, statat};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -13,7 +11,7 @@ use super::sequel::Sequel;
 use super::{Directory, LOCK, TREE, TREES};
 use crate::back_end::BackEnd;
 use crate::error::at;
-use crate::tree::open_dir;
+use crate::tree::{open_dir, relocate};
 use crate::workspace::Workspace;
 use crate::{Environment, EnvironmentName, SnapshotName, StoreError, fault, sys};
 
@@ -57,7 +55,7 @@ impl Directory {
         self.write_metadata(&lock, environment)?;
         fault::point();
         let root = self.root(&environment.name);
-        renameat(work.dir(), TREE, &self.trees, environment.name.as_str())
+        relocate(work.dir(), TREE, self.trees.as_fd(), environment.name.as_str())
             .map_err(at("make", &root))?;
         fault::point();
         fsync(&self.trees).map_err(at("write", &root))
@@ -89,9 +87,10 @@ impl Directory {
         if !exchanged.map_err(at("replace", &root))? {
             // Between these two there is none; who finds it so puts the old one back.
             work.announce(&[name])?;
-            renameat(&self.trees, name.as_str(), work.dir(), OLD).map_err(at("replace", &root))?;
+            let trees = self.trees.as_fd();
+            relocate(trees, name.as_str(), work.dir(), OLD).map_err(at("replace", &root))?;
             fault::point();
-            renameat(work.dir(), TREE, &self.trees, name.as_str()).map_err(at("replace", &root))?;
+            relocate(work.dir(), TREE, trees, name.as_str()).map_err(at("replace", &root))?;
         }
         fault::point();
         fsync(&self.trees).map_err(at("write", &root))?;
@@ -181,7 +180,7 @@ impl Directory {
             if self.has_tree(name)? {
                 continue;
             }
-            match renameat(work.dir(), OLD, &self.trees, name.as_str()) {
+            match relocate(work.dir(), OLD, self.trees.as_fd(), name.as_str()) {
                 Ok(()) => {}
                 Err(Errno::NOENT) => self.forget(name)?,
                 Err(error) => return Err(at("put back", &self.root(name))(error)),

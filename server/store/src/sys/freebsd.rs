@@ -17,7 +17,7 @@ use rustix::fs::{
 
 pub(crate) use subvolume::*;
 
-use super::unescaped;
+use super::{errno_of, unescaped};
 use crate::{InUse, Obstacle};
 
 /// Whether sockets can be made by mknod(2): EINVAL on FreeBSD.
@@ -195,11 +195,16 @@ pub(crate) const MOUNT_TABLE: &str = "/sbin/mount";
 /// Shows the tree of an open directory at `target` too (mount_nullfs(8)), without devices, which
 /// nullfs never shows, and setuid programs.
 pub(crate) fn bind(tree: &OwnedFd, target: &Path, read_only: bool) -> Result<(), Error> {
+    bind_path(&path_of(tree)?, target, read_only)
+}
+
+/// The same for the tree at a path.
+fn bind_path(source: &Path, target: &Path, read_only: bool) -> Result<(), Error> {
     let options = if read_only { "nosuid,ro" } else { "nosuid" };
-    let source = path_of(tree)?;
     let mut mount = Command::new(MOUNT_TABLE);
     mount.args(["-t", "nullfs", "-o", options]).arg(source).arg(target);
-    run(&mut mount).map(drop)
+    run(&mut mount)?;
+    ensure_nosuid(target)
 }
 
 /// What is mounted elsewhere too of what is below a directory: its path from there, and where.
@@ -221,12 +226,25 @@ pub(crate) fn unbind(target: &Path, in_use: InUse) -> Result<(), Error> {
     run(Command::new("/sbin/umount").args(force).arg(target)).map(drop)
 }
 
+/// Runs a program whose refusals are told apart by the errno(2) that it names.
 fn run(command: &mut Command) -> Result<Vec<u8>, Error> {
-    let output = command.stdin(Stdio::null()).output()?;
+    let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(output.stdout);
     }
-    Err(Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(errno_of(&said).map_or_else(|| Error::other(said.trim().to_owned()), Error::from))
+}
+
+/// Refuses what was mounted with setuid programs, and unmounts it: what mount(8) was told is not what
+/// every file system does.
+fn ensure_nosuid(target: &Path) -> Result<(), Error> {
+    let flags = rustix::fs::statfs(target)?.f_flags;
+    if flags & NOSUID != 0 {
+        return Ok(());
+    }
+    unbind(target, InUse::Detach)?;
+    Err(Error::other("it would be mounted with its setuid programs, so it is not mounted"))
 }
 
 /// The path of an open directory (fcntl(2), `F_KINFO`).
@@ -248,5 +266,7 @@ fn path_of(dir: &OwnedFd) -> Result<PathBuf, Error> {
 
 /// `SF_IMMUTABLE`, `SF_APPEND`, `SF_NOUNLINK` and the same three for users (sys/stat.h).
 const FIXED: u32 = 0x0002_0000 | 0x0004_0000 | 0x0010_0000 | 0x02 | 0x04 | 0x10;
+/// `MNT_NOSUID` (sys/mount.h), as statfs(2) tells it.
+const NOSUID: u64 = 0x08;
 /// `UF_NODUMP`.
 const NODUMP: u32 = 0x01;

@@ -5,6 +5,7 @@
 //! follows one: a mount point is reached name by name.
 
 use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -73,15 +74,15 @@ fn mount(
     read_only: bool,
     mounted: &[Mounted],
     open: impl Fn() -> Result<OwnedFd, Errno>,
-) -> Result<OwnedFd, Errno> {
+) -> io::Result<OwnedFd> {
     match mounted.iter().rfind(|mounted| mounted.target == path) {
-        Some(there) if there.source == place.dataset => open(),
+        Some(there) if there.source == place.dataset => Ok(open()?),
         // Something else is there: to hide it would be to lose it.
-        Some(_) => Err(Errno::BUSY),
+        Some(_) => Err(Errno::BUSY.into()),
         None => {
             let point = open()?;
             sys::mount(&place.dataset, point.as_fd(), path, read_only)?;
-            open()
+            Ok(open()?)
         }
     }
 }
@@ -119,9 +120,7 @@ pub(super) fn point(path: &Path) -> Result<(), StoreError> {
 pub(super) fn hide(path: &Path) -> Result<(), StoreError> {
     unmount(path, InUse::Refuse)?;
     match fs::remove_dir(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(at("remove", path)(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
         Err(_) | Ok(()) => Ok(()),
     }
 }

@@ -5,43 +5,63 @@ use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::{io, ptr};
 
 use rustix::io::Errno;
 
+use super::{MOUNT_TABLE, bind_path, ensure_nosuid, run};
 use crate::InUse;
 use crate::sys::Mounted;
 
+/// Whether a data set is mounted at one place only: another shows that one (mount_nullfs(8)), which has no
+/// file handles.
+pub(crate) const ONCE: bool = true;
+
 /// Mounts a data set or a snapshot on a directory, wherever its `mountpoint` says that it belongs.
 ///
-/// mount(8) takes a path. Device nodes of a ZFS file system are no devices on FreeBSD.
+/// mount(8) takes a path. Device nodes of a ZFS file system are no devices on FreeBSD, and it reads
+/// `nosetuid`: the property `setuid` has the last word about `nosuid`.
 pub(crate) fn mount(
     dataset: &str,
     _point: BorrowedFd<'_>,
     path: &Path,
     read_only: bool,
-) -> Result<(), Errno> {
-    let options = if read_only { "nosuid,ro" } else { "nosuid" };
-    let mut mount = Command::new("/sbin/mount");
-    done(mount.args(["-t", "zfs", "-o", options, dataset]).arg(path))
+) -> io::Result<()> {
+    if let Some(first) = mounts()?.into_iter().find(|mounted| mounted.source == dataset) {
+        return bind_path(&first.target, path, read_only);
+    }
+    let options = if read_only { "nosuid,nosetuid,ro" } else { "nosuid,nosetuid" };
+    let mut mount = Command::new(MOUNT_TABLE);
+    run(mount.args(["-t", "zfs", "-o", options, dataset]).arg(path))?;
+    ensure_nosuid(path)
 }
 
 /// Unmounts what was mounted last on a directory.
 pub(crate) fn unmount(path: &Path, in_use: InUse) -> Result<(), Errno> {
     let force = (in_use == InUse::Detach).then_some("-f");
-    done(Command::new("/sbin/umount").args(force).arg(path))
+    let done = run(Command::new("/sbin/umount").args(force).arg(path));
+    done.map(drop).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-/// All ZFS file systems that are mounted, in the order of mounting.
+/// All ZFS file systems that are mounted, in the order of mounting, and where else they are shown.
 pub(crate) fn mounts() -> io::Result<Vec<Mounted>> {
-    let mounted = |entry: &libc::statfs| {
-        let kind = text(&entry.f_fstypename);
-        let source = String::from_utf8(text(&entry.f_mntfromname)).ok()?;
+    let mut found: Vec<Mounted> = Vec::new();
+    for entry in table()? {
+        let from = text(&entry.f_mntfromname);
         let target = PathBuf::from(OsStr::from_bytes(&text(&entry.f_mntonname)));
-        (kind == b"zfs").then_some(Mounted { source, target })
-    };
-    Ok(table()?.iter().filter_map(mounted).collect())
+        let source = match text(&entry.f_fstypename).as_slice() {
+            b"zfs" => String::from_utf8(from).ok(),
+            b"nullfs" => {
+                let from = Path::new(OsStr::from_bytes(&from));
+                let shown = found.iter().rfind(|mounted| mounted.target == from);
+                shown.map(|mounted| mounted.source.clone())
+            }
+            _ => None,
+        };
+        found.extend(source.map(|source| Mounted { source, target }));
+    }
+    Ok(found)
 }
 
 /// Everything that is mounted (getfsstat(2)).
@@ -72,21 +92,3 @@ fn text(field: &[libc::c_char]) -> Vec<u8> {
 
 /// Room for what is mounted between the two calls.
 const SPARE: usize = 16;
-
-/// Runs a program whose refusals are told apart by the errno(2) that it names.
-fn done(command: &mut Command) -> Result<(), Errno> {
-    let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output();
-    let output = output.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let known = [
-        ("Device busy", Errno::BUSY),
-        ("Permission denied", Errno::ACCESS),
-        ("Operation not permitted", Errno::PERM),
-        ("No such file", Errno::NOENT),
-    ];
-    let found = known.into_iter().find(|(words, _)| said.contains(words));
-    Err(found.map_or(Errno::IO, |(_, errno)| errno))
-}

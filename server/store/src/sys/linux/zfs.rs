@@ -11,6 +11,9 @@ use super::MOUNT_TABLE;
 use crate::InUse;
 use crate::sys::{Mounted, unescaped};
 
+/// Whether a data set is mounted at one place only.
+pub(crate) const ONCE: bool = false;
+
 /// Mounts a data set or a snapshot on a directory, wherever its `mountpoint` says that it belongs.
 ///
 /// The directory is named by its descriptor, so that nobody can put another in its place meanwhile.
@@ -19,11 +22,11 @@ pub(crate) fn mount(
     point: BorrowedFd<'_>,
     _path: &Path,
     read_only: bool,
-) -> Result<(), Errno> {
+) -> io::Result<()> {
     let target = format!("/proc/self/fd/{}", point.as_raw_fd());
     let access = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
     let flags = MountFlags::NOSUID | MountFlags::NODEV | access;
-    rustix::mount::mount(dataset, target, c"zfs", flags, c"zfsutil")
+    Ok(rustix::mount::mount(dataset, target, c"zfs", flags, c"zfsutil")?)
 }
 
 /// Unmounts what was mounted last on a directory.
