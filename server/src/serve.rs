@@ -47,6 +47,9 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     if !geteuid().is_root() {
         return Err(ServeError::NotRoot);
     }
+    if hostfs::too_old() {
+        return Err(ServeError::Kernel);
+    }
     // It acts on threads that are started later, so it comes before all of them.
     provision::confine_server().map_err(ServeError::Privileges)?;
     if let Err(error) = hostfs::raise_open_files_limit() {
@@ -335,6 +338,12 @@ pub enum ServeError {
         /// What there is.
         known: String,
     },
+    /// The kernel has no file handles that can be served.
+    #[error(
+        "netbe serve needs FreeBSD 13.2 or later on this host: older kernels cannot look up the \
+         handle of a file below a directory; the machines that boot may run any release"
+    )]
+    Kernel,
     /// There is nothing to serve on.
     #[error(
         "no interface could hand out addresses: none but the loopback has an IPv4 address; give \

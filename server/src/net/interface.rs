@@ -217,8 +217,8 @@ pub(crate) const LOOPBACK: &str = if cfg!(target_os = "freebsd") { "lo0" } else 
 ///
 /// All of 127.0.0.0/8 is Linux's own. FreeBSD has what somebody gave to lo0.
 #[cfg(test)]
-pub(crate) fn loopback(last: u8) -> Option<std::net::IpAddr> {
-    let address = std::net::IpAddr::from([127, 0, 0, last]);
+pub(crate) fn loopback(last: u8) -> Option<IpAddr> {
+    let address = IpAddr::from([127, 0, 0, last]);
     if let Err(error) = std::net::UdpSocket::bind((address, 0)) {
         println!("skipped: {address} is no address of this host: {error}");
         return None;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::bench::NETBE;
+use crate::bench::netbe;
 
 const PREFIX: &str = "/usr/local";
 
@@ -64,7 +64,7 @@ fn the_ports_list_has_what_its_makefile_installs() {
     let prefix = stage.path().join(PREFIX.trim_start_matches('/'));
     // What USES=cargo does by itself: `cargo install` of the package in CARGO_INSTALL_PATH.
     fs::create_dir_all(prefix.join("bin")).unwrap();
-    fs::copy(NETBE, prefix.join("bin/netbe")).unwrap();
+    fs::copy(netbe(), prefix.join("bin/netbe")).unwrap();
     let script = recipe("post-install", stage.path());
     let output = Command::new("sh").args(["-e", "-c", &script]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -284,7 +284,7 @@ fn the_unit_serves_checks_and_reloads() {
     let file = tempfile::tempdir().unwrap();
     // systemd looks for the programs too.
     let path = file.path().join("netbe.service");
-    fs::write(&path, unit.replace("/usr/bin/netbe", NETBE)).unwrap();
+    fs::write(&path, unit.replace("/usr/bin/netbe", netbe().to_str().unwrap())).unwrap();
     let Ok(output) = Command::new("systemd-analyze").arg("verify").arg(&path).output() else {
         println!("skipped: systemd-analyze is not installed");
         return;

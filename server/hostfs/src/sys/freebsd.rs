@@ -495,6 +495,21 @@ pub(crate) fn link_max(fd: BorrowedFd<'_>) -> u32 {
     u32::try_from(most).unwrap_or(if most < 0 { 1 } else { u32::MAX })
 }
 
+/// Whether this kernel lacks what serving its files needs: getfhat(2) takes `AT_RESOLVE_BENEATH` since
+/// FreeBSD 13.2. A kernel that does not say how old it is is tried.
+#[must_use]
+pub fn too_old() -> bool {
+    let mut release: c_int = 0;
+    let mut len = size_of::<c_int>();
+    let into = (&raw mut release).cast();
+    // SAFETY: the name ends in NUL, the kernel writes no more than `len` bytes to `release`, and it is
+    // given no new value.
+    let told = unsafe {
+        libc::sysctlbyname(c"kern.osreldate".as_ptr(), into, &raw mut len, std::ptr::null(), 0)
+    };
+    told == 0 && release < OLDEST
+}
+
 /// `struct dirent` of dirent(5), as far as it is needed.
 struct Dirent<'a> {
     fileno: u64,
@@ -540,6 +555,8 @@ fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
+/// `__FreeBSD_version` of 13.2 (sys/param.h).
+const OLDEST: c_int = 1_302_000;
 /// `SF_IMMUTABLE`, `SF_APPEND`, `UF_IMMUTABLE` and `UF_APPEND` (sys/stat.h).
 const FIXED: u32 = 0x0002_0000 | 0x0004_0000 | 0x02 | 0x04;
 /// Bytes of `fsid_t`.

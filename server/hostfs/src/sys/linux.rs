@@ -390,6 +390,12 @@ pub(crate) fn set_flags(fd: BorrowedFd<'_>, flags: Flags) -> Result<Flags> {
     Ok(lost)
 }
 
+/// Whether this kernel lacks what serving its files needs: every Linux that is about has it.
+#[must_use]
+pub const fn too_old() -> bool {
+    false
+}
+
 /// None: what is made has its owner from its first moment, under its own name.
 pub(crate) fn stage(_regular: bool) -> Result<Option<Vec<u8>>> {
     Ok(None)

@@ -10,6 +10,7 @@ use freebsd as host;
 #[cfg(target_os = "linux")]
 use linux as host;
 
+pub use host::too_old;
 pub(crate) use host::{
     KernelHandle, Mount, Node, UNFINISHED, each_extended, has_list, link_max, list, make_as,
     make_file_with_times, make_special, may_still_write, publish, read_nowait, reopen, resolve,
