@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::bench::{Bench, NETBE};
+use crate::bench::{Bench, netbe};
 
 /// Where the server is, so that nothing depends on this host's networks.
 const SERVER: &str = "--server=192.168.2.1";
@@ -338,7 +338,8 @@ fn the_files_below_conf_are_written_and_nothing_else_is_written_over() {
     let root = bench.root("head");
     let into = format!("--into={}", root.display());
     let write = ["show", "conf", SERVER, "--address=192.168.2.202", &into, "head"];
-    let mut private = bench.command("/bin/sh", &["-c", "umask 077; exec \"$0\" \"$@\"", NETBE]);
+    let mut private = bench
+        .command("/bin/sh", &["-c", "umask 077; exec \"$0\" \"$@\"", netbe().to_str().unwrap()]);
     let told = String::from_utf8(private.args(write).output().unwrap().stdout).unwrap();
     let own = root.join("conf/ip/192.168.2.202/etc");
     assert_eq!(told.lines().count(), 5, "{told}");

@@ -118,7 +118,7 @@ fn what_netbe_goes_by_is_not_a_setting_for_anybody() {
 fn an_output_that_takes_nothing_is_an_error() {
     let bench = Bench::with_head();
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let done = bench.command(NETBE, &["list", "-j"]).stdout(full).output().unwrap();
+    let done = bench.command(netbe(), &["list", "-j"]).stdout(full).output().unwrap();
     assert_eq!(done.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&done.stderr).contains("standard output: "));
 }
