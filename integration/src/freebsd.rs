@@ -153,7 +153,7 @@ impl Built {
         if !self.profile.test {
             return PathBuf::from(&self.target.name);
         }
-        let package = self.manifest_path.parent().unwrap_or(Path::new(""));
+        let package = self.manifest_path.parent().unwrap_or_else(|| Path::new(""));
         let package = package.strip_prefix(Lab::checkout()).unwrap_or(package);
         let inside = self.target.kind.iter().any(|kind| kind != "test");
         let name = if inside { UNIT_TESTS } else { &self.target.name };
