@@ -245,6 +245,7 @@ impl Boots {
         if let Belongs::Here(id, plan) = known.belongs(ask, now) {
             return Some((id, plan));
         }
+        let orders = decided.as_ref().is_ok_and(|plan| known.orders_at_once(ask.mac, plan));
         let seen = known.seen(ask.mac, now)?;
         seen.name = machine.map(|(name, _)| name.clone());
         seen.uuid = ask.uuid;
@@ -256,6 +257,7 @@ impl Boots {
             .ok()
             .and_then(|plan| self.spare(seen.boot.as_ref()?, plan, subject, site, now));
         let is_ordered = matches!(spare, Some(Spare::Ordered));
+        let orders = orders && !is_ordered;
         let boot = match &decided {
             Ok(plan) => {
                 seen.refusal = None;
@@ -263,7 +265,7 @@ impl Boots {
                     Some(Spare::Made(plan, made)) => (plan, Some(made)),
                     Some(Spare::Ordered) | None => (Arc::clone(plan), None),
                 };
-                let ordered = plan.awaits.is_some() && plan.machine.is_some();
+                let ordered = plan.awaits.is_some() && (is_ordered || orders);
                 let boot = Boot::new(BootId((self.random)()), plan, ask.client, now);
                 Some(Boot { xid: ask.xid, generation, revision, ordered, made, ..boot })
             }
@@ -300,7 +302,7 @@ impl Boots {
                 let text = format!("{}: boots {}, {mode} (boot {id})", ask.client, plan.name);
                 self.events.emit(events::Event { text, ..about });
                 // At once: what firmware loads next waits for it, and gives up after some seconds.
-                if !is_ordered && let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine) {
+                if orders && let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine) {
                     self.order(machine, root);
                 }
             }

@@ -369,8 +369,7 @@ impl preparer::Orders for Appliance {
     fn carry_out(&self, order: Order) {
         match order {
             Order::Make { machine, root } => {
-                let made = self.make_root(&machine, &root);
-                self.boots.prepared(&machine, &root, made.as_deref().map_err(Clone::clone));
+                self.boots.prepare(&machine, &root, || self.make_root(&machine, &root));
                 // The machine goes on while what it had before is destroyed.
                 if root.fresh {
                     self.retire_roots(&machine);

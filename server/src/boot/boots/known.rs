@@ -132,6 +132,17 @@ impl Known {
         Belongs::Here(boot.id, Arc::clone(&boot.plan))
     }
 
+    /// Whether a DISCOVER from there orders the root that a plan waits for: nobody else's boot of the
+    /// machine has. Who is the machine only by the UUID that it claims, as any number of invented
+    /// Ethernet addresses may, has to fetch a file first.
+    pub(super) fn orders_at_once(&self, mac: Mac, plan: &Plan) -> bool {
+        let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine) else { return false };
+        let is_own = self.roster.find(mac, None).is_some_and(|(name, _)| name == machine);
+        let mut others = self.clients.iter().filter(|(other, _)| **other != mac);
+        let ordered = |boot: &Boot| boot.ordered && boot.awaits_root(machine, root);
+        is_own && !others.any(|(_, seen)| seen.boot.as_ref().is_some_and(ordered))
+    }
+
     /// Something that happened to a client.
     pub(super) fn event(&self, mac: Mac, kind: Kind, text: String) -> Option<events::Event> {
         Some(self.clients.get(&mac)?.event(mac, kind, text))
@@ -155,16 +166,17 @@ impl Known {
         self.clients.get_mut(&mac)
     }
 
-    /// Forgets the longest silent clients that have neither a name nor a root; says whether there
-    /// were any.
+    /// Forgets the longest silent clients that have neither a root nor the Ethernet address of a machine,
+    /// of whose UUID anybody may have read; says whether there were any.
     ///
     /// Several at a time, because it looks at all: a crowd of strangers must not make every one of
     /// its messages a search.
     fn make_room(&mut self, now: Instant) -> bool {
         let idle = self.clients.iter().filter(|(_, seen)| {
             let lives = |address: Ipv4Addr| self.lives(address, now);
-            seen.name.is_none() && seen.earlier.is_empty() && !seen.address.is_some_and(lives)
+            seen.earlier.is_empty() && !seen.address.is_some_and(lives)
         });
+        let idle = idle.filter(|(mac, _)| self.roster.find(**mac, None).is_none());
         let mut idle: Vec<_> = idle.map(|(mac, seen)| (seen.timeline.seen(), *mac)).collect();
         idle.sort_unstable();
         for (_, mac) in idle.iter().take(FORGOTTEN_AT_ONCE) {

@@ -1,8 +1,9 @@
 //! Roots that are still to be made for a boot: ordered when it begins, and waited for by its loader, which
 //! keeps no thread meanwhile.
 //!
-//! A DISCOVER is one packet that anybody can send in a machine's name. What it orders and nobody uses is
-//! for the machine's next boot, so that there is one such root for each Ethernet address, however many come.
+//! A DISCOVER is one packet that anybody can send in a machine's name. It orders a root only from the machine's
+//! own Ethernet address, and one for all boots that wait for the same. What it orders and nobody uses is
+//! for the machine's next boot, so that there is one such root, however many come.
 //!
 //! DHCP never waits for one. What it has told until then does not name the root: the plan is complete
 //! when the root is there, and what was decided before stays as it was.
@@ -23,7 +24,7 @@ use crate::site::machine::MachineName;
 /// Work for a boot that takes a while or needs a disk, and so is done by another thread.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Order {
-    /// Make a root for a machine, and tell [`Boots::prepared`].
+    /// Make a root for a machine ([`Boots::prepare`]).
     Make {
         /// The machine.
         machine: MachineName,
@@ -136,6 +137,24 @@ impl Boots {
     pub(super) fn order(&self, machine: &MachineName, root: &Awaited) {
         tracing::info!("{machine}: its root is made from {}", root.template);
         (self.orders)(Order::Make { machine: machine.clone(), root: root.clone() });
+    }
+
+    /// Has a root made that was ordered, and goes on with the boots that wait for it. Makes none where no
+    /// boot waits any more: an order before this one has served all of the machine's.
+    pub fn prepare(
+        &self,
+        machine: &MachineName,
+        root: &Awaited,
+        make: impl FnOnce() -> Result<String, String>,
+    ) {
+        let is_awaited = {
+            let known = self.known();
+            let mut boots = known.clients.values().filter_map(|seen| seen.boot.as_ref());
+            boots.any(|boot| boot.awaits_root(machine, root))
+        };
+        if is_awaited {
+            self.prepared(machine, root, make().as_deref().map_err(Clone::clone));
+        }
     }
 
     /// Goes on with the boots of a machine for which this root was made, and is in the catalog by this name,

@@ -157,9 +157,20 @@ impl Bench {
     }
 
     fn ask(&self, mac: Mac, client: Client, xid: u32, discover: bool) -> Option<Answer> {
+        self.ask_as(None, mac, client, xid, discover)
+    }
+
+    fn ask_as(
+        &self,
+        uuid: Option<Uuid>,
+        mac: Mac,
+        client: Client,
+        xid: u32,
+        discover: bool,
+    ) -> Option<Answer> {
         self.boots.decide(&Ask {
             mac,
-            uuid: None,
+            uuid,
             client,
             xid,
             discover,

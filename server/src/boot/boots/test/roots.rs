@@ -127,6 +127,56 @@ fn a_root_that_was_not_used_grows_old_and_is_of_its_template() {
     assert_eq!(bench.root(), None);
 }
 
+/// A machine's UUID is no secret, and Ethernet addresses can be invented.
+#[test]
+fn any_number_of_ethernet_addresses_with_its_uuid_order_one_root_and_are_forgotten() {
+    let bench = with_clone(RootKind::Fresh, "base");
+    let uuid = Some(Uuid::from_u128(7));
+    let mut roster = Roster::default();
+    let environment = Some("base".to_owned());
+    let macs = vec![MAC, OTHER];
+    let record = Machine { macs, uuid, environment, root: RootKind::Fresh, ..Machine::default() };
+    roster.insert(machine(), record, false).unwrap();
+    bench.boots.set_roster(roster);
+    let claims = |count: usize| {
+        for number in 0..u16::try_from(count).unwrap() {
+            let [high, low] = number.to_be_bytes();
+            let mac = Mac([2, 0, 0, 0, high, low]);
+            assert!(bench.ask_as(uuid, mac, IPXE_ROM, 1, true).is_some());
+        }
+    };
+    claims(20);
+    assert_eq!(bench.ordered(), [], "nobody has fetched anything");
+    for mac in [MAC, OTHER] {
+        bench.ask_as(uuid, mac, IPXE_ROM, 1, true).unwrap();
+    }
+    assert_eq!(bench.ordered(), [make("base", true)], "one for both of its own");
+    // Whoever fetches orders; what is made then is for all.
+    bench.leased();
+    bench.boots.report(ClientAddress::Mac(OTHER), Event::Leased(Ipv4Addr::new(10, 0, 0, 101)));
+    let script = bench.boots.known().clients[&OTHER].boot.as_ref().unwrap().id;
+    let peer = Ipv4Addr::new(10, 0, 0, 101);
+    let script = format!("/b/{script}/boot.ipxe");
+    assert!(matches!(
+        bench.request_from(peer, FileProtocol::Http, &script, false),
+        Err(FileError::Waiting(_))
+    ));
+    let mut made = 0;
+    for _ in 0..1 + bench.ordered().len() {
+        bench.boots.prepare(&machine(), &awaited("base", true), || {
+            made += 1;
+            bench.clone_made("web1-base", "base", true);
+            Ok("web1-base".to_owned())
+        });
+    }
+    assert_eq!(made, 1);
+    assert!(bench.request_from(peer, FileProtocol::Http, &script, false).is_ok());
+    claims(MAX_CLIENTS + 50);
+    let known = bench.boots.known();
+    assert!(known.clients.len() <= MAX_CLIENTS);
+    assert!(known.clients.contains_key(&MAC) && known.clients.contains_key(&OTHER));
+}
+
 #[test]
 fn a_stranger_orders_nothing() {
     let bench = Bench::new(None, Some("base"));
