@@ -342,11 +342,13 @@ pub fn run_if_asked(arguments: &[OsString]) -> Option<ExitCode> {
 }
 
 fn serve(privilege: Privilege) -> io::Result<()> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     sys::confine(privilege)?;
     match answer(privilege, stream) {
         // Who started it is gone, or wants nothing any more.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset) => Ok(()),
         answered => answered,
     }
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::error::at;
 use crate::tree::{each_name, open_dir, remove_contents};
-use crate::{EnvironmentName, StoreError};
+use crate::{EnvironmentName, StoreError, fault};
 
 /// A directory of this process in the store, on the same file system as the trees.
 #[derive(Debug)]
@@ -99,6 +99,7 @@ impl Workspace {
     /// Removes it with everything in it. The empty directory becomes the spare one: what is freed just
     /// now need not be room yet (ext4 waits for its journal).
     pub(crate) fn remove(self, trees: BorrowedFd<'_>) -> Result<(), StoreError> {
+        self.forget()?;
         remove_contents(&self.dir, &self.path)?;
         // Whoever takes the spare one locks it.
         flock(&self.dir, FlockOperation::Unlock).map_err(at("remove", &self.path))?;
@@ -109,6 +110,27 @@ impl Workspace {
                 unlinkat(trees, &self.name, AtFlags::REMOVEDIR).map_err(at("remove", &self.path))
             }
         }
+    }
+
+    /// Removes what says what follows, and all notes about environments, so that what cannot be removed of the
+    /// rest is never taken for what is still to be done. The notes about snapshots go before those
+    /// about environments, by which it is known whether the snapshots may go.
+    fn forget(&self) -> Result<(), StoreError> {
+        let mut notes = vec![SEQUEL.to_owned()];
+        for prefix in [SNAPSHOTS_OF, ANNOUNCED] {
+            each_name(&self.dir, &self.path, |file| {
+                let note = file.to_str().ok().filter(|file| file.starts_with(prefix));
+                notes.extend(note.map(str::to_owned));
+                Ok(())
+            })?;
+        }
+        for note in notes {
+            match unlinkat(&self.dir, &note, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => fault::point(),
+                Err(error) => return Err(at("remove", &self.path.join(note))(error)),
+            }
+        }
+        Ok(())
     }
 
     /// Takes over a workspace that a dead process left; `None` if its process lives.
@@ -164,6 +186,8 @@ impl Workspace {
 const PREFIX: &str = ".work-";
 /// An empty directory for when there is no room.
 const SPARE: &str = ".spare";
+/// In a workspace: what follows from what was done in it.
+pub(crate) const SEQUEL: &str = "sequel";
 /// In a workspace: how the names of files begin that announce an environment.
 const ANNOUNCED: &str = "announced-";
 /// In a workspace: how the names of files begin that announce the snapshots of an environment.

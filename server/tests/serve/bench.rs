@@ -82,6 +82,15 @@ impl Site {
         assert_eq!(outcome, ("", "", Some(0)), "{arguments:?}");
     }
 
+    /// Writes down what only netbe itself does, as a command that was killed leaves it.
+    pub(crate) fn sets(&self, name: &str, settings: &[(&str, &str)]) {
+        let location = store::Location::Directory(self.state().join("store"));
+        let store = store::Store::open(&location, &self.state()).unwrap();
+        for (key, value) in settings {
+            store.set(&name.parse().unwrap(), key, Some(value)).unwrap();
+        }
+    }
+
     /// Runs a command that is to succeed, and gives what it printed.
     pub(crate) fn prints(&self, arguments: &[&str]) -> String {
         let Outcome { out, err, status } = self.run(arguments);

@@ -314,7 +314,8 @@ fn a_root_that_is_not_whole_is_not_served() {
     let site = Site::with_base();
     // What a killed command leaves.
     site.done(&["clone", "base", "left"]);
-    site.done(&["set", "role=client", "machine=web1", "template=base", "left"]);
+    site.done(&["set", "role=client", "left"]);
+    site.sets("left", &[("machine", "web1"), ("template", "base")]);
     share(&site, &net, "left");
     let store = site.state().join("store");
     fs::rename(store.join("be/left"), store.join("be/web1-base.unfinished")).unwrap();
@@ -377,7 +378,9 @@ fn what_came_from_another_host_is_served_when_that_is_said() {
     let off = "not served: copy: its role is off: `netbe set role=be copy` has it served";
     assert!(site.prints(&["status"]).contains(off));
     // A command that was killed has left it so.
-    site.done(&["set", "role=off", "installing=be", "base"]);
+    site.done(&["set", "role=off", "base"]);
+    site.sets("base", &[("installing", "be")]);
+    site.done(&["set", "note=", "base"]);
     let status = site.prints(&["status"]);
     assert!(
         status.contains("not served: base: an installation is going on or was broken off: wait,")

@@ -17,7 +17,7 @@ use crate::back_end::BackEnd;
 use crate::environment::{parse, render};
 use crate::error::at;
 use crate::tree::open_dir;
-use crate::workspace::Workspace;
+use crate::workspace::{SEQUEL, Workspace};
 use crate::{Environment, EnvironmentName, SnapshotName, StoreError, fault};
 
 /// What follows.
@@ -130,7 +130,5 @@ impl Directory {
     }
 }
 
-/// In a workspace: what follows.
-const SEQUEL: &str = "sequel";
 /// In a workspace: how the names of snapshots begin that vanish.
 const GONE: &str = "gone-";

@@ -122,8 +122,8 @@ fn a_leftover_that_cannot_be_cleared_away_stops_only_its_own_environment() {
     let made = || drop(bench.store.create(&name("new"), Layout::Flat));
     assert!(killed_after(2, made).is_none());
     let [left] = bench.leftovers().try_into().unwrap();
-    // In the place of a directory of netbe's own, something that is neither empty nor to be entered.
-    fs::create_dir_all(left.join("announced-lost/x")).unwrap();
+    // A file of netbe's own that cannot be removed, because it is none.
+    fs::write(left.join("announced-lost"), "").unwrap();
     let meta = bench.dir.path().join("store/meta");
     fs::create_dir_all(meta.join("lost.toml/x")).unwrap();
     bench.store.set(&name("clone"), "os", Some("next")).unwrap();

@@ -82,6 +82,7 @@ impl Directory {
         self.prepare(work, &sequel)?;
         sys::synchronize(work.dir()).map_err(at("write", work.path()))?;
         let lock = self.lock()?;
+        work.announce(&[name])?;
         fault::point();
         let exchanged = sys::exchange(work.dir(), TREE, self.trees.as_fd(), name.as_str());
         if !exchanged.map_err(at("replace", &root))? {
@@ -189,7 +190,8 @@ impl Directory {
         for uuid in work.announced_snapshots()? {
             // Snapshots go only with a tree that is known to be gone.
             let stays = announced.iter().map(|name| self.may_be(name, uuid));
-            if !stays.collect::<Result<Vec<_>, _>>()?.contains(&true) {
+            let stays = stays.collect::<Result<Vec<_>, _>>()?;
+            if !stays.is_empty() && !stays.contains(&true) {
                 self.detach_snapshots(work, uuid)?;
             }
         }

@@ -191,6 +191,7 @@ fn a_machine_cannot_have_more_read_than_any_system_has() {
     assert!(matches!(refused, RootError::Large(_)), "{refused}");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn what_a_machine_keeps_has_its_access_control_list_and_extended_attributes() {
     use rustix::fs::{XattrFlags, getxattr, setxattr};
@@ -225,4 +226,5 @@ fn what_a_machine_keeps_has_its_access_control_list_and_extended_attributes() {
 }
 
 /// The id of an entry that is nobody's in particular.
+#[cfg(target_os = "linux")]
 const NOBODY: u32 = u32::MAX;
