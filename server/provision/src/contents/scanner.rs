@@ -21,14 +21,22 @@ impl Scanner {
     /// Looks at an environment. Waits for ten seconds at most, unless a disk hangs so that not even its
     /// process can be killed.
     pub fn scan(&mut self, root: &Inside) -> Result<Contents, WorkerError> {
-        let worker = match &mut self.worker {
-            Some(worker) => worker,
-            none => none.insert(Session::start(Privilege::Read)?),
-        };
-        let asked = worker.ask(&Request::Scan, &[root.as_fd()]);
-        if asked.is_err() {
-            self.worker = None;
+        if let Some(mut kept) = self.worker.take() {
+            match kept.ask(&Request::Scan, &[root.as_fd()]) {
+                Ok((contents, _)) => {
+                    self.worker = Some(kept);
+                    return Ok(contents);
+                }
+                // It may have ended long ago, which says nothing about this environment.
+                Err(WorkerError::Ended(_) | WorkerError::Start(_)) => {}
+                Err(error @ (WorkerError::Failed(_) | WorkerError::Late | WorkerError::Reply)) => {
+                    return Err(error);
+                }
+            }
         }
-        asked.map(|(contents, _)| contents)
+        let mut worker = Session::start(Privilege::Read)?;
+        let (contents, _) = worker.ask(&Request::Scan, &[root.as_fd()])?;
+        self.worker = Some(worker);
+        Ok(contents)
     }
 }
