@@ -391,13 +391,14 @@ fn an_address_that_is_in_no_network_of_the_host_is_named() {
 fn a_serial_console_is_told_to_guests() {
     let bench = Bench::with_head();
     let mac = "52:54:00:00:00:01";
-    bench.silent(&["machine", "add", "--mac", mac, "--serial", "web1"]);
+    let address = "--address=192.168.2.202";
+    bench.silent(&["machine", "add", "--mac", mac, address, "--serial", "web1"]);
     let shown = |line: &str| {
         let text = bench.prints(&["machine", "show", "web1"]);
         text.lines().any(|shown| shown == line)
     };
     assert!(shown("serial = \"ttyS0/115200\""));
-    let guest = [SERVER, "--address=192.168.2.202", "--machine=web1", "head"];
+    let guest = [SERVER, address, "--machine=web1", "head"];
     let loader = || bench.prints(&[&["show", "loader"], guest.as_slice()].concat());
     for line in ["console=\"comconsole\"", "boot_serial=\"YES\"", "comconsole_speed=\"115200\""] {
         assert!(loader().lines().any(|own| own == line), "{line}: {}", loader());
