@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::iter;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -37,6 +38,13 @@ pub(super) struct BootRecord {
     /// The boot before it, if its system may still run.
     #[serde(default)]
     pub(super) earlier: Option<Box<Self>>,
+}
+
+impl BootRecord {
+    /// The boot, and those before it whose systems may still run, the last first.
+    fn boots(&self) -> impl Iterator<Item = &Self> {
+        iter::successors(Some(self), |record| record.earlier.as_deref())
+    }
 }
 
 /// Reads the records of all boots. Of one that is damaged, which is reported, the copy is taken: a machine
@@ -81,7 +89,7 @@ pub fn rooted_on(state: &dyn State, environments: &[Uuid]) -> Result<Vec<String>
     let mut records = load(state)?;
     let lives =
         |record: &BootRecord| record.rooted && environments.contains(&record.plan.environment);
-    records.retain(|record| lives(record) || record.earlier.as_deref().is_some_and(lives));
+    records.retain(|record| record.boots().any(lives));
     let title = |record: &BootRecord| {
         let named = record.plan.machine.as_ref().map(ToString::to_string);
         named.unwrap_or_else(|| record.mac.to_string())
@@ -203,6 +211,7 @@ mod test {
     use crate::boot::Arch;
     use crate::boot::plan::{Fetch, Next};
     use crate::site::machine::View;
+    use crate::site::state::StateDir;
 
     /// A disk that writes nothing before the test's end.
     struct Stalled(Mutex<mpsc::Receiver<()>>);
@@ -272,6 +281,26 @@ mod test {
         let waiting = log.shared.queue().waiting.len();
         drop(release);
         assert!(waiting <= 1, "one may be on its way to the disk: {waiting}");
+    }
+
+    /// A machine that starts again and again has several boots before the one that it is in.
+    #[test]
+    fn all_boots_before_are_known_while_no_server_runs() {
+        let mac = Mac([2, 0, 0, 0, 0, 1]);
+        let boot = |environment, rooted, earlier: Option<BootRecord>| {
+            let mut record = BootRecord { rooted, ..record(mac) };
+            record.plan.environment = Uuid::from_u128(environment);
+            BootRecord { earlier: earlier.map(Box::new), ..record }
+        };
+        let last =
+            boot(4, false, Some(boot(3, true, Some(boot(2, true, Some(boot(1, true, None)))))));
+        let scratch = tempfile::tempdir().unwrap();
+        let state = StateDir::open(scratch.path()).unwrap();
+        write(&state, mac, Some(&last)).unwrap();
+        for (environment, expected) in [(1, 1), (2, 1), (3, 1), (4, 0), (5, 0)] {
+            let names = rooted_on(&state, &[Uuid::from_u128(environment)]).unwrap();
+            assert_eq!(names.len(), expected, "{environment}: {names:?}");
+        }
     }
 
     #[test]
