@@ -219,6 +219,18 @@ fn copy_of(path: &Path) -> PathBuf {
     path.with_added_extension("copy")
 }
 
+/// Removes the copy of an earlier record, which must not be taken for the record at `path`; says so,
+/// and why there is no other.
+fn uncopied(path: &Path, error: &StateError) -> String {
+    let kept = path.display();
+    match remove_file(&copy_of(path)) {
+        Ok(_) => format!("{kept} is kept, but its copy cannot be written: {error}"),
+        Err(left) => format!(
+            "{kept} is kept, but its copy cannot be written: {error}; an older copy stays: {left}"
+        ),
+    }
+}
+
 /// Removes a file; says whether it was there.
 fn remove_file(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
@@ -244,8 +256,12 @@ impl State for StateDir {
 
     fn store(&self, kind: Kind, name: &str, record: &[u8]) -> Result<(), StateError> {
         self.write(kind, name, record, |new, path| fs::rename(new, path))?;
-        if kind.has_copy() {
-            self.write(kind, name, record, |new, path| fs::rename(new, copy_of(path)))?;
+        if kind.has_copy()
+            && let Err(error) =
+                self.write(kind, name, record, |new, path| fs::rename(new, copy_of(path)))
+        {
+            // The record is there, which is what counts.
+            tracing::warn!("{}", uncopied(&self.file(kind, name)?, &error));
         }
         Ok(())
     }
@@ -472,6 +488,23 @@ mod test {
         assert_eq!(state.names(Kind::Boot).unwrap(), ["web1"]);
         state.remove(Kind::Boot, "web1").unwrap();
         assert_eq!((copy(), state.load(Kind::Boot, "web1").unwrap()), (None, None));
+    }
+
+    #[test]
+    fn a_record_whose_copy_cannot_be_written_is_kept_and_has_no_older_copy() {
+        let (_scratch, state) = state();
+        state.store(Kind::Boot, "web1", b"one").unwrap();
+        let path = state.path().join("boots/web1.json");
+        let error =
+            StateError::Io { path: copy_of(&path), error: io::ErrorKind::StorageFull.into() };
+        let told = uncopied(&path, &error);
+        assert!(told.contains("web1.json is kept, but its copy cannot be written: "), "{told}");
+        assert_eq!(state.load_copy(Kind::Boot, "web1").unwrap(), None);
+        // Nothing can have the name of a directory.
+        fs::create_dir(copy_of(&path)).unwrap();
+        state.store(Kind::Boot, "web1", b"two").unwrap();
+        assert_eq!(state.load(Kind::Boot, "web1").unwrap().unwrap(), b"two");
+        assert!(uncopied(&path, &error).contains("; an older copy stays: "));
     }
 
     #[test]
