@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::plan::Plan;
 use super::{BootId, Client};
 use crate::net::Mac;
+use crate::site::machine::MachineName;
 use crate::site::state::{Kind, State, StateError};
 
 /// What is kept of a boot.
@@ -95,6 +96,15 @@ pub fn rooted_on(state: &dyn State, environments: &[Uuid]) -> Result<Vec<String>
         named.unwrap_or_else(|| record.mac.to_string())
     };
     Ok(records.iter().map(title).collect())
+}
+
+/// The environments that a machine has used for its root in its last boot, or in those before it whose
+/// systems may still run: as far as it is written down.
+pub fn rooted_of(state: &dyn State, machine: &MachineName) -> Result<Vec<Uuid>, StateError> {
+    let records = load(state)?;
+    let boots = records.iter().flat_map(BootRecord::boots);
+    let own = boots.filter(|boot| boot.rooted && boot.plan.machine.as_ref() == Some(machine));
+    Ok(own.map(|boot| boot.plan.environment).collect())
 }
 
 fn file_name(mac: Mac) -> String {

@@ -8,6 +8,7 @@ use store::{Environment, EnvironmentName, Point, Role};
 use super::environment::new_name;
 use super::guard::{Hold, Verb};
 use super::{Failure, Format, Reply, Site, machine, snapshot};
+use crate::boot::rooted_of;
 use crate::site::machine::{Machine, MachineError, MachineName, RootKind};
 use provision::roots::{Owned, RootError, Roots, Term};
 
@@ -213,14 +214,27 @@ pub(super) fn own(site: &Site, name: &MachineName) -> Result<Environment, Failur
     Roots::new(&store, state.path()).own(name.as_str(), &wanted)?.ok_or_else(none)
 }
 
-/// The root that a machine keeps, or that of its last boot.
+/// The root that a machine keeps, or that of its last boot. The newest may be one that a DISCOVER has
+/// ordered, which nobody has booted.
 fn present(site: &Site, name: &MachineName) -> Result<Environment, Failure> {
     if record(site, name)?.root != RootKind::Fresh {
         return own(site, name);
     }
     let (store, state) = (site.open()?, site.open_state()?);
     let fresh = Roots::new(&store, state.path()).fresh(name.as_str())?;
-    let latest = fresh.into_iter().max_by_key(|root| root.created);
+    let rooted = rooted_of(&state, name).map_err(Failure::could_not)?;
+    let mut booted: Vec<_> = fresh.iter().filter(|root| rooted.contains(&root.uuid)).collect();
+    if booted.len() > 1 {
+        booted.sort_by_key(|root| root.created);
+        let names: Vec<_> = booted.iter().map(|root| root.name.as_str()).collect();
+        return Err(Failure::no(format_args!(
+            "{name} may run on any of its roots {}: switch off what runs no more, or name the root in \
+             `netbe clone` or `netbe diff`",
+            names.join(", ")
+        )));
+    }
+    let booted = booted.pop().cloned();
+    let latest = booted.or_else(|| fresh.into_iter().max_by_key(|root| root.created));
     latest.ok_or_else(|| Failure::no(format_args!("{name} has not booted yet")))
 }
 

@@ -225,7 +225,7 @@ fn the_data_of_a_machine_that_ran_when_the_server_ended_are_not_taken_away() {
 }
 
 /// What a server keeps of a machine's boot.
-const BOOT: &str = r#"{
+pub(crate) const BOOT: &str = r#"{
     "id": "00000000000000aa", "mac": "52:54:00:00:00:01", "client": "Ordinary",
     "plan": {
         "environment": "UUID", "name": "head", "machine": "desk", "read_only": false,

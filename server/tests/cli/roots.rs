@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::bench::Bench;
+use crate::living::BOOT;
 
 /// A site with a template `head` that has a system's identity, and a machine `desk`.
 fn with_template() -> Bench {
@@ -201,6 +202,41 @@ fn a_fresh_root_is_not_made_before_it_is_booted() {
     bench.refuses(
         &["machine", "reset", "desk"],
         "desk has no root of its own: give it one with `netbe sharepxe --machine desk --root own BE`",
+    );
+}
+
+/// While a machine runs on one root, a DISCOVER in its name has another one made.
+#[test]
+fn the_root_on_which_a_machine_runs_is_meant_and_not_a_newer_one() {
+    let bench = with_template();
+    for name in ["desk-head", "desk-head-2"] {
+        bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head"]);
+        fs::write(bench.root(name).join("etc/motd"), name).unwrap();
+        let path = bench.state().join(format!("store/meta/{name}.toml"));
+        fs::write(&path, read(&path) + "fresh = \"true\"\n").unwrap();
+        bench.silent(&["sharepxe", "--machine=desk", "--root=fresh", "head"]);
+    }
+    bench.silent(&["machine", "keep", "desk", "newest"]);
+    assert_eq!(read(bench.root("newest").join("etc/motd")), "desk-head-2");
+    let list: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
+    let uuid = |name| {
+        let mut listed = list.as_array().unwrap().iter();
+        listed.find(|environment| environment["name"] == name).unwrap()["uuid"].as_str().unwrap()
+    };
+    let boots = bench.state().join("boots");
+    fs::create_dir_all(&boots).unwrap();
+    let ran = |mac: &str, name| {
+        let record = BOOT.replace("52:54:00:00:00:01", mac).replace("UUID", uuid(name));
+        fs::write(boots.join(format!("{}.json", mac.replace(':', "-"))), record).unwrap();
+    };
+    ran("52:54:00:00:00:01", "desk-head");
+    bench.silent(&["machine", "keep", "desk", "kept"]);
+    assert_eq!(read(bench.root("kept").join("etc/motd")), "desk-head");
+    ran("52:54:00:00:00:02", "desk-head-2");
+    bench.refuses(
+        &["machine", "diff", "desk"],
+        "desk may run on any of its roots desk-head, desk-head-2: switch off what runs no more, or name \
+         the root in `netbe clone` or `netbe diff`",
     );
 }
 
