@@ -132,7 +132,10 @@ impl Boots {
         // Nobody who is started by hand has a root that is for one boot.
         let is_fresh = |one: &catalog::Environment| one.owned.as_ref().is_some_and(|own| own.fresh);
         let only_fresh = removed.is_empty() && changed.iter().all(is_fresh);
+        let touched = changed.iter().map(|one| one.uuid).chain(removed.iter().copied());
+        let touched: Vec<_> = touched.collect();
         self.catalog.update(changed, removed);
+        self.outdate(&touched);
         if !only_fresh {
             self.find_roots();
         }
@@ -245,17 +248,17 @@ impl Boots {
         if let Belongs::Here(id, plan) = known.belongs(ask, now) {
             return Some((id, plan));
         }
-        let orders = decided.as_ref().is_ok_and(|plan| known.orders_at_once(ask.mac, plan));
+        let orders = decided.as_ref().is_ok_and(|plan| known.orders_at_once(ask, plan));
         let seen = known.seen(ask.mac, now)?;
         seen.name = machine.map(|(name, _)| name.clone());
         seen.uuid = ask.uuid;
         seen.timeline.begin(ask.client, now);
         seen.timeline.see(&Event::Discover(ask.client), now);
         let subject = plan::Subject { mac: ask.mac, machine, client: ask.client };
-        let spare = decided
-            .as_ref()
-            .ok()
-            .and_then(|plan| self.spare(seen.boot.as_ref()?, plan, subject, site, now));
+        let spare = decided.as_ref().ok().and_then(|plan| {
+            let before = seen.boot.as_ref().filter(|before| before.generation == generation)?;
+            self.spare(before, plan, subject, site, now)
+        });
         let is_ordered = matches!(spare, Some(Spare::Ordered));
         let orders = orders && !is_ordered;
         let boot = match &decided {
@@ -276,7 +279,15 @@ impl Boots {
             }
         };
         let begun = boot.as_ref().map(|boot| (boot.id, Arc::clone(&boot.plan)));
+        let environment = boot.as_ref().map(|boot| boot.plan.environment);
+        let awaited = boot.as_ref().and_then(|boot| boot.plan.awaits.as_ref());
+        let renews = orders && awaited.is_some_and(|root| root.fresh);
         let ended = known.begin(ask.mac, boot);
+        // What was made for it is nobody's now. Where another is made, that is followed by the same.
+        let left = ended
+            .as_ref()
+            .filter(|ended| ended.made.is_some() && environment != Some(ended.plan.environment));
+        let unneeded = left.filter(|_| !renews).and_then(|ended| ended.plan.machine.clone());
         let seen = known.seen(ask.mac, now)?;
         let record = seen.record(ask.mac);
         let about = seen.event(ask.mac, Kind::BootBegan, String::new());
@@ -291,6 +302,9 @@ impl Boots {
         drop(known);
         for (address, boot) in earlier {
             (self.orders)(Order::Ask { address, boot });
+        }
+        if let Some(machine) = unneeded {
+            (self.orders)(Order::Retire { machine });
         }
         match (&begun, decided) {
             (Some((id, plan)), _) => {

@@ -103,6 +103,9 @@ pub struct Ask {
     pub local: Ipv4Addr,
     /// Whether another DHCP server gives it its address (proxy mode).
     pub proxy: bool,
+    /// Whether another server says what it boots, and only a file that it fetches shows that it boots from
+    /// us.
+    pub observed: bool,
     /// What holds in its network.
     pub network: ClientNetwork,
 }

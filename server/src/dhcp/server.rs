@@ -462,7 +462,12 @@ impl Server {
     }
 
     fn decide(&self, request: &Request<'_>, scope: &Scope) -> Option<Answer> {
-        self.booter.decide(&Ask {
+        self.booter.decide(&Self::question(request, scope))
+    }
+
+    /// What is asked of the boots.
+    fn question(request: &Request<'_>, scope: &Scope) -> Ask {
+        Ask {
             mac: request.mac,
             uuid: request.uuid,
             client: request.client,
@@ -470,8 +475,9 @@ impl Server {
             discover: request.kind == MessageType::Discover,
             local: scope.local,
             proxy: scope.proxy,
+            observed: false,
             network: scope.network_facts(),
-        })
+        }
     }
 
     /// Tells what became of an answer: an address is offered when the offer has left.

@@ -325,6 +325,8 @@ fn where_netbe_only_listens_it_says_nothing_and_hears_all() {
     bench.mode = Mode::Passive;
     let other = Ipv4Addr::new(10, 77, 0, 254);
     assert_eq!(bench.ask(&recorded("ovmf-discover")), Err(Silence::Passive));
+    assert!(bench.fake.asked.lock().unwrap().iter().all(|ask| ask.observed), "it boots elsewhere");
+    assert_eq!(bench.fake.asked.lock().unwrap().len(), 1);
     let chosen = bench.ask(&select(machine(1), FIRST, other));
     assert_eq!(chosen, Err(Silence::OtherServer(other)));
     for kind in [MessageType::Release, MessageType::Inform, MessageType::Decline] {

@@ -31,6 +31,8 @@ pub(super) struct Boot {
     pub(super) ordered: bool,
     /// When a root was made for this boot: its plan then follows no other change.
     pub(super) made: Option<Instant>,
+    /// Whether what that was made from has changed since.
+    pub(super) outdated: bool,
     /// The catalog's revision when the plan was decided.
     pub(super) revision: u64,
     /// Wakes those who wait for the root of this boot.
@@ -70,6 +72,7 @@ impl Boot {
             called: None,
             ordered: false,
             made: None,
+            outdated: false,
             revision: 0,
             root_ready: watch::Sender::new(()),
             spent: false,

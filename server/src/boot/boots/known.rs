@@ -134,13 +134,13 @@ impl Known {
 
     /// Whether a DISCOVER from there orders the root that a plan waits for: nobody else's boot of the
     /// machine has. Who is the machine only by the UUID that it claims, as any number of invented
-    /// Ethernet addresses may, has to fetch a file first.
-    pub(super) fn orders_at_once(&self, mac: Mac, plan: &Plan) -> bool {
+    /// Ethernet addresses may, or boots by what another server says, has to fetch a file first.
+    pub(super) fn orders_at_once(&self, ask: &Ask, plan: &Plan) -> bool {
         let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine) else { return false };
-        let is_own = self.roster.find(mac, None).is_some_and(|(name, _)| name == machine);
-        let mut others = self.clients.iter().filter(|(other, _)| **other != mac);
+        let is_own = self.roster.find(ask.mac, None).is_some_and(|(name, _)| name == machine);
+        let mut others = self.clients.iter().filter(|(mac, _)| **mac != ask.mac);
         let ordered = |boot: &Boot| boot.ordered && boot.awaits_root(machine, root);
-        is_own && !others.any(|(_, seen)| seen.boot.as_ref().is_some_and(ordered))
+        is_own && !ask.observed && !others.any(|(_, seen)| seen.boot.as_ref().is_some_and(ordered))
     }
 
     /// Something that happened to a client.

@@ -12,6 +12,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use super::Boots;
 use super::boot::Boot;
 use crate::boot::catalog;
@@ -19,7 +21,7 @@ use crate::boot::decide::Awaited;
 use crate::boot::plan::{self, Next, NoPlan, Plan};
 use crate::boot::{BootId, Ready};
 use crate::site::events::Kind;
-use crate::site::machine::MachineName;
+use crate::site::machine::{MachineName, environment_in};
 
 /// Work for a boot that takes a while or needs a disk, and so is done by another thread.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -125,12 +127,28 @@ impl Boots {
             return None;
         };
         let owned = facts.owned.as_ref().filter(|_| facts.uuid == before.plan.environment)?;
+        let template = self.catalog.named(environment_in(&awaited.template));
+        let is_of_it = owned.origin.is_none() || owned.origin == template.map(|one| one.uuid);
+        if before.outdated || !is_of_it {
+            return None;
+        }
         if (&owned.template, owned.fresh) != (&awaited.template, awaited.fresh) {
             return None;
         }
         let complete = plan::plan(subject, &facts, false, site).ok()?;
         let complete = Plan { once: plan.once.clone(), ..complete };
         complete.awaits.is_none().then(|| Spare::Made(Arc::new(complete), made))
+    }
+
+    /// Takes note that environments have changed or are worked on: a root that was made from one before is
+    /// not for another boot.
+    pub(super) fn outdate(&self, touched: &[Uuid]) {
+        let origin = |boot: &Boot| self.catalog.environment(boot.plan.environment)?.owned?.origin;
+        let mut known = self.known();
+        let boots = known.clients.values_mut().filter_map(|seen| seen.boot.as_mut());
+        for boot in boots.filter(|boot| boot.made.is_some()) {
+            boot.outdated |= origin(boot).is_some_and(|origin| touched.contains(&origin));
+        }
     }
 
     /// Orders a root.
@@ -193,7 +211,7 @@ impl Boots {
                     let once = boot.plan.once.clone();
                     let text = format!("its root {} is ready (boot {})", plan.name, boot.id);
                     boot.plan = Arc::new(Plan { once, ..plan });
-                    boot.made = Some(now);
+                    (boot.made, boot.outdated) = (Some(now), false);
                     boot.trouble = None;
                     (Kind::RootReady, text)
                 }

@@ -176,6 +176,7 @@ impl Bench {
             discover,
             local: SERVER,
             proxy: false,
+            observed: false,
             network: network(),
         })
     }
@@ -405,7 +406,9 @@ fn a_machine_that_is_known_by_its_uuid_stays_known() {
     bench.boots.set_roster(roster.clone());
     let (xid, discover, proxy) = (1, true, false);
     let network = network();
-    let ask = Ask { mac: MAC, uuid, client: UEFI, xid, discover, local: SERVER, proxy, network };
+    let (client, observed) = (UEFI, false);
+    let ask =
+        Ask { mac: MAC, uuid, client, xid, discover, local: SERVER, proxy, observed, network };
     assert!(bench.boots.decide(&ask).is_some());
     bench.boots.set_roster(roster);
     let standings = bench.boots.standings();

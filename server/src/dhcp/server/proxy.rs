@@ -12,7 +12,7 @@ use super::super::options::{self, Kind};
 use super::super::reply::{Action, Arrival, Destination, Port, Silence};
 use super::super::request::Request;
 use super::{Scope, Server, finish};
-use crate::boot::{Client, Event};
+use crate::boot::{Ask, Client, Event};
 
 impl Server {
     /// Proxy mode (PXE 2.1 §2.2): an OFFER without an address to firmware and to iPXE, an answer to a
@@ -55,7 +55,8 @@ impl Server {
         match request.kind {
             MessageType::Discover if request.client.is_firmware() => {
                 // What it is told is the other server's to say.
-                let _ = self.decide(request, scope);
+                let ask = Ask { observed: true, ..Self::question(request, scope) };
+                let _ = self.booter.decide(&ask);
             }
             MessageType::Request => self.follow(request, scope),
             MessageType::Discover

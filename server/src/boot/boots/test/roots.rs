@@ -42,7 +42,7 @@ impl Bench {
         let owned = Owned {
             machine: "web1".to_owned(),
             template: template.to_owned(),
-            origin: None,
+            origin: Some(made.uuid),
             fresh,
             created: "2026-11-20T17:00:00Z".parse().unwrap(),
         };
@@ -175,6 +175,63 @@ fn any_number_of_ethernet_addresses_with_its_uuid_order_one_root_and_are_forgott
     let known = bench.boots.known();
     assert!(known.clients.len() <= MAX_CLIENTS);
     assert!(known.clients.contains_key(&MAC) && known.clients.contains_key(&OTHER));
+}
+
+#[test]
+fn a_root_that_was_not_used_is_dropped_when_its_template_or_the_machines_change() {
+    let bench = with_clone(RootKind::Fresh, "base");
+    let discover = |xid| {
+        bench.pass(10);
+        (bench.discover(UEFI, xid).unwrap().root_path.is_some(), bench.ordered())
+    };
+    let prepared = || {
+        bench.clone_made("web1-base", "base", true);
+        bench.boots.prepared(&machine(), &awaited("base", true), Ok("web1-base"));
+    };
+    assert_eq!(discover(1), (false, vec![make("base", true)]));
+    prepared();
+    assert_eq!(discover(2), (true, vec![]), "nothing has changed");
+    let changed = |name| {
+        bench.boots.update_environments(vec![bench.boots.catalog().named(name).unwrap()], &[]);
+        bench.boots.catalog().wait_until_scanned();
+    };
+    changed("free");
+    assert_eq!(discover(3), (true, vec![]), "it is of another");
+    changed("base");
+    assert_eq!(discover(4), (false, vec![make("base", true)]));
+    prepared();
+    assert_eq!(discover(5), (true, vec![]));
+    bench.assign(RootKind::Fresh, "base", None);
+    assert_eq!(discover(6), (false, vec![make("base", true)]), "the machine may be another");
+}
+
+#[test]
+fn a_root_that_the_next_boot_does_not_take_is_retired() {
+    let bench = with_clone(RootKind::Fresh, "base");
+    bench.discover(UEFI, 1);
+    bench.clone_made("web1-base", "base", true);
+    bench.boots.prepared(&machine(), &awaited("base", true), Ok("web1-base"));
+    assert_eq!(bench.ordered(), [make("base", true)]);
+    bench.assign(RootKind::Direct, "free", None);
+    bench.pass(10);
+    bench.discover(UEFI, 2).unwrap();
+    assert_eq!(bench.ordered(), [Order::Retire { machine: machine() }]);
+    assert!(!bench.boots.is_root(Uuid::from_u128(9)));
+}
+
+#[test]
+fn a_machine_that_is_only_observed_has_its_root_made_when_it_fetches() {
+    let bench = with_clone(RootKind::Own, "base");
+    let (mac, client, local) = (MAC, IPXE_ROM, SERVER);
+    let (uuid, xid, discover, proxy, observed) = (None, 1, true, false, true);
+    let network = network();
+    let ask = Ask { mac, uuid, client, xid, discover, local, proxy, observed, network };
+    bench.boots.decide(&ask).unwrap();
+    assert_eq!(bench.ordered(), []);
+    bench.leased();
+    let script = bench.request(FileProtocol::Http, "/b/0000000000000001/boot.ipxe");
+    assert!(matches!(script, Err(FileError::Waiting(_))));
+    assert_eq!(bench.ordered(), [make("base", false)]);
 }
 
 #[test]
