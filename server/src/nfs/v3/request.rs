@@ -117,15 +117,16 @@ impl<'a> Request<'a> {
         let start = reply.len();
         let ended = match work(&file, reply) {
             Err(Fault::Tree(FsError::WouldWait)) if !may_wait => None,
+            // Neither what it did counts nor what it met.
+            _ if file.running.as_ref().is_some_and(Running::is_abandoned) => {
+                reply.truncate(start);
+                Some(self.fail(FsError::Busy.into(), &F::unknown(), reply))
+            }
             // A command has taken the tree away meanwhile. That is no decision that it is gone.
             Err(Fault::Tree(FsError::Stale)) if self.waits(&file) => {
                 Some(self.fail(FsError::Busy.into(), &F::unknown(), reply))
             }
             Err(fault) => F::of(&file, self.wait()).map(|beside| self.fail(fault, &beside, reply)),
-            Ok(_) if file.running.as_ref().is_some_and(Running::is_abandoned) => {
-                reply.truncate(start);
-                Some(self.fail(FsError::Busy.into(), &F::unknown(), reply))
-            }
             Ok(outcome) => Some(outcome),
         };
         ended.unwrap_or_else(|| {

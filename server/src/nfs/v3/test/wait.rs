@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use vfs::{Caller, Name};
-use wire::nfs3::{AccessArgs, GetattrRes, ReadArgs, Stable, Status, WriteArgs, WriteRes};
+use wire::nfs3::{AccessArgs, GetattrRes, ReadArgs, Stable, Status, WriteArgs};
 
 use super::*;
 use crate::nfs::export::Event;
@@ -74,22 +74,38 @@ fn what_the_tree_cannot_tell_at_once_is_asked_again_by_who_may_wait() {
 
 /// A WRITE that waits for a disk while `meanwhile` happens to its environment, which is held.
 fn write_while(meanwhile: impl FnOnce(&Bench)) -> Status {
-    let bench = Bench::new(MemFs::new().file("/motd", 0o644, b"hello").on_disk());
+    let bench = bench_on_disk();
     let file = bench.at("/motd");
     let (offset, data, stable) = (0, &b"HELLO"[..], Stable::FileSync);
     let args = WriteArgs { file: fh(&file), offset, stable, data }.to_bytes();
+    status_while(&bench, Procedure::Write, &args, meanwhile)
+}
+
+fn bench_on_disk() -> Bench {
+    Bench::new(MemFs::new().file("/motd", 0o644, b"hello").on_disk())
+}
+
+/// What a call ends with that waits for a disk while `meanwhile` happens.
+fn status_while(
+    bench: &Bench,
+    procedure: Procedure,
+    args: &[u8],
+    meanwhile: impl FnOnce(&Bench),
+) -> Status {
     let hung = bench.tree.hang();
+    let (call, mut reply) = (bench.call_of(procedure.number(), args), Vec::new());
+    let Progress::Park(parked) = bench.nfs.call(&call, &mut reply) else { panic!("it waits") };
     thread::scope(|scope| {
         let call = scope.spawn(|| {
-            let written = bench.client.call(&bench.nfs, VERSION, Procedure::Write.number(), &args);
-            WriteRes::from_bytes(&written.1).unwrap().status()
+            parked.resume(&call, &mut reply);
+            Status::from_bytes(&reply[..4]).unwrap()
         });
         while bench.site.exports.drain(&[ROOT], Duration::ZERO) {
             thread::yield_now();
         }
         bench.site.exports.apply([(ROOT, Event::Held)]);
         assert!(!bench.site.exports.drain(&[ROOT], Duration::from_millis(20)), "it still runs");
-        meanwhile(&bench);
+        meanwhile(bench);
         drop(hung);
         let status = call.join().unwrap();
         assert!(bench.site.exports.drain(&[ROOT], Duration::ZERO), "it has ended");
@@ -105,6 +121,17 @@ fn a_write_under_way_ends_before_a_command_has_the_tree() {
 #[test]
 fn a_write_on_a_tree_that_was_taken_away_is_not_acknowledged() {
     assert_eq!(write_while(|bench| bench.site.exports.abandon_calls(&[ROOT])), Status::Jukebox);
+}
+
+#[test]
+fn what_a_call_misses_in_a_tree_that_was_taken_away_is_not_told() {
+    let status = |meanwhile: fn(&Bench)| {
+        let bench = bench_on_disk();
+        let args = op(&bench.root(), "missing").to_bytes();
+        status_while(&bench, Procedure::Lookup, &args, meanwhile)
+    };
+    assert_eq!(status(|_| ()), Status::NoEnt);
+    assert_eq!(status(|bench| bench.site.exports.abandon_calls(&[ROOT])), Status::Jukebox);
 }
 
 #[test]
