@@ -9,7 +9,6 @@ mod hold;
 mod opener;
 #[cfg(test)]
 mod test;
-mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +31,6 @@ use changes::Changes;
 use opener::{Job, Opener};
 use provision::install::fill;
 use provision::roots::{self, Owned};
-use turn::{Turn, Turns};
 
 /// Publishes the boot environments of a store.
 pub(super) struct Publisher {
@@ -48,9 +46,9 @@ pub(super) struct Publisher {
     waiting: AtomicBool,
     /// Whether a command has the whole store for itself.
     detached: AtomicBool,
-    /// Held while the whole store is listed, and not longer: a listing may hang.
-    listing: Mutex<()>,
-    /// Since when it is.
+    /// Held by the one publication that runs, and by who must not be overtaken by one.
+    publishing: Mutex<()>,
+    /// Since when the store is read.
     begun: Mutex<Option<Instant>>,
 }
 
@@ -70,7 +68,6 @@ struct Found {
     unserved: BTreeMap<Uuid, Vec<String>>,
     /// The warnings that the administrator was given already.
     told: BTreeSet<String>,
-    turns: Turns,
 }
 
 /// How much of the store is read and opened.
@@ -123,7 +120,7 @@ impl Publisher {
             found: Mutex::default(),
             waiting: AtomicBool::new(false),
             detached: AtomicBool::new(false),
-            listing: Mutex::default(),
+            publishing: Mutex::default(),
             begun: Mutex::default(),
         })
     }
@@ -131,26 +128,20 @@ impl Publisher {
     /// Reads the store and serves what it holds now. Where it cannot be read, what is open of it stays
     /// in service.
     ///
-    /// Several may run at once: one that hangs keeps only what it asked for waiting. Of each environment
-    /// what was read last counts.
+    /// Waits for the publication that runs: what was read later counts.
     pub(super) fn publish(&self, scope: Scope<'_>) -> Result<(), StoreError> {
+        let _alone = lock(&self.publishing);
         if self.detached.load(Ordering::Relaxed) {
             return Ok(());
         }
         let first = !lock(&self.found).listed;
-        let hangs = || self.listing.try_lock().is_err();
-        let mut scope = match scope {
-            Scope::Named(_) if first && hangs() => scope,
-            Scope::All | Scope::Changed | Scope::Named(_) if first => Scope::All,
-            Scope::All | Scope::Changed | Scope::Named(_) => scope,
-        };
-        let (mut turn, mut read) = self.read(scope);
+        let mut scope = if first { Scope::All } else { scope };
+        let mut read = self.read(scope);
         if let (Scope::Named(_), Ok(named)) = (scope, &read)
             && self.may_have_come_with_data(named)
         {
             scope = Scope::Changed;
-            drop(turn);
-            (turn, read) = self.read(scope);
+            read = self.read(scope);
         }
         let (mut changes, jobs) = match read {
             Ok(read) => self.changes(scope, read),
@@ -158,7 +149,7 @@ impl Publisher {
         };
         self.opener.open_all(jobs, |outcomes| {
             changes.opened(outcomes);
-            self.carry_out(turn.number, changes.split_off());
+            self.carry_out(changes.split_off());
         });
         if first {
             // What was on its way to another name just then nobody knows yet.
@@ -198,14 +189,12 @@ impl Publisher {
         }
     }
 
-    /// Reads the store, and says in whose turn.
-    fn read(&self, scope: Scope<'_>) -> (Turn<'_>, Result<Read, StoreError>) {
-        if let Scope::Named(names) = scope {
-            return (Turn::begin(&self.found), self.read_named(names));
-        }
-        let _alone = lock(&self.listing);
+    fn read(&self, scope: Scope<'_>) -> Result<Read, StoreError> {
         let _begun = Begun::now(&self.begun);
-        (Turn::begin(&self.found), self.list())
+        match scope {
+            Scope::Named(names) => self.read_named(names),
+            Scope::All | Scope::Changed => self.list(),
+        }
     }
 
     fn list(&self) -> Result<Read, StoreError> {
@@ -281,9 +270,6 @@ impl Publisher {
 
     /// Takes note that the store as a whole cannot be read.
     fn cannot_read(&self, error: StoreError) -> Result<(), StoreError> {
-        if self.detached.load(Ordering::Relaxed) {
-            return Ok(());
-        }
         self.waiting.store(true, Ordering::Relaxed);
         let text = error.to_string();
         let told = if let StoreError::Stalled { .. } = error {
@@ -344,12 +330,11 @@ impl Publisher {
             if environment.role == Role::Off {
                 self.off(environment, &mut changes);
             } else if !matches!(scope, Scope::Changed) || !self.is_served_so(environment) {
+                changes.pending.insert(uuid, name.clone());
                 jobs.push(self.job(environment, data));
             }
         }
         changes.told = changes.unreadable.values().cloned().collect();
-        changes.names =
-            changes.read.iter().map(|(uuid, known)| (*uuid, known.name.clone())).collect();
         if let Scope::Named(names) = scope {
             changes.named = Some(names.to_vec());
         }
@@ -468,20 +453,16 @@ impl Publisher {
         (uuid, Box::new(open))
     }
 
-    /// Lets all changes of a turn happen at one instant, but for those that another has overtaken.
-    fn carry_out(&self, turn: u64, mut changes: Changes) {
+    /// Lets all changes happen at one instant. What is said of pending environments stays.
+    fn carry_out(&self, changes: Changes) {
+        let Changes { read, entries, events, gone, unreadable, unserved, .. } = changes;
+        let Changes { waiting, named, pending, .. } = changes;
         let mut found = lock(&self.found);
-        if self.detached.load(Ordering::Relaxed) || !found.turns.counts(turn) {
-            return;
-        }
-        let overtaken = found.turns.take(turn, changes.environments());
-        changes.forget(&overtaken);
-        let Changes { read, entries, events, gone, unreadable, unserved, waiting, named, .. } =
-            changes;
         let opened: Vec<Uuid> = entries.iter().map(|entry| entry.uuid).collect();
         let was_gone: Vec<Uuid> =
             opened.iter().copied().filter(|one| self.exports.is_gone(*one)).collect();
         let touched: Vec<Uuid> = events.iter().map(|(environment, _)| *environment).collect();
+        // Also what is pending: that there is such an environment is known.
         found.environments.extend(read.iter().map(|(uuid, one)| (*uuid, one.clone())));
         for environment in &gone {
             found.environments.remove(environment);
@@ -499,20 +480,21 @@ impl Publisher {
             None => {
                 found.store = None;
                 found.unreadable = unreadable;
-                found.unserved.retain(|one, _| overtaken.contains(one));
+                found.unserved.retain(|one, _| pending.contains_key(one));
                 self.waiting.store(waiting, Ordering::Relaxed);
             }
             Some(names) => {
                 found.unreadable.retain(|name, _| !names.contains(name));
                 found.unreadable.extend(unreadable);
-                found.unserved.retain(|one, _| !read.contains_key(one));
+                let stays = |one: &Uuid| !read.contains_key(one) || pending.contains_key(one);
+                found.unserved.retain(|one, _| stays(one));
                 self.waiting.fetch_or(waiting, Ordering::Relaxed);
             }
         }
         found.unserved.extend(unserved);
         found.unserved.retain(|_, reasons| !reasons.is_empty());
-        let whole = found.listed && found.store.is_none();
-        let news = found.news();
+        let whole = found.store.is_none();
+        let news = if pending.is_empty() { found.news() } else { Vec::new() };
         // Also of what was gone and came back, and without what cannot be read no more.
         self.expect(&found, []);
         drop(found);

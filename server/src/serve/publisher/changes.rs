@@ -1,6 +1,6 @@
 //! What one publication changes, gathered before anything of it happens.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use store::{Environment, EnvironmentName};
 use uuid::Uuid;
@@ -24,8 +24,9 @@ pub(super) struct Changes {
     pub(super) waiting: bool,
     /// Only these were looked at.
     pub(super) named: Option<Vec<EnvironmentName>>,
-    /// The names of what was read, and what is said of the others, also when that was carried out.
-    pub(super) names: HashMap<Uuid, EnvironmentName>,
+    /// What is still to be opened.
+    pub(super) pending: HashMap<Uuid, EnvironmentName>,
+    /// What is said of those that cannot be read, also when that was carried out.
     pub(super) told: Vec<String>,
 }
 
@@ -33,11 +34,12 @@ impl Changes {
     /// Adds what came of opening some of what was read.
     pub(super) fn opened(&mut self, outcomes: Vec<Outcome<Opened>>) {
         for (uuid, outcome) in outcomes {
-            let Some(name) = self.names.get(&uuid) else { continue };
+            let Some(name) = self.pending.remove(&uuid) else { continue };
+            let unserved = self.unserved.entry(uuid).or_default();
             match outcome {
                 Ok(opened) => {
                     let told = opened.unserved.iter().map(|reason| format!("{name}: {reason}"));
-                    self.unserved.entry(uuid).or_default().extend(told);
+                    unserved.extend(told);
                     self.entries.push(opened.entry);
                     self.events.push((uuid, Event::Opened(opened.export)));
                 }
@@ -45,8 +47,7 @@ impl Changes {
                     self.waiting = true;
                     // A key that is missing was told already.
                     if !self.told.iter().any(|told| told.starts_with(&reason)) {
-                        let told = format!("{name}: {reason}");
-                        self.unserved.entry(uuid).or_default().push(told);
+                        unserved.push(format!("{name}: {reason}"));
                     }
                     self.events.push((uuid, Event::Failed(Reason::from(reason))));
                 }
@@ -56,25 +57,16 @@ impl Changes {
 
     /// Takes what can be carried out by now; the rest is about nothing but what is still to be opened.
     pub(super) fn split_off(&mut self) -> Self {
-        let (names, told) = (self.names.clone(), self.told.clone());
-        let rest = Self { names, told, named: Some(Vec::new()), ..Self::default() };
-        std::mem::replace(self, rest)
-    }
-
-    /// All that they are about.
-    pub(super) fn environments(&self) -> HashSet<Uuid> {
-        let events = self.events.iter().map(|(environment, _)| *environment);
-        let about = events.chain(self.read.keys().copied()).chain(self.gone.iter().copied());
-        about.chain(self.unserved.keys().copied()).collect()
-    }
-
-    /// Leaves out what is about these.
-    pub(super) fn forget(&mut self, environments: &HashSet<Uuid>) {
-        let stays = |environment: &Uuid| !environments.contains(environment);
-        self.read.retain(|environment, _| stays(environment));
-        self.entries.retain(|entry| stays(&entry.uuid));
-        self.events.retain(|(environment, _)| stays(environment));
-        self.gone.retain(|environment| stays(environment));
-        self.unserved.retain(|environment, _| stays(environment));
+        let rest = Self {
+            unserved: self.unserved.clone(),
+            told: self.told.clone(),
+            named: Some(Vec::new()),
+            pending: self.pending.clone(),
+            ..Self::default()
+        };
+        let mut now = std::mem::replace(self, rest);
+        now.unserved.retain(|environment, _| !now.pending.contains_key(environment));
+        self.unserved.retain(|environment, _| self.pending.contains_key(environment));
+        now
     }
 }

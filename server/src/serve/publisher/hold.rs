@@ -86,6 +86,8 @@ impl Publisher {
         name: &EnvironmentName,
         force: bool,
     ) -> Result<(), CloseError> {
+        // A publication from before the hold may still open it, and no later one does.
+        drop(lock(&self.publishing));
         self.drain(environments, force)?;
         let why = Reason::from("a command has worked on it");
         self.quiesce(&self.exports.apply(each(environments, &Event::Closed(why))));
@@ -110,8 +112,6 @@ impl Publisher {
         environments: &[Uuid],
         names: &[EnvironmentName],
     ) -> Result<(), StoreError> {
-        // What was opened before the command's work is not what is there now.
-        lock(&self.found).turns.supersede(environments);
         self.exports.apply(each(environments, &Event::Resumed));
         let text = "the command has ended its work on it";
         self.tell_of(environments, Kind::EnvironmentResumed, text);
@@ -133,7 +133,6 @@ impl Publisher {
         }
         self.tell_of(environments, Kind::EnvironmentGone, "it was destroyed");
         let mut found = lock(&self.found);
-        found.turns.supersede(environments);
         for environment in environments {
             found.environments.remove(environment);
             found.unserved.remove(environment);
@@ -159,13 +158,13 @@ impl Publisher {
 
     /// Closes the whole store and has it unmounted, until [`Publisher::attach`].
     pub(in crate::serve) fn detach(&self) -> Result<(), CloseError> {
+        let alone = lock(&self.publishing);
         if self.detached.swap(true, Ordering::Relaxed) {
             return Err(CloseError::Taken);
         }
         let why = "a command has the store for itself";
         let closed = self.close(why);
         let mut found = lock(&self.found);
-        found.turns.supersede_all();
         found.store = Some(why.to_owned());
         let news = found.news();
         drop(found);
@@ -173,6 +172,7 @@ impl Publisher {
         let detached = self
             .drain(&closed, false)
             .and_then(|()| self.unmount(|| self.store.detach()).map_err(CloseError::Store));
+        drop(alone);
         detached.inspect_err(|_| {
             // Whatever was closed on the way is served again.
             let _ = self.attach();

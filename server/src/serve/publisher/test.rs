@@ -389,43 +389,17 @@ fn two_with_one_identity_are_not_served_as_one() {
 }
 
 #[test]
-fn what_hangs_keeps_no_other_environment_from_being_published() {
-    for hang in [Hang::Opening(name("web1-head")), Hang::Listing] {
-        let bench = Bench::new();
-        let handle = bench.roots[0].1;
-        let opened = || bench.publisher.exports.open(handle.as_bytes()).unwrap().0;
-        let is_insecure = || opened().settings.insecure;
-        let hung = bench.faults.hang(hang.clone());
-        thread::scope(|scope| {
-            let stuck = scope.spawn(|| bench.publisher.publish(Scope::All));
-            hung.wait_until_reached();
-            let settings = ExportSettings { insecure: true, ..ExportSettings::default() };
-            bench.store.set_export(&name("head"), settings).unwrap();
-            let began = Instant::now();
-            bench.publisher.publish(Scope::Named(&[name("head")])).unwrap();
-            assert!(began.elapsed() < Duration::from_secs(3), "{hang:?}: {:?}", began.elapsed());
-            assert!(is_insecure() && !stuck.is_finished());
-            drop(hung);
-            stuck.join().unwrap().unwrap();
-        });
-        assert!(is_insecure(), "what was read before does not come back");
-        assert_eq!(bench.answers(), [SERVED; 3]);
-    }
-}
-
-#[test]
 fn what_is_open_is_served_while_another_still_hangs() {
     let mut bench = Bench::new();
     (bench.faults, bench.store, bench.publisher) = Bench::open(&bench.scratch);
     let hung = bench.faults.hang(Hang::Opening(name("head")));
     thread::scope(|scope| {
         let stuck = scope.spawn(|| bench.publisher.publish(Scope::All));
-        let began = Instant::now();
-        while bench.publisher.exports.of(bench.uuid("web1-head")).is_none() {
-            assert!(began.elapsed() < OPENING / 2, "it waits for another one's disk");
-            thread::sleep(Duration::from_millis(20));
-        }
+        let is_served = || bench.publisher.exports.of(bench.uuid("web1-head")).is_some();
+        wait_until(is_served);
         assert!(!stuck.is_finished());
+        let at = bench.publisher.exports.at(b"/be/head").map(drop);
+        assert!(matches!(at, Err(Absent::Waiting(_))), "that it exists is known: {at:?}");
         drop(hung);
         stuck.join().unwrap().unwrap();
     });
@@ -433,22 +407,76 @@ fn what_is_open_is_served_while_another_still_hangs() {
 }
 
 #[test]
-fn what_was_opened_before_a_command_worked_on_it_is_not_served_after_it() {
+fn what_is_opened_still_keeps_its_reasons_and_the_next_publication_waits_for_it() {
     let bench = Bench::new();
-    let head = bench.publisher.needing(&name("head")).unwrap();
-    let handle = bench.roots[0].1;
+    let why = "head: its disk is slow".to_owned();
+    lock(&bench.publisher.found).unserved.insert(bench.uuid("head"), vec![why.clone()]);
+    let change = |text: &str, insecure| {
+        let settings = ExportSettings { insecure, ..ExportSettings::default() };
+        bench.store.set_export(&name(text), settings).unwrap();
+    };
+    let is_insecure =
+        |text: &str| bench.publisher.exports.of(bench.uuid(text)).unwrap().settings.insecure;
+    for text in ["head", "web1-head"] {
+        change(text, true);
+    }
     let hung = bench.faults.hang(Hang::Opening(name("head")));
     thread::scope(|scope| {
-        let before = scope.spawn(|| bench.publisher.publish(Scope::All));
-        hung.wait_until_reached();
+        let publish = || scope.spawn(|| bench.publisher.publish(Scope::Changed).unwrap());
+        let first = publish();
+        wait_until(|| is_insecure("web1-head"));
+        assert!(bench.is_told(&why) && !is_insecure("head"));
+        assert!(lock(&bench.publisher.found).told.is_empty(), "nothing has come of it yet");
+        change("web1-head", false);
+        let second = publish();
+        thread::sleep(Duration::from_millis(300));
+        assert!(!first.is_finished() && !second.is_finished());
+        drop(hung);
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+    assert!(is_insecure("head") && !is_insecure("web1-head"));
+    assert_eq!(bench.publisher.unserved(), [""; 0]);
+}
+
+#[test]
+fn a_command_has_a_tree_only_after_the_publication_that_may_still_open_it() {
+    let bench = Bench::new();
+    let head = bench.publisher.needing(&name("head")).unwrap();
+    let hold = || {
         assert_eq!(bench.publisher.hold(&head, || None::<()>), None);
         bench.publisher.close_held(&head, &name("head"), false).unwrap();
+        assert!(bench.publisher.exports.open_of(head[0]).is_none());
         bench.publisher.end(&head, "head");
         bench.publisher.exports.apply([(head[0], Event::Resumed)]);
-        drop(hung);
-        before.join().unwrap().unwrap();
-    });
-    assert_eq!(bench.publisher.exports.open(handle.as_bytes()).err(), Some(FsError::Stale));
+    };
+    // A store of directories is served again: nothing has to be unmounted there.
+    let detach = || drop(bench.publisher.detach());
+    let commands: [(&(dyn Fn() + Sync), _); 2] =
+        [(&detach, [SERVED; 3]), (&hold, [GONE, SERVED, SERVED])];
+    for (command, answers) in commands {
+        let hung = bench.faults.hang(Hang::Opening(name("head")));
+        thread::scope(|scope| {
+            let before = scope.spawn(|| bench.publisher.publish(Scope::All));
+            hung.wait_until_reached();
+            let command = scope.spawn(command);
+            thread::sleep(Duration::from_millis(300));
+            assert!(!before.is_finished() && !command.is_finished());
+            drop(hung);
+            before.join().unwrap().unwrap();
+            command.join().unwrap();
+        });
+        assert_eq!(bench.answers(), answers);
+    }
+}
+
+/// Waits for what must not wait for another environment's disk.
+fn wait_until(holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < OPENING / 2, "it waits for another one's disk");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
