@@ -392,7 +392,8 @@ fn a_serial_console_is_told_to_guests() {
     let bench = Bench::with_head();
     let mac = "52:54:00:00:00:01";
     let address = "--address=192.168.2.202";
-    bench.silent(&["machine", "add", "--mac", mac, address, "--serial", "web1"]);
+    let boots = "--environment=head";
+    bench.silent(&["machine", "add", "--mac", mac, address, boots, "--serial", "web1"]);
     let shown = |line: &str| {
         let text = bench.prints(&["machine", "show", "web1"]);
         text.lines().any(|shown| shown == line)
