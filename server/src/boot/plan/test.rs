@@ -37,15 +37,16 @@ fn host() -> (tempfile::TempDir, HostLoaders) {
     (scratch, loaders)
 }
 
+/// A site that boots machines by itself, on an Ethernet of which nothing else is known.
+fn site(loaders: &HostLoaders) -> Site<'_> {
+    static NETWORK: ClientNetwork =
+        ClientNetwork { mtu: 1500, name_servers: Vec::new(), domain: None };
+    Site { server: SERVER, http_port: 80, loaders, proxy: false, network: &NETWORK }
+}
+
 fn decide(client: Client, facts: &Facts) -> Result<Plan, NoPlan> {
     let (_scratch, loaders) = host();
-    let site = Site {
-        server: SERVER,
-        http_port: 80,
-        loaders: &loaders,
-        proxy: false,
-        network: &ClientNetwork::default(),
-    };
+    let site = site(&loaders);
     plan(Subject { mac: MAC, machine: None, client }, facts, false, site)
 }
 
@@ -85,13 +86,7 @@ fn decide_for(loader: LoaderChoice, client: Client, facts: &Facts) -> Result<Pla
     let name = "web1".parse().unwrap();
     let machine = Machine { loader, ..Machine::default() };
     let (_scratch, loaders) = host();
-    let site = Site {
-        server: SERVER,
-        http_port: 80,
-        loaders: &loaders,
-        proxy: false,
-        network: &ClientNetwork::default(),
-    };
+    let site = site(&loaders);
     plan(Subject { mac: MAC, machine: Some((&name, &machine)), client }, facts, false, site)
 }
 
@@ -189,13 +184,7 @@ fn a_machines_own_words_end_the_command_line() {
     let cmdline = " console=ttyS0 ".to_owned();
     let machine = Machine { cmdline, read_only: true, ..Machine::default() };
     let loaders = HostLoaders::default();
-    let site = Site {
-        server: SERVER,
-        http_port: 8080,
-        loaders: &loaders,
-        proxy: false,
-        network: &ClientNetwork::default(),
-    };
+    let site = Site { http_port: 8080, ..site(&loaders) };
     let client = Client::Ipxe(Arch::BIOS);
     let subject = Subject { mac: MAC, machine: Some((&name, &machine)), client };
     let plan = plan(subject, &linux(), false, site).unwrap();
@@ -211,13 +200,7 @@ fn a_machines_own_words_end_the_command_line() {
 fn a_machine_with_the_split_view_is_told_its_data_sets() {
     let name = "web1".parse().unwrap();
     let loaders = HostLoaders::default();
-    let site = Site {
-        server: SERVER,
-        http_port: 80,
-        loaders: &loaders,
-        proxy: false,
-        network: &ClientNetwork::default(),
-    };
+    let site = site(&loaders);
     let datasets = vec!["home".to_owned(), "var/log".to_owned()];
     let nested = Facts { datasets, ..linux() };
     let cmdline = |view| {
@@ -255,13 +238,7 @@ fn a_loader_is_told_to_read_what_one_packet_of_its_network_holds() {
         (1400, Some("nfs.read_size=1100"), "nfs.read_size=1100"),
     ] {
         let network = ClientNetwork { mtu, ..ClientNetwork::default() };
-        let site = Site {
-            server: SERVER,
-            http_port: 80,
-            loaders: &loaders,
-            proxy: false,
-            network: &network,
-        };
+        let site = Site { network: &network, ..site(&loaders) };
         let kenv = own.into_iter().map(|text: &str| text.parse().unwrap()).collect();
         let machine = Machine { kenv, ..Machine::default() };
         let client = Client::Pxe(Arch::UEFI_X64);
@@ -283,13 +260,7 @@ fn a_bootp_kernel_is_told_its_mount_options() {
 fn decide_with(machine: &Machine, client: Client, facts: &Facts) -> Result<Plan, NoPlan> {
     let name = "web1".parse().unwrap();
     let (_scratch, loaders) = host();
-    let site = Site {
-        server: SERVER,
-        http_port: 80,
-        loaders: &loaders,
-        proxy: false,
-        network: &ClientNetwork::default(),
-    };
+    let site = site(&loaders);
     plan(Subject { mac: MAC, machine: Some((&name, machine)), client }, facts, false, site)
 }
 
@@ -400,13 +371,7 @@ fn a_bootp_kernel_is_told_its_classes() {
 #[test]
 fn a_default_environment_is_shared_and_so_read_only() {
     let (_scratch, loaders) = host();
-    let site = Site {
-        server: SERVER,
-        http_port: 80,
-        loaders: &loaders,
-        proxy: false,
-        network: &ClientNetwork::default(),
-    };
+    let site = site(&loaders);
     let subject = Subject { mac: MAC, machine: None, client: Client::Ipxe(Arch::BIOS) };
     assert!(plan(subject, &linux(), true, site).unwrap().read_only);
     assert!(!plan(subject, &linux(), false, site).unwrap().read_only);
@@ -444,13 +409,7 @@ fn an_unknown_machine_boots_only_a_default() {
 #[test]
 fn beside_another_server_freebsd_over_uefi_gets_everything_by_ipxe() {
     let (_scratch, loaders) = host();
-    let site = Site {
-        server: SERVER,
-        http_port: 80,
-        loaders: &loaders,
-        proxy: true,
-        network: &ClientNetwork::default(),
-    };
+    let site = Site { proxy: true, ..site(&loaders) };
     let url = "http://10.0.0.1/b/0000000000000007/boot.ipxe";
     let decide = |client| {
         plan(Subject { mac: MAC, machine: None, client }, &freebsd(), false, site).unwrap()
@@ -473,13 +432,7 @@ fn beside_another_server_freebsd_over_uefi_gets_everything_by_ipxe() {
 #[test]
 fn beside_another_server_a_loader_is_sent_to_nfs_alone() {
     let (_scratch, loaders) = host();
-    let site = Site {
-        server: SERVER,
-        http_port: 80,
-        loaders: &loaders,
-        proxy: true,
-        network: &ClientNetwork::default(),
-    };
+    let site = Site { proxy: true, ..site(&loaders) };
     let name = "web1".parse().unwrap();
     let machine = by(LoaderProtocol::Tftp);
     let client = Client::Pxe(Arch::UEFI_X64);
