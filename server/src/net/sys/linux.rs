@@ -2,7 +2,8 @@
 
 pub(crate) mod datagram;
 pub(crate) mod link;
-pub(crate) mod mtu;
 pub(crate) mod route;
 pub(crate) mod tcp;
 pub(crate) mod transfer;
+
+pub(super) use nix::libc::SIOCGIFMTU;

@@ -4,6 +4,7 @@
 mod freebsd;
 #[cfg(target_os = "linux")]
 mod linux;
+pub(crate) mod mtu;
 
 #[cfg(target_os = "freebsd")]
 pub(crate) use freebsd::*;

@@ -1,4 +1,4 @@
-//! The largest packet that an interface sends (netdevice(7)).
+//! The largest packet that an interface sends (netdevice(7), netintro(4)).
 #![allow(unsafe_code)]
 
 use std::ffi::c_char;
@@ -7,6 +7,8 @@ use std::os::fd::AsRawFd;
 
 use nix::libc;
 use socket2::{Domain, Socket, Type};
+
+use super::SIOCGIFMTU;
 
 /// Asks the kernel for an interface's MTU.
 ///
@@ -24,7 +26,7 @@ pub(crate) fn of(name: &str) -> io::Result<u32> {
     let mut request = libc::ifreq { ifr_name, ifr_ifru };
     // SAFETY: SIOCGIFMTU reads the name, which ends in a NUL, and writes the MTU into `request`, which
     // lives through the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGIFMTU, &raw mut request) };
     if result == -1 {
         return Err(io::Error::last_os_error());
     }
