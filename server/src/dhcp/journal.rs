@@ -224,7 +224,8 @@ fn state(word: &str) -> Option<State> {
     all.into_iter().find(|state| self::word(*state) == word)
 }
 
-/// Against accidents, not against attackers: whoever can write the file needs no tricks.
+/// A checksum of a line. It finds damage by accident; it is no protection against whoever can write
+/// the file.
 fn checksum(text: &str) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(text.as_bytes());

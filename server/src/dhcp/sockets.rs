@@ -190,8 +190,8 @@ fn bind(interface: &Interface, port: Port) -> Result<Datagrams, ListenError> {
     })
 }
 
-/// Bytes that wait in the kernel when a building is switched on.
+/// Size of the receive buffer in bytes: what waits when a building is switched on.
 const BUFFER: usize = 1 << 20;
 
-/// How long the operator is left alone after a warning.
+/// The shortest time between two warnings of one kind.
 const QUIET: Duration = Duration::from_secs(600);

@@ -45,9 +45,9 @@ pub(super) enum Heard {
     Ack(u16),
     /// ERROR, which is not to be answered.
     Error(ErrorCode),
-    /// Nothing of meaning.
+    /// A datagram that is no TFTP packet of a reader: ignored.
     Noise,
-    /// The client's host says that nobody listens.
+    /// An ICMP port unreachable came from the client's host.
     Unreachable,
 }
 
@@ -97,7 +97,7 @@ impl Channel {
         }
     }
 
-    /// Takes a packet that has already come, whatever the runtime knows of it.
+    /// Receives a packet that is in the socket's buffer already; does not wait.
     ///
     /// The runtime may tell of a packet at port 69 before it tells of an older one here; this asks
     /// the kernel.
@@ -237,7 +237,7 @@ impl Channel {
     }
 }
 
-/// More than any client says.
+/// Bytes of the receive buffer: the longest ACK or ERROR that is read whole.
 const PACKET_MAX: usize = 1500;
 
 /// What the kernel cuts at most out of one buffer (`UDP_MAX_SEGMENTS` of older kernels).

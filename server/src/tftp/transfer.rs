@@ -68,7 +68,7 @@ pub(super) enum End {
     Delivered,
     /// The client wanted to know the size, or whether there is such a file.
     Probed,
-    /// The client changed its mind; FreeBSD's loader does when it seeks backwards or closes early.
+    /// The client gave up the transfer; FreeBSD's loader does when it seeks backwards or closes early.
     Abandoned,
     /// The client did not get the file.
     Failed(Failure),
@@ -189,8 +189,8 @@ impl Transfer {
 
     /// The client sent another request from the same port, so it has no use for this transfer.
     ///
-    /// FreeBSD's loader takes the same port for all files that it opens within a second, and lets
-    /// go of transfers without a word, also of the last block's ACK.
+    /// FreeBSD's loader uses the same port for all files that it opens within a second, and ends
+    /// transfers without an ERROR, some without the ACK of the last block.
     pub(super) const fn replace(&self) -> Action {
         if self.is_last() {
             Action::End(End::Delivered)
@@ -229,7 +229,7 @@ impl Transfer {
 
     /// The client repeats the ACK before the window.
     ///
-    /// In lockstep it means nothing. In a window its first block was lost, unless the ACK is an echo
+    /// In lockstep it is ignored (RFC 1123 §4.2.3.1). In a window its first block was lost, unless the ACK is an echo
     /// of a window that went out twice. The window is sent again at once, but only once: whoever
     /// repeats ACKs must not make us send more than the timer would.
     fn repeated_ack(&mut self, now: Instant) -> Action {

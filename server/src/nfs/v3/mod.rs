@@ -44,11 +44,11 @@ impl Nfs3 {
         Self { exports, booter, clock }
     }
 
-    /// Tells, for ever, what no later call of an address would tell.
+    /// Reports the traffic that no later call of its client would report, at every interval.
     ///
     /// # Errors
     ///
-    /// None: it ends when it is dropped.
+    /// None. It runs until it is dropped.
     pub async fn tell(self: Arc<Self>) -> io::Result<()> {
         let mut tick = time::interval(usage::INTERVAL);
         loop {

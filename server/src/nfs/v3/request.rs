@@ -48,7 +48,8 @@ enum Turn {
     Inline,
     /// On the pool.
     Pool,
-    /// Nowhere: its export stands still, and it is told to come again.
+    /// Not carried out: what its export was asked before makes no progress. The reply is
+    /// `NFS3ERR_JUKEBOX`.
     Never,
 }
 
@@ -81,7 +82,7 @@ impl<'a> Request<'a> {
         Self { opened: Cell::new(opened), ..Self::new(nfs, call, procedure, Turn::Pool) }
     }
 
-    /// A call that is not carried out, because its export stands still.
+    /// A call that is not carried out, because what its export was asked before makes no progress.
     pub(super) fn busy(nfs: &'a Nfs3, call: &'a Call<'a>, procedure: Procedure) -> Self {
         Self::new(nfs, call, procedure, Turn::Never)
     }
