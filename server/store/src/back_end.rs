@@ -161,6 +161,11 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     /// What differs in `new` from `old`, sorted by path.
     fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError>;
 
+    /// Whether the tree is as it was when `snapshot` was made, which is its newest. Files are read only
+    /// where nothing else tells.
+    fn is_unchanged(&self, name: &EnvironmentName, snapshot: &Snapshot)
+    -> Result<bool, StoreError>;
+
     /// Where an environment's root is on this host.
     fn root(&self, name: &EnvironmentName) -> PathBuf;
 

@@ -374,6 +374,15 @@ impl BackEnd for Directory {
         tree::compare(self.open_tree(old)?, self.open_tree(new)?, Path::new(""))
     }
 
+    fn is_unchanged(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &Snapshot,
+    ) -> Result<bool, StoreError> {
+        let copy = self.open_snapshot(name, &snapshot.name)?;
+        tree::unchanged(&copy, self.open_root(name)?, snapshot.created)
+    }
+
     fn root(&self, name: &EnvironmentName) -> PathBuf {
         self.path.join(TREES).join(name.as_str())
     }

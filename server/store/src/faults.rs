@@ -330,6 +330,14 @@ impl BackEnd for Faulty {
         self.inner.diff(old, new)
     }
 
+    fn is_unchanged(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &Snapshot,
+    ) -> Result<bool, StoreError> {
+        self.inner.is_unchanged(name, snapshot)
+    }
+
     fn root(&self, name: &EnvironmentName) -> PathBuf {
         self.inner.root(name)
     }

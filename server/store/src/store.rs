@@ -364,6 +364,13 @@ impl Store {
         self.back_end.diff(old, new)
     }
 
+    /// The newest snapshot of a boot environment, if the tree is as it was when that was made.
+    pub fn newest_unchanged(&self, name: &EnvironmentName) -> Result<Option<Snapshot>, StoreError> {
+        let _kept = self.kept(name)?;
+        let Some(newest) = self.back_end.snapshots(name)?.pop() else { return Ok(None) };
+        Ok(self.back_end.is_unchanged(name, &newest)?.then_some(newest))
+    }
+
     /// Shows a boot environment's tree, or a snapshot's, at an empty directory too: without devices
     /// and setuid programs, and a snapshot read-only.
     pub fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {

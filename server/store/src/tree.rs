@@ -27,7 +27,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub(crate) use archive::{apply, write};
-pub(crate) use compare::{compare, equal};
+pub(crate) use compare::{compare, equal, unchanged};
 pub(crate) use copy::{Borders, copy};
 pub(crate) use inspect::inspect;
 pub(crate) use list::list;

@@ -46,7 +46,7 @@ use crate::{
     Space, StoreError, Survey, Unreadable,
 };
 use command::{Failure, Refusal, Task};
-use listing::{Depth, Known, SnapshotRow};
+use listing::{DataSet, Depth, Known, SnapshotRow};
 use memory::Memory;
 use mounts::DatasetPath;
 use tree::{Forest, Pool, Tree};
@@ -486,6 +486,27 @@ impl BackEnd for Zfs {
         };
         let (old, new) = (root(old, "old")?, root(new, "new")?);
         crate::tree::compare(&old, &new, Path::new(""))
+    }
+
+    fn is_unchanged(
+        &self,
+        name: &EnvironmentName,
+        snapshot: &Snapshot,
+    ) -> Result<bool, StoreError> {
+        // `written` counts what is on the disk, and a snapshot of the root alone leaves data sets out.
+        Task::zpool("sync")
+            .arg(self.pool_name())
+            .run()
+            .map_err(|failure| told(failure, &format!("bring the pool of {name} to its disks")))?;
+        self.memory.forget(name);
+        let (tree, rows) = (self.tree(name)?, self.rows(name)?);
+        let newest = |set: &DataSet| {
+            let row = rows.iter().rfind(|row| row.dataset == set.name);
+            row.is_some_and(|row| row.snapshot == snapshot.name.as_str())
+        };
+        // Times of access are written too.
+        Ok(tree.sets().all(|set| set.written == 0 && newest(set))
+            || self.diff(&Point::snapshot(name, &snapshot.name), &name.clone().into())?.is_empty())
     }
 
     fn root(&self, name: &EnvironmentName) -> PathBuf {

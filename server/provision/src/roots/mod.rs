@@ -283,14 +283,16 @@ impl<'a> Roots<'a> {
         if template.snapshot.is_some() {
             return Ok(Some(template.clone()));
         }
-        let name = &template.environment;
-        let Some(newest) = self.store.snapshots(name)?.pop() else { return Ok(None) };
-        let point = Point::snapshot(name, &newest.name);
-        Ok(self.store.diff(&point, template)?.is_empty().then_some(point))
+        let newest = self.store.newest_unchanged(&template.environment)?;
+        Ok(newest.map(|newest| Point::snapshot(&template.environment, &newest.name)))
     }
 
     /// A snapshot of a template as it is now: a new one, if there is none.
     pub fn pin(&self, template: &Point) -> Result<Point, RootError> {
+        // Machines whose templates have a snapshot do not wait for each other.
+        if let Some(point) = self.pinned(template)? {
+            return Ok(point);
+        }
         let _alone = self.locks().pinning()?;
         if let Some(point) = self.pinned(template)? {
             return Ok(point);

@@ -11,7 +11,7 @@ use rustix::io::{Errno, pread};
 use crate::error::at;
 use crate::sys;
 use crate::tree::{MAX_DEPTH, TRIES, join, look, next_data, open_dir, sorted_names};
-use crate::{Change, ChangeKind, FileKind, StoreError};
+use crate::{Change, ChangeKind, FileKind, StoreError, Timestamp};
 
 /// Lists what differs in the directory `new` from `old`, sorted by path.
 ///
@@ -30,6 +30,21 @@ pub(crate) fn compare(
 /// Whether there is no difference between two trees.
 pub(crate) fn equal(old: impl AsFd, new: impl AsFd) -> Result<bool, StoreError> {
     Ok(compare(old, new, Path::new(""))?.is_empty())
+}
+
+/// Whether a tree is as it was when `copy` was made of it, which began at `since` or later.
+///
+/// A file is not read where its status did not change since (st_ctime, which no caller can set) and its
+/// length and time are those of the copy.
+pub(crate) fn unchanged(
+    copy: impl AsFd,
+    tree: impl AsFd,
+    since: Timestamp,
+) -> Result<bool, StoreError> {
+    let comparison = Comparison { since: Some(since), ..Comparison::default() };
+    let mut walk = Walk { comparison, changes: Vec::new() };
+    walk.directories(copy.as_fd(), tree.as_fd(), Path::new(""), 0)?;
+    Ok(walk.changes.is_empty())
 }
 
 struct Walk {
@@ -150,12 +165,15 @@ enum Pair {
 /// Compares files of the same name.
 pub(crate) struct Comparison {
     attributes: sys::Attributes,
+    /// Files of the new tree whose status last changed before this need not be read.
+    since: Option<Timestamp>,
     buffers: [Vec<u8>; 2],
 }
 
 impl Default for Comparison {
     fn default() -> Self {
-        Self { attributes: sys::Attributes::default(), buffers: [vec![0; BUFFER], vec![0; BUFFER]] }
+        let buffers = [vec![0; BUFFER], vec![0; BUFFER]];
+        Self { attributes: sys::Attributes::default(), since: None, buffers }
     }
 }
 
@@ -208,6 +226,9 @@ impl Comparison {
                 if before.st_size != after.st_size {
                     return Ok(true);
                 }
+                if self.is_settled(after) {
+                    return Ok(false);
+                }
                 let (old, new) = (sys::open_regular(old, name)?, sys::open_regular(new, name)?);
                 Ok(self.attributes.all(old.as_fd())? != self.attributes.all(new.as_fd())?
                     || self.contents_differ(old.as_fd(), new.as_fd())?)
@@ -222,6 +243,14 @@ impl Comparison {
                 Ok(self.attributes.all_at(old, name)? != self.attributes.all_at(new, name)?)
             }
         }
+    }
+
+    /// Whether a file of the new tree has not changed since the time that was given, if one was. The
+    /// kernel's clock for st_ctime runs some milliseconds behind: the second before does not count.
+    fn is_settled(&self, after: &Stat) -> bool {
+        let changed = u64::try_from(after.st_ctime).ok();
+        let since = self.since.map(Timestamp::seconds);
+        changed.zip(since).is_some_and(|(changed, since)| changed.saturating_add(1) < since)
     }
 
     /// Compares what is not a hole in both.
@@ -298,8 +327,9 @@ const BUFFER: usize = 128 << 10;
 #[cfg(test)]
 mod test {
     use std::fs::File;
+    use std::io::Write as _;
     use std::os::unix::fs::FileExt as _;
-    use std::time::{Duration, Instant};
+    use std::time::{Duration, Instant, SystemTime};
 
     use super::*;
 
@@ -336,5 +366,27 @@ mod test {
             assert!(differ(&other, &empty) && differ(&empty, &other), "{at}");
             assert!(differ(&other, &sparse(TIB, &[(at, b"y")])), "{at}");
         }
+    }
+    #[test]
+    fn a_file_is_read_unless_its_status_is_older_than_the_copy() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        for (dir, text) in dirs.iter().zip(["one", "two"]) {
+            let mut file = File::create(dir.path().join("a")).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file.set_modified(time).unwrap();
+        }
+        let open = |dir: &tempfile::TempDir| File::open(dir.path()).unwrap();
+        let same = |since: SystemTime| {
+            unchanged(open(&dirs[0]), open(&dirs[1]), Timestamp::from(since)).unwrap()
+        };
+        let now = SystemTime::now();
+        // A machine has set the times back; its host's clock tells.
+        assert!(!same(now));
+        assert!(!same(now - Duration::from_secs(60)));
+        // A change that old would be in the copy.
+        assert!(same(now + Duration::from_secs(60)));
+        File::create(dirs[1].path().join("b")).unwrap();
+        assert!(!same(now + Duration::from_secs(60)));
     }
 }

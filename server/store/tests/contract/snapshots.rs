@@ -226,6 +226,31 @@ fn a_difference_names_what_was_added_changed_and_removed() {
 }
 
 #[test]
+fn the_newest_snapshot_shows_an_environment_until_that_changes_in_any_part() {
+    let bench = Bench::new();
+    bench.create("head");
+    let shown = || {
+        let newest = bench.store.newest_unchanged(&name("head")).unwrap();
+        newest.map(|snapshot| snapshot.name.to_string())
+    };
+    assert_eq!(shown(), None);
+    bench.put("head", "home/file", "then");
+    bench.snapshot("head@one");
+    bench.snapshot("head@two");
+    assert_eq!(shown().as_deref(), Some("two"));
+    // As long as before, and as old as before.
+    let file = bench.files("head").join("home/file");
+    let modified = fs::metadata(&file).unwrap().modified().unwrap();
+    fs::write(&file, "THEN").unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+    assert_eq!(shown(), None);
+    bench.snapshot("head@three");
+    assert_eq!(shown().as_deref(), Some("three"));
+    fs::remove_file(&file).unwrap();
+    assert_eq!(shown(), None);
+}
+
+#[test]
 fn a_renamed_file_is_told_as_the_store_can() {
     let bench = Bench::new();
     bench.create("head");
