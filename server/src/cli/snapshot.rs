@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
-use store::{Change, ChangeKind, Newer, Point, SnapshotName, Store};
+use store::{Change, Newer, Point, SnapshotName, Store};
 
 use super::guard::{self, Hold, Verb};
 use super::{Failure, Format, Reply, Site, Table};
@@ -97,10 +97,7 @@ pub(super) fn differences(changes: &[Change], format: &Format) -> Result<Reply, 
     format.reply(&records, |records| {
         let mut table = Table::new(&["CHANGE", "TYPE", "PATH"]);
         for record in records {
-            let path = match &record.from {
-                Some(from) => format!("{from} -> {}", record.path),
-                None => record.path.clone(),
-            };
+            let path = record.path.clone();
             table.row([record.change.to_string(), record.kind.to_string(), path]);
         }
         table
@@ -132,21 +129,11 @@ struct Record {
     #[serde(rename = "type")]
     kind: char,
     path: String,
-    from: Option<String>,
 }
 
 impl From<&Change> for Record {
     fn from(change: &Change) -> Self {
-        let from = match &change.kind {
-            ChangeKind::Renamed { from } => Some(shown(from)),
-            ChangeKind::Added | ChangeKind::Changed | ChangeKind::Removed => None,
-        };
-        Self {
-            change: change.kind.sign(),
-            kind: change.file.sign(),
-            path: shown(&change.path),
-            from,
-        }
+        Self { change: change.kind.sign(), kind: change.file.sign(), path: shown(&change.path) }
     }
 }
 

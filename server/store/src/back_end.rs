@@ -249,8 +249,6 @@ pub struct Capabilities {
     pub instant_snapshots: bool,
     /// The data sets of a layout are file systems of their own.
     pub nested: bool,
-    /// A difference tells what was renamed. Without, it was removed and added.
-    pub renames_seen: bool,
 }
 
 /// One file system of a boot environment.

@@ -15,31 +15,25 @@ pub struct Change {
 }
 
 /// What happened to a file.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ChangeKind {
-    /// It is new.
+    /// It is new. A file that was renamed is new under one name and gone under the other.
     Added,
     /// Its content, its owner, its mode, its times or its extended attributes differ. Of a
     /// directory, a new list of names and the times that change with it are no difference.
     Changed,
     /// It is gone.
     Removed,
-    /// It has another name; its content may differ too.
-    Renamed {
-        /// Where it was.
-        from: PathBuf,
-    },
 }
 
 impl ChangeKind {
     /// The sign that zfs-diff(8) has for it.
     #[must_use]
-    pub const fn sign(&self) -> char {
+    pub const fn sign(self) -> char {
         match self {
             Self::Added => '+',
             Self::Changed => 'M',
             Self::Removed => '-',
-            Self::Renamed { .. } => 'R',
         }
     }
 }

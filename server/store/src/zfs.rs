@@ -253,12 +253,7 @@ impl Zfs {
 
 impl BackEnd for Zfs {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            clones_depend: true,
-            instant_snapshots: true,
-            nested: true,
-            renames_seen: false,
-        }
+        Capabilities { clones_depend: true, instant_snapshots: true, nested: true }
     }
 
     fn refuses(&self, name: &str) -> Option<&'static str> {

@@ -104,12 +104,7 @@ pub(crate) struct Plain;
 
 impl Fabric for Plain {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            clones_depend: false,
-            instant_snapshots: false,
-            nested: false,
-            renames_seen: false,
-        }
+        Capabilities { clones_depend: false, instant_snapshots: false, nested: false }
     }
 
     fn check(&self, _top: &OwnedFd, _path: &Path) -> Result<(), StoreError> {

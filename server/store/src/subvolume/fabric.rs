@@ -19,12 +19,7 @@ pub(crate) struct Subvolumes;
 
 impl Fabric for Subvolumes {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            clones_depend: false,
-            instant_snapshots: true,
-            nested: true,
-            renames_seen: false,
-        }
+        Capabilities { clones_depend: false, instant_snapshots: true, nested: true }
     }
 
     fn check(&self, top: &OwnedFd, path: &Path) -> Result<(), StoreError> {

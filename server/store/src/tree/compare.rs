@@ -131,7 +131,7 @@ impl Walk {
         }
         let Some(stat) = look(dir, name, path)? else { return Ok(()) };
         let file = kind(FileType::from_raw_mode(stat.st_mode));
-        self.tell(path, what.clone(), file);
+        self.tell(path, what, file);
         if file == FileKind::Directory {
             let child = match open_dir(dir, name) {
                 // It went after it was told, or became a file: it is told as it was.
@@ -140,7 +140,7 @@ impl Walk {
             };
             for name in sorted_names(&child, path)? {
                 let here = join(path, &name);
-                self.all(child.as_fd(), &name, &here, what.clone(), depth + 1)?;
+                self.all(child.as_fd(), &name, &here, what, depth + 1)?;
             }
         }
         Ok(())
