@@ -282,7 +282,7 @@ impl Boots {
         let environment = boot.as_ref().map(|boot| boot.plan.environment);
         let awaited = boot.as_ref().and_then(|boot| boot.plan.awaits.as_ref());
         let renews = orders && awaited.is_some_and(|root| root.fresh);
-        let ended = known.begin(ask.mac, boot);
+        let (ended, asked) = known.begin(ask.mac, boot, now);
         // What was made for it is nobody's now. Where another is made, that is followed by the same.
         let left = ended
             .as_ref()
@@ -291,8 +291,6 @@ impl Boots {
         let seen = known.seen(ask.mac, now)?;
         let record = seen.record(ask.mac);
         let about = seen.event(ask.mac, Kind::BootBegan, String::new());
-        let earlier = seen.earlier.iter().map(|earlier| (earlier.address, earlier.boot.id));
-        let earlier: Vec<_> = earlier.collect();
         match record {
             Some(record) => known.log.keep(record),
             None if ended.is_some() => known.log.forget(ask.mac),
@@ -300,9 +298,7 @@ impl Boots {
         }
         self.publish_roots(&mut known);
         drop(known);
-        for (address, boot) in earlier {
-            (self.orders)(Order::Ask { address, boot });
-        }
+        asked.into_iter().for_each(&self.orders);
         if let Some(machine) = unneeded {
             (self.orders)(Order::Retire { machine });
         }
@@ -424,12 +420,15 @@ impl Boots {
         let mut known = self.known();
         let mut clients = known.clients.iter_mut();
         let found = clients.find_map(|(mac, seen)| {
-            let earlier = seen.earlier.iter_mut().find(|earlier| earlier.boot.id == boot)?;
-            earlier.life = Some(life);
-            let root = (earlier.address, earlier.boot.plan.environment);
-            Some((*mac, root, seen.claimed.take()))
+            let at = seen.earlier.iter().position(|earlier| earlier.boot.id == boot)?;
+            Some((*mac, at, seen.claimed.take()))
         });
-        let Some((mac, (address, environment), claimed)) = found else { return };
+        let Some((mac, at, claimed)) = found else { return };
+        let life = known.weigh(mac, boot, life);
+        let seen = known.clients.get_mut(&mac);
+        let Some(earlier) = seen.and_then(|seen| seen.earlier.get_mut(at)) else { return };
+        earlier.life = Some(life);
+        let (address, environment) = (earlier.address, earlier.boot.plan.environment);
         if life == Life::Answers {
             self.usage.prove(address.into(), environment, now);
         }

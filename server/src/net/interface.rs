@@ -68,23 +68,23 @@ impl Interface {
         Ok(Self::all()?.into_iter().find(|interface| interface.name == name))
     }
 
-    /// The number of the interface that has this address of ours, if it can carry packets now: it is
+    /// Our addresses that can carry packets now, each with the number of its interface: that is
     /// switched on, and its cable or what stands for one is there. FreeBSD's drivers say so of every
     /// interface that is switched on.
     ///
     /// # Errors
     ///
     /// Fails only when the kernel refuses to list the interfaces.
-    pub fn carrying(address: IpAddr) -> io::Result<Option<u32>> {
+    pub fn carriers() -> io::Result<Vec<(IpAddr, u32)>> {
         let works = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
-        let has = |entry: &InterfaceAddress| {
-            let known = entry.address.as_ref()?;
+        let own = |entry: InterfaceAddress| {
+            let known = entry.address.filter(|_| entry.flags.contains(works))?;
             let v4 = known.as_sockaddr_in().map(|inet| IpAddr::V4(inet.ip()));
-            v4.or_else(|| known.as_sockaddr_in6().map(|inet| IpAddr::V6(inet.ip())))
+            let address =
+                v4.or_else(|| known.as_sockaddr_in6().map(|inet| IpAddr::V6(inet.ip())))?;
+            Some((address, if_nametoindex(entry.interface_name.as_str()).ok()?))
         };
-        let mut all = getifaddrs()?;
-        let found = all.find(|entry| entry.flags.contains(works) && has(entry) == Some(address));
-        Ok(found.and_then(|entry| if_nametoindex(entry.interface_name.as_str()).ok()))
+        Ok(getifaddrs()?.filter_map(own).collect())
     }
 
     fn named(entry: &InterfaceAddress, index: u32) -> Self {

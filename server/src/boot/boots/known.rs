@@ -8,6 +8,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::boot::{Boot, Delivered};
+use super::root::Order;
 use super::succession::{self, Caller, Current, Earlier, Evidence, MAX_EARLIER, Verdict};
 use crate::boot::plan::{self, NoPlan, Plan};
 use crate::boot::record::{BootLog, BootRecord};
@@ -199,9 +200,15 @@ impl Known {
     }
 
     /// Begins a boot of a machine, or none if none could be decided. The system that runs on the
-    /// machine keeps its own boot beside it. Returns the boot that ended, if one did.
-    pub(super) fn begin(&mut self, mac: Mac, boot: Option<Boot>) -> Option<Boot> {
-        let seen = self.clients.get_mut(&mac)?;
+    /// machine keeps its own boot beside it. Returns the boot that ended, if one did, and the
+    /// questions that are to be asked.
+    pub(super) fn begin(
+        &mut self,
+        mac: Mac,
+        boot: Option<Boot>,
+        now: Instant,
+    ) -> (Option<Boot>, Vec<Order>) {
+        let Some(seen) = self.clients.get_mut(&mac) else { return (None, Vec::new()) };
         let previous = seen.boot.take();
         if let Some(previous) = &previous {
             self.boots.remove(&previous.id);
@@ -223,11 +230,11 @@ impl Known {
             Some((None, previous)) => Some(previous),
             None => None,
         };
+        let mut asked = Vec::new();
         for earlier in &mut seen.earlier {
-            earlier.life = None;
-            earlier.asked = true;
-            earlier.presumed_dead = false;
-            earlier.told = false;
+            if earlier.contest(now) {
+                asked.push(Order::Ask { address: earlier.address, boot: earlier.boot.id });
+            }
             self.changed.insert(earlier.address);
         }
         seen.claimed = None;
@@ -237,7 +244,19 @@ impl Known {
         }
         seen.boot = boot;
         self.changed.extend(seen.address);
-        ended
+        (ended, asked)
+    }
+
+    /// What an answer to the question whether an earlier boot lives is worth.
+    pub(super) fn weigh(&self, mac: Mac, boot: BootId, life: Life) -> Life {
+        let of_boot = |earlier: &&Earlier| earlier.boot.id == boot;
+        let earlier = self.clients.get(&mac).and_then(|seen| seen.earlier.iter().find(of_boot));
+        let Some(earlier) = earlier.filter(|_| life == Life::Dead) else { return life };
+        let (address, environment) = (earlier.address, earlier.boot.plan.environment);
+        let called = self.usage.seen(address.into(), environment).zip(earlier.asked);
+        let has_called = called.is_some_and(|(called, asked)| called > asked)
+            && self.caller(mac, environment, address) == Caller::Earlier;
+        if has_called { Life::Unknown } else { life }
     }
 
     /// Looks again whether a machine's earlier boots still run; tells what is new.
@@ -259,7 +278,7 @@ impl Known {
             let evidence = Evidence {
                 in_use: self.usage.lives_on(address.into(), environment, now),
                 life: earlier.life,
-                asked: earlier.asked,
+                asked: earlier.asked.is_some(),
                 rooted,
                 called: apart.then(|| self.usage.seen(address.into(), environment)).flatten(),
             };

@@ -16,7 +16,7 @@
 //! | unknown | for longer | no | over |
 //!
 //! It is asked when a boot begins, and only then: a connection that breaks later may be a network that
-//! is away.
+//! is away. It is not dead if it has called since it was asked, whatever became of its connections.
 //!
 //! Where nothing shows it alive any more ([`crate::boot::usage`]), it is over before the later boot
 //! uses its root, too, but not before it was asked: an UMNT in its name and half an hour of silence look
@@ -43,8 +43,8 @@ pub(super) struct Earlier {
     pub(super) address: Ipv4Addr,
     /// The answer to the question whether it lives.
     pub(super) life: Option<Life>,
-    /// Whether it was asked, so that there is an answer soon.
-    pub(super) asked: bool,
+    /// When it was asked, so that there is an answer soon, if it was.
+    pub(super) asked: Option<Instant>,
     /// Whether it counts as dead until it calls again.
     pub(super) presumed_dead: bool,
     /// Whether it was told that there are two machines.
@@ -54,7 +54,20 @@ pub(super) struct Earlier {
 impl Earlier {
     /// A boot that ran at this address, which nobody was asked about yet.
     pub(super) const fn new(boot: Boot, address: Ipv4Addr) -> Self {
-        Self { boot, address, life: None, asked: false, presumed_dead: false, told: false }
+        Self { boot, address, life: None, asked: None, presumed_dead: false, told: false }
+    }
+
+    /// A later boot begins, before which it has to be asked whether it lives; says whether it has to
+    /// be asked anew: there is no second question beside one that is not answered.
+    pub(super) const fn contest(&mut self, now: Instant) -> bool {
+        let waits = self.asked.is_some() && self.life.is_none();
+        if !waits {
+            self.asked = Some(now);
+        }
+        self.life = None;
+        self.presumed_dead = false;
+        self.told = false;
+        !waits
     }
 }
 

@@ -320,8 +320,10 @@ impl Connection {
 
     /// Takes note that it works by the interface that has our address now.
     pub(super) fn works(&self) {
-        let interface = Interface::carrying(self.origin.local.ip().to_canonical());
-        self.interface.store(interface.ok().flatten().unwrap_or(0), Ordering::Relaxed);
+        let own = self.origin.local.ip().to_canonical();
+        let carriers = Interface::carriers().unwrap_or_default();
+        let interface = carriers.into_iter().find(|(address, _)| *address == own);
+        self.interface.store(interface.map_or(0, |(_, index)| index), Ordering::Relaxed);
     }
 
     /// Our address, and the interface that had it when it was last known to work.

@@ -11,6 +11,7 @@ mod connection;
 mod connections;
 mod counts;
 mod dispatch;
+mod own_network;
 mod parked;
 mod peers;
 mod pool;

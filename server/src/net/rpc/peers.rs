@@ -1,7 +1,8 @@
 //! Whether the machine at an address runs: asks the TCP connections that it has to our RPC servers.
 //!
 //! A machine that was switched off or started anew says nothing about it. Its kernel does: it
-//! acknowledges what TCP asks while it runs, and knows of no connection after a start.
+//! acknowledges what TCP asks while it runs, and knows of no connection after a start. A kernel that
+//! was cut off for long knows of none either, but makes another one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,15 +10,33 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::time::{sleep, sleep_until};
 
 use super::connection::{Connection, End, Probe};
-use crate::net::interface::Interface;
+use super::own_network::{self, OwnInterfaces, OwnNetwork};
 
 /// The TCP connections of clients. Addresses are canonical ([`IpAddr::to_canonical`]).
 #[derive(Default)]
 pub struct Peers {
-    open: Mutex<HashMap<IpAddr, Vec<Arc<Connection>>>>,
+    known: Mutex<Known>,
+    own_interfaces: OwnInterfaces,
+}
+
+/// What is known of addresses.
+#[derive(Default)]
+struct Known {
+    open: HashMap<IpAddr, Vec<Arc<Connection>>>,
+    /// The addresses that are asked now.
+    asked: HashMap<IpAddr, Asked>,
+}
+
+/// An address that is asked.
+struct Asked {
+    /// Who waits for the answer.
+    waiting: Vec<Answer>,
+    /// Whether it has made another connection since it was asked.
+    has_returned: bool,
 }
 
 /// Whether a machine lives.
@@ -25,11 +44,12 @@ pub struct Peers {
 pub enum Life {
     /// A connection of that address acknowledged something after the question, or was closed in order.
     Answers,
-    /// It had connections, and all of them were reset or timed out since the question, while our own
-    /// interface was there. A network that is away somewhere else for those seconds looks the same, so
-    /// that there has to be another sign too.
+    /// It had connections, all of them were reset or timed out since the question, while our own
+    /// interface was there, and it has made no other one. A network that is away somewhere else for
+    /// those seconds looks the same, so that there has to be another sign too.
     Dead,
-    /// Nothing can be said: it has no open connection, or none that could be asked in time.
+    /// Nothing can be said: it has no open connection, or none that could be asked in time, or one that
+    /// it made since the question, which may be of the system that lost the others.
     Unknown,
 }
 
@@ -37,70 +57,141 @@ impl Peers {
     /// Asks whether the machine at `address` lives, and does not wait for the answer.
     ///
     /// `answer` is called exactly once, at the latest after `deadline`, and must not wait: at once if
-    /// there is no connection, else on a task of the RPC server. It takes up to five seconds to see
-    /// that a machine is dead, and up to ten where it has not acknowledged a reply.
-    pub fn ask(&self, address: IpAddr, deadline: Duration, answer: Box<dyn FnOnce(Life) + Send>) {
-        let asked = Instant::now();
-        let open = self.lock().get(&address.to_canonical()).cloned().unwrap_or_default();
-        let Some(first) = open.first() else {
-            answer(Life::Unknown);
-            return;
-        };
-        let runtime = first.runtime.clone();
-        let mut answer = Answer(Some(answer));
-        runtime.spawn(async move {
-            let probes: Vec<Probe> = open.iter().map(Connection::probe).collect();
-            let mut network = OwnNetwork::of(&open);
-            let give_up = sleep_until((asked + deadline).into());
-            tokio::pin!(give_up);
-            let life = loop {
-                tokio::select! {
-                    () = sleep(LOOK) => {}
-                    () = &mut give_up => {
-                        network.look();
-                        let last = judge(&probes, asked, &network, true);
-                        break last.unwrap_or(Life::Unknown);
-                    }
-                }
-                network.look();
-                if let Some(life) = judge(&probes, asked, &network, false) {
-                    break life;
-                }
-            };
-            if life == Life::Answers {
-                open.iter().for_each(|connection| connection.works());
+    /// there is no connection or too much is asked already, else on a task of the RPC server. It takes
+    /// up to five seconds to see that a machine is dead, and up to ten where it has not acknowledged a
+    /// reply. An address is asked once at a time: who asks meanwhile gets the same answer.
+    pub fn ask(
+        self: &Arc<Self>,
+        address: IpAddr,
+        deadline: Duration,
+        answer: Box<dyn FnOnce(Life) + Send>,
+    ) {
+        let (asked, address) = (Instant::now(), address.to_canonical());
+        let begun = self.lock().ask(address, answer);
+        match begun {
+            Begun::Asks(runtime, open) => {
+                let question = Question { peers: Arc::clone(self), address };
+                runtime.spawn(question.put(open, asked, deadline));
             }
-            drop(probes);
-            answer.give(life);
-        });
+            Begun::Joins => {}
+            Begun::Cannot(answer) => answer(Life::Unknown),
+        }
     }
 
     pub(super) fn insert(&self, connection: &Arc<Connection>) {
         let address = connection.origin.peer.ip().to_canonical();
-        self.lock().entry(address).or_default().push(Arc::clone(connection));
+        let mut known = self.lock();
+        known.open.entry(address).or_default().push(Arc::clone(connection));
+        if let Some(asked) = known.asked.get_mut(&address) {
+            asked.has_returned = true;
+        }
     }
 
     /// Forgets a connection that has ended.
     pub(super) fn remove(&self, connection: &Connection) {
         let address = connection.origin.peer.ip().to_canonical();
-        let mut open = self.lock();
-        let Some(connections) = open.get_mut(&address) else { return };
+        let mut known = self.lock();
+        let Some(connections) = known.open.get_mut(&address) else { return };
         connections.retain(|one| !std::ptr::eq(&raw const **one, connection));
         if connections.is_empty() {
-            open.remove(&address);
+            known.open.remove(&address);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Vec<Arc<Connection>>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peers").field("addresses", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Peers").field("addresses", &self.lock().open.len()).finish_non_exhaustive()
     }
 }
+
+impl Known {
+    fn ask(&mut self, address: IpAddr, answer: Answer) -> Begun {
+        if let Some(asked) = self.asked.get_mut(&address) {
+            if asked.waiting.len() >= MAX_WAITING {
+                return Begun::Cannot(answer);
+            }
+            asked.waiting.push(answer);
+            return Begun::Joins;
+        }
+        let Some(open) = self.open.get(&address) else { return Begun::Cannot(answer) };
+        let Some(first) = open.first().filter(|_| self.asked.len() < MAX_ASKED) else {
+            return Begun::Cannot(answer);
+        };
+        let asked = Asked { waiting: vec![answer], has_returned: false };
+        self.asked.insert(address, asked);
+        Begun::Asks(first.runtime.clone(), open.clone())
+    }
+}
+
+/// How a question begins.
+enum Begun {
+    /// By these connections, on the runtime of the first.
+    Asks(Handle, Vec<Arc<Connection>>),
+    /// The address is asked already.
+    Joins,
+    /// Not at all.
+    Cannot(Answer),
+}
+
+/// What an address is asked, until it is answered; when the server stops, nothing is known.
+struct Question {
+    peers: Arc<Peers>,
+    address: IpAddr,
+}
+
+impl Question {
+    /// Asks by these connections, and answers.
+    async fn put(self, open: Vec<Arc<Connection>>, asked: Instant, deadline: Duration) {
+        let probes: Vec<Probe> = open.iter().map(Connection::probe).collect();
+        let mut network = OwnNetwork::of(&open, &self.peers.own_interfaces);
+        let give_up = sleep_until((asked + deadline).into());
+        tokio::pin!(give_up);
+        let life = loop {
+            let last = tokio::select! {
+                () = sleep(LOOK) => false,
+                () = &mut give_up => true,
+            };
+            network.look(&self.peers.own_interfaces);
+            match judge(&probes, asked, &network, last) {
+                // Whose the new one is, its calls tell until then.
+                Some(Life::Dead) if self.has_returned() => {}
+                Some(life) => break life,
+                None => {}
+            }
+            if last {
+                break Life::Unknown;
+            }
+        };
+        if life == Life::Answers {
+            open.iter().for_each(|connection| connection.works());
+        }
+        drop(probes);
+        self.answer(life);
+    }
+
+    fn has_returned(&self) -> bool {
+        self.peers.lock().asked.get(&self.address).is_some_and(|asked| asked.has_returned)
+    }
+
+    fn answer(&self, life: Life) {
+        let asked = self.peers.lock().asked.remove(&self.address);
+        let waiting = asked.map(|asked| asked.waiting).unwrap_or_default();
+        waiting.into_iter().for_each(|answer| answer(life));
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.answer(Life::Unknown);
+    }
+}
+
+type Answer = Box<dyn FnOnce(Life) + Send>;
 
 /// What the kernel tells of a connection's peer (`TCP_INFO`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -111,50 +202,6 @@ pub(crate) struct Silence {
     pub(crate) sent: Duration,
     /// How often the oldest unacknowledged segment was sent again.
     pub(crate) unanswered: u8,
-}
-
-/// An answer that is given in any case: when the server stops, it is that nothing is known.
-struct Answer(Option<Box<dyn FnOnce(Life) + Send>>);
-
-impl Answer {
-    fn give(&mut self, life: Life) {
-        if let Some(answer) = self.0.take() {
-            answer(life);
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.give(Life::Unknown);
-    }
-}
-
-/// Our own ends of connections: where one was away, that a peer is silent says nothing about it.
-struct OwnNetwork {
-    /// Our addresses, each with the interface by which its connection was last known to work.
-    ends: Vec<(IpAddr, Option<u32>)>,
-    was_away: bool,
-}
-
-impl OwnNetwork {
-    fn of(connections: &[Arc<Connection>]) -> Self {
-        let mut ends: Vec<_> = connections.iter().map(|one| one.own_end()).collect();
-        ends.sort_unstable();
-        ends.dedup();
-        let was_away = ends.iter().any(|(_, interface)| interface.is_none());
-        let mut network = Self { ends, was_away };
-        network.look();
-        network
-    }
-
-    /// Looks whether every interface is there, and still the same.
-    fn look(&mut self) {
-        let is_away = |(address, interface): &(IpAddr, Option<u32>)| {
-            Interface::carrying(*address).is_ok_and(|now| now != *interface)
-        };
-        self.was_away = self.was_away || self.ends.iter().any(is_away);
-    }
 }
 
 /// What the connections of an address tell, `None` if nothing yet.
@@ -187,7 +234,13 @@ fn judge(probes: &[Probe], asked: Instant, network: &OwnNetwork, last: bool) -> 
 }
 
 /// How often the connections of an address are looked at while it is asked.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = own_network::LASTS;
+
+/// Addresses that are asked at the same time.
+pub(super) const MAX_ASKED: usize = 1024;
+
+/// Who may wait for the answer of one address.
+pub(super) const MAX_WAITING: usize = 64;
 
 /// How exact the kernel is about when it heard of a peer.
 const TICK: Duration = Duration::from_millis(20);

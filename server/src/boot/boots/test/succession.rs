@@ -102,6 +102,36 @@ fn a_discover_takes_nothing_from_a_machine_that_runs() {
 }
 
 #[test]
+fn a_machine_is_asked_once_however_many_discovers_come_meanwhile() {
+    let bench = running_on_a_clone();
+    for (xid, client) in (100..).zip([IPXE_ROM, UEFI, IPXE_ROM, UEFI]) {
+        bench.discover(client, xid);
+    }
+    let asks = |orders: Vec<Order>| {
+        orders.iter().filter(|order| matches!(order, Order::Ask { .. })).count()
+    };
+    assert_eq!(asks(bench.ordered_now()), 1);
+    bench.boots.answered(BootId(1), Life::Unknown);
+    bench.discover(IPXE_ROM, 110);
+    assert_eq!(asks(bench.ordered_now()), 1);
+}
+
+#[test]
+fn a_machine_that_calls_while_it_is_asked_loses_nothing_if_its_old_connections_are_dead() {
+    let bench = running_on_a_clone();
+    bench.pass(60);
+    bench.discover(IPXE_ROM, 99).unwrap();
+    bench.ordered_now();
+    bench.pass(2);
+    bench.call(9);
+    bench.pass(2);
+    bench.boots.answered(BootId(1), Life::Dead);
+    assert_eq!(bench.granted(ADDRESS), [9]);
+    assert!(bench.boots.lives(ADDRESS) && bench.boots.is_root(Uuid::from_u128(9)));
+    assert_eq!(bench.ordered_now(), []);
+}
+
+#[test]
 fn a_machine_that_was_reset_is_free_of_its_old_root_as_soon_as_that_is_proven_dead() {
     let bench = running_on_a_clone();
     bench.discover(IPXE_ROM, 99).unwrap();

@@ -166,6 +166,48 @@ fn a_machine_that_was_started_anew_is_dead_as_soon_as_it_is_asked() {
 }
 
 #[test]
+fn a_machine_that_was_cut_off_and_comes_back_by_another_connection_is_not_dead() {
+    with_cable(|cable| async move {
+        let lost = cable.connect().await;
+        cable.in_machine(&["ip", "link", "set", "c0", "down"]);
+        let returns = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            SockRef::from(&lost).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(lost);
+            cable.in_machine(&["ip", "link", "set", "c0", "up"]);
+            cable.connect().await
+        };
+        let ((life, _), _new) = tokio::join!(cable.ask(Duration::from_secs(5)), returns);
+        assert_ne!(life, Life::Dead);
+        assert_eq!(cable.ask(LONG).await.0, Life::Answers);
+    });
+}
+
+#[test]
+fn an_address_is_asked_once_however_many_want_to_know() {
+    with_cable(|cable| async move {
+        let _stream = cable.connect().await;
+        cable.in_machine(&["ip", "link", "set", "c0", "down"]);
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        let (answer, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        for _ in 0..1000 {
+            let answer = answer.clone();
+            let give = Box::new(move |life| answer.send(life).unwrap());
+            cable.running.peers.ask(MACHINE, LONG, give);
+        }
+        assert_eq!(tasks() - before, 1);
+        // Who comes when it is too much is told at once.
+        let at_once = answers.len();
+        assert!((1..1000).contains(&at_once), "{at_once}");
+        for place in 0..1000 {
+            let life = timeout(TEST_TIMEOUT, answers.recv()).await.unwrap().unwrap();
+            assert_eq!(life, if place < at_once { Life::Unknown } else { Life::Dead });
+        }
+    });
+}
+
+#[test]
 fn a_machine_that_does_not_acknowledge_a_reply_is_dead_within_seconds() {
     with_cable(|cable| async move {
         let mut stream = cable.connect().await;
