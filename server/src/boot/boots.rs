@@ -113,17 +113,10 @@ impl Boots {
         &self.catalog
     }
 
-    /// Takes over changed machines: boots that have not fetched anything yet follow the change,
-    /// others keep their plan.
+    /// Takes over changed machines: boots that have not fetched anything yet follow the change of
+    /// their machine, others keep their plan.
     pub fn set_roster(&self, roster: Roster) {
-        let mut known = self.known();
-        known.roster = Arc::new(roster);
-        known.generation = known.generation.wrapping_add(1);
-        let roster = Arc::clone(&known.roster);
-        for (mac, seen) in &mut known.clients {
-            seen.name = roster.find(*mac, seen.uuid).map(|(name, _)| name.clone());
-        }
-        drop(known);
+        self.known().set_roster(roster);
         self.find_roots();
     }
 

@@ -23,7 +23,8 @@ use crate::site::machine::{MachineName, Roster};
 pub(super) struct Known {
     pub(super) log: BootLog,
     pub(super) roster: Arc<Roster>,
-    /// Counts changes of the roster, so that a boot that has not really begun follows them.
+    /// Counts changes of the roster, so that a boot that has not really begun follows those of its
+    /// machine.
     pub(super) generation: u64,
     pub(super) clients: HashMap<Mac, Seen>,
     pub(super) boots: HashMap<BootId, Mac>,
@@ -81,6 +82,24 @@ impl Known {
             addresses: HashMap::new(),
             usage,
             changed: BTreeSet::new(),
+        }
+    }
+
+    /// Takes over changed machines. Boots of those that have not changed are of the new generation.
+    pub(super) fn set_roster(&mut self, roster: Roster) {
+        let before = std::mem::replace(&mut self.roster, Arc::new(roster));
+        let was = self.generation;
+        self.generation = was.wrapping_add(1);
+        let is_default_same = before.default_environment() == self.roster.default_environment();
+        for (mac, seen) in &mut self.clients {
+            let machine = self.roster.find(*mac, seen.uuid);
+            seen.name = machine.map(|(name, _)| name.clone());
+            let assigned = machine.is_some_and(|(_, machine)| machine.wanted().is_some());
+            let is_same = before.find(*mac, seen.uuid) == machine && (assigned || is_default_same);
+            if let Some(boot) = seen.boot.as_mut().filter(|boot| is_same && boot.generation == was)
+            {
+                boot.generation = self.generation;
+            }
         }
     }
 

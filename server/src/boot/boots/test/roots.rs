@@ -201,8 +201,24 @@ fn a_root_that_was_not_used_is_dropped_when_its_template_or_the_machines_change(
     assert_eq!(discover(4), (false, vec![make("base", true)]));
     prepared();
     assert_eq!(discover(5), (true, vec![]));
-    bench.assign(RootKind::Fresh, "base", None);
-    assert_eq!(discover(6), (false, vec![make("base", true)]), "the machine may be another");
+    let set = |change: &dyn Fn(&mut Machine, &mut Machine)| {
+        let one = |mac| {
+            let (macs, environment) = (vec![mac], Some("base".to_owned()));
+            Machine { macs, environment, root: RootKind::Fresh, ..Machine::default() }
+        };
+        let (mut own, mut other) = (one(MAC), one(OTHER));
+        change(&mut own, &mut other);
+        let mut roster = Roster::default();
+        roster.insert(machine(), own, false).unwrap();
+        roster.insert("web2".parse().unwrap(), other, false).unwrap();
+        bench.boots.set_roster(roster);
+    };
+    set(&|_, _| {});
+    assert_eq!(discover(6), (true, vec![]), "another machine is new");
+    set(&|_, other| other.environment = Some("free".to_owned()));
+    assert_eq!(discover(7), (true, vec![]), "another machine has changed");
+    set(&|own, _| own.address = Some(ADDRESS));
+    assert_eq!(discover(8), (false, vec![make("base", true)]), "its own settings have");
 }
 
 #[test]
