@@ -9,6 +9,7 @@ pub mod check;
 pub mod contents;
 pub mod initramfs;
 pub mod install;
+mod interrupt;
 mod kernel;
 pub mod loader;
 pub mod roots;

@@ -33,6 +33,8 @@ use crate::check::{self, Subject};
 use crate::contents::{Contents, WithoutNfs};
 use crate::initramfs::{self, HostPrograms, Recipe};
 use crate::install::{self, Job};
+#[cfg(not(test))]
+use crate::interrupt::AtWork;
 use crate::roots::merge::Step;
 use crate::roots::{identity, upgrade};
 use crate::sys;
@@ -224,7 +226,10 @@ impl Drop for Session {
 /// A worker at work.
 #[cfg(not(test))]
 #[derive(Debug)]
-struct Worker(std::process::Child);
+struct Worker {
+    child: std::process::Child,
+    at_work: Option<AtWork>,
+}
 
 #[cfg(not(test))]
 impl Worker {
@@ -236,13 +241,16 @@ impl Worker {
         let mut command = Command::new(sys::program()?);
         command.args([VERB, &privilege.to_string()]);
         command.stdin(OwnedFd::from(stream)).stdout(Stdio::null());
-        command.spawn().map(Self)
+        let child = command.spawn()?;
+        let at_work = AtWork::note(&child).ok();
+        Ok(Self { child, at_work })
     }
 
     fn end(&mut self) -> Option<WorkerError> {
+        self.at_work = None;
         // One that has ended already keeps the status that it ended with.
-        let _ = self.0.kill();
-        match self.0.wait() {
+        let _ = self.child.kill();
+        match self.child.wait() {
             Ok(status) if status.success() => None,
             Ok(status) => Some(WorkerError::Ended(status)),
             Err(error) => Some(WorkerError::Start(error)),

@@ -252,6 +252,8 @@ impl From<InstallError> for Failure {
             | InstallError::Room(_)
             | InstallError::Unlisted { .. }
             | InstallError::Word(_)
+            | InstallError::Interrupted(_)
+            | InstallError::Signals(_)
             | InstallError::Worker(_) => Self::could_not(error),
         }
     }

@@ -3,12 +3,17 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, netbe};
 #[cfg(target_os = "linux")]
 use crate::verbs::apart;
 
@@ -190,6 +195,39 @@ fn any_root_is_installed_from_an_archive() {
     bench.silent(&[&install[..], &["--no-configure", "bare"]].concat());
     assert!(!bench.root("bare").join("etc").exists());
     assert_eq!(fs::read(bench.root("lin").join("boot/vmlinuz-6.1")).unwrap(), b"kernel");
+}
+
+#[test]
+fn an_installation_that_is_interrupted_leaves_nothing() {
+    let (bench, folder) = (Bench::new(), TempDir::new().unwrap());
+    let mut long = Builder::new(Vec::new());
+    for number in 0..80_000 {
+        file(&mut long, &format!("srv/{number}"), 0o644, b"");
+    }
+    let archive = folder.path().join("long.tar");
+    fs::write(&archive, long.into_inner().unwrap()).unwrap();
+    let install = ["install", "-o", "tar", "-p", archive.to_str().unwrap()];
+    bench.silent(&["create", "old"]);
+    let before = bench.prints(&["list"]);
+    let (new, old) = (["-l", "flat", "new"], ["old"]);
+    for (signal, more) in [(Signal::SIGINT, &new[..]), (Signal::SIGTERM, &old[..])] {
+        let name = more.last().unwrap();
+        let mut command = bench.command(netbe(), &[&install[..], more].concat());
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let filled = bench.root(name).join("srv/1");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !filled.exists() {
+            assert!(Instant::now() < deadline, "nothing is unpacked");
+            thread::sleep(Duration::from_millis(1));
+        }
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, format!("netbe: interrupted: nothing was installed in {name}\n"));
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(bench.prints(&["list"]), before);
+    }
+    assert_eq!(fs::read_dir(bench.root("old")).unwrap().count(), 0);
 }
 
 #[test]

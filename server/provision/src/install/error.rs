@@ -19,6 +19,12 @@ pub enum InstallError {
          riscv64, or MACHINE/ARCHITECTURE"
     )]
     Architecture(String),
+    /// A signal asked for the end.
+    #[error("interrupted: nothing was installed in {0}")]
+    Interrupted(EnvironmentName),
+    /// No signals can be heard.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
     /// It would fill the store.
     #[error(
         "{0} does not fit: it would leave next to nothing free in the store: make room, then try again"

@@ -12,11 +12,13 @@ use store::{
 };
 
 use super::InstallError;
+use crate::interrupt::Interrupt;
 
 /// Creates an environment with `layout`, or takes one that is there and empty, and has `work` fill it.
 /// Its name, or what is to become it, is held by the caller until then.
 ///
-/// `work` returns settings to be written down. If it fails, the environment is as it was before.
+/// `work` returns settings to be written down. If it fails, or a signal asks for the end meanwhile, the
+/// environment is as it was before.
 pub fn fill(
     store: &Store,
     hold: Hold<'_>,
@@ -24,6 +26,7 @@ pub fn fill(
     work: impl FnOnce(&Inside) -> Result<Vec<(&'static str, String)>, InstallError>,
 ) -> Result<(), InstallError> {
     let name = hold.name();
+    let interrupt = Interrupt::listen().map_err(InstallError::Signals)?;
     let (environment, created) = prepare(store, name, layout)?;
     let role = environment.role;
     let done = begin(store, name, role).and_then(|inside| {
@@ -36,6 +39,7 @@ pub fn fill(
         Ok(())
     });
     if let Err(error) = done {
+        let error = if interrupt.came() { InstallError::Interrupted(name.clone()) } else { error };
         return Err(match undo(store, name, role, created) {
             Ok(()) => error,
             Err(undo) => InstallError::Left { why: Box::new(error), undo: Box::new(undo) },
