@@ -235,6 +235,8 @@ impl Boots {
                 return None;
             }
         };
+        let subject = plan::Subject { mac: ask.mac, machine, client: ask.client };
+        let spare = decided.as_ref().ok().and_then(|plan| self.spare(plan, subject, site));
         let now = self.clock.now();
         let mut known = self.known();
         // Another interface may have heard the same question and begun the boot meanwhile.
@@ -247,10 +249,9 @@ impl Boots {
         seen.uuid = ask.uuid;
         seen.timeline.begin(ask.client, now);
         seen.timeline.see(&Event::Discover(ask.client), now);
-        let subject = plan::Subject { mac: ask.mac, machine, client: ask.client };
         let spare = decided.as_ref().ok().and_then(|plan| {
             let before = seen.boot.as_ref().filter(|before| before.generation == generation)?;
-            self.spare(before, plan, subject, site, now)
+            before.spare(plan, spare, now)
         });
         let is_ordered = matches!(spare, Some(Spare::Ordered));
         let orders = orders && !is_ordered;

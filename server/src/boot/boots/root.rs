@@ -8,6 +8,7 @@
 //! DHCP never waits for one. What it has told until then does not name the root: the plan is complete
 //! when the root is there, and what was decided before stays as it was.
 
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ use super::boot::Boot;
 use crate::boot::catalog;
 use crate::boot::decide::Awaited;
 use crate::boot::plan::{self, Next, NoPlan, Plan};
-use crate::boot::{BootId, Ready};
+use crate::boot::{BootId, Client, Ready};
+use crate::net::Mac;
 use crate::site::events::Kind;
 use crate::site::machine::{MachineName, environment_in};
 
@@ -65,6 +67,13 @@ pub(in crate::boot) enum RootState {
     Missing(String),
 }
 
+/// A plan with the root that was made for another boot of the machine.
+pub(super) struct Complete {
+    /// The plan of that other boot.
+    before: Arc<Plan>,
+    plan: Arc<Plan>,
+}
+
 /// A root that an earlier DISCOVER has ordered.
 pub(super) enum Spare {
     /// It is being made.
@@ -103,41 +112,32 @@ impl Boots {
         RootState::Waiting(ready)
     }
 
-    /// The root that the boot `before` of a machine has and did not use, for the boot that takes its place
-    /// with this plan.
+    /// What a boot with this plan boots if it takes the root that was made for the machine's present one.
+    /// It looks for loaders on the host, and so without the lock.
     pub(super) fn spare(
         &self,
-        before: &Boot,
         plan: &Plan,
         subject: plan::Subject<'_>,
         site: plan::Site<'_>,
-        now: Instant,
-    ) -> Option<Spare> {
+    ) -> Option<Complete> {
         let awaited = plan.awaits.as_ref()?;
-        let unused = !before.delivered.any && before.rooted.is_none();
-        if !unused || before.plan.machine != plan.machine {
-            return None;
-        }
-        if before.ordered && before.plan.awaits.as_ref() == Some(awaited) {
-            return Some(Spare::Ordered);
-        }
-        // What is made of a template that changes under it grows old.
-        let made = before.made.filter(|made| now.saturating_duration_since(*made) < SPARE)?;
-        let catalog::Known::Scanned(facts) = self.catalog.known(&before.plan.name) else {
+        let before = {
+            let known = self.known();
+            let boot = known.clients.get(&subject.mac)?.boot.as_ref()?;
+            boot.made.is_some().then(|| Arc::clone(&boot.plan))?
+        };
+        let catalog::Known::Scanned(facts) = self.catalog.known(&before.name) else {
             return None;
         };
-        let owned = facts.owned.as_ref().filter(|_| facts.uuid == before.plan.environment)?;
+        let owned = facts.owned.as_ref().filter(|_| facts.uuid == before.environment)?;
         let template = self.catalog.named(environment_in(&awaited.template));
         let is_of_it = owned.origin.is_none() || owned.origin == template.map(|one| one.uuid);
-        if before.outdated || !is_of_it {
-            return None;
-        }
-        if (&owned.template, owned.fresh) != (&awaited.template, awaited.fresh) {
+        if !is_of_it || (&owned.template, owned.fresh) != (&awaited.template, awaited.fresh) {
             return None;
         }
         let complete = plan::plan(subject, &facts, false, site).ok()?;
-        let complete = Plan { once: plan.once.clone(), ..complete };
-        complete.awaits.is_none().then(|| Spare::Made(Arc::new(complete), made))
+        let plan = Arc::new(Plan { once: plan.once.clone(), ..complete });
+        plan.awaits.is_none().then_some(Complete { before, plan })
     }
 
     /// Takes note that environments have changed or are worked on: a root that was made from one before is
@@ -184,6 +184,42 @@ impl Boots {
             let record = roster.get(machine).ok_or_else(|| format!("{machine} was removed"))?;
             Ok((facts, &record.machine))
         });
+        let plan = |mac: Mac, client: Client, before: &Plan| {
+            let (facts, record) = made.as_ref().map_err(Clone::clone)?;
+            let subject = plan::Subject { mac, machine: Some((machine, record)), client };
+            let proxy = matches!(before.next, Next::Handed(_));
+            let site = self.site(before.server, proxy, &before.network);
+            let plan = plan::plan(subject, facts, false, site);
+            plan.map_err(|refusal: NoPlan| refusal.to_string())
+        };
+        // A plan looks for loaders on the host, and so is made without the lock. Boots that begin to wait
+        // meanwhile are in the next round.
+        let mut served = HashSet::new();
+        loop {
+            let waiting: Vec<_> = {
+                let known = self.known();
+                let boots = known.clients.iter().filter_map(|(mac, seen)| {
+                    let boot = seen.boot.as_ref().filter(|boot| boot.awaits_root(machine, root))?;
+                    Some((boot.id, *mac, boot.client, Arc::clone(&boot.plan)))
+                });
+                boots.filter(|(id, ..)| served.insert(*id)).collect()
+            };
+            if waiting.is_empty() {
+                return;
+            }
+            let decided = waiting.into_iter();
+            let decided = decided.map(|(id, mac, client, before)| (id, plan(mac, client, &before)));
+            self.go_on(machine, root, decided.collect());
+        }
+    }
+
+    /// Goes on with boots whose root was made, or could not be.
+    fn go_on(
+        &self,
+        machine: &MachineName,
+        root: &Awaited,
+        mut decided: HashMap<BootId, Result<Plan, String>>,
+    ) {
         let now = self.clock.now();
         let mut known = self.known();
         let (mut told, mut changed) = (Vec::new(), Vec::new());
@@ -192,17 +228,7 @@ impl Boots {
             else {
                 continue;
             };
-            let decided = made.as_ref().map_err(Clone::clone).and_then(|(facts, record)| {
-                let subject = plan::Subject {
-                    mac: *mac,
-                    machine: Some((machine, record)),
-                    client: boot.client,
-                };
-                let proxy = matches!(boot.plan.next, Next::Handed(_));
-                let site = self.site(boot.plan.server, proxy, &boot.plan.network);
-                let plan = plan::plan(subject, facts, false, site);
-                plan.map_err(|refusal: NoPlan| refusal.to_string())
-            });
+            let Some(decided) = decided.remove(&boot.id) else { continue };
             boot.ordered = false;
             // Who waits is told when the lock is free.
             boot.root_ready.send_replace(());
@@ -232,6 +258,29 @@ impl Boots {
         self.publish_roots(&mut known);
         drop(known);
         self.tell(told.into_iter().map(|(event, _)| event));
+    }
+}
+
+impl Boot {
+    /// The root that this boot has and did not use, for the boot that takes its place with this plan, or
+    /// with the complete one.
+    pub(super) fn spare(
+        &self,
+        plan: &Plan,
+        complete: Option<Complete>,
+        now: Instant,
+    ) -> Option<Spare> {
+        let unused = !self.delivered.any && self.rooted.is_none();
+        if !unused || plan.awaits.is_none() || self.plan.machine != plan.machine {
+            return None;
+        }
+        if self.ordered && self.plan.awaits == plan.awaits {
+            return Some(Spare::Ordered);
+        }
+        // What is made of a template that changes under it grows old.
+        let made = self.made.filter(|made| now.saturating_duration_since(*made) < SPARE)?;
+        let complete = complete.filter(|complete| Arc::ptr_eq(&complete.before, &self.plan))?;
+        (!self.outdated).then_some(Spare::Made(complete.plan, made))
     }
 }
 
