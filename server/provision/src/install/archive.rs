@@ -4,20 +4,21 @@
 //! resolved inside the root, whatever links were unpacked before. Its sizes are claims too: nothing is
 //! allocated by them, and a file that is shorter than it says means that the archive is cut.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use hostfs::{Attributes, Flags, Inside, InsideError, Special};
-use tar::{Archive, Entry, EntryType, Header};
+use pax::acl;
+use pax::archive::{Archive, Entry, EntryType, Next};
+use pax::sparse::Range;
 
 use super::error::of_archive;
 use super::room::Room;
-use super::{Dropped, InstallError, acl, packed};
+use super::{Dropped, InstallError, packed};
 
 /// Unpacks archives one over the other, then gives directories and flags their last touch.
 pub(super) struct Unpacker<'a> {
@@ -45,42 +46,22 @@ impl<'a> Unpacker<'a> {
     /// Unpacks one archive, packed by gzip, xz, zstd or not at all. `name` is for messages.
     pub(super) fn unpack(&mut self, source: impl Read, name: &Path) -> Result<(), InstallError> {
         let label = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
-        let packed = packed::unpack(source).map_err(of_archive(name, &label))?;
-        let meter = Meter::default();
-        let mut archive = Archive::new(Metered { source: packed, meter: &meter });
-        let unpacked = self.entries(&mut archive, &meter, name, &label);
-        if meter.ended.get() {
-            // A whole archive ends in two empty blocks.
-            return Err(InstallError::Cut(label));
+        let bad = reading(name, &label);
+        let mut archive = Archive::new(packed::unpack(source).map_err(&bad)?, MAX_HEADER);
+        loop {
+            match archive.next_entry().map_err(&bad)? {
+                Next::Entry(entry) => {
+                    // Its inode and its name; its last block is on average half full.
+                    self.room.take(BLOCK_OF_FILES).map_err(&bad)?;
+                    self.entry(*entry, &mut archive, name, &label)?;
+                }
+                Next::End => break,
+                // A whole archive ends in two empty blocks.
+                Next::Nothing => return Err(InstallError::Cut(label.clone())),
+            }
         }
-        unpacked?;
-        meter.left.set(None);
         // To the end: packed files have their checksum there.
-        let mut rest = archive.into_inner();
-        let rest = io::copy(&mut rest, &mut io::sink());
-        rest.map_err(of_archive(name, &label)).map(drop)
-    }
-
-    fn entries(
-        &mut self,
-        archive: &mut Archive<impl Read>,
-        meter: &Meter,
-        name: &Path,
-        label: &str,
-    ) -> Result<(), InstallError> {
-        let bad = of_archive(name, label);
-        meter.left.set(Some(MAX_HEADER));
-        for entry in archive.entries().map_err(&bad)? {
-            let mut entry = entry.map_err(&bad)?;
-            meter.left.set(None);
-            // Its inode and its name; its last block is on average half full.
-            self.room.take(BLOCK_OF_FILES).map_err(&bad)?;
-            self.entry(&mut entry, name, label)?;
-            // What is left of it has to be passed before the next header is counted.
-            io::copy(&mut entry, &mut io::sink()).map_err(&bad)?;
-            meter.left.set(Some(MAX_HEADER));
-        }
-        Ok(())
+        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(&bad).map(drop)
     }
 
     /// Finishes directories, sets access control lists, then flags unless they are not wanted. Returns
@@ -124,40 +105,36 @@ impl<'a> Unpacker<'a> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "archives may have kinds without a name")]
     fn entry(
         &mut self,
-        entry: &mut Entry<'_, impl Read>,
+        entry: Entry,
+        content: &mut impl Read,
         archive: &Path,
         label: &str,
     ) -> Result<(), InstallError> {
-        let bad = of_archive(archive, label);
-        let extra = Extra::of(entry).map_err(&bad)?;
-        let name = extra.name.clone().unwrap_or_else(|| path_of(&entry.path_bytes()));
+        let bad = reading(archive, label);
+        let extra = Extra::of(&entry).map_err(&bad)?;
         let outside =
-            |name: &Path| InstallError::Name { archive: label.to_owned(), name: name.to_owned() };
-        let path = inner(&name).ok_or_else(|| outside(&name))?;
-        let kind = entry.header().entry_type();
-        let attributes = attributes(entry.header(), &extra).map_err(&bad)?;
+            |name: &[u8]| InstallError::Name { archive: label.to_owned(), name: path_of(name) };
+        let path = inner(&path_of(&entry.name)).ok_or_else(|| outside(&entry.name))?;
+        let attributes = attributes(&entry).map_err(&bad)?;
         let failed = |error| InstallError::Inside { archive: label.to_owned(), error };
-        match kind {
+        match entry.kind {
             EntryType::XGlobalHeader => return Ok(()),
             EntryType::Directory => {
                 self.inside.make_dir(&path).map_err(failed)?;
                 self.directories.insert(path.clone(), attributes);
             }
             EntryType::Symlink => {
-                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                let target = OsStr::from_bytes(&target);
+                let target = OsStr::from_bytes(&entry.link);
                 self.inside.make_symlink(&path, target, &attributes).map_err(failed)?;
             }
             EntryType::Link => {
-                let existing = path_of(&entry.link_name_bytes().unwrap_or_default());
-                let existing = inner(&existing).ok_or_else(|| outside(&existing))?;
+                let existing = inner(&path_of(&entry.link)).ok_or_else(|| outside(&entry.link))?;
                 self.inside.make_link(&path, &existing).map_err(failed)?;
                 // Its attributes were given with its first name.
                 return Ok(());
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                let special = special(entry.header(), kind).map_err(&bad)?;
-                match self.inside.make_special(&path, special, &attributes) {
+                match self.inside.make_special(&path, special(&entry), &attributes) {
                     Err(InsideError::Io { source, .. })
                         if source.kind() == io::ErrorKind::PermissionDenied =>
                     {
@@ -168,16 +145,11 @@ impl<'a> Unpacker<'a> {
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let file = self.inside.create(&path).map_err(failed)?;
-                let short = || InstallError::Cut(label.to_owned());
-                match extra.sparse {
-                    Some(size) => self.ranges(entry, &file, size).map_err(&bad)?,
-                    None => {
-                        let holes = kind == EntryType::GNUSparse;
-                        let size = entry.size();
-                        let copied = self.content(entry, &file, holes).map_err(&bad)?;
-                        (copied == size).then_some(()).ok_or_else(short)?;
-                    }
+                match &entry.ranges {
+                    Some(ranges) => self.ranges(content, &file, ranges, entry.size),
+                    None => self.content(content, &file, entry.size),
                 }
+                .map_err(&bad)?;
                 self.inside.finish_file(&path, &file, &attributes).map_err(failed)?;
             }
             _ => {
@@ -185,7 +157,7 @@ impl<'a> Unpacker<'a> {
                 return Ok(());
             }
         }
-        self.beside(&path, kind, extra).map_err(failed)
+        self.beside(&path, entry.kind, extra).map_err(failed)
     }
 
     /// Keeps what pax records say of a file, or notes that it cannot be kept.
@@ -222,137 +194,65 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Copies a file; with `holes`, blocks of zeros are left out. Returns how many bytes it has.
-    fn content(&mut self, from: &mut impl Read, file: &File, holes: bool) -> io::Result<u64> {
-        let (mut file, mut copied) = (file, 0_u64);
-        loop {
-            let read = from.read(&mut self.buffer)?;
+    /// Copies as many bytes into a file.
+    fn content(&mut self, from: &mut impl Read, file: &File, size: u64) -> io::Result<()> {
+        let (mut file, mut rest) = (file, size);
+        while rest > 0 {
+            let most = usize::try_from(rest).unwrap_or(BUFFER).min(BUFFER);
+            let read = from.read(self.buffer.get_mut(..most).unwrap_or_default())?;
             let bytes = self.buffer.get(..read).unwrap_or_default();
             if bytes.is_empty() {
-                break;
-            }
-            if holes && bytes.iter().all(|byte| *byte == 0) {
-                file.seek_relative(i64::try_from(read).unwrap_or(0))?;
-            } else {
-                self.room.take(u64::try_from(read).unwrap_or(u64::MAX))?;
-                file.write_all(bytes)?;
-            }
-            copied = copied.saturating_add(u64::try_from(read).unwrap_or(0));
-        }
-        if holes {
-            file.set_len(copied)?;
-        }
-        Ok(copied)
-    }
-
-    /// Copies a sparse file in the form 1.0 of GNU tar, which bsdtar writes too: the contents begin
-    /// with a list of ranges, in decimal lines, filled up to a whole block.
-    fn ranges(&mut self, from: &mut impl Read, file: &File, size: u64) -> io::Result<()> {
-        let mut file = file;
-        let mut map = Map { from, read: 0 };
-        let count = map.number()?;
-        let mut ranges = Vec::new();
-        for _ in 0..count {
-            if ranges.len() == MAX_RANGES {
-                return Err(io::Error::other("a sparse file has too many ranges"));
-            }
-            ranges.push((map.number()?, map.number()?));
-        }
-        map.pad()?;
-        for (start, len) in ranges {
-            if start.checked_add(len).is_none_or(|end| end > size) {
-                return Err(io::Error::other("a sparse file has a range beyond its end"));
-            }
-            file.seek(SeekFrom::Start(start))?;
-            let copied = self.content(&mut from.take(len), file, false)?;
-            if copied != len {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            let read = u64::try_from(read).unwrap_or(rest);
+            self.room.take(read)?;
+            file.write_all(bytes)?;
+            rest = rest.saturating_sub(read);
+        }
+        Ok(())
+    }
+
+    /// Copies the ranges of a sparse file.
+    fn ranges(
+        &mut self,
+        from: &mut impl Read,
+        mut file: &File,
+        ranges: &[Range],
+        size: u64,
+    ) -> io::Result<()> {
+        for (start, length) in ranges {
+            file.seek(SeekFrom::Start(*start))?;
+            self.content(from, file, *length)?;
         }
         file.set_len(size)
     }
 }
 
-/// The list of ranges before a sparse file's contents.
-struct Map<'a, R> {
-    from: &'a mut R,
-    read: usize,
-}
-
-impl<R: Read> Map<'_, R> {
-    fn number(&mut self) -> io::Result<u64> {
-        let mut number = 0_u64;
-        loop {
-            let mut byte = [0];
-            self.from.read_exact(&mut byte)?;
-            self.read += 1;
-            match byte {
-                [b'\n'] => return Ok(number),
-                [digit @ b'0'..=b'9'] => {
-                    let more = number.checked_mul(10);
-                    let more = more.and_then(|more| more.checked_add(u64::from(digit - b'0')));
-                    number = more.ok_or_else(bad_number)?;
-                }
-                [_] => return Err(bad_number()),
-            }
-        }
-    }
-
-    fn pad(&mut self) -> io::Result<()> {
-        let rest = self.read.next_multiple_of(BLOCK) - self.read;
-        let mut block = [0; BLOCK];
-        self.from.read_exact(block.get_mut(..rest).unwrap_or_default())
-    }
-}
-
-/// What pax records say of an entry beyond its header.
+/// What pax records say of an entry that is no field of a header.
 #[derive(Default)]
 struct Extra {
-    name: Option<PathBuf>,
-    modified: Option<(i64, u32)>,
     extended: Vec<(OsString, Vec<u8>)>,
     /// Access control lists as the extended attributes that Linux keeps them in.
     lists: Vec<(OsString, Vec<u8>)>,
     lost_lists: Vec<&'static str>,
     flags: Flags,
     unknown_flags: Vec<String>,
-    /// The size of a sparse file in the form 1.0.
-    sparse: Option<u64>,
 }
 
 impl Extra {
-    fn of(entry: &mut Entry<'_, impl Read>) -> io::Result<Self> {
+    fn of(entry: &Entry) -> io::Result<Self> {
         let mut extra = Self::default();
-        let (mut form, mut size) = (None, None);
-        for record in entry.pax_extensions()?.into_iter().flatten() {
-            let record = record?;
-            let (key, value) = (record.key_bytes(), record.value_bytes());
-            let text = || String::from_utf8_lossy(value).into_owned();
-            if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+        for record in entry.records() {
+            let (key, value) = record.map_err(|_| io::Error::other("a record makes no sense"))?;
+            if let Some(name) = pax::xattr::name(key) {
                 let is_list = name.starts_with(POSIX_LIST);
                 let to = if is_list { &mut extra.lists } else { &mut extra.extended };
-                to.push((OsStr::from_bytes(name).to_owned(), value.to_vec()));
+                to.push((OsString::from_vec(name), value.to_vec()));
             } else if let Some(kind) = key.strip_prefix(b"SCHILY.acl.") {
                 extra.list(kind, value);
-            } else {
-                match key {
-                    b"mtime" => extra.modified = modified(&text()),
-                    b"SCHILY.fflags" => (extra.flags, extra.unknown_flags) = Flags::parse(&text()),
-                    b"GNU.sparse.major" => form = Some(text()),
-                    b"GNU.sparse.name" => extra.name = Some(path_of(value)),
-                    b"GNU.sparse.realsize" => size = text().parse().ok(),
-                    b"GNU.sparse.map" => {
-                        let old =
-                            "a sparse file is in an old form: pack it by bsdtar or GNU tar 1.14";
-                        return Err(io::Error::new(io::ErrorKind::Unsupported, old));
-                    }
-                    _ => {}
-                }
+            } else if key == b"SCHILY.fflags" {
+                (extra.flags, extra.unknown_flags) = Flags::parse(&String::from_utf8_lossy(value));
             }
-        }
-        if form.as_deref() == Some("1") {
-            let missing = || io::Error::other("a sparse file does not say its size");
-            extra.sparse = Some(size.ok_or_else(missing)?);
         }
         Ok(extra)
     }
@@ -372,28 +272,31 @@ impl Extra {
     }
 }
 
-fn attributes(header: &Header, extra: &Extra) -> io::Result<Attributes> {
+fn attributes(entry: &Entry) -> io::Result<Attributes> {
     let number = |number: u64| {
         u32::try_from(number).map_err(|_| io::Error::other("an owner's number is too large"))
     };
-    let seconds = i64::try_from(header.mtime()?).unwrap_or(i64::MAX);
-    Ok(Attributes {
-        mode: header.mode()? & 0o7777,
-        uid: number(header.uid()?)?,
-        gid: number(header.gid()?)?,
-        modified: extra.modified.unwrap_or((seconds, 0)),
-    })
+    let (uid, gid) = (number(entry.uid)?, number(entry.gid)?);
+    Ok(Attributes { mode: entry.mode, uid, gid, modified: entry.modified })
 }
 
-fn special(header: &Header, kind: EntryType) -> io::Result<Special> {
-    if kind == EntryType::Fifo {
-        // Its device numbers may be empty.
-        return Ok(Special::Fifo);
+fn special(entry: &Entry) -> Special {
+    let (major, minor) = entry.device;
+    match entry.kind == EntryType::Fifo {
+        true => Special::Fifo,
+        false if entry.kind == EntryType::Block => Special::Block(major, minor),
+        false => Special::Character(major, minor),
     }
-    let (major, minor) = (header.device_major()?, header.device_minor()?);
-    let (major, minor) = (major.unwrap_or(0), minor.unwrap_or(0));
-    let block = kind == EntryType::Block;
-    Ok(if block { Special::Block(major, minor) } else { Special::Character(major, minor) })
+}
+
+/// Tells that an archive ended before its end, or what else was wrong with it.
+fn reading(path: &Path, label: &str) -> impl Fn(io::Error) -> InstallError {
+    let bad = of_archive(path, label);
+    let label = label.to_owned();
+    move |error| match error.kind() == io::ErrorKind::UnexpectedEof {
+        true => InstallError::Cut(label.clone()),
+        false => bad(error),
+    }
 }
 
 /// A path below the root: without a slash or `.` at its beginning; `None` if it climbs.
@@ -413,56 +316,11 @@ fn path_of(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }
 
-/// Reads seconds with a fraction.
-fn modified(text: &str) -> Option<(i64, u32)> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
-    Some((seconds.parse().ok()?, digits.parse().ok()?))
-}
-
-fn bad_number() -> io::Error {
-    io::Error::other("the ranges of a sparse file are no numbers")
-}
-
-/// How much may be read for the next header, and whether the source has ended.
-#[derive(Default)]
-struct Meter {
-    left: Cell<Option<usize>>,
-    ended: Cell<bool>,
-}
-
-/// A source that gives no more for a header than a header can need: an archive may claim that a
-/// name is gigabytes long, and names are read into memory.
-struct Metered<'a, R> {
-    source: R,
-    meter: &'a Meter,
-}
-
-impl<R: Read> Read for Metered<'_, R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(into);
-        let cut = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
-        if !into.is_empty() && read.as_ref().map_or_else(cut, |read| *read == 0) {
-            self.meter.ended.set(true);
-        }
-        let read = read?;
-        if let Some(left) = self.meter.left.get() {
-            let left = left.checked_sub(read);
-            let left = left.ok_or_else(|| io::Error::other("a header is larger than any is"))?;
-            self.meter.left.set(Some(left));
-        }
-        Ok(read)
-    }
-}
-
 const BUFFER: usize = 128 << 10;
-const BLOCK: usize = 512;
 /// What a file takes beside its bytes, as most file systems have it.
 const BLOCK_OF_FILES: u64 = 4096;
 /// Most bytes of one entry's headers: long names and attributes of at most 64 KiB each.
 const MAX_HEADER: usize = 4 << 20;
-/// Most ranges of a sparse file: 16 MiB of memory.
-const MAX_RANGES: usize = 1 << 20;
 /// The extended attributes that a system has in its files. Others belong to the host.
 const EXTENDED: [&[u8]; 2] = [b"user.", b"security.capability"];
 /// How the names of the attributes begin in which Linux keeps access control lists.

@@ -5,7 +5,6 @@
 //! `off` and a snapshot of its empty tree ([`fill`](fill::fill)): whatever ends the work early, the
 //! next command puts that tree back.
 
-mod acl;
 mod archive;
 mod build_dir;
 mod configure;

@@ -1,7 +1,7 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use tar::Builder;
+use tar::{Builder, Header};
 use tempfile::TempDir;
 
 use super::*;
@@ -132,6 +132,34 @@ fn a_fraction_of_a_second_and_attributes_come_by_pax() {
         "not kept: the NFSv4 access control list of /a\n\
          not kept: the attribute trusted.overlay.opaque of /b\n"
     );
+}
+
+/// GNU tar writes access control lists with newlines, and both it and bsdtar write the bytes of
+/// attributes as they are.
+#[test]
+fn values_with_newlines_are_read_whole() {
+    let host = Host::new();
+    let list = b"user::rw-\nuser:501:r--\ngroup::r--\nmask::r--\nother::---\n\n";
+    let archive = Hostile::new()
+        .pax(&[
+            ("SCHILY.acl.access", list),
+            ("SCHILY.xattr.user.lines", b"a\nb\0c\n19 path=elsewhere\n"),
+            ("mtime", b"-0.5"),
+        ])
+        .file("listed", b"x")
+        .bytes();
+    host.unpack(&archive).unwrap();
+    let found = std::fs::metadata(host.root("listed")).unwrap();
+    assert_eq!((found.mtime(), found.mtime_nsec()), (-1, 500_000_000));
+    assert!(!host.root("elsewhere").exists());
+    #[cfg(target_os = "linux")]
+    {
+        let mut value = [0; 64];
+        match rustix::fs::getxattr(host.root("listed"), "user.lines", &mut value) {
+            Ok(length) => assert_eq!(&value[..length], b"a\nb\0c\n19 path=elsewhere\n"),
+            Err(error) => println!("skipped: no attributes of users here: {error}"),
+        }
+    }
 }
 
 /// FreeBSD's lists have a form of their own, so that there they are named.

@@ -1,11 +1,13 @@
-//! POSIX.1e access control lists, from the text of archives (SCHILY.acl.* of star(5), as GNU tar and
-//! bsdtar write it) to Linux's extended attribute (linux/posix_acl_xattr.h).
+//! POSIX.1e access control lists: as the text of archives (SCHILY.acl.access and SCHILY.acl.default of
+//! star(5), as GNU tar and bsdtar write them) and as Linux's extended attribute
+//! (linux/posix_acl_xattr.h).
 //!
 //! Users and groups count by their number: a name alone means somebody else on every host.
 
 /// What Linux keeps for a list of `user::rwx,user:lisa:r--:501,…`; `None` if it is no list, or names
 /// somebody without a number.
-pub(super) fn encode(text: &[u8]) -> Option<Vec<u8>> {
+#[must_use]
+pub fn encode(text: &[u8]) -> Option<Vec<u8>> {
     let text = str::from_utf8(text).ok()?;
     let entries = text.split([',', '\n']).map(|entry| entry.split('#').next().unwrap_or(entry));
     let entries = entries.map(str::trim).filter(|entry| !entry.is_empty());
@@ -19,6 +21,33 @@ pub(super) fn encode(text: &[u8]) -> Option<Vec<u8>> {
     });
     let encoded: Vec<u8> = VERSION.to_le_bytes().into_iter().chain(bytes).collect();
     (!entries.is_empty()).then_some(encoded)
+}
+
+/// The text of what Linux keeps, with everybody by number; `None` if that is no list.
+#[must_use]
+pub fn decode(kept: &[u8]) -> Option<String> {
+    let (version, entries) = kept.split_first_chunk()?;
+    let (entries, rest) = entries.as_chunks::<8>();
+    if u32::from_le_bytes(*version) != VERSION || entries.is_empty() || !rest.is_empty() {
+        return None;
+    }
+    let entries = entries.iter().map(|[t0, t1, p0, p1, id @ ..]| {
+        let (tag, permissions) = (u16::from_le_bytes([*t0, *t1]), u16::from_le_bytes([*p0, *p1]));
+        let id = u32::from_le_bytes(*id);
+        let (kind, who) = match tag {
+            USER_OBJ => ("user", String::new()),
+            USER => ("user", id.to_string()),
+            GROUP_OBJ => ("group", String::new()),
+            GROUP => ("group", id.to_string()),
+            MASK => ("mask", String::new()),
+            OTHER => ("other", String::new()),
+            _ => return None,
+        };
+        let flag = |bit, letter| if permissions & bit == 0 { '-' } else { letter };
+        let [read, write, execute] = [flag(4, 'r'), flag(2, 'w'), flag(1, 'x')];
+        (permissions & !7 == 0).then(|| format!("{kind}:{who}:{read}{write}{execute}"))
+    });
+    Some(entries.collect::<Option<Vec<_>>>()?.join(","))
 }
 
 struct Entry {
@@ -82,6 +111,21 @@ mod test {
         assert_eq!(encode(by_bsdtar).unwrap(), kept);
         let by_tar = b"user::rw-\nuser:501:r--\t#effective:r--\ngroup::r--\ngroup:20:-w-\nmask::rw-\nother::---\n";
         assert_eq!(encode(by_tar).unwrap(), kept);
+    }
+
+    #[test]
+    fn what_the_kernel_keeps_is_written_with_numbers_and_read_back() {
+        let kept = hex!(
+            "02000000 01000700ffffffff 02000500f5010000 0200040001000000 04000000ffffffff"
+            "08000700ffffff7f 10000700ffffffff 20000100ffffffff"
+        );
+        let text = decode(&kept).unwrap();
+        let wanted = "user::rwx,user:501:r-x,user:1:r--,group::---,group:2147483647:rwx,mask::rwx,other::--x";
+        assert_eq!(text, wanted);
+        assert_eq!(encode(text.as_bytes()).unwrap(), kept);
+        for bad in [&kept[..4], &kept[..13], &[&[3], &kept[1..]].concat(), b""] {
+            assert_eq!(decode(bad), None);
+        }
     }
 
     #[test]
