@@ -13,6 +13,7 @@ mod copy;
 mod inspect;
 mod list;
 mod measure;
+mod metadata;
 mod remove;
 mod split;
 
@@ -28,12 +29,12 @@ use rustix::io::Errno;
 
 pub(crate) use archive::{apply, write};
 pub(crate) use compare::{compare, equal, unchanged};
-pub(crate) use copy::{Borders, copy};
+pub(crate) use copy::{Borders, Fixed, copy};
 pub(crate) use inspect::inspect;
 pub(crate) use list::list;
 pub(crate) use measure::measure;
 pub(crate) use remove::remove_contents;
-pub(crate) use split::{Half, carve, fill, protect, unprotect};
+pub(crate) use split::{Half, carve, fill, fix, protect, unprotect};
 
 use crate::error::at;
 use crate::{StoreError, sys};

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, fstat, mkdirat};
 
 use crate::back_end::{Capabilities, Part};
 use crate::error::at;
-use crate::tree::{self, Borders, open_dir};
+use crate::tree::{self, Borders, Fixed, open_dir};
 use crate::workspace::Workspace;
 use crate::{Space, StoreError, sys};
 
@@ -102,6 +102,23 @@ pub(crate) struct Frozen<'a> {
 #[derive(Debug)]
 pub(crate) struct Plain;
 
+impl Plain {
+    /// Copies a tree, and returns the flags that would keep the copy from being changed.
+    fn copy_loose(
+        &self,
+        from: &OwnedFd,
+        work: &Workspace,
+        name: &str,
+        path: &Path,
+    ) -> Result<Fixed, StoreError> {
+        let (tree, links) = (work.make_dir(name)?, work.make_dir(LINKS)?);
+        let fixed = tree::copy(from, &tree, &links, Borders::Refuse, path)?;
+        drop(links);
+        work.remove_dir(LINKS)?;
+        Ok(fixed)
+    }
+}
+
 impl Fabric for Plain {
     fn capabilities(&self) -> Capabilities {
         Capabilities { clones_depend: false, instant_snapshots: false, nested: false }
@@ -126,10 +143,9 @@ impl Fabric for Plain {
         name: &str,
         path: &Path,
     ) -> Result<(), StoreError> {
-        let (tree, links) = (work.make_dir(name)?, work.make_dir(LINKS)?);
-        tree::copy(from, &tree, &links, Borders::Refuse, path)?;
-        drop(links);
-        work.remove_dir(LINKS)
+        let fixed = self.copy_loose(from, work, name, path)?;
+        let tree = open_dir(work.dir(), name).map_err(at("open", work.path()))?;
+        tree::fix(&tree, fixed.iter(), path)
     }
 
     /// Nothing but the store's own directory, which is closed to others, keeps it from being changed.
@@ -161,7 +177,7 @@ impl Fabric for Plain {
     }
 
     fn format(&self) -> &'static str {
-        "tree"
+        crate::stream::ARCHIVE
     }
 
     fn send(
@@ -180,12 +196,13 @@ impl Fabric for Plain {
         base: Option<Frozen<'_>>,
         from: &mut dyn Read,
     ) -> Result<(), StoreError> {
-        match base {
-            None => drop(work.make_dir(name)?),
-            Some(base) => self.copy(base.tree, work, name, base.path)?,
-        }
+        let fixed = match base {
+            None => work.make_dir(name).map(|_| Fixed::new())?,
+            Some(base) => self.copy_loose(base.tree, work, name, base.path)?,
+        };
         let tree = open_dir(work.dir(), name).map_err(at("open", work.path()))?;
-        tree::apply(&tree, work.path(), from)
+        let fixed = tree::apply(&tree, work.path(), fixed, from)?;
+        tree::fix(&tree, fixed.iter(), work.path())
     }
 }
 

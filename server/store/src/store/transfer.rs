@@ -86,8 +86,10 @@ impl Store {
                     (alone, Arrival { environment, snapshot, base: Some(base) })
                 }
             };
-            self.back_end.receive(&arrival, &mut unframer)?;
-            Ok(arrival.environment)
+            match self.back_end.receive(&arrival, &mut unframer) {
+                Ok(()) => Ok(arrival.environment),
+                Err(error) => Err(unframer.blame(error)),
+            }
         })
     }
 

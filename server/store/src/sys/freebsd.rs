@@ -1,5 +1,6 @@
 //! FreeBSD.
 
+mod attributes;
 mod subvolume;
 pub(crate) mod zfs;
 
@@ -15,6 +16,7 @@ use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fstat, openat, statat, sync,
 };
 
+pub(crate) use attributes::*;
 pub(crate) use subvolume::*;
 
 use super::{errno_of, unescaped};
@@ -68,46 +70,6 @@ pub(crate) fn obstacle(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Obstac
     })
 }
 
-/// The flags of a file that are kept. ZFS says `uarch` of every file: that one is not.
-pub(crate) fn flags(_dir: BorrowedFd<'_>, _name: &CStr, stat: &Stat) -> Result<u32, Error> {
-    Ok(stat.st_flags & (FIXED | NODUMP))
-}
-
-/// Whether this process may take flags off files; at a securelevel(7) above 0 not even root's.
-pub(crate) fn may_clear_flags() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// Gives a file, a directory or a link these flags.
-#[expect(unsafe_code, reason = "rustix has no chflagsat(2)")]
-pub(crate) fn set_flags(dir: BorrowedFd<'_>, name: &CStr, flags: u32) -> Result<(), Error> {
-    // SAFETY: the name is a C string that lives until the call returns.
-    let done = unsafe {
-        libc::chflagsat(
-            dir.as_raw_fd(),
-            name.as_ptr(),
-            libc::c_ulong::from(flags),
-            libc::AT_SYMLINK_NOFOLLOW,
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(Error::last_os_error()) }
-}
-
-/// Flags for people, by the words of chflags(1).
-pub(crate) fn flag_names(flags: u32) -> String {
-    let words = [
-        (0x0002_0000, "schg"),
-        (0x0004_0000, "sappnd"),
-        (0x0010_0000, "sunlnk"),
-        (NODUMP, "nodump"),
-        (0x02, "uchg"),
-        (0x04, "uappnd"),
-        (0x10, "uunlnk"),
-    ];
-    let found = words.into_iter().filter(|(flag, _)| flags & flag != 0).map(|(_, word)| word);
-    found.collect::<Vec<_>>().join(",")
-}
-
 /// Brings everything to stable storage: there is no syncfs(2).
 pub(crate) fn synchronize(_dir: BorrowedFd<'_>) -> Result<(), Error> {
     sync();
@@ -121,57 +83,6 @@ pub(crate) fn times(stat: &Stat) -> Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
     }
-}
-
-/// Extended attributes and NFSv4 ACLs of FreeBSD are not read: the base system uses neither.
-#[derive(Default)]
-pub(crate) struct Attributes {}
-
-impl Attributes {
-    /// Calls `each` with the name and the value of those of an open file or directory: never.
-    #[expect(clippy::unused_self, reason = "Linux keeps its buffers in it")]
-    pub(crate) fn read(
-        &mut self,
-        _file: BorrowedFd<'_>,
-        _each: impl FnMut(&CStr, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// The same for a symbolic link or special file.
-    #[expect(clippy::unused_self, reason = "Linux keeps its buffers in it")]
-    pub(crate) fn read_at(
-        &mut self,
-        _dir: BorrowedFd<'_>,
-        _name: &CStr,
-        _each: impl FnMut(&CStr, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-/// Gives an open file or directory an extended attribute, which only a stream from Linux has.
-pub(crate) fn set_attribute(
-    _file: BorrowedFd<'_>,
-    name: &CStr,
-    _value: &[u8],
-) -> Result<(), Error> {
-    Err(no_attributes(name))
-}
-
-/// Gives a symbolic link or special file an extended attribute.
-pub(crate) fn set_attribute_at(
-    _dir: BorrowedFd<'_>,
-    _file: &CStr,
-    name: &CStr,
-    _value: &[u8],
-) -> Result<(), Error> {
-    Err(no_attributes(name))
-}
-
-fn no_attributes(name: &CStr) -> Error {
-    let name = name.to_string_lossy();
-    Error::other(format!("the extended attribute {name} of Linux cannot be kept on FreeBSD"))
 }
 
 /// All of a file's mode, its type too.
@@ -264,9 +175,5 @@ fn path_of(dir: &OwnedFd) -> Result<PathBuf, Error> {
     Ok(PathBuf::from(OsStr::from_bytes(&path)))
 }
 
-/// `SF_IMMUTABLE`, `SF_APPEND`, `SF_NOUNLINK` and the same three for users (sys/stat.h).
-const FIXED: u32 = 0x0002_0000 | 0x0004_0000 | 0x0010_0000 | 0x02 | 0x04 | 0x10;
 /// `MNT_NOSUID` (sys/mount.h), as statfs(2) tells it.
 const NOSUID: u64 = 0x08;
-/// `UF_NODUMP`.
-const NODUMP: u32 = 0x01;

@@ -1,26 +1,24 @@
 //! Linux.
 
+mod attributes;
 mod subvolume;
 pub(crate) mod zfs;
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::io::Error;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{
-    AtFlags, FileType, IFlags, Mode, OFlags, RenameFlags, Stat, StatxAttributes, StatxFlags,
-    Timespec, Timestamps, XattrFlags, copy_file_range, fgetxattr, flistxattr, fsetxattr, fstat,
-    ioctl_ficlone, ioctl_getflags, ioctl_setflags, lgetxattr, llistxattr, lsetxattr, openat,
-    renameat_with, statat, statx, syncfs,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, StatxAttributes, StatxFlags, Timespec,
+    Timestamps, copy_file_range, fstat, ioctl_ficlone, openat, renameat_with, statx, syncfs,
 };
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
-use rustix::thread::CapabilitySet;
 
+pub(crate) use attributes::*;
 pub(crate) use subvolume::*;
 
 use super::unescaped;
@@ -87,44 +85,6 @@ pub(crate) fn obstacle(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Obstac
     })
 }
 
-/// The flags of a file that are kept: immutable, append-only, not for dump(8).
-pub(crate) fn flags(dir: BorrowedFd<'_>, name: &CStr, _stat: &Stat) -> Result<u32, Error> {
-    let found = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?.stx_attributes;
-    let flag = |attribute, flag| if found.contains(attribute) { flag } else { IFlags::empty() };
-    let flags = flag(StatxAttributes::IMMUTABLE, IFlags::IMMUTABLE)
-        | flag(StatxAttributes::APPEND, IFlags::APPEND)
-        | flag(StatxAttributes::NODUMP, IFlags::NODUMP);
-    Ok(flags.bits())
-}
-
-/// Whether this process may take flags off files.
-pub(crate) fn may_clear_flags() -> bool {
-    let own = rustix::thread::capabilities(None);
-    own.is_ok_and(|own| own.effective.contains(CapabilitySet::LINUX_IMMUTABLE))
-}
-
-/// Gives a regular file or a directory these of the flags that are kept; no other file has any.
-pub(crate) fn set_flags(dir: BorrowedFd<'_>, name: &CStr, flags: u32) -> Result<(), Error> {
-    let kind = FileType::from_raw_mode(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
-    let file = if kind == FileType::Directory {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(dir, name, flags, Mode::empty())?
-    } else {
-        open_regular(dir, name)?
-    };
-    let kept = IFlags::IMMUTABLE | IFlags::APPEND | IFlags::NODUMP;
-    let others = ioctl_getflags(&file)?.difference(kept);
-    Ok(ioctl_setflags(&file, others | IFlags::from_bits_retain(flags))?)
-}
-
-/// A flag for people, by the letters of chattr(1).
-pub(crate) fn flag_names(flags: u32) -> String {
-    let flags = IFlags::from_bits_retain(flags);
-    let letters =
-        [(IFlags::IMMUTABLE, "i"), (IFlags::APPEND, "a"), (IFlags::NODUMP, "d")].into_iter();
-    letters.filter(|(flag, _)| flags.contains(*flag)).map(|(_, letter)| letter).collect()
-}
-
 /// Brings everything of the file system that holds `dir` to stable storage.
 pub(crate) fn synchronize(dir: BorrowedFd<'_>) -> Result<(), Error> {
     Ok(syncfs(dir)?)
@@ -139,81 +99,6 @@ pub(crate) fn times(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    }
-}
-
-/// Reads extended attributes: capabilities of programs, POSIX ACLs, labels.
-pub(crate) struct Attributes {
-    names: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl Default for Attributes {
-    fn default() -> Self {
-        Self { names: vec![0; XATTR_MAX], value: vec![0; XATTR_MAX] }
-    }
-}
-
-impl Attributes {
-    /// Calls `each` with the name and the value of those of an open file or directory.
-    pub(crate) fn read(
-        &mut self,
-        file: BorrowedFd<'_>,
-        mut each: impl FnMut(&CStr, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let len = supported(flistxattr(file, self.names.as_mut_slice()))?;
-        for name in names(self.names.get(..len).unwrap_or_default()) {
-            let len = match fgetxattr(file, name, self.value.as_mut_slice()) {
-                // Taken away since they were listed.
-                Err(Errno::NODATA) => continue,
-                len => len?,
-            };
-            each(name, self.value.get(..len).unwrap_or_default())?;
-        }
-        Ok(())
-    }
-
-    /// The same for a symbolic link or special file, which cannot be opened.
-    pub(crate) fn read_at(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        name: &CStr,
-        mut each: impl FnMut(&CStr, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let path = below(dir, name);
-        let len = supported(llistxattr(&path, self.names.as_mut_slice()))?;
-        for name in names(self.names.get(..len).unwrap_or_default()) {
-            let len = match lgetxattr(&path, name, self.value.as_mut_slice()) {
-                // Taken away since they were listed.
-                Err(Errno::NODATA) => continue,
-                len => len?,
-            };
-            each(name, self.value.get(..len).unwrap_or_default())?;
-        }
-        Ok(())
-    }
-}
-
-/// Gives an open file or directory an extended attribute.
-pub(crate) fn set_attribute(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<(), Error> {
-    Ok(fsetxattr(file, name, value, XattrFlags::empty())?)
-}
-
-/// Gives a symbolic link or special file an extended attribute.
-pub(crate) fn set_attribute_at(
-    dir: BorrowedFd<'_>,
-    file: &CStr,
-    name: &CStr,
-    value: &[u8],
-) -> Result<(), Error> {
-    Ok(lsetxattr(below(dir, file), name, value, XattrFlags::empty())?)
-}
-
-/// The length of a list of extended attributes: none on a file system that has none.
-fn supported(listed: rustix::io::Result<usize>) -> Result<usize, Error> {
-    match listed {
-        Err(Errno::OPNOTSUPP) => Ok(0),
-        other => Ok(other?),
     }
 }
 
@@ -357,22 +242,10 @@ fn mount_line(line: &[u8]) -> Option<Mount> {
     Some(Mount { id, device: device.to_owned(), root: unescaped(root), target: unescaped(target) })
 }
 
-fn names(list: &[u8]) -> impl Iterator<Item = &CStr> {
-    list.split_inclusive(|&byte| byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok())
-}
-
-/// The path of a name in an open directory.
-fn below(dir: BorrowedFd<'_>, name: &CStr) -> PathBuf {
-    descriptor(dir).join(OsStr::from_bytes(name.to_bytes()))
-}
-
 /// The path by which the process can name what it has open.
 fn descriptor(file: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
-
-/// The kernel's limits for one value and for the list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
-const XATTR_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod test {

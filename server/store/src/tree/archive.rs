@@ -1,17 +1,17 @@
-//! A tree as a stream of bytes, with everything that [`copy`](super::copy()) keeps.
+//! A tree as a pax archive, with everything that [`copy`](super::copy()) keeps but sockets.
 //!
-//! A record is a tag of one byte, a path below the root, and what belongs to it; numbers are
-//! big-endian. Directories come before what is in them (`D`) and are finished after it (`M`),
-//! because every entry changes their times. `F` is a file with the ranges of it that are no holes,
-//! `S` a symbolic link, `N` a device, FIFO or socket, `L` another name of a file that came before,
-//! `R` a removal, and `E` the end. A stream that goes on from another tree leaves out what is equal
-//! in both.
+//! Directories come before what is in them. An archive that goes on from another tree leaves out what is equal
+//! in both; of what it has instead, a global header says the name that goes (`NETBE.remove`), and a directory
+//! that was there has the record `NETBE.kept`. Whoever reads archives alone passes over both.
 
 mod read;
+mod records;
 mod write;
 
 pub(crate) use read::apply;
 pub(crate) use write::write;
 
-/// Longest range of a file in bytes.
-const CHUNK: usize = 128 << 10;
+/// The record of a directory that is there already.
+const KEPT: &str = "NETBE.kept";
+/// The record of a name that goes.
+const REMOVE: &str = "NETBE.remove";

@@ -10,6 +10,7 @@ use rustix::io::{Errno, pread};
 
 use crate::error::at;
 use crate::sys;
+use crate::tree::metadata::Metadata;
 use crate::tree::{MAX_DEPTH, TRIES, join, look, next_data, open_dir, sorted_names};
 use crate::{Change, ChangeKind, FileKind, StoreError, Timestamp};
 
@@ -203,8 +204,7 @@ impl Comparison {
         new: BorrowedFd<'_>,
     ) -> Result<bool, Error> {
         let (before, after) = (fstat(old)?, fstat(new)?);
-        Ok(owner_and_mode(&before) != owner_and_mode(&after)
-            || self.attributes.all(old)? != self.attributes.all(new)?)
+        self.metadata_differ((old, &before), (new, &after))
     }
 
     /// Whether two files of the same kind and name, which are no directories, differ.
@@ -230,17 +230,29 @@ impl Comparison {
                     return Ok(false);
                 }
                 let (old, new) = (sys::open_regular(old, name)?, sys::open_regular(new, name)?);
-                Ok(self.attributes.all(old.as_fd())? != self.attributes.all(new.as_fd())?
+                Ok(self.metadata_differ((old.as_fd(), before), (new.as_fd(), after))?
                     || self.contents_differ(old.as_fd(), new.as_fd())?)
             }
-            FileType::Symlink => Ok(readlinkat(old, name, Vec::new())?
-                != readlinkat(new, name, Vec::new())?
-                || self.attributes.all_at(old, name)? != self.attributes.all_at(new, name)?),
-            FileType::BlockDevice | FileType::CharacterDevice => Ok(before.st_rdev
-                != after.st_rdev
-                || self.attributes.all_at(old, name)? != self.attributes.all_at(new, name)?),
-            FileType::Directory | FileType::Fifo | FileType::Socket | FileType::Unknown => {
-                Ok(self.attributes.all_at(old, name)? != self.attributes.all_at(new, name)?)
+            FileType::Symlink
+                if readlinkat(old, name, Vec::new())? != readlinkat(new, name, Vec::new())? =>
+            {
+                Ok(true)
+            }
+            FileType::BlockDevice | FileType::CharacterDevice
+                if before.st_rdev != after.st_rdev =>
+            {
+                Ok(true)
+            }
+            FileType::BlockDevice
+            | FileType::CharacterDevice
+            | FileType::Directory
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::Symlink
+            | FileType::Unknown => {
+                let old = Metadata::of_link(old, name, before, &mut self.attributes)?;
+                let new = Metadata::of_link(new, name, after, &mut self.attributes)?;
+                Ok(!old.equals(&new))
             }
         }
     }
@@ -251,6 +263,17 @@ impl Comparison {
         let changed = u64::try_from(after.st_ctime).ok();
         let since = self.since.map(Timestamp::seconds);
         changed.zip(since).is_some_and(|(changed, since)| changed.saturating_add(1) < since)
+    }
+
+    /// Whether the metadata of two open files or directories differ in anything but times.
+    fn metadata_differ(
+        &mut self,
+        (old, before): (BorrowedFd<'_>, &Stat),
+        (new, after): (BorrowedFd<'_>, &Stat),
+    ) -> Result<bool, Error> {
+        let old = Metadata::of(old, before, &mut self.attributes)?;
+        let new = Metadata::of(new, after, &mut self.attributes)?;
+        Ok(!old.equals(&new))
     }
 
     /// Compares what is not a hole in both.

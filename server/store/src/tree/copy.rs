@@ -3,23 +3,27 @@
 use std::ffi::{CStr, CString};
 use std::io::Error;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chmodat, chownat, fchmod, fchown, fstat,
-    ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, symlinkat, utimensat,
+    AtFlags, Dev, FileType, Mode, OFlags, Stat, fstat, ftruncate, linkat, mkdirat, mknodat, openat,
+    readlinkat, symlinkat,
 };
 use rustix::io::{Errno, pread, pwrite};
 
 use crate::error::at;
-use crate::sys::{self, Attribute};
+use crate::sys;
+use crate::tree::metadata::{Keeper, Metadata};
 use crate::tree::{MAX_DEPTH, TRIES, join, look, next_range, open_dir, sorted_names};
 use crate::{Obstacle, StoreError};
 
-/// Copies what is in the directory `source`, and that directory's own attributes, to `target`.
+/// Copies what is in the directory `source`, and that directory's own metadata, to `target`.
 ///
-/// Kept are owners, modes, times, extended attributes, hard links within the tree, symbolic links,
-/// device nodes, FIFOs, sockets and holes. `links` is an empty directory on the same file system as
+/// Kept are owners, modes, times, extended attributes and access control lists, flags, hard links within the
+/// tree, symbolic links, device nodes, FIFOs, sockets and holes; what the file system of `target` cannot hold is
+/// told. Flags that keep a file from being changed are not set but returned, by paths below `source`: nothing
+/// could be done to the copy any more ([`fix`](super::fix())). `links` is an empty directory on the same file system as
 /// `target`: it holds one name of each file that has several, until all are found. `path` is the
 /// source's, for messages.
 pub(crate) fn copy(
@@ -28,15 +32,23 @@ pub(crate) fn copy(
     links: impl AsFd,
     borders: Borders,
     path: &Path,
-) -> Result<(), StoreError> {
+) -> Result<Fixed, StoreError> {
     let mut copier = Copier {
         links: links.as_fd(),
         borders,
+        top: path,
         attributes: sys::Attributes::default(),
+        keeper: Keeper::default(),
+        fixed: Vec::new(),
         buffer: vec![0; BUFFER],
     };
-    copier.directory(source.as_fd(), target.as_fd(), path, 0)
+    copier.directory(source.as_fd(), target.as_fd(), path, 0)?;
+    copier.keeper.lost.tell();
+    Ok(copier.fixed)
 }
+
+/// Flags that keep files from being changed, by paths below a root.
+pub(crate) type Fixed = Vec<(Vec<u8>, u32)>;
 
 /// What becomes of the file systems that are mounted in a tree.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,11 +66,11 @@ enum Held {
     Directory(OwnedFd),
     Link {
         says: CString,
-        attributes: Vec<Attribute>,
+        metadata: Metadata,
     },
     Node {
         kind: FileType,
-        attributes: Vec<Attribute>,
+        metadata: Metadata,
     },
     /// What is not copied.
     Nothing,
@@ -68,7 +80,10 @@ enum Held {
 struct Copier<'a> {
     links: BorrowedFd<'a>,
     borders: Borders,
+    top: &'a Path,
     attributes: sys::Attributes,
+    keeper: Keeper,
+    fixed: Fixed,
     buffer: Vec<u8>,
 }
 
@@ -88,7 +103,7 @@ impl Copier<'_> {
             self.entry(source, target, &name, &join(path, &name), depth)?;
         }
         // Last, because every entry made in it changed its times.
-        self.finish(source, target, &stat).map_err(at("copy", path))
+        self.finish(source, target, &stat, path).map_err(at("copy", path))
     }
 
     fn entry(
@@ -111,9 +126,11 @@ impl Copier<'_> {
             }
         }
         match held {
-            Held::Regular(from) => self.regular(&from, &stat, target, name),
-            Held::Link { says, attributes } => link(target, name, &stat, &says, &attributes),
-            Held::Node { kind, attributes } => node(target, name, &stat, kind, &attributes),
+            Held::Regular(from) => self.regular(&from, &stat, target, name, path),
+            Held::Link { says, metadata } => self.link(target, name, &says, &metadata, path),
+            Held::Node { kind, metadata } => {
+                self.node(target, name, (kind, stat.st_rdev), &metadata, path)
+            }
             Held::Directory(from) => {
                 mkdirat(target, name, Mode::RWXU).map_err(at("copy", path))?;
                 let to = open_dir(target, name).map_err(at("copy", path))?;
@@ -176,7 +193,7 @@ impl Copier<'_> {
             }
             FileType::Symlink => Held::Link {
                 says: readlinkat(source, name, Vec::new())?,
-                attributes: self.attributes.all_at(source, name)?,
+                metadata: Metadata::of_link(source, name, &stat, &mut self.attributes)?,
             },
             // A socket is made again by the program that listens; nothing else is left.
             FileType::Socket if !sys::SOCKETS => Held::Nothing,
@@ -185,7 +202,8 @@ impl Copier<'_> {
             | FileType::Socket
             | FileType::CharacterDevice
             | FileType::BlockDevice => {
-                Held::Node { kind, attributes: self.attributes.all_at(source, name)? }
+                let metadata = Metadata::of_link(source, name, &stat, &mut self.attributes)?;
+                Held::Node { kind, metadata }
             }
         };
         Ok((stat, held))
@@ -197,6 +215,7 @@ impl Copier<'_> {
         stat: &Stat,
         target: BorrowedFd<'_>,
         name: &CStr,
+        path: &Path,
     ) -> Result<(), Error> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -204,7 +223,7 @@ impl Copier<'_> {
         if !sys::reflink(from, &to) {
             self.content(from, &to, u64::try_from(stat.st_size).unwrap_or(0))?;
         }
-        self.finish(from.as_fd(), to.as_fd(), stat)
+        self.finish(from.as_fd(), to.as_fd(), stat, path)
     }
 
     /// Copies `size` bytes and leaves out the holes among them.
@@ -250,66 +269,54 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Gives an open file or directory the attributes of another.
+    /// Gives an open file or directory the metadata of another.
     fn finish(
         &mut self,
         from: BorrowedFd<'_>,
         to: BorrowedFd<'_>,
         stat: &Stat,
+        path: &Path,
     ) -> Result<(), Error> {
-        let (uid, gid) = owner(stat);
-        // The order matters: chown clears setuid bits and file capabilities, and all change times.
-        fchown(to, Some(uid), Some(gid))?;
-        fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
-        self.attributes.read(from, |name, value| sys::set_attribute(to, name, value))?;
-        futimens(to, &sys::times(stat))?;
+        let metadata = Metadata::of(from, stat, &mut self.attributes)?;
+        metadata.give(to, path, &mut self.keeper)?;
+        self.remember(&metadata, path);
         Ok(())
     }
-}
 
-fn link(
-    target: BorrowedFd<'_>,
-    name: &CStr,
-    stat: &Stat,
-    says: &CStr,
-    attributes: &[Attribute],
-) -> Result<(), Error> {
-    symlinkat(says, target, name)?;
-    let (uid, gid) = owner(stat);
-    chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    set_metadata(target, name, stat, attributes)
-}
-
-fn node(
-    target: BorrowedFd<'_>,
-    name: &CStr,
-    stat: &Stat,
-    kind: FileType,
-    attributes: &[Attribute],
-) -> Result<(), Error> {
-    mknodat(target, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)?;
-    let (uid, gid) = owner(stat);
-    chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    // Follows links, but nobody else can reach the target yet: this is the node just made.
-    chmodat(target, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
-    set_metadata(target, name, stat, attributes)
-}
-
-/// Sets the extended attributes and times of what cannot be opened.
-fn set_metadata(
-    target: BorrowedFd<'_>,
-    name: &CStr,
-    stat: &Stat,
-    attributes: &[Attribute],
-) -> Result<(), Error> {
-    for (attribute, value) in attributes {
-        sys::set_attribute_at(target, name, attribute, value)?;
+    fn link(
+        &mut self,
+        target: BorrowedFd<'_>,
+        name: &CStr,
+        says: &CStr,
+        metadata: &Metadata,
+        path: &Path,
+    ) -> Result<(), Error> {
+        symlinkat(says, target, name)?;
+        metadata.give_link(target, name, path, &mut self.keeper)?;
+        self.remember(metadata, path);
+        Ok(())
     }
-    Ok(utimensat(target, name, &sys::times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
-}
 
-fn owner(stat: &Stat) -> (Uid, Gid) {
-    (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
+    fn node(
+        &mut self,
+        target: BorrowedFd<'_>,
+        name: &CStr,
+        (kind, device): (FileType, Dev),
+        metadata: &Metadata,
+        path: &Path,
+    ) -> Result<(), Error> {
+        mknodat(target, name, kind, Mode::RUSR | Mode::WUSR, device)?;
+        metadata.give_link(target, name, path, &mut self.keeper)?;
+        self.remember(metadata, path);
+        Ok(())
+    }
+
+    /// Notes down flags that are to be set at the end.
+    fn remember(&mut self, metadata: &Metadata, path: &Path) {
+        let below = path.strip_prefix(self.top).unwrap_or(path);
+        let below = below.as_os_str().as_bytes().to_vec();
+        self.fixed.extend(metadata.fixed().map(|flags| (below, flags)));
+    }
 }
 
 const BUFFER: usize = 256 << 10;

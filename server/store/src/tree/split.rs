@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::back_end::Part;
 use crate::error::at;
 use crate::thin::{Listing, MOUNT_POINT, Plan, Rewrite, below, join, link_to, parent};
+use crate::tree::metadata::Lost;
 use crate::tree::{Borders, copy, open_dir, remove_contents};
 use crate::{StoreError, sys};
 
@@ -66,6 +67,7 @@ pub(crate) fn fill(
         };
         let target = open(inside).map_err(at("open", &here))?;
         let kept = open(links.as_bytes()).map_err(at("open", &here))?;
+        // Flags come when everything else is done.
         copy(&part.root, &target, &kept, Borders::Cross, &here)?;
         drop(kept);
         carver.remove(links.as_bytes())?;
@@ -134,6 +136,35 @@ pub(crate) fn protect<'a>(
     files.try_for_each(|(file, flags)| {
         protect(file, *flags).map_err(at("set the flags of", &full(path, file)))
     })
+}
+
+/// Gives files of a copy the flags that keep them from being changed: the last that is done to it. What the
+/// file system or this process cannot set is told.
+pub(crate) fn fix<'a>(
+    root: &OwnedFd,
+    files: impl Iterator<Item = &'a (Vec<u8>, u32)>,
+    path: &Path,
+) -> Result<(), StoreError> {
+    let mut lost = Lost::default();
+    for (file, flags) in files {
+        let here = full(path, file);
+        if file.is_empty() {
+            // A store of directories moves the root of a tree, which these flags would forbid.
+            lost.flags(*flags & sys::FIXED, &here);
+            continue;
+        }
+        let set = place(root.as_fd(), file)
+            .and_then(|(dir, name)| sys::set_flags(dir.as_fd(), &name, *flags));
+        match set.as_ref().map_err(Error::raw_os_error) {
+            Ok(()) => {}
+            Err(Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::EPERM | libc::EINVAL)) => {
+                lost.flags(*flags & sys::FIXED, &here);
+            }
+            Err(_) => set.map_err(at("set the flags of", &here))?,
+        }
+    }
+    lost.tell();
+    Ok(())
 }
 
 struct Carver<'a> {

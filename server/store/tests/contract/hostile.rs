@@ -57,8 +57,8 @@ impl Target {
     }
 
     fn forge(&self, entries: &[Entry<'_>]) -> Vec<u8> {
-        let payload = if self.header.contains("format = \"tree\"") {
-            entries.iter().flat_map(tree::record).chain(*b"E").collect()
+        let payload = if self.header.contains("format = \"pax\"") {
+            entries.iter().flat_map(tree::record).collect()
         } else {
             btrfs::payload(entries)
         };
@@ -67,9 +67,8 @@ impl Target {
 
     /// Another stream, which makes all this too.
     fn with(&self, payload: &[u8], entries: &[Entry<'_>]) -> Vec<u8> {
-        if self.header.contains("format = \"tree\"") {
-            let end = payload.strip_suffix(b"E").unwrap();
-            end.iter().copied().chain(entries.iter().flat_map(tree::record)).chain(*b"E").collect()
+        if self.header.contains("format = \"pax\"") {
+            payload.iter().copied().chain(entries.iter().flat_map(tree::record)).collect()
         } else {
             btrfs::with(payload, entries)
         }
@@ -276,7 +275,7 @@ fn a_header_decides_nothing() {
 #[test]
 fn a_header_that_is_none_is_refused() {
     let Some(target) = Target::new() else { return };
-    let format = if target.header.contains("\"tree\"") { "tree" } else { "btrfs" };
+    let format = if target.header.contains("\"pax\"") { "pax" } else { "btrfs" };
     let other = target.header.replace(&format!("\"{format}\""), "\"other\"");
     let refused = target.bench.receive("came", &together(&other, &target.payload));
     assert!(matches!(&refused, Err(StoreError::Stream(StreamError::Format(_)))), "{refused:?}");
@@ -306,41 +305,59 @@ mod rand_of_test {
     }
 }
 
-/// Records of a store of plain directories.
+/// Entries of a store of plain directories.
 mod tree {
+    use pax::archive::EntryType;
+    use pax::header::Head;
+    use pax::sparse;
+
     use super::Entry;
 
     pub(super) fn record(entry: &Entry<'_>) -> Vec<u8> {
         match *entry {
-            Entry::Directory(path) => [b"D".to_vec(), text(path)].concat(),
-            Entry::File(path) => file(path, 0o644, &[(0, b"x"), (1, b"")]),
-            Entry::Setuid(path) => file(path, 0o4755, &[(0, b"x"), (1, b"")]),
-            Entry::Claim(path, len) => file(path, 0o644, &[(len, b"")]),
-            Entry::Name(path, first) => [b"L".to_vec(), text(path), text(first)].concat(),
-            Entry::Link(path, to) => [b"S".to_vec(), text(path), meta(0o777), text(to)].concat(),
-            Entry::Node(path) => {
-                let numbers = [1_u32, 3].map(u32::to_be_bytes).concat();
-                [b"N".to_vec(), text(path), meta(0o020_666), numbers].concat()
+            Entry::Directory(path) => head(EntryType::Directory, path).write(&[]),
+            Entry::File(path) => file(path, 0o644),
+            Entry::Setuid(path) => file(path, 0o4755),
+            Entry::Claim(path, len) => {
+                let map = sparse::map(&[(len, 0)]);
+                let head = head(EntryType::Regular, path);
+                let head = Head { stored: map.len() as u64, sparse: Some(len), ..head };
+                [head.write(&[]), map].concat()
             }
+            Entry::Name(path, first) => {
+                Head { link: first.as_bytes(), ..head(EntryType::Link, path) }.write(&[])
+            }
+            Entry::Link(path, to) => {
+                Head { link: to.as_bytes(), ..head(EntryType::Symlink, path) }.write(&[])
+            }
+            Entry::Node(path) => Head { device: (1, 3), ..head(EntryType::Char, path) }.write(&[]),
         }
     }
 
-    fn file(path: &str, mode: u32, ranges: &[(u64, &[u8])]) -> Vec<u8> {
-        let ranges = ranges.iter().flat_map(|(offset, bytes)| {
-            let len = u32::try_from(bytes.len()).unwrap();
-            [&offset.to_be_bytes()[..], &len.to_be_bytes(), bytes].concat()
-        });
-        [b"F".to_vec(), text(path), meta(mode), ranges.collect()].concat()
+    fn file(path: &str, mode: u32) -> Vec<u8> {
+        let head = Head { mode, stored: 1, ..head(EntryType::Regular, path) };
+        let mut block = [0; 512];
+        block[0] = b'x';
+        [head.write(&[]), block.to_vec()].concat()
     }
 
     /// This user, the year 1970, and no attributes.
-    fn meta(mode: u32) -> Vec<u8> {
+    fn head(kind: EntryType, path: &str) -> Head<'_> {
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        [[mode, uid, gid].map(u32::to_be_bytes).concat(), vec![0; 28]].concat()
-    }
-
-    fn text(text: &str) -> Vec<u8> {
-        [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat()
+        let (mode, zero) = (0o666, (0, 0));
+        Head {
+            kind,
+            name: path.as_bytes(),
+            link: b"",
+            mode,
+            uid,
+            gid,
+            modified: zero,
+            accessed: zero,
+            device: (0, 0),
+            stored: 0,
+            sparse: None,
+        }
     }
 }
 

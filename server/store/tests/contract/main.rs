@@ -23,6 +23,8 @@ mod half;
 mod hostile;
 mod killed;
 mod living;
+#[cfg(target_os = "linux")]
+mod metadata;
 mod model;
 mod names;
 mod picture;

@@ -25,6 +25,7 @@ struct Entry {
     /// Of a regular file the bytes, of a symbolic link where it leads.
     content: Vec<u8>,
     attributes: BTreeMap<Vec<u8>, Vec<u8>>,
+    flags: u32,
     links: u64,
     /// The first of the names of a file that has several.
     first_name: Option<PathBuf>,
@@ -48,7 +49,7 @@ impl Picture {
                 left.extend(children);
             } else {
                 if stat.is_file() {
-                    content = fs::read(&path).unwrap();
+                    content = content_of(&path, stat.len());
                 } else if stat.is_symlink() {
                     content = fs::read_link(&path).unwrap().as_os_str().as_bytes().to_vec();
                 }
@@ -64,12 +65,27 @@ impl Picture {
                 device: if is_device(&stat) { stat.rdev() } else { 0 },
                 content,
                 attributes: attributes(&path),
+                flags: flags(&path, &stat),
                 links: if stat.is_dir() { 0 } else { stat.nlink() },
                 first_name,
             };
             entries.insert(below, entry);
         }
         Self(entries)
+    }
+
+    /// The same without file flags.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn without_flags(mut self) -> Self {
+        self.0.values_mut().for_each(|entry| entry.flags = 0);
+        self
+    }
+
+    /// The same without the root itself.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn without_root(mut self) -> Self {
+        self.0.remove(Path::new(""));
+        self
     }
 
     /// Fails the test, with the differences only, unless the other tree looks the same.
@@ -122,6 +138,41 @@ pub(crate) fn furnish(root: &Path) {
 fn is_device(stat: &fs::Metadata) -> bool {
     use std::os::unix::fs::FileTypeExt;
     stat.file_type().is_char_device() || stat.file_type().is_block_device()
+}
+
+/// What is in a file; of one that is larger than memory should be, its data with where they are, and its end.
+fn content_of(path: &Path, size: u64) -> Vec<u8> {
+    if size < 1 << 30 {
+        return fs::read(path).unwrap();
+    }
+    let (file, mut content, mut offset) = (File::open(path).unwrap(), Vec::new(), 0);
+    while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(offset)) {
+        let mut block = [0; 4096];
+        let read = file.read_at(&mut block, data / 4096 * 4096).unwrap();
+        if block.iter().any(|byte| *byte != 0) {
+            content.extend((data / 4096).to_be_bytes());
+            content.extend(&block[..read]);
+        }
+        offset = (data / 4096 + 1) * 4096;
+    }
+    content.extend(size.to_be_bytes());
+    content
+}
+
+#[cfg(target_os = "linux")]
+fn flags(path: &Path, stat: &fs::Metadata) -> u32 {
+    use rustix::fs::{IFlags, ioctl_getflags};
+    if !(stat.is_dir() || stat.is_file()) {
+        return 0;
+    }
+    let kept = IFlags::IMMUTABLE | IFlags::APPEND | IFlags::NODUMP | IFlags::NOATIME;
+    ioctl_getflags(File::open(path).unwrap()).map_or(0, |flags| flags.intersection(kept).bits())
+}
+
+#[cfg(target_os = "freebsd")]
+fn flags(_: &Path, stat: &fs::Metadata) -> u32 {
+    use std::os::freebsd::fs::MetadataExt as _;
+    stat.st_flags() & 0x0016_0017
 }
 
 #[cfg(target_os = "linux")]

@@ -1,224 +1,297 @@
-//! Makes a tree of a stream.
+//! Makes a tree of an archive.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
-use std::io::{self, Error, Read};
+use std::io::{Error, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use pax::archive::{Archive, Entry, EntryType, Next};
+use pax::record::Records;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, chmodat, chownat,
-    fchmod, fchown, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, statat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, ftruncate, linkat, makedev, mkdirat, mknodat, openat, statat,
+    symlinkat, unlinkat,
 };
-use rustix::io::pwrite;
+use rustix::io::{Errno, pwrite};
 
-use super::CHUNK;
+use super::records::{self, MAX_TOTAL, nonsense};
+use super::{KEPT, REMOVE};
+use crate::StoreError;
 use crate::error::at;
 use crate::stream::StreamError;
-use crate::tree::{open_dir, remove_contents};
-use crate::{StoreError, sys};
+use crate::tree::metadata::{Keeper, Metadata};
+use crate::tree::{Fixed, MAX_DEPTH, open_dir, remove_contents};
 
 /// Makes in the directory `tree` what [`write`](super::write()) wrote, or changes it to that. `path` is the tree's,
-/// for messages.
+/// for messages. No file of the tree may have flags that keep it from being changed; `fixed` are those that it is
+/// to have, and what is returned are those after the changes.
 ///
 /// The sender is not trusted with more than the tree: no path leads out of it.
-pub(crate) fn apply(tree: impl AsFd, path: &Path, from: &mut dyn Read) -> Result<(), StoreError> {
-    let mut reader = Reader { tree: tree.as_fd(), path, from, buffer: vec![0; CHUNK] };
-    while reader.record()? {}
-    // Only here is it known that nothing is missing.
-    let mut rest = [0];
-    match reader.from.read(&mut rest).map_err(at("receive", path))? {
-        0 => Ok(()),
-        _ => Err(nonsense("something follows its end").into()),
+pub(crate) fn apply(
+    tree: impl AsFd,
+    path: &Path,
+    fixed: Fixed,
+    from: &mut dyn Read,
+) -> Result<Fixed, StoreError> {
+    let mut reader = Reader {
+        tree: tree.as_fd(),
+        path,
+        archive: Archive::new(from, MAX_TOTAL + MAX_TOTAL / 4),
+        pending: Vec::new(),
+        pending_bytes: 0,
+        fixed: fixed.into_iter().collect(),
+        fixed_bytes: 0,
+        keeper: Keeper::default(),
+        buffer: vec![0; BUFFER],
+    };
+    loop {
+        match reader.archive.next_entry().map_err(damaged).map_err(at("receive", path))? {
+            Next::Entry(entry) => reader.entry(&entry)?,
+            Next::End => return Err(nonsense("something follows its end").into()),
+            // Only here is it known that nothing is missing.
+            Next::Nothing => break,
+        }
     }
+    reader.finish_but(0)?;
+    reader.keeper.lost.tell();
+    Ok(reader.fixed.into_iter().collect())
 }
 
 struct Reader<'a> {
     tree: BorrowedFd<'a>,
     path: &'a Path,
-    from: &'a mut dyn Read,
+    archive: Archive<&'a mut dyn Read>,
+    /// The directories that the last entry was in, each in the one before it. They get their metadata when
+    /// nothing is made in them any more: each new name changes their times, and inherits from them.
+    pending: Vec<(Vec<u8>, Metadata)>,
+    /// How much of extended attributes these are.
+    pending_bytes: usize,
+    fixed: BTreeMap<Vec<u8>, u32>,
+    fixed_bytes: usize,
+    keeper: Keeper,
     buffer: Vec<u8>,
 }
 
 impl Reader<'_> {
-    /// Does what one record says; false at the last.
-    fn record(&mut self) -> Result<bool, StoreError> {
-        let [tag] = self.array().map_err(at("receive", self.path))?;
-        if tag == b'E' {
-            return Ok(false);
+    fn entry(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        if entry.kind == EntryType::XGlobalHeader {
+            return self.global();
         }
-        let below = self.text().map_err(at("receive", self.path))?;
-        let path = self.path.join(OsStr::from_bytes(&below));
-        if tag == b'M' {
-            let dir = self.find(&below).map_err(at("receive", &path))?;
-            let meta = self.meta().map_err(at("receive", &path))?;
-            return meta.finish(dir.as_fd()).map_err(at("receive", &path)).map(|()| true);
-        }
-        let (parent, name) = split(&below).map_err(at("receive", &path))?;
-        let dir = self.find(parent).map_err(at("receive", &path))?;
-        let dir = dir.as_fd();
-        if tag == b'R' {
-            return self.remove(dir, &name, &path).map(|()| true);
-        }
-        let made = match tag {
-            b'D' => mkdirat(dir, &name, Mode::RWXU).map_err(Error::from),
-            b'F' => self.file(dir, &name),
-            b'L' => self.link(dir, &name),
-            b'N' => self.node(dir, &name),
-            b'S' => self.symlink(dir, &name),
-            _ => Err(nonsense("an unknown kind of record").into()),
+        let below = below(entry);
+        let path = self.path.join(OsStr::from_bytes(below));
+        let receive = || at("receive", &path);
+        let is_in = |dir: &[u8]| {
+            let rest = below.strip_prefix(dir);
+            rest.is_some_and(|rest| dir.is_empty() || rest.first() == Some(&b'/'))
         };
-        made.map_err(at("receive", &path)).map(|()| true)
+        let above = self.pending.iter().take_while(|(dir, _)| is_in(dir)).count();
+        self.finish_but(above)?;
+        if entry.kind == EntryType::Link {
+            return self.link(entry, below).map_err(receive());
+        }
+        let metadata = records::metadata(entry, &path, &mut self.keeper.lost).map_err(receive())?;
+        if entry.kind == EntryType::Directory {
+            return self.directory(entry, below, &path, metadata);
+        }
+        let (parent, name) = split(below).map_err(receive())?;
+        let dir = self.find(parent).map_err(receive())?;
+        let dir = dir.as_fd();
+        let made = match entry.kind == EntryType::Regular {
+            true => self.file(entry, dir, &name, &path, &metadata),
+            false => self.special(entry, dir, &name, &path, &metadata),
+        };
+        made.map_err(receive())?;
+        self.remember(below, &metadata).map_err(receive())
     }
 
-    fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Error> {
-        let meta = self.meta()?;
+    /// What the archive says of no file: names that go.
+    fn global(&mut self) -> Result<(), StoreError> {
+        let mut bytes = Vec::new();
+        let limited = &mut (&mut self.archive).take(MAX_GLOBAL);
+        limited.read_to_end(&mut bytes).map_err(damaged).map_err(at("receive", self.path))?;
+        for record in Records::new(&bytes) {
+            let (key, below) = record.map_err(|_| nonsense("a record that is none"))?;
+            if key == REMOVE.as_bytes() {
+                self.remove(below)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(
+        &mut self,
+        entry: &Entry,
+        below: &[u8],
+        path: &Path,
+        metadata: Metadata,
+    ) -> Result<(), StoreError> {
+        if self.pending.len() > MAX_DEPTH {
+            return Err(StoreError::Deep(path.to_owned()));
+        }
+        let kept = entry.records().flatten().any(|(key, _)| key == KEPT.as_bytes());
+        let make = || -> Result<(), Error> {
+            if below.is_empty() || kept {
+                return self.find(below).map(drop);
+            }
+            let (parent, name) = split(below)?;
+            Ok(mkdirat(self.find(parent)?, &name, Mode::RWXU)?)
+        };
+        make().map_err(at("receive", path))?;
+        self.pending_bytes += size_of_attributes(&metadata);
+        if self.pending_bytes > MAX_TOTAL {
+            return Err(nonsense("extended attributes larger than any").into());
+        }
+        self.fixed.remove(below);
+        self.pending.push((below.to_vec(), metadata));
+        Ok(())
+    }
+
+    /// Finishes the directories in which nothing comes any more: all but the first so many.
+    fn finish_but(&mut self, first: usize) -> Result<(), StoreError> {
+        while self.pending.len() > first {
+            let Some((below, metadata)) = self.pending.pop() else { break };
+            self.pending_bytes -= size_of_attributes(&metadata);
+            let path = self.path.join(OsStr::from_bytes(&below));
+            let dir = self.find(&below).map_err(at("receive", &path))?;
+            let given = metadata.give(dir.as_fd(), &path, &mut self.keeper);
+            given.and_then(|()| self.remember(&below, &metadata)).map_err(at("receive", &path))?;
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        entry: &Entry,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+        metadata: &Metadata,
+    ) -> Result<(), Error> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
-        loop {
-            let mut offset = u64::from_be_bytes(self.array()?);
-            let len = usize::try_from(u32::from_be_bytes(self.array()?)).unwrap_or(usize::MAX);
-            if len == 0 {
-                ftruncate(&file, offset)?;
-                return meta.finish(file.as_fd());
+        match &entry.ranges {
+            Some(ranges) => {
+                for (start, length) in ranges {
+                    self.range(&file, *start, *length)?;
+                }
+                ftruncate(&file, entry.size)?;
             }
-            let mut rest =
-                self.buffer.get_mut(..len).ok_or_else(|| nonsense("a range is longer than any"))?;
-            self.from.read_exact(rest).map_err(cut)?;
-            while !rest.is_empty() {
-                let written = pwrite(&file, &*rest, offset)?;
-                rest = rest.get_mut(written..).unwrap_or_default();
-                offset += u64::try_from(written).unwrap_or(0);
-            }
+            None => self.range(&file, 0, entry.size)?,
         }
+        metadata.give(file.as_fd(), path, &mut self.keeper)
     }
 
-    fn link(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Error> {
-        let first = self.text()?;
-        let (parent, first) = split(&first)?;
-        let from = self.find(parent)?;
+    /// Writes as many bytes of the archive to a file.
+    fn range(&mut self, file: &OwnedFd, mut offset: u64, length: u64) -> Result<(), Error> {
+        let mut left = length;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
+            let room = self.buffer.get_mut(..most).unwrap_or_default();
+            let read = self.archive.read(room).map_err(damaged)?;
+            let mut rest = self.buffer.get(..read).unwrap_or_default();
+            if rest.is_empty() {
+                return Err(nonsense("a file is shorter than it says").into());
+            }
+            left = left.saturating_sub(u64::try_from(read).unwrap_or(left));
+            while !rest.is_empty() {
+                let written = pwrite(file, rest, offset)?;
+                rest = rest.get(written..).unwrap_or_default();
+                offset = offset.saturating_add(u64::try_from(written).unwrap_or(0));
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, entry: &Entry, below: &[u8]) -> Result<(), Error> {
+        let (parent, name) = split(below)?;
+        let (first_parent, first) = split(&entry.link)?;
+        let (dir, from) = (self.find(parent)?, self.find(first_parent)?);
         Ok(linkat(from, first, dir, name, AtFlags::empty())?)
     }
 
-    fn symlink(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Error> {
-        let meta = self.meta()?;
-        let says = CString::new(self.text()?)?;
-        symlinkat(says, dir, name)?;
-        meta.finish_at(dir, name, false)
-    }
-
-    fn node(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Error> {
-        let meta = self.meta()?;
-        let (major, minor) = (u32::from_be_bytes(self.array()?), u32::from_be_bytes(self.array()?));
-        let kind = FileType::from_raw_mode(meta.mode);
-        match kind {
-            FileType::BlockDevice | FileType::CharacterDevice | FileType::Fifo => {}
-            FileType::Socket if sys::SOCKETS => {}
-            // A socket is made again by the program that listens; nothing else is left.
-            FileType::Socket => return Ok(()),
-            FileType::Directory | FileType::RegularFile | FileType::Symlink | FileType::Unknown => {
-                return Err(nonsense("a device that is none").into());
-            }
+    fn special(
+        &mut self,
+        entry: &Entry,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+        metadata: &Metadata,
+    ) -> Result<(), Error> {
+        if entry.kind == EntryType::Symlink {
+            symlinkat(CString::new(entry.link.clone())?, dir, name)?;
+        } else {
+            let kind = FileType::from_raw_mode(metadata.raw_mode());
+            let (major, minor) = entry.device;
+            mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, makedev(major, minor))?;
         }
-        mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, makedev(major, minor))?;
-        meta.finish_at(dir, name, true)
+        metadata.give_link(dir, name, path, &mut self.keeper)
     }
 
-    fn remove(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<(), StoreError> {
-        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("remove", path))?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let doomed = open_dir(dir, name).map_err(at("remove", path))?;
-            remove_contents(&doomed, path)?;
-            return unlinkat(dir, name, AtFlags::REMOVEDIR).map_err(at("remove", path));
-        }
-        unlinkat(dir, name, AtFlags::empty()).map_err(at("remove", path))
-    }
-
-    fn meta(&mut self) -> Result<Meta, Error> {
-        let mode = u32::from_be_bytes(self.array()?);
-        let (uid, gid) = (u32::from_be_bytes(self.array()?), u32::from_be_bytes(self.array()?));
-        let mut time = || -> Result<Timespec, Error> {
-            let seconds = i64::from_be_bytes(self.array()?);
-            let nanoseconds = u32::from_be_bytes(self.array()?);
-            Ok(Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() })
+    fn remove(&mut self, below: &[u8]) -> Result<(), StoreError> {
+        let path: PathBuf = self.path.join(OsStr::from_bytes(below));
+        let (parent, name) = split(below).map_err(at("remove", &path))?;
+        let dir = self.find(parent).map_err(at("remove", &path))?;
+        self.forget(below);
+        let stat = match statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            // A socket is in no archive.
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat.map_err(at("remove", &path))?,
         };
-        let times = Timestamps { last_access: time()?, last_modification: time()? };
-        let count = u32::from_be_bytes(self.array()?);
-        let mut attributes = Vec::new();
-        let mut total = 0;
-        for _ in 0..count {
-            let name = CString::new(self.text()?)?;
-            let len = usize::try_from(u32::from_be_bytes(self.array()?)).unwrap_or(usize::MAX);
-            total += len;
-            if len > MAX_ATTRIBUTE || total > MAX_TOTAL || attributes.len() == MAX_ATTRIBUTES {
-                return Err(nonsense("extended attributes larger than any").into());
-            }
-            let mut value = vec![0; len];
-            self.from.read_exact(&mut value).map_err(cut)?;
-            attributes.push((name, value));
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let doomed = open_dir(&dir, &name).map_err(at("remove", &path))?;
+            remove_contents(&doomed, &path)?;
+            return unlinkat(&dir, &name, AtFlags::REMOVEDIR).map_err(at("remove", &path));
         }
-        let mode = RawMode::try_from(mode).map_err(|_| nonsense("a mode that is none"))?;
-        Ok(Meta { mode, uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), times, attributes })
+        unlinkat(&dir, &name, AtFlags::empty()).map_err(at("remove", &path))
+    }
+
+    /// Notes down flags that are to be set at the end.
+    fn remember(&mut self, below: &[u8], metadata: &Metadata) -> Result<(), Error> {
+        let Some(flags) = metadata.fixed() else { return Ok(()) };
+        self.fixed_bytes += below.len() + 64;
+        if self.fixed_bytes > MAX_FIXED {
+            return Err(nonsense("more files with flags than any system has").into());
+        }
+        self.fixed.insert(below.to_vec(), flags);
+        Ok(())
+    }
+
+    /// Forgets those of a name, and of all below it.
+    fn forget(&mut self, below: &[u8]) {
+        self.fixed.remove(below);
+        let inside = [below, b"/"].concat();
+        let range = self.fixed.range(inside.clone()..);
+        let gone = range.map(|(path, _)| path.clone()).take_while(|path| path.starts_with(&inside));
+        for path in gone.collect::<Vec<_>>() {
+            self.fixed.remove(&path);
+        }
     }
 
     /// Opens a directory of the tree by its path.
     fn find(&self, below: &[u8]) -> Result<OwnedFd, Error> {
         let mut dir = self.tree.try_clone_to_owned()?;
-        for name in below.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-            dir = open_dir(&dir, &*plain(name)?)?;
+        if !below.is_empty() {
+            for name in below.split(|&byte| byte == b'/') {
+                dir = open_dir(&dir, &*plain(name)?)?;
+            }
         }
         Ok(dir)
     }
+}
 
-    fn text(&mut self) -> Result<Vec<u8>, Error> {
-        let len = u16::from_be_bytes(self.array()?);
-        let mut text = vec![0; usize::from(len)];
-        self.from.read_exact(&mut text).map_err(cut)?;
-        Ok(text)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let mut bytes = [0; N];
-        self.from.read_exact(&mut bytes).map_err(cut)?;
-        Ok(bytes)
+/// The path of an entry below the root: nothing for the root itself.
+fn below(entry: &Entry) -> &[u8] {
+    let name = entry.name.strip_prefix(b"./").unwrap_or(&entry.name);
+    match entry.kind == EntryType::Directory {
+        true => name.strip_suffix(b"/").unwrap_or(name),
+        false => name,
     }
 }
 
-/// What belongs to every file.
-struct Meta {
-    mode: RawMode,
-    uid: Uid,
-    gid: Gid,
-    times: Timestamps,
-    attributes: Vec<(CString, Vec<u8>)>,
-}
-
-impl Meta {
-    /// Gives it to an open file or directory.
-    fn finish(&self, file: BorrowedFd<'_>) -> Result<(), Error> {
-        // The order matters: chown clears setuid bits and file capabilities, and all change times.
-        fchown(file, Some(self.uid), Some(self.gid))?;
-        fchmod(file, Mode::from_raw_mode(self.mode))?;
-        for (name, value) in &self.attributes {
-            sys::set_attribute(file, name, value)?;
-        }
-        Ok(futimens(file, &self.times)?)
-    }
-
-    /// Gives it to what cannot be opened.
-    fn finish_at(&self, dir: BorrowedFd<'_>, name: &CStr, has_mode: bool) -> Result<(), Error> {
-        chownat(dir, name, Some(self.uid), Some(self.gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        if has_mode {
-            // Follows links, but nobody else can reach the tree yet: this is the node just made.
-            chmodat(dir, name, Mode::from_raw_mode(self.mode), AtFlags::empty())?;
-        }
-        for (attribute, value) in &self.attributes {
-            sys::set_attribute_at(dir, name, attribute, value)?;
-        }
-        Ok(utimensat(dir, name, &self.times, AtFlags::SYMLINK_NOFOLLOW)?)
-    }
+fn size_of_attributes(metadata: &Metadata) -> usize {
+    metadata.attributes.iter().map(|(name, value)| name.count_bytes() + value.len()).sum()
 }
 
 /// The path of the directory that something is in, and its name there.
@@ -239,57 +312,73 @@ fn plain(name: &[u8]) -> Result<CString, Error> {
     Ok(CString::new(name)?)
 }
 
-/// The frames end where a record does not.
-fn cut(error: Error) -> Error {
-    match error.kind() == io::ErrorKind::UnexpectedEof {
+/// What is wrong with an archive, and not with where it comes from.
+fn damaged(error: Error) -> Error {
+    if error.raw_os_error().is_some() || error.get_ref().is_some_and(|it| it.is::<StreamError>()) {
+        return error;
+    }
+    match error.kind() == ErrorKind::UnexpectedEof {
         true => nonsense("it ends in a record").into(),
-        false => error,
+        false => nonsense(&error.to_string()).into(),
     }
 }
 
-fn nonsense(what: &str) -> StreamError {
-    StreamError::Nonsense(what.to_owned())
-}
-
-/// The kernel's limit for one value (`XATTR_SIZE_MAX`).
-const MAX_ATTRIBUTE: usize = 65_536;
-/// More than anybody keeps with one file, and held in memory until the file is there.
-const MAX_TOTAL: usize = 16 << 20;
-/// A list of names has at most 64 KiB (`XATTR_LIST_MAX`), and a name at least one byte and its end.
-const MAX_ATTRIBUTES: usize = 32_768;
+const BUFFER: usize = 128 << 10;
+/// Most bytes of a global header: the longest path, and more.
+const MAX_GLOBAL: u64 = 1 << 20;
+/// Most memory for paths of files with flags that are set at the end: more than a million of them.
+const MAX_FIXED: usize = 256 << 20;
 
 #[cfg(test)]
 mod test {
     use std::fs;
 
+    use pax::header::{self, Head};
+    use pax::record;
     use rustix::process::{getgid, getuid};
 
     use super::*;
 
-    fn text(bytes: &[u8]) -> Vec<u8> {
-        let len = u16::try_from(bytes.len()).unwrap();
-        [&len.to_be_bytes(), bytes].concat()
-    }
-
-    /// A mode with nothing special, this user and group, the year 1970, and this many attributes.
-    fn meta(mode: u32, attributes: u32) -> Vec<u8> {
+    /// A mode with nothing special, this user and group, and the year 1970.
+    fn head<'a>(kind: EntryType, name: &'a [u8], link: &'a [u8], stored: u64) -> Head<'a> {
         let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
-        let numbers = [mode, uid, gid].map(u32::to_be_bytes).concat();
-        [numbers, vec![0; 24], attributes.to_be_bytes().to_vec()].concat()
+        let (mode, zero) = (0o644, (0, 0));
+        let (modified, accessed, device) = (zero, zero, (0, 0));
+        Head { kind, name, link, mode, uid, gid, modified, accessed, device, stored, sparse: None }
     }
 
     fn directory(path: &[u8]) -> Vec<u8> {
-        [b"D".to_vec(), text(path)].concat()
+        head(EntryType::Directory, path, b"", 0).write(&[])
     }
 
     fn symlink(path: &[u8], says: &[u8]) -> Vec<u8> {
-        [b"S".to_vec(), text(path), meta(0o777, 0), text(says)].concat()
+        head(EntryType::Symlink, path, says, 0).write(&[])
     }
 
-    /// A file whose only range has this offset and length, and these bytes.
-    fn file(path: &[u8], offset: u64, len: u32, bytes: &[u8]) -> Vec<u8> {
-        let range = [&offset.to_be_bytes()[..], &len.to_be_bytes(), bytes].concat();
-        [b"F".to_vec(), text(path), meta(0o644, 0), range, vec![0; 12]].concat()
+    fn link(path: &[u8], first: &[u8]) -> Vec<u8> {
+        head(EntryType::Link, path, first, 0).write(&[])
+    }
+
+    fn removed(path: &[u8]) -> Vec<u8> {
+        let mut records = Vec::new();
+        record::push(&mut records, REMOVE, path);
+        header::global(b"", &records)
+    }
+
+    fn file(path: &[u8], bytes: &[u8]) -> Vec<u8> {
+        let mut file = head(EntryType::Regular, path, b"", bytes.len() as u64).write(&[]);
+        file.extend_from_slice(bytes);
+        file.resize(file.len().next_multiple_of(pax::BLOCK), 0);
+        file
+    }
+
+    /// A file of which only a claim of its length comes, and records.
+    fn claim(path: &[u8], stored: u64, sparse: Option<u64>, records: &[(&[u8], &[u8])]) -> Vec<u8> {
+        let mut more = Vec::new();
+        for (key, value) in records {
+            record::push(&mut more, key, value);
+        }
+        Head { sparse, ..head(EntryType::Regular, path, b"", stored) }.write(&more)
     }
 
     /// Applies records to a directory `tree` beside another, `outside`, and says what is in that.
@@ -300,28 +389,32 @@ mod test {
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("kept"), "").unwrap();
         let opened = open_dir(rustix::fs::CWD, &tree).unwrap();
-        let stream = [records.concat(), b"E".to_vec()].concat();
-        let applied = apply(&opened, &tree, &mut &*stream);
-        (applied, fs::read_dir(&outside).unwrap().count())
+        let applied = apply(&opened, &tree, Fixed::new(), &mut &*records.concat());
+        (applied.map(drop), fs::read_dir(&outside).unwrap().count())
     }
 
     #[test]
     fn no_path_leads_out_of_the_tree() {
-        let link = || symlink(b"link", b"../outside");
-        let removed = [b"R".to_vec(), text(b"link/kept")].concat();
-        let linked = [b"L".to_vec(), text(b"name"), text(b"../outside/kept")].concat();
-        let through = [b"L".to_vec(), text(b"name"), text(b"link/kept")].concat();
+        let out = || symlink(b"link", b"../outside");
+        let kept = head(EntryType::Directory, b"link/", b"", 0);
+        let mut record = Vec::new();
+        record::push(&mut record, KEPT, "1");
+        let pending = [directory(b"dir/"), removed(b"dir"), symlink(b"dir", b"../outside")];
         for records in [
-            vec![file(b"../outside/new", 0, 1, b"x")],
-            vec![file(b"a/../../outside/new", 0, 1, b"x")],
-            vec![link(), file(b"link/new", 0, 1, b"x")],
-            vec![link(), file(b"link", 0, 1, b"x")],
-            vec![link(), directory(b"link/new")],
-            vec![link(), symlink(b"link/new", b"x")],
-            vec![link(), removed],
-            vec![link(), through],
-            vec![linked],
-            vec![link(), [b"M".to_vec(), text(b"link"), meta(0o777, 0)].concat()],
+            vec![file(b"../outside/new", b"x")],
+            vec![file(b"a/../../outside/new", b"x")],
+            vec![file(b"/outside/new", b"x")],
+            vec![out(), file(b"link/new", b"x")],
+            vec![out(), file(b"link", b"x")],
+            vec![out(), directory(b"link/new")],
+            vec![out(), symlink(b"link/new", b"x")],
+            vec![out(), removed(b"link/kept")],
+            vec![removed(b"../outside/kept")],
+            vec![out(), link(b"name", b"link/kept")],
+            vec![link(b"name", b"../outside/kept")],
+            vec![out(), kept.write(&record)],
+            // A directory that gets its metadata when it is something else by now.
+            pending.to_vec(),
         ] {
             let (applied, outside) = apply_to(&records);
             assert!(applied.is_err(), "{records:?}");
@@ -331,28 +424,46 @@ mod test {
 
     #[test]
     fn a_length_is_not_believed() {
-        let attributes = [b"F".to_vec(), text(b"file"), meta(0o644, u32::MAX)].concat();
-        let long = [attributes.clone(), text(b"user.x"), u32::MAX.to_be_bytes().to_vec()].concat();
-        for records in
-            [file(b"file", 0, u32::MAX, b"x"), file(b"file", u64::MAX, 1, b"x"), attributes, long]
-        {
-            let (applied, _) = apply_to(&[records]);
+        let sparse = |map: &[u8]| {
+            [claim(b"file", 512, Some(u64::MAX), &[]), map.to_vec(), vec![0; 512 - map.len()]]
+        };
+        for records in [
+            vec![claim(b"file", u64::MAX, None, &[])],
+            vec![claim(b"file", 1 << 40, None, &[])],
+            sparse(b"1\n18446744073709551614\n1\n").to_vec(),
+            sparse(b"99999999999\n").to_vec(),
+            sparse(b"1\n0\n512\n").to_vec(),
+        ] {
+            let (applied, _) = apply_to(&records);
             assert!(applied.is_err());
         }
     }
 
     #[test]
     fn what_is_held_in_memory_of_one_file_has_a_limit() {
-        let value = [text(b"user.x"), 65_536_u32.to_be_bytes().to_vec(), vec![0; 65_536]].concat();
-        let many = [b"F".to_vec(), text(b"file"), meta(0o644, 300), value.repeat(300)].concat();
-        let StoreError::Io { error, .. } = apply_to(&[many]).0.unwrap_err() else { panic!() };
-        assert!(error.to_string().contains("larger than any"), "{error}");
+        let large = vec![0; 65_537];
+        let value = vec![0; 65_536];
+        let names: Vec<_> = (0..300).map(|number| format!("SCHILY.xattr.user.{number}")).collect();
+        let many: Vec<_> = names.iter().map(|name| (name.as_bytes(), value.as_slice())).collect();
+        for records in [&[(b"SCHILY.xattr.user.x".as_slice(), large.as_slice())][..], &many] {
+            let (refused, _) = apply_to(&[claim(b"file", 0, None, records)]);
+            let StoreError::Io { error, .. } = refused.unwrap_err() else { panic!() };
+            assert!(error.to_string().contains("larger than any"), "{error}");
+        }
     }
 
     #[test]
-    fn a_path_from_the_root_is_one_below_the_tree() {
-        let (applied, outside) = apply_to(&[directory(b"/etc"), file(b"/etc/new", 0, 1, b"x")]);
-        applied.unwrap();
-        assert_eq!(outside, 1);
+    fn what_stands_above_pending_directories_has_a_limit() {
+        let value = vec![0; 60_000];
+        let mut path = Vec::new();
+        let deep = (0..300).map(|number| {
+            path.extend_from_slice(b"d/");
+            let mut more = Vec::new();
+            record::push(&mut more, "SCHILY.xattr.user.x", &value);
+            assert!(number < 300);
+            head(EntryType::Directory, &path, b"", 0).write(&more)
+        });
+        let deep: Vec<_> = deep.collect();
+        assert!(apply_to(&deep).0.is_err());
     }
 }

@@ -1,18 +1,23 @@
-//! Writes a tree as a stream.
+//! Writes a tree as an archive.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io::{Error, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use pax::archive::{EntryType, MAX_RANGES};
+use pax::header::{self, Head};
+use pax::record;
+use pax::sparse::{self, Range};
 use rustix::fs::{AtFlags, FileType, Stat, fstat, major, minor, readlinkat, statat};
 use rustix::io::pread;
 
-use super::CHUNK;
+use super::{KEPT, REMOVE, records};
 use crate::error::at;
 use crate::tree::compare::{Comparison, Side, merged};
+use crate::tree::metadata::Metadata;
 use crate::tree::{MAX_DEPTH, join, next_range, open_dir, sorted_names};
 use crate::{Obstacle, StoreError, sys};
 
@@ -31,10 +36,9 @@ pub(crate) fn write(
         base_links: HashMap::new(),
         attributes: sys::Attributes::default(),
         comparison: Comparison::default(),
-        buffer: vec![0; CHUNK],
+        buffer: vec![0; BUFFER],
     };
-    writer.directory(new.as_fd(), base, Path::new(""), 0)?;
-    writer.out.write_all(b"E").map_err(at("send", path))
+    writer.directory(new.as_fd(), base, Path::new(""), 0)
 }
 
 struct Writer<'a> {
@@ -49,7 +53,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes what is in a directory, and then the directory's own attributes.
+    /// Writes a directory, and then what is in it.
     fn directory(
         &mut self,
         new: BorrowedFd<'_>,
@@ -61,6 +65,7 @@ impl Writer<'_> {
         if depth > MAX_DEPTH {
             return Err(StoreError::Deep(path));
         }
+        self.head_of_directory(new, base.is_some(), below).map_err(at("send", &path))?;
         let names = match base {
             Some(base) => merged(base, new, &path)?,
             None => {
@@ -71,18 +76,31 @@ impl Writer<'_> {
         for (name, side) in names {
             let here = join(below, &name);
             if side == Side::Old {
-                self.record(b'R', &here).map_err(at("send", &path))?;
+                self.remove(&here).map_err(at("send", &path))?;
                 continue;
             }
             let base = base.filter(|_| side == Side::Both);
             self.entry(new, base, &name, &here, depth)?;
         }
-        let finish = |writer: &mut Self| {
-            let stat = fstat(new)?;
-            writer.record(b'M', below)?;
-            writer.meta(&stat, |attributes, each| attributes.read(new, each))
+        Ok(())
+    }
+
+    fn head_of_directory(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        kept: bool,
+        below: &Path,
+    ) -> Result<(), Error> {
+        let metadata = Metadata::of(dir, &fstat(dir)?, &mut self.attributes)?;
+        let mut records = records::of(&metadata);
+        if kept {
+            record::push(&mut records, KEPT, "1");
+        }
+        let name = match below.as_os_str().as_bytes() {
+            [] => b"./".to_vec(),
+            name => [name, b"/"].concat(),
         };
-        finish(self).map_err(at("send", &path))
+        self.head(&head(EntryType::Directory, &name, &metadata), &records)
     }
 
     fn entry(
@@ -110,14 +128,11 @@ impl Writer<'_> {
                     Some(open_dir(base, name).map_err(at("open", &path))?)
                 }
                 Some(_) => {
-                    self.record(b'R', below).map_err(at("send", &path))?;
+                    self.remove(below).map_err(at("send", &path))?;
                     None
                 }
                 None => None,
             };
-            if base.is_none() {
-                self.record(b'D', below).map_err(at("send", &path))?;
-            }
             let base = base.as_ref().map(OwnedFd::as_fd);
             return self.directory(child.as_fd(), base, below, depth + 1);
         }
@@ -132,7 +147,7 @@ impl Writer<'_> {
             if equal {
                 return Ok(());
             }
-            self.record(b'R', below).map_err(at("send", &path))?;
+            self.remove(below).map_err(at("send", &path))?;
         }
         self.file(new, name, &stat, below, &first).map_err(at("send", &path))
     }
@@ -145,103 +160,125 @@ impl Writer<'_> {
         below: &Path,
         first: &Path,
     ) -> Result<(), Error> {
+        let (path, kind) = (below.as_os_str().as_bytes(), FileType::from_raw_mode(stat.st_mode));
+        if kind == FileType::Socket {
+            // An archive has none, and it is made again by the program that listens.
+            return Ok(());
+        }
+        if kind == FileType::RegularFile && first == below {
+            let file = sys::open_regular(dir, name)?;
+            return self.regular(&file, path);
+        }
+        let metadata = Metadata::of_link(dir, name, stat, &mut self.attributes)?;
         if first != below {
-            self.record(b'L', below)?;
-            return self.text(first.as_os_str().as_bytes());
+            // What else belongs to the file came with its first name.
+            let link = first.as_os_str().as_bytes();
+            return self.head(&Head { link, ..head(EntryType::Link, path, &metadata) }, &[]);
         }
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {
-                let file = sys::open_regular(dir, name)?;
-                let stat = fstat(&file)?;
-                self.record(b'F', below)?;
-                self.meta(&stat, |attributes, each| attributes.read(file.as_fd(), each))?;
-                self.content(&file, u64::try_from(stat.st_size).unwrap_or(0))
-            }
+        let records = records::of(&metadata);
+        let head = |kind| head(kind, path, &metadata);
+        let device = (major(stat.st_rdev), minor(stat.st_rdev));
+        match kind {
             FileType::Symlink => {
-                self.record(b'S', below)?;
-                self.meta(stat, |attributes, each| attributes.read_at(dir, name, each))?;
                 let says = readlinkat(dir, name, Vec::new())?;
-                self.text(says.as_bytes())
+                self.head(&Head { link: says.as_bytes(), ..head(EntryType::Symlink) }, &records)
             }
-            FileType::BlockDevice
-            | FileType::CharacterDevice
-            | FileType::Fifo
-            | FileType::Socket => {
-                self.record(b'N', below)?;
-                self.meta(stat, |attributes, each| attributes.read_at(dir, name, each))?;
-                self.out.write_all(&major(stat.st_rdev).to_be_bytes())?;
-                self.out.write_all(&minor(stat.st_rdev).to_be_bytes())
+            FileType::BlockDevice => {
+                self.head(&Head { device, ..head(EntryType::Block) }, &records)
             }
-            FileType::Directory | FileType::Unknown => {
-                Err(Error::other("it changes while it is read"))
+            FileType::CharacterDevice => {
+                self.head(&Head { device, ..head(EntryType::Char) }, &records)
+            }
+            FileType::Fifo => self.head(&head(EntryType::Fifo), &records),
+            FileType::Directory | FileType::RegularFile | FileType::Socket | FileType::Unknown => {
+                Err(changes())
             }
         }
     }
 
-    /// Writes the ranges that are no holes, each with its offset, and then an empty one at the end.
-    fn content(&mut self, file: &OwnedFd, size: u64) -> Result<(), Error> {
-        let mut offset = 0;
-        while let Some((data, end)) = next_range(file, offset, size)? {
-            offset = data;
-            while offset < end {
-                let want = usize::try_from(end - offset).unwrap_or(CHUNK).min(CHUNK);
-                let read = pread(file, self.buffer.get_mut(..want).unwrap_or_default(), offset)?;
-                if read == 0 {
-                    // The file became shorter since it was opened.
-                    break;
-                }
-                self.out.write_all(&offset.to_be_bytes())?;
-                self.out.write_all(&u32::try_from(read).unwrap_or(0).to_be_bytes())?;
-                self.out.write_all(self.buffer.get(..read).unwrap_or_default())?;
-                offset += u64::try_from(read).unwrap_or(0);
+    fn regular(&mut self, file: &OwnedFd, path: &[u8]) -> Result<(), Error> {
+        let stat = fstat(file)?;
+        let metadata = Metadata::of(file.as_fd(), &stat, &mut self.attributes)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let mut ranges = ranges(file, size)?;
+        let data: u64 = ranges.iter().map(|(_, length)| length).sum();
+        let mut map = Vec::new();
+        if data < size {
+            // What ends in a hole ends in a range of no bytes, as GNU tar needs it.
+            if ranges.last().is_none_or(|(start, length)| start + length < size) {
+                ranges.push((size, 0));
             }
-            offset = end;
+            map = sparse::map(&ranges);
         }
-        self.out.write_all(&size.to_be_bytes())?;
-        self.out.write_all(&0_u32.to_be_bytes())
+        let stored = data + u64::try_from(map.len()).unwrap_or(0);
+        let sparse = (data < size).then_some(size);
+        let head = Head { stored, sparse, ..head(EntryType::Regular, path, &metadata) };
+        self.head(&head, &records::of(&metadata))?;
+        self.out.write_all(&map)?;
+        for (start, length) in ranges {
+            self.range(file, start, length)?;
+        }
+        let filling = usize::try_from(header::filling(stored)).unwrap_or(0);
+        self.out.write_all([0; pax::BLOCK].get(..filling).unwrap_or_default())
     }
 
-    fn record(&mut self, tag: u8, below: &Path) -> Result<(), Error> {
-        self.out.write_all(&[tag])?;
-        self.text(below.as_os_str().as_bytes())
-    }
-
-    fn text(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let len = u16::try_from(bytes.len()).map_err(|_| Error::other("its path is too long"))?;
-        self.out.write_all(&len.to_be_bytes())?;
-        self.out.write_all(bytes)
-    }
-
-    /// Writes mode, owner, times and extended attributes.
-    fn meta(
-        &mut self,
-        stat: &Stat,
-        read: impl FnOnce(&mut sys::Attributes, &mut EachAttribute<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        for number in [sys::mode(stat), stat.st_uid, stat.st_gid] {
-            self.out.write_all(&number.to_be_bytes())?;
-        }
-        let times = sys::times(stat);
-        for time in [times.last_access, times.last_modification] {
-            self.out.write_all(&time.tv_sec.to_be_bytes())?;
-            self.out.write_all(&u32::try_from(time.tv_nsec).unwrap_or(0).to_be_bytes())?;
-        }
-        let mut all: Vec<(CString, Vec<u8>)> = Vec::new();
-        read(&mut self.attributes, &mut |name, value| {
-            all.push((name.to_owned(), value.to_owned()));
-            Ok(())
-        })?;
-        self.out.write_all(&u32::try_from(all.len()).unwrap_or(0).to_be_bytes())?;
-        for (name, value) in all {
-            self.text(name.to_bytes())?;
-            self.out.write_all(&u32::try_from(value.len()).unwrap_or(0).to_be_bytes())?;
-            self.out.write_all(&value)?;
+    fn range(&mut self, file: &OwnedFd, mut offset: u64, mut rest: u64) -> Result<(), Error> {
+        while rest > 0 {
+            let want = usize::try_from(rest).unwrap_or(BUFFER).min(BUFFER);
+            let read = pread(file, self.buffer.get_mut(..want).unwrap_or_default(), offset)?;
+            if read == 0 {
+                // It became shorter, and the archive says already how much there is.
+                return Err(changes());
+            }
+            self.out.write_all(self.buffer.get(..read).unwrap_or_default())?;
+            let read = u64::try_from(read).unwrap_or(rest);
+            offset += read;
+            rest = rest.saturating_sub(read);
         }
         Ok(())
     }
+
+    fn remove(&mut self, below: &Path) -> Result<(), Error> {
+        let mut records = Vec::new();
+        record::push(&mut records, REMOVE, below.as_os_str().as_bytes());
+        self.out.write_all(&header::global(b"netbe", &records))
+    }
+
+    fn head(&mut self, head: &Head<'_>, records: &[u8]) -> Result<(), Error> {
+        self.out.write_all(&head.write(records))
+    }
 }
 
-type EachAttribute<'a> = dyn FnMut(&CStr, &[u8]) -> Result<(), Error> + 'a;
+/// The ranges of a file that are no holes. Where there are very many, the last takes in the rest.
+fn ranges(file: &OwnedFd, size: u64) -> Result<Vec<Range>, Error> {
+    let (mut ranges, mut offset) = (Vec::new(), 0);
+    while let Some((start, end)) = next_range(file, offset, size)? {
+        let end = if ranges.len() + 2 < MAX_RANGES { end } else { size };
+        ranges.push((start, end - start));
+        offset = end;
+    }
+    Ok(ranges)
+}
+
+fn head<'a>(kind: EntryType, name: &'a [u8], metadata: &Metadata) -> Head<'a> {
+    Head {
+        kind,
+        name,
+        link: b"",
+        mode: metadata.mode & 0o7777,
+        uid: metadata.owner.0,
+        gid: metadata.owner.1,
+        modified: records::time(metadata.times.last_modification),
+        accessed: records::time(metadata.times.last_access),
+        device: (0, 0),
+        stored: 0,
+        sparse: None,
+    }
+}
+
+fn changes() -> Error {
+    Error::other("it changes while it is read")
+}
 
 /// The name by which a file came first: its own, unless it has several.
 fn first_name(links: &mut HashMap<(u64, u64), PathBuf>, stat: &Stat, below: &Path) -> PathBuf {
@@ -250,3 +287,5 @@ fn first_name(links: &mut HashMap<(u64, u64), PathBuf>, stat: &Stat, below: &Pat
     }
     links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| below.to_owned()).clone()
 }
+
+const BUFFER: usize = 128 << 10;
