@@ -4,8 +4,7 @@
 //! package of its sources, which must match the installed compiler exactly. zig links, because it
 //! knows what FreeBSD's C library has in it: nothing of FreeBSD is needed here.
 
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -214,11 +213,32 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 
 /// Refuses what is not an ELF file for FreeBSD.
 fn is_for_freebsd(program: &Path) -> Result<(), Failure> {
-    let mut head = [0; 8];
-    let mut file = File::open(program).during(program.display())?;
-    file.read_exact(&mut head).during(program.display())?;
-    let right = head.starts_with(b"\x7fELF") && head.last() == Some(&ELFOSABI_FREEBSD);
-    ensure(right, || format!("{} was not built for FreeBSD", program.display()))
+    let file = fs::read(program).during(program.display())?;
+    ensure(has_freebsd_note(&file) == Some(true), || {
+        format!("{} was not built for FreeBSD", program.display())
+    })
+}
+
+/// Whether an ELF file of 64 bits, least significant byte first, has the note of FreeBSD's start-up
+/// code, by which a FreeBSD kernel knows its programs. `EI_OSABI` does not tell: LLVM's linker writes
+/// FreeBSD there, and zig's System V. `None` where it is no such file.
+fn has_freebsd_note(file: &[u8]) -> Option<bool> {
+    let file = file.strip_prefix(ELF64_LSB).map(|_| file)?;
+    let word = |at: usize| Some(u64::from_le_bytes(*file.get(at..)?.first_chunk()?));
+    let half = |at: usize| Some(u16::from_le_bytes(*file.get(at..)?.first_chunk()?));
+    let (e_phoff, e_phentsize, e_phnum) = (word(32)?, half(54)?, half(56)?);
+    for n in 0..usize::from(e_phnum) {
+        let header = usize::try_from(e_phoff).ok()? + n * usize::from(e_phentsize);
+        if file.get(header..)?.starts_with(&PT_NOTE) {
+            let (p_offset, p_filesz) = (word(header + 8)?, word(header + 32)?);
+            let notes = file.get(usize::try_from(p_offset).ok()?..)?;
+            let notes = notes.get(..usize::try_from(p_filesz).ok()?)?;
+            if notes.windows(FREEBSD_NOTE.len()).any(|bytes| bytes == FREEBSD_NOTE) {
+                return Some(true);
+            }
+        }
+    }
+    Some(false)
 }
 
 /// What is had of the Python Package Index, by its content.
@@ -231,8 +251,12 @@ const TESTS: &str = "tests";
 const SOURCE: &str = "source";
 /// The name of a package's tests that stand beside its code.
 const UNIT_TESTS: &str = "unit";
-/// What an ELF file says in its eighth byte (`EI_OSABI`).
-const ELFOSABI_FREEBSD: u8 = 9;
+/// How an ELF file begins: `ELFCLASS64`, `ELFDATA2LSB`.
+const ELF64_LSB: &[u8] = b"\x7fELF\x02\x01";
+/// The type of a program header whose segment holds notes.
+const PT_NOTE: [u8; 4] = [4, 0, 0, 0];
+/// A note's head: name of eight bytes, four bytes of data, `NT_FREEBSD_ABI_TAG`, the name.
+const FREEBSD_NOTE: &[u8] = b"\x08\0\0\0\x04\0\0\0\x01\0\0\0FreeBSD\0";
 
 #[cfg(test)]
 mod test {
@@ -340,6 +364,34 @@ mod test {
         stage.program("netbe", "");
         fs::write(stage.path("source/server/store/Cargo.toml"), "").unwrap();
         assert_eq!(stage.run("").1, Some(0));
+    }
+
+    /// An ELF file with a segment of notes, whose first has this name.
+    fn elf(osabi: u8, name: &[u8; 8]) -> Vec<u8> {
+        let mut file = [b"\x7fELF\x02\x01\x01".as_slice(), &[osabi], &[0; 56]].concat();
+        file[32] = 64; // e_phoff
+        file[54] = 56; // e_phentsize
+        file[56] = 1; // e_phnum
+        file.extend([0; 56]);
+        file[64] = 4; // p_type
+        file[72] = 120; // p_offset
+        file[96] = 24; // p_filesz
+        file.extend([8, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0]);
+        file.extend(name);
+        file.extend(1_400_500_u32.to_le_bytes());
+        file
+    }
+
+    #[test]
+    fn programs_for_freebsd_are_known_by_their_note() {
+        const SYSTEM_V: u8 = 0;
+        const FREEBSD: u8 = 9;
+        assert_eq!(has_freebsd_note(&elf(SYSTEM_V, b"FreeBSD\0")), Some(true));
+        assert_eq!(has_freebsd_note(&elf(FREEBSD, b"FreeBSD\0")), Some(true));
+        assert_eq!(has_freebsd_note(&elf(SYSTEM_V, b"NetBSD\0\0")), Some(false));
+        assert_eq!(has_freebsd_note(&elf(SYSTEM_V, b"FreeBSD\0")[..130]), None);
+        assert_eq!(has_freebsd_note(b"#!/bin/sh\n"), None);
+        assert!(is_for_freebsd(&std::env::current_exe().unwrap()).is_err());
     }
 
     #[test]
