@@ -21,7 +21,7 @@ use nix::unistd::geteuid;
 use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time;
@@ -55,11 +55,16 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     if let Err(error) = hostfs::raise_open_files_limit() {
         tracing::warn!("the number of open files stays limited as it is: {error}");
     }
+    let network = runtime("network", 2)?;
+    // From here on SIGHUP is what `reload` sends, and not the end of a server that still starts.
+    let hang_up = {
+        let _inside = network.enter();
+        signal(SignalKind::hangup()).map_err(ServeError::Runtime)?
+    };
     let state = StateDir::open(&config.state)?;
     let _claim = state.claim()?;
     let key = site_key(&state)?;
     let store = Store::open(&config.store, &config.state)?;
-    let network = runtime("network", 2)?;
     // A runtime of its own, so that a stalled disk cannot stop DHCP.
     let files = runtime("files", std::thread::available_parallelism().map_or(2, usize::from))?;
     let appliance = Appliance::start(config, state, store, key)?;
@@ -73,7 +78,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         let dhcp = bind(&appliance).await?;
         appliance.set_bound(&dhcp, ports.services(), &ports.servers);
         announce(&appliance.summary()).map_err(ServeError::Output)?;
-        serve(&appliance, ports, dhcp, control, &files).await
+        serve(&appliance, ports, dhcp, control, &files, hang_up).await
     });
     // The socket of a server that ended must not look like one that was killed.
     let _ = std::fs::remove_file(appliance.state().socket());
@@ -169,6 +174,7 @@ async fn serve(
     dhcp: Vec<Bound>,
     control: tokio::net::UnixListener,
     files: &Runtime,
+    hang_up: Signal,
 ) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -183,7 +189,7 @@ async fn serve(
     for service in ports.rpc.into_iter().chain([sweep]) {
         tasks.spawn_on(service.run(stopping.clone()), files.handle());
     }
-    let outcome = signals(appliance).await;
+    let outcome = signals(appliance, hang_up).await;
     tracing::info!("ending");
     stop.send_replace(true);
     for server in &ports.servers {
@@ -268,11 +274,10 @@ async fn wait_for_stores(appliance: Arc<Appliance>) -> io::Result<()> {
 }
 
 /// Waits for SIGTERM or SIGINT; SIGHUP reads everything again.
-async fn signals(appliance: &Arc<Appliance>) -> Result<(), ServeError> {
+async fn signals(appliance: &Arc<Appliance>, mut hang_up: Signal) -> Result<(), ServeError> {
     let on = |kind| signal(kind).map_err(ServeError::Runtime);
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
-    let mut hang_up = on(SignalKind::hangup())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),

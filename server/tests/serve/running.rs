@@ -1,13 +1,15 @@
 //! The server at work.
 
 use std::fs;
+use std::io::{self, Write};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 
 use crate::bench::{Beside, KERNEL, MAC, Net, Running, SERVER, Site, exists};
 
@@ -49,6 +51,30 @@ fn a_machine_does_not_notice_that_the_server_was_killed() {
     assert_eq!(net.client(&["nfs-cat", HELLO]), b"hello from base\n");
     let status = site.prints(&["status", "-H"]);
     assert!(status.starts_with(&format!("{MAC}\troot\tbase (ro)\t10.77.0.100\t")), "{status}");
+}
+
+#[test]
+fn a_server_that_is_told_to_reload_while_it_starts_goes_on() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    site.done(&["sharepxe", "--default", "base"]);
+    // A start that stops where the site's key is read, until this test gives it.
+    let path = site.state().join("site.key");
+    fs::remove_file(&path).or_else(missing).unwrap();
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let mut command = net.beside(&site.netbe(&[&["serve"], &SERVE[..]].concat()));
+    let mut server = Beside(command.stdout(Stdio::piped()).spawn().unwrap());
+    // It can be opened for writing as soon as the server reads it.
+    let mut key = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    kill(Pid::from_raw(i32::try_from(server.0.id()).unwrap()), Signal::SIGHUP).unwrap();
+    key.write_all(b"000102030405060708090a0b0c0d0e0f\n").unwrap();
+    drop(key);
+    fs::remove_file(&path).unwrap();
+    server.until("  DHCP s0 ");
+}
+
+fn missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 #[test]
