@@ -70,9 +70,9 @@ impl Descriptors {
 
     /// Closes what is open of one file.
     pub(crate) fn forget(&self, file: &Handle) {
-        let node = lock(&self.nodes).slots.remove(file);
-        let reader = lock(&self.readers).slots.remove(file);
-        let writer = lock(&self.writers).slots.remove(file);
+        let node = lock(&self.nodes).remove(file);
+        let reader = lock(&self.readers).remove(file);
+        let writer = lock(&self.writers).remove(file);
         drop((node, reader, writer));
     }
 
@@ -81,9 +81,24 @@ impl Descriptors {
         Some(self.in_use(file.fsid(), node))
     }
 
-    /// What is kept of a file from now on: `node`, unless there is one already.
-    pub(crate) fn keep_node<'a>(&'a self, file: &Handle, node: InUse<'a, Node>) -> InUse<'a, Node> {
-        self.keep(&self.nodes, file, node)
+    /// What is kept of a file from now on: `node`, unless there is one already. By `inode`, if it is
+    /// told, the file is found again ([`Descriptors::known`]).
+    pub(crate) fn keep_node<'a>(
+        &'a self,
+        file: &Handle,
+        inode: Option<Inode>,
+        node: InUse<'a, Node>,
+    ) -> InUse<'a, Node> {
+        self.keep(&self.nodes, file, inode, node)
+    }
+
+    /// The handle of the file that `found` is open on, if a descriptor of it is kept under this inode
+    /// number; that one takes the place of `found`.
+    pub(crate) fn known(&self, inode: &Inode, found: &mut InUse<'_, Node>) -> Option<Handle> {
+        let (file, kept) = lock(&self.nodes).of_inode(inode)?;
+        // Closed here and at once: `kept` is open on the same file, so nothing of it is freed.
+        found.descriptor = Some(kept);
+        Some(file)
     }
 
     pub(crate) fn reader(&self, file: &Handle) -> Option<InUse<'_, OwnedFd>> {
@@ -92,7 +107,7 @@ impl Descriptors {
     }
 
     pub(crate) fn keep_reader(&self, file: &Handle, reader: OwnedFd) -> InUse<'_, OwnedFd> {
-        self.keep(&self.readers, file, self.new_in_use(file.fsid(), reader))
+        self.keep(&self.readers, file, None, self.new_in_use(file.fsid(), reader))
     }
 
     pub(crate) fn writer(&self, file: &Handle) -> Option<InUse<'_, OwnedFd>> {
@@ -101,7 +116,7 @@ impl Descriptors {
     }
 
     pub(crate) fn keep_writer(&self, file: &Handle, writer: OwnedFd) -> InUse<'_, OwnedFd> {
-        self.keep(&self.writers, file, self.new_in_use(file.fsid(), writer))
+        self.keep(&self.writers, file, None, self.new_in_use(file.fsid(), writer))
     }
 
     /// A descriptor of the file system `fsid` that is not in the cache.
@@ -125,10 +140,11 @@ impl Descriptors {
         &'a self,
         cache: &Mutex<Cache<T>>,
         file: &Handle,
+        inode: Option<Inode>,
         mut new: InUse<'a, T>,
     ) -> InUse<'a, T> {
         let Some(descriptor) = &new.descriptor else { return new };
-        let (kept, evicted) = lock(cache).put(file, descriptor);
+        let (kept, evicted) = lock(cache).put(file, inode, descriptor);
         self.close(evicted);
         let Some(kept) = kept else { return new };
         let kept = self.in_use(file.fsid(), kept);
@@ -194,10 +210,25 @@ fn lock<T>(cache: &Mutex<Cache<T>>) -> MutexGuard<'_, Cache<T>> {
     cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The number of an inode of a mounted file system, among the handles of one file system id.
+///
+/// Two files that are open at the same time never have the same one, where
+/// [`Resident::inode_numbers`](crate::resident::Resident::inode_numbers) says so: the kernel gives the
+/// number of a removed file away only after its last descriptor is closed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Inode {
+    pub(crate) fsid: u64,
+    pub(crate) device: u64,
+    pub(crate) number: u64,
+}
+
 /// Descriptors of one sort, the least recently used of which are closed first.
 #[derive(Debug)]
 struct Cache<T> {
     slots: HashMap<Handle, Slot<T>>,
+    /// The slots that were kept with an inode: each of these descriptors is open, so that its inode's
+    /// number is no other file's.
+    inodes: HashMap<Inode, Handle>,
     limit: usize,
     clock: u64,
     /// The clock at the last [`Cache::take_idle`].
@@ -208,11 +239,12 @@ struct Cache<T> {
 struct Slot<T> {
     descriptor: Arc<T>,
     used: u64,
+    inode: Option<Inode>,
 }
 
 impl<T> Cache<T> {
     fn new(limit: usize) -> Self {
-        Self { slots: HashMap::new(), limit, clock: 0, swept: 0 }
+        Self { slots: HashMap::new(), inodes: HashMap::new(), limit, clock: 0, swept: 0 }
     }
 
     fn get(&mut self, file: &Handle) -> Option<Arc<T>> {
@@ -222,16 +254,41 @@ impl<T> Cache<T> {
         Some(Arc::clone(&slot.descriptor))
     }
 
+    fn of_inode(&mut self, inode: &Inode) -> Option<(Handle, Arc<T>)> {
+        let file = *self.inodes.get(inode)?;
+        self.get(&file).map(|descriptor| (file, descriptor))
+    }
+
     /// Keeps a descriptor, unless there is one of the file, which is returned. Returns also what had
     /// to make room.
-    fn put(&mut self, file: &Handle, descriptor: &Arc<T>) -> (Option<Arc<T>>, Evicted<T>) {
-        if let Some(present) = self.get(file) {
-            return (Some(present), Vec::new());
+    fn put(
+        &mut self,
+        file: &Handle,
+        inode: Option<Inode>,
+        descriptor: &Arc<T>,
+    ) -> (Option<Arc<T>>, Evicted<T>) {
+        let present = self.get(file);
+        let mut evicted = Vec::new();
+        if present.is_none() {
+            if self.slots.len() >= self.limit {
+                evicted = self.take_oldest();
+            }
+            let descriptor = Arc::clone(descriptor);
+            self.slots.insert(*file, Slot { descriptor, used: self.clock, inode: None });
         }
-        let evicted = if self.slots.len() < self.limit { Vec::new() } else { self.take_oldest() };
-        let slot = Slot { descriptor: Arc::clone(descriptor), used: self.clock };
-        self.slots.insert(*file, slot);
-        (None, evicted)
+        if let Some(inode) = inode
+            && let Some(slot) = self.slots.get_mut(file)
+        {
+            slot.inode = Some(inode);
+            self.inodes.insert(inode, *file);
+        }
+        (present, evicted)
+    }
+
+    fn remove(&mut self, file: &Handle) -> Option<Slot<T>> {
+        let slot = self.slots.remove(file)?;
+        self.forget_inode(file, &slot);
+        Some(slot)
     }
 
     /// Takes the least recently used eighth away, so that making room costs little on average.
@@ -243,17 +300,32 @@ impl<T> Cache<T> {
         }
         let (_, border, _) = ages.select_nth_unstable(eighth);
         let border = *border;
-        self.slots.extract_if(|_, slot| slot.used <= border).collect()
+        self.take(|_, slot| slot.used <= border)
     }
 
     fn take_idle(&mut self) -> Evicted<T> {
         let swept = self.swept;
         self.swept = self.clock;
-        self.slots.extract_if(|_, slot| slot.used <= swept).collect()
+        self.take(|_, slot| slot.used <= swept)
     }
 
     fn take_if(&mut self, matches: impl Fn(&Handle) -> bool) -> Evicted<T> {
-        self.slots.extract_if(|handle, _| matches(handle)).collect()
+        self.take(|handle, _| matches(handle))
+    }
+
+    fn take(&mut self, leaves: impl Fn(&Handle, &Slot<T>) -> bool) -> Evicted<T> {
+        let taken: Evicted<T> = self.slots.extract_if(|file, slot| leaves(file, slot)).collect();
+        taken.iter().for_each(|(file, slot)| self.forget_inode(file, slot));
+        taken
+    }
+
+    /// Forgets the inode of what is closed, before it is: after that its number may be another file's.
+    fn forget_inode(&mut self, file: &Handle, slot: &Slot<T>) {
+        if let Some(inode) = &slot.inode
+            && self.inodes.get(inode) == Some(file)
+        {
+            self.inodes.remove(inode);
+        }
     }
 }
 
@@ -276,9 +348,9 @@ mod test {
     #[test]
     fn the_least_recently_used_makes_room() {
         let mut cache = Cache::new(8);
-        (0..8).for_each(|number| drop(cache.put(&handle(number), &Arc::new(number))));
+        (0..8).for_each(|number| drop(cache.put(&handle(number), None, &Arc::new(number))));
         cache.get(&handle(0));
-        drop(cache.put(&handle(8), &Arc::new(8)));
+        drop(cache.put(&handle(8), None, &Arc::new(8)));
         assert!(cache.get(&handle(0)).is_some() && cache.get(&handle(1)).is_none());
         assert!(cache.slots.len() <= 8);
     }
@@ -295,11 +367,38 @@ mod test {
     #[test]
     fn what_was_used_since_the_last_sweep_stays_open() {
         let mut cache = Cache::new(8);
-        drop(cache.put(&handle(1), &Arc::new(1)));
-        drop(cache.put(&handle(2), &Arc::new(2)));
+        drop(cache.put(&handle(1), None, &Arc::new(1)));
+        drop(cache.put(&handle(2), None, &Arc::new(2)));
         assert!(cache.take_idle().is_empty());
         cache.get(&handle(2));
         assert_eq!(cache.take_idle().len(), 1);
         assert!(cache.get(&handle(2)).is_some());
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_inode_only_while_a_descriptor_of_it_is_kept() {
+        let inode = |number| Inode { fsid: 1, device: 1, number };
+        let mut cache = Cache::new(8);
+        for number in 1..=3 {
+            drop(cache.put(&handle(number), Some(inode(number.into())), &Arc::new(number)));
+        }
+        assert_eq!(cache.of_inode(&inode(2)), Some((handle(2), Arc::new(2))));
+        cache.remove(&handle(2));
+        assert_eq!(cache.of_inode(&inode(2)), None);
+        drop(cache.take_if(|file| *file == handle(3)));
+        assert_eq!(cache.of_inode(&inode(3)), None);
+        cache.take_idle();
+        assert_eq!(cache.take_idle().len(), 1);
+        assert!(cache.of_inode(&inode(1)).is_none() && cache.inodes.is_empty());
+    }
+
+    #[test]
+    fn a_descriptor_that_is_kept_learns_its_inode_later() {
+        let inode = Inode { fsid: 1, device: 1, number: 7 };
+        let mut cache = Cache::new(8);
+        drop(cache.put(&handle(1), None, &Arc::new('a')));
+        let (present, _) = cache.put(&handle(1), Some(inode), &Arc::new('b'));
+        assert_eq!(present, Some(Arc::new('a')));
+        assert_eq!(cache.of_inode(&inode), Some((handle(1), Arc::new('a'))));
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Resident {
     pub(crate) attributes: bool,
     /// Whether names that are in the kernel's cache can be told from those that are not.
     pub(crate) names: bool,
+    /// Whether two files that are open at the same time never have one inode number.
+    pub(crate) inode_numbers: bool,
     /// Symbolic links below this many bytes are kept in their inode.
     pub(crate) link_size: u64,
     /// When reading a file changes its time of access, which takes part in a journal.

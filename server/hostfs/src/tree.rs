@@ -23,7 +23,7 @@ use vfs::{
 };
 
 use crate::attr;
-use crate::descriptors::InUse;
+use crate::descriptors::{InUse, Inode};
 use crate::errno::cause;
 use crate::resident::Resident;
 use crate::stripes::Stripes;
@@ -76,7 +76,7 @@ impl HostTree {
 
     fn keep_node(&self, file: &Handle, node: Node) -> InUse<'_, Node> {
         let descriptors = &self.options.descriptors;
-        descriptors.keep_node(file, descriptors.new_in_use(self.fsid, node))
+        descriptors.keep_node(file, None, descriptors.new_in_use(self.fsid, node))
     }
 
     /// A directory that the caller may search.
@@ -103,10 +103,17 @@ impl HostTree {
             Wait::Yes => self.mount.look(at, name.as_bytes()),
         };
         let descriptors = &self.options.descriptors;
-        let found = descriptors.new_in_use(self.fsid, found.map_err(cause)?);
+        let mut found = descriptors.new_in_use(self.fsid, found.map_err(cause)?);
         let attr = self.attr(&found)?;
+        let inode = Inode { fsid: self.fsid, device: self.device, number: attr.fileid };
+        let inode = self.resident.inode_numbers.then_some(inode);
+        // A handle costs a system call as dear as all others of a lookup but one.
+        let known = inode.and_then(|inode| descriptors.known(&inode, &mut found));
+        if let Some(handle) = known {
+            return Ok((handle, attr));
+        }
         let handle = self.handle(&found)?;
-        descriptors.keep_node(&handle, found);
+        descriptors.keep_node(&handle, inode, found);
         Ok((handle, attr))
     }
 

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
+use std::collections::HashSet;
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -131,6 +132,48 @@ fn a_file_that_is_replaced_on_the_host_is_seen_at_once() {
     let new = look(&tree, &tree.root(), "file").unwrap();
     assert_eq!(read(&tree, &new).unwrap(), b"newer");
     assert_eq!(read(&tree, &old), Err(FsError::Stale));
+}
+
+#[test]
+fn a_name_that_is_found_again_has_the_handle_of_the_file_that_it_is_now() {
+    let Some((dir, tree)) = scratch() else { return };
+    let path = dir.path().join("export/file");
+    let mut handles = Vec::new();
+    for round in 0..20 {
+        fs::write(&path, format!("{round}")).unwrap();
+        let first = look(&tree, &tree.root(), "file").unwrap();
+        assert_eq!(look(&tree, &tree.root(), "file"), Ok(first));
+        let attr = tree.getattr(&first, Wait::Yes).unwrap();
+        assert_eq!(attr.fileid, fs::metadata(&path).unwrap().ino());
+        assert_eq!(read(&tree, &first).unwrap(), format!("{round}").as_bytes());
+        handles.push((first, attr.fileid));
+        match round % 3 {
+            0 => tree.remove(&ROOT, &tree.root(), name("file")).map(drop).unwrap(),
+            1 => fs::remove_file(&path).unwrap(),
+            _ => {
+                tree.quiesce();
+                fs::remove_file(&path).unwrap();
+            }
+        }
+    }
+    let numbers: HashSet<u64> = handles.iter().map(|(_, number)| *number).collect();
+    if numbers.len() == handles.len() {
+        eprintln!("this file system gives no inode number twice, so this shows little");
+    }
+    let different: HashSet<Handle> = handles.iter().map(|(handle, _)| *handle).collect();
+    assert_eq!(different.len(), handles.len());
+}
+
+#[test]
+fn a_second_name_of_a_file_that_is_open_has_the_same_handle() {
+    let Some((dir, tree)) = scratch() else { return };
+    let export = dir.path().join("export");
+    fs::write(export.join("one"), "data").unwrap();
+    let one = look(&tree, &tree.root(), "one").unwrap();
+    fs::hard_link(export.join("one"), export.join("two")).unwrap();
+    fs::write(export.join("three"), "data").unwrap();
+    assert_eq!(look(&tree, &tree.root(), "two"), Ok(one));
+    assert_ne!(look(&tree, &tree.root(), "three"), Ok(one));
 }
 
 #[test]

@@ -60,8 +60,12 @@ impl Mount {
     /// What this file system tells without waiting, as its sources of Linux 5.12 to 6.18 and OpenZFS 2.3
     /// have it: fstat(2) of these takes no lock that is held over I/O. ZFS revalidates every name, which
     /// Linux's cache cannot do by itself; XFS and btrfs read symbolic links under locks or from pages.
+    ///
+    /// Numbers of inodes are counted up by tmpfs, which on some kernels begins anew after 2^32 files;
+    /// of ZFS a file that a rollback took away may be open beside a new one with its number.
     pub(crate) fn resident(&self) -> Result<Resident> {
-        let (attributes, names, link_size) = match fs::fstatfs(&self.dir)?.f_type {
+        let magic = fs::fstatfs(&self.dir)?.f_type;
+        let (attributes, names, link_size) = match magic {
             EXT4 => (true, true, 60),
             TMPFS => (true, true, 128),
             BTRFS | XFS => (true, true, 0),
@@ -79,7 +83,8 @@ impl Mount {
             };
         // Kernels before 5.12 do not know the flag.
         let names = names && self.look_cached(self.dir(), b".").is_ok();
-        Ok(Resident { attributes, names, link_size, access_times })
+        let inode_numbers = matches!(magic, BTRFS | EXT4 | XFS);
+        Ok(Resident { attributes, names, inode_numbers, link_size, access_times })
     }
 
     fn uuid(&self) -> Result<Option<[u8; 16]>> {
