@@ -34,7 +34,7 @@ pub(super) fn access(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
     let args: AccessArgs<'_> = request.args()?;
     Ok(request.on::<PostOpAttr>(args.object, reply, |file, reply| {
         let changes = Access::MODIFY.0 | Access::EXTEND.0 | Access::DELETE.0;
-        let withheld = if file.grant.read_only { changes } else { 0 };
+        let withheld = if file.read_only { changes } else { 0 };
         let asked = Access(args.access & !withheld);
         let wait = request.wait();
         let (granted, attr) =

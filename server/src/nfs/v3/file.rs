@@ -41,12 +41,19 @@ fn read_into(
     start: usize,
     reply: &mut Vec<u8>,
 ) -> Result<Outcome, Fault> {
-    let count = args.count.min(request.transfer_max());
+    let wait = request.wait();
+    let mut count = args.count.min(request.transfer_max());
+    // Clients ask for as much as they may of files that have less.
+    if count > FEW {
+        let size = file.run(|tree, object| tree.getattr(object, wait))?.size;
+        let rest = u32::try_from(size.saturating_sub(args.offset)).unwrap_or(u32::MAX);
+        // Never nothing: should the file grow meanwhile, a client gets data or the end.
+        count = count.min(rest.max(FEW));
+    }
     let data = start + READ_HEAD;
     let end = data + usize::try_from(count).map_err(|_| FsError::Inval)?;
     reply.resize(end, 0);
     let into = reply.get_mut(data..).unwrap_or_default();
-    let wait = request.wait();
     let read = file.run(|tree, object| tree.read(&file.caller, object, args.offset, into, wait))?;
     let len = u32::try_from(read.len).map_err(|_| FsError::Io)?;
     let head = read_head(fattr(&read.attr), len, read.eof);
@@ -100,3 +107,6 @@ pub(super) fn commit(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
         Ok(answer(reply, &CommitRes::Ok(body)))
     }))
 }
+
+/// Bytes that there is room made for without asking how many the file has.
+const FEW: u32 = 32 << 10;

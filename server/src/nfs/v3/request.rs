@@ -11,7 +11,7 @@ use wire::xdr::{DecodeError, Decoder, Encoder};
 
 use super::{Nfs3, attr, status};
 use crate::net::rpc::{Call, Transport};
-use crate::nfs::export::{Export, Grant, Running, WireHandle};
+use crate::nfs::export::{Export, Running, WireHandle};
 use crate::site::machine::View;
 
 /// A call that is being carried out.
@@ -188,7 +188,7 @@ impl<'a> Request<'a> {
         })?;
         self.environment.set(Some(export.environment));
         let (caller, running) = (grant.caller(&self.call.credential), Some(running));
-        Ok(File { caller, export, view, handle: file, grant, running })
+        Ok(File { caller, export, view, handle: file, read_only: grant.read_only, running })
     }
 
     /// Whether what was opened a while ago is not served any more, and may be again.
@@ -230,7 +230,8 @@ pub(super) struct File {
     pub(super) view: View,
     pub(super) handle: Handle,
     pub(super) caller: Caller,
-    pub(super) grant: Grant,
+    /// Whether nothing may be changed.
+    pub(super) read_only: bool,
     /// Keeps commands from its tree while the call runs.
     running: Option<Running>,
 }
@@ -274,7 +275,7 @@ impl File {
     }
 
     pub(super) const fn must_be_writable(&self) -> Result<(), FsError> {
-        if self.grant.read_only { Err(FsError::RoFs) } else { Ok(()) }
+        if self.read_only { Err(FsError::RoFs) } else { Ok(()) }
     }
 }
 

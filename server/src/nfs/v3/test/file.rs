@@ -57,6 +57,18 @@ fn a_read_gives_a_part_of_the_file_and_its_attributes() {
 }
 
 #[test]
+fn a_reply_has_room_for_what_the_file_has_whatever_is_asked_for() {
+    let bench = bench();
+    let file = bench.at("/motd");
+    let args = ReadArgs { file: fh(&file), offset: 0, count: 1 << 20 }.to_bytes();
+    let mut reply = Vec::new();
+    let call = bench.call_of(Procedure::Read.number(), &args);
+    assert!(matches!(bench.nfs.call(&call, &mut reply), Progress::Done(Outcome::Success)));
+    assert_eq!(reply.len(), READ_HEAD + 12);
+    assert!(reply.capacity() < 64 << 10, "{} bytes", reply.capacity());
+}
+
+#[test]
 fn the_last_read_says_that_it_is_the_last() {
     let part = data(&bench(), 7, 1024);
     assert_eq!((part.data, part.eof), (&b"world"[..], true));
