@@ -42,8 +42,22 @@ impl Interface {
     ///
     /// Fails only when the kernel refuses to list them.
     pub fn all() -> io::Result<Vec<Self>> {
+        Self::listed(|_| true)
+    }
+
+    /// The interface of this name, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Fails only when the kernel refuses to list the interfaces.
+    pub fn by_name(name: &str) -> io::Result<Option<Self>> {
+        Ok(Self::listed(|known| known == name)?.pop())
+    }
+
+    /// The interfaces with these names; of no other is more asked than its name.
+    fn listed(is_asked: impl Fn(&str) -> bool) -> io::Result<Vec<Self>> {
         let mut found: Vec<Self> = Vec::new();
-        for entry in getifaddrs()? {
+        for entry in getifaddrs()?.filter(|entry| is_asked(&entry.interface_name)) {
             match found.iter_mut().find(|known| known.name == entry.interface_name) {
                 Some(known) => known.learn(&entry),
                 None => {
@@ -57,15 +71,6 @@ impl Interface {
         }
         found.sort_by_key(|interface| interface.index);
         Ok(found)
-    }
-
-    /// The interface of this name, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// Fails only when the kernel refuses to list the interfaces.
-    pub fn by_name(name: &str) -> io::Result<Option<Self>> {
-        Ok(Self::all()?.into_iter().find(|interface| interface.name == name))
     }
 
     /// Our addresses that can carry packets now, each with the number of its interface: that is
