@@ -5,9 +5,10 @@
 
 use std::env;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process;
+
+use sha2::{Digest as _, Sha256};
 
 use crate::failure::{During, Failure};
 use crate::lock::Lock;
@@ -80,11 +81,14 @@ impl Cache {
         complete.map(|entry| entry.path()).max()
     }
 
-    /// A short name for exactly this content.
+    /// A short name for exactly this content, the same with every compiler.
     pub(crate) fn key(&self, contents: &[&[u8]]) -> String {
-        let mut hasher = DefaultHasher::new();
-        contents.hash(&mut hasher);
-        format!("{:016x}", hasher.finish())
+        let mut hasher = Sha256::new();
+        for content in contents {
+            hasher.update(content.len().to_be_bytes());
+            hasher.update(content);
+        }
+        hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -133,6 +137,15 @@ mod test {
             }
         });
         assert_eq!(made.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_key_is_told_by_content_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path()).unwrap();
+        // As sha256sum(1) tells it of the two lengths and contents.
+        assert_eq!(cache.key(&[b"a", b"bc"]), "3fafa1cf2f19a7c1");
+        assert_ne!(cache.key(&[b"ab", b"c"]), cache.key(&[b"a", b"bc"]));
     }
 
     #[test]

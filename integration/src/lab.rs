@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::cache::Cache;
@@ -47,6 +48,7 @@ pub(crate) struct Lab {
     made: Cache,
     scratch: TempDir,
     netbe: OnceCell<PathBuf>,
+    release: OnceCell<PathBuf>,
     parts: OnceCell<Parts>,
 }
 
@@ -65,9 +67,9 @@ impl Lab {
     }
 
     fn with(scratch: TempDir, made: Cache) -> Result<Self, Failure> {
-        let (netbe, parts) = (OnceCell::new(), OnceCell::new());
+        let (netbe, release, parts) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         let wishes = Wishes::default();
-        Ok(Self { cache: Cache::open()?, wishes, made, scratch, netbe, parts })
+        Ok(Self { cache: Cache::open()?, wishes, made, scratch, netbe, release, parts })
     }
 
     /// Leaves the scratch directory where it is.
@@ -107,64 +109,80 @@ impl Lab {
         Ok(self.parts.get_or_init(|| parts))
     }
 
-    /// The program under test, built as users build it.
+    /// The program under test, with the features and of the profile of everything else that the lab builds.
     pub(crate) fn netbe(&self) -> Result<&Path, Failure> {
         if let Some(netbe) = self.netbe.get() {
             return Ok(netbe);
         }
-        let netbe = self.built("netbe", Self::cargo().words("build --release --package netbe"))?;
+        // With a test beside it, it has the features that it has in `cargo test`, and is the same file.
+        let words = "build --bin netbe --test rpcbind";
+        let netbe = self.built("netbe", workspace(words), &Wanted::program("server", "netbe"))?;
         Ok(self.netbe.get_or_init(|| netbe))
     }
 
-    /// The program under test, built with the C library of ZFS that lies in `library`.
-    pub(crate) fn netbe_with_libzfs(&self, library: &Path) -> Result<PathBuf, Failure> {
+    /// The program as users build it, for measurements.
+    pub(crate) fn release(&self) -> Result<&Path, Failure> {
+        if let Some(release) = self.release.get() {
+            return Ok(release);
+        }
+        let cargo = Self::cargo().words("build --release --package netbe");
+        let release =
+            self.built("netbe as released", cargo, &Wanted::program("server", "netbe"))?;
+        Ok(self.release.get_or_init(|| release))
+    }
+
+    /// The same, built with the C library of ZFS that lies in `library`.
+    pub(crate) fn release_with_libzfs(&self, library: &Path) -> Result<PathBuf, Failure> {
         let step = progress::step("building netbe with libzfs");
         // Beside the one without it, which other measurements use.
         let words =
             "build --release --package netbe --features libzfs --target-dir target/with-libzfs";
-        let netbe = executable(with_libzfs(Self::cargo(), library).words(words))?;
+        let cargo = with_libzfs(Self::cargo(), library).words(words);
+        let netbe = executable(cargo, &Wanted::program("server", "netbe"))?;
         step.done("built");
         Ok(netbe)
     }
 
-    /// The program that runs the tests of one file below `tests` of a package.
+    /// The program that runs the tests of one file below `tests` of the package in this directory.
     pub(crate) fn tests(&self, package: &str, file: &str) -> Result<PathBuf, Failure> {
         let what = format!("the tests {file} of {package}");
-        let words = format!("test --no-run --package {package} --test {file}");
-        self.built(&what, Self::cargo().words(&words))
+        let words = format!("test --no-run --test {file}");
+        self.built(&what, workspace(&words), &Wanted::tests(package, file))
     }
 
-    /// The same, with the C library of ZFS that lies in `library`.
-    pub(crate) fn tests_with_libzfs(
-        &self,
-        package: &str,
-        file: &str,
-        library: &Path,
-    ) -> Result<PathBuf, Failure> {
-        let what = format!("the tests {file} of {package} with libzfs");
-        let words = format!("test --no-run --package {package} --test {file} --features libzfs");
-        self.built(&what, with_libzfs(Self::cargo(), library).words(&words))
+    /// The same of the store, with the C library of ZFS that lies in `library`.
+    pub(crate) fn tests_with_libzfs(&self, file: &str, library: &Path) -> Result<PathBuf, Failure> {
+        let what = format!("the tests {file} of store with libzfs");
+        let words = format!("test --no-run --test {file} --features store/libzfs");
+        let cargo = with_libzfs(workspace(&words), library);
+        self.built(&what, cargo, &Wanted::tests("store", file))
     }
 
-    /// Lints a package as it is with the C library of ZFS that lies in `library`.
-    pub(crate) fn lint_with_libzfs(package: &str, library: &Path) -> Result<(), Failure> {
-        let words = format!("clippy --quiet --locked --all-targets --package {package}");
-        let cargo = with_libzfs(Self::cargo(), library).words(&words);
+    /// Lints the store as it is with the C library of ZFS that lies in `library`.
+    pub(crate) fn lint_with_libzfs(library: &Path) -> Result<(), Failure> {
+        let words = "clippy --quiet --locked --profile lab --all-targets --package store";
+        let cargo = with_libzfs(Self::cargo(), library).words(words);
         cargo.words("--features libzfs -- -D warnings").run(BUILD_LIMIT).map(|_silence| ())
     }
 
     /// The program that this builds, once for all tests.
-    fn built(&self, what: &str, cargo: Program) -> Result<PathBuf, Failure> {
+    fn built(&self, what: &str, cargo: Program, wanted: &Wanted<'_>) -> Result<PathBuf, Failure> {
         let entry = self.made.entry(&what.replace(' ', "-"), |directory| {
             let step = progress::step(&format!("building {what}"));
             let link = directory.join(PROGRAM);
-            symlink(executable(cargo)?, &link).during(link.display())?;
+            symlink(executable(cargo, wanted)?, &link).during(link.display())?;
             step.done("built");
             Ok(())
         })?;
         let link = entry.join(PROGRAM);
         fs::read_link(&link).during(link.display())
     }
+}
+
+/// Cargo, to build with these words and the features of the whole workspace: what one build has compiled
+/// serves the next.
+pub(crate) fn workspace(words: &str) -> Program {
+    Lab::cargo().words(words).words("--workspace --profile lab")
 }
 
 fn scratch(prefix: &str, place: &Path) -> Result<TempDir, Failure> {
@@ -176,15 +194,53 @@ fn with_libzfs(cargo: Program, library: &Path) -> Program {
     cargo.env("PKG_CONFIG_PATH", library)
 }
 
+/// The one of cargo's products that is wanted.
+#[derive(Debug)]
+struct Wanted<'a> {
+    /// The last part of the package's directory.
+    directory: &'a str,
+    kind: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    const fn program(directory: &'a str, name: &'a str) -> Self {
+        Self { directory, kind: "bin", name }
+    }
+
+    const fn tests(directory: &'a str, name: &'a str) -> Self {
+        Self { directory, kind: "test", name }
+    }
+
+    /// Where it is, when this message of cargo's tells of it.
+    fn told_by(&self, line: &str) -> Option<PathBuf> {
+        let message: Artifact = serde_json::from_str(line).ok()?;
+        let here = message.manifest_path.parent()?.file_name()? == self.directory
+            && message.target.name == self.name
+            && message.target.kind.iter().any(|kind| kind == self.kind);
+        if here { message.executable } else { None }
+    }
+}
+
+/// A message of cargo's about something that is compiled, in cargo's words.
+#[derive(Debug, Deserialize)]
+struct Artifact {
+    executable: Option<PathBuf>,
+    manifest_path: PathBuf,
+    target: Target,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    kind: Vec<String>,
+    name: String,
+}
+
 /// What cargo builds.
-fn executable(cargo: Program) -> Result<PathBuf, Failure> {
+fn executable(cargo: Program, wanted: &Wanted<'_>) -> Result<PathBuf, Failure> {
     let messages = cargo.words("--quiet --locked --message-format json").run(BUILD_LIMIT)?;
-    let mut executables = messages.lines().filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        message.get("executable")?.as_str().map(PathBuf::from)
-    });
-    let last = executables.next_back();
-    last.ok_or_else(|| Failure::said("cargo built no program"))
+    let found = messages.lines().find_map(|line| wanted.told_by(line));
+    found.ok_or_else(|| Failure::said(format!("cargo did not build {wanted:?}")))
 }
 
 /// Where the scratch directory is made: the usual place, unless its files have no kernel handles.

@@ -124,14 +124,13 @@ enum Command {
     },
     /// Run every test, from formatting to real boots; ends in a line that counts them.
     Test {
-        /// Run only the tests whose name contains this word.
-        #[arg(long, value_name = "WORD")]
-        only: Option<String>,
+        #[command(flatten)]
+        choice: suite::Choice,
         /// Print the names of the tests instead of running them.
         #[arg(long)]
         list: bool,
-        /// How many tests run at the same time: as many as there are processors, and no more than 8,
-        /// when nobody says it.
+        /// How many processors the tests may take, at one for a machine: all, and no more than 8, when
+        /// nobody says it.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         jobs: Option<u16>,
         #[command(flatten)]
@@ -162,9 +161,9 @@ fn main() -> ExitCode {
         Command::Disk { image, mib } => disk::serve(&image, mib),
         Command::Freebsd { build } => freebsd::build(&build),
         Command::Soak { minutes } => soak::run(minutes),
-        Command::Test { only, list: true, .. } => suite::list(only.as_deref()),
-        Command::Test { only, list: false, jobs, wishes } => {
-            suite::run(only.as_deref(), jobs.map_or_else(default_jobs, usize::from), wishes)
+        Command::Test { choice, list: true, .. } => suite::list(&choice),
+        Command::Test { choice, list: false, jobs, wishes } => {
+            suite::run(&choice, jobs.map_or_else(default_jobs, usize::from), wishes)
         }
     };
     match result {

@@ -22,12 +22,13 @@ pub(crate) struct Case {
     /// Runs it; a failure says in words what is not as it should be.
     pub(crate) run: fn(&Lab) -> Result<Outcome, Failure>,
     turn: Turn,
+    load: Load,
 }
 
 impl Case {
-    /// A test that takes a minute at most.
+    /// A test that takes a minute at most, with one machine.
     pub(crate) const fn new(name: &'static str, run: fn(&Lab) -> Result<Outcome, Failure>) -> Self {
-        Self { name, run, turn: Turn::Short }
+        Self { name, run, turn: Turn::Short, load: Load::Machine }
     }
 
     /// A test that takes minutes.
@@ -39,16 +40,34 @@ impl Case {
     pub(crate) const fn build(self) -> Self {
         Self { turn: Turn::Build, ..self }
     }
-}
 
-impl Case {
+    /// What makes what other tests use: none begins before it has ended.
+    pub(crate) const fn before_others(self) -> Self {
+        Self { turn: Turn::BeforeOthers, load: Load::Machines, ..self }
+    }
+
+    /// A test of programs, without a machine: most of its time it waits.
+    pub(crate) const fn light(self) -> Self {
+        Self { load: Load::Light, ..self }
+    }
+
+    /// A test with several machines at the same time.
+    pub(crate) const fn machines(self) -> Self {
+        Self { load: Load::Machines, ..self }
+    }
+
+    /// A test that measures, and has the computer for itself.
+    pub(crate) const fn alone(self) -> Self {
+        Self { turn: Turn::Alone, load: Load::Alone, ..self }
+    }
+
     /// How long it may take on a computer that has much else to do, before it is ended as failed.
     pub(crate) const fn limit(&self) -> Duration {
         Duration::from_secs(match self.turn {
-            Turn::Short => 25 * 60,
+            Turn::Short | Turn::Alone => 25 * 60,
             Turn::Long => 60 * 60,
             // Builds from nothing.
-            Turn::Build => 90 * 60,
+            Turn::Build | Turn::BeforeOthers => 90 * 60,
         })
     }
 }
@@ -56,13 +75,41 @@ impl Case {
 /// When tests have their turn.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Turn {
-    /// First, and one after the other: cargo takes every processor, and lets nobody else into its
-    /// folder.
+    /// Before all others, which wait for its end.
+    BeforeOthers,
+    /// First, and one after the other: cargo lets nobody else into its folder.
     Build,
     /// Before the short ones, so that in the end nobody waits for one of these alone.
     Long,
     /// As the list has them.
     Short,
+    /// In the end, when nothing else runs.
+    Alone,
+}
+
+/// How much of the computer a test takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Load {
+    /// Half a processor: it waits for clocks and for answers.
+    Light,
+    /// A processor: an emulated machine, or one cargo.
+    Machine,
+    /// Two processors.
+    Machines,
+    /// All.
+    Alone,
+}
+
+impl Load {
+    /// In quarters of a processor, of which the computer has `all`.
+    fn quarters(self, all: usize) -> usize {
+        match self {
+            Self::Light => LIGHT_BESIDE,
+            Self::Machine => 4,
+            Self::Machines => 8.min(all),
+            Self::Alone => all + LIGHT_BESIDE,
+        }
+    }
 }
 
 /// How a test ended that did not fail as a whole.
@@ -100,19 +147,19 @@ impl Tally {
     }
 }
 
-/// Prints the names of the tests whose name contains `only`, or of all.
-pub(crate) fn list(only: Option<&str>) -> Result<ExitCode, Failure> {
-    for case in chosen(only)? {
+/// Prints the names of the chosen tests.
+pub(crate) fn list(choice: &Choice) -> Result<ExitCode, Failure> {
+    for case in choice.cases()? {
         println!("{}", case.name);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the tests whose name contains `only`, or all; at most `jobs` at the same time.
-pub(crate) fn run(only: Option<&str>, jobs: usize, wishes: Wishes) -> Result<ExitCode, Failure> {
-    let minutes = wishes.minutes.or_else(|| only.is_none().then_some(MINUTES));
+/// Runs the chosen tests; at the same time as many as take the time of `jobs` processors.
+pub(crate) fn run(choice: &Choice, jobs: usize, wishes: Wishes) -> Result<ExitCode, Failure> {
+    let minutes = wishes.minutes.or_else(|| choice.is_all().then_some(MINUTES));
     let wishes = Wishes { minutes, ..wishes };
-    let mut waiting = chosen(only)?;
+    let mut waiting = choice.cases()?;
     waiting.sort_by_key(|case| case.turn);
     packages::install(&[packages::MACHINES, packages::TESTS])?;
     let lab = Lab::open()?;
@@ -125,8 +172,8 @@ pub(crate) fn run(only: Option<&str>, jobs: usize, wishes: Wishes) -> Result<Exi
         interrupt::check().inspect_err(|_interruption| {
             line.print(&format!("interrupted during {}", names(&running)));
         })?;
-        while running.len() < jobs
-            && let Some(next) = next(&waiting, running.iter().map(|attempt| attempt.case))
+        while let Some(next) =
+            next(&waiting, &running.iter().map(|attempt| attempt.case).collect::<Vec<_>>(), jobs)
         {
             let place = lab.directory(&format!("{}", count - waiting.len()))?;
             running.push(Attempt::begin(waiting.remove(next), &lab, place, wishes)?);
@@ -181,10 +228,28 @@ fn names(running: &[Attempt]) -> String {
     names.join(", ")
 }
 
-/// Which of those that wait is next: the first, but for a build while there is another.
-fn next(waiting: &[Case], mut running: impl Iterator<Item = Case>) -> Option<usize> {
-    let building = running.any(|case| case.turn == Turn::Build);
-    waiting.iter().position(|case| !(building && case.turn == Turn::Build))
+/// Which of those that wait is next, if there is room for one on so many processors.
+///
+/// It is the first, but for a build while there is another; while nothing lighter fits beside what runs,
+/// one that only waits does. Others do not overtake one that needs much, which would never begin.
+fn next(waiting: &[Case], running: &[Case], jobs: usize) -> Option<usize> {
+    let all = 4 * jobs;
+    let taken: usize = running.iter().map(|case| case.load.quarters(all)).sum();
+    if running.iter().any(|case| case.turn == Turn::BeforeOthers) {
+        return None;
+    }
+    let building = running.iter().any(|case| case.turn == Turn::Build);
+    let may = |case: &Case| !(building && case.turn == Turn::Build);
+    let first = waiting.iter().position(may)?;
+    let fits =
+        |case: &Case, room: usize| running.is_empty() || taken + case.load.quarters(all) <= room;
+    if waiting.get(first).is_some_and(|case| fits(case, all)) {
+        return Some(first);
+    }
+    let beforehand = waiting.first().is_some_and(|case| case.turn == Turn::BeforeOthers);
+    waiting.iter().position(|case| {
+        case.load == Load::Light && may(case) && !beforehand && fits(case, all + LIGHT_BESIDE)
+    })
 }
 
 /// What is told of a test that has ended, with what it wrote below; and what it counts for.
@@ -216,20 +281,42 @@ fn told(name: &str, ending: &Ending) -> (String, Tally) {
     (told, tally)
 }
 
-fn chosen(only: Option<&str>) -> Result<Vec<Case>, Failure> {
-    let word = only.unwrap_or_default();
-    let chosen: Vec<Case> =
-        cases::all().into_iter().filter(|case| case.name.contains(word)).collect();
-    ensure(!chosen.is_empty(), || {
-        format!("no test has {word:?} in its name; `cargo lab test --list` names them all")
-    })?;
-    Ok(chosen)
+/// Which tests are meant.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Choice {
+    /// Only tests whose name contains this word.
+    #[arg(long, value_name = "WORD")]
+    only: Option<String>,
+    /// No test whose name contains this word; may be said several times.
+    #[arg(long, value_name = "WORD")]
+    exclude: Vec<String>,
+}
+
+impl Choice {
+    const fn is_all(&self) -> bool {
+        self.only.is_none()
+    }
+
+    fn cases(&self) -> Result<Vec<Case>, Failure> {
+        let word = self.only.as_deref().unwrap_or_default();
+        let without = |case: &Case| self.exclude.iter().any(|word| case.name.contains(word));
+        let mut cases = cases::all();
+        cases.retain(|case| case.name.contains(word) && !without(case));
+        ensure(!cases.is_empty(), || {
+            format!(
+                "no test is left with {word:?} in its name; `cargo lab test --list` names them all"
+            )
+        })?;
+        Ok(cases)
+    }
 }
 
 /// How long `survive` makes trouble beside all other tests.
 const MINUTES: u32 = 4;
 /// How many of the tests that cost most are told.
 const DEAREST: usize = 10;
+/// How many quarters of a processor a test takes that only waits; so many may be taken beyond all.
+const LIGHT_BESIDE: usize = 2;
 /// How long the suite rests between two looks at the tests that run.
 const PERIOD: Duration = Duration::from_millis(50);
 
@@ -255,17 +342,59 @@ mod test {
 
     #[test]
     fn a_word_that_no_test_has_is_refused() {
-        let failure = chosen(Some("no-such-test")).unwrap_err().to_string();
+        let choice = Choice { only: Some("no-such-test".to_owned()), exclude: Vec::new() };
+        let failure = choice.cases().unwrap_err().to_string();
         assert!(failure.contains("`cargo lab test --list` names them all"), "{failure}");
     }
 
     #[test]
+    fn what_is_excluded_is_not_chosen() {
+        let names = |exclude: &[&str]| {
+            let exclude = exclude.iter().map(|&word| word.to_owned()).collect();
+            let choice = Choice { only: Some("boot".to_owned()), exclude };
+            choice.cases().unwrap().iter().map(|case| case.name).collect::<Vec<_>>()
+        };
+        assert!(names(&[]).contains(&"boot UEFI HTTP"));
+        let left = names(&["UEFI", "dnsmasq"]);
+        assert!(left.contains(&"boot BIOS"));
+        assert!(!left.iter().any(|name| name.contains("UEFI") || name.contains("dnsmasq")));
+    }
+
+    const CASE: Case = Case::new("a", |_lab| Ok(Outcome::Passed));
+
+    #[test]
     fn one_build_at_a_time_is_next_and_others_beside_it() {
-        let case = Case::new("a", |_lab| Ok(Outcome::Passed));
-        let waiting = [case.build(), case.long(), case];
-        assert_eq!(next(&waiting, [case.long()].into_iter()), Some(0));
-        assert_eq!(next(&waiting, [case.build()].into_iter()), Some(1));
-        assert_eq!(next(&[case.build()], [case.build()].into_iter()), None);
+        let waiting = [CASE.build(), CASE.long(), CASE];
+        assert_eq!(next(&waiting, &[CASE.long()], 2), Some(0));
+        assert_eq!(next(&waiting, &[CASE.build()], 2), Some(1));
+        assert_eq!(next(&[CASE.build()], &[CASE.build()], 2), None);
+    }
+
+    #[test]
+    fn two_machines_take_two_processors_and_light_tests_run_beside_them() {
+        assert_eq!(next(&[CASE], &[CASE], 2), Some(0));
+        assert_eq!(next(&[CASE], &[CASE, CASE], 2), None);
+        assert_eq!(next(&[CASE], &[CASE.machines()], 2), None);
+        let waiting = [CASE, CASE.light()];
+        assert_eq!(next(&waiting, &[CASE, CASE], 2), Some(1));
+        assert_eq!(next(&waiting, &[CASE, CASE, CASE.light()], 2), None);
+    }
+
+    #[test]
+    fn nothing_overtakes_what_needs_much_but_what_is_light() {
+        let waiting = [CASE.machines(), CASE, CASE.light()];
+        assert_eq!(next(&waiting, &[CASE], 2), Some(2));
+        assert_eq!(next(&waiting, &[], 2), Some(0));
+        assert_eq!(next(&waiting, &[], 1), Some(0));
+    }
+
+    #[test]
+    fn what_makes_things_for_others_or_measures_runs_alone() {
+        assert_eq!(next(&[CASE, CASE.light()], &[CASE.before_others()], 2), None);
+        assert_eq!(next(&[CASE.before_others(), CASE.light()], &[CASE], 2), None);
+        assert_eq!(next(&[CASE.alone()], &[CASE.light()], 2), None);
+        assert_eq!(next(&[CASE.alone()], &[], 2), Some(0));
+        assert_eq!(next(&[CASE.light()], &[CASE.alone()], 2), None);
     }
 
     #[test]

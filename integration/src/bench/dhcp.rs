@@ -30,7 +30,7 @@ pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
     let kea = Kea::unpacked(lab)?;
     let directory = lab.directory("bench dhcp")?;
     let (ours, theirs) = (wide_network()?, wide_network()?);
-    let site = Site::new(lab.netbe()?, &ours, &directory);
+    let site = Site::new(lab.release()?, &ours, &directory);
     site.run("create bench")?;
     let server =
         site.serve_as(&format!("serve --interface {BRIDGE} --mode serve --range {RANGE}"))?;

@@ -29,7 +29,7 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
     let (ours, theirs) = (Network::new()?, Network::new()?);
     ours.address_the_client()?;
     theirs.address_the_client()?;
-    let site = Site::new(lab.netbe()?, &ours, &made(&directory, "netbe")?);
+    let site = Site::new(lab.release()?, &ours, &made(&directory, "netbe")?);
     let server = share(&site)?;
     let netbe = Target::new(&ours, Meter::of(server.pid())?, EXPORT, "netbe")?;
     let report = if let Some(earlier) = earlier {

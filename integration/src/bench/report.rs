@@ -84,7 +84,7 @@ impl Report {
         figures: Vec<Figure>,
         limits: Vec<Limit>,
     ) -> Result<Self, Failure> {
-        let netbe = Program::new(lab.netbe()?).arg("--version").run(LIMIT)?;
+        let netbe = Program::new(lab.release()?).arg("--version").run(LIMIT)?;
         let commit =
             Program::new("git").words("describe --always --dirty").directory(Lab::checkout());
         let commit = commit.finish(LIMIT).map(|done| done.stdout.trim().to_owned());

@@ -50,10 +50,10 @@ pub(super) fn measure(lab: &Lab, load: &Load) -> Result<Report, Failure> {
         let limit = Duration::from_secs(60 * u64::from(load.minutes)) + MARGIN;
         let place = lab.directory(&format!("bench store {}", kind.name()))?;
         let said = match kind {
-            Kind::Zfs => in_guest(lab, lab.netbe()?, &place, &script, &words, limit, &step)?,
+            Kind::Zfs => in_guest(lab, lab.release()?, &place, &script, &words, limit, &step)?,
             Kind::ZfsLibrary => {
                 let library = Debian::get(&lab.cache)?.library(&lab.cache)?;
-                let netbe = lab.netbe_with_libzfs(&library)?;
+                let netbe = lab.release_with_libzfs(&library)?;
                 in_guest(lab, &netbe, &place, &script, &words, limit, &step)?
             }
             Kind::Btrfs | Kind::DirCopy | Kind::DirReflink => {
@@ -82,7 +82,7 @@ fn on_host(
 ) -> Result<String, Failure> {
     let log = place.join("log");
     let sh = Program::new("unshare").words("--mount sh").arg(script).words(words);
-    let mut running = sh.env("NETBE", lab.netbe()?).directory(place).start(&log)?;
+    let mut running = sh.env("NETBE", lab.release()?).directory(place).start(&log)?;
     let said = || String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
     let mut heard = 0;
     let status = wait_for("the end of the script", limit, || {

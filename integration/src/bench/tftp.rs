@@ -32,7 +32,7 @@ pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
     // Files below /boot are served by TFTP to machines that boot FreeBSD, which is known by its
     // loader and kernel; nobody runs these here.
     let content: Vec<u8> = (0..=250).cycle().take(SIZE).collect();
-    let site = Site::new(lab.netbe()?, &ours, &directory);
+    let site = Site::new(lab.release()?, &ours, &directory);
     site.run("create bench")?;
     let root = site.root("bench");
     fs::create_dir_all(root.join("boot/kernel")).during("making boot files")?;

@@ -20,12 +20,12 @@ use crate::suite::{Case, Outcome};
 use crate::xdr::{Reader, long, opaque, word};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("attack forged release", forged_release),
-    Case::new("attack discover unroots", discover_unroots),
+    Case::new("attack forged release", forged_release).light(),
+    Case::new("attack discover unroots", discover_unroots).light(),
     Case::new("attack second machine with the same MAC", same_address),
-    Case::new("attack boot files of another", boot_files),
-    Case::new("attack starvation by DISCOVERs", starvation),
-    Case::new("attack UDP amplification", amplification),
+    Case::new("attack boot files of another", boot_files).light(),
+    Case::new("attack starvation by DISCOVERs", starvation).light(),
+    Case::new("attack UDP amplification", amplification).light(),
 ];
 
 /// A neighbour declines and releases a living machine's address and asks for one in its name, again and

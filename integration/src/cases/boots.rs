@@ -26,7 +26,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("boot GRUB UEFI", |lab| alone(lab, &chain::GRUB)),
     Case::new("boot shim and GRUB", |lab| alone(lab, &chain::SHIM)),
     Case::new("boot GRUB BIOS", |lab| alone(lab, &chain::GRUB_BIOS)),
-    Case::new("boot four machines at once", four),
+    Case::new("boot four machines at once", four).machines(),
     Case::new("boot and kill the server", killed),
 ];
 

@@ -4,17 +4,20 @@ use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
+use crate::debian::Debian;
 use crate::failure::{Failure, ensure};
-use crate::lab::{BUILD_LIMIT, Lab};
+use crate::lab::{BUILD_LIMIT, Lab, workspace};
 use crate::packages;
 use crate::process::last_lines;
 use crate::suite::{Case, Outcome, Tally};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("check format", format).build(),
-    Case::new("check arrows", arrows).build(),
+    Case::new("check format", format).before_others(),
+    Case::new("check arrows", arrows).before_others(),
+    Case::new("cargo build", build).before_others(),
     Case::new("check lints", lints).build(),
     Case::new("check documents", documents).build(),
     Case::new("cargo test", cargo_test).build(),
@@ -22,6 +25,28 @@ pub(super) const CASES: &[Case] = &[
 
 fn format(_lab: &Lab) -> Result<Outcome, Failure> {
     Lab::cargo().words("fmt --all --check").run(Duration::from_secs(300))?;
+    Ok(Outcome::Passed)
+}
+
+/// Builds every program that other tests run, once: they would wait for cargo's folder one after the
+/// other.
+fn build(lab: &Lab) -> Result<Outcome, Failure> {
+    let library = thread::scope(|scope| {
+        let cache = &lab.cache;
+        // Where there is no image of a Debian yet, it takes minutes.
+        let library = scope.spawn(move || Debian::get(cache)?.library(cache));
+        workspace("test --no-run --quiet --locked").run(BUILD_LIMIT)?;
+        library.join().map_err(|_panic| Failure::said("the Debian was not made"))?
+    })?;
+    for file in ["contract", "zfs"] {
+        lab.tests_with_libzfs(file, &library)?;
+    }
+    for (package, file) in
+        [("store", "contract"), ("store", "thin"), ("store", "zfs"), ("hostfs", "contract")]
+    {
+        lab.tests(package, file)?;
+    }
+    lab.netbe()?;
     Ok(Outcome::Passed)
 }
 
@@ -44,15 +69,12 @@ fn arrows(_lab: &Lab) -> Result<Outcome, Failure> {
 }
 
 fn lints(_lab: &Lab) -> Result<Outcome, Failure> {
-    Lab::cargo()
-        .words("clippy --quiet --locked --workspace --all-targets -- -D warnings")
-        .run(BUILD_LIMIT)?;
+    workspace("clippy --quiet --locked --all-targets").words("-- -D warnings").run(BUILD_LIMIT)?;
     Ok(Outcome::Passed)
 }
 
 fn documents(_lab: &Lab) -> Result<Outcome, Failure> {
-    Lab::cargo()
-        .words("doc --quiet --locked --workspace --no-deps --document-private-items")
+    workspace("doc --quiet --locked --no-deps --document-private-items")
         // Private items are documented too, so that links to them lead somewhere.
         .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")
         .run(BUILD_LIMIT)?;
@@ -61,8 +83,8 @@ fn documents(_lab: &Lab) -> Result<Outcome, Failure> {
 
 fn cargo_test(lab: &Lab) -> Result<Outcome, Failure> {
     // A test that cannot run says so and passes; what passed is shown, so that it can be counted.
-    let done = Lab::cargo()
-        .words("test --locked --workspace --no-fail-fast -- --show-output")
+    let done = workspace("test --locked --no-fail-fast")
+        .words("-- --show-output")
         .env("PATH", programs(lab)?)
         .finish(BUILD_LIMIT)?;
     let tally = count(&done.stdout);

@@ -17,14 +17,14 @@ use crate::server::Site;
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("client libnfs", |lab| serve(lab, "libnfs", libnfs)),
-    Case::new("client rpcinfo", |lab| serve(lab, "rpcinfo", rpcinfo)),
-    Case::new("client showmount", |lab| serve(lab, "showmount", showmount)),
-    Case::new("client udhcpc", |lab| serve(lab, "udhcpc", udhcpc)),
-    Case::new("client dhclient", |lab| serve(lab, "dhclient", dhclient)),
-    Case::new("client curl HTTP", |lab| serve(lab, "http", curl_http)),
-    Case::new("client curl TFTP", |lab| serve(lab, "tftp", curl_tftp)),
-    Case::new("client atftp", |lab| serve(lab, "atftp", atftp)),
+    Case::new("client libnfs", |lab| serve(lab, "libnfs", libnfs)).light(),
+    Case::new("client rpcinfo", |lab| serve(lab, "rpcinfo", rpcinfo)).light(),
+    Case::new("client showmount", |lab| serve(lab, "showmount", showmount)).light(),
+    Case::new("client udhcpc", |lab| serve(lab, "udhcpc", udhcpc)).light(),
+    Case::new("client dhclient", |lab| serve(lab, "dhclient", dhclient)).light(),
+    Case::new("client curl HTTP", |lab| serve(lab, "http", curl_http)).light(),
+    Case::new("client curl TFTP", |lab| serve(lab, "tftp", curl_tftp)).light(),
+    Case::new("client atftp", |lab| serve(lab, "atftp", atftp)).light(),
 ];
 
 /// A server that runs, and where its clients may put files.

@@ -13,7 +13,7 @@ fn check(lab: &Lab) -> Result<Outcome, Failure> {
         Err(reason) => return Ok(Outcome::Skipped(reason)),
     };
     cargo
-        .words("clippy --quiet --locked --workspace --exclude lab --all-targets")
+        .words("clippy --quiet --locked --profile lab --workspace --exclude lab --all-targets")
         .words("--target x86_64-unknown-freebsd -Zbuild-std=std,panic_abort -- -D warnings")
         .run(BUILD_LIMIT)?;
     Ok(Outcome::Passed)

@@ -13,13 +13,13 @@ use crate::server::{Site, serve_words};
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("input unknown flag", unknown_flag),
-    Case::new("input missing store", missing_store),
-    Case::new("input port in use", port_in_use),
-    Case::new("input configuration mistake", configuration),
-    Case::new("input interface without address", no_address),
-    Case::new("input unknown interface", unknown_interface),
-    Case::new("input not root", not_root),
+    Case::new("input unknown flag", unknown_flag).light(),
+    Case::new("input missing store", missing_store).light(),
+    Case::new("input port in use", port_in_use).light(),
+    Case::new("input configuration mistake", configuration).light(),
+    Case::new("input interface without address", no_address).light(),
+    Case::new("input unknown interface", unknown_interface).light(),
+    Case::new("input not root", not_root).light(),
 ];
 
 fn unknown_flag(lab: &Lab) -> Result<Outcome, Failure> {

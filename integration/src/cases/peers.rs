@@ -15,7 +15,7 @@ use crate::suite::{Case, Outcome};
 use crate::vm::{Firmware, Hardware, Machine};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("peer clients", clients),
+    Case::new("peer clients", clients).light(),
     Case::new("peer boot BIOS", |lab| boot(lab, Firmware::Bios)),
     Case::new("peer boot UEFI", |lab| boot(lab, Firmware::Uefi)),
 ];

@@ -12,8 +12,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("store contract on dir", on_directories),
     Case::new("store contract on btrfs", on_btrfs),
     Case::new("store thin templates on btrfs", thin_on_btrfs),
-    Case::new("store clone on btrfs shares blocks", reflink),
-    Case::new("store figures on btrfs", figures),
+    Case::new("store clone on btrfs shares blocks", reflink).light(),
+    Case::new("store figures on btrfs", figures).light(),
 ];
 
 /// What every store promises, for plain directories; those that are filled are in memory.

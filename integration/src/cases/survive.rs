@@ -30,7 +30,7 @@ use crate::server::{Server, Site};
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] =
-    &[Case::new("hung disk", hung_disk), Case::new("survive", case).long()];
+    &[Case::new("hung disk", hung_disk).alone(), Case::new("survive", case).long()];
 
 /// A disk hangs below one export: what is read from another is there as fast as ever, and somebody new
 /// gets an address.

@@ -42,19 +42,19 @@ fn away(lab: &Lab) -> Result<Outcome, Failure> {
 /// What only a store on ZFS promises, by the C library.
 fn by_libzfs(lab: &Lab) -> Result<Outcome, Failure> {
     let library = Debian::get(&lab.cache)?.library(&lab.cache)?;
-    let program = lab.tests_with_libzfs("store", "zfs", &library)?;
+    let program = lab.tests_with_libzfs("zfs", &library)?;
     run(lab, "zfs store by libzfs", &program, STORE)
 }
 
 /// Everything that every store promises, by the C library, with so many random sequences of verbs.
 fn contract(lab: &Lab, name: &str, cases: u32) -> Result<Outcome, Failure> {
     let library = Debian::get(&lab.cache)?.library(&lab.cache)?;
-    let program = lab.tests_with_libzfs("store", "contract", &library)?;
+    let program = lab.tests_with_libzfs("contract", &library)?;
     run(lab, name, &program, &format!("export NETBE_CONTRACT_CASES={cases}\n{CONTRACT}"))
 }
 
 fn lints(lab: &Lab) -> Result<Outcome, Failure> {
-    Lab::lint_with_libzfs("store", &Debian::get(&lab.cache)?.library(&lab.cache)?)?;
+    Lab::lint_with_libzfs(&Debian::get(&lab.cache)?.library(&lab.cache)?)?;
     Ok(Outcome::Passed)
 }
 
