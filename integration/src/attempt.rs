@@ -27,6 +27,8 @@ pub(crate) struct Attempt {
     pub(crate) case: Case,
     running: Running,
     place: PathBuf,
+    /// Whether its files stay where they are.
+    keep: bool,
     begin: Instant,
 }
 
@@ -45,11 +47,11 @@ impl Attempt {
             .args([&place, lab.made()])
             .args(wishes.arguments())
             .start(&place.join(OUTPUT))?;
-        Ok(Self { case, running, place, begin: Instant::now() })
+        Ok(Self { case, running, place, keep: wishes.keep, begin: Instant::now() })
     }
 
-    /// How it ended, once it has, or when it has taken longer than it may. Its files are gone then, but
-    /// for what `cache` keeps of those of a test that failed.
+    /// How it ended, once it has, or when it has taken longer than it may. Unless somebody wants them kept,
+    /// its files are gone then, but for what `cache` keeps of those of a test that failed.
     pub(crate) fn ended(&mut self, cache: &Cache) -> Result<Option<Ending>, Failure> {
         let limit = self.case.limit();
         let overdue = self.begin.elapsed() > limit;
@@ -69,10 +71,15 @@ impl Attempt {
             result: Err(format!("its process ended without a word: {status}")),
             processor: Duration::ZERO,
         });
-        let kept = report.failed().then(|| kept::keep(cache, self.case.name, &self.place));
-        // What a failed test made so that it cannot be removed is no reason to stop.
-        drop(fs::remove_dir_all(&self.place));
-        Ok(Some(Ending { report, output, kept: kept.transpose()?, time: self.begin.elapsed() }))
+        let kept = if self.keep {
+            Some(self.place.clone())
+        } else {
+            let kept = report.failed().then(|| kept::keep(cache, self.case.name, &self.place));
+            // What a failed test made so that it cannot be removed is no reason to stop.
+            drop(fs::remove_dir_all(&self.place));
+            kept.transpose()?
+        };
+        Ok(Some(Ending { report, output, kept, time: self.begin.elapsed() }))
     }
 }
 
@@ -89,7 +96,7 @@ pub(crate) struct Ending {
     pub(crate) report: Report,
     /// All that it wrote.
     pub(crate) output: String,
-    /// Where its files are, when it failed.
+    /// Where its files are, when it failed or they are wanted.
     pub(crate) kept: Option<PathBuf>,
     /// How long it took.
     pub(crate) time: Duration,
@@ -138,7 +145,7 @@ pub(crate) fn carry_out(
         }
     };
     let report = Report { result, processor: processor() };
-    if report.failed() {
+    if report.failed() || wishes.keep {
         lab.keep();
     }
     let file = place.join(REPORT);

@@ -26,6 +26,9 @@ pub(crate) struct Wishes {
     /// What trouble `survive` makes: the same for the same number, another each time when nobody says it.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
+    /// Keep all that a test wrote, boot environments and disks too, however it ends.
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 impl Wishes {
@@ -33,7 +36,8 @@ impl Wishes {
     pub(crate) fn arguments(self) -> Vec<String> {
         let minutes = self.minutes.map(|minutes| format!("--minutes={minutes}"));
         let seed = self.seed.map(|seed| format!("--seed={seed}"));
-        minutes.into_iter().chain(seed).collect()
+        let keep = self.keep.then(|| "--keep".to_owned());
+        minutes.into_iter().chain(seed).chain(keep).collect()
     }
 }
 

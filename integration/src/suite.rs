@@ -162,7 +162,10 @@ pub(crate) fn run(choice: &Choice, jobs: usize, wishes: Wishes) -> Result<ExitCo
     let mut waiting = choice.cases()?;
     waiting.sort_by_key(|case| case.turn);
     packages::install(&[packages::MACHINES, packages::TESTS])?;
-    let lab = Lab::open()?;
+    let mut lab = Lab::open()?;
+    if wishes.keep {
+        lab.keep();
+    }
     let line = progress::line();
     let (count, mut done) = (waiting.len(), 0);
     let mut total = Tally::default();
