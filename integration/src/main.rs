@@ -36,6 +36,7 @@ mod ramdisk;
 mod recorded;
 mod release;
 mod rpc;
+mod scene;
 mod server;
 mod soak;
 mod suite;

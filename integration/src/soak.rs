@@ -20,6 +20,7 @@ use crate::net::Network;
 use crate::packages;
 use crate::peer;
 use crate::proof::{proof, token};
+use crate::scene;
 use crate::server::{Server, Site};
 use crate::vm::Firmware;
 
@@ -82,10 +83,10 @@ fn soak(lab: &Lab, until: Instant, counts: &mut Counts) -> Result<(), Failure> {
     site.environment("golden", lab.parts()?, "test -c /dev/console")?;
     for (number, name) in (1..).zip(CALM) {
         site.run(&format!("clone golden {name}"))?;
-        site.machine(name, &boots::mac(number), name)?;
+        site.machine(name, &scene::mac(number), name)?;
     }
     site.environment(BUSY, lab.parts()?, include_str!("../guest/traffic.sh"))?;
-    site.machine(BUSY, &boots::mac(9), BUSY)?;
+    site.machine(BUSY, &scene::mac(9), BUSY)?;
     let _router = peer::ipv6_router(&network, &directory)?;
     let rpcinfo = hostile::rpcinfo(lab)?;
     let scene = Scene { network: &network, site: &site, directory: &directory, rpcinfo: &rpcinfo };
@@ -135,14 +136,14 @@ impl Scene<'_> {
                 let even = (u32::from(number) + round).is_multiple_of(2);
                 let firmware = if even { Firmware::Uefi } else { Firmware::Bios };
                 let machine =
-                    boots::switch_on(self.network, self.directory, name, firmware, number)?;
+                    scene::switch_on(self.network, self.directory, name, firmware, number)?;
                 machines.push((name, token, machine));
             }
             for (name, token, machine) in &mut machines {
                 let result = machine
-                    .wait_until_off(boots::BOOT_LIMIT)
+                    .wait_until_off(scene::BOOT_LIMIT)
                     .and_then(|_time| proof(&self.site.root(name), token, name));
-                result.map_err(|failure| machine.explain(boots::with_log(self.site, failure)))?;
+                result.map_err(|failure| machine.explain(scene::with_log(self.site, failure)))?;
                 self.network.untap(name)?;
                 counts.boots += 1;
             }
@@ -159,12 +160,12 @@ impl Scene<'_> {
         let root = self.site.root(BUSY);
         boots::forget_traffic(&root)?;
         let token = token(&root, BUSY)?;
-        let mut machine = boots::switch_on(self.network, self.directory, BUSY, Firmware::Bios, 9)?;
+        let mut machine = scene::switch_on(self.network, self.directory, BUSY, Firmware::Bios, 9)?;
         let server = boots::kill_meanwhile(self.site, &root, &mut machine, server)?;
         machine
-            .wait_until_off(boots::BOOT_LIMIT)
+            .wait_until_off(scene::BOOT_LIMIT)
             .and_then(|_time| proof(&root, &token, BUSY))
-            .map_err(|failure| machine.explain(boots::with_log(self.site, failure)))?;
+            .map_err(|failure| machine.explain(scene::with_log(self.site, failure)))?;
         counts.files += boots::traffic_is_intact(&root)?;
         self.network.untap(BUSY)?;
         counts.boots += 1;

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::boots::switch_on;
 use crate::debian::Debian;
 use crate::failure::{During, Failure, ensure};
 use crate::guest_task::GuestTask;
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::Program;
+use crate::scene::switch_on;
 use crate::suite::{Case, Outcome};
 use crate::vm::{Firmware, Machine};
 

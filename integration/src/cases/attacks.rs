@@ -12,9 +12,10 @@ use crate::dhcp_client::{self, Kind};
 use crate::failure::{During, Failure, ensure};
 use crate::forged::{self, Kind as Dhcp, Message, Sender};
 use crate::lab::Lab;
-use crate::net::{CLIENT_INTERFACE, Namespace, Network, PREFIX, SERVER};
+use crate::net::{CLIENT_INTERFACE, Namespace, PREFIX, SERVER};
 use crate::process::tail;
 use crate::rpc::{self, Client, Procedure};
+use crate::scene::Scene;
 use crate::server::{Server, Site};
 use crate::suite::{Case, Outcome};
 use crate::xdr::{Reader, long, opaque, word};
@@ -31,9 +32,9 @@ pub(super) const CASES: &[Case] = &[
 /// A neighbour declines and releases a living machine's address and asks for one in its name, again and
 /// again: the machine keeps its root, and no other address reaches it.
 fn forged_release(lab: &Lab) -> Result<Outcome, Failure> {
-    let scene = Scene::new(lab, "attack forged release")?;
-    let (site, server) = scene.site(lab, "")?;
-    let mut victim = scene.victim(lab, "victim")?;
+    let scene = neighbour(lab)?;
+    let (site, server) = served(&scene, "")?;
+    let mut victim = Victim::boots(&scene, "victim")?;
     victim.lives("before")?;
     let message = |kind| Message::new(kind, MAC);
     let own = victim.address;
@@ -69,15 +70,15 @@ fn forged_release(lab: &Lab) -> Result<Outcome, Failure> {
         ensure(status.is_err(), || format!("{address}, which a neighbour got, mounts the root"))?;
     }
     victim.lives("in the end")?;
-    scene.end(&site, server)
+    end(&site, server)
 }
 
 /// A neighbour begins boots in the name of a machine whose root is new at each boot, and fetches their
 /// scripts: the machine keeps its root and what it wrote there.
 fn discover_unroots(lab: &Lab) -> Result<Outcome, Failure> {
-    let scene = Scene::new(lab, "attack discover unroots")?;
-    let (site, server) = scene.site(lab, "--root fresh")?;
-    let mut victim = scene.victim(lab, "victim-golden")?;
+    let scene = neighbour(lab)?;
+    let (site, server) = served(&scene, "--root fresh")?;
+    let mut victim = Victim::boots(&scene, "victim-golden")?;
     victim.lives("before")?;
     for round in 0..3 {
         let script = scene.network.inside(|| {
@@ -100,15 +101,15 @@ fn discover_unroots(lab: &Lab) -> Result<Outcome, Failure> {
         thread::sleep(Duration::from_secs(3));
         victim.lives("after its script was fetched")?;
     }
-    scene.end(&site, server)
+    end(&site, server)
 }
 
 /// A second machine with the Ethernet address of one that lives and makes calls boots: the first keeps
 /// its root.
 fn same_address(lab: &Lab) -> Result<Outcome, Failure> {
-    let scene = Scene::new(lab, "attack second machine")?;
-    let (site, server) = scene.site(lab, "--root fresh")?;
-    let mut victim = scene.victim(lab, "victim-golden")?;
+    let scene = neighbour(lab)?;
+    let (site, server) = served(&scene, "--root fresh")?;
+    let mut victim = Victim::boots(&scene, "victim-golden")?;
     victim.lives("before")?;
     let second = Namespace::new()?;
     scene.network.join(&second)?;
@@ -137,14 +138,14 @@ fn same_address(lab: &Lab) -> Result<Outcome, Failure> {
         living.join().map_err(|_panic| Failure::said("the first machine ended early"))?
     })?;
     victim.lives("in the end")?;
-    scene.end(&site, server)
+    end(&site, server)
 }
 
 /// A neighbour asks for the script and the kernel of a living machine's boot: it gets neither.
 fn boot_files(lab: &Lab) -> Result<Outcome, Failure> {
-    let scene = Scene::new(lab, "attack boot files")?;
-    let (site, server) = scene.site(lab, "")?;
-    let victim = scene.victim(lab, "victim")?;
+    let scene = neighbour(lab)?;
+    let (site, server) = served(&scene, "")?;
+    let victim = Victim::boots(&scene, "victim")?;
     let (own, script) = get(&victim.namespace, &victim.script)?;
     ensure(own == "200", || format!("the machine's own script: HTTP status {own}"))?;
     let urls = script.split_whitespace().filter(|word| word.starts_with("http://"));
@@ -157,14 +158,14 @@ fn boot_files(lab: &Lab) -> Result<Outcome, Failure> {
             format!("a neighbour got {} bytes of {url}, which is another machine's", body.len())
         })?;
     }
-    scene.end(&site, server)
+    end(&site, server)
 }
 
 /// A neighbour asks for addresses in so many names that there is none left: a named machine gets one.
 fn starvation(lab: &Lab) -> Result<Outcome, Failure> {
-    let scene = Scene::new(lab, "attack starvation")?;
-    let site = Site::new(lab.netbe()?, &scene.network, &scene.directory);
-    site.environment("golden", lab.parts()?, "true")?;
+    let scene = neighbour(lab)?;
+    let site = scene.site();
+    scene.environment("golden", "true")?;
     site.machine("victim", &text(MAC), "golden")?;
     let words = "serve --interface lan --mode serve --range 10.77.0.50-10.77.0.69";
     let server = site.serve_as(words)?;
@@ -196,14 +197,14 @@ fn starvation(lab: &Lab) -> Result<Outcome, Failure> {
         Ok(None)
     })?;
     ensure(offered.is_some(), || "a named machine got no offer".to_owned())?;
-    scene.end(&site, server)
+    end(&site, server)
 }
 
 /// What a datagram with a forged source can have sent to somebody else: little more than itself.
 fn amplification(lab: &Lab) -> Result<Outcome, Failure> {
-    let scene = Scene::new(lab, "attack amplification")?;
-    let site = Site::new(lab.netbe()?, &scene.network, &scene.directory);
-    site.environment("golden", lab.parts()?, "true")?;
+    let scene = neighbour(lab)?;
+    let site = scene.site();
+    scene.environment("golden", "true")?;
     for number in 0..40 {
         site.run(&format!("create environment-with-a-name-{number}"))?;
         // Who may use one is told of them by UDP too.
@@ -235,7 +236,7 @@ fn amplification(lab: &Lab) -> Result<Outcome, Failure> {
             )
         })
     })?;
-    scene.end(&site, server)
+    end(&site, server)
 }
 
 /// How many answers come to a datagram in so long, and how many bytes they have.
@@ -259,61 +260,30 @@ fn answers(
     Ok((count, bytes))
 }
 
-/// The network of an attack; the neighbour is its client side, with an address of its own.
-struct Scene {
-    network: Network,
-    directory: std::path::PathBuf,
+/// The scene of an attack; the neighbour is its client side, with an address of its own.
+fn neighbour(lab: &Lab) -> Result<Scene<'_>, Failure> {
+    let scene = Scene::new(lab)?;
+    scene.network.address_the_client()?;
+    Ok(scene)
 }
 
-impl Scene {
-    fn new(lab: &Lab, name: &str) -> Result<Self, Failure> {
-        let directory = lab.directory(name)?;
-        let network = Network::new()?;
-        network.address_the_client()?;
-        Ok(Self { network, directory })
-    }
+/// A site that serves, with the machine `victim`; `root` says where its root comes from.
+fn served<'a>(scene: &'a Scene<'_>, root: &str) -> Result<(Site<'a>, Server), Failure> {
+    let site = scene.site();
+    let environment = if root.is_empty() { "victim" } else { "golden" };
+    scene.environment(environment, "true")?;
+    site.named("victim", &text(MAC))?;
+    site.run(&format!("sharepxe --machine victim {root} {environment}"))?;
+    let server = site.serve()?;
+    Ok((site, server))
+}
 
-    /// A site that serves, with the machine `victim`; `root` says where its root comes from.
-    fn site<'a>(&'a self, lab: &'a Lab, root: &str) -> Result<(Site<'a>, Server), Failure> {
-        let site = Site::new(lab.netbe()?, &self.network, &self.directory);
-        let environment = if root.is_empty() { "victim" } else { "golden" };
-        site.environment(environment, lab.parts()?, "true")?;
-        site.named("victim", &text(MAC))?;
-        site.run(&format!("sharepxe --machine victim {root} {environment}"))?;
-        let server = site.serve()?;
-        Ok((site, server))
-    }
-
-    /// The machine boots; its root is this environment.
-    fn victim(&self, lab: &Lab, environment: &str) -> Result<Victim, Failure> {
-        let namespace = Namespace::new()?;
-        self.network.join(&namespace)?;
-        namespace.ip(&format!("link set {CLIENT_INTERFACE} address {}", text(MAC)))?;
-        let parts = lab.parts()?;
-        let lease = dhcp_client::lease(&namespace, &self.directory, parts, Kind::Ipxe)?;
-        let script = lease.boot_file().to_owned();
-        let (status, _script) = get(&namespace, &script)?;
-        ensure(status == "200", || format!("{script}: HTTP status {status}"))?;
-        let lease = dhcp_client::lease(&namespace, &self.directory, parts, Kind::Ordinary)?;
-        let path = format!("/be/{environment}");
-        ensure(lease.field("rootpath").contains(&path), || {
-            format!("the machine's root is {:?}, not {path}", lease.field("rootpath"))
-        })?;
-        let address = address(lease.field("ip"))?;
-        let (client, root) = namespace.inside(|| {
-            let root = rpc::mount_as_root(&path, 800)??;
-            Ok((Client::connect_as_root(NFS_PORT, 801)?, root))
-        })?;
-        Ok(Victim { namespace, script, address, client, root, written: 0 })
-    }
-
-    fn end(&self, site: &Site<'_>, mut server: Server) -> Result<Outcome, Failure> {
-        server.check()?;
-        server.stop().map_err(|failure| {
-            failure.retold(|words| format!("{words}\n{}", tail(&site.log(), 10)))
-        })?;
-        Ok(Outcome::Passed)
-    }
+fn end(site: &Site<'_>, mut server: Server) -> Result<Outcome, Failure> {
+    server.check()?;
+    server
+        .stop()
+        .map_err(|failure| failure.retold(|words| format!("{words}\n{}", tail(&site.log(), 10))))?;
+    Ok(Outcome::Passed)
 }
 
 /// A machine that lives on its root.
@@ -329,6 +299,29 @@ struct Victim {
 }
 
 impl Victim {
+    /// The machine boots; its root is this environment.
+    fn boots(scene: &Scene<'_>, environment: &str) -> Result<Self, Failure> {
+        let namespace = Namespace::new()?;
+        scene.network.join(&namespace)?;
+        namespace.ip(&format!("link set {CLIENT_INTERFACE} address {}", text(MAC)))?;
+        let parts = scene.lab.parts()?;
+        let lease = dhcp_client::lease(&namespace, &scene.directory, parts, Kind::Ipxe)?;
+        let script = lease.boot_file().to_owned();
+        let (status, _script) = get(&namespace, &script)?;
+        ensure(status == "200", || format!("{script}: HTTP status {status}"))?;
+        let lease = dhcp_client::lease(&namespace, &scene.directory, parts, Kind::Ordinary)?;
+        let path = format!("/be/{environment}");
+        ensure(lease.field("rootpath").contains(&path), || {
+            format!("the machine's root is {:?}, not {path}", lease.field("rootpath"))
+        })?;
+        let address = address(lease.field("ip"))?;
+        let (client, root) = namespace.inside(|| {
+            let root = rpc::mount_as_root(&path, 800)??;
+            Ok((Client::connect_as_root(NFS_PORT, 801)?, root))
+        })?;
+        Ok(Self { namespace, script, address, client, root, written: 0 })
+    }
+
     /// Looks at its root, writes a file there, and reads all that it wrote before.
     fn lives(&mut self, when: &str) -> Result<(), Failure> {
         let mut arguments = Vec::new();

@@ -5,17 +5,16 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::capture::Capture;
 use crate::chain::{self, Chain};
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::Network;
 use crate::process::{Program, tail};
 use crate::proof::{proof, token};
+use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
 use crate::server::{Server, Site};
 use crate::suite::{Case, Outcome};
-use crate::vm::{Firmware, Hardware, Machine};
+use crate::vm::{Firmware, Machine};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("boot BIOS", |lab| alone(lab, &chain::BIOS)),
@@ -32,18 +31,12 @@ pub(super) const CASES: &[Case] = &[
 
 /// One machine boots: firmware, loader, kernel and root all come from netbe.
 fn alone(lab: &Lab, chain: &Chain) -> Result<Outcome, Failure> {
-    let directory = lab.directory(&format!("boot {}", chain.name))?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("guest", lab.parts()?, "test -c /dev/console")?;
-    chain.machine(lab, &site, "alone", &mac(1), "guest")?;
-    let capture = Capture::begin(&network, &directory, "")?;
-    let server = site.serve()?;
-    let token = token(&site.root("guest"), "alone")?;
-    let mut machine = switch_on(&network, &directory, "alone", chain.firmware, 1)?;
-    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
-    proof(&site.root("guest"), &token, "alone")
-        .map_err(|failure| machine.explain(with_log(&site, failure)))?;
+    let scene = Scene::new(lab)?;
+    scene.environment("guest", "test -c /dev/console")?;
+    chain.machine(lab, &scene.site(), "alone", &mac(1), "guest")?;
+    let capture = scene.capture("")?;
+    let server = scene.site().serve()?;
+    scene.boots("alone", chain.firmware, "guest")?;
     server.stop()?;
     capture.check()?;
     Ok(Outcome::Passed)
@@ -51,10 +44,9 @@ fn alone(lab: &Lab, chain: &Chain) -> Result<Outcome, Failure> {
 
 /// Four machines boot at the same time, each from a clone of its own.
 fn four(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("boot four")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("golden", lab.parts()?, "test -c /dev/console")?;
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    scene.environment("golden", "test -c /dev/console")?;
     let names = ["north", "east", "south", "west"];
     let mut tokens = Vec::new();
     for (number, name) in (1..).zip(names) {
@@ -62,13 +54,13 @@ fn four(lab: &Lab) -> Result<Outcome, Failure> {
         site.machine(name, &mac(number), name)?;
         tokens.push(token(&site.root(name), name)?);
     }
-    let capture = Capture::begin(&network, &directory, "")?;
+    let capture = scene.capture("")?;
     let server = site.serve()?;
     let mut machines = Vec::new();
     for (number, name) in (1..).zip(names) {
         // Both kinds of firmware at once.
         let firmware = if number % 2 == 0 { Firmware::Uefi } else { Firmware::Bios };
-        machines.push(switch_on(&network, &directory, name, firmware, number)?);
+        machines.push(scene.switch_on(name, firmware, number)?);
     }
     for machine in &mut machines {
         machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
@@ -83,17 +75,16 @@ fn four(lab: &Lab) -> Result<Outcome, Failure> {
 
 /// netbe is killed while the guest writes, and again while it reads; every file is intact.
 fn killed(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("boot killed")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("guest", lab.parts()?, include_str!("../../guest/traffic.sh"))?;
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    scene.environment("guest", include_str!("../../guest/traffic.sh"))?;
     site.machine("survivor", &mac(1), "guest")?;
     let root = site.root("guest");
     let token = token(&root, "survivor")?;
     // The files themselves would make a capture of half a gigabyte.
-    let capture = Capture::begin(&network, &directory, "not tcp port 2049")?;
+    let capture = scene.capture("not tcp port 2049")?;
     let server = site.serve()?;
-    let mut machine = switch_on(&network, &directory, "survivor", Firmware::Bios, 1)?;
+    let mut machine = scene.switch_on("survivor", Firmware::Bios, 1)?;
     let server = kill_meanwhile(&site, &root, &mut machine, server)?;
     machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
     proof(&root, &token, "survivor").map_err(|failure| {
@@ -168,36 +159,12 @@ fn progress(phase: &str) -> Option<(u8, u8)> {
     Some((step, words.next().unwrap_or("0").parse().ok()?))
 }
 
-/// Switches on the machine with this number.
-pub(crate) fn switch_on(
-    network: &Network,
-    directory: &Path,
-    name: &str,
-    firmware: Firmware,
-    number: u8,
-) -> Result<Machine, Failure> {
-    let hardware = Hardware { name: name.to_owned(), firmware, mac: mac(number), memory: 512 };
-    Machine::switch_on(network, directory, &hardware)
-}
-
-/// Adds the end of netbe's log to a failure.
-pub(crate) fn with_log(site: &Site<'_>, failure: Failure) -> Failure {
-    failure.retold(|words| format!("{words}\nnetbe's last words:\n{}", tail(&site.log(), 20)))
-}
-
-/// The Ethernet address of the machine with this number.
-pub(crate) fn mac(number: u8) -> String {
-    format!("52:54:00:77:00:{number:02x}")
-}
-
 /// When netbe is killed, in the words of `guest/traffic.sh`.
 const MOMENTS: [&str; KILLS as usize] = ["write 3", "write 8", "read 2", "read 6"];
 /// How often that is.
 pub(crate) const KILLS: u32 = 4;
 /// The step of a guest that has done everything.
 const DONE: u8 = 2;
-/// How long a machine may be on: many times what it needs on a quiet computer.
-pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod test {

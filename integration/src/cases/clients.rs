@@ -2,77 +2,56 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use crate::capture::Capture;
 use crate::dhcp_client::{self, Kind};
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::{CLIENT_INTERFACE, Network, SERVER};
+use crate::net::{CLIENT_INTERFACE, SERVER};
 use crate::packages;
 use crate::process::Program;
-use crate::server::Site;
+use crate::scene::Scene;
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("client libnfs", |lab| serve(lab, "libnfs", libnfs)).light(),
-    Case::new("client rpcinfo", |lab| serve(lab, "rpcinfo", rpcinfo)).light(),
-    Case::new("client showmount", |lab| serve(lab, "showmount", showmount)).light(),
-    Case::new("client udhcpc", |lab| serve(lab, "udhcpc", udhcpc)).light(),
-    Case::new("client dhclient", |lab| serve(lab, "dhclient", dhclient)).light(),
-    Case::new("client curl HTTP", |lab| serve(lab, "http", curl_http)).light(),
-    Case::new("client curl TFTP", |lab| serve(lab, "tftp", curl_tftp)).light(),
-    Case::new("client atftp", |lab| serve(lab, "atftp", atftp)).light(),
+    Case::new("client libnfs", |lab| serve(lab, libnfs)).light(),
+    Case::new("client rpcinfo", |lab| serve(lab, rpcinfo)).light(),
+    Case::new("client showmount", |lab| serve(lab, showmount)).light(),
+    Case::new("client udhcpc", |lab| serve(lab, udhcpc)).light(),
+    Case::new("client dhclient", |lab| serve(lab, dhclient)).light(),
+    Case::new("client curl HTTP", |lab| serve(lab, curl_http)).light(),
+    Case::new("client curl TFTP", |lab| serve(lab, curl_tftp)).light(),
+    Case::new("client atftp", |lab| serve(lab, atftp)).light(),
 ];
 
-/// A server that runs, and where its clients may put files.
-struct Scene<'a> {
-    lab: &'a Lab,
-    network: &'a Network,
-    site: &'a Site<'a>,
-    directory: &'a Path,
+/// A client program, on the clients' side of the network.
+fn client(scene: &Scene<'_>, name: &str) -> Program {
+    scene.network.client.program(name)
 }
 
-impl Scene<'_> {
-    /// A client program, on the clients' side of the network.
-    fn client(&self, name: &str) -> Program {
-        self.network.client.program(name)
-    }
+/// A client program of a Debian package that is not installed, because it has services too.
+fn unpacked(scene: &Scene<'_>, package: &str, program: &str) -> Result<Program, Failure> {
+    let program = packages::unpacked(&scene.lab.cache, package)?.join(program);
+    Ok(client(scene, &program.display().to_string()))
+}
 
-    /// A client program of a Debian package that is not installed, because it has services too.
-    fn unpacked(&self, package: &str, program: &str) -> Result<Program, Failure> {
-        let program = packages::unpacked(&self.lab.cache, package)?.join(program);
-        Ok(self.client(&program.display().to_string()))
-    }
-
-    fn lease(&self, kind: Kind) -> Result<dhcp_client::Lease, Failure> {
-        dhcp_client::lease(&self.network.client, self.directory, self.lab.parts()?, kind)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
-    }
+fn leased(scene: &Scene<'_>, kind: Kind) -> Result<dhcp_client::Lease, Failure> {
+    dhcp_client::lease(&scene.network.client, &scene.directory, scene.lab.parts()?, kind)
 }
 
 /// Runs a client against a server that shares one boot environment; checks all that was said.
-fn serve(
-    lab: &Lab,
-    name: &str,
-    test: fn(&Scene<'_>) -> Result<(), Failure>,
-) -> Result<Outcome, Failure> {
-    let directory = lab.directory(&format!("client {name}"))?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("guest", lab.parts()?, "true")?;
+fn serve(lab: &Lab, test: fn(&Scene<'_>) -> Result<(), Failure>) -> Result<Outcome, Failure> {
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    scene.environment("guest", "true")?;
     site.run("sharenfs --maproot root --network 10.77.0.0/24 guest")?;
     site.run(&format!("machine add --mac {CLIENT_MAC} client"))?;
     site.run("sharepxe --machine client guest")?;
-    network.client.ip(&format!("link set {CLIENT_INTERFACE} address {CLIENT_MAC}"))?;
-    let capture = Capture::begin(&network, &directory, "")?;
+    scene.network.client.ip(&format!("link set {CLIENT_INTERFACE} address {CLIENT_MAC}"))?;
+    let capture = scene.capture("")?;
     let mut server = site.serve()?;
-    let scene = Scene { lab, network: &network, site: &site, directory: &directory };
     test(&scene)?;
     server.check()?;
     server.stop()?;
@@ -83,24 +62,24 @@ fn serve(
 fn libnfs(scene: &Scene<'_>) -> Result<(), Failure> {
     scene.network.address_the_client()?;
     let url = format!("nfs://{SERVER}/be/guest");
-    let list = scene.client("nfs-ls").arg(&url).run(LIMIT)?;
+    let list = client(scene, "nfs-ls").arg(&url).run(LIMIT)?;
     ensure(list.lines().any(|line| line.ends_with(" boot")), || {
         format!("nfs-ls does not list the directory boot:\n{list}")
     })?;
-    let task = scene.client("nfs-cat").arg(format!("{url}/lab/task")).run(LIMIT)?;
+    let task = client(scene, "nfs-cat").arg(format!("{url}/lab/task")).run(LIMIT)?;
     ensure(task == "true", || format!("nfs-cat read {task:?} instead of the file's words"))?;
     let kernel = scene.lab.parts()?.kernel();
     let copy = format!("{url}/lab/copy");
-    scene.client("nfs-cp").arg(kernel).arg(&copy).run(LIMIT)?;
-    same(&scene.site.root("guest").join("lab/copy"), kernel)?;
-    let back = scene.file("back");
-    scene.client("nfs-cp").arg(&copy).arg(&back).run(LIMIT)?;
+    client(scene, "nfs-cp").arg(kernel).arg(&copy).run(LIMIT)?;
+    same(&scene.site().root("guest").join("lab/copy"), kernel)?;
+    let back = scene.directory.join("back");
+    client(scene, "nfs-cp").arg(&copy).arg(&back).run(LIMIT)?;
     same(&back, kernel)
 }
 
 fn rpcinfo(scene: &Scene<'_>) -> Result<(), Failure> {
     scene.network.address_the_client()?;
-    let rpcinfo = || scene.unpacked("rpcbind", "usr/sbin/rpcinfo");
+    let rpcinfo = || unpacked(scene, "rpcbind", "usr/sbin/rpcinfo");
     let list = rpcinfo()?.args(["-p", SERVER]).run(LIMIT)?;
     for program in ["100000 2", "100003 3", "100005 3"] {
         for transport in ["tcp", "udp"] {
@@ -120,8 +99,7 @@ fn rpcinfo(scene: &Scene<'_>) -> Result<(), Failure> {
 
 fn showmount(scene: &Scene<'_>) -> Result<(), Failure> {
     scene.network.address_the_client()?;
-    let list = scene
-        .unpacked("nfs-common", "sbin/showmount")?
+    let list = unpacked(scene, "nfs-common", "sbin/showmount")?
         .args(["--no-headers", "-e", SERVER])
         .run(LIMIT)?;
     ensure(list.lines().any(|line| line.starts_with("/be/guest ")), || {
@@ -130,24 +108,24 @@ fn showmount(scene: &Scene<'_>) -> Result<(), Failure> {
 }
 
 fn udhcpc(scene: &Scene<'_>) -> Result<(), Failure> {
-    let lease = scene.lease(Kind::Ordinary)?;
+    let lease = leased(scene, Kind::Ordinary)?;
     in_range(lease.field("ip"))?;
     ensure(lease.field("serverid") == SERVER, || format!("another server answered: {lease:?}"))?;
-    let again = scene.lease(Kind::Ordinary)?;
+    let again = leased(scene, Kind::Ordinary)?;
     ensure(again.field("ip") == lease.field("ip"), || {
         format!("a second lease is another address: {again:?}")
     })
 }
 
 fn dhclient(scene: &Scene<'_>) -> Result<(), Failure> {
-    let leases = scene.file("dhclient.leases");
-    let client = scene.client("dhclient").args(["-d", "-1", "-sf", "/bin/true", "-cf"]);
+    let leases = scene.directory.join("dhclient.leases");
+    let client = client(scene, "dhclient").args(["-d", "-1", "-sf", "/bin/true", "-cf"]);
     let client = client.arg("/dev/null").arg("-lf").arg(&leases);
-    let client = client.arg("-pf").arg(scene.file("dhclient.pid")).arg(CLIENT_INTERFACE);
+    let client = client.arg("-pf").arg(scene.directory.join("dhclient.pid")).arg(CLIENT_INTERFACE);
     // In the foreground it stays, to renew the lease, until it is dropped.
-    let mut running = client.start(&scene.file("dhclient.log"))?;
+    let mut running = client.start(&scene.directory.join("dhclient.log"))?;
     wait_for("dhclient's lease", Duration::from_secs(60), || {
-        running.still(&scene.file("dhclient.log"))?;
+        running.still(&scene.directory.join("dhclient.log"))?;
         let text = fs::read_to_string(&leases).unwrap_or_default();
         Ok(text.contains("fixed-address").then_some(()))
     })?;
@@ -162,22 +140,22 @@ fn dhclient(scene: &Scene<'_>) -> Result<(), Failure> {
 }
 
 fn curl_http(scene: &Scene<'_>) -> Result<(), Failure> {
-    let lease = scene.lease(Kind::Ipxe)?;
+    let lease = leased(scene, Kind::Ipxe)?;
     let url = lease.boot_file().to_owned();
     ensure(url.starts_with(&format!("http://{SERVER}")), || {
         format!("iPXE is not told to get a script by HTTP: {lease:?}")
     })?;
-    let curl = || scene.client("curl").args(["--silent", "--show-error", "--fail"]);
+    let curl = || client(scene, "curl").args(["--silent", "--show-error", "--fail"]);
     let script = curl().arg(&url).run(LIMIT)?;
     ensure(script.starts_with("#!ipxe\n"), || format!("not an iPXE script: {script}"))?;
     let mut words = script.split_whitespace();
     let link = words.find(|word| word.starts_with("http://") && word.ends_with("kernel"));
     let link = link.ok_or_else(|| Failure::said(format!("no kernel in the script:\n{script}")))?;
     let kernel = scene.lab.parts()?.kernel();
-    let whole = scene.file("whole");
+    let whole = scene.directory.join("whole");
     curl().arg("-o").arg(&whole).arg(link).run(LIMIT)?;
     same(&whole, kernel)?;
-    let part = scene.file("part");
+    let part = scene.directory.join("part");
     curl().args(["--range", "1000-2999", "-o"]).arg(&part).arg(link).run(LIMIT)?;
     let bytes = fs::read(kernel).during(kernel.display())?;
     let got = fs::read(&part).during(part.display())?;
@@ -187,7 +165,7 @@ fn curl_http(scene: &Scene<'_>) -> Result<(), Failure> {
     let head = curl().args(["--head", link]).run(LIMIT)?.to_ascii_lowercase();
     let length = format!("content-length: {}", bytes.len());
     ensure(head.contains(&length), || format!("HEAD does not say {length}:\n{head}"))?;
-    let missing = scene.client("curl").args(["--silent", "--output", "/dev/null"]);
+    let missing = client(scene, "curl").args(["--silent", "--output", "/dev/null"]);
     let code = missing.args(["--write-out", "%{http_code}"]);
     let code = code.arg(format!("http://{SERVER}/b/no-such-boot/kernel")).run(LIMIT)?;
     ensure(code == "404", || format!("a file that is not there is answered with {code}"))
@@ -196,12 +174,14 @@ fn curl_http(scene: &Scene<'_>) -> Result<(), Failure> {
 fn curl_tftp(scene: &Scene<'_>) -> Result<(), Failure> {
     let name = tftp_name(scene)?;
     for block in ["512", "1428"] {
-        let copy = scene.file(&format!("curl-{block}"));
-        let curl = scene.client("curl").args(["--silent", "--show-error", "--tftp-blksize", block]);
+        let copy = scene.directory.join(format!("curl-{block}"));
+        let curl =
+            client(scene, "curl").args(["--silent", "--show-error", "--tftp-blksize", block]);
         curl.arg("-o").arg(&copy).arg(format!("tftp://{SERVER}/{name}")).run(LIMIT)?;
         same(&copy, Path::new(UNDIONLY))?;
     }
-    let missing = scene.client("curl").args(["--silent", "-o"]).arg(scene.file("missing"));
+    let missing =
+        client(scene, "curl").args(["--silent", "-o"]).arg(scene.directory.join("missing"));
     let missing = missing.arg(format!("tftp://{SERVER}/no-such-file")).finish(LIMIT)?;
     // curl(1): 68, file not found on the TFTP server.
     ensure(missing.status.code() == Some(68), || {
@@ -216,8 +196,8 @@ fn atftp(scene: &Scene<'_>) -> Result<(), Failure> {
         &["blksize 1432", "windowsize 4"][..],
         &["blksize 8192", "timeout 2"][..],
     ] {
-        let copy = scene.file("atftp");
-        let mut client = scene.client("atftp");
+        let copy = scene.directory.join("atftp");
+        let mut client = client(scene, "atftp");
         for option in options {
             client = client.args(["--option", option]);
         }
@@ -231,7 +211,7 @@ fn atftp(scene: &Scene<'_>) -> Result<(), Failure> {
 
 /// The name of the boot file that a PXE ROM on BIOS is told.
 fn tftp_name(scene: &Scene<'_>) -> Result<String, Failure> {
-    let lease = scene.lease(Kind::Pxe)?;
+    let lease = leased(scene, Kind::Pxe)?;
     let name = lease.boot_file().to_owned();
     ensure(name.ends_with("undionly.kpxe"), || {
         format!("a PXE ROM on BIOS is not told to load undionly.kpxe: {lease:?}")

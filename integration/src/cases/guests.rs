@@ -1,12 +1,10 @@
 //! Guests that netbe itself starts in QEMU: `bootnfs --run` and `bootpxe --run`.
 
-use super::boots::{BOOT_LIMIT, mac, with_log};
 use crate::failure::{Failure, ensure};
 use crate::lab::Lab;
-use crate::net::Network;
 use crate::process::tail;
 use crate::proof::{proof, token};
-use crate::server::Site;
+use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[
@@ -19,16 +17,15 @@ pub(super) const CASES: &[Case] = &[
 
 /// netbe starts the guest of a named machine, which leaves its marker on its root.
 fn guest(lab: &Lab, verb: &str, options: &str) -> Result<Outcome, Failure> {
-    let directory = lab.directory(&format!("{verb}{options}"))?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("guest", lab.parts()?, "test -c /dev/console")?;
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    scene.environment("guest", "test -c /dev/console")?;
     site.machine("alone", &mac(1), "guest")?;
     let server = site.serve()?;
     let token = token(&site.root("guest"), "alone")?;
-    network.tap("tap-alone")?;
+    scene.network.tap("tap-alone")?;
     let words = format!("{verb} --run --machine alone --tap tap-alone --memory 512{options} guest");
-    let log = directory.join("guest.log");
+    let log = scene.directory.join("guest.log");
     let mut running = site.netbe(&words).start(&log)?;
     let explain = |failure| {
         with_log(&site, failure)

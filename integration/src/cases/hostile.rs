@@ -11,27 +11,26 @@ use crate::lab::Lab;
 use crate::net::{Network, SERVER};
 use crate::noise::Noise;
 use crate::packages;
-use crate::server::Site;
+use crate::scene::Scene;
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[Case::new("hostile bytes for a minute", hostile)];
 
 fn hostile(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("hostile")?;
-    let network = Network::new()?;
+    let scene = Scene::new(lab)?;
+    let (site, network) = (scene.site(), &scene.network);
     network.address_the_client()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("guest", lab.parts()?, "true")?;
+    scene.environment("guest", "true")?;
     site.run("sharenfs --network 10.77.0.0/24 guest")?;
     let mut server = site.serve()?;
     let rpcinfo = rpcinfo(lab)?;
-    let targets = targets(&rpcinfo, &network)?;
+    let targets = targets(&rpcinfo, network)?;
 
     // Buffers and pools fill in the beginning; what they hold is not growth.
-    make_noise(&network, &targets, SEED, Duration::from_secs(15))?;
+    make_noise(network, &targets, SEED, Duration::from_secs(15))?;
     server.check()?;
     let before = server.resident()?;
-    make_noise(&network, &targets, SEED + 1, Duration::from_secs(60))?;
+    make_noise(network, &targets, SEED + 1, Duration::from_secs(60))?;
     server.check()?;
     let after = server.resident()?;
     ensure(after < before + GROWTH, || {

@@ -7,13 +7,11 @@ use std::os::unix;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::boots::{mac, switch_on, with_log};
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::Network;
 use crate::process::Program;
-use crate::server::Site;
+use crate::scene::{Scene, mac, with_log};
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
@@ -23,24 +21,23 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn bios(lab: &Lab) -> Result<Outcome, Failure> {
-    boots(lab, "image bios", Firmware::Bios)
+    boots(lab, Firmware::Bios)
 }
 
 fn uefi(lab: &Lab) -> Result<Outcome, Failure> {
-    boots(lab, "image uefi", Firmware::Uefi)
+    boots(lab, Firmware::Uefi)
 }
 
 /// The image is installed, checked, and booted with netbe's defaults until it asks who wants to log in.
-fn boots(lab: &Lab, name: &str, firmware: Firmware) -> Result<Outcome, Failure> {
+fn boots(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
     let Some(image) = env::var_os(IMAGE) else {
         return Ok(Outcome::Skipped(format!(
             "{IMAGE} names no FreeBSD root, which is a directory or a tar archive with /boot in it"
         )));
     };
-    let directory = lab.directory(name)?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    let archive = archive(Path::new(&image), &directory)?;
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    let archive = archive(Path::new(&image), &scene.directory)?;
     let install = format!("install -o tar -l flat head -p {}", archive.display());
     site.netbe(&install).run(INSTALL_LIMIT)?;
     let verdict = site.run("check head")?;
@@ -49,7 +46,7 @@ fn boots(lab: &Lab, name: &str, firmware: Firmware) -> Result<Outcome, Failure> 
     site.machine("desk", &mac(1), "head")?;
     site.run("machine set --serial desk")?;
     let server = site.serve()?;
-    let mut machine = switch_on(&network, &directory, "desk", firmware, 1)?;
+    let mut machine = scene.switch_on("desk", firmware, 1)?;
     let login = wait_for("its login prompt", LOGIN_LIMIT, || {
         machine.still_on()?;
         Ok(machine.said().contains("login:").then_some(()))

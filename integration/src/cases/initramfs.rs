@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::boots::{BOOT_LIMIT, mac, switch_on, with_log};
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::{Network, SERVER};
+use crate::net::SERVER;
 use crate::process::Program;
 use crate::proof::{proof, token};
+use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
 use crate::server::Site;
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
@@ -23,9 +23,8 @@ pub(super) const CASES: &[Case] = &[
 
 /// The machine mounts its root and each data set of it, and what it writes arrives in them.
 fn split(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("initramfs split")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
     site.run("create -l linux guest")?;
     let task = "grep -q ' /var/log nfs rw,' /proc/mounts && grep -q ' /home nfs rw,' /proc/mounts \
         && echo here >/home/guest && test -f /run/net-eth0.conf";
@@ -33,11 +32,8 @@ fn split(lab: &Lab) -> Result<Outcome, Failure> {
     site.machine("alone", &mac(1), "guest")?;
     site.run("machine set --view split alone")?;
     let root = site.root("guest");
-    let token = token(&root, "alone")?;
     let server = site.serve()?;
-    let mut machine = switch_on(&network, &directory, "alone", Firmware::Bios, 1)?;
-    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
-    proof(&root, &token, "alone").map_err(|failure| machine.explain(with_log(&site, failure)))?;
+    scene.boots("alone", Firmware::Bios, "guest")?;
     let written = fs::read_to_string(root.join("home/guest")).during("home/guest")?;
     ensure(written == "here\n", || format!("the guest wrote {written:?}"))?;
     server.stop()?;
@@ -46,9 +42,8 @@ fn split(lab: &Lab) -> Result<Outcome, Failure> {
 
 /// The machine writes all over a root that nobody may write to, and not a byte of it changes.
 fn overlay(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("initramfs overlay")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
     site.run("create guest")?;
     let task = "grep -q ' / overlay rw,' /proc/mounts && echo changed >/etc/os-release \
         && rm /lab/removed && mkdir /etc/new && echo 'the root can be changed' >/dev/console";
@@ -60,7 +55,7 @@ fn overlay(lab: &Lab) -> Result<Outcome, Failure> {
     let token = token(&root, "alone")?;
     let before = inventory(&root)?;
     let server = site.serve()?;
-    let mut machine = switch_on(&network, &directory, "alone", Firmware::Uefi, 1)?;
+    let mut machine = scene.switch_on("alone", Firmware::Uefi, 1)?;
     machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
     // Its marker is in its memory, and on the console.
     let said = machine.said();
@@ -77,9 +72,8 @@ fn overlay(lab: &Lab) -> Result<Outcome, Failure> {
 /// The machine is sent to a root that does not exist: it says so on its console, and boots once
 /// somebody has made it.
 fn missing(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("initramfs missing")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
     site.run("create guest")?;
     furnish(lab, &site, "true")?;
     site.machine("alone", &mac(1), "guest")?;
@@ -87,7 +81,7 @@ fn missing(lab: &Lab) -> Result<Outcome, Failure> {
     set = set.arg(format!("console=ttyS0 nfsroot={SERVER}:/be/later"));
     set.run(Duration::from_secs(120))?;
     let server = site.serve()?;
-    let mut machine = switch_on(&network, &directory, "alone", Firmware::Bios, 1)?;
+    let mut machine = scene.switch_on("alone", Firmware::Bios, 1)?;
     let sentence =
         format!("netbe: cannot mount {SERVER}:/be/later: the server does not export that path");
     wait_for("the sentence on the console", BOOT_LIMIT, || {

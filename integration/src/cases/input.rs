@@ -9,6 +9,7 @@ use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::{Finished, Program};
+use crate::scene::Scene;
 use crate::server::{Site, serve_words};
 use crate::suite::{Case, Outcome};
 
@@ -23,13 +24,13 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn unknown_flag(lab: &Lab) -> Result<Outcome, Failure> {
-    with_site(lab, "flag", |site, _network| {
+    with_site(lab, |site, _network| {
         refused(site.netbe("serve --no-such-flag"), &["--no-such-flag"])
     })
 }
 
 fn missing_store(lab: &Lab) -> Result<Outcome, Failure> {
-    with_site(lab, "store", |site, _network| {
+    with_site(lab, |site, _network| {
         let serve = site.netbe("serve --store dir:/nonexistent/store");
         refused(serve, &["/nonexistent/store"])
     })
@@ -37,7 +38,7 @@ fn missing_store(lab: &Lab) -> Result<Outcome, Failure> {
 
 fn port_in_use(lab: &Lab) -> Result<Outcome, Failure> {
     let busybox = lab.parts()?.busybox().display().to_string();
-    with_site(lab, "port", |site, network| {
+    with_site(lab, |site, network| {
         let log = site.log();
         let listen = network.server.program(&busybox).words("nc -l -p 2049");
         let _other = listen.start(&log)?;
@@ -50,7 +51,7 @@ fn port_in_use(lab: &Lab) -> Result<Outcome, Failure> {
 }
 
 fn configuration(lab: &Lab) -> Result<Outcome, Failure> {
-    with_site(lab, "configuration", |site, _network| {
+    with_site(lab, |site, _network| {
         let file = site.log().with_file_name("netbe.toml");
         fs::write(&file, "interfaces = [\"lan\"]\nno_such_word = 1\n").during(file.display())?;
         let serve = site.netbe("serve -f").arg(&file);
@@ -59,7 +60,7 @@ fn configuration(lab: &Lab) -> Result<Outcome, Failure> {
 }
 
 fn no_address(lab: &Lab) -> Result<Outcome, Failure> {
-    with_site(lab, "address", |site, network| {
+    with_site(lab, |site, network| {
         network.server.ip("link add bare type bridge")?;
         network.server.ip("link set bare up")?;
         refused(site.netbe("serve --interface bare"), &["bare", "address"])
@@ -67,7 +68,7 @@ fn no_address(lab: &Lab) -> Result<Outcome, Failure> {
 }
 
 fn unknown_interface(lab: &Lab) -> Result<Outcome, Failure> {
-    with_site(lab, "interface", |site, _network| {
+    with_site(lab, |site, _network| {
         refused(site.netbe("serve --interface nowhere0"), &["nowhere0"])
     })
 }
@@ -92,14 +93,12 @@ fn not_root(lab: &Lab) -> Result<Outcome, Failure> {
 /// Runs `test` on a new site that has a store with one boot environment.
 fn with_site(
     lab: &Lab,
-    name: &str,
     test: impl FnOnce(&Site<'_>, &Network) -> Result<(), Failure>,
 ) -> Result<Outcome, Failure> {
-    let directory = lab.directory(&format!("input {name}"))?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
     site.run("create guest")?;
-    test(&site, &network)?;
+    test(&site, &scene.network)?;
     // Whatever was refused left nothing behind that keeps the site from serving.
     site.serve()?.stop()?;
     Ok(Outcome::Passed)

@@ -5,15 +5,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use super::boots::{BOOT_LIMIT, mac, switch_on, with_log};
 use super::loaders::{LOADER_EFI, Loader, PXEBOOT};
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::{Network, SERVER};
+use crate::net::SERVER;
 use crate::process::{Program, Running, tail};
-use crate::proof::{proof, token};
 use crate::release::{MANY, MANY_FILES, Release};
+use crate::scene::{Scene, mac};
 use crate::server::Site;
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
@@ -27,10 +26,9 @@ pub(super) const CASES: &[Case] = &[
 /// Sets with a flipped bit are refused; an installation is killed while it unpacks, begins anew, and a
 /// machine starts the loader of what it installed.
 fn directory(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("install directory")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    let release = release(lab, &directory.join("dist"))?;
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    let release = release(lab, &scene.directory.join("dist"))?;
     let install = format!("install -o FreeBSD -p {} head", release.path().display());
     site.run("create -l freebsd head")?;
     release.flip("kernel.txz")?;
@@ -39,7 +37,7 @@ fn directory(lab: &Lab) -> Result<Outcome, Failure> {
     ensure(!root.join("bin").exists(), || "something was unpacked".to_owned())?;
     release.flip("kernel.txz")?;
 
-    let log = directory.join("install.log");
+    let log = scene.directory.join("install.log");
     let mut running = site.netbe(&install).start(&log)?;
     let many = root.join(MANY_FILES);
     kill_at(&mut running, &log, "a few of many files", || many.join("9").exists())?;
@@ -49,27 +47,26 @@ fn directory(lab: &Lab) -> Result<Outcome, Failure> {
     refused(&site, "check head", 1, "an installation is going on or was broken off")?;
     site.run(&install)?;
     is_whole(&root)?;
-    boots(&network, &directory, &site, &LOADER_EFI)
+    boots(&scene, &LOADER_EFI)
 }
 
 /// An installation is killed while it fetches a set. The next one goes on with the transfer, and a
 /// machine starts the loader of what it installed.
 fn mirror(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("install mirror")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    let place = directory.join("mirror/releases/amd64/amd64");
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    let place = scene.directory.join("mirror/releases/amd64/amd64");
     fs::create_dir_all(&place).during(place.display())?;
     release(lab, &place.join("14.3-RELEASE"))?;
-    let httpd = directory.join("httpd.log");
-    let busybox = network.server.program(&lab.parts()?.busybox().display().to_string());
-    let server = busybox.words("httpd -f -vv -p 80 -h").arg(directory.join("mirror"));
+    let httpd = scene.directory.join("httpd.log");
+    let busybox = scene.network.server.program(&lab.parts()?.busybox().display().to_string());
+    let server = busybox.words("httpd -f -vv -p 80 -h").arg(scene.directory.join("mirror"));
     let mut server = server.start(&httpd)?;
 
     let install = format!("install -o FreeBSD -u http://{SERVER}/ -r 14.3 -l freebsd head");
-    let cache = directory.join("state/cache");
-    let log = directory.join("install.log");
-    let mut running = site.netbe(&install).env("PATH", stalling(&directory)?).start(&log)?;
+    let cache = scene.directory.join("state/cache");
+    let log = scene.directory.join("install.log");
+    let mut running = site.netbe(&install).env("PATH", stalling(&scene.directory)?).start(&log)?;
     kill_at(&mut running, &log, "a megabyte of a set", || largest(&cache) == 1 << 20)?;
     ensure(!site.root("head").exists(), || "it was made before its sets were there".to_owned())?;
     site.run(&install)?;
@@ -80,22 +77,21 @@ fn mirror(lab: &Lab) -> Result<Outcome, Failure> {
         format!("it did not go on with the set:\n{}", tail(&httpd, 20))
     })?;
     server.kill();
-    boots(&network, &directory, &site, &PXEBOOT)
+    boots(&scene, &PXEBOOT)
 }
 
 /// A small Linux comes as an archive of its root, gets a RAM disk of netbe's, and boots.
 fn archive(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("install archive")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    let (root, parts) = (directory.join("root"), lab.parts()?);
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    let (root, parts) = (scene.directory.join("root"), lab.parts()?);
     parts.furnish(&root, "test -c /dev/console && test -u /bin/su")?;
     fs::remove_file(root.join("boot/initrd.img")).during("boot/initrd.img")?;
     parts.furnish_modules(&root)?;
     let su = root.join("bin/su");
     fs::write(&su, "").during("bin/su")?;
     fs::set_permissions(&su, fs::Permissions::from_mode(0o4755)).during("bin/su")?;
-    let packed = directory.join("root.tar.gz");
+    let packed = scene.directory.join("root.tar.gz");
     let tar = Program::new("tar").arg("-C").arg(&root).arg("-czf").arg(&packed).arg(".");
     tar.run(Duration::from_secs(120))?;
     site.run(&format!("install -o tar -p {} -l linux --initramfs lin", packed.display()))?;
@@ -103,12 +99,8 @@ fn archive(lab: &Lab) -> Result<Outcome, Failure> {
     let good = "NAME  SYSTEM  BIOS   UEFI\nlin   Linux   boots  boots\n";
     ensure(verdict == good, || verdict.clone())?;
     site.machine("alone", &mac(1), "lin")?;
-    let root = site.root("lin");
-    let token = token(&root, "alone")?;
     let server = site.serve()?;
-    let mut machine = switch_on(&network, &directory, "alone", Firmware::Bios, 1)?;
-    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
-    proof(&root, &token, "alone").map_err(|failure| machine.explain(with_log(&site, failure)))?;
+    scene.boots("alone", Firmware::Bios, "lin")?;
     server.stop()?;
     Ok(Outcome::Passed)
 }
@@ -121,16 +113,11 @@ fn release(lab: &Lab, place: &Path) -> Result<Release, Failure> {
 }
 
 /// netbe says that `head` boots, and a machine fetches this loader out of it.
-fn boots(
-    network: &Network,
-    directory: &Path,
-    site: &Site<'_>,
-    loader: &Loader,
-) -> Result<Outcome, Failure> {
-    let verdict = site.run("check head")?;
+fn boots(scene: &Scene<'_>, loader: &Loader) -> Result<Outcome, Failure> {
+    let verdict = scene.site().run("check head")?;
     let good = "NAME  SYSTEM   BIOS   UEFI\nhead  FreeBSD  boots  boots\n";
     ensure(verdict == good, || verdict.clone())?;
-    loader.is_started(network, directory, site, "head")?;
+    loader.is_started(scene, "head")?;
     Ok(Outcome::Passed)
 }
 

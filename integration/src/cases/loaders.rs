@@ -4,16 +4,13 @@
 //! loaders. What the loader does then is played from recordings, in netbe's session tests.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::capture::Capture;
-use crate::cases::boots::{BOOT_LIMIT, mac, switch_on, with_log};
 use crate::failure::{During, Failure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::Network;
 use crate::packages;
-use crate::server::Site;
+use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
@@ -34,16 +31,15 @@ fn uefi(lab: &Lab) -> Result<Outcome, Failure> {
 
 fn boot(lab: &Lab, loader: &Loader) -> Result<Outcome, Failure> {
     let name = loader.name;
-    let directory = lab.directory(&format!("boot {name}"))?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
     site.run("create freebsd")?;
     let boot = site.root("freebsd").join("boot");
     fs::create_dir_all(boot.join("kernel")).during(boot.display())?;
     fs::write(boot.join("kernel/kernel"), "none").during(boot.display())?;
     let program = loader.program(lab)?;
     fs::copy(&program, boot.join(name)).during(program.display())?;
-    loader.is_started(&network, &directory, &site, "freebsd")?;
+    loader.is_started(&scene, "freebsd")?;
     Ok(Outcome::Passed)
 }
 
@@ -71,25 +67,19 @@ impl Loader {
     }
 
     /// A machine of its firmware fetches it out of an environment and starts it.
-    pub(super) fn is_started(
-        &self,
-        network: &Network,
-        directory: &Path,
-        site: &Site<'_>,
-        environment: &str,
-    ) -> Result<(), Failure> {
-        let name = self.name;
+    pub(super) fn is_started(&self, scene: &Scene<'_>, environment: &str) -> Result<(), Failure> {
+        let (name, site) = (self.name, scene.site());
         site.machine("beastie", &mac(1), environment)?;
-        let capture = Capture::begin(network, directory, "")?;
+        let capture = scene.capture("")?;
         let server = site.serve()?;
-        let mut machine = switch_on(network, directory, "beastie", self.firmware, 1)?;
+        let mut machine = scene.switch_on("beastie", self.firmware, 1)?;
         let got = format!("beastie: got {name} (");
         wait_for(&format!("{name} to run"), BOOT_LIMIT, || {
             machine.still_on()?;
             let log = fs::read_to_string(site.log()).during(site.log().display())?;
             Ok((log.contains(&got) && machine.said().contains(self.word)).then_some(()))
         })
-        .map_err(|failure| machine.explain(with_log(site, failure)))?;
+        .map_err(|failure| machine.explain(with_log(&site, failure)))?;
         drop(machine);
         server.stop()?;
         capture.check()

@@ -5,14 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::boots::{BOOT_LIMIT, mac, switch_on, with_log};
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::Network;
 use crate::process::{Program, tail};
 use crate::proof::{proof, token};
-use crate::server::Site;
+use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
@@ -21,16 +19,16 @@ pub(super) const CASES: &[Case] = &[Case::new("boot joined and split", joined_an
 /// A machine lives on a root of three file systems as on one while netbe is killed and starts again;
 /// then it boots anew and mounts each by the fstab that netbe writes.
 fn joined_and_split(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("boot joined and split")?;
-    let network = Network::new()?;
-    let program = directory.join("netbe");
-    let root = directory.join("store/be/guest");
-    write_program(&program, lab.netbe()?, &directory, &root)?;
-    let site = Site::new(&program, &network, &directory);
+    let scene = Scene::new(lab)?;
+    let program = scene.directory.join("netbe");
+    let root = scene.site().root("guest");
+    write_program(&program, lab.netbe()?, &scene.directory, &root)?;
+    let scene = scene.with_netbe(program);
+    let site = scene.site();
     site.run("create -l linux guest")?;
     lab.parts()?.furnish(&root, include_str!("../../guest/joined.sh"))?;
     for disk in ["home", "log"] {
-        let image = directory.join(format!("{disk}.img"));
+        let image = scene.directory.join(format!("{disk}.img"));
         let file = fs::File::create(&image).during(image.display())?;
         file.set_len(32 << 20).during(image.display())?;
         Program::new("mkfs.ext4").arg("-q").arg(&image).run(Duration::from_secs(60))?;
@@ -39,7 +37,7 @@ fn joined_and_split(lab: &Lab) -> Result<Outcome, Failure> {
     let mut server = site.serve()?;
     let boot = |what: &str| -> Result<_, Failure> {
         let token = token(&root, "nested")?;
-        Ok((token, switch_on(&network, &directory, what, Firmware::Bios, 1)?))
+        Ok((token, scene.switch_on(what, Firmware::Bios, 1)?))
     };
     let ended = |token: &_, failure| -> Result<(), Failure> {
         let result: Result<(), Failure> = failure;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::time::Duration;
 
-use super::boots::{BOOT_LIMIT, mac, switch_on, with_log};
 use crate::dhcp_client::{self, Kind};
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
@@ -11,8 +10,7 @@ use crate::lab::Lab;
 use crate::net::{CLIENT_INTERFACE, Namespace, Network, PREFIX, RANGE, SERVER};
 use crate::packages;
 use crate::process::Running;
-use crate::proof::{proof, token};
-use crate::server::Site;
+use crate::scene::{Scene, mac, with_log};
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
@@ -24,22 +22,15 @@ pub(super) const CASES: &[Case] = &[
 
 /// The bridge is deleted and made again while netbe serves it; then a machine boots.
 fn made_anew(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("interface made anew")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("guest", lab.parts()?, "test -c /dev/console")?;
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    scene.environment("guest", "test -c /dev/console")?;
     site.machine("alone", &mac(1), "guest")?;
     let server = site.serve()?;
-    let token = token(&site.root("guest"), "alone")?;
     for _ in 0..2 {
-        network.make_anew()?;
+        scene.network.make_anew()?;
     }
-    let mut machine = switch_on(&network, &directory, "alone", Firmware::Bios, 1)?;
-    // A machine that gets no address stays where it is.
-    let limit = BOOT_LIMIT / 2;
-    machine.wait_until_off(limit).map_err(|failure| with_log(&site, failure))?;
-    proof(&site.root("guest"), &token, "alone")
-        .map_err(|failure| machine.explain(with_log(&site, failure)))?;
+    scene.boots("alone", Firmware::Bios, "guest")?;
     server.stop()?;
     Ok(Outcome::Passed)
 }
@@ -54,8 +45,8 @@ enum Relay {
 /// netbe has one interface. A relay joins it to two more networks: a machine boots in one, and a client
 /// of the other gets what is said of that.
 fn relayed(lab: &Lab, relay: Relay) -> Result<Outcome, Failure> {
-    let directory = lab.directory("relay")?;
-    let network = Network::new()?;
+    let scene = Scene::new(lab)?;
+    let (site, network) = (scene.site(), &scene.network);
     // The relay's bridge is the first of its networks; a link to another namespace is the second.
     let near = Network::at(NEAR)?;
     let router = &near.server;
@@ -69,26 +60,21 @@ fn relayed(lab: &Lab, relay: Relay) -> Result<Outcome, Failure> {
     for subnet in [NEAR_NETWORK, FAR_NETWORK] {
         network.server.ip(&format!("route add {subnet}/{PREFIX} via {UPLINK}"))?;
     }
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("guest", lab.parts()?, "ip -4 -o address show scope global >address")?;
+    scene.environment("guest", "ip -4 -o address show scope global >address")?;
     site.machine("alone", &mac(1), "guest")?;
     let server = site.serve_as(&format!(
         "serve --interface lan --mode serve --range {RANGE} \
          --subnet {NEAR_NETWORK}/{PREFIX},range=10.78.0.100-10.78.0.199 \
          --subnet {FAR_NETWORK}/{PREFIX},range=10.79.0.100-10.79.0.199,router={FAR},mtu=1400"
     ))?;
-    let _relay = start(lab, relay, router, &directory)?;
-    let token = token(&site.root("guest"), "alone")?;
-    let mut machine = switch_on(&near, &directory, "alone", Firmware::Bios, 1)?;
-    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
-    proof(&site.root("guest"), &token, "alone")
-        .map_err(|failure| machine.explain(with_log(&site, failure)))?;
+    let _relay = start(lab, relay, router, &scene.directory)?;
+    scene.boots_on(&near, "alone", Firmware::Bios, "guest")?;
     let address = site.root("guest").join("lab/address");
     let address = fs::read_to_string(&address).during(address.display())?;
     ensure(address.contains(" 10.78.0.1"), || format!("the machine's address is {address}"))?;
 
     site.run("sharepxe --default guest")?;
-    let lease = dhcp_client::lease(&far, &directory, lab.parts()?, Kind::Ipxe)
+    let lease = dhcp_client::lease(&far, &scene.directory, lab.parts()?, Kind::Ipxe)
         .map_err(|failure| with_log(&site, failure))?;
     let told = ["ip", "router", "mtu"].map(|name| lease.field(name).to_owned());
     let [ip, router, mtu] = &told;

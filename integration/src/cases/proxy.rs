@@ -4,17 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::boots::{BOOT_LIMIT, mac, switch_on, with_log};
-use crate::capture::Capture;
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::{CLIENT_INTERFACE, Network, SERVER};
+use crate::net::{CLIENT_INTERFACE, SERVER};
 use crate::packages;
 use crate::peer;
 use crate::process::{Program, Running};
-use crate::proof::{proof, token};
-use crate::server::Site;
+use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
@@ -28,14 +25,13 @@ pub(super) const CASES: &[Case] = &[
 
 /// netbe is a proxy: the address comes from dnsmasq, and everything else from netbe.
 fn linux(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
-    let directory = lab.directory(&format!("beside {}", firmware.name()))?;
-    let network = Network::new()?;
-    let _other = other(&network, &directory, &[&named()])?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("guest", lab.parts()?, "test -c /dev/console")?;
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    let _other = other(&scene, &[&named()])?;
+    scene.environment("guest", "test -c /dev/console")?;
     site.machine("alone", &mac(1), "guest")?;
     let server = site.serve_as(PROXY)?;
-    boots(&network, &site, &directory, firmware)?;
+    boots(&scene, firmware)?;
     let log = fs::read_to_string(site.log()).during("netbe's log")?;
     ensure(log.contains("from another DHCP server"), || "netbe saw no address".to_owned())?;
     ensure(!log.contains("offered 10."), || "a proxy offered an address".to_owned())?;
@@ -44,18 +40,9 @@ fn linux(lab: &Lab, firmware: Firmware) -> Result<Outcome, Failure> {
 }
 
 /// The machine `alone` boots, and only dnsmasq gives it addresses.
-fn boots(
-    network: &Network,
-    site: &Site<'_>,
-    directory: &Path,
-    firmware: Firmware,
-) -> Result<(), Failure> {
-    let capture = Capture::begin(network, directory, "not tcp port 2049")?;
-    let token = token(&site.root("guest"), "alone")?;
-    let mut machine = switch_on(network, directory, "alone", firmware, 1)?;
-    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(site, failure))?;
-    proof(&site.root("guest"), &token, "alone")
-        .map_err(|failure| machine.explain(with_log(site, failure)))?;
+fn boots(scene: &Scene<'_>, firmware: Firmware) -> Result<(), Failure> {
+    let capture = scene.capture("not tcp port 2049")?;
+    scene.boots("alone", firmware, "guest")?;
     let wrong = format!("_ws.malformed || (ip.src == {SERVER} && dhcp.ip.your != 0.0.0.0)");
     let wrong = capture.print(&wrong)?;
     ensure(wrong.trim().is_empty(), || format!("netbe gave addresses, or nonsense:\n{wrong}"))
@@ -64,19 +51,18 @@ fn boots(
 /// iPXE starts a program in the place of FreeBSD's loader.efi with what that reads: its own address
 /// and mask from dnsmasq, and netbe's address for a router that there is not.
 fn load_options(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("load options")?;
-    let network = Network::new()?;
+    let scene = Scene::new(lab)?;
+    let (site, directory) = (scene.site(), &scene.directory);
     // Without this dnsmasq names itself as router.
-    let _other = other(&network, &directory, &[&named(), "--dhcp-option=option:router"])?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
+    let _other = other(&scene, &[&named(), "--dhcp-option=option:router"])?;
     site.run("create free")?;
     let boot = site.root("free").join("boot");
     fs::create_dir_all(boot.join("kernel")).during(boot.display())?;
     fs::write(boot.join("kernel/kernel"), "").during(boot.display())?;
-    fs::copy(stand_in(&directory)?, boot.join("loader.efi")).during(boot.display())?;
+    fs::copy(stand_in(directory)?, boot.join("loader.efi")).during(boot.display())?;
     site.machine("alone", &mac(1), "free")?;
     let server = site.serve_as(PROXY)?;
-    let mut machine = switch_on(&network, &directory, "alone", Firmware::Uefi, 1)?;
+    let mut machine = scene.switch_on("alone", Firmware::Uefi, 1)?;
     machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
     let console = fs::read(directory.join("alone.serial")).during("the machine's console")?;
     let console = String::from_utf8_lossy(&console).replace(['\r', '\n'], "");
@@ -98,17 +84,16 @@ fn load_options(lab: &Lab) -> Result<Outcome, Failure> {
 
 /// netbe only listens: dnsmasq has the lines that netbe prints for it, and nothing else.
 fn led(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("led")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("guest", lab.parts()?, "test -c /dev/console")?;
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    scene.environment("guest", "test -c /dev/console")?;
     site.machine("alone", &mac(1), "guest")?;
     let lines = site.run("show dhcp --for dnsmasq --machine alone guest")?;
     let words: Vec<String> = lines.lines().map(|line| format!("--{line}")).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let _other = other(&network, &directory, &words)?;
+    let _other = other(&scene, &words)?;
     let server = site.serve_as("serve --interface lan")?;
-    boots(&network, &site, &directory, Firmware::Bios)?;
+    boots(&scene, Firmware::Bios)?;
     server.stop()?;
     Ok(Outcome::Passed)
 }
@@ -116,14 +101,13 @@ fn led(lab: &Lab) -> Result<Outcome, Failure> {
 /// The servers themselves read what netbe prints for them, for Linux and FreeBSD, for a machine and
 /// for everybody.
 fn lines(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("lines")?;
-    let network = Network::new()?;
+    let scene = Scene::new(lab)?;
+    let (site, directory) = (scene.site(), &scene.directory);
     packages::install(&[packages::KEA_LIBRARIES])?;
     let kea = packages::Kea::unpacked(&lab.cache)?;
     let kea_dhcp4 = packages::unpacked(&lab.cache, "kea-dhcp4-server")?.join("usr/sbin/kea-dhcp4");
     let dhcpd = packages::unpacked(&lab.cache, "isc-dhcp-server")?.join("usr/sbin/dhcpd");
-    let site = Site::new(lab.netbe()?, &network, &directory);
-    site.environment("linux", lab.parts()?, "true")?;
+    scene.environment("linux", "true")?;
     site.run("create free")?;
     let boot = site.root("free").join("boot");
     fs::create_dir_all(boot.join("kernel")).during(boot.display())?;
@@ -162,7 +146,8 @@ fn named() -> String {
 }
 
 /// dnsmasq on the clients' side, with these words more; it knows nothing else of network boot.
-fn other(network: &Network, directory: &Path, more: &[&str]) -> Result<Running, Failure> {
+fn other(scene: &Scene<'_>, more: &[&str]) -> Result<Running, Failure> {
+    let Scene { network, directory, .. } = scene;
     network.address_the_client()?;
     let words = [&["--no-ping"], more].concat();
     let running = peer::plain_dnsmasq(&network.client, CLIENT_INTERFACE, directory, &words)?;

@@ -1,15 +1,13 @@
 //! Machines with roots of their own: made while they boot, upgraded, and put back.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
-use super::boots::{BOOT_LIMIT, mac, switch_on, with_log};
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::Network;
 use crate::proof::{proof, token};
+use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
 use crate::server::Site;
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
@@ -22,9 +20,8 @@ pub(super) const CASES: &[Case] = &[
 /// A machine writes into a root of its own, boots the template's next version once with what it wrote,
 /// is back with its old root at the boot after, and then kept on the new one.
 fn upgraded(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("roots upgraded")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
     site.run("create -l linux head")?;
     site.run("set data=home head")?;
     lab.parts()?.furnish(&site.root("head"), &format!("{TASK} && echo data >>/home/desk"))?;
@@ -32,7 +29,8 @@ fn upgraded(lab: &Lab) -> Result<Outcome, Failure> {
     site.run(&format!("machine add --mac {} --cmdline console=ttyS0 desk", mac(1)))?;
     site.run("sharepxe --machine desk --root own head")?;
     let server = site.serve()?;
-    boot(&network, &directory, &site, 1, "desk-head")?;
+    let boot = |environment: &str| scene.boots("desk", Firmware::Bios, environment);
+    boot("desk-head")?;
     is(&site, "desk-head", "etc/motd", "first\nsecond\nthird\nwritten by desk\n")?;
 
     site.run("clone head next")?;
@@ -42,17 +40,17 @@ fn upgraded(lab: &Lab) -> Result<Outcome, Failure> {
     ensure(plan.contains("merge     /etc/motd\n"), || {
         format!("the upgrade was shown as:\n{plan}")
     })?;
-    boot(&network, &directory, &site, 2, "desk-next")?;
+    boot("desk-next")?;
     is(&site, "desk-next", "etc/os-release", "NAME=next\n")?;
     let merged = "first, of the next version\nsecond\nthird\nwritten by desk\nwritten by desk\n";
     is(&site, "desk-next", "etc/motd", merged)?;
 
     // Nobody has said that it is to stay there.
-    boot(&network, &directory, &site, 3, "desk-head")?;
+    boot("desk-head")?;
     site.run("activate desk desk-next")?;
-    boot(&network, &directory, &site, 4, "desk-next")?;
+    boot("desk-next")?;
     site.run("activate desk desk-head")?;
-    boot(&network, &directory, &site, 5, "desk-head")?;
+    boot("desk-head")?;
     // Its data were the same in all five boots, and in none of its roots.
     is(&site, "desk-data", "home/desk", &"data\n".repeat(5))?;
     for root in ["desk-head", "desk-next"] {
@@ -65,11 +63,10 @@ fn upgraded(lab: &Lab) -> Result<Outcome, Failure> {
 
 /// A machine gets a new root at each boot, while its loader waits: what it wrote before is gone.
 fn fresh(lab: &Lab) -> Result<Outcome, Failure> {
-    let directory = lab.directory("roots fresh")?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
     // A root that was written to before fails the task.
-    site.environment("head", lab.parts()?, &format!("test ! -e /etc/motd && {TASK}"))?;
+    scene.environment("head", &format!("test ! -e /etc/motd && {TASK}"))?;
     site.run(&format!("machine add --mac {} --cmdline console=ttyS0 desk", mac(1)))?;
     site.run("sharepxe --machine desk --root fresh head")?;
     let token = token(&site.root("head"), "desk")?;
@@ -80,7 +77,7 @@ fn fresh(lab: &Lab) -> Result<Outcome, Failure> {
         (2, Firmware::Uefi, "desk-head-2", "desk-head"),
     ] {
         let (title, limit) = (format!("desk{number}"), BOOT_LIMIT);
-        let mut machine = switch_on(&network, &directory, &title, firmware, 1)?;
+        let mut machine = scene.switch_on(&title, firmware, 1)?;
         machine.wait_until_off(limit).map_err(|failure| with_log(&site, failure))?;
         proof(&site.root(name), &token, "desk")
             .map_err(|failure| machine.explain(with_log(&site, failure)))?;
@@ -95,21 +92,6 @@ fn fresh(lab: &Lab) -> Result<Outcome, Failure> {
     })?;
     server.stop()?;
     Ok(Outcome::Passed)
-}
-
-/// Boots the machine once more, and it has to run from this environment.
-fn boot(
-    network: &Network,
-    directory: &Path,
-    site: &Site<'_>,
-    number: u8,
-    environment: &str,
-) -> Result<(), Failure> {
-    let root = site.root(environment);
-    let token = token(&root, environment)?;
-    let mut machine = switch_on(network, directory, &format!("desk{number}"), Firmware::Bios, 1)?;
-    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(site, failure))?;
-    proof(&root, &token, "desk").map_err(|failure| machine.explain(with_log(site, failure)))
 }
 
 fn write(site: &Site<'_>, environment: &str, path: &str, text: &str) -> Result<(), Failure> {

@@ -10,13 +10,11 @@ use std::fs;
 use std::path::Path;
 
 use self::report::Report;
-use super::boots::{BOOT_LIMIT, mac, switch_on, with_log};
 use crate::failure::{During, Failure};
 use crate::lab::Lab;
-use crate::net::Network;
 use crate::process::last_lines;
 use crate::proof::{proof, token};
-use crate::server::Site;
+use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
@@ -87,11 +85,10 @@ true",
 /// Boots a guest that runs the suite on a boot environment that it mounts, and compares what failed with
 /// what is known to.
 fn suite(lab: &Lab, suite: &Suite) -> Result<Outcome, Failure> {
-    let directory = lab.directory(&format!("suite {}", suite.name))?;
-    let network = Network::new()?;
-    let site = Site::new(lab.netbe()?, &network, &directory);
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
     let task = [include_str!("../../guest/suite.sh"), suite.command].concat();
-    site.environment("guest", lab.parts()?, &task)?;
+    scene.environment("guest", &task)?;
     let root = site.root("guest");
     (suite.install)(lab, &root)?;
     site.machine("alone", &mac(1), "guest")?;
@@ -99,7 +96,7 @@ fn suite(lab: &Lab, suite: &Suite) -> Result<Outcome, Failure> {
     site.run("sharenfs --maproot root --network 10.77.0.0/24 scratch")?;
     let server = site.serve()?;
     let token = token(&root, "alone")?;
-    let mut machine = switch_on(&network, &directory, "alone", Firmware::Bios, 1)?;
+    let mut machine = scene.switch_on("alone", Firmware::Bios, 1)?;
     machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
     let log = root.join("lab/log");
     let said = String::from_utf8_lossy(&fs::read(&log).during(log.display())?).into_owned();

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use self::guests::{Guest, Kind, REPORTS};
 use self::pulse::{Phase, Pulse};
 use self::trouble::{Ground, Trouble};
-use super::boots::{BOOT_LIMIT, mac, with_log};
 use crate::disk::{Disk, own_mounts};
 use crate::failure::{During, Failure, ensure};
 use crate::forged::{self, Kind as Dhcp, Message, Sender};
@@ -26,6 +25,7 @@ use crate::lab::{Lab, Wishes};
 use crate::net::{CLIENT_INTERFACE, Namespace, Network, SERVER};
 use crate::noise::Noise;
 use crate::recorded;
+use crate::scene::{BOOT_LIMIT, mac, with_log};
 use crate::server::{Server, Site};
 use crate::suite::{Case, Outcome};
 

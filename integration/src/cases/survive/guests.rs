@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cases::boots::mac;
 use crate::failure::{During, Failure};
 use crate::interrupt::wait_for;
 use crate::net::Network;
 use crate::process::Program;
+use crate::scene::mac;
 use crate::server::Site;
 use crate::vm::{Firmware, Hardware, Machine};
 
