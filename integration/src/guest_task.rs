@@ -11,7 +11,8 @@ use crate::guest::Marker;
 use crate::interrupt::wait_for;
 use crate::net::Network;
 use crate::process::{Program, last_lines};
-use crate::vm::{Computer, Disk, Machine};
+use crate::shell::Shell;
+use crate::vm::{Computer, Disk, Machine, line};
 
 /// A script for a guest with ZFS, and the guest that runs it.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +99,17 @@ impl GuestTask<'_> {
 }
 
 impl RunningTask {
+    /// The shell of a guest whose script is [`SHELL`](crate::shell::SHELL), once it is there.
+    pub(crate) fn shell(&mut self, limit: Duration) -> Result<Shell, Failure> {
+        wait_for("the guest's shell", limit, || {
+            self.machine.still_on()?;
+            let said = self.machine.said();
+            Ok(said.lines().any(|line| line.trim_end() == "lab: shell").then_some(()))
+        })
+        .map_err(|failure| self.machine.explain(failure))?;
+        Shell::at(&line(&self.directory, &self.name))
+    }
+
     /// Does what the guest asks for, in lines that begin with `lab: `, until it switches itself
     /// off, and reads its output. Fails if the guest is still on after `limit`.
     pub(crate) fn serve(

@@ -38,6 +38,7 @@ mod release;
 mod rpc;
 mod scene;
 mod server;
+mod shell;
 mod soak;
 mod suite;
 mod vm;

@@ -90,7 +90,8 @@ impl Machine {
     ) -> Result<Self, Failure> {
         let Hardware { name, firmware, mac, memory } = hardware;
         network.tap(name)?;
-        let mut qemu = qemu(network, directory, name, *memory).words("-smp 1 -cpu max");
+        let mut qemu = qemu(network, name, *memory).words("-smp 1 -cpu max");
+        qemu = qemu.arg("-serial").arg(format!("file:{}", serial(directory, name).display()));
         let card = format!("virtio-net-pci,netdev=n0,mac={mac},bootindex=1");
         match firmware {
             Firmware::Bios => {
@@ -126,7 +127,14 @@ impl Machine {
     ) -> Result<Self, Failure> {
         let Computer { name, mac, memory, processors, kernel, initrd, disks } = computer;
         network.tap(name)?;
-        let mut qemu = qemu(network, directory, name, *memory)
+        let (line, log) = (line(directory, name), serial(directory, name));
+        let line = format!(
+            "socket,id=s0,path={},server=on,wait=off,logfile={}",
+            line.display(),
+            log.display()
+        );
+        let mut qemu = qemu(network, name, *memory)
+            .args(["-chardev", &line, "-serial", "chardev:s0"])
             // Emulated string instructions go byte by byte: the kernel clears and copies pages faster
             // when it does not know that a real processor has fast ones.
             .arg("-smp")
@@ -187,21 +195,24 @@ impl Machine {
     }
 }
 
-/// What all machines have: memory, a network card's wire, and a serial line that goes into a file.
+/// What all machines have: memory, and a network card's wire.
 ///
 /// KVM exists in many test machines without working in them: guests hang. Emulation is slower and
 /// always works.
-fn qemu(network: &Network, directory: &Path, name: &str, memory: u32) -> Program {
+fn qemu(network: &Network, name: &str, memory: u32) -> Program {
     let qemu = network.server.program("qemu-system-x86_64");
     qemu.words("-display none -no-reboot -nodefaults")
         .arg("-m")
         .arg(memory.to_string())
-        .arg("-serial")
-        .arg(format!("file:{}", serial(directory, name).display()))
         .arg("-netdev")
         .arg(format!("tap,id=n0,ifname={name},script=no,downscript=no"))
         .words("-object rng-random,id=r0,filename=/dev/urandom")
         .words("-device virtio-rng-pci,rng=r0")
+}
+
+/// The socket of a machine's serial line, when one can type at it.
+pub(crate) fn line(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.line"))
 }
 
 fn serial(directory: &Path, name: &str) -> PathBuf {

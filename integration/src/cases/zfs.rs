@@ -10,6 +10,7 @@ use crate::guest_task::{GuestTask, TaskOutput};
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::last_lines;
+use crate::shell::SHELL;
 use crate::suite::{Case, Outcome, Tally};
 
 pub(super) const CASES: &[Case] = &[
@@ -24,8 +25,19 @@ pub(super) const CASES: &[Case] = &[
 
 /// The guest's module and programs work: a snapshot keeps what its data set loses.
 fn pool(lab: &Lab) -> Result<Outcome, Failure> {
-    let log = run_in_guest(lab, "zfs pool", &GuestTask { script: POOL, ..PLAIN })?.success()?;
-    ensure(log.lines().any(|line| line == "kept"), || log)?;
+    let (directory, network) = (lab.directory("zfs pool")?, Network::new()?);
+    let task = GuestTask { script: SHELL, ..PLAIN };
+    let mut guest = task.start(&network, &directory, &Debian::get(&lab.cache)?)?;
+    let mut shell = guest.shell(LIMIT)?;
+    for command in POOL {
+        shell.run(command, LIMIT)?;
+    }
+    let kept = shell.run("cat /tank/one/.zfs/snapshot/first/file", LIMIT)?;
+    ensure(kept == "kept\n", || kept.clone())?;
+    let gone = shell.finish("cat /tank/one/file", LIMIT)?;
+    ensure(gone.status == 1 && gone.output.contains("No such file"), || format!("{gone:?}"))?;
+    shell.exit()?;
+    guest.wait(LIMIT)?.success()?;
     Ok(Outcome::Passed)
 }
 
@@ -127,15 +139,13 @@ const TANK: &str = "
 set -eu
 zpool create -O compression=off -O sync=disabled -m none tank /dev/vdc1
 ";
-const POOL: &str = "
-set -eu
-zpool create -O compression=off -m none tank /dev/vdc1
-zfs create -o mountpoint=/tank/one tank/one
-echo kept >/tank/one/file
-zfs snapshot tank/one@first
-rm /tank/one/file
-cat /tank/one/.zfs/snapshot/first/file
-";
+const POOL: [&str; 5] = [
+    "zpool create -O compression=off -m none tank /dev/vdc1",
+    "zfs create -o mountpoint=/tank/one tank/one",
+    "echo kept >/tank/one/file",
+    "zfs snapshot tank/one@first",
+    "rm /tank/one/file",
+];
 const AWAY: &str =
     concat!(include_str!("../../guest/zfs/site.sh"), include_str!("../../guest/zfs/away.sh"));
 /// One test at a time: some change the whole pool.
