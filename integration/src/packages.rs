@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::time::Duration;
 
 use crate::cache::Cache;
@@ -170,7 +171,7 @@ pub(crate) fn kernel(cache: &Cache) -> Result<Kernel, Failure> {
         let mut needs = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
         Ok(needs.find(|package| package.starts_with("linux-image-")).map(str::to_owned))
     };
-    let package = match depends()? {
+    let package = match told_by_apt(cache, CLOUD_KERNEL, depends)? {
         Some(package) => package,
         None => {
             update(cache)?;
@@ -199,7 +200,7 @@ pub(crate) fn unpacked(cache: &Cache, package: &str) -> Result<PathBuf, Failure>
             .finish(Duration::from_secs(120))
             .map(|done| done.stdout.split_whitespace().nth(1).map(str::to_owned))
     };
-    let file = match uri()? {
+    let file = match told_by_apt(cache, package, uri)? {
         Some(file) => file,
         None => {
             // What apt cannot tell now, without a network or beside another apt, it has told before.
@@ -217,6 +218,31 @@ pub(crate) fn unpacked(cache: &Cache, package: &str) -> Result<PathBuf, Failure>
         step.done("unpacked");
         Ok(())
     })
+}
+
+/// What apt tells of a package, asked once as long as its lists stay what they are: each question takes it
+/// more than a second of a processor, and every test has several.
+fn told_by_apt(
+    cache: &Cache,
+    package: &str,
+    ask: impl Fn() -> Result<Option<String>, Failure>,
+) -> Result<Option<String>, Failure> {
+    let lists = fs::metadata(APT_LISTS).and_then(|status| status.modified());
+    let Ok(lists) = lists.map(|time| format!("{time:?}")) else { return ask() };
+    let place = cache.directory().join(TOLD);
+    let file = place.join(package);
+    let known = fs::read_to_string(&file).unwrap_or_default();
+    if let Some(answer) = known.strip_prefix(&format!("{lists}\n")) {
+        return Ok(Some(answer.to_owned()));
+    }
+    let answer = ask()?;
+    if let Some(answer) = &answer {
+        fs::create_dir_all(&place).during(place.display())?;
+        let new = place.join(format!("{package}.{}", process::id()));
+        fs::write(&new, format!("{lists}\n{answer}")).during(new.display())?;
+        fs::rename(&new, &file).during(file.display())?;
+    }
+    Ok(answer)
 }
 
 /// Downloads a package, as `apt-get` with the configuration file `config` knows it, and unpacks it
@@ -309,5 +335,9 @@ fn update_alone() -> Result<(), Failure> {
 const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
 /// The lock of whoever changes what apt knows, or what is installed: apt does not wait for another.
 const APT: &str = "apt";
+/// Where apt has its lists; the directory changes with each of them.
+const APT_LISTS: &str = "/var/lib/apt/lists";
+/// The directory in the cache of what apt told.
+const TOLD: &str = "told-by-apt";
 /// The directory of fetched package lists.
 const LISTS: &str = "apt";
