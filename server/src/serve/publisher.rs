@@ -568,6 +568,11 @@ impl Publisher {
 }
 
 impl Found {
+    /// What was read of these environments.
+    fn read_of(&self, environments: &[Uuid]) -> Vec<Environment> {
+        environments.iter().filter_map(|one| self.environments.get(one)).cloned().collect()
+    }
+
     fn sentences(&self) -> Vec<String> {
         let unserved = self.unserved.values().flatten();
         let unserved: BTreeSet<&String> = unserved.collect();

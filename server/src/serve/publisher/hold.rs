@@ -52,15 +52,15 @@ impl Publisher {
         if let Some(living) = living() {
             return Some(living);
         }
-        let entries = {
-            let _found = lock(&self.found);
+        let (entries, before) = {
+            let found = lock(&self.found);
             let entries =
                 environments.iter().filter_map(|one| self.boots.catalog().environment(*one));
             let entries: Vec<_> = entries.collect();
             // First, so that nobody is refused what he has to wait for.
             self.exports.apply(each(environments, &Event::Held));
             self.boots.update_environments(Vec::new(), environments);
-            entries
+            (entries, found.read_of(environments))
         };
         let living = living();
         if living.is_none() {
@@ -71,9 +71,18 @@ impl Publisher {
             );
         }
         if living.is_some() {
-            let _found = lock(&self.found);
+            let found = lock(&self.found);
             self.boots.update_environments(entries, &[]);
             self.exports.apply(each(environments, &Event::Resumed));
+            let after = found.read_of(environments);
+            drop(found);
+            // What was read meanwhile was not opened, and would count as served.
+            if after != before {
+                let names: Vec<_> = after.into_iter().map(|one| one.name).collect();
+                if let Err(error) = self.publish(Scope::Named(&names)) {
+                    tracing::debug!("{error}");
+                }
+            }
         }
         living
     }

@@ -334,6 +334,23 @@ fn a_boot_that_begins_before_the_hold_undoes_it_and_none_begins_after_it() {
 }
 
 #[test]
+fn what_was_published_under_a_hold_that_is_undone_is_served() {
+    let bench = Bench::new();
+    let head = bench.uuid("head");
+    let living = || {
+        bench.publisher.exports.is_held(head).then(|| {
+            bench.store.rename(&name("head"), &name("next")).unwrap();
+            bench.publisher.publish(Scope::All).unwrap();
+            "desk"
+        })
+    };
+    assert_eq!(bench.publisher.hold(&[head], living), Some("desk"));
+    assert_eq!(bench.publisher.exports.of(head).unwrap().path, "/be/next");
+    assert_eq!(bench.publisher.boots.catalog().environment(head).unwrap().name, "next");
+    assert_eq!(bench.answers(), [SERVED; 3]);
+}
+
+#[test]
 fn a_command_has_the_tree_only_after_the_calls_that_run_on_it_have_ended() {
     let bench = Bench::new();
     let held = bench.publisher.needing(&name("head")).unwrap();
