@@ -331,7 +331,7 @@ impl Listener {
                 return None;
             }
         };
-        if now.index != self.interface.index {
+        if now.index != self.interface.index || self.sockets.is_cut() {
             return Some(Lost::Remade);
         }
         if now.mac != self.interface.mac

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use tracing::{error, warn};
 
 use super::reply::{CLIENT_PORT, Destination, Port, Reply};
@@ -26,6 +27,8 @@ pub(super) struct Sockets {
     told: Mutex<Vec<(Cause, Instant)>>,
     /// Answers that could not be sent.
     unsent: AtomicU64,
+    /// Whether what sends frames has no interface any more.
+    is_cut: AtomicBool,
 }
 
 impl Sockets {
@@ -34,7 +37,8 @@ impl Sockets {
         let dhcp = bind(interface, Port::Dhcp)?;
         let link = link(interface)?;
         let (name, index, told) = (interface.name.clone(), interface.index, Mutex::default());
-        Ok(Self { name, index, dhcp, pxe: None, link, clock, told, unsent: AtomicU64::new(0) })
+        let (unsent, is_cut) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Self { name, index, dhcp, pxe: None, link, clock, told, unsent, is_cut })
     }
 
     /// Opens what sends frames anew, for an interface whose Ethernet address has changed.
@@ -75,10 +79,19 @@ impl Sockets {
     pub(super) async fn send(&self, reply: &Reply) -> io::Result<()> {
         let sent = self.try_send(reply).await;
         if let Err(error) = &sent {
+            if tells_cut(error) {
+                self.is_cut.store(true, Ordering::Relaxed);
+            }
             let count = self.unsent.fetch_add(1, Ordering::Relaxed).saturating_add(1);
             self.tell(&Trouble::Unsent { count, error: error.to_string() });
         }
         sent
+    }
+
+    /// Whether the interface was found gone at the sending of a frame, whatever has its name and number
+    /// now: they have to be opened again.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
     }
 
     async fn try_send(&self, reply: &Reply) -> io::Result<()> {
@@ -167,6 +180,13 @@ enum Cause {
     Unsent,
 }
 
+/// Whether an error says that the interface is gone: a bpf(4) descriptor stays without one for ever
+/// (ENXIO), even if another is made by the same name, number and Ethernet address. An interface that
+/// is only switched off (ENETDOWN) is none of these.
+fn tells_cut(error: &io::Error) -> bool {
+    [libc::ENXIO, libc::ENODEV].map(Some).contains(&error.raw_os_error())
+}
+
 /// Opens what sends frames.
 fn link(interface: &Interface) -> Result<Link, ListenError> {
     let name = interface.name.clone();
@@ -195,3 +215,16 @@ const BUFFER: usize = 1 << 20;
 
 /// The shortest time between two warnings of one kind.
 const QUIET: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn only_an_interface_that_is_gone_has_to_be_opened_again() {
+        let cut = |code| tells_cut(&io::Error::from_raw_os_error(code));
+        assert!(cut(libc::ENXIO) && cut(libc::ENODEV));
+        assert!(!cut(libc::ENETDOWN) && !cut(libc::ENOBUFS) && !cut(libc::EMSGSIZE));
+        assert!(!tells_cut(&io::Error::other("no number")));
+    }
+}
