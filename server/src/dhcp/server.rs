@@ -442,6 +442,9 @@ impl Server {
 
     fn begin(&self, request: &Request<'_>, kind: MessageType, scope: &Scope) -> Builder {
         let mut reply = Builder::reply(&request.message, kind);
+        if let Some(mtu) = scope.mtu() {
+            reply.keep_to_mtu(mtu);
+        }
         reply.set(Code::SERVER_IDENTIFIER, request.identifier(scope.local).octets());
         reply
     }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use netbe::boot::{Event, Reservation};
 use netbe::dhcp::{Action, Destination, Mode, Parameters, Port, Settings, Silence, State};
-use wire::dhcp4::{Message, MessageType};
+use wire::dhcp4::{Builder, Code, Message, MessageType};
 
 use crate::bench::*;
 
@@ -385,6 +385,20 @@ fn the_rest_of_the_network_is_told_when_it_is_known() {
     assert_eq!(option(&offer, 26), Some(vec![5, 120]));
     let unasked = bench.ask(&discover(machine(1))).unwrap();
     assert_eq!(option(&unasked, 26), None);
+}
+
+#[test]
+fn an_answer_is_no_longer_than_a_packet_of_the_interface() {
+    let long = vec!["d".repeat(60); 4].join(".");
+    let parameters = Parameters { domain: Some(long), ..Parameters::default() };
+    let options = (224..234).map(|code| (code, vec![b'x'; 120]));
+    let parameters = Parameters { options: options.collect(), ..parameters };
+    let mut bench = Bench::with(Settings { parameters, ..settings("10.77.0.100-10.77.0.199") });
+    bench.interface.mtu = Some(1000);
+    let mut question = Builder::request(MessageType::Discover, 1, machine(1).0);
+    question.set(Code::MAX_MESSAGE_SIZE, 1500_u16.to_be_bytes());
+    let offer = bench.ask(&question.finish()).unwrap();
+    assert!((800..=1000 - 28).contains(&offer.bytes.len()), "{}", offer.bytes.len());
 }
 
 #[test]

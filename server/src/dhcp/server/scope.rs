@@ -38,6 +38,11 @@ pub(in super::super) struct Scope {
 }
 
 impl Scope {
+    /// The largest packet that our interface sends whole, if it is known.
+    pub(in super::super) const fn mtu(&self) -> Option<u32> {
+        self.mtu
+    }
+
     /// What the plan of a boot depends on.
     pub(super) fn network_facts(&self) -> ClientNetwork {
         let Parameters { name_servers, domain, mtu, .. } = &*self.parameters;

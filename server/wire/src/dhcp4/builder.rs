@@ -32,6 +32,7 @@ pub struct Builder {
     order: Vec<u8>,
     leaders: Vec<Code>,
     limit: usize,
+    frame: usize,
 }
 
 impl Builder {
@@ -57,6 +58,7 @@ impl Builder {
             order: Vec::new(),
             leaders: Vec::new(),
             limit: DEFAULT_LIMIT,
+            frame: LARGEST,
         };
         reply.set(Code::MESSAGE_TYPE, [kind.number()]);
         let list = request.options.get(Code::PARAMETER_REQUEST_LIST);
@@ -98,6 +100,7 @@ impl Builder {
             order: Vec::new(),
             leaders: Vec::new(),
             limit: DEFAULT_LIMIT,
+            frame: LARGEST,
         };
         request.set(Code::MESSAGE_TYPE, [kind.number()]);
         request
@@ -157,6 +160,13 @@ impl Builder {
         self.limit = LARGEST;
     }
 
+    /// Keeps to what leaves in one packet by an interface with this MTU, whatever the client has room
+    /// for, but for the 576 bytes that every host has (RFC 2131 §2).
+    pub fn keep_to_mtu(&mut self, mtu: u32) {
+        let mtu = usize::try_from(mtu).unwrap_or(usize::MAX);
+        self.frame = mtu.saturating_sub(DATAGRAM_HEADERS).clamp(DEFAULT_LIMIT, LARGEST);
+    }
+
     /// Adds an option that the message makes no sense without, in the place of an earlier one.
     pub fn set(&mut self, code: Code, value: impl Into<Vec<u8>>) {
         self.put(code, value.into(), true);
@@ -212,7 +222,8 @@ impl Builder {
     /// Leaves options out until the message fits.
     fn shrink(&mut self) {
         let mut size = self.options.iter().map(MessageOption::len).sum::<usize>();
-        let room = self.limit.saturating_sub(super::HEADER_LEN + MAGIC_COOKIE.len() + 1);
+        let room =
+            self.limit.min(self.frame).saturating_sub(super::HEADER_LEN + MAGIC_COOKIE.len() + 1);
         let droppable: [fn(&MessageOption) -> bool; 3] = [
             |entry| !entry.essential,
             |entry| entry.code == Code::RELAY_AGENT_INFORMATION,
@@ -389,6 +400,24 @@ mod test {
         let bytes = reply.finish();
         assert_eq!(codes(&bytes), [53, 1, 17]);
         assert!(bytes.len() <= DEFAULT_LIMIT);
+    }
+
+    #[test]
+    fn a_reply_is_no_longer_than_a_packet_of_our_interface() {
+        for (mtu, filled, most) in
+            [(1400, false, 1372), (1400, true, 1372), (500, true, 548), (9000, true, 1472)]
+        {
+            let mut reply = offer(&discover(&[53, 1, 1, 57, 2, 5, 220]));
+            if filled {
+                reply.fill_frame();
+            }
+            reply.keep_to_mtu(mtu);
+            for code in 224..234 {
+                reply.offer(Code(code), [b'x'; 120]);
+            }
+            let len = reply.finish().len();
+            assert!((most - 122..=most).contains(&len), "{len} at {mtu}");
+        }
     }
 
     #[test]
