@@ -140,7 +140,9 @@ run_rc_command() {
 		case $netbe_enable in [Yy][Ee][Ss]) ;; *) echo 'not enabled'; return 0;; esac
 		[ -z "$start_precmd" ] || $start_precmd || return 1
 		echo "log: $NETBE_LOG"
-		echo "run: $command $rc_flags $command_args" ;;
+		printf 'run:'
+		eval "printf ' [%s]' $command $rc_flags $command_args"
+		echo ;;
 	stop) echo "TERM and wait: $pidfile $procname" ;;
 	*)
 		case " $extra_commands " in *" $1 "*) eval "\$${1}_cmd" ;; *) return 64 ;; esac ;;
@@ -164,6 +166,7 @@ impl Rc {
         let netbe = "#!/bin/sh\n\
             for last; do :; done\n\
             [ \"$last\" = -n ] || exit 9\n\
+            case \"$*\" in *--store*) case \"$5\" in *\\ store) ;; *) exit 8;; esac;; esac\n\
             if [ -f \"${0%/bin/*}/mistake\" ]; then echo 'netbe: a mistake' >&2; exit 2; fi\n\
             echo what would be served\n";
         fs::write(at("bin/netbe"), netbe).unwrap();
@@ -201,20 +204,26 @@ fn the_rc_script_starts_netbe_below_a_supervisor() {
     let rc = Rc::new();
     assert_eq!(out(&rc.run("start", &[])), "not enabled\n");
     let base = rc.base();
-    let store = format!("dir:{base}/store");
+    let store = format!("dir:{base}/Tom's store");
     fs::write(rc.dir.path().join("etc/netbe.toml"), "").unwrap();
     let settings = [
         ("netbe_enable", "YES"),
         ("netbe_store", &store),
-        ("netbe_flags", "--mode passive"),
+        ("netbe_flags", "--mode passive --loaders 'two words'"),
         ("netbe_log", "debug"),
     ];
     let output = rc.run("start", &settings);
     let expected = format!(
-        "log: debug\nrun: /usr/sbin/daemon -f -r -R 5 -P {base}/netbe.supervisor.pid -p {base}/netbe.pid \
-         -S -T netbe {base}/bin/netbe serve --state {base}/netbe --store {store} -f {base}/etc/netbe.toml \
-         --mode passive \n"
+        "/usr/sbin/daemon -f -r -R 5 -P {base}/netbe.supervisor.pid -p {base}/netbe.pid -S -T netbe \
+         {base}/bin/netbe serve --state {base}/netbe --store STORE -f {base}/etc/netbe.toml --mode passive \
+         --loaders WORDS"
     );
+    let expected = expected.split(' ').map(|word| match word {
+        "STORE" => format!(" [{store}]"),
+        "WORDS" => " [two words]".to_owned(),
+        word => format!(" [{word}]"),
+    });
+    let expected = format!("log: debug\nrun:{}\n", expected.collect::<String>());
     assert_eq!(out(&output), expected, "{}", String::from_utf8_lossy(&output.stderr));
     // A mistake is told once, and nothing is started.
     fs::write(rc.dir.path().join("mistake"), "").unwrap();
@@ -277,6 +286,8 @@ fn the_unit_serves_checks_and_reloads() {
         "ExecStart=/usr/bin/netbe serve $NETBE_FLAGS",
         "ExecReload=/bin/kill -HUP $MAINPID",
         "Restart=on-failure",
+        "StartLimitIntervalSec=300",
+        "StartLimitBurst=5",
         "WantedBy=multi-user.target",
     ] {
         assert!(unit.lines().any(|own| own == line), "{line}");
