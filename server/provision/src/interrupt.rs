@@ -1,6 +1,7 @@
 //! Signals that ask for the end, while there is something to undo.
 
 use std::io;
+#[cfg(not(test))]
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,10 +64,12 @@ impl Drop for Interrupt {
 }
 
 /// A worker that is at work. It is forgotten before it is waited for: until then no other process has
-/// its number.
+/// its number. In a test a worker is a thread.
+#[cfg(not(test))]
 #[derive(Debug)]
 pub(crate) struct AtWork(Pid);
 
+#[cfg(not(test))]
 impl AtWork {
     pub(crate) fn note(child: &Child) -> io::Result<Self> {
         let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
@@ -75,6 +78,7 @@ impl AtWork {
     }
 }
 
+#[cfg(not(test))]
 impl Drop for AtWork {
     fn drop(&mut self) {
         at_work().retain(|pid| *pid != self.0);
