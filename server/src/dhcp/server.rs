@@ -161,8 +161,10 @@ impl Server {
     fn discover(&mut self, request: &Request<'_>, scopes: &[Scope], now: Timestamp) -> Action {
         self.report(request.mac, Event::Discover(request.client));
         let (mac, wanted) = (request.mac, request.wanted);
-        let known =
-            scopes.iter().find_map(|scope| Some((scope, self.known(mac, scope, wanted, now)?)));
+        let known = scopes.iter().find_map(|scope| {
+            let begins = self.begins_at(request, scope, now);
+            Some((scope, begins.or_else(|| self.known(mac, scope, wanted, now))?))
+        });
         let found = known.or_else(|| {
             scopes.iter().find_map(|scope| Some((scope, self.fresh(mac, scope, now)?)))
         });
@@ -217,7 +219,8 @@ impl Server {
     }
 
     /// Gives the machine the address that it wants, or refuses it. While a root lives, neither its
-    /// machine nor another one is told anything that would move its address.
+    /// machine nor another one is told anything that would move its address, but for what the operator
+    /// has reserved for it, from the machine's next boot on.
     fn assign(
         &mut self,
         request: &Request<'_>,
@@ -228,8 +231,12 @@ impl Server {
     ) -> Action {
         let mac = request.mac;
         let living = scopes.iter().find_map(|scope| self.living(mac, scope));
-        if let Some(address) = living.filter(|address| *address != wanted) {
+        let moves = self.moved(mac, scope, now) == Some(wanted);
+        if let Some(address) = living.filter(|address| *address != wanted && !moves) {
             return self.dispute(address, &format!("to get {wanted} instead"));
+        }
+        if living == Some(wanted) {
+            return self.grant(request, scope, wanted, now);
         }
         if self.known(mac, scope, Some(wanted), now) == Some(wanted) {
             return self.grant(request, scope, wanted, now);

@@ -166,6 +166,27 @@ fn a_new_reservation_waits_until_the_old_root_is_gone() {
 }
 
 #[test]
+fn a_machine_that_boots_gets_its_new_reservation_though_its_old_root_seems_to_live() {
+    const NEW: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 7);
+    let mut bench = Bench::new();
+    bench.leased(machine(1)).unwrap();
+    bench.live([10, 77, 0, 100]);
+    bench.reserve(machine(1), NEW.octets());
+    // What runs asks for its own address, and keeps it.
+    assert_eq!(bench.leased(machine(1)), Some(FIRST));
+    assert_eq!(renew(&mut bench, 1, FIRST), Ok(MessageType::Ack));
+    let mut firmware = Builder::request(MessageType::Discover, 1, machine(1).0);
+    firmware.set(Code::VENDOR_CLASS, *b"PXEClient:Arch:00007:UNDI:003016");
+    let offer = bench.ask(&firmware.finish()).unwrap();
+    assert_eq!(Message::decode(&offer.bytes).unwrap().yiaddr, NEW);
+    let taken = bench.ask(&select(machine(1), NEW, SERVER)).map(|reply| kind(&reply));
+    assert_eq!(taken, Ok(MessageType::Ack));
+    // The loader and the kernel of this boot have the same, and the old root is not moved.
+    assert_eq!(bench.leased(machine(1)), Some(NEW));
+    assert_eq!(renew(&mut bench, 1, FIRST), Ok(MessageType::Ack));
+}
+
+#[test]
 fn an_offer_is_held_for_a_minute() {
     let mut bench = Bench::with_range("10.77.0.100-10.77.0.101");
     bench.offered(machine(1)).unwrap();

@@ -5,12 +5,13 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::super::leases::{Binding, State, Timestamp};
+use super::super::request::Request;
 use super::{Scope, Server};
 use crate::net::Mac;
 
 impl Server {
-    /// The address that a machine has a claim to: where its root lives, what is reserved for it,
-    /// what it has or had, or what it asks for and nobody has.
+    /// The address that a machine has a claim to: what it was moved to, where its root lives, what is
+    /// reserved for it, what it has or had, or what it asks for and nobody has.
     pub(super) fn known(
         &self,
         mac: Mac,
@@ -20,7 +21,8 @@ impl Server {
     ) -> Option<Ipv4Addr> {
         let free = |address: &Ipv4Addr| self.is_free(*address, mac, scope, now);
         let old = self.leases.of(mac, scope.network).map(|binding| binding.address).filter(free);
-        self.living(mac, scope)
+        self.moved(mac, scope, now)
+            .or_else(|| self.living(mac, scope))
             .or_else(|| self.reserved(mac, scope).filter(free))
             // A reservation that was taken away, or a range that was narrowed, ends a claim.
             .or_else(|| old.filter(|address| self.pool.contains(*address)))
@@ -28,6 +30,29 @@ impl Server {
                 let wanted = wanted.filter(|address| self.pool.contains(*address)).filter(free);
                 wanted.filter(|_| self.has_room_for(mac, scope, now))
             })
+    }
+
+    /// The address that was reserved for the machine while a root of it lived at another one, if its
+    /// firmware has asked since: a boot has begun, which keeps that address to its end.
+    pub(super) fn moved(&self, mac: Mac, scope: &Scope, now: Timestamp) -> Option<Ipv4Addr> {
+        self.reserved(mac, scope).filter(|address| {
+            let binding = self.leases.get(*address);
+            binding.is_some_and(|binding| binding.is_of(mac) && binding.expires > now)
+                && self.is_free(*address, mac, scope, now)
+        })
+    }
+
+    /// What is reserved for a machine whose firmware asks. A FreeBSD kernel never unmounts its root, so
+    /// that the old one still seems to live when the machine was restarted. If it does, it loses
+    /// nothing: its root is granted at its own address for as long as it calls.
+    pub(super) fn begins_at(
+        &self,
+        request: &Request<'_>,
+        scope: &Scope,
+        now: Timestamp,
+    ) -> Option<Ipv4Addr> {
+        let address = self.reserved(request.mac, scope).filter(|_| request.client.is_firmware())?;
+        self.is_free(address, request.mac, scope, now).then_some(address)
     }
 
     /// Whether an address may be given to a machine that had none before. Not to a stranger as long
