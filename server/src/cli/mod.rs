@@ -26,6 +26,7 @@ mod mount;
 mod release;
 mod root;
 mod serve;
+mod settle;
 mod share;
 mod show;
 mod site;
@@ -136,6 +137,7 @@ impl From<StoreError> for Failure {
             | StoreError::Dependants { .. }
             | StoreError::Exists(_)
             | StoreError::Half(_)
+            | StoreError::Lacking { .. }
             | StoreError::Modified(_)
             | StoreError::Mounted { .. }
             | StoreError::Newer { .. }
@@ -164,6 +166,8 @@ impl From<StoreError> for Failure {
             | StoreError::Stalled { .. }
             | StoreError::Stream(_)
             | StoreError::Tool { .. }
+            | StoreError::Twice { .. }
+            | StoreError::Unsettled { .. }
             | StoreError::Unsupported(_)
             | StoreError::Unknown(_) => Self::could_not(error),
         }
@@ -209,6 +213,7 @@ enum Verb {
     Send(transfer::Send),
     Serve(serve::Serve),
     Set(environment::Set),
+    Settle(settle::Settle),
     Sharenfs(share::Sharenfs),
     Sharepxe(machine::Sharepxe),
     Show(show::Show),
@@ -256,6 +261,7 @@ impl Verb {
             Self::Send(verb) => verb.run(site),
             Self::Serve(verb) => verb.run(site),
             Self::Set(verb) => verb.run(site),
+            Self::Settle(verb) => verb.run(site),
             Self::Sharenfs(verb) => verb.run(site),
             Self::Sharepxe(verb) => verb.run(site),
             Self::Show(verb) => verb.run(site),

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use provision::terminal;
+use serde::Serialize;
 
+use super::settle::Left;
 use super::{Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::{Bytes, Stage};
 use crate::control::{self, Client, MachineStatus, Request};
@@ -14,8 +16,8 @@ use crate::site::events::{Event, Kind};
 
 /// Show how every machine stands, and what is not served.
 ///
-/// -j tells how the server stands too: `machines` is one part of it, `unserved` another, and `rpc` counts
-/// the calls of NFS clients. -H tells of the machines alone.
+/// -j tells how the server stands too: `machines` is one part of it, `unserved` another, `left` what commands
+/// left that did not come to their end, and `rpc` counts the calls of NFS clients. -H tells of the machines alone.
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     #[command(flatten)]
@@ -26,30 +28,46 @@ impl Status {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let reply = ask(&mut server(site)?, &Request::Status)?;
         let control::Reply::Status(status) = reply else { return Err(unexpected(&reply)) };
-        let told = self.format.reply(&status, |status| {
-            let header = ["NAME", "STAGE", "ENVIRONMENT", "ADDRESS", "SENT", "SEEN"];
-            let mut table = Table::new(&header);
-            for machine in &status.machines {
-                table.row([
-                    machine.name.clone(),
-                    stage(machine),
-                    environment(machine),
-                    machine.address.map_or_else(String::new, |address| address.to_string()),
-                    if machine.seen.is_some() {
-                        Bytes(machine.sent).to_string()
-                    } else {
-                        String::new()
-                    },
-                    machine.seen.map_or_else(String::new, ago),
-                ]);
-            }
-            table
-        })?;
+        // What is wrong with the store itself the server tells.
+        let left = site.open().and_then(|store| Ok(store.pending()?)).unwrap_or_default();
+        let left: Vec<Left> = left.iter().map(Left::of).collect();
+        let unsettled: String = left
+            .iter()
+            .map(|left| format!("left: {}; see `netbe settle`\n", left.told()))
+            .collect();
+        let told =
+            self.format.reply(&Told { status: &status, left }, |Told { status, .. }| {
+                let header = ["NAME", "STAGE", "ENVIRONMENT", "ADDRESS", "SENT", "SEEN"];
+                let mut table = Table::new(&header);
+                for machine in &status.machines {
+                    table.row([
+                        machine.name.clone(),
+                        stage(machine),
+                        environment(machine),
+                        machine.address.map_or_else(String::new, |address| address.to_string()),
+                        if machine.seen.is_some() {
+                            Bytes(machine.sent).to_string()
+                        } else {
+                            String::new()
+                        },
+                        machine.seen.map_or_else(String::new, ago),
+                    ]);
+                }
+                table
+            })?;
         Ok(match self.format.is_for_people() {
-            true => told.and(&(messages(&status) + &unserved(&status).concat())),
+            true => told.and(&(messages(&status) + &unserved(&status).concat() + &unsettled)),
             false => told,
         })
     }
+}
+
+/// How the server stands, and what commands left.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    status: &'a control::Status,
+    left: Vec<Left>,
 }
 
 /// What is wrong with machines, or may be, line by line.

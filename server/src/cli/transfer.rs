@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use store::{EnvironmentName, NameError, Point, Progress, SnapshotName};
+use store::{EnvironmentName, Lacking, NameError, Point, Progress, SnapshotName};
 
 use super::environment::new_name;
 use super::guard::{Hold, Verb};
@@ -85,6 +85,9 @@ pub(crate) struct Receive {
     /// Even while machines run from what it changes: they will fail.
     #[arg(short, long)]
     force: bool,
+    /// Destroy the data sets of a boot environment on ZFS that the sender has destroyed.
+    #[arg(short = 'F', long)]
+    exact: bool,
     /// The boot environment: a new one, or one that has the snapshot that the stream goes on from.
     #[arg(value_parser = new_name)]
     name: EnvironmentName,
@@ -105,7 +108,8 @@ impl Receive {
             Ok(_) => Some(Hold::begin(site, &self.name, Verb::Receive, self.force)?),
             Err(_) => None,
         };
-        store.receive(&self.name, &mut from, progress)?;
+        let lacking = if self.exact { Lacking::Destroy } else { Lacking::Refuse };
+        store.receive(&self.name, lacking, &mut from, progress)?;
         match held {
             Some(hold) => hold.end()?,
             None => site.reload_only(&[&self.name])?,

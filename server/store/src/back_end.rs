@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use crate::journal::Tries;
 use crate::{
-    Change, Environment, EnvironmentName, Holding, InUse, Listing, Point, Snapshot, SnapshotName,
-    Space, StoreError, Survey,
+    Change, Environment, EnvironmentName, Holding, InUse, Lacking, Listing, Pending, Point,
+    Snapshot, SnapshotName, Space, StoreError, Survey,
 };
 
 /// A kind of store: plain directories, btrfs subvolumes, ZFS data sets.
@@ -18,7 +19,7 @@ use crate::{
 /// It holds no policy. Before any method here is called, [`Store`](crate::Store) has checked names
 /// against [`BackEnd::refuses`], locked every environment that is named (shared for what is read,
 /// alone for what is changed or made), checked that what must be there is and what must not is not,
-/// noted the beginning in the history, and had [`BackEnd::recover`] called. What other programs can
+/// noted the beginning in the history, and had [`BackEnd::settle`] called. What other programs can
 /// change meanwhile a back end checks itself. Each verb is done whole or not at all, whenever its
 /// process is killed.
 pub(crate) trait BackEnd: Debug + Send + Sync {
@@ -29,13 +30,17 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     /// can.
     fn refuses(&self, name: &str) -> Option<&'static str>;
 
-    /// A directory for lock files that is its owner's alone and exists.
-    fn locks(&self) -> &Path;
+    /// A directory for lock files that is its owner's alone and exists: one for all that use the store,
+    /// wherever they keep their state.
+    fn locks(&self) -> Result<PathBuf, StoreError>;
 
-    /// Completes or undoes what killed commands left, and clears it away, before something is done with
-    /// the environment `name`. What cannot be cleared away is told by a warning and tried again by the
-    /// next verb; it is an error only where `name` is concerned.
-    fn recover(&self, name: &EnvironmentName) -> Result<(), StoreError>;
+    /// Completes or undoes what killed verbs left, and gives what is still left. The caller has the
+    /// environment `name` locked; others are locked meanwhile, or left alone if somebody has them.
+    fn settle(
+        &self,
+        name: Option<&EnvironmentName>,
+        tries: Tries,
+    ) -> Result<Vec<Pending>, StoreError>;
 
     /// A verb of this process has locked an environment: until [`BackEnd::end`] what is asked about it
     /// more than once may be answered from memory, unless one of the methods here has changed it.
@@ -270,4 +275,6 @@ pub(crate) struct Arrival {
     /// The environment's newest snapshot, which the stream begins at. A tree that differs from it is
     /// refused ([`StoreError::Modified`]).
     pub(crate) base: Option<SnapshotName>,
+    /// What becomes of data sets that the sender has no more.
+    pub(crate) lacking: Lacking,
 }

@@ -5,8 +5,9 @@
 //!   lock                  held while something appears or vanishes
 //!   locks/head            held by a command that works on head
 //!   be/head/              a root, as its machine sees it
-//!   be/.work-…/           what a command is putting together or taking apart
+//!   be/.work-…/           what a command is putting together or taking apart, by its intent
 //!   be/.spare/            empty: one of those, when there is no room to make it
+//!   journal/              intents: what commands are doing, to be undone or completed if they are killed
 //!   meta/head.toml        what is written down about it, out of its guest's reach
 //!   snap/UUID/monday/     a snapshot of the environment with that UUID: its tree, and what is
 //!                         written down about it
@@ -18,8 +19,8 @@
 //! with the environment's where the file system can (XFS, btrfs).
 
 mod fabric;
+mod intents;
 mod metadata;
-mod sequel;
 mod snapshots;
 mod work;
 
@@ -36,14 +37,15 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 pub(crate) use fabric::{Fabric, Frozen, Plain};
-use sequel::{Changed, Sequel};
+use intents::Step;
 
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::error::at;
+use crate::journal::{Concerned, Journal, Tries};
 use crate::tree::{self, open_dir};
 use crate::workspace::Workspace;
 use crate::{
-    Change, Environment, EnvironmentName, InUse, Layout, Listing, Origin, Point, Snapshot,
+    Change, Environment, EnvironmentName, InUse, Layout, Listing, Origin, Pending, Point, Snapshot,
     SnapshotName, Space, StoreError, Unreadable, bind, fault,
 };
 
@@ -85,6 +87,9 @@ impl Directory {
             make(&top, path, name)?;
         }
         Workspace::keep_spare(trees.as_fd());
+        if let Ok(journal) = Journal::open(path.join(JOURNAL)) {
+            journal.keep_spare();
+        }
         let (snaps, locks) = (part(SNAPSHOTS)?, path.join(LOCKS));
         Ok(Self { fabric, path: path.to_owned(), top, trees, meta, snaps, locks })
     }
@@ -160,12 +165,16 @@ impl BackEnd for Directory {
         None
     }
 
-    fn locks(&self) -> &Path {
-        &self.locks
+    fn locks(&self) -> Result<PathBuf, StoreError> {
+        Ok(self.locks.clone())
     }
 
-    fn recover(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        self.clear(name)
+    fn settle(
+        &self,
+        name: Option<&EnvironmentName>,
+        tries: Tries,
+    ) -> Result<Vec<Pending>, StoreError> {
+        self.settle_left(name, tries)
     }
 
     fn list(&self) -> Result<Listing, StoreError> {
@@ -208,13 +217,10 @@ impl BackEnd for Directory {
     }
 
     fn create(&self, new: &Environment) -> Result<(), StoreError> {
-        let work = self.begin(&new.name)?;
-        let made = self
-            .fabric
-            .make(&work, TREE)
-            .and_then(|tree| self.build(&tree, new.layout, work.path()))
-            .and_then(|()| self.publish(&work, new));
-        self.end(work, made)
+        let work = self.begin("create", new, Vec::new())?;
+        let tree = self.fabric.make(&work.space, TREE)?;
+        self.build(&tree, new.layout, work.space.path())?;
+        self.publish(work, new)
     }
 
     fn clone_environment(
@@ -223,22 +229,17 @@ impl BackEnd for Directory {
         new: &Environment,
     ) -> Result<Environment, StoreError> {
         let from = self.open_tree(source)?;
-        let work = self.begin(&new.name)?;
-        let made = self
-            .fabric
-            .copy(&from, &work, TREE, &self.tree_path(source))
-            .and_then(|()| self.publish(&work, new));
-        self.end(work, made.map(|()| new.clone()))
+        let work = self.begin("clone", new, Vec::new())?;
+        self.fabric.copy(&from, &work.space, TREE, &self.tree_path(source))?;
+        self.publish(work, new)?;
+        Ok(new.clone())
     }
 
     fn clone_root(&self, source: &EnvironmentName, new: &Environment) -> Result<(), StoreError> {
         let from = self.open_root(source)?;
-        let work = self.begin(&new.name)?;
-        let made = self
-            .fabric
-            .copy_root(&from, &work, TREE, &self.root(source))
-            .and_then(|()| self.publish(&work, new));
-        self.end(work, made)
+        let work = self.begin("clone", new, Vec::new())?;
+        self.fabric.copy_root(&from, &work.space, TREE, &self.root(source))?;
+        self.publish(work, new)
     }
 
     fn write(&self, environment: &Environment) -> Result<(), StoreError> {
@@ -253,21 +254,21 @@ impl BackEnd for Directory {
         {
             return Err(StoreError::Obstacle { path: self.root(name), obstacle });
         }
-        let work = self.begin(new)?;
-        let renamed = || {
+        self.free(new)?;
+        let uuid = Some(environment.uuid);
+        let steps = vec![Step::forget(new, uuid), Step::forget(name, uuid)];
+        let mut open = self.intend("rename", vec![(&environment).into()], steps)?;
+        {
             let lock = self.lock()?;
             self.free(new)?;
-            work.announce(&[name, new])?;
             self.write_metadata(&lock, &environment)?;
             fault::point();
             renameat(&self.trees, name.as_str(), &self.trees, new.as_str())
                 .map_err(at("rename", &self.root(name)))?;
             fault::point();
             fsync(&self.trees).map_err(at("write", &self.root(new)))?;
-            self.forget(name)
-        };
-        let renamed = renamed();
-        self.end(work, renamed)
+        }
+        open.settle()
     }
 
     fn promote(&self, clone: &Environment, origin: &Environment) -> Result<(), StoreError> {
@@ -275,15 +276,8 @@ impl BackEnd for Directory {
         let (name, uuid) = (clone.name.clone(), clone.uuid);
         let demoted =
             Environment { origin: Some(Origin { name, uuid, snapshot: None }), ..origin.clone() };
-        let changed = vec![Changed::to(&promoted)?, Changed::to(&demoted)?];
-        let work = self.workspace(&self.lock()?)?;
-        let promote = || {
-            let lock = self.lock()?;
-            self.prepare(&work, &Sequel::Metadata(changed))?;
-            self.follow(&lock, &work)
-        };
-        let done = promote();
-        self.end(work, done)
+        let steps = vec![Step::write(&promoted)?, Step::write(&demoted)?];
+        self.intend("promote", vec![clone.into(), (&demoted).into()], steps)?.settle()
     }
 
     fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
@@ -292,27 +286,20 @@ impl BackEnd for Directory {
             return Err(StoreError::NoEnvironment(name.clone()));
         }
         self.inspect(name)?;
-        let work = {
-            let lock = self.lock()?;
-            let work = self.workspace(&lock)?;
-            let uuid = self.uuid(name)?;
-            work.announce(&[name])?;
-            if let Some(uuid) = uuid {
-                work.announce_snapshots(uuid)?;
-            }
-            fault::point();
-            renameat(&self.trees, name.as_str(), work.dir(), TREE)
+        let uuid = self.uuid(name)?;
+        let concerned = uuid.map(|uuid| Concerned { name: name.to_string(), uuid });
+        let steps = [Some(Step::forget(name, uuid)), uuid.map(|uuid| Step::snapshots(name, uuid))];
+        let steps = steps.into_iter().flatten().collect();
+        let work = self.work("destroy", concerned.into_iter().collect(), steps)?;
+        {
+            let _lock = self.lock()?;
+            renameat(&self.trees, name.as_str(), work.space.dir(), TREE)
                 .map_err(at("destroy", &self.root(name)))?;
             fault::point();
-            self.forget(name)?;
-            fault::point();
-            if let Some(uuid) = uuid {
-                self.detach_snapshots(&work, uuid)?;
-            }
-            work
-        };
-        fault::point();
-        work.remove(self.trees.as_fd())
+            fsync(&self.trees).map_err(at("destroy", &self.root(name)))?;
+        }
+        // From here on it is gone, and what follows is done by whoever finds it.
+        work.end()
     }
 
     fn snapshots(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
@@ -343,12 +330,13 @@ impl BackEnd for Directory {
     ) -> Result<(), StoreError> {
         self.inspect(name)?;
         let from = self.open_snapshot(name, to)?;
-        let work = self.workspace(&self.lock()?)?;
-        let done = self
-            .fabric
-            .copy(&from, &work, TREE, &self.tree_path(&Point::snapshot(name, to)))
-            .and_then(|()| self.replace(&work, &self.get(name)?, None, newer));
-        self.end(work, done)
+        let environment = self.get(name)?;
+        let mut vanish = self.snapshots(name)?;
+        vanish.retain(|snapshot| newer.contains(&snapshot.name));
+        let work = self.work("rollback", vec![(&environment).into()], Vec::new())?;
+        let path = self.tree_path(&Point::snapshot(name, to));
+        self.fabric.copy(&from, &work.space, TREE, &path)?;
+        self.replace(work, &environment, None, &vanish)
     }
 
     fn space(&self, name: &EnvironmentName) -> Result<Space, StoreError> {
@@ -447,40 +435,39 @@ impl BackEnd for Directory {
 
     fn receive(&self, arrival: &Arrival, from: &mut dyn Read) -> Result<(), StoreError> {
         let name = &arrival.environment.name;
-        let work = match &arrival.base {
-            None => self.begin(name)?,
-            Some(_) => self.workspace(&self.lock()?)?,
-        };
-        let mut received = || {
-            let base = match &arrival.base {
-                None => None,
-                Some(base) => {
-                    let (from, path) =
-                        (self.open_snapshot(name, base)?, self.snapshot_path(name, base)?);
-                    if !tree::equal(&from, self.open_root(name)?)? {
-                        return Err(StoreError::Modified(Point::snapshot(name, base)));
-                    }
-                    self.inspect(name)?;
-                    Some((from, path))
+        let (environment, snapshot) = (&arrival.environment, &arrival.snapshot.name);
+        let base = match &arrival.base {
+            None => None,
+            Some(base) => {
+                let (from, path) =
+                    (self.open_snapshot(name, base)?, self.snapshot_path(name, base)?);
+                if !tree::equal(&from, self.open_root(name)?)? {
+                    return Err(StoreError::Modified(Point::snapshot(name, base)));
                 }
-            };
-            let base = base.as_ref().map(|(tree, path)| Frozen { tree, path });
-            // What arrives becomes the snapshot: news go on from that one, and from no copy of it.
-            self.fabric.receive(&work, COPY, base, from)?;
-            let tree = open_dir(work.dir(), COPY).map_err(at("open", work.path()))?;
-            self.fabric.copy(&tree, &work, TREE, &self.root(name))?;
-            self.finish_snapshot(&work, &arrival.snapshot)?;
-            let (environment, snapshot) = (&arrival.environment, &arrival.snapshot.name);
-            match arrival.base {
-                None => self.publish_with(&work, environment, || {
-                    work.announce_snapshots(environment.uuid)?;
-                    self.place_snapshot(&work, environment.uuid, snapshot)
-                }),
-                Some(_) => self.replace(&work, environment, Some(snapshot), &[]),
+                self.inspect(name)?;
+                Some((from, path))
             }
         };
-        let received = received();
-        self.end(work, received)
+        let work = match &arrival.base {
+            None => {
+                let snapshots = Step::snapshots(name, environment.uuid);
+                self.begin("receive", environment, vec![snapshots])?
+            }
+            Some(_) => self.work("receive", vec![environment.into()], Vec::new())?,
+        };
+        let space = &work.space;
+        let base = base.as_ref().map(|(tree, path)| Frozen { tree, path });
+        // What arrives becomes the snapshot: news go on from that one, and from no copy of it.
+        self.fabric.receive(space, COPY, base, from)?;
+        let tree = open_dir(space.dir(), COPY).map_err(at("open", space.path()))?;
+        self.fabric.copy(&tree, space, TREE, &self.root(name))?;
+        self.finish_snapshot(space, &arrival.snapshot)?;
+        match arrival.base {
+            None => self.publish_with(work, environment, |space| {
+                self.place_snapshot(space, environment.uuid, snapshot)
+            }),
+            Some(_) => self.replace(work, environment, Some(snapshot), &[]),
+        }
     }
 }
 
@@ -499,7 +486,9 @@ fn mode(bits: u32) -> Mode {
 /// Why a directory without the parts of a store is none: it is empty, or it is something else.
 fn unfinished(top: &OwnedFd, path: &Path) -> StoreError {
     let ours = |name: &CStr| {
-        [TREES, META, SNAPSHOTS, LOCKS, LOCK].iter().any(|part| name.to_bytes() == part.as_bytes())
+        [TREES, META, SNAPSHOTS, LOCKS, LOCK, JOURNAL]
+            .iter()
+            .any(|part| name.to_bytes() == part.as_bytes())
     };
     let foreign = rustix::fs::Dir::read_from(top).is_ok_and(|dir| {
         dir.flatten().any(|entry| {
@@ -518,6 +507,7 @@ fn unfinished(top: &OwnedFd, path: &Path) -> StoreError {
 mod test;
 
 const TREES: &str = "be";
+const JOURNAL: &str = "journal";
 const META: &str = "meta";
 const SNAPSHOTS: &str = "snap";
 const LOCK: &str = "lock";

@@ -78,6 +78,17 @@ pub enum StoreError {
         /// What zfs-load-key(8) is to be told: the data set that has the key, or `-a`.
         load: String,
     },
+    /// The receiver has data sets that the sender has no more.
+    #[error(
+        "the sender has no data set {} any more: receive with -F, which destroys it here, or under a new name",
+        datasets.join(", ")
+    )]
+    Lacking {
+        /// The environment.
+        name: EnvironmentName,
+        /// The data sets, by their names here.
+        datasets: Vec<String>,
+    },
     /// There is no store.
     #[error(
         "there is no store at {0:?}: `netbe create` makes one, or say where it is with --store"
@@ -189,9 +200,30 @@ pub enum StoreError {
         /// What it said.
         said: String,
     },
+    /// Two data sets of an environment have one place in it.
+    #[error(
+        "{first} and {second} belong at the same place: give one another mount point (`zfs set mountpoint=…`), or \
+         destroy it"
+    )]
+    Twice {
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// A directory of that name is in the store without having been made by netbe.
     #[error("{0:?} has no metadata: move it away, netbe did not make it")]
     Unknown(PathBuf),
+    /// A verb that was killed left it half-way, and that could not be settled.
+    #[error("{verb} of {name} did not come to its end: {why}. `netbe settle {name}` tries again")]
+    Unsettled {
+        /// The environment.
+        name: EnvironmentName,
+        /// What was done to it.
+        verb: String,
+        /// Why it is still so.
+        why: String,
+    },
     /// This kind of store cannot do it, or not on this system.
     #[error("{0}")]
     Unsupported(&'static str),

@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
+use crate::journal::Tries;
 use crate::{
-    Change, Environment, EnvironmentName, InUse, Listing, MetadataError, Point, Snapshot,
+    Change, Environment, EnvironmentName, InUse, Listing, MetadataError, Pending, Point, Snapshot,
     SnapshotName, Space, StoreError, Unreadable,
 };
 
@@ -233,12 +234,16 @@ impl BackEnd for Faulty {
         self.inner.refuses(name)
     }
 
-    fn locks(&self) -> &Path {
+    fn locks(&self) -> Result<PathBuf, StoreError> {
         self.inner.locks()
     }
 
-    fn recover(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        self.inner.recover(name)
+    fn settle(
+        &self,
+        name: Option<&EnvironmentName>,
+        tries: Tries,
+    ) -> Result<Vec<Pending>, StoreError> {
+        self.inner.settle(name, tries)
     }
 
     fn begin(&self, name: &EnvironmentName) {

@@ -30,6 +30,7 @@ mod fault;
 #[cfg(feature = "faults")]
 mod faults;
 mod history;
+mod journal;
 mod layout;
 mod location;
 mod lock;
@@ -55,6 +56,7 @@ pub use export::{ExportSettings, Identity, IdentityError};
 #[cfg(feature = "faults")]
 pub use faults::{Fault, Faults, Hang, Hung};
 pub use history::{History, Outcome, Record, RunningVerb};
+pub use journal::{Concerned, Pending};
 pub use layout::{Dataset, Layout, LayoutError};
 pub use location::{Location, LocationError};
 pub use lock::Hold;
@@ -62,6 +64,8 @@ pub use name::{EnvironmentName, NameError, Point, SnapshotName};
 pub use network::{Network, NetworkError};
 pub use settings::{Decision, KEPT_KEYS, Role, RoleError, SettingError, Settings};
 pub use snapshot::{Holding, Snapshot, Space, Survey};
-pub use store::{INSTALLING, InUse, Listing, Newer, Pair, Progress, Store, Unreadable, Update};
+pub use store::{
+    INSTALLING, InUse, Lacking, Listing, Newer, Pair, Progress, Store, Unreadable, Update,
+};
 pub use stream::StreamError;
 pub use timestamp::{Timestamp, TimestampError};

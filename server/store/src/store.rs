@@ -19,13 +19,15 @@ pub use transfer::Progress;
 
 use crate::back_end::{BackEnd, Capabilities, Part};
 use crate::directory::{Directory, Plain};
+use crate::journal::Tries;
 use crate::lock::{Held, Hold, Locks};
 use crate::stream::StreamError;
 use crate::subvolume::Subvolumes;
 use crate::zfs::Zfs;
 use crate::{
-    Change, Decision, Environment, EnvironmentName, ExportSettings, History, Layout, Location,
-    Origin, Point, Role, Snapshot, SnapshotName, Space, StoreError, Survey, Timestamp,
+    Change, Concerned, Decision, Environment, EnvironmentName, ExportSettings, History, Layout,
+    Location, Origin, Pending, Point, Role, Snapshot, SnapshotName, Space, StoreError, Survey,
+    Timestamp,
 };
 
 pub use split::{Pair, Update};
@@ -79,7 +81,7 @@ impl Store {
     }
 
     fn of(back_end: Box<dyn BackEnd>, state: &Path) -> Result<Self, StoreError> {
-        let locks = Locks::open(back_end.locks(), LOCK_TIMEOUT)?;
+        let locks = Locks::new(LOCK_TIMEOUT);
         Ok(Self { back_end, locks, history: History::in_state(state) })
     }
 
@@ -93,7 +95,30 @@ impl Store {
     /// Keeps others from an environment, or from a name that is to be given to one, for as long as
     /// several verbs of this store need it. Without that each verb locks what it names for itself.
     pub fn hold(&self, name: &EnvironmentName) -> Result<Hold<'_>, StoreError> {
-        self.locks.hold(name)
+        self.locks.hold(&self.back_end.locks()?, name)
+    }
+
+    /// A directory for locks of what is made in this store: one for all who use it, whatever state
+    /// directory they have.
+    pub fn locks(&self) -> Result<PathBuf, StoreError> {
+        // No environment's name begins with a full stop.
+        Ok(self.back_end.locks()?.join(".roots"))
+    }
+
+    /// What verbs left that did not come to their end. Nothing is changed.
+    pub fn pending(&self) -> Result<Vec<Pending>, StoreError> {
+        self.back_end.settle(None, Tries::None)
+    }
+
+    /// Tries once more to undo or to complete what was left of an environment, or all that was left; gives
+    /// what stays.
+    pub fn settle(&self, name: Option<&EnvironmentName>) -> Result<Vec<Pending>, StoreError> {
+        let about: Vec<&str> = name.map(EnvironmentName::as_str).into_iter().collect();
+        self.noted("settle", &about, || {
+            let folder = self.back_end.locks()?;
+            let _alone = name.map(|name| self.locks.change(&folder, name)).transpose()?;
+            self.back_end.settle(name, Tries::Once)
+        })
     }
 
     /// What this kind of store can do that others cannot.
@@ -231,9 +256,10 @@ impl Store {
     /// it, before anything is touched.
     pub fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         self.noted("destroy", &[name.as_str()], || {
-            let _alone = self.alone(name)?;
-            self.doomed(name)?;
-            self.back_end.destroy(name)
+            self.mend(name, || {
+                self.doomed(name)?;
+                self.back_end.destroy(name)
+            })
         })
     }
 
@@ -327,29 +353,33 @@ impl Store {
     ) -> Result<(), StoreError> {
         let point = Point::snapshot(name, to);
         self.noted("rollback", &[&point.to_string()], || {
-            let _alone = self.alone(name)?;
-            self.find(name, to)?;
-            let snapshots = self.back_end.snapshots(name)?;
-            let since = snapshots.into_iter().skip_while(|snapshot| snapshot.name != *to).skip(1);
-            let since: Vec<Snapshot> = since.collect();
-            let names: Vec<_> = since.iter().flat_map(|snapshot| snapshot.clones.clone()).collect();
-            if !names.is_empty() {
-                let what = format!("what came after {point}");
-                return Err(StoreError::Dependants { what, names });
-            }
-            // What the store made by itself nobody misses.
-            let wanted = since.iter().filter(|snapshot| !snapshot.automatic);
-            let wanted: Vec<_> = wanted.map(|snapshot| snapshot.name.clone()).collect();
-            if newer == Newer::Refuse && !wanted.is_empty() {
-                return Err(StoreError::Newer { point: point.clone(), snapshots: wanted });
-            }
-            self.refuse_mounted(name, |point| {
-                let snapshot = point.snapshot.as_ref();
-                snapshot.is_none_or(|snapshot| since.iter().any(|gone| gone.name == *snapshot))
-            })?;
-            let newest_first = since.into_iter().rev().map(|snapshot| snapshot.name);
-            self.back_end.rollback(name, to, &newest_first.collect::<Vec<_>>())
+            self.mend(name, || self.go_back(&point, to, newer))
         })
+    }
+
+    fn go_back(&self, point: &Point, to: &SnapshotName, newer: Newer) -> Result<(), StoreError> {
+        let name = &point.environment;
+        self.find(name, to)?;
+        let snapshots = self.back_end.snapshots(name)?;
+        let since = snapshots.into_iter().skip_while(|snapshot| snapshot.name != *to).skip(1);
+        let since: Vec<Snapshot> = since.collect();
+        let names: Vec<_> = since.iter().flat_map(|snapshot| snapshot.clones.clone()).collect();
+        if !names.is_empty() {
+            let what = format!("what came after {point}");
+            return Err(StoreError::Dependants { what, names });
+        }
+        // What the store made by itself nobody misses.
+        let wanted = since.iter().filter(|snapshot| !snapshot.automatic);
+        let wanted: Vec<_> = wanted.map(|snapshot| snapshot.name.clone()).collect();
+        if newer == Newer::Refuse && !wanted.is_empty() {
+            return Err(StoreError::Newer { point: point.clone(), snapshots: wanted });
+        }
+        self.refuse_mounted(name, |point| {
+            let snapshot = point.snapshot.as_ref();
+            snapshot.is_none_or(|snapshot| since.iter().any(|gone| gone.name == *snapshot))
+        })?;
+        let newest_first = since.into_iter().rev().map(|snapshot| snapshot.name);
+        self.back_end.rollback(name, to, &newest_first.collect::<Vec<_>>())
     }
 
     /// What differs in `new` from `old`, sorted by path.
@@ -567,18 +597,59 @@ impl Store {
 
     /// Keeps others from changing an environment.
     fn kept(&self, name: &EnvironmentName) -> Result<Kept<'_>, StoreError> {
-        Ok(self.known(name, self.locks.read(name)?))
+        Ok(self.known(name, self.locks.read(&self.back_end.locks()?, name)?))
     }
 
     /// Locks an environment that is to be changed. What it is looked at for after that is what stands.
     fn alone(&self, name: &EnvironmentName) -> Result<Kept<'_>, StoreError> {
-        let held = self.locks.change(name)?;
-        self.back_end.recover(name)?;
-        Ok(self.known(name, held))
+        let (alone, pending) = self.settled(name)?;
+        if pending.is_empty() {
+            return Ok(alone);
+        }
+        let uuid = match self.back_end.get(name) {
+            Ok(environment) => Some(environment.uuid),
+            // By its name alone it cannot be told from others that had it.
+            Err(StoreError::NoEnvironment(_)) => return Ok(alone),
+            Err(_) => None,
+        };
+        let concerns = |known: &Concerned| match uuid {
+            Some(uuid) => known.uuid == uuid,
+            None => known.name == name.as_str(),
+        };
+        match pending.into_iter().find(|one| one.environments.iter().any(concerns)) {
+            Some(Pending { verb, error, .. }) => Err(StoreError::Unsettled {
+                name: name.clone(),
+                verb,
+                why: error.unwrap_or_default(),
+            }),
+            None => Ok(alone),
+        }
+    }
+
+    /// The same for a verb by which a person puts an environment right that could not be settled. After
+    /// it nothing may be left to be done.
+    fn mend(
+        &self,
+        name: &EnvironmentName,
+        verb: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let (_alone, pending) = self.settled(name)?;
+        verb()?;
+        if !pending.is_empty() {
+            // What stays is shown.
+            let _ = self.back_end.settle(Some(name), Tries::Once);
+        }
+        Ok(())
+    }
+
+    fn settled(&self, name: &EnvironmentName) -> Result<(Kept<'_>, Vec<Pending>), StoreError> {
+        let held = self.locks.change(&self.back_end.locks()?, name)?;
+        let pending = self.back_end.settle(Some(name), Tries::Few)?;
+        Ok((self.known(name, held), pending))
     }
 
     /// Tells the back end of a lock.
-    fn known<'a>(&'a self, name: &EnvironmentName, held: Held<'a>) -> Kept<'a> {
+    fn known(&self, name: &EnvironmentName, held: Held) -> Kept<'_> {
         self.back_end.begin(name);
         Kept { back_end: &*self.back_end, name: name.clone(), _held: held }
     }
@@ -657,7 +728,7 @@ impl Store {
 struct Kept<'a> {
     back_end: &'a dyn BackEnd,
     name: EnvironmentName,
-    _held: Held<'a>,
+    _held: Held,
 }
 
 impl Drop for Kept<'_> {
@@ -672,6 +743,15 @@ pub enum Newer {
     /// They go.
     Destroy,
     /// They stay, and nothing is rolled back.
+    Refuse,
+}
+
+/// What is to become of data sets that a receiver has and a sender has no more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lacking {
+    /// They go.
+    Destroy,
+    /// They stay, and nothing is received.
     Refuse,
 }
 

@@ -11,15 +11,23 @@
 //! Data sets are mounted to be served below the state directory, whatever `mountpoint` says:
 //!
 //! ```text
-//! state/zfs/pool%be/   0700: whoever may enter could run the setuid programs of guests
+//! state/zfs/pool%be/mnt/   0700: whoever may enter could run the setuid programs of guests
+//!   head/                  a tree, as its machine sees it
+//! ```
+//!
+//! What commands on one host have to know of each other lies in one place for all state directories,
+//! by the number of the store's data set:
+//!
+//! ```text
+//! /run/netbe/zfs-GUID/
 //!   locks/             held by commands, by environment
-//!   mnt/head/          a tree, as its machine sees it
-//!   work/              what commands are doing, to be undone if they are killed
+//!   journal/           what commands are doing, to be undone if they are killed
 //! ```
 
 mod begin_record;
 mod command;
 mod copy;
+mod intents;
 mod kernel;
 mod listing;
 mod memory;
@@ -29,7 +37,6 @@ mod properties;
 mod snapshots;
 mod stream;
 mod tree;
-mod undertaking;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -41,16 +48,17 @@ use uuid::Uuid;
 
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::error::at;
+use crate::journal::Tries;
 use crate::{
-    Change, Environment, EnvironmentName, Holding, InUse, Listing, Point, Snapshot, SnapshotName,
-    Space, StoreError, Survey, Unreadable,
+    Change, Environment, EnvironmentName, Holding, InUse, Listing, Pending, Point, Snapshot,
+    SnapshotName, Space, StoreError, Survey, Unreadable,
 };
 use command::{Failure, Refusal, Task};
+use intents::Step;
 use listing::{DataSet, Depth, Known, SnapshotRow};
 use memory::Memory;
 use mounts::DatasetPath;
 use tree::{Forest, Pool, Tree};
-use undertaking::{Leftover, Undertaking, sweep};
 
 /// An open store of ZFS data sets.
 #[derive(Debug)]
@@ -61,9 +69,9 @@ pub(crate) struct Zfs {
     pool: Mutex<Option<Pool>>,
     /// What verbs have seen of what they have locked.
     memory: Memory,
-    locks: PathBuf,
+    /// The number of its data set, as it was when that was last looked at.
+    guid: Mutex<Option<u64>>,
     mounts: PathBuf,
-    work: PathBuf,
 }
 
 impl Zfs {
@@ -95,23 +103,36 @@ impl Zfs {
         mounts::point(&base)?;
         // As the kernel tells where something is mounted: by no link, and from the root.
         let base = base.canonicalize().map_err(at("find", &base))?;
-        let [locks, mounts, work] = ["locks", "mnt", "work"].map(|part| base.join(part));
-        for directory in [&locks, &mounts, &work] {
-            mounts::point(directory)?;
-        }
+        let mounts = base.join("mnt");
+        mounts::point(&mounts)?;
         let dataset = dataset.to_owned();
-        let (pool, memory) = (Mutex::default(), Memory::default());
-        Ok(Self { dataset, pool, memory, locks, mounts, work })
+        let (pool, memory, guid) = (Mutex::default(), Memory::default(), Mutex::default());
+        Ok(Self { dataset, pool, memory, guid, mounts })
     }
 
     /// Whether the store's data set is there; a pool that is not is [`StoreError::Away`].
     fn exists(&self) -> Result<bool, StoreError> {
-        let found = listing::names(&[&self.dataset])
+        let found = listing::guid(&self.dataset)
             .map_err(|failure| told(failure, &format!("look at {}", self.dataset)))?;
-        if found.is_empty() {
+        if found.is_none() {
             self.pool_now()?;
         }
-        Ok(!found.is_empty())
+        self.is_numbered(found);
+        Ok(found.is_some())
+    }
+
+    /// The number of the store's data set.
+    fn guid(&self) -> Result<u64, StoreError> {
+        let known = || *self.guid.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().is_none() {
+            self.exists()?;
+        }
+        known().ok_or_else(|| StoreError::Missing(format!("zfs:{}", self.dataset).into()))
+    }
+
+    /// Takes note of the number of the store's data set: another may have come under its name.
+    fn is_numbered(&self, guid: Option<u64>) {
+        *self.guid.lock().unwrap_or_else(PoisonError::into_inner) = guid;
     }
 
     /// The pool's name.
@@ -150,7 +171,11 @@ impl Zfs {
             // Whether it is there at all says more.
             self.pool_now()?;
         }
-        forest?.ok_or_else(|| StoreError::Missing(format!("zfs:{}", self.dataset).into()))
+        let (forest, own) =
+            forest?.ok_or_else(|| StoreError::Missing(format!("zfs:{}", self.dataset).into()))?;
+        self.is_numbered(Some(own.guid));
+        self.adopt(&own.properties)?;
+        Ok(forest)
     }
 
     fn tree(&self, name: &EnvironmentName) -> Result<Tree, StoreError> {
@@ -159,7 +184,8 @@ impl Zfs {
             if tree.is_err() {
                 self.pool_now()?;
             }
-            tree
+            let tree = tree?;
+            tree.is_unambiguous().map(|()| tree)
         })
     }
 
@@ -199,11 +225,10 @@ impl Zfs {
 
     /// The tree of an environment whose files are to be seen.
     fn tree_to_show(&self, name: &EnvironmentName) -> Result<Tree, StoreError> {
-        let full = self.full(name.as_str());
-        if undertaking::refuse_half(&self.work, &full).is_err() {
+        if self.refuse_half(name).is_err() {
             // Before a machine goes on from half of what a killed command received.
-            self.recover(name)?;
-            undertaking::refuse_half(&self.work, &full)?;
+            self.settle_left(None, Tries::Few)?;
+            self.refuse_half(name)?;
         }
         let tree = self.tree(name)?;
         tree.is_plain()?;
@@ -269,15 +294,18 @@ impl BackEnd for Zfs {
         }
     }
 
-    fn locks(&self) -> &Path {
-        &self.locks
+    fn locks(&self) -> Result<PathBuf, StoreError> {
+        let locks = self.runtime()?.join("locks");
+        mounts::point(&locks)?;
+        Ok(locks)
     }
 
-    fn recover(&self, _name: &EnvironmentName) -> Result<(), StoreError> {
-        if sweep(&self.work)? {
-            self.memory.forget_all();
-        }
-        Ok(())
+    fn settle(
+        &self,
+        name: Option<&EnvironmentName>,
+        tries: Tries,
+    ) -> Result<Vec<Pending>, StoreError> {
+        Ok(self.settle_left(name, tries)?.pending)
     }
 
     fn begin(&self, name: &EnvironmentName) {
@@ -464,8 +492,9 @@ impl BackEnd for Zfs {
         let work = format!(".work-{}", Uuid::new_v4());
         let point = self.mounts.join(&work);
         // A directory goes only when it is empty, and the snapshots are shown inside of it.
-        let left = [point.join("old"), point.join("new"), point].map(Leftover::Mounts);
-        let _work = Undertaking::begin(&self.work, left.into())?;
+        let left = [point.join("old"), point.join("new"), point];
+        let left = left.map(|directory| Step::Unmount { directory });
+        let _work = self.intend("diff", Vec::new(), left.into())?;
         mounts::point(&self.mounts.join(&work))?;
         let root = |point: &Point, side: &str| {
             let tree = self.tree_to_show(&point.environment)?;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, mkdirat, mkfifoat, utimensat};
 use store::{EnvironmentName, ExportSettings, Identity, Layout, Location, Store, StoreError};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 struct Bench {
     dir: TempDir,
@@ -26,6 +27,18 @@ struct Bench {
 }
 
 impl Bench {
+    /// Leaves an intent about an environment as a killed command does; gives its workspace.
+    fn leave(&self, environment: &str, steps: &str) -> PathBuf {
+        let (intent, uuid) = (Uuid::new_v4(), Uuid::new_v4());
+        let record = format!(
+            r#"{{"uuid":"{intent}","verb":"clone","environments":[{{"name":"{environment}","uuid":"{uuid}"}}],"since":"2026-11-20T13:30:00Z","steps":[{steps}]}}"#
+        );
+        fs::write(self.top().join(format!("journal/{intent}.json")), record).unwrap();
+        let work = self.top().join(format!("be/.work-{intent}"));
+        fs::create_dir(&work).unwrap();
+        work
+    }
+
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let store = Store::establish(&place(&dir), dir.path()).unwrap();
@@ -526,8 +539,8 @@ fn a_mount_point_in_a_tree_is_neither_copied_nor_destroyed() {
 fn what_a_killed_command_left_is_cleared_away_by_the_next() {
     let bench = Bench::new();
     bench.create("head");
-    // Killed while it copied: a half tree, a spare link, nothing announced.
-    let half = bench.top().join("be/.work-1");
+    // Killed while it copied: a half tree and a spare link.
+    let half = bench.leave("next", "");
     fs::create_dir_all(half.join("tree/usr/bin")).unwrap();
     fs::create_dir(half.join("links")).unwrap();
     fs::write(half.join("links/12345"), "x").unwrap();
@@ -542,9 +555,9 @@ fn a_command_killed_before_its_environment_appeared_leaves_no_metadata() {
     let bench = Bench::new();
     bench.create("head");
     // Killed between the metadata and the tree of `desk`.
-    let work = bench.top().join("be/.work-1");
-    fs::create_dir_all(work.join("tree")).unwrap();
-    fs::write(work.join("announced-desk"), "").unwrap();
+    let uuid = bench.store.get(&name("head")).unwrap().uuid;
+    let forget = format!(r#"{{"forget":{{"name":"desk","uuid":"{uuid}"}}}}"#);
+    fs::create_dir(bench.leave("desk", &forget).join("tree")).unwrap();
     fs::copy(bench.top().join("meta/head.toml"), bench.top().join("meta/desk.toml")).unwrap();
     assert_eq!(bench.names(), ["head"]);
     assert!(matches!(bench.store.get(&name("desk")), Err(StoreError::NoEnvironment(_))));
@@ -558,9 +571,9 @@ fn a_command_killed_after_its_environment_vanished_has_destroyed_it() {
     let bench = Bench::new();
     bench.create("head");
     bench.create("desk");
-    let work = bench.top().join("be/.work-1");
-    fs::create_dir(&work).unwrap();
-    fs::write(work.join("announced-desk"), "").unwrap();
+    let uuid = bench.store.get(&name("desk")).unwrap().uuid;
+    let forget = format!(r#"{{"forget":{{"name":"desk","uuid":"{uuid}"}}}}"#);
+    let work = bench.leave("desk", &forget);
     fs::rename(bench.root("desk"), work.join("tree")).unwrap();
     assert_eq!(bench.names(), ["head"]);
     bench.create("desk");
@@ -572,9 +585,9 @@ fn a_command_killed_after_its_environment_vanished_has_destroyed_it() {
 fn what_a_living_command_works_on_is_left_alone() {
     use rustix::fs::{FlockOperation, flock};
     let bench = Bench::new();
-    let work = bench.top().join("be/.work-1");
-    fs::create_dir(&work).unwrap();
-    let held = File::open(&work).unwrap();
+    let work = bench.leave("desk", "");
+    let intent = work.file_name().unwrap().to_str().unwrap().strip_prefix(".work-").unwrap();
+    let held = File::create(bench.top().join("journal").join(intent)).unwrap();
     flock(&held, FlockOperation::LockExclusive).unwrap();
     bench.create("head");
     assert!(work.exists());

@@ -14,9 +14,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use store::{
-    Decision, EnvironmentName, Identity, InUse, Layout, Location, Newer, Point, Role, SnapshotName,
-    Store, StoreError,
+    Decision, EnvironmentName, Identity, InUse, Lacking, Layout, Location, Newer, Point, Role,
+    SnapshotName, Store, StoreError,
 };
 use uuid::Uuid;
 
@@ -55,6 +56,21 @@ impl Site {
         listing.environments.iter().map(|found| found.name.to_string()).collect()
     }
 
+    fn guid(&self, name: &str) -> u64 {
+        property(&self.full(name), "guid").parse().unwrap()
+    }
+
+    /// Writes an intent down as a killed command leaves it, on a host that was started anew since then.
+    fn leave(&self, verb: &str, environment: &str, steps: &Value) -> Uuid {
+        let uuid = self.store.get(&name(environment));
+        let uuid = uuid.map_or_else(|_| Uuid::new_v4(), |known| known.uuid);
+        let environments = json!([{"name": environment, "uuid": uuid}]);
+        let intent = leave(&self.dataset, verb, &environments, steps);
+        // Whoever lists the store sees it.
+        self.store.list().unwrap();
+        intent
+    }
+
     /// Everything that is in the store's data set, by names below it.
     fn sets(&self) -> Vec<String> {
         let all = zfs(&["list", "-H", "-r", "-o", "name", "-t", "all", &self.dataset]);
@@ -72,6 +88,15 @@ impl Drop for Site {
         }
         drop(Command::new("zfs").args(["destroy", "-R", &self.dataset]).status());
     }
+}
+
+fn leave(store: &str, verb: &str, environments: &Value, steps: &Value) -> Uuid {
+    let (intent, since) = (Uuid::new_v4(), "2026-11-20T13:30:00Z");
+    let record = json!({
+        "uuid": intent, "verb": verb, "environments": environments, "since": since, "steps": steps,
+    });
+    zfs(&["set", &format!("netbe.intent:{intent}={record}"), store]);
+    intent
 }
 
 fn location(dataset: &str) -> Location {
@@ -450,6 +475,10 @@ fn a_pool_that_goes_away_is_said_and_used_again_when_it_is_back() {
     let place = location(&format!("{pool}/be"));
     let store = Store::establish(&place, state.path()).unwrap();
     store.create(&name("head"), Layout::Flat).unwrap();
+    let (left, uuid) = (format!("{pool}/be/.work-1"), Uuid::new_v4());
+    let discard = json!([{"discard": {"name": ".work-1", "is": {"uuid": uuid}}}]);
+    leave(&format!("{pool}/be"), "clone", &json!([]), &discard);
+    assert_eq!(store.list().unwrap().environments.len(), 1);
     run("zpool", &["export", &pool]);
     let away = |error: StoreError| {
         assert!(matches!(error, StoreError::Away { .. }), "{error}");
@@ -460,19 +489,15 @@ fn a_pool_that_goes_away_is_said_and_used_again_when_it_is_back() {
     away(store.open_parts(&name("head")).unwrap_err());
     away(store.create(&name("next"), Layout::Flat).unwrap_err());
     // What a killed command left is not forgotten because it cannot be seen.
-    let work = state.path().join(format!("zfs/{pool}%be/work/1"));
-    let left = format!("{pool}/be/.work-1");
-    fs::write(&work, format!("dataset\t{left}\nreceived\t{pool}/be/head\tb\ta\n")).unwrap();
     away(store.create(&name("next"), Layout::Flat).unwrap_err());
-    assert!(work.exists());
     // A server that starts before its pool is there.
     let early = Store::open(&place, state.path()).unwrap();
     away(early.list().unwrap_err());
     run("zpool", &["import", "-N", "-d", state.path().to_str().unwrap(), &pool]);
     assert_eq!(early.list().unwrap().environments.len(), 1);
-    zfs(&["create", "-o", "mountpoint=none", &left]);
+    zfs(&["create", "-o", "mountpoint=none", "-o", &format!("netbe:uuid={uuid}"), &left]);
     store.set(&name("head"), "os", Some("Debian")).unwrap();
-    assert!(!work.exists());
+    assert_eq!(store.pending().unwrap(), []);
     assert_eq!(zfs(&["list", "-H", "-o", "name", "-r", &format!("{pool}/be")]).lines().count(), 2);
     store.open_parts(&name("head")).unwrap();
     store.release(&name("head")).unwrap();
@@ -496,7 +521,7 @@ fn mount_points_are_kept_without_the_directory_that_a_pool_is_imported_below() {
     store.snapshot(&name("head"), &snapshot("a")).unwrap();
     let mut stream = Vec::new();
     store.send(&name("head"), &snapshot("a"), None, &mut stream, &mut |_| {}).unwrap();
-    store.receive(&name("came"), &mut stream.as_slice(), &mut |_| {}).unwrap();
+    store.receive(&name("came"), Lacking::Refuse, &mut stream.as_slice(), &mut |_| {}).unwrap();
     let parts = |text: &str| -> Vec<String> {
         let parts = store.open_parts(&name(text)).unwrap();
         let paths = parts.into_iter().map(|part| part.path).collect();
@@ -622,7 +647,10 @@ fn a_whole_tree_is_sent_and_what_is_new_after_it() {
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     let mut whole = Vec::new();
     site.store.send(&name("head"), &snapshot("a"), None, &mut whole, &mut |_| {}).unwrap();
-    let came = site.store.receive(&name("came"), &mut whole.as_slice(), &mut |_| {}).unwrap();
+    let came = site
+        .store
+        .receive(&name("came"), Lacking::Refuse, &mut whole.as_slice(), &mut |_| {})
+        .unwrap();
     assert_eq!(came.role, Role::Off);
     assert_eq!(fs::read(site.root("came").join("usr/home/file")).unwrap(), b"1");
     assert_eq!(property(&site.full("came/usr/home"), "compression"), "lz4");
@@ -635,14 +663,21 @@ fn a_whole_tree_is_sent_and_what_is_new_after_it() {
     site.store.send(&name("head"), &snapshot("b"), Some(&base), &mut more, &mut |_| {}).unwrap();
     // Cut anywhere it leaves nothing.
     for end in [more.len() / 3, more.len() - 1] {
-        site.store.receive(&name("came"), &mut &more[..end], &mut |_| {}).unwrap_err();
+        site.store
+            .receive(&name("came"), Lacking::Refuse, &mut &more[..end], &mut |_| {})
+            .unwrap_err();
         assert_eq!(site.store.snapshots(&name("came")).unwrap().len(), 1);
         site.store
-            .receive(&name("part"), &mut &whole[..end.min(whole.len() - 1)], &mut |_| {})
+            .receive(
+                &name("part"),
+                Lacking::Refuse,
+                &mut &whole[..end.min(whole.len() - 1)],
+                &mut |_| {},
+            )
             .unwrap_err();
         assert_eq!(site.names(), ["came", "head"]);
     }
-    site.store.receive(&name("came"), &mut more.as_slice(), &mut |_| {}).unwrap();
+    site.store.receive(&name("came"), Lacking::Refuse, &mut more.as_slice(), &mut |_| {}).unwrap();
     assert_eq!(fs::read(site.root("came").join("usr/home/file")).unwrap(), b"2");
     assert_eq!(site.store.snapshots(&name("came")).unwrap().len(), 2);
     assert!(site.sets().iter().all(|set| !set.contains(".work-")));
@@ -674,7 +709,9 @@ fn a_stream_that_would_decide_about_this_host_is_refused() {
         bytes.push(0);
         crafted::together(&header, &bytes)
     };
-    let receive = |stream: &[u8]| site.store.receive(&name("came"), &mut &*stream, &mut |_| {});
+    let receive = |stream: &[u8]| {
+        site.store.receive(&name("came"), Lacking::Refuse, &mut &*stream, &mut |_| {})
+    };
     let (a, b) = (format!("{head}@a"), format!("{head}@b"));
     for (words, why) in [
         (&["-p", &a][..], "brings properties"),
@@ -720,18 +757,119 @@ fn what_a_killed_command_left_is_cleared_away_by_the_next() {
     let Some(site) = Site::new() else { return };
     site.store.create(&name("head"), Layout::FreeBsd).unwrap();
     let before = site.sets();
-    // As a command leaves it that is killed while it clones.
-    let work = site.full(".work-1");
+    // As a command leaves it that is killed while it clones, on a host that was started anew since then.
+    let (work, uuid) = (site.full(".work-1"), Uuid::new_v4());
     let automatic = site.full("head@netbe-1");
     zfs(&["snapshot", "-r", &automatic]);
-    zfs(&["clone", "-o", "canmount=noauto", "-o", "mountpoint=/", &automatic, &work]);
-    let notes = site.store.root(&name("head"));
-    let notes = notes.parent().and_then(Path::parent).unwrap().join("work/1");
-    fs::write(notes, format!("dataset\t{work}\nsnapshot\t{automatic}\n")).unwrap();
-    assert_eq!(site.names(), ["head"]);
+    let mark = format!("netbe:uuid={uuid}");
+    zfs(&["clone", "-o", "canmount=noauto", "-o", "mountpoint=/", "-o", &mark, &automatic, &work]);
+    let defer = json!({"defer": {"dataset": site.guid("head"), "snapshot": "netbe-1"}});
+    let discard = json!({"discard": {"name": ".work-1", "is": {"uuid": uuid}}});
+    site.leave("clone", "new", &json!([discard, defer]));
+    let [left] = &site.store.pending().unwrap()[..] else { panic!() };
+    assert_eq!((left.verb.as_str(), left.tries, &left.error), ("clone", 0, &None));
+    assert_eq!(left.environments[0].name, "new");
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     let after: Vec<String> = site.sets().into_iter().filter(|set| !set.contains("@a")).collect();
     assert_eq!(after, before);
+    assert_eq!(site.store.pending().unwrap(), []);
+    assert!(!zfs(&["get", "-H", "-s", "local", "all", &site.dataset]).contains("netbe.intent"));
+}
+
+#[test]
+fn what_has_the_name_of_something_else_is_left_alone() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    zfs(&["snapshot", &site.full("head@netbe-1")]);
+    let mine = format!("netbe:uuid={}", Uuid::new_v4());
+    zfs(&["create", "-o", "mountpoint=none", "-o", &mine, &site.full(".work-1")]);
+    zfs(&["create", "-o", "mountpoint=none", &site.full(".work-2")]);
+    let before = site.sets();
+    let other = site.guid(".work-1");
+    site.leave(
+        "clone",
+        "new",
+        &json!([{"discard": {"name": ".work-1", "is": {"uuid": Uuid::new_v4()}}}]),
+    );
+    // A number that a data set has, but under another name; one that none has.
+    site.leave("destroy", "old", &json!([{"discard": {"name": ".work-2", "is": {"guid": other}}}]));
+    site.leave("clone", "new", &json!([{"defer": {"dataset": 7, "snapshot": "netbe-1"}}]));
+    site.leave("receive", "head", &json!([{"destroy": {"datasets": [7, 8]}}]));
+    site.leave(
+        "receive",
+        "head",
+        &json!([{"return": {"dataset": 7, "snapshot": "netbe-1", "base": "a", "sets": [[7, 8]]}}]),
+    );
+    // A snapshot that came under the name, but on none of what is written down.
+    let head = site.guid("head");
+    site.leave("receive", "head", &json!([{"return": {"dataset": head, "snapshot": "netbe-1", "base": "a", "sets": [[7, 8]]}}]));
+    assert_eq!(site.store.settle(None).unwrap(), []);
+    assert_eq!(site.sets(), before);
+}
+
+#[test]
+fn what_cannot_be_cleared_away_is_shown_and_stops_nothing_else() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    let (work, uuid) = (site.full(".work-1"), Uuid::new_v4());
+    zfs(&["create", "-o", "mountpoint=none", "-o", &format!("netbe:uuid={uuid}"), &work]);
+    zfs(&["snapshot", &format!("{work}@x")]);
+    zfs(&["hold", "keep", &format!("{work}@x")]);
+    site.leave("clone", "new", &json!([{"discard": {"name": ".work-1", "is": {"uuid": uuid}}}]));
+    for (tries, os) in [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e"), (5, "f")] {
+        site.store.set(&name("head"), "os", Some(os)).unwrap();
+        let [left] = &site.store.pending().unwrap()[..] else { panic!() };
+        assert_eq!(left.tries, tries);
+        assert!(left.error.is_some());
+    }
+    let intent = "{\"uuid\":";
+    assert!(zfs(&["get", "-H", "-s", "local", "all", &site.dataset]).contains(intent));
+    assert_eq!(site.store.settle(None).unwrap()[0].tries, 6);
+    site.store.create(&name("new"), Layout::Flat).unwrap();
+    zfs(&["release", "keep", &format!("{work}@x")]);
+    assert_eq!(site.store.settle(None).unwrap(), []);
+    assert_eq!(site.names(), ["head", "new"]);
+    assert!(!site.sets().iter().any(|set| set.contains(".work")));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_shown_and_nothing_is_done() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    zfs(&["set", &format!("netbe.intent:{}={{\"uuid\":", Uuid::new_v4()), &site.dataset]);
+    assert_eq!(site.names(), ["head"]);
+    site.store.set(&name("head"), "os", Some("a")).unwrap();
+    let [left] = &site.store.settle(None).unwrap()[..] else { panic!() };
+    assert!(left.error.as_ref().unwrap().contains("cannot be read"), "{left:?}");
+}
+
+#[test]
+fn what_an_earlier_release_left_is_told_and_not_touched() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    let root = site.store.root(&name("head"));
+    let work = root.parent().and_then(Path::parent).unwrap().join("work");
+    fs::create_dir(&work).unwrap();
+    fs::write(work.join("1"), format!("dataset\t{}\n", site.full("head"))).unwrap();
+    site.store.set(&name("head"), "os", Some("a")).unwrap();
+    let [left] = &site.store.settle(None).unwrap()[..] else { panic!() };
+    assert!(left.error.as_ref().unwrap().contains("an earlier netbe left"), "{left:?}");
+    assert_eq!(site.names(), ["head"]);
+}
+
+#[test]
+fn two_state_directories_of_one_store_exclude_each_other() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let store = Store::open(&location(&site.dataset), other.path()).unwrap();
+    let store = store.with_lock_timeout(Duration::from_millis(100));
+    let hold = site.store.hold(&name("head")).unwrap();
+    let refused = store.set(&name("head"), "os", Some("a"));
+    assert!(matches!(refused, Err(StoreError::Busy { .. })), "{refused:?}");
+    assert_eq!(site.store.locks().unwrap(), store.locks().unwrap());
+    drop(hold);
+    store.set(&name("head"), "os", Some("a")).unwrap();
 }
 
 #[test]
@@ -741,14 +879,24 @@ fn what_came_in_part_is_not_shown_and_undone_unless_it_was_changed() {
     site.store.create(&head, Layout::FreeBsd).unwrap();
     fs::write(site.root("head").join("usr/home/file"), "1").unwrap();
     site.store.snapshot(&head, &snapshot("a")).unwrap();
-    // As it is left by a command that is killed when the root has come, and nothing below it.
-    let root = site.store.root(&head);
-    let note = root.parent().and_then(Path::parent).unwrap().join("work/1");
+    let numbers = zfs(&["list", "-H", "-p", "-r", "-t", "all", "-o", "name,guid", &full]);
+    let number = |of: &str| -> u64 {
+        let line = numbers.lines().find_map(|line| line.strip_prefix(of)?.strip_prefix('\t'));
+        line.unwrap().parse().unwrap()
+    };
+    // As it is left by a command that is killed when the root and a new data set have come.
     let come = |text: &str| {
         fs::write(site.root("head").join("etc"), text).unwrap();
         site.store.release(&head).unwrap();
         zfs(&["snapshot", &format!("{full}@b")]);
-        fs::write(&note, format!("received\t{full}\tb\ta\n")).unwrap();
+        zfs(&["create", "-o", "canmount=noauto", &format!("{full}/new")]);
+        zfs(&["create", "-o", "canmount=noauto", &format!("{full}/theirs")]);
+        zfs(&["snapshot", &format!("{full}/new@b")]);
+        zfs(&["snapshot", &format!("{full}/theirs@b")]);
+        let sets = [[number(&full), number(&format!("{full}@a"))]];
+        let left = json!({"dataset": number(&full), "snapshot": "b", "base": "a", "sets": sets});
+        let intent = site.leave("receive", "head", &json!([{"return": left}]));
+        zfs(&["set", &format!("netbe.arrival:intent={intent}"), &format!("{full}/new")]);
     };
     let target = site.state.path().join("target");
     fs::create_dir(&target).unwrap();
@@ -758,24 +906,102 @@ fn what_came_in_part_is_not_shown_and_undone_unless_it_was_changed() {
         assert!(error.to_string().contains("`netbe rollback -r head@a`"), "{error}");
     };
     come("came");
-    assert!(!site.root("head").join("etc").exists() && !note.exists());
+    assert!(!site.root("head").join("etc").exists());
+    assert_eq!(site.store.pending().unwrap(), []);
     assert_eq!(fs::read(site.root("head").join("usr/home/file")).unwrap(), b"1");
+    let sets = site.sets();
+    // What came with the stream is gone; what somebody else has made is not.
+    assert!(!sets.contains(&"head/new".to_owned()) && sets.contains(&"head/theirs@b".to_owned()));
+    site.store.release(&head).unwrap();
+    zfs(&["destroy", "-r", &format!("{full}/theirs")]);
     // Somebody has mounted it all the same, and gone on from there.
     come("came");
+    zfs(&["destroy", "-r", &format!("{full}/theirs")]);
+    zfs(&["destroy", "-r", &format!("{full}/new")]);
     run("mount", &["-t", "zfs", "-o", "zfsutil", &full, target.to_str().unwrap()]);
     fs::write(target.join("letter"), "x").unwrap();
     run("umount", &[target.to_str().unwrap()]);
     refused(site.store.open_parts(&head).map(drop));
     refused(site.store.mount(&point("head"), &target));
+    let stopped = site.store.set(&head, "os", Some("a"));
+    assert!(matches!(stopped, Err(StoreError::Unsettled { .. })), "{stopped:?}");
+    site.store.create(&name("other"), Layout::Flat).unwrap();
     run("mount", &["-t", "zfs", "-o", "zfsutil,ro", &full, target.to_str().unwrap()]);
     assert_eq!(fs::read(target.join("letter")).unwrap(), b"x");
     run("umount", &[target.to_str().unwrap()]);
     site.store.rollback(&head, &snapshot("a"), Newer::Destroy).unwrap();
+    assert_eq!(site.store.pending().unwrap(), []);
     site.store.mount(&point("head"), &target).unwrap();
-    assert!(!note.exists());
     assert!(!target.join("letter").exists() && !target.join("etc").exists());
     assert_eq!(fs::read(target.join("usr/home/file")).unwrap(), b"1");
     site.store.unmount(&head, None, InUse::Refuse).unwrap();
+}
+
+#[test]
+fn what_the_sender_has_no_more_goes_only_where_that_is_asked_for() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    let sent = |to: &str, base: Option<&SnapshotName>| {
+        let mut stream = Vec::new();
+        site.store.send(&name("head"), &snapshot(to), base, &mut stream, &mut |_| {}).unwrap();
+        stream
+    };
+    let receive = |lacking, stream: &[u8]| {
+        site.store.receive(&name("came"), lacking, &mut &*stream, &mut |_| {})
+    };
+    receive(Lacking::Refuse, &sent("a", None)).unwrap();
+    site.store.release(&name("head")).unwrap();
+    zfs(&["destroy", "-r", &site.full("head/usr/home")]);
+    zfs(&[
+        "create",
+        "-o",
+        "canmount=noauto",
+        "-o",
+        "compression=lz4",
+        "-o",
+        "mountpoint=/opt",
+        &site.full("head/pkg"),
+    ]);
+    site.store.snapshot(&name("head"), &snapshot("b")).unwrap();
+    let more = sent("b", Some(&snapshot("a")));
+    let before = site.sets();
+    let refused = receive(Lacking::Refuse, &more).unwrap_err();
+    assert!(matches!(refused, StoreError::Lacking { .. }), "{refused}");
+    assert!(refused.to_string().contains(&site.full("came/usr/home")), "{refused}");
+    assert_eq!(site.sets(), before);
+    receive(Lacking::Destroy, &more).unwrap();
+    assert!(!site.sets().iter().any(|set| set.starts_with("came/usr/home")));
+    // What is new has its properties, and no mark of how it came.
+    assert_eq!(property(&site.full("came/pkg"), "compression"), "lz4");
+    assert_eq!(property(&site.full("came/pkg"), "mountpoint"), "/opt");
+    assert_eq!(property(&site.full("came/pkg"), "netbe.arrival:intent"), "-");
+    assert_eq!(site.store.pending().unwrap(), []);
+}
+
+#[test]
+fn two_data_sets_at_one_place_are_refused_and_not_destroyed() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    zfs(&[
+        "create",
+        "-o",
+        "canmount=noauto",
+        "-o",
+        "mountpoint=/usr/home",
+        &site.full("head/second"),
+    ]);
+    let before = site.sets();
+    let twice = |result: Result<(), StoreError>| {
+        assert!(matches!(result, Err(StoreError::Twice { .. })), "{result:?}");
+    };
+    twice(site.store.destroy(&name("head")));
+    twice(site.store.snapshot(&name("head"), &snapshot("a")).map(drop));
+    twice(site.store.open_root(&name("head")).map(drop));
+    assert_eq!(site.sets(), before);
+    assert_eq!(site.store.list().unwrap().unreadable.len(), 1);
+    zfs(&["set", "mountpoint=/usr/second", &site.full("head/second")]);
+    site.store.destroy(&name("head")).unwrap();
 }
 
 #[test]

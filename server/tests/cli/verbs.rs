@@ -432,3 +432,43 @@ fn without_a_directory_a_tree_is_mounted_on_a_new_one_that_goes_when_it_is_unmou
     let at = bench.state().join("at");
     assert_eq!(out, format!("oneone700\n700\n{}\n", at.display()));
 }
+
+/// As a command leaves it that is killed while it renames, and one whose step fails.
+#[test]
+fn what_killed_commands_left_is_shown_and_settled() {
+    let bench = with_snapshot();
+    assert_eq!(bench.prints(&["settle", "-n", "-H"]), "");
+    bench.silent(&["settle"]);
+    let store = bench.root("head").parent().unwrap().parent().unwrap().to_owned();
+    let uuid = "6f1c6a8e-5a43-4a1c-9b8f-0d9d8a6f7b11";
+    let record = |intent: &str, steps: &str| {
+        let text = format!(
+            r#"{{"uuid":"{intent}","verb":"clone","environments":[{{"name":"new","uuid":"{uuid}"}}],"since":"2026-11-20T13:30:00Z","steps":[{steps}]}}"#
+        );
+        fs::write(store.join(format!("journal/{intent}.json")), text).unwrap();
+    };
+    let done = "0c5f5c86-51d5-4f0a-8f1e-3f7f0e1d2c3b";
+    record(done, "");
+    fs::create_dir_all(store.join(format!("be/.work-{done}/tree"))).unwrap();
+    let left = bench.prints(&["settle", "-n", "-H"]);
+    assert_eq!(left, "clone\tnew\t2026-11-20T13:30:00Z\t0\t-\n");
+    bench.silent(&["settle", "new"]);
+    assert!(!store.join(format!("be/.work-{done}")).exists());
+    // What is written down of it cannot be read.
+    record(done, &format!(r#"{{"forget":{{"name":"new","uuid":"{uuid}"}}}}"#));
+    fs::create_dir(store.join("meta/new.toml")).unwrap();
+    for tries in 1..=2 {
+        let (told, _) = bench.fails(&["settle"]);
+        let begun = "clone new, begun at 2026-11-20T13:30:00Z, did not come to its end; tried";
+        assert!(told.starts_with(&format!("{begun} {tries} time")), "{told}");
+    }
+    bench.silent(&["settle", "head"]);
+    let err = bench.run(&["set", "os=x", "head"]).err;
+    assert!(err.contains("`netbe settle` tries again"), "{err}");
+    let left: serde_json::Value =
+        serde_json::from_str(&bench.prints(&["settle", "-n", "-j", "new"])).unwrap();
+    assert_eq!((&left[0]["tries"], &left[0]["intent"]), (&3.into(), &done.into()));
+    fs::remove_dir(store.join("meta/new.toml")).unwrap();
+    bench.silent(&["settle"]);
+    assert_eq!(bench.prints(&["settle", "-n", "-H"]), "");
+}

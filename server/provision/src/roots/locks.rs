@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use super::RootError;
 
-/// The locks in a directory.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Locks<'a>(&'a Path);
+/// The locks in a directory, which is made with the first of them.
+#[derive(Clone, Debug)]
+pub(super) struct Locks(PathBuf);
 
 /// A lock; dropped, it is free again.
 #[derive(Debug)]
@@ -23,50 +23,50 @@ pub(super) struct Held {
     _file: File,
 }
 
-impl<'a> Locks<'a> {
-    /// Those of the roots whose locks lie in `directory`, which has to be there.
-    pub(super) const fn new(directory: &'a Path) -> Self {
+impl Locks {
+    /// Those in a directory.
+    pub(super) const fn new(directory: PathBuf) -> Self {
         Self(directory)
     }
 
     /// Waits until nobody else finds a name for a root or clears drafts away. Nothing long is done
     /// under it.
-    pub(super) fn naming(self) -> Result<Held, RootError> {
-        self.wait(self.0.join("roots.lock"))
+    pub(super) fn naming(&self) -> Result<Held, RootError> {
+        self.wait("naming")
     }
 
     /// Waits until nobody else makes a root for a machine or plans an upgrade of it.
-    pub(super) fn machine(self, machine: &str) -> Result<Held, RootError> {
-        self.wait(self.folder()?.join(format!("machine-{machine}")))
+    pub(super) fn machine(&self, machine: &str) -> Result<Held, RootError> {
+        self.wait(&format!("machine-{machine}"))
     }
 
     /// Waits until nobody else takes a snapshot of a template.
-    pub(super) fn pinning(self) -> Result<Held, RootError> {
-        self.wait(self.folder()?.join("pinning"))
+    pub(super) fn pinning(&self) -> Result<Held, RootError> {
+        self.wait("pinning")
     }
 
     /// Waits until nobody else has snapshots mounted for an upgrade.
-    pub(super) fn upgrade(self) -> Result<Held, RootError> {
-        self.wait(self.folder()?.join("upgrade"))
+    pub(super) fn upgrade(&self) -> Result<Held, RootError> {
+        self.wait("upgrade")
     }
 
     /// The lock of an environment that is being made, by its name; `None` where another makes it.
-    pub(super) fn making(self, name: &str) -> Result<Option<Held>, RootError> {
+    pub(super) fn making(&self, name: &str) -> Result<Option<Held>, RootError> {
         let path = self.folder()?.join(format!("making-{name}"));
         take(&path, false).map_err(|source| RootError::Lock { path, source })
     }
 
-    fn wait(self, path: PathBuf) -> Result<Held, RootError> {
+    fn wait(&self, name: &str) -> Result<Held, RootError> {
+        let path = self.folder()?.join(name);
         let taken =
             take(&path, true).and_then(|held| held.ok_or_else(|| io::ErrorKind::WouldBlock.into()));
         taken.map_err(|source| RootError::Lock { path, source })
     }
 
-    fn folder(self) -> Result<PathBuf, RootError> {
-        let path = self.0.join("roots");
-        match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
-            Ok(()) => Ok(path),
-            Err(source) => Err(RootError::Lock { path, source }),
+    fn folder(&self) -> Result<&Path, RootError> {
+        match DirBuilder::new().recursive(true).mode(0o700).create(&self.0) {
+            Ok(()) => Ok(&self.0),
+            Err(source) => Err(RootError::Lock { path: self.0.clone(), source }),
         }
     }
 }
@@ -116,7 +116,7 @@ mod test {
     #[test]
     fn a_lock_is_held_by_one_at_a_time_and_leaves_no_file() {
         let scratch = tempfile::tempdir().unwrap();
-        let locks = Locks::new(scratch.path());
+        let locks = Locks::new(scratch.path().join("roots"));
         let inside = AtomicU32::new(0);
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -142,7 +142,7 @@ mod test {
         let here = std::env::current_dir().unwrap();
         let to_the_top: PathBuf = here.components().skip(1).map(|_| "..").collect();
         let relative = to_the_top.join(scratch.path().strip_prefix("/").unwrap());
-        let locks = Locks::new(&relative);
+        let locks = Locks::new(relative.join("roots"));
         let _held = (
             locks.naming().unwrap(),
             locks.machine("web1").unwrap(),
@@ -151,6 +151,6 @@ mod test {
             locks.making("web1-head").unwrap().unwrap(),
         );
         let names = fs::read_dir(scratch.path().join("roots")).unwrap();
-        assert_eq!((names.count(), scratch.path().join("roots.lock").exists()), (4, true));
+        assert_eq!(names.count(), 5);
     }
 }

@@ -85,14 +85,15 @@ pub enum Term {
 }
 
 impl<'a> Roots<'a> {
-    /// The roots in a store; in `directory`, which has to be there, lie their locks.
+    /// The roots in a store; below `directory`, which has to be there, snapshots are mounted for upgrades.
     #[must_use]
     pub const fn new(store: &'a Store, directory: &'a Path) -> Self {
         Self { store, directory }
     }
 
-    const fn locks(&self) -> Locks<'_> {
-        Locks::new(self.directory)
+    /// The locks of the store, which all who make roots in it share.
+    fn locks(&self) -> Result<Locks, StoreError> {
+        Ok(Locks::new(self.store.locks()?))
     }
 
     /// The root that a machine keeps for an environment or snapshot: that itself if it is the
@@ -119,7 +120,7 @@ impl<'a> Roots<'a> {
         term: Term,
         configure: impl FnOnce(&Inside) -> Result<(), RootError>,
     ) -> Result<Made, RootError> {
-        let _alone = self.locks().machine(machine)?;
+        let _alone = self.locks()?.machine(machine)?;
         let source = match term {
             Term::Boot => template.clone(),
             Term::Kept => self.pin(template)?,
@@ -200,10 +201,10 @@ impl<'a> Roots<'a> {
         reset: bool,
     ) -> Result<Vec<PathBuf>, RootError> {
         let making = {
-            let _naming = self.locks().naming()?;
+            let _naming = self.locks()?.naming()?;
             self.clear()?;
             let making =
-                if self.is_free(name)? { self.locks().making(name.as_str())? } else { None };
+                if self.is_free(name)? { self.locks()?.making(name.as_str())? } else { None };
             making.ok_or_else(|| StoreError::Exists(name.clone()))?
         };
         self.whole(source, name, making, |draft| {
@@ -293,7 +294,7 @@ impl<'a> Roots<'a> {
         if let Some(point) = self.pinned(template)? {
             return Ok(point);
         }
-        let _alone = self.locks().pinning()?;
+        let _alone = self.locks()?.pinning()?;
         if let Some(point) = self.pinned(template)? {
             return Ok(point);
         }
@@ -318,7 +319,7 @@ impl<'a> Roots<'a> {
         machine: &str,
         template: &EnvironmentName,
     ) -> Result<(EnvironmentName, Held), RootError> {
-        let _naming = self.locks().naming()?;
+        let _naming = self.locks()?.naming()?;
         self.clear()?;
         let mut number = 1_u32;
         loop {
@@ -330,7 +331,7 @@ impl<'a> Roots<'a> {
             // While a root of that name is made, only its draft is there.
             if self.is_free(&name)?
                 && self.is_free(&draft(&name)?)?
-                && let Some(making) = self.locks().making(name.as_str())?
+                && let Some(making) = self.locks()?.making(name.as_str())?
             {
                 return Ok((name, making));
             }
@@ -353,7 +354,7 @@ impl<'a> Roots<'a> {
             if environment.origin.is_none() {
                 continue;
             }
-            let Some(_nobodys) = self.locks().making(name)? else { continue };
+            let Some(_nobodys) = self.locks()?.making(name)? else { continue };
             match self.store.destroy(&environment.name) {
                 // It was finished since the store was listed, or is made by the server of another state.
                 Ok(()) | Err(StoreError::NoEnvironment(_) | StoreError::Busy { .. }) => {}

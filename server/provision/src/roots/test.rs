@@ -49,7 +49,7 @@ fn name(text: &str) -> EnvironmentName {
 fn a_draft_that_is_being_made_is_not_cleared_away_and_one_that_was_left_is() {
     let bench = Bench::new();
     let base = Point::from(name("base"));
-    let making = bench.roots().locks().making("web2-base").unwrap().unwrap();
+    let making = bench.roots().locks().unwrap().making("web2-base").unwrap().unwrap();
     bench.store.clone_environment(&base, &name("web2-base.unfinished")).unwrap();
     // Another machine's root does not wait for it, and a third one has another name.
     bench.roots().make("web1", &base, Term::Boot).unwrap();
@@ -88,6 +88,6 @@ fn roots_that_are_made_at_once_all_come_to_be_and_each_has_its_own_name() {
     assert_eq!(bench.names(), made);
     // A template that did not change is pinned once.
     assert_eq!(bench.store.snapshots(&name("base")).unwrap().len(), 1);
-    let left = std::fs::read_dir(bench.scratch.path().join("roots")).unwrap();
+    let left = std::fs::read_dir(bench.store.locks().unwrap()).unwrap();
     assert_eq!(left.count(), 0);
 }

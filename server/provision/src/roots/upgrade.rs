@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::{Environment, EnvironmentName, InUse, Point, Store};
 
+use super::locks::Locks;
 use super::merge::{Beside, Content, Fate, Files, Item, Step, merge};
 use super::{Made, Owned, RootError, Roots, Term};
 use crate::worker::{self, Request};
@@ -50,8 +51,9 @@ impl Roots<'_> {
     /// Finds out what an upgrade of a machine's root will do.
     pub fn plan_upgrade(&self, own: &Environment, to: &Point) -> Result<Upgrade, RootError> {
         let machine = Owned::of(own).map(|owned| owned.machine);
-        let _machine = machine.map(|machine| self.locks().machine(&machine)).transpose()?;
-        let _alone = self.locks().upgrade()?;
+        let locks = self.locks()?;
+        let _machine = machine.map(|machine| locks.machine(&machine)).transpose()?;
+        let _alone = Locks::new(self.directory.join("roots")).upgrade()?;
         let from = self.template(own)?;
         let present = Point::from(own.name.clone());
         let roots = [

@@ -56,7 +56,7 @@ impl Directory {
         fsync(&self.meta).map_err(at("write", &path))
     }
 
-    pub(super) fn forget(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+    pub(super) fn forget_metadata(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         let path = self.metadata_path(name);
         match unlinkat(&self.meta, metadata_name(name), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{COPY, Directory, SNAPSHOTS, TREE, metadata};
 use crate::back_end::BackEnd;
 use crate::error::at;
+use crate::journal::Concerned;
 use crate::tree::{open_dir, relocate};
 use crate::workspace::Workspace;
 use crate::{
@@ -84,14 +85,17 @@ impl Directory {
             automatic: false,
             clones: Vec::new(),
         };
-        let work = self.workspace(&self.lock()?)?;
-        let made =
-            self.prepare_snapshot(&work, &root, &snapshot, &self.root(name)).and_then(|()| {
-                sys::synchronize(work.dir()).map_err(at("write", work.path()))?;
-                let _lock = self.lock()?;
-                self.place_snapshot(&work, uuid, &snapshot.name)
-            });
-        self.end(work, made.map(|()| snapshot))
+        let concerned = Concerned { name: name.to_string(), uuid };
+        let work = self.work("snapshot", vec![concerned], Vec::new())?;
+        let space = &work.space;
+        self.prepare_snapshot(space, &root, &snapshot, &self.root(name))?;
+        sys::synchronize(space.dir()).map_err(at("write", space.path()))?;
+        {
+            let _lock = self.lock()?;
+            self.place_snapshot(space, uuid, &snapshot.name)?;
+        }
+        work.end()?;
+        Ok(snapshot)
     }
 
     /// Puts a snapshot of a tree together in a workspace. `path` is the tree's, for messages.
@@ -156,12 +160,29 @@ impl Directory {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<(), StoreError> {
-        let path = self.path_of(self.get(name)?.uuid);
+        let uuid = self.get(name)?.uuid;
+        let path = self.path_of(uuid);
         let dir = open_dir(&self.snaps, file_name(&path)).map_err(at("open", &path))?;
-        let work = self.workspace(&self.lock()?)?;
-        let removed = renameat(&dir, snapshot.as_str(), work.dir(), WHOLE)
-            .map_err(at("destroy", &path.join(snapshot.as_str())));
-        self.end(work, removed)
+        let concerned = Concerned { name: name.to_string(), uuid };
+        let work = self.work("destroy", vec![concerned], Vec::new())?;
+        renameat(&dir, snapshot.as_str(), work.space.dir(), WHOLE)
+            .map_err(at("destroy", &path.join(snapshot.as_str())))?;
+        work.end()
+    }
+
+    /// The identity of a snapshot in the directory of an environment's, if it is there and can be read.
+    pub(super) fn snapshot_uuid(
+        &self,
+        dir: &OwnedFd,
+        name: &SnapshotName,
+    ) -> Result<Option<Uuid>, StoreError> {
+        let one = match open_dir(dir, name.as_str()) {
+            Ok(one) => one,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(at("open", Path::new(name.as_str()))(error)),
+        };
+        let text = metadata::read(&one, RECORD).map_err(at("read", Path::new(name.as_str())))?;
+        Ok(parse(name.clone(), &text).ok().map(|(_, snapshot)| snapshot.uuid))
     }
 
     /// Moves the snapshots of an environment that is gone into a workspace.

@@ -5,9 +5,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::fault::test::killed_after;
-use crate::{EnvironmentName, Layout, Location, Newer, Point, SnapshotName, Store};
+use crate::{
+    EnvironmentName, Lacking, Layout, Location, Newer, Point, SnapshotName, Store, StoreError,
+};
 
 /// A store with an environment of three snapshots, a clone of it, and a copy that has but the first of
 /// them and may go on from there.
@@ -48,7 +51,7 @@ impl Bench {
     }
 
     fn receive(&self, text: &str, stream: &[u8]) {
-        self.store.receive(&name(text), &mut &*stream, &mut |_| {}).unwrap();
+        self.store.receive(&name(text), Lacking::Refuse, &mut &*stream, &mut |_| {}).unwrap();
     }
 
     /// Of each environment its name, what it was cloned from, a setting, its file and its snapshots with
@@ -119,19 +122,85 @@ fn what_a_killed_command_left_takes_no_snapshots_of_others_with_it() {
 #[test]
 fn a_leftover_that_cannot_be_cleared_away_stops_only_its_own_environment() {
     let bench = Bench::new();
-    let made = || drop(bench.store.create(&name("new"), Layout::Flat));
-    assert!(killed_after(2, made).is_none());
-    let [left] = bench.leftovers().try_into().unwrap();
-    // A file of netbe's own that cannot be removed, because it is none.
-    fs::write(left.join("announced-lost"), "").unwrap();
+    // Just after the metadata was written.
+    let written = |bench: &Bench, passed| {
+        let meta = bench.dir.path().join("store/meta/new.toml");
+        killed_after(passed, || bench.store.rename(&name("copy"), &name("new"))).is_none()
+            && meta.exists()
+    };
+    let passed = (0..).find(|passed| written(&Bench::new(), *passed)).unwrap();
+    assert!(written(&bench, passed) && !bench.dir.path().join("store/be/new").exists());
     let meta = bench.dir.path().join("store/meta");
-    fs::create_dir_all(meta.join("lost.toml/x")).unwrap();
-    bench.store.set(&name("clone"), "os", Some("next")).unwrap();
-    assert!(bench.store.create(&name("lost"), Layout::Flat).is_err());
-    assert!(left.exists());
-    fs::remove_dir_all(meta.join("lost.toml")).unwrap();
-    bench.store.create(&name("lost"), Layout::Flat).unwrap();
+    // A file of netbe's own that cannot be removed, because it is none.
+    fs::remove_file(meta.join("new.toml")).unwrap();
+    fs::create_dir_all(meta.join("new.toml/x")).unwrap();
+    for tries in [1, 2, 3, 4, 5, 5, 5] {
+        bench.store.set(&name("clone"), "os", Some("next")).unwrap();
+        let [left] = &bench.store.pending().unwrap()[..] else { panic!() };
+        assert_eq!((left.verb.as_str(), left.tries), ("rename", tries));
+    }
+    let refused = bench.store.set(&name("copy"), "os", Some("next")).unwrap_err();
+    assert!(matches!(refused, StoreError::Unsettled { .. }), "{refused}");
+    assert_eq!(bench.store.settle(None).unwrap()[0].tries, 6);
+    fs::remove_dir_all(meta.join("new.toml")).unwrap();
+    assert_eq!(bench.store.settle(None).unwrap(), []);
+    bench.store.set(&name("copy"), "os", Some("next")).unwrap();
     assert_eq!(bench.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_is_called_as_a_workspace_is_shown_and_not_removed() {
+    let bench = Bench::new();
+    let stray = bench.dir.path().join(format!("store/be/.work-{}", Uuid::new_v4()));
+    fs::create_dir_all(stray.join("old/etc")).unwrap();
+    fs::write(stray.join("announced-head"), "").unwrap();
+    bench.store.set(&name("clone"), "os", Some("next")).unwrap();
+    let [left] = &bench.store.settle(None).unwrap()[..] else { panic!() };
+    assert!(left.error.as_ref().unwrap().contains("earlier netbe"), "{left:?}");
+    assert!(stray.join("old/etc").exists());
+}
+
+/// A record outlasts its end where the end did not reach the disk: it is settled again then.
+#[test]
+fn a_record_that_comes_back_changes_nothing() {
+    type Played = fn(&Bench);
+    let verbs: [(&str, Played); 5] = [
+        ("rollback", |bench| {
+            bench.store.rollback(&name("head"), &snapshot_name("one"), Newer::Destroy).unwrap();
+        }),
+        ("rename", |bench| bench.store.rename(&name("head"), &name("new")).unwrap()),
+        ("destroy", |bench| bench.store.destroy(&name("head")).unwrap()),
+        ("receive", |bench| bench.receive("copy", &bench.news)),
+        ("create", |bench| drop(bench.store.create(&name("new"), Layout::Flat).unwrap())),
+    ];
+    for (what, verb) in verbs {
+        // Every record that there was, before each point.
+        for passed in 1.. {
+            let bench = Bench::new();
+            let folder = bench.dir.path().join("store/journal");
+            let ended = killed_after(passed, || verb(&bench)).is_some();
+            let records = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+            let records = records.filter(|path| path.extension().is_some_and(|it| it == "json"));
+            let records: Vec<_> = records.map(|path| (fs::read(&path).unwrap(), path)).collect();
+            bench.store.set(&name("clone"), "os", Some("next")).unwrap();
+            if bench.store.get(&name("head")).is_ok()
+                && bench.store.snapshots(&name("head")).unwrap().len() == 1
+            {
+                // Another one under the name of one that went.
+                bench.store.snapshot(&name("head"), &snapshot_name("two")).unwrap();
+            }
+            let before = bench.state();
+            for (text, path) in records {
+                fs::write(path, text).unwrap();
+            }
+            bench.store.set(&name("clone"), "os", Some("next")).unwrap();
+            assert_eq!(bench.state(), before, "{what} after {passed} points");
+            assert_eq!(bench.store.pending().unwrap(), [], "{what} after {passed} points");
+            if ended {
+                break;
+            }
+        }
+    }
 }
 
 #[test]
@@ -222,21 +291,28 @@ fn what_another_did_meanwhile_is_not_undone_by_what_follows() {
     let bench = Bench::new();
     let rollback = || bench.store.rollback(&name("head"), &snapshot_name("one"), Newer::Destroy);
     // Just after the trees were exchanged.
-    assert!(killed_after(2, rollback).is_none());
+    let exchanged = (0..).find(|passed| {
+        let bench = Bench::new();
+        let to = snapshot_name("one");
+        let rollback = || bench.store.rollback(&name("head"), &to, Newer::Destroy);
+        killed_after(*passed, rollback).is_none()
+            && fs::read_to_string(bench.file("head")).unwrap() == "one"
+    });
+    assert!(killed_after(exchanged.unwrap(), rollback).is_none());
     assert_eq!(fs::read_to_string(bench.file("head")).unwrap(), "one");
     assert_eq!(bench.store.snapshots(&name("head")).unwrap().len(), 3);
     // As if the killed one were forgotten by everybody but the last.
-    let trees = bench.dir.path().join("store/be");
-    let work = fs::read_dir(&trees).unwrap().map(|entry| entry.unwrap().path());
-    let work = work.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".work"));
-    let work: Vec<_> = work.collect();
-    assert_eq!(work.len(), 1);
+    let [work] = bench.leftovers().try_into().unwrap();
+    let store = bench.dir.path().join("store");
     let hidden = bench.dir.path().join("hidden");
-    fs::rename(&work[0], &hidden).unwrap();
+    fs::rename(store.join("journal"), &hidden).unwrap();
+    fs::rename(&work, hidden.join("work")).unwrap();
     bench.store.destroy(&name("head")).unwrap();
     bench.store.create(&name("head"), Layout::Flat).unwrap();
     bench.store.snapshot(&name("head"), &snapshot_name("two")).unwrap();
-    fs::rename(&hidden, &work[0]).unwrap();
+    fs::rename(hidden.join("work"), &work).unwrap();
+    fs::remove_dir_all(store.join("journal")).unwrap();
+    fs::rename(&hidden, store.join("journal")).unwrap();
     bench.store.create(&name("next"), Layout::Flat).unwrap();
     assert_eq!(bench.store.snapshots(&name("head")).unwrap().len(), 1);
     assert_eq!(bench.leftovers(), Vec::<PathBuf>::new());

@@ -9,7 +9,8 @@ use crate::back_end::Arrival;
 use crate::environment::{parse, render};
 use crate::stream::{Framer, Header, Sent, StreamError, Unframer};
 use crate::{
-    Environment, EnvironmentName, ExportSettings, Point, Role, Snapshot, SnapshotName, StoreError,
+    Environment, EnvironmentName, ExportSettings, Lacking, Point, Role, Snapshot, SnapshotName,
+    StoreError,
 };
 
 impl Store {
@@ -49,10 +50,12 @@ impl Store {
     /// a snapshot, as the next state of one that has that snapshot as its newest.
     ///
     /// A new one has the role [`Role::Off`] and is not shared: what was decided on the other host does
-    /// not bind this one. Nothing of a stream that is cut or damaged is kept.
+    /// not bind this one. Data sets of an environment that goes on, which the sender has no more, are
+    /// destroyed only where that is asked for. Nothing of a stream that is cut or damaged is kept.
     pub fn receive(
         &self,
         name: &EnvironmentName,
+        lacking: Lacking,
         from: &mut dyn Read,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Environment, StoreError> {
@@ -76,14 +79,14 @@ impl Store {
                         export: ExportSettings::default(),
                         ..parse(name.clone(), &header.environment).map_err(nonsense)?
                     };
-                    (alone, Arrival { environment, snapshot, base: None })
+                    (alone, Arrival { environment, snapshot, base: None, lacking })
                 }
                 Some(base) => {
                     let alone = self.alone(name)?;
                     let environment = self.back_end.get(name)?;
                     let base = self.base(name, base)?;
                     self.refuse_snapshot(name, &snapshot.name)?;
-                    (alone, Arrival { environment, snapshot, base: Some(base) })
+                    (alone, Arrival { environment, snapshot, base: Some(base), lacking })
                 }
             };
             match self.back_end.receive(&arrival, &mut unframer) {

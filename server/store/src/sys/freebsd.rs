@@ -22,6 +22,9 @@ pub(crate) use subvolume::*;
 use super::{errno_of, unescaped};
 use crate::{InUse, Obstacle};
 
+/// Where what has to be known of running processes lies: it is emptied when the host is started (rc.d/cleanvar).
+pub(crate) const RUNTIME: &str = "/var/run/netbe";
+
 /// Whether sockets can be made by mknod(2): EINVAL on FreeBSD.
 pub(crate) const SOCKETS: bool = false;
 

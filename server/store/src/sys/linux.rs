@@ -24,6 +24,9 @@ pub(crate) use subvolume::*;
 use super::unescaped;
 use crate::{InUse, Obstacle};
 
+/// Where what has to be known of running processes lies: it is empty when the host was started.
+pub(crate) const RUNTIME: &str = "/run/netbe";
+
 /// Whether sockets can be made by mknod(2).
 pub(crate) const SOCKETS: bool = true;
 

@@ -8,12 +8,14 @@ use uuid::Uuid;
 use rustix::fs::{Mode, fchmod};
 
 use super::command::{Failure, Refusal, Task};
+use super::intents::{Identity, Step};
 use super::kernel::Settings;
 use super::listing::{self, DataSet, Depth, Properties, Source};
 use super::tree::Tree;
-use super::undertaking::{Leftover, Undertaking};
 use super::{Zfs, kernel, program, properties, told, tree};
+use crate::back_end::BackEnd as _;
 use crate::error::at;
+use crate::journal::{Concerned, Open};
 use crate::layout::LayoutDirectory;
 use crate::{
     Dataset, Environment, EnvironmentName, Layout, Origin, Point, SnapshotName, StoreError,
@@ -22,7 +24,7 @@ use crate::{
 impl Zfs {
     /// Makes an environment with the data sets of its layout.
     pub(super) fn make(&self, new: &Environment) -> Result<(), StoreError> {
-        let work = self.begin(Vec::new())?;
+        let work = self.begin("create", new, Vec::new())?;
         self.build(&work.dataset, new)?;
         self.arrange(&work, new.layout)?;
         self.publish(work, &new.name)
@@ -45,7 +47,7 @@ impl Zfs {
     }
 
     /// Makes the directories of a layout in the data sets that were made for it.
-    fn arrange(&self, work: &Work, layout: Layout) -> Result<(), StoreError> {
+    fn arrange(&self, work: &Work<'_>, layout: Layout) -> Result<(), StoreError> {
         let point = self.mounts.join(&work.name);
         let set = |path: &str| super::DatasetPath {
             dataset: format!("{}/{path}", work.dataset),
@@ -95,9 +97,8 @@ impl Zfs {
                 reason: "it is not a name",
             })?,
         };
-        let whole = format!("{from}@{snapshot}");
-        let left = if automatic { vec![Leftover::Snapshot(whole)] } else { Vec::new() };
-        let work = self.begin(left)?;
+        let goes = || Step::Defer { dataset: tree.root.guid, snapshot: snapshot.to_string() };
+        let work = self.begin("clone", new, automatic.then(goes).into_iter().collect())?;
         let explain = |failure| made(failure, &new.name);
         let known = self.all_properties(&source.environment)?;
         let mut sets: Vec<&DataSet> = match depth {
@@ -161,8 +162,11 @@ impl Zfs {
         let full = self.full(name.as_str());
         let explain = |failure| told(failure, &format!("destroy {name}"));
         let all = listing::everything(&full).map_err(explain)?;
+        let (guid, environment) = (self.tree(name)?.root.guid, self.get(name));
+        // Broken metadata must not keep anybody from getting rid of it.
+        let environments = environment.iter().map(Concerned::from).collect();
         self.memory.forget(name);
-        let work = self.begin(Vec::new())?;
+        let work = self.hide("destroy", environments, Identity::Guid(guid), Vec::new())?;
         kernel::rename(&full, &work.dataset).map_err(explain)?;
         let hidden = |known: &String| {
             [&work.dataset, known.strip_prefix(&full).unwrap_or_default()].concat()
@@ -175,14 +179,14 @@ impl Zfs {
             destroyed = Task::zfs("destroy").args(["-r", &work.dataset]).run().map(drop);
         }
         let Err(failure) = destroyed else {
-            work.undertaking.end();
+            work.open.end();
             return Ok(());
         };
         let failure = Failure { said: failure.said.replace(&work.dataset, &full), ..failure };
         // Else the next command destroys the rest.
         if listing::everything(&work.dataset).is_ok_and(|left| left == all) {
             let back = kernel::rename(&work.dataset, &full);
-            work.undertaking.end();
+            work.open.end();
             back.map_err(|failure| told(failure, &format!("bring {name} back")))?;
         }
         Err(explain(failure))
@@ -190,17 +194,35 @@ impl Zfs {
 
     /// Begins to put something together under a hidden name. `more` is cleared away after it, if it
     /// comes to that.
-    pub(super) fn begin(&self, more: Vec<Leftover>) -> Result<Work, StoreError> {
+    pub(super) fn begin(
+        &self,
+        verb: &str,
+        new: &Environment,
+        more: Vec<Step>,
+    ) -> Result<Work<'_>, StoreError> {
+        self.hide(verb, vec![new.into()], Identity::Uuid(new.uuid), more)
+    }
+
+    /// Begins to work on something that has a hidden name meanwhile.
+    fn hide(
+        &self,
+        verb: &str,
+        environments: Vec<Concerned>,
+        is: Identity,
+        more: Vec<Step>,
+    ) -> Result<Work<'_>, StoreError> {
         let name = format!(".work-{}", Uuid::new_v4());
         let dataset = self.full(&name);
-        let own = [Leftover::Mounts(self.mounts.join(&name)), Leftover::Dataset(dataset.clone())];
-        let left = own.into_iter().chain(more).collect();
-        let undertaking = Undertaking::begin(&self.work, left)?;
-        Ok(Work { name, dataset, undertaking })
+        let own = [
+            Step::Unmount { directory: self.mounts.join(&name) },
+            Step::Discard { name: name.clone(), is },
+        ];
+        let open = self.intend(verb, environments, own.into_iter().chain(more).collect())?;
+        Ok(Work { name, dataset, open })
     }
 
     /// Gives what was put together its name, at one instant.
-    pub(super) fn publish(&self, work: Work, name: &EnvironmentName) -> Result<(), StoreError> {
+    pub(super) fn publish(&self, work: Work<'_>, name: &EnvironmentName) -> Result<(), StoreError> {
         kernel::rename(&work.dataset, &self.full(name.as_str())).map_err(|failure| {
             if failure.refusal == Refusal::Exists {
                 StoreError::Exists(name.clone())
@@ -208,19 +230,19 @@ impl Zfs {
                 made(failure, name)
             }
         })?;
-        work.undertaking.end();
+        work.open.end();
         Ok(())
     }
 }
 
 /// Something that is put together.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct Work<'a> {
     /// Its hidden name.
     pub(super) name: String,
     /// Its data set.
     pub(super) dataset: String,
-    undertaking: Undertaking,
+    open: Open<'a, Step>,
 }
 
 /// The properties that a clone has as its source has them: zfs-clone(8) copies none.

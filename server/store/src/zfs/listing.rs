@@ -136,6 +136,16 @@ pub(super) fn names(datasets: &[&str]) -> Result<Vec<String>, Failure> {
     }
 }
 
+/// The number of a data set, if it is there.
+pub(super) fn guid(dataset: &str) -> Result<Option<u64>, Failure> {
+    let list = Task::zfs("list").args(["-H", "-p", "-d", "0", "-o", "guid", dataset]).limit(LOOK);
+    match list.run() {
+        Ok(table) => Ok(table.trim().parse().ok()),
+        Err(Failure { refusal: Refusal::Missing, .. }) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
 /// The snapshots of `dataset`, which are right below it, and of what else `depth` goes to, oldest first.
 pub(super) fn snapshots(dataset: &str, depth: Depth) -> Result<Vec<SnapshotRow>, Failure> {
     let table = Task::zfs("list")

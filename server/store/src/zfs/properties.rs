@@ -208,7 +208,7 @@ fn value(key: &'static str, reason: impl ToString) -> MetadataError {
 
 /// How the names of netbe's user properties begin.
 const MODULE: &str = "netbe:";
-const UUID: &str = "netbe:uuid";
+pub(super) const UUID: &str = "netbe:uuid";
 const CREATED: &str = "netbe:created";
 const LAYOUT: &str = "netbe:layout";
 const ROLE: &str = "netbe:role";
@@ -216,7 +216,7 @@ const EXPORT: &str = "netbe:export";
 /// On a data set below the root: it belongs to the machine.
 pub(super) const DATA: &str = "netbe:data";
 /// ZFS takes no longer value (zfsprops(7)).
-const MAX_VALUE: usize = 8191;
+pub(super) const MAX_VALUE: usize = 8191;
 /// The first half of every snapshot's identity: `netbe@` and two zeros.
 const SNAPSHOT: u64 = 0x6e65_7462_6540_0000;
 

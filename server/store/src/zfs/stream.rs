@@ -17,13 +17,13 @@ use std::path::Path;
 
 use super::begin_record;
 use super::command::{CopyError, Task};
-use super::copy::Work;
-use super::listing::{Properties, Source};
-use super::undertaking::{Leftover, Undertaking};
-use super::{Zfs, properties, told, tree, undertaking};
+use super::intents::{ARRIVAL, Step};
+use super::listing::{DataSet, Properties, Source};
+use super::program::Change;
+use super::{Zfs, program, properties, told, tree};
 use crate::back_end::{Arrival, BackEnd};
 use crate::error::at;
-use crate::{EnvironmentName, Point, SnapshotName, StoreError, StreamError};
+use crate::{EnvironmentName, Lacking, Point, SnapshotName, StoreError, StreamError, fault};
 
 impl Zfs {
     /// How many bytes a stream will have, without the few between.
@@ -122,33 +122,21 @@ impl Zfs {
         from: &mut dyn Read,
     ) -> Result<(), StoreError> {
         let new = &arrival.environment;
-        let work = self.begin(Vec::new())?;
+        let work = self.begin("receive", new, Vec::new())?;
         while let Some(part) = read_part(from).map_err(|error| cut(error, arrival))? {
-            let task = self.arrive(&work, &part, arrival)?;
+            let mut task = part.task();
+            if part.path.is_empty() {
+                task = task.property("mountpoint", "/");
+                for (name, value) in properties::write(new)? {
+                    task = task.property(&name, &value);
+                }
+            }
+            let task = task.arg(below(&work.dataset, &part.path));
             take(task, part.goes_on, from, arrival)?;
         }
         finish(from, arrival)?;
         self.mark_data(&work.dataset, new)?;
         self.publish(work, &new.name)
-    }
-
-    /// The task that receives one data set of a new tree.
-    fn arrive(&self, work: &Work, part: &Received, arrival: &Arrival) -> Result<Task, StoreError> {
-        let root = part.path.is_empty();
-        let mut task = Task::zfs("receive").arg("-u");
-        let canmount = if part.property("canmount") == Some("off") { "off" } else { "noauto" };
-        task = task.property("canmount", canmount);
-        if root {
-            task = task.property("mountpoint", "/");
-            for (name, value) in properties::write(&arrival.environment)? {
-                task = task.property(&name, &value);
-            }
-        }
-        let here = |name: &str| name == "canmount" || root && name == "mountpoint";
-        for (name, value) in part.properties.iter().filter(|(name, _)| !here(name)) {
-            task = task.property(name, value);
-        }
-        Ok(task.arg(below(&work.dataset, &part.path)))
     }
 
     /// Takes in what is new since the snapshot `base`.
@@ -181,35 +169,54 @@ impl Zfs {
         self.spare(name)?;
         self.release(name)?;
         self.memory.forget(name);
-        let left = Leftover::Received {
-            dataset: root.clone(),
+        let sets = tree.sets().filter_map(|set| {
+            let newest = rows.iter().rfind(|row| row.dataset == set.name)?;
+            Some((set.guid, newest.guid))
+        });
+        let left = Step::Return {
+            dataset: tree.root.guid,
             snapshot: snapshot.to_string(),
             base: base.to_string(),
+            sets: sets.collect(),
         };
-        let mut work = Undertaking::begin(&self.work, vec![left])?;
-        let mut arrived = Vec::new();
+        let environments = vec![(&arrival.environment).into()];
+        let mut open = self.intend("receive", environments, vec![left])?;
+        let (mut arrived, mut new) = (Vec::new(), Vec::new());
         while let Some(part) = read_part(from).map_err(|error| cut(error, arrival))? {
             let target = below(&root, &part.path);
             let mut task = Task::zfs("receive").arg("-u");
             if !part.goes_on {
-                let off = part.property("canmount") == Some("off");
-                task = task.property("canmount", if off { "off" } else { "noauto" });
+                // By this it is known what came, if that has to go again.
+                task = part.task().property(ARRIVAL, &open.uuid().to_string());
+                new.push(target.clone());
             }
             take(task.arg(&target), part.goes_on, from, arrival)?;
+            fault::point();
             arrived.push(target);
         }
         finish(from, arrival)?;
         // What the sender had destroyed was not in what it sent.
-        let gone = tree.sets().map(|set| &set.name).filter(|set| !arrived.contains(set));
         let above = |set: &str| arrived.iter().any(|other| other.starts_with(&format!("{set}/")));
-        let gone: Vec<String> = gone.filter(|set| !above(set)).cloned().collect();
-        // From here on a kill completes it: what is destroyed does not come back.
-        work.turn(gone.iter().cloned().map(Leftover::Dataset).collect())?;
-        for set in &gone {
-            // With one that is above it this one may have gone.
-            undertaking::clear(Task::zfs("destroy").arg("-r"), set)?;
+        let gone = tree.sets().filter(|set| !arrived.contains(&set.name) && !above(&set.name));
+        let gone: Vec<&DataSet> = gone.collect();
+        if !gone.is_empty() {
+            if arrival.lacking == Lacking::Refuse {
+                let datasets = gone.iter().map(|set| set.name.clone()).collect();
+                return Err(StoreError::Lacking { name: name.clone(), datasets });
+            }
+            // From here on a kill completes it: what is destroyed does not come back.
+            let destroy = Step::Destroy { datasets: gone.iter().map(|set| set.guid).collect() };
+            open.turn(vec![destroy])?;
+            open.settle()?;
+        } else {
+            open.end();
         }
-        work.end();
+        let unmark = |dataset| Change { dataset, property: ARRIVAL.to_owned(), value: None };
+        let marks: Vec<Change> = new.into_iter().map(unmark).collect();
+        // All of it is there.
+        if let Err(error) = program::set(self.pool_name(), &marks) {
+            tracing::warn!(environment = %name, %error, "a mark of its arrival is left: it means nothing");
+        }
         Ok(())
     }
 }
@@ -230,6 +237,15 @@ struct Received {
 }
 
 impl Received {
+    /// The task that receives it as a new data set, without its name.
+    fn task(&self) -> Task {
+        let canmount = if self.property("canmount") == Some("off") { "off" } else { "noauto" };
+        let task = Task::zfs("receive").arg("-u").property("canmount", canmount);
+        let here = |name: &str| name == "canmount" || self.path.is_empty() && name == "mountpoint";
+        let sent = self.properties.iter().filter(|(name, _)| !here(name));
+        sent.fold(task, |task, (name, value)| task.property(name, value))
+    }
+
     fn property(&self, name: &str) -> Option<&str> {
         self.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

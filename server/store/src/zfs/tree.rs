@@ -1,6 +1,6 @@
 //! Environments as trees of data sets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::command::{Failure, Refusal, Task};
 use super::listing::{self, DataSet, Depth, Forged, Known, Properties, SnapshotRow, Wanted};
@@ -73,6 +73,8 @@ struct Branch {
 pub(super) struct Tree {
     pub(super) root: DataSet,
     branches: Vec<Branch>,
+    /// Two data sets that belong at one place.
+    twice: Option<(String, String)>,
     properties: Known,
 }
 
@@ -119,17 +121,29 @@ impl Tree {
     fn of(sets: Vec<DataSet>, properties: Known) -> Option<Self> {
         let mut sets = sets.into_iter();
         let root = sets.next()?;
-        let mut taken = BTreeSet::new();
+        let mut taken: BTreeMap<String, String> = BTreeMap::new();
+        let mut twice = None;
         let branches = sets.filter_map(|set| {
             let place = place(&root.mountpoint, &set.mountpoint);
             let mounted = set.mountable && place.is_some();
             let own = set.name.strip_prefix(&root.name)?.strip_prefix('/')?.to_owned();
             let path = place.unwrap_or(own);
-            // Of two data sets with one mount point the first is served.
-            taken.insert(path.clone()).then_some(Branch { set, path, mounted })
+            if let Some(first) = taken.insert(path.clone(), set.name.clone()) {
+                twice = Some((first, set.name.clone()));
+            }
+            Some(Branch { set, path, mounted })
         });
         let branches = branches.collect();
-        Some(Self { root, branches, properties })
+        Some(Self { root, branches, twice, properties })
+    }
+
+    /// Refuses a tree of which two data sets belong at one place: one would hide the other, and nobody
+    /// could tell what goes with it.
+    pub(super) fn is_unambiguous(&self) -> Result<(), StoreError> {
+        match self.twice.clone() {
+            Some((first, second)) => Err(StoreError::Twice { first, second }),
+            None => Ok(()),
+        }
     }
 
     /// Whether it is one: netbe made it, or it is mounted as a root, as those of bectl and beadm are.
@@ -180,6 +194,7 @@ impl Tree {
 
     /// Refuses a tree of which a data set has a property that pretends to be another.
     pub(super) fn is_plain(&self) -> Result<(), StoreError> {
+        self.is_unambiguous()?;
         self.sets().try_for_each(|set| self.properties(&set.name).map(|_| ()))
     }
 
@@ -278,6 +293,13 @@ impl Tree {
     }
 }
 
+/// What is known of the store's own data set.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) guid: u64,
+    pub(super) properties: Known,
+}
+
 /// All environments of a store.
 #[derive(Debug)]
 pub(super) struct Forest {
@@ -290,12 +312,12 @@ impl Forest {
     ///
     /// `None` if the store itself is not listed: of a pool that has lost its disks zfs(8) lists nothing,
     /// and calls that success.
-    pub(super) fn look(store: &str, pool: Ask<'_>) -> Result<Option<Self>, StoreError> {
+    pub(super) fn look(store: &str, pool: Ask<'_>) -> Result<Option<(Self, Own)>, StoreError> {
         let explain = |failure| told(failure, &format!("list {store}"));
         let sets = listing::datasets(store).map_err(explain)?;
-        if sets.iter().all(|set| set.name != store) {
+        let Some(guid) = sets.iter().find(|set| set.name == store).map(|set| set.guid) else {
             return Ok(None);
-        }
+        };
         let marks = listing::properties(store, Depth::All, properties::DATA);
         let roots = listing::properties(store, Depth::Children, "all").map_err(explain)?;
         let mut properties = marks.map_err(explain)?;
@@ -317,7 +339,8 @@ impl Forest {
                 trees.insert(name, tree);
             }
         }
-        Ok(Some(Self { store: store.to_owned(), trees }))
+        let own = properties.remove_entry(store).into_iter().collect();
+        Ok(Some((Self { store: store.to_owned(), trees }, Own { guid, properties: own })))
     }
 
     /// The environments by name.

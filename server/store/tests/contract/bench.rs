@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use store::{
-    Capabilities, Environment, EnvironmentName, History, Layout, Location, Point, Record, Snapshot,
-    SnapshotName, Store, StoreError,
+    Capabilities, Environment, EnvironmentName, History, Lacking, Layout, Location, Point, Record,
+    Snapshot, SnapshotName, Store, StoreError,
 };
 use tempfile::TempDir;
 
@@ -195,7 +195,7 @@ impl Bench {
     }
 
     pub(crate) fn receive(&self, text: &str, stream: &[u8]) -> Result<Environment, StoreError> {
-        self.store.receive(&name(text), &mut &*stream, &mut |_| {})
+        self.store.receive(&name(text), Lacking::Refuse, &mut &*stream, &mut |_| {})
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use proptest::prelude::*;
-use store::{Layout, Newer, Point, StoreError};
+use store::{Lacking, Layout, Newer, Point, StoreError};
 use uuid::Uuid;
 
 use crate::bench::{Bench, name, point, snapshot_name};
@@ -130,7 +130,9 @@ impl Verb {
                 let mut stream = Vec::new();
                 store
                     .send(&name(one), &snapshot_name(snapshot), None, &mut stream, &mut |_| {})
-                    .and_then(|()| store.receive(&name(new), &mut &stream[..], &mut |_| {}))
+                    .and_then(|()| {
+                        store.receive(&name(new), Lacking::Refuse, &mut &stream[..], &mut |_| {})
+                    })
                     .map(drop)
             }
             Self::Set { name: one, value } => {

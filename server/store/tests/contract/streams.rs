@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 
-use store::{ExportSettings, Progress, Role, StoreError};
+use store::{ExportSettings, Lacking, Progress, Role, StoreError};
 
 use crate::bench::{Bench, name, point, snapshot_name};
 use crate::picture::{Picture, furnish};
@@ -247,7 +247,7 @@ fn a_reader_s_own_failure_leaves_nothing() {
     bench.snapshot("head@one");
     let stream = bench.sent("head@one", None);
     let mut breaks = Breaks(&stream[..stream.len() / 2]);
-    let refused = bench.store.receive(&name("desk"), &mut breaks, &mut |_| {});
+    let refused = bench.store.receive(&name("desk"), Lacking::Refuse, &mut breaks, &mut |_| {});
     let said = refused.unwrap_err().to_string();
     assert!(said.contains("the cable was pulled"), "{said}");
     assert_eq!(bench.names(), ["head"]);
@@ -289,7 +289,7 @@ fn progress_grows_to_the_length_of_the_stream() {
     assert!(seen.last().is_some_and(|&last| last >= 4 << 20), "{seen:?}");
     let mut got = Vec::new();
     let mut note = |progress: Progress| got.push(progress.bytes);
-    bench.store.receive(&name("desk"), &mut &*stream, &mut note).unwrap();
+    bench.store.receive(&name("desk"), Lacking::Refuse, &mut &*stream, &mut note).unwrap();
     assert_eq!(got.last(), seen.last());
 }
 

@@ -1,0 +1,111 @@
+//! The verb that undoes or completes what killed commands left, and how that is shown.
+
+use clap::Args;
+use serde::Serialize;
+use store::{EnvironmentName, Pending};
+
+use super::{Failure, Format, Reply, Site, Table};
+
+/// Undo or complete what commands left that did not come to their end.
+///
+/// Every command that changes something does so by itself, but tries what fails only some times. What
+/// stays is told, with why.
+#[derive(Args, Debug)]
+pub(crate) struct Settle {
+    #[command(flatten)]
+    format: Format,
+    /// Change nothing: only show what is left.
+    #[arg(short = 'n', long)]
+    dry: bool,
+    /// Only what is left of this boot environment.
+    environment: Option<EnvironmentName>,
+}
+
+impl Settle {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let store = site.open()?;
+        let name = self.environment.as_ref();
+        if self.dry {
+            let left: Vec<Left> = store.pending()?.iter().map(Left::of).collect();
+            let left: Vec<Left> = left.into_iter().filter(|left| left.is_about(name)).collect();
+            return self.format.reply(&left[..], table);
+        }
+        let left: Vec<Left> = store.settle(name)?.iter().map(Left::of).collect();
+        site.reload()?;
+        let stays = left.into_iter().filter(|left| left.is_about(name));
+        Ok(Reply::done().but(stays.map(|left| Failure::no(left.told()))))
+    }
+}
+
+/// What a command left, as it is shown.
+#[derive(Debug, Serialize)]
+pub(crate) struct Left {
+    intent: String,
+    verb: String,
+    environments: Vec<Named>,
+    since: Option<String>,
+    tries: u32,
+    error: Option<String>,
+}
+
+/// An environment that it is about.
+#[derive(Debug, Serialize)]
+struct Named {
+    name: String,
+    uuid: String,
+}
+
+impl Left {
+    pub(crate) fn of(pending: &Pending) -> Self {
+        let named = pending
+            .environments
+            .iter()
+            .map(|known| Named { name: known.name.clone(), uuid: known.uuid.to_string() });
+        Self {
+            intent: pending.uuid.to_string(),
+            verb: pending.verb.clone(),
+            environments: named.collect(),
+            since: pending.since.map(|since| since.to_string()),
+            tries: pending.tries,
+            error: pending.error.clone(),
+        }
+    }
+
+    fn is_about(&self, name: Option<&EnvironmentName>) -> bool {
+        name.is_none_or(|name| self.environments.iter().any(|known| known.name == name.as_str()))
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.environments.iter().map(|known| known.name.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// One sentence.
+    pub(crate) fn told(&self) -> String {
+        let why =
+            self.error.as_deref().unwrap_or("the next command that changes something settles it");
+        if self.verb.is_empty() {
+            return why.to_owned();
+        }
+        let since = self.since.as_deref().unwrap_or_default();
+        let times = if self.tries == 1 { "time" } else { "times" };
+        let (verb, names, tries) = (&self.verb, self.names(), self.tries);
+        format!(
+            "{verb} {names}, begun at {since}, did not come to its end; tried {tries} {times}: {why}"
+        )
+    }
+}
+
+fn table(left: &[Left]) -> Table {
+    let mut table = Table::new(&["VERB", "ENVIRONMENTS", "SINCE", "TRIES", "WHY"]);
+    for left in left {
+        table.row([
+            left.verb.clone(),
+            left.names(),
+            left.since.clone().unwrap_or_default(),
+            left.tries.to_string(),
+            left.error.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}

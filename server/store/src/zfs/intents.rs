@@ -1,0 +1,345 @@
+//! What is left to be done of verbs that did not come to their end.
+//!
+//! Records of intents lie in the host's folder for what runs ([`RUNTIME`]), by the identity of the store's
+//! data set: a pool is imported on one host only, whatever state directories there are. What outlasts a
+//! start of the host, or goes with the pool to another one, stands in a user property of the store's data
+//! set too, which changes in one transaction: `netbe.intent:UUID`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::command::{Failure, Refusal, Task};
+use super::listing::{self, DataSet, Depth, Known, Source, datasets, snapshots};
+use super::program::Change;
+use super::{Zfs, mounts, program, properties, told};
+use crate::back_end::BackEnd as _;
+use crate::error::at;
+use crate::journal::{Concerned, Intent, Journal, Keeper, Open, Pending, Swept, Tries};
+use crate::sys::RUNTIME;
+use crate::{EnvironmentName, StoreError};
+
+/// Something that is undone or completed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) enum Step {
+    /// A snapshot of a data set and of all below it is to go with its last clone.
+    Defer { dataset: u64, snapshot: String },
+    /// Data sets go, with all below them.
+    Destroy { datasets: Vec<u64> },
+    /// What has a hidden name in the store goes, with all below it, if it is this.
+    Discard { name: String, is: Identity },
+    /// The snapshots of this name came by a stream of which not all came. Each data set goes back to its
+    /// snapshot before, and those that came with the stream go.
+    Return { dataset: u64, snapshot: String, base: String, sets: Vec<(u64, u64)> },
+    /// What is mounted at and below a directory of this host is unmounted.
+    Unmount { directory: PathBuf },
+}
+
+/// By what a data set is known.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Identity {
+    /// By its number, which ZFS gives.
+    Guid(u64),
+    /// By the UUID that it was made with: its number was not known before.
+    Uuid(Uuid),
+}
+
+impl Zfs {
+    /// Writes an intent down.
+    pub(super) fn intend(
+        &self,
+        verb: &str,
+        environments: Vec<Concerned>,
+        steps: Vec<Step>,
+    ) -> Result<Open<'_, Step>, StoreError> {
+        self.journal()?.begin(self, Intent::new(verb, environments, steps))
+    }
+
+    /// Settles what killed commands left.
+    pub(super) fn settle_left(
+        &self,
+        name: Option<&EnvironmentName>,
+        tries: Tries,
+    ) -> Result<Swept, StoreError> {
+        self.look(tries != Tries::Few)?;
+        let mut swept = self.journal()?.sweep(self, &self.locks()?, name, tries)?;
+        if swept.tried {
+            self.memory.forget_all();
+        }
+        swept.pending.extend(self.earlier());
+        Ok(swept)
+    }
+
+    /// Looks at the properties for intents, if nobody has since the host was started; later a list does.
+    fn look(&self, again: bool) -> Result<(), StoreError> {
+        let looked = self.runtime()?.join(LOOKED);
+        if looked.exists() && !again {
+            return Ok(());
+        }
+        let known = listing::properties(&self.dataset, Depth::One, "all")
+            .map_err(|failure| told(failure, &format!("look at {}", self.dataset)))?;
+        self.adopt(&known)?;
+        std::fs::write(&looked, "").map_err(at("write", &looked))
+    }
+
+    /// Takes over the intents that stand in the properties of the store's data set and that this host does
+    /// not know: the host was started anew, or the pool comes from another one.
+    pub(super) fn adopt(&self, known: &Known) -> Result<(), StoreError> {
+        // What a forged property says is no record; the data set is told to be broken elsewhere.
+        let Some(Ok(own)) = known.get(&self.dataset) else { return Ok(()) };
+        let ours = own.iter().filter(|(_, value)| value.source == Source::Local);
+        let uuids = ours.filter_map(|(property, _)| property.strip_prefix(PROPERTY)?.parse().ok());
+        for uuid in uuids.collect::<Vec<Uuid>>() {
+            self.journal()?.adopt(uuid, || self.kept(uuid))?;
+        }
+        Ok(())
+    }
+
+    /// A record as it is kept in the pool now.
+    fn kept(&self, uuid: Uuid) -> Result<Option<String>, StoreError> {
+        let property = format!("{PROPERTY}{uuid}");
+        let known = listing::properties(&self.dataset, Depth::One, &property)
+            .map_err(|failure| told(failure, &format!("look at {}", self.dataset)))?;
+        let own = known.get(&self.dataset).and_then(|own| own.as_ref().ok()?.get(&property));
+        Ok(own.filter(|value| value.source == Source::Local).map(|value| value.text.clone()))
+    }
+
+    fn journal(&self) -> Result<Journal, StoreError> {
+        Journal::open(self.runtime()?.join("journal"))
+    }
+
+    /// Where locks and records of this store are on this host.
+    pub(super) fn runtime(&self) -> Result<PathBuf, StoreError> {
+        let path = Path::new(RUNTIME).join(format!("zfs-{:016x}", self.guid()?));
+        mounts::point(&path)?;
+        Ok(path)
+    }
+
+    /// What an earlier release wrote down, by names alone: nothing that has such a name is touched.
+    fn earlier(&self) -> Option<Pending> {
+        let folder = self.mounts.with_file_name("work");
+        let left = std::fs::read_dir(&folder).ok()?.flatten().next()?.path();
+        let text = std::fs::read_to_string(&left).ok()?;
+        let error = format!(
+            "an earlier netbe left {} behind, which says: {}. Look whether that is still there, and destroy it \
+             if it has a hidden name; then remove the file",
+            left.display(),
+            text.trim().replace(['\t', '\n'], " ")
+        );
+        let (uuid, verb, environments) = (Uuid::nil(), String::new(), Vec::new());
+        Some(Pending { uuid, verb, environments, since: None, tries: 0, error: Some(error) })
+    }
+
+    /// Refuses a data set of which a stream has come in part: settled, it is as it was before.
+    pub(super) fn refuse_half(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        self.look(false)?;
+        let intents = self.journal()?.all::<Step>()?;
+        let concerns = |intent: &Intent<Step>| {
+            intent.environments.iter().any(|known| known.name == name.as_str())
+        };
+        for step in intents.iter().filter(|intent| concerns(intent)).flat_map(|one| &one.steps) {
+            if let Step::Return { dataset, snapshot, base, .. } = step
+                && self.number(&self.full(name.as_str()))? == Some(*dataset)
+            {
+                return Err(half(name.as_str(), snapshot, base));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, intent: Uuid, step: &Step) -> Result<(), StoreError> {
+        match step {
+            Step::Unmount { directory } => mounts::hide(directory),
+            Step::Discard { name, is } => self.discard(&self.full(name), *is),
+            Step::Defer { dataset, snapshot } => match self.named(&[*dataset])?.pop() {
+                Some(set) => clear(
+                    Task::zfs("destroy").args(["-d", "-r"]),
+                    &format!("{}@{snapshot}", set.name),
+                ),
+                None => Ok(()),
+            },
+            Step::Destroy { datasets } => {
+                for set in self.named(datasets)? {
+                    // With one that is above it this one may have gone.
+                    clear(Task::zfs("destroy").arg("-r"), &set.name)?;
+                }
+                Ok(())
+            }
+            Step::Return { dataset, snapshot, base, sets } => {
+                match self.named(&[*dataset])?.pop() {
+                    Some(root) => self.go_back_to(intent, &root, (snapshot, base), sets),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Destroys what has a hidden name, unless it is another than was put there.
+    fn discard(&self, full: &str, is: Identity) -> Result<(), StoreError> {
+        let same = match is {
+            Identity::Guid(guid) => self.number(full)? == Some(guid),
+            Identity::Uuid(uuid) => match listing::properties(full, Depth::One, properties::UUID) {
+                Err(Failure { refusal: Refusal::Missing, .. }) => return self.present_now(),
+                known => {
+                    let known = known.map_err(|failure| told(failure, "clear away"))?;
+                    let own = known.get(full).and_then(|own| own.as_ref().ok());
+                    own.is_some_and(|own| properties::uuid(own).ok().flatten() == Some(uuid))
+                }
+            },
+        };
+        if same {
+            return clear(Task::zfs("destroy").arg("-r"), full);
+        }
+        if self.number(full)?.is_some() {
+            tracing::warn!(
+                "{full} is not what a killed command made under that name: it is left alone"
+            );
+        }
+        Ok(())
+    }
+
+    /// Undoes what came of a stream that goes on from `base`.
+    fn go_back_to(
+        &self,
+        intent: Uuid,
+        root: &DataSet,
+        (snapshot, base): (&str, &str),
+        before: &[(u64, u64)],
+    ) -> Result<(), StoreError> {
+        let told = |failure| told(failure, "clear away");
+        let rows = snapshots(&root.name, Depth::All).map_err(told)?;
+        let marks = listing::properties(&root.name, Depth::All, ARRIVAL).map_err(told)?;
+        let sets = datasets(&root.name).map_err(told)?;
+        let newest = |set: &DataSet| rows.iter().rfind(|row| row.dataset == set.name);
+        // What somebody has made of it since would be gone too.
+        let changed = |set: &DataSet| {
+            set.written > 0 || newest(set).is_some_and(|row| row.snapshot != snapshot)
+        };
+        let name = root.name.rsplit('/').next().unwrap_or(&root.name);
+        let (mut newer, mut back, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for set in sets.iter().rev() {
+            let had = before.iter().find(|(guid, _)| *guid == set.guid);
+            let own = rows.iter().filter(|row| row.dataset == set.name);
+            if !own.clone().any(|row| row.snapshot == snapshot) {
+                continue;
+            }
+            let marked = marks.get(&set.name).and_then(|own| own.as_ref().ok()?.get(ARRIVAL));
+            let marked = marked.is_some_and(|value| {
+                value.source == Source::Local && value.text == intent.to_string()
+            });
+            match had {
+                Some((_, guid)) => {
+                    if changed(set) || !own.clone().any(|row| row.guid == *guid) {
+                        return Err(half(name, snapshot, base));
+                    }
+                    newer.push(format!("{}@{snapshot}", set.name));
+                    back.push(set.name.as_str());
+                }
+                None if marked && changed(set) => return Err(half(name, snapshot, base)),
+                None if marked => new.push(set.name.as_str()),
+                // Somebody else's.
+                None => {}
+            }
+        }
+        for set in new {
+            clear(Task::zfs("destroy").arg("-r"), set)?;
+        }
+        program::rollback(self.pool_name(), &newer, &back).map_err(told)
+    }
+
+    /// Those of these data sets that are in the store, whatever they are called now.
+    fn named(&self, guids: &[u64]) -> Result<Vec<DataSet>, StoreError> {
+        let mut sets = match datasets(&self.dataset) {
+            Err(Failure { refusal: Refusal::Missing, .. }) => Vec::new(),
+            sets => sets.map_err(|failure| told(failure, "clear away"))?,
+        };
+        if sets.iter().all(|set| set.name != self.dataset) {
+            // Of a pool that has lost its disks nothing is listed, and that is called success.
+            self.present_now()?;
+            return Err(StoreError::Missing(format!("zfs:{}", self.dataset).into()));
+        }
+        sets.retain(|set| guids.contains(&set.guid));
+        Ok(sets)
+    }
+
+    /// The number of a data set; `None` if it is not there.
+    fn number(&self, full: &str) -> Result<Option<u64>, StoreError> {
+        let found = listing::guid(full).map_err(|failure| told(failure, "clear away"))?;
+        if found.is_none() {
+            self.present_now()?;
+        }
+        Ok(found)
+    }
+
+    /// What is not there is gone, unless it is its pool that is not there.
+    fn present_now(&self) -> Result<(), StoreError> {
+        self.pool_now().map(drop)
+    }
+}
+
+impl Keeper<Step> for Zfs {
+    fn keep(&self, intent: &Intent<Step>, text: &str) -> Result<(), StoreError> {
+        if is_of_this_start(intent) {
+            return Ok(());
+        }
+        if text.len() > properties::MAX_VALUE {
+            let said = "there are too many data sets in it".to_owned();
+            return Err(StoreError::Tool { program: "zfs", task: intent.verb.clone(), said });
+        }
+        self.note(intent.uuid, Some(text))
+    }
+
+    fn forget(&self, intent: &Intent<Step>) -> Result<(), StoreError> {
+        if is_of_this_start(intent) { Ok(()) } else { self.note(intent.uuid, None) }
+    }
+
+    fn settle(&self, intent: &Intent<Step>) -> Result<(), StoreError> {
+        // One that fails does not keep the others.
+        let taken: Vec<_> = intent.steps.iter().map(|step| self.take(intent.uuid, step)).collect();
+        taken.into_iter().collect()
+    }
+}
+
+impl Zfs {
+    fn note(&self, intent: Uuid, text: Option<&str>) -> Result<(), StoreError> {
+        let change = Change {
+            dataset: self.dataset.clone(),
+            property: format!("{PROPERTY}{intent}"),
+            value: text.map(str::to_owned),
+        };
+        program::set(self.pool_name(), &[change]).map_err(|failure| {
+            told(failure, &format!("write down what is done to {}", self.dataset))
+        })
+    }
+}
+
+/// Whether nothing of it is left when the host is started anew.
+fn is_of_this_start(intent: &Intent<Step>) -> bool {
+    intent.steps.iter().all(|step| matches!(step, Step::Unmount { .. }))
+}
+
+/// Runs what takes something away that may be gone already.
+fn clear(task: Task, name: &str) -> Result<(), StoreError> {
+    match task.arg(name).run() {
+        Ok(_) | Err(Failure { refusal: Refusal::Missing, .. }) => Ok(()),
+        Err(failure) => Err(told(failure, "clear away")),
+    }
+}
+
+fn half(name: &str, snapshot: &str, base: &str) -> StoreError {
+    let why = format!(
+        "what received it did not come to its end. `netbe settle` undoes what came, unless something was \
+         changed since: `netbe rollback -r {name}@{base}` does then"
+    );
+    StoreError::Away { place: format!("all of {name}@{snapshot}"), why }
+}
+
+/// How the name of the property begins that keeps a record.
+const PROPERTY: &str = "netbe.intent:";
+/// On a data set that came with a stream: the intent that it came by.
+pub(super) const ARRIVAL: &str = "netbe.arrival:intent";
+/// A file that is there when the properties were looked at since the host was started.
+const LOOKED: &str = "looked";
