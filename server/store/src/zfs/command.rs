@@ -360,6 +360,8 @@ impl Refusal {
         } else if has(&[
             "does not exist",
             "no such pool",
+            // zpool-get(8) of FreeBSD 14, which takes the name of a pool that is not there for a vdev's.
+            "missing pool name",
             "could not find any snapshots",
             "not found",
         ]) {
@@ -429,6 +431,7 @@ mod test {
         for (said, refusal) in [
             ("cannot open 'tank/x': dataset does not exist", Refusal::Missing),
             ("cannot open 'tank': no such pool", Refusal::Missing),
+            ("missing pool name\nusage:\n\tget [-Hp]", Refusal::Missing),
             ("cannot create 'tank/x': dataset already exists", Refusal::Exists),
             ("cannot create snapshot 'tank/x@a': dataset already exists", Refusal::Exists),
             ("cannot destroy 'tank/x': dataset is busy", Refusal::Busy),
