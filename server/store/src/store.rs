@@ -243,8 +243,13 @@ impl Store {
             let origin = clone.origin.as_ref().map(|origin| origin.uuid);
             let listed = self.back_end.list()?.environments;
             let origin = listed.into_iter().find(|known| Some(known.uuid) == origin);
-            let origin = origin.ok_or_else(|| StoreError::NoOrigin(name.clone()))?;
-            let _origin = self.alone(&origin.name)?;
+            let found = origin.ok_or_else(|| StoreError::NoOrigin(name.clone()))?;
+            let _origin = self.alone(&found.name)?;
+            // What it was before it was locked may be written nowhere any more.
+            let origin = self.back_end.get(&found.name)?;
+            if origin.uuid != found.uuid {
+                return Err(StoreError::Busy { what: found.name.to_string(), holder: None });
+            }
             self.back_end.promote(&clone, &origin)
         })
     }

@@ -1,9 +1,11 @@
 //! Several processes at one store.
 
 use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use store::{Layout, Newer, StoreError};
+use store::{Layout, Newer, Role, StoreError};
 
 use crate::bench::{Bench, name, point, snapshot_name};
 
@@ -69,6 +71,33 @@ fn what_one_process_does_another_sees_at_once() {
     bench.snapshot("desk@one");
     other.destroy(&name("desk")).unwrap();
     assert_eq!(bench.names(), [""; 0]);
+}
+
+#[test]
+fn what_is_decided_about_an_origin_while_a_promotion_waits_for_it_stays() {
+    let bench = Bench::new();
+    bench.create("head");
+    bench.snapshot("head@one");
+    bench.clone_of("head@one", "desk");
+    let other = bench.reopened();
+    thread::scope(|scope| {
+        let hold = other.hold(&name("head")).unwrap();
+        let promotion = scope.spawn(|| bench.store.promote(&name("desk")));
+        // It has its clone's lock, and waits for this one.
+        let impatient = bench.reopened().with_lock_timeout(Duration::ZERO);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while impatient.hold(&name("desk")).is_ok() {
+            assert!(Instant::now() < deadline, "nothing is promoted");
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Time to read what is written down about both, without which this shows nothing.
+        thread::sleep(Duration::from_millis(200));
+        other.set_role(&name("head"), Role::Template).unwrap();
+        drop(hold);
+        promotion.join().unwrap().unwrap();
+    });
+    assert_eq!(bench.store.get(&name("head")).unwrap().role, Role::Template);
+    assert_eq!(bench.store.get(&name("desk")).unwrap().origin, None);
 }
 
 #[test]
