@@ -249,11 +249,16 @@ impl Writer<'_> {
     }
 }
 
-/// The ranges of a file that are no holes. Where there are very many, the last takes in the rest.
+/// The ranges of a file that are no holes. One with more than any reader takes is refused: to read its holes
+/// could take for ever.
 fn ranges(file: &OwnedFd, size: u64) -> Result<Vec<Range>, Error> {
     let (mut ranges, mut offset) = (Vec::new(), 0);
     while let Some((start, end)) = next_range(file, offset, size)? {
-        let end = if ranges.len() + 2 < MAX_RANGES { end } else { size };
+        if ranges.len() + 2 >= MAX_RANGES {
+            return Err(Error::other(
+                "its data lies in too many pieces: copy it to a file without holes",
+            ));
+        }
         ranges.push((start, end - start));
         offset = end;
     }
