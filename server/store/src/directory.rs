@@ -257,7 +257,8 @@ impl BackEnd for Directory {
         self.free(new)?;
         let uuid = Some(environment.uuid);
         let steps = vec![Step::forget(new, uuid), Step::forget(name, uuid)];
-        let mut open = self.intend("rename", vec![(&environment).into()], steps)?;
+        let before = Concerned { name: name.to_string(), uuid: environment.uuid };
+        let mut open = self.intend("rename", vec![before, (&environment).into()], steps)?;
         {
             let lock = self.lock()?;
             self.free(new)?;
@@ -277,7 +278,9 @@ impl BackEnd for Directory {
         let demoted =
             Environment { origin: Some(Origin { name, uuid, snapshot: None }), ..origin.clone() };
         let steps = vec![Step::write(&promoted)?, Step::write(&demoted)?];
-        self.intend("promote", vec![clone.into(), (&demoted).into()], steps)?.settle()
+        self.intend("promote", vec![clone.into(), (&demoted).into()], steps)?.settle()?;
+        // Came the record back, what is decided about them later would be undone.
+        self.journal()?.synchronize()
     }
 
     fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {

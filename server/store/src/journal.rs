@@ -20,10 +20,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -120,6 +120,12 @@ pub(crate) trait Keeper<S>: Debug {
         Ok(())
     }
 
+    /// Whether a record whose process is gone still stands: where it is kept elsewhere, it may have come to
+    /// its end there.
+    fn stands(&self, _intent: &Intent<S>) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     /// Undoes or completes an intent, whatever of it was done.
     fn settle(&self, intent: &Intent<S>) -> Result<(), StoreError>;
 }
@@ -153,6 +159,10 @@ impl Journal {
     /// Where it cannot be made, there is none.
     pub(crate) fn keep_spare(&self) {
         let path = self.folder.join(SPARE);
+        // One that was being made when its process was killed.
+        if fs::metadata(&path).is_ok_and(|found| found.len() < ROOM as u64) {
+            let _ = fs::remove_file(&path);
+        }
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         if let Ok(mut file) = made
             && file.write_all(&[b'\n'; ROOM]).and_then(|()| file.sync_all()).is_err()
@@ -170,7 +180,11 @@ impl Journal {
         let lock = loop {
             let path = self.path(intent.uuid);
             match self.lock(intent.uuid).map_err(at("lock", &path))? {
-                Taken::Held(file) => break file,
+                // The programs that it starts have it too, and may be at work when it is dead.
+                Taken::Held(file) => {
+                    fcntl_setfd(&file, FdFlags::empty()).map_err(at("lock", &path))?;
+                    break file;
+                }
                 // Somebody who looks for what was left has it for an instant.
                 Taken::Gone | Taken::Others(_) => thread::sleep(PAUSE),
             }
@@ -201,11 +215,17 @@ impl Journal {
         }
     }
 
+    /// Brings to the disk that records were removed.
+    pub(crate) fn synchronize(&self) -> Result<(), StoreError> {
+        let synchronized = File::open(&self.folder).and_then(|folder| folder.sync_all());
+        synchronized.map_err(at("write", &self.folder))
+    }
+
     /// All that is written down and can be read, also by processes that are at work.
     pub(crate) fn all<S: DeserializeOwned>(&self) -> Result<Vec<Intent<S>>, StoreError> {
         let mut all = Vec::new();
         for uuid in self.uuids()? {
-            all.extend(self.read(uuid)?.and_then(|text| serde_json::from_str(&text).ok()));
+            all.extend(self.read(uuid)?.and_then(|text| parse(&text).ok()));
         }
         Ok(all)
     }
@@ -223,15 +243,15 @@ impl Journal {
         let name = name.map(EnvironmentName::as_str);
         let mut swept = Swept::default();
         for uuid in self.uuids()? {
-            let path = self.path(uuid);
-            // Whose process lives is at work.
-            let Taken::Held(lock) = self.lock(uuid).map_err(at("lock", &path))? else { continue };
+            let Some(lock) = self.lock_left(uuid, name, tries)? else {
+                continue;
+            };
             let Some(text) = self.read(uuid)? else {
                 // Nothing was begun by a process that had not written everything.
                 self.remove(uuid)?;
                 continue;
             };
-            let intent: Intent<S> = match serde_json::from_str(&text) {
+            let intent: Intent<S> = match parse(&text) {
                 Ok(intent) => intent,
                 Err(error) => {
                     swept.pending.push(damaged(uuid, &self.record(uuid), &error));
@@ -246,15 +266,26 @@ impl Journal {
             };
             let others = intent.environments.iter().map(|known| known.name.as_str());
             let others = others.filter(|known| Some(*known) != name);
-            let held = others.map(|known| lock::try_hold(locks, known));
-            let held: Option<Vec<_>> = match asked {
-                true => held.collect::<io::Result<_>>().map_err(at("lock", locks))?,
-                false => None,
-            };
+            // One that cannot be locked is not settled now.
+            let mut held = others.map(|known| lock::try_hold(locks, known).ok().flatten());
+            let held: Option<Vec<_>> = if asked { held.by_ref().collect() } else { None };
             let Some(_held) = held else {
                 swept.pending.push(intent.pending());
                 continue;
             };
+            match keeper.stands(&intent) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.remove(uuid)?;
+                    continue;
+                }
+                Err(error) => {
+                    swept
+                        .pending
+                        .push(Pending { error: Some(error.to_string()), ..intent.pending() });
+                    continue;
+                }
+            }
             swept.tried = true;
             let journal = self.clone();
             let mut open = Open { journal, keeper, intent, state: State::Begun, _lock: lock };
@@ -270,6 +301,34 @@ impl Journal {
             }
         }
         Ok(swept)
+    }
+
+    /// The lock of an intent whose process is gone; `None` if it is at work. Who only looks has a lock for an
+    /// instant. Of what is about `name`, which the caller has locked, that is all that is waited for; but a
+    /// program that a dead process had started may be at work still.
+    fn lock_left(
+        &self,
+        uuid: Uuid,
+        name: Option<&str>,
+        tries: Tries,
+    ) -> Result<Option<File>, StoreError> {
+        let (path, until) = (self.path(uuid), Instant::now() + GLANCE);
+        loop {
+            match self.lock(uuid).map_err(at("lock", &path))? {
+                Taken::Held(file) => return Ok(Some(file)),
+                Taken::Gone => {}
+                Taken::Others(_) => {
+                    let text = self.read(uuid)?;
+                    let names = text.and_then(|text| serde_json::from_str::<Names>(&text).ok());
+                    let mut names = names.iter().flat_map(|found| &found.environments);
+                    let is_ours = names.any(|known| Some(known.name.as_str()) == name);
+                    if !is_ours || tries == Tries::None || Instant::now() >= until {
+                        return Ok(None);
+                    }
+                }
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     fn lock(&self, uuid: Uuid) -> io::Result<Taken> {
@@ -466,7 +525,22 @@ impl<S: Serialize> Drop for Open<'_, S> {
     }
 }
 
-fn damaged(uuid: Uuid, path: &Path, error: &serde_json::Error) -> Pending {
+/// The environments that a record is about.
+#[derive(Deserialize)]
+struct Names {
+    environments: Vec<Concerned>,
+}
+
+/// Reads a record. What names no environments as netbe does was written by somebody else.
+fn parse<S: DeserializeOwned>(text: &str) -> Result<Intent<S>, String> {
+    let intent: Intent<S> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    match intent.environments.iter().find(|known| known.name.parse::<EnvironmentName>().is_err()) {
+        Some(known) => Err(format!("{:?} is no environment's name", known.name)),
+        None => Ok(intent),
+    }
+}
+
+fn damaged(uuid: Uuid, path: &Path, error: &str) -> Pending {
     let error = format!(
         "{} cannot be read ({error}): look for what is left of it in the store, then remove that file",
         path.display()
@@ -489,6 +563,8 @@ const ROOM: usize = 4096;
 /// So often verbs try what fails.
 const ENOUGH: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
+/// Longer than anybody looks at a record.
+const GLANCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod test;

@@ -196,6 +196,8 @@ impl Store {
         name: &EnvironmentName,
     ) -> Result<Environment, StoreError> {
         self.noted("clone", &[&source.to_string(), name.as_str()], || {
+            // What is left of the source cannot be settled while it is read.
+            self.back_end.settle(None, Tries::Few)?;
             let _kept = self.kept(&source.environment)?;
             let origin = self.back_end.get(&source.environment)?;
             self.refuse_half(&origin)?;

@@ -54,7 +54,7 @@ use crate::{
     SnapshotName, Space, StoreError, Survey, Unreadable,
 };
 use command::{Failure, Refusal, Task};
-use intents::Step;
+use intents::{HIDDEN, Step};
 use listing::{DataSet, Depth, Known, SnapshotRow};
 use memory::Memory;
 use mounts::DatasetPath;
@@ -489,7 +489,7 @@ impl BackEnd for Zfs {
     }
 
     fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError> {
-        let work = format!(".work-{}", Uuid::new_v4());
+        let work = format!("{HIDDEN}{}", Uuid::new_v4());
         let point = self.mounts.join(&work);
         // A directory goes only when it is empty, and the snapshots are shown inside of it.
         let left = [point.join("old"), point.join("new"), point];

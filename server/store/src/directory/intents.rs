@@ -5,7 +5,7 @@
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
-use rustix::fs::renameat;
+use rustix::fs::{AtFlags, renameat, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -154,9 +154,19 @@ impl Directory {
                         Err(error) => return Err(at("put back", &self.root(&name))(error)),
                     }
                 }
-                if !self.has(&name, *uuid)? || self.number(&self.open_root(&name)?, &name)? != *tree
-                {
-                    return Ok(());
+                let is_it = match self.get(&name) {
+                    Ok(known) => known.uuid == *uuid,
+                    Err(StoreError::NoEnvironment(_)) => false,
+                    // Whether it is, cannot be told.
+                    Err(error) => return Err(error),
+                };
+                if !is_it || self.number(&self.open_root(&name)?, &name)? != *tree {
+                    // Something else has the name, and the tree that it had is in the workspace alone.
+                    return match statat(work.dir(), OLD, AtFlags::SYMLINK_NOFOLLOW) {
+                        Err(Errno::NOENT) => Ok(()),
+                        Ok(_) => Err(at("put back", &work.path().join(OLD))(Errno::EXIST)),
+                        Err(error) => Err(at("look at", work.path())(error)),
+                    };
                 }
                 self.detach(work, *uuid, vanish)?;
                 match appears.as_ref().and_then(|name| name.parse().ok()) {

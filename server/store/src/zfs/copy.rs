@@ -8,7 +8,7 @@ use uuid::Uuid;
 use rustix::fs::{Mode, fchmod};
 
 use super::command::{Failure, Refusal, Task};
-use super::intents::{Identity, Step};
+use super::intents::{HIDDEN, Identity, Step};
 use super::kernel::Settings;
 use super::listing::{self, DataSet, Depth, Properties, Source};
 use super::tree::Tree;
@@ -87,6 +87,7 @@ impl Zfs {
         depth: Depth,
         new: &Environment,
     ) -> Result<Environment, StoreError> {
+        self.refuse_half(&source.environment)?;
         let tree = self.tree(&source.environment)?;
         let from = self.full(source.environment.as_str());
         let automatic = source.snapshot.is_none();
@@ -185,9 +186,9 @@ impl Zfs {
         let failure = Failure { said: failure.said.replace(&work.dataset, &full), ..failure };
         // Else the next command destroys the rest.
         if listing::everything(&work.dataset).is_ok_and(|left| left == all) {
-            let back = kernel::rename(&work.dataset, &full);
+            kernel::rename(&work.dataset, &full)
+                .map_err(|failure| told(failure, &format!("bring {name} back")))?;
             work.open.end();
-            back.map_err(|failure| told(failure, &format!("bring {name} back")))?;
         }
         Err(explain(failure))
     }
@@ -211,7 +212,7 @@ impl Zfs {
         is: Identity,
         more: Vec<Step>,
     ) -> Result<Work<'_>, StoreError> {
-        let name = format!(".work-{}", Uuid::new_v4());
+        let name = format!("{HIDDEN}{}", Uuid::new_v4());
         let dataset = self.full(&name);
         let own = [
             Step::Unmount { directory: self.mounts.join(&name) },

@@ -153,6 +153,8 @@ impl Zfs {
     fn take(&self, intent: Uuid, step: &Step) -> Result<(), StoreError> {
         match step {
             Step::Unmount { directory } => mounts::hide(directory),
+            // No other name is one of ours.
+            Step::Discard { name, .. } if !name.starts_with(HIDDEN) => Ok(()),
             Step::Discard { name, is } => self.discard(&self.full(name), *is),
             Step::Defer { dataset, snapshot } => match self.named(&[*dataset])?.pop() {
                 Some(set) => clear(
@@ -296,6 +298,11 @@ impl Keeper<Step> for Zfs {
         if is_of_this_start(intent) { Ok(()) } else { self.note(intent.uuid, None) }
     }
 
+    /// In a pool that was away, another host may have settled it.
+    fn stands(&self, intent: &Intent<Step>) -> Result<bool, StoreError> {
+        Ok(is_of_this_start(intent) || self.kept(intent.uuid)?.is_some())
+    }
+
     fn settle(&self, intent: &Intent<Step>) -> Result<(), StoreError> {
         // One that fails does not keep the others.
         let taken: Vec<_> = intent.steps.iter().map(|step| self.take(intent.uuid, step)).collect();
@@ -318,7 +325,8 @@ impl Zfs {
 
 /// Whether nothing of it is left when the host is started anew.
 fn is_of_this_start(intent: &Intent<Step>) -> bool {
-    intent.steps.iter().all(|step| matches!(step, Step::Unmount { .. }))
+    let mut steps = intent.steps.iter();
+    !intent.steps.is_empty() && steps.all(|step| matches!(step, Step::Unmount { .. }))
 }
 
 /// Runs what takes something away that may be gone already.
@@ -337,6 +345,8 @@ fn half(name: &str, snapshot: &str, base: &str) -> StoreError {
     StoreError::Away { place: format!("all of {name}@{snapshot}"), why }
 }
 
+/// How the names of data sets begin that a verb is putting together or taking apart.
+pub(super) const HIDDEN: &str = ".work-";
 /// How the name of the property begins that keeps a record.
 const PROPERTY: &str = "netbe.intent:";
 /// On a data set that came with a stream: the intent that it came by.

@@ -50,6 +50,7 @@ impl Zfs {
         base: Option<&SnapshotName>,
         out: &mut dyn Write,
     ) -> Result<(), StoreError> {
+        self.refuse_half(name)?;
         let action = format!("send {name}@{snapshot}");
         let lost = |error| StoreError::Tool {
             program: "zfs",
@@ -209,6 +210,8 @@ impl Zfs {
             open.turn(vec![destroy])?;
             open.settle()?;
         } else {
+            // A record that came back would undo what is told to be done.
+            open.turn(Vec::new())?;
             open.end();
         }
         let unmark = |dataset| Change { dataset, property: ARRIVAL.to_owned(), value: None };
