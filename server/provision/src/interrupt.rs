@@ -13,8 +13,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_default;
 use signal_hook::iterator::{Handle, Signals};
 
+use crate::sys;
+
 /// From when it is made until it is dropped, a signal that asks for the end kills the workers of this
-/// process, and not the process: what they were to do fails, and can be undone.
+/// process, and not the process: what they were to do fails, and can be undone. A signal that is ignored,
+/// as under nohup(1), stays so.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
     came: Arc<AtomicBool>,
@@ -31,16 +34,23 @@ impl Interrupt {
     /// The system gives no handler, or no thread.
     pub(crate) fn listen() -> io::Result<Self> {
         let (came, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let mut signals = Signals::new(ASKED)?;
+        let heard = ASKED.into_iter().filter(|signal| !sys::is_ignored(*signal));
+        let heard: Vec<_> = heard.collect();
+        let mut signals = Signals::new(&heard)?;
         let handle = signals.handle();
-        for signal in ASKED {
+        for signal in heard {
             register_conditional_default(signal, Arc::clone(&over))?;
         }
+        let mut workers = at_work();
+        workers.are_unwanted = false;
+        drop(workers);
         let noted = Arc::clone(&came);
         let thread = thread::Builder::new().spawn(move || {
             for _ in signals.forever() {
                 noted.store(true, Ordering::SeqCst);
-                kill_workers();
+                let mut workers = at_work();
+                workers.are_unwanted = true;
+                workers.kill();
             }
         })?;
         Ok(Self { came, over, handle, thread: Some(thread) })
@@ -60,6 +70,7 @@ impl Drop for Interrupt {
             // It has only noted signals.
             let _ = thread.join();
         }
+        at_work().are_unwanted = false;
     }
 }
 
@@ -73,7 +84,11 @@ pub(crate) struct AtWork(Pid);
 impl AtWork {
     pub(crate) fn note(child: &Child) -> io::Result<Self> {
         let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-        at_work().push(pid);
+        let mut workers = at_work();
+        workers.pids.push(pid);
+        if workers.are_unwanted {
+            workers.kill();
+        }
         Ok(Self(pid))
     }
 }
@@ -81,22 +96,31 @@ impl AtWork {
 #[cfg(not(test))]
 impl Drop for AtWork {
     fn drop(&mut self) {
-        at_work().retain(|pid| *pid != self.0);
+        at_work().pids.retain(|pid| *pid != self.0);
     }
 }
 
-fn kill_workers() {
-    for pid in &*at_work() {
-        // One that has ended already has nothing to do any more.
-        let _ = kill(*pid, Signal::SIGKILL);
+/// The workers of this process.
+struct Workers {
+    pids: Vec<Pid>,
+    /// Whether the end was asked for: one that is started after that is killed, too.
+    are_unwanted: bool,
+}
+
+impl Workers {
+    fn kill(&self) {
+        for pid in &self.pids {
+            // One that has ended already has nothing to do any more.
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
     }
 }
 
-fn at_work() -> MutexGuard<'static, Vec<Pid>> {
+fn at_work() -> MutexGuard<'static, Workers> {
     WORKERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static WORKERS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+static WORKERS: Mutex<Workers> = Mutex::new(Workers { pids: Vec::new(), are_unwanted: false });
 
 /// What a terminal sends for Ctrl-C, `kill`, and a terminal that is closed.
 const ASKED: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
