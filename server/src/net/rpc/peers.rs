@@ -70,7 +70,7 @@ impl Peers {
         let begun = self.lock().ask(address, answer);
         match begun {
             Begun::Asks(runtime, open) => {
-                let question = Question { peers: Arc::clone(self), address };
+                let question = Question { peers: Arc::clone(self), address, is_answered: false };
                 runtime.spawn(question.put(open, asked, deadline));
             }
             Begun::Joins => {}
@@ -142,11 +142,12 @@ enum Begun {
 struct Question {
     peers: Arc<Peers>,
     address: IpAddr,
+    is_answered: bool,
 }
 
 impl Question {
     /// Asks by these connections, and answers.
-    async fn put(self, open: Vec<Arc<Connection>>, asked: Instant, deadline: Duration) {
+    async fn put(mut self, open: Vec<Arc<Connection>>, asked: Instant, deadline: Duration) {
         let probes: Vec<Probe> = open.iter().map(Connection::probe).collect();
         let mut network = OwnNetwork::of(&open, &self.peers.own_interfaces);
         let give_up = sleep_until((asked + deadline).into());
@@ -178,7 +179,11 @@ impl Question {
         self.peers.lock().asked.get(&self.address).is_some_and(|asked| asked.has_returned)
     }
 
-    fn answer(&self, life: Life) {
+    /// Answers, once: after that the address may be asked by another question.
+    fn answer(&mut self, life: Life) {
+        if std::mem::replace(&mut self.is_answered, true) {
+            return;
+        }
         let asked = self.peers.lock().asked.remove(&self.address);
         let waiting = asked.map(|asked| asked.waiting).unwrap_or_default();
         waiting.into_iter().for_each(|answer| answer(life));
