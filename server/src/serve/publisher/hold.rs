@@ -74,8 +74,10 @@ impl Publisher {
             let found = lock(&self.found);
             self.boots.update_environments(entries, &[]);
             self.exports.apply(each(environments, &Event::Resumed));
-            let after = found.read_of(environments);
             drop(found);
+            // What a publication of that time has read counts when it comes to its end.
+            drop(lock(&self.publishing));
+            let after = lock(&self.found).read_of(environments);
             // What was read meanwhile was not opened, and would count as served.
             if after != before {
                 let names: Vec<_> = after.into_iter().map(|one| one.name).collect();
