@@ -185,15 +185,13 @@ impl Boots {
         let address = ipv4(address).ok_or(None)?;
         let id = {
             let known = self.known();
-            let seen = known.addresses.get(&address).and_then(|mac| known.clients.get(mac));
-            seen.and_then(|seen| seen.boot.as_ref()).map(|boot| boot.id)
+            known.at(address).and_then(|seen| seen.boot.as_ref()).map(|boot| boot.id)
         };
         if let Some(id) = id {
             self.follow(id);
         }
         let known = self.known();
-        let seen = known.addresses.get(&address).and_then(|mac| known.clients.get(mac));
-        let seen = seen.ok_or(None)?;
+        let seen = known.at(address).ok_or(None)?;
         match &seen.boot {
             Some(boot) => Ok((boot.id, Arc::clone(&boot.plan))),
             None => Err(seen.refusal.clone()),
@@ -205,8 +203,11 @@ impl Boots {
     pub(super) fn may_be_at(&self, id: BootId, address: IpAddr) -> bool {
         let known = self.known();
         let seen = known.boots.get(&id).and_then(|mac| known.clients.get(mac));
-        let own = seen.and_then(|seen| seen.address);
-        own.is_none_or(|own| ipv4(address) == Some(own))
+        seen.is_none_or(|seen| {
+            let address = ipv4(address);
+            let has = |own: Option<Ipv4Addr>| own.is_some() && own == address;
+            seen.address.is_none() || has(seen.address) || has(seen.claimed)
+        })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

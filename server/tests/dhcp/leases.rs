@@ -184,6 +184,11 @@ fn a_machine_that_boots_gets_its_new_reservation_though_its_old_root_seems_to_li
     // The loader and the kernel of this boot have the same, and the old root is not moved.
     assert_eq!(bench.leased(machine(1)), Some(NEW));
     assert_eq!(renew(&mut bench, 1, FIRST), Ok(MessageType::Ack));
+    // Was all that forged, the system that runs still gets the address that it asks for.
+    let mut running = Builder::request(MessageType::Discover, 2, machine(1).0);
+    running.set(Code::REQUESTED_ADDRESS, FIRST.octets());
+    let offer = bench.ask(&running.finish()).unwrap();
+    assert_eq!(Message::decode(&offer.bytes).unwrap().yiaddr, FIRST);
 }
 
 #[test]

@@ -432,6 +432,13 @@ impl Known {
         }
     }
 
+    /// Who fetches boot files from this address: whose it is, or who was given it and has it as soon as its
+    /// earlier system is known to be dead.
+    pub(super) fn at(&self, address: Ipv4Addr) -> Option<&Seen> {
+        let own = self.addresses.get(&address).and_then(|mac| self.clients.get(mac));
+        own.or_else(|| self.clients.values().find(|seen| seen.claimed == Some(address)))
+    }
+
     pub(super) fn mac_of(&self, client: ClientAddress) -> Option<Mac> {
         match client {
             ClientAddress::Mac(mac) => Some(mac),

@@ -21,8 +21,12 @@ impl Server {
     ) -> Option<Ipv4Addr> {
         let free = |address: &Ipv4Addr| self.is_free(*address, mac, scope, now);
         let old = self.leases.of(mac, scope.network).map(|binding| binding.address).filter(free);
-        self.moved(mac, scope, now)
-            .or_else(|| self.living(mac, scope))
+        let living = self.living(mac, scope);
+        // A running system that asks for its address anew is not moved.
+        let stays = living.filter(|here| wanted == Some(*here));
+        stays
+            .or_else(|| self.moved(mac, scope, now))
+            .or(living)
             .or_else(|| self.reserved(mac, scope).filter(free))
             // A reservation that was taken away, or a range that was narrowed, ends a claim.
             .or_else(|| old.filter(|address| self.pool.contains(*address)))

@@ -309,6 +309,24 @@ fn a_new_address_takes_effect_at_the_next_boot_of_a_system_that_never_unmounts()
 }
 
 #[test]
+fn a_boot_at_a_new_address_has_its_files_before_the_old_system_is_known_to_be_dead() {
+    let bench = running();
+    let asks = |peer, name| bench.request_from(peer, FileProtocol::Http, name, false);
+    bench.discover(IPXE_ROM, 99).unwrap();
+    let script = "/b/0000000000000002/boot.ipxe";
+    assert!(matches!(asks(ELSEWHERE, script), Err(FileError::Refused(_))));
+    bench.dhcp(Event::Leased(ELSEWHERE));
+    for name in [script, "boot.ipxe"] {
+        asks(ELSEWHERE, name).unwrap();
+    }
+    // Whoever it is, the root is not moved by that.
+    assert_eq!((bench.granted(ADDRESS)[0], bench.granted(ELSEWHERE)), (1, vec![]));
+    let third = Ipv4Addr::new(10, 0, 0, 177);
+    assert!(matches!(asks(third, script), Err(FileError::Refused(_))));
+    assert!(matches!(asks(third, "boot.ipxe"), Err(FileError::Refused(_))));
+}
+
+#[test]
 fn a_machine_beside_another_server_has_its_root_at_its_new_address_when_nobody_answers_at_the_old()
 {
     for (life, there, here) in [
