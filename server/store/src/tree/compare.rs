@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io::Error;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::{FileType, Stat, fstat, readlinkat};
 use rustix::io::{Errno, pread};
@@ -35,14 +36,16 @@ pub(crate) fn equal(old: impl AsFd, new: impl AsFd) -> Result<bool, StoreError> 
 
 /// Whether a tree is as it was when `copy` was made of it, which began at `since` or later.
 ///
-/// A file is not read where its status did not change since (st_ctime, which no caller can set) and its
-/// length and time are those of the copy.
+/// A file is not read where its status did not change since (st_ctime, which no caller can set), nor that of
+/// a directory that it is in, which a rename changes, and where its length and time are those of the copy.
+/// A time that is still to come says nothing: the clock was set back, or is another host's.
 pub(crate) fn unchanged(
     copy: impl AsFd,
     tree: impl AsFd,
     since: Timestamp,
 ) -> Result<bool, StoreError> {
-    let comparison = Comparison { since: Some(since), ..Comparison::default() };
+    let since = Some(since).filter(|since| *since <= Timestamp::from(SystemTime::now()));
+    let comparison = Comparison { since, ..Comparison::default() };
     let mut walk = Walk { comparison, changes: Vec::new() };
     walk.directories(copy.as_fd(), tree.as_fd(), Path::new(""), 0)?;
     Ok(walk.changes.is_empty())
@@ -67,6 +70,11 @@ impl Walk {
         if self.comparison.directories_differ(old, new).map_err(at("compare", path))? {
             self.tell(path, ChangeKind::Changed, FileKind::Directory);
         }
+        let since = self.comparison.since;
+        if !self.comparison.is_settled(&fstat(new).map_err(at("compare", path))?) {
+            // It may be another directory than was copied, with all that is below.
+            self.comparison.since = None;
+        }
         for (name, side) in merged(old, new, path)? {
             let here = join(path, &name);
             match side {
@@ -75,6 +83,7 @@ impl Walk {
                 Side::Both => self.both(old, new, &name, &here, depth)?,
             }
         }
+        self.comparison.since = since;
         Ok(())
     }
 
@@ -352,7 +361,7 @@ mod test {
     use std::fs::File;
     use std::io::Write as _;
     use std::os::unix::fs::FileExt as _;
-    use std::time::{Duration, Instant, SystemTime};
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -394,10 +403,17 @@ mod test {
     fn a_file_is_read_unless_its_status_is_older_than_the_copy() {
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        for (dir, text) in dirs.iter().zip(["one", "two"]) {
-            let mut file = File::create(dir.path().join("a")).unwrap();
+        let put = |path: &Path, text: &str| {
+            let mut file = File::create(path).unwrap();
             file.write_all(text.as_bytes()).unwrap();
             file.set_modified(time).unwrap();
+        };
+        for (dir, text) in dirs.iter().zip(["one", "two"]) {
+            put(&dir.path().join("a"), text);
+            for (name, text) in [("x", "old"), ("y", "new")] {
+                std::fs::create_dir(dir.path().join(name)).unwrap();
+                put(&dir.path().join(name).join("a"), text);
+            }
         }
         let open = |dir: &tempfile::TempDir| File::open(dir.path()).unwrap();
         let same = |since: SystemTime| {
@@ -407,9 +423,17 @@ mod test {
         // A machine has set the times back; its host's clock tells.
         assert!(!same(now));
         assert!(!same(now - Duration::from_secs(60)));
-        // A change that old would be in the copy.
-        assert!(same(now + Duration::from_secs(60)));
-        File::create(dirs[1].path().join("b")).unwrap();
+        // What is still to come says nothing.
         assert!(!same(now + Duration::from_secs(60)));
+        // A change that old would be in the copy.
+        std::thread::sleep(Duration::from_millis(2_100));
+        assert!(same(SystemTime::now()));
+        // A directory that was put in the place of another, with files as old and as long.
+        for (from, to) in [("x", "z"), ("y", "x"), ("z", "y")] {
+            std::fs::rename(dirs[1].path().join(from), dirs[1].path().join(to)).unwrap();
+        }
+        assert!(!same(SystemTime::now()));
+        File::create(dirs[1].path().join("b")).unwrap();
+        assert!(!same(SystemTime::now()));
     }
 }
