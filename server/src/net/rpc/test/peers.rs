@@ -172,10 +172,12 @@ fn a_machine_that_was_cut_off_and_comes_back_by_another_connection_is_not_dead()
         cable.in_machine(&["ip", "link", "set", "c0", "down"]);
         let returns = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
+            cable.in_machine(&["ip", "link", "set", "c0", "up"]);
+            let new = cable.connect().await;
+            // Its end is reset when the new one is there: before that it would be dead rightly.
             SockRef::from(&lost).set_linger(Some(Duration::ZERO)).unwrap();
             drop(lost);
-            cable.in_machine(&["ip", "link", "set", "c0", "up"]);
-            cable.connect().await
+            new
         };
         let ((life, _), _new) = tokio::join!(cable.ask(Duration::from_secs(5)), returns);
         assert_ne!(life, Life::Dead);
