@@ -144,6 +144,7 @@ fn together(bench: &Bench, test: &str) -> Vec<String> {
 }
 
 const PROCESSES: usize = 4;
-/// How many files a process may open that has to do with many snapshots.
-const DESCRIPTORS: u64 = 32;
+/// How many files a process may open that has to do with more snapshots. On btrfs a rollback of the layout
+/// opens each data set twice.
+const DESCRIPTORS: u64 = 48;
 const NAMES: u32 = 4;
