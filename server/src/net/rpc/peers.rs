@@ -35,8 +35,6 @@ struct Known {
 struct Asked {
     /// Who waits for the answer.
     waiting: Vec<Answer>,
-    /// Whether it has made another connection since it was asked.
-    has_returned: bool,
 }
 
 /// Whether a machine lives.
@@ -45,11 +43,10 @@ pub enum Life {
     /// A connection of that address acknowledged something after the question, or was closed in order.
     Answers,
     /// It had connections, all of them were reset or timed out since the question, while our own
-    /// interface was there, and it has made no other one. A network that is away somewhere else for
+    /// interface was there. A network that is away somewhere else for
     /// those seconds looks the same, so that there has to be another sign too.
     Dead,
-    /// Nothing can be said: it has no open connection, or none that could be asked in time, or one that
-    /// it made since the question, which may be of the system that lost the others.
+    /// Nothing can be said: it has no open connection, or none that could be asked in time.
     Unknown,
 }
 
@@ -80,11 +77,7 @@ impl Peers {
 
     pub(super) fn insert(&self, connection: &Arc<Connection>) {
         let address = connection.origin.peer.ip().to_canonical();
-        let mut known = self.lock();
-        known.open.entry(address).or_default().push(Arc::clone(connection));
-        if let Some(asked) = known.asked.get_mut(&address) {
-            asked.has_returned = true;
-        }
+        self.lock().open.entry(address).or_default().push(Arc::clone(connection));
     }
 
     /// Forgets a connection that has ended.
@@ -122,7 +115,7 @@ impl Known {
         let Some(first) = open.first().filter(|_| self.asked.len() < MAX_ASKED) else {
             return Begun::Cannot(answer);
         };
-        let asked = Asked { waiting: vec![answer], has_returned: false };
+        let asked = Asked { waiting: vec![answer] };
         self.asked.insert(address, asked);
         Begun::Asks(first.runtime.clone(), open.clone())
     }
@@ -158,11 +151,8 @@ impl Question {
                 () = &mut give_up => true,
             };
             network.look(&self.peers.own_interfaces);
-            match judge(&probes, asked, &network, last) {
-                // Whose the new one is, its calls tell until then.
-                Some(Life::Dead) if self.has_returned() => {}
-                Some(life) => break life,
-                None => {}
+            if let Some(life) = judge(&probes, asked, &network, last) {
+                break life;
             }
             if last {
                 break Life::Unknown;
@@ -173,10 +163,6 @@ impl Question {
         }
         drop(probes);
         self.answer(life);
-    }
-
-    fn has_returned(&self) -> bool {
-        self.peers.lock().asked.get(&self.address).is_some_and(|asked| asked.has_returned)
     }
 
     /// Answers, once: after that the address may be asked by another question.

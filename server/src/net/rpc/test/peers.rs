@@ -166,26 +166,6 @@ fn a_machine_that_was_started_anew_is_dead_as_soon_as_it_is_asked() {
 }
 
 #[test]
-fn a_machine_that_was_cut_off_and_comes_back_by_another_connection_is_not_dead() {
-    with_cable(|cable| async move {
-        let lost = cable.connect().await;
-        cable.in_machine(&["ip", "link", "set", "c0", "down"]);
-        let returns = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            cable.in_machine(&["ip", "link", "set", "c0", "up"]);
-            let new = cable.connect().await;
-            // Its end is reset when the new one is there: before that it would be dead rightly.
-            SockRef::from(&lost).set_linger(Some(Duration::ZERO)).unwrap();
-            drop(lost);
-            new
-        };
-        let ((life, _), _new) = tokio::join!(cable.ask(Duration::from_secs(5)), returns);
-        assert_ne!(life, Life::Dead);
-        assert_eq!(cable.ask(LONG).await.0, Life::Answers);
-    });
-}
-
-#[test]
 fn an_address_is_asked_once_however_many_want_to_know() {
     with_cable(|cable| async move {
         let _stream = cable.connect().await;
