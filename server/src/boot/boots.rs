@@ -159,10 +159,15 @@ impl Boots {
         &self.events
     }
 
-    /// Tells what no later event of a machine would tell; to be called every second or so.
+    /// Tells what no later event of a machine would tell, and ends the earlier boots whose time is over; to be
+    /// called every second or so.
     pub fn tell_due(&self) {
         let now = self.clock.now();
         let mut known = self.known();
+        let overlapping = known.overlapping();
+        let ended = overlapping.into_iter().flat_map(|mac| self.review(&mut known, mac, now));
+        let ended: Vec<_> = ended.collect();
+        self.publish_roots(&mut known);
         let clients = known.clients.iter_mut();
         let due = clients.filter_map(|(mac, seen)| {
             let News { kind, text } = seen.timeline.due(now)?;
@@ -170,7 +175,7 @@ impl Boots {
         });
         let due: Vec<_> = due.collect();
         drop(known);
-        self.tell(due);
+        self.tell(ended.into_iter().chain(due));
     }
 
     pub(super) fn boot(&self, id: BootId) -> Option<Arc<Plan>> {

@@ -278,6 +278,15 @@ impl Known {
         if has_called { Life::Unknown } else { life }
     }
 
+    /// Machines whose later boot works while it is unknown whether an earlier one lives: that ends by time,
+    /// as both may be silent ([`succession::OVERLAP`]).
+    pub(super) fn overlapping(&self) -> Vec<Mac> {
+        let works = |seen: &Seen| seen.boot.as_ref().is_some_and(|boot| boot.called.is_some());
+        let unknown = |seen: &Seen| seen.earlier.iter().any(|one| one.life == Some(Life::Unknown));
+        let overlap = self.clients.iter().filter(|(_, seen)| works(seen) && unknown(seen));
+        overlap.map(|(mac, _)| *mac).collect()
+    }
+
     /// Looks again whether a machine's earlier boots still run; tells what is new.
     pub(super) fn review(&mut self, mac: Mac, now: Instant) -> Vec<Review> {
         let Some(seen) = self.clients.get_mut(&mac) else { return Vec::new() };

@@ -187,6 +187,20 @@ fn who_answers_while_its_machine_boots_keeps_its_root_and_is_named_once() {
 }
 
 #[test]
+fn an_old_root_that_nobody_can_ask_goes_in_time_though_both_systems_are_silent() {
+    let bench = running_while_another_loads();
+    bench.boots.answered(BootId(1), Life::Unknown);
+    bench.works(2, "/be/free");
+    bench.pass(59);
+    bench.boots.tell_due();
+    assert_eq!(bench.granted(ADDRESS), [2, 1]);
+    bench.pass(2);
+    bench.boots.tell_due();
+    assert_eq!(bench.granted(ADDRESS), [2]);
+    assert!(!bench.boots.is_root(Uuid::from_u128(1)));
+}
+
+#[test]
 fn an_old_root_that_nobody_can_ask_stays_until_the_new_one_is_in_use() {
     let bench = running_while_another_loads();
     bench.boots.answered(BootId(1), Life::Unknown);
