@@ -2,15 +2,16 @@
 
 mod boot;
 mod known;
+mod review;
 mod root;
+mod seen;
 mod standing;
 mod succession;
+mod unmanaged;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -19,11 +20,11 @@ use super::decide;
 use super::loader::HostLoaders;
 use super::plan::{self, NoPlan, Plan};
 use super::record::{self, BootLog};
-use super::timeline::{News, Trouble};
+use super::timeline::News;
 use super::usage::Usage;
 use super::{
     Answer, Ask, BootFile, BootId, Booter, Client, ClientAddress, ClientNetwork, Event, FileError,
-    FileRequest, Life, Reservation, Root, Roots,
+    FileRequest, Reservation, Roots,
 };
 use crate::clock::Clock;
 use crate::net::Mac;
@@ -31,10 +32,12 @@ use crate::site::events::{self, Events, Kind};
 use crate::site::machine::{Machine, MachineName, Roster};
 use crate::site::state::{State, StateError};
 use boot::Boot;
-use known::{Belongs, Known, Review, Seen, ipv4};
+use known::{Belongs, Known, ipv4};
+use review::warning;
 pub use root::Order;
 pub(super) use root::RootState;
 use root::Spare;
+use seen::Seen;
 pub use standing::Standing;
 use succession::Caller;
 
@@ -414,130 +417,11 @@ impl Boots {
         self.publish_roots(&mut known);
     }
 
-    /// What came of asking whether the system of an earlier boot lives.
-    pub fn answered(&self, boot: BootId, life: Life) {
-        let now = self.clock.now();
-        let mut known = self.known();
-        let mut clients = known.clients.iter_mut();
-        let found = clients.find_map(|(mac, seen)| {
-            let at = seen.earlier.iter().position(|earlier| earlier.boot.id == boot)?;
-            Some((*mac, at, seen.claimed.take()))
-        });
-        let Some((mac, at, claimed)) = found else { return };
-        let life = known.weigh(mac, boot, life);
-        let seen = known.clients.get_mut(&mac);
-        let Some(earlier) = seen.and_then(|seen| seen.earlier.get_mut(at)) else { return };
-        earlier.life = Some(life);
-        let (address, environment) = (earlier.address, earlier.boot.plan.environment);
-        if life == Life::Answers {
-            self.usage.prove(address.into(), environment, now);
-        }
-        let mut told = self.review(&mut known, mac, now);
-        if let Some(address) = claimed
-            && let Err(reason) = known.take_address(mac, address, now)
-        {
-            told.extend(warning(&mut known, mac, reason));
-        }
-        self.publish_roots(&mut known);
-        drop(known);
-        self.tell(told);
-    }
-
-    /// Looks again whether a machine's earlier boots still run; gives what is to be told.
-    fn review(&self, known: &mut Known, mac: Mac, now: Instant) -> Vec<events::Event> {
-        let news = known.review(mac, now).into_iter();
-        news.filter_map(|new| self.take_note(known, mac, new)).collect()
-    }
-
-    fn take_note(&self, known: &mut Known, mac: Mac, new: Review) -> Option<events::Event> {
-        let (told, over) = match new {
-            Review::TwoMachines(address) => {
-                let text = format!(
-                    "its system at {address} runs while another boot begins: two machines have \
-                     {mac}, or somebody forges it; the one that runs keeps its root"
-                );
-                if let Some(seen) = known.clients.get_mut(&mac) {
-                    seen.timeline.warn(Trouble::TwoMachines, text.clone());
-                }
-                (known.event(mac, Kind::TwoMachines, text), None)
-            }
-            Review::Over(boot) => {
-                let text = format!("boot {} is over: its root {} is free", boot.id, boot.plan.name);
-                (known.event(mac, Kind::BootEnded, text), Some(boot))
-            }
-        };
-        if let Some(boot) = over {
-            match known.clients.get(&mac).and_then(|seen| seen.record(mac)) {
-                Some(record) => known.log.keep(record),
-                None => known.log.forget(mac),
-            }
-            let root = self.catalog.environment(boot.plan.environment);
-            let owned = root.and_then(|root| root.owned).filter(|owned| owned.fresh);
-            if let (Some(machine), Some(_)) = (boot.plan.machine.clone(), owned) {
-                (self.orders)(Order::Retire { machine });
-            }
-        }
-        told
-    }
-
     /// Publishes what is granted to the addresses of which that has changed.
     fn publish_roots(&self, known: &mut Known) {
         let changed = std::mem::take(&mut known.changed);
         let known = &*known;
         self.usage.roots().set_booted(changed.into_iter().map(|at| (at, known.roots_at(at))));
-    }
-
-    /// Finds the roots of machines that were started by hand, as by bhyveload: they ask nobody for
-    /// their address.
-    fn find_roots(&self) {
-        let _alone = self.finding.lock().unwrap_or_else(PoisonError::into_inner);
-        let roster = self.roster();
-        let reserved = roster.iter().filter_map(|(name, entry)| {
-            let machine = &entry.machine;
-            Some((machine.address?, self.unmanaged_root(&roster, name, machine)?))
-        });
-        let mut roots: HashMap<Ipv4Addr, (Option<Root>, Vec<Root>)> =
-            reserved.map(|(address, root)| (address, (Some(root), Vec::new()))).collect();
-        // What changes is for the next start: nothing takes a root from a machine that lives on it.
-        let now = self.clock.now();
-        for (address, before) in &*self.usage.roots().unmanaged() {
-            let lives =
-                |root: &&Root| self.usage.lives_on((*address).into(), root.environment, now);
-            for root in before.iter().filter(lives) {
-                let (current, kept) = roots.entry(*address).or_default();
-                let same = |one: &Root| {
-                    one.environment == root.environment && (root.read_only || !one.read_only)
-                };
-                if !current.iter().chain(&*kept).any(same) {
-                    kept.push(root.clone());
-                }
-            }
-        }
-        let roots = roots.into_iter();
-        let roots = roots.map(|(address, (root, kept))| (address, Roots::new(root, kept)));
-        let roots = roots.collect();
-        // The other half of the table is changed under this lock.
-        let _known = self.known();
-        self.usage.roots().set_unmanaged(roots);
-    }
-
-    fn unmanaged_root(
-        &self,
-        roster: &Roster,
-        name: &MachineName,
-        machine: &Machine,
-    ) -> Option<Root> {
-        let known = Some((name, machine));
-        let (wanted, is_default) = decide::environment_of(roster, known).ok()?;
-        let own = self.catalog.own(name, wanted);
-        let found = self.catalog.named(decide::source(known, wanted, |_| own.as_deref()))?;
-        let awaited = decide::awaited(known, &found.name, found.owned.as_ref());
-        awaited.is_none().then(|| Root {
-            machine: name.as_str().into(),
-            environment: found.uuid,
-            read_only: decide::is_read_only(Some(machine), is_default, found.read_only),
-            view: machine.view,
-        })
     }
 
     fn tell(&self, told: impl IntoIterator<Item = events::Event>) {
@@ -658,16 +542,6 @@ enum Undecided {
     Unscanned(String),
     /// It never does as things are.
     Refused(Box<NoPlan>),
-}
-
-/// Warns, once in a boot, of a message that contradicts what runs: anybody can send more of them.
-fn warning(known: &mut Known, mac: Mac, reason: String) -> Option<events::Event> {
-    let warned = known.clients.get_mut(&mac).map(|seen| &mut seen.warned)?;
-    if std::mem::replace(warned, true) {
-        tracing::debug!(%mac, "{reason}");
-        return None;
-    }
-    known.event(mac, Kind::Contradiction, format!("{reason}: ignored"))
 }
 
 /// Why boots cannot be kept.

@@ -7,7 +7,8 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::Boots;
-use super::known::{Seen, ipv4};
+use super::known::ipv4;
+use super::seen::Seen;
 use crate::boot::BootId;
 use crate::boot::timeline::BootStatus;
 use crate::net::Mac;

@@ -20,7 +20,7 @@ use super::known::{FORGOTTEN_AT_ONCE, MAX_CLIENTS};
 use super::*;
 use crate::boot::catalog::test::FakeFiles;
 use crate::boot::catalog::{Environment, Files};
-use crate::boot::{Arch, Client, Content, FileProtocol, usage};
+use crate::boot::{Arch, Client, Content, FileProtocol, Root, usage};
 use crate::clock::FakeClock;
 use crate::site::events::Stage;
 use crate::site::machine::{LoaderChoice, Machine};

@@ -1,11 +1,13 @@
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Instant;
 
 use store::{Fault, Faults, Hang, Layout, Location};
 use tempfile::TempDir;
 use vfs::{FsError, Wait};
 
+use super::read::Begun;
 use super::*;
 use crate::boot::Sources;
 use crate::boot::catalog::Catalog;

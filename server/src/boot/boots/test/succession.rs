@@ -1,5 +1,7 @@
 //! A machine that runs while another boot of it begins: after a reset, or because somebody says so.
 
+use std::time::Instant;
+
 use super::*;
 use crate::boot::Life;
 use crate::boot::catalog::test::{FakeFiles, Stalled};
