@@ -16,7 +16,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("store figures on btrfs", figures).light(),
 ];
 
-/// What every store promises, for plain directories; those that are filled are in memory.
+/// What every store promises, for plain directories, on ext4 where it can be mounted: it has all that a file
+/// can have.
 fn on_directories(lab: &Lab) -> Result<Outcome, Failure> {
     tests(lab, "contract", "store contract dir", DIRECTORIES)
 }
@@ -54,10 +55,17 @@ fn tests(lab: &Lab, file: &str, directory: &str, script: &str) -> Result<Outcome
 }
 
 const DIRECTORIES: &str = "
-mkdir small
-truncate -s 48M small.img
-mkfs.ext4 -q -m 0 small.img && mount -o loop small.img small || mount -t tmpfs -o size=32M none small
-NETBE_CONTRACT_STORE=dir:$PWD NETBE_CONTRACT_SMALL=dir:$PWD/small \"$TESTS\" --show-output
+place() {
+    truncate -s \"$2\" \"$1.img\"
+    mkfs.ext4 -q -m 0 \"$1.img\"
+    mkdir \"$1\"
+    mount -o loop,barrier=0 \"$1.img\" \"$1\" 2>/dev/null
+}
+place large 4G || true
+place small 48M || mount -t tmpfs -o size=32M none small
+mkdir large/store large/tmp
+export TMPDIR=$PWD/large/tmp
+NETBE_CONTRACT_STORE=dir:$PWD/large/store NETBE_CONTRACT_SMALL=dir:$PWD/small \"$TESTS\" --show-output
 ";
 /// The mounts and their loop devices end with the namespace.
 const PLACE: &str = "
