@@ -104,7 +104,7 @@ impl Transfer {
             sent_at: now,
             progress_at: now,
             deadline: now,
-            pace: Pace::new(terms.granted.timeout),
+            pace: Pace::new(terms.granted.timeout, terms.window),
             expired: 0,
             terms,
         };
@@ -247,10 +247,13 @@ impl Transfer {
     /// out twice from then on. So from time to time only what is new is sent, which brings both into
     /// step. Where there is a gap after all, the client repeats its ACK, or the timer repairs it.
     fn advance(&mut self, step: u64, whole: bool, now: Instant) -> Action {
-        match self.copies {
-            // An ACK of what went out twice tells nothing about the time it took (RFC 6298 §3).
-            1 if whole => self.pace.measured(now.duration_since(self.sent_at)),
-            _ => self.pace.speed_up(),
+        match (self.copies, whole) {
+            (1, true) => self.pace.measured(now.duration_since(self.sent_at)),
+            (1, false) => self.pace.speed_up(),
+            // An ACK of what went out twice tells nothing about the time it took (RFC 6298 §3), and the
+            // timer stays as long as it has become until one does (§5.7): a client that grew slower would have
+            // everything twice for ever.
+            _ => {}
         }
         let known = self.window().end;
         self.partial = if whole { 0 } else { self.partial.saturating_add(1) };
@@ -309,18 +312,20 @@ pub(super) fn wire_number(block: u64) -> u16 {
 struct Pace {
     smoothed: Option<(Duration, Duration)>,
     timeout: Duration,
+    floor: Duration,
     cap: Duration,
 }
 
 impl Pace {
     /// `asked` is the client's `timeout` option in seconds: it wants to hear from us so often.
-    fn new(asked: Option<u8>) -> Self {
+    fn new(asked: Option<u8>, window: u16) -> Self {
         let asked = asked.map_or(TIMEOUT_MAX, |seconds| Duration::from_secs(u64::from(seconds)));
-        Self { smoothed: None, timeout: TIMEOUT_FIRST, cap: asked.min(TIMEOUT_MAX) }
+        let floor = if window == 1 { TIMEOUT_MIN } else { TIMEOUT_MIN_WINDOW };
+        Self { smoothed: None, timeout: TIMEOUT_FIRST, floor, cap: asked.min(TIMEOUT_MAX) }
     }
 
     fn timeout(&self) -> Duration {
-        self.timeout.clamp(TIMEOUT_MIN, self.cap)
+        self.timeout.clamp(self.floor, self.cap)
     }
 
     /// An answer took this long.
@@ -346,8 +351,12 @@ impl Pace {
 
 const TIMEOUT_FIRST: Duration = Duration::from_millis(500);
 
-/// Firmware pauses: a ROM that writes a block to slow memory or draws on its screen is not gone.
-const TIMEOUT_MIN: Duration = Duration::from_millis(200);
+/// In lockstep: a block that a slow ROM has twice costs nothing, as nobody answers the second ACK.
+const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+
+/// In a window, whose blocks all go out again: a ROM that writes to slow memory or draws on its screen is
+/// not gone. A gap inside a window is told by its client at once (RFC 7440 §4); this is for a lost ACK.
+const TIMEOUT_MIN_WINDOW: Duration = Duration::from_millis(50);
 
 const TIMEOUT_MAX: Duration = Duration::from_secs(8);
 
