@@ -1,8 +1,6 @@
 //! Signals that ask for the end, while there is something to undo.
 
 use std::io;
-#[cfg(not(test))]
-use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -82,14 +80,14 @@ pub(crate) struct AtWork(Pid);
 
 #[cfg(not(test))]
 impl AtWork {
-    pub(crate) fn note(child: &Child) -> io::Result<Self> {
-        let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+    pub(crate) fn note(pid: rustix::process::Pid) -> Self {
+        let pid = Pid::from_raw(pid.as_raw_nonzero().get());
         let mut workers = at_work();
         workers.pids.push(pid);
         if workers.are_unwanted {
             workers.kill();
         }
-        Ok(Self(pid))
+        Self(pid)
     }
 }
 

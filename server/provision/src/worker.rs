@@ -15,12 +15,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::UnixStream;
-#[cfg(not(test))]
-use std::process::{Command, Stdio};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(not(test))]
+use child::{Call, Limit};
 use hostfs::Inside;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -227,7 +227,7 @@ impl Drop for Session {
 #[cfg(not(test))]
 #[derive(Debug)]
 struct Worker {
-    child: std::process::Child,
+    child: child::Running,
     at_work: Option<AtWork>,
 }
 
@@ -238,23 +238,19 @@ impl Worker {
             // A test would run all of its tests.
             return Err(io::Error::other("this program is not made to be one"));
         }
-        let mut command = Command::new(sys::program()?);
-        command.args([VERB, &privilege.to_string()]);
-        command.stdin(OwnedFd::from(stream)).stdout(Stdio::null());
-        let child = command.spawn()?;
-        let at_work = AtWork::note(&child).ok();
+        let call = Call::new(sys::program()?, Limit::None).without_dashes();
+        let call = call.flag(VERB).operand(privilege.to_string());
+        let call = call.holding(stream.into()).sharing_stderr();
+        let child = call.start().map_err(io::Error::other)?;
+        let at_work = child.id().map(AtWork::note);
         Ok(Self { child, at_work })
     }
 
     fn end(&mut self) -> Option<WorkerError> {
         self.at_work = None;
-        // One that has ended already keeps the status that it ended with.
-        let _ = self.child.kill();
-        match self.child.wait() {
-            Ok(status) if status.success() => None,
-            Ok(status) => Some(WorkerError::Ended(status)),
-            Err(error) => Some(WorkerError::Start(error)),
-        }
+        // One that has ended already keeps the status that it ended with. The system's own death waits for
+        // nobody.
+        self.child.kill().filter(|status| !status.success()).map(WorkerError::Ended)
     }
 }
 

@@ -89,9 +89,9 @@ impl Zfs {
     pub(crate) fn establish(dataset: &str, state: &Path) -> Result<Self, StoreError> {
         let store = Self::at(dataset, state)?;
         if !store.exists()? {
-            let create = Task::zfs("create").arg("-p");
+            let create = Task::zfs("create").flags(["-p"]);
             let create = create.property("mountpoint", "none").property("canmount", "off");
-            let made = create.arg(dataset).run();
+            let made = create.operand(dataset).run();
             made.map_err(|failure| told(failure, &format!("make the data set {dataset}")))?;
         }
         Ok(store)
@@ -519,7 +519,7 @@ impl BackEnd for Zfs {
     ) -> Result<bool, StoreError> {
         // `written` counts what is on the disk, and a snapshot of the root alone leaves data sets out.
         Task::zpool("sync")
-            .arg(self.pool_name())
+            .operand(self.pool_name())
             .run()
             .map_err(|failure| told(failure, &format!("bring the pool of {name} to its disks")))?;
         self.memory.forget(name);

@@ -1,12 +1,11 @@
 //! Debian and Ubuntu by mmdebstrap(1), or by debootstrap(8) where that is not here. Either gives a root
 //! as an archive: it is unpacked like any other, and nothing of it runs inside of a boot environment.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use child::{Abandoned, Call, Limit, Running, Why};
 
 use super::InstallError;
 use super::build_dir::BuildDir;
@@ -33,7 +32,7 @@ pub struct Debian<'a> {
 #[derive(Debug)]
 pub struct Bootstrap {
     program: Program,
-    child: Child,
+    running: Running,
     progress: Option<Progress>,
     /// Left after the program was stopped.
     _build: Option<BuildDir>,
@@ -44,7 +43,7 @@ impl Debian<'_> {
     pub fn start(&self, build_dir: PathBuf) -> Result<Bootstrap, InstallError> {
         self.check()?;
         let program = Program::find()?;
-        let (mut command, build) = match program {
+        let (call, build) = match program {
             Program::Mmdebstrap => (self.mmdebstrap(), None),
             Program::Debootstrap => {
                 let build = BuildDir::enter(build_dir)?;
@@ -52,10 +51,9 @@ impl Debian<'_> {
             }
         };
         // What it says is read.
-        command.env("LC_ALL", "C.UTF-8").stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(on(Path::new(program.name())))?;
-        let progress = child.stderr.take().map(Progress::follow);
-        Ok(Bootstrap { program, child, progress, _build: build })
+        let started = call.locale("C.UTF-8").start_heard();
+        let (running, stderr) = started.map_err(|error| program.failed(error))?;
+        Ok(Bootstrap { program, running, progress: stderr.map(Progress::follow), _build: build })
     }
 
     /// Refuses words that the programs would take for something else.
@@ -80,62 +78,47 @@ impl Debian<'_> {
         std::iter::once(self.kernel).chain(NEEDED).chain(more).collect::<Vec<_>>().join(",")
     }
 
-    fn mmdebstrap(&self) -> Command {
-        let mut command = Command::new(Program::Mmdebstrap.name());
+    fn mmdebstrap(&self) -> Call {
+        // It has to remove its own directory.
+        let call = Program::Mmdebstrap.call().abandoned(Abandoned::Terminated);
         // Device nodes come from the kernel's devtmpfs; not everybody who is root may make them.
-        command.args(["--variant=important", "--format=tar", "--skip=output/mknod"]);
-        command.arg(format!("--architectures={}", self.arch));
-        command.arg(format!("--include={}", self.packages()));
-        command.args([self.suite, "-"]).args(self.mirror).stdin(Stdio::null());
-        command
+        let call = call.flags(["--variant=important", "--format=tar", "--skip=output/mknod"]);
+        let call = call.joined("--architectures=", self.arch);
+        let call = call.joined("--include=", self.packages());
+        call.operands([self.suite, "-"]).operands(self.mirror)
     }
 
     /// debootstrap fills a directory, mounts `/proc` in it, and starts programs there. In namespaces of
-    /// its own, whose first process dies with this one, no mount and no program can be left behind.
-    fn debootstrap(&self, build: &BuildDir) -> Result<Command, InstallError> {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--mount-proc"]);
-        command.args(["--fork", "--kill-child", "sh", "-euc", DEBOOTSTRAP]).arg(build.path());
+    /// its own, whose first process dies with this one, no mount and no program can be left behind. That
+    /// process hears nothing but SIGKILL.
+    fn debootstrap(&self, build: &BuildDir) -> Result<Call, InstallError> {
+        let program = Program::Debootstrap;
         // It would go on without the archive's key, with a warning.
-        command.arg("--force-check-gpg");
-        command.arg(format!("--arch={}", self.arch));
-        command.arg(format!("--include={}", self.packages()));
-        command.arg(self.suite).arg(build.path()).args(self.mirror);
-        command.stdin(build.lock()?);
-        Ok(command)
+        let make = program.call().flag("--force-check-gpg").joined("--arch=", self.arch);
+        let make = make.joined("--include=", self.packages()).operand(self.suite);
+        let make = make.operand(build.path()).operands(self.mirror);
+        let words = make.words().map_err(|error| program.failed(error))?;
+        let shell = ["unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "sh"];
+        let call = Call::new("setpriv", Limit::None).option("--pdeathsig", "KILL").operands(shell);
+        let call = call.operands(["-euc", DEBOOTSTRAP]).operand(build.path());
+        Ok(call.operands(words.iter().skip(1)).holding(build.lock()?.into()))
     }
 }
 
 impl Bootstrap {
     /// The archive as it comes; once.
     pub(super) fn archive(&mut self) -> Option<OwnedFd> {
-        self.child.stdout.take().map(OwnedFd::from)
+        self.running.stdout().map(OwnedFd::from)
     }
 
     /// Waits for its end; an archive whose maker failed is none.
-    pub fn end(mut self) -> Result<(), InstallError> {
-        let program = self.program.name();
-        let status = self.child.wait().map_err(on(Path::new(program)))?;
-        let words = self.progress.take().map(Progress::errors).unwrap_or_default();
-        if status.success() {
-            return Ok(());
-        }
-        words.iter().for_each(|line| terminal::say(line));
-        Err(InstallError::Bootstrap { program, status })
-    }
-}
-
-impl Drop for Bootstrap {
-    fn drop(&mut self) {
-        // Ended already, or not wanted any more. mmdebstrap has to remove its own directory; who is the
-        // first in a namespace of processes hears nothing but SIGKILL.
-        let _ = match (self.program, i32::try_from(self.child.id())) {
-            (Program::Mmdebstrap, Ok(pid)) if matches!(self.child.try_wait(), Ok(None)) => {
-                kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(Into::into)
-            }
-            (Program::Mmdebstrap | Program::Debootstrap, _) => self.child.kill(),
-        };
-        let _ = self.child.wait();
+    pub fn end(self) -> Result<(), InstallError> {
+        let ended = self.running.end();
+        let words = self.progress.map(Progress::errors).unwrap_or_default();
+        ended.map_err(|error| {
+            words.iter().for_each(|line| terminal::say(line));
+            self.program.failed(error)
+        })
     }
 }
 
@@ -147,12 +130,24 @@ enum Program {
 }
 
 impl Program {
+    /// A call of it, which takes as long as the mirror.
+    fn call(self) -> Call {
+        // debootstrap(8) knows no `--`.
+        Call::new(self.name(), Limit::None).without_dashes()
+    }
+
+    fn failed(self, error: child::Error) -> InstallError {
+        match error.why {
+            Why::Ended(status) => InstallError::Bootstrap { program: self.name(), status },
+            Why::Absent | Why::Late | Why::Long | Why::Option | Why::Start | Why::Stuck => {
+                on(Path::new(self.name()))(io::Error::other(error.said))
+            }
+        }
+    }
+
     /// The one that is here.
     fn find() -> Result<Self, InstallError> {
-        let there = |program: &&Self| {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).any(|folder| folder.join(program.name()).is_file())
-        };
+        let there = |program: &&Self| child::find(program.name()).is_some();
         // Elsewhere there are no such namespaces.
         let own: &[Self] = if cfg!(target_os = "linux") {
             &[Self::Mmdebstrap, Self::Debootstrap]

@@ -6,10 +6,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use child::{Call, Limit, Running, Why};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::on;
@@ -32,7 +32,7 @@ pub(super) fn claim(part: &Path, name: &str) -> Result<Claim, InstallError> {
 pub(super) fn text(url: &str, max: u64) -> Result<String, InstallError> {
     let mut child = Fetcher::find()?.start(url, None)?;
     let mut text = String::new();
-    let read = child.stdout.take().map(|out| out.take(max).read_to_string(&mut text));
+    let read = child.stdout().map(|out| out.take(max).read_to_string(&mut text));
     let ended = end(child, url);
     // What the program says of an error is worth more than what is seen of it here.
     if let Ending::Broken(said) | Ending::NoRange(said) = ended? {
@@ -94,16 +94,12 @@ enum Ending {
     NoRange(String),
 }
 
-fn end(child: Child, url: &str) -> Result<Ending, InstallError> {
-    let output = child.wait_with_output().map_err(|error| failed(url, error))?;
-    if output.status.success() {
-        return Ok(Ending::Whole);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it gives no reason");
-    let said = said.trim_end().to_owned();
-    let refused = output.status.code() == Some(HTTP_ERROR) && said.contains("416");
-    let no_range = matches!(output.status.code(), Some(RANGE_ERROR | BAD_RESUME)) || refused;
+fn end(child: Running, url: &str) -> Result<Ending, InstallError> {
+    let Err(error) = child.end() else { return Ok(Ending::Whole) };
+    let Why::Ended(status) = error.why else { return Err(failed(url, error.said)) };
+    let said = error.said.lines().next().unwrap_or_default().trim_end().to_owned();
+    let refused = status.code() == Some(HTTP_ERROR) && said.contains("416");
+    let no_range = matches!(status.code(), Some(RANGE_ERROR | BAD_RESUME)) || refused;
     Ok(if no_range { Ending::NoRange(said) } else { Ending::Broken(said) })
 }
 
@@ -124,10 +120,7 @@ enum Fetcher {
 
 impl Fetcher {
     fn find() -> Result<Self, InstallError> {
-        let there = |program: &&Self| {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).any(|folder| folder.join(program.name()).is_file())
-        };
+        let there = |program: &&Self| child::find(program.name()).is_some();
         [Self::Curl, Self::Fetch].iter().find(there).copied().ok_or(InstallError::NoFetcher)
     }
 
@@ -139,34 +132,35 @@ impl Fetcher {
     }
 
     /// Starts it: to go on with a file, or to write to its standard output.
-    fn start(self, url: &str, part: Option<(&Path, &Claim)>) -> Result<Child, InstallError> {
-        let mut command = Command::new(self.name());
-        match self {
+    fn start(self, url: &str, part: Option<(&Path, &Claim)>) -> Result<Running, InstallError> {
+        // Both give up by themselves what stands still.
+        let mut call = Call::new(self.name(), Limit::None).locale("C.UTF-8");
+        call = match self {
             Self::Curl => {
                 // Neither another protocol nor a stalled transfer for ever, nor a curlrc.
-                command.args(["-q", "--fail", "--silent", "--show-error", "--location"]);
-                command.args(["--proto", "=http,https", "--connect-timeout", "30"]);
-                command.args(["--speed-limit", "1", "--speed-time", "60"]);
+                call = call.flags(["-q", "--fail", "--silent", "--show-error", "--location"]);
+                call = call.flags(["--proto", "=http,https", "--connect-timeout", "30"]);
+                call = call.flags(["--speed-limit", "1", "--speed-time", "60"]);
                 if let Some((part, _)) = part {
-                    command.args(["--continue-at", "-", "--output"]).arg(part);
+                    call = call.flags(["--continue-at", "-"]).option("--output", part);
                 }
-                command.args(["--url", url]);
+                call.option("--url", url)
             }
             Self::Fetch => {
-                command.args(["-q", "-T", "60"]);
-                match part {
-                    Some((part, _)) => command.args(["-r", "-o"]).arg(part),
-                    None => command.args(["-o", "-"]),
+                call = call.flags(["-q", "-T", "60"]);
+                call = match part {
+                    Some((part, _)) => call.flags(["-r"]).option("-o", part),
+                    None => call.option("-o", "-"),
                 };
-                command.arg(url);
+                call.operand(url)
             }
-        }
+        };
         // Neither reads what comes in there; it holds the claim while it runs.
-        let claim = part.map(|(_, claim)| claim.file.try_clone().map(Stdio::from)).transpose();
-        let claim = claim.map_err(|error| failed(url, error))?;
-        command.stdin(claim.unwrap_or_else(Stdio::null));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().map_err(|error| failed(url, error))
+        if let Some((_, claim)) = part {
+            let claim = claim.file.try_clone().map_err(|error| failed(url, error))?;
+            call = call.holding(claim.into());
+        }
+        call.start().map_err(|error| failed(url, error.said))
     }
 }
 
@@ -200,7 +194,6 @@ mod test {
         let other = File::open(part.with_extension("lock")).unwrap();
         flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap_err();
         child.kill().unwrap();
-        child.wait().unwrap();
         flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
     }
 }

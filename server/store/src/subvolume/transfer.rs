@@ -10,13 +10,12 @@
 //! to say where in a tree they belong.
 
 use std::ffi::{CString, OsStr};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::thread::{self, JoinHandle};
 
+use child::{Call, Limit, Running, Why};
 use rustix::fs::{Mode, fstat, mkdirat, renameat};
 use rustix::io::Errno;
 
@@ -45,16 +44,15 @@ pub(crate) fn send(
         let len = u16::try_from(path.len()).map_err(io::Error::other);
         put(&len.map_err(at("send", tree.path))?.to_be_bytes())?;
         put(path)?;
-        let mut command = Command::new(BTRFS);
-        command.args(["--quiet", "send"]);
+        let mut call = btrfs("send");
         if let Some(base) = base
             && known.iter().any(|known| known.path == member.path)
         {
-            command.arg("-p").arg(base.path.join(&member.path));
+            call = call.option("-p", base.path.join(&member.path));
         }
-        command.arg(tree.path.join(&member.path));
-        let mut tool = Tool::start(command, "send", &tree.path.join(&member.path))?;
-        let mut stdout = tool.child.stdout.take();
+        let sent = tree.path.join(&member.path);
+        let mut tool = call.operand(&sent).start().map_err(told("send", &sent))?;
+        let mut stdout = tool.stdout();
         let mut piece = vec![0; PIECE];
         while let Some(stdout) = &mut stdout {
             let len = stdout.read(&mut piece).map_err(at("send", tree.path))?;
@@ -65,7 +63,7 @@ pub(crate) fn send(
                 break;
             }
         }
-        tool.end()?;
+        tool.end().map_err(told("send", &sent))?;
     }
     Ok(())
 }
@@ -94,16 +92,16 @@ pub(crate) fn receive(
         let dir = format!("{RECEIVED}{index}");
         let here = path.join(&dir);
         mkdirat(work, &dir, Mode::RWXU).map_err(at("make", &here))?;
-        let mut command = Command::new(BTRFS);
-        command.args(["--quiet", "receive", "-e", "--chroot"]).arg(&here);
-        without_devices(&mut command);
-        let mut tool = Tool::start(command, "receive", &here)?;
+        let call = btrfs("receive").flags(["-e", "--chroot"]).operand(&here);
+        let call = call.prepared(without_devices).piped();
+        let mut tool = call.start().map_err(told("receive", &here))?;
+        let _silence = tool.stdout();
         let base = known.iter().find(|known| known.path == below).map(|known| {
             let uuids = subvolume(known.root.as_fd()).map_err(at("look at", path))?.uuids;
             Ok::<_, StoreError>(Base { root: &known.root, uuids })
         });
         source.subvolume(&mut tool, base.transpose()?)?;
-        tool.end()?;
+        tool.end().map_err(told("receive", &here))?;
         let dir = open_dir(work, dir.as_str()).map_err(at("open", &here))?;
         received.push((below, arrived(dir, &here)?));
     }
@@ -173,9 +171,9 @@ impl Source<'_> {
     }
 
     /// Gives the tool the pieces of one subvolume.
-    fn subvolume(&mut self, tool: &mut Tool, base: Option<Base<'_>>) -> Result<(), StoreError> {
+    fn subvolume(&mut self, tool: &mut Running, base: Option<Base<'_>>) -> Result<(), StoreError> {
         let mut commands = Commands::after(base);
-        let mut stdin = tool.child.stdin.take();
+        let mut stdin = tool.stdin();
         let mut piece = vec![0; PIECE];
         loop {
             let len = usize::try_from(u32::from_be_bytes(self.array()?)).unwrap_or(usize::MAX);
@@ -206,62 +204,25 @@ impl Source<'_> {
     }
 }
 
-/// A btrfs(8) that runs. It ends with this.
-struct Tool {
-    child: Child,
-    last_line: Option<JoinHandle<String>>,
-    verb: &'static str,
-    path: PathBuf,
+/// A btrfs(8), which takes as long as its stream.
+fn btrfs(verb: &'static str) -> Call {
+    Call::new(BTRFS, Limit::None).flags(["--quiet", verb])
 }
 
-impl Tool {
-    fn start(mut command: Command, verb: &'static str, path: &Path) -> Result<Self, StoreError> {
-        command.env("LC_ALL", "C").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.stderr(Stdio::piped()).spawn().map_err(|error| {
-            let said = if error.kind() == io::ErrorKind::NotFound {
-                "it is not installed: install btrfs-progs".to_owned()
-            } else {
-                error.to_string()
-            };
-            StoreError::Tool { program: BTRFS, task: task(verb, path), said }
-        })?;
-        // Read beside everything else, or a tool with many errors would wait for ever.
-        let last_line = child.stderr.take().map(|stderr| thread::spawn(|| last_line(stderr)));
-        Ok(Self { child, last_line, verb, path: path.to_owned() })
-    }
-
-    /// Waits until it has ended; anything but success is an error, in its own words.
-    fn end(mut self) -> Result<(), StoreError> {
-        let status = self.child.wait();
-        let said = self.last_line.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        if status.is_ok_and(|status| status.success()) {
-            return Ok(());
+/// What a person is told about a btrfs(8) that failed.
+fn told(verb: &'static str, path: &Path) -> impl Fn(child::Error) -> StoreError {
+    move |error| {
+        let full = ["No space left", "Disk quota exceeded"];
+        if full.iter().any(|words| error.said.contains(words)) {
+            return at(verb, path)(Errno::NOSPC);
         }
-        if said.contains("No space left") || said.contains("Disk quota exceeded") {
-            return Err(at(self.verb, &self.path)(Errno::NOSPC));
-        }
-        Err(StoreError::Tool { program: BTRFS, task: task(self.verb, &self.path), said })
+        let said = if error.why == Why::Absent {
+            "it is not installed: install btrfs-progs"
+        } else {
+            error.said.lines().last().unwrap_or_default()
+        };
+        StoreError::Tool { program: BTRFS, task: format!("{verb} {path:?}"), said: said.to_owned() }
     }
-}
-
-impl Drop for Tool {
-    fn drop(&mut self) {
-        // Nothing is left to be told: it has ended already, or what it works on is thrown away.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn task(verb: &str, path: &Path) -> String {
-    format!("{verb} {path:?}")
-}
-
-/// The last line that a tool wrote.
-fn last_line(stderr: ChildStderr) -> String {
-    let lines = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
-    let last = lines.filter(|line| !line.is_empty()).last().unwrap_or_default();
-    let text = String::from_utf8_lossy(&last);
-    text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 const BTRFS: &str = "btrfs";

@@ -10,8 +10,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
+use child::{Call, Limit};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fstat, openat, statat, sync,
 };
@@ -105,6 +105,7 @@ pub(crate) fn exchange(
 
 /// What lists what is mounted.
 pub(crate) const MOUNT_TABLE: &str = "/sbin/mount";
+const UNMOUNT: &str = "/sbin/umount";
 
 /// Shows the tree of an open directory at `target` too (mount_nullfs(8)), without devices, which
 /// nullfs never shows, and setuid programs.
@@ -115,15 +116,14 @@ pub(crate) fn bind(tree: &OwnedFd, target: &Path, read_only: bool) -> Result<(),
 /// The same for the tree at a path.
 fn bind_path(source: &Path, target: &Path, read_only: bool) -> Result<(), Error> {
     let options = if read_only { "nosuid,ro" } else { "nosuid" };
-    let mut mount = Command::new(MOUNT_TABLE);
-    mount.args(["-t", "nullfs", "-o", options]).arg(source).arg(target);
-    run(&mut mount)?;
+    let mount = program(MOUNT_TABLE).flags(["-t", "nullfs", "-o", options]);
+    run(mount.operand(source).operand(target))?;
     ensure_nosuid(target)
 }
 
 /// What is mounted elsewhere too of what is below a directory: its path from there, and where.
 pub(crate) fn bound(dir: &OwnedFd) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
-    let table = run(Command::new(MOUNT_TABLE).args(["-p", "-t", "nullfs"]))?;
+    let table = run(program(MOUNT_TABLE).flags(["-p", "-t", "nullfs"]))?;
     let dir = path_of(dir)?;
     let shown = |line: &[u8]| {
         let mut fields = line.split(|byte| matches!(byte, b' ' | b'\t'));
@@ -137,17 +137,20 @@ pub(crate) fn bound(dir: &OwnedFd) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
 /// Unmounts what is mounted at a place.
 pub(crate) fn unbind(target: &Path, in_use: InUse) -> Result<(), Error> {
     let force = (in_use == InUse::Detach).then_some("-f");
-    run(Command::new("/sbin/umount").args(force).arg(target)).map(drop)
+    run(program(UNMOUNT).flags(force).operand(target)).map(drop)
+}
+
+/// A program that takes as long as the file systems that it asks.
+fn program(path: &str) -> Call {
+    Call::new(path, Limit::None)
 }
 
 /// Runs a program whose refusals are told apart by the errno(2) that it names.
-fn run(command: &mut Command) -> Result<Vec<u8>, Error> {
-    let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(errno_of(&said).map_or_else(|| Error::other(said.trim().to_owned()), Error::from))
+fn run(call: Call) -> Result<Vec<u8>, Error> {
+    call.run().map_err(|error| {
+        let said = error.said;
+        errno_of(&said).map_or_else(|| Error::other(said), Error::from)
+    })
 }
 
 /// Refuses what was mounted with setuid programs, and unmounts it: what mount(8) was told is not what

@@ -3,130 +3,101 @@
 //! Always with `-H` and `-p`, explicit columns, and in the C locale, whose messages are the ones that
 //! [`Refusal`] knows. Data sets' names may have spaces in them: columns are split at tabs only.
 
-use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use child::{Call, Limit, Why};
 
 /// A program of ZFS and its arguments, ready to be run.
 #[derive(Debug)]
-pub(super) struct Task {
-    command: Command,
-    words: Vec<String>,
-    limit: Option<Duration>,
-}
+pub(super) struct Task(Call);
 
 impl Task {
     /// zfs(8) with a subcommand.
     pub(super) fn zfs(subcommand: &'static str) -> Self {
-        Self::program("zfs").arg(subcommand)
+        Self::program(ZFS, subcommand)
     }
 
     /// zpool(8) with a subcommand.
     pub(super) fn zpool(subcommand: &'static str) -> Self {
-        Self::program("zpool").arg(subcommand)
+        Self::program(ZPOOL, subcommand)
     }
 
-    fn program(name: &'static str) -> Self {
-        let path = search_path();
-        // By its whole path it is started by posix_spawn(3). By a name that has to be looked for in another
-        // PATH it would be by fork(2), which copies the page tables of a server with much memory, and has
-        // each of its pages fault at the next write.
-        let mut directories = env::split_paths(&path).map(|directory| directory.join(name));
-        let program = directories.find(|program| program.is_file());
-        let mut command = Command::new(program.unwrap_or_else(|| name.into()));
-        command.env("LC_ALL", "C").env("PATH", path).stdin(Stdio::null());
-        Self { command, words: vec![name.to_owned()], limit: Some(LIMIT) }
+    fn program(name: &'static str, subcommand: &'static str) -> Self {
+        let call = Call::new(name, Limit::Within(LIMIT)).flag(subcommand);
+        Self(call.unless_stuck(&[ZFS, ZPOOL]))
     }
 
-    /// Adds an argument.
-    pub(super) fn arg(mut self, arg: impl AsRef<str>) -> Self {
-        self.command.arg(arg.as_ref());
-        self.words.push(arg.as_ref().to_owned());
-        self
+    /// Adds options without values.
+    pub(super) fn flags(self, flags: impl IntoIterator<Item = &'static str>) -> Self {
+        Self(self.0.flags(flags))
     }
 
-    /// Adds arguments.
-    pub(super) fn args(self, args: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        args.into_iter().fold(self, Self::arg)
+    /// Adds an option and its value.
+    pub(super) fn option(self, option: &'static str, value: impl AsRef<OsStr>) -> Self {
+        Self(self.0.option(option, value))
     }
 
     /// Adds an option `-o name=value`.
     pub(super) fn property(self, name: &str, value: &str) -> Self {
-        self.arg("-o").arg(format!("{name}={value}"))
+        self.option("-o", format!("{name}={value}"))
+    }
+
+    /// Adds a data set, a snapshot, a pool, or what else is no option.
+    pub(super) fn operand(self, operand: impl AsRef<str>) -> Self {
+        Self(self.0.operand(operand.as_ref()))
+    }
+
+    /// Adds several of those.
+    pub(super) fn operands(self, operands: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        operands.into_iter().fold(self, Self::operand)
     }
 
     /// Sets how long it may take: two minutes at first.
-    pub(super) const fn limit(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
-        self
+    pub(super) fn limit(self, limit: Duration) -> Self {
+        Self(self.0.limit(Limit::Within(limit)))
     }
 
-    /// In a process group of its own and without a limit in time: neither Ctrl-C, nor the end of a
-    /// terminal, nor this process ends it.
-    pub(super) fn uninterrupted(mut self) -> Self {
-        self.command.process_group(0);
-        self.limit = None;
-        self
-    }
-
-    /// What it does, as a person would type it.
-    pub(super) fn describe(&self) -> String {
-        self.words.join(" ")
+    /// It has to come to its end: neither a limit in time, nor Ctrl-C, nor the end of a terminal, nor that
+    /// of this process ends it.
+    pub(super) fn uninterrupted(self) -> Self {
+        Self(self.0.uninterrupted())
     }
 
     /// Runs it to its end; gives what it wrote.
     pub(super) fn run(self) -> Result<String, Failure> {
-        let (text, failure) = self.run_on()?;
-        failure.map_or(Ok(text), Err)
+        Ok(text(&self.0.run()?))
     }
 
     /// Runs it to its end; gives what it wrote, even if there was something that it refused.
     pub(super) fn run_on(self) -> Result<(String, Option<Failure>), Failure> {
-        let mut running = self.start(false)?;
-        let stdout = running.collect_stdout();
-        let text = running.receive(&stdout)?;
-        Ok((text, running.end().err()))
+        let (bytes, error) = self.0.run_on()?;
+        Ok((text(&bytes), error.map(Failure::from)))
     }
 
     /// Runs it with `input` as its standard input.
     pub(super) fn feed(self, input: &[u8]) -> Result<String, Failure> {
-        let mut running = self.start(true)?;
-        let stdout = running.collect_stdout();
-        if let Some(mut stdin) = running.stdin() {
-            // It may refuse before it has read everything: then what it says is the reason.
-            let _ = stdin.write_all(input);
-        }
-        let text = running.receive(&stdout)?;
-        running.end()?;
-        Ok(text)
+        Ok(text(&self.0.feed(input.to_owned())?))
     }
 
     /// Runs it for as long as it takes, and copies what it writes to `out`.
     pub(super) fn copy_to(self, out: &mut dyn Write) -> Result<(), CopyError> {
-        let mut running = self.start(false)?;
-        let Some(mut stdout) = running.stdout() else { return Ok(()) };
-        let copied = copy(&mut stdout, out);
-        drop(stdout);
-        // Without a reader it ends by itself; with one it has come to its end.
-        if copied.is_err() {
-            running.kill();
+        let mut running = self.0.limit(Limit::None).start().map_err(Failure::from)?;
+        // Dropped without being waited for it is killed; without a reader it ends by itself.
+        if let Some(stdout) = running.stdout() {
+            copy(stdout, out).map_err(CopyError::Other)?;
         }
-        copied.map_err(CopyError::Other)?;
-        running.finish(None).map_err(CopyError::Task)
+        Ok(running.end().map_err(Failure::from)?)
     }
 
     /// Runs it for as long as it takes, with all of `from` as its standard input.
     ///
     /// When `from` fails it is killed, so that it does not take what came so far for everything.
     pub(super) fn copy_from(self, from: &mut dyn Read) -> Result<(), CopyError> {
-        let mut running = self.start(true)?;
-        let stdout = running.collect_stdout();
+        let mut running = self.0.limit(Limit::None).piped().start().map_err(Failure::from)?;
+        // Without -v it writes nothing: what it could write to stays open.
+        let _silence = running.stdout();
         if let Some(mut stdin) = running.stdin() {
             let mut buffer = vec![0; BUFFER];
             loop {
@@ -135,6 +106,7 @@ impl Task {
                     Ok(len) => len,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) => {
+                        // Before its input is closed.
                         running.kill();
                         return Err(CopyError::Other(error));
                     }
@@ -145,127 +117,7 @@ impl Task {
                 }
             }
         }
-        drop(stdout);
-        running.finish(None).map_err(CopyError::Task)
-    }
-
-    fn start(mut self, input: bool) -> Result<Running, Failure> {
-        if input {
-            self.command.stdin(Stdio::piped());
-        }
-        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let task = self.describe();
-        if is_stuck() {
-            let said = "one that was killed still waits inside the kernel".to_owned();
-            return Err(Failure { task, refusal: Refusal::Hangs, said });
-        }
-        let mut child = self.command.spawn().map_err(|error| {
-            let absent = error.kind() == io::ErrorKind::NotFound;
-            let refusal = if absent { Refusal::NoProgram } else { Refusal::Other };
-            Failure { task: task.clone(), refusal, said: error.to_string() }
-        })?;
-        let stderr = child.stderr.take().map(collect);
-        Ok(Running { child: Some(child), task, stderr, begin: Instant::now(), limit: self.limit })
-    }
-}
-
-/// A program that runs; it is killed when dropped, unless it must come to its end.
-#[derive(Debug)]
-struct Running {
-    child: Option<Child>,
-    task: String,
-    stderr: Option<Receiver<Vec<u8>>>,
-    begin: Instant,
-    limit: Option<Duration>,
-}
-
-impl Running {
-    fn stdin(&mut self) -> Option<ChildStdin> {
-        self.child.as_mut().and_then(|child| child.stdin.take())
-    }
-
-    fn stdout(&mut self) -> Option<ChildStdout> {
-        self.child.as_mut().and_then(|child| child.stdout.take())
-    }
-
-    fn collect_stdout(&mut self) -> Option<Receiver<Vec<u8>>> {
-        self.stdout().map(collect)
-    }
-
-    fn receive(&mut self, stream: &Option<Receiver<Vec<u8>>>) -> Result<String, Failure> {
-        let Some(stream) = stream else { return Ok(String::new()) };
-        let bytes = match self.limit {
-            None => stream.recv().unwrap_or_default(),
-            Some(limit) => {
-                let Ok(bytes) = stream.recv_timeout(limit.saturating_sub(self.begin.elapsed()))
-                else {
-                    self.kill();
-                    let said = format!("no answer within {} s", limit.as_secs());
-                    return Err(Failure { task: self.task.clone(), refusal: Refusal::Hangs, said });
-                };
-                bytes
-            }
-        };
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// Waits for its end within the limit.
-    fn end(self) -> Result<(), Failure> {
-        let limit = self.limit;
-        self.finish(limit)
-    }
-
-    /// Waits for its end, and gives what it refused.
-    fn finish(mut self, limit: Option<Duration>) -> Result<(), Failure> {
-        let said = match (self.stderr.take(), limit) {
-            (None, _) => String::new(),
-            (Some(stderr), Some(_)) => self.receive(&Some(stderr))?,
-            (Some(stderr), None) => {
-                String::from_utf8_lossy(&stderr.recv().unwrap_or_default()).into_owned()
-            }
-        };
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        let status = child.wait().map_err(|error| Failure {
-            task: self.task.clone(),
-            refusal: Refusal::Other,
-            said: error.to_string(),
-        })?;
-        if status.success() {
-            return Ok(());
-        }
-        let said = if said.trim().is_empty() { status.to_string() } else { said };
-        let said = said.trim().to_owned();
-        Err(Failure { task: self.task.clone(), refusal: Refusal::of(&said), said })
-    }
-
-    /// Ends it, and waits a little until it is gone: what it was working on is busy until then.
-    ///
-    /// One that waits inside the kernel for a pool without disks dies only when that answers, so that a
-    /// thread of its own waits for it. No other is started meanwhile: they would pile up.
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            if self.limit.is_none() {
-                let _ = child.wait();
-                return;
-            }
-            // One that has ended meanwhile is as good.
-            let _ = child.kill();
-            let (sender, gone) = mpsc::channel();
-            thread::spawn(move || {
-                let _ = child.wait();
-                // Nobody may want to know any more.
-                let _ = sender.send(());
-            });
-            if gone.recv_timeout(KILL_TIMEOUT).is_err() {
-                STUCK.lock().unwrap_or_else(PoisonError::into_inner).push(gone);
-            }
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
+        Ok(running.end().map_err(Failure::from)?)
     }
 }
 
@@ -279,6 +131,18 @@ pub(super) struct Failure {
     pub(super) refusal: Refusal,
     /// Its own words.
     pub(super) said: String,
+}
+
+impl From<child::Error> for Failure {
+    fn from(error: child::Error) -> Self {
+        let refusal = match error.why {
+            Why::Absent => Refusal::NoProgram,
+            Why::Late | Why::Stuck => Refusal::Hangs,
+            Why::Ended(_) => Refusal::of(&error.said),
+            Why::Long | Why::Option | Why::Start => Refusal::Other,
+        };
+        Self { task: error.call, refusal, said: error.said }
+    }
 }
 
 /// Why a stream did not get through a program.
@@ -372,20 +236,11 @@ impl Refusal {
     }
 }
 
-/// Reads a stream to its end in a thread of its own.
-fn collect(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What came before an error is told; the program's status says that something is wrong.
-        let _ = stream.read_to_end(&mut bytes);
-        // Nobody waits any more for one that came too late.
-        let _ = sender.send(bytes);
-    });
-    receiver
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
+fn copy(mut from: impl Read, to: &mut dyn Write) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         match from.read(&mut buffer) {
@@ -397,28 +252,11 @@ fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// Where the programs are: services are often started without the directories of administrators.
-fn search_path() -> OsString {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(OsStr::new).map(Into::into);
-    env::join_paths(env::split_paths(&path).chain(more)).unwrap_or(path)
-}
-
-/// Whether a program that was killed has not ended yet.
-fn is_stuck() -> bool {
-    let mut stuck = STUCK.lock().unwrap_or_else(PoisonError::into_inner);
-    stuck.retain(|gone| matches!(gone.try_recv(), Err(TryRecvError::Empty)));
-    !stuck.is_empty()
-}
-
-/// Programs that did not end when they were killed: each tells when it has.
-static STUCK: Mutex<Vec<Receiver<()>>> = Mutex::new(Vec::new());
-
+const ZFS: &str = "zfs";
+const ZPOOL: &str = "zpool";
 /// How long anything may take but a stream and a channel program. Destroying a large tree takes long; a pool that has lost
 /// its disks takes for ever.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
-/// How long a program that was killed may take to be gone.
-const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 const BUFFER: usize = 256 << 10;
 
 #[cfg(test)]
@@ -465,13 +303,7 @@ mod test {
     }
 
     fn shell(script: &str) -> Task {
-        Task::program("sh").arg("-c").arg(script)
-    }
-
-    #[test]
-    fn what_a_program_writes_is_given_back() {
-        assert_eq!(shell("printf 'a b\\tc\\n'").run().unwrap(), "a b\tc\n");
-        assert_eq!(shell("cat").feed(b"in").unwrap(), "in");
+        Task::program("sh", "-e").option("-c", script)
     }
 
     #[test]
@@ -483,25 +315,11 @@ mod test {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_told_from_one_that_fails() {
-        let failure = Task::program("no-such-program-of-zfs").run().unwrap_err();
-        assert_eq!(failure.refusal, Refusal::NoProgram);
-    }
-
-    #[test]
-    fn a_program_that_never_answers_is_given_up() {
+    fn a_program_that_is_absent_or_never_answers_is_told() {
+        let absent = Task::program("no-such-program-of-zfs", "list").run().unwrap_err();
+        assert_eq!(absent.refusal, Refusal::NoProgram);
         let task = shell("exec sleep 600").limit(Duration::from_millis(50));
         assert_eq!(task.run().unwrap_err().refusal, Refusal::Hangs);
-    }
-
-    #[test]
-    fn what_must_come_to_its_end_does_so_though_nobody_waits() {
-        let dir = tempfile::tempdir().unwrap();
-        let done = dir.path().join("done");
-        let script = format!("sleep 0.2; echo half; sleep 0.2; echo >'{}'", done.display());
-        // As in a verb that fails at something else meanwhile.
-        drop(shell(&script).limit(Duration::from_millis(50)).uninterrupted().start(false).unwrap());
-        assert!(done.exists());
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl Zfs {
         if matches!(&destroyed, Err(failure) if failure.refusal != Refusal::Busy) {
             // A clone in the tree of what is in the tree too; half of what was being received, which is not
             // listed; more than a program takes.
-            destroyed = Task::zfs("destroy").args(["-r", &work.dataset]).run().map(drop);
+            destroyed = Task::zfs("destroy").flags(["-r"]).operand(&work.dataset).run().map(drop);
         }
         let Err(failure) = destroyed else {
             work.open.end();

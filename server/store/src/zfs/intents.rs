@@ -158,7 +158,7 @@ impl Zfs {
             Step::Discard { name, is } => self.discard(&self.full(name), *is),
             Step::Defer { dataset, snapshot } => match self.named(&[*dataset])?.pop() {
                 Some(set) => clear(
-                    Task::zfs("destroy").args(["-d", "-r"]),
+                    Task::zfs("destroy").flags(["-d", "-r"]),
                     &format!("{}@{snapshot}", set.name),
                 ),
                 None => Ok(()),
@@ -166,7 +166,7 @@ impl Zfs {
             Step::Destroy { datasets } => {
                 for set in self.named(datasets)? {
                     // With one that is above it this one may have gone.
-                    clear(Task::zfs("destroy").arg("-r"), &set.name)?;
+                    clear(Task::zfs("destroy").flags(["-r"]), &set.name)?;
                 }
                 Ok(())
             }
@@ -193,7 +193,7 @@ impl Zfs {
             },
         };
         if same {
-            return clear(Task::zfs("destroy").arg("-r"), full);
+            return clear(Task::zfs("destroy").flags(["-r"]), full);
         }
         if self.number(full)?.is_some() {
             tracing::warn!(
@@ -247,7 +247,7 @@ impl Zfs {
             }
         }
         for set in new {
-            clear(Task::zfs("destroy").arg("-r"), set)?;
+            clear(Task::zfs("destroy").flags(["-r"]), set)?;
         }
         program::rollback(self.pool_name(), &newer, &back).map_err(told)
     }
@@ -331,7 +331,7 @@ fn is_of_this_start(intent: &Intent<Step>) -> bool {
 
 /// Runs what takes something away that may be gone already.
 fn clear(task: Task, name: &str) -> Result<(), StoreError> {
-    match task.arg(name).run() {
+    match task.operand(name).run() {
         Ok(_) | Err(Failure { refusal: Refusal::Missing, .. }) => Ok(()),
         Err(failure) => Err(told(failure, "clear away")),
     }

@@ -89,19 +89,21 @@ pub(super) enum Depth {
 }
 
 impl Depth {
-    const fn word(self) -> &'static [&'static str] {
-        match self {
+    fn words(self) -> impl Iterator<Item = &'static str> {
+        let words: &[_] = match self {
             Self::All => &["-r"],
             Self::Children => &["-d", "1"],
             Self::One => &["-d", "0"],
-        }
+        };
+        words.iter().copied()
     }
 }
 
 /// The file systems at and below `dataset`, parents first.
 pub(super) fn datasets(dataset: &str) -> Result<Vec<DataSet>, Failure> {
     let table = Task::zfs("list")
-        .args(["-H", "-p", "-r", "-t", "filesystem", "-o", COLUMNS, dataset])
+        .flags(["-H", "-p", "-r", "-t", "filesystem", "-o", COLUMNS])
+        .operand(dataset)
         .run()?;
     let mut sets: Vec<DataSet> = table.lines().filter_map(data_set).collect();
     sets.sort_by(|a, b| a.name.split('/').cmp(b.name.split('/')));
@@ -111,8 +113,8 @@ pub(super) fn datasets(dataset: &str) -> Result<Vec<DataSet>, Failure> {
 /// All that there is of a data set and below it, in an order in which it can be destroyed: snapshots,
 /// and then file systems and volumes, children first.
 pub(super) fn everything(dataset: &str) -> Result<Vec<String>, Failure> {
-    let list = Task::zfs("list").args(["-H", "-o", "name", "-r"]);
-    let table = list.args(["-t", "filesystem,volume,snapshot", dataset]).run()?;
+    let list = Task::zfs("list").flags(["-H", "-o", "name", "-r"]);
+    let table = list.option("-t", "filesystem,volume,snapshot").operand(dataset).run()?;
     let mut names: Vec<String> = table.lines().map(str::to_owned).collect();
     names.sort_by_cached_key(|name| {
         (!name.contains('@'), Reverse(name.split('/').map(str::to_owned).collect::<Vec<_>>()))
@@ -127,7 +129,7 @@ pub(super) fn pool(dataset: &str) -> &str {
 
 /// Which of these data sets are there.
 pub(super) fn names(datasets: &[&str]) -> Result<Vec<String>, Failure> {
-    let list = Task::zfs("list").args(["-H", "-o", "name"]).args(datasets).limit(LOOK);
+    let list = Task::zfs("list").flags(["-H", "-o", "name"]).operands(datasets).limit(LOOK);
     // It lists what is there, and says of the others that they are not.
     let (table, failure) = list.run_on()?;
     match failure {
@@ -138,7 +140,8 @@ pub(super) fn names(datasets: &[&str]) -> Result<Vec<String>, Failure> {
 
 /// The number of a data set, if it is there.
 pub(super) fn guid(dataset: &str) -> Result<Option<u64>, Failure> {
-    let list = Task::zfs("list").args(["-H", "-p", "-d", "0", "-o", "guid", dataset]).limit(LOOK);
+    let list =
+        Task::zfs("list").flags(["-H", "-p", "-d", "0", "-o", "guid"]).operand(dataset).limit(LOOK);
     match list.run() {
         Ok(table) => Ok(table.trim().parse().ok()),
         Err(Failure { refusal: Refusal::Missing, .. }) => Ok(None),
@@ -149,9 +152,9 @@ pub(super) fn guid(dataset: &str) -> Result<Option<u64>, Failure> {
 /// The snapshots of `dataset`, which are right below it, and of what else `depth` goes to, oldest first.
 pub(super) fn snapshots(dataset: &str, depth: Depth) -> Result<Vec<SnapshotRow>, Failure> {
     let table = Task::zfs("list")
-        .args(["-H", "-p", "-t", "snapshot", "-o", SNAPSHOT_COLUMNS])
-        .args(depth.word())
-        .arg(dataset)
+        .flags(["-H", "-p", "-t", "snapshot", "-o", SNAPSHOT_COLUMNS])
+        .flags(depth.words())
+        .operand(dataset)
         .run()?;
     let mut rows: Vec<SnapshotRow> = table.lines().filter_map(snapshot_row).collect();
     rows.sort_by(|a, b| {
@@ -162,8 +165,8 @@ pub(super) fn snapshots(dataset: &str, depth: Depth) -> Result<Vec<SnapshotRow>,
 
 /// One snapshot, by its full name.
 pub(super) fn snapshot(full: &str) -> Result<Option<SnapshotRow>, Failure> {
-    let list = Task::zfs("list").args(["-H", "-p", "-t", "snapshot", "-o", SNAPSHOT_COLUMNS]);
-    Ok(list.arg(full).run()?.lines().find_map(snapshot_row))
+    let list = Task::zfs("list").flags(["-H", "-p", "-t", "snapshot", "-o", SNAPSHOT_COLUMNS]);
+    Ok(list.operand(full).run()?.lines().find_map(snapshot_row))
 }
 
 /// The file systems at `dataset`, and below it if `depth` says so, parents first, and those of their
@@ -178,9 +181,9 @@ pub(super) fn described(
     wanted: Wanted<'_>,
 ) -> Result<(Vec<DataSet>, Known), Failure> {
     let table = Task::zfs("get")
-        .args(["-H", "-p", "-t", "filesystem", "-o", "name,property,value,source"])
-        .args(depth.word())
-        .args([wanted.names().as_str(), dataset])
+        .flags(["-H", "-p", "-t", "filesystem", "-o", "name,property,value,source"])
+        .flags(depth.words())
+        .operands([wanted.names().as_str(), dataset])
         .run()?;
     let (mut sets, mut known) = (Vec::new(), property_table(&table));
     for (set, twice) in sets_of(&table) {
@@ -309,10 +312,10 @@ pub(super) struct Forged;
 /// all of them, or only the one that is named.
 pub(super) fn properties(dataset: &str, depth: Depth, which: &str) -> Result<Known, Failure> {
     let table = Task::zfs("get")
-        .args(["-H", "-p", "-t", "filesystem", "-s", "local,received,inherited"])
-        .args(["-o", "name,property,value,source"])
-        .args(depth.word())
-        .args([which, dataset])
+        .flags(["-H", "-p", "-t", "filesystem", "-s", "local,received,inherited"])
+        .flags(["-o", "name,property,value,source"])
+        .flags(depth.words())
+        .operands([which, dataset])
         .run()?;
     Ok(property_table(&table))
 }

@@ -92,7 +92,7 @@ impl Zfs {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
         base: Option<&SnapshotName>,
-        options: &[&str],
+        options: &[&'static str],
     ) -> Result<Vec<(Part, Task)>, StoreError> {
         let rows = self.rows(name)?;
         let has = |dataset: &str, snapshot: &SnapshotName| {
@@ -102,15 +102,16 @@ impl Zfs {
         let mut tasks = Vec::new();
         for set in tree.sets().filter(|set| has(&set.name, snapshot)) {
             let base = base.filter(|base| has(&set.name, base));
-            let mut task = Task::zfs("send").args(options).args(["-L", "-e", "-c"]);
+            let mut task =
+                Task::zfs("send").flags(options.iter().copied()).flags(["-L", "-e", "-c"]);
             if set.key.is_some() {
                 // It stays encrypted on the way and there; its key need not be loaded.
-                task = task.arg("-w");
+                task = task.flags(["-w"]);
             }
             if let Some(base) = base {
-                task = task.arg("-i").arg(format!("@{base}"));
+                task = task.option("-i", format!("@{base}"));
             }
-            let task = task.arg(format!("{}@{snapshot}", set.name));
+            let task = task.operand(format!("{}@{snapshot}", set.name));
             tasks.push((Part { dataset: set.name.clone(), goes_on: base.is_some() }, task));
         }
         Ok(tasks)
@@ -132,7 +133,7 @@ impl Zfs {
                     task = task.property(&name, &value);
                 }
             }
-            let task = task.arg(below(&work.dataset, &part.path));
+            let task = task.operand(below(&work.dataset, &part.path));
             take(task, part.goes_on, from, arrival)?;
         }
         finish(from, arrival)?;
@@ -185,13 +186,13 @@ impl Zfs {
         let (mut arrived, mut new) = (Vec::new(), Vec::new());
         while let Some(part) = read_part(from).map_err(|error| cut(error, arrival))? {
             let target = below(&root, &part.path);
-            let mut task = Task::zfs("receive").arg("-u");
+            let mut task = Task::zfs("receive").flags(["-u"]);
             if !part.goes_on {
                 // By this it is known what came, if that has to go again.
                 task = part.task().property(ARRIVAL, &open.uuid().to_string());
                 new.push(target.clone());
             }
-            take(task.arg(&target), part.goes_on, from, arrival)?;
+            take(task.operand(&target), part.goes_on, from, arrival)?;
             fault::point();
             arrived.push(target);
         }
@@ -243,7 +244,7 @@ impl Received {
     /// The task that receives it as a new data set, without its name.
     fn task(&self) -> Task {
         let canmount = if self.property("canmount") == Some("off") { "off" } else { "noauto" };
-        let task = Task::zfs("receive").arg("-u").property("canmount", canmount);
+        let task = Task::zfs("receive").flags(["-u"]).property("canmount", canmount);
         let here = |name: &str| name == "canmount" || self.path.is_empty() && name == "mountpoint";
         let sent = self.properties.iter().filter(|(name, _)| !here(name));
         sent.fold(task, |task, (name, value)| task.property(name, value))

@@ -28,8 +28,8 @@ impl Pool {
     /// [`StoreError::Stalled`].
     pub(super) fn look(name: &str) -> Result<Self, StoreError> {
         let away = |why: String| StoreError::Away { place: format!("the pool {name}"), why };
-        let columns = ["-H", "-p", "-o", "value", "health,guid,altroot,bootfs", name];
-        let table = match Task::zpool("get").args(columns).limit(listing::LOOK).run() {
+        let ask = Task::zpool("get").flags(["-H", "-p", "-o", "value"]).limit(listing::LOOK);
+        let table = match ask.operands(["health,guid,altroot,bootfs", name]).run() {
             Ok(table) => table,
             Err(Failure { refusal: Refusal::Missing, .. }) => {
                 return Err(away(format!("it is not imported: run `zpool import {name}`")));

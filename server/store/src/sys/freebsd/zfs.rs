@@ -5,12 +5,11 @@ use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::{io, ptr};
 
 use rustix::io::Errno;
 
-use super::{MOUNT_TABLE, bind_path, ensure_nosuid, run};
+use super::{MOUNT_TABLE, UNMOUNT, bind_path, ensure_nosuid, program, run};
 use crate::InUse;
 use crate::sys::Mounted;
 
@@ -32,15 +31,15 @@ pub(crate) fn mount(
         return bind_path(&first.target, path, read_only);
     }
     let options = if read_only { "nosuid,nosetuid,ro" } else { "nosuid,nosetuid" };
-    let mut mount = Command::new(MOUNT_TABLE);
-    run(mount.args(["-t", "zfs", "-o", options, dataset]).arg(path))?;
+    let mount = program(MOUNT_TABLE).flags(["-t", "zfs", "-o", options]);
+    run(mount.operand(dataset).operand(path))?;
     ensure_nosuid(path)
 }
 
 /// Unmounts what was mounted last on a directory.
 pub(crate) fn unmount(path: &Path, in_use: InUse) -> Result<(), Errno> {
     let force = (in_use == InUse::Detach).then_some("-f");
-    let done = run(Command::new("/sbin/umount").args(force).arg(path));
+    let done = run(program(UNMOUNT).flags(force).operand(path));
     done.map(drop).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 

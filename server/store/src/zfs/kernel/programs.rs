@@ -5,7 +5,7 @@ use crate::zfs::command::{Failure, Task};
 
 /// Makes a file system.
 pub(in crate::zfs) fn create(dataset: &str, settings: &Settings) -> Result<(), Failure> {
-    silent(with(Task::zfs("create"), settings).arg(dataset))
+    silent(with(Task::zfs("create"), settings).operand(dataset))
 }
 
 /// Makes a file system out of a snapshot.
@@ -14,18 +14,18 @@ pub(in crate::zfs) fn clone(
     dataset: &str,
     settings: &Settings,
 ) -> Result<(), Failure> {
-    silent(with(Task::zfs("clone"), settings).args([snapshot, dataset]))
+    silent(with(Task::zfs("clone"), settings).operands([snapshot, dataset]))
 }
 
 /// Gives a data set, and all below it, another name.
 pub(in crate::zfs) fn rename(from: &str, to: &str) -> Result<(), Failure> {
     // -u: nothing is mounted or unmounted on the way, least of all on this host's own root.
-    silent(Task::zfs("rename").args(["-u", from, to]))
+    silent(Task::zfs("rename").flags(["-u"]).operands([from, to]))
 }
 
 /// Makes snapshots of several data sets of one pool, all at one instant.
 pub(in crate::zfs) fn snapshot(snapshots: &[String]) -> Result<(), Failure> {
-    silent(Task::zfs("snapshot").args(snapshots))
+    silent(Task::zfs("snapshot").operands(snapshots))
 }
 
 /// Runs a channel program with the arguments `argv`.
@@ -36,8 +36,7 @@ pub(in crate::zfs) fn snapshot(snapshots: &[String]) -> Result<(), Failure> {
 /// its pool takes: one that has lost its disks does it when they are back.
 pub(in crate::zfs) fn run(pool: &str, program: &str, argv: &[&str]) -> Result<(), Failure> {
     // The default limits are for ten million instructions and ten MiB: enough for thousands of sets.
-    // getopt(3) of Linux takes options behind operands too, and a value may begin with a hyphen.
-    let task = Task::zfs("program").uninterrupted().args(["--", pool, "-"]).args(argv);
+    let task = Task::zfs("program").uninterrupted().operands([pool, "-"]).operands(argv);
     task.feed(program.as_bytes()).map(|_json| ())
 }
 
