@@ -141,7 +141,7 @@ async fn answer_dhcp(
         };
         let lost = match ready.look().await {
             Ok(listener) => listen_on(&appliance, listener).await,
-            Err(error) => Lost::Broken(error),
+            Err(lost) => lost,
         };
         appliance.interface_down(&interface);
         tracing::warn!(

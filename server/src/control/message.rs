@@ -141,8 +141,8 @@ pub struct InterfaceStatus {
     pub name: String,
     /// Our address on it.
     pub address: Ipv4Addr,
-    /// `serve`, `proxy`, `passive`, `looking` while it is asked whether another server is there, or
-    /// `absent` while there is no such interface.
+    /// `serve`, `proxy`, `passive`, `looking` while it is asked whether another server is there and only who has an
+    /// address of ours is answered, or `absent` while there is no such interface.
     pub mode: String,
     /// Another DHCP server that was heard there.
     pub foreign: Option<Ipv4Addr>,

@@ -13,6 +13,9 @@ use crate::net::interface::Interface;
 /// What netbe does on an interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
+    /// It is not known yet whether another server is there: who has an address of ours is answered, others
+    /// wait.
+    Looking,
     /// It listens and never answers.
     Passive,
     /// It tells machines what to boot and hands out nothing: another server does (PXE 2.1 §2.2).

@@ -98,7 +98,10 @@ impl Server {
         match arrival.mode {
             Mode::Passive => return self.observe(request, &scope, arrival, now),
             Mode::Proxy => return self.beside(request, &scope, arrival, now),
-            Mode::Serve => {}
+            Mode::Looking if !scopes.iter().any(|scope| self.holds(request.mac, scope)) => {
+                return self.listen(request, &scope, arrival, now);
+            }
+            Mode::Looking | Mode::Serve => {}
         }
         if request.kind == MessageType::Discover {
             scopes.retain(|scope| self.serves(request.mac, scope));
@@ -139,6 +142,12 @@ impl Server {
         self.pool.serves(scope.network)
             || self.reserved(mac, scope).is_some()
             || self.leases.of(mac, scope.network).is_some()
+    }
+
+    /// Whether an address in this network is the machine's, by a lease or because it is kept for it.
+    fn holds(&self, mac: Mac, scope: &Scope) -> bool {
+        let mut all = self.leases.all_of(mac, scope.network);
+        all.any(|binding| binding.state == State::Leased) || self.reserved(mac, scope).is_some()
     }
 
     /// Where netbe does not serve: what is seen is told, nothing is said.

@@ -125,7 +125,7 @@ impl Dhcp {
                 sockets.open_pxe(&interface)?;
                 None
             }
-            Mode::Serve => {
+            Mode::Looking | Mode::Serve => {
                 sockets.open_pxe(&interface)?;
                 let source = |source| ListenError::Probe { interface: name, source };
                 Some(Probe::begin(&interface).await.map_err(source)?)
@@ -198,24 +198,33 @@ impl Bound {
     }
 
     /// Waits for the answers of other DHCP servers, for four seconds, if the interface is to be
-    /// served. Where one answers, netbe only listens: [`Listener::foreign`] names it.
+    /// served. Meanwhile machines that have an address of ours are answered ([`Mode::Looking`]): a
+    /// server that is started again must not make them wait. Where another server answers, netbe only
+    /// listens: [`Listener::foreign`] names it.
     ///
     /// # Errors
     ///
-    /// A socket is broken, as when its interface is gone.
-    pub async fn look(self) -> io::Result<Listener> {
-        let Self { server, interface, wanted, mut sockets, probe } = self;
-        let (mut mode, mut foreign) = (wanted, None);
-        if let Some(probe) = probe {
-            foreign = probe.outcome().await?;
-            if let Some(other) = foreign {
-                server.lock().note_foreign(other, &interface, server.clock.wall());
-                sockets.close_pxe();
-                mode = Mode::Passive;
-            }
-        }
+    /// The interface was lost meanwhile.
+    pub async fn look(self) -> Result<Listener, Lost> {
+        let Self { server, interface, wanted, sockets, probe } = self;
         let (to_send, written) = unbounded_channel();
-        Ok(Listener { server, interface, mode, foreign, sockets, to_send, written })
+        let mode = if probe.is_some() { Mode::Looking } else { wanted };
+        let mut listener =
+            Listener { server, interface, mode, foreign: None, sockets, to_send, written };
+        let Some(probe) = probe else { return Ok(listener) };
+        let outcome = tokio::select! {
+            outcome = probe.outcome() => outcome.map_err(Lost::Broken)?,
+            lost = listener.answer_until_lost() => return Err(lost),
+        };
+        listener.mode = wanted;
+        if let Some(other) = outcome {
+            let Listener { server, interface, .. } = &listener;
+            server.lock().note_foreign(other, interface, server.clock.wall());
+            listener.sockets.close_pxe();
+            listener.mode = Mode::Passive;
+            listener.foreign = outcome;
+        }
+        Ok(listener)
     }
 }
 
@@ -252,6 +261,10 @@ impl Listener {
 
     /// Answers until the interface is lost, and says how; to stop it, drop it.
     pub async fn run(mut self) -> Lost {
+        self.answer_until_lost().await
+    }
+
+    async fn answer_until_lost(&mut self) -> Lost {
         let mut looks = interval(LOOK_PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut dhcp, mut pxe) = ([0; DATAGRAM], [0; DATAGRAM]);

@@ -162,7 +162,7 @@ impl Appliance {
 
     /// Notes what was bound.
     pub(super) fn set_bound(&self, dhcp: &[Bound], services: Vec<String>, servers: &[Arc<Server>]) {
-        let looking = |bound: &Bound| interface_status(bound.interface(), "looking", None);
+        let looking = |bound: &Bound| interface_status(bound.interface(), LOOKING, None);
         *lock(&self.interfaces) = dhcp.iter().filter_map(looking).collect();
         // It is told once.
         let _ = self.services.set(services);
@@ -173,6 +173,7 @@ impl Appliance {
     /// a line for the administrator.
     pub(super) fn interface_up(&self, dhcp: &Listener) -> String {
         let mode = match dhcp.mode() {
+            Mode::Looking => LOOKING,
             Mode::Passive => "passive",
             Mode::Proxy => "proxy",
             Mode::Serve => "serve",
@@ -509,6 +510,9 @@ fn name(text: &str) -> Result<EnvironmentName, String> {
 fn names(texts: &[String]) -> Result<Vec<EnvironmentName>, String> {
     texts.iter().map(|text| name(text)).collect()
 }
+
+/// What is done on an interface until it is known whether another server is there.
+const LOOKING: &str = "looking";
 
 /// How long it may take until it is known whether a system lives: TCP asks several times.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(12);

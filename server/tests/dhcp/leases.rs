@@ -30,6 +30,25 @@ fn leases_survive_a_kill() {
 }
 
 #[test]
+fn who_has_an_address_is_answered_before_it_is_known_whether_another_server_is_there() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.leased(machine(1)), Some(FIRST));
+    bench.offered(machine(2)).unwrap();
+    bench.reserve(machine(3), [10, 77, 0, 9]);
+    bench.killed("10.77.0.100-10.77.0.199");
+    bench.mode = Mode::Looking;
+    assert_eq!(renew(&mut bench, 1, FIRST), Ok(MessageType::Ack));
+    assert_eq!(bench.leased(machine(1)), Some(FIRST));
+    assert_eq!(bench.leased(machine(3)), Some(Ipv4Addr::new(10, 77, 0, 9)));
+    assert_eq!(bench.ask(&discover(machine(2))).err(), Some(Silence::Passive));
+    let request = select(machine(4), SECOND, SERVER);
+    assert_eq!(bench.ask(&request).err(), Some(Silence::Passive));
+    assert_eq!(renew(&mut bench, 4, SECOND), Err(Silence::Passive));
+    bench.mode = Mode::Serve;
+    assert!(bench.offered(machine(2)).is_some());
+}
+
+#[test]
 fn an_ack_cannot_be_had_without_writing_it_down() {
     let mut bench = Bench::new();
     bench.offered(machine(1)).unwrap();
