@@ -2,12 +2,12 @@
 
 use clap::Args;
 use serde::Serialize;
-use store::{Decision, EnvironmentName, KEPT_KEYS, Layout, NameError, Point, Role, Store};
+use store::{Decision, EnvironmentName, KEPT_KEYS, Layout, Point, Role, Store};
 
 use super::guard::{self, Hold, Verb};
 use super::{Failure, Format, Reply, Site, Table, machine, root};
 use crate::site::machine::{RenameError, rename};
-use provision::roots::{Roots, is_draft};
+use provision::roots::Roots;
 
 /// Create a boot environment: an empty one, or a clone of another with -e.
 #[derive(Args, Debug)]
@@ -19,7 +19,6 @@ pub(crate) struct Create {
     #[arg(short, long, value_name = "BE[@SNAP]")]
     existing: Option<Point>,
     /// The new boot environment.
-    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 
@@ -44,7 +43,6 @@ pub(crate) struct Clone {
     #[arg(long)]
     reset_identity: bool,
     /// The new boot environment.
-    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 
@@ -74,7 +72,6 @@ pub(crate) struct Rename {
     /// The boot environment.
     name: EnvironmentName,
     /// Its new name.
-    #[arg(value_parser = new_name)]
     new: EnvironmentName,
 }
 
@@ -295,15 +292,6 @@ impl Property {
         let (name, property, value) = (name.to_string(), property.to_owned(), value.to_owned());
         Self { name, property, value }
     }
-}
-
-/// A name that an environment is to get.
-pub(super) fn new_name(text: &str) -> Result<EnvironmentName, String> {
-    let name: EnvironmentName = text.parse().map_err(|error: NameError| error.to_string())?;
-    if is_draft(&name) {
-        return Err("so are clones called that are not whole yet: choose another name".to_owned());
-    }
-    Ok(name)
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

@@ -9,7 +9,6 @@ use provision::install::sets::{self, MANIFEST, Set};
 use provision::install::{self, Branch, Debian, InstallError, Installed, Options, SetSource};
 use store::{EnvironmentName, Layout, StoreError};
 
-use super::environment::new_name;
 use super::guard::{Hold, Verb};
 use super::initramfs::RecipeOptions;
 use super::{Failure, Reply, Site};
@@ -69,7 +68,6 @@ pub(crate) struct Install {
     #[command(flatten)]
     recipe: RecipeOptions,
     /// The boot environment.
-    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 
@@ -118,6 +116,7 @@ impl Install {
         let store = if self.layout.is_some() { site.establish()? } else { site.open()? };
         // Before the server is asked: what is being filled is not to be served again meanwhile.
         let hold = store.hold(&self.name)?;
+        store.recover(Some(&self.name))?;
         // A server that runs lets go of it, and takes up what is there in the end.
         let held = match store.get(&self.name) {
             Err(StoreError::NoEnvironment(_)) => None,

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use store::{Environment, EnvironmentName, Point, Role};
 
-use super::environment::new_name;
 use super::guard::{Hold, Verb};
 use super::{Failure, Format, Reply, Site, machine, snapshot};
 use crate::boot::rooted_of;
@@ -54,7 +53,6 @@ pub(super) struct Keep {
     /// The machine.
     machine: MachineName,
     /// The new boot environment.
-    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 
@@ -72,7 +70,6 @@ pub(super) struct Promote {
     /// The machine.
     machine: MachineName,
     /// The new template.
-    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 

@@ -7,7 +7,6 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use store::{EnvironmentName, Lacking, NameError, Point, Progress, SnapshotName};
 
-use super::environment::new_name;
 use super::guard::{Hold, Verb};
 use super::{Failure, Reply, Site, snapshot};
 
@@ -89,7 +88,6 @@ pub(crate) struct Receive {
     #[arg(short = 'F', long)]
     exact: bool,
     /// The boot environment: a new one, or one that has the snapshot that the stream goes on from.
-    #[arg(value_parser = new_name)]
     name: EnvironmentName,
 }
 

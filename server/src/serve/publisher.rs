@@ -226,7 +226,7 @@ impl Publisher {
             self.unlisted(environment, &mut changes);
         }
         let mut jobs = Vec::new();
-        for environment in environments.iter().filter(|one| !roots::is_draft(&one.name)) {
+        for environment in environments.iter().filter(|one| !one.is_draft()) {
             let (name, uuid) = (&environment.name, environment.uuid);
             if let Some(first) = changes.read.get(&uuid) {
                 let text =
@@ -280,7 +280,7 @@ impl Publisher {
     /// Nothing boots what somebody has taken out of use, or what an installation has not filled yet.
     fn off(&self, environment: &Environment, changes: &mut Changes) {
         let (name, uuid) = (&environment.name, environment.uuid);
-        let (why, event) = match fill::interrupted(environment) {
+        let (why, event) = match environment.is_being_filled() {
             true => {
                 let why = fill::INTERRUPTED.to_owned();
                 (why.clone(), Event::Closed(Reason::from(why)))
@@ -440,8 +440,8 @@ impl Publisher {
             names.insert(name.to_string(), catalog::Expected::default());
         }
         let usable = |one: &&Environment| {
-            let off = one.role == Role::Off && !fill::interrupted(one);
-            !off && !roots::is_draft(&one.name) && !self.exports.is_gone(one.uuid)
+            let off = one.role == Role::Off && !one.is_being_filled();
+            !off && !one.is_draft() && !self.exports.is_gone(one.uuid)
         };
         for environment in found.environments.values().filter(usable) {
             let name = environment.name.as_str();

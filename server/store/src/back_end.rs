@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use crate::draft::{OpenIntent, Step};
 use crate::journal::Tries;
 use crate::{
-    Change, Environment, EnvironmentName, Holding, InUse, Lacking, Listing, Pending, Point,
-    Snapshot, SnapshotName, Space, StoreError, Survey,
+    Change, Concerned, Environment, EnvironmentName, Holding, InUse, Lacking, Listing, Pending,
+    Point, Snapshot, SnapshotName, Space, StoreError, Survey,
 };
 
 /// A kind of store: plain directories, btrfs subvolumes, ZFS data sets.
@@ -41,6 +42,15 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
         name: Option<&EnvironmentName>,
         tries: Tries,
     ) -> Result<Vec<Pending>, StoreError>;
+
+    /// Writes down what is to be done when the verbs that make or fill these environments do not come to
+    /// their end. The caller has them locked.
+    fn draft(
+        &self,
+        verb: &str,
+        environments: Vec<Concerned>,
+        steps: Vec<Step>,
+    ) -> Result<Box<dyn OpenIntent + '_>, StoreError>;
 
     /// A verb of this process has locked an environment: until [`BackEnd::end`] what is asked about it
     /// more than once may be answered from memory, unless one of the methods here has changed it.

@@ -40,8 +40,9 @@ pub(crate) use fabric::{Fabric, Frozen, Plain};
 use intents::Step;
 
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
+use crate::draft::{self, OpenIntent};
 use crate::error::at;
-use crate::journal::{Concerned, Journal, Tries};
+use crate::journal::{Concerned, Holders, Intent, Journal, Tries};
 use crate::tree::{self, open_dir};
 use crate::workspace::Workspace;
 use crate::{
@@ -175,6 +176,17 @@ impl BackEnd for Directory {
         tries: Tries,
     ) -> Result<Vec<Pending>, StoreError> {
         self.settle_left(name, tries)
+    }
+
+    fn draft(
+        &self,
+        verb: &str,
+        environments: Vec<Concerned>,
+        steps: Vec<draft::Step>,
+    ) -> Result<Box<dyn OpenIntent + '_>, StoreError> {
+        let steps = steps.into_iter().map(Step::Draft).collect();
+        let intent = Intent::new(verb, environments, steps);
+        Ok(Box::new(self.journal()?.begin(self, intent, Holders::Process)?))
     }
 
     fn list(&self) -> Result<Listing, StoreError> {

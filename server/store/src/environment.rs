@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::draft::{DRAFT, INSTALLING};
 use crate::{
     Dataset, EnvironmentName, ExportSettings, Identity, Layout, NameError, Network, Role, Settings,
     SnapshotName, Timestamp,
@@ -40,6 +41,19 @@ impl Environment {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.export.read_only || self.role == Role::Template
+    }
+
+    /// Whether it is being made, or was when its command was killed: it is neither served nor booted, and
+    /// goes if it does not become whole.
+    #[must_use]
+    pub fn is_draft(&self) -> bool {
+        self.settings.value(DRAFT).is_some()
+    }
+
+    /// Whether a system is being installed in it, or was when its command was killed.
+    #[must_use]
+    pub fn is_being_filled(&self) -> bool {
+        self.settings.value(INSTALLING).is_some()
     }
 }
 

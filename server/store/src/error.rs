@@ -57,8 +57,11 @@ pub enum StoreError {
         /// The environment or snapshot.
         what: String,
     },
-    /// The work of filling it was killed.
-    #[error("{0} has half a system in it: run `netbe install` for it again, or destroy it")]
+    /// It is being made or filled, or an earlier release was killed at that.
+    #[error(
+        "{0} is not whole: it is being made or installed, or an earlier netbe was killed at that: wait, or \
+         destroy it"
+    )]
     Half(EnvironmentName),
     /// The system refused.
     #[error("cannot {action} {path:?}: {}", reason(error))]

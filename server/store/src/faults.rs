@@ -10,10 +10,11 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
+use crate::draft::{OpenIntent, Step};
 use crate::journal::Tries;
 use crate::{
-    Change, Environment, EnvironmentName, InUse, Listing, MetadataError, Pending, Point, Snapshot,
-    SnapshotName, Space, StoreError, Unreadable,
+    Change, Concerned, Environment, EnvironmentName, InUse, Listing, MetadataError, Pending, Point,
+    Snapshot, SnapshotName, Space, StoreError, Unreadable,
 };
 
 /// How a read fails.
@@ -244,6 +245,15 @@ impl BackEnd for Faulty {
         tries: Tries,
     ) -> Result<Vec<Pending>, StoreError> {
         self.inner.settle(name, tries)
+    }
+
+    fn draft(
+        &self,
+        verb: &str,
+        environments: Vec<Concerned>,
+        steps: Vec<Step>,
+    ) -> Result<Box<dyn OpenIntent + '_>, StoreError> {
+        self.inner.draft(verb, environments, steps)
     }
 
     fn begin(&self, name: &EnvironmentName) {

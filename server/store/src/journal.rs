@@ -14,11 +14,13 @@
 //!
 //! Where a folder of files does not last as long as the store does, its [`Keeper`] keeps the records too.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -130,6 +132,15 @@ pub(crate) trait Keeper<S>: Debug {
     fn settle(&self, intent: &Intent<S>) -> Result<(), StoreError>;
 }
 
+/// Who has the lock of an intent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Holders {
+    /// Its process alone: what that starts meanwhile ends with it, or has nothing to do with the store.
+    Process,
+    /// The programs that it starts too: they may be at work when it is dead.
+    Programs,
+}
+
 /// How often what is left is tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Tries {
@@ -176,19 +187,22 @@ impl Journal {
         self,
         keeper: &'a dyn Keeper<S>,
         intent: Intent<S>,
+        holders: Holders,
     ) -> Result<Open<'a, S>, StoreError> {
         let lock = loop {
             let path = self.path(intent.uuid);
             match self.lock(intent.uuid).map_err(at("lock", &path))? {
-                // The programs that it starts have it too, and may be at work when it is dead.
                 Taken::Held(file) => {
-                    fcntl_setfd(&file, FdFlags::empty()).map_err(at("lock", &path))?;
+                    if holders == Holders::Programs {
+                        fcntl_setfd(&file, FdFlags::empty()).map_err(at("lock", &path))?;
+                    }
                     break file;
                 }
                 // Somebody who looks for what was left has it for an instant.
                 Taken::Gone | Taken::Others(_) => thread::sleep(PAUSE),
             }
         };
+        own().insert(intent.uuid);
         let mut open = Open { journal: self, keeper, intent, state: State::Empty, _lock: lock };
         open.write()?;
         open.state = State::Begun;
@@ -314,6 +328,10 @@ impl Journal {
     ) -> Result<Option<File>, StoreError> {
         let (path, until) = (self.path(uuid), Instant::now() + GLANCE);
         loop {
+            // One of several verbs, of which the caller is another.
+            if own().contains(&uuid) {
+                return Ok(None);
+            }
             match self.lock(uuid).map_err(at("lock", &path))? {
                 Taken::Held(file) => return Ok(Some(file)),
                 Taken::Gone => {}
@@ -510,6 +528,13 @@ impl<S: Serialize> Open<'_, S> {
 
 impl<S: Serialize> Drop for Open<'_, S> {
     fn drop(&mut self) {
+        self.conclude();
+        own().remove(&self.intent.uuid);
+    }
+}
+
+impl<S: Serialize> Open<'_, S> {
+    fn conclude(&mut self) {
         match self.state {
             _ if thread::panicking() => {}
             State::Ended => {}
@@ -523,6 +548,12 @@ impl<S: Serialize> Drop for Open<'_, S> {
             }
         }
     }
+}
+
+/// The intents that this process has open.
+fn own() -> MutexGuard<'static, BTreeSet<Uuid>> {
+    static OWN: Mutex<BTreeSet<Uuid>> = Mutex::new(BTreeSet::new());
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The environments that a record is about.

@@ -23,6 +23,7 @@ mod back_end;
 mod bind;
 mod change;
 mod directory;
+mod draft;
 mod environment;
 mod error;
 mod export;
@@ -64,8 +65,6 @@ pub use name::{EnvironmentName, NameError, Point, SnapshotName};
 pub use network::{Network, NetworkError};
 pub use settings::{Decision, KEPT_KEYS, Role, RoleError, SettingError, Settings};
 pub use snapshot::{Holding, Snapshot, Space, Survey};
-pub use store::{
-    INSTALLING, InUse, Lacking, Listing, Newer, Pair, Progress, Store, Unreadable, Update,
-};
+pub use store::{Draft, InUse, Lacking, Listing, Newer, Pair, Progress, Store, Unreadable, Update};
 pub use stream::StreamError;
 pub use timestamp::{Timestamp, TimestampError};

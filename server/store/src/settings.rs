@@ -168,8 +168,9 @@ pub enum SettingError {
 const OWN_KEYS: [&str; 8] =
     ["created", "data", "export", "layout", "origin", "role", "schema", "uuid"];
 /// Settings that netbe makes and goes by: they can be read, and nobody else is to make them. A machine's
-/// root, whose template it is, what is being installed.
-pub const KEPT_KEYS: [&str; 5] = ["data-of", "fresh", "installing", "machine", "template"];
+/// root, whose template it is, what is being made or installed.
+pub const KEPT_KEYS: [&str; 6] =
+    ["data-of", crate::draft::DRAFT, "fresh", crate::draft::INSTALLING, "machine", "template"];
 /// Leaves room for `netbe:` in the 256 bytes of a property's name.
 const MAX_KEY: usize = 64;
 /// ZFS takes no longer value (zfsprops(7)).

@@ -2,7 +2,7 @@
 //!
 //! Each verb is checked, takes its locks, is noted in the history, and then handed to the back end.
 
-mod half;
+mod draft;
 mod split;
 mod transfer;
 
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-pub use half::INSTALLING;
+pub use draft::Draft;
 pub use transfer::Progress;
 
 use crate::back_end::{BackEnd, Capabilities, Part};
@@ -26,8 +26,8 @@ use crate::subvolume::Subvolumes;
 use crate::zfs::Zfs;
 use crate::{
     Change, Concerned, Decision, Environment, EnvironmentName, ExportSettings, History, Layout,
-    Location, Origin, Pending, Point, Role, Snapshot, SnapshotName, Space, StoreError, Survey,
-    Timestamp,
+    Location, Origin, Pending, Point, Role, SettingError, Snapshot, SnapshotName, Space,
+    StoreError, Survey, Timestamp,
 };
 
 pub use split::{Pair, Update};
@@ -105,6 +105,12 @@ impl Store {
         Ok(self.back_end.locks()?.join(".roots"))
     }
 
+    /// Undoes or completes what killed verbs left, as each verb that changes something does first; also
+    /// of an environment that the caller holds.
+    pub fn recover(&self, held: Option<&EnvironmentName>) -> Result<(), StoreError> {
+        self.back_end.settle(held, Tries::Few).map(drop)
+    }
+
     /// What verbs left that did not come to their end. Nothing is changed.
     pub fn pending(&self) -> Result<Vec<Pending>, StoreError> {
         self.back_end.settle(None, Tries::None)
@@ -166,11 +172,21 @@ impl Store {
         name: &EnvironmentName,
         layout: Layout,
     ) -> Result<Environment, StoreError> {
+        self.create_as(name, layout, Uuid::new_v4(), |_| Ok(()))
+    }
+
+    fn create_as(
+        &self,
+        name: &EnvironmentName,
+        layout: Layout,
+        uuid: Uuid,
+        prepare: impl FnOnce(&mut Environment) -> Result<(), SettingError>,
+    ) -> Result<Environment, StoreError> {
         self.noted("create", &[layout.as_str(), name.as_str()], || {
             let _alone = self.claim(name)?;
-            let new = Environment {
+            let mut new = Environment {
                 name: name.clone(),
-                uuid: Uuid::new_v4(),
+                uuid,
                 created: now(),
                 origin: None,
                 layout,
@@ -179,6 +195,7 @@ impl Store {
                 settings: crate::Settings::default(),
                 export: ExportSettings::default(),
             };
+            prepare(&mut new)?;
             self.back_end.create(&new)?;
             Ok(new)
         })
@@ -195,6 +212,16 @@ impl Store {
         source: &Point,
         name: &EnvironmentName,
     ) -> Result<Environment, StoreError> {
+        self.clone_as(source, name, Uuid::new_v4(), |_| Ok(()))
+    }
+
+    fn clone_as(
+        &self,
+        source: &Point,
+        name: &EnvironmentName,
+        uuid: Uuid,
+        prepare: impl FnOnce(&mut Environment) -> Result<(), SettingError>,
+    ) -> Result<Environment, StoreError> {
         self.noted("clone", &[&source.to_string(), name.as_str()], || {
             // What is left of the source cannot be settled while it is read.
             self.back_end.settle(None, Tries::Few)?;
@@ -205,9 +232,9 @@ impl Store {
                 self.find(&source.environment, snapshot)?;
             }
             let _alone = self.claim_beside(&source.environment, name)?;
-            let new = Environment {
+            let mut new = Environment {
                 name: name.clone(),
-                uuid: Uuid::new_v4(),
+                uuid,
                 created: now(),
                 origin: Some(Origin {
                     name: origin.name,
@@ -221,6 +248,7 @@ impl Store {
                 // Whoever shares one does not share every copy that is made of it.
                 export: ExportSettings::default(),
             };
+            prepare(&mut new)?;
             self.back_end.clone_environment(source, &new)
         })
     }
@@ -483,27 +511,10 @@ impl Store {
         let told: Vec<String> = decisions.iter().map(ToString::to_string).collect();
         let told: Vec<&str> = told.iter().map(String::as_str).collect();
         self.change("set", name, &told, |environment| {
-            for decision in decisions {
-                match decision {
-                    Decision::Role(role) => {
-                        self.refuse_half(environment)?;
-                        environment.role = *role;
-                    }
-                    Decision::Data { dataset, data } => {
-                        let mut sets = environment.datasets.iter_mut();
-                        let set = sets.find(|set| set.path() == dataset && set.mounted());
-                        let set = set.ok_or_else(|| StoreError::NoDataset {
-                            name: name.clone(),
-                            dataset: dataset.clone(),
-                        })?;
-                        *set = set.clone().with_data(*data);
-                    }
-                    Decision::Setting { key, value } => {
-                        environment.settings.set(key, value.as_deref())?;
-                    }
-                }
+            if decisions.iter().any(|decision| matches!(decision, Decision::Role(_))) {
+                self.refuse_half(environment)?;
             }
-            Ok(())
+            decide_all(environment, decisions)
         })
     }
 
@@ -790,6 +801,27 @@ pub struct Unreadable {
     /// Why.
     #[source]
     pub error: StoreError,
+}
+
+/// Decides all of this about an environment.
+fn decide_all(environment: &mut Environment, decisions: &[Decision]) -> Result<(), StoreError> {
+    for decision in decisions {
+        match decision {
+            Decision::Role(role) => environment.role = *role,
+            Decision::Data { dataset, data } => {
+                let name = environment.name.clone();
+                let mut sets = environment.datasets.iter_mut();
+                let set = sets.find(|set| set.path() == dataset && set.mounted());
+                let none = || StoreError::NoDataset { name, dataset: dataset.clone() };
+                let set = set.ok_or_else(none)?;
+                *set = set.clone().with_data(*data);
+            }
+            Decision::Setting { key, value } => {
+                environment.settings.set(key, value.as_deref())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Gives origins the names that they have now; one that is gone keeps the name that it had.

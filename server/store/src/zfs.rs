@@ -47,11 +47,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
+use crate::draft::{self, OpenIntent};
 use crate::error::at;
-use crate::journal::Tries;
+use crate::journal::{Holders, Intent, Tries};
 use crate::{
-    Change, Environment, EnvironmentName, Holding, InUse, Listing, Pending, Point, Snapshot,
-    SnapshotName, Space, StoreError, Survey, Unreadable,
+    Change, Concerned, Environment, EnvironmentName, Holding, InUse, Listing, Pending, Point,
+    Snapshot, SnapshotName, Space, StoreError, Survey, Unreadable,
 };
 use command::{Failure, Refusal, Task};
 use intents::{HIDDEN, Step};
@@ -306,6 +307,17 @@ impl BackEnd for Zfs {
         tries: Tries,
     ) -> Result<Vec<Pending>, StoreError> {
         Ok(self.settle_left(name, tries)?.pending)
+    }
+
+    fn draft(
+        &self,
+        verb: &str,
+        environments: Vec<Concerned>,
+        steps: Vec<draft::Step>,
+    ) -> Result<Box<dyn OpenIntent + '_>, StoreError> {
+        let steps = steps.into_iter().map(Step::Draft).collect();
+        let intent = Intent::new(verb, environments, steps);
+        Ok(Box::new(self.journal()?.begin(self, intent, Holders::Process)?))
     }
 
     fn begin(&self, name: &EnvironmentName) {

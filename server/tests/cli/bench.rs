@@ -1,11 +1,13 @@
 //! A state directory of a test's own, and the program to run on it.
 
 use std::env;
-use std::fs;
 use std::os::unix::fs::symlink;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
+use store::{EnvironmentName, Location, Store};
 use tempfile::TempDir;
 
 /// An empty site.
@@ -43,15 +45,20 @@ impl Bench {
         self.state().join("store/be").join(name)
     }
 
-    /// Makes a clone under the name of one that is not whole, as a killed command leaves it.
+    /// Makes a clone that is not whole, as a killed command leaves it.
     pub(crate) fn leave_half(&self, source: &str, name: &str) {
-        self.silent(&["clone", source, "left"]);
-        for (from, to) in [
-            ("be/left", format!("be/{name}.unfinished")),
-            ("meta/left.toml", format!("meta/{name}.unfinished.toml")),
-        ] {
-            let store = self.state().join("store");
-            fs::rename(store.join(from), store.join(to)).unwrap();
+        let place = Location::Directory(self.state().join("store"));
+        let store = Store::open(&place, &self.state()).unwrap();
+        let (source, name) = (source.parse().unwrap(), name.parse::<EnvironmentName>().unwrap());
+        let killed = catch_unwind(AssertUnwindSafe(|| {
+            let _draft = store.draft(&source, &name).unwrap();
+            resume_unwind(Box::new("killed"))
+        }));
+        assert!(killed.is_err());
+        // A program that another test starts has its locks too until it is executed.
+        drop(store.hold(&name).unwrap());
+        while store.pending().unwrap().is_empty() {
+            thread::yield_now();
         }
     }
 

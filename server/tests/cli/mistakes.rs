@@ -11,29 +11,6 @@ fn without_a_verb_it_says_where_they_are_listed() {
     Bench::new().cannot(&["xyz"], "unrecognized subcommand 'xyz': see `netbe --help`");
 }
 
-/// The next root that is made clears clones away that are called so.
-#[test]
-fn the_names_of_clones_that_are_not_whole_are_not_given() {
-    let bench = Bench::new();
-    bench.silent(&["create", "head"]);
-    let name = "head.unfinished";
-    for words in [
-        &["create", name][..],
-        &["create", "-e", "head", name],
-        &["clone", "head", name],
-        &["rename", "head", name],
-        &["install", "-o", "tar", "-p", "root.tar", "-l", "flat", name],
-        &["machine", "keep", "desk", name],
-        &["machine", "promote", "desk", name],
-        &["receive", name],
-    ] {
-        let (said, status) = bench.fails(words);
-        let ending = ": so are clones called that are not whole yet: choose another name";
-        assert!(said.contains(name) && said.ends_with(ending) && status == 2, "{words:?}: {said}");
-    }
-    assert_eq!(bench.prints(&["list", "-H"]).lines().count(), 1);
-}
-
 #[test]
 fn what_looks_like_a_verb_or_a_flag_is_told() {
     let bench = Bench::new();

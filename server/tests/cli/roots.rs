@@ -257,9 +257,8 @@ fn a_copy_has_its_name_when_it_has_nothing_more_of_the_machine() {
     bench.silent(&["machine", "keep", "desk", "kept"]);
     assert_eq!(names(&bench), ["better", "desk-head", "head", "kept", "other"]);
     for name in ["better", "kept", "other"] {
-        let steps = bench.prints(&["history", "-H", "-a", name]);
-        let renamed = format!("\trename {name}.unfinished {name}\t");
-        assert!(steps.replace("rename\t", "rename ").contains(&renamed), "{steps}");
+        let told = bench.prints(&["get", "-H", "all", name]);
+        assert!(!told.contains("machine\tdesk") && !told.contains("draft"), "{told}");
     }
     bench.refuses(
         &["clone", "--reset-identity", "head", "other"],
@@ -416,8 +415,10 @@ fn the_history_tells_a_command_of_many_steps_in_one_line() {
     ];
     assert_eq!(told(&["history", "-H"]), commands);
     let all = told(&["history", "-H", "-a"]);
-    assert!(all.iter().any(|row| row == "rename desk-head.unfinished desk-head"), "{all:?}");
-    assert_eq!(told(&["history", "-H", "desk-head"]), ["rename desk-head.unfinished desk-head"]);
+    let own = told(&["history", "-H", "desk-head"]);
+    assert!(own[0].starts_with("clone head@netbe-") && own[0].ends_with(" desk-head"), "{own:?}");
+    assert!(own[1].starts_with("set machine=desk template=head@netbe-"), "{own:?}");
+    assert!(own.len() == 2 && own.iter().all(|row| all.contains(row)), "{own:?} {all:?}");
     bench.fails(&["activate", "desk", "nothing"]);
     let last = bench.prints(&["history", "-H", "desk"]);
     let last = last.lines().last().unwrap();

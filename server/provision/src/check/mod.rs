@@ -244,7 +244,7 @@ pub fn shared_twice(datasets: &[String]) -> Option<Finding> {
 /// What was decided about it, or is not over, that keeps it from being booted.
 fn state(environment: &Environment) -> Vec<Finding> {
     let (name, mut findings) = (&environment.name, Vec::new());
-    if fill::interrupted(environment) {
+    if environment.is_being_filled() {
         findings.push(Finding::both(fill::INTERRUPTED));
     } else if environment.role == Role::Off {
         findings.push(Finding::both(format_args!(

@@ -1,15 +1,10 @@
 //! Fills an empty boot environment: whole or not at all.
 //!
-//! While it is being filled its role is `off`, so that nothing boots it, the role that it had stands
-//! in its setting [`INSTALLING`], and the snapshot [`SnapshotName::of_empty_tree`] keeps its empty
-//! tree. Nobody else may touch it meanwhile: who finds the two knows of a kill, and puts the tree
-//! back; who finds only the setting knows that the work was done, or not begun.
+//! While it is being filled it is a [`Draft`], which nothing boots and whose tree and role the store gives
+//! back if the work is not done.
 
 use hostfs::{Inside, InsideError};
-use store::{
-    Environment, EnvironmentName, Hold, INSTALLING, Layout, Newer, Role, SnapshotName, Store,
-    StoreError,
-};
+use store::{Decision, Draft, Environment, Hold, Layout, Store, StoreError};
 
 use super::InstallError;
 use crate::interrupt::Interrupt;
@@ -19,113 +14,78 @@ use crate::interrupt::Interrupt;
 ///
 /// `work` returns settings to be written down. If it fails, or a signal asks for the end meanwhile, the
 /// environment is as it was before.
-pub fn fill(
-    store: &Store,
-    hold: Hold<'_>,
+pub fn fill<'a>(
+    store: &'a Store,
+    hold: Hold<'a>,
     layout: Option<Layout>,
     work: impl FnOnce(&Inside) -> Result<Vec<(&'static str, String)>, InstallError>,
 ) -> Result<(), InstallError> {
-    let name = hold.name();
     let interrupt = Interrupt::listen().map_err(InstallError::Signals)?;
-    let (environment, created) = prepare(store, name, layout)?;
-    let role = environment.role;
-    let done = begin(store, name, role).and_then(|inside| {
-        let settings = work(&inside)?;
-        let failed = |error| InstallError::Inside { archive: name.to_string(), error };
-        inside.synchronize().map_err(failed)?;
-        for (key, value) in settings {
-            store.set(name, key, Some(&value))?;
+    let draft = begin(store, hold, layout)?;
+    match done(store, &draft, work) {
+        Ok(settings) => {
+            let decisions = settings
+                .into_iter()
+                .map(|(key, value)| Decision::Setting { key: key.to_owned(), value: Some(value) });
+            draft.finish(&decisions.collect::<Vec<_>>())?;
+            Ok(())
         }
-        Ok(())
-    });
-    if let Err(error) = done {
-        let error = if interrupt.came() { InstallError::Interrupted(name.clone()) } else { error };
-        return Err(match undo(store, name, role, created) {
-            Ok(()) => error,
-            Err(undo) => InstallError::Left { why: Box::new(error), undo: Box::new(undo) },
-        });
+        Err(error) => {
+            let interrupted = || InstallError::Interrupted(draft.name().clone());
+            let error = if interrupt.came() { interrupted() } else { error };
+            Err(match draft.undo() {
+                Ok(()) => error,
+                Err(undo) => {
+                    InstallError::Left { why: Box::new(error), undo: Box::new(undo.into()) }
+                }
+            })
+        }
     }
-    store.destroy_snapshot(name, &SnapshotName::of_empty_tree())?;
-    release(store, name, role)
 }
 
-/// Whether an installation into the environment was begun and not ended.
-pub fn interrupted(environment: &Environment) -> bool {
-    environment.settings.value(INSTALLING).is_some()
+/// Does the work. Nothing of the tree is open after it.
+fn done(
+    store: &Store,
+    draft: &Draft<'_>,
+    work: impl FnOnce(&Inside) -> Result<Vec<(&'static str, String)>, InstallError>,
+) -> Result<Vec<(&'static str, String)>, InstallError> {
+    let inside = Inside::from_fd(store.open_root(draft.name())?);
+    let settings = work(&inside)?;
+    let failed = |error| InstallError::Inside { archive: draft.name().to_string(), error };
+    inside.synchronize().map_err(failed)?;
+    Ok(settings)
 }
 
-/// What is said of such a one.
+/// What is said of an environment in which that is not over.
 pub const INTERRUPTED: &str =
     "an installation is going on or was broken off: wait, or run `netbe install` again";
 
-/// An environment that is there and empty, and whether it was created here.
-fn prepare(
-    store: &Store,
-    name: &EnvironmentName,
+/// An environment that is empty, to be filled.
+fn begin<'a>(
+    store: &'a Store,
+    hold: Hold<'a>,
     layout: Option<Layout>,
-) -> Result<(Environment, bool), InstallError> {
-    let found = match (store.get(name), layout) {
+) -> Result<Draft<'a>, InstallError> {
+    store.recover(Some(hold.name()))?;
+    match (store.get(hold.name()), layout) {
         (Err(StoreError::NoEnvironment(_)), Some(layout)) => {
-            return Ok((store.create(name, layout)?, true));
+            Ok(store.create_to_fill(hold, layout)?)
         }
-        (found, _) => found?,
-    };
-    let Some(before) = found.settings.value(INSTALLING) else {
-        if layout.is_some() {
-            return Err(StoreError::Exists(name.clone()).into());
+        (Ok(_), Some(_)) => Err(StoreError::Exists(hold.name().clone()).into()),
+        (found, _) => {
+            let found = found?;
+            if found.is_being_filled() {
+                return Err(StoreError::Half(found.name).into());
+            }
+            refuse_full(store, &found)?;
+            Ok(store.fill(hold)?)
         }
-        refuse_full(store, &found)?;
-        return Ok((found, false));
-    };
-    // An installation was killed.
-    undo(store, name, before.parse().unwrap_or_default(), false)?;
-    let found = store.get(name)?;
-    refuse_full(store, &found)?;
-    Ok((found, false))
-}
-
-/// From here on nothing boots it, and its tree can be put back.
-fn begin(store: &Store, name: &EnvironmentName, role: Role) -> Result<Inside, InstallError> {
-    store.set(name, INSTALLING, Some(role.as_str()))?;
-    store.set_role(name, Role::Off)?;
-    store.snapshot(name, &SnapshotName::of_empty_tree())?;
-    enter(store, name)
-}
-
-/// Puts the empty tree back if it was left, or takes away what was created for it.
-fn undo(
-    store: &Store,
-    name: &EnvironmentName,
-    role: Role,
-    created: bool,
-) -> Result<(), InstallError> {
-    // Nothing here has it open any more, and file systems that are mounted can neither go nor go back.
-    store.release(name)?;
-    if created {
-        // To go back takes room in some stores, and there may be none.
-        return Ok(store.destroy(name)?);
     }
-    if store.is_half(&store.get(name)?)? {
-        let snapshot = SnapshotName::of_empty_tree();
-        store.rollback(name, &snapshot, Newer::Destroy)?;
-        store.destroy_snapshot(name, &snapshot)?;
-    }
-    release(store, name, role)
-}
-
-fn release(store: &Store, name: &EnvironmentName, role: Role) -> Result<(), InstallError> {
-    store.set_role(name, role)?;
-    store.set(name, INSTALLING, None)?;
-    Ok(())
-}
-
-fn enter(store: &Store, name: &EnvironmentName) -> Result<Inside, InstallError> {
-    Ok(Inside::from_fd(store.open_root(name)?))
 }
 
 /// Refuses an environment that has more than the directories of its data sets.
 fn refuse_full(store: &Store, environment: &Environment) -> Result<(), InstallError> {
-    let inside = enter(store, &environment.name)?;
+    let inside = Inside::from_fd(store.open_root(&environment.name)?);
     let places: Vec<&str> = environment.datasets.iter().map(store::Dataset::path).collect();
     for folder in std::iter::once("").chain(places.iter().copied()) {
         let names = match inside.read_dir(folder, MAX_NAMES) {
@@ -152,6 +112,9 @@ const MAX_NAMES: usize = 64;
 mod test {
     use std::io::Write;
 
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use store::{EnvironmentName, Role};
     use tempfile::TempDir;
 
     use super::*;
@@ -180,7 +143,7 @@ mod test {
         let environment = store.get(&name).unwrap();
         assert_eq!(environment.role, Role::Environment);
         assert_eq!(environment.settings.value("os"), Some("FreeBSD"));
-        assert!(!interrupted(&environment));
+        assert!(!environment.is_being_filled());
         assert!(store.snapshots(&name).unwrap().is_empty());
         assert!(store.root(&name).join("boot/kernel/kernel").exists());
     }
@@ -212,34 +175,64 @@ mod test {
 
     #[test]
     fn where_the_empty_tree_cannot_be_put_back_that_is_told_after_why_the_work_failed() {
-        let (_dir, store, name) = store();
+        let (dir, store, name) = store();
         let error = fill(&store, store.hold(&name).unwrap(), Some(Layout::Flat), |_| {
-            store.destroy(&name)?;
+            std::fs::write(dir.path().join("store/meta/head.toml"), "?").unwrap();
             Err(InstallError::NoFetcher)
         });
-        assert_eq!(
-            error.unwrap_err().to_string(),
-            "neither curl nor fetch is here: install the package curl, or give a directory by -p; \
-             and what was unpacked could not be taken away: there is no boot environment head: \
-             `netbe list` shows those that there are"
-        );
+        let error = error.unwrap_err().to_string();
+        let both = "neither curl nor fetch is here: install the package curl, or give a directory by -p; \
+                    and what was unpacked could not be taken away: ";
+        assert!(error.starts_with(both) && error.contains("head.toml"), "{error}");
+        assert!(store.root(&name).exists());
+        // It is told, and goes by hand.
+        let left = store.pending().unwrap();
+        assert_eq!(left.iter().map(|left| left.verb.as_str()).collect::<Vec<_>>(), ["install"]);
+        store.destroy(&name).unwrap();
+        assert_eq!(store.pending().unwrap(), []);
     }
 
     #[test]
     fn what_a_kill_left_is_put_back_by_the_next_one() {
         let (_dir, store, name) = store();
-        store.create(&name, Layout::Flat).unwrap();
-        let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            fill(&store, store.hold(&name).unwrap(), None, |inside| {
-                inside.create("half").unwrap();
-                panic!("killed")
-            })
-        }));
-        killed.unwrap_err();
-        assert!(interrupted(&store.get(&name).unwrap()));
+        let killed = |layout| {
+            let killed = catch_unwind(AssertUnwindSafe(|| {
+                fill(&store, store.hold(&name).unwrap(), layout, |inside| {
+                    inside.create("half").unwrap();
+                    panic!("killed")
+                })
+            }));
+            killed.unwrap_err();
+            assert!(store.get(&name).unwrap().is_being_filled());
+        };
+        let other = "other".parse().unwrap();
+        killed(Some(Layout::Flat));
+        store.create(&other, Layout::Flat).unwrap();
+        assert!(matches!(store.get(&name), Err(StoreError::NoEnvironment(_))));
+        let before = store.create(&name, Layout::FreeBsd).unwrap();
+        killed(None);
+        store.destroy(&other).unwrap();
+        assert_eq!(store.get(&name).unwrap(), before);
+        assert!(!store.root(&name).join("half").exists());
+        assert_eq!(store.snapshots(&name).unwrap(), []);
+        killed(None);
         fill(&store, store.hold(&name).unwrap(), None, kernel).unwrap();
         assert_eq!(store.get(&name).unwrap().role, Role::Environment);
         assert!(!store.root(&name).join("half").exists());
+    }
+
+    /// As an earlier release left it: there is no record, and nothing is done to it.
+    #[test]
+    fn what_no_record_names_is_left_alone() {
+        let (_dir, store, name) = store();
+        store.create(&name, Layout::Flat).unwrap();
+        store.set(&name, "installing", Some("be")).unwrap();
+        store.snapshot(&name, &"netbe-install".parse().unwrap()).unwrap();
+        std::fs::write(store.root(&name).join("mine"), "x").unwrap();
+        let refused = fill(&store, store.hold(&name).unwrap(), None, kernel).unwrap_err();
+        assert!(matches!(refused, InstallError::Store(StoreError::Half(_))), "{refused}");
+        assert!(store.root(&name).join("mine").exists());
+        assert_eq!(store.snapshots(&name).unwrap().len(), 1);
     }
 
     #[test]
@@ -249,7 +242,7 @@ mod test {
         std::fs::write(store.root(&name).join("var/log/messages"), "x").unwrap();
         let error = fill(&store, store.hold(&name).unwrap(), None, kernel).unwrap_err();
         assert!(matches!(error, InstallError::NotEmpty(_)));
-        assert!(!interrupted(&store.get(&name).unwrap()));
+        assert!(!store.get(&name).unwrap().is_being_filled());
         let error =
             fill(&store, store.hold(&name).unwrap(), Some(Layout::Flat), kernel).unwrap_err();
         assert!(matches!(error, InstallError::Store(StoreError::Exists(_))));

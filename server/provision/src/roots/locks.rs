@@ -29,7 +29,7 @@ impl Locks {
         Self(directory)
     }
 
-    /// Waits until nobody else finds a name for a root or clears drafts away. Nothing long is done
+    /// Waits until nobody else finds a name for a root. Nothing long is done
     /// under it.
     pub(super) fn naming(&self) -> Result<Held, RootError> {
         self.wait("naming")

@@ -2,9 +2,8 @@
 //!
 //! A machine's clone is a boot environment with the role `client`. Two settings say whose it is and
 //! what it was made from; they count only together with that role, which a clone of a clone or a
-//! received copy does not have. Every clone that is made here gets its plain name when nothing is
-//! missing any more: one that is called `NAME.unfinished` is being made, or was left by a command that was
-//! killed, which the next one clears away. Roots of several machines are made at once.
+//! received copy does not have. Every clone that is made here is a draft until nothing is missing any
+//! more ([`store::Draft`]). Roots of several machines are made at once.
 
 mod form;
 pub mod identity;
@@ -20,7 +19,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hostfs::{Inside, InsideError};
-use store::{Environment, EnvironmentName, NameError, Point, Role, Store, StoreError, Timestamp};
+use store::{
+    Decision, Environment, EnvironmentName, NameError, Point, Role, Store, StoreError, Timestamp,
+};
 use uuid::Uuid;
 
 use crate::worker::{self, Request, WorkerError};
@@ -132,37 +133,31 @@ impl<'a> Roots<'a> {
             if term == Term::Kept {
                 self.separate(machine, draft, &source)?;
             }
-            self.store.set(draft, MACHINE, Some(machine))?;
-            self.store.set(draft, TEMPLATE, Some(&source.to_string()))?;
-            self.store.set(draft, HOLDER, None)?;
-            self.store.set(draft, FRESH, (term == Term::Boot).then_some("yes"))?;
-            self.store.set_role(draft, Role::Client)?;
-            Ok(reset)
+            let template = source.to_string();
+            let decisions = vec![
+                setting(MACHINE, Some(machine)),
+                setting(TEMPLATE, Some(&template)),
+                setting(HOLDER, None),
+                setting(FRESH, (term == Term::Boot).then_some("yes")),
+                Decision::Role(Role::Client),
+            ];
+            Ok((reset, decisions))
         })?;
         Ok(Made { name, template: source, reset })
     }
 
-    /// Makes a clone, and gives it its name when nothing is missing any more.
+    /// Makes a clone, of which all is decided when nothing is missing any more.
     fn whole<T>(
         &self,
         source: &Point,
         name: &EnvironmentName,
         _making: Held,
-        finish: impl FnOnce(&EnvironmentName) -> Result<T, RootError>,
+        finish: impl FnOnce(&EnvironmentName) -> Result<(T, Vec<Decision>), RootError>,
     ) -> Result<T, RootError> {
-        let draft = draft(name)?;
-        // Who shares the store and has another state directory sees this one.
-        let _hold = self.store.hold(&draft)?;
-        self.store.clone_environment(source, &draft)?;
-        let made = finish(&draft).and_then(|made| {
-            self.store.rename(&draft, name)?;
-            Ok(made)
-        });
-        if made.is_err() {
-            // The first error is the one to tell; what is left the next command clears away.
-            let _ = self.store.destroy(&draft);
-        }
-        made
+        let draft = self.store.draft(source, name)?;
+        let (made, decisions) = finish(name)?;
+        draft.finish(&decisions)?;
+        Ok(made)
     }
 
     /// Gives a machine an environment for its data, if its root has data sets that are marked so and it
@@ -184,10 +179,9 @@ impl<'a> Roots<'a> {
         let (name, making) = self.free_name(machine, &DATA.parse()?)?;
         self.whole(source, &name, making, |draft| {
             self.reset(draft, Some(machine))?;
-            self.disown(draft)?;
-            self.store.set(draft, HOLDER, Some(machine))?;
-            self.store.set_role(draft, Role::Client)?;
-            Ok(())
+            let mut decisions = nobodys(Role::Client);
+            decisions.push(setting(HOLDER, Some(machine)));
+            Ok(((), decisions))
         })
     }
 
@@ -202,24 +196,15 @@ impl<'a> Roots<'a> {
     ) -> Result<Vec<PathBuf>, RootError> {
         let making = {
             let _naming = self.locks()?.naming()?;
-            self.clear()?;
+            self.store.recover(None)?;
             let making =
                 if self.is_free(name)? { self.locks()?.making(name.as_str())? } else { None };
             making.ok_or_else(|| StoreError::Exists(name.clone()))?
         };
         self.whole(source, name, making, |draft| {
             let reset = if reset { self.reset(draft, None)? } else { Vec::new() };
-            self.disown(draft)?;
-            self.store.set_role(draft, role)?;
-            Ok(reset)
+            Ok((reset, nobodys(role)))
         })
-    }
-
-    /// Takes away what is written down of whose an environment is.
-    fn disown(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        [MACHINE, TEMPLATE, FRESH, HOLDER]
-            .into_iter()
-            .try_for_each(|key| self.store.set(name, key, None).map(drop))
     }
 
     /// Resets what tells the system in an environment from others.
@@ -320,7 +305,8 @@ impl<'a> Roots<'a> {
         template: &EnvironmentName,
     ) -> Result<(EnvironmentName, Held), RootError> {
         let _naming = self.locks()?.naming()?;
-        self.clear()?;
+        // What a killed command was making has its name no longer.
+        self.store.recover(None)?;
         let mut number = 1_u32;
         loop {
             let text = match number {
@@ -328,9 +314,8 @@ impl<'a> Roots<'a> {
                 number => format!("{machine}-{template}-{number}"),
             };
             let name = text.parse()?;
-            // While a root of that name is made, only its draft is there.
+            // Whoever makes a root of that name may not have cloned it yet.
             if self.is_free(&name)?
-                && self.is_free(&draft(&name)?)?
                 && let Some(making) = self.locks()?.making(name.as_str())?
             {
                 return Ok((name, making));
@@ -346,34 +331,17 @@ impl<'a> Roots<'a> {
             Err(error) => Err(error),
         }
     }
-
-    /// Clears away the drafts of processes that were killed. Who calls holds the names.
-    fn clear(&self) -> Result<(), RootError> {
-        for environment in self.store.list()?.environments {
-            let Some(name) = environment.name.as_str().strip_suffix(UNFINISHED) else { continue };
-            if environment.origin.is_none() {
-                continue;
-            }
-            let Some(_nobodys) = self.locks()?.making(name)? else { continue };
-            match self.store.destroy(&environment.name) {
-                // It was finished since the store was listed, or is made by the server of another state.
-                Ok(()) | Err(StoreError::NoEnvironment(_) | StoreError::Busy { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
 }
 
-/// What a clone is called that is not whole yet.
-fn draft(name: &EnvironmentName) -> Result<EnvironmentName, NameError> {
-    format!("{name}{UNFINISHED}").parse()
+fn setting(key: &str, value: Option<&str>) -> Decision {
+    Decision::Setting { key: key.to_owned(), value: value.map(str::to_owned) }
 }
 
-/// Whether a clone of this name is not whole yet: it is neither served nor booted.
-#[must_use]
-pub fn is_draft(name: &EnvironmentName) -> bool {
-    name.as_str().ends_with(UNFINISHED)
+/// What is decided about an environment that is no machine's.
+fn nobodys(role: Role) -> Vec<Decision> {
+    let keys = [MACHINE, TEMPLATE, FRESH, HOLDER];
+    let taken = keys.into_iter().map(|key| setting(key, None));
+    taken.chain([Decision::Role(role)]).collect()
 }
 
 /// The machine whose data are in an environment, if it is one for that.
@@ -384,7 +352,7 @@ pub fn holder(environment: &Environment) -> Option<&str> {
 }
 
 fn is_client(environment: &Environment) -> bool {
-    environment.role == Role::Client && !is_draft(&environment.name)
+    environment.role == Role::Client
 }
 
 /// What has to be known of every environment to find the root that a machine keeps.
@@ -486,8 +454,6 @@ const FRESH: &str = "fresh";
 const HOLDER: &str = "data-of";
 /// How the environment for a machine's data is called after it.
 const DATA: &str = "data";
-/// How the name of a root ends that is not whole yet.
-const UNFINISHED: &str = ".unfinished";
 
 #[cfg(test)]
 mod test;

@@ -1,3 +1,4 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use store::{Layout, Location};
@@ -7,7 +8,7 @@ use super::*;
 
 #[test]
 fn what_is_written_down_about_roots_is_refused_as_a_setting_of_somebody_else() {
-    for key in [MACHINE, TEMPLATE, FRESH, HOLDER, store::INSTALLING] {
+    for key in [MACHINE, TEMPLATE, FRESH, HOLDER] {
         assert!(store::KEPT_KEYS.contains(&key), "{key}");
     }
 }
@@ -49,19 +50,46 @@ fn name(text: &str) -> EnvironmentName {
 fn a_draft_that_is_being_made_is_not_cleared_away_and_one_that_was_left_is() {
     let bench = Bench::new();
     let base = Point::from(name("base"));
-    let making = bench.roots().locks().unwrap().making("web2-base").unwrap().unwrap();
-    bench.store.clone_environment(&base, &name("web2-base.unfinished")).unwrap();
-    // Another machine's root does not wait for it, and a third one has another name.
+    let make = |machine| bench.roots().make(machine, &base, Term::Boot).unwrap().name.to_string();
+    let killed = catch_unwind(AssertUnwindSafe(|| {
+        bench.roots().make_with("web2", &base, Term::Boot, |_| {
+            assert!(bench.store.get(&name("web2-base")).unwrap().is_draft());
+            // Another machine's root does not wait for it, and a third one has another name.
+            assert_eq!(make("web1"), "web1-base");
+            let other = bench.roots().free_name("web2", &name("base")).unwrap();
+            assert_eq!(other.0.as_str(), "web2-base-2");
+            panic!("killed")
+        })
+    }));
+    assert!(killed.is_err() && bench.names() == ["base", "web1-base", "web2-base"]);
+    assert_eq!(bench.roots().fresh("web2").unwrap(), []);
+    assert_eq!(make("web2"), "web2-base");
+    assert_eq!(bench.names(), ["base", "web1-base", "web2-base"]);
+    assert!(!bench.store.get(&name("web2-base")).unwrap().is_draft());
+}
+
+#[test]
+fn nothing_goes_because_of_its_name() {
+    let bench = Bench::new();
+    let base = Point::from(name("base"));
+    for own in ["mine.unfinished", "web1-base.unfinished"] {
+        bench.store.clone_environment(&base, &name(own)).unwrap();
+    }
     bench.roots().make("web1", &base, Term::Boot).unwrap();
-    let made = bench.roots().make("web2", &base, Term::Boot).unwrap();
-    assert_eq!(made.name.as_str(), "web2-base-2");
-    let all = ["base", "web1-base", "web2-base-2", "web2-base.unfinished"];
+    let all = ["base", "mine.unfinished", "web1-base", "web1-base.unfinished"];
     assert_eq!(bench.names(), all);
-    // Its process was killed.
-    drop(making);
-    let made = bench.roots().make("web2", &base, Term::Boot).unwrap();
-    assert_eq!(made.name.as_str(), "web2-base");
-    assert_eq!(bench.names(), ["base", "web1-base", "web2-base", "web2-base-2"]);
+}
+
+#[test]
+fn what_fails_leaves_nothing() {
+    let bench = Bench::new();
+    let base = Point::from(name("base"));
+    let failed = bench
+        .roots()
+        .make_with("web1", &base, Term::Kept, |_| Err(RootError::Nobodys(name("base"))));
+    assert!(matches!(failed, Err(RootError::Nobodys(_))), "{failed:?}");
+    assert_eq!(bench.names(), ["base"]);
+    assert_eq!(bench.store.pending().unwrap(), []);
 }
 
 #[test]

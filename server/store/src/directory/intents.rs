@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::work::{Lock, OLD};
 use super::{Directory, JOURNAL, TREES};
 use crate::back_end::BackEnd;
+use crate::draft;
 use crate::environment::{parse, render};
 use crate::error::at;
 use crate::journal::{Intent, Journal, Keeper, Pending, Tries};
@@ -24,6 +25,8 @@ use crate::{Environment, EnvironmentName, SnapshotName, StoreError, fault};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) enum Step {
+    /// What is common to all kinds of store.
+    Draft(draft::Step),
     /// What is written down about an environment goes, if its tree is not there.
     Forget { name: String, uuid: Option<Uuid> },
     /// An environment gets another tree. That it has it is the instant from which the rest follows: the
@@ -40,6 +43,12 @@ pub(super) enum Step {
     Snapshots { name: String, uuid: Uuid },
     /// What is written down about an environment is to be this.
     Write { name: String, text: String },
+}
+
+impl From<draft::Step> for Step {
+    fn from(step: draft::Step) -> Self {
+        Self::Draft(step)
+    }
 }
 
 impl Step {
@@ -61,6 +70,11 @@ impl Step {
 
 impl Keeper<Step> for Directory {
     fn settle(&self, intent: &Intent<Step>) -> Result<(), StoreError> {
+        for step in &intent.steps {
+            if let Step::Draft(step) = step {
+                draft::take(self, intent.uuid, step)?;
+            }
+        }
         let path = self.path.join(TREES);
         let work = Workspace::find(self.trees.as_fd(), &path, intent.uuid)?;
         {
@@ -116,6 +130,8 @@ impl Directory {
 
     fn take(&self, lock: &Lock, work: Option<&Workspace>, step: &Step) -> Result<(), StoreError> {
         match (step, work) {
+            // These are verbs, which take the lock themselves.
+            (Step::Draft(_), _) => Ok(()),
             (Step::Forget { name, uuid }, _) => {
                 let Ok(name) = name.parse() else { return Ok(()) };
                 if !self.has_tree(&name)? && self.uuid(&name)? == *uuid {

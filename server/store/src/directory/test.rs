@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use crate::fault::test::killed_after;
 use crate::{
-    EnvironmentName, Lacking, Layout, Location, Newer, Point, SnapshotName, Store, StoreError,
+    Decision, EnvironmentName, Lacking, Layout, Location, Newer, Point, Role, SnapshotName, Store,
+    StoreError,
 };
 
 /// A store with an environment of three snapshots, a clone of it, and a copy that has but the first of
@@ -33,6 +34,9 @@ impl Bench {
             bench.store.snapshot(&name("head"), &snapshot_name(snapshot)).unwrap();
         }
         bench.store.clone_environment(&name("head").into(), &name("clone")).unwrap();
+        for part in ["bin", "etc", "lib", "usr"] {
+            fs::create_dir(bench.store.root(&name("clone")).join(part)).unwrap();
+        }
         bench.whole = bench.sent("one", None);
         bench.news = bench.sent("two", Some("one"));
         bench.receive("copy", &bench.whole);
@@ -71,7 +75,8 @@ impl Bench {
                 (snapshot.name.to_string(), changes.len())
             });
             let snapshots: Vec<_> = snapshots.collect();
-            format!("{name} {origin:?} {setting:?} {file:?} {snapshots:?}")
+            let role = environment.role;
+            format!("{name} {origin:?} {role} {setting:?} {file:?} {snapshots:?}")
         });
         told.collect()
     }
@@ -251,6 +256,35 @@ fn a_creation_is_done_or_not() {
 #[test]
 fn a_clone_is_made_or_not() {
     play(|bench| drop(bench.store.clone_environment(&point("head@two"), &name("new"))));
+}
+
+#[test]
+fn a_draft_becomes_whole_or_goes() {
+    play(|bench| {
+        let draft = bench.store.draft(&point("head@two"), &name("new")).unwrap();
+        fs::write(bench.file("new"), "more").unwrap();
+        draft.finish(&[Decision::Role(Role::Client)]).unwrap();
+    });
+}
+
+#[test]
+fn an_environment_is_filled_or_as_it_was() {
+    play(|bench| {
+        let draft = bench.store.fill(bench.store.hold(&name("head")).unwrap()).unwrap();
+        fs::write(bench.file("head"), "full").unwrap();
+        draft.finish(&[]).unwrap();
+    });
+    play(|bench| {
+        let hold = bench.store.hold(&name("new")).unwrap();
+        let draft = bench.store.create_to_fill(hold, Layout::Flat).unwrap();
+        fs::write(bench.file("new"), "full").unwrap();
+        draft.finish(&[]).unwrap();
+    });
+}
+
+#[test]
+fn a_template_is_split_into_both_halves_or_none() {
+    play(|bench| assert!(bench.store.split(&name("clone")).unwrap()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::intents::Step;
 use super::{Directory, LOCK, TREE, TREES};
 use crate::back_end::BackEnd;
 use crate::error::at;
-use crate::journal::{Concerned, Intent, Open};
+use crate::journal::{Concerned, Holders, Intent, Open};
 use crate::tree::{open_dir, relocate};
 use crate::workspace::Workspace;
 use crate::{Environment, EnvironmentName, Snapshot, SnapshotName, StoreError, fault, sys};
@@ -39,7 +39,8 @@ impl Directory {
         environments: Vec<Concerned>,
         steps: Vec<Step>,
     ) -> Result<Open<'_, Step>, StoreError> {
-        self.journal()?.begin(self, Intent::new(verb, environments, steps))
+        let intent = Intent::new(verb, environments, steps);
+        self.journal()?.begin(self, intent, Holders::Programs)
     }
 
     /// The same, with a workspace.

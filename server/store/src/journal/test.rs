@@ -52,7 +52,7 @@ fn sweep(dir: &TempDir, keeper: &Noting, tries: Tries) -> Vec<Pending> {
 #[test]
 fn what_comes_to_its_end_leaves_nothing_and_is_not_settled() {
     let (dir, keeper) = (TempDir::new().unwrap(), Noting::default());
-    let open = journal(&dir).begin(&keeper, intent("a")).unwrap();
+    let open = journal(&dir).begin(&keeper, intent("a"), Holders::Programs).unwrap();
     assert_eq!((files(&dir), keeper.kept.borrow().len()), (2, 1));
     // Its process lives.
     assert_eq!(sweep(&dir, &keeper, Tries::Once), []);
@@ -64,7 +64,7 @@ fn what_comes_to_its_end_leaves_nothing_and_is_not_settled() {
 #[test]
 fn what_fails_is_settled_at_once() {
     let (dir, keeper) = (TempDir::new().unwrap(), Noting::default());
-    drop(journal(&dir).begin(&keeper, intent("a")).unwrap());
+    drop(journal(&dir).begin(&keeper, intent("a"), Holders::Programs).unwrap());
     assert_eq!(*keeper.settled.borrow(), ["a"]);
     assert_eq!((files(&dir), keeper.kept.borrow().len()), (0, 0));
 }
@@ -73,7 +73,7 @@ fn what_fails_is_settled_at_once() {
 #[test]
 fn what_is_killed_is_settled_by_the_next_wherever_it_came_to() {
     let verb = |dir: &TempDir, keeper: &Noting| {
-        let mut open = journal(dir).begin(keeper, intent("undo")).unwrap();
+        let mut open = journal(dir).begin(keeper, intent("undo"), Holders::Programs).unwrap();
         open.turn(vec!["complete".to_owned()]).unwrap();
         open.end();
     };
@@ -96,7 +96,7 @@ fn what_is_killed_is_settled_by_the_next_wherever_it_came_to() {
 #[test]
 fn what_stays_is_tried_some_times_then_shown_until_somebody_asks() {
     let (dir, keeper) = (TempDir::new().unwrap(), Noting::default());
-    drop(journal(&dir).begin(&keeper, intent("stuck")).unwrap());
+    drop(journal(&dir).begin(&keeper, intent("stuck"), Holders::Programs).unwrap());
     for tries in [2, 3, 4, 5, 5, 5] {
         let [left] = &sweep(&dir, &keeper, Tries::Few)[..] else { panic!() };
         assert_eq!((left.tries, left.error.as_deref()), (tries, Some("it is stuck")));
@@ -139,7 +139,7 @@ fn a_record_that_is_kept_elsewhere_is_taken_over_unless_its_process_lives() {
     journal(&dir).adopt(left.uuid, || text(&left)).unwrap();
     // It came to its end since it was seen.
     journal(&dir).adopt(Uuid::new_v4(), || Ok(None)).unwrap();
-    let living = journal(&dir).begin(&keeper, intent("alive")).unwrap();
+    let living = journal(&dir).begin(&keeper, intent("alive"), Holders::Programs).unwrap();
     journal(&dir).adopt(living.uuid(), || panic!("it is known")).unwrap();
     assert_eq!(sweep(&dir, &keeper, Tries::Few), []);
     assert_eq!(*keeper.settled.borrow(), ["elsewhere"]);
@@ -167,7 +167,7 @@ fn the_spare_record_is_read_as_any_other_and_kept() {
 #[test]
 fn what_somebody_works_on_is_not_settled_meanwhile() {
     let (dir, keeper) = (TempDir::new().unwrap(), Noting::default());
-    let verb = || journal(&dir).begin(&keeper, intent("a")).unwrap();
+    let verb = || journal(&dir).begin(&keeper, intent("a"), Holders::Programs).unwrap();
     assert!(killed_after(2, || verb().end()).is_none());
     let head = lock::try_hold(dir.path(), "head").unwrap();
     assert_eq!(sweep(&dir, &keeper, Tries::Once).len(), 1);

@@ -2,9 +2,8 @@
 //!
 //! Both are made of clones of the template's root, into which comes what each needs of its other file
 //! systems. The template stays as it is: nothing is ever moved, so nothing can be left half-way. Until
-//! both are done and proved they have the role [`Role::Off`] and say `thin=unfinished`; then both say
-//! `thin=built`, and only then each becomes what it is. A command that finds unfinished ones destroys
-//! them and begins anew; one that finds two that are built completes them.
+//! both are done and proved they are drafts, and the intent says that they go; then it says, at one
+//! instant, what they become.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -12,10 +11,12 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::{Store, now};
+use crate::draft::{self, Step};
 use crate::thin::{self, Halves, Listing, Plan, ThinError, Touch};
 use crate::tree::{self, Half};
 use crate::{
-    Environment, EnvironmentName, ExportSettings, Layout, Origin, Point, Role, StoreError, sys,
+    Concerned, Environment, EnvironmentName, ExportSettings, Layout, Origin, Point, Role,
+    StoreError, sys,
 };
 
 /// A base and what is mounted in it.
@@ -44,7 +45,7 @@ impl Store {
         let _kept = self.kept(name)?;
         let template = self.template(name)?;
         for half in halves_of(name)? {
-            if self.stage(&half, &template)? != Stage::Done {
+            if !self.is_done(&half, &template)? {
                 return Ok(thin::plan(&self.listing(name)?));
             }
         }
@@ -62,34 +63,25 @@ impl Store {
             let _base = self.alone(&base)?;
             let _skeleton = self.alone(&skeleton)?;
             let template = self.template(name)?;
-            let halves = [(Half::Base, base), (Half::Skeleton, skeleton)];
-            let mut stages = Vec::new();
-            for (_, half) in &halves {
-                self.accept(half.as_str())?;
-                stages.push(self.stage(half, &template)?);
+            let halves = [New::of(Half::Base, base), New::of(Half::Skeleton, skeleton)];
+            let mut done = Vec::new();
+            for half in &halves {
+                self.accept(half.name.as_str())?;
+                done.push(self.is_done(&half.name, &template)?);
             }
-            if stages.iter().all(|stage| *stage == Stage::Done) {
+            if done.iter().all(|done| *done) {
                 return Ok(false);
             }
-            if stages.iter().all(|stage| matches!(stage, Stage::Built | Stage::Done)) {
-                return self.complete(&halves).map(|()| true);
+            if let Some((half, _)) = halves.iter().zip(done).find(|(_, done)| *done) {
+                return Err(StoreError::Exists(half.name.clone()));
             }
-            for ((_, half), stage) in halves.iter().zip(stages) {
-                match stage {
-                    Stage::Nothing => {}
-                    Stage::Built | Stage::Unfinished => self.discard(half)?,
-                    Stage::Done => return Err(StoreError::Exists(half.clone())),
-                }
-            }
-            let built = self.build(&template, &halves);
-            if built.is_err() {
-                for (_, half) in &halves {
-                    // The first error is the one to tell; the next command tries again.
-                    let _ = self.discard(half);
-                }
-            }
-            built?;
-            self.complete(&halves).map(|()| true)
+            let concerned = halves.iter().map(New::concerned).collect();
+            let discard = halves.iter().map(New::discard).collect();
+            let mut open = self.back_end.draft("thin", concerned, discard)?;
+            self.build(&template, &halves, open.uuid())?;
+            // The base is the last: where it is, both are.
+            open.turn(halves.iter().rev().map(New::finish).collect())?;
+            open.settle().map(|()| true)
         })
     }
 
@@ -102,7 +94,7 @@ impl Store {
             halves_of(name).is_ok_and(|[base, _]| base == environment.name)
         };
         let is = |environment: &&Environment, part| environment.settings.value(PART) == Some(part);
-        let bases = || listed.iter().filter(|environment| is(environment, "base"));
+        let bases = || listed.iter().filter(|environment| is(environment, BASE_PART));
         let base = match known {
             Some(uuid) => bases().find(|base| base.uuid.to_string() == uuid),
             None => bases().find(split),
@@ -115,7 +107,7 @@ impl Store {
         };
         let uuid = base.uuid.to_string();
         let own = |environment: &&Environment| {
-            is(environment, "skeleton") && environment.settings.value(BASE) == Some(&uuid)
+            is(environment, SKELETON_PART) && environment.settings.value(BASE) == Some(&uuid)
         };
         let skeletons = listed.iter().filter(own).cloned().collect();
         Ok(Pair { base, skeletons })
@@ -164,7 +156,8 @@ impl Store {
     fn build(
         &self,
         template: &Environment,
-        halves: &[(Half, EnvironmentName)],
+        halves: &[New; 2],
+        intent: Uuid,
     ) -> Result<(), StoreError> {
         let name = &template.name;
         let parts = self.back_end.open_whole(name)?;
@@ -176,10 +169,9 @@ impl Store {
         if plan.is_empty() {
             return Err(ThinError::Split(name.to_string()).into());
         }
-        let base = Uuid::new_v4();
-        for (half, new) in halves {
-            let uuid = if *half == Half::Base { base } else { Uuid::new_v4() };
-            self.clone_half(template, new, uuid, base)?;
+        let [New { uuid: base, .. }, _] = halves;
+        for New { half, name: new, uuid } in halves {
+            self.clone_half(template, (new, *uuid), *base, intent)?;
             let (root, path) = (self.back_end.open_root(new)?, self.back_end.root(new));
             tree::unprotect(&root, &path)?;
             tree::fill(&root, *half, &parts, &plan, &path)?;
@@ -189,11 +181,7 @@ impl Store {
             sys::synchronize(std::os::fd::AsFd::as_fd(&root))
                 .map_err(crate::error::at("write", &path))?;
         }
-        self.verify(name, &tree, &plan, halves)?;
-        for (_, half) in halves {
-            self.advance(half, "built", Role::Off)?;
-        }
-        Ok(())
+        self.verify(name, &tree, &plan, halves)
     }
 
     /// Compares what was made with the template: its names, its links and all contents.
@@ -202,11 +190,11 @@ impl Store {
         name: &EnvironmentName,
         tree: &Listing,
         plan: &Plan,
-        halves: &[(Half, EnvironmentName)],
+        halves: &[New; 2],
     ) -> Result<(), StoreError> {
         let template = self.back_end.open_root(name)?;
         let mut made = Halves { base: Listing::default(), skeleton: Listing::default() };
-        for (half, other) in halves {
+        for New { half, name: other, .. } in halves {
             let listing = self.listing(other)?;
             let expected = |path: &[u8]| {
                 let rewritten = plan.rewritten.iter().any(|rewrite| rewrite.path == path);
@@ -239,15 +227,14 @@ impl Store {
     fn clone_half(
         &self,
         template: &Environment,
-        name: &EnvironmentName,
-        uuid: Uuid,
+        (name, uuid): (&EnvironmentName, Uuid),
         base: Uuid,
+        intent: Uuid,
     ) -> Result<(), StoreError> {
         let mut settings = template.settings.clone();
-        settings.set(PART, Some(UNFINISHED))?;
         settings.set(TEMPLATE, Some(&template.uuid.to_string()))?;
         settings.set(BASE, Some(&base.to_string()))?;
-        let new = Environment {
+        let mut new = Environment {
             name: name.clone(),
             uuid,
             created: now(),
@@ -263,6 +250,7 @@ impl Store {
             settings,
             export: ExportSettings::default(),
         };
+        draft::mark(&mut new, draft::DRAFT, intent)?;
         self.back_end.clone_root(&template.name, &new)
     }
 
@@ -272,57 +260,23 @@ impl Store {
         self.refuse_half(&template)?;
         match template.settings.value(PART) {
             None => Ok(template),
-            Some("skeleton") => Err(ThinError::Skeleton(name.to_string()).into()),
+            Some(SKELETON_PART) => Err(ThinError::Skeleton(name.to_string()).into()),
             Some(_) => Err(ThinError::Split(name.to_string()).into()),
         }
     }
 
-    /// Makes two that are built what they are. The base is the last: where it is, both are.
-    fn complete(&self, halves: &[(Half, EnvironmentName)]) -> Result<(), StoreError> {
-        for (half, name) in halves.iter().rev() {
-            let part = match half {
-                Half::Base => "base",
-                Half::Skeleton => "skeleton",
-            };
-            if self.back_end.get(name)?.settings.value(PART) == Some(BUILT) {
-                self.advance(name, part, Role::Template)?;
-                self.back_end.release(name)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn advance(&self, name: &EnvironmentName, part: &str, role: Role) -> Result<(), StoreError> {
-        let mut environment = self.back_end.get(name)?;
-        environment.settings.set(PART, Some(part))?;
-        environment.role = role;
-        self.back_end.write(&environment)
-    }
-
-    /// How far an earlier command came with a half.
-    fn stage(&self, half: &EnvironmentName, template: &Environment) -> Result<Stage, StoreError> {
+    /// Whether the template's half of this name is there. What else is called so is somebody's.
+    fn is_done(&self, half: &EnvironmentName, template: &Environment) -> Result<bool, StoreError> {
         let found = match self.back_end.get(half) {
-            Err(StoreError::NoEnvironment(_)) => return Ok(Stage::Nothing),
+            Err(StoreError::NoEnvironment(_)) => return Ok(false),
             found => found?,
         };
         let template = template.uuid.to_string();
-        if found.settings.value(TEMPLATE) != Some(&template) {
-            return Err(StoreError::Exists(half.clone()));
+        let is_half = matches!(found.settings.value(PART), Some(BASE_PART | SKELETON_PART));
+        match is_half && found.settings.value(TEMPLATE) == Some(&template) {
+            true => Ok(true),
+            false => Err(StoreError::Exists(half.clone())),
         }
-        Ok(match found.settings.value(PART) {
-            Some(UNFINISHED) => Stage::Unfinished,
-            Some(BUILT) => Stage::Built,
-            Some(_) | None => Stage::Done,
-        })
-    }
-
-    /// Destroys a half that was not completed, if it is there.
-    fn discard(&self, half: &EnvironmentName) -> Result<(), StoreError> {
-        match self.back_end.open_root(half) {
-            Err(StoreError::NoEnvironment(_)) => return Ok(()),
-            root => tree::unprotect(&root?, &self.back_end.root(half))?,
-        }
-        self.back_end.destroy(half)
     }
 
     /// Lists a boot environment as the one tree that its file systems are.
@@ -331,17 +285,39 @@ impl Store {
     }
 }
 
-/// How far a half has come.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
-    /// It is not there.
-    Nothing,
-    /// It is being made, or was when its command was killed.
-    Unfinished,
-    /// It is proved.
-    Built,
-    /// It is a base or a skeleton.
-    Done,
+/// A half that is to be made.
+#[derive(Debug)]
+struct New {
+    half: Half,
+    name: EnvironmentName,
+    uuid: Uuid,
+}
+
+impl New {
+    fn of(half: Half, name: EnvironmentName) -> Self {
+        Self { half, name, uuid: Uuid::new_v4() }
+    }
+
+    fn concerned(&self) -> Concerned {
+        Concerned { name: self.name.to_string(), uuid: self.uuid }
+    }
+
+    fn discard(&self) -> Step {
+        Step::Discard { name: self.name.to_string(), uuid: self.uuid }
+    }
+
+    fn finish(&self) -> Step {
+        let part = match self.half {
+            Half::Base => BASE_PART,
+            Half::Skeleton => SKELETON_PART,
+        };
+        Step::Finish {
+            name: self.name.to_string(),
+            uuid: self.uuid,
+            role: Role::Template.as_str().to_owned(),
+            settings: vec![(PART.to_owned(), part.to_owned())],
+        }
+    }
 }
 
 /// The names of what a template is split into: the base's and the skeleton's.
@@ -360,5 +336,5 @@ fn halves_of(name: &EnvironmentName) -> Result<[EnvironmentName; 2], StoreError>
 const PART: &str = "thin";
 const TEMPLATE: &str = "thin.template";
 const BASE: &str = "thin.base";
-const UNFINISHED: &str = "unfinished";
-const BUILT: &str = "built";
+const BASE_PART: &str = "base";
+const SKELETON_PART: &str = "skeleton";

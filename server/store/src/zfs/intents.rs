@@ -15,8 +15,9 @@ use super::listing::{self, DataSet, Depth, Known, Source, datasets, snapshots};
 use super::program::Change;
 use super::{Zfs, mounts, program, properties, told};
 use crate::back_end::BackEnd as _;
+use crate::draft;
 use crate::error::at;
-use crate::journal::{Concerned, Intent, Journal, Keeper, Open, Pending, Swept, Tries};
+use crate::journal::{Concerned, Holders, Intent, Journal, Keeper, Open, Pending, Swept, Tries};
 use crate::sys::RUNTIME;
 use crate::{EnvironmentName, StoreError};
 
@@ -24,6 +25,8 @@ use crate::{EnvironmentName, StoreError};
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) enum Step {
+    /// What is common to all kinds of store.
+    Draft(draft::Step),
     /// A snapshot of a data set and of all below it is to go with its last clone.
     Defer { dataset: u64, snapshot: String },
     /// Data sets go, with all below them.
@@ -35,6 +38,12 @@ pub(super) enum Step {
     Return { dataset: u64, snapshot: String, base: String, sets: Vec<(u64, u64)> },
     /// What is mounted at and below a directory of this host is unmounted.
     Unmount { directory: PathBuf },
+}
+
+impl From<draft::Step> for Step {
+    fn from(step: draft::Step) -> Self {
+        Self::Draft(step)
+    }
 }
 
 /// By what a data set is known.
@@ -55,7 +64,8 @@ impl Zfs {
         environments: Vec<Concerned>,
         steps: Vec<Step>,
     ) -> Result<Open<'_, Step>, StoreError> {
-        self.journal()?.begin(self, Intent::new(verb, environments, steps))
+        let intent = Intent::new(verb, environments, steps);
+        self.journal()?.begin(self, intent, Holders::Programs)
     }
 
     /// Settles what killed commands left.
@@ -107,7 +117,7 @@ impl Zfs {
         Ok(own.filter(|value| value.source == Source::Local).map(|value| value.text.clone()))
     }
 
-    fn journal(&self) -> Result<Journal, StoreError> {
+    pub(super) fn journal(&self) -> Result<Journal, StoreError> {
         Journal::open(self.runtime()?.join("journal"))
     }
 
@@ -152,6 +162,7 @@ impl Zfs {
 
     fn take(&self, intent: Uuid, step: &Step) -> Result<(), StoreError> {
         match step {
+            Step::Draft(step) => draft::take(self, intent, step),
             Step::Unmount { directory } => mounts::hide(directory),
             // No other name is one of ours.
             Step::Discard { name, .. } if !name.starts_with(HIDDEN) => Ok(()),

@@ -1,8 +1,9 @@
-//! Environments that are being filled, and what a kill leaves of them.
+//! Environments that take several verbs until they are whole, and what a kill leaves of them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use store::{INSTALLING, Role, SnapshotName, StoreError};
+use store::{Decision, Draft, Layout, Role, StoreError};
 
 use crate::bench::{Bench, name, point, snapshot_name};
 
@@ -24,11 +25,9 @@ fn what_is_held_is_free_for_the_verbs_of_its_own_store_alone() {
 fn half_a_system_is_not_spread_until_the_other_half_has_come() {
     let bench = Bench::new();
     let store = &bench.store;
-    let (head, empty) = (name("head"), SnapshotName::of_empty_tree());
+    let head = name("head");
     bench.create("head");
-    store.set(&head, INSTALLING, Some("be")).unwrap();
-    store.set_role(&head, Role::Off).unwrap();
-    store.snapshot(&head, &empty).unwrap();
+    let draft = store.fill(store.hold(&head).unwrap()).unwrap();
     bench.put("head", "home/file", "x");
     bench.snapshot("head@now");
     let now = snapshot_name("now");
@@ -43,7 +42,91 @@ fn half_a_system_is_not_spread_until_the_other_half_has_come() {
         assert!(matches!(refused, Err(StoreError::Half(_))), "{refused:?}");
     }
     assert_eq!(bench.names(), ["head"]);
-    store.destroy_snapshot(&head, &empty).unwrap();
-    store.set_role(&head, Role::Environment).unwrap();
+    draft.finish(&[]).unwrap();
+    assert_eq!(store.get(&head).unwrap().role, Role::Environment);
     bench.clone_of("head", "other");
+}
+
+/// Begins, and ends as a killed process does.
+fn killed<'a>(begin: impl FnOnce() -> Draft<'a>) {
+    let killed = catch_unwind(AssertUnwindSafe(|| {
+        let _draft = begin();
+        panic!("killed")
+    }));
+    assert!(killed.is_err());
+}
+
+#[test]
+fn what_a_kill_leaves_of_a_draft_the_next_verb_takes_away() {
+    let bench = Bench::new();
+    let store = &bench.store;
+    bench.create("head");
+    bench.put("head", "home/file", "x");
+    bench.snapshot("head@now");
+    for source in ["head", "head@now"] {
+        killed(|| store.draft(&point(source), &name("draft")).unwrap());
+        let draft = store.get(&name("draft")).unwrap();
+        assert!(draft.is_draft() && draft.role == Role::Off);
+        bench.create("next");
+        assert_eq!(bench.names(), ["head", "next"]);
+        bench.destroy("next").unwrap();
+    }
+    killed(|| store.create_to_fill(store.hold(&name("new")).unwrap(), Layout::Flat).unwrap());
+    assert!(store.get(&name("new")).unwrap().is_being_filled());
+    bench.create("next");
+    assert_eq!(bench.names(), ["head", "next"]);
+    assert_eq!(bench.leftovers(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(store.snapshots(&name("head")).unwrap().len(), 1);
+}
+
+#[test]
+fn what_a_kill_leaves_of_a_tree_that_was_filled_the_next_verb_gives_back() {
+    let bench = Bench::new();
+    let store = &bench.store;
+    bench.create("head");
+    bench.put("head", "home/file", "before");
+    store.set_role(&name("head"), Role::Template).unwrap();
+    let before = store.get(&name("head")).unwrap();
+    killed(|| {
+        let draft = store.fill(store.hold(&name("head")).unwrap()).unwrap();
+        bench.put("head", "home/file", "half");
+        bench.put("head", "home/more", "half");
+        draft
+    });
+    assert_eq!(store.get(&name("head")).unwrap().role, Role::Off);
+    bench.create("next");
+    assert_eq!(store.get(&name("head")).unwrap(), before);
+    assert_eq!(bench.read("head", "home/file").as_deref(), Some("before"));
+    assert_eq!(store.snapshots(&name("head")).unwrap(), []);
+    // What others made of it since is not taken away with it.
+    killed(|| {
+        let draft = store.fill(store.hold(&name("head")).unwrap()).unwrap();
+        bench.snapshot("head@theirs");
+        draft
+    });
+    bench.create("more");
+    let left = store.pending().unwrap();
+    assert!(left[0].error.as_ref().unwrap().contains("theirs"), "{left:?}");
+    assert_eq!(store.snapshots(&name("head")).unwrap().len(), 2);
+    store.destroy(&name("head")).unwrap();
+    assert_eq!(store.pending().unwrap(), []);
+}
+
+#[test]
+fn a_draft_becomes_what_is_decided_at_one_instant() {
+    let bench = Bench::new();
+    let store = &bench.store;
+    bench.create("head");
+    let draft = store.draft(&point("head"), &name("new")).unwrap();
+    let setting = Decision::Setting { key: "os".to_owned(), value: Some("FreeBSD".to_owned()) };
+    let made = draft.finish(&[Decision::Role(Role::Client), setting]).unwrap();
+    assert_eq!(store.get(&name("new")).unwrap(), made);
+    assert!(made.role == Role::Client && !made.is_draft());
+    assert_eq!(made.settings.value("os"), Some("FreeBSD"));
+    drop(store.draft(&point("head"), &name("gone")).unwrap());
+    assert_eq!(bench.names(), ["head", "new"]);
+    let exists = store.draft(&point("head"), &name("new")).unwrap_err();
+    assert!(matches!(exists, StoreError::Exists(_)), "{exists}");
+    assert_eq!(store.get(&name("new")).unwrap(), made);
+    assert_eq!(store.pending().unwrap(), []);
 }

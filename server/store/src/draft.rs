@@ -1,0 +1,175 @@
+//! What is left to be done of environments that several verbs make or fill, when their process is gone.
+//!
+//! Such an environment is marked with the intent that it is of. The write that takes the mark away is the
+//! instant from which it is whole: before it the environment goes, or gets back what it had; after it
+//! nothing of it does. So nothing is destroyed but what has the name, the UUID and the mark that the
+//! record of the intent says.
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::back_end::BackEnd;
+use crate::journal::Open;
+use crate::{
+    Environment, EnvironmentName, Point, Role, SettingError, Snapshot, SnapshotName, StoreError,
+    fault, tree,
+};
+
+/// Something that is undone or completed, in any kind of store.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) enum Step {
+    /// An environment that was being made goes.
+    Discard { name: String, uuid: Uuid },
+    /// An environment that was being filled gets back the tree of the intent's snapshot, and its role. The
+    /// snapshot goes, whether it was filled or not.
+    Empty { name: String, uuid: Uuid, role: String },
+    /// An environment that was being made becomes what it is to be.
+    Finish { name: String, uuid: Uuid, role: String, settings: Vec<(String, String)> },
+}
+
+/// An intent that is open, whatever else its kind of store writes down.
+pub(crate) trait OpenIntent: Debug {
+    /// Its identity.
+    fn uuid(&self) -> Uuid;
+
+    /// Exchanges the steps, at one instant.
+    fn turn(&mut self, steps: Vec<Step>) -> Result<(), StoreError>;
+
+    /// Does the steps; what fails stays for the next verb.
+    fn settle(&mut self) -> Result<(), StoreError>;
+}
+
+impl<S: Debug + From<Step> + Serialize> OpenIntent for Open<'_, S> {
+    fn uuid(&self) -> Uuid {
+        Open::uuid(self)
+    }
+
+    fn turn(&mut self, steps: Vec<Step>) -> Result<(), StoreError> {
+        Open::turn(self, steps.into_iter().map(S::from).collect())
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        Open::settle(self)
+    }
+}
+
+/// Says that an environment is of an intent: as its `key`, one of [`MARKS`].
+pub(crate) fn mark(
+    environment: &mut Environment,
+    key: &str,
+    intent: Uuid,
+) -> Result<(), SettingError> {
+    environment.role = Role::Off;
+    environment.settings.set(key, Some(&intent.to_string()))
+}
+
+/// Takes the marks away.
+pub(crate) fn unmark(environment: &mut Environment) -> Result<(), SettingError> {
+    MARKS.iter().try_for_each(|key| environment.settings.set(key, None))
+}
+
+/// The snapshot that an intent keeps the tree in that it changes.
+pub(crate) fn snapshot_of(intent: Uuid) -> Result<SnapshotName, StoreError> {
+    let name = format!("netbe-{intent}");
+    name.parse().map_err(|_| StoreError::Name { name, reason: "it is not a name" })
+}
+
+/// Does a step, whatever of it was done before.
+pub(crate) fn take(back_end: &dyn BackEnd, intent: Uuid, step: &Step) -> Result<(), StoreError> {
+    match step {
+        Step::Discard { name, uuid } => match find(back_end, name, *uuid)? {
+            Some(found) if is_of(&found, intent) => discard(back_end, &found.name),
+            Some(_) | None => Ok(()),
+        },
+        Step::Empty { name, uuid, role } => match find(back_end, name, *uuid)? {
+            Some(found) => empty(back_end, intent, found, role),
+            None => Ok(()),
+        },
+        Step::Finish { name, uuid, role, settings } => {
+            let Some(mut found) = find(back_end, name, *uuid)? else { return Ok(()) };
+            if !is_of(&found, intent) {
+                return Ok(());
+            }
+            unmark(&mut found)?;
+            found.role = role.parse().unwrap_or(Role::Off);
+            for (key, value) in settings {
+                found.settings.set(key, Some(value))?;
+            }
+            back_end.write(&found)?;
+            fault::point();
+            back_end.release(&found.name)
+        }
+    }
+}
+
+fn is_of(environment: &Environment, intent: Uuid) -> bool {
+    let intent = intent.to_string();
+    MARKS.iter().any(|key| environment.settings.value(key) == Some(&intent))
+}
+
+/// The environment that is meant, if it is still there. One of its name that cannot be read may be it.
+fn find(back_end: &dyn BackEnd, name: &str, uuid: Uuid) -> Result<Option<Environment>, StoreError> {
+    let Ok(name) = name.parse::<EnvironmentName>() else { return Ok(None) };
+    match back_end.get(&name) {
+        Ok(found) => Ok(Some(found).filter(|found| found.uuid == uuid)),
+        Err(StoreError::NoEnvironment(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn discard(back_end: &dyn BackEnd, name: &EnvironmentName) -> Result<(), StoreError> {
+    if let Some((point, at)) = back_end.mounts(name)?.into_iter().next() {
+        return Err(StoreError::Mounted { point, at });
+    }
+    back_end.release(name)?;
+    match back_end.destroy(name) {
+        // What it was made of has files that nobody may change, and this copy of them is not wanted.
+        Err(StoreError::Obstacle { .. }) => {
+            tree::unprotect(&back_end.open_root(name)?, &back_end.root(name))?;
+            back_end.destroy(name)
+        }
+        destroyed => destroyed,
+    }
+}
+
+fn empty(
+    back_end: &dyn BackEnd,
+    intent: Uuid,
+    mut environment: Environment,
+    role: &str,
+) -> Result<(), StoreError> {
+    let (name, before) = (environment.name.clone(), snapshot_of(intent)?);
+    let snapshots = back_end.snapshots(&name)?;
+    let place = snapshots.iter().position(|snapshot| snapshot.name == before);
+    if is_of(&environment, intent) {
+        if let Some(place) = place {
+            // These somebody else made.
+            let newer = snapshots.iter().skip(place + 1);
+            let (automatic, made): (Vec<_>, Vec<_>) = newer.partition(|one| one.automatic);
+            let names = |of: Vec<&Snapshot>| of.into_iter().map(|one| one.name.clone()).collect();
+            if !made.is_empty() {
+                let point = Point::snapshot(&name, &before);
+                return Err(StoreError::Newer { point, snapshots: names(made) });
+            }
+            back_end.release(&name)?;
+            let mut newest_first: Vec<_> = names(automatic);
+            newest_first.reverse();
+            back_end.rollback(&name, &before, &newest_first)?;
+            fault::point();
+        }
+        unmark(&mut environment)?;
+        environment.role = role.parse().unwrap_or(Role::Off);
+        back_end.write(&environment)?;
+        fault::point();
+    }
+    if place.is_some() { back_end.destroy_snapshot(&name, &before) } else { Ok(()) }
+}
+
+/// The setting that says of which intent an environment is that is being made: it is nobody's yet.
+pub(crate) const DRAFT: &str = "draft";
+/// The setting that says of which intent an environment is that is being filled.
+pub(crate) const INSTALLING: &str = "installing";
+pub(crate) const MARKS: [&str; 2] = [DRAFT, INSTALLING];
