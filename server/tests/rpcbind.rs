@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test needs and cannot have fails the test")]
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::Command;
 use std::thread;
@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use netbe::net::rpc::Transport;
-use netbe::nfs::portmap::{Mapper, Service, register, unregister};
+use netbe::nfs::portmap::{Mapper, RegisterError, Service, register, unregister};
 
 const MOUNT: Service =
     Service { program: 100_005, version: 3, transport: Transport::Udp, port: 20_048 };
@@ -67,10 +67,25 @@ fn registrations() {
         assert!(owners.clone().all(|line| line.ends_with("superuser")), "{mapper:?}");
         assert_eq!(owners.count(), 2);
 
+        // Nobody has that port any more.
         let moved = SERVICES.map(|service| Service { port: 999, ..service });
         register(mapper, &moved).unwrap();
-        assert_eq!(registered(), ["100005 3 tcp 999", "100005 3 udp 999"]);
+        let there = ["100005 3 tcp 999", "100005 3 udp 999"];
+        assert_eq!(registered(), there);
 
+        // A mountd that runs keeps its place, whether netbe comes or goes.
+        let mountd = (TcpListener::bind("0.0.0.0:999"), UdpSocket::bind("0.0.0.0:999"));
+        let refused = register(mapper, &SERVICES).unwrap_err();
+        assert!(
+            matches!(refused, RegisterError::Other { program: 100_005, port: 999 }),
+            "{refused}"
+        );
+        unregister(mapper, &SERVICES).unwrap();
+        assert_eq!(registered(), there);
+        drop(mountd);
+
+        register(mapper, &moved).unwrap();
+        let _netbe = (TcpListener::bind("0.0.0.0:999"), UdpSocket::bind("0.0.0.0:999"));
         unregister(mapper, &moved).unwrap();
         assert_eq!(registered(), [""; 0]);
     }

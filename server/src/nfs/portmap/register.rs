@@ -5,25 +5,35 @@
 //! loopback address.
 
 use std::io;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use wire::portmap2::{self, Mapping, Procedure};
 use wire::rpc::{Accept, AuthStat, Call, Credential, Reject, Reply};
-use wire::xdr::{Decoder, Encoder};
+use wire::xdr::{DecodeError, Decoder, Encoder};
 
 use super::Service;
 use super::mapper::{Line, Mapper};
+use crate::net::rpc::Transport;
 
-/// Registers `services` with the port mapper `mapper`, in place of what was there.
+/// Registers `services` with the port mapper `mapper`, in place of what servers left that were killed.
 ///
 /// Blocks for a few seconds at most; meant for start-up.
 ///
 /// # Errors
 ///
-/// The port mapper does not answer, or refuses: it may not trust the caller, or another program has
-/// registered the same service and still runs.
+/// The port mapper does not answer, or refuses to trust the caller. Another server has one of the
+/// programs at another port, and still has that port: nothing is registered then, and what it has stays.
 pub fn register(mapper: &Mapper, services: &[Service]) -> Result<(), RegisterError> {
-    unregister(mapper, services)?;
     let mut line = mapper.call()?;
+    for service in services {
+        let at = port(&mut line, *service)?;
+        if at != 0 && at != u32::from(service.port) && is_taken(service.transport, at) {
+            return Err(RegisterError::Other { program: service.program, port: at });
+        }
+    }
+    for service in services {
+        ask(&mut line, Procedure::Unset, every(*service))?;
+    }
     for service in services {
         if !ask(&mut line, Procedure::Set, (*service).into())? {
             return Err(RegisterError::Refused { program: service.program });
@@ -32,7 +42,8 @@ pub fn register(mapper: &Mapper, services: &[Service]) -> Result<(), RegisterErr
     Ok(())
 }
 
-/// Takes `services` back from the port mapper `mapper`, if they were there.
+/// Takes `services` back from the port mapper `mapper`, if they are there; what another server
+/// registered since stays.
 ///
 /// # Errors
 ///
@@ -40,10 +51,31 @@ pub fn register(mapper: &Mapper, services: &[Service]) -> Result<(), RegisterErr
 pub fn unregister(mapper: &Mapper, services: &[Service]) -> Result<(), RegisterError> {
     let mut line = mapper.call()?;
     for service in services {
-        // UNSET takes a version back for all protocols (RFC 1833 §3.2); false says it was not there.
-        ask(&mut line, Procedure::Unset, Mapping { protocol: 0, port: 0, ..(*service).into() })?;
+        if port(&mut line, *service)? == u32::from(service.port) {
+            ask(&mut line, Procedure::Unset, every(*service))?;
+        }
     }
     Ok(())
+}
+
+/// What UNSET takes back: a version, for all protocols (RFC 1833 §3.2).
+fn every(service: Service) -> Mapping {
+    Mapping { protocol: 0, port: 0, ..service.into() }
+}
+
+/// Whether somebody on this host has a port, or nobody can say.
+fn is_taken(transport: Transport, port: u32) -> bool {
+    let Ok(port) = u16::try_from(port) else { return false };
+    let any = (Ipv4Addr::UNSPECIFIED, port);
+    match transport {
+        Transport::Tcp => TcpListener::bind(any).is_err(),
+        Transport::Udp => UdpSocket::bind(any).is_err(),
+    }
+}
+
+/// The port where the port mapper says that a service is; 0 says nowhere.
+fn port(line: &mut Line, service: Service) -> Result<u32, RegisterError> {
+    call(line, Procedure::GetPort, Mapping { port: 0, ..service.into() }, |answer| answer.u32())
 }
 
 /// Why services could not be registered.
@@ -52,6 +84,17 @@ pub enum RegisterError {
     /// The host's sockets failed.
     #[error("cannot talk to the port mapper: {0}")]
     Io(#[from] io::Error),
+    /// Another server has one of the programs, and runs.
+    #[error(
+        "the port mapper says that {} runs already, at port {port}, and machines would be sent there: \
+         stop it, and start netbe again", named(*.program)
+    )]
+    Other {
+        /// Number of the program.
+        program: u32,
+        /// Where the other server has it.
+        port: u32,
+    },
     /// The port mapper said no.
     #[error(
         "the port mapper refuses program {program}: stop the service that has registered it \
@@ -75,8 +118,27 @@ pub enum RegisterError {
     },
 }
 
+/// A program, and who serves it beside netbe.
+fn named(program: u32) -> String {
+    match program {
+        100_003 => "another NFS server (nfsd)".to_owned(),
+        100_005 => "another MOUNT server (mountd)".to_owned(),
+        other => format!("another server of program {other}"),
+    }
+}
+
 /// Sends a mapping and returns the boolean that is the answer.
 fn ask(line: &mut Line, procedure: Procedure, mapping: Mapping) -> Result<bool, RegisterError> {
+    call(line, procedure, mapping, |answer| answer.bool())
+}
+
+/// Sends a mapping and returns what `read` makes of the answer.
+fn call<T>(
+    line: &mut Line,
+    procedure: Procedure,
+    mapping: Mapping,
+    read: fn(&mut Decoder<'_>) -> Result<T, DecodeError>,
+) -> Result<T, RegisterError> {
     let xid = getrandom::u32().map_err(io::Error::from)?;
     let mut args = Vec::new();
     mapping.encode(&mut Encoder::new(&mut args));
@@ -98,7 +160,7 @@ fn ask(line: &mut Line, procedure: Procedure, mapping: Mapping) -> Result<bool, 
             match Reply::decode(&answer) {
                 Ok((of, _, _)) if of != xid => {}
                 Ok((_, Reply::Accepted(Accept::Success), result)) => {
-                    let answer = Decoder::new(result).bool();
+                    let answer = read(&mut Decoder::new(result));
                     return answer.map_err(|_| RegisterError::Unanswered);
                 }
                 Ok((_, Reply::Denied(Reject::AuthError(AuthStat::TooWeak)), _)) => {
@@ -118,7 +180,7 @@ const MAX_ANSWERS: usize = 3;
 
 #[cfg(test)]
 mod test {
-    use std::net::{SocketAddr, UdpSocket};
+    use std::net::SocketAddr;
     use std::os::unix::net::UnixListener;
     use std::path::Path;
     use std::thread::{JoinHandle, spawn};
@@ -128,7 +190,6 @@ mod test {
     use wire::record::{self, Records};
 
     use super::*;
-    use crate::net::rpc::Transport;
 
     const NFS: Service =
         Service { program: 100_003, version: 3, transport: Transport::Tcp, port: 2049 };
@@ -136,7 +197,7 @@ mod test {
     /// A port mapper that answers so many calls with `answer` and tells what it was asked.
     fn mapper(
         calls: usize,
-        answer: impl Fn(u32) -> bool + Send + 'static,
+        answer: impl Fn(u32) -> u32 + Send + 'static,
     ) -> (Mapper, JoinHandle<Vec<(u32, Mapping)>>) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -156,7 +217,7 @@ mod test {
                 socket.send_to(&out, peer).unwrap();
                 out.clear();
                 Reply::Accepted(Accept::Success).encode(call.xid, &mut Encoder::new(&mut out));
-                Encoder::new(&mut out).bool(answer(call.procedure));
+                Encoder::new(&mut out).u32(answer(call.procedure));
                 socket.send_to(&out, peer).unwrap();
             }
             asked
@@ -183,7 +244,7 @@ mod test {
                         let call = Call::decode(message).unwrap();
                         let mut out = Vec::new();
                         answer(call.procedure).encode(call.xid, &mut Encoder::new(&mut out));
-                        Encoder::new(&mut out).bool(true);
+                        Encoder::new(&mut out).bool(call.procedure != GETPORT);
                         let mut framed = 4_u32.to_be_bytes().to_vec();
                         framed.extend_from_slice(&out[..4]);
                         let place = record::begin(&mut framed);
@@ -202,24 +263,53 @@ mod test {
         UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }
 
+    /// SET, UNSET and GETPORT.
+    const SET: u32 = 1;
+    const UNSET: u32 = 2;
+    const GETPORT: u32 = 3;
+
     #[test]
-    fn a_service_replaces_what_was_registered_before() {
-        let (mapper, thread) = mapper(2, |_| true);
-        register(&mapper, &[NFS]).unwrap();
-        let unset = Mapping { protocol: 0, port: 0, ..NFS.into() };
-        assert_eq!(thread.join().unwrap(), [(2, unset), (1, NFS.into())]);
+    fn a_service_replaces_what_a_killed_server_left() {
+        let question = Mapping { port: 0, ..NFS.into() };
+        let nobody = closed().port().into();
+        for left in [0, 2049, nobody] {
+            let (mapper, thread) =
+                mapper(3, move |procedure| if procedure == GETPORT { left } else { 1 });
+            register(&mapper, &[NFS]).unwrap();
+            let asked = [(GETPORT, question), (UNSET, every(NFS)), (SET, NFS.into())];
+            assert_eq!(thread.join().unwrap(), asked);
+        }
     }
 
     #[test]
-    fn what_was_not_there_is_taken_back_without_an_error() {
-        let (mapper, thread) = mapper(1, |_| false);
-        unregister(&mapper, &[NFS]).unwrap();
+    fn what_another_server_registered_stays_and_is_told() {
+        const MOUNT: Service = Service { program: 100_005, port: 20_048, ..NFS };
+        let mountd = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = mountd.local_addr().unwrap().port();
+        let (mapper, thread) = mapper(1, move |_| port.into());
+        let error = register(&mapper, &[MOUNT, NFS]).unwrap_err();
+        let said = format!(
+            "the port mapper says that another MOUNT server (mountd) runs already, at port {port}, and \
+             machines would be sent there: stop it, and start netbe again"
+        );
+        assert_eq!(error.to_string(), said);
         assert_eq!(thread.join().unwrap().len(), 1);
     }
 
     #[test]
+    fn only_what_leads_here_is_taken_back() {
+        for (at, calls) in [(0, 1), (874, 1), (2049, 2)] {
+            let (mapper, thread) =
+                mapper(calls, move |procedure| if procedure == GETPORT { at } else { 1 });
+            unregister(&mapper, &[NFS]).unwrap();
+            let asked = thread.join().unwrap();
+            assert_eq!(asked.iter().any(|(procedure, _)| *procedure == UNSET), at == 2049);
+        }
+    }
+
+    #[test]
     fn a_refusal_names_the_program() {
-        let (mapper, _thread) = mapper(2, |_| false);
+        let (mapper, _thread) = mapper(3, |_| 0);
         let error = register(&mapper, &[NFS]).unwrap_err();
         assert!(matches!(error, RegisterError::Refused { program: 100_003 }), "{error}");
     }
