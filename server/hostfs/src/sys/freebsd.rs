@@ -305,7 +305,14 @@ pub(crate) fn stage(regular: bool) -> Result<Option<Vec<u8>>> {
     }
     let mut chance = [0; 8];
     getrandom::fill(&mut chance).map_err(|_| Errno::AGAIN)?;
-    Ok(Some(format!(".netbe-{:016x}", u64::from_ne_bytes(chance)).into_bytes()))
+    Ok(Some(format!("{STAGED}{:016x}", u64::from_ne_bytes(chance)).into_bytes()))
+}
+
+/// Whether a name is one of [`stage`]'s.
+pub(crate) fn is_staged(name: &[u8]) -> bool {
+    let chance = name.strip_prefix(STAGED.as_bytes());
+    let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+    chance.is_some_and(|chance| chance.len() == 16 && chance.iter().all(is_digit))
 }
 
 /// Gives what stands under the name `staged` its own name, which nobody may have: EEXIST.
@@ -569,3 +576,5 @@ const EXTENDED: usize = 65_536;
 const PATH: usize = 1024;
 /// Bytes of directory entries that are read at once.
 const LISTING: usize = 32 * 1024;
+/// How the names of [`stage`] begin.
+const STAGED: &str = ".netbe-";
