@@ -3,12 +3,13 @@
 # `N passed, N failed, N skipped`. `cargo lab freebsd --build DIR` wrote it, with what it runs;
 # docs/freebsd-host.md in source/ says more.
 #
-#   sh run.sh          all tests
-#   sh run.sh WORD...  the programs of tests whose name has one of these words in it
+#   sh run.sh                   all tests
+#   sh run.sh WORD...           the programs of tests whose name has one of these words in it
+#   sh run.sh WORD... -- TEST   of these, the tests whose name has TEST in it
 #
-# What each program wrote is kept in log/.
+# What each program wrote is kept in log/. NETBE_TEST_LIMIT has the seconds that one program may take.
 
-limit=1800 # seconds for one program
+limit=${NETBE_TEST_LIMIT:-1800}
 
 here=$(cd "$(dirname "$0")" && pwd) || exit 2
 if [ "$(uname -s)" != FreeBSD ]; then
@@ -26,6 +27,27 @@ fi
 if [ "$(id -u)" != 0 ]; then
     echo "run.sh: file handles, mounts and low ports need root; tests of them will skip or fail" >&2
 fi
+
+if ! command -v timeout >/dev/null; then
+    echo "run.sh: timeout(1) is not there, and FreeBSD has had it since 10.3: a test that hangs will not end" >&2
+    timeout() {
+        shift 3 # -k 10 SECONDS
+        "$@"
+    }
+fi
+
+# Which programs, and which of their tests.
+words=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --)
+        shift
+        break
+        ;;
+    esac
+    words="$words $1"
+    shift
+done
 
 # The tests find the program by what cargo would say.
 CARGO_BIN_EXE_netbe=$here/netbe
@@ -82,7 +104,8 @@ all=$here/log/all
 : >"$all" || exit 2
 programs=$(cd "$here/tests" && find . -type f | sed 's,^\./,,' | sort)
 for program in $programs; do
-    wanted "$program" "$@" || continue
+    # shellcheck disable=SC2086 # one word of the script is one here
+    wanted "$program" $words || continue
     log=$here/log/$(echo "$program" | tr / -)
     # A program of tests stands below the name of its package, whose sources may be read by it.
     cd "$here/source/$(dirname "$program")" || exit 2
@@ -90,9 +113,9 @@ for program in $programs; do
     export CARGO_MANIFEST_DIR
     {
         echo @list
-        "$here/tests/$program" --list </dev/null
+        "$here/tests/$program" --list "$@" </dev/null
         echo @run
-        timeout -k 10 "$limit" "$here/tests/$program" --show-output </dev/null 2>"$log.err"
+        timeout -k 10 "$limit" "$here/tests/$program" --show-output "$@" </dev/null 2>"$log.err"
         echo "@ended $?"
     } >"$log.out"
     judge <"$log.out" >"$log.tests"

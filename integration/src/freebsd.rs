@@ -154,8 +154,13 @@ impl Built {
         }
         let package = self.manifest_path.parent().unwrap_or_else(|| Path::new(""));
         let package = package.strip_prefix(Lab::checkout()).unwrap_or(package);
-        let inside = self.target.kind.iter().any(|kind| kind != "test");
-        let name = if inside { UNIT_TESTS } else { &self.target.name };
+        let is = |kind: &str| self.target.kind.iter().any(|own| own == kind);
+        let name = match () {
+            () if is("test") => &self.target.name,
+            // A package's program and its library may both have tests beside their code.
+            () if is("bin") => TESTS_OF_PROGRAM,
+            () => UNIT_TESTS,
+        };
         Path::new(TESTS).join(package).join(name)
     }
 }
@@ -251,6 +256,8 @@ const TESTS: &str = "tests";
 const SOURCE: &str = "source";
 /// The name of a package's tests that stand beside its code.
 const UNIT_TESTS: &str = "unit";
+/// The name of those that stand beside the code of a package's program.
+const TESTS_OF_PROGRAM: &str = "main";
 /// How an ELF file begins: `ELFCLASS64`, `ELFDATA2LSB`.
 const ELF64_LSB: &[u8] = b"\x7fELF\x02\x01";
 /// The type of a program header whose segment holds notes.
@@ -309,8 +316,14 @@ mod test {
 
         /// What the script prints, and how it ends.
         fn run(&self, words: &str) -> (String, Option<i32>) {
+            self.run_with(words, &[])
+        }
+
+        fn run_with(&self, words: &str, environment: &[(&str, &str)]) -> (String, Option<i32>) {
             let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
             let script = Program::new("sh").arg(self.path("run.sh")).words(words).env("PATH", path);
+            let script =
+                environment.iter().fold(script, |script, (name, value)| script.env(name, value));
             let done = script.finish(Duration::from_secs(60)).unwrap();
             (done.stdout, done.status.code())
         }
@@ -353,6 +366,19 @@ mod test {
     }
 
     #[test]
+    fn words_behind_two_hyphens_choose_tests_and_the_limit_is_the_environments() {
+        let stage = Stage::new();
+        let echo = "[ \"$*\" = '--show-output good' ] && echo 'test good ... ok'\n";
+        stage.tests("server/unit", &["good"], echo);
+        stage.tests("store/unit", &["other"], "exit 1\n");
+        assert_eq!(stage.run("server -- good").1, Some(0));
+        stage.tests("server/unit", &["endless"], "sleep 50\n");
+        let (out, status) = stage.run_with("server", &[("NETBE_TEST_LIMIT", "1")]);
+        assert!(out.contains("server/unit endless (its program ended before it did)\n"), "{out}");
+        assert_eq!(status, Some(1));
+    }
+
+    #[test]
     fn tests_find_the_program_and_the_sources_of_their_package() {
         let stage = Stage::new();
         stage.tests(
@@ -364,6 +390,22 @@ mod test {
         stage.program("netbe", "");
         fs::write(stage.path("source/server/store/Cargo.toml"), "").unwrap();
         assert_eq!(stage.run("").1, Some(0));
+    }
+
+    #[test]
+    fn no_tests_of_a_package_take_the_place_of_others() {
+        let built = |kind: &str, name: &str| {
+            let text = format!(
+                "{{\"executable\": \"/e\", \"manifest_path\": {:?}, \"profile\": {{\"test\": true}}, \
+                 \"target\": {{\"kind\": [{kind:?}], \"name\": {name:?}}}}}",
+                Lab::checkout().join("server/Cargo.toml")
+            );
+            serde_json::from_str::<Built>(&text).unwrap().name()
+        };
+        let names = [("lib", "netbe"), ("bin", "netbe"), ("test", "dhcp")];
+        let names = names.map(|(kind, name)| built(kind, name));
+        let expected = ["tests/server/unit", "tests/server/main", "tests/server/dhcp"];
+        assert_eq!(names, expected.map(PathBuf::from));
     }
 
     /// An ELF file with a segment of notes, whose first has this name.
