@@ -40,6 +40,13 @@ impl Serial {
         format!("console=ttyS{},{}", self.unit, self.speed)
     }
 
+    /// Whether a word of a Linux kernel's command line puts a console on this port, with whatever speed.
+    #[must_use]
+    pub fn is_in(self, word: &str) -> bool {
+        let rest = word.strip_prefix(&format!("console=ttyS{}", self.unit));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(','))
+    }
+
     /// Its number, from 0 on.
     pub(crate) const fn unit(self) -> u8 {
         self.unit
@@ -143,5 +150,15 @@ mod test {
         let (variables, argument) = told("com2/9600");
         assert_eq!(variables[2..], ["comconsole_speed=9600", "comconsole_port=0x2f8"]);
         assert_eq!(argument, "console=ttyS1,9600");
+        let second: Serial = "com2".parse().unwrap();
+        for (word, is_in) in [
+            ("console=ttyS1", true),
+            ("console=ttyS1,9600", true),
+            ("console=ttyS10", false),
+            ("console=ttyS0", false),
+            ("ttyS1", false),
+        ] {
+            assert_eq!(second.is_in(word), is_in, "{word}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bootcfg::bhyve::{Boot, Console, Virtual, bhyveload};
 use bootcfg::qemu::{self, Firmware, Kernel};
-use bootcfg::{linux, shell};
+use bootcfg::{Serial, linux, shell};
 use clap::{Args, ValueEnum};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use provision::terminal;
@@ -33,8 +33,7 @@ pub(crate) struct Bootnfs {
 /// Whether a guest is run, and where its console is.
 #[derive(Args, Debug)]
 struct Doing {
-    /// Where a guest of bhyve has its console: a null modem of its own, for `cu -l`, or this terminal.
-    /// That of a QEMU guest is this terminal.
+    /// Where a guest of bhyve has its console. A guest of QEMU has it on this terminal.
     #[arg(long, value_enum, default_value_t = Place::Nmdm)]
     console: Place,
     /// Run it here, until it is off.
@@ -48,7 +47,10 @@ struct Doing {
 /// The places of a console.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Place {
+    /// A null modem of its own, /dev/nmdm-GUEST.1B: `cu -l` opens it, and `~.` leaves it.
     Nmdm,
+    /// This terminal: Ctrl-C and all other keys are the guest's, and to end it from here, log in and
+    /// shut it down.
     Stdio,
 }
 
@@ -244,7 +246,8 @@ impl Subject {
 
     fn command_line(&self) -> Result<String, Failure> {
         // The guest's console is the terminal, and words for the machine come last.
-        let extra = format!("console=ttyS0 {}", self.cmdline);
+        let named = self.cmdline.split_whitespace().any(|word| Serial::default().is_in(word));
+        let extra = if named { "" } else { "console=ttyS0 " }.to_owned() + &self.cmdline;
         linux::command_line(&self.guest.root, Some(self.guest.mac), &extra)
             .map_err(Failure::could_not)
     }

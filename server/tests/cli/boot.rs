@@ -121,6 +121,14 @@ fn a_machine_brings_its_name_and_its_addresses() {
     assert_eq!(after(&command, "-name"), ["desk"]);
     assert!(after(&command, "-device")[0].contains("mac=52:54:00:12:34:56"), "{command:?}");
     assert!(after(&command, "-append")[0].ends_with(" quiet splash"), "{command:?}");
+    // A console is told once.
+    for (serial, expected) in [("none", "ttyS0"), ("com1", "ttyS0,115200")] {
+        bench.silent(&["machine", "set", &format!("--serial={serial}"), "desk"]);
+        let command = words(&bench.prints(&["bootnfs", SERVER, "--machine=desk", "lin"]));
+        let words = after(&command, "-append")[0].split(' ');
+        let consoles: Vec<_> = words.filter_map(|word| word.strip_prefix("console=")).collect();
+        assert_eq!(consoles, [expected]);
+    }
     let command = words(&bench.prints(&["bootpxe", SERVER, "--machine=desk", "--tap=tap7", "lin"]));
     assert_eq!(after(&command, "-netdev"), ["tap,id=net0,ifname=tap7,script=no,downscript=no"]);
     assert!(after(&command, "-device")[0].ends_with(",bootindex=1"), "{command:?}");

@@ -10,6 +10,7 @@ mod view;
 
 use std::net::Ipv4Addr;
 
+use bootcfg::Serial;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -116,11 +117,14 @@ impl Machine {
         kenv::overlaid(console, &self.kenv, kenv::MAX_READ_SIZE)
     }
 
-    /// All words to add to a Linux kernel's command line: that of its console, and its own, of which
-    /// the last counts.
+    /// All words to add to a Linux kernel's command line: that of its console, where its own do not
+    /// name the same port, and its own, of which the last counts.
     #[must_use]
     pub fn arguments(&self) -> String {
-        let console = self.serial.map(|serial| serial.0.argument());
+        let serial = self.serial.map(|serial| serial.0);
+        let words = || self.cmdline.split_whitespace();
+        let named = |serial: &Serial| words().any(|word| serial.is_in(word));
+        let console = serial.filter(|serial| !named(serial)).map(Serial::argument);
         let own = Some(self.cmdline.clone()).filter(|own| !own.is_empty());
         console.into_iter().chain(own).collect::<Vec<_>>().join(" ")
     }
@@ -334,6 +338,10 @@ mod test {
         assert_eq!(variables, expected);
         assert_eq!(told.arguments(), "console=ttyS1,115200 quiet");
         assert_eq!(machine("a=b", "").arguments(), "console=ttyS1,115200");
+        let same = "console=tty0 console=ttyS1,9600";
+        assert_eq!(machine("a=b", same).arguments(), same);
+        let other = machine("a=b", "console=ttyS0").arguments();
+        assert_eq!(other, "console=ttyS1,115200 console=ttyS0");
         assert_eq!(Machine::default().arguments(), "");
     }
 
