@@ -3,7 +3,7 @@
 mod run;
 mod script;
 
-use crate::error::refuse;
+use crate::error::{self, refuse};
 use crate::{Address, ConfigError, Guest, loader};
 
 pub use run::{Boot, Virtual, attach, detach, make_tap, switch_on};
@@ -103,14 +103,15 @@ pub fn node(guest: &Guest) -> Result<String, ConfigError> {
     Ok(format!("/dev/vmm/{}", guest.checked_name(FORMAT)?))
 }
 
-/// An interface's name, as an argument and as part of one.
+/// Refuses what is no name of an interface of FreeBSD.
+pub fn check_interface(name: &str) -> Result<(), ConfigError> {
+    error::interface(name, FORMAT, false)
+}
+
+/// An interface's name, as an argument and as part of one, or what stands in for it in a script.
 fn interface(name: &str) -> Result<&str, ConfigError> {
-    let reason = "it is the name of an interface, such as tap0";
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
-    refuse("the interface", name, FORMAT, reason, |c| !plain(c))?;
-    if name.is_empty() {
-        let (what, value) = ("the interface", String::new());
-        return Err(ConfigError::Character { what, value, format: FORMAT, reason });
+    if name != run::TAP {
+        check_interface(name)?;
     }
     Ok(name)
 }
@@ -217,7 +218,7 @@ mod test {
 
     #[test]
     fn an_interface_cannot_add_options_to_the_device() {
-        for tap in ["tap0,mac=1", "", "tap 0", "$tap"] {
+        for tap in ["tap0,mac=1", "", "tap 0", "$tap", "sixteen_bytes_00"] {
             assert!(bhyve(&strategy::head(), tap, Console::Stdio, None).is_err(), "{tap}");
         }
     }

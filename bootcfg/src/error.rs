@@ -44,6 +44,27 @@ pub(crate) fn refuse(
     }
 }
 
+/// Refuses what is no interface's name where it stands as an argument, or as part of one.
+///
+/// FreeBSD's names have no hyphen (ifconfig(8)); whoever takes Linux's too allows them.
+pub(crate) fn interface(
+    name: &str,
+    format: &'static str,
+    hyphens: bool,
+) -> Result<(), ConfigError> {
+    let reason = "it is the name of an interface, such as tap0";
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c) || (hyphens && c == '-');
+    refuse("the interface", name, format, reason, |c| !plain(c))?;
+    if name.is_empty() {
+        let (what, value) = ("the interface", String::new());
+        return Err(ConfigError::Character { what, value, format, reason });
+    }
+    limit("the interface's name", name, format, MAX_INTERFACE)
+}
+
+/// `IFNAMSIZ` of both systems, less the NUL.
+const MAX_INTERFACE: usize = 15;
+
 /// Refuses a text that is too long.
 pub(crate) fn limit(
     what: &'static str,

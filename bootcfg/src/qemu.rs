@@ -1,6 +1,6 @@
 //! QEMU: the same guest from its firmware's PXE, or with its kernel given directly.
 
-use crate::error::refuse;
+use crate::error::{self, refuse};
 use crate::{ConfigError, Guest};
 
 /// How the guest's network interface reaches the network.
@@ -95,11 +95,7 @@ fn machine(
     accelerator: Accelerator,
     device: &str,
 ) -> Result<Vec<String>, ConfigError> {
-    let interface = |name: &str| {
-        let reason = "it is the name of an interface, such as br0";
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        refuse("the interface", name, FORMAT, reason, |c| !plain(c))
-    };
+    let interface = |name: &str| error::interface(name, FORMAT, true);
     let netdev = match attachment {
         Attachment::Bridge(name) => {
             interface(name)?;
@@ -214,7 +210,7 @@ mod test {
 
     #[test]
     fn values_cannot_add_options() {
-        for name in ["br0,script=/x", "a b", "a/b"] {
+        for name in ["br0,script=/x", "a b", "a/b", "", "sixteen_bytes_00"] {
             assert!(
                 pxe(
                     &strategy::head(),

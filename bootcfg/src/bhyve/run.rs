@@ -1,6 +1,6 @@
 //! All commands of a guest's life, in the order in which they are run.
 
-use super::{Console, FORMAT, absolute, bhyve, destroy, interface, node};
+use super::{Console, FORMAT, absolute, bhyve, check_interface, destroy, interface, node};
 use crate::{ConfigError, Guest, shell};
 
 /// A guest of bhyve: what its commands are made of, but for its interface on this host.
@@ -77,7 +77,10 @@ impl Virtual<'_> {
              {modules} || exit\n"
         );
         let (tap, end) = match tap {
-            Some(tap) => (interface(tap)?, String::new()),
+            Some(tap) => {
+                check_interface(tap)?;
+                (tap, String::new())
+            }
             None => {
                 text += &format!("tap=$({}) || exit\n", shell::line(&make_tap())?);
                 (TAP, format!("; {}", in_shell(&detach(TAP)?)?))
@@ -137,7 +140,7 @@ fn in_shell_lines(words: &[String]) -> Result<String, ConfigError> {
 
 /// Stands in commands for the interface whose name only the shell knows: longer than the name of any
 /// guest, so that none has it in it.
-const TAP: &str = "the_interface_that_this_script_makes_for_its_guest";
+pub(super) const TAP: &str = "the_interface_that_this_script_makes_for_its_guest";
 
 #[cfg(test)]
 mod test {

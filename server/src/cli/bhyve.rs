@@ -57,6 +57,8 @@ enum Next {
 impl Life<'_> {
     fn whole(&mut self, link: &Link) -> Result<(), Failure> {
         let guest = self.machine.guest;
+        let (Link::Bridge(given) | Link::Tap(given)) = link;
+        text(bhyve::check_interface(given))?;
         let node = text(bhyve::node(guest))?;
         if self.runner.exists(Path::new(&node)) {
             let destroy = line(&text(bhyve::destroy(guest))?)?;
@@ -135,8 +137,19 @@ impl Life<'_> {
     fn after(&mut self, status: ExitStatus) -> Result<Next, Failure> {
         let name = &self.machine.guest.name;
         match status.code() {
-            Some(0) => Ok(Next::Boot),
-            Some(1 | 2) => Ok(Next::Off),
+            Some(0) => {
+                let next = if self.runner.is_stopping() { "is over" } else { "boots again" };
+                (self.say)(&format!("{name} has restarted itself: it {next}"));
+                Ok(Next::Boot)
+            }
+            Some(1) => {
+                (self.say)(&format!("{name} has powered itself off"));
+                Ok(Next::Off)
+            }
+            Some(2) => {
+                (self.say)(&format!("{name} has halted, without powering itself off"));
+                Ok(Next::Off)
+            }
             Some(3) => Err(Failure::could_not(format_args!(
                 "{name} crashed by a triple fault: see its console for what it did last"
             ))),

@@ -192,6 +192,20 @@ fn a_guest_is_loaded_again_for_every_reboot_until_it_is_off() {
 }
 
 #[test]
+fn how_a_guest_ended_is_told_in_words() {
+    let link = Link::Tap("tap3".into());
+    let again = "head has restarted itself: it boots again";
+    for (ends, words) in [
+        (vec![Ending::Code(0), Ending::Code(1)], vec![again, "head has powered itself off"]),
+        (vec![Ending::Code(2)], vec!["head has halted, without powering itself off"]),
+        (vec![Ending::Asked(0)], vec!["head has restarted itself: it is over"]),
+    ] {
+        let (_, told, failures) = lived(Recorder::ending(ends), Console::Stdio, &link);
+        assert_eq!((told, failures), (owned(&words), vec![]));
+    }
+}
+
+#[test]
 fn a_guest_that_crashes_or_cannot_run_is_told_and_leaves_nothing() {
     for (code, sentence) in [
         (3, "head crashed by a triple fault: see its console for what it did last"),
@@ -323,14 +337,16 @@ fn an_interface_that_was_there_is_neither_bridged_nor_removed() {
         format!("(terminal) {run}"),
         FREE.to_owned(),
     ];
-    assert_eq!((recorder.done, failures, told), (expected.to_vec(), vec![], vec![]));
+    let told = told.iter().map(String::as_str).collect::<Vec<_>>();
+    let expected = (expected.to_vec(), vec![], vec!["head has powered itself off"]);
+    assert_eq!((recorder.done, failures, told), expected);
 }
 
 #[test]
 fn the_console_is_told_before_the_guest_runs() {
     let link = Link::Bridge("bridge0".into());
     let (_, told, _) = lived(Recorder::default(), Console::NullModem, &link);
-    assert_eq!(told, ["the console of head is /dev/nmdm-head.1B: `cu -l /dev/nmdm-head.1B`"]);
+    assert_eq!(told[0], "the console of head is /dev/nmdm-head.1B: `cu -l /dev/nmdm-head.1B`");
 }
 
 #[test]
@@ -338,6 +354,14 @@ fn a_name_that_is_none_of_an_interface_is_not_used() {
     let (done, failures) = on_bridge(Recorder { tap: "-x; reboot\n", ..Recorder::default() });
     assert_eq!(done, owned(&PREPARED[..2]));
     assert_eq!(failures.len(), 1, "{failures:?}");
+    // One that was said is looked at before anything is made.
+    let long = "the_bridge_of_the_lab".to_owned();
+    for link in [Link::Bridge(long.clone()), Link::Tap(long)] {
+        let (recorder, _, failures) = lived(Recorder::default(), Console::NullModem, &link);
+        let said = "the interface's name of 21 bytes is too long for bhyve's command line, which takes \
+            15: use shorter names";
+        assert_eq!((recorder.done, failures), (vec![], owned(&[said])));
+    }
 }
 
 #[test]
