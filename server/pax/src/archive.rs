@@ -16,7 +16,7 @@ use crate::{BLOCK, time};
 /// An archive that is read from its beginning to its end.
 #[derive(Debug)]
 pub struct Archive<R> {
-    source: R,
+    source: Ahead<R>,
     /// Most bytes of what stands before one entry's contents.
     most: usize,
     /// How much is left of the contents of the present entry, and what they are filled up with.
@@ -75,12 +75,12 @@ impl<R: Read> Archive<R> {
     /// Begins. `most` is how many bytes may stand before the contents of one file: names, records and the
     /// list of ranges come into memory.
     pub const fn new(source: R, most: usize) -> Self {
-        Self { source, most, content: 0, filling: 0 }
+        Self { source: Ahead::of(source), most, content: 0, filling: 0 }
     }
 
     /// What the archive is read from, to read what comes after it.
     pub fn into_inner(self) -> R {
-        self.source
+        self.source.source
     }
 
     /// Passes what is left of the present entry, and reads what stands before the next one's contents.
@@ -124,7 +124,10 @@ impl<R: Read> Archive<R> {
             let length = usize::try_from(size).ok().filter(|length| *length <= left);
             let length =
                 length.ok_or_else(|| io::Error::other("a header is larger than any is"))?;
-            left -= length;
+            // Each counts with its own block: those that say nothing have an end too.
+            let rest = left.checked_sub(length.saturating_add(BLOCK));
+            left =
+                rest.ok_or_else(|| io::Error::other("an entry has more headers than any has"))?;
             part.clear();
             (&mut self.source).take(size).read_to_end(part)?;
             let mut filling = [0; BLOCK];
@@ -142,18 +145,20 @@ impl<R: Read> Archive<R> {
         let old = header.as_old();
         let stored = match extra.size {
             Some(size) => size,
-            // A link may have that of its file, and no contents.
             None => number(&old.size)?,
         };
         let held = !matches!(
             kind,
-            EntryType::Link
-                | EntryType::Symlink
+            EntryType::Symlink
                 | EntryType::Char
                 | EntryType::Block
                 | EntryType::Directory
                 | EntryType::Fifo
         );
+        // A hard link may have its file's size, and with or without it the contents (pax(1), "ustar Interchange
+        // Format", typeflag 1; GNU tar writes none).
+        let held =
+            held && (kind != EntryType::Link || stored > 0 && !self.source.is_at_header()?);
         self.content = if held { stored } else { 0 };
         self.filling = self.content.wrapping_neg() % BLOCK_SIZE;
         let (size, ranges) = match (kind, extra.sparse) {
@@ -233,7 +238,10 @@ impl<R: Read> Archive<R> {
         let four = bytes.get(SPARSE..SPARSE + 4 * 24).unwrap_or_default();
         four.chunks_exact(24).try_for_each(&mut add)?;
         let mut more = bytes.get(SPARSE + 4 * 24) == Some(&1);
+        let mut blocks = MAX_RANGES;
         while more {
+            let rest = blocks.checked_sub(21);
+            blocks = rest.ok_or_else(|| io::Error::other("a sparse file has too many ranges"))?;
             let mut block = [0; BLOCK];
             self.source.read_exact(&mut block)?;
             let (entries, last) = block.split_at(21 * 24);
@@ -244,6 +252,39 @@ impl<R: Read> Archive<R> {
             return Err(damaged("a sparse file with less data than it says"));
         }
         Ok((size, ranges))
+    }
+}
+
+/// What an archive is read from, of which a block may be looked at before it is read.
+#[derive(Debug)]
+struct Ahead<R> {
+    source: R,
+    block: io::Cursor<Vec<u8>>,
+}
+
+impl<R> Ahead<R> {
+    const fn of(source: R) -> Self {
+        Self { source, block: io::Cursor::new(Vec::new()) }
+    }
+}
+
+impl<R: Read> Ahead<R> {
+    /// Whether a header comes next, or the end.
+    fn is_at_header(&mut self) -> io::Result<bool> {
+        let mut block = [0; BLOCK];
+        let len = fill(self, &mut block)?;
+        self.block = io::Cursor::new(block.get(..len).unwrap_or_default().to_vec());
+        let empty = block.iter().all(|&byte| byte == 0);
+        Ok(empty || sums_up(&block, Header::from_byte_slice(&block)))
+    }
+}
+
+impl<R: Read> Read for Ahead<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.block.read(into)? {
+            0 => self.source.read(into),
+            read => Ok(read),
+        }
     }
 }
 

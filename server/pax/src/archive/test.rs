@@ -148,3 +148,55 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_hard_link_may_have_contents_or_only_their_size() {
+    let file = archive(&[], EntryType::Regular, "file", b"0");
+    let names = |link: &[u8]| -> Vec<Vec<u8>> {
+        let bytes = [link, &file].concat();
+        let mut archive = Archive::new(bytes.as_slice(), 1 << 20);
+        let mut names = Vec::new();
+        while let Next::Entry(entry) = archive.next_entry().unwrap() {
+            names.push(entry.name);
+        }
+        names
+    };
+    let whole = archive(&[("mtime", b"1.5")], EntryType::Link, "link", &[b'x'; 700]);
+    // Without the end of the archive.
+    let whole = &whole[..whole.len() - 2 * BLOCK];
+    assert_eq!(names(whole), [b"link", b"file"]);
+    assert_eq!(names(&whole[..whole.len() - 2 * BLOCK]), [b"link", b"file"]);
+}
+
+#[test]
+fn headers_that_say_nothing_have_an_end() {
+    let mut empty = header(EntryType::XHeader, 0);
+    empty.set_cksum();
+    let mut ranges = header(EntryType::GNUSparse, 0);
+    ranges.as_mut_bytes()[257..265].copy_from_slice(b"ustar  \0");
+    ranges.as_gnu_mut().unwrap().isextended[0] = 1;
+    ranges.as_gnu_mut().unwrap().realsize[0] = b'0';
+    ranges.set_cksum();
+    let mut more = [0; BLOCK];
+    more[21 * 24] = 1;
+    for (first, again) in [(empty.as_bytes(), empty.as_bytes()), (ranges.as_bytes(), &more)] {
+        // A hundred million of them would take long.
+        let endless = first.chain(Repeated(again, 0).take(100 << 20));
+        let error = Archive::new(endless, 1 << 20).next_entry().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Other, "{error}");
+        assert!(error.to_string().contains("headers") || error.to_string().contains("ranges"));
+    }
+}
+
+/// The same bytes for ever.
+struct Repeated<'a>(&'a [u8], usize);
+
+impl Read for Repeated<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        for byte in into.iter_mut() {
+            *byte = self.0[self.1 % self.0.len()];
+            self.1 += 1;
+        }
+        Ok(into.len())
+    }
+}
