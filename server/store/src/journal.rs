@@ -2,8 +2,9 @@
 //!
 //! A verb that is killed, or that fails half-way, leaves its record. The next verb that changes something
 //! finds that nobody holds it any more, and undoes or completes what stands in it. Every step can be done
-//! twice, and whether it was done or not: so the end of a record need not reach the disk at once. Things
-//! are named by an identity that nothing else ever has: a step that finds another thing under a name does
+//! twice, and whether it was done or not: so the end of a record need not reach the disk at once. But what
+//! was done by it has to be there before: on btrfs each directory reaches the disk by itself. Things are
+//! named by an identity that nothing else ever has: a step that finds another thing under a name does
 //! nothing to it.
 //!
 //! ```text
@@ -361,7 +362,9 @@ impl Journal {
         for entry in fs::read_dir(&self.folder).map_err(explain())? {
             let name = entry.map_err(explain())?.file_name();
             let Some(name) = name.to_str() else { continue };
-            let stem = name.strip_suffix(RECORD).unwrap_or(name);
+            // After a loss of power one that was being written may be there without its lock.
+            let stem = name.strip_suffix(RECORD).or_else(|| name.strip_suffix(NEW));
+            let stem = stem.unwrap_or(name);
             found.extend(stem.parse::<Uuid>());
         }
         found.sort();

@@ -5,7 +5,7 @@
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, renameat, statat};
+use rustix::fs::{AtFlags, fsync, renameat, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -84,7 +84,10 @@ impl Keeper<Step> for Directory {
             }
         }
         fault::point();
-        work.map_or(Ok(()), |work| work.remove(self.trees.as_fd()))
+        let Some(work) = work else { return Ok(()) };
+        work.remove(self.trees.as_fd())?;
+        // On btrfs the end of the record could reach the disk without that of the workspace.
+        fsync(&self.trees).map_err(at("write", &path))
     }
 }
 
@@ -226,7 +229,7 @@ impl Directory {
                 Err(error) => return Err(at("destroy", &path.join(name.as_str()))(error)),
             }
         }
-        Ok(())
+        fsync(&dir).map_err(at("write", &path))
     }
 }
 

@@ -139,7 +139,8 @@ impl Directory {
             Err(error) => return Err(at("open", work.path())(error)),
         };
         match mkdirat(&self.snaps, file_name(&path), Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => fsync(&self.snaps).map_err(at("write", &path))?,
+            Err(Errno::EXIST) => {}
             Err(error) => return Err(at("make", &path)(error)),
         }
         let dir = open_dir(&self.snaps, file_name(&path)).map_err(at("open", &path))?;
@@ -167,6 +168,7 @@ impl Directory {
         let work = self.work("destroy", vec![concerned], Vec::new())?;
         renameat(&dir, snapshot.as_str(), work.space.dir(), WHOLE)
             .map_err(at("destroy", &path.join(snapshot.as_str())))?;
+        fsync(&dir).map_err(at("write", &path))?;
         work.end()
     }
 
@@ -189,7 +191,8 @@ impl Directory {
     pub(super) fn detach_snapshots(&self, work: &Workspace, uuid: Uuid) -> Result<(), StoreError> {
         let path = self.path_of(uuid);
         match renameat(&self.snaps, file_name(&path), work.dir(), file_name(&path)) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Ok(()) => fsync(&self.snaps).map_err(at("write", &path)),
+            Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(at("destroy", &path)(error)),
         }
     }

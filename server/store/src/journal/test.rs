@@ -49,6 +49,16 @@ fn sweep(dir: &TempDir, keeper: &Noting, tries: Tries) -> Vec<Pending> {
     journal(dir).sweep(keeper, dir.path(), None, tries).unwrap().pending
 }
 
+/// On btrfs the lock of a record need not reach the disk before it.
+#[test]
+fn a_record_that_was_being_written_when_the_power_was_lost_goes() {
+    let (dir, keeper) = (TempDir::new().unwrap(), Noting::default());
+    let new = journal(&dir).folder.join(format!("{}{NEW}", Uuid::from_u128(1)));
+    fs::write(new, "{\"uuid\":").unwrap();
+    assert_eq!(sweep(&dir, &keeper, Tries::Few), []);
+    assert_eq!((files(&dir), keeper.settled.borrow().len()), (0, 0));
+}
+
 #[test]
 fn what_comes_to_its_end_leaves_nothing_and_is_not_settled() {
     let (dir, keeper) = (TempDir::new().unwrap(), Noting::default());
