@@ -35,21 +35,38 @@ pub(crate) struct GuestTask<'a> {
 
 /// A guest that runs a task; it is switched off when dropped.
 #[derive(Debug)]
-pub(crate) struct RunningTask {
+pub(crate) struct RunningTask<'a> {
     machine: Machine,
-    name: String,
+    task: GuestTask<'a>,
+    network: &'a Network,
+    debian: Debian,
     directory: PathBuf,
+    boots: usize,
 }
 
-impl GuestTask<'_> {
+impl<'a> GuestTask<'a> {
     /// Starts the guest; its disks and logs go into `directory`.
     pub(crate) fn start(
+        &self,
+        network: &'a Network,
+        directory: &Path,
+        debian: &Debian,
+    ) -> Result<RunningTask<'a>, Failure> {
+        self.make_task_disk(directory)?;
+        self.make_pool_disk(directory)?;
+        let machine = self.switch_on(network, directory, debian, Machine::start_kernel)?;
+        let (directory, debian) = (directory.to_owned(), debian.clone());
+        Ok(RunningTask { machine, task: *self, network, debian, directory, boots: 1 })
+    }
+
+    fn switch_on(
         &self,
         network: &Network,
         directory: &Path,
         debian: &Debian,
-    ) -> Result<RunningTask, Failure> {
-        let (task, pool) = (self.task_disk(directory)?, self.pool_disk(directory)?);
+        start: fn(&Network, &Path, &Computer<'_>) -> Result<Machine, Failure>,
+    ) -> Result<Machine, Failure> {
+        let (task, pool) = (task_disk(directory, self.name), pool_disk(directory, self.name));
         let computer = Computer {
             name: self.name,
             mac: self.mac,
@@ -59,32 +76,29 @@ impl GuestTask<'_> {
             initrd: &debian.initrd,
             disks: &[Disk::Shared(&debian.image), Disk::Own(&task), Disk::Own(&pool)],
         };
-        let machine = Machine::start_kernel(network, directory, &computer)?;
-        Ok(RunningTask { machine, name: self.name.to_owned(), directory: directory.to_owned() })
+        start(network, directory, &computer)
     }
 
     /// Makes the disk with the script and its files.
-    fn task_disk(&self, directory: &Path) -> Result<PathBuf, Failure> {
+    fn make_task_disk(&self, directory: &Path) -> Result<(), Failure> {
         let files = directory.join(format!("{}.files", self.name));
         fs::create_dir(&files).during(files.display())?;
         for (name, file) in self.files {
             fs::copy(file, files.join(name)).during(file.display())?;
         }
         fs::write(files.join("task"), self.script).during(files.display())?;
-        let disk = task_disk_path(directory, self.name);
         Program::new("mke2fs")
             .words("-q -t ext4 -O ^has_journal -m 0 -d")
-            .args([&files, &disk])
+            .args([&files, &task_disk(directory, self.name)])
             .arg("2G")
             .run(Duration::from_secs(300))?;
-        fs::remove_dir_all(&files).during(files.display())?;
-        Ok(disk)
+        fs::remove_dir_all(&files).during(files.display())
     }
 
     /// Makes the disk for a pool. `zpool create` waits half a minute for udev on a disk without
     /// partitions, and there is no udev in the guest.
-    fn pool_disk(&self, directory: &Path) -> Result<PathBuf, Failure> {
-        let disk = directory.join(format!("{}.pool", self.name));
+    fn make_pool_disk(&self, directory: &Path) -> Result<(), Failure> {
+        let disk = pool_disk(directory, self.name);
         let file = File::create(&disk).during(disk.display())?;
         // One MiB before the partition, and one behind it.
         file.set_len((self.pool + 2) << 20).during(disk.display())?;
@@ -93,21 +107,35 @@ impl GuestTask<'_> {
             .args(["-euc", "echo \"1MiB,$1MiB\" | sfdisk --quiet --label dos \"$2\"", "sfdisk"])
             .arg(size.to_string())
             .arg(&disk)
-            .run(Duration::from_secs(300))?;
-        Ok(disk)
+            .run(Duration::from_secs(300))
+            .map(drop)
     }
 }
 
-impl RunningTask {
+impl RunningTask<'_> {
     /// The shell of a guest whose script is [`SHELL`](crate::shell::SHELL), once it is there.
     pub(crate) fn shell(&mut self, limit: Duration) -> Result<Shell, Failure> {
         wait_for("the guest's shell", limit, || {
             self.machine.still_on()?;
             let said = self.machine.said();
-            Ok(said.lines().any(|line| line.trim_end() == "lab: shell").then_some(()))
+            let there = said.lines().filter(|line| line.trim_end() == "lab: shell").count();
+            Ok((there == self.boots).then_some(()))
         })
         .map_err(|failure| self.machine.explain(failure))?;
-        Shell::at(&line(&self.directory, &self.name))
+        Shell::at(&line(&self.directory, self.task.name))
+    }
+
+    /// Has the guest begin anew, and gives its shell then: its disks are as they were, what it had mounted
+    /// or changed of its root is gone.
+    pub(crate) fn reboot(&mut self, mut shell: Shell, limit: Duration) -> Result<Shell, Failure> {
+        shell.reboot()?;
+        // QEMU ends where a computer would begin anew.
+        self.machine.wait_until_off(limit).map_err(|failure| self.machine.explain(failure))?;
+        drop(shell);
+        let start = Machine::start_kernel_again;
+        self.machine = self.task.switch_on(self.network, &self.directory, &self.debian, start)?;
+        self.boots += 1;
+        self.shell(limit)
     }
 
     /// Does what the guest asks for, in lines that begin with `lab: `, until it switches itself
@@ -138,9 +166,9 @@ impl RunningTask {
     /// on after `limit`.
     pub(crate) fn wait(mut self, limit: Duration) -> Result<TaskOutput, Failure> {
         self.machine.wait_until_off(limit).map_err(|failure| self.machine.explain(failure))?;
-        let output = self.directory.join(format!("{}.output", self.name));
+        let output = self.directory.join(format!("{}.output", self.task.name));
         fs::create_dir_all(output.join("lab")).during(output.display())?;
-        let disk = task_disk_path(&self.directory, &self.name);
+        let disk = task_disk(&self.directory, self.task.name);
         for file in ["marker", "log"] {
             let to = output.join("lab").join(file);
             Program::new("debugfs")
@@ -176,6 +204,10 @@ impl TaskOutput {
     }
 }
 
-fn task_disk_path(directory: &Path, name: &str) -> PathBuf {
+fn task_disk(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.disk"))
+}
+
+fn pool_disk(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.pool"))
 }

@@ -1,5 +1,5 @@
-//! A shell in a guest, on its serial line: one command after the other, each with its output and its exit
-//! status, so that one boot serves many questions.
+//! A shell in a guest, on a serial line of its own: one command after the other, each with its output and its
+//! exit status, so that one boot serves many questions.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,11 +10,11 @@ use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::process::last_lines;
 
-/// What a guest runs to give its serial line to a [`Shell`]; it ends with the shell.
+/// What a guest runs to give its second serial line to a [`Shell`]; it ends with the shell.
 pub(crate) const SHELL: &str = "
-stty -F /dev/ttyS0 raw -echo
-echo 'lab: shell' >/dev/ttyS0
-exec sh </dev/ttyS0 >/dev/ttyS0 2>&1
+stty -F /dev/ttyS1 raw -echo
+echo 'lab: shell' >/dev/console
+exec sh </dev/ttyS1 >/dev/ttyS1 2>&1
 ";
 
 /// A guest's shell.
@@ -67,6 +67,13 @@ impl Shell {
         let Answer { status, output } = self.finish(command, limit)?;
         ensure(status == 0, || format!("{command:?} in the guest: status {status}: {output}"))?;
         Ok(output)
+    }
+
+    /// Has the guest write everything to its disks and begin anew, which ends the shell: nothing can be run
+    /// in it then. It has to be kept until the guest is off, for QEMU forgets what it has not yet handed over
+    /// when the line is closed.
+    pub(crate) fn reboot(&mut self) -> Result<(), Failure> {
+        self.line.write_all(b"sync; busybox reboot -f\n").during("a serial line")
     }
 
     /// Ends the shell, and with it what the guest was to do.

@@ -125,16 +125,24 @@ impl Machine {
         directory: &Path,
         computer: &Computer<'_>,
     ) -> Result<Self, Failure> {
+        network.tap(computer.name)?;
+        Self::start_kernel_again(network, directory, computer)
+    }
+
+    /// The same for a machine that was on before, and is off: with the same tap and the same disks.
+    pub(crate) fn start_kernel_again(
+        network: &Network,
+        directory: &Path,
+        computer: &Computer<'_>,
+    ) -> Result<Self, Failure> {
         let Computer { name, mac, memory, processors, kernel, initrd, disks } = computer;
-        network.tap(name)?;
-        let (line, log) = (line(directory, name), serial(directory, name));
-        let line = format!(
-            "socket,id=s0,path={},server=on,wait=off,logfile={}",
-            line.display(),
-            log.display()
-        );
+        let log = serial(directory, name);
+        let console = format!("file,id=s0,path={},append=on", log.display());
+        let line =
+            format!("socket,id=s1,path={},server=on,wait=off", line(directory, name).display());
         let mut qemu = qemu(network, name, *memory)
-            .args(["-chardev", &line, "-serial", "chardev:s0"])
+            .args(["-chardev", &console, "-serial", "chardev:s0"])
+            .args(["-chardev", &line, "-serial", "chardev:s1"])
             // Emulated string instructions go byte by byte: the kernel clears and copies pages faster
             // when it does not know that a real processor has fast ones.
             .arg("-smp")
@@ -210,7 +218,8 @@ fn qemu(network: &Network, name: &str, memory: u32) -> Program {
         .words("-device virtio-rng-pci,rng=r0")
 }
 
-/// The socket of a machine's serial line, when one can type at it.
+/// The socket of a machine's second serial line, at which one can type: what its kernel has to say comes
+/// on the first one, and disturbs nobody there.
 pub(crate) fn line(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.line"))
 }

@@ -24,16 +24,22 @@ pub(super) const CASES: &[Case] = &[
     Case::new("zfs lints with libzfs", lints).build(),
 ];
 
-/// The guest's module and programs work: a snapshot keeps what its data set loses.
+/// The guest's module and programs work: a snapshot keeps what its data set loses, also when the guest
+/// begins anew. What its kernel says meanwhile is in no command's output.
 fn pool(lab: &Lab) -> Result<Outcome, Failure> {
     let (directory, network) = (lab.directory("zfs pool")?, Network::new()?);
+    let debian = Debian::get(&lab.cache)?;
     let task = GuestTask { script: SHELL, ..PLAIN };
-    let mut guest = task.start(&network, &directory, &Debian::get(&lab.cache)?)?;
+    let mut guest = task.start(&network, &directory, &debian)?;
     let mut shell = guest.shell(LIMIT)?;
     for command in POOL {
         shell.run(command, LIMIT)?;
     }
-    let kept = shell.run("cat /tank/one/.zfs/snapshot/first/file", LIMIT)?;
+    let boot = shell.run(BOOT, LIMIT)?;
+    shell = guest.reboot(shell, LIMIT)?;
+    ensure(shell.run(BOOT, LIMIT)? != boot, || "the guest did not begin anew".to_owned())?;
+    shell.run("zpool import tank", LIMIT)?;
+    let kept = shell.run(&format!("{NOISE}; cat /tank/one/.zfs/snapshot/first/file"), LIMIT)?;
     ensure(kept == "kept\n", || kept.clone())?;
     let gone = shell.finish("cat /tank/one/file", LIMIT)?;
     ensure(gone.status == 1 && gone.output.contains("No such file"), || format!("{gone:?}"))?;
@@ -182,6 +188,9 @@ const POOL: [&str; 5] = [
     "zfs snapshot tank/one@first",
     "rm /tank/one/file",
 ];
+const BOOT: &str = "cat /proc/sys/kernel/random/boot_id";
+/// Lines of the kernel's that come to the console whatever its level of noise is.
+const NOISE: &str = "for i in 1 2 3; do echo '<0>lab: the kernel speaks' >/dev/kmsg; done";
 const AWAY: &str =
     concat!(include_str!("../../guest/zfs/site.sh"), include_str!("../../guest/zfs/away.sh"));
 /// One test at a time: some change the whole pool.
