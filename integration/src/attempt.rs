@@ -19,6 +19,7 @@ use crate::kept;
 use crate::lab::{Lab, Wishes};
 use crate::process::{Program, Running};
 use crate::suite::{Case, Outcome};
+use crate::timeline::Timeline;
 
 /// A test that runs; when it is dropped, it is ended as by Ctrl-C.
 #[derive(Debug)]
@@ -133,7 +134,10 @@ pub(crate) fn carry_out(
     let case = case.ok_or_else(|| Failure::said(format!("no test is {name:?}")))?;
     let mut lab = Lab::beside_others(place, made)?;
     lab.wishes = wishes;
-    let result = match (case.run)(&lab) {
+    let timeline = Timeline::begin(place, &place.join(TIMELINE)).during("the test's timeline")?;
+    let ended = (case.run)(&lab);
+    drop(timeline);
+    let result = match ended {
         Ok(outcome) => Ok(outcome),
         Err(Failure::Said(words)) => Err(words),
         Err(Failure::Interrupted) => {
@@ -170,5 +174,7 @@ const OUTPUT: &str = "output";
 /// Is there when a test has taken longer than it may.
 const OVERDUE: &str = "overdue";
 const REPORT: &str = "report";
+/// What everybody wrote, in the order of time.
+const TIMELINE: &str = "timeline";
 /// How long a test may clean up.
 const CLEANING: Duration = Duration::from_secs(30);

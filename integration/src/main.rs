@@ -41,6 +41,7 @@ mod server;
 mod shell;
 mod soak;
 mod suite;
+mod timeline;
 mod vm;
 mod xdr;
 
