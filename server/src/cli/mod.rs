@@ -302,7 +302,7 @@ fn parse(program: &'static str, arguments: &[OsString]) -> Result<(Arguments, Ty
                 "say what to do: `{program} --help` lists the verbs"
             ));
         }
-        Failure::could_not(sentence(&error, program))
+        Failure::could_not(sentence(&error, program, &verb(&command, arguments)))
     })
 }
 
@@ -332,8 +332,27 @@ impl Typed {
     }
 }
 
+/// The words of the verb among what was typed, each with a space in front; nothing if there is none. What is no
+/// verb before it may be the value of an option that every verb takes.
+fn verb(command: &clap::Command, arguments: &[OsString]) -> String {
+    let (mut known, mut words) = (command, String::new());
+    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
+        match known.find_subcommand(word) {
+            Some(below) => {
+                words += &format!(" {}", below.get_name());
+                known = below;
+            }
+            None if words.is_empty() || word.starts_with('-') => {}
+            None => break,
+        }
+    }
+    words
+}
+
 /// One sentence of clap's several lines: what is wrong, and where it is explained.
-fn sentence(error: &clap::Error, program: &str) -> String {
+///
+/// clap shows how the verb is used unless the value of a flag is wrong: then it is that which was `typed`.
+fn sentence(error: &clap::Error, program: &str, typed: &str) -> String {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or(&text);
     let words = first.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -347,6 +366,7 @@ fn sentence(error: &clap::Error, program: &str) -> String {
     let verb = text.split_once(&usage).map_or("", |(_, rest)| rest).split_whitespace();
     let verb = verb.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
     let asked: String = verb.flat_map(|word| [" ", word]).collect();
+    let asked = if asked.is_empty() { typed } else { &asked };
     let meant =
         suggestion(error).map_or_else(String::new, |meant| format!(" (did you mean {meant}?)"));
     format!("{words}{meant}: see `{program}{asked} --help`")

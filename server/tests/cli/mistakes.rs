@@ -47,6 +47,24 @@ fn what_a_verb_does_not_take_is_explained_by_that_verb() {
 }
 
 #[test]
+fn a_wrong_value_of_a_flag_is_explained_by_the_verb_that_has_the_flag() {
+    let bench = Bench::new();
+    bench.cannot(
+        &["clone", "head", "desk", "--store"],
+        "a value is required for '--store <STORE>' but none was supplied: see `netbe clone --help`",
+    );
+    let state = bench.state().display().to_string();
+    bench.cannot(
+        &["--state", &state, "machine", "set", "desk", "--mac"],
+        "a value is required for '--mac <MAC>' but none was supplied: see `netbe machine set --help`",
+    );
+    bench.cannot(
+        &["snap", "--store"],
+        "a value is required for '--store <STORE>' but none was supplied: see `netbe snapshot --help`",
+    );
+}
+
+#[test]
 fn names_that_cannot_be_say_why() {
     let bench = Bench::new();
     let value = |text: &str| format!("invalid value '{text}' for '<NAME>': ");
