@@ -1,11 +1,10 @@
 //! Verbs that make, rename and destroy boot environments.
 
 use clap::Args;
-use serde::Serialize;
-use store::{Decision, EnvironmentName, KEPT_KEYS, Layout, Point, Role, Store};
+use store::{EnvironmentName, Layout, Point, Role, Store};
 
 use super::guard::{self, Hold, Verb};
-use super::{Failure, Format, Reply, Site, Table, machine, root};
+use super::{Failure, Reply, Site, machine, root};
 use crate::site::machine::{RenameError, rename};
 use provision::roots::Roots;
 
@@ -191,110 +190,4 @@ impl Destroy {
         let lines: String = doomed.iter().map(|point| format!("would destroy {point}\n")).collect();
         Ok(Reply::text(lines + &overruled))
     }
-}
-
-/// Write down what a boot environment is for, and what else is known of it.
-///
-/// `role=be|template|client|off` says what it is for: what came from another host is off until it is
-/// said here. `data=usr/home` marks a data set as the machine's, `system=usr/home` as the system's.
-/// Any other name is free: `release=14.3`; without a value it is taken away. Of several settings all
-/// are written, or none where one is refused.
-#[derive(Args, Debug)]
-pub(crate) struct Set {
-    /// A setting, as in role=template; may be repeated.
-    #[arg(required = true, value_name = "NAME=VALUE", value_parser = setting)]
-    settings: Vec<(String, String)>,
-    /// The boot environment.
-    #[arg(value_name = "BE")]
-    name: EnvironmentName,
-}
-
-impl Set {
-    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let decisions = self.settings.iter().map(|(key, value)| {
-            Ok(match key.as_str() {
-                "role" => Decision::Role(value.parse().map_err(Failure::could_not)?),
-                "data" | "system" => Decision::Data { dataset: value.clone(), data: key == "data" },
-                kept if KEPT_KEYS.contains(&kept) => {
-                    return Err(Failure::could_not(format!(
-                        "{kept} is written by netbe itself, which goes by it: `netbe sharepxe`, \
-                         `netbe machine` and `netbe install` change what it says"
-                    )));
-                }
-                _ => {
-                    let value = Some(value.clone()).filter(|value| !value.is_empty());
-                    Decision::Setting { key: key.clone(), value }
-                }
-            })
-        });
-        let decisions = decisions.collect::<Result<Vec<_>, Failure>>()?;
-        site.open()?.decide(&self.name, &decisions)?;
-        site.reload_only(&[&self.name])?;
-        Ok(Reply::done())
-    }
-}
-
-/// Show what `netbe set` has written down about a boot environment.
-///
-/// What a property is called here, `netbe set` calls it too; `data` has a line for each data set that
-/// stays with the machine.
-#[derive(Args, Debug)]
-#[command(allow_missing_positional = true)]
-pub(crate) struct Get {
-    #[command(flatten)]
-    format: Format,
-    /// What is wanted, as in role or role,release; all, if nothing is said.
-    property: Option<String>,
-    /// The boot environment.
-    #[arg(value_name = "BE")]
-    name: EnvironmentName,
-}
-
-impl Get {
-    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let environment = site.open()?.get(&self.name)?;
-        let mut known = vec![Property::of(&self.name, "role", environment.role.as_str())];
-        let data = environment.datasets.iter().filter(|set| set.mounted() && set.data());
-        known.extend(data.map(|set| Property::of(&self.name, "data", set.path())));
-        let settings = environment.settings.iter();
-        known.extend(settings.map(|(key, value)| Property::of(&self.name, key, value)));
-        if let Some(wanted) = self.property.as_deref().filter(|wanted| *wanted != "all") {
-            let wanted: Vec<&str> = wanted.split(',').collect();
-            let unknown = |wanted: &&&str| !known.iter().any(|known| known.property == **wanted);
-            if let Some(unknown) = wanted.iter().find(unknown) {
-                return Err(Failure::no(format_args!(
-                    "{0} has no {unknown}: `netbe get {0}` shows what it has",
-                    self.name
-                )));
-            }
-            known.retain(|known| wanted.contains(&known.property.as_str()));
-        }
-        self.format.reply(&known, |known| {
-            let mut table = Table::new(&["NAME", "PROPERTY", "VALUE"]);
-            for Property { name, property, value } in known {
-                table.row([name.clone(), property.clone(), value.clone()]);
-            }
-            table
-        })
-    }
-}
-
-/// What is written down about a boot environment, as it is shown.
-#[derive(Serialize)]
-struct Property {
-    name: String,
-    property: String,
-    value: String,
-}
-
-impl Property {
-    fn of(name: &EnvironmentName, property: &str, value: &str) -> Self {
-        let (name, property, value) = (name.to_string(), property.to_owned(), value.to_owned());
-        Self { name, property, value }
-    }
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write NAME=VALUE, as in role=template")?;
-    Ok((key.to_owned(), value.to_owned()))
 }

@@ -23,6 +23,7 @@ mod list;
 mod log;
 mod machine;
 mod mount;
+mod property;
 mod release;
 mod root;
 mod serve;
@@ -162,6 +163,7 @@ impl From<StoreError> for Failure {
             | StoreError::NotBtrfs(_)
             | StoreError::Obstacle { .. }
             | StoreError::Open(_)
+            | StoreError::Property { .. }
             | StoreError::Setting(_)
             | StoreError::Stalled { .. }
             | StoreError::Stream(_)
@@ -195,7 +197,7 @@ enum Verb {
     Create(environment::Create),
     Destroy(environment::Destroy),
     Diff(snapshot::Diff),
-    Get(environment::Get),
+    Get(property::Get),
     History(history::History),
     Install(install::Install),
     Lint(lint::Lint),
@@ -212,7 +214,7 @@ enum Verb {
     Rollback(snapshot::Rollback),
     Send(transfer::Send),
     Serve(serve::Serve),
-    Set(environment::Set),
+    Set(property::Set),
     Settle(settle::Settle),
     Sharenfs(share::Sharenfs),
     Sharepxe(machine::Sharepxe),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Failure, Reply};
 
 /// How a list is printed.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Format {
     /// For scripts: no header, one tab between columns.
     #[arg(short = 'H', conflicts_with = "json")]
@@ -62,6 +62,17 @@ impl Table {
         self.rows.push(cells.into_iter().map(full).collect());
     }
 
+    /// The same list with these of its columns alone, by their names in small letters.
+    pub(crate) fn with(self, columns: &[String]) -> Self {
+        let at =
+            |wanted: &String| self.header.iter().position(|name| name.eq_ignore_ascii_case(wanted));
+        let wanted: Vec<usize> = columns.iter().filter_map(at).collect();
+        let header = wanted.iter().filter_map(|at| self.header.get(*at)).copied().collect();
+        let pick =
+            |row: &Vec<String>| wanted.iter().filter_map(|at| row.get(*at)).cloned().collect();
+        Self { header, rows: self.rows.iter().map(pick).collect() }
+    }
+
     fn tabs(&self) -> String {
         self.rows.iter().map(|row| row.join("\t") + "\n").collect()
     }
@@ -102,6 +113,12 @@ mod test {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         assert_eq!(table().columns(), "NAME         LAYOUT\nbüro         flat\na-long-name  -\n");
+    }
+
+    #[test]
+    fn columns_are_those_that_are_wanted_in_that_order() {
+        let wanted = ["layout", "name"].map(str::to_owned);
+        assert_eq!(table().with(&wanted).tabs(), "flat\tbüro\n-\ta-long-name\n");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::draft::{OpenIntent, Step};
 use crate::journal::Tries;
 use crate::{
-    Change, Concerned, Environment, EnvironmentName, Holding, InUse, Lacking, Listing, Pending,
-    Point, Snapshot, SnapshotName, Space, StoreError, Survey,
+    Change, Concerned, Environment, EnvironmentName, Holding, InUse, Lacking, Listing,
+    NativeChange, NativeValue, Pending, Point, Snapshot, SnapshotName, Space, StoreError, Survey,
 };
 
 /// A kind of store: plain directories, btrfs subvolumes, ZFS data sets.
@@ -100,6 +100,18 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     /// Writes down what was decided about an environment, at one instant: its role, its settings,
     /// how it is shared, which of its data sets stay with the machine.
     fn write(&self, environment: &Environment) -> Result<(), StoreError>;
+
+    /// The properties of the file system that can be set of an environment, as they are.
+    fn natives(&self, _name: &EnvironmentName) -> Result<Vec<NativeValue>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Changes properties of the file system and does what [`BackEnd::write`] does: both, or none of it.
+    fn write_with(
+        &self,
+        environment: &Environment,
+        changes: &[NativeChange],
+    ) -> Result<(), StoreError>;
 
     /// Gives an environment another name.
     fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError>;

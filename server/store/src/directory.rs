@@ -21,6 +21,7 @@
 mod fabric;
 mod intents;
 mod metadata;
+mod natives;
 mod snapshots;
 mod work;
 
@@ -46,8 +47,8 @@ use crate::journal::{Concerned, Holders, Intent, Journal, Tries};
 use crate::tree::{self, open_dir};
 use crate::workspace::Workspace;
 use crate::{
-    Change, Environment, EnvironmentName, InUse, Layout, Listing, Origin, Pending, Point, Snapshot,
-    SnapshotName, Space, StoreError, Unreadable, bind, fault,
+    Change, Environment, EnvironmentName, InUse, Layout, Listing, NativeChange, NativeValue,
+    Origin, Pending, Point, Snapshot, SnapshotName, Space, StoreError, Unreadable, bind, fault,
 };
 
 /// An open store of directories.
@@ -243,6 +244,7 @@ impl BackEnd for Directory {
         let from = self.open_tree(source)?;
         let work = self.begin("clone", new, Vec::new())?;
         self.fabric.copy(&from, &work.space, TREE, &self.tree_path(source))?;
+        self.carry(&source.environment, &work)?;
         self.publish(work, new)?;
         Ok(new.clone())
     }
@@ -251,12 +253,25 @@ impl BackEnd for Directory {
         let from = self.open_root(source)?;
         let work = self.begin("clone", new, Vec::new())?;
         self.fabric.copy_root(&from, &work.space, TREE, &self.root(source))?;
+        self.carry(source, &work)?;
         self.publish(work, new)
     }
 
     fn write(&self, environment: &Environment) -> Result<(), StoreError> {
         let lock = self.lock()?;
         self.write_metadata(&lock, environment)
+    }
+
+    fn natives(&self, name: &EnvironmentName) -> Result<Vec<NativeValue>, StoreError> {
+        self.fabric.natives(&self.open_root(name)?, &self.root(name))
+    }
+
+    fn write_with(
+        &self,
+        environment: &Environment,
+        changes: &[NativeChange],
+    ) -> Result<(), StoreError> {
+        self.write_both(environment, changes)
     }
 
     fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {

@@ -190,6 +190,14 @@ pub enum StoreError {
     /// What was to be received is no such stream, or not all of it came.
     #[error("{0}")]
     Stream(#[from] StreamError),
+    /// This store, or the place that it is on, has no such property, or not with that value.
+    #[error("{property} cannot be set here: {why}")]
+    Property {
+        /// The property.
+        property: &'static str,
+        /// Why, and what helps.
+        why: String,
+    },
     /// It cannot be split into a base and a skeleton, or is not one of them.
     #[error("{0}")]
     Thin(Box<ThinError>),

@@ -13,8 +13,8 @@ use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::draft::{OpenIntent, Step};
 use crate::journal::Tries;
 use crate::{
-    Change, Concerned, Environment, EnvironmentName, InUse, Listing, MetadataError, Pending, Point,
-    Snapshot, SnapshotName, Space, StoreError, Unreadable,
+    Change, Concerned, Environment, EnvironmentName, InUse, Listing, MetadataError, NativeChange,
+    NativeValue, Pending, Point, Snapshot, SnapshotName, Space, StoreError, Unreadable,
 };
 
 /// How a read fails.
@@ -286,6 +286,18 @@ impl BackEnd for Faulty {
 
     fn write(&self, environment: &Environment) -> Result<(), StoreError> {
         self.inner.write(environment)
+    }
+
+    fn natives(&self, name: &EnvironmentName) -> Result<Vec<NativeValue>, StoreError> {
+        self.inner.natives(name)
+    }
+
+    fn write_with(
+        &self,
+        environment: &Environment,
+        changes: &[NativeChange],
+    ) -> Result<(), StoreError> {
+        self.inner.write_with(environment, changes)
     }
 
     fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {

@@ -37,6 +37,7 @@ mod location;
 mod lock;
 mod name;
 mod network;
+mod property;
 mod settings;
 mod snapshot;
 mod store;
@@ -63,7 +64,10 @@ pub use location::{Location, LocationError};
 pub use lock::Hold;
 pub use name::{EnvironmentName, NameError, Point, SnapshotName};
 pub use network::{Network, NetworkError};
-pub use settings::{Decision, KEPT_KEYS, Role, RoleError, SettingError, Settings};
+pub use property::{
+    DESCRIPTIONS, KEPT_KEYS, Native, NativeChange, NativeValue, Property, PropertyError,
+};
+pub use settings::{Decision, Role, RoleError, SettingError, Settings};
 pub use snapshot::{Holding, Snapshot, Space, Survey};
 pub use store::{Draft, InUse, Lacking, Listing, Newer, Pair, Progress, Store, Unreadable, Update};
 pub use stream::StreamError;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::NativeChange;
+
 /// What a boot environment is for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Role {
@@ -64,6 +66,8 @@ pub enum Decision {
         /// Whether it stays.
         data: bool,
     },
+    /// A property of the file system.
+    Native(NativeChange),
     /// What the environment is for.
     Role(Role),
     /// A free setting.
@@ -81,6 +85,9 @@ impl fmt::Display for Decision {
         match self {
             Self::Data { dataset, data: true } => write!(f, "data={dataset}"),
             Self::Data { dataset, data: false } => write!(f, "system={dataset}"),
+            Self::Native(NativeChange { property, value }) => {
+                write!(f, "{property}={}", value.as_deref().unwrap_or(""))
+            }
             Self::Role(role) => write!(f, "role={role}"),
             Self::Setting { key, value } => write!(f, "{key}={}", value.as_deref().unwrap_or("")),
         }
@@ -165,12 +172,8 @@ pub enum SettingError {
 }
 
 /// Keys under which netbe keeps what has a type of its own.
-const OWN_KEYS: [&str; 8] =
+pub(crate) const OWN_KEYS: [&str; 8] =
     ["created", "data", "export", "layout", "origin", "role", "schema", "uuid"];
-/// Settings that netbe makes and goes by: they can be read, and nobody else is to make them. A machine's
-/// root, whose template it is, what is being made or installed.
-pub const KEPT_KEYS: [&str; 6] =
-    ["data-of", crate::draft::DRAFT, "fresh", crate::draft::INSTALLING, "machine", "template"];
 /// Leaves room for `netbe:` in the 256 bytes of a property's name.
 const MAX_KEY: usize = 64;
 /// ZFS takes no longer value (zfsprops(7)).

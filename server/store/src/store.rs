@@ -26,8 +26,8 @@ use crate::subvolume::Subvolumes;
 use crate::zfs::Zfs;
 use crate::{
     Change, Concerned, Decision, Environment, EnvironmentName, ExportSettings, History, Layout,
-    Location, Origin, Pending, Point, Role, SettingError, Snapshot, SnapshotName, Space,
-    StoreError, Survey, Timestamp,
+    Location, NativeChange, NativeValue, Origin, Pending, Point, Role, SettingError, Snapshot,
+    SnapshotName, Space, StoreError, Survey, Timestamp,
 };
 
 pub use split::{Pair, Update};
@@ -510,7 +510,12 @@ impl Store {
     ) -> Result<Environment, StoreError> {
         let told: Vec<String> = decisions.iter().map(ToString::to_string).collect();
         let told: Vec<&str> = told.iter().map(String::as_str).collect();
-        self.change("set", name, &told, |environment| {
+        let natives = decisions.iter().filter_map(|decision| match decision {
+            Decision::Native(change) => Some(change.clone()),
+            Decision::Data { .. } | Decision::Role(_) | Decision::Setting { .. } => None,
+        });
+        let natives: Vec<NativeChange> = natives.collect();
+        self.change_with("set", name, &told, &natives, |environment| {
             if decisions.iter().any(|decision| matches!(decision, Decision::Role(_))) {
                 self.refuse_half(environment)?;
             }
@@ -543,6 +548,12 @@ impl Store {
         data: bool,
     ) -> Result<Environment, StoreError> {
         self.decide(name, &[Decision::Data { dataset: dataset.to_owned(), data }])
+    }
+
+    /// The properties of the file system that can be set of a boot environment here, as they are.
+    pub fn natives(&self, name: &EnvironmentName) -> Result<Vec<NativeValue>, StoreError> {
+        self.back_end.get(name)?;
+        self.back_end.natives(name)
     }
 
     /// Where a boot environment's root is on this host: for messages and for programs such as
@@ -603,12 +614,26 @@ impl Store {
         told: &[&str],
         change: impl FnOnce(&mut Environment) -> Result<(), StoreError>,
     ) -> Result<Environment, StoreError> {
+        self.change_with(verb, name, told, &[], change)
+    }
+
+    fn change_with(
+        &self,
+        verb: &str,
+        name: &EnvironmentName,
+        told: &[&str],
+        natives: &[NativeChange],
+        change: impl FnOnce(&mut Environment) -> Result<(), StoreError>,
+    ) -> Result<Environment, StoreError> {
         let arguments: Vec<&str> = told.iter().copied().chain([name.as_str()]).collect();
         self.noted(verb, &arguments, || {
             let _alone = self.alone(name)?;
             let mut environment = self.back_end.get(name)?;
             change(&mut environment)?;
-            self.back_end.write(&environment)?;
+            match natives {
+                [] => self.back_end.write(&environment)?,
+                changes => self.back_end.write_with(&environment, changes)?,
+            }
             Ok(environment)
         })
     }
@@ -807,6 +832,8 @@ pub struct Unreadable {
 fn decide_all(environment: &mut Environment, decisions: &[Decision]) -> Result<(), StoreError> {
     for decision in decisions {
         match decision {
+            // Not written down by netbe.
+            Decision::Native(_) => {}
             Decision::Role(role) => environment.role = *role,
             Decision::Data { dataset, data } => {
                 let name = environment.name.clone();

@@ -9,6 +9,7 @@
 
 mod commands;
 mod fabric;
+mod natives;
 mod transfer;
 
 use std::ffi::{CStr, CString, OsStr};
@@ -23,6 +24,9 @@ use uuid::Uuid;
 
 use crate::sys::{self, is_subvolume, nested_subvolumes, set_read_only, subvolume};
 use crate::tree::open_dir;
+
+/// The extended attribute by which the kernel shows and takes how what is made in a directory is compressed.
+pub(crate) const COMPRESSION: &CStr = c"btrfs.compression";
 
 /// What btrfs knows about a subvolume.
 #[derive(Clone, Copy, Debug)]

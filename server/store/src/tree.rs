@@ -132,7 +132,7 @@ fn next_range(file: impl AsFd, offset: u64, size: u64) -> Result<Option<(u64, u6
 }
 
 /// The path of a name, for messages.
-fn join(path: &Path, name: &CStr) -> PathBuf {
+pub(crate) fn join(path: &Path, name: &CStr) -> PathBuf {
     path.join(OsStr::from_bytes(name.to_bytes()))
 }
 

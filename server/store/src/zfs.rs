@@ -32,6 +32,7 @@ mod kernel;
 mod listing;
 mod memory;
 mod mounts;
+mod natives;
 mod program;
 mod properties;
 mod snapshots;
@@ -51,8 +52,8 @@ use crate::draft::{self, OpenIntent};
 use crate::error::at;
 use crate::journal::{Holders, Intent, Tries};
 use crate::{
-    Change, Concerned, Environment, EnvironmentName, Holding, InUse, Listing, Pending, Point,
-    Snapshot, SnapshotName, Space, StoreError, Survey, Unreadable,
+    Change, Concerned, Environment, EnvironmentName, Holding, InUse, Listing, NativeChange,
+    NativeValue, Pending, Point, Snapshot, SnapshotName, Space, StoreError, Survey, Unreadable,
 };
 use command::{Failure, Refusal, Task};
 use intents::{HIDDEN, Step};
@@ -394,6 +395,18 @@ impl BackEnd for Zfs {
         self.memory.forget(&environment.name);
         program::set(self.pool_name(), &changes)
             .map_err(|failure| told(failure, &format!("write down what {} is", environment.name)))
+    }
+
+    fn natives(&self, name: &EnvironmentName) -> Result<Vec<NativeValue>, StoreError> {
+        self.natives_of(name)
+    }
+
+    fn write_with(
+        &self,
+        environment: &Environment,
+        changes: &[NativeChange],
+    ) -> Result<(), StoreError> {
+        self.write_both(environment, changes)
     }
 
     fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {

@@ -249,14 +249,14 @@ fn settings_are_written_down_and_taken_away() {
     assert_eq!((&json[1]["role"], &json[0]["role"]), (&"template".into(), &"be".into()));
     assert_eq!(json[0]["settings"]["release"], "14.3");
     assert_eq!(json[0]["data"][0], "usr/home");
-    let all = "desk\trole\tbe\ndesk\tdata\tusr/home\ndesk\trelease\t14.3\n";
+    let all = "desk\trole\tbe\tlocal\ndesk\tdata\tusr/home\tlocal\ndesk\trelease\t14.3\tlocal\n";
     assert_eq!(bench.prints(&["get", "-H", "desk"]), all);
     assert_eq!(bench.prints(&["get", "-H", "all", "desk"]), all);
-    assert_eq!(bench.prints(&["get", "-H", "release", "desk"]), "desk\trelease\t14.3\n");
+    assert_eq!(bench.prints(&["get", "-H", "release", "desk"]), "desk\trelease\t14.3\tlocal\n");
     assert_eq!(bench.prints(&["get", "data,release", "desk"]).lines().count(), 3);
     bench.refuses(
         &["get", "releas", "desk"],
-        "desk has no releas: `netbe get desk` shows what it has",
+        "desk has no releas (did you mean release?): `netbe get desk` shows what it has",
     );
     bench.silent(&["set", "release=", "system=usr/home", "desk"]);
     let json: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
@@ -271,6 +271,69 @@ fn settings_are_written_down_and_taken_away() {
         bench.fails(&["set", "role=be", "release=15.0", wrong, "head"]);
         assert_eq!(bench.prints(&["get", "-H", "head"]), before, "{wrong}: nothing is half-done");
     }
+}
+
+#[test]
+fn a_property_is_known_or_has_a_colon() {
+    let bench = Bench::with_head();
+    bench.cannot(
+        &["set", "quoat=10G", "head"],
+        "there is no property quoat (did you mean quota?): `netbe set --help` lists those that there are; a name of \
+         your own has a colon, as in site:quoat",
+    );
+    bench.cannot(
+        &["set", "colour=red", "head"],
+        "there is no property colour: `netbe set --help` lists those that there are; a name of your own has a \
+         colon, as in site:colour",
+    );
+    bench.cannot(
+        &["set", "readonly=on", "head"],
+        "readonly is not set by `netbe set`: `netbe set role=template` and `netbe sharenfs --ro` keep machines from \
+         writing",
+    );
+    bench.silent(&["set", "site:colour=red", "note=of the office", "os=Plan 9", "head"]);
+    let get = |words: &[&str]| bench.prints(&[&["get", "-H"], words, &["head"]].concat());
+    assert_eq!(get(&["site:colour"]), "head\tsite:colour\tred\tlocal\n");
+    assert_eq!(get(&["-o", "value,property", "note"]), "of the office\tnote\n");
+    assert_eq!(get(&["arch,site:none"]), "head\tarch\t-\t-\nhead\tsite:none\t-\t-\n");
+    let json = bench.prints(&["get", "-j", "note", "head"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["value"], &json[0]["source"]), (&"of the office".into(), &"local".into()));
+}
+
+/// A netbe that took any name wrote them down.
+#[test]
+fn a_name_without_a_colon_that_is_written_down_is_read_and_taken_away_and_not_changed() {
+    let bench = Bench::with_head();
+    bench.silent(&["set", "note=x", "head"]);
+    let file = bench.state().join("store/meta/head.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("note = "), "{text}");
+    fs::write(&file, text.replace("note = ", "colour = ")).unwrap();
+    assert_eq!(bench.prints(&["get", "-H", "colour", "head"]), "head\tcolour\tx\tlocal\n");
+    let (said, _) = bench.fails(&["set", "colour=y", "head"]);
+    assert!(said.starts_with("there is no property colour: "), "{said}");
+    bench.silent(&["set", "note=y", "head"]);
+    assert_eq!(bench.prints(&["get", "-H", "colour", "head"]), "head\tcolour\tx\tlocal\n");
+    bench.silent(&["set", "colour=", "head"]);
+    let (said, _) = bench.fails(&["set", "colour=", "head"]);
+    assert!(said.starts_with("there is no property colour: "), "{said}");
+}
+
+#[test]
+fn plain_directories_have_no_properties_of_a_file_system_and_say_what_helps() {
+    let bench = Bench::with_head();
+    let before = bench.prints(&["get", "-H", "head"]);
+    let (said, status) = bench.fails(&["set", "note=x", "quota=10G", "head"]);
+    assert!(
+        said.starts_with("quota cannot be set here: plain directories have no limits"),
+        "{said}"
+    );
+    assert!(said.contains("keep the store on ZFS or btrfs") && status == 2, "{said}");
+    let (said, _) = bench.fails(&["set", "compression=zstd", "head"]);
+    assert!(said.contains("plain directories have no such property"), "{said}");
+    assert_eq!(bench.prints(&["get", "-H", "head"]), before);
+    assert_eq!(bench.prints(&["get", "-H", "quota", "head"]), "head\tquota\t-\t-\n");
 }
 
 #[test]

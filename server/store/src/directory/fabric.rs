@@ -11,7 +11,7 @@ use crate::back_end::{Capabilities, Part};
 use crate::error::at;
 use crate::tree::{self, Borders, Fixed, open_dir};
 use crate::workspace::Workspace;
-use crate::{Space, StoreError, sys};
+use crate::{NativeChange, NativeValue, Space, StoreError, sys};
 
 /// A kind of trees: how they are made, copied, frozen and sent.
 ///
@@ -69,6 +69,42 @@ pub(crate) trait Fabric: Debug + Send + Sync {
     /// What one tree takes, in the store whose directory is `top`. `used` is told only where the sum of
     /// several trees is what they take together.
     fn space(&self, top: &OwnedFd, tree: &OwnedFd, path: &Path) -> Result<Space, StoreError>;
+
+    /// The properties of the file system that can be set of a tree, as they are.
+    fn natives(&self, _tree: &OwnedFd, _path: &Path) -> Result<Vec<NativeValue>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Refuses a change of a property that cannot be, before anything is touched.
+    fn check_native(
+        &self,
+        _tree: &OwnedFd,
+        change: &NativeChange,
+        _path: &Path,
+    ) -> Result<(), StoreError> {
+        let why = match change.property.is_limit() {
+            true => {
+                "plain directories have no limits of their own: keep the store on ZFS or btrfs, or set a project                  quota of the file system (xfs_quota(8), setquota(8)) for the directory"
+            }
+            false => "plain directories have no such property: keep the store on ZFS or btrfs",
+        };
+        Err(StoreError::Property { property: change.property.as_str(), why: why.to_owned() })
+    }
+
+    /// Changes a property of a whole tree, after [`Fabric::check_native`].
+    fn set_native(
+        &self,
+        tree: &OwnedFd,
+        change: &NativeChange,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        self.check_native(tree, change, path)
+    }
+
+    /// Gives a tree that takes another's place, or is a copy of it, that one's properties.
+    fn carry(&self, _from: &OwnedFd, _to: &OwnedFd, _path: &Path) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// The name of what [`Fabric::send`] writes.
     fn format(&self) -> &'static str;

@@ -29,6 +29,8 @@ pub(super) enum Step {
     Draft(draft::Step),
     /// What is written down about an environment goes, if its tree is not there.
     Forget { name: String, uuid: Option<Uuid> },
+    /// Properties of an environment's tree are to be as they were; one without a value as it is by itself.
+    Properties { name: String, uuid: Uuid, before: Vec<(String, Option<String>)> },
     /// An environment gets another tree. That it has it is the instant from which the rest follows: the
     /// snapshot in the workspace appears, and these vanish.
     Replace {
@@ -143,6 +145,7 @@ impl Directory {
                 }
                 Ok(())
             }
+            (Step::Properties { name, uuid, before }, _) => self.give_back(name, *uuid, before),
             (Step::Write { name, text }, _) => {
                 let Ok(name) = name.parse() else { return Ok(()) };
                 let Ok(changed) = parse(name, text) else { return Ok(()) };
@@ -197,7 +200,7 @@ impl Directory {
     }
 
     /// Whether there is still the environment that was meant.
-    fn has(&self, name: &EnvironmentName, uuid: Uuid) -> Result<bool, StoreError> {
+    pub(super) fn has(&self, name: &EnvironmentName, uuid: Uuid) -> Result<bool, StoreError> {
         match self.get(name) {
             Ok(environment) => Ok(environment.uuid == uuid),
             Err(StoreError::NoEnvironment(_) | StoreError::Broken { .. }) => Ok(false),

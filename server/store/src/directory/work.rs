@@ -114,6 +114,7 @@ impl Directory {
         let (name, root) = (&environment.name, self.root(&environment.name));
         let space = &work.space;
         let new = open_dir(space.dir(), TREE).map_err(at("open", space.path()))?;
+        self.fabric.carry(&self.open_root(name)?, &new, &root)?;
         let replace = Step::Replace {
             name: name.to_string(),
             uuid: environment.uuid,

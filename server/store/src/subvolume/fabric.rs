@@ -5,13 +5,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use super::{copy, freeze, members, place, transfer};
+use super::{copy, freeze, members, natives, place, transfer};
 use crate::back_end::{Capabilities, Part};
 use crate::directory::{Fabric, Frozen};
 use crate::error::at;
 use crate::tree::open_dir;
 use crate::workspace::Workspace;
-use crate::{Obstacle, Space, StoreError, sys};
+use crate::{NativeChange, NativeValue, Obstacle, Space, StoreError, sys};
 
 /// Trees of btrfs subvolumes: a copy takes no space until it is changed.
 #[derive(Debug)]
@@ -109,6 +109,32 @@ impl Fabric for Subvolumes {
             sum.exclusive = add(sum.exclusive, usage.map(|usage| usage.exclusive));
         }
         Ok(sum)
+    }
+
+    fn natives(&self, tree: &OwnedFd, path: &Path) -> Result<Vec<NativeValue>, StoreError> {
+        natives::read(tree.as_fd(), path)
+    }
+
+    fn check_native(
+        &self,
+        tree: &OwnedFd,
+        change: &NativeChange,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        natives::check(tree.as_fd(), change, path)
+    }
+
+    fn set_native(
+        &self,
+        tree: &OwnedFd,
+        change: &NativeChange,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        natives::set(tree.as_fd(), change, path)
+    }
+
+    fn carry(&self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<(), StoreError> {
+        natives::carry(from.as_fd(), to.as_fd(), path)
     }
 
     fn format(&self) -> &'static str {

@@ -12,6 +12,7 @@ use rustix::fs::{
     futimens, utimensat,
 };
 
+use crate::subvolume::COMPRESSION;
 use crate::sys::{self, Attribute};
 
 /// Owner, mode, times, extended attributes with access control lists among them, and flags.
@@ -55,7 +56,12 @@ impl Metadata {
     /// Whether another file's is the same but for times.
     pub(crate) fn equals(&self, other: &Self) -> bool {
         (self.mode, self.owner, self.flags) == (other.mode, other.owner, other.flags)
-            && self.attributes == other.attributes
+            && self.own_attributes().eq(other.own_attributes())
+    }
+
+    /// The extended attributes but for what is decided about an environment, and is no content of it.
+    fn own_attributes(&self) -> impl Iterator<Item = &Attribute> {
+        self.attributes.iter().filter(|(name, _)| *name != *COMPRESSION)
     }
 
     /// Gives it to an open file or directory, which has nothing else then: what it inherited from its directory

@@ -54,6 +54,11 @@ impl Task {
         operands.into_iter().fold(self, Self::operand)
     }
 
+    /// For a subcommand that knows no `--`: `zfs set` of OpenZFS before 2.2.
+    pub(super) fn without_dashes(self) -> Self {
+        Self(self.0.without_dashes())
+    }
+
     /// Sets how long it may take: two minutes at first.
     pub(super) fn limit(self, limit: Duration) -> Self {
         Self(self.0.limit(Limit::Within(limit)))

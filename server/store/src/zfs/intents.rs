@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::command::{Failure, Refusal, Task};
 use super::listing::{self, DataSet, Depth, Known, Source, datasets, snapshots};
 use super::program::Change;
-use super::{Zfs, mounts, program, properties, told};
+use super::{Zfs, mounts, natives, program, properties, told};
 use crate::back_end::BackEnd as _;
 use crate::draft;
 use crate::error::at;
@@ -33,6 +33,9 @@ pub(super) enum Step {
     Destroy { datasets: Vec<u64> },
     /// What has a hidden name in the store goes, with all below it, if it is this.
     Discard { name: String, is: Identity },
+    /// Native properties of a data set are to be as they were; one without a value as it came with a stream, or
+    /// is by itself.
+    Properties { dataset: u64, before: Vec<(String, Option<String>)> },
     /// The snapshots of this name came by a stream of which not all came. Each data set goes back to its
     /// snapshot before, and those that came with the stream go.
     Return { dataset: u64, snapshot: String, base: String, sets: Vec<(u64, u64)> },
@@ -181,6 +184,10 @@ impl Zfs {
                 }
                 Ok(())
             }
+            Step::Properties { dataset, before } => match self.named(&[*dataset])?.pop() {
+                Some(set) => natives::give_back(&set.name, before),
+                None => Ok(()),
+            },
             Step::Return { dataset, snapshot, base, sets } => {
                 match self.named(&[*dataset])?.pop() {
                     Some(root) => self.go_back_to(intent, &root, (snapshot, base), sets),
@@ -323,14 +330,19 @@ impl Keeper<Step> for Zfs {
 
 impl Zfs {
     fn note(&self, intent: Uuid, text: Option<&str>) -> Result<(), StoreError> {
-        let change = Change {
+        program::set(self.pool_name(), &[self.record(intent, text)]).map_err(|failure| {
+            told(failure, &format!("write down what is done to {}", self.dataset))
+        })
+    }
+
+    /// The change that keeps a record in the pool, or forgets it. With others in one program, they are what
+    /// the intent comes to its end by: from that instant on nothing of it is undone.
+    pub(super) fn record(&self, intent: Uuid, text: Option<&str>) -> Change {
+        Change {
             dataset: self.dataset.clone(),
             property: format!("{PROPERTY}{intent}"),
             value: text.map(str::to_owned),
-        };
-        program::set(self.pool_name(), &[change]).map_err(|failure| {
-            told(failure, &format!("write down what is done to {}", self.dataset))
-        })
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use store::{Newer, Outcome};
+use store::{Decision, Native, NativeChange, Newer, Outcome};
 
 use crate::bench::{Bench, name, snapshot_name};
 use crate::model::{Model, Verb};
@@ -64,8 +64,11 @@ fn what_takes_several_steps_is_done_whole_whenever_it_is_killed() {
         println!("{ENDED}");
         return;
     }
-    for verb in [Late::News, Late::Promotion, Late::Rollback] {
+    for verb in [Late::News, Late::Promotion, Late::Properties, Late::Rollback] {
         let bench = verb.bench();
+        if verb == Late::Properties && bench.store.natives(&name("head")).unwrap().is_empty() {
+            continue;
+        }
         let before = verb.seen(&bench);
         let duration = verb.run(&bench, None);
         let after = verb.seen(&bench);
@@ -78,6 +81,8 @@ fn what_takes_several_steps_is_done_whole_whenever_it_is_killed() {
             verb.run(&bench, Some(duration * 5 / 4 * moment / moments));
             bench.create("next");
             bench.destroy("next").unwrap();
+            // What it has still running is waited for by whoever changes the same.
+            bench.store.change_export(&name("head"), |_| {}).unwrap();
             let seen = verb.seen(&bench);
             let place = format!("{verb:?}, moment {moment} of {moments}");
             assert!(seen == before || seen == after, "{place}: {seen:?}");
@@ -101,6 +106,8 @@ enum Late {
     News,
     /// A clone is promoted.
     Promotion,
+    /// Properties of the file system are set, and something is written down with them.
+    Properties,
     /// A tree goes back past several snapshots.
     Rollback,
 }
@@ -120,6 +127,11 @@ impl Late {
                 fs::write(bench.state().join(NEWS), bench.sent("head@2", Some("1"))).unwrap();
             }
             Self::Promotion => drop(bench.clone_of("head@3", "copy")),
+            Self::Properties => {
+                for number in 0..64 {
+                    fs::create_dir(bench.files("head").join(format!("home/{number}"))).unwrap();
+                }
+            }
             Self::Rollback => {}
         }
         bench
@@ -129,13 +141,14 @@ impl Late {
         match self {
             Self::News => "receive",
             Self::Promotion => "promote",
+            Self::Properties => "set",
             Self::Rollback => "rollback",
         }
     }
 
     fn of_parent() -> Self {
         let verb = std::env::var(VERB).unwrap();
-        let known = [Self::News, Self::Promotion, Self::Rollback];
+        let known = [Self::News, Self::Promotion, Self::Properties, Self::Rollback];
         known.into_iter().find(|known| known.name() == verb).unwrap()
     }
 
@@ -146,6 +159,13 @@ impl Late {
                 drop(bench.receive("copy", &news).unwrap());
             }
             Self::Promotion => bench.store.promote(&name("copy")).unwrap(),
+            Self::Properties => {
+                let (property, value) =
+                    (Native::of("compression").unwrap(), Some("zstd".to_owned()));
+                let note = Decision::Setting { key: "note".to_owned(), value: value.clone() };
+                let change = Decision::Native(NativeChange { property, value });
+                bench.store.decide(&name("head"), &[change, note]).unwrap();
+            }
             Self::Rollback => {
                 let to = snapshot_name("1");
                 bench.store.rollback(&name("head"), &to, Newer::Destroy).unwrap();
@@ -180,11 +200,18 @@ impl Late {
     fn seen(self, bench: &Bench) -> Vec<String> {
         let listing = bench.store.list().unwrap();
         assert!(listing.unreadable.is_empty(), "{:?}", listing.unreadable);
+        let compression = || {
+            let natives = bench.store.natives(&name("head")).unwrap().into_iter();
+            let value = natives.filter(|known| known.property.as_str() == "compression");
+            value.map(|known| known.value).collect::<Vec<_>>()
+        };
         let told = listing.environments.iter().map(|environment| {
+            let set = (self == Self::Properties).then(compression);
+            let note = environment.settings.value("note");
             let name = environment.name.as_str();
             let origin = environment.origin.as_ref().map(|origin| origin.name.to_string());
             let file = bench.read(name, "home/file");
-            format!("{name} {origin:?} {file:?} {:?}", bench.snapshots(name))
+            format!("{name} {origin:?} {file:?} {:?} {set:?} {note:?}", bench.snapshots(name))
         });
         told.collect()
     }

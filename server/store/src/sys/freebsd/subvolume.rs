@@ -50,6 +50,26 @@ pub(crate) fn subvolume(_: BorrowedFd<'_>) -> Result<Subvolume> {
     Err(Errno::OPNOTSUPP)
 }
 
+/// How what is made in a directory is compressed: refused.
+pub(crate) fn compression(_: BorrowedFd<'_>) -> Result<Option<String>> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// Says so: refused.
+pub(crate) fn set_compression(_: BorrowedFd<'_>, _: Option<&str>) -> Result<()> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// How much a subvolume may refer to: refused.
+pub(crate) fn limit(_: BorrowedFd<'_>) -> Result<Option<u64>> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// Limits that: refused.
+pub(crate) fn set_limit(_: BorrowedFd<'_>, _: u64) -> Result<()> {
+    Err(Errno::OPNOTSUPP)
+}
+
 /// What a subvolume takes: refused.
 pub(crate) fn usage(_: BorrowedFd<'_>) -> Result<Option<Usage>> {
     Err(Errno::OPNOTSUPP)

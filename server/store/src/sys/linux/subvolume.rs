@@ -5,12 +5,12 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{FileType, Stat, fstatfs};
+use rustix::fs::{FileType, Stat, XattrFlags, fgetxattr, fremovexattr, fsetxattr, fstatfs};
 use rustix::io::{Errno, Result};
 use rustix::ioctl::{Getter, NoArg, Opcode, Setter, Updater, ioctl, opcode};
 use uuid::Uuid;
 
-use crate::subvolume::{Subvolume, Usage};
+use crate::subvolume::{COMPRESSION, Subvolume, Usage};
 
 /// Whether an open file or directory is on btrfs.
 pub(crate) fn on_btrfs(file: impl AsFd) -> Result<bool> {
@@ -85,12 +85,7 @@ pub(crate) fn subvolume(file: BorrowedFd<'_>) -> Result<Subvolume> {
 /// What the quota group of a subvolume counts; `None` where quota groups are off or have to be counted
 /// anew.
 pub(crate) fn usage(root: BorrowedFd<'_>) -> Result<Option<Usage>> {
-    // SAFETY: the request's number says that the kernel writes one `struct btrfs_ioctl_fs_info_args`, as
-    // which `FsInfo` is laid out.
-    let info = unsafe { ioctl(root, Getter::<FS_INFO, FsInfo>::new()) }?;
-    let groups = PathBuf::from(format!("/sys/fs/btrfs/{}/qgroups", Uuid::from_bytes(info.fsid)));
-    let number =
-        |path: PathBuf| -> Option<u64> { std::fs::read_to_string(path).ok()?.trim().parse().ok() };
+    let groups = quota_groups(root)?;
     if number(groups.join("inconsistent")) != Some(0) {
         return Ok(None);
     }
@@ -100,6 +95,61 @@ pub(crate) fn usage(root: BorrowedFd<'_>) -> Result<Option<Usage>> {
         (Some(referenced), Some(exclusive)) => Some(Usage { referenced, exclusive }),
         (None, _) | (_, None) => None,
     })
+}
+
+/// How many bytes the quota group of a subvolume lets it refer to, 0 if that is not limited; `None` where quota
+/// groups are off.
+pub(crate) fn limit(root: BorrowedFd<'_>) -> Result<Option<u64>> {
+    let own = quota_groups(root)?.join(format!("0_{}", subvolume(root)?.id));
+    let flags = number(own.join("limit_flags"));
+    let limited = flags.is_some_and(|flags| flags & MAX_REFERENCED != 0);
+    let most = number(own.join("max_referenced")).filter(|most| limited && *most != NO_LIMIT);
+    Ok(flags.map(|_| most.unwrap_or(0)))
+}
+
+/// Limits how many bytes a subvolume may refer to; 0 takes the limit away. `NOTCONN` where quota groups are
+/// off.
+pub(crate) fn set_limit(root: BorrowedFd<'_>, most: u64) -> Result<()> {
+    let max_referenced = if most == 0 { NO_LIMIT } else { most };
+    let args = GroupLimit { group: 0, flags: MAX_REFERENCED, max_referenced, rest: [0; 3] };
+    // SAFETY: the kernel reads one `struct btrfs_ioctl_qgroup_limit_args`, as which `GroupLimit` is laid out.
+    unsafe { ioctl(root, Setter::<QGROUP_LIMIT, _>::new(args)) }
+}
+
+/// How what is made in a directory is compressed, if the directory says so.
+pub(crate) fn compression(dir: BorrowedFd<'_>) -> Result<Option<String>> {
+    let mut value = [0; 32];
+    match fgetxattr(dir, COMPRESSION, &mut value) {
+        Ok(len) => {
+            let text = value.get(..len).unwrap_or_default();
+            Ok(Some(String::from_utf8_lossy(text).into_owned()))
+        }
+        Err(Errno::NODATA) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says how what is made in a directory is compressed; `None` leaves that to the file system.
+pub(crate) fn set_compression(dir: BorrowedFd<'_>, kind: Option<&str>) -> Result<()> {
+    match kind {
+        Some(kind) => fsetxattr(dir, COMPRESSION, kind.as_bytes(), XattrFlags::empty()),
+        None => match fremovexattr(dir, COMPRESSION) {
+            Err(Errno::NODATA) => Ok(()),
+            removed => removed,
+        },
+    }
+}
+
+/// Where the kernel shows the quota groups of the file system that a subvolume is on.
+fn quota_groups(root: BorrowedFd<'_>) -> Result<PathBuf> {
+    // SAFETY: the request's number says that the kernel writes one `struct btrfs_ioctl_fs_info_args`, as
+    // which `FsInfo` is laid out.
+    let info = unsafe { ioctl(root, Getter::<FS_INFO, FsInfo>::new()) }?;
+    Ok(PathBuf::from(format!("/sys/fs/btrfs/{}/qgroups", Uuid::from_bytes(info.fsid))))
+}
+
+fn number(path: PathBuf) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// The subvolumes directly in the one whose root directory is `root`, as bytes of paths below it.
@@ -202,6 +252,17 @@ struct FsInfo {
     rest: [u8; 992],
 }
 
+/// `struct btrfs_ioctl_qgroup_limit_args`.
+#[repr(C)]
+struct GroupLimit {
+    /// 0: that of the subvolume that it is asked of.
+    group: u64,
+    flags: u64,
+    max_referenced: u64,
+    /// Other limits, of which `flags` says nothing.
+    rest: [u64; 3],
+}
+
 /// `struct btrfs_ioctl_get_subvol_rootref_args`.
 #[repr(C)]
 struct RootRefs {
@@ -242,6 +303,11 @@ const PATH_ROOM: usize = 4080 - NAME_ROOM;
 /// `BTRFS_MAX_ROOTREF_BUFFER_NUM`.
 const MAX_REFS: usize = 255;
 
+/// `BTRFS_QGROUP_LIMIT_MAX_RFER`.
+const MAX_REFERENCED: u64 = 1;
+/// `CLEAR_VALUE` of fs/btrfs/qgroup.c: takes a limit away.
+const NO_LIMIT: u64 = u64::MAX;
+
 /// `BTRFS_IOCTL_MAGIC`.
 const MAGIC: u8 = 0x94;
 const SYNC: Opcode = opcode::none(MAGIC, 8);
@@ -250,6 +316,8 @@ const SUBVOL_CREATE: Opcode = opcode::write::<VolArgs>(MAGIC, 24);
 const SUBVOL_GETFLAGS: Opcode = opcode::read::<u64>(MAGIC, 25);
 const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(MAGIC, 26);
 const FS_INFO: Opcode = opcode::read::<FsInfo>(MAGIC, 31);
+/// It is declared as one that the kernel writes, which reads it.
+const QGROUP_LIMIT: Opcode = opcode::read::<GroupLimit>(MAGIC, 43);
 const GET_SUBVOL_INFO: Opcode = opcode::read::<SubvolInfo>(MAGIC, 60);
 const GET_SUBVOL_ROOTREF: Opcode = opcode::read_write::<RootRefs>(MAGIC, 61);
 const INO_LOOKUP_USER: Opcode = opcode::read_write::<UserLookup>(MAGIC, 62);
@@ -269,6 +337,7 @@ mod test {
             (SUBVOL_GETFLAGS, 0x8008_9419),
             (SUBVOL_SETFLAGS, 0x4008_941a),
             (FS_INFO, 0x8400_941f),
+            (QGROUP_LIMIT, 0x8030_942b),
             (GET_SUBVOL_INFO, 0x81f8_943c),
             (GET_SUBVOL_ROOTREF, 0xd000_943d),
             (INO_LOOKUP_USER, 0xd000_943e),
