@@ -12,6 +12,7 @@ pub mod install;
 mod interrupt;
 mod kernel;
 pub mod loader;
+pub mod progress;
 pub mod roots;
 mod sys;
 pub mod terminal;

@@ -3,8 +3,10 @@
 //! Names come from archives, streams and guests, and may have whatever bytes.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::Write as _;
+
+use crate::progress;
 
 /// The text with `\uXXXX` for every character that a terminal would obey, or show in another order
 /// than it stands; line feeds and tabs stay. JSON stays JSON of the same meaning.
@@ -27,7 +29,32 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
 
 /// Writes a line to standard error. Where nobody can read it, nobody does: what is being done goes on.
 pub fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", escaped(line));
+    let _ = progress::beside(|| writeln!(std::io::stderr(), "{}", escaped(line)));
+}
+
+/// A number of bytes, for people: three digits and a unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut tenths = u128::from(self.0) * 10 / 1024;
+        let mut unit = 0;
+        while tenths >= 10240 && unit + 1 < units.len() {
+            tenths /= 1024;
+            unit += 1;
+        }
+        let name = units.get(unit).copied().unwrap_or("EiB");
+        if tenths < 1000 {
+            write!(f, "{}.{} {name}", tenths / 10, tenths % 10)
+        } else {
+            write!(f, "{} {name}", tenths / 10)
+        }
+    }
 }
 
 /// Controls (C0, DEL and C1), and what changes the direction of text (UAX #9 §2).

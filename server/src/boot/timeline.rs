@@ -14,9 +14,9 @@ use super::usage::Traffic;
 use super::{Client, Event, Role};
 use crate::site::events::Kind;
 pub use crate::site::events::Stage;
-pub use description::Bytes;
 use description::describe;
 use files::Files;
+pub use provision::terminal::Bytes;
 
 /// What keeps a machine from going on.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]

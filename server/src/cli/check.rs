@@ -7,6 +7,7 @@ use hostfs::Inside;
 use provision::check::{self, Assigned, Finding, Severity, Subject, Verdict};
 use provision::loader::{HostLoaders, SEARCH_PATH};
 use serde::Serialize;
+use store::progress::{Unit, Work};
 use store::{Environment, EnvironmentName};
 
 use super::{Failure, Reply, Site, Table, machine};
@@ -47,7 +48,10 @@ impl Check {
         };
         let mut verdicts = Vec::new();
         let mut failures: Vec<_> = unreadable.into_iter().map(Failure::could_not).collect();
+        let all = u64::try_from(environments.len()).ok();
+        let work = Work::begin(|| "check".to_owned(), Unit::Environments, all);
         for environment in &environments {
+            work.set_what(|| format!("check {}", environment.name));
             match store.open_root(&environment.name) {
                 Ok(root) => {
                     let inside = Inside::from_fd(root);
@@ -59,7 +63,9 @@ impl Check {
                 }
                 Err(error) => failures.push(error.into()),
             }
+            work.advance(1);
         }
+        drop(work);
         let cannot = |verdict: &&Verdict| !verdict.boots();
         let stopped: Vec<_> =
             verdicts.iter().filter(cannot).map(|verdict| verdict.name.as_str()).collect();

@@ -46,7 +46,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
-use provision::terminal;
+use provision::{progress, terminal};
 use store::StoreError;
 
 pub(crate) use site::Site;
@@ -62,6 +62,9 @@ pub fn run() -> ExitCode {
     let outcome = parse(program, &arguments).and_then(|(arguments, typed)| {
         if !arguments.verb.keeps_a_log() {
             warning::show(program);
+            if !arguments.quiet {
+                progress::show();
+            }
         }
         history::noted(&arguments.site, &typed, || arguments.verb.run(&arguments.site))
     });
@@ -182,6 +185,9 @@ impl From<StoreError> for Failure {
 struct Arguments {
     #[command(flatten)]
     site: Site,
+    /// Do not show how far long work is.
+    #[arg(short, long, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     verb: Verb,
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bootcfg::fstab;
 use clap::Args;
 use serde::Serialize;
+use store::progress::{Unit, Work};
 use store::thin::{self, MOUNT_POINT, Plan, Touch, link_to, shown};
 use store::{Environment, EnvironmentName, Point, Role, Store, Update};
 
@@ -45,6 +46,7 @@ pub(crate) struct Thin {
 impl Thin {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let store = site.open()?;
+        let _work = Work::begin(|| format!("thin {}", self.name), Unit::Nothing, None);
         if self.dry_run {
             return self.plan(&store);
         }

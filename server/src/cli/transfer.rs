@@ -4,8 +4,7 @@ use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use store::{EnvironmentName, Lacking, NameError, Point, Progress, SnapshotName};
+use store::{EnvironmentName, Lacking, NameError, Point, SnapshotName};
 
 use super::guard::{Hold, Verb};
 use super::{Failure, Reply, Site, snapshot};
@@ -34,9 +33,7 @@ impl Send {
         }
         let (name, wanted) = (&self.point.environment, snapshot::named(&self.point)?);
         let base = self.incremental.as_ref().map(|base| base.of(name)).transpose()?;
-        let bar = Bar::new();
-        let progress = &mut |progress| bar.show(progress);
-        site.open()?.send(name, wanted, base, &mut out, progress)?;
+        site.open()?.send(name, wanted, base, &mut out)?;
         Ok(Reply::done())
     }
 }
@@ -99,46 +96,17 @@ impl Receive {
                 "a stream does not come from a terminal: give it a file or the output of `netbe send`",
             ));
         }
-        let bar = Bar::new();
-        let progress = &mut |progress| bar.show(progress);
         let store = site.establish()?;
         let held = match store.get(&self.name) {
             Ok(_) => Some(Hold::begin(site, &self.name, Verb::Receive, self.force)?),
             Err(_) => None,
         };
         let lacking = if self.exact { Lacking::Destroy } else { Lacking::Refuse };
-        store.receive(&self.name, lacking, &mut from, progress)?;
+        store.receive(&self.name, lacking, &mut from)?;
         match held {
             Some(hold) => hold.end()?,
             None => site.reload_only(&[&self.name])?,
         }
         Ok(Reply::done())
-    }
-}
-
-/// How far a stream is, on a terminal.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new() -> Self {
-        // It draws on standard error, and only if that is a terminal.
-        let bar = ProgressBar::no_length();
-        let template = "{bytes} of {total_bytes}, {bytes_per_sec}, {elapsed}";
-        Self(bar.with_style(
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-        ))
-    }
-
-    fn show(&self, progress: Progress) {
-        if let Some(total) = progress.total {
-            self.0.set_length(total);
-        }
-        self.0.set_position(progress.bytes);
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use provision::terminal;
+use provision::{progress, terminal};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::FmtContext;
@@ -16,12 +17,25 @@ pub(super) fn show(program: &'static str) {
     let filter = EnvFilter::try_from_env("NETBE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Beside)
         .with_ansi(false)
         // It would tell of a closed standard error there, by a macro that panics.
         .log_internal_errors(false)
         .event_format(Line { program, told: Mutex::default() })
         .init();
+}
+
+/// Standard error, on which there may be a line that moves.
+struct Beside;
+
+impl io::Write for Beside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        progress::beside(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// A line that begins with the program's name. What a command comes upon twice it tells once.

@@ -37,6 +37,7 @@ mod location;
 mod lock;
 mod name;
 mod network;
+pub mod progress;
 mod property;
 mod settings;
 mod snapshot;
@@ -69,6 +70,6 @@ pub use property::{
 };
 pub use settings::{Decision, Role, RoleError, SettingError, Settings};
 pub use snapshot::{Holding, Snapshot, Space, Survey};
-pub use store::{Draft, InUse, Lacking, Listing, Newer, Pair, Progress, Store, Unreadable, Update};
+pub use store::{Draft, InUse, Lacking, Listing, Newer, Pair, Store, Unreadable, Update};
 pub use stream::StreamError;
 pub use timestamp::{Timestamp, TimestampError};

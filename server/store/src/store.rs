@@ -15,12 +15,12 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 pub use draft::Draft;
-pub use transfer::Progress;
 
 use crate::back_end::{BackEnd, Capabilities, Part};
 use crate::directory::{Directory, Plain};
 use crate::journal::Tries;
 use crate::lock::{Held, Hold, Locks};
+use crate::progress::{Unit, Work};
 use crate::stream::StreamError;
 use crate::subvolume::Subvolumes;
 use crate::zfs::Zfs;
@@ -602,6 +602,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         let entry = self.history.begin(verb, arguments);
         let about = arguments.last().copied().unwrap_or_default();
+        let _work = Work::begin(|| format!("{verb} {about}"), Unit::Nothing, None);
         let outcome = work().map_err(|error| explained(about, error));
         entry.end(&outcome);
         outcome

@@ -32,7 +32,7 @@ pub(crate) use compare::{compare, equal, unchanged};
 pub(crate) use copy::{Borders, Fixed, copy};
 pub(crate) use inspect::inspect;
 pub(crate) use list::list;
-pub(crate) use measure::measure;
+pub(crate) use measure::{count_later, measure};
 pub(crate) use remove::remove_contents;
 pub(crate) use split::{Half, carve, fill, fix, protect, unprotect};
 

@@ -520,8 +520,8 @@ fn mount_points_are_kept_without_the_directory_that_a_pool_is_imported_below() {
     store.clone_environment(&point("head"), &name("desk")).unwrap();
     store.snapshot(&name("head"), &snapshot("a")).unwrap();
     let mut stream = Vec::new();
-    store.send(&name("head"), &snapshot("a"), None, &mut stream, &mut |_| {}).unwrap();
-    store.receive(&name("came"), Lacking::Refuse, &mut stream.as_slice(), &mut |_| {}).unwrap();
+    store.send(&name("head"), &snapshot("a"), None, &mut stream).unwrap();
+    store.receive(&name("came"), Lacking::Refuse, &mut stream.as_slice()).unwrap();
     let parts = |text: &str| -> Vec<String> {
         let parts = store.open_parts(&name(text)).unwrap();
         let paths = parts.into_iter().map(|part| part.path).collect();
@@ -646,11 +646,8 @@ fn a_whole_tree_is_sent_and_what_is_new_after_it() {
     fs::write(root.join("usr/home/file"), "1").unwrap();
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     let mut whole = Vec::new();
-    site.store.send(&name("head"), &snapshot("a"), None, &mut whole, &mut |_| {}).unwrap();
-    let came = site
-        .store
-        .receive(&name("came"), Lacking::Refuse, &mut whole.as_slice(), &mut |_| {})
-        .unwrap();
+    site.store.send(&name("head"), &snapshot("a"), None, &mut whole).unwrap();
+    let came = site.store.receive(&name("came"), Lacking::Refuse, &mut whole.as_slice()).unwrap();
     assert_eq!(came.role, Role::Off);
     assert_eq!(fs::read(site.root("came").join("usr/home/file")).unwrap(), b"1");
     assert_eq!(property(&site.full("came/usr/home"), "compression"), "lz4");
@@ -660,24 +657,17 @@ fn a_whole_tree_is_sent_and_what_is_new_after_it() {
     site.store.snapshot(&name("head"), &snapshot("b")).unwrap();
     let mut more = Vec::new();
     let base = snapshot("a");
-    site.store.send(&name("head"), &snapshot("b"), Some(&base), &mut more, &mut |_| {}).unwrap();
+    site.store.send(&name("head"), &snapshot("b"), Some(&base), &mut more).unwrap();
     // Cut anywhere it leaves nothing.
     for end in [more.len() / 3, more.len() - 1] {
-        site.store
-            .receive(&name("came"), Lacking::Refuse, &mut &more[..end], &mut |_| {})
-            .unwrap_err();
+        site.store.receive(&name("came"), Lacking::Refuse, &mut &more[..end]).unwrap_err();
         assert_eq!(site.store.snapshots(&name("came")).unwrap().len(), 1);
         site.store
-            .receive(
-                &name("part"),
-                Lacking::Refuse,
-                &mut &whole[..end.min(whole.len() - 1)],
-                &mut |_| {},
-            )
+            .receive(&name("part"), Lacking::Refuse, &mut &whole[..end.min(whole.len() - 1)])
             .unwrap_err();
         assert_eq!(site.names(), ["came", "head"]);
     }
-    site.store.receive(&name("came"), Lacking::Refuse, &mut more.as_slice(), &mut |_| {}).unwrap();
+    site.store.receive(&name("came"), Lacking::Refuse, &mut more.as_slice()).unwrap();
     assert_eq!(fs::read(site.root("came").join("usr/home/file")).unwrap(), b"2");
     assert_eq!(site.store.snapshots(&name("came")).unwrap().len(), 2);
     assert!(site.sets().iter().all(|set| !set.contains(".work-")));
@@ -689,7 +679,7 @@ fn a_stream_that_would_decide_about_this_host_is_refused() {
     site.store.create(&name("head"), Layout::Flat).unwrap();
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     let mut stream = Vec::new();
-    site.store.send(&name("head"), &snapshot("a"), None, &mut stream, &mut |_| {}).unwrap();
+    site.store.send(&name("head"), &snapshot("a"), None, &mut stream).unwrap();
     let (header, _) = crafted::apart(&stream);
     let (head, clone, volume) = (site.full("head"), site.full("clone"), site.full("volume"));
     zfs(&["snapshot", &format!("{head}@b")]);
@@ -709,9 +699,7 @@ fn a_stream_that_would_decide_about_this_host_is_refused() {
         bytes.push(0);
         crafted::together(&header, &bytes)
     };
-    let receive = |stream: &[u8]| {
-        site.store.receive(&name("came"), Lacking::Refuse, &mut &*stream, &mut |_| {})
-    };
+    let receive = |stream: &[u8]| site.store.receive(&name("came"), Lacking::Refuse, &mut &*stream);
     let (a, b) = (format!("{head}@a"), format!("{head}@b"));
     for (words, why) in [
         (&["-p", &a][..], "brings properties"),
@@ -944,12 +932,11 @@ fn what_the_sender_has_no_more_goes_only_where_that_is_asked_for() {
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     let sent = |to: &str, base: Option<&SnapshotName>| {
         let mut stream = Vec::new();
-        site.store.send(&name("head"), &snapshot(to), base, &mut stream, &mut |_| {}).unwrap();
+        site.store.send(&name("head"), &snapshot(to), base, &mut stream).unwrap();
         stream
     };
-    let receive = |lacking, stream: &[u8]| {
-        site.store.receive(&name("came"), lacking, &mut &*stream, &mut |_| {})
-    };
+    let receive =
+        |lacking, stream: &[u8]| site.store.receive(&name("came"), lacking, &mut &*stream);
     receive(Lacking::Refuse, &sent("a", None)).unwrap();
     site.store.release(&name("head")).unwrap();
     zfs(&["destroy", "-r", &site.full("head/usr/home")]);

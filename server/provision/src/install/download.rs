@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use child::{Call, Limit, Running, Why};
-use indicatif::{ProgressBar, ProgressStyle};
+use store::progress::{Unit, Work};
 
 use super::error::on;
 use super::{InstallError, lock};
@@ -67,16 +67,13 @@ fn transfer(
     what: &str,
 ) -> Result<Ending, InstallError> {
     let child = fetcher.start(url, Some((part, claim)))?;
-    let style = ProgressStyle::with_template("{msg:24!} {bytes} {bytes_per_sec}");
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let shown = ProgressBar::new_spinner().with_style(style).with_message(what.to_owned());
+    let shown = Work::begin(|| what.to_owned(), Unit::Bytes, None);
     let watched = part.to_owned();
     let (done, ending) = std::sync::mpsc::channel::<()>();
     let watch = thread::spawn(move || {
         while ending.recv_timeout(GLANCE).is_err_and(|why| why == TIMEOUT) {
-            shown.set_position(size(&watched));
+            shown.set_done(size(&watched));
         }
-        shown.finish_and_clear();
     });
     let ended = end(child, url);
     drop(done);

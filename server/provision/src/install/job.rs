@@ -12,8 +12,9 @@ use super::archive::Unpacker;
 use super::configure::configure;
 use super::debian::Debian;
 use super::room::Room;
-use super::sets::{Set, bar};
+use super::sets::Set;
 use super::{Dropped, InstallError};
+use crate::progress::{self, Alone};
 use crate::worker::{self, Request};
 
 /// How a system is put into a root.
@@ -45,7 +46,8 @@ pub struct Report {
 
 /// Unpacks archives one over the other into an empty root, in a worker.
 pub fn unpack(root: &Inside, sets: &[Set], options: Options) -> Result<Installed, InstallError> {
-    let archives = sets.iter().map(|set| Archive { path: shown(&set.path), bar: true }).collect();
+    let bar = progress::is_shown();
+    let archives = sets.iter().map(|set| Archive { path: shown(&set.path), bar }).collect();
     let files: Vec<_> = sets.iter().map(|set| set.file.as_fd()).collect();
     ask(Job { archives, host_name: true, options }, root, &files)?
 }
@@ -128,7 +130,7 @@ fn unpack_all(root: &Inside, job: &Job, files: Vec<File>) -> Result<Installed, I
         let path = Path::new(path);
         let source: Box<dyn Read> = if *is_shown {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            Box::new(bar(&file, format!("unpack {name}")).wrap_read(file))
+            Box::new(Alone::new(file, format!("unpack {name}")))
         } else {
             Box::new(file)
         };

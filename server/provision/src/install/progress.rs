@@ -6,11 +6,10 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use store::progress::{Unit, Work};
 
-use crate::terminal;
+use crate::{progress, terminal};
 
 /// A thread that tells what a program says, until the program's end.
 #[derive(Debug)]
@@ -32,10 +31,8 @@ impl Progress {
 }
 
 fn follow(said: impl Read) -> VecDeque<String> {
-    let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::new_spinner().with_style(style);
-    bar.enable_steady_tick(TICK);
+    let work = Work::begin(String::new, Unit::Nothing, None);
+    let steps_are_said = progress::is_shown() && !progress::is_live();
     let (mut step, mut words) = (String::new(), VecDeque::new());
     let mut said = BufReader::new(said);
     loop {
@@ -48,14 +45,14 @@ fn follow(said: impl Read) -> VecDeque<String> {
         let line = String::from_utf8_lossy(&line);
         let line = line.trim();
         if let Some(told) = line.strip_prefix("I: ") {
-            bar.set_message(terminal::escaped(told).into_owned());
+            work.set_what(|| told.to_owned());
             let next = step_of(told);
-            if next != step && bar.is_hidden() {
+            if next != step && steps_are_said {
                 terminal::say(&next);
             }
             step = next;
         } else if line.starts_with("W: ") {
-            bar.suspend(|| terminal::say(line));
+            terminal::say(line);
         } else if !line.is_empty() {
             if words.len() == MAX_WORDS {
                 words.pop_front();
@@ -63,7 +60,6 @@ fn follow(said: impl Read) -> VecDeque<String> {
             words.push_back(line.to_owned());
         }
     }
-    bar.finish_and_clear();
     words
 }
 
@@ -81,7 +77,6 @@ fn step_of(told: &str) -> String {
 const MAX_LINE: u64 = 4096;
 /// How many lines are kept.
 const MAX_WORDS: usize = 20;
-const TICK: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod test {

@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 use super::error::on;
 use super::manifest::{Manifest, Sum};
 use super::{InstallError, SetSource, download};
+use crate::progress::Reader;
 
 /// A distribution set that is what the MANIFEST lists.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ fn set(source: &SetSource, name: &str, sum: Sum, cache: &Path) -> Result<Set, In
 /// Opens the file of the set `name`, if it has that sum.
 fn verify(path: PathBuf, name: &str, sum: Sum) -> Result<Set, InstallError> {
     let mut file = open(&path)?;
-    let mut shown = bar(&file, format!("verify {name}")).wrap_read(&file);
+    let mut shown = Reader::new(&file, || format!("verify {name}"));
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
     loop {
         let read = shown.read(&mut buffer).map_err(on(&path))?;
@@ -136,16 +136,6 @@ fn read_list(path: &Path) -> Result<String, InstallError> {
     open(path)?.take(MAX_LIST).read_to_end(&mut bytes).map_err(on(path))?;
     // What is no text is no list either: its first line is told to be wrong.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// A bar on the terminal, if standard error is one, as wide as that is.
-pub(super) fn bar(file: &File, what: String) -> ProgressBar {
-    let size = file.metadata().map_or(0, |metadata| metadata.len());
-    let style = ProgressStyle::with_template(
-        "{msg:24!} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-    );
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(size).with_style(style).with_message(what)
 }
 
 /// The list beside the sets of a release.

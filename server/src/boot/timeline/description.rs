@@ -1,6 +1,6 @@
 //! What was seen of a machine, in words.
 
-use std::fmt;
+use provision::terminal::Bytes;
 
 use crate::boot::Event;
 
@@ -36,29 +36,4 @@ pub(super) fn describe(event: &Event) -> String {
 pub(super) fn shown(text: &str) -> String {
     let safe = |c: char| if c.is_control() { '?' } else { c };
     text.chars().take(120).map(safe).collect()
-}
-
-/// A number of bytes, for people: three digits and a unit.
-#[derive(Clone, Copy, Debug)]
-pub struct Bytes(pub u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} B", self.0);
-        }
-        let mut tenths = u128::from(self.0) * 10 / 1024;
-        let mut unit = 0;
-        while tenths >= 10240 && unit + 1 < units.len() {
-            tenths /= 1024;
-            unit += 1;
-        }
-        let name = units.get(unit).copied().unwrap_or("EiB");
-        if tenths < 1000 {
-            write!(f, "{}.{} {name}", tenths / 10, tenths % 10)
-        } else {
-            write!(f, "{} {name}", tenths / 10)
-        }
-    }
 }

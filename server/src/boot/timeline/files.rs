@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::description::{Bytes, shown};
+use provision::terminal::Bytes;
+
+use super::description::shown;
 
 /// What a machine was sent.
 #[derive(Clone, Debug, Default)]

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, fstat, mkdirat};
 
 use crate::back_end::{Capabilities, Part};
 use crate::error::at;
+use crate::progress::{Unit, Work};
 use crate::tree::{self, Borders, Fixed, open_dir};
 use crate::workspace::Workspace;
 use crate::{NativeChange, NativeValue, Space, StoreError, sys};
@@ -148,7 +149,11 @@ impl Plain {
         path: &Path,
     ) -> Result<Fixed, StoreError> {
         let (tree, links) = (work.make_dir(name)?, work.make_dir(LINKS)?);
-        let fixed = tree::copy(from, &tree, &links, Borders::Refuse, path)?;
+        let what = || format!("copy {}", path.file_name().unwrap_or_default().display());
+        let copying = Work::begin(what, Unit::Bytes, None);
+        tree::count_later(from, path, &copying);
+        let fixed = tree::copy(from, &tree, &links, Borders::Refuse, &copying, path)?;
+        drop(copying);
         drop(links);
         work.remove_dir(LINKS)?;
         Ok(fixed)

@@ -50,12 +50,12 @@ impl Bench {
     fn sent(&self, to: &str, base: Option<&str>) -> Vec<u8> {
         let (to, base) = (snapshot_name(to), base.map(snapshot_name));
         let mut stream = Vec::new();
-        self.store.send(&name("head"), &to, base.as_ref(), &mut stream, &mut |_| {}).unwrap();
+        self.store.send(&name("head"), &to, base.as_ref(), &mut stream).unwrap();
         stream
     }
 
     fn receive(&self, text: &str, stream: &[u8]) {
-        self.store.receive(&name(text), Lacking::Refuse, &mut &*stream, &mut |_| {}).unwrap();
+        self.store.receive(&name(text), Lacking::Refuse, &mut &*stream).unwrap();
     }
 
     /// Of each environment its name, what it was cloned from, a setting, its file and its snapshots with

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{Store, now};
 use crate::back_end::Arrival;
 use crate::environment::{parse, render};
+use crate::progress::{Unit, Work};
 use crate::stream::{Framer, Header, Sent, StreamError, Unframer};
 use crate::{
     Environment, EnvironmentName, ExportSettings, Lacking, Point, Role, Snapshot, SnapshotName,
@@ -21,7 +22,6 @@ impl Store {
         snapshot: &SnapshotName,
         base: Option<&SnapshotName>,
         out: &mut dyn Write,
-        progress: &mut dyn FnMut(Progress),
     ) -> Result<(), StoreError> {
         let _kept = self.kept(name)?;
         let environment = self.back_end.get(name)?;
@@ -35,12 +35,11 @@ impl Store {
             environment: render(&environment).map_err(nonsense)?,
         };
         let total = self.back_end.expected(name, snapshot, base);
-        let mut note = |bytes| progress(Progress { bytes, total });
-        let sending = |error| StoreError::Io {
-            action: "send",
-            path: Point::snapshot(name, snapshot).to_string().into(),
-            error,
-        };
+        let point = Point::snapshot(name, snapshot);
+        let work = Work::begin(|| format!("send {point}"), Unit::Bytes, total);
+        let mut note = |bytes| work.set_done(bytes);
+        let sending =
+            |error| StoreError::Io { action: "send", path: point.to_string().into(), error };
         let mut framer = Framer::begin(out, &header, &mut note).map_err(sending)?;
         self.back_end.send(name, snapshot, base, &mut framer)?;
         framer.end().map_err(sending)
@@ -57,10 +56,10 @@ impl Store {
         name: &EnvironmentName,
         lacking: Lacking,
         from: &mut dyn Read,
-        progress: &mut dyn FnMut(Progress),
     ) -> Result<Environment, StoreError> {
         self.noted("receive", &[name.as_str()], || {
-            let mut note = |bytes| progress(Progress { bytes, total: None });
+            let work = Work::begin(String::new, Unit::Bytes, None);
+            let mut note = |bytes| work.set_done(bytes);
             let begun = Unframer::begin(from, &mut note);
             let (header, mut unframer) = begun.map_err(|error| receiving(name, error))?;
             if header.format != self.back_end.format() {
@@ -121,15 +120,6 @@ impl Store {
             StreamError::Base { snapshot, name }.into()
         })
     }
-}
-
-/// How far a stream is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Progress {
-    /// Bytes so far.
-    pub bytes: u64,
-    /// All of them, where that is known.
-    pub total: Option<u64>,
 }
 
 fn receiving(name: &EnvironmentName, error: Error) -> StoreError {

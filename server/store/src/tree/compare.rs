@@ -10,6 +10,7 @@ use rustix::fs::{FileType, Stat, fstat, readlinkat};
 use rustix::io::{Errno, pread};
 
 use crate::error::at;
+use crate::progress::{Unit, Work};
 use crate::sys;
 use crate::tree::metadata::Metadata;
 use crate::tree::{MAX_DEPTH, TRIES, join, look, next_data, open_dir, sorted_names};
@@ -175,6 +176,7 @@ enum Pair {
 /// Compares files of the same name.
 pub(crate) struct Comparison {
     attributes: sys::Attributes,
+    work: Work,
     /// Files of the new tree whose status last changed before this need not be read.
     since: Option<Timestamp>,
     buffers: [Vec<u8>; 2],
@@ -183,7 +185,8 @@ pub(crate) struct Comparison {
 impl Default for Comparison {
     fn default() -> Self {
         let buffers = [vec![0; BUFFER], vec![0; BUFFER]];
-        Self { attributes: sys::Attributes::default(), since: None, buffers }
+        let work = Work::begin(|| "compare".to_owned(), Unit::Files, None);
+        Self { attributes: sys::Attributes::default(), work, since: None, buffers }
     }
 }
 
@@ -194,6 +197,7 @@ impl Comparison {
         (new, after): (BorrowedFd<'_>, &Stat),
         name: &CStr,
     ) -> Result<Pair, Error> {
+        self.work.advance(1);
         let kind = FileType::from_raw_mode(after.st_mode);
         if kind != FileType::from_raw_mode(before.st_mode) {
             return Ok(Pair::Kinds);

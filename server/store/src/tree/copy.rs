@@ -13,6 +13,7 @@ use rustix::fs::{
 use rustix::io::{Errno, pread, pwrite};
 
 use crate::error::at;
+use crate::progress::Work;
 use crate::sys;
 use crate::tree::metadata::{Keeper, Metadata};
 use crate::tree::{MAX_DEPTH, TRIES, join, look, next_range, open_dir, sorted_names};
@@ -25,12 +26,13 @@ use crate::{Obstacle, StoreError};
 /// told. Flags that keep a file from being changed are not set but returned, by paths below `source`: nothing
 /// could be done to the copy any more ([`fix`](super::fix())). `links` is an empty directory on the same file system as
 /// `target`: it holds one name of each file that has several, until all are found. `path` is the
-/// source's, for messages.
+/// source's, for messages. Of `work` as much is done as the files are long that were copied, holes and all.
 pub(crate) fn copy(
     source: impl AsFd,
     target: impl AsFd,
     links: impl AsFd,
     borders: Borders,
+    work: &Work,
     path: &Path,
 ) -> Result<Fixed, StoreError> {
     let mut copier = Copier {
@@ -41,6 +43,7 @@ pub(crate) fn copy(
         keeper: Keeper::default(),
         fixed: Vec::new(),
         buffer: vec![0; BUFFER],
+        work,
     };
     copier.directory(source.as_fd(), target.as_fd(), path, 0)?;
     copier.keeper.lost.tell();
@@ -85,6 +88,7 @@ struct Copier<'a> {
     keeper: Keeper,
     fixed: Fixed,
     buffer: Vec<u8>,
+    work: &'a Work,
 }
 
 impl Copier<'_> {
@@ -220,8 +224,11 @@ impl Copier<'_> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
-        if !sys::reflink(from, &to) {
-            self.content(from, &to, u64::try_from(stat.st_size).unwrap_or(0))?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if sys::reflink(from, &to) {
+            self.work.advance(size);
+        } else {
+            self.content(from, &to, size)?;
         }
         self.finish(from.as_fd(), to.as_fd(), stat, path)
     }
@@ -230,9 +237,11 @@ impl Copier<'_> {
     fn content(&mut self, from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<(), Error> {
         let mut offset = 0;
         while let Some((data, end)) = next_range(from, offset, size)? {
+            self.work.advance(data.saturating_sub(offset));
             self.range(from, to, data, end)?;
             offset = end;
         }
+        self.work.advance(size.saturating_sub(offset));
         ftruncate(to, size)?;
         Ok(())
     }
@@ -250,6 +259,7 @@ impl Copier<'_> {
                     break;
                 }
                 offset += copied;
+                self.work.advance(copied);
                 continue;
             }
             let want = usize::try_from(end - offset).unwrap_or(BUFFER).min(BUFFER);
@@ -260,6 +270,7 @@ impl Copier<'_> {
                 // The file became shorter since it was opened.
                 break;
             }
+            self.work.advance(u64::try_from(read).unwrap_or(0));
             while !rest.is_empty() {
                 let written = pwrite(to, rest, offset)?;
                 rest = rest.get(written..).unwrap_or_default();

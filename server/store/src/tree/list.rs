@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat};
 
 use crate::back_end::Part;
 use crate::error::at;
+use crate::progress::{Unit, Work};
 use crate::thin::{self, Kind, Listing, Node};
 use crate::tree::{MAX_DEPTH, each_name, join, open_dir};
 use crate::{Obstacle, StoreError, sys};
@@ -17,7 +18,8 @@ use crate::{Obstacle, StoreError, sys};
 /// refused. `path` is the root's, for messages.
 pub(crate) fn list(parts: &[Part], path: &Path) -> Result<Listing, StoreError> {
     let parts = parts.iter().map(|part| (part.path.as_bytes(), part.root.as_fd()));
-    let mut lister = Lister { parts: parts.collect(), listing: Listing::default() };
+    let work = Work::begin(|| "list".to_owned(), Unit::Files, None);
+    let mut lister = Lister { parts: parts.collect(), listing: Listing::default(), work };
     if let Some(&root) = lister.parts.get(b"".as_slice()) {
         lister.directory(root, path, &[], 0)?;
     }
@@ -28,6 +30,7 @@ struct Lister<'a> {
     /// The file systems by where they are.
     parts: BTreeMap<&'a [u8], BorrowedFd<'a>>,
     listing: Listing,
+    work: Work,
 }
 
 impl Lister<'_> {
@@ -57,6 +60,7 @@ impl Lister<'_> {
         inside: &[u8],
         depth: usize,
     ) -> Result<(), StoreError> {
+        self.work.advance(1);
         let looked = |error| at::<rustix::io::Errno>("look at", path)(error);
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(looked)?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {

@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FileType, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::at;
+use crate::progress::{Unit, Work};
 use crate::tree::{each_name, join, open_dir};
 use crate::{StoreError, subvolume, sys};
 
@@ -19,7 +20,8 @@ use crate::{StoreError, subvolume, sys};
 pub(crate) fn remove_contents(top: impl AsFd, path: &Path) -> Result<(), StoreError> {
     let top = top.as_fd();
     let btrfs = sys::on_btrfs(top).map_err(at("look at", path))?;
-    let mut removal = Removal { top, path, btrfs, next: 0 };
+    let work = Work::begin(|| "remove".to_owned(), Unit::Files, None);
+    let mut removal = Removal { top, path, btrfs, next: 0, work };
     while removal.pass()? {}
     Ok(())
 }
@@ -31,6 +33,7 @@ struct Removal<'a> {
     btrfs: bool,
     /// The next name to try for what is moved up.
     next: u64,
+    work: Work,
 }
 
 impl Removal<'_> {
@@ -46,7 +49,9 @@ impl Removal<'_> {
             let dir = open_dir(self.top, name).map_err(at("open", &here))?;
             self.empty(dir.as_fd(), &here)?;
             freed(self.top, name, || unlinkat(self.top, name, AtFlags::REMOVEDIR))
-                .map_err(at("remove", &here))
+                .map_err(at("remove", &here))?;
+            self.work.advance(1);
+            Ok(())
         })?;
         Ok(found)
     }
@@ -63,7 +68,10 @@ impl Removal<'_> {
                     return Ok(());
                 }
                 match freed(dir, name, || unlinkat(dir, name, AtFlags::REMOVEDIR)) {
-                    Ok(()) => Ok(()),
+                    Ok(()) => {
+                        self.work.advance(1);
+                        Ok(())
+                    }
                     Err(Errno::NOTEMPTY | Errno::EXIST) => self.raise(dir, name, &here),
                     Err(error) => Err(at("remove", &here)(error)),
                 }
@@ -84,6 +92,7 @@ impl Removal<'_> {
         } else {
             return Ok(false);
         }
+        self.work.advance(1);
         Ok(true)
     }
 

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::back_end::Part;
 use crate::error::at;
+use crate::progress::{Unit, Work};
 use crate::thin::{Listing, MOUNT_POINT, Plan, Rewrite, below, join, link_to, parent};
 use crate::tree::metadata::Lost;
 use crate::tree::{Borders, copy, open_dir, remove_contents};
@@ -68,7 +69,9 @@ pub(crate) fn fill(
         let target = open(inside).map_err(at("open", &here))?;
         let kept = open(links.as_bytes()).map_err(at("open", &here))?;
         // Flags come when everything else is done.
-        copy(&part.root, &target, &kept, Borders::Cross, &here)?;
+        let copying = Work::begin(|| format!("copy {}", part.path), Unit::Bytes, None);
+        copy(&part.root, &target, &kept, Borders::Cross, &copying, &here)?;
+        drop(copying);
         drop(kept);
         carver.remove(links.as_bytes())?;
         filled.push(inside);
@@ -101,8 +104,10 @@ pub(crate) fn carve(
             let kept = |path: &[u8]| plan.moves(path) || plan.holds(path);
             let doomed = tree.iter().map(|(path, _)| path);
             // What is below something that goes, goes with it.
+            let work = Work::begin(|| "carve".to_owned(), Unit::Files, None);
             for path in doomed.filter(|path| !kept(path) && plan.holds(parent(path))) {
                 carver.remove(path)?;
+                work.advance(1);
             }
             for (place, mode) in &plan.created {
                 carver.directory(place.as_bytes(), *mode)?;

@@ -190,12 +190,12 @@ impl Bench {
         let base = base.map(snapshot_name);
         let mut stream = Vec::new();
         let snapshot = snapshot.unwrap();
-        self.store.send(&environment, &snapshot, base.as_ref(), &mut stream, &mut |_| {}).unwrap();
+        self.store.send(&environment, &snapshot, base.as_ref(), &mut stream).unwrap();
         stream
     }
 
     pub(crate) fn receive(&self, text: &str, stream: &[u8]) -> Result<Environment, StoreError> {
-        self.store.receive(&name(text), Lacking::Refuse, &mut &*stream, &mut |_| {})
+        self.store.receive(&name(text), Lacking::Refuse, &mut &*stream)
     }
 }
 

@@ -34,7 +34,7 @@ fn half_a_system_is_not_spread_until_the_other_half_has_come() {
     let refused = [
         store.clone_environment(&point("head"), &name("other")).map(drop),
         store.clone_environment(&point("head@now"), &name("other")).map(drop),
-        store.send(&head, &now, None, &mut Vec::new(), &mut |_| {}),
+        store.send(&head, &now, None, &mut Vec::new()),
         store.set_role(&head, Role::Environment).map(drop),
         store.split(&head).map(drop),
     ];

@@ -28,6 +28,7 @@ mod metadata;
 mod model;
 mod names;
 mod picture;
+mod progress;
 mod properties;
 mod random;
 mod several;

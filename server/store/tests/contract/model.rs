@@ -129,10 +129,8 @@ impl Verb {
             Self::Send { name: one, snapshot, new } => {
                 let mut stream = Vec::new();
                 store
-                    .send(&name(one), &snapshot_name(snapshot), None, &mut stream, &mut |_| {})
-                    .and_then(|()| {
-                        store.receive(&name(new), Lacking::Refuse, &mut &stream[..], &mut |_| {})
-                    })
+                    .send(&name(one), &snapshot_name(snapshot), None, &mut stream)
+                    .and_then(|()| store.receive(&name(new), Lacking::Refuse, &mut &stream[..]))
                     .map(drop)
             }
             Self::Set { name: one, value } => {

@@ -6,6 +6,7 @@ use std::process::Command;
 use store::{Decision, Lacking, Location, Native, NativeChange, Newer, Role, StoreError};
 
 use crate::bench::{Bench, name, snapshot_name};
+use crate::streams::noise;
 
 /// What a store has, and what it is to be set to.
 enum Kind {
@@ -157,7 +158,7 @@ fn what_was_set_stays_when_a_tree_goes_back_and_goes_with_a_clone_and_not_with_a
     bench.put("tail", "home/file", "more");
     bench.snapshot("tail@two");
     let news = bench.sent("tail@two", Some("one"));
-    bench.store.receive(&name("came"), Lacking::Refuse, &mut &*news, &mut |_| {}).unwrap();
+    bench.store.receive(&name("came"), Lacking::Refuse, &mut &*news).unwrap();
     assert_eq!(bench.read("came", "home/file").as_deref(), Some("more"));
     assert_eq!(value(&bench, "came", limit), (32 << 20).to_string());
 }
@@ -177,20 +178,6 @@ fn what_is_over_its_limit_is_not_written() {
         .and_then(|()| fs::File::open(bench.files("head").join("big"))?.sync_all());
     let error = written.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{error}");
-}
-
-/// What no compression makes smaller.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let mut bytes = Vec::with_capacity(len);
-    while bytes.len() < len {
-        // xorshift (Marsaglia, 2003).
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes
 }
 
 /// On btrfs a property is that of each directory, and each subvolume.

@@ -56,7 +56,7 @@ fn a_snapshot_that_is_not_there_is_said_to_be_not_there() {
     says(bench.store.rollback(&name("head"), &gone, Newer::Refuse));
     says(bench.store.clone_environment(&point("head@gone"), &name("desk")).map(drop));
     says(bench.store.diff(&point("head@gone"), &point("head")).map(drop));
-    says(bench.store.send(&name("head"), &gone, None, &mut Vec::new(), &mut |_| {}));
+    says(bench.store.send(&name("head"), &gone, None, &mut Vec::new()));
     assert_eq!(bench.names(), ["head"]);
 }
 

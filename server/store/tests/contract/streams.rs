@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 
-use store::{ExportSettings, Lacking, Progress, Role, StoreError};
+use store::{ExportSettings, Lacking, Role, StoreError};
 
 use crate::bench::{Bench, name, point, snapshot_name};
 use crate::picture::{Picture, furnish};
@@ -141,7 +141,7 @@ fn only_what_is_new_since_an_older_snapshot_is_sent() {
     for base in ["one", "two"] {
         let (to, base) = (snapshot_name("one"), snapshot_name(base));
         let mut stream = Vec::new();
-        let sent = bench.store.send(&name("head"), &to, Some(&base), &mut stream, &mut |_| {});
+        let sent = bench.store.send(&name("head"), &to, Some(&base), &mut stream);
         assert!(matches!(sent, Err(StoreError::NotOlder { .. })), "{sent:?}");
         assert!(stream.is_empty());
     }
@@ -247,7 +247,7 @@ fn a_reader_s_own_failure_leaves_nothing() {
     bench.snapshot("head@one");
     let stream = bench.sent("head@one", None);
     let mut breaks = Breaks(&stream[..stream.len() / 2]);
-    let refused = bench.store.receive(&name("desk"), Lacking::Refuse, &mut breaks, &mut |_| {});
+    let refused = bench.store.receive(&name("desk"), Lacking::Refuse, &mut breaks);
     let said = refused.unwrap_err().to_string();
     assert!(said.contains("the cable was pulled"), "{said}");
     assert_eq!(bench.names(), ["head"]);
@@ -270,27 +270,10 @@ fn a_writer_that_takes_no_more_ends_a_send() {
     fs::write(bench.files("head").join("home/large"), noise(4 << 20)).unwrap();
     bench.snapshot("head@one");
     let one = snapshot_name("one");
-    let failed = bench.store.send(&name("head"), &one, None, &mut Full(1 << 20), &mut |_| {});
+    let failed = bench.store.send(&name("head"), &one, None, &mut Full(1 << 20));
     assert!(failed.is_err());
     // Nothing holds on to the snapshot.
     bench.destroy_snapshot("head@one").unwrap();
-}
-
-#[test]
-fn progress_grows_to_the_length_of_the_stream() {
-    let bench = Bench::new();
-    bench.create("head");
-    fs::write(bench.files("head").join("home/large"), noise(4 << 20)).unwrap();
-    bench.snapshot("head@one");
-    let (mut stream, mut seen) = (Vec::new(), Vec::new());
-    let mut note = |progress: Progress| seen.push(progress.bytes);
-    bench.store.send(&name("head"), &snapshot_name("one"), None, &mut stream, &mut note).unwrap();
-    assert!(seen.len() > 2 && seen.is_sorted(), "{seen:?}");
-    assert!(seen.last().is_some_and(|&last| last >= 4 << 20), "{seen:?}");
-    let mut got = Vec::new();
-    let mut note = |progress: Progress| got.push(progress.bytes);
-    bench.store.receive(&name("desk"), Lacking::Refuse, &mut &*stream, &mut note).unwrap();
-    assert_eq!(got.last(), seen.last());
 }
 
 #[test]

@@ -1,9 +1,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, mpsc};
-
-use indicatif::{ProgressDrawTarget, TermLike};
+use std::sync::mpsc;
 
 use super::*;
 
@@ -187,60 +185,4 @@ fn a_set_that_is_not_listed_is_told_before_anything_is_fetched() {
     let listed = dir.path().join("MANIFEST");
     let error = gather(&source, Some(&listed), &names, dir.path()).unwrap_err();
     assert!(matches!(error, InstallError::Unlisted { .. }), "{error}");
-}
-
-/// A terminal of eighty columns, and what was written on it.
-#[derive(Clone, Debug, Default)]
-struct Terminal(Arc<Mutex<String>>);
-
-impl TermLike for Terminal {
-    fn width(&self) -> u16 {
-        80
-    }
-
-    fn move_cursor_up(&self, _lines: usize) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn move_cursor_down(&self, _lines: usize) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn move_cursor_right(&self, _columns: usize) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn move_cursor_left(&self, _columns: usize) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn write_line(&self, line: &str) -> std::io::Result<()> {
-        self.write_str(line)
-    }
-
-    fn write_str(&self, text: &str) -> std::io::Result<()> {
-        self.0.lock().unwrap().push_str(text);
-        Ok(())
-    }
-
-    fn clear_line(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn flush(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn how_far_a_set_is_fits_into_one_line() {
-    let file = tempfile::tempfile().unwrap();
-    file.set_len(200 << 20).unwrap();
-    let shown = bar(&file, format!("unpack {}.tar.zst", "x".repeat(60)));
-    let terminal = Terminal::default();
-    shown.set_draw_target(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
-    shown.tick();
-    let line = terminal.0.lock().unwrap().clone();
-    assert!(line.contains("0 B/200.00 MiB"), "{line}");
-    assert_eq!(line.chars().count(), 80, "{line}");
 }
