@@ -147,6 +147,20 @@ impl Lab {
         Ok(netbe)
     }
 
+    /// The program that makes clones by the store's API, as released; by libzfs_core if the C library of ZFS lies
+    /// in `library`.
+    pub(crate) fn clones(&self, library: Option<&Path>) -> Result<PathBuf, Failure> {
+        let wanted = Wanted { directory: "store", kind: "example", name: "clones" };
+        let cargo = Self::cargo().words("build --release --package store --example clones");
+        match library {
+            None => self.built("the loop over the API", cargo, &wanted),
+            Some(library) => {
+                let words = "--features libzfs --target-dir target/with-libzfs";
+                executable(with_libzfs(cargo, library).words(words), &wanted)
+            }
+        }
+    }
+
     /// The program that runs the tests of one file below `tests` of the package in this directory.
     pub(crate) fn tests(&self, package: &str, file: &str) -> Result<PathBuf, Failure> {
         let what = format!("the tests {file} of {package}");

@@ -1,10 +1,11 @@
-//! The store: what a clone costs by netbe, beside a loop in the shell over the file system's own command.
+//! The store: what a clone costs by the command `netbe clone`, and inside one process (the API), beside a loop in
+//! the shell over the file system's own command; and what a list costs beside a bare one of the same.
 //!
 //! Each kind of store is measured on a file system of its own: btrfs and ext4 on loop devices, ZFS in a
-//! guest. Times include that everything is on disk.
+//! guest. Times of clones include that everything is on disk.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -50,14 +51,22 @@ pub(super) fn measure(lab: &Lab, load: &Load) -> Result<Report, Failure> {
         let limit = Duration::from_secs(60 * u64::from(load.minutes)) + MARGIN;
         let place = lab.directory(&format!("bench store {}", kind.name()))?;
         let said = match kind {
-            Kind::Zfs => in_guest(lab, lab.release()?, &place, &script, &words, limit, &step)?,
+            Kind::Zfs => {
+                let programs =
+                    Programs { netbe: lab.release()?.to_owned(), clones: lab.clones(None)? };
+                in_guest(lab, &programs, &place, &script, &words, limit, &step)?
+            }
             Kind::ZfsLibrary => {
                 let library = Debian::get(&lab.cache)?.library(&lab.cache)?;
-                let netbe = lab.release_with_libzfs(&library)?;
-                in_guest(lab, &netbe, &place, &script, &words, limit, &step)?
+                let (netbe, clones) =
+                    (lab.release_with_libzfs(&library)?, lab.clones(Some(&library))?);
+                let programs = Programs { netbe, clones };
+                in_guest(lab, &programs, &place, &script, &words, limit, &step)?
             }
             Kind::Btrfs | Kind::DirCopy | Kind::DirReflink => {
-                on_host(lab, &place, &script, &words, limit, &step)?
+                let programs =
+                    Programs { netbe: lab.release()?.to_owned(), clones: lab.clones(None)? };
+                on_host(&programs, &place, &script, &words, limit, &step)?
             }
         };
         let samples = Samples::read(&said)?;
@@ -71,9 +80,17 @@ pub(super) fn measure(lab: &Lab, load: &Load) -> Result<Report, Failure> {
     Report::new(lab, "shell", versions.join(", "), figures, limits)
 }
 
+/// What the script measures.
+struct Programs {
+    /// The command.
+    netbe: PathBuf,
+    /// The loop inside one process.
+    clones: PathBuf,
+}
+
 /// Runs the script here; its mounts end with it.
 fn on_host(
-    lab: &Lab,
+    programs: &Programs,
     place: &Path,
     script: &Path,
     words: &str,
@@ -82,7 +99,8 @@ fn on_host(
 ) -> Result<String, Failure> {
     let log = place.join("log");
     let sh = Program::new("unshare").words("--mount sh").arg(script).words(words);
-    let mut running = sh.env("NETBE", lab.release()?).directory(place).start(&log)?;
+    let sh = sh.env("NETBE", &programs.netbe).env("CLONES", &programs.clones);
+    let mut running = sh.directory(place).start(&log)?;
     let said = || String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
     let mut heard = 0;
     let status = wait_for("the end of the script", limit, || {
@@ -102,7 +120,7 @@ fn on_host(
 /// Runs the script in a guest with ZFS.
 fn in_guest(
     lab: &Lab,
-    netbe: &Path,
+    programs: &Programs,
     directory: &Path,
     script: &Path,
     words: &str,
@@ -110,8 +128,9 @@ fn in_guest(
     step: &Step,
 ) -> Result<String, Failure> {
     let debian = Debian::get(&lab.cache)?;
-    let command = format!("NETBE=/lab/netbe exec sh /lab/clones.sh {words}\n");
-    let files: [(&str, &Path); 2] = [("netbe", netbe), ("clones.sh", script)];
+    let command = format!("NETBE=/lab/netbe CLONES=/lab/clones exec sh /lab/clones.sh {words}\n");
+    let files: [(&str, &Path); 3] =
+        [("netbe", &programs.netbe), ("clones", &programs.clones), ("clones.sh", script)];
     let task = GuestTask {
         name: "bench",
         mac: "52:54:00:77:02:01",
@@ -174,13 +193,27 @@ const ALL: [Kind; 5] = [Kind::Btrfs, Kind::DirReflink, Kind::DirCopy, Kind::Zfs,
 /// What the script printed.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Samples {
-    /// Of each batch, for netbe and for the loop: seconds and KiB.
-    batches: [Vec<(f64, f64)>; 2],
-    /// Of each list, in seconds.
-    lists: [Vec<f64>; 2],
+    /// Of each side: what it did, batch by batch.
+    sides: [Side; 3],
     /// Of each start of a program, in seconds.
     processes: Vec<f64>,
     version: Option<String>,
+}
+
+/// What one side did.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Side {
+    batches: Vec<Batch>,
+    /// Of each list: seconds, and seconds of a processor.
+    lists: Vec<(f64, f64)>,
+}
+
+/// What a tenth of the clones took: seconds, seconds of a processor, and KiB.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Batch {
+    time: f64,
+    processor: f64,
+    space: f64,
 }
 
 impl Samples {
@@ -191,13 +224,17 @@ impl Samples {
             let strange = || Failure::said(format!("the script said {line:?}"));
             let number = |text: &str| text.parse::<f64>().map_err(|_error| strange());
             match (word, rest.split_whitespace().collect::<Vec<_>>().as_slice()) {
-                ("batch", [side, time, space]) => {
-                    let sample = (number(time)? / SECOND, number(space)?);
-                    side_of(&mut samples.batches, side).ok_or_else(strange)?.push(sample);
+                ("batch", [side, time, space, processor]) => {
+                    let batch = Batch {
+                        time: number(time)? / SECOND,
+                        processor: number(processor)? / 1000.0,
+                        space: number(space)?,
+                    };
+                    samples.side(side).ok_or_else(strange)?.batches.push(batch);
                 }
-                ("list", [side, time]) => {
-                    let sample = number(time)? / SECOND;
-                    side_of(&mut samples.lists, side).ok_or_else(strange)?.push(sample);
+                ("list", [side, time, processor]) => {
+                    let list = (number(time)? / SECOND, number(processor)? / 1000.0);
+                    samples.side(side).ok_or_else(strange)?.lists.push(list);
                 }
                 ("process", [time]) => samples.processes.push(number(time)? / SECOND / STARTS),
                 ("version", _) => samples.version = Some(rest.to_owned()),
@@ -205,52 +242,55 @@ impl Samples {
                 _ => {}
             }
         }
-        let [netbe, peer] = &samples.batches;
-        ensure(!netbe.is_empty() && netbe.len() == peer.len(), || {
-            format!("the script did not measure both alike:\n{said}")
+        let [netbe, api, peer] = samples.sides.each_ref().map(|side| side.batches.len());
+        ensure(netbe > 0 && netbe == peer && api == peer, || {
+            format!("the script did not measure all alike:\n{said}")
         })?;
         Ok(samples)
     }
 
+    fn side(&mut self, side: &str) -> Option<&mut Side> {
+        let [netbe, api, peer] = &mut self.sides;
+        match side {
+            "netbe" => Some(netbe),
+            "api" => Some(api),
+            "peer" => Some(peer),
+            _other => None,
+        }
+    }
+
+    /// The command beside the loop, and the API beside the loop.
     fn figures(&self, kind: &str, batch: u32) -> Vec<Figure> {
         let batch = f64::from(batch);
-        let figure = |what: &str, spread: &dyn Fn(usize) -> Spread| Figure {
-            name: format!("{kind}.{what}"),
-            netbe: spread(0),
-            peer: spread(1),
-        };
-        let of = |side: usize| self.batches.get(side).map(Vec::as_slice).unwrap_or_default();
-        let lists = |side: usize| self.lists.get(side).cloned().unwrap_or_default();
-        vec![
-            figure("clone.ms_per_op", &|side| {
-                Spread::of(of(side).iter().map(|(time, _)| time * 1000.0 / batch))
-            }),
+        let [netbe, api, peer] = &self.sides;
+        let mut figures = Vec::new();
+        for (word, own) in [("", netbe), ("api.", api)] {
+            let mut figure = |what: &str, spread: &dyn Fn(&Side) -> Spread| {
+                let name = format!("{kind}.{word}{what}");
+                figures.push(Figure { name, netbe: spread(own), peer: spread(peer) });
+            };
+            let each = |side: &Side, value: fn(&Batch) -> f64, unit: f64| {
+                Spread::of(side.batches.iter().map(|one| value(one) * unit / batch))
+            };
+            figure("clone.ms_per_op", &|side| each(side, |one| one.time, 1000.0));
+            figure("clone.cpu_ms_per_op", &|side| each(side, |one| one.processor, 1000.0));
+            figure("clone.kib_per_op", &|side| each(side, |one| one.space, 1.0));
             figure("clone.total_s", &|side| {
-                Spread::of([of(side).iter().map(|(time, _)| time).sum()])
-            }),
-            figure("clone.kib_per_op", &|side| {
-                Spread::of(of(side).iter().map(|(_, space)| space / batch))
-            }),
+                Spread::of([side.batches.iter().map(|one| one.time).sum()])
+            });
             figure("clone.made", &|side| {
-                let batches = u32::try_from(of(side).len()).unwrap_or(u32::MAX);
+                let batches = u32::try_from(side.batches.len()).unwrap_or(u32::MAX);
                 Spread::of([f64::from(batches) * batch])
-            }),
-            figure("list.ms", &|side| Spread::of(lists(side).iter().map(|time| time * 1000.0))),
-        ]
+            });
+            figure("list.ms", &|side| Spread::of(side.lists.iter().map(|one| one.0 * 1000.0)));
+            figure("list.cpu_ms", &|side| Spread::of(side.lists.iter().map(|one| one.1 * 1000.0)));
+        }
+        figures
     }
 
     fn limit(&self, name: &'static str) -> Limit {
         let at = |sample: Option<&f64>| sample.copied().unwrap_or_default() * 1000.0;
         Limit { name, before: at(self.processes.first()), after: at(self.processes.last()) }
-    }
-}
-
-fn side_of<'a, T>(sides: &'a mut [T; 2], side: &str) -> Option<&'a mut T> {
-    let [netbe, peer] = sides;
-    match side {
-        "netbe" => Some(netbe),
-        "peer" => Some(peer),
-        _other => None,
     }
 }
 
@@ -269,9 +309,9 @@ const MARGIN: Duration = Duration::from_secs(3600);
 mod test {
     use super::*;
 
-    const SAID: &str = "guest: ready after 4.2 s\nprocess 40000000\nbatch netbe 2000000000 300\n\
-        batch peer 1000000000 100\nlist netbe 5000000\nlist peer 2000000\nprocess 60000000\n\
-        version zfs-2.1.11\n";
+    const SAID: &str = "guest: ready after 4.2 s\nprocess 40000000\nbatch netbe 2000000000 300 500\n\
+        batch api 1500000000 200 100\nbatch peer 1000000000 100 400\nlist netbe 5000000 4\n\
+        list api 3000000 3\nlist peer 2000000 2\nprocess 60000000\nversion zfs-2.1.11\n";
 
     #[test]
     fn what_the_script_says_becomes_figures() {
@@ -283,10 +323,19 @@ mod test {
             .collect();
         let expected = [
             ("zfs.clone.ms_per_op", 20.0, 10.0),
-            ("zfs.clone.total_s", 2.0, 1.0),
+            ("zfs.clone.cpu_ms_per_op", 5.0, 4.0),
             ("zfs.clone.kib_per_op", 3.0, 1.0),
+            ("zfs.clone.total_s", 2.0, 1.0),
             ("zfs.clone.made", 100.0, 100.0),
             ("zfs.list.ms", 5.0, 2.0),
+            ("zfs.list.cpu_ms", 4.0, 2.0),
+            ("zfs.api.clone.ms_per_op", 15.0, 10.0),
+            ("zfs.api.clone.cpu_ms_per_op", 1.0, 4.0),
+            ("zfs.api.clone.kib_per_op", 2.0, 1.0),
+            ("zfs.api.clone.total_s", 1.5, 1.0),
+            ("zfs.api.clone.made", 100.0, 100.0),
+            ("zfs.api.list.ms", 3.0, 2.0),
+            ("zfs.api.list.cpu_ms", 3.0, 2.0),
         ];
         assert_eq!(found, expected);
         assert_eq!(samples.limit("x"), Limit { name: "x", before: 2.0, after: 3.0 });
