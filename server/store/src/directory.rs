@@ -242,6 +242,10 @@ impl BackEnd for Directory {
         new: &Environment,
     ) -> Result<Environment, StoreError> {
         let from = self.open_tree(source)?;
+        // Of what is written to, much may have to come to the disk first, which nobody is to wait for.
+        if source.snapshot.is_some() && self.clone_at_once(&from, new)? {
+            return Ok(new.clone());
+        }
         let work = self.begin("clone", new, Vec::new())?;
         self.fabric.copy(&from, &work.space, TREE, &self.tree_path(source))?;
         self.carry(&source.environment, &work)?;

@@ -30,7 +30,8 @@ impl History {
         Self { path: state.join(FILE) }
     }
 
-    /// Notes that a verb begins. Call [`RunningVerb::end`] when it has ended.
+    /// Notes that a verb begins. Call [`RunningVerb::end`] when it has ended: with that both come to the disk.
+    /// What a loss of power finds half-way is told by the store's own records.
     ///
     /// A history that cannot be written stops nothing: a full disk has to be emptied by a verb. A
     /// warning tells of it, once for each verb.
@@ -46,7 +47,7 @@ impl History {
             verb: verb.to_owned(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
         };
-        RunningVerb { history: self, id: self.note(&line).then_some(id) }
+        RunningVerb { history: self, id: self.note(&line, false).then_some(id) }
     }
 
     /// All that is kept, oldest first.
@@ -92,8 +93,8 @@ impl History {
         Ok(records)
     }
 
-    fn note(&self, line: &Line) -> bool {
-        let noted = self.append(line);
+    fn note(&self, line: &Line, synchronized: bool) -> bool {
+        let noted = self.append(line, synchronized);
         if let Err(error) = &noted {
             let path = self.path.display();
             tracing::warn!(
@@ -103,7 +104,7 @@ impl History {
         noted.is_ok()
     }
 
-    fn append(&self, line: &Line) -> io::Result<()> {
+    fn append(&self, line: &Line, synchronized: bool) -> io::Result<()> {
         let mut text = serde_json::to_vec(line).map_err(io::Error::other)?;
         text.push(b'\n');
         let mut options = OpenOptions::new();
@@ -131,7 +132,7 @@ impl History {
         finish_line(&file, &self.path)?;
         // One write: a reader sees all of a line, or nothing of it but after a crash.
         file.write_all(&text)?;
-        file.sync_data()
+        if synchronized { file.sync_data() } else { Ok(()) }
     }
 
     fn old(&self) -> PathBuf {
@@ -161,7 +162,7 @@ impl RunningVerb<'_> {
     pub fn end<T, E: ToString>(self, outcome: &Result<T, E>) {
         let Some(id) = self.id else { return };
         let error = outcome.as_ref().err().map(ToString::to_string);
-        self.history.note(&Line::Ended { id, at: now(), error });
+        self.history.note(&Line::Ended { id, at: now(), error }, true);
     }
 }
 

@@ -190,6 +190,26 @@ impl Journal {
         intent: Intent<S>,
         holders: Holders,
     ) -> Result<Open<'a, S>, StoreError> {
+        self.begin_as(keeper, intent, holders, true)
+    }
+
+    /// The same for a verb that makes all of something at one instant, and of which a loss of power before that
+    /// leaves nothing that anybody sees: its record need not be on the disk.
+    pub(crate) fn begin_making<'a, S: Serialize>(
+        self,
+        keeper: &'a dyn Keeper<S>,
+        intent: Intent<S>,
+    ) -> Result<Open<'a, S>, StoreError> {
+        self.begin_as(keeper, intent, Holders::Programs, false)
+    }
+
+    fn begin_as<'a, S: Serialize>(
+        self,
+        keeper: &'a dyn Keeper<S>,
+        intent: Intent<S>,
+        holders: Holders,
+        synchronized: bool,
+    ) -> Result<Open<'a, S>, StoreError> {
         let lock = loop {
             let path = self.path(intent.uuid);
             match self.lock(intent.uuid).map_err(at("lock", &path))? {
@@ -204,7 +224,8 @@ impl Journal {
             }
         };
         own().insert(intent.uuid);
-        let mut open = Open { journal: self, keeper, intent, state: State::Empty, _lock: lock };
+        let (journal, state) = (self, State::Empty);
+        let mut open = Open { journal, keeper, intent, state, synchronized, _lock: lock };
         open.write()?;
         open.state = State::Begun;
         fault::point();
@@ -225,7 +246,7 @@ impl Journal {
         }
         let Taken::Held(_lock) = self.lock(uuid).map_err(at("lock", &path))? else { return Ok(()) };
         match text()? {
-            Some(text) => self.write(uuid, &text),
+            Some(text) => self.write(uuid, &text, true),
             None => self.remove(uuid),
         }
     }
@@ -266,6 +287,12 @@ impl Journal {
                 self.remove(uuid)?;
                 continue;
             };
+            if text.trim_matches(['\0', '\n']).is_empty() {
+                // A loss of power kept it from the disk, with nothing left to be done: only a verb that makes all at one
+                // instant does not wait for its record.
+                self.remove(uuid)?;
+                continue;
+            }
             let intent: Intent<S> = match parse(&text) {
                 Ok(intent) => intent,
                 Err(error) => {
@@ -303,7 +330,8 @@ impl Journal {
             }
             swept.tried = true;
             let journal = self.clone();
-            let mut open = Open { journal, keeper, intent, state: State::Begun, _lock: lock };
+            let (state, synchronized) = (State::Begun, true);
+            let mut open = Open { journal, keeper, intent, state, synchronized, _lock: lock };
             if let Err(error) = open.settle() {
                 // A person who asks is told by the verb.
                 if tries == Tries::Few {
@@ -384,20 +412,24 @@ impl Journal {
     }
 
     /// Writes a record whole or not at all.
-    fn write(&self, uuid: Uuid, text: &str) -> Result<(), StoreError> {
+    fn write(&self, uuid: Uuid, text: &str, synchronized: bool) -> Result<(), StoreError> {
         let path = self.record(uuid);
         let new = self.folder.join(format!("{uuid}{NEW}"));
-        let written = match self.fill(&new, text) {
+        let fill = || {
+            let file = Self::fill(&new, text)?;
+            if synchronized { file.sync_all() } else { Ok(()) }
+        };
+        let written = match fill() {
             Err(error) if is_full(&error) && text.len() < ROOM => {
                 let _ = fs::remove_file(&new);
-                fs::rename(self.folder.join(SPARE), &new).and_then(|()| self.fill(&new, text))
+                fs::rename(self.folder.join(SPARE), &new).and_then(|()| fill())
             }
             written => written,
         };
         fault::point();
         let written = written.and_then(|()| {
             fs::rename(&new, &path)?;
-            File::open(&self.folder)?.sync_all()
+            if synchronized { File::open(&self.folder)?.sync_all() } else { Ok(()) }
         });
         written.map_err(|error| {
             let _ = fs::remove_file(&new);
@@ -406,13 +438,13 @@ impl Journal {
     }
 
     /// Writes to a file that is new, or to the spare one, whose blocks it has.
-    fn fill(&self, path: &Path, text: &str) -> io::Result<()> {
+    fn fill(path: &Path, text: &str) -> io::Result<File> {
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
         // The spare one keeps its blocks, and nothing of what stood there before.
         let room = usize::try_from(file.metadata()?.len()).unwrap_or_default();
         write!(file, "{text}{}", "\n".repeat(room.saturating_sub(text.len())))?;
-        file.sync_all()
+        Ok(file)
     }
 
     /// Removes a record, and its lock after it.
@@ -459,6 +491,8 @@ pub(crate) struct Open<'a, S: Serialize> {
     keeper: &'a dyn Keeper<S>,
     intent: Intent<S>,
     state: State,
+    /// Whether its record has to be on the disk as soon as it is written.
+    synchronized: bool,
     _lock: File,
 }
 
@@ -480,6 +514,7 @@ impl<S: Serialize> Open<'_, S> {
     /// Exchanges the steps, at one instant: what was to be undone is now to be completed.
     pub(crate) fn turn(&mut self, steps: Vec<S>) -> Result<(), StoreError> {
         let before = std::mem::replace(&mut self.intent.steps, steps);
+        self.synchronized = true;
         let written = self.write();
         if written.is_err() {
             self.intent.steps = before;
@@ -524,7 +559,7 @@ impl<S: Serialize> Open<'_, S> {
         let text = serde_json::to_string(&self.intent).map_err(io::Error::other);
         let text = text.map_err(at("write", &self.journal.record(self.intent.uuid)))?;
         // The folder first: what is kept elsewhere alone would be taken for what a dead process left.
-        self.journal.write(self.intent.uuid, &text)?;
+        self.journal.write(self.intent.uuid, &text, self.synchronized)?;
         self.keeper.keep(&self.intent, &text)
     }
 }

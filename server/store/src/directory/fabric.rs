@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, fstat, mkdirat};
@@ -50,6 +50,17 @@ pub(crate) trait Fabric: Debug + Send + Sync {
         path: &Path,
     ) -> Result<(), StoreError> {
         self.copy(from, work, name, path)
+    }
+
+    /// Whether a copy of a tree can be made by [`Fabric::appear`].
+    fn appears(&self, _from: &OwnedFd) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Makes a copy of a snapshot's tree appear in a directory, whole from one instant to the next, and on the
+    /// disk with all that was renamed on this file system before.
+    fn appear(&self, _from: &OwnedFd, _dir: BorrowedFd<'_>, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Sees to it that nobody changes a tree any more.

@@ -1,6 +1,7 @@
 //! The files in which a store of directories keeps what is known of its environments.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use super::work::Lock;
 use super::{Directory, META};
 use crate::environment::{parse, render};
 use crate::error::at;
+use crate::workspace::Workspace;
 use crate::{Environment, EnvironmentName, StoreError, fault};
 
 impl Directory {
@@ -46,14 +48,46 @@ impl Directory {
     /// Replaces a metadata file from one instant to the next.
     pub(super) fn write_metadata(
         &self,
+        lock: &Lock,
+        environment: &Environment,
+    ) -> Result<(), StoreError> {
+        self.put_metadata(lock, environment)?;
+        fsync(&self.meta).map_err(at("write", &self.metadata_path(&environment.name)))
+    }
+
+    /// The same, of which only the content is known to be on the disk yet.
+    pub(super) fn put_metadata(
+        &self,
         _: &Lock,
         environment: &Environment,
     ) -> Result<(), StoreError> {
         let path = self.metadata_path(&environment.name);
         let text = render(environment)
             .map_err(|error| StoreError::Broken { path: path.clone(), error })?;
-        write(&self.meta, &metadata_name(&environment.name), &text, &path)?;
-        fsync(&self.meta).map_err(at("write", &path))
+        write(&self.meta, &metadata_name(&environment.name), &text, &path)
+    }
+
+    /// Writes the metadata of an environment that is being made into its workspace.
+    pub(super) fn prepare_metadata(
+        &self,
+        work: &Workspace,
+        environment: &Environment,
+    ) -> Result<(), StoreError> {
+        let path = self.metadata_path(&environment.name);
+        let text = render(environment)
+            .map_err(|error| StoreError::Broken { path: path.clone(), error })?;
+        fill(work.dir(), METADATA, &text, &path).map(drop)
+    }
+
+    /// Gives them their place.
+    pub(super) fn place_metadata(
+        &self,
+        _: &Lock,
+        work: &Workspace,
+        environment: &Environment,
+    ) -> Result<(), StoreError> {
+        renameat(work.dir(), METADATA, &self.meta, metadata_name(&environment.name))
+            .map_err(at("write", &self.metadata_path(&environment.name)))
     }
 
     pub(super) fn forget_metadata(&self, name: &EnvironmentName) -> Result<(), StoreError> {
@@ -74,18 +108,22 @@ impl Directory {
 pub(super) fn read(dir: impl AsFd, name: &str) -> std::io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(dir, name, flags, Mode::empty())?;
-    std::io::read_to_string(std::fs::File::from(file))
+    std::io::read_to_string(File::from(file))
 }
 
 /// Writes a small file of the store's own, or writes it anew, from one instant to the next.
 pub(super) fn write(dir: impl AsFd, name: &str, text: &str, path: &Path) -> Result<(), StoreError> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = openat(&dir, NEW, flags, Mode::RUSR | Mode::WUSR).map_err(at("write", path))?;
-    let mut file = std::fs::File::from(file);
-    file.write_all(text.as_bytes()).map_err(at("write", path))?;
-    file.sync_all().map_err(at("write", path))?;
+    fill(&dir, NEW, text, path)?.sync_all().map_err(at("write", path))?;
     fault::point();
     renameat(&dir, NEW, &dir, name).map_err(at("write", path))
+}
+
+fn fill(dir: impl AsFd, name: &str, text: &str, path: &Path) -> Result<File, StoreError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(at("write", path))?;
+    let mut file = File::from(file);
+    file.write_all(text.as_bytes()).map_err(at("write", path))?;
+    Ok(file)
 }
 
 pub(super) fn environment_name(file: &CStr) -> Option<EnvironmentName> {
@@ -97,5 +135,7 @@ fn metadata_name(name: &EnvironmentName) -> String {
 }
 
 const SUFFIX: &str = ".toml";
+/// In a workspace: what is written down about the environment that is made there.
+const METADATA: &str = "metadata";
 /// A file that is being written: not the name of an environment.
 const NEW: &str = ".new";

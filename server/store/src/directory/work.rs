@@ -67,6 +67,33 @@ impl Directory {
         self.work(verb, vec![new.into()], more)
     }
 
+    /// Makes a clone of a snapshot's tree without a workspace; false where its fabric cannot.
+    pub(super) fn clone_at_once(
+        &self,
+        from: &OwnedFd,
+        new: &Environment,
+    ) -> Result<bool, StoreError> {
+        let root = self.root(&new.name);
+        if !self.fabric.appears(from).map_err(at("look at", &root))? {
+            return Ok(false);
+        }
+        let steps = vec![Step::forget(&new.name, Some(new.uuid))];
+        let intent = Intent::new("clone", vec![new.into()], steps);
+        let mut open = self.journal()?.begin_making(self, intent)?;
+        {
+            let lock = self.lock()?;
+            self.free(&new.name)?;
+            fault::point();
+            self.put_metadata(&lock, new)?;
+            fault::point();
+            let (trees, name) = (self.trees.as_fd(), new.name.as_str());
+            self.fabric.appear(from, trees, name).map_err(at("make", &root))?;
+        }
+        fault::point();
+        open.settle()?;
+        Ok(true)
+    }
+
     /// Makes the tree in a workspace appear as an environment: from one instant to the next.
     pub(super) fn publish(
         &self,
@@ -84,21 +111,24 @@ impl Directory {
         before: impl FnOnce(&Workspace) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let space = &work.space;
+        self.prepare_metadata(space, environment)?;
         // Whoever finds it after a loss of power finds it whole.
         sys::synchronize(space.dir()).map_err(at("write", space.path()))?;
+        let root = self.root(&environment.name);
         {
             let lock = self.lock()?;
             self.free(&environment.name)?;
             fault::point();
             before(space)?;
             fault::point();
-            self.write_metadata(&lock, environment)?;
+            self.place_metadata(&lock, space, environment)?;
             fault::point();
-            let root = self.root(&environment.name);
             relocate(space.dir(), TREE, self.trees.as_fd(), environment.name.as_str())
                 .map_err(at("make", &root))?;
+            fault::point();
         }
-        // That brings it to the disk.
+        // What is written down about it first: without that it is not there. The rest its end brings to the disk.
+        fsync(&self.meta).map_err(at("write", &root))?;
         work.end()
     }
 

@@ -59,6 +59,15 @@ fn a_record_that_was_being_written_when_the_power_was_lost_goes() {
     assert_eq!((files(&dir), keeper.settled.borrow().len()), (0, 0));
 }
 
+/// Nothing waits for the record of what is made at one instant.
+#[test]
+fn a_record_of_which_only_the_name_reached_the_disk_goes() {
+    let (dir, keeper) = (TempDir::new().unwrap(), Noting::default());
+    fs::write(journal(&dir).folder.join(format!("{}.json", Uuid::from_u128(1))), "").unwrap();
+    assert_eq!(sweep(&dir, &keeper, Tries::Few), []);
+    assert_eq!((files(&dir), keeper.settled.borrow().len()), (0, 0));
+}
+
 #[test]
 fn what_comes_to_its_end_leaves_nothing_and_is_not_settled() {
     let (dir, keeper) = (TempDir::new().unwrap(), Noting::default());
@@ -166,7 +175,7 @@ fn the_spare_record_is_read_as_any_other_and_kept() {
     let (spare, uuid) = (journal.folder.join(SPARE), Uuid::new_v4());
     for text in [serde_json::to_string(&intent("a long step")).unwrap(), "{}".to_owned()] {
         fs::rename(&spare, journal.folder.join("x")).unwrap();
-        journal.fill(&journal.folder.join("x"), &text).unwrap();
+        drop(Journal::fill(&journal.folder.join("x"), &text).unwrap());
         fs::rename(journal.folder.join("x"), journal.record(uuid)).unwrap();
         assert_eq!(journal.read(uuid).unwrap().unwrap().trim_end(), text);
         journal.remove(uuid).unwrap();

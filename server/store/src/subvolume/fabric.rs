@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::{copy, freeze, members, natives, place, transfer};
@@ -63,6 +63,17 @@ impl Fabric for Subvolumes {
     ) -> Result<(), StoreError> {
         let text = CString::new(name).map_err(io::Error::other).map_err(at("copy", path))?;
         sys::snapshot_subvolume(from.as_fd(), work.dir(), &text).map_err(at("copy", path))
+    }
+
+    fn appears(&self, from: &OwnedFd) -> io::Result<bool> {
+        Ok(members(from.as_fd())?.len() == 1)
+    }
+
+    /// btrfs commits the transaction of a snapshot before it says that it is made, and with it all that came
+    /// before (`create_snapshot()` of fs/btrfs/ioctl.c).
+    fn appear(&self, from: &OwnedFd, dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+        let name = CString::new(name).map_err(io::Error::other)?;
+        Ok(sys::snapshot_subvolume(from.as_fd(), dir, &name)?)
     }
 
     fn freeze(&self, tree: &OwnedFd) -> io::Result<()> {
