@@ -82,6 +82,11 @@ impl<S> Intent<S> {
         }
     }
 
+    /// The same with another identity: that of what it is about.
+    pub(crate) fn with_uuid(self, uuid: Uuid) -> Self {
+        Self { uuid, ..self }
+    }
+
     fn pending(&self) -> Pending {
         Pending {
             uuid: self.uuid,

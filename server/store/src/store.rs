@@ -228,10 +228,12 @@ impl Store {
             let _kept = self.kept(&source.environment)?;
             let origin = self.back_end.get(&source.environment)?;
             self.refuse_half(&origin)?;
-            if let Some(snapshot) = &source.snapshot {
-                self.find(&source.environment, snapshot)?;
+            // Whether the name is taken and the snapshot is there, the back end sees when it uses them.
+            self.accept(name.as_str())?;
+            if source.environment == *name {
+                return Err(StoreError::Exists(name.clone()));
             }
-            let _alone = self.claim_beside(&source.environment, name)?;
+            let _alone = self.alone(name)?;
             let mut new = Environment {
                 name: name.clone(),
                 uuid,

@@ -177,6 +177,7 @@ impl Zfs {
             forest?.ok_or_else(|| StoreError::Missing(format!("zfs:{}", self.dataset).into()))?;
         self.is_numbered(Some(own.guid));
         self.adopt(&own.properties)?;
+        self.adopt_named(&own.hidden)?;
         Ok(forest)
     }
 
@@ -193,9 +194,8 @@ impl Zfs {
 
     /// The properties of a whole tree that are not as they are by themselves, with mount points as they
     /// were set.
-    fn all_properties(&self, name: &EnvironmentName) -> Result<Known, StoreError> {
-        let mut known = listing::properties(&self.full(name.as_str()), Depth::All, "all")
-            .map_err(|failure| told(failure, &format!("look at {name}")))?;
+    fn set_properties(&self, tree: &Tree) -> Result<Known, StoreError> {
+        let mut known = tree.known().clone();
         for properties in known.values_mut().flatten() {
             let Some(point) = properties.get_mut("mountpoint") else { continue };
             // What stands before it can be told from it only where it is more than the root.

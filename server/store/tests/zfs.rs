@@ -764,6 +764,48 @@ fn what_a_killed_command_left_is_cleared_away_by_the_next() {
     assert!(!zfs(&["get", "-H", "-s", "local", "all", &site.dataset]).contains("netbe.intent"));
 }
 
+/// A clone that was being made has no record in the pool: its hidden name and what is written on it are one.
+#[test]
+fn what_tells_itself_that_it_was_being_made_is_cleared_away() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    let (half, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let (half_name, other_name) = (format!(".work-{half}"), format!(".work-{other}"));
+    for (made, told) in [(&half_name, half), (&other_name, Uuid::new_v4())] {
+        let mark = format!("netbe:uuid={told}");
+        zfs(&["clone", "-o", "canmount=off", "-o", &mark, &site.full("head@a"), &site.full(made)]);
+    }
+    // On a host that was started anew since then.
+    site.store.list().unwrap();
+    assert_eq!(site.store.pending().unwrap().len(), 1);
+    site.store.set(&name("head"), "os", Some("x")).unwrap();
+    let sets = site.sets();
+    assert!(!sets.contains(&half_name) && sets.contains(&other_name), "{sets:?}");
+    assert_eq!(site.store.pending().unwrap(), []);
+}
+
+#[test]
+fn a_clone_of_a_snapshot_leaves_nothing_but_itself_and_says_what_is_missing_or_taken() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::Flat).unwrap();
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    let before = site.sets();
+    let refused = site.store.clone_environment(&point("head@b"), &name("next")).unwrap_err();
+    assert!(matches!(refused, StoreError::NoSnapshot(_)), "{refused}");
+    let refused = site.store.clone_environment(&point("head@a"), &name("head")).unwrap_err();
+    assert!(matches!(refused, StoreError::Exists(_)), "{refused}");
+    zfs(&["create", "-o", "mountpoint=none", &site.full("taken")]);
+    let refused = site.store.clone_environment(&point("head@a"), &name("taken")).unwrap_err();
+    assert!(matches!(refused, StoreError::Exists(_)), "{refused}");
+    zfs(&["destroy", &site.full("taken")]);
+    assert_eq!(site.sets(), before);
+    let clone = site.store.clone_environment(&point("head@a"), &name("next")).unwrap();
+    assert_eq!(site.store.get(&name("next")).unwrap(), clone);
+    assert_eq!(site.sets().len(), before.len() + 1);
+    assert_eq!(site.store.pending().unwrap(), []);
+}
+
 #[test]
 fn what_has_the_name_of_something_else_is_left_alone() {
     let Some(site) = Site::new() else { return };

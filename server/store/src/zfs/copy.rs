@@ -98,15 +98,20 @@ impl Zfs {
                 reason: "it is not a name",
             })?,
         };
-        let goes = || Step::Defer { dataset: tree.root.guid, snapshot: snapshot.to_string() };
-        let work = self.begin("clone", new, automatic.then(goes).into_iter().collect())?;
+        let work = if automatic {
+            let goes = Step::Defer { dataset: tree.root.guid, snapshot: snapshot.to_string() };
+            self.begin("clone", new, vec![goes])?
+        } else {
+            self.begin_named(new)?
+        };
         let explain = |failure| made(failure, &new.name);
-        let known = self.all_properties(&source.environment)?;
+        let known = self.set_properties(&tree)?;
         let mut sets: Vec<&DataSet> = match depth {
             Depth::All => tree.sets().collect(),
             Depth::Children | Depth::One => vec![&tree.root],
         };
-        if !automatic {
+        // Of a single data set it is said when it is cloned whether it had the snapshot.
+        if !automatic && sets.len() > 1 {
             let rows = self.rows(&source.environment)?;
             let had = |set: &DataSet| {
                 rows.iter().any(|row| row.dataset == set.name && row.snapshot == snapshot.as_str())
@@ -133,7 +138,13 @@ impl Zfs {
             }
             let below = set.name.strip_prefix(&from).unwrap_or_default();
             let clone = format!("{}{below}", work.dataset);
-            kernel::clone(snapshot, &clone, &settings).map_err(explain)?;
+            kernel::clone(snapshot, &clone, &settings).map_err(|failure| {
+                if failure.refusal == Refusal::Missing {
+                    self.lost(source).unwrap_or_else(|| explain(failure))
+                } else {
+                    explain(failure)
+                }
+            })?;
         }
         if automatic {
             // They go with their last clones.
@@ -142,6 +153,17 @@ impl Zfs {
         self.publish(work, &new.name)?;
         let origin = new.origin.clone().map(|origin| Origin { snapshot: Some(snapshot), ..origin });
         Ok(Environment { origin, ..new.clone() })
+    }
+
+    /// What is missing of a source that could not be cloned, if anything is.
+    fn lost(&self, source: &Point) -> Option<StoreError> {
+        let snapshot = source.snapshot.as_ref()?;
+        self.memory.forget(&source.environment);
+        match self.snapshots_of(&source.environment) {
+            Ok(found) if found.iter().any(|one| one.name == *snapshot) => None,
+            Ok(_) => Some(StoreError::NoSnapshot(source.clone())),
+            Err(error) => Some(error),
+        }
     }
 
     /// Marks the data sets below a root that belong to the machine.
@@ -202,6 +224,16 @@ impl Zfs {
         more: Vec<Step>,
     ) -> Result<Work<'_>, StoreError> {
         self.hide(verb, vec![new.into()], Identity::Uuid(new.uuid), more)
+    }
+
+    /// Begins to put together what tells itself whose it is, wherever it is found: its hidden name has its UUID in
+    /// it, which is written on it as soon as it has anything of its own. So the pool needs no other record.
+    fn begin_named(&self, new: &Environment) -> Result<Work<'_>, StoreError> {
+        let step = Step::named(new.uuid);
+        let Step::Discard { name, .. } = &step else { return self.begin("clone", new, Vec::new()) };
+        let (name, dataset) = (name.clone(), self.full(name));
+        let open = self.intend_as(new.uuid, "clone", vec![new.into()], vec![step])?;
+        Ok(Work { name, dataset, open })
     }
 
     /// Begins to work on something that has a hidden name meanwhile.

@@ -3,8 +3,10 @@
 //! Records of intents lie in the host's folder for what runs ([`RUNTIME`]), by the identity of the store's
 //! data set: a pool is imported on one host only, whatever state directories there are. What outlasts a
 //! start of the host, or goes with the pool to another one, stands in a user property of the store's data
-//! set too, which changes in one transaction: `netbe.intent:UUID`.
+//! set too, which changes in one transaction: `netbe.intent:UUID`. A clone of a snapshot needs none: it is
+//! put together as `.work-UUID`, and its `netbe:uuid` says the same.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -59,7 +61,40 @@ pub(super) enum Identity {
     Uuid(Uuid),
 }
 
+impl Step {
+    /// What has a hidden name with this UUID in it goes, if it has the UUID.
+    pub(super) fn named(uuid: Uuid) -> Self {
+        Self::Discard { name: format!("{HIDDEN}{uuid}"), is: Identity::Uuid(uuid) }
+    }
+
+    /// Whether nothing of it is lost without a record in the pool: it is of this start of the host, or what is
+    /// found there tells it.
+    fn is_known(&self) -> bool {
+        match self {
+            Self::Unmount { .. } => true,
+            Self::Discard { is: Identity::Uuid(uuid), .. } => *self == Self::named(*uuid),
+            Self::Defer { .. }
+            | Self::Destroy { .. }
+            | Self::Discard { .. }
+            | Self::Draft(_)
+            | Self::Return { .. } => false,
+        }
+    }
+}
+
 impl Zfs {
+    /// Writes an intent down that has this identity.
+    pub(super) fn intend_as(
+        &self,
+        uuid: Uuid,
+        verb: &str,
+        environments: Vec<Concerned>,
+        steps: Vec<Step>,
+    ) -> Result<Open<'_, Step>, StoreError> {
+        let intent = Intent::new(verb, environments, steps).with_uuid(uuid);
+        self.journal()?.begin(self, intent, Holders::Programs)
+    }
+
     /// Writes an intent down.
     pub(super) fn intend(
         &self,
@@ -92,9 +127,11 @@ impl Zfs {
         if looked.exists() && !again {
             return Ok(());
         }
-        let known = listing::properties(&self.dataset, Depth::One, "all")
-            .map_err(|failure| told(failure, &format!("look at {}", self.dataset)))?;
+        let explain = |failure| told(failure, &format!("look at {}", self.dataset));
+        let known = listing::properties(&self.dataset, Depth::One, "all").map_err(explain)?;
         self.adopt(&known)?;
+        let marks = listing::properties(&self.dataset, Depth::Children, properties::UUID);
+        self.adopt_named(&marks.map_err(explain)?)?;
         std::fs::write(&looked, "").map_err(at("write", &looked))
     }
 
@@ -107,6 +144,28 @@ impl Zfs {
         let uuids = ours.filter_map(|(property, _)| property.strip_prefix(PROPERTY)?.parse().ok());
         for uuid in uuids.collect::<Vec<Uuid>>() {
             self.journal()?.adopt(uuid, || self.kept(uuid))?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what was being put together under a name that tells whose it is.
+    pub(super) fn adopt_named(&self, known: &Known) -> Result<(), StoreError> {
+        let named = |full: &String| {
+            let uuid: Uuid = full.strip_prefix(&self.full(HIDDEN))?.parse().ok()?;
+            let own = known.get(full)?.as_ref().ok()?;
+            (properties::uuid(own).ok()? == Some(uuid)).then_some(uuid)
+        };
+        for uuid in known.keys().filter_map(named).collect::<Vec<_>>() {
+            self.journal()?.adopt(uuid, || {
+                // It may have got its name since it was listed.
+                if self.number(&self.full(&format!("{HIDDEN}{uuid}")))?.is_none() {
+                    return Ok(None);
+                }
+                let intent = Intent::new("clone", Vec::new(), vec![Step::named(uuid)]);
+                let text = serde_json::to_string(&intent.with_uuid(uuid));
+                text.map(Some)
+                    .map_err(|error| at("write", Path::new(HIDDEN))(io::Error::from(error)))
+            })?;
         }
         Ok(())
     }
@@ -302,7 +361,7 @@ impl Zfs {
 
 impl Keeper<Step> for Zfs {
     fn keep(&self, intent: &Intent<Step>, text: &str) -> Result<(), StoreError> {
-        if is_of_this_start(intent) {
+        if is_known(intent) {
             return Ok(());
         }
         if text.len() > properties::MAX_VALUE {
@@ -313,12 +372,12 @@ impl Keeper<Step> for Zfs {
     }
 
     fn forget(&self, intent: &Intent<Step>) -> Result<(), StoreError> {
-        if is_of_this_start(intent) { Ok(()) } else { self.note(intent.uuid, None) }
+        if is_known(intent) { Ok(()) } else { self.note(intent.uuid, None) }
     }
 
     /// In a pool that was away, another host may have settled it.
     fn stands(&self, intent: &Intent<Step>) -> Result<bool, StoreError> {
-        Ok(is_of_this_start(intent) || self.kept(intent.uuid)?.is_some())
+        Ok(is_known(intent) || self.kept(intent.uuid)?.is_some())
     }
 
     fn settle(&self, intent: &Intent<Step>) -> Result<(), StoreError> {
@@ -346,10 +405,9 @@ impl Zfs {
     }
 }
 
-/// Whether nothing of it is left when the host is started anew.
-fn is_of_this_start(intent: &Intent<Step>) -> bool {
-    let mut steps = intent.steps.iter();
-    !intent.steps.is_empty() && steps.all(|step| matches!(step, Step::Unmount { .. }))
+/// Whether its record need not be kept in the pool.
+fn is_known(intent: &Intent<Step>) -> bool {
+    !intent.steps.is_empty() && intent.steps.iter().all(Step::is_known)
 }
 
 /// Runs what takes something away that may be gone already.

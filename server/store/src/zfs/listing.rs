@@ -169,21 +169,12 @@ pub(super) fn snapshot(full: &str) -> Result<Option<SnapshotRow>, Failure> {
     Ok(list.operand(full).run()?.lines().find_map(snapshot_row))
 }
 
-/// The file systems at `dataset`, and below it if `depth` says so, parents first, and those of their
-/// properties that are `wanted`.
-///
-/// The kernel opens every data set anew for each of the properties that its file system has by itself,
-/// such as `normalization`: to ask for all of a tree's takes several times as long as for those that
-/// one needs.
-pub(super) fn described(
-    dataset: &str,
-    depth: Depth,
-    wanted: Wanted<'_>,
-) -> Result<(Vec<DataSet>, Known), Failure> {
+/// The file systems at `dataset`, and below it if `depth` says so, parents first, and all of their properties.
+pub(super) fn described(dataset: &str, depth: Depth) -> Result<(Vec<DataSet>, Known), Failure> {
     let table = Task::zfs("get")
         .flags(["-H", "-p", "-t", "filesystem", "-o", "name,property,value,source"])
         .flags(depth.words())
-        .operands([wanted.names().as_str(), dataset])
+        .operands(["all", dataset])
         .run()?;
     let (mut sets, mut known) = (Vec::new(), property_table(&table));
     for (set, twice) in sets_of(&table) {
@@ -193,25 +184,6 @@ pub(super) fn described(
         sets.push(set);
     }
     Ok((sets, known))
-}
-
-/// Which properties are asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Wanted<'a> {
-    /// All that there are.
-    All,
-    /// Those that say what a data set is, and these.
-    Plain(&'a str),
-}
-
-impl Wanted<'_> {
-    fn names(self) -> String {
-        let columns = COLUMNS.strip_prefix("name,").unwrap_or(COLUMNS);
-        match self {
-            Self::All => "all".to_owned(),
-            Self::Plain(more) => format!("{columns},{more}"),
-        }
-    }
 }
 
 /// The file systems of a table of properties, and whether one of their properties is told twice.

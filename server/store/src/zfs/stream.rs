@@ -58,7 +58,7 @@ impl Zfs {
             said: io::Error::to_string(&error),
         };
         let root = self.full(name.as_str());
-        let known = self.all_properties(name)?;
+        let known = self.set_properties(&self.tree(name)?)?;
         for (part, task) in self.tasks(name, snapshot, base, &[])? {
             let path = part.dataset.strip_prefix(&root).unwrap_or_default();
             let head = |out: &mut dyn Write| -> io::Result<()> {

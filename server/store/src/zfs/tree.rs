@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::command::{Failure, Refusal, Task};
-use super::listing::{self, DataSet, Depth, Forged, Known, Properties, SnapshotRow, Wanted};
+use super::intents::HIDDEN;
+use super::listing::{self, DataSet, Depth, Forged, Known, Properties, SnapshotRow};
 use super::mounts::DatasetPath;
 use super::program::Change;
 use super::properties::{self, Child};
@@ -104,16 +105,14 @@ impl Tree {
 
     /// Asks for a data set and what is below it, whatever it is.
     pub(super) fn put_together(root: &str) -> Result<Option<Self>, Failure> {
-        let (sets, mut known) =
-            listing::described(root, Depth::All, Wanted::Plain(properties::DATA))?;
-        // What is written down stands in the root, but for one property of what is below.
-        listing::join(&mut known, listing::properties(root, Depth::One, "all")?);
+        // To start a second program takes longer than to ask for more than is needed.
+        let (sets, known) = listing::described(root, Depth::All)?;
         Ok(Self::of(sets, known))
     }
 
     /// Asks for a data set without what is below it, whatever it is.
     fn root(root: &str) -> Result<Option<Self>, Failure> {
-        let (sets, known) = listing::described(root, Depth::One, Wanted::All)?;
+        let (sets, known) = listing::described(root, Depth::One)?;
         Ok(Self::of(sets, known))
     }
 
@@ -198,8 +197,13 @@ impl Tree {
         self.sets().try_for_each(|set| self.properties(&set.name).map(|_| ()))
     }
 
-    /// The properties of one of its data sets that are not as they are by themselves: all of the root,
-    /// and [`properties::DATA`] of what is below.
+    /// What is known of the properties of its data sets.
+    pub(super) const fn known(&self) -> &Known {
+        &self.properties
+    }
+
+    /// The properties of one of its data sets that are not as they are by themselves: in a forest, all of the
+    /// root, and [`properties::DATA`] of what is below.
     pub(super) fn properties(&self, dataset: &str) -> Result<&Properties, StoreError> {
         of(&self.properties, dataset)
     }
@@ -298,6 +302,8 @@ impl Tree {
 pub(super) struct Own {
     pub(super) guid: u64,
     pub(super) properties: Known,
+    /// Those of what has a hidden name in it.
+    pub(super) hidden: Known,
 }
 
 /// All environments of a store.
@@ -340,7 +346,10 @@ impl Forest {
             }
         }
         let own = properties.remove_entry(store).into_iter().collect();
-        Ok(Some((Self { store: store.to_owned(), trees }, Own { guid, properties: own })))
+        let below = [store, "/", HIDDEN].concat();
+        let hidden = properties.into_iter().filter(|(name, _)| name.starts_with(&below)).collect();
+        let own = Own { guid, properties: own, hidden };
+        Ok(Some((Self { store: store.to_owned(), trees }, own)))
     }
 
     /// The environments by name.
