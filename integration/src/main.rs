@@ -29,6 +29,7 @@ mod net;
 mod noise;
 mod packages;
 mod peer;
+mod picture;
 mod process;
 mod progress;
 mod proof;

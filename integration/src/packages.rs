@@ -57,6 +57,8 @@ pub(crate) const TESTS: Needs = Needs(&[
     "xz-utils",
     "mandoc",
     "btrfs-progs",
+    "attr",
+    "strace",
 ]);
 
 /// For boots from other NFS servers; they have services, see [`starts_services`].

@@ -2,7 +2,7 @@
 //!
 //! Each round is made of the same pieces as the tests. What a minute does not show, such as memory that
 //! is lost with each boot, shows here. After the rounds, machines live for as long again while everything
-//! goes wrong (`survive`), and the store's contract is put to the test on ZFS
+//! goes wrong (`survive`), calls of verbs fail (`faults`), and the store's contract is put to the test on ZFS
 //! with more random sequences of verbs than `cargo lab test` has time for.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cases::{boots, hostile, survive, zfs};
+use crate::cases::{boots, faults, hostile, survive, zfs};
 use crate::disk;
 use crate::failure::{Failure, ensure};
 use crate::interrupt;
@@ -37,6 +37,7 @@ pub(crate) fn run(minutes: u32) -> Result<ExitCode, Failure> {
     result?;
     disk::own_mounts()?;
     println!("{}", survive::survive(&lab, minutes, survive::seed(lab.wishes))?);
+    faults::soak(&lab, minutes)?;
     zfs::long_contract(&lab)?;
     Ok(ExitCode::SUCCESS)
 }

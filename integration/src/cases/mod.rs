@@ -5,6 +5,7 @@ mod attacks;
 pub(crate) mod boots;
 mod checks;
 mod clients;
+pub(crate) mod faults;
 mod foreign;
 mod freebsd;
 mod guests;
@@ -34,6 +35,7 @@ pub(crate) fn all() -> Vec<Case> {
         freebsd::CASES,
         input::CASES,
         store::CASES,
+        faults::CASES,
         thin::CASES,
         zfs::CASES,
         appliance::CASES,
