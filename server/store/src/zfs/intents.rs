@@ -77,6 +77,7 @@ impl Step {
             | Self::Destroy { .. }
             | Self::Discard { .. }
             | Self::Draft(_)
+            | Self::Properties { .. }
             | Self::Return { .. } => false,
         }
     }
