@@ -145,10 +145,12 @@ fn printable(line: &str) -> String {
     let mut told = String::new();
     let mut rest = line.chars().peekable();
     while let Some(letter) = rest.next() {
-        if letter == '\x1b' && rest.next_if_eq(&'[').is_some() {
-            // Parameters, and the letter that ends them (ECMA-48 §5.4).
-            while rest.next_if(|letter| !('@'..='~').contains(letter)).is_some() {}
-            rest.next();
+        if letter == '\x1b' {
+            // One letter (ECMA-48 §5.5), or parameters and the letter that ends them (§5.4).
+            if rest.next() == Some('[') {
+                while rest.next_if(|letter| !('@'..='~').contains(letter)).is_some() {}
+                rest.next();
+            }
         } else if !letter.is_control() {
             told.push(letter);
         }
@@ -197,7 +199,7 @@ mod test {
             wait_for(word, Duration::from_secs(60), || Ok(told().contains(word).then_some(())))
         };
         wait("netbe.log: one").unwrap();
-        append("desk-1.serial", "\x1b[2J\x1b[01;01Hfirmware\r\n\r\n");
+        append("desk-1.serial", "\x1bc\x1b[?7l\x1b[01;01Hfirmware\r\n\r\n");
         wait("desk-1.serial: firmware").unwrap();
         append("netbe.log", "o\nno end");
         drop(timeline);
