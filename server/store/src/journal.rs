@@ -134,6 +134,12 @@ pub(crate) trait Keeper<S>: Debug {
         Ok(true)
     }
 
+    /// What a person does with a record that cannot be read, as a clause: else it may come back from
+    /// where it is kept.
+    fn remedy(&self, _intent: Uuid) -> String {
+        "remove that file".to_owned()
+    }
+
     /// Undoes or completes an intent, whatever of it was done.
     fn settle(&self, intent: &Intent<S>) -> Result<(), StoreError>;
 }
@@ -301,7 +307,8 @@ impl Journal {
             let intent: Intent<S> = match parse(&text) {
                 Ok(intent) => intent,
                 Err(error) => {
-                    swept.pending.push(damaged(uuid, &self.record(uuid), &error));
+                    let remedy = keeper.remedy(uuid);
+                    swept.pending.push(damaged(uuid, &self.record(uuid), &error, &remedy));
                     continue;
                 }
             };
@@ -614,9 +621,9 @@ fn parse<S: DeserializeOwned>(text: &str) -> Result<Intent<S>, String> {
     }
 }
 
-fn damaged(uuid: Uuid, path: &Path, error: &str) -> Pending {
+fn damaged(uuid: Uuid, path: &Path, error: &str, remedy: &str) -> Pending {
     let error = format!(
-        "{} cannot be read ({error}): look for what is left of it in the store, then remove that file",
+        "{} cannot be read ({error}): look for what is left of it in the store, then {remedy}",
         path.display()
     );
     let (verb, environments) = (String::new(), Vec::new());

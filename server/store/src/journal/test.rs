@@ -23,6 +23,10 @@ impl Keeper<String> for Noting {
         Ok(())
     }
 
+    fn remedy(&self, intent: Uuid) -> String {
+        format!("take {intent} away where it is kept")
+    }
+
     fn settle(&self, intent: &Intent<String>) -> Result<(), StoreError> {
         self.settled.borrow_mut().extend(intent.steps.iter().cloned());
         match intent.steps.iter().any(|step| step == "stuck") {
@@ -135,7 +139,9 @@ fn half_a_record_is_shown_and_nothing_is_done_by_it() {
     fs::write(folder.join(format!("{uuid}.json")), &whole[..whole.len() / 2]).unwrap();
     let [left] = &sweep(&dir, &keeper, Tries::Once)[..] else { panic!() };
     assert_eq!((left.uuid, left.environments.len()), (uuid, 0));
-    assert!(left.error.as_ref().unwrap().contains("cannot be read"));
+    let error = left.error.as_ref().unwrap();
+    assert!(error.contains("cannot be read"), "{error}");
+    assert!(error.ends_with(&format!("then take {uuid} away where it is kept")), "{error}");
     assert!(keeper.settled.borrow().is_empty());
 }
 

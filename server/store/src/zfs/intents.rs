@@ -381,6 +381,19 @@ impl Keeper<Step> for Zfs {
         Ok(is_known(intent) || self.kept(intent.uuid)?.is_some())
     }
 
+    fn remedy(&self, intent: Uuid) -> String {
+        match self.kept(intent) {
+            Ok(None) => "remove that file".to_owned(),
+            // As long as the pool has it, each command that looks there copies it anew.
+            Ok(Some(_)) | Err(_) => {
+                format!(
+                    "run `zfs inherit {PROPERTY}{intent} {}` and remove that file",
+                    self.dataset
+                )
+            }
+        }
+    }
+
     fn settle(&self, intent: &Intent<Step>) -> Result<(), StoreError> {
         // One that fails does not keep the others.
         let taken: Vec<_> = intent.steps.iter().map(|step| self.take(intent.uuid, step)).collect();

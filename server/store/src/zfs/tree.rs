@@ -145,7 +145,8 @@ impl Tree {
         }
     }
 
-    /// Whether it is one: netbe made it, or it is mounted as a root, as those of bectl and beadm are.
+    /// Whether it is one: netbe made it, or it is mounted as a root, as those of bectl and beadm are. What
+    /// is mounted by hand (`legacy`) may be anything, unless the host boots it.
     fn is_environment(&self, pool: Ask<'_>) -> Result<bool, StoreError> {
         let ours = match self.properties.get(&self.root.name) {
             Some(Ok(properties)) => properties::is_ours(properties),
@@ -153,8 +154,13 @@ impl Tree {
             None => false,
         };
         let mountpoint = self.root.mountpoint.as_str();
-        let root = ours || matches!(mountpoint, "/" | "legacy");
-        Ok(root || mountpoint.starts_with('/') && pool()?.set_mount_point(mountpoint) == "/")
+        if ours || mountpoint == "/" {
+            return Ok(true);
+        }
+        if mountpoint == "legacy" {
+            return Ok(pool()?.bootfs == self.root.name);
+        }
+        Ok(mountpoint.starts_with('/') && pool()?.set_mount_point(mountpoint) == "/")
     }
 
     /// The root and all below it, parents first, wherever they belong.
@@ -433,6 +439,33 @@ mod test {
         assert_eq!(told("/mnt", "/mnt/usr/home"), "/usr/home");
         assert_eq!(told("/mnt", "/mntx"), "/mntx");
         assert_eq!(told("-", "/mnt"), "/mnt");
+    }
+
+    #[test]
+    fn what_is_mounted_by_hand_is_an_environment_only_if_the_host_boots_it() {
+        let is = |mountpoint: &str, bootfs: &str| {
+            let set = DataSet {
+                name: "tank/be/old".to_owned(),
+                guid: 1,
+                creation: 0,
+                origin: None,
+                mountpoint: mountpoint.to_owned(),
+                mountable: true,
+                locked: false,
+                key: None,
+                sharenfs: "off".to_owned(),
+                used: 0,
+                referenced: 0,
+                written: 0,
+            };
+            let (altroot, bootfs) = ("-".to_owned(), bootfs.to_owned());
+            let pool = Pool { guid: 1, altroot, bootfs };
+            let tree = Tree::of(vec![set], Known::default()).unwrap();
+            tree.is_environment(&|| Ok(pool.clone())).unwrap()
+        };
+        assert!(is("/", "-") && is("legacy", "tank/be/old"));
+        assert!(!is("legacy", "-") && !is("legacy", "tank/be/other"));
+        assert!(!is("none", "-") && !is("/srv", "-"));
     }
 
     #[test]
