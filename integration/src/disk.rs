@@ -1,6 +1,8 @@
 //! A disk in memory that can hang: for as long as one wants, nothing that is read from it or written to
 //! it comes to an end.
 //!
+//! It can also write down all that it is told, for [`crate::writes`].
+//!
 //! The disk is an image file that a FUSE daemon of the lab serves, with a loop device and ext4 over it.
 //! The daemon is stopped by SIGSTOP: what needs the disk then waits, as with a controller that does not
 //! answer. It speaks as much of FUSE as a loop device asks for (Linux: include/uapi/linux/fuse.h).
@@ -19,6 +21,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::failure::{During, Failure};
 use crate::interrupt::wait_for;
 use crate::process::{DIES_WITH_THE_LAB, Program, Running, tail};
+use crate::writes::Recorder;
 
 /// Gives this process mounts of its own, which end with it and with what it starts.
 ///
@@ -39,18 +42,8 @@ impl Disk {
     /// Makes a disk of so many MiB with an empty ext4, and mounts it on the directory `on`. The image
     /// and the daemon's log go into `directory`. The process needs [`own_mounts`].
     pub(crate) fn new(directory: &Path, mib: u32, on: &Path) -> Result<Self, Failure> {
-        let (image, log) = (directory.join("disk"), directory.join("disk.log"));
-        File::create(&image).during(image.display())?;
-        let myself = format!("/proc/{}/exe", process::id());
-        let mut daemon = Program::under(&DIES_WITH_THE_LAB.map(str::to_owned), &myself)
-            .arg("disk")
-            .arg(&image)
-            .arg(mib.to_string())
-            .start(&log)?;
-        wait_for("the disk", Duration::from_secs(20), || {
-            daemon.still(&log)?;
-            Ok((tail(&log, 1) == READY).then_some(()))
-        })?;
+        let image = directory.join("disk");
+        let daemon = daemon(&image, mib, None)?;
         // Nothing else is written to it behind one's back, and no room is kept for root.
         Program::new("mkfs.ext4")
             .words("-q -m 0 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0")
@@ -90,8 +83,29 @@ impl Drop for Disk {
     }
 }
 
-/// Serves an image of so many MiB in the place of the empty file `image`, until it is killed.
-pub(crate) fn serve(image: &Path, mib: u32) -> Result<ExitCode, Failure> {
+/// Starts what serves an image of so many MiB at `image`, a new file; its log lies beside it. All that it is
+/// told to write goes into the file `told` too.
+pub(crate) fn daemon(image: &Path, mib: u32, told: Option<&Path>) -> Result<Running, Failure> {
+    let log = image.with_extension("log");
+    File::create(image).during(image.display())?;
+    let myself = format!("/proc/{}/exe", process::id());
+    let mut daemon = Program::under(&DIES_WITH_THE_LAB.map(str::to_owned), &myself)
+        .arg("disk")
+        .arg(image)
+        .arg(mib.to_string())
+        .args(told)
+        .start(&log)?;
+    wait_for("the disk", Duration::from_secs(60), || {
+        daemon.still(&log)?;
+        Ok((tail(&log, 1) == READY).then_some(()))
+    })?;
+    Ok(daemon)
+}
+
+/// Serves an image of so many MiB in the place of the empty file `image`, until it is killed; what it is told
+/// to write goes into the file `told` too.
+pub(crate) fn serve(image: &Path, mib: u32, told: Option<&Path>) -> Result<ExitCode, Failure> {
+    let mut recorder = told.map(Recorder::create).transpose()?;
     let fuse = "/dev/fuse";
     let mut device = File::options().read(true).write(true).open(fuse).during(fuse)?;
     // The root of this file system is a regular file.
@@ -112,6 +126,9 @@ pub(crate) fn serve(image: &Path, mib: u32) -> Result<ExitCode, Failure> {
             Err(error) => return Err(error).during(fuse),
         };
         let request = request.get(..count).unwrap_or_default();
+        if let Some(recorder) = &mut recorder {
+            record(request, recorder).during("what the disk is told")?;
+        }
         let Some(reply) = answer(request, &mut content)? else { continue };
         match device.write_all(&reply) {
             // Nobody waits for it any more.
@@ -120,6 +137,15 @@ pub(crate) fn serve(image: &Path, mib: u32) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes down what is written and flushed.
+fn record(request: &[u8], recorder: &mut Recorder) -> io::Result<()> {
+    match word(request, 4) {
+        WRITE => recorder.write(long(request, 48), request.get(DATA..).unwrap_or_default()),
+        FSYNC => recorder.flush(),
+        _other => Ok(()),
+    }
 }
 
 /// The reply to a request, if it has one.
@@ -146,7 +172,7 @@ fn answer(request: &[u8], content: &mut [u8]) -> Result<Option<Vec<u8>>, Failure
             Ok([count.to_ne_bytes(), [0; 4]].concat())
         }
         // RELEASE, FSYNC, FLUSH, DESTROY
-        18 | 20 | 25 | 38 => Ok(Vec::new()),
+        18 | FSYNC | 25 | 38 => Ok(Vec::new()),
         INIT => Ok(greeting(request)),
         _other => Err(Errno::ENOSYS),
     };
@@ -209,6 +235,7 @@ const SETATTR: u32 = 4;
 const OPEN: u32 = 14;
 const READ: u32 = 15;
 const WRITE: u32 = 16;
+const FSYNC: u32 = 20;
 const INIT: u32 = 26;
 /// The length of a reply's head.
 const HEAD: usize = 16;

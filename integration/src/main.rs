@@ -30,6 +30,7 @@ mod noise;
 mod packages;
 mod peer;
 mod picture;
+mod power;
 mod process;
 mod progress;
 mod proof;
@@ -44,6 +45,7 @@ mod soak;
 mod suite;
 mod timeline;
 mod vm;
+mod writes;
 mod xdr;
 
 use std::num::NonZero;
@@ -110,6 +112,8 @@ enum Command {
         image: PathBuf,
         /// The disk's size in MiB.
         mib: u32,
+        /// The file in which is noted what it is told.
+        told: Option<PathBuf>,
     },
     /// Show how empty machines boot from netbe: first BIOS, then UEFI.
     Demo,
@@ -162,7 +166,7 @@ fn main() -> ExitCode {
             attempt::carry_out(&name, &place, &made, wishes)
         }
         Command::Demo => demo::run(),
-        Command::Disk { image, mib } => disk::serve(&image, mib),
+        Command::Disk { image, mib, told } => disk::serve(&image, mib, told.as_deref()),
         Command::Freebsd { build } => freebsd::build(&build),
         Command::Soak { minutes } => soak::run(minutes),
         Command::Test { choice, list: true, .. } => suite::list(&choice),

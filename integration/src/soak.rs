@@ -3,7 +3,8 @@
 //! Each round is made of the same pieces as the tests. What a minute does not show, such as memory that
 //! is lost with each boot, shows here. After the rounds, machines live for as long again while everything
 //! goes wrong (`survive`), calls of verbs fail (`faults`), and the store's contract is put to the test on ZFS
-//! with more random sequences of verbs than `cargo lab test` has time for.
+//! with more random sequences of verbs than `cargo lab test` has time for. In the end the power of stores' disks
+//! is cut (`power`).
 
 use std::fmt;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cases::{boots, faults, hostile, survive, zfs};
+use crate::cases::{boots, faults, hostile, power, survive, zfs};
 use crate::disk;
 use crate::failure::{Failure, ensure};
 use crate::interrupt;
@@ -39,6 +40,7 @@ pub(crate) fn run(minutes: u32) -> Result<ExitCode, Failure> {
     println!("{}", survive::survive(&lab, minutes, survive::seed(lab.wishes))?);
     faults::soak(&lab, minutes)?;
     zfs::long_contract(&lab)?;
+    power::many(&lab, survive::seed(lab.wishes))?;
     Ok(ExitCode::SUCCESS)
 }
 

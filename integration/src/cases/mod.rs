@@ -18,6 +18,7 @@ mod loaders;
 mod nested;
 mod networks;
 mod peers;
+pub(crate) mod power;
 mod proxy;
 mod roots;
 mod store;
@@ -36,6 +37,7 @@ pub(crate) fn all() -> Vec<Case> {
         input::CASES,
         store::CASES,
         faults::CASES,
+        power::CASES,
         thin::CASES,
         zfs::CASES,
         appliance::CASES,

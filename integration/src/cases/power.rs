@@ -1,0 +1,61 @@
+//! A store whose disk loses its power.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::disk::own_mounts;
+use crate::failure::{During, Failure};
+use crate::lab::Lab;
+use crate::power::{self, Medium};
+use crate::process::Program;
+use crate::suite::{Case, Outcome};
+
+use super::store::no_btrfs;
+use super::survive::seed;
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("power cut on ext4", |lab| directories(lab, Medium::Ext4)).light(),
+    Case::new("power cut on btrfs", |lab| directories(lab, Medium::Btrfs)).light(),
+];
+
+/// On this host, in memory.
+fn directories(lab: &Lab, medium: Medium) -> Result<Outcome, Failure> {
+    own_mounts()?;
+    if medium == Medium::Btrfs && !has_btrfs()? {
+        return Ok(no_btrfs());
+    }
+    on_host(lab, medium, CUTS, seed(lab.wishes))
+}
+
+/// On this host, in memory; the process needs [`own_mounts`].
+fn on_host(lab: &Lab, medium: Medium, cuts: usize, seed: u64) -> Result<Outcome, Failure> {
+    println!("      seed {seed}");
+    let place = lab.directory(&format!("power {medium:?}"))?;
+    let netbe = lab.netbe()?;
+    Program::new("mount").words("-t tmpfs -o size=1g none").arg(&place).run(LIMIT)?;
+    let told = power::cut(medium, netbe, &place, cuts, seed);
+    drop(Program::new("umount").arg("--lazy").arg(&place).finish(LIMIT));
+    println!("      {}", told?);
+    Ok(Outcome::Passed)
+}
+
+/// Whether this kernel has btrfs, perhaps as a module.
+fn has_btrfs() -> Result<bool, Failure> {
+    // Where there are no modules it is built in, or it is not there.
+    drop(Program::new("modprobe").arg("btrfs").finish(LIMIT));
+    let known = "/proc/filesystems";
+    Ok(fs::read_to_string(known).during(known)?.contains("btrfs"))
+}
+
+/// With more cuts than there is time for every day; the process needs [`own_mounts`].
+pub(crate) fn many(lab: &Lab, seed: u64) -> Result<(), Failure> {
+    for medium in [Medium::Ext4, Medium::Btrfs] {
+        on_host(lab, medium, CUTS_OF_A_SOAK, seed)?;
+    }
+    Ok(())
+}
+
+/// The power is cut so often in `cargo lab test`.
+const CUTS: usize = 120;
+const CUTS_OF_A_SOAK: usize = 2000;
+const LIMIT: Duration = Duration::from_secs(60);
