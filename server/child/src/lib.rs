@@ -249,7 +249,7 @@ impl Call {
     /// As with [`run`](Self::run).
     pub fn feed(self, input: Vec<u8>) -> Result<Vec<u8>, Error> {
         let mut running = self.piped().start()?;
-        running.write_stdin(input);
+        running.write_stdin(input)?;
         let text = running.read_stdout()?;
         running.end().map(|()| text)
     }

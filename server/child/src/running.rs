@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -79,7 +79,8 @@ impl Running {
             return Some(status);
         }
         let (sender, gone) = mpsc::channel();
-        thread::spawn(move || {
+        // Without a thread nobody waits for it, and it is not told of.
+        let _ = thread::Builder::new().spawn(move || {
             let status = child.wait().ok();
             // Nobody may want to know any more.
             let _ = sender.send(status);
@@ -101,11 +102,11 @@ impl Running {
     }
 
     /// Writes all of its standard input, beside what else it does.
-    pub(crate) fn write_stdin(&mut self, input: Vec<u8>) {
-        if let Some(mut stdin) = self.stdin() {
-            // It may refuse before it has read everything: then what it says is the reason.
-            thread::spawn(move || stdin.write_all(&input));
-        }
+    pub(crate) fn write_stdin(&mut self, input: Vec<u8>) -> Result<(), Error> {
+        let Some(mut stdin) = self.stdin() else { return Ok(()) };
+        // It may refuse before it has read everything: then what it says is the reason.
+        let writer = thread::Builder::new().spawn(move || stdin.write_all(&input));
+        writer.map(drop).map_err(|error| self.error(Why::Start, error.to_string()))
     }
 
     /// Reads all that it writes, within its time.
@@ -119,13 +120,14 @@ impl Running {
     }
 
     fn receive(&mut self, from: &Receiver<Vec<u8>>) -> Result<Vec<u8>, Error> {
-        match self.limit {
-            Limit::None => Ok(from.recv().unwrap_or_default()),
-            Limit::Within(limit) => {
-                let rest = limit.saturating_sub(self.begin.elapsed());
-                from.recv_timeout(rest).map_err(|_late| self.late(limit))
-            }
-        }
+        let received = match self.limit {
+            Limit::None => from.recv().map_err(|_gone| RecvTimeoutError::Disconnected),
+            Limit::Within(limit) => from.recv_timeout(limit.saturating_sub(self.begin.elapsed())),
+        };
+        received.map_err(|error| match (error, self.limit) {
+            (RecvTimeoutError::Timeout, Limit::Within(limit)) => self.late(limit),
+            _ => self.error(Why::Start, "no thread can be started to read it".to_owned()),
+        })
     }
 
     fn wait(&mut self) -> Result<ExitStatus, Error> {
@@ -184,7 +186,8 @@ fn collect(
     goes_on: impl Fn(&mut Vec<u8>) -> bool + Send + 'static,
 ) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    // Without a thread the sender is gone, which whoever receives is told.
+    let _ = thread::Builder::new().spawn(move || {
         let (mut bytes, mut more) = (Vec::new(), true);
         // What came before an error is told; the program's status says that something is wrong.
         while more && matches!(stream.by_ref().take(PIECE).read_to_end(&mut bytes), Ok(1..)) {
