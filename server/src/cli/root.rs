@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use store::{Environment, EnvironmentName, Point, Role};
+use store::{Environment, EnvironmentName, Point, Role, Store, StoreError};
 
 use super::guard::{Hold, Verb};
 use super::{Failure, Format, Reply, Site, machine, snapshot};
@@ -35,6 +35,7 @@ impl Reset {
             changeable(site, &self.name)?;
         }
         let hold = Hold::begin(site, &own.name, Verb::Reset, self.force)?;
+        free(&store, &own.name)?;
         let roots = Roots::new(&store, state.path());
         let made = roots.make(self.name.as_str(), &roots.template(&own)?, Term::Kept)?;
         // From here on the machine has the new one, whatever becomes of the old.
@@ -44,6 +45,24 @@ impl Reset {
         hold.destroy(site, &store, false)?;
         hold.end_as(&made.name)?;
         Ok(Reply::text(told(&self.name, &made.name, &made.template, &made.reset)))
+    }
+}
+
+/// Has nothing depend on a root that is to go: where clones depend on what they were made from, its
+/// snapshots that they need become theirs. What else stands in the way is told before anything is made.
+fn free(store: &Store, root: &EnvironmentName) -> Result<(), Failure> {
+    let mut promoted = Vec::new();
+    loop {
+        let (what, names) = match store.would_destroy(&root.clone().into()) {
+            Ok(_) => return Ok(()),
+            Err(StoreError::Dependants { what, names }) => (what, names),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(clone) = names.iter().find(|name| !promoted.contains(*name)) else {
+            return Err(StoreError::Dependants { what, names }.into());
+        };
+        store.promote(clone)?;
+        promoted.push(clone.clone());
     }
 }
 

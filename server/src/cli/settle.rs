@@ -2,9 +2,11 @@
 
 use clap::Args;
 use serde::Serialize;
-use store::{EnvironmentName, Pending};
+use store::{EnvironmentName, Pending, Tries};
 
 use super::{Failure, Format, Reply, Site, Table};
+use crate::site::machine::settle_renaming;
+use crate::site::state::StateDir;
 
 /// Undo or complete what commands left that did not come to their end.
 ///
@@ -26,15 +28,25 @@ impl Settle {
         let store = site.open()?;
         let name = self.environment.as_ref();
         if self.dry {
-            let left: Vec<Left> = store.pending()?.iter().map(Left::of).collect();
+            let mut left = store.pending()?;
+            left.extend(renaming(site, Tries::None)?);
+            let left: Vec<Left> = left.iter().map(Left::of).collect();
             let left: Vec<Left> = left.into_iter().filter(|left| left.is_about(name)).collect();
             return self.format.reply(&left[..], table);
         }
-        let left: Vec<Left> = store.settle(name)?.iter().map(Left::of).collect();
+        let mut left = store.settle(name)?;
+        left.extend(renaming(site, Tries::Once)?);
+        let left: Vec<Left> = left.iter().map(Left::of).collect();
         site.reload()?;
         let stays = left.into_iter().filter(|left| left.is_about(name));
         Ok(Reply::done().but(stays.map(|left| Failure::no(left.told()))))
     }
+}
+
+/// What is left of commands that gave environments other names.
+pub(crate) fn renaming(site: &Site, tries: Tries) -> Result<Vec<Pending>, Failure> {
+    let state = StateDir::open(site.state()).map_err(Failure::could_not)?;
+    settle_renaming(&state, tries).map_err(Failure::could_not)
 }
 
 /// What a command left, as it is shown.

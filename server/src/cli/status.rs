@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use provision::terminal;
 use serde::Serialize;
+use store::Tries;
 
-use super::settle::Left;
+use super::settle::{Left, renaming};
 use super::{Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::{Bytes, Stage};
 use crate::control::{self, Client, MachineStatus, Request};
@@ -17,7 +18,7 @@ use crate::site::events::{Event, Kind};
 /// Show how every machine stands, and what is not served.
 ///
 /// -j tells how the server stands too: `machines` is one part of it, `unserved` another, `left` what commands
-/// left that did not come to their end, and `rpc` counts the calls of NFS clients. -H tells of the machines alone.
+/// left that did not come to their end (`left_unread` why that cannot be told), and `rpc` counts the calls of NFS clients. -H tells of the machines alone.
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     #[command(flatten)]
@@ -29,32 +30,40 @@ impl Status {
         let reply = ask(&mut server(site)?, &Request::Status)?;
         let control::Reply::Status(status) = reply else { return Err(unexpected(&reply)) };
         // What is wrong with the store itself the server tells.
-        let left = site.open().and_then(|store| Ok(store.pending()?)).unwrap_or_default();
+        let left = site.open().map_or_else(|_| Ok(Vec::new()), |store| store.pending());
+        let (mut left, unread) = match left {
+            Ok(left) => (left, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        left.extend(renaming(site, Tries::None)?);
         let left: Vec<Left> = left.iter().map(Left::of).collect();
-        let unsettled: String = left
+        let mut unsettled: String = left
             .iter()
             .map(|left| format!("left: {}; see `netbe settle`\n", left.told()))
             .collect();
-        let told =
-            self.format.reply(&Told { status: &status, left }, |Told { status, .. }| {
-                let header = ["NAME", "STAGE", "ENVIRONMENT", "ADDRESS", "SENT", "SEEN"];
-                let mut table = Table::new(&header);
-                for machine in &status.machines {
-                    table.row([
-                        machine.name.clone(),
-                        stage(machine),
-                        environment(machine),
-                        machine.address.map_or_else(String::new, |address| address.to_string()),
-                        if machine.seen.is_some() {
-                            Bytes(machine.sent).to_string()
-                        } else {
-                            String::new()
-                        },
-                        machine.seen.map_or_else(String::new, ago),
-                    ]);
-                }
-                table
-            })?;
+        if let Some(error) = &unread {
+            unsettled += &format!("what commands left cannot be told: {error}\n");
+        }
+        let told = Told { status: &status, left, left_unread: unread };
+        let told = self.format.reply(&told, |Told { status, .. }| {
+            let header = ["NAME", "STAGE", "ENVIRONMENT", "ADDRESS", "SENT", "SEEN"];
+            let mut table = Table::new(&header);
+            for machine in &status.machines {
+                table.row([
+                    machine.name.clone(),
+                    stage(machine),
+                    environment(machine),
+                    machine.address.map_or_else(String::new, |address| address.to_string()),
+                    if machine.seen.is_some() {
+                        Bytes(machine.sent).to_string()
+                    } else {
+                        String::new()
+                    },
+                    machine.seen.map_or_else(String::new, ago),
+                ]);
+            }
+            table
+        })?;
         Ok(match self.format.is_for_people() {
             true => told.and(&(messages(&status) + &unserved(&status).concat() + &unsettled)),
             false => told,
@@ -68,6 +77,9 @@ struct Told<'a> {
     #[serde(flatten)]
     status: &'a control::Status,
     left: Vec<Left>,
+    /// Why that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_unread: Option<String>,
 }
 
 /// What is wrong with machines, or may be, line by line.

@@ -39,14 +39,14 @@ use crate::{Environment, EnvironmentName, StoreError, Timestamp, fault};
 /// What one verb is about.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Intent<S> {
+pub struct Intent<S> {
     pub(crate) uuid: Uuid,
     pub(crate) verb: String,
     /// The environments that it changes, each locked by its verb.
     pub(crate) environments: Vec<Concerned>,
     since: String,
     /// What has to be done, in this order, when its process is gone.
-    pub(crate) steps: Vec<S>,
+    pub steps: Vec<S>,
     #[serde(default)]
     tries: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,9 @@ impl From<&Environment> for Concerned {
 }
 
 impl<S> Intent<S> {
-    pub(crate) fn new(verb: &str, environments: Vec<Concerned>, steps: Vec<S>) -> Self {
+    /// What a verb is about, with a new identity.
+    #[must_use]
+    pub fn new(verb: &str, environments: Vec<Concerned>, steps: Vec<S>) -> Self {
         Self {
             uuid: Uuid::new_v4(),
             verb: verb.to_owned(),
@@ -117,7 +119,7 @@ pub struct Pending {
 }
 
 /// Who knows how intents end, and keeps their records where the folder alone does not.
-pub(crate) trait Keeper<S>: Debug {
+pub trait Keeper<S>: Debug {
     /// Keeps a record, or keeps it anew, whole or not at all; it outlasts a loss of power.
     fn keep(&self, _intent: &Intent<S>, _text: &str) -> Result<(), StoreError> {
         Ok(())
@@ -146,7 +148,7 @@ pub(crate) trait Keeper<S>: Debug {
 
 /// Who has the lock of an intent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Holders {
+pub enum Holders {
     /// Its process alone: what that starts meanwhile ends with it, or has nothing to do with the store.
     Process,
     /// The programs that it starts too: they may be at work when it is dead.
@@ -155,7 +157,7 @@ pub(crate) enum Holders {
 
 /// How often what is left is tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Tries {
+pub enum Tries {
     /// Once more, if it was not tried too often: so verbs do.
     Few,
     /// Not at all.
@@ -166,13 +168,13 @@ pub(crate) enum Tries {
 
 /// The folder of records.
 #[derive(Clone, Debug)]
-pub(crate) struct Journal {
+pub struct Journal {
     folder: PathBuf,
 }
 
 impl Journal {
     /// Uses a folder, which is made if it is not there.
-    pub(crate) fn open(folder: PathBuf) -> Result<Self, StoreError> {
+    pub fn open(folder: PathBuf) -> Result<Self, StoreError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(at("make", &folder))?;
         Ok(Self { folder })
@@ -195,7 +197,7 @@ impl Journal {
     }
 
     /// Writes an intent down, before the first of its steps.
-    pub(crate) fn begin<'a, S: Serialize>(
+    pub fn begin<'a, S: Serialize>(
         self,
         keeper: &'a dyn Keeper<S>,
         intent: Intent<S>,
@@ -280,7 +282,7 @@ impl Journal {
     /// Settles what was left, and gives what stays so. The environments that an intent is about are locked
     /// meanwhile, in the folder `locks`; the caller has `name` locked. Where a person asks about one by its
     /// name, only what is about that is settled.
-    pub(crate) fn sweep<S: DeserializeOwned + Serialize>(
+    pub fn sweep<S: DeserializeOwned + Serialize>(
         &self,
         keeper: &dyn Keeper<S>,
         locks: &Path,
@@ -396,7 +398,7 @@ impl Journal {
     }
 
     /// The intents of which there is a lock or a record.
-    pub(crate) fn uuids(&self) -> Result<Vec<Uuid>, StoreError> {
+    pub fn uuids(&self) -> Result<Vec<Uuid>, StoreError> {
         let mut found = Vec::new();
         let explain = || at("list", &self.folder);
         for entry in fs::read_dir(&self.folder).map_err(explain())? {
@@ -488,17 +490,17 @@ impl Journal {
 
 /// What became of what was left.
 #[derive(Debug, Default)]
-pub(crate) struct Swept {
+pub struct Swept {
     /// Whether something was tried, and may have changed any environment.
     pub(crate) tried: bool,
     /// What is still left.
-    pub(crate) pending: Vec<Pending>,
+    pub pending: Vec<Pending>,
 }
 
 /// An intent that its process has locked. Dropped before its end it is settled, as if it were found.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Open<'a, S: Serialize> {
+pub struct Open<'a, S: Serialize> {
     journal: Journal,
     keeper: &'a dyn Keeper<S>,
     intent: Intent<S>,
@@ -542,7 +544,7 @@ impl<S: Serialize> Open<'_, S> {
     }
 
     /// Does what is to be done when a verb does not go on; what fails is noted and stays for the next.
-    pub(crate) fn settle(&mut self) -> Result<(), StoreError> {
+    pub fn settle(&mut self) -> Result<(), StoreError> {
         match self.keeper.settle(&self.intent) {
             Ok(()) => self.close(),
             Err(error) => {

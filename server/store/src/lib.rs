@@ -59,7 +59,7 @@ pub use export::{ExportSettings, Identity, IdentityError};
 #[cfg(feature = "faults")]
 pub use faults::{Fault, Faults, Hang, Hung};
 pub use history::{History, Outcome, Record, RunningVerb};
-pub use journal::{Concerned, Pending};
+pub use journal::{Concerned, Holders, Intent, Journal, Keeper, Open, Pending, Swept, Tries};
 pub use layout::{Dataset, Layout, LayoutError};
 pub use location::{Location, LocationError};
 pub use lock::Hold;

@@ -344,6 +344,20 @@ fn a_root_that_is_not_whole_is_not_served() {
 }
 
 #[test]
+fn a_journal_that_cannot_be_read_is_told() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    let _running = Running::start(&site, &net, &SERVE);
+    let journal = site.state().join("store/journal");
+    fs::rename(&journal, journal.with_extension("away")).unwrap();
+    fs::write(&journal, "").unwrap();
+    let status = site.prints(&["status"]);
+    assert!(status.contains("what commands left cannot be told: cannot "), "{status}");
+    let told: serde_json::Value = serde_json::from_str(&site.prints(&["status", "-j"])).unwrap();
+    assert!(told["left_unread"].as_str().unwrap().contains("journal"), "{told}");
+}
+
+#[test]
 fn directories_are_not_released_and_served_on() {
     let Some(net) = Net::new(&CLIENTS) else { return };
     let site = Site::with_base();

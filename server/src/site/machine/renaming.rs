@@ -1,24 +1,30 @@
 //! New names of boot environments, and what is assigned by name.
 //!
-//! The store and the assignments change one after the other. Before the store changes, it is noted
-//! down which environment gets another name, so that after a kill between the two whoever reads
-//! assignments next can see by its UUID what it is called now, and have them follow.
+//! The store and the assignments change one after the other. Before the store changes, an intent in the
+//! state's own journal says which environment gets another name, so that after a kill between the two
+//! whoever reads assignments next can see by its UUID what it is called now, and have them follow.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use store::{EnvironmentName, Location, Store, StoreError};
+use store::{
+    Concerned, EnvironmentName, Holders, Intent, Journal, Keeper, Location, Open, Pending, Store,
+    StoreError, Tries,
+};
 use uuid::Uuid;
 
 use super::MachineError;
 use super::roster::{self, read};
 use crate::site::state::{Kind, State, StateDir, StateError};
 
-/// An environment that gets another name.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Renaming {
-    store: String,
-    uuid: Uuid,
-    old: String,
+/// What is to be done when a command that renames does not come to its end.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+enum Step {
+    /// What is assigned by the old name goes to the name that the environment has now.
+    Follow { store: String, uuid: Uuid, old: String },
 }
 
 /// Renames a boot environment, and has what is assigned it follow. The caller holds the state.
@@ -29,12 +35,13 @@ pub fn rename(
     name: &EnvironmentName,
     new: &EnvironmentName,
 ) -> Result<(), RenameError> {
-    let renaming = Renaming::begin(state, location, store, name)?;
+    let assignments = Assignments(state);
+    let mut open = begin(&assignments, location, store, name)?;
     let renamed = store.rename(name, new);
     // A verb that failed may have come far enough.
-    let followed = renaming.finish(state, store);
+    let followed = open.settle();
     renamed?;
-    followed
+    Ok(followed?)
 }
 
 /// Finishes what a killed command began, if one did; waits for one that lives.
@@ -42,13 +49,12 @@ pub fn rename(
 /// What cannot be finished now, because the store is away, is tried again the next time, and only
 /// told in the log: whoever asks about machines is to hear of them nevertheless.
 pub fn finish_renaming(state: &StateDir) -> Result<(), StateError> {
-    if state.load(Kind::Site, RECORD)?.is_none() {
-        return Ok(());
-    }
-    let _alone = state.hold()?;
-    if let Some(record) = state.load(Kind::Site, RECORD)?
-        && let Err(error) = resume(state, &record)
-    {
+    let error = match settle_renaming(state, Tries::Few) {
+        Ok(pending) => pending.into_iter().find_map(|pending| pending.error),
+        Err(RenameError::State(error)) => return Err(error),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(error) = error {
         tracing::warn!(
             "a boot environment was renamed, and its machines cannot follow yet: {error}"
         );
@@ -56,44 +62,102 @@ pub fn finish_renaming(state: &StateDir) -> Result<(), StateError> {
     Ok(())
 }
 
-fn resume(state: &StateDir, record: &[u8]) -> Result<(), RenameError> {
-    let renaming: Renaming = read(record)?;
-    let nonsense = |error: store::LocationError| MachineError::Syntax(error.to_string());
-    let location = renaming.store.parse::<Location>().map_err(nonsense)?;
-    renaming.finish(state, &Store::open(&location, state.path())?)
+/// The same, tried as `tries` says; gives what stays.
+pub fn settle_renaming(state: &StateDir, tries: Tries) -> Result<Vec<Pending>, RenameError> {
+    if tries != Tries::None {
+        settle_earlier(state)?;
+    }
+    let folder = folder(state);
+    // Most often nothing was ever renamed, and then nothing is made.
+    if !folder.exists() || Journal::open(folder.clone())?.uuids()?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let _alone = if tries == Tries::None { None } else { Some(state.hold()?) };
+    let locks = folder.join(LOCKS);
+    fs::create_dir_all(&locks).map_err(|error| StateError::Io { path: locks.clone(), error })?;
+    Ok(Journal::open(folder)?.sweep(&Assignments(state), &locks, None, tries)?.pending)
 }
 
-impl Renaming {
-    /// Notes down that an environment is about to get another name.
-    fn begin(
-        state: &StateDir,
-        location: &Location,
-        store: &Store,
-        name: &EnvironmentName,
-    ) -> Result<Self, RenameError> {
-        let (uuid, old) = (store.get(name)?.uuid, name.as_str().to_owned());
-        let renaming = Self { store: location.to_string(), uuid, old };
-        let record = toml::to_string(&renaming);
-        let record = record.map_err(|error| MachineError::Syntax(error.to_string()))?;
-        state.store(Kind::Site, RECORD, record.as_bytes())?;
-        Ok(renaming)
+/// Notes down that an environment is about to get another name.
+fn begin<'a>(
+    assignments: &'a Assignments<'a>,
+    location: &Location,
+    store: &Store,
+    name: &EnvironmentName,
+) -> Result<Open<'a, Step>, RenameError> {
+    let (uuid, old) = (store.get(name)?.uuid, name.to_string());
+    let concerned = Concerned { name: old.clone(), uuid };
+    let follow = Step::Follow { store: location.to_string(), uuid, old };
+    let intent = Intent::new("rename", vec![concerned], vec![follow]);
+    let journal = Journal::open(folder(assignments.0))?;
+    Ok(journal.begin(assignments, intent, Holders::Programs)?)
+}
+
+/// What machines and the site boot, which follows.
+#[derive(Debug)]
+struct Assignments<'a>(&'a StateDir);
+
+impl Assignments<'_> {
+    /// What an environment is called now, unless it was destroyed.
+    fn name(&self, location: &str, uuid: Uuid) -> Result<Option<EnvironmentName>, StoreError> {
+        let location = location.parse::<Location>().map_err(|error| self.failed(error))?;
+        let listing = Store::open(&location, self.0.path())?.list()?;
+        let found = listing.environments.into_iter().find(|known| known.uuid == uuid);
+        match (found, listing.unreadable.into_iter().next()) {
+            (Some(found), _) => Ok(Some(found.name)),
+            (None, None) => Ok(None),
+            // It may be one of those that cannot be read just now.
+            (None, Some(unreadable)) => Err(unreadable.error),
+        }
     }
 
-    /// Has what is assigned go to the name that the environment has now.
-    fn finish(&self, state: &StateDir, store: &Store) -> Result<(), RenameError> {
-        let listing = store.list()?;
-        match listing.environments.iter().find(|environment| environment.uuid == self.uuid) {
-            Some(environment) => roster::follow(state, &self.old, environment.name.as_str())?,
-            None => {
-                // It was destroyed, or is one of those that cannot be read just now.
-                if let Some(error) = listing.unreadable.into_iter().next() {
-                    return Err(error.error.into());
-                }
-            }
-        }
-        state.remove(Kind::Site, RECORD)?;
-        Ok(())
+    fn failed(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+        let (action, path) = ("have the machines follow in", self.0.path().to_owned());
+        StoreError::Io { action, path, error: io::Error::other(error) }
     }
+
+    fn follow(&self, Step::Follow { store, uuid, old }: &Step) -> Result<(), StoreError> {
+        let Some(name) = self.name(store, *uuid)? else { return Ok(()) };
+        roster::follow(self.0, old, name.as_str()).map_err(|error| self.failed(error))
+    }
+}
+
+impl Keeper<Step> for Assignments<'_> {
+    /// A store that is away is asked again however often.
+    fn stands(&self, intent: &Intent<Step>) -> Result<bool, StoreError> {
+        for Step::Follow { store, uuid, .. } in &intent.steps {
+            self.name(store, *uuid)?;
+        }
+        Ok(true)
+    }
+
+    fn settle(&self, intent: &Intent<Step>) -> Result<(), StoreError> {
+        intent.steps.iter().try_for_each(|step| self.follow(step))
+    }
+}
+
+/// Does once what an earlier release noted down in a file of its own.
+fn settle_earlier(state: &StateDir) -> Result<(), RenameError> {
+    #[derive(Deserialize)]
+    struct Earlier {
+        store: String,
+        uuid: Uuid,
+        old: String,
+    }
+    if state.load(Kind::Site, EARLIER)?.is_none() {
+        return Ok(());
+    }
+    let _alone = state.hold()?;
+    if let Some(record) = state.load(Kind::Site, EARLIER)? {
+        let Earlier { store, uuid, old } = read(&record)?;
+        Assignments(state).follow(&Step::Follow { store, uuid, old })?;
+        state.remove(Kind::Site, EARLIER)?;
+    }
+    Ok(())
+}
+
+fn folder(state: &StateDir) -> PathBuf {
+    state.path().join("journal")
 }
 
 /// Why an environment did not get another name, or its machines did not follow.
@@ -110,11 +174,15 @@ pub enum RenameError {
     Store(#[from] StoreError),
 }
 
-/// The record of an environment that gets another name.
-const RECORD: &str = "renaming.toml";
+/// In the folder of the journal: locks of the environments that its intents are about.
+const LOCKS: &str = "locks";
+/// Where an earlier release noted down an environment that got another name.
+const EARLIER: &str = "renaming.toml";
 
 #[cfg(test)]
 mod test {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
     use store::Layout;
     use tempfile::TempDir;
 
@@ -150,7 +218,14 @@ mod test {
         }
 
         fn begin(&self) {
-            Renaming::begin(&self.state, &self.location, &self.store, &name("head")).unwrap();
+            let killed = catch_unwind(AssertUnwindSafe(|| {
+                let assignments = Assignments(&self.state);
+                let head = name("head");
+                let _open = begin(&assignments, &self.location, &self.store, &head).unwrap();
+                resume_unwind(Box::new("killed"))
+            }));
+            assert!(killed.is_err());
+            assert_eq!(settle_renaming(&self.state, Tries::None).unwrap().len(), 1);
         }
 
         /// What `a`, `b` and all others boot.
@@ -164,7 +239,8 @@ mod test {
         }
 
         fn is_settled(&self) -> bool {
-            self.state.load(Kind::Site, RECORD).unwrap().is_none()
+            settle_renaming(&self.state, Tries::None).unwrap().is_empty()
+                && self.state.load(Kind::Site, EARLIER).unwrap().is_none()
         }
     }
 
@@ -221,11 +297,26 @@ mod test {
         bench.store.rename(&name("head"), &name("new")).unwrap();
         let Location::Directory(path) = &bench.location else { panic!() };
         let away = path.with_extension("away");
-        std::fs::rename(path, &away).unwrap();
-        finish_renaming(&bench.state).unwrap();
+        fs::rename(path, &away).unwrap();
+        for _ in 0..7 {
+            finish_renaming(&bench.state).unwrap();
+        }
         assert_eq!(bench.assigned(), ["head"; 3]);
-        std::fs::rename(&away, path).unwrap();
+        assert!(!bench.is_settled());
+        fs::rename(&away, path).unwrap();
         finish_renaming(&bench.state).unwrap();
         assert_eq!(bench.assigned(), ["new"; 3]);
+    }
+
+    #[test]
+    fn what_an_earlier_release_noted_down_is_done_once() {
+        let bench = Bench::new();
+        let uuid = bench.store.get(&name("head")).unwrap().uuid;
+        let record = format!("store = \"{}\"\nuuid = \"{uuid}\"\nold = \"head\"\n", bench.location);
+        bench.state.store(Kind::Site, EARLIER, record.as_bytes()).unwrap();
+        bench.store.rename(&name("head"), &name("new")).unwrap();
+        finish_renaming(&bench.state).unwrap();
+        assert_eq!(bench.assigned(), ["new"; 3]);
+        assert!(bench.is_settled());
     }
 }
