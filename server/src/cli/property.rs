@@ -22,7 +22,7 @@ use crate::boot::timeline::Bytes;
 ///
 /// The others are properties of the file system, as zfsprops(7) has them. On ZFS these are atime,
 /// checksum, compression, copies, dedup, dnodesize, logbias, primarycache, quota, recordsize,
-/// redundant_metadata, refquota, refreservation, relatime, reservation, secondarycache,
+/// redundant_metadata, refquota, refreservation, reservation, secondarycache,
 /// special_small_blocks and sync, of the environment's root, from which its data sets inherit. On btrfs
 /// they are compression (zlib, lzo, zstd, off), for what is made from then on, and refquota, which limits
 /// the root; quota is the same where no data set has a subvolume of its own. Plain directories have none.

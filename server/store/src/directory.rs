@@ -243,7 +243,10 @@ impl BackEnd for Directory {
     ) -> Result<Environment, StoreError> {
         let from = self.open_tree(source)?;
         // Of what is written to, much may have to come to the disk first, which nobody is to wait for.
-        if source.snapshot.is_some() && self.clone_at_once(&from, new)? {
+        if source.snapshot.is_some()
+            && self.has_natives_of(&source.environment, &from)?
+            && self.clone_at_once(&from, new)?
+        {
             return Ok(new.clone());
         }
         let work = self.begin("clone", new, Vec::new())?;

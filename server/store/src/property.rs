@@ -101,7 +101,7 @@ enum Kind {
 
 impl Native {
     /// All of them, sorted by name.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 17] = [
         Self::new("atime", Kind::Word),
         Self::new("checksum", Kind::Word),
         Self::new("compression", Kind::Word),
@@ -115,7 +115,6 @@ impl Native {
         Self::new("redundant_metadata", Kind::Word),
         Self::new("refquota", Kind::Limit),
         Self::new("refreservation", Kind::Limit),
-        Self::new("relatime", Kind::Word),
         Self::new("reservation", Kind::Limit),
         Self::new("secondarycache", Kind::Word),
         Self::new("special_small_blocks", Kind::Size),
@@ -184,6 +183,9 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     }
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
+    if !number.contains(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
     let mut letters = unit.chars().map(|c| c.to_ascii_uppercase());
     let power = match letters.next() {
         None => 0,
@@ -342,6 +344,7 @@ mod test {
             ("-1", None),
             ("", None),
             ("G", None),
+            (".", None),
             ("1.5.5G", None),
             ("10Gx", None),
         ] {

@@ -113,6 +113,10 @@ pub(crate) fn freeze(root: BorrowedFd<'_>, read_only: bool) -> Result<()> {
 /// A process that is killed on the way leaves a smaller tree, which the next one deletes.
 pub(crate) fn remove(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     let root = open_dir(parent, name)?;
+    // What is full has no room to be changed, and to be deleted is a change.
+    for member in members(root.as_fd())? {
+        unlimit(member.root.as_fd());
+    }
     // Nothing can be taken out of what is read-only.
     freeze(root.as_fd(), false)?;
     for member in members(root.as_fd())?.iter().skip(1).rev() {
@@ -129,9 +133,19 @@ fn copy_members(members: &[Member], work: BorrowedFd<'_>) -> Result<Vec<OwnedFd>
     for (index, member) in members.iter().enumerate() {
         let name = numbered(index);
         sys::snapshot_subvolume(member.root.as_fd(), work, &name)?;
-        copies.push(open_dir(work, name.as_c_str())?);
+        let copy = open_dir(work, name.as_c_str())?;
+        unlimit(copy.as_fd());
+        copies.push(copy);
     }
     Ok(copies)
+}
+
+/// Takes the limit of a subvolume away, which a snapshot has of what it was made of. Where that fails, what
+/// is done next tells why.
+fn unlimit(root: BorrowedFd<'_>) {
+    if sys::limit(root).is_ok_and(|limit| limit > Some(0)) {
+        let _ = sys::set_limit(root, 0);
+    }
 }
 
 /// Whether nothing was written to any member since its copy was made.

@@ -96,7 +96,7 @@ pub(crate) trait Fabric: Debug + Send + Sync {
     ) -> Result<(), StoreError> {
         let why = match change.property.is_limit() {
             true => {
-                "plain directories have no limits of their own: keep the store on ZFS or btrfs, or set a project                  quota of the file system (xfs_quota(8), setquota(8)) for the directory"
+                "plain directories have no limits of their own: keep the store on ZFS or btrfs, or set a project quota of the file system (xfs_quota(8), setquota(8)) for the directory"
             }
             false => "plain directories have no such property: keep the store on ZFS or btrfs",
         };

@@ -1,5 +1,7 @@
 //! Properties of the file system that trees are on.
 
+use std::os::fd::{AsFd as _, OwnedFd};
+
 use uuid::Uuid;
 
 use super::intents::Step;
@@ -8,7 +10,9 @@ use super::{Directory, TREE};
 use crate::back_end::BackEnd as _;
 use crate::error::at;
 use crate::tree::open_dir;
-use crate::{Environment, EnvironmentName, Native, NativeChange, NativeValue, StoreError, fault};
+use crate::{
+    Environment, EnvironmentName, Native, NativeChange, NativeValue, StoreError, fault, sys,
+};
 
 impl Directory {
     /// Changes properties of a tree and writes down what was decided: both, or none of it.
@@ -26,10 +30,14 @@ impl Directory {
         let before = changes.iter().map(|change| before(&now, change.property)).collect();
         let undo = Step::Properties { name: name.to_string(), uuid: environment.uuid, before };
         let mut open = self.intend("set", vec![environment.into()], vec![undo])?;
-        for change in changes {
+        // What is full has no room for anything else before its limit is another one.
+        let (limits, others): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|change| change.property.is_limit());
+        for change in limits.into_iter().chain(others) {
             self.fabric.set_native(&tree, change, &path)?;
             fault::point();
         }
+        sys::synchronize(tree.as_fd()).map_err(at("write", &path))?;
         // From here on it is completed.
         open.turn(vec![Step::write(environment)?])?;
         open.settle()?;
@@ -46,6 +54,17 @@ impl Directory {
         let (space, path) = (&work.space, self.root(source));
         let tree = open_dir(space.dir(), TREE).map_err(at("open", space.path()))?;
         self.fabric.carry(&self.open_root(source)?, &tree, &path)
+    }
+
+    /// Whether a tree has the properties that an environment has, so that a copy of it needs none.
+    pub(super) fn has_natives_of(
+        &self,
+        name: &EnvironmentName,
+        tree: &OwnedFd,
+    ) -> Result<bool, StoreError> {
+        let path = self.root(name);
+        let (own, wanted) = (self.fabric.natives(tree, &path)?, self.natives(name)?);
+        Ok(own == wanted)
     }
 
     /// Gives properties back that a killed command has changed.
@@ -66,7 +85,7 @@ impl Directory {
             self.fabric.set_native(&tree, &change, &path)?;
             fault::point();
         }
-        Ok(())
+        sys::synchronize(tree.as_fd()).map_err(at("write", &path))
     }
 }
 

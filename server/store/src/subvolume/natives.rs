@@ -102,9 +102,12 @@ pub(super) fn carry(
     if compression(to, path)? != wanted {
         compress(to, wanted.as_deref().and_then(kind), path)?;
     }
-    match sys::limit(from).map_err(at("look at", path))? {
-        Some(limit) if limit > 0 => sys::set_limit(to, limit).map_err(at("limit", path)),
-        Some(_) | None => Ok(()),
+    let limit = |tree| sys::limit(tree).map_err(at("look at", path));
+    match (limit(from)?, limit(to)?) {
+        (Some(wanted), now) if now != Some(wanted) => {
+            sys::set_limit(to, wanted).map_err(at("limit", path))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -160,6 +163,8 @@ fn compress_below(
         }
     })?;
     match sys::set_compression(dir, kind) {
+        // Nor is anything compressed below one whose files are not copied on write (chattr +C).
+        Err(Errno::INVAL) if depth > 0 => Ok(()),
         // Nothing is ever made in a directory that is immutable.
         Err(Errno::PERM) if sys::flags_of(dir, &own).is_ok_and(|flags| flags != 0) => Ok(()),
         set => set.map_err(at("compress", path)),

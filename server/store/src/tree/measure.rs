@@ -65,7 +65,7 @@ impl<F: Fn(&Stat) -> u64> Counter<'_, F> {
         path: &Path,
         depth: usize,
     ) -> Result<u64, StoreError> {
-        let mut sum = 0;
+        let mut sum = 0_u64;
         for name in sorted_names(dir, path)? {
             if (self.is_over)() {
                 break;
@@ -74,14 +74,14 @@ impl<F: Fn(&Stat) -> u64> Counter<'_, F> {
             // A machine may remove it meanwhile.
             let Ok(stat) = statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                sum += (self.of)(&stat);
+                sum = sum.saturating_add((self.of)(&stat));
                 if depth < MAX_DEPTH
                     && let Ok(child) = open_dir(dir, &name)
                 {
-                    sum += self.contents(child.as_fd(), &here, depth + 1)?;
+                    sum = sum.saturating_add(self.contents(child.as_fd(), &here, depth + 1)?);
                 }
             } else if stat.st_nlink <= 1 || self.seen.insert((stat.st_dev, stat.st_ino)) {
-                sum += (self.of)(&stat);
+                sum = sum.saturating_add((self.of)(&stat));
             }
         }
         Ok(sum)

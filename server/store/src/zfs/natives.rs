@@ -60,15 +60,17 @@ pub(super) fn give_back(
     dataset: &str,
     before: &[(String, Option<String>)],
 ) -> Result<(), StoreError> {
-    for (property, value) in before {
-        let task = match value {
-            Some(value) => Task::zfs("set").without_dashes().operand(format!("{property}={value}")),
-            // For what nothing inherits this is none.
-            None => Task::zfs("inherit").flags(["-S"]).operand(property),
-        };
-        task.operand(dataset)
-            .run()
-            .map_err(|failure| told(failure, &format!("set {property} of {dataset} back")))?;
+    let explain = |failure| told(failure, &format!("set properties of {dataset} back"));
+    // For what nothing inherits this is none.
+    for (property, _) in before.iter().filter(|(_, value)| value.is_none()) {
+        let inherit = Task::zfs("inherit").flags(["-S"]);
+        inherit.operands([property, dataset]).run().map_err(explain)?;
+    }
+    // At once: a quota below a reservation that is still to go would be refused.
+    let set = before.iter().filter_map(|(property, value)| Some((property, value.as_ref()?)));
+    let set: Vec<_> = set.map(|(property, value)| format!("{property}={value}")).collect();
+    if !set.is_empty() {
+        Task::zfs("set").without_dashes().operands(set).operand(dataset).run().map_err(explain)?;
     }
     Ok(())
 }
