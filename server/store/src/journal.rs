@@ -355,6 +355,9 @@ impl Journal {
                     );
                 }
                 swept.pending.push(open.intent.pending());
+            } else {
+                // Came the record back, what is decided later would be undone.
+                self.synchronize()?;
             }
         }
         Ok(swept)
@@ -420,7 +423,10 @@ impl Journal {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // What is no text is damaged.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(String::new())),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let bytes = fs::read(&path).map_err(at("read", &path))?;
+                Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+            }
             Err(error) => Err(at("read", &path)(error)),
         }
     }

@@ -322,12 +322,12 @@ impl Store {
             Err(StoreError::Broken { .. }) => Vec::new(),
             other => other?,
         };
+        self.refuse_mounted(name, |_| true)?;
         let clones = snapshots.iter().flat_map(|snapshot| &snapshot.clones);
         let names: Vec<_> = clones.filter(|clone| *clone != name).cloned().collect();
         if !names.is_empty() {
             return Err(StoreError::Dependants { what: name.to_string(), names });
         }
-        self.refuse_mounted(name, |_| true)?;
         Ok(snapshots)
     }
 

@@ -4,12 +4,15 @@
 //! half a system. All else may be done with them, destroying them above all. What becomes of them when
 //! their process is gone stands in the journal.
 
+use std::os::fd::AsFd as _;
+
 use uuid::Uuid;
 
 use super::{Store, decide_all};
 use crate::draft::{self, OpenIntent, Step, mark, snapshot_of, unmark};
+use crate::error::at;
 use crate::{
-    Concerned, Decision, Environment, EnvironmentName, Hold, Layout, Point, Role, StoreError,
+    Concerned, Decision, Environment, EnvironmentName, Hold, Layout, Point, Role, StoreError, sys,
 };
 
 /// An environment that is being made or filled. Dropped before its end it goes, or is what it was before.
@@ -99,7 +102,13 @@ impl Draft<'_> {
 
     /// It is whole, and this is decided about it: all at one instant.
     pub fn finish(self, decisions: &[Decision]) -> Result<Environment, StoreError> {
-        let Self { store, mut open, hold, role } = self;
+        // Dropped the other way round: what is left is undone while it is still held.
+        let Self { store, hold, mut open, role } = self;
+        // What was done in it is on the disk before it counts as whole. ZFS keeps the order by itself.
+        if !store.back_end.capabilities().clones_depend {
+            let tree = store.back_end.open_root(hold.name())?;
+            sys::synchronize(tree.as_fd()).map_err(at("write", &store.root(hold.name())))?;
+        }
         let told: Vec<String> = decisions.iter().map(ToString::to_string).collect();
         let told: Vec<&str> = told.iter().map(String::as_str).collect();
         let made = store.change("set", hold.name(), &told, |environment| {
