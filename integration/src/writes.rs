@@ -145,6 +145,8 @@ impl<'a> Replay<'a> {
     /// Makes the file `image` what the disk is after a cut, which is none before the last.
     pub(crate) fn image(&mut self, cut: Cut, image: &Path) -> Result<(), Failure> {
         let content = self.after(cut);
+        // Another file: a loop device that is about to go may still have what the one before was.
+        drop(fs::remove_file(image));
         let file = File::create(image).during(image.display())?;
         file.set_len(self.size).during(image.display())?;
         for (number, piece) in &content {

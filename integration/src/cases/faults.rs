@@ -156,16 +156,17 @@ fn sweep(lab: &Lab, kind: Kind, extent: Extent, seed: u64) -> Result<Outcome, Fa
         return Ok(no_btrfs());
     }
     let mut bench = Bench { netbe: lab.netbe()?, kind, place, number: 0 };
-    let mut noise = Noise::new(seed);
     let (mut tried, mut all, mut wrong) = (0, 0, Vec::new());
     let share = extent.time / u32::try_from(VERBS.len()).unwrap_or(1);
-    for verb in VERBS {
-        let until = Instant::now() + share;
+    for (index, verb) in (0..).zip(VERBS) {
+        // Each has numbers of its own, so that the time that another took changes nothing.
+        let mut noise = Noise::new(seed.wrapping_add(index << 32));
         let mut run = bench.begin(verb)?;
+        let until = Instant::now() + share;
         all += run.faults.iter().map(Vec::len).sum::<usize>();
-        for _ in 0..extent.faults {
+        for number in 0..extent.faults {
             interrupt::check()?;
-            if Instant::now() >= until || wrong.len() >= MOST_WRONG {
+            if (number > 0 && Instant::now() >= until) || wrong.len() >= MOST_WRONG {
                 break;
             }
             let Some(fault) = run.draw(&mut noise) else { break };
