@@ -98,7 +98,7 @@ impl Server {
         match arrival.mode {
             Mode::Passive => return self.observe(request, &scope, arrival, now),
             Mode::Proxy => return self.beside(request, &scope, arrival, now),
-            Mode::Looking if !scopes.iter().any(|scope| self.holds(request.mac, scope)) => {
+            Mode::Looking if !scopes.iter().any(|scope| self.is_ours(request, scope, time)) => {
                 return self.listen(request, &scope, arrival, now);
             }
             Mode::Looking | Mode::Serve => {}
@@ -144,10 +144,20 @@ impl Server {
             || self.leases.of(mac, scope.network).is_some()
     }
 
-    /// Whether an address in this network is the machine's, by a lease or because it is kept for it.
-    fn holds(&self, mac: Mac, scope: &Scope) -> bool {
-        let mut all = self.leases.all_of(mac, scope.network);
-        all.any(|binding| binding.state == State::Leased) || self.reserved(mac, scope).is_some()
+    /// Whether a message is of a machine that has an address of ours in this network, by a lease that runs or
+    /// because it is kept for it, and about no other address.
+    fn is_ours(&self, request: &Request<'_>, scope: &Scope, now: Timestamp) -> bool {
+        let current = Some(request.message.ciaddr).filter(|address| !address.is_unspecified());
+        let about = match request.kind {
+            MessageType::Request => current.or(request.wanted),
+            _ => None,
+        };
+        let leased = self.leases.all_of(request.mac, scope.network);
+        let leased = leased.filter(|binding| binding.is_leased(now)).map(|binding| binding.address);
+        let mut held = leased
+            .filter(|address| self.pool.contains(*address))
+            .chain(self.reserved(request.mac, scope));
+        held.any(|address| about.is_none_or(|about| about == address))
     }
 
     /// Where netbe does not serve: what is seen is told, nothing is said.

@@ -44,6 +44,11 @@ fn who_has_an_address_is_answered_before_it_is_known_whether_another_server_is_t
     let request = select(machine(4), SECOND, SERVER);
     assert_eq!(bench.ask(&request).err(), Some(Silence::Passive));
     assert_eq!(renew(&mut bench, 4, SECOND), Err(Silence::Passive));
+    // Another server's client that once was ours, and one whose lease has run out, are left to it.
+    let elsewhere = naming(MessageType::Request, machine(1), Ipv4Addr::new(10, 77, 0, 60));
+    assert_eq!(bench.ask(&elsewhere).err(), Some(Silence::Passive));
+    bench.pass(365 * 86_400);
+    assert_eq!(bench.ask(&discover(machine(1))).err(), Some(Silence::Passive));
     bench.mode = Mode::Serve;
     assert!(bench.offered(machine(2)).is_some());
 }
