@@ -209,7 +209,8 @@ impl Transfer {
         self.expired = self.expired.saturating_add(1);
         let timed_out = now.duration_since(self.progress_at) >= PROGRESS_TIMEOUT;
         // Some clients never acknowledge the last block: that is no news, and not worth the time.
-        if self.is_last() && (timed_out || self.expired > RETRANSMISSIONS_LAST) {
+        let waited = now.duration_since(self.progress_at) >= LAST_ACK_TIMEOUT;
+        if self.is_last() && (timed_out || (waited && self.expired > RETRANSMISSIONS_LAST)) {
             return Action::End(End::Delivered);
         }
         // Who asked without options gets data for a datagram that anybody can forge: it is not sent
@@ -369,8 +370,9 @@ const RETRANSMISSIONS_UNCONFIRMED: u32 = 5;
 /// ACKs in a row from inside a window that are taken for gaps.
 const PARTIAL_MAX: u32 = 3;
 
-/// Of the last block.
+/// Of the last block, at least so many, for at least so long: a link may be down for some seconds.
 const RETRANSMISSIONS_LAST: u32 = 4;
+const LAST_ACK_TIMEOUT: Duration = Duration::from_secs(6);
 
 #[cfg(test)]
 mod test;

@@ -151,8 +151,10 @@ fn the_last_ack_may_never_come() {
     let (mut transfer, now) = begun(700, 512, 1);
     let _ = (transfer.acknowledge(0, now), transfer.acknowledge(1, now));
     let (end, sent, ended) = exhaust(&mut transfer);
-    assert_eq!((end, sent), (End::Delivered, RETRANSMISSIONS_LAST));
-    assert!(ended - now < Duration::from_secs(20), "{:?}", ended - now);
+    assert_eq!(end, End::Delivered);
+    assert!((RETRANSMISSIONS_LAST..=12).contains(&sent), "{sent}");
+    let took = ended - now;
+    assert!(took >= LAST_ACK_TIMEOUT && took < Duration::from_secs(20), "{took:?}");
 }
 
 #[test]
