@@ -268,9 +268,11 @@ struct Remove {
 impl Remove {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let state = site.open_state()?;
-        let _alone = state.hold().map_err(Failure::could_not)?;
+        let alone = state.hold().map_err(Failure::could_not)?;
         roster(&state)?.take(&self.name)?;
         machine::remove(&state, &self.name)?;
+        // The server that reads it may have to hold the state itself.
+        drop(alone);
         site.reload_only(&[])?;
         Ok(Reply::done())
     }
@@ -363,11 +365,12 @@ impl Sharepxe {
                 root::refuse_others(site, None, RootKind::Direct, wanted)?;
             }
             let state = site.open_state()?;
-            let _alone = state.hold().map_err(Failure::could_not)?;
+            let alone = state.hold().map_err(Failure::could_not)?;
             if roster(&state)?.is_default_fixed() {
                 return Err(MachineError::FixedDefault.into());
             }
             machine::store_default(&state, environment.as_deref())?;
+            drop(alone);
             let wanted = self.name.iter().map(|point| &point.environment);
             site.reload_only(&wanted.collect::<Vec<_>>())?;
             return Ok(Reply::done());
@@ -412,10 +415,11 @@ pub(super) fn change(
     on: impl FnOnce(&mut Roster) -> Result<(MachineName, Machine), MachineError>,
 ) -> Result<Reply, Failure> {
     let state = site.open_state()?;
-    let _alone = state.hold().map_err(Failure::could_not)?;
+    let alone = state.hold().map_err(Failure::could_not)?;
     let mut roster = roster(&state)?;
     let (name, machine) = on(&mut roster)?;
     machine::store(&state, &name, &machine)?;
+    drop(alone);
     // Whatever was done by hand to what it boots is seen too, and the root that it boots once is new.
     let wanted = machine.environment.iter().chain(&machine.once);
     let wanted = wanted.filter_map(|wanted| machine::environment_in(wanted).parse().ok());

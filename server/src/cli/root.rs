@@ -35,21 +35,31 @@ impl Reset {
             changeable(site, &self.name)?;
         }
         let hold = Hold::begin(site, &own.name, Verb::Reset, self.force)?;
-        free(&store, &own.name)?;
+        goes(&store, &own.name)?;
         let roots = Roots::new(&store, state.path());
         let made = roots.make(self.name.as_str(), &roots.template(&own)?, Term::Kept)?;
         // From here on the machine has the new one, whatever becomes of the old.
         if !found {
             assign(site, &self.name, &made.name)?;
         }
+        free(&store, &own.name)?;
         hold.destroy(site, &store, false)?;
         hold.end_as(&made.name)?;
         Ok(Reply::text(told(&self.name, &made.name, &made.template, &made.reset)))
     }
 }
 
-/// Has nothing depend on a root that is to go: where clones depend on what they were made from, its
-/// snapshots that they need become theirs. What else stands in the way is told before anything is made.
+/// Tells what stands in the way of a root that is to go, before anything is made, but for clones that depend on
+/// it: these are no reason to keep it ([`free`]).
+fn goes(store: &Store, root: &EnvironmentName) -> Result<(), Failure> {
+    match store.would_destroy(&root.clone().into()) {
+        Ok(_) | Err(StoreError::Dependants { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Has nothing depend on a root that goes now: where clones depend on what they were made from, its
+/// snapshots that they need become theirs.
 fn free(store: &Store, root: &EnvironmentName) -> Result<(), Failure> {
     let mut promoted = Vec::new();
     loop {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use store::{EnvironmentName, Pending, Tries};
 
 use super::{Failure, Format, Reply, Site, Table};
-use crate::site::machine::settle_renaming;
+use crate::site::machine::{has_renaming, settle_renaming};
 use crate::site::state::StateDir;
 
 /// Undo or complete what commands left that did not come to their end.
@@ -35,9 +35,10 @@ impl Settle {
             return self.format.reply(&left[..], table);
         }
         let mut left = store.settle(name)?;
-        left.extend(renaming(site, Tries::Once)?);
-        let left: Vec<Left> = left.iter().map(Left::of).collect();
+        let renaming = renaming(site, Tries::Once);
         site.reload()?;
+        left.extend(renaming?);
+        let left: Vec<Left> = left.iter().map(Left::of).collect();
         let stays = left.into_iter().filter(|left| left.is_about(name));
         Ok(Reply::done().but(stays.map(|left| Failure::no(left.told()))))
     }
@@ -45,6 +46,9 @@ impl Settle {
 
 /// What is left of commands that gave environments other names.
 pub(crate) fn renaming(site: &Site, tries: Tries) -> Result<Vec<Pending>, Failure> {
+    if !has_renaming(site.state()) {
+        return Ok(Vec::new());
+    }
     let state = StateDir::open(site.state()).map_err(Failure::could_not)?;
     settle_renaming(&state, tries).map_err(Failure::could_not)
 }

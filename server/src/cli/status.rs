@@ -31,17 +31,21 @@ impl Status {
         let control::Reply::Status(status) = reply else { return Err(unexpected(&reply)) };
         // What is wrong with the store itself the server tells.
         let left = site.open().map_or_else(|_| Ok(Vec::new()), |store| store.pending());
-        let (mut left, unread) = match left {
-            Ok(left) => (left, None),
-            Err(error) => (Vec::new(), Some(error.to_string())),
-        };
-        left.extend(renaming(site, Tries::None)?);
+        let mut unread = Vec::new();
+        let mut left = left.unwrap_or_else(|error| {
+            unread.push(error.to_string());
+            Vec::new()
+        });
+        match renaming(site, Tries::None) {
+            Ok(renaming) => left.extend(renaming),
+            Err(error) => unread.push(error.message),
+        }
         let left: Vec<Left> = left.iter().map(Left::of).collect();
         let mut unsettled: String = left
             .iter()
             .map(|left| format!("left: {}; see `netbe settle`\n", left.told()))
             .collect();
-        if let Some(error) = &unread {
+        for error in &unread {
             unsettled += &format!("what commands left cannot be told: {error}\n");
         }
         let told = Told { status: &status, left, left_unread: unread };
@@ -78,8 +82,8 @@ struct Told<'a> {
     status: &'a control::Status,
     left: Vec<Left>,
     /// Why that cannot be told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    left_unread: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_unread: Vec<String>,
 }
 
 /// What is wrong with machines, or may be, line by line.

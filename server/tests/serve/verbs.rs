@@ -354,7 +354,7 @@ fn a_journal_that_cannot_be_read_is_told() {
     let status = site.prints(&["status"]);
     assert!(status.contains("what commands left cannot be told: cannot "), "{status}");
     let told: serde_json::Value = serde_json::from_str(&site.prints(&["status", "-j"])).unwrap();
-    assert!(told["left_unread"].as_str().unwrap().contains("journal"), "{told}");
+    assert!(told["left_unread"][0].as_str().unwrap().contains("journal"), "{told}");
 }
 
 #[test]

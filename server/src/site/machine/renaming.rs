@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use store::{
@@ -56,10 +56,17 @@ pub fn finish_renaming(state: &StateDir) -> Result<(), StateError> {
     };
     if let Some(error) = error {
         tracing::warn!(
-            "a boot environment was renamed, and its machines cannot follow yet: {error}"
+            "a boot environment was renamed, and its machines cannot follow yet: {error}; \
+             when that is right, run `netbe settle`"
         );
     }
     Ok(())
+}
+
+/// Whether a state directory may have anything of a command that renames. Does not make it.
+#[must_use]
+pub fn has_renaming(state: &Path) -> bool {
+    state.join(JOURNAL).exists() || state.join(EARLIER).exists()
 }
 
 /// The same, tried as `tries` says; gives what stays.
@@ -157,7 +164,7 @@ fn settle_earlier(state: &StateDir) -> Result<(), RenameError> {
 }
 
 fn folder(state: &StateDir) -> PathBuf {
-    state.path().join("journal")
+    state.path().join(JOURNAL)
 }
 
 /// Why an environment did not get another name, or its machines did not follow.
@@ -174,6 +181,7 @@ pub enum RenameError {
     Store(#[from] StoreError),
 }
 
+const JOURNAL: &str = "journal";
 /// In the folder of the journal: locks of the environments that its intents are about.
 const LOCKS: &str = "locks";
 /// Where an earlier release noted down an environment that got another name.
