@@ -109,7 +109,7 @@ zfs snapshot tank/be/old@left
 zfs clone -o canmount=noauto -o mountpoint=/ tank/be/old@left tank/be/desk-old.unfinished
 netbe set data=home data=var/log old
 netbe sharepxe --machine desk --root own old
-zfs destroy tank/be/desk-old.unfinished
+netbe destroy desk-old.unfinished
 zfs destroy tank/be/old@left
 netbe snapshot desk-old@begin
 netbe snapshot desk-data@begin
