@@ -1,6 +1,7 @@
 //! Properties of the file system that environments are on.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::Command;
 
 use store::{Decision, Lacking, Location, Native, NativeChange, Newer, Role, StoreError};
@@ -178,6 +179,45 @@ fn what_is_over_its_limit_is_not_written() {
         .and_then(|()| fs::File::open(bench.files("head").join("big"))?.sync_all());
     let error = written.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{error}");
+}
+
+#[test]
+fn what_is_full_can_be_kept_and_copied_and_destroyed() {
+    let bench = Bench::new();
+    let Kind::Btrfs = kind(&bench) else { return };
+    bench.create("head");
+    assert!(with_limits(&bench));
+    bench.store.decide(&name("head"), &[change("refquota", Some("4M"))]).unwrap();
+    let file = fs::File::create(bench.files("head").join("big")).unwrap();
+    let full = noise(16 << 20).chunks(4096).find_map(|piece| (&file).write_all(piece).err());
+    // What was not asked for yet is refused when it is brought to the disk.
+    assert!(full.is_some() || file.sync_all().is_err());
+    drop(file);
+    bench.snapshot("head@full");
+    bench.clone_of("head@full", "desk");
+    assert_eq!(value(&bench, "desk", "refquota"), (4 << 20).to_string());
+    bench.destroy("desk").unwrap();
+    bench.store.destroy_snapshot(&name("head"), &snapshot_name("full")).unwrap();
+    bench.destroy("head").unwrap();
+    assert_eq!(bench.store.pending().unwrap(), []);
+}
+
+#[test]
+fn a_limit_that_was_taken_away_does_not_come_back_and_a_clone_has_what_its_source_has_now() {
+    let bench = Bench::new();
+    let Kind::Btrfs = kind(&bench) else { return };
+    assert!(with_limits(&bench));
+    bench.store.create(&name("flat"), store::Layout::Flat).unwrap();
+    bench.store.decide(&name("flat"), &[change("refquota", Some("64M"))]).unwrap();
+    bench.snapshot("flat@one");
+    bench.store.decide(&name("flat"), &[change("refquota", None)]).unwrap();
+    bench.clone_of("flat@one", "desk");
+    assert_eq!(value(&bench, "desk", "refquota"), "0");
+    bench.store.decide(&name("flat"), &[change("compression", Some("zstd"))]).unwrap();
+    bench.clone_of("flat@one", "more");
+    assert_eq!(value(&bench, "more", "compression"), "zstd");
+    bench.store.rollback(&name("flat"), &snapshot_name("one"), Newer::Destroy).unwrap();
+    assert_eq!(value(&bench, "flat", "refquota"), "0");
 }
 
 /// On btrfs a property is that of each directory, and each subvolume.
