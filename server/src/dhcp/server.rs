@@ -148,10 +148,7 @@ impl Server {
     /// because it is kept for it, and about no other address.
     fn is_ours(&self, request: &Request<'_>, scope: &Scope, now: Timestamp) -> bool {
         let current = Some(request.message.ciaddr).filter(|address| !address.is_unspecified());
-        let about = match request.kind {
-            MessageType::Request => current.or(request.wanted),
-            _ => None,
-        };
+        let about = current.or(request.wanted).filter(|_| request.kind == MessageType::Request);
         let leased = self.leases.all_of(request.mac, scope.network);
         let leased = leased.filter(|binding| binding.is_leased(now)).map(|binding| binding.address);
         let mut held = leased

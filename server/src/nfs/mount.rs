@@ -12,6 +12,8 @@ mod wait;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 use vfs::{Caller, FileKind, FsError, Handle, Name, NameError, Projection, Wait};
@@ -166,7 +168,7 @@ impl Mount {
             Refused { status: MountStat::Acces, reason: refusal.to_string() }
         })?;
         let view = roots.of(export.environment).map_or_else(View::default, |root| root.view);
-        let directory = walk(export.files.seen(view), rest)
+        let directory = patiently(|| walk(export.files.seen(view), rest))
             .map_err(|error| Refused { status: status(error), reason: error.to_string() })?;
         Ok((export.environment, self.exports.seal(&export, view, &directory)))
     }
@@ -341,6 +343,18 @@ fn walk(files: &Projection, path: &[u8]) -> Result<Handle, FsError> {
     Ok(directory)
 }
 
+/// Tries again what fails because something is short for a moment, as descriptors may be: a machine that is told of
+/// it gives up for good. This is done where a disk may be waited for.
+fn patiently<T>(mut walk: impl FnMut() -> Result<T, FsError>) -> Result<T, FsError> {
+    let begun = Instant::now();
+    loop {
+        match walk() {
+            Err(FsError::Busy) if begun.elapsed() < BUSY_LIMIT => thread::sleep(BUSY_PAUSE),
+            walked => return walked,
+        }
+    }
+}
+
 /// What the client is told when the tree refuses a path.
 const fn status(error: FsError) -> MountStat {
     match error {
@@ -417,6 +431,10 @@ impl<'r> List<'r> {
         Encoder::new(self.reply).bool(false);
     }
 }
+
+/// How long, and how often, what is short for a moment is tried again.
+const BUSY_LIMIT: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bytes of a list by UDP. Clients have room for 8800 bytes, the head included (`UDPMSGSIZE` of Sun's
 /// library and its heirs).

@@ -411,3 +411,11 @@ fn every_line_of_the_generated_fstab_is_mounted_on_what_it_names() {
         .collect();
     assert_eq!(mounted, [home.root(), log.root()]);
 }
+
+#[test]
+fn what_is_short_for_a_moment_is_tried_again_and_nothing_else() {
+    let mut failures = vec![FsError::NoEnt, FsError::Busy, FsError::Busy];
+    let mut walk = || failures.pop().map_or(Ok(()), Err);
+    assert_eq!(patiently(&mut walk), Err(FsError::NoEnt));
+    assert_eq!(patiently(&mut walk), Ok(()));
+}
