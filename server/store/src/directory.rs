@@ -43,7 +43,7 @@ use intents::Step;
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::draft::{self, OpenIntent};
 use crate::error::at;
-use crate::journal::{Concerned, Holders, Intent, Journal, Tries};
+use crate::journal::{Concerned, Journal, Tries};
 use crate::tree::{self, open_dir};
 use crate::workspace::Workspace;
 use crate::{
@@ -185,9 +185,7 @@ impl BackEnd for Directory {
         environments: Vec<Concerned>,
         steps: Vec<draft::Step>,
     ) -> Result<Box<dyn OpenIntent + '_>, StoreError> {
-        let steps = steps.into_iter().map(Step::Draft).collect();
-        let intent = Intent::new(verb, environments, steps);
-        Ok(Box::new(self.journal()?.begin(self, intent, Holders::Process)?))
+        draft::begin(self.journal()?, self, verb, environments, steps)
     }
 
     fn list(&self) -> Result<Listing, StoreError> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::back_end::BackEnd;
-use crate::journal::Open;
+use crate::journal::{Concerned, Holders, Intent, Journal, Keeper, Open};
 use crate::{
     Environment, EnvironmentName, Point, Role, SettingError, Snapshot, SnapshotName, StoreError,
     fault, tree,
@@ -54,6 +54,18 @@ impl<S: Debug + From<Step> + Serialize> OpenIntent for Open<'_, S> {
     fn settle(&mut self) -> Result<(), StoreError> {
         Open::settle(self)
     }
+}
+
+/// Writes an intent down that is to be held by its process alone.
+pub(crate) fn begin<'a, S: Debug + From<Step> + Serialize + 'a>(
+    journal: Journal,
+    keeper: &'a dyn Keeper<S>,
+    verb: &str,
+    environments: Vec<Concerned>,
+    steps: Vec<Step>,
+) -> Result<Box<dyn OpenIntent + 'a>, StoreError> {
+    let intent = Intent::new(verb, environments, steps.into_iter().map(S::from).collect());
+    Ok(Box::new(journal.begin(keeper, intent, Holders::Process)?))
 }
 
 /// Says that an environment is of an intent: as its `key`, one of [`MARKS`].

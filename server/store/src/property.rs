@@ -148,6 +148,12 @@ impl Native {
     pub fn bytes(self, value: &str) -> Option<u64> {
         if self.kind == Kind::Word { None } else { value.parse().ok() }
     }
+
+    /// Its name, and the value that is set of it among these, if one is.
+    pub(crate) fn set_in(self, values: &[NativeValue]) -> (String, Option<String>) {
+        let set = values.iter().find(|known| known.property == self && known.source == "local");
+        (self.to_string(), set.map(|known| known.value.clone()))
+    }
 }
 
 impl fmt::Display for Native {

@@ -50,7 +50,7 @@ use uuid::Uuid;
 use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
 use crate::draft::{self, OpenIntent};
 use crate::error::at;
-use crate::journal::{Holders, Intent, Tries};
+use crate::journal::Tries;
 use crate::{
     Change, Concerned, Environment, EnvironmentName, Holding, InUse, Listing, NativeChange,
     NativeValue, Pending, Point, Snapshot, SnapshotName, Space, StoreError, Survey, Unreadable,
@@ -316,9 +316,7 @@ impl BackEnd for Zfs {
         environments: Vec<Concerned>,
         steps: Vec<draft::Step>,
     ) -> Result<Box<dyn OpenIntent + '_>, StoreError> {
-        let steps = steps.into_iter().map(Step::Draft).collect();
-        let intent = Intent::new(verb, environments, steps);
-        Ok(Box::new(self.journal()?.begin(self, intent, Holders::Process)?))
+        draft::begin(self.journal()?, self, verb, environments, steps)
     }
 
     fn begin(&self, name: &EnvironmentName) {

@@ -10,9 +10,7 @@ use super::{Directory, TREE};
 use crate::back_end::BackEnd as _;
 use crate::error::at;
 use crate::tree::open_dir;
-use crate::{
-    Environment, EnvironmentName, Native, NativeChange, NativeValue, StoreError, fault, sys,
-};
+use crate::{Environment, EnvironmentName, Native, NativeChange, StoreError, fault, sys};
 
 impl Directory {
     /// Changes properties of a tree and writes down what was decided: both, or none of it.
@@ -27,7 +25,7 @@ impl Directory {
             self.fabric.check_native(&tree, change, &path)?;
         }
         let now = self.fabric.natives(&tree, &path)?;
-        let before = changes.iter().map(|change| before(&now, change.property)).collect();
+        let before = changes.iter().map(|change| change.property.set_in(&now)).collect();
         let undo = Step::Properties { name: name.to_string(), uuid: environment.uuid, before };
         let mut open = self.intend("set", vec![environment.into()], vec![undo])?;
         // What is full has no room for anything else before its limit is another one.
@@ -87,10 +85,4 @@ impl Directory {
         }
         sys::synchronize(tree.as_fd()).map_err(at("write", &path))
     }
-}
-
-/// A property as it is set now, if it is.
-fn before(now: &[NativeValue], property: Native) -> (String, Option<String>) {
-    let set = now.iter().find(|known| known.property == property && known.source == "local");
-    (property.to_string(), set.map(|known| known.value.clone()))
 }

@@ -103,8 +103,7 @@ impl Zfs {
         environments: Vec<Concerned>,
         steps: Vec<Step>,
     ) -> Result<Open<'_, Step>, StoreError> {
-        let intent = Intent::new(verb, environments, steps);
-        self.journal()?.begin(self, intent, Holders::Programs)
+        self.intend_as(Uuid::new_v4(), verb, environments, steps)
     }
 
     /// Settles what killed commands left.

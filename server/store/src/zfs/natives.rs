@@ -31,7 +31,7 @@ impl Zfs {
         let tree = self.tree(name)?;
         let mut own = tree.changes(environment)?;
         let now = self.natives_of(name)?;
-        let before = changes.iter().map(|change| before(&now, change.property)).collect();
+        let before = changes.iter().map(|change| change.property.set_in(&now)).collect();
         let undo = Step::Properties { dataset: tree.root.guid, before };
         let open = self.intend("set", vec![environment.into()], vec![undo])?;
         self.memory.forget(name);
@@ -83,12 +83,6 @@ fn native(line: &str) -> Option<NativeValue> {
     Some(NativeValue { property, value, source })
 }
 
-/// A native property as it is set now, if it is.
-fn before(now: &[NativeValue], property: Native) -> (String, Option<String>) {
-    let set = now.iter().find(|known| known.property == property && known.source == "local");
-    (property.to_string(), set.map(|known| known.value.clone()))
-}
-
 /// Whether it is done by setting a value: what nothing inherits cannot be inherited either.
 fn is_set(change: &NativeChange) -> bool {
     change.value.is_some() || change.property.is_limit()
@@ -118,7 +112,7 @@ mod test {
     fn what_is_not_set_here_goes_back_to_be_as_it_is_by_itself() {
         let lines = ["quota\t1024\tlocal", "atime\toff\tinherited from tank/be", "name\ta\t-"];
         let now: Vec<_> = lines.into_iter().filter_map(native).collect();
-        let of = |name| before(&now, Native::of(name).unwrap()).1;
+        let of = |name| Native::of(name).unwrap().set_in(&now).1;
         assert_eq!(now.len(), 2);
         assert_eq!((of("quota").as_deref(), of("atime"), of("sync")), (Some("1024"), None, None));
     }

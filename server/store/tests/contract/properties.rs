@@ -24,6 +24,15 @@ fn kind(bench: &Bench) -> Kind {
     }
 }
 
+/// The property that limits a tree, where there is one.
+const fn limit_of(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Plain => None,
+        Kind::Btrfs => Some("refquota"),
+        Kind::Zfs => Some("quota"),
+    }
+}
+
 fn change(property: &str, value: Option<&str>) -> Decision {
     let property = Native::of(property).unwrap();
     Decision::Native(NativeChange { property, value: value.map(str::to_owned) })
@@ -126,11 +135,7 @@ fn what_was_set_stays_when_a_tree_goes_back_and_goes_with_a_clone_and_not_with_a
     let bench = Bench::new();
     let head = name("head");
     bench.create("head");
-    let limit = match kind(&bench) {
-        Kind::Plain => return,
-        Kind::Btrfs => "refquota",
-        Kind::Zfs => "quota",
-    };
+    let Some(limit) = limit_of(kind(&bench)) else { return };
     assert!(with_limits(&bench));
     let compression = |value| change("compression", Some(value));
     bench.store.decide(&head, &[compression("zstd")]).unwrap();
@@ -168,11 +173,7 @@ fn what_was_set_stays_when_a_tree_goes_back_and_goes_with_a_clone_and_not_with_a
 fn what_is_over_its_limit_is_not_written() {
     let bench = Bench::new();
     bench.create("head");
-    let limit = match kind(&bench) {
-        Kind::Plain => return,
-        Kind::Btrfs => "refquota",
-        Kind::Zfs => "quota",
-    };
+    let Some(limit) = limit_of(kind(&bench)) else { return };
     assert!(with_limits(&bench));
     bench.store.decide(&name("head"), &[change(limit, Some("4M"))]).unwrap();
     let written = fs::write(bench.files("head").join("big"), noise(16 << 20))
