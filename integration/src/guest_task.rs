@@ -41,7 +41,6 @@ pub(crate) struct RunningTask<'a> {
     network: &'a Network,
     debian: Debian,
     directory: PathBuf,
-    boots: usize,
 }
 
 impl<'a> GuestTask<'a> {
@@ -56,7 +55,7 @@ impl<'a> GuestTask<'a> {
         self.make_pool_disk(directory)?;
         let machine = self.switch_on(network, directory, debian, Machine::start_kernel)?;
         let (directory, debian) = (directory.to_owned(), debian.clone());
-        Ok(RunningTask { machine, task: *self, network, debian, directory, boots: 1 })
+        Ok(RunningTask { machine, task: *self, network, debian, directory })
     }
 
     fn switch_on(
@@ -115,14 +114,18 @@ impl<'a> GuestTask<'a> {
 impl RunningTask<'_> {
     /// The shell of a guest whose script is [`SHELL`](crate::shell::SHELL), once it is there.
     pub(crate) fn shell(&mut self, limit: Duration) -> Result<Shell, Failure> {
-        wait_for("the guest's shell", limit, || {
+        let line = line(&self.directory, self.task.name);
+        let there = wait_for("the guest's serial line", limit, || {
             self.machine.still_on()?;
-            let said = self.machine.said();
-            let there = said.lines().filter(|line| line.trim_end() == "lab: shell").count();
-            Ok((there == self.boots).then_some(()))
-        })
-        .map_err(|failure| self.machine.explain(failure))?;
-        Shell::at(&line(&self.directory, self.task.name))
+            Ok(line.exists().then(|| Shell::at(&line).ok()).flatten())
+        });
+        let mut shell = there.map_err(|failure| self.machine.explain(failure))?;
+        let answered = wait_for("the guest's shell", limit, || {
+            self.machine.still_on()?;
+            Ok(shell.answers()?.then_some(()))
+        });
+        answered.map_err(|failure| self.machine.explain(failure))?;
+        Ok(shell)
     }
 
     /// Has the guest begin anew, and gives its shell then: its disks are as they were, what it had mounted
@@ -134,7 +137,6 @@ impl RunningTask<'_> {
         drop(shell);
         let start = Machine::start_kernel_again;
         self.machine = self.task.switch_on(self.network, &self.directory, &self.debian, start)?;
-        self.boots += 1;
         self.shell(limit)
     }
 

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
@@ -12,9 +12,9 @@ use crate::process::last_lines;
 
 /// What a guest runs to give its second serial line to a [`Shell`]; it ends with the shell.
 pub(crate) const SHELL: &str = "
-stty -F /dev/ttyS1 raw -echo
-echo 'lab: shell' >/dev/console
-exec sh </dev/ttyS1 >/dev/ttyS1 2>&1
+exec </dev/ttyS1 >/dev/ttyS1 2>&1
+stty raw -echo
+exec sh
 ";
 
 /// A guest's shell.
@@ -25,11 +25,38 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    /// The shell at the other end of this line, which has said that it is there.
+    /// A shell at the other end of this line, which may not be there yet.
     pub(crate) fn at(line: &Path) -> Result<Self, Failure> {
         let line = UnixStream::connect(line).during(line.display())?;
         line.set_read_timeout(Some(GLANCE)).during("a serial line")?;
         Ok(Self { line, commands: 0 })
+    }
+
+    /// Whether it has answered, or does soon: it is asked each time, for a serial line forgets what comes
+    /// before anybody has it open.
+    pub(crate) fn answers(&mut self) -> Result<bool, Failure> {
+        self.line.write_all(QUESTION.as_bytes()).during("a serial line")?;
+        let since = Instant::now();
+        let mut heard = Vec::new();
+        while since.elapsed() < PATIENCE && !contains(&heard, ANSWER) {
+            self.hear(&mut heard)?;
+        }
+        Ok(contains(&heard, ANSWER))
+    }
+
+    /// Takes what has come, if something comes within [`GLANCE`].
+    fn hear(&mut self, heard: &mut Vec<u8>) -> Result<(), Failure> {
+        let mut bytes = [0; 4096];
+        match self.line.read(&mut bytes) {
+            Ok(0) => Err(Failure::said("the guest is off")),
+            Ok(length) => {
+                heard.extend(bytes.iter().take(length));
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error).during("a serial line"),
+        }
     }
 
     /// Runs a command, which reads nothing, to its end, however that is.
@@ -45,14 +72,7 @@ impl Shell {
         self.line.write_all(words.as_bytes()).during("a serial line")?;
         let mut heard = Vec::new();
         wait_for(&format!("the end of {command:?} in the guest"), limit, || {
-            let mut bytes = [0; 4096];
-            match self.line.read(&mut bytes) {
-                Ok(0) => return Err(Failure::said("the guest is off")),
-                Ok(length) => heard.extend(bytes.iter().take(length)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).during("a serial line"),
-            }
+            self.hear(&mut heard)?;
             Ok(answer(&String::from_utf8_lossy(&heard), &begin, &end))
         })
         .map_err(|failure| {
@@ -99,6 +119,16 @@ fn answer(heard: &str, begin: &str, end: &str) -> Option<Answer> {
     Some(Answer { status: status.parse().ok()?, output: output.to_owned() })
 }
 
+fn contains(heard: &[u8], word: &str) -> bool {
+    heard.windows(word.len()).any(|part| part == word.as_bytes())
+}
+
+/// Asks whether a shell is there. A terminal that repeats it gives no [`ANSWER`], and half of it begins
+/// nothing that goes on over its line.
+const QUESTION: &str = "echo lab:$((6*7))\n";
+const ANSWER: &str = "lab:42\n";
+/// How long an answer may take until the question is asked again.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long one look at the line takes.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -133,6 +163,10 @@ mod test {
             .spawn()
             .unwrap();
         let limit = Duration::from_secs(60);
+        wait_for("the shell", limit, || Ok(shell.answers()?.then_some(()))).unwrap();
+        // What was lost of a question, and an answer that comes late, are no part of what follows.
+        shell.line.write_all(b"ab:$((6*7))\n").unwrap();
+        shell.line.write_all(QUESTION.as_bytes()).unwrap();
         assert_eq!(shell.run("x=1; echo one; echo two", limit).unwrap(), "one\ntwo\n");
         // What a command leaves behind in the shell is there for the next, and its output need not be a line.
         assert_eq!(shell.run("cat; printf %s $x", limit).unwrap(), "1");

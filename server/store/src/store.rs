@@ -512,11 +512,7 @@ impl Store {
     ) -> Result<Environment, StoreError> {
         let told: Vec<String> = decisions.iter().map(ToString::to_string).collect();
         let told: Vec<&str> = told.iter().map(String::as_str).collect();
-        let natives = decisions.iter().filter_map(|decision| match decision {
-            Decision::Native(change) => Some(change.clone()),
-            Decision::Data { .. } | Decision::Role(_) | Decision::Setting { .. } => None,
-        });
-        let natives: Vec<NativeChange> = natives.collect();
+        let natives = last_changes(decisions);
         self.change_with("set", name, &told, &natives, |environment| {
             if decisions.iter().any(|decision| matches!(decision, Decision::Role(_))) {
                 self.refuse_half(environment)?;
@@ -852,6 +848,17 @@ fn decide_all(environment: &mut Environment, decisions: &[Decision]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Changes of native properties: of each property the last, as with settings.
+fn last_changes(decisions: &[Decision]) -> Vec<NativeChange> {
+    let mut last = Vec::<NativeChange>::new();
+    for decision in decisions {
+        let Decision::Native(change) = decision else { continue };
+        last.retain(|earlier| earlier.property != change.property);
+        last.push(change.clone());
+    }
+    last
 }
 
 /// Gives origins the names that they have now; one that is gone keeps the name that it had.

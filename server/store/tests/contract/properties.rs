@@ -92,8 +92,13 @@ fn properties_are_set_and_shown_and_reset() {
         Kind::Zfs => ("quota", "gzip-2"),
     };
     assert!(with_limits(&bench));
-    let decisions =
-        [change(limit, Some("64M")), change("compression", Some(compression)), note("x")];
+    // Of what is said twice the last word counts, as with settings.
+    let decisions = [
+        change("compression", Some("off")),
+        change(limit, Some("64M")),
+        change("compression", Some(compression)),
+        note("x"),
+    ];
     bench.store.decide(&head, &decisions).unwrap();
     let own = |text: &str| Some((text.to_owned(), "local".to_owned()));
     assert_eq!(get(&bench, "head", limit), own(&(64 << 20).to_string()));
