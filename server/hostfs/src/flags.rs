@@ -17,6 +17,8 @@ impl Flags {
     pub const APPEND: Self = Self(0x0004_0004);
     /// Backups leave it out: `nodump`.
     pub const NODUMP: Self = Self(0x0000_0001);
+    /// Whatever keeps it from being changed, renamed or removed: those above, `sunlnk` and `uunlnk`.
+    pub const FIXED: Self = Self(0x0016_0016);
 
     /// Reads a list such as `schg,uarch`, as archives have it (`SCHILY.fflags`), and the names in it
     /// that are no flag's.
@@ -55,9 +57,15 @@ impl Flags {
     }
 
     /// The number that chflags(2) takes.
-    #[cfg(target_os = "freebsd")]
-    pub(crate) const fn bits(self) -> u32 {
+    #[must_use]
+    pub const fn bits(self) -> u32 {
         self.0
+    }
+
+    /// The flags in a number of stat(2)'s or of [`Flags::bits`]: those that a copy is to have too.
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Self {
+        Self(bits & KEPT)
     }
 }
 
@@ -69,6 +77,9 @@ impl fmt::Display for Flags {
         f.write_str(&names.join(","))
     }
 }
+
+/// What is said of a file by its owner, and not by the kernel (`snapshot`, `usparse`, `uarch`).
+const KEPT: u32 = 0x0016_969f;
 
 /// The flags of FreeBSD's sys/stat.h by the names of strtofflags(3), the usual one first.
 const NAMES: [(u32, &[&str]); 15] = [
@@ -100,6 +111,16 @@ mod test {
         assert_eq!(Flags::parse(&flags.to_string()), (flags, vec![]));
         assert!(unknown.is_empty());
         assert!(flags.any(Flags::IMMUTABLE) && !flags.any(Flags::APPEND));
+    }
+
+    #[test]
+    fn a_copy_has_what_its_owner_said_of_a_file() {
+        let (all, _) = Flags::parse("schg,uappnd,sunlnk,nodump,hidden,sparse,snapshot");
+        assert_eq!(Flags::from_bits(all.bits()).to_string(), "nodump,uappnd,uhidden,schg,sunlnk");
+        for (bit, names) in NAMES {
+            let kept = !["usparse", "snapshot"].contains(&names[0]);
+            assert_eq!(Flags::from_bits(bit).is_empty(), !kept, "{names:?}");
+        }
     }
 
     #[test]

@@ -195,8 +195,17 @@ impl Inside {
 
     /// Adds flags to a file or a directory; returns those that the file system has not.
     pub fn set_flags(&self, path: impl AsRef<Path>, flags: Flags) -> Result<Flags, InsideError> {
-        let path = path.as_ref();
-        match sys::set_flags(self.reach(path)?.as_fd(), flags) {
+        self.change_flags(path.as_ref(), Flags::default(), flags)
+    }
+
+    /// Has a file or a directory have these flags, and of those that a copy keeps no others; returns
+    /// those that the file system has not.
+    pub fn put_flags(&self, path: impl AsRef<Path>, flags: Flags) -> Result<Flags, InsideError> {
+        self.change_flags(path.as_ref(), Flags::from_bits(u32::MAX), flags)
+    }
+
+    fn change_flags(&self, path: &Path, gone: Flags, flags: Flags) -> Result<Flags, InsideError> {
+        match sys::change_flags(self.reach(path)?.as_fd(), gone, flags) {
             Ok(lost) => Ok(lost),
             Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::PERM | Errno::INVAL) => Ok(flags),
             Err(errno) => Err(failed(path, errno)),

@@ -1,7 +1,7 @@
 //! What lies at a path itself, links not followed; and how it is put into another root the same.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{DRAFTS, Inside, InsideError, failed};
-use crate::attr;
+use crate::{Flags, attr, sys};
 
 /// What lies at a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Entry {
     pub uid: u32,
     /// The group's number.
     pub gid: u32,
+    /// What else keeps it as it is, if it is a file or a directory.
+    pub flags: Flags,
 }
 
 /// The kinds of files that configuration consists of.
@@ -66,8 +68,16 @@ impl Inside {
             | FileType::Socket
             | FileType::Unknown => EntryKind::Other,
         };
+        let flags = match kind {
+            EntryKind::Directory | EntryKind::File => match sys::flags(dir.as_fd(), name) {
+                // It was removed meanwhile.
+                Err(Errno::NOENT) => return Ok(None),
+                flags => flags.map_err(|errno| failed(path, errno))?,
+            },
+            EntryKind::Link(_) | EntryKind::Other => Flags::default(),
+        };
         let mode = attr::permissions(stat.st_mode);
-        Ok(Some(Entry { kind, mode, uid: stat.st_uid, gid: stat.st_gid }))
+        Ok(Some(Entry { kind, mode, uid: stat.st_uid, gid: stat.st_gid, flags }))
     }
 
     /// Opens a directory for reading; no link on the way to it is followed. `None` if there is none.

@@ -5,7 +5,7 @@
 //! and wake a device. What else is to be changed is opened for that moment with O_PATH.
 #![allow(unsafe_code, reason = "the kernel's file handles have no safe interface")]
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::mem;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -481,11 +481,17 @@ pub(crate) fn has_list(_fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(false)
 }
 
-/// Adds flags to an open file or directory (fchflags(2)): all of them, or it fails.
-pub(crate) fn set_flags(fd: BorrowedFd<'_>, flags: Flags) -> Result<Flags> {
+/// The flags of a file or directory.
+pub(crate) fn flags(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Flags> {
+    Ok(Flags::from_bits(fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_flags))
+}
+
+/// Takes flags away from an open file or directory, and adds others (fchflags(2)): all of it, or it fails.
+pub(crate) fn change_flags(fd: BorrowedFd<'_>, gone: Flags, flags: Flags) -> Result<Flags> {
     let present = fs::fstat(fd)?.st_flags;
+    let next = present & !gone.bits() | flags.bits();
     // SAFETY: fchflags(2) takes no pointer, and the descriptor is open while it is borrowed.
-    let set = unsafe { libc::fchflags(fd.as_raw_fd(), (present | flags.bits()).into()) };
+    let set = unsafe { libc::fchflags(fd.as_raw_fd(), next.into()) };
     if set < 0 { Err(last_error()) } else { Ok(Flags::default()) }
 }
 

@@ -6,7 +6,7 @@
 
 mod owner;
 
-use std::ffi::{CStr, c_int, c_uint};
+use std::ffi::{CStr, OsStr, c_int, c_uint};
 use std::io::IoSliceMut;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{
     self, AtFlags, CWD, FileType, Gid, IFlags, Mode, OFlags, RawDir, ResolveFlags, Stat,
-    StatVfsMountFlags, Timestamps, Uid, XattrFlags,
+    StatVfsMountFlags, StatxAttributes, StatxFlags, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::{Errno, ReadWriteFlags, Result};
 use rustix::path::Arg;
@@ -375,25 +375,45 @@ pub(crate) fn has_list(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(false)
 }
 
-/// Adds flags to an open file or directory (ioctl_iflags(2)); returns those that Linux has not.
-pub(crate) fn set_flags(fd: BorrowedFd<'_>, flags: Flags) -> Result<Flags> {
-    let known = [
-        (Flags::IMMUTABLE, IFlags::IMMUTABLE),
-        (Flags::APPEND, IFlags::APPEND),
-        (Flags::NODUMP, IFlags::NODUMP),
-    ];
-    let (mut lost, mut wanted) = (flags, IFlags::empty());
-    for (flag, own) in known {
+/// The flags of a file or directory (statx(2)).
+pub(crate) fn flags(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Flags> {
+    let about = fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())?;
+    let has = |(attribute, flag, _)| {
+        if about.stx_attributes.contains(attribute) { Flags::bits(flag) } else { 0 }
+    };
+    Ok(Flags::from_bits(FLAGS.into_iter().map(has).fold(0, |all, bits| all | bits)))
+}
+
+/// Takes flags away from an open file or directory, and adds others (ioctl_iflags(2)); returns those of
+/// the others that Linux has not.
+pub(crate) fn change_flags(fd: BorrowedFd<'_>, gone: Flags, flags: Flags) -> Result<Flags> {
+    let mut lost = flags;
+    let (mut away, mut wanted) = (IFlags::empty(), IFlags::empty());
+    for (_, flag, own) in FLAGS {
+        if gone.any(flag) {
+            away |= own;
+        }
         if flags.any(flag) {
             lost = lost.without(flag);
             wanted |= own;
         }
     }
-    if !wanted.is_empty() {
-        fs::ioctl_setflags(fd, fs::ioctl_getflags(fd)? | wanted)?;
+    if !(away | wanted).is_empty() {
+        let present = fs::ioctl_getflags(fd)?;
+        let next = present.difference(away) | wanted;
+        if next != present {
+            fs::ioctl_setflags(fd, next)?;
+        }
     }
     Ok(lost)
 }
+
+/// What Linux has of FreeBSD's flags: as statx(2) says it, as it is known here, and as it is set.
+const FLAGS: [(StatxAttributes, Flags, IFlags); 3] = [
+    (StatxAttributes::IMMUTABLE, Flags::IMMUTABLE, IFlags::IMMUTABLE),
+    (StatxAttributes::APPEND, Flags::APPEND, IFlags::APPEND),
+    (StatxAttributes::NODUMP, Flags::NODUMP, IFlags::NODUMP),
+];
 
 /// Whether this kernel lacks what serving its files needs: every Linux that is about has it.
 #[must_use]

@@ -13,6 +13,8 @@ pub(super) struct Entry {
     mode: u32,
     uid: u32,
     gid: u32,
+    #[serde(with = "flags")]
+    flags: hostfs::Flags,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -22,6 +24,26 @@ enum EntryKind {
     File,
     Link(#[serde(with = "path")] PathBuf),
     Other,
+}
+
+/// File flags as FreeBSD numbers them.
+mod flags {
+    use hostfs::Flags;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form of serde's functions")]
+    pub(super) fn serialize<S: Serializer>(
+        flags: &Flags,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        flags.bits().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Flags, D::Error> {
+        u32::deserialize(deserializer).map(Flags::from_bits)
+    }
 }
 
 /// The bytes of a path.
@@ -58,7 +80,8 @@ mod test {
     fn a_name_of_any_bytes_is_told_as_it_is() {
         let path = PathBuf::from(OsStr::from_bytes(b"etc/\xff\x1b"));
         let kind = hostfs::EntryKind::Link(path.clone());
-        let entry = hostfs::Entry { kind, mode: 0o777, uid: 1, gid: 2 };
+        let entry =
+            hostfs::Entry { kind, mode: 0o777, uid: 1, gid: 2, flags: hostfs::Flags::NODUMP };
         let step = Step { path, fate: Fate::Kept(Some(Item { entry, content: None })) };
         let told = serde_json::to_vec(&step).unwrap();
         assert_eq!(serde_json::from_slice::<Step>(&told).unwrap(), step);

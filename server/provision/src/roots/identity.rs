@@ -8,19 +8,41 @@ use std::path::{Path, PathBuf};
 
 use hostfs::{Inside, InsideError};
 
+use super::fixed::Lifted;
+
 /// Resets what tells a system from others; gives the paths of the files that were changed.
 ///
-/// With a machine's name, which is a host name (RFC 1123), the system is called so.
+/// With a machine's name, which is a host name (RFC 1123), the system is called so. What is immutable is
+/// changed all the same, and immutable afterwards.
 pub fn reset(inside: &Inside, name: Option<&str>) -> Result<Vec<PathBuf>, InsideError> {
+    let (seeds, keys) = (seeds(inside)?, host_keys(inside)?);
+    let mut lifted = Lifted::new(inside);
+    let places = [MACHINE_ID, HOST_NAME, RC_CONF, SSH_DROP_IN].map(PathBuf::from);
+    let done = seeds
+        .iter()
+        .chain(&keys)
+        .chain(&places)
+        .try_for_each(|path| lifted.lift(path))
+        .and_then(|()| reset_lifted(inside, name, &seeds, &keys));
+    let put_back = lifted.put_back();
+    let changed = done?;
+    put_back.map(|()| changed)
+}
+
+fn reset_lifted(
+    inside: &Inside,
+    name: Option<&str>,
+    seeds: &[PathBuf],
+    keys: &[PathBuf],
+) -> Result<Vec<PathBuf>, InsideError> {
     let mut changed = Vec::new();
     let freebsd = inside.exists(RC_CONF_DEFAULTS)?;
-    for path in seeds(inside)? {
-        if removed(inside, &path)? {
-            changed.push(path);
+    for path in seeds {
+        if removed(inside, path)? {
+            changed.push(path.clone());
         }
     }
-    let keys = host_keys(inside)?;
-    for path in &keys {
+    for path in keys {
         if removed(inside, path)? {
             changed.push(path.clone());
         }
@@ -173,6 +195,8 @@ mod test {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use hostfs::Flags;
+
     use super::*;
 
     fn system(files: &[(&str, &str)]) -> (tempfile::TempDir, Inside) {
@@ -261,6 +285,33 @@ mod test {
             assert_eq!(fs::read_to_string(host.join(name)).unwrap(), "of the host", "{name}");
         }
         assert!(root.join("etc/hostname").symlink_metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn what_is_immutable_is_reset_and_is_immutable_then() {
+        let (root, inside) = system(&[
+            ("etc/machine-id", "abc\n"),
+            ("etc/hostname", "template\n"),
+            ("etc/hostid", "uuid"),
+            ("etc/fstab", "x"),
+        ]);
+        let paths = ["etc/machine-id", "etc/hostname", "etc/hostid", "etc/fstab", "etc"];
+        let fixed = paths.map(|path| inside.set_flags(path, Flags::IMMUTABLE).unwrap().is_empty());
+        let done = fixed[0].then(|| reset(&inside, Some("desk")));
+        let flags = paths.map(|path| inside.entry(path).unwrap().map(|entry| entry.flags));
+        for path in paths.iter().rev() {
+            if inside.exists(path).unwrap() {
+                inside.put_flags(path, Flags::default()).unwrap();
+            }
+        }
+        let Some(done) = done else {
+            eprintln!("skipped: the file system of temporary files has no flags");
+            return;
+        };
+        assert_eq!(done.unwrap().len(), 3);
+        let fixed = Some(Flags::IMMUTABLE);
+        assert_eq!(flags, [fixed, fixed, None, fixed, fixed]);
+        assert_eq!(read(&root, "etc/hostname"), "desk\n");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hostfs::{Entry, EntryKind};
+use hostfs::{Entry, EntryKind, Flags};
 use serde::{Deserialize, Serialize};
 
 use super::{form, identity};
@@ -61,7 +61,7 @@ pub enum Fate {
     Kept(Option<Item>),
     /// Both have changed it, in different places.
     Merged {
-        /// Mode, owner and group.
+        /// Mode, owner, group and flags.
         #[serde(with = "form::Entry")]
         entry: Entry,
         /// What is in it; if nothing is said, what the new template has in it.
@@ -259,7 +259,7 @@ fn directory(base: Option<&Item>, own: &Item, new: &Item) -> Option<Fate> {
     })
 }
 
-/// Mode, owner and group: of each, what the machine made of it, else what the new template has.
+/// Mode, owner, group and flags: of each, what the machine made of it, else what the new template has.
 fn attributes(base: Option<&Item>, own: &Item, new: &Item) -> Entry {
     let old = base.map_or(&new.entry, |base| &base.entry);
     let changed = |field: fn(&Entry) -> u32| {
@@ -271,6 +271,7 @@ fn attributes(base: Option<&Item>, own: &Item, new: &Item) -> Entry {
         mode: changed(|entry| entry.mode),
         uid: changed(|entry| entry.uid),
         gid: changed(|entry| entry.gid),
+        flags: Flags::from_bits(changed(|entry| entry.flags.bits())),
     }
 }
 
@@ -290,7 +291,8 @@ mod test {
     use super::*;
 
     fn item(text: &str) -> Item {
-        let entry = Entry { kind: EntryKind::File, mode: 0o644, uid: 0, gid: 0 };
+        let kind = EntryKind::File;
+        let entry = Entry { kind, mode: 0o644, uid: 0, gid: 0, flags: Flags::default() };
         let length = u64::try_from(text.len()).unwrap();
         Item { entry, content: Some(Content { length, digest: Sha256::digest(text).into() }) }
     }

@@ -5,6 +5,7 @@
 //! received copy does not have. Every clone that is made here is a draft until nothing is missing any
 //! more ([`store::Draft`]). Roots of several machines are made at once.
 
+mod fixed;
 mod form;
 pub mod identity;
 mod locks;
@@ -454,6 +455,9 @@ const FRESH: &str = "fresh";
 const HOLDER: &str = "data-of";
 /// How the environment for a machine's data is called after it.
 const DATA: &str = "data";
+
+/// More names than any folder of configuration has.
+const MAX_NAMES: usize = 16_384;
 
 #[cfg(test)]
 mod test;

@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::{Environment, EnvironmentName, InUse, Point, Store};
 
+use super::fixed::Lifted;
 use super::locks::Locks;
 use super::merge::{Beside, Content, Fate, Files, Item, Step, merge};
-use super::{Made, Owned, RootError, Roots, Term};
+use super::{MAX_NAMES, Made, Owned, RootError, Roots, Term};
 use crate::worker::{self, Request};
 
 /// What an upgrade of a machine's root will do.
@@ -144,8 +145,28 @@ fn merged(roots: &[Inside; 3], names: &[String; 3]) -> Result<Vec<Step>, RootErr
 
 /// Does to a new root what was planned, with the machine's present one at hand.
 pub(crate) fn apply(own: &Inside, new: &Inside, steps: &[Step]) -> Result<(), InsideError> {
+    let mut lifted = Lifted::new(new);
+    for step in steps.iter().filter(|step| step.fate != Fate::Taken) {
+        lifted.lift_tree(&step.path)?;
+        if matches!(step.fate, Fate::Conflict { .. }) {
+            lifted.lift_tree(&conflict_path(&step.path))?;
+        }
+        if let Some(entry) = entry(&step.fate) {
+            lifted.decide(&step.path, entry.flags);
+        }
+    }
     steps.iter().try_for_each(|step| carry_out(own, new, step))?;
+    lifted.put_back()?;
     new.synchronize()
+}
+
+/// What a name has in the end, apart from what is in it.
+fn entry(fate: &Fate) -> Option<&Entry> {
+    match fate {
+        Fate::Conflict { own, .. } | Fate::Kept(own) => own.as_ref().map(|own| &own.entry),
+        Fate::Merged { entry, .. } => Some(entry),
+        Fate::Taken => None,
+    }
 }
 
 /// The configuration of a system.
@@ -436,8 +457,6 @@ const PLACES: [&str; 9] = [
 
 /// More than any system has of them.
 const MAX_FILES: usize = 100_000;
-/// More names than any folder of configuration has.
-const MAX_NAMES: usize = 16_384;
 /// More than all of that, in bytes.
 const MAX_BYTES: u64 = 4 << 30;
 /// More than all paths and targets of links, in bytes.

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hostfs::Flags;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -222,6 +223,52 @@ fn what_a_machine_keeps_has_its_access_control_list_and_extended_attributes() {
         let mut found = [0; 256];
         let len = getxattr(new_root.path().join("etc/x"), name, &mut found).unwrap();
         assert_eq!(&found[..len], value, "{name}");
+    }
+}
+
+#[test]
+fn what_is_immutable_is_upgraded_and_is_immutable_then() {
+    let node = |content| Node::File(content, false);
+    let tree = |a, b, c| {
+        let names = BTreeMap::from([("a", node(a)), ("b", node(b)), ("c", node(c))]);
+        built(Some(&Node::Directory(false, names)))
+    };
+    // The machine has changed a and b, the new template c; b was made immutable by the machine.
+    let [(_base, base), (_own, own), (_new, new)] = [tree(0, 0, 0), tree(1, 1, 0), tree(0, 0, 1)];
+    let trees = [base, own, new];
+    let [base, own, new] = &trees;
+    let fixed =
+        |inside: &Inside, path| inside.set_flags(path, Flags::IMMUTABLE).unwrap().is_empty();
+    let mut flagged = vec![];
+    for inside in &trees {
+        flagged.extend(["etc/x/a", "etc/x/c"].map(|path| fixed(inside, path)));
+    }
+    flagged.extend([fixed(own, "etc/x/b"), fixed(new, "etc/x"), fixed(base, "etc/x")]);
+    let _free = trees.each_ref().map(Free);
+    if flagged.contains(&false) {
+        eprintln!("skipped: the file system of temporary files has no flags");
+        return;
+    }
+    let names = ["base", "own", "new"].map(str::to_owned);
+    let steps = merged(&trees, &names).unwrap();
+    apply(own, new, &steps).unwrap();
+    for path in ["etc/x/a", "etc/x/b", "etc/x/c"] {
+        assert_eq!(new.read_small(path, 9).unwrap(), [0, 1], "{path}");
+        assert_eq!(new.entry(path).unwrap().unwrap().flags, Flags::IMMUTABLE, "{path}");
+    }
+    // The machine's directory was not immutable, but it is in both templates: the machine's word counts.
+    assert_eq!(new.entry("etc/x").unwrap().unwrap().flags, Flags::default());
+}
+
+/// Files that can be removed again in the end.
+struct Free<'a>(&'a Inside);
+
+impl Drop for Free<'_> {
+    fn drop(&mut self) {
+        for path in ["etc/x", "etc/x/a", "etc/x/b", "etc/x/c"] {
+            // What has none is as good.
+            let _ = self.0.put_flags(path, Flags::default());
+        }
     }
 }
 

@@ -1,0 +1,70 @@
+//! File flags that keep a root from being worked on: immutable, append-only, not to be removed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hostfs::{Entry, EntryKind, Flags, Inside, InsideError};
+
+/// Files and directories of a root whose flags are away while it is worked on.
+#[derive(Debug)]
+pub(super) struct Lifted<'a> {
+    inside: &'a Inside,
+    flags: BTreeMap<PathBuf, Flags>,
+}
+
+impl<'a> Lifted<'a> {
+    pub(super) const fn new(inside: &'a Inside) -> Self {
+        Self { inside, flags: BTreeMap::new() }
+    }
+
+    /// Lets a name be made, or a file be changed or removed.
+    pub(super) fn lift(&mut self, path: &Path) -> Result<(), InsideError> {
+        let named = path.ancestors().filter(|path| path.file_name().is_some());
+        named.into_iter().try_for_each(|path| self.lift_one(path))
+    }
+
+    /// The same, and all that is below the name.
+    pub(super) fn lift_tree(&mut self, path: &Path) -> Result<(), InsideError> {
+        self.lift(path)?;
+        self.lift_below(path)
+    }
+
+    fn lift_below(&mut self, path: &Path) -> Result<(), InsideError> {
+        if !self.inside.entry(path)?.is_some_and(|entry| entry.kind == EntryKind::Directory) {
+            return Ok(());
+        }
+        for name in self.inside.read_dir(path, super::MAX_NAMES)? {
+            let path = path.join(name);
+            self.lift_one(&path)?;
+            self.lift_below(&path)?;
+        }
+        Ok(())
+    }
+
+    fn lift_one(&mut self, path: &Path) -> Result<(), InsideError> {
+        let Some(Entry { flags, .. }) = self.inside.entry(path)? else { return Ok(()) };
+        if flags.any(Flags::FIXED) {
+            // What may not be taken away is told by what then cannot be changed.
+            self.inside.put_flags(path, flags.without(Flags::FIXED))?;
+            self.flags.entry(path.to_owned()).or_insert(flags);
+        }
+        Ok(())
+    }
+
+    /// Says which flags a file or directory has in the end, instead of those that it had.
+    pub(super) fn decide(&mut self, path: &Path, flags: Flags) {
+        self.flags.insert(path.to_owned(), flags);
+    }
+
+    /// Gives what is still there its flags.
+    pub(super) fn put_back(self) -> Result<(), InsideError> {
+        // What is in a directory before the directory, in which nothing can be changed then.
+        for (path, flags) in self.flags.into_iter().rev() {
+            let Some(Entry { kind, flags: now, .. }) = self.inside.entry(&path)? else { continue };
+            if matches!(kind, EntryKind::File | EntryKind::Directory) && now != flags {
+                self.inside.put_flags(&path, flags)?;
+            }
+        }
+        Ok(())
+    }
+}
