@@ -4,7 +4,7 @@ use std::iter::Peekable;
 use std::net::IpAddr;
 use std::str::Chars;
 
-use crate::error::refuse;
+use crate::error::{interface, refuse};
 use crate::rule::{Reading, Rule};
 use crate::{At, ConfigError};
 
@@ -85,6 +85,9 @@ pub fn render(definitions: &[Definition]) -> Result<String, ConfigError> {
             refuse("the parameter", name, FORMAT, reason, |c| !plain(c))?;
             if name.is_empty() {
                 return Err(wrong("the parameter", name, reason));
+            }
+            if ["interface", "vnet.interface"].contains(&name.as_str()) {
+                values.iter().try_for_each(|value| interface(value, FORMAT, true))?;
             }
             let values = values.iter().map(|value| quoted(value)).collect::<Result<Vec<_>, _>>()?;
             let value = if values.is_empty() { String::new() } else { " = ".to_owned() };
@@ -318,6 +321,16 @@ mod test {
         for name in ["", "14.3", "7", "a b", "*", "-r", "a{"] {
             let refused = render(&[define(&Jail { name: name.into(), ..web() })]).unwrap_err();
             assert!(refused.to_string().contains("a jail's name has"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_interfaces_name_is_refused() {
+        let on = |name: &str| render(&[define(&Jail { interface: Some(name.into()), ..web() })]);
+        on("em0.100").unwrap();
+        for name in ["", "em0 em1", "em0;", "an-interface-of-16"] {
+            let refused = on(name).unwrap_err();
+            assert!(refused.to_string().contains("the interface"), "{refused}");
         }
     }
 

@@ -70,15 +70,15 @@ fn transfer(
     let shown = Work::begin(|| what.to_owned(), Unit::Bytes, None);
     let watched = part.to_owned();
     let (done, ending) = std::sync::mpsc::channel::<()>();
-    let watch = thread::spawn(move || {
+    // It only shows: nothing else depends on its start or its end.
+    let watch = thread::Builder::new().spawn(move || {
         while ending.recv_timeout(GLANCE).is_err_and(|why| why == TIMEOUT) {
             shown.set_done(size(&watched));
         }
     });
     let ended = end(child, url);
     drop(done);
-    // It only shows; what became of it changes nothing.
-    let _ = watch.join();
+    let _ = watch.map(thread::JoinHandle::join);
     ended
 }
 
