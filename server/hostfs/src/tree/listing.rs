@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{self, AtFlags, FileType, SeekFrom};
+use rustix::fs::{self, AtFlags, SeekFrom};
 use rustix::io::Errno;
-use vfs::{Attr, Caller, DirEnd, Entry, EntryDetail, FsError, Handle, Wait, permission};
+use vfs::{Attr, Caller, DirEnd, Entry, EntryDetail, FileKind, FsError, Handle, Wait, permission};
 
 use super::{HostTree, handle, unopened};
 use crate::attr;
@@ -45,25 +46,37 @@ impl HostTree {
             let file = if full { self.listed(dir, &node, &attr, name, fileid) } else { None };
             each(&Entry { name, fileid, cookie, file })
         });
-        self.clear(dir, &fd, &staged);
+        self.clear(dir, &fd, &staged, SystemTime::now());
         Ok(DirEnd { eof: eof.map_err(cause)?, attr })
     }
 
-    /// Removes what stands under names of [`sys::stage`]: a server that was killed left it, as this one
-    /// holds the directory until what it makes has its own name. A listing that finds it still shows it.
+    /// Removes what stands under names of [`sys::stage`]: a server that was killed left it. This tree holds
+    /// the directory until what it makes has its own name; another export of the same files, which is at work
+    /// there too, holds it by a lock of its own, so that what changed in the last [`WORK`] stays.
+    /// A listing that finds it still shows it.
     ///
     /// A guest may take such a name for a file or for a directory with something in it; both stay.
-    fn clear(&self, dir: &Handle, fd: &OwnedFd, staged: &[Vec<u8>]) {
+    fn clear(&self, dir: &Handle, fd: &OwnedFd, staged: &[Vec<u8>], now: SystemTime) {
         if staged.is_empty() {
             return;
         }
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let _held = self.stripes.lock(dir);
         for name in staged {
             let found = fs::statat(fd, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
-            let flags = match found.map(|found| FileType::from_raw_mode(found.st_mode)) {
-                Ok(FileType::RegularFile) | Err(_) => continue,
-                Ok(FileType::Directory) => AtFlags::REMOVEDIR,
-                Ok(_) => AtFlags::empty(),
+            let Ok(found) = found.map(|stat| attr::from_stat(&stat, self.fsid)) else { continue };
+            let changed = u64::try_from(found.ctime.seconds).unwrap_or(0);
+            if now.as_secs().saturating_sub(changed) < WORK.as_secs() {
+                continue;
+            }
+            let flags = match found.kind {
+                FileKind::Regular => continue,
+                FileKind::Directory => AtFlags::REMOVEDIR,
+                FileKind::Symlink
+                | FileKind::Fifo
+                | FileKind::Character
+                | FileKind::Block
+                | FileKind::Socket => AtFlags::empty(),
             };
             // Where it cannot be removed, as from a snapshot, it does no harm.
             let _ = fs::unlinkat(fd, name.as_slice(), flags);
@@ -99,43 +112,73 @@ impl HostTree {
     }
 }
 
-#[cfg(all(test, target_os = "freebsd"))]
+/// As long as a file may be on its way to its own name, and more.
+const WORK: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
 mod test {
     use std::collections::BTreeSet;
     use std::fs;
+    use std::path::Path;
 
     use vfs::Tree as _;
 
     use super::*;
     use crate::Options;
 
+    fn tree(dir: &Path) -> Option<HostTree> {
+        let tree = HostTree::open(dir, Options::default());
+        tree.map_err(|error| eprintln!("skipped: {error}")).ok()
+    }
+
+    /// The names in the root, as a client lists them.
+    fn listed(tree: &HostTree) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        let mut each = |entry: &Entry<'_>| {
+            names.insert(String::from_utf8_lossy(entry.name).into_owned());
+            ControlFlow::Continue(())
+        };
+        let root = tree.root();
+        tree.readdir(&Caller::ROOT, &root, 0, EntryDetail::Name, &mut each).unwrap();
+        names
+    }
+
+    fn staged(n: u32) -> String {
+        format!(".netbe-{n:016x}")
+    }
+
     #[test]
-    fn what_a_killed_server_was_making_goes_when_its_directory_is_listed() {
+    fn what_a_killed_server_was_making_goes_after_a_minute() {
         let dir = tempfile::tempdir().unwrap();
-        let tree = match HostTree::open(dir.path(), Options::default()) {
-            Ok(tree) => tree,
-            Err(error) => return eprintln!("skipped: {error}"),
-        };
-        let names = || {
-            let mut names = BTreeSet::new();
-            let mut each = |entry: &Entry<'_>| {
-                names.insert(String::from_utf8_lossy(entry.name).into_owned());
-                ControlFlow::Continue(())
-            };
-            let root = tree.root();
-            tree.readdir(&Caller::ROOT, &root, 0, EntryDetail::Name, &mut each).unwrap();
-            names
-        };
-        let staged = |n: u32| dir.path().join(format!(".netbe-{n:016x}"));
-        fs::create_dir(staged(1)).unwrap();
-        std::os::unix::fs::symlink("target", staged(2)).unwrap();
+        let Some(tree) = tree(dir.path()) else { return };
+        let at = |n: u32| dir.path().join(staged(n));
+        fs::create_dir(at(1)).unwrap();
+        std::os::unix::fs::symlink("target", at(2)).unwrap();
         // Names that a guest took for its own.
-        fs::create_dir_all(staged(3).join("full")).unwrap();
-        fs::write(staged(4), "").unwrap();
+        fs::create_dir_all(at(3).join("full")).unwrap();
+        fs::write(at(4), "").unwrap();
+        let names: Vec<_> = (1..=4).map(|n| staged(n).into_bytes()).collect();
+        let root = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        let clear = |now| tree.clear(&tree.root(), &root, &names, now);
+        clear(SystemTime::now() + Duration::from_secs(50));
+        assert_eq!(listed(&tree).len(), 6, "it may be at work");
+        clear(SystemTime::now() + Duration::from_secs(70));
+        assert_eq!(listed(&tree), [".", "..", &staged(3), &staged(4)].map(str::to_owned).into());
+        // A clock that was put back shows them as made in the future.
+        fs::create_dir(at(1)).unwrap();
+        clear(UNIX_EPOCH);
+        assert!(at(1).exists());
+    }
+
+    #[test]
+    #[cfg(target_os = "freebsd")]
+    fn a_listing_leaves_what_another_export_is_making() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(tree) = tree(dir.path()) else { return };
+        fs::create_dir(dir.path().join(staged(1))).unwrap();
         fs::create_dir(dir.path().join(".netbe-of-somebody")).unwrap();
-        assert_eq!(names().len(), 7, "what is found is shown once more");
-        let left = [".", "..", ".netbe-0000000000000003", ".netbe-0000000000000004"];
-        let left = left.into_iter().chain([".netbe-of-somebody"]);
-        assert_eq!(names(), left.map(str::to_owned).collect());
+        for _ in 0..2 {
+            assert_eq!(listed(&tree).len(), 4);
+        }
     }
 }
