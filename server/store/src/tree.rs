@@ -10,6 +10,8 @@
 mod archive;
 mod compare;
 mod copy;
+#[cfg(any(target_os = "freebsd", test))]
+mod durable;
 mod inspect;
 mod list;
 mod measure;
@@ -30,6 +32,8 @@ use rustix::io::Errno;
 pub(crate) use archive::{apply, write};
 pub(crate) use compare::{compare, equal, unchanged};
 pub(crate) use copy::{Borders, Fixed, copy};
+#[cfg(target_os = "freebsd")]
+pub(crate) use durable::each_file;
 pub(crate) use inspect::inspect;
 pub(crate) use list::list;
 pub(crate) use measure::{count_later, measure};

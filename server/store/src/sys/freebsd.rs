@@ -13,13 +13,15 @@ use std::path::{Path, PathBuf};
 
 use child::{Call, Limit};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fstat, openat, statat, sync,
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fstat, fstatfs, fsync, openat,
+    statat, sync,
 };
 
 pub(crate) use attributes::*;
 pub(crate) use subvolume::*;
 
 use super::{errno_of, unescaped};
+use crate::tree::each_file;
 use crate::{InUse, Obstacle};
 
 /// Where what has to be known of running processes lies: it is emptied when the host is started (rc.d/cleanvar).
@@ -73,10 +75,18 @@ pub(crate) fn obstacle(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Obstac
     })
 }
 
-/// Brings everything to stable storage: there is no syncfs(2).
-pub(crate) fn synchronize(_dir: BorrowedFd<'_>) -> Result<(), Error> {
+/// Brings a directory and everything below it to stable storage.
+///
+/// There is no syncfs(2), and sync(2) asks each file system to begin (`MNT_NOWAIT`), so that what is written
+/// is on the disk some time later, in any order. So each file is waited for by fsync(2), for which sync(2)
+/// leaves little to do. Symbolic links and nodes cannot be opened: soft updates write their inodes before the
+/// directories that name them. ZFS needs only sync(2), as its zfs_sync() waits for the intent log, in which all is.
+pub(crate) fn synchronize(dir: BorrowedFd<'_>) -> Result<(), Error> {
     sync();
-    Ok(())
+    if zfs::text(&fstatfs(dir)?.f_fstypename) == b"zfs" {
+        return Ok(());
+    }
+    each_file(dir, |file| fsync(file))
 }
 
 /// The access and modification times, to be set on a copy.

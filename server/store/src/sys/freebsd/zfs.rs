@@ -85,7 +85,7 @@ fn table() -> io::Result<Vec<libc::statfs>> {
 }
 
 /// The bytes of a field before its NUL.
-fn text(field: &[libc::c_char]) -> Vec<u8> {
+pub(super) fn text(field: &[libc::c_char]) -> Vec<u8> {
     field.iter().map(|&byte| byte.cast_unsigned()).take_while(|&byte| byte != 0).collect()
 }
 
