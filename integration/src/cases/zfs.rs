@@ -213,6 +213,7 @@ const CHANGES: Part = Part(&[
     "a_pool_that_goes_away",
     "a_value_that_looks_like_an_option",
     "settings_are_properties",
+    "the_library_answers",
     "the_freebsd_layout_is_made",
     "what_bectl_made_is_found",
     "what_is_encrypted_waits",

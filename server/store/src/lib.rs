@@ -73,3 +73,5 @@ pub use snapshot::{Holding, Snapshot, Space, Survey};
 pub use store::{Draft, InUse, Lacking, Listing, Newer, Pair, Store, Unreadable, Update};
 pub use stream::StreamError;
 pub use timestamp::{Timestamp, TimestampError};
+#[cfg(all(feature = "libzfs", feature = "faults"))]
+pub use zfs::ask_programs_only;

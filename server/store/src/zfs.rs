@@ -55,6 +55,9 @@ use crate::{
     Change, Concerned, Environment, EnvironmentName, Holding, InUse, Listing, NativeChange,
     NativeValue, Pending, Point, Snapshot, SnapshotName, Space, StoreError, Survey, Unreadable,
 };
+#[cfg(all(feature = "libzfs", feature = "faults"))]
+pub use kernel::ask_programs_only;
+
 use command::{Failure, Refusal, Task};
 use intents::{HIDDEN, Step};
 use listing::{DataSet, Depth, Known, SnapshotRow};
@@ -541,9 +544,7 @@ impl BackEnd for Zfs {
         snapshot: &Snapshot,
     ) -> Result<bool, StoreError> {
         // `written` counts what is on the disk, and a snapshot of the root alone leaves data sets out.
-        Task::zpool("sync")
-            .operand(self.pool_name())
-            .run()
+        kernel::sync(self.pool_name())
             .map_err(|failure| told(failure, &format!("bring the pool of {name} to its disks")))?;
         self.memory.forget(name);
         let (tree, rows) = (self.tree(name)?, self.rows(name)?);

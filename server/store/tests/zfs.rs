@@ -1093,3 +1093,71 @@ fn what_this_host_boots_is_not_destroyed() {
     site.store.destroy(&name("head")).unwrap();
     assert!(site.names().is_empty());
 }
+
+/// zfs(8) asks the same library: whatever the store reads by itself says the same.
+#[cfg(all(feature = "libzfs", feature = "faults"))]
+#[test]
+fn the_library_answers_as_the_programs_do() {
+    let Some(site) = Site::new() else { return };
+    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.store.create(&name("tux"), Layout::Linux).unwrap();
+    site.store.set(&name("head"), "note", Some("two words; 1 = \"x\"")).unwrap();
+    site.store.mark_data(&name("tux"), "home", true).unwrap();
+    zfs(&["set", "compression=lz4", "com.example:note=a b", &site.full("tux/home")]);
+    zfs(&["set", "netbe:export=ro", "com.example:above=1", &site.dataset]);
+    zfs(&["set", "quota=100M", "reservation=1M", "exec=off", "atime=on", &site.full("head")]);
+    zfs(&["set", "x:y=a\nb", "x:tab=a\tb", &site.full("head/usr")]);
+    // What one of bectl's has, what pretends to be something else, and what is no file system.
+    let plain = ["create", "-o", "canmount=noauto", "-o", "mountpoint=/"];
+    zfs(&[&plain[..], &[&site.full("old")]].concat());
+    zfs(&[&plain[..], &[&site.full("forged")]].concat());
+    let line = format!("x:y=a\n{}\tnetbe:role\tbe\tlocal", site.full("forged"));
+    zfs(&["set", &line, "netbe:role=off", &site.full("forged")]);
+    zfs(&["create", "-o", "mountpoint=/srv", "-o", "canmount=off", &site.full("other")]);
+    zfs(&["create", "-s", "-V", "8M", &site.full("tux/volume")]);
+    site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    site.store.snapshot(&name("tux"), &snapshot("b")).unwrap();
+    zfs(&["snapshot", &site.full("tux/volume@b"), &site.full("head/usr@other")]);
+    site.store.clone_environment(&point("head@a"), &name("next")).unwrap();
+    site.store.clone_environment(&point("tux"), &name("desk")).unwrap();
+    let (from, to) = (site.full("head@a"), site.full("came"));
+    run("sh", &["-euc", "zfs send -R -p \"$1\" | zfs receive -u \"$2\"", "sh", &from, &to]);
+    zfs(&["set", "atime=off", "x:y=here", &to]);
+    // Mounted, some properties are as the mount has them.
+    fs::write(site.root("tux").join("file"), [7; 100_000]).unwrap();
+    run("zpool", &["sync"]);
+
+    let by_library = all_that_is_told(&site);
+    store::ask_programs_only(true);
+    let by_programs = all_that_is_told(&site);
+    store::ask_programs_only(false);
+    for (library, programs) in by_library.iter().zip(&by_programs) {
+        assert_eq!(library, programs);
+    }
+    assert_eq!(by_library.len(), by_programs.len());
+    assert!(by_library.iter().any(|told| told.contains("two words")), "{by_library:?}");
+}
+
+/// Everything that the store says of a site, but for the numbers of its own process.
+#[cfg(all(feature = "libzfs", feature = "faults"))]
+fn all_that_is_told(site: &Site) -> Vec<String> {
+    let store = Store::open(&location(&site.dataset), site.state.path()).unwrap();
+    let mut told = Vec::new();
+    let (listing, spaces) = store.list_with_space().unwrap();
+    assert!(listing.environments.len() >= 6, "{listing:?}");
+    let spaces: std::collections::BTreeMap<_, _> = spaces.into_iter().collect();
+    told.push(format!("{listing:?} {spaces:?}"));
+    told.push(format!("{:?}", store.survey().unwrap()));
+    for name in ["head", "tux", "came", "forged", "other", "absent"].map(name) {
+        told.push(format!("{:?}", store.get(&name)));
+        told.push(format!("{:?}", store.snapshots(&name)));
+        told.push(format!("{:?}", store.natives(&name)));
+    }
+    // Whether one is there.
+    told.push(format!("{:?}", store.rename(&name("tux"), &name("head")).unwrap_err()));
+    let away = Store::open(&"zfs:no-such-pool/be".parse().unwrap(), site.state.path());
+    told.push(format!("{:?}", away.and_then(|store| store.list()).unwrap_err()));
+    let missing = Store::open(&location(&site.full("absent/be")), site.state.path());
+    told.push(format!("{:?}", missing.unwrap_err()));
+    told
+}

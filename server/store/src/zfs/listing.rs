@@ -8,7 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::command::{Failure, Refusal, Task};
+use super::command::{Failure, LIMIT, Refusal};
+use super::kernel;
 
 /// A file system as zfs(8) lists it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -78,7 +79,7 @@ impl SnapshotRow {
 }
 
 /// How far a list goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Depth {
     /// Everything below.
     All,
@@ -88,23 +89,69 @@ pub(super) enum Depth {
     One,
 }
 
-impl Depth {
-    fn words(self) -> impl Iterator<Item = &'static str> {
-        let words: &[_] = match self {
-            Self::All => &["-r"],
-            Self::Children => &["-d", "1"],
-            Self::One => &["-d", "0"],
-        };
-        words.iter().copied()
+/// A question about data sets. The answer is a table as zfs(8) prints it with `-H` and `-p`, whoever gives it.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    /// What is told of each.
+    pub(super) about: About,
+    /// Of which kinds it is told.
+    pub(super) kinds: Kinds,
+    /// How far from each of the names: snapshots are right below their data set.
+    pub(super) depth: Depth,
+    /// The data sets.
+    pub(super) names: Vec<String>,
+    /// How long the answer may take.
+    pub(super) limit: Duration,
+}
+
+/// What is told of each data set.
+#[derive(Clone, Debug)]
+pub(super) enum About {
+    /// A line with these properties.
+    Columns(&'static str),
+    /// For each of these properties its name, property, value and source.
+    Properties(String),
+    /// The same, of all that is not as it is by itself, or of the one that is named.
+    Set(String),
+    /// The same, of all that is not as it is by itself and of the [`COLUMNS`]; of what is deeper than `roots`
+    /// below the first, of the columns and of one property only. Native properties that are inherited may be left out.
+    Described {
+        /// All is told of what is at most so deep.
+        #[cfg_attr(not(feature = "libzfs"), expect(dead_code, reason = "zfs(8) tells all of all"))]
+        roots: usize,
+        /// What is told of the rest.
+        #[cfg_attr(not(feature = "libzfs"), expect(dead_code, reason = "zfs(8) tells all of all"))]
+        below: &'static str,
+    },
+}
+
+/// Kinds of data sets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kinds {
+    /// All of them.
+    All,
+    /// File systems.
+    FileSystems,
+    /// Snapshots.
+    Snapshots,
+}
+
+impl Question {
+    fn new(about: About, kinds: Kinds, depth: Depth, name: &str) -> Self {
+        Self { about, kinds, depth, names: vec![name.to_owned()], limit: LIMIT }
+    }
+
+    /// The answer, if nothing was refused.
+    fn ask(self) -> Result<String, Failure> {
+        let (table, failure) = kernel::ask(self)?;
+        failure.map_or(Ok(table), Err)
     }
 }
 
 /// The file systems at and below `dataset`, parents first.
 pub(super) fn datasets(dataset: &str) -> Result<Vec<DataSet>, Failure> {
-    let table = Task::zfs("list")
-        .flags(["-H", "-p", "-r", "-t", "filesystem", "-o", COLUMNS])
-        .operand(dataset)
-        .run()?;
+    let about = About::Columns(COLUMNS);
+    let table = Question::new(about, Kinds::FileSystems, Depth::All, dataset).ask()?;
     let mut sets: Vec<DataSet> = table.lines().filter_map(data_set).collect();
     sets.sort_by(|a, b| a.name.split('/').cmp(b.name.split('/')));
     Ok(sets)
@@ -113,8 +160,7 @@ pub(super) fn datasets(dataset: &str) -> Result<Vec<DataSet>, Failure> {
 /// All that there is of a data set and below it, in an order in which it can be destroyed: snapshots,
 /// and then file systems and volumes, children first.
 pub(super) fn everything(dataset: &str) -> Result<Vec<String>, Failure> {
-    let list = Task::zfs("list").flags(["-H", "-o", "name", "-r"]);
-    let table = list.option("-t", "filesystem,volume,snapshot").operand(dataset).run()?;
+    let table = Question::new(About::Columns("name"), Kinds::All, Depth::All, dataset).ask()?;
     let mut names: Vec<String> = table.lines().map(str::to_owned).collect();
     names.sort_by_cached_key(|name| {
         (!name.contains('@'), Reverse(name.split('/').map(str::to_owned).collect::<Vec<_>>()))
@@ -129,9 +175,10 @@ pub(super) fn pool(dataset: &str) -> &str {
 
 /// Which of these data sets are there.
 pub(super) fn names(datasets: &[&str]) -> Result<Vec<String>, Failure> {
-    let list = Task::zfs("list").flags(["-H", "-o", "name"]).operands(datasets).limit(LOOK);
-    // It lists what is there, and says of the others that they are not.
-    let (table, failure) = list.run_on()?;
+    let names = datasets.iter().map(|name| (*name).to_owned()).collect();
+    let (about, kinds, depth, limit) = (About::Columns("name"), Kinds::All, Depth::One, LOOK);
+    // What is there is listed, and said of the others that they are not.
+    let (table, failure) = kernel::ask(Question { about, kinds, depth, names, limit })?;
     match failure {
         Some(failure) if failure.refusal != Refusal::Missing => Err(failure),
         Some(_) | None => Ok(table.lines().map(str::to_owned).collect()),
@@ -140,9 +187,8 @@ pub(super) fn names(datasets: &[&str]) -> Result<Vec<String>, Failure> {
 
 /// The number of a data set, if it is there.
 pub(super) fn guid(dataset: &str) -> Result<Option<u64>, Failure> {
-    let list =
-        Task::zfs("list").flags(["-H", "-p", "-d", "0", "-o", "guid"]).operand(dataset).limit(LOOK);
-    match list.run() {
+    let question = Question::new(About::Columns("guid"), Kinds::All, Depth::One, dataset);
+    match (Question { limit: LOOK, ..question }).ask() {
         Ok(table) => Ok(table.trim().parse().ok()),
         Err(Failure { refusal: Refusal::Missing, .. }) => Ok(None),
         Err(failure) => Err(failure),
@@ -151,11 +197,8 @@ pub(super) fn guid(dataset: &str) -> Result<Option<u64>, Failure> {
 
 /// The snapshots of `dataset`, which are right below it, and of what else `depth` goes to, oldest first.
 pub(super) fn snapshots(dataset: &str, depth: Depth) -> Result<Vec<SnapshotRow>, Failure> {
-    let table = Task::zfs("list")
-        .flags(["-H", "-p", "-t", "snapshot", "-o", SNAPSHOT_COLUMNS])
-        .flags(depth.words())
-        .operand(dataset)
-        .run()?;
+    let about = About::Columns(SNAPSHOT_COLUMNS);
+    let table = Question::new(about, Kinds::Snapshots, depth, dataset).ask()?;
     let mut rows: Vec<SnapshotRow> = table.lines().filter_map(snapshot_row).collect();
     rows.sort_by(|a, b| {
         a.transaction.cmp(&b.transaction).then_with(|| a.snapshot.cmp(&b.snapshot))
@@ -165,25 +208,43 @@ pub(super) fn snapshots(dataset: &str, depth: Depth) -> Result<Vec<SnapshotRow>,
 
 /// One snapshot, by its full name.
 pub(super) fn snapshot(full: &str) -> Result<Option<SnapshotRow>, Failure> {
-    let list = Task::zfs("list").flags(["-H", "-p", "-t", "snapshot", "-o", SNAPSHOT_COLUMNS]);
-    Ok(list.operand(full).run()?.lines().find_map(snapshot_row))
+    let about = About::Columns(SNAPSHOT_COLUMNS);
+    let table = Question::new(about, Kinds::Snapshots, Depth::One, full).ask()?;
+    Ok(table.lines().find_map(snapshot_row))
 }
 
 /// The file systems at `dataset`, and below it if `depth` says so, parents first, and all of their properties.
 pub(super) fn described(dataset: &str, depth: Depth) -> Result<(Vec<DataSet>, Known), Failure> {
-    let table = Task::zfs("get")
-        .flags(["-H", "-p", "-t", "filesystem", "-o", "name,property,value,source"])
-        .flags(depth.words())
-        .operands(["all", dataset])
-        .run()?;
-    let (mut sets, mut known) = (Vec::new(), property_table(&table));
-    for (set, twice) in sets_of(&table) {
+    // The rest is no deeper.
+    let about = About::Described { roots: usize::MAX, below: "" };
+    let table = Question::new(about, Kinds::FileSystems, depth, dataset).ask()?;
+    Ok(described_by(&table))
+}
+
+/// The file systems at and below `dataset`, parents first: all properties of those right below it, and of what
+/// is deeper only the one that is named.
+pub(super) fn forest(dataset: &str, below: &'static str) -> Result<(Vec<DataSet>, Known), Failure> {
+    let ask = |about, depth| Question::new(about, Kinds::FileSystems, depth, dataset).ask();
+    if kernel::is_library() {
+        let table = ask(About::Described { roots: 1, below }, Depth::All)?;
+        return Ok(described_by(&table));
+    }
+    // For zfs(8) to tell all properties of one takes four times as long as to tell these.
+    let columns = [COLUMNS, below].join(",");
+    let (sets, mut known) = described_by(&ask(About::Properties(columns), Depth::All)?);
+    join(&mut known, properties(dataset, Depth::Children, "all")?);
+    Ok((sets, known))
+}
+
+fn described_by(table: &str) -> (Vec<DataSet>, Known) {
+    let (mut sets, mut known) = (Vec::new(), property_table(table));
+    for (set, twice) in sets_of(table) {
         if twice {
             known.insert(set.name.clone(), Err(Forged));
         }
         sets.push(set);
     }
-    Ok((sets, known))
+    (sets, known)
 }
 
 /// The file systems of a table of properties, and whether one of their properties is told twice.
@@ -283,17 +344,13 @@ pub(super) struct Forged;
 /// The properties of the file systems at and below `dataset` that are not as they are by themselves:
 /// all of them, or only the one that is named.
 pub(super) fn properties(dataset: &str, depth: Depth, which: &str) -> Result<Known, Failure> {
-    let table = Task::zfs("get")
-        .flags(["-H", "-p", "-t", "filesystem", "-s", "local,received,inherited"])
-        .flags(["-o", "name,property,value,source"])
-        .flags(depth.words())
-        .operands([which, dataset])
-        .run()?;
+    let about = About::Set(which.to_owned());
+    let table = Question::new(about, Kinds::FileSystems, depth, dataset).ask()?;
     Ok(property_table(&table))
 }
 
 /// Adds what is known by another question.
-pub(super) fn join(known: &mut Known, more: Known) {
+fn join(known: &mut Known, more: Known) {
     for (name, properties) in more {
         match (known.get_mut(&name), properties) {
             (Some(Ok(before)), Ok(properties)) => before.extend(properties),
@@ -311,7 +368,10 @@ fn property_table(table: &str) -> Known {
         let source = match source {
             "local" => Source::Local,
             "received" => Source::Received,
-            inherited if inherited.starts_with("inherited from ") => Source::Inherited,
+            // Of what ZFS itself knows the parent's says enough.
+            inherited if inherited.starts_with("inherited from ") && property.contains(':') => {
+                Source::Inherited
+            }
             _ => continue,
         };
         let entry = all.entry(name.to_owned()).or_insert_with(|| Ok(Properties::new()));
@@ -325,15 +385,22 @@ fn property_table(table: &str) -> Known {
     all
 }
 
+/// What the table of a question says of native properties of one data set: name, property, value, source.
+pub(super) fn values(dataset: &str, which: String) -> Result<String, Failure> {
+    let question = Question::new(About::Properties(which), Kinds::FileSystems, Depth::One, dataset);
+    Question { limit: LOOK, ..question }.ask()
+}
+
 /// The name, the property, its value and its source.
-fn fields(line: &str) -> Option<(&str, &str, &str, &str)> {
+pub(super) fn fields(line: &str) -> Option<(&str, &str, &str, &str)> {
     let mut fields = line.split('\t');
     Some((fields.next()?, fields.next()?, fields.next()?, fields.next()?))
 }
 
 /// How long a pool may take to say how it is.
 pub(super) const LOOK: Duration = Duration::from_secs(20);
-const COLUMNS: &str = "name,guid,creation,origin,mountpoint,canmount,keystatus,encryptionroot,sharenfs,\
+/// What is asked about each file system.
+pub(super) const COLUMNS: &str = "name,guid,creation,origin,mountpoint,canmount,keystatus,encryptionroot,sharenfs,\
     used,referenced,written";
 const SNAPSHOT_COLUMNS: &str = "name,guid,creation,createtxg,defer_destroy,clones,used,referenced";
 
@@ -375,12 +442,12 @@ mod test {
 
     #[test]
     fn properties_are_told_with_where_they_come_from() {
-        let table = "t/a\tnetbe:role\tbe\tlocal\nt/a\tatime\toff\tinherited from t\n\
-                     t/a/b\tnetbe:role\tbe\treceived\nt/a\tmounted\tno\t-\n";
+        let table = "t/a\tnetbe:role\tbe\tlocal\nt/a\tx:y\toff\tinherited from t\n\
+                     t/a\tatime\toff\tinherited from t\nt/a/b\tnetbe:role\tbe\treceived\nt/a\tmounted\tno\t-\n";
         let all = property_table(table);
         let of = |name: &str, property: &str| all[name].as_ref().unwrap()[property].source;
         assert_eq!(of("t/a", "netbe:role"), Source::Local);
-        assert_eq!(of("t/a", "atime"), Source::Inherited);
+        assert_eq!(of("t/a", "x:y"), Source::Inherited);
         assert_eq!(of("t/a/b", "netbe:role"), Source::Received);
         assert_eq!(all["t/a"].as_ref().unwrap().len(), 2);
     }

@@ -12,11 +12,7 @@ impl Zfs {
     ) -> Result<Vec<NativeValue>, StoreError> {
         let full = self.full(name.as_str());
         let wanted = Native::ALL.map(Native::as_str).join(",");
-        let table = Task::zfs("get")
-            .flags(["-H", "-p", "-o", "property,value,source"])
-            .operands([&wanted, &full])
-            .limit(listing::LOOK)
-            .run()
+        let table = listing::values(&full, wanted)
             .map_err(|failure| told(failure, &format!("look at {name}")))?;
         Ok(table.lines().filter_map(native).collect())
     }
@@ -77,10 +73,9 @@ pub(super) fn give_back(
 
 /// A line of a table of properties. A name with a tab in it is none of these.
 fn native(line: &str) -> Option<NativeValue> {
-    let mut fields = line.split('\t');
-    let property = Native::of(fields.next()?)?;
-    let (value, source) = (fields.next()?.to_owned(), fields.next()?.to_owned());
-    Some(NativeValue { property, value, source })
+    let (_dataset, property, value, source) = listing::fields(line)?;
+    let property = Native::of(property)?;
+    Some(NativeValue { property, value: value.to_owned(), source: source.to_owned() })
 }
 
 /// Whether it is done by setting a value: what nothing inherits cannot be inherited either.
@@ -110,7 +105,11 @@ mod test {
 
     #[test]
     fn what_is_not_set_here_goes_back_to_be_as_it_is_by_itself() {
-        let lines = ["quota\t1024\tlocal", "atime\toff\tinherited from tank/be", "name\ta\t-"];
+        let lines = [
+            "tank/be/a\tquota\t1024\tlocal",
+            "tank/be/a\tatime\toff\tinherited from tank/be",
+            "tank/be/a\tname\ta\t-",
+        ];
         let now: Vec<_> = lines.into_iter().filter_map(native).collect();
         let of = |name| Native::of(name).unwrap().set_in(&now).1;
         assert_eq!(now.len(), 2);

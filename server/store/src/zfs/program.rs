@@ -42,7 +42,7 @@ pub(super) fn destroy(pool: &str, names: &[String]) -> Result<(), Failure> {
 
 /// Destroys snapshots, each with the last of its clones.
 pub(super) fn destroy_with_clones(pool: &str, snapshots: &[String]) -> Result<(), Failure> {
-    run(pool, DEFER, &words(snapshots))
+    kernel::defer(snapshots).unwrap_or_else(|| run(pool, DEFER, &words(snapshots)))
 }
 
 /// Destroys the snapshots `newer` of the data sets, newest first, and makes the data sets what they

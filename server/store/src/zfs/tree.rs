@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::command::{Failure, Refusal, Task};
+use super::command::{Failure, Refusal};
 use super::intents::HIDDEN;
 use super::listing::{self, DataSet, Depth, Forged, Known, Properties, SnapshotRow};
 use super::mounts::DatasetPath;
 use super::program::Change;
 use super::properties::{self, Child};
-use super::told;
+use super::{kernel, told};
 use crate::{Dataset, Environment, EnvironmentName, MetadataError, Origin, Space, StoreError};
 
 /// What is known about the pool.
@@ -29,8 +29,7 @@ impl Pool {
     /// [`StoreError::Stalled`].
     pub(super) fn look(name: &str) -> Result<Self, StoreError> {
         let away = |why: String| StoreError::Away { place: format!("the pool {name}"), why };
-        let ask = Task::zpool("get").flags(["-H", "-p", "-o", "value"]).limit(listing::LOOK);
-        let table = match ask.operands(["health,guid,altroot,bootfs", name]).run() {
+        let table = match kernel::ask_pool("health,guid,altroot,bootfs", name) {
             Ok(table) => table,
             Err(Failure { refusal: Refusal::Missing, .. }) => {
                 return Err(away(format!("it is not imported: run `zpool import {name}`")));
@@ -326,14 +325,10 @@ impl Forest {
     /// and calls that success.
     pub(super) fn look(store: &str, pool: Ask<'_>) -> Result<Option<(Self, Own)>, StoreError> {
         let explain = |failure| told(failure, &format!("list {store}"));
-        let sets = listing::datasets(store).map_err(explain)?;
+        let (sets, mut properties) = listing::forest(store, properties::DATA).map_err(explain)?;
         let Some(guid) = sets.iter().find(|set| set.name == store).map(|set| set.guid) else {
             return Ok(None);
         };
-        let marks = listing::properties(store, Depth::All, properties::DATA);
-        let roots = listing::properties(store, Depth::Children, "all").map_err(explain)?;
-        let mut properties = marks.map_err(explain)?;
-        listing::join(&mut properties, roots);
         let mut groups: BTreeMap<EnvironmentName, Vec<DataSet>> = BTreeMap::new();
         for set in sets {
             let below = set.name.strip_prefix(store).and_then(|rest| rest.strip_prefix('/'));

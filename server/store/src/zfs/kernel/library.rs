@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::ptr;
 use std::sync::mpsc;
 use std::thread;
 
@@ -12,6 +13,7 @@ use nvpair::NvList;
 use rustix::io::Errno;
 use zfs_core::{DataSetType, Error, Zfs};
 
+use super::libzfs::Library;
 use super::{Settings, programs};
 use crate::zfs::command::{Failure, LIMIT, Refusal};
 
@@ -58,6 +60,40 @@ pub(in crate::zfs) fn snapshot(snapshots: &[String]) -> Result<(), Failure> {
             .next()
             .map_or_else(|| io::Error::other("it was refused"), |(_name, error)| error)),
     })
+}
+
+/// Destroys snapshots, each with the last of its clones: all of them in one transaction, as a channel program.
+pub(in crate::zfs) fn defer(snapshots: &[String]) -> Option<Result<(), Failure>> {
+    let library = Library::get()?;
+    let all = snapshots.to_vec();
+    Some(ask(&format!("destroy {}", snapshots.join(" ")), move |_open| {
+        let mut list = NvList::try_new_unique_names()?;
+        for snapshot in &all {
+            list.insert(&*text(snapshot)?, &())?;
+        }
+        destroy_deferred(library, &mut list)
+    }))
+}
+
+/// Destroys the snapshots that this list names. (The function for that of the crate zfs-core makes a list of a
+/// null pointer when the kernel gives none with an error.)
+#[expect(unsafe_code, reason = "a call into the C library")]
+fn destroy_deferred(library: &Library, list: &mut NvList) -> io::Result<()> {
+    let mut refused = ptr::null_mut();
+    // SAFETY: the list is alive and borrowed by nobody else; what is given for it is freed once.
+    let status = unsafe {
+        let destroy = library.lzc_destroy_snaps;
+        let status = destroy(list.as_mut_ptr().cast(), 1, &raw mut refused);
+        nvpair_sys::nvlist_free(refused.cast());
+        status
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(status)) }
+}
+
+/// Brings what was written to a pool to its disks.
+pub(in crate::zfs) fn sync(pool: &str) -> Result<(), Failure> {
+    let name = pool.to_owned();
+    ask(&format!("sync {pool}"), move |zfs| zfs.sync(&*name, false))
 }
 
 /// Asks the kernel in a thread of its own: a pool that has lost its disks makes everybody wait.

@@ -1,7 +1,44 @@
 //! Changes by zfs(8): a program is started for each.
 
-use super::Settings;
+use super::{Answer, Settings};
 use crate::zfs::command::{Failure, Task};
+use crate::zfs::listing::{About, Depth, Kinds, LOOK, Question};
+
+/// Answers a question about data sets.
+pub(in crate::zfs) fn ask(question: Question) -> Answer {
+    let Question { about, kinds, depth, names, limit } = question;
+    let quads = ["-o", "name,property,value,source"];
+    let set = ["-s", "local,received,inherited"];
+    let (task, which) = match about {
+        About::Columns(columns) => (Task::zfs("list").option("-o", columns), None),
+        About::Properties(which) => (Task::zfs("get").flags(quads), Some(which)),
+        About::Set(which) => (Task::zfs("get").flags(quads).flags(set), Some(which)),
+        About::Described { .. } => (Task::zfs("get").flags(quads), Some("all".to_owned())),
+    };
+    let kinds = match kinds {
+        Kinds::All => "filesystem,volume,snapshot",
+        Kinds::FileSystems => "filesystem",
+        Kinds::Snapshots => "snapshot",
+    };
+    let depth: &[_] = match depth {
+        Depth::All => &["-r"],
+        Depth::Children => &["-d", "1"],
+        Depth::One => &["-d", "0"],
+    };
+    let task = task.flags(["-H", "-p", "-t", kinds]).flags(depth.iter().copied());
+    task.operands(which).operands(names).limit(limit).run_on()
+}
+
+/// Asks for properties of a pool; gives their values, a line for each.
+pub(in crate::zfs) fn ask_pool(properties: &str, pool: &str) -> Result<String, Failure> {
+    let ask = Task::zpool("get").flags(["-H", "-p", "-o", "value"]).limit(LOOK);
+    ask.operands([properties, pool]).run()
+}
+
+/// Brings what was written to a pool to its disks.
+pub(in crate::zfs) fn sync(pool: &str) -> Result<(), Failure> {
+    silent(Task::zpool("sync").operand(pool))
+}
 
 /// Makes a file system.
 pub(in crate::zfs) fn create(dataset: &str, settings: &Settings) -> Result<(), Failure> {
