@@ -491,3 +491,19 @@ fn what_is_no_directory_is_refused_by_name() {
     let error = HostTree::open(&path, Options::default()).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_that_runs_on_the_host_is_committed() {
+    let Some((dir, tree)) = scratch() else { return };
+    let program = dir.path().join("export/program");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let file = look(&tree, &tree.root(), "program").unwrap();
+    let mut running = std::process::Command::new(&program).arg("60").spawn().unwrap();
+    // The kernel refuses to write to it.
+    assert_eq!(tree.write(&ROOT, &file, 0, b"x", Stability::Unstable), Err(FsError::Access));
+    let committed = tree.commit(&ROOT, &file);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(committed.map(|wcc| wcc.after.size), Ok(fs::metadata(&program).unwrap().len()));
+}
