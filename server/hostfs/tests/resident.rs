@@ -87,3 +87,24 @@ fn a_read_that_sets_the_time_of_access_is_left_to_who_may_wait() {
     fs::write(dir.path().join("file"), "again").unwrap();
     assert_eq!(tree.read(&ROOT, &file, 0, &mut [0; 8], Wait::No), Err(FsError::WouldWait));
 }
+
+#[test]
+fn a_file_that_was_looked_up_is_read_without_waiting() {
+    let Some((dir, [file, _])) = scratch() else { return };
+    let tree = open(dir.path()).unwrap();
+    fs::read(dir.path().join("file")).unwrap();
+    assert_eq!(tree.read(&ROOT, &file, 0, &mut [0; 8], Wait::No), Err(FsError::WouldWait));
+    tree.lookup(&ROOT, &tree.root(), name("file"), Wait::Yes).unwrap();
+    if fs::read_to_string("/proc/mounts").unwrap().contains(" / ext4 ") {
+        let mut bytes = [0; 8];
+        let read = tree.read(&ROOT, &file, 0, &mut bytes, Wait::No).unwrap();
+        assert_eq!((read.len, &bytes[..5]), (5, &b"hello"[..]));
+        let stranger = Caller::new(77, 77);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(dir.path().join("file"), mode).unwrap();
+        let tree = open(dir.path()).unwrap();
+        tree.lookup(&ROOT, &tree.root(), name("file"), Wait::Yes).unwrap();
+        let refused = tree.read(&stranger, &file, 0, &mut bytes, Wait::No);
+        assert_eq!(refused, Err(FsError::Access));
+    }
+}

@@ -49,10 +49,7 @@ impl HostTree {
         if !self.tells_residence.load(Ordering::Relaxed) {
             return Err(FsError::WouldWait);
         }
-        // Opening a file may have to read its inode from the disk.
-        let reader = self.options.descriptors.reader(file).ok_or(FsError::WouldWait)?;
-        let attr = self.data_attr(file, &reader, Wait::No)?;
-        permission::may_read(caller, &attr)?;
+        let (reader, attr) = self.readable_at_once(caller, file)?;
         if offset >= attr.size {
             return Ok(Read { len: 0, eof: true, attr });
         }
@@ -109,10 +106,23 @@ impl HostTree {
     }
 
     /// Brings a file's data to stable storage; what was not written through this process, too.
+    ///
+    /// Nothing is opened for writing: the file may be a program that runs on the host by now, or its
+    /// file system mounted read-only.
     pub(super) fn commit_data(&self, caller: &Caller, file: &Handle) -> Result<Wcc, FsError> {
-        let (writer, before) = self.writable(caller, file)?;
-        fs::fsync(&*writer).map_err(|errno| self.sync_failed(errno))?;
-        Ok(Wcc { before, after: self.data_attr(file, &writer, Wait::Yes)? })
+        let descriptors = &self.options.descriptors;
+        let (_, before) = self.node(file, Wait::Yes)?;
+        permission::has_data(&before)?;
+        permission::may_write(caller, &before)?;
+        let fd = match descriptors.writer(file).or_else(|| descriptors.reader(file)) {
+            Some(open) => open,
+            None => {
+                let fd = self.mount.open_data(file.kind(), file.kernel(), false);
+                descriptors.keep_reader(file, fd.map_err(unopened)?)
+            }
+        };
+        fs::fsync(&*fd).map_err(|errno| self.sync_failed(errno))?;
+        Ok(Wcc { before, after: self.data_attr(file, &fd, Wait::Yes)? })
     }
 
     /// A descriptor for writing. The file has to be known as regular, and the caller as allowed to.
@@ -139,6 +149,28 @@ impl HostTree {
         permission::has_data(&attr)?;
         permission::may_read(caller, &attr)?;
         let fd = self.mount.open_data(file.kind(), file.kernel(), false).map_err(unopened)?;
+        Ok((self.options.descriptors.keep_reader(file, fd), attr))
+    }
+
+    /// As [`HostTree::readable`], without waiting.
+    fn readable_at_once(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+    ) -> Result<(InUse<'_, OwnedFd>, Attr), FsError> {
+        if let Some(reader) = self.options.descriptors.reader(file) {
+            let attr = self.data_attr(file, &reader, Wait::No)?;
+            permission::may_read(caller, &attr)?;
+            return Ok((reader, attr));
+        }
+        // To open a file may take to read its inode from the disk, unless a descriptor of it holds that
+        // in memory.
+        let (node, attr) = self.node(file, Wait::No)?;
+        permission::has_data(&attr)?;
+        permission::may_read(caller, &attr)?;
+        let fd = self.mount.open_data(file.kind(), file.kernel(), false);
+        drop(node);
+        let fd = fd.map_err(|_| FsError::WouldWait)?;
         Ok((self.options.descriptors.keep_reader(file, fd), attr))
     }
 
