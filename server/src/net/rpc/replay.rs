@@ -430,7 +430,8 @@ mod test {
             let args = vec![0; len];
             let hash = cache.hash(&args);
             assert_eq!(hash, cache.hash(&args), "{len}");
-            for place in (0..len).filter(|place| *place < 300 || place % 97 == 0 || place + 9 > len) {
+            for place in (0..len).filter(|place| *place < 300 || place % 97 == 0 || place + 9 > len)
+            {
                 for bit in [1, 0x10, 0x80] {
                     let mut other = args.clone();
                     other[place] ^= bit;
@@ -445,7 +446,9 @@ mod test {
         let cache = Replay::<u32>::new(LIMITS);
         let mut hashes = std::collections::HashSet::new();
         // The same two bits, the highest of two words, everywhere.
-        for (first, second) in (0..40).flat_map(|first| (0..first).map(move |second| (first, second))) {
+        for (first, second) in
+            (0..40).flat_map(|first| (0..first).map(move |second| (first, second)))
+        {
             let mut args = vec![0; 256 + 40 * 8];
             args[256 + first * 8 + 7] = 0x80;
             args[256 + second * 8 + 7] = 0x80;

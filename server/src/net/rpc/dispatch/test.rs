@@ -119,6 +119,18 @@ fn a_call_that_must_not_run_twice_is_answered_twice() {
 }
 
 #[test]
+fn a_call_with_other_data_at_its_end_is_another_call() {
+    let (dispatcher, echo, _) = dispatcher();
+    for end in [0, 1] {
+        let mut args = vec![0; 64 << 10];
+        *args.last_mut().unwrap() = end;
+        let message = call(1, PROGRAM, 2, Echo::COUNT, &args);
+        dispatcher.answer(&message, origin(Transport::Tcp), || 0, || None, &mut Vec::new());
+    }
+    assert_eq!(echo.count(), 2);
+}
+
+#[test]
 fn a_new_boot_that_uses_old_transactions_is_carried_out() {
     let (dispatcher, echo, clock) = dispatcher();
     let message = call(1, PROGRAM, 2, Echo::COUNT, b"same");
