@@ -5,6 +5,7 @@
 //! tell it what they see, which becomes the machine's timeline.
 
 mod boots;
+pub(crate) mod cache;
 pub mod catalog;
 mod client;
 pub mod decide;

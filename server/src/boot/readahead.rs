@@ -1,132 +1,116 @@
-//! Reads a boot file from front to back, a chunk ahead of what is being sent.
+//! Reads a boot file from front to back, a block ahead of what is being sent.
 //!
 //! Disks are read on threads that may wait; what sends only copies from memory, so that a block of
 //! TFTP costs no change of threads.
 
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use tokio::task::{JoinHandle, spawn_blocking};
-
+use super::cache::{BLOCK, Cache, SHARED, Source};
 use crate::boot::{BootFile, Content};
 
 /// The bytes of a boot file, held around the place where it is being sent.
 #[derive(Debug)]
 pub(crate) struct ReadAhead {
-    content: Content,
+    bytes: Bytes,
     /// The file's length when it was opened; what it grew since is not sent.
     len: u64,
-    chunk: u64,
-    /// Where in the file the bytes held begin.
-    start: u64,
-    held: Vec<u8>,
-    ahead: Option<JoinHandle<Chunk>>,
-    /// A buffer to be used again.
-    spare: Vec<u8>,
+    /// Bytes of several blocks.
+    joined: Vec<u8>,
 }
 
-/// What was read, where, or why not.
 #[derive(Debug)]
-struct Chunk {
-    start: u64,
-    bytes: Vec<u8>,
-    result: io::Result<()>,
+enum Bytes {
+    Generated(Arc<[u8]>),
+    /// A file, and the block of it that was asked for last.
+    Read {
+        source: Source,
+        cache: Arc<Cache>,
+        held: Option<(u64, Arc<[u8]>)>,
+    },
 }
 
 impl ReadAhead {
-    /// Holds nothing yet, and will read `chunk` bytes at a time.
-    pub(crate) fn new(file: &BootFile, chunk: u64) -> Self {
-        let content = file.content.clone();
-        let (held, spare) = (Vec::new(), Vec::new());
-        Self { content, len: file.len, chunk: chunk.max(1), start: 0, held, ahead: None, spare }
+    /// Prepares to read a file. For threads that may wait.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell of the file.
+    pub(crate) fn new(file: &BootFile) -> io::Result<Self> {
+        let bytes = match &file.content {
+            Content::Bytes(bytes) => Bytes::Generated(Arc::clone(bytes)),
+            Content::File(opened) => Bytes::Read {
+                source: Source::new(opened, file.len)?,
+                cache: Arc::clone(&SHARED),
+                held: None,
+            },
+        };
+        Ok(Self { bytes, len: file.len, joined: Vec::new() })
     }
 
-    /// Reads the chunk that begins at `start`, waiting for the disk. For threads that may wait.
+    /// Reads the block in which `start` lies, waiting for the disk. For threads that may wait.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed, or the file has become shorter than it was when it was opened.
     pub(crate) fn fill(&mut self, start: u64) -> io::Result<()> {
-        let Content::File(file) = &self.content else { return Ok(()) };
-        let len = self.chunk.min(self.len.saturating_sub(start));
-        self.start = start;
-        self.held.resize(size(len)?, 0);
-        file.read_exact_at(&mut self.held, start)
+        if let Bytes::Read { source, cache, held } = &mut self.bytes
+            && start < self.len
+        {
+            let block = start / BLOCK;
+            *held = Some((block, cache.read(source, block)?));
+        }
+        Ok(())
     }
 
-    /// The bytes of a range, read if they are not in memory; the next chunk is then being read.
+    /// The bytes of a range, read if they are not in memory; the next block is then being read.
     ///
     /// # Errors
     ///
     /// The disk failed, or the file has become shorter than it was when it was opened.
     pub(crate) async fn hold(&mut self, range: Range<u64>) -> io::Result<&[u8]> {
-        if let Content::File(file) = &self.content {
-            let file = Arc::clone(file);
-            if range.start < self.start || range.start > self.end() {
-                self.held.clear();
-                self.start = range.start;
-            }
-            while self.end() < range.end {
-                let chunk = match self.ahead.take() {
-                    Some(ahead) => ahead,
-                    None => self.read(Arc::clone(&file)),
-                };
-                let chunk = chunk.await.map_err(io::Error::other)?;
-                self.append(chunk, range.start)?;
-            }
-            let left = self.end() - range.end;
-            if self.ahead.is_none() && left < self.chunk / 2 && self.end() < self.len {
-                self.ahead = Some(self.read(file));
-            }
+        if range.end > self.len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let (bytes, start) = match &self.content {
-            Content::Bytes(bytes) => (&**bytes, 0),
-            Content::File(_) => (self.held.as_slice(), self.start),
+        let (source, cache, held) = match &mut self.bytes {
+            Bytes::Generated(bytes) => return part(bytes, &range, 0),
+            Bytes::Read { source, cache, held } => (source, cache, held),
         };
-        let from = size(range.start.saturating_sub(start))?;
-        let to = size(range.end.saturating_sub(start))?;
-        bytes.get(from..to).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-
-    fn end(&self) -> u64 {
-        self.start.saturating_add(u64::try_from(self.held.len()).unwrap_or(u64::MAX))
-    }
-
-    fn read(&mut self, file: Arc<std::fs::File>) -> JoinHandle<Chunk> {
-        let start = self.end();
-        let len = self.chunk.min(self.len.saturating_sub(start));
-        let mut bytes = std::mem::take(&mut self.spare);
-        spawn_blocking(move || {
-            let result = match size(len) {
-                // Nothing left to read is what a range beyond the end asks for.
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(len) => {
-                    bytes.resize(len, 0);
-                    file.read_exact_at(&mut bytes, start)
+        if range.is_empty() {
+            return Ok(&[]);
+        }
+        let blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
+        let is_one = blocks.start.saturating_add(1) >= blocks.end;
+        self.joined.clear();
+        for block in blocks {
+            if held.as_ref().is_none_or(|(known, _)| *known != block) {
+                let bytes = match cache.held(source, block) {
+                    Some(bytes) => bytes,
+                    None => cache.wait(source, block).await?,
+                };
+                *held = Some((block, bytes));
+                let next = block.saturating_add(1);
+                if next.saturating_mul(BLOCK) < self.len {
+                    cache.prepare(source, next);
                 }
-                Err(error) => Err(error),
-            };
-            Chunk { start, bytes, result }
-        })
+            }
+            if !is_one && let Some((_, bytes)) = held {
+                self.joined.extend_from_slice(part(bytes, &range, block.saturating_mul(BLOCK))?);
+            }
+        }
+        match held {
+            Some((block, bytes)) if is_one => part(bytes, &range, block.saturating_mul(BLOCK)),
+            _ => Ok(&self.joined),
+        }
     }
+}
 
-    /// Adds a chunk to what is held, and lets go of what stands before `keep`.
-    fn append(&mut self, chunk: Chunk, keep: u64) -> io::Result<()> {
-        chunk.result?;
-        if chunk.start != self.end() {
-            // It was read ahead of a place that was left since.
-            self.spare = chunk.bytes;
-            return Ok(());
-        }
-        let done = size(keep.saturating_sub(self.start))?.min(self.held.len());
-        self.start = self.start.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
-        if done == self.held.len() {
-            self.spare = std::mem::replace(&mut self.held, chunk.bytes);
-        } else {
-            self.held.drain(..done);
-            self.held.extend_from_slice(&chunk.bytes);
-            self.spare = chunk.bytes;
-        }
-        Ok(())
-    }
+/// What bytes that begin at `start` have of a range.
+fn part<'a>(bytes: &'a [u8], range: &Range<u64>, start: u64) -> io::Result<&'a [u8]> {
+    let from = size(range.start.saturating_sub(start))?;
+    let to = size(range.end.saturating_sub(start))?.min(bytes.len());
+    bytes.get(from..to).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 fn size(len: u64) -> io::Result<usize> {
@@ -158,16 +142,15 @@ mod test {
 
     #[tokio::test]
     async fn a_file_is_read_from_front_to_back() {
-        let bytes = numbered(100_001);
+        let bytes = numbered(200_001);
         let file = boot_file(&bytes);
-        for (chunk, step) in [(4096, 512), (1000, 1428), (100, 7), (200_000, 10_000)] {
-            let mut reader = ReadAhead::new(&file, chunk);
+        for step in [7, 512, 1428, 10_000, 65_536, 70_000, 150_000] {
+            let mut reader = ReadAhead::new(&file).unwrap();
             let mut seen = Vec::new();
             while seen.len() < bytes.len() {
                 let from = seen.len() as u64;
                 let to = (from + step).min(bytes.len() as u64);
                 seen.extend_from_slice(reader.hold(from..to).await.unwrap());
-                assert!(reader.held.len() as u64 <= 2 * chunk.max(step) + step);
             }
             assert_eq!(seen, bytes);
         }
@@ -175,10 +158,19 @@ mod test {
 
     #[tokio::test]
     async fn ranges_may_overlap_and_jump() {
-        let bytes = numbered(50_000);
-        let mut reader = ReadAhead::new(&boot_file(&bytes), 4096);
+        let bytes = numbered(500_000);
+        let mut reader = ReadAhead::new(&boot_file(&bytes)).unwrap();
         reader.fill(0).unwrap();
-        for range in [0..1000, 500..9000, 8000..8000, 40_000..41_000, 0..10, 49_999..50_000] {
+        for range in [
+            0..1000,
+            500..90_000,
+            8000..8000,
+            60_000..140_000,
+            65_536..131_072,
+            400_000..410_000,
+            0..10,
+            499_999..500_000,
+        ] {
             let want = &bytes[range.start..range.end];
             let range = range.start as u64..range.end as u64;
             assert_eq!(reader.hold(range).await.unwrap(), want);
@@ -187,20 +179,20 @@ mod test {
 
     #[tokio::test]
     async fn a_file_that_shrank_is_an_error() {
-        let mut file = boot_file(&numbered(5000));
-        file.len = 5001;
-        let mut reader = ReadAhead::new(&file, 1000);
+        let mut file = boot_file(&numbered(100_000));
+        file.len = 100_001;
+        let mut reader = ReadAhead::new(&file).unwrap();
         assert!(reader.hold(0..1000).await.is_ok());
-        assert!(reader.hold(4000..5001).await.is_err());
+        assert!(reader.hold(99_000..100_001).await.is_err());
     }
 
     #[tokio::test]
     async fn nothing_beyond_the_length_is_read() {
         let mut file = boot_file(&numbered(5000));
         file.len = 4000;
-        let mut reader = ReadAhead::new(&file, 10_000);
+        let mut reader = ReadAhead::new(&file).unwrap();
         reader.fill(0).unwrap();
-        assert_eq!(reader.held.len(), 4000);
+        assert_eq!(reader.hold(0..4000).await.unwrap().len(), 4000);
         assert!(reader.hold(3999..4001).await.is_err());
     }
 
@@ -209,7 +201,7 @@ mod test {
         let mut file = boot_file(b"");
         file.content = Content::Bytes(Arc::from(&b"#!ipxe\n"[..]));
         file.len = 7;
-        let mut reader = ReadAhead::new(&file, 2);
+        let mut reader = ReadAhead::new(&file).unwrap();
         assert_eq!(reader.hold(2..6).await.unwrap(), b"ipxe");
         assert!(reader.hold(0..8).await.is_err());
     }

@@ -6,17 +6,19 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::Options;
+use super::body::{Body, FileLost};
 use super::range::Span;
 use super::request::{HEAD_MAX, Method, Rejection, Request};
 use super::response::{Head, Status, refusal};
-use crate::boot::readahead::ReadAhead;
 use crate::boot::{
     Booter, ClientAddress, Event, FileError, FileProtocol, FileRequest, Role, Ticket,
     open_when_ready,
@@ -37,7 +39,7 @@ pub(super) struct Connection {
 
 /// A file and what is asked of it.
 struct File {
-    reader: ReadAhead,
+    body: Body,
     len: u64,
     mime: &'static str,
     ticket: Ticket,
@@ -69,7 +71,11 @@ impl Connection {
                 // The client was promised more bytes than it got. Only the end of the connection
                 // can tell it.
                 Err(error) => {
-                    return debug!(peer = %self.peer, path = ?request.name(), %error, "HTTP answer");
+                    debug!(peer = %self.peer, path = ?request.name(), %error, "HTTP answer");
+                    if is_lost(&error) {
+                        reset(&self.stream);
+                    }
+                    return;
                 }
             }
         }
@@ -160,18 +166,17 @@ impl Connection {
         open_when_ready(move |waited| {
             let (protocol, name) = (FileProtocol::Http, path.as_slice());
             let file = booter.open(&FileRequest { peer, local, port, protocol, waited, name })?;
-            let mut reader = ReadAhead::new(&file, CHUNK);
             let span = range.map(|range| range.within(file.len));
             let start = match (&span, method) {
                 (None, Method::Get) => Some(0),
                 (Some(Span::Part(part)), Method::Get) => Some(part.start),
                 (Some(Span::Unsatisfiable), _) | (_, Method::Head) => None,
             };
-            if let Some(Err(error)) = start.map(|start| reader.fill(start)) {
+            let body = Body::open(&file, start).map_err(|error| {
                 debug!(name = ?String::from_utf8_lossy(&path), %error, "boot file cannot be read");
-                return Err(FileError::Io);
-            }
-            Ok(File { reader, len: file.len, mime: file.mime, ticket: file.ticket, span })
+                FileError::Io
+            })?;
+            Ok(File { body, len: file.len, mime: file.mime, ticket: file.ticket, span })
         })
         .await
     }
@@ -188,14 +193,9 @@ impl Connection {
         let mut at = part.start;
         let mut told_at = Instant::now();
         loop {
-            let end = at.saturating_add(CHUNK).min(part.end);
-            let data = file.reader.hold(at..end).await.map_err(|error| {
-                debug!(path = ?request.name(), %error, "boot file cannot be read");
-                io::Error::other(FileLost)
-            })?;
-            send(&mut self.stream, self.options.stall, head, data).await?;
+            let stall = self.options.stall;
+            at = file.body.send(&mut self.stream, stall, head, at..part.end).await?;
             head = &[];
-            at = end;
             let is_done = at == part.end;
             if is_done || told_at.elapsed() >= PROGRESS_PERIOD {
                 told_at = Instant::now();
@@ -206,6 +206,8 @@ impl Connection {
             if is_done {
                 return Ok(());
             }
+            // A fast client does not keep the others waiting.
+            yield_now().await;
         }
     }
 
@@ -252,20 +254,19 @@ struct Input {
     is_first: bool,
 }
 
-/// The file could not be read to its end.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the file could not be read to its end")]
-struct FileLost;
-
 /// Why a file did not arrive, in words.
 fn reason(error: &io::Error) -> &'static str {
-    if error.get_ref().is_some_and(|inner| inner.is::<FileLost>()) {
+    if is_lost(error) {
         "the file could not be read to its end"
     } else if error.kind() == io::ErrorKind::TimedOut {
         "the client took nothing for too long"
     } else {
         GONE
     }
+}
+
+fn is_lost(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<FileLost>())
 }
 
 /// Whether a loader has let go of one of its many small files: FreeBSD's closes what it has read enough
@@ -297,8 +298,16 @@ async fn part(stream: &mut TcpStream) {
     }
 }
 
+/// Has the kernel end a connection by a reset when it is closed: what it still holds of a file that has
+/// changed must not be taken for the file.
+fn reset(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        debug!(%error, "SO_LINGER");
+    }
+}
+
 /// Writes both parts; fails when nothing could be written for `stall`.
-async fn send(
+pub(super) async fn send(
     stream: &mut TcpStream,
     stall: Duration,
     mut head: &[u8],
@@ -320,9 +329,6 @@ async fn send(
 
 /// Why a file did not arrive whose client closed the connection.
 const GONE: &str = "the client went away";
-
-/// Bytes of a file that are read and written at once.
-const CHUNK: u64 = 0x40000;
 
 /// How often progress is told at most.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(300);

@@ -3,6 +3,7 @@
 //! UEFI's HTTP boot, iPXE and FreeBSD's loader ask here. Only names that a [`Booter`] knows exist:
 //! there are no directories, no redirects and no paths of the host.
 
+mod body;
 mod connection;
 mod range;
 mod request;

@@ -8,6 +8,8 @@ use hostfs::Descriptors;
 use tokio::task::spawn_blocking;
 use tokio::time;
 
+use crate::boot::cache::SHARED;
+
 /// Closes what is idle, for ever: what the host removed gives its space back then, and what was
 /// written can be run on the host.
 pub(super) async fn close(descriptors: Arc<Descriptors>) -> io::Result<()> {
@@ -17,11 +19,15 @@ pub(super) async fn close(descriptors: Arc<Descriptors>) -> io::Result<()> {
         let descriptors = Arc::clone(&descriptors);
         // Closing the last descriptor of a removed file waits for the disk.
         spawn_blocking(move || descriptors.close_idle()).await.map_err(io::Error::other)?;
+        SHARED.sweep(UNREAD);
     }
 }
 
 /// A file that was not used for so long is closed, at the latest after twice as long.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// A block of a boot file that nobody asked for in so long gives its memory back.
+const UNREAD: Duration = Duration::from_secs(60);
 
 #[cfg(target_os = "linux")]
 #[cfg(test)]

@@ -100,11 +100,14 @@ impl Session {
             let protocol = FileProtocol::Tftp;
             let request = FileRequest { peer, local, port, protocol, waited, name: &name };
             let file = booter.open(&request)?;
-            let mut reader = ReadAhead::new(&file, READ_AHEAD);
-            if let Err(error) = reader.fill(0) {
+            let reader = ReadAhead::new(&file).and_then(|mut reader| {
+                reader.fill(0)?;
+                Ok(reader)
+            });
+            let reader = reader.map_err(|error| {
                 debug!(?name, %error, "boot file cannot be read");
-                return Err(FileError::Io);
-            }
+                FileError::Io
+            })?;
             Ok(File { reader, len: file.len, ticket: file.ticket, told_at: now })
         })
         .await
@@ -260,9 +263,6 @@ fn rewind(timer: &mut Pin<Box<Sleep>>, deadline: Instant) {
         timer.as_mut().reset(deadline.into());
     }
 }
-
-/// Bytes of a file that are read at once.
-const READ_AHEAD: u64 = 0x10000;
 
 /// How often progress is told at most.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(300);

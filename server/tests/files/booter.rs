@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +34,14 @@ impl FakeBooter {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         self.files.insert(name.into(), (Content::File(Arc::new(file)), bytes.len() as u64));
+        self
+    }
+
+    /// A file of the host as it is now.
+    pub(crate) fn with_path(mut self, name: &str, path: &Path) -> Self {
+        let file = std::fs::File::open(path).unwrap();
+        let len = file.metadata().unwrap().len();
+        self.files.insert(name.into(), (Content::File(Arc::new(file)), len));
         self
     }
 

@@ -305,6 +305,27 @@ async fn connections_beyond_the_limit_are_told_so() {
 }
 
 #[tokio::test]
+async fn a_file_that_shrinks_while_it_is_sent_is_never_filled_up() {
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let path = folder.path().join("f");
+    let bytes = numbered(30_000_000);
+    std::fs::write(&path, &bytes).unwrap();
+    let server = Server::start(FakeBooter::default().with_path("/f", &path)).await;
+    let mut client = server.connect().await;
+    client.send("GET /f HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    client.stream.read_buf(&mut client.input).await.unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(20_000_000 / 4096 * 4096).unwrap();
+    let came = client.closed().await;
+    let head = came.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+    let came = &came[head..];
+    assert!(came.len() < 20_000_000 && *came == bytes[..came.len()], "{}", came.len());
+    let failed = server.booter.wait_for(|event| matches!(event, Event::Failed { .. })).await;
+    let reason = "the file could not be read to its end".to_owned();
+    assert_eq!(failed, Event::Failed { name: "/f".to_owned(), reason });
+}
+
+#[tokio::test]
 async fn a_file_that_shrinks_ends_the_connection() {
     let booter = FakeBooter::default().with_shrunken_file("/f", &[7; 600_000], 900_000);
     let server = Server::start(booter).await;

@@ -2,6 +2,7 @@
 
 pub(crate) mod datagram;
 pub(crate) mod link;
+pub(crate) mod pages;
 pub(crate) mod route;
 pub(crate) mod tcp;
 pub(crate) mod transfer;
