@@ -219,8 +219,8 @@ fn services(
         Box::pin(tftp::serve(socket, Arc::clone(&files), tftp::Options::default(), clock))
     });
     let options = http::Options::default();
-    // Each may have a file open too.
-    let connections = options.connections.min(hostfs::open_files_limit() / 32);
+    // Each may have a file open too; half of all descriptors are for what is read and written by NFS.
+    let connections = options.connections.min(hostfs::open_files_limit() / 8);
     let options = http::Options { connections, grace: GRACE, ..options };
     let (address, closing) = (appliance.config().http, stopping.clone());
     let mut http = Service::on(

@@ -35,6 +35,8 @@ pub(super) struct Connection {
     pub(super) port: u16,
     /// Becomes true when the server ends; a request that has begun is still answered.
     pub(super) closing: watch::Receiver<bool>,
+    /// True while others wait for a place.
+    pub(super) crowd: watch::Receiver<bool>,
 }
 
 /// A file and what is asked of it.
@@ -64,7 +66,8 @@ impl Connection {
                     return refuse(&mut self.stream, rejection.into(), &text).await;
                 }
             };
-            let keep = request.keep_alive && !*self.closing.borrow();
+            // Where others wait, nobody keeps a place to come back to.
+            let keep = request.keep_alive && !*self.closing.borrow() && !*self.crowd.borrow();
             match self.answer(&request, keep).await {
                 Ok(()) if keep => {}
                 Ok(()) => return part(&mut self.stream).await,
@@ -100,6 +103,7 @@ impl Connection {
             let read = tokio::select! {
                 read = timeout_at(deadline, limited.read_buf(&mut input.bytes)) => read,
                 _ = self.closing.wait_for(|&closing| closing), if is_idle => return Ok(None),
+                _ = self.crowd.wait_for(|&crowd| crowd), if waiting => return Ok(None),
             };
             match read {
                 Ok(Ok(0)) if input.bytes.is_empty() => return Ok(None),

@@ -27,9 +27,9 @@ use response::Status;
 /// What the server does not exceed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Options {
-    /// Connections at a time; one beyond is told to come back in a second.
+    /// Connections at a time; those beyond wait until the kernel's queue is asked for them.
     pub connections: usize,
-    /// Connections at a time from one client address.
+    /// Connections at a time from one client address; one beyond is told to come back in a second.
     pub per_address: usize,
     /// How long the head of a request may take.
     pub head: Duration,
@@ -44,7 +44,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            connections: 1024,
+            connections: 4096,
             per_address: 64,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
@@ -69,6 +69,7 @@ pub async fn serve(
         booter,
         options,
         closing,
+        crowd: watch::Sender::new(false),
         connections: JoinSet::new(),
         peers: HashMap::new(),
         per_address: HashMap::new(),
@@ -78,9 +79,9 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if server.has_room() => match accepted {
                 Ok((stream, peer)) => server.accept(stream, peer),
-                Err(error) => wait_after(&error).await,
+                Err(error) => server.wait_after(&error).await,
             },
             Some(ended) = server.connections.join_next_with_id() => server.forget(ended),
             Some(_) = server.refusals.join_next() => {}
@@ -99,6 +100,8 @@ struct Server {
     booter: Arc<dyn Booter>,
     options: Options,
     closing: watch::Receiver<bool>,
+    /// Whether others wait for a place: from the moment that there is none, until a quarter is free.
+    crowd: watch::Sender<bool>,
     connections: JoinSet<()>,
     peers: HashMap<task::Id, IpAddr>,
     per_address: HashMap<IpAddr, usize>,
@@ -111,9 +114,8 @@ impl Server {
         let peer = peer.ip().to_canonical();
         let Ok(local) = stream.local_addr() else { return };
         let there = self.per_address.get(&peer).copied().unwrap_or(0);
-        let full = self.connections.len() >= self.options.connections;
-        if full || there >= self.options.per_address {
-            debug!(%peer, there, all = self.connections.len(), "too many HTTP connections");
+        if there >= self.options.per_address {
+            debug!(%peer, there, "too many HTTP connections of one client");
             return self.turn_away(stream);
         }
         let connection = Connection {
@@ -124,10 +126,48 @@ impl Server {
             local: local.ip().to_canonical(),
             port: local.port(),
             closing: self.closing.clone(),
+            crowd: self.crowd.subscribe(),
         };
         let task = self.connections.spawn(connection.run()).id();
         self.peers.insert(task, peer);
         *self.per_address.entry(peer).or_default() += 1;
+    }
+
+    /// Whether there is a place for another connection. Where there is none, who is connected and asks
+    /// for nothing makes room.
+    fn has_room(&self) -> bool {
+        let (there, most) = (self.connections.len(), self.options.connections);
+        if there >= most {
+            self.tell_crowd("as many HTTP connections are open as there may be");
+        } else if there <= most.saturating_mul(3) / 4 && *self.crowd.borrow() {
+            self.crowd.send_replace(false);
+        }
+        there < most
+    }
+
+    /// Says once for each crowd why clients have to wait.
+    fn tell_crowd(&self, why: &str) {
+        if !self.crowd.send_replace(true) {
+            let there = self.connections.len();
+            warn!("{why} ({there}): more clients wait; raise the limit of open files (ulimit -n)");
+        }
+    }
+
+    /// Waits a little after a failed accept, which says nothing about the next connection.
+    async fn wait_after(&self, error: &io::Error) {
+        use nix::libc::{ECONNABORTED, EMFILE, ENFILE};
+        match error.raw_os_error() {
+            // The client changed its mind.
+            Some(ECONNABORTED) => {}
+            Some(EMFILE | ENFILE) => {
+                self.tell_crowd("there is no descriptor for another HTTP connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+            Some(_) | None => {
+                debug!(%error, "no HTTP connection accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 
     fn turn_away(&mut self, mut stream: TcpStream) {
@@ -155,23 +195,6 @@ impl Server {
             if *count == 0 {
                 self.per_address.remove(&peer);
             }
-        }
-    }
-}
-
-/// Waits a little after a failed accept, which says nothing about the next connection.
-async fn wait_after(error: &io::Error) {
-    use nix::libc::{ECONNABORTED, EMFILE, ENFILE};
-    match error.raw_os_error() {
-        // The client changed its mind.
-        Some(ECONNABORTED) => {}
-        Some(EMFILE | ENFILE) => {
-            warn!("no HTTP connection accepted: raise the limit of open files (ulimit -n)");
-            sleep(ACCEPT_PAUSE).await;
-        }
-        Some(_) | None => {
-            debug!(%error, "no HTTP connection accepted");
-            sleep(ACCEPT_PAUSE).await;
         }
     }
 }

@@ -282,7 +282,7 @@ async fn many_slow_clients_do_not_keep_a_fast_one_waiting() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_told_so() {
+async fn connections_of_one_client_beyond_the_limit_are_told_so() {
     let options = Options { per_address: 2, ..Options::default() };
     let server = Server::start_with(FakeBooter::default().with("/f", b"x"), options).await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);
@@ -302,6 +302,41 @@ async fn connections_beyond_the_limit_are_told_so() {
     };
     timeout(Duration::from_secs(10), served).await.unwrap();
     second.get("/f", "").await;
+}
+
+#[tokio::test]
+async fn clients_beyond_the_limit_wait_and_none_is_refused() {
+    let options = Options { connections: 5, ..Options::default() };
+    let bytes = numbered(300_000);
+    let booter = FakeBooter::default().with_file("/f", &bytes);
+    let server = Arc::new(Server::start_with(booter, options).await);
+    // They keep their connections, and ask for nothing more.
+    let mut idle = Vec::new();
+    for _ in 0..5 {
+        let mut client = server.connect().await;
+        assert_eq!(client.head("/f").await.status, 200);
+        idle.push(client);
+    }
+    let clients: Vec<_> = (0..40)
+        .map(|_| {
+            let server = Arc::clone(&server);
+            tokio::spawn(async move {
+                let mut client = server.connect().await;
+                let response = client.get("/f", "").await;
+                (response, client)
+            })
+        })
+        .collect();
+    let mut done = Vec::new();
+    for client in clients {
+        let (response, client) = client.await.unwrap();
+        assert_eq!((response.status, response.body.len()), (200, bytes.len()));
+        assert!(response.body == bytes);
+        done.push(client);
+    }
+    for client in &mut idle {
+        assert_eq!(client.closed().await, b"");
+    }
 }
 
 #[tokio::test]

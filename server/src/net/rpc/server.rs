@@ -210,4 +210,5 @@ impl Route {
 }
 
 /// Connections that may wait to be accepted: a room full of machines is switched on at once.
-const BACKLOG: i32 = 1024;
+/// The kernel may have a lower limit (`net.core.somaxconn`, `kern.ipc.soacceptqueue`).
+const BACKLOG: i32 = 4096;
