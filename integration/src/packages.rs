@@ -96,6 +96,10 @@ impl Kea {
 /// For atftpd, which is only unpacked.
 pub(crate) const ATFTPD_LIBRARIES: Needs = Needs(&["libpcre2-8-0", "libwrap0"]);
 
+/// For nginx, which is only unpacked.
+pub(crate) const NGINX_LIBRARIES: Needs =
+    Needs(&["libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g", "curl"]);
+
 /// Installs what is missing of these, and says aloud what.
 pub(crate) fn install(needs: &[Needs]) -> Result<(), Failure> {
     ensure(nix::unistd::geteuid().is_root(), || {

@@ -7,6 +7,7 @@
 
 mod cost;
 mod dhcp;
+mod http;
 mod limits;
 mod nfs;
 mod report;
@@ -30,6 +31,8 @@ use crate::packages;
 pub(crate) enum Subject {
     /// DHCP exchanges, beside Kea.
     Dhcp,
+    /// Downloads by HTTP, beside nginx.
+    Http,
     /// NFSv3 operations over TCP, beside NFS-Ganesha.
     Nfs,
     /// Clones of boot environments, beside the file systems' own commands in a loop.
@@ -38,24 +41,26 @@ pub(crate) enum Subject {
     Tftp,
 }
 
-/// Measures, prints a table, and writes it to the file `json` too if there is one. The peer of NFS is
-/// the netbe `earlier`, if there is one.
+/// Measures, prints a table, and writes it to the file `json` too if there is one. The peer of HTTP, NFS
+/// and TFTP is the netbe `earlier`, if there is one.
 pub(crate) fn run(
     subject: Subject,
     load: &Load,
     earlier: Option<&Path>,
     json: Option<&Path>,
 ) -> Result<ExitCode, Failure> {
-    ensure(earlier.is_none() || subject == Subject::Nfs, || {
-        "--beside names a peer for nfs only: leave it out, or measure nfs".to_owned()
+    let may_be_netbe = matches!(subject, Subject::Http | Subject::Nfs | Subject::Tftp);
+    ensure(earlier.is_none() || may_be_netbe, || {
+        "--beside names a peer for http, nfs and tftp only: leave it out".to_owned()
     })?;
     packages::install(&[packages::MACHINES])?;
     let lab = Lab::open()?;
     let report = match subject {
         Subject::Dhcp => dhcp::measure(&lab)?,
+        Subject::Http => http::measure(&lab, earlier)?,
         Subject::Nfs => nfs::measure(&lab, earlier)?,
         Subject::Store => store::measure(&lab, load)?,
-        Subject::Tftp => tftp::measure(&lab)?,
+        Subject::Tftp => tftp::measure(&lab, earlier)?,
     };
     print!("{}", report.table());
     if let Some(path) = json {

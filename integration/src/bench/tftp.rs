@@ -1,6 +1,7 @@
 //! TFTP: how fast loaders get their file from netbe, and from atftpd, and what a block costs.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,64 +13,94 @@ use crate::lab::Lab;
 use crate::net::{CLIENT_INTERFACE, Network, SERVER};
 use crate::packages;
 use crate::process::tail;
-use crate::server::Site;
+use crate::server::{Server, Site};
 
 use super::cost::Meter;
 use super::limits::{self, Probe};
-use super::report::Report;
+use super::report::{Figure, Limit, Report};
 use super::tftp_client::{self, Wish};
 use super::trial::{Side, Trial, alternate};
 
-/// Measures every load in turns.
-pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
+/// Measures every load in turns: beside atftpd, or beside `earlier`, a netbe of another commit.
+pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failure> {
+    let directory = lab.directory("bench tftp")?;
+    let (ours, theirs) = (Network::new()?, Network::new()?);
+    let content: Vec<u8> = (0..=250).cycle().take(SIZE).collect();
+    let content = content.as_slice();
+    let place = made(&directory, "netbe")?;
+    let site = Site::new(lab.release()?, &ours, &place);
+    let server = serve(lab, &site, &ours, &place, content)?;
+    let netbe = Target { network: &ours, meter: Meter::of(server.pid())?, content };
+    if let Some(earlier) = earlier {
+        let place = made(&directory, "earlier")?;
+        let site = Site::new(earlier, &theirs, &place);
+        let other = serve(lab, &site, &theirs, &place, content)?;
+        let peer = Target { network: &theirs, meter: Meter::of(other.pid())?, content };
+        let (figures, limits) = compare(&netbe, &peer)?;
+        other.stop()?;
+        server.stop()?;
+        return Report::new(lab, "earlier", earlier.display().to_string(), figures, limits);
+    }
     packages::install(&[packages::ATFTPD_LIBRARIES])?;
     let atftpd = packages::unpacked(&lab.cache, "atftpd")?.join("usr/sbin/atftpd");
     let atftpd = atftpd.display().to_string();
-    let directory = lab.directory("bench tftp")?;
-    let (ours, theirs) = (Network::new()?, Network::new()?);
     theirs.address_the_client()?;
-
-    // Files below /boot are served by TFTP to machines that boot FreeBSD, which is known by its
-    // loader and kernel; nobody runs these here.
-    let content: Vec<u8> = (0..=250).cycle().take(SIZE).collect();
-    let site = Site::new(lab.release()?, &ours, &directory);
-    site.run("create bench")?;
-    let root = site.root("bench");
-    fs::create_dir_all(root.join("boot/kernel")).during("making boot files")?;
-    fs::write(root.join("boot/pxeboot"), "a loader").during("making boot files")?;
-    fs::write(root.join(NAME), &content).during("making boot files")?;
-    site.run(&format!("machine add --mac {MAC} client"))?;
-    site.run("sharepxe --machine client bench")?;
-    ours.client.ip(&format!("link set {CLIENT_INTERFACE} address {MAC}"))?;
-    let server = site.serve()?;
-    dhcp_client::lease(&ours.client, &directory, lab.parts()?, Kind::Pxe)?;
-
     let log = directory.join("atftpd.log");
     let daemon = theirs.server.program(&atftpd);
     let daemon =
         daemon.words("--daemon --no-fork --user root --group root --logfile - --bind-address");
-    let mut daemon = daemon.arg(SERVER).arg(&root).start(&log)?;
-
-    let content = content.as_slice();
-    let netbe = Target { network: &ours, meter: Meter::of(server.pid())?, content };
+    let mut daemon = daemon.arg(SERVER).arg(site.root("bench")).start(&log)?;
     let meter = wait_for("atftpd's start", Duration::from_secs(10), || {
         daemon.still(&log)?;
         Ok(Meter::of_descendant(daemon.pid(), "atftpd").ok())
     })?;
     let peer = Target { network: &theirs, meter, content };
-    let limits = limits::begin(&ours, &[Probe::UdpEcho])?;
-    let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
-    let figures = alternate(&trials, ROUNDS, |side, load| match side {
-        Side::Netbe => netbe.bear(*load),
-        Side::Peer => peer.bear(*load),
-    });
-    let figures = figures
+    let measured = compare(&netbe, &peer);
+    let (figures, limits) = measured
         .map_err(|failure| failure.retold(|words| format!("{words}\n{}", tail(&site.log(), 5))))?;
-    let limits = limits::end(&ours, limits)?;
     server.stop()?;
     let version =
         theirs.client.program(&atftpd).arg("--version").finish(Duration::from_secs(20))?;
     Report::new(lab, "atftpd", version.stdout.trim().to_owned(), figures, limits)
+}
+
+/// A new directory.
+fn made(directory: &Path, name: &str) -> Result<PathBuf, Failure> {
+    let place = directory.join(name);
+    fs::create_dir(&place).during(place.display())?;
+    Ok(place)
+}
+
+/// Serves the file to a machine that has a lease. Files below /boot are served by TFTP to machines that
+/// boot FreeBSD, which is known by its loader and kernel; nobody runs these here.
+fn serve(
+    lab: &Lab,
+    site: &Site<'_>,
+    network: &Network,
+    place: &Path,
+    content: &[u8],
+) -> Result<Server, Failure> {
+    site.run("create bench")?;
+    let root = site.root("bench");
+    fs::create_dir_all(root.join("boot/kernel")).during("making boot files")?;
+    fs::write(root.join("boot/pxeboot"), "a loader").during("making boot files")?;
+    fs::write(root.join(NAME), content).during("making boot files")?;
+    site.run(&format!("machine add --mac {MAC} client"))?;
+    site.run("sharepxe --machine client bench")?;
+    network.client.ip(&format!("link set {CLIENT_INTERFACE} address {MAC}"))?;
+    let server = site.serve()?;
+    dhcp_client::lease(&network.client, place, lab.parts()?, Kind::Pxe)?;
+    Ok(server)
+}
+
+fn compare(netbe: &Target<'_>, peer: &Target<'_>) -> Result<(Vec<Figure>, Vec<Limit>), Failure> {
+    let limits = limits::begin(netbe.network, &[Probe::UdpEcho])?;
+    let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
+    let figures = alternate(&trials, ROUNDS, |side, load| match side {
+        Side::Netbe => netbe.bear(*load),
+        Side::Peer => peer.bear(*load),
+    })?;
+    Ok((figures, limits::end(netbe.network, limits)?))
 }
 
 /// How many clients ask at a time, and how many blocks their windows have; 1 is lockstep.
