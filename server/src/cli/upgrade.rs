@@ -79,7 +79,7 @@ impl Upgrade {
         let (store, state) = (site.open()?, site.open_state()?);
         let roots = Roots::new(&store, state.path());
         let to = roots.pinned(&self.template)?.unwrap_or_else(|| self.template.clone());
-        if roots.template(&own)? == to {
+        if roots.are_alike(&roots.template(&own)?, &to)? {
             return Err(Failure::no(format_args!(
                 "{} of {} is made from {to} as it is now: there is nothing to upgrade",
                 own.name, self.machine

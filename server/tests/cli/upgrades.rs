@@ -163,6 +163,17 @@ fn there_is_nothing_to_upgrade_to_the_same() {
 }
 
 #[test]
+fn there_is_nothing_to_upgrade_to_another_snapshot_of_the_same() {
+    let bench = with_desk();
+    bench.prints(&["snapshot", "head@again"]);
+    for words in [&["upgrade", "desk", "head"][..], &["upgrade", "desk", "head@again"]] {
+        let (sentence, status) = bench.fails(words);
+        assert_eq!(status, 1);
+        assert!(sentence.ends_with("there is nothing to upgrade"), "{sentence}");
+    }
+}
+
+#[test]
 fn owners_and_modes_of_what_is_kept_are_kept() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
     let bench = with_desk();

@@ -21,7 +21,8 @@ use std::time::SystemTime;
 
 use hostfs::{Inside, InsideError};
 use store::{
-    Decision, Environment, EnvironmentName, NameError, Point, Role, Store, StoreError, Timestamp,
+    Decision, Environment, EnvironmentName, NameError, Point, Role, Snapshot, Store, StoreError,
+    Timestamp,
 };
 use uuid::Uuid;
 
@@ -125,7 +126,7 @@ impl<'a> Roots<'a> {
         let _alone = self.locks()?.machine(machine)?;
         let source = match term {
             Term::Boot => template.clone(),
-            Term::Kept => self.pin(template)?,
+            Term::Kept => self.source(template)?,
         };
         let (name, making) = self.free_name(machine, &template.environment)?;
         let reset = self.whole(&source, &name, making, |draft| {
@@ -267,21 +268,53 @@ impl<'a> Roots<'a> {
     /// The snapshot that shows a template as it is now, if there is one: the newest, if nothing has
     /// changed since.
     pub fn pinned(&self, template: &Point) -> Result<Option<Point>, RootError> {
-        if template.snapshot.is_some() {
-            return Ok(Some(template.clone()));
-        }
-        let newest = self.store.newest_unchanged(&template.environment)?;
-        Ok(newest.map(|newest| Point::snapshot(&template.environment, &newest.name)))
+        self.newest(template, |_| true)
     }
 
     /// A snapshot of a template as it is now: a new one, if there is none.
     pub fn pin(&self, template: &Point) -> Result<Point, RootError> {
+        self.snapshot_of(template, |_| true)
+    }
+
+    /// A snapshot of a template as it is now, to make a clone of: a new one, if there is none or if it has so
+    /// many clones that each further one is slow. One that is named stays the one.
+    fn source(&self, template: &Point) -> Result<Point, RootError> {
+        self.snapshot_of(template, |snapshot| !is_crowded(snapshot.clones.len()))
+    }
+
+    /// Whether one snapshot shows what another one shows: then roots that were made from either are of the
+    /// same template.
+    pub fn are_alike(&self, one: &Point, other: &Point) -> Result<bool, RootError> {
+        let snapshots = one.snapshot.is_some() && other.snapshot.is_some();
+        Ok(one == other
+            || snapshots
+                && one.environment == other.environment
+                && self.store.diff(one, other)?.is_empty())
+    }
+
+    fn newest(
+        &self,
+        template: &Point,
+        suits: impl Fn(&Snapshot) -> bool,
+    ) -> Result<Option<Point>, RootError> {
+        if template.snapshot.is_some() {
+            return Ok(Some(template.clone()));
+        }
+        let newest = self.store.newest_unchanged(&template.environment)?.filter(suits);
+        Ok(newest.map(|newest| Point::snapshot(&template.environment, &newest.name)))
+    }
+
+    fn snapshot_of(
+        &self,
+        template: &Point,
+        suits: impl Fn(&Snapshot) -> bool,
+    ) -> Result<Point, RootError> {
         // Machines whose templates have a snapshot do not wait for each other.
-        if let Some(point) = self.pinned(template)? {
+        if let Some(point) = self.newest(template, &suits)? {
             return Ok(point);
         }
         let _alone = self.locks()?.pinning()?;
-        if let Some(point) = self.pinned(template)? {
+        if let Some(point) = self.newest(template, &suits)? {
             return Ok(point);
         }
         let name = &template.environment;
@@ -332,6 +365,11 @@ impl<'a> Roots<'a> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a further clone of a snapshot costs much more than the first.
+const fn is_crowded(clones: usize) -> bool {
+    clones >= CROWD
 }
 
 fn setting(key: &str, value: Option<&str>) -> Decision {
@@ -445,6 +483,9 @@ pub enum RootError {
     Worker(#[from] WorkerError),
 }
 
+/// So many roots are made from one snapshot. ZFS looks at all clones of a snapshot whenever that is opened
+/// (dsl_dataset_stats() of OpenZFS); other stores know of none.
+const CROWD: usize = 64;
 /// The setting that says which machine's root an environment is.
 const MACHINE: &str = "machine";
 /// The setting that says what a machine's root was made from.

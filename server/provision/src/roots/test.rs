@@ -119,3 +119,25 @@ fn roots_that_are_made_at_once_all_come_to_be_and_each_has_its_own_name() {
     let left = std::fs::read_dir(bench.store.locks().unwrap()).unwrap();
     assert_eq!(left.count(), 0);
 }
+
+#[test]
+fn a_template_whose_snapshot_does_not_suit_gets_a_new_one_that_shows_the_same() {
+    let bench = Bench::new();
+    let (roots, base) = (bench.roots(), "base".parse().unwrap());
+    let first = roots.pin(&base).unwrap();
+    assert_eq!(roots.source(&base).unwrap(), first);
+    let second = roots.snapshot_of(&base, |_| false).unwrap();
+    assert_ne!(second, first);
+    assert!(roots.are_alike(&first, &second).unwrap());
+    // From now on that is the one; the first stays for what was made from it.
+    assert_eq!([roots.pin(&base).unwrap(), roots.source(&base).unwrap()], [second.clone(), second]);
+    assert_eq!(bench.store.snapshots(&base.environment).unwrap().len(), 2);
+    // One that is named is taken.
+    assert_eq!(roots.snapshot_of(&first, |_| false).unwrap(), first);
+    assert!(!roots.are_alike(&first, &base).unwrap());
+}
+
+#[test]
+fn a_snapshot_has_64_clones_and_no_more() {
+    assert!(!is_crowded(63) && is_crowded(64));
+}
