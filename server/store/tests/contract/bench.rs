@@ -112,6 +112,8 @@ impl Bench {
                 .unwrap();
             assert!(made.success(), "{set}");
         }
+        // The directories that they are mounted on are there from the first mount on.
+        self.files(text);
         self.store.get(&made.name).unwrap()
     }
 

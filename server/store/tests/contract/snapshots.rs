@@ -268,8 +268,6 @@ fn a_renamed_file_is_new_under_one_name_and_gone_under_the_other() {
 fn two_snapshots_and_two_environments_can_be_compared() {
     let bench = Bench::new();
     bench.create("head");
-    // The directories that data sets are mounted on are there from the first mount on.
-    bench.files("head");
     bench.snapshot("head@empty");
     bench.put("head", "home/file", "x");
     bench.snapshot("head@full");
