@@ -65,8 +65,9 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     let _claim = state.claim()?;
     let key = site_key(&state)?;
     let store = Store::open(&config.store, &config.state)?;
-    // A runtime of its own, so that a stalled disk cannot stop DHCP.
-    let files = runtime("files", std::thread::available_parallelism().map_or(2, usize::from))?;
+    // Runtimes of their own, so that a stalled disk cannot stop DHCP, nor boot files NFS.
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let (files, http) = (runtime("files", processors)?, runtime("http", processors)?);
     let appliance = Appliance::start(config, state, store, key)?;
     let ports = Ports::bind(&appliance, &network, &files, Arc::clone(appliance.peers()))?;
     let control = {
@@ -78,11 +79,12 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         let dhcp = bind(&appliance).await?;
         appliance.set_bound(&dhcp, ports.services(), &ports.servers);
         announce(&appliance.summary()).map_err(ServeError::Output)?;
-        serve(&appliance, ports, dhcp, control, &files, hang_up).await
+        serve(&appliance, ports, dhcp, control, [&files, &http], hang_up).await
     });
     // The socket of a server that ended must not look like one that was killed.
     let _ = std::fs::remove_file(appliance.state().socket());
     files.shutdown_timeout(GRACE);
+    http.shutdown_timeout(GRACE);
     network.shutdown_timeout(GRACE);
     ended
 }
@@ -173,12 +175,14 @@ async fn serve(
     ports: Ports,
     dhcp: Vec<Bound>,
     control: tokio::net::UnixListener,
-    files: &Runtime,
+    [files, http]: [&Runtime; 2],
     hang_up: Signal,
 ) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    let own = services(appliance, ports.tftp, ports.http, control, &stopping);
+    let own = services(appliance, ports.tftp, control);
+    let boot_files = http_service(appliance, ports.http, &stopping);
+    tasks.spawn_on(boot_files.run(stopping.clone()), http.handle());
     let dhcp = dhcp.into_iter().map(|bound| dhcp_on(appliance, bound));
     for service in dhcp.chain(own) {
         tasks.spawn(service.run(stopping.clone()));
@@ -208,20 +212,39 @@ async fn serve(
 fn services(
     appliance: &Arc<Appliance>,
     tftp: Datagrams,
-    http: TcpListener,
     control: tokio::net::UnixListener,
-    stopping: &watch::Receiver<bool>,
-) -> [Service; 5] {
-    let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
-    let files = Arc::clone(&booter);
+) -> [Service; 4] {
+    let files = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
     let tftp = Service::on("TFTP", tftp, ports::bind_tftp, move |socket| {
         let clock = Arc::new(SystemClock);
         Box::pin(tftp::serve(socket, Arc::clone(&files), tftp::Options::default(), clock))
     });
+    let path = appliance.state().socket();
+    let controlled = Arc::clone(appliance) as Arc<dyn control::Controlled>;
+    let bind = move || control::bind(&path);
+    let control = Service::on("the control socket", control, bind, move |listener| {
+        Box::pin(control::serve(listener, Arc::clone(&controlled)))
+    });
+    let waiting = Arc::clone(appliance);
+    let stores =
+        Service::of("looking for stores", move || Box::pin(wait_for_stores(Arc::clone(&waiting))));
+    let boots = Arc::clone(appliance.boots());
+    let due = Service::of("telling what is due", move || Box::pin(tell_due(Arc::clone(&boots))));
+    [tftp, control, stores, due]
+}
+
+/// HTTP, which may have to wait for a disk now and then.
+fn http_service(
+    appliance: &Appliance,
+    http: TcpListener,
+    stopping: &watch::Receiver<bool>,
+) -> Service {
+    let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
     let options = http::Options::default();
     // Each may have a file open too; half of all descriptors are for what is read and written by NFS.
     let connections = options.connections.min(hostfs::open_files_limit() / 8);
-    let options = http::Options { connections, grace: GRACE, ..options };
+    let per_address = options.per_address.min((connections / 4).max(1));
+    let options = http::Options { connections, per_address, grace: GRACE, ..options };
     let (address, closing) = (appliance.config().http, stopping.clone());
     let mut http = Service::on(
         "HTTP",
@@ -240,18 +263,7 @@ fn services(
         },
     );
     http.ends_itself = true;
-    let path = appliance.state().socket();
-    let controlled = Arc::clone(appliance) as Arc<dyn control::Controlled>;
-    let bind = move || control::bind(&path);
-    let control = Service::on("the control socket", control, bind, move |listener| {
-        Box::pin(control::serve(listener, Arc::clone(&controlled)))
-    });
-    let waiting = Arc::clone(appliance);
-    let stores =
-        Service::of("looking for stores", move || Box::pin(wait_for_stores(Arc::clone(&waiting))));
-    let boots = Arc::clone(appliance.boots());
-    let due = Service::of("telling what is due", move || Box::pin(tell_due(Arc::clone(&boots))));
-    [tftp, http, control, stores, due]
+    http
 }
 
 /// Tells what no later event of a machine would tell.

@@ -9,12 +9,13 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tracing::debug;
 
 use super::connection::send;
 use crate::boot::cache::BLOCK;
 use crate::boot::readahead::ReadAhead;
 use crate::boot::{BootFile, Content};
-use crate::net::sys::pages::{Pages, send_first};
+use crate::net::sys::pages::{Pages, SEND_MAX, send_first};
 
 /// A boot file that is sent.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Body {
         Ok(Self { pages, reader })
     }
 
-    /// Sends a head, if it was not sent yet, and as much of a range as the socket takes at once; returns where it goes on.
+    /// Sends a head, if it was not sent yet, and as much of a range as the socket takes at once.
     ///
     /// # Errors
     ///
@@ -64,26 +65,47 @@ impl Body {
         stall: Duration,
         head: &[u8],
         range: Range<u64>,
-    ) -> io::Result<u64> {
+    ) -> io::Result<Piece> {
         let mut head = head;
-        if let Some(pages) = &mut self.pages
+        if let Some(pages) = &self.pages
             && !range.is_empty()
         {
             while !head.is_empty() {
                 let sent = taken(stream, stall, || send_first(stream.as_fd(), head)).await?;
                 head = head.get(sent..).unwrap_or_default();
             }
-            let sending = || pages.send(stream.as_fd(), range.clone()).map_err(lost_or_gone);
-            if let Some(sent) = taken(stream, stall, sending).await? {
-                return Ok(range.start.saturating_add(sent));
+            match taken(stream, stall, || pages.send(stream.as_fd(), range.clone())).await {
+                Ok(Some(sent)) => {
+                    let end = range.start.saturating_add(sent);
+                    return Ok(Piece { end, is_full: sent >= SEND_MAX });
+                }
+                Ok(None) => {}
+                Err(error) if is_of_kernel(&error) => {
+                    debug!(%error, "sendfile");
+                    self.pages = None;
+                }
+                Err(error) if is_of_file(&error) => return Err(lost(&error)),
+                Err(error) => return Err(error),
             }
         }
         let block_end = (range.start / BLOCK).saturating_add(1).saturating_mul(BLOCK);
         let end = block_end.min(range.end);
-        let data = self.reader.hold(range.start..end).await.map_err(|error| lost(&error))?;
+        // A disk that hangs keeps no client's place for ever.
+        let holding = timeout(stall, self.reader.hold(range.start..end)).await;
+        let data = holding.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let data = data.map_err(|error| lost(&error))?;
         send(stream, stall, head, data).await?;
-        Ok(end)
+        Ok(Piece { end, is_full: true })
     }
+}
+
+/// What was sent of a range at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    /// Where it goes on.
+    pub(super) end: u64,
+    /// Whether the socket took all that is sent at once, so that it may take more without waiting.
+    pub(super) is_full: bool,
 }
 
 /// Does what the socket has to have room for; fails when it has none for `stall`.
@@ -103,11 +125,17 @@ async fn taken<T>(
     }
 }
 
-/// An error of sendfile(2), which has two sides.
-fn lost_or_gone(error: io::Error) -> io::Error {
-    let is_of_file =
-        error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(libc::EIO);
-    if is_of_file { lost(&error) } else { error }
+/// Whether the kernel does not do it, or cannot now: then it is done in another way.
+fn is_of_kernel(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    number.is_some_and(|number| {
+        [libc::EINVAL, libc::ENOMEM, libc::ENOSYS, libc::EOPNOTSUPP].contains(&number)
+    })
+}
+
+/// Whether it is the file that failed: sendfile(2) has two sides.
+fn is_of_file(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(libc::EIO)
 }
 
 fn lost(error: &io::Error) -> io::Error {

@@ -101,6 +101,8 @@ impl Connection {
             let is_idle = input.bytes.is_empty();
             let mut limited = (&mut self.stream).take(room);
             let read = tokio::select! {
+                // A request that is there already gets its answer.
+                biased;
                 read = timeout_at(deadline, limited.read_buf(&mut input.bytes)) => read,
                 _ = self.closing.wait_for(|&closing| closing), if is_idle => return Ok(None),
                 _ = self.crowd.wait_for(|&crowd| crowd), if waiting => return Ok(None),
@@ -198,8 +200,8 @@ impl Connection {
         let mut told_at = Instant::now();
         loop {
             let stall = self.options.stall;
-            at = file.body.send(&mut self.stream, stall, head, at..part.end).await?;
-            head = &[];
+            let piece = file.body.send(&mut self.stream, stall, head, at..part.end).await?;
+            (head, at) = (&[], piece.end);
             let is_done = at == part.end;
             if is_done || told_at.elapsed() >= PROGRESS_PERIOD {
                 told_at = Instant::now();
@@ -210,8 +212,10 @@ impl Connection {
             if is_done {
                 return Ok(());
             }
-            // A fast client does not keep the others waiting.
-            yield_now().await;
+            // A fast client does not keep the others waiting; a slow one waits by itself.
+            if piece.is_full {
+                yield_now().await;
+            }
         }
     }
 

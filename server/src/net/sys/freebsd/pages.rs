@@ -9,6 +9,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use nix::libc;
+use rustix::fs;
 use socket2::SockRef;
 
 /// A file whose pages are sent without being copied, and without waiting for its disk.
@@ -19,9 +20,14 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// The pages of the first `len` bytes of a file.
+    /// The pages of the first `len` bytes of a file; `None` where sending them may wait all the same: ZFS
+    /// has its own memory of files, and of others nobody knows. For threads that may wait.
     pub(crate) fn of(file: &Arc<File>, len: u64) -> Option<Self> {
-        Some(Self { file: Arc::clone(file), len })
+        let kind = fs::fstatfs(file).ok()?.f_fstypename;
+        let name: Vec<u8> =
+            kind.iter().take_while(|&&byte| byte != 0).map(|byte| byte.cast_unsigned()).collect();
+        let known = [b"ufs".as_slice(), b"tmpfs"].contains(&name.as_slice());
+        known.then(|| Self { file: Arc::clone(file), len })
     }
 
     /// Sends what of a range is in memory and the socket takes; `None` if its first page is not in memory.
@@ -30,7 +36,7 @@ impl Pages {
     ///
     /// `UnexpectedEof` if the file ends before the range; `WouldBlock` if the socket takes nothing.
     pub(crate) fn send(
-        &mut self,
+        &self,
         socket: BorrowedFd<'_>,
         range: Range<u64>,
     ) -> io::Result<Option<u64>> {
@@ -72,4 +78,4 @@ pub(crate) fn send_first(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usi
 }
 
 /// Bytes that are sent at once, so that other clients have their turn.
-const SEND_MAX: u64 = 0x10_0000;
+pub(crate) const SEND_MAX: u64 = 0x10_0000;

@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use nix::libc;
 use rustix::fs::{self, OFlags};
@@ -22,9 +21,6 @@ pub(crate) struct Pages {
     mapping: *mut libc::c_void,
     len: usize,
     page: usize,
-    /// What was in memory when it was last asked.
-    seen: Range<u64>,
-    seen_at: Instant,
 }
 
 // SAFETY: the mapping belongs to this value alone, and nothing is read or written through it.
@@ -36,14 +32,14 @@ impl Pages {
     /// The pages of the first `len` bytes of a file; `None` if sending them may wait for the disk
     /// although they are in memory, or the kernel does not tell whether they are. For threads that may wait.
     pub(crate) fn of(file: &Arc<File>, len: u64) -> Option<Self> {
-        // Of other file systems, those over a network above all, nobody knows what they wait for.
+        // A guest can make a file of any length, of nothing: the address space is for all of them.
+        if len > MAPPED_MAX {
+            return None;
+        }
+        // Of other file systems, those over a network above all, nobody knows what they wait for; XFS takes a
+        // lock that a writer holds who waits for the disk.
         let magic = fs::fstatfs(file).ok()?.f_type;
-        let known = [
-            libc::BTRFS_SUPER_MAGIC,
-            libc::EXT4_SUPER_MAGIC,
-            libc::TMPFS_MAGIC,
-            libc::XFS_SUPER_MAGIC,
-        ];
+        let known = [libc::BTRFS_SUPER_MAGIC, libc::EXT4_SUPER_MAGIC, libc::TMPFS_MAGIC];
         if !known.contains(&magic) {
             return None;
         }
@@ -60,7 +56,7 @@ impl Pages {
             return None;
         }
         let file = Arc::clone(file);
-        Some(Self { file, mapping, len, page, seen: 0..0, seen_at: Instant::now() })
+        Some(Self { file, mapping, len, page })
     }
 
     /// Sends what of a range is in memory and the socket takes; `None` if its first page is not in memory.
@@ -69,16 +65,12 @@ impl Pages {
     ///
     /// `UnexpectedEof` if the file ends before the range; `WouldBlock` if the socket takes nothing.
     pub(crate) fn send(
-        &mut self,
+        &self,
         socket: BorrowedFd<'_>,
         range: Range<u64>,
     ) -> io::Result<Option<u64>> {
         let end = range.end.min(range.start.saturating_add(SEND_MAX));
-        if !self.seen.contains(&range.start) || self.seen_at.elapsed() >= SEEN_MAX {
-            self.seen = range.start..self.resident(range.start..end)?;
-            self.seen_at = Instant::now();
-        }
-        let end = end.min(self.seen.end);
+        let end = self.resident(range.start..end)?;
         if end <= range.start {
             return Ok(None);
         }
@@ -128,22 +120,31 @@ fn size(len: u64) -> io::Result<usize> {
     usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge.into())
 }
 
+/// The longest file that is mapped, in bytes: more than a kernel or an initial RAM disk has.
+const MAPPED_MAX: u64 = 1 << 30;
+
 /// Bytes that are sent at once, so that other clients have their turn.
-const SEND_MAX: u64 = 0x10_0000;
+pub(crate) const SEND_MAX: u64 = 0x10_0000;
 
 /// Pages of these, of 4 KiB at least, and one more where they begin inside of one.
 const PAGES_MAX: usize = 0x10_0000 / 4096 + 1;
-
-/// For so long what was in memory is taken to be there still.
-const SEEN_MAX: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod test {
     use std::io::{Read as _, Write as _};
     use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
+    use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_file_that_is_longer_than_any_boot_file_takes_no_address_space() {
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
+        for len in [MAPPED_MAX + 1, 1 << 43, u64::MAX] {
+            assert!(Pages::of(&Arc::new(file.try_clone().unwrap()), len).is_none(), "{len}");
+        }
+    }
 
     fn file(len: usize) -> Option<(Arc<File>, Pages)> {
         let mut file = tempfile::tempfile_in("/var/tmp").unwrap();
@@ -164,7 +165,7 @@ mod test {
 
     #[test]
     fn pages_in_memory_are_sent_from_any_place() {
-        let Some((_file, mut pages)) = file(100_000) else { return };
+        let Some((_file, pages)) = file(100_000) else { return };
         let (from, mut to) = UnixStream::pair().unwrap();
         for range in [0..10, 4095..4097, 4096..8192, 99_990..100_000] {
             let mut at = range.start;
@@ -181,7 +182,7 @@ mod test {
 
     #[test]
     fn what_is_not_in_memory_is_not_read() {
-        let Some((file, mut pages)) = file(3 * 4096) else { return };
+        let Some((file, pages)) = file(3 * 4096) else { return };
         let (from, _to) = UnixStream::pair().unwrap();
         forget(&file);
         if fs::fstatfs(&file).unwrap().f_type != libc::TMPFS_MAGIC {
@@ -192,7 +193,7 @@ mod test {
 
     #[test]
     fn a_file_that_shrank_is_not_sent() {
-        let Some((file, mut pages)) = file(10_000) else { return };
+        let Some((file, pages)) = file(10_000) else { return };
         let (from, _to) = UnixStream::pair().unwrap();
         assert_eq!(pages.send(from.as_fd(), 0..100).unwrap(), Some(100));
         file.set_len(9_999).unwrap();
@@ -202,7 +203,7 @@ mod test {
 
     #[test]
     fn sending_leaves_the_time_of_access() {
-        let Some((file, mut pages)) = file(10_000) else { return };
+        let Some((file, pages)) = file(10_000) else { return };
         let (from, _to) = UnixStream::pair().unwrap();
         let before = fs::fstat(&file).unwrap();
         std::thread::sleep(Duration::from_millis(20));
