@@ -46,13 +46,14 @@ pub(crate) fn refuse(
 
 /// Refuses what is no interface's name where it stands as an argument, or as part of one.
 ///
-/// FreeBSD's names have no hyphen (ifconfig(8)); whoever takes Linux's too allows them.
+/// FreeBSD gives names without a hyphen (ifconfig(8)); where Linux's may stand, or what somebody has
+/// renamed, they are allowed.
 pub(crate) fn interface(
     name: &str,
     format: &'static str,
     hyphens: bool,
 ) -> Result<(), ConfigError> {
-    let reason = "it is the name of an interface, such as tap0";
+    let reason = "it has to be the name of one interface, such as tap0";
     let plain = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c) || (hyphens && c == '-');
     refuse("the interface", name, format, reason, |c| !plain(c))?;
     if name.is_empty() {
