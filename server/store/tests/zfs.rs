@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use store::{
-    Decision, EnvironmentName, Identity, InUse, Lacking, Layout, Location, Newer, Point, Role,
-    SnapshotName, Store, StoreError,
+    Decision, Environment, EnvironmentName, Identity, InUse, Lacking, Layout, Location, Newer,
+    Point, Role, SnapshotName, Store, StoreError,
 };
 use uuid::Uuid;
 
@@ -43,6 +43,17 @@ impl Site {
 
     fn full(&self, name: &str) -> String {
         format!("{}/{name}", self.dataset)
+    }
+
+    /// Makes an environment with one file system in it, `usr/home`: a layout has ten, of which most are
+    /// nothing but more time.
+    fn create_nested(&self, text: &str) -> Environment {
+        let made = self.store.create(&name(text), Layout::Flat).unwrap();
+        zfs(&["create", "-o", "canmount=off", &self.full(&format!("{text}/usr"))]);
+        zfs(&["create", "-o", "canmount=noauto", &self.full(&format!("{text}/usr/home"))]);
+        // The directory that it is mounted on is there from the first mount on.
+        self.root(text);
+        self.store.get(&made.name).unwrap()
     }
 
     fn root(&self, text: &str) -> PathBuf {
@@ -293,7 +304,7 @@ fn a_data_set_that_is_mounted_before_its_parent_is_cloned_after_it() {
 #[test]
 fn a_promoted_clone_is_what_its_origin_depends_on() {
     let Some(site) = Site::new() else { return };
-    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.create_nested("head");
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     site.store.clone_environment(&point("head@a"), &name("next")).unwrap();
     assert!(matches!(site.store.destroy(&name("head")), Err(StoreError::Dependants { .. })));
@@ -307,7 +318,7 @@ fn a_promoted_clone_is_what_its_origin_depends_on() {
 #[test]
 fn a_whole_tree_goes_back_to_a_snapshot_at_once() {
     let Some(site) = Site::new() else { return };
-    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.create_nested("head");
     let root = site.root("head");
     fs::write(root.join("etc"), "1").unwrap();
     fs::write(root.join("usr/home/file"), "1").unwrap();
@@ -360,7 +371,7 @@ fn a_nested_template_is_split_into_halves_of_one_data_set_each() {
 #[test]
 fn snapshots_that_others_made_of_a_part_are_not_rolled_over() {
     let Some(site) = Site::new() else { return };
-    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.create_nested("head");
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     zfs(&["snapshot", &site.full("head/usr/home@hourly")]);
     let refused = site.store.rollback(&name("head"), &snapshot("a"), Newer::Destroy).unwrap_err();
@@ -371,7 +382,7 @@ fn snapshots_that_others_made_of_a_part_are_not_rolled_over() {
 #[test]
 fn what_is_in_use_is_neither_renamed_nor_rolled_back_nor_destroyed() {
     let Some(site) = Site::new() else { return };
-    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.create_nested("head");
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     let held = fs::File::create(site.root("head").join("usr/home/open")).unwrap();
     let busy = |result: Result<(), StoreError>| {
@@ -404,7 +415,7 @@ fn what_is_in_use_for_a_moment_only_is_waited_for() {
 #[test]
 fn what_somebody_holds_or_shows_is_destroyed_whole_or_not_at_all() {
     let Some(site) = Site::new() else { return };
-    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.create_nested("head");
     fs::write(site.root("head").join("usr/home/file"), "1").unwrap();
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     zfs(&["create", "-s", "-V", "1M", &site.full("head/disk")]);
@@ -602,7 +613,7 @@ fn what_is_encrypted_waits_for_its_key() {
 #[test]
 fn what_zfs_itself_received_is_off_until_it_is_given_a_role() {
     let Some(site) = Site::new() else { return };
-    let head = site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    let head = site.create_nested("head");
     let export = store::ExportSettings {
         shared: true,
         maproot: Some(Identity::root()),
@@ -640,7 +651,7 @@ fn what_zfs_itself_received_is_off_until_it_is_given_a_role() {
 #[test]
 fn a_whole_tree_is_sent_and_what_is_new_after_it() {
     let Some(site) = Site::new() else { return };
-    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.create_nested("head");
     zfs(&["set", "compression=lz4", &site.full("head/usr/home")]);
     let root = site.root("head");
     fs::write(root.join("usr/home/file"), "1").unwrap();
@@ -743,7 +754,7 @@ fn a_link_that_a_guest_put_where_a_data_set_belongs_is_not_followed() {
 #[test]
 fn what_a_killed_command_left_is_cleared_away_by_the_next() {
     let Some(site) = Site::new() else { return };
-    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.create_nested("head");
     let before = site.sets();
     // As a command leaves it that is killed while it clones, on a host that was started anew since then.
     let (work, uuid) = (site.full(".work-1"), Uuid::new_v4());
@@ -906,7 +917,7 @@ fn two_state_directories_of_one_store_exclude_each_other() {
 fn what_came_in_part_is_not_shown_and_undone_unless_it_was_changed() {
     let Some(site) = Site::new() else { return };
     let (head, full) = (name("head"), site.full("head"));
-    site.store.create(&head, Layout::FreeBsd).unwrap();
+    site.create_nested("head");
     fs::write(site.root("head").join("usr/home/file"), "1").unwrap();
     site.store.snapshot(&head, &snapshot("a")).unwrap();
     let numbers = zfs(&["list", "-H", "-p", "-r", "-t", "all", "-o", "name,guid", &full]);
@@ -970,7 +981,7 @@ fn what_came_in_part_is_not_shown_and_undone_unless_it_was_changed() {
 #[test]
 fn what_the_sender_has_no_more_goes_only_where_that_is_asked_for() {
     let Some(site) = Site::new() else { return };
-    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.create_nested("head");
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     let sent = |to: &str, base: Option<&SnapshotName>| {
         let mut stream = Vec::new();
@@ -1011,7 +1022,7 @@ fn what_the_sender_has_no_more_goes_only_where_that_is_asked_for() {
 #[test]
 fn two_data_sets_at_one_place_are_refused_and_not_destroyed() {
     let Some(site) = Site::new() else { return };
-    site.store.create(&name("head"), Layout::FreeBsd).unwrap();
+    site.create_nested("head");
     zfs(&[
         "create",
         "-o",
@@ -1036,7 +1047,7 @@ fn two_data_sets_at_one_place_are_refused_and_not_destroyed() {
 #[test]
 fn a_tree_and_a_snapshot_are_mounted_elsewhere_and_the_snapshot_is_read_only() {
     let Some(site) = Site::new() else { return };
-    site.store.create(&name("my head"), Layout::FreeBsd).unwrap();
+    site.create_nested("my head");
     fs::write(site.root("my head").join("usr/home/file"), "1").unwrap();
     site.store.snapshot(&name("my head"), &snapshot("a b")).unwrap();
     fs::write(site.root("my head").join("usr/home/file"), "2").unwrap();
@@ -1127,6 +1138,7 @@ fn the_library_answers_as_the_programs_do() {
     fs::write(site.root("tux").join("file"), [7; 100_000]).unwrap();
     run("zpool", &["sync"]);
 
+    assert!(store::library_answers(), "libzfs cannot be loaded");
     let by_library = all_that_is_told(&site);
     store::ask_programs_only(true);
     let by_programs = all_that_is_told(&site);
