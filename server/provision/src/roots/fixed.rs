@@ -62,7 +62,10 @@ impl<'a> Lifted<'a> {
         for (path, flags) in self.flags.into_iter().rev() {
             let Some(Entry { kind, flags: now, .. }) = self.inside.entry(&path)? else { continue };
             if matches!(kind, EntryKind::File | EntryKind::Directory) && now != flags {
-                self.inside.put_flags(&path, flags)?;
+                let lost = self.inside.put_flags(&path, flags)?;
+                if !lost.is_empty() {
+                    tracing::warn!("{} does not get its flags {lost}", path.display());
+                }
             }
         }
         Ok(())

@@ -34,7 +34,10 @@ pub(crate) fn each_file(
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if stat.st_dev == device => {
-                let child = open_dir(&*dir, &name)?;
+                let child = match open_dir(&*dir, &name) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    child => child?,
+                };
                 way.push((names(&child)?, child));
             }
             FileType::RegularFile => each(sys::open_regular(dir.as_fd(), &name)?.as_fd())?,
