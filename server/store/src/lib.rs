@@ -74,4 +74,4 @@ pub use store::{Draft, InUse, Lacking, Listing, Newer, Pair, Store, Unreadable, 
 pub use stream::StreamError;
 pub use timestamp::{Timestamp, TimestampError};
 #[cfg(all(feature = "libzfs", feature = "faults"))]
-pub use zfs::ask_programs_only;
+pub use zfs::{ask_programs_only, library_answers};

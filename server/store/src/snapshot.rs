@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub automatic: bool,
     /// The boot environments that cannot be without it. Where clones stand alone there are none.
     pub clones: Vec<EnvironmentName>,
+    /// Whether there are more than the store is told of: ZFS ends the list somewhere.
+    pub more_clones: bool,
 }
 
 /// How much space something takes, in bytes; `None` where the store cannot know.

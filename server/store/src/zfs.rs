@@ -56,7 +56,7 @@ use crate::{
     NativeValue, Pending, Point, Snapshot, SnapshotName, Space, StoreError, Survey, Unreadable,
 };
 #[cfg(all(feature = "libzfs", feature = "faults"))]
-pub use kernel::ask_programs_only;
+pub use kernel::{ask_programs_only, library_answers};
 
 use command::{Failure, Refusal, Task};
 use intents::{HIDDEN, Step};

@@ -279,7 +279,7 @@ impl<'a> Roots<'a> {
     /// A snapshot of a template as it is now, to make a clone of: a new one, if there is none or if it has so
     /// many clones that each further one is slow. One that is named stays the one.
     fn source(&self, template: &Point) -> Result<Point, RootError> {
-        self.snapshot_of(template, |snapshot| !is_crowded(snapshot.clones.len()))
+        self.snapshot_of(template, |snapshot| !is_crowded(snapshot))
     }
 
     /// Whether one snapshot shows what another one shows: then roots that were made from either are of the
@@ -368,8 +368,8 @@ impl<'a> Roots<'a> {
 }
 
 /// Whether a further clone of a snapshot costs much more than the first.
-const fn is_crowded(clones: usize) -> bool {
-    clones >= CROWD
+fn is_crowded(snapshot: &Snapshot) -> bool {
+    snapshot.more_clones || snapshot.clones.len() >= CROWD
 }
 
 fn setting(key: &str, value: Option<&str>) -> Decision {
@@ -483,7 +483,7 @@ pub enum RootError {
     Worker(#[from] WorkerError),
 }
 
-/// So many roots are made from one snapshot. ZFS looks at all clones of a snapshot whenever that is opened
+/// About so many roots are made from one snapshot. ZFS looks at all clones of a snapshot whenever that is opened
 /// (dsl_dataset_stats() of OpenZFS); other stores know of none.
 const CROWD: usize = 64;
 /// The setting that says which machine's root an environment is.

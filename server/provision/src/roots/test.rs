@@ -138,6 +138,15 @@ fn a_template_whose_snapshot_does_not_suit_gets_a_new_one_that_shows_the_same() 
 }
 
 #[test]
-fn a_snapshot_has_64_clones_and_no_more() {
-    assert!(!is_crowded(63) && is_crowded(64));
+fn a_snapshot_is_crowded_with_64_clones_or_with_more_than_are_told() {
+    let snapshot = |clones, more_clones| Snapshot {
+        name: "a".parse().unwrap(),
+        uuid: Uuid::nil(),
+        created: SystemTime::UNIX_EPOCH.into(),
+        automatic: false,
+        clones: vec!["web".parse().unwrap(); clones],
+        more_clones,
+    };
+    assert!(!is_crowded(&snapshot(63, false)) && is_crowded(&snapshot(64, false)));
+    assert!(is_crowded(&snapshot(40, true)));
 }

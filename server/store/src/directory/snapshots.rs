@@ -84,6 +84,7 @@ impl Directory {
             created: Timestamp::from(SystemTime::now()),
             automatic: false,
             clones: Vec::new(),
+            more_clones: false,
         };
         let concerned = Concerned { name: name.to_string(), uuid };
         let work = self.work("snapshot", vec![concerned], Vec::new())?;
@@ -243,7 +244,7 @@ fn parse(name: SnapshotName, text: &str) -> Result<(u64, Snapshot), MetadataErro
         MetadataError::Value { key: "created", reason: error.to_string() }
     })?;
     let (uuid, automatic, clones) = (raw.uuid, false, Vec::new());
-    Ok((raw.order, Snapshot { name, uuid, created, automatic, clones }))
+    Ok((raw.order, Snapshot { name, uuid, created, automatic, clones, more_clones: false }))
 }
 
 /// What is written down about a snapshot.

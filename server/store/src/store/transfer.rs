@@ -134,7 +134,8 @@ fn sent(snapshot: &Snapshot) -> Sent {
 fn snapshot_of(sent: &Sent) -> Result<Snapshot, StoreError> {
     let name = sent.name.parse().map_err(nonsense)?;
     let created = sent.created.parse().map_err(nonsense)?;
-    Ok(Snapshot { name, uuid: sent.uuid, created, automatic: false, clones: Vec::new() })
+    let (automatic, clones, more_clones) = (false, Vec::new(), false);
+    Ok(Snapshot { name, uuid: sent.uuid, created, automatic, clones, more_clones })
 }
 
 fn nonsense(reason: impl ToString) -> StoreError {

@@ -37,6 +37,13 @@ pub fn ask_programs_only(only: bool) {
     PROGRAMS_ONLY.store(only, std::sync::atomic::Ordering::Relaxed);
 }
 
+/// Whether the library answers questions.
+#[cfg(all(feature = "libzfs", feature = "faults"))]
+#[must_use]
+pub fn library_answers() -> bool {
+    is_library()
+}
+
 /// Without the library there is no single call for it.
 #[cfg(not(feature = "libzfs"))]
 pub(super) const fn defer(_snapshots: &[String]) -> Option<Result<(), Failure>> {

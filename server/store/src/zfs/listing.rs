@@ -65,6 +65,8 @@ pub(super) struct SnapshotRow {
     pub(super) deferred: bool,
     /// The clones that depend on it, by full name.
     pub(super) clones: Vec<String>,
+    /// Whether there are more of them than ZFS tells.
+    pub(super) more_clones: bool,
     /// Bytes that are in it alone.
     pub(super) used: u64,
     /// Bytes that one sees in it.
@@ -293,18 +295,28 @@ fn snapshot_row(line: &str) -> Option<SnapshotRow> {
     let mut fields = line.split('\t');
     let mut next = || fields.next();
     let (dataset, snapshot) = next()?.split_once('@')?;
+    let (guid, creation, transaction) = (next()?, next()?, next()?);
+    let deferred = next()? == "on";
+    let told = next()?;
+    let mut clones: Vec<String> = told
+        .split(',')
+        .filter(|clone| !clone.is_empty() && *clone != "-")
+        .map(str::to_owned)
+        .collect();
+    let more_clones = CUT.contains(&told.len());
+    if more_clones {
+        // Of this one there may be but a part.
+        clones.pop();
+    }
     let row = SnapshotRow {
         dataset: dataset.to_owned(),
         snapshot: snapshot.to_owned(),
-        guid: next()?.parse().ok()?,
-        creation: next()?.parse().ok()?,
-        transaction: next()?.parse().ok()?,
-        deferred: next()? == "on",
-        clones: next()?
-            .split(',')
-            .filter(|clone| !clone.is_empty() && *clone != "-")
-            .map(str::to_owned)
-            .collect(),
+        guid: guid.parse().ok()?,
+        creation: creation.parse().ok()?,
+        transaction: transaction.parse().ok()?,
+        deferred,
+        clones,
+        more_clones,
         used: next()?.parse().ok()?,
         referenced: next()?.parse().ok()?,
     };
@@ -402,6 +414,8 @@ pub(super) const LOOK: Duration = Duration::from_secs(20);
 /// What is asked about each file system.
 pub(super) const COLUMNS: &str = "name,guid,creation,origin,mountpoint,canmount,keystatus,encryptionroot,sharenfs,\
     used,referenced,written";
+/// The bytes that a list of clones is cut at: ZFS_MAXPROPLEN, less its end, of FreeBSD and Linux.
+const CUT: [usize; 2] = [1023, 4095];
 const SNAPSHOT_COLUMNS: &str = "name,guid,creation,createtxg,defer_destroy,clones,used,referenced";
 
 #[cfg(test)]
@@ -437,7 +451,11 @@ mod test {
         assert!(row.deferred);
         assert_eq!(row.clones, ["tank/be/b", "tank/be/c d"]);
         let none = snapshot_row("a@x\t9\t1\t77\toff\t\t0\t512").unwrap();
-        assert!(none.clones.is_empty() && !none.deferred);
+        assert!(none.clones.is_empty() && !none.deferred && !row.more_clones);
+        let names = "tank/be/web01-head,".repeat(60);
+        let cut = snapshot_row(&format!("tank/be/a@x\t1\t2\t3\toff\t{}\t0\t0", &names[..1023]));
+        let cut = cut.unwrap();
+        assert!(cut.more_clones && cut.clones.iter().all(|clone| clone == "tank/be/web01-head"));
     }
 
     #[test]

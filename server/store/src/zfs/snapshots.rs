@@ -131,6 +131,7 @@ impl Zfs {
             created: Timestamp::from(UNIX_EPOCH + Duration::from_secs(row.creation)),
             automatic: row.deferred,
             clones: row.clones.iter().filter_map(environment).collect(),
+            more_clones: row.more_clones,
         })
     }
 }

@@ -17,7 +17,7 @@ use super::libzfs::{
     DEFAULT, FILE_SYSTEM, INHERITED, Iterate, LOCAL, Library, RECEIVED, SNAPSHOT, TEMPORARY, VOLUME,
 };
 use super::{Answer, programs};
-use crate::zfs::command::{Failure, LIMIT, Refusal};
+use crate::zfs::command::{Failure, Refusal};
 use crate::zfs::listing::{About, COLUMNS, Depth, Kinds, LOOK, Question};
 
 /// Whether libzfs can be loaded.
@@ -49,7 +49,7 @@ pub(in crate::zfs) fn ask_pool(properties: &'static str, pool: &str) -> Result<S
 }
 
 /// Asks in a thread of its own: a pool that has lost its disks makes everybody wait. `None` if there is no
-/// libzfs, or it cannot be begun with.
+/// libzfs, if it cannot be begun with, or if others have it for long.
 ///
 /// As with programs, nothing more is asked while one that came too late still waits in the kernel.
 fn with_session<T: Send + 'static>(
@@ -76,15 +76,15 @@ fn with_session<T: Send + 'static>(
     let asking = thread::Builder::new().name("libzfs".to_owned()).spawn(move || {
         let _alive = alive;
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = begun.send(());
+        if begun.send(()).is_err() {
+            return;
+        }
         // Nobody waits any more for what comes too late.
         let _ = sender.send(Session::begin(library).map(|session| look(&session)));
     });
     asking.ok()?;
-    // Other questions come first; it is they that are late then.
-    if turn.recv_timeout(LIMIT).is_err() {
-        return Some(Err(failure("other questions still wait inside the kernel".to_owned())));
-    }
+    // Other questions come first, of other pools too: zfs(8) does not wait for them.
+    turn.recv_timeout(limit.min(QUEUE)).ok()?;
     match answer.recv_timeout(limit) {
         Ok(answer) => answer.map(Ok),
         Err(mpsc::RecvTimeoutError::Disconnected) => None,
@@ -437,7 +437,9 @@ fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// Room for a value: that of zfs(8), ZFS_MAXPROPLEN.
+/// How long to wait for others: as long as many data sets take to be told of.
+const QUEUE: Duration = Duration::from_secs(5);
+/// Room for a value: that of Linux's zfs(8), ZFS_MAXPROPLEN.
 const LONGEST: usize = 4096;
 /// Room for the name of a data set, ZFS_MAX_DATASET_NAME_LEN.
 const LONGEST_NAME: usize = 256;

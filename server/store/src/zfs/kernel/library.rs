@@ -62,7 +62,8 @@ pub(in crate::zfs) fn snapshot(snapshots: &[String]) -> Result<(), Failure> {
     })
 }
 
-/// Destroys snapshots, each with the last of its clones: all of them in one transaction, as a channel program.
+/// Destroys snapshots, each with the last of its clones. Should this process be killed, some of them may be
+/// left as they are: what an intent tells of them is done again.
 pub(in crate::zfs) fn defer(snapshots: &[String]) -> Option<Result<(), Failure>> {
     let library = Library::get()?;
     let all = snapshots.to_vec();

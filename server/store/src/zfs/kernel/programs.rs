@@ -1,4 +1,4 @@
-//! Changes by zfs(8): a program is started for each.
+//! Questions and changes by zfs(8): a program is started for each.
 
 use super::{Answer, Settings};
 use crate::zfs::command::{Failure, Task};
