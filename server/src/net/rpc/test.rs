@@ -59,7 +59,8 @@ impl Running {
         let server =
             Server::new(vec![echo.clone()], options, Arc::clone(&peers), Arc::new(SystemClock));
         let address = address.parse().unwrap();
-        let datagrams = Datagrams::bind(address, &BindOptions::default()).unwrap();
+        let options = BindOptions { buffer: Some(BUFFER), ..BindOptions::default() };
+        let datagrams = Datagrams::bind(address, &options).unwrap();
         let listener = listen(address).unwrap();
         let (udp, tcp) = (datagrams.local_addr(), listener.local_addr().unwrap());
         let tasks = [
@@ -136,8 +137,14 @@ fn asks_for_mebibytes(calls: u32) -> Vec<u8> {
 fn datagram_client() -> UdpSocket {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let socket = SockRef::from(&client);
+    socket.set_recv_buffer_size(BUFFER).unwrap();
+    socket.set_send_buffer_size(BUFFER).unwrap();
     client
 }
+
+/// Room for the largest datagram: FreeBSD gives a socket less by itself.
+const BUFFER: usize = 1 << 18;
 
 /// Sends a datagram and waits for the reply, on a thread of its own.
 async fn ask(client: &Arc<UdpSocket>, to: SocketAddr, message: Vec<u8>) -> (Vec<u8>, SocketAddr) {
