@@ -25,7 +25,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, Mode, OFlags, SeekFrom, Stat, fstat, futimens, renameat, seek, statat,
+    AtFlags, Dir, DirEntry, Mode, OFlags, SeekFrom, Stat, fstat, futimens, renameat, seek, statat,
 };
 use rustix::io::Errno;
 
@@ -83,14 +83,19 @@ pub(crate) fn each_name(
     path: &Path,
     mut each: impl FnMut(&CStr) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    for entry in Dir::read_from(dir).map_err(at("list", path))? {
-        let entry = entry.map_err(at("list", path))?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            each(name)?;
-        }
+    for entry in entries(dir).map_err(at("list", path))? {
+        each(entry.map_err(at("list", path))?.file_name())?;
     }
     Ok(())
+}
+
+/// What is in a directory but `.` and `..`.
+fn entries(
+    dir: impl AsFd,
+) -> rustix::io::Result<impl Iterator<Item = rustix::io::Result<DirEntry>>> {
+    let is_own = |name: &CStr| name != c"." && name != c"..";
+    Ok(Dir::read_from(dir)?
+        .filter(move |entry| entry.as_ref().map_or(true, |entry| is_own(entry.file_name()))))
 }
 
 /// The names in a directory but `.` and `..`, sorted, each once: one that is made anew meanwhile the

@@ -1,14 +1,14 @@
 //! Everything in a tree that fsync(2) can be asked about.
 
 use std::ffi::CString;
-use std::io::Error;
+use std::io::{Error, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, fstat, statat};
+use rustix::fs::{AtFlags, FileType, fstat, statat};
 use rustix::io::Errno;
 
 use crate::sys;
-use crate::tree::open_dir;
+use crate::tree::{entries, open_dir};
 
 /// Calls `each` with every regular file and directory of a tree, each directory after what is in it.
 ///
@@ -28,19 +28,17 @@ pub(crate) fn each_file(
             way.pop();
             continue;
         };
-        let stat = match statat(&*dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => continue,
-            stat => stat?,
-        };
+        let stat = there(statat(&*dir, &name, AtFlags::SYMLINK_NOFOLLOW))?;
+        let Some(stat) = stat else { continue };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if stat.st_dev == device => {
-                let child = match open_dir(&*dir, &name) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                    child => child?,
-                };
+                let Some(child) = there(open_dir(&*dir, &name))? else { continue };
                 way.push((names(&child)?, child));
             }
-            FileType::RegularFile => each(sys::open_regular(dir.as_fd(), &name)?.as_fd())?,
+            FileType::RegularFile => {
+                let Some(file) = there(sys::open_regular(dir.as_fd(), &name))? else { continue };
+                each(file.as_fd())?;
+            }
             FileType::BlockDevice
             | FileType::CharacterDevice
             | FileType::Directory
@@ -54,14 +52,15 @@ pub(crate) fn each_file(
 }
 
 fn names(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let name = entry?.file_name().to_owned();
-        if name.as_c_str() != c"." && name.as_c_str() != c".." {
-            names.push(name);
-        }
+    entries(dir)?.map(|entry| Ok(entry?.file_name().to_owned())).collect()
+}
+
+/// What was found, unless it vanished meanwhile.
+fn there<T, E: Into<Error>>(found: Result<T, E>) -> Result<Option<T>, Error> {
+    match found.map_err(Into::into) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
     }
-    Ok(names)
 }
 
 #[cfg(test)]
