@@ -21,7 +21,7 @@ impl HostTree {
         offset: u64,
         into: &mut [u8],
     ) -> Result<Read, FsError> {
-        let (reader, attr) = self.readable(caller, file)?;
+        let (reader, attr) = self.readable(caller, file, Wait::Yes)?;
         if offset >= attr.size {
             return Ok(Read { len: 0, eof: true, attr });
         }
@@ -49,7 +49,7 @@ impl HostTree {
         if !self.tells_residence.load(Ordering::Relaxed) {
             return Err(FsError::WouldWait);
         }
-        let (reader, attr) = self.readable_at_once(caller, file)?;
+        let (reader, attr) = self.readable(caller, file, Wait::No)?;
         if offset >= attr.size {
             return Ok(Read { len: 0, eof: true, attr });
         }
@@ -138,39 +138,25 @@ impl HostTree {
         &self,
         caller: &Caller,
         file: &Handle,
+        wait: Wait,
     ) -> Result<(InUse<'_, OwnedFd>, Attr), FsError> {
         if let Some(reader) = self.options.descriptors.reader(file) {
-            let attr = self.data_attr(file, &reader, Wait::Yes)?;
+            let attr = self.data_attr(file, &reader, wait)?;
             permission::may_read(caller, &attr)?;
             return Ok((reader, attr));
         }
+        // To open a file may take to read its inode from the disk, unless a descriptor of it, as that of the
+        // node, holds that in memory.
+        let (node, attr) = self.node(file, wait)?;
         // Only what is regular is opened: a FIFO would wait and a device would notice.
-        let (_, attr) = self.node(file, Wait::Yes)?;
-        permission::has_data(&attr)?;
-        permission::may_read(caller, &attr)?;
-        let fd = self.mount.open_data(file.kind(), file.kernel(), false).map_err(unopened)?;
-        Ok((self.options.descriptors.keep_reader(file, fd), attr))
-    }
-
-    /// As [`HostTree::readable`], without waiting.
-    fn readable_at_once(
-        &self,
-        caller: &Caller,
-        file: &Handle,
-    ) -> Result<(InUse<'_, OwnedFd>, Attr), FsError> {
-        if let Some(reader) = self.options.descriptors.reader(file) {
-            let attr = self.data_attr(file, &reader, Wait::No)?;
-            permission::may_read(caller, &attr)?;
-            return Ok((reader, attr));
-        }
-        // To open a file may take to read its inode from the disk, unless a descriptor of it holds that
-        // in memory.
-        let (node, attr) = self.node(file, Wait::No)?;
         permission::has_data(&attr)?;
         permission::may_read(caller, &attr)?;
         let fd = self.mount.open_data(file.kind(), file.kernel(), false);
         drop(node);
-        let fd = fd.map_err(|_| FsError::WouldWait)?;
+        let fd = fd.map_err(|errno| match wait {
+            Wait::No => FsError::WouldWait,
+            Wait::Yes => unopened(errno),
+        })?;
         Ok((self.options.descriptors.keep_reader(file, fd), attr))
     }
 
