@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::failure::{During, Failure};
+use crate::net::Network;
 
 /// A process whose processor time is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,41 @@ impl Meter {
         let time = clock_gettime(self.clock).map_err(io::Error::from);
         time.during(format_args!("the clock of process {}", self.pid)).map(Duration::from)
     }
+}
+
+/// Has clients work at a server all at once, in its network; gives what each gave, the processor time that the
+/// server took meanwhile, and how long that was.
+///
+/// `ready` prepares a client with its number before the first of them begins.
+pub(super) fn under_load<C, T: Send>(
+    network: &Network,
+    meter: Meter,
+    clients: usize,
+    ready: impl Fn(usize) -> Result<C, Failure> + Sync,
+    work: impl Fn(usize, C) -> Result<T, Failure> + Sync,
+) -> Result<(Vec<T>, Duration, Duration), Failure> {
+    let start = Barrier::new(clients + 1);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..clients)
+            .map(|number| {
+                let (start, ready, work) = (&start, &ready, &work);
+                scope.spawn(move || {
+                    let client = network.client.enter().and_then(|()| ready(number));
+                    start.wait();
+                    work(number, client?)
+                })
+            })
+            .collect();
+        let before = meter.spent();
+        let begin = Instant::now();
+        start.wait();
+        let mut given = Vec::new();
+        for worker in workers {
+            given.push(worker.join().map_err(|_panic| Failure::said("a client ended early"))??);
+        }
+        let spent = meter.spent()?.saturating_sub(before?);
+        Ok((given, spent, begin.elapsed()))
+    })
 }
 
 /// The processor time of the calling thread.

@@ -4,8 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::sync::Barrier;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::dhcp_client::{self, Kind};
@@ -17,7 +15,7 @@ use crate::packages;
 use crate::process::tail;
 use crate::server::{Server, Site};
 
-use super::cost::Meter;
+use super::cost::{Meter, under_load};
 use super::limits::{self, Probe};
 use super::report::{Figure, Limit, Report};
 use super::trial::{Side, Trial, alternate};
@@ -27,14 +25,12 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
     let directory = lab.directory("bench http")?;
     let (ours, theirs) = (Network::new()?, Network::new()?);
     let content = fs::read(lab.parts()?.kernel()).during("the kernel")?;
-    let place = directory.join("netbe");
-    fs::create_dir(&place).during(place.display())?;
+    let place = lab.directory("bench http netbe")?;
     let site = Site::new(lab.release()?, &ours, &place);
     let (server, path) = boot(lab, &site, &ours, &place)?;
     let netbe = Target { network: &ours, meter: Meter::of(server.pid())?, path, content: &content };
     if let Some(earlier) = earlier {
-        let place = directory.join("earlier");
-        fs::create_dir(&place).during(place.display())?;
+        let place = lab.directory("bench http earlier")?;
         let site = Site::new(earlier, &theirs, &place);
         let (other, path) = boot(lab, &site, &theirs, &place)?;
         let meter = Meter::of(other.pid())?;
@@ -134,29 +130,10 @@ struct Target<'a> {
 impl Target<'_> {
     /// Lets the clients fetch for a while; gives µs for a MiB, and MiB per second of all together.
     fn bear(&self, clients: usize) -> Result<Vec<f64>, Failure> {
-        let start = Barrier::new(clients + 1);
-        let (files, spent, elapsed) = thread::scope(|scope| {
-            let workers: Vec<_> = (0..clients)
-                .map(|_number| {
-                    let start = &start;
-                    scope.spawn(move || {
-                        let entered = self.network.client.enter();
-                        start.wait();
-                        entered.and_then(|()| self.fetch())
-                    })
-                })
-                .collect();
-            let before = self.meter.spent();
-            let begin = Instant::now();
-            start.wait();
-            let mut files = 0;
-            for worker in workers {
-                files +=
-                    worker.join().map_err(|_panic| Failure::said("a client ended early"))??;
-            }
-            let spent = self.meter.spent()?.saturating_sub(before?);
-            Ok::<_, Failure>((files, spent, begin.elapsed()))
-        })?;
+        let fetch = |_number, ()| self.fetch();
+        let (files, spent, elapsed) =
+            under_load(self.network, self.meter, clients, |_number| Ok(()), fetch)?;
+        let files: u32 = files.into_iter().sum();
         let mib = f64::from(files) * self.content.len() as f64 / (1024.0 * 1024.0);
         Ok(vec![spent.as_secs_f64() * 1e6 / mib, mib / elapsed.as_secs_f64()])
     }

@@ -3,9 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Barrier;
-use std::thread;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::failure::{During, Failure, ensure};
@@ -16,7 +14,7 @@ use crate::peer;
 use crate::process::Program;
 use crate::server::{Server, Site};
 
-use super::cost::Meter;
+use super::cost::{Meter, under_load};
 use super::limits::{self, Probe};
 use super::report::{Figure, Limit, Report};
 use super::trial::{Side, Trial, alternate};
@@ -29,11 +27,11 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
     let (ours, theirs) = (Network::new()?, Network::new()?);
     ours.address_the_client()?;
     theirs.address_the_client()?;
-    let site = Site::new(lab.release()?, &ours, &made(&directory, "netbe")?);
+    let site = Site::new(lab.release()?, &ours, &lab.directory("bench nfs netbe")?);
     let server = share(&site)?;
     let netbe = Target::new(&ours, Meter::of(server.pid())?, EXPORT, "netbe")?;
     let report = if let Some(earlier) = earlier {
-        let site = Site::new(earlier, &theirs, &made(&directory, "earlier")?);
+        let site = Site::new(earlier, &theirs, &lab.directory("bench nfs earlier")?);
         let server = share(&site)?;
         let peer = Target::new(&theirs, Meter::of(server.pid())?, EXPORT, "peer")?;
         let (figures, limits) = compare(&netbe, &peer)?;
@@ -52,13 +50,6 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
     };
     server.stop()?;
     Ok(report)
-}
-
-/// A new directory.
-fn made(directory: &Path, name: &str) -> Result<PathBuf, Failure> {
-    let place = directory.join(name);
-    fs::create_dir(&place).during(place.display())?;
-    Ok(place)
 }
 
 fn install_ganesha() -> Result<(), Failure> {
@@ -196,30 +187,14 @@ impl<'a> Target<'a> {
 
     /// Puts a load onto the server; gives processor time in µs per unit, and units per second.
     fn bear(&self, load: &Load) -> Result<Vec<f64>, Failure> {
-        let start = Barrier::new(load.connections + 1);
-        let (units, spent, elapsed) = thread::scope(|scope| {
-            let workers: Vec<_> = (0..load.connections)
-                .map(|number| {
-                    let start = &start;
-                    scope.spawn(move || {
-                        let client =
-                            self.network.client.enter().and_then(|()| Client::connect(NFS_PORT));
-                        start.wait();
-                        let mut asker = Asker::new(&self.handles, load.operation, number);
-                        client?.drive(load.depth, Instant::now() + DURATION, &mut asker)
-                    })
-                })
-                .collect();
-            let before = self.meter.spent();
-            let begin = Instant::now();
-            start.wait();
-            let mut units = 0;
-            for worker in workers {
-                units +=
-                    worker.join().map_err(|_panic| Failure::said("a client ended early"))??;
-            }
-            Ok::<_, Failure>((units, self.meter.spent()?.saturating_sub(before?), begin.elapsed()))
-        })?;
+        let connect = |_number| Client::connect(NFS_PORT);
+        let ask = |number, mut client: Client| {
+            let mut asker = Asker::new(&self.handles, load.operation, number);
+            client.drive(load.depth, Instant::now() + DURATION, &mut asker)
+        };
+        let (units, spent, elapsed) =
+            under_load(self.network, self.meter, load.connections, connect, ask)?;
+        let units: u64 = units.into_iter().sum();
         let units = units as f64;
         Ok(vec![spent.as_secs_f64() * 1e6 / units, units / elapsed.as_secs_f64()])
     }

@@ -1,9 +1,7 @@
 //! TFTP: how fast loaders get their file from netbe, and from atftpd, and what a block costs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Barrier;
-use std::thread;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::dhcp_client::{self, Kind};
@@ -15,7 +13,7 @@ use crate::packages;
 use crate::process::tail;
 use crate::server::{Server, Site};
 
-use super::cost::Meter;
+use super::cost::{Meter, under_load};
 use super::limits::{self, Probe};
 use super::report::{Figure, Limit, Report};
 use super::tftp_client::{self, Wish};
@@ -27,12 +25,12 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
     let (ours, theirs) = (Network::new()?, Network::new()?);
     let content: Vec<u8> = (0..=250).cycle().take(SIZE).collect();
     let content = content.as_slice();
-    let place = made(&directory, "netbe")?;
+    let place = lab.directory("bench tftp netbe")?;
     let site = Site::new(lab.release()?, &ours, &place);
     let server = serve(lab, &site, &ours, &place, content)?;
     let netbe = Target { network: &ours, meter: Meter::of(server.pid())?, content };
     if let Some(earlier) = earlier {
-        let place = made(&directory, "earlier")?;
+        let place = lab.directory("bench tftp earlier")?;
         let site = Site::new(earlier, &theirs, &place);
         let other = serve(lab, &site, &theirs, &place, content)?;
         let peer = Target { network: &theirs, meter: Meter::of(other.pid())?, content };
@@ -62,13 +60,6 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
     let version =
         theirs.client.program(&atftpd).arg("--version").finish(Duration::from_secs(20))?;
     Report::new(lab, "atftpd", version.stdout.trim().to_owned(), figures, limits)
-}
-
-/// A new directory.
-fn made(directory: &Path, name: &str) -> Result<PathBuf, Failure> {
-    let place = directory.join(name);
-    fs::create_dir(&place).during(place.display())?;
-    Ok(place)
 }
 
 /// Serves the file to a machine that has a lease. Files below /boot are served by TFTP to machines that
@@ -132,31 +123,11 @@ struct Target<'a> {
 impl Target<'_> {
     /// Lets the clients fetch for a while; gives MB per second of all together, and µs per block.
     fn bear(&self, load: Load) -> Result<Vec<f64>, Failure> {
-        let start = Barrier::new(load.clients + 1);
-        let (blocks, files, spent, elapsed) = thread::scope(|scope| {
-            let workers: Vec<_> = (0..load.clients)
-                .map(|_number| {
-                    let start = &start;
-                    scope.spawn(move || {
-                        let entered = self.network.client.enter();
-                        start.wait();
-                        entered.and_then(|()| self.fetch(load.window))
-                    })
-                })
-                .collect();
-            let before = self.meter.spent();
-            let begin = Instant::now();
-            start.wait();
-            let (mut blocks, mut files) = (0, 0);
-            for worker in workers {
-                let (more, fetched) =
-                    worker.join().map_err(|_panic| Failure::said("a client ended early"))??;
-                blocks += more;
-                files += fetched;
-            }
-            let spent = self.meter.spent()?.saturating_sub(before?);
-            Ok::<_, Failure>((blocks, files, spent, begin.elapsed()))
-        })?;
+        let fetch = |_number, ()| self.fetch(load.window);
+        let (fetched, spent, elapsed) =
+            under_load(self.network, self.meter, load.clients, |_number| Ok(()), fetch)?;
+        let blocks: u32 = fetched.iter().map(|(blocks, _files)| blocks).sum();
+        let files: u32 = fetched.iter().map(|(_blocks, files)| files).sum();
         ensure(blocks > 0, || "nothing was fetched".to_owned())?;
         let megabytes = f64::from(files) * self.content.len() as f64 / 1e6;
         Ok(vec![megabytes / elapsed.as_secs_f64(), spent.as_secs_f64() * 1e6 / f64::from(blocks)])
