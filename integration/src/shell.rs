@@ -38,10 +38,13 @@ impl Shell {
         self.line.write_all(QUESTION.as_bytes()).during("a serial line")?;
         let since = Instant::now();
         let mut heard = Vec::new();
-        while since.elapsed() < PATIENCE && !contains(&heard, ANSWER) {
+        while since.elapsed() < PATIENCE {
             self.hear(&mut heard)?;
+            if String::from_utf8_lossy(&heard).contains(ANSWER) {
+                return Ok(true);
+            }
         }
-        Ok(contains(&heard, ANSWER))
+        Ok(false)
     }
 
     /// Takes what has come, if something comes within [`GLANCE`].
@@ -117,10 +120,6 @@ fn answer(heard: &str, begin: &str, end: &str) -> Option<Answer> {
     let (output, rest) = rest.rsplit_once(&format!("\n{end}"))?;
     let (status, _after) = rest.split_once("]\n")?;
     Some(Answer { status: status.parse().ok()?, output: output.to_owned() })
-}
-
-fn contains(heard: &[u8], word: &str) -> bool {
-    heard.windows(word.len()).any(|part| part == word.as_bytes())
 }
 
 /// Asks whether a shell is there. A terminal that repeats it gives no [`ANSWER`], and half of it begins
