@@ -69,15 +69,15 @@ impl Source {
         Ok(Self { file: Arc::clone(file), identity })
     }
 
-    fn read(&self, block: u64) -> io::Result<Arc<[u8]>> {
+    /// Reads a block, and looks whether the file is still what it was when it was opened.
+    fn read(&self, block: u64) -> io::Result<(Arc<[u8]>, bool)> {
         let start = block.saturating_mul(BLOCK);
         let len = self.identity.len.saturating_sub(start).min(BLOCK);
         let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut bytes, start)?;
-        Ok(bytes.into())
+        Ok((bytes.into(), self.is_unchanged()))
     }
 
-    /// Whether the file is still what it was when it was opened.
     fn is_unchanged(&self) -> bool {
         let Identity { len, own, .. } = self.identity;
         self.file.metadata().is_ok_and(|about| {
@@ -127,8 +127,8 @@ impl Cache {
         if let Some(bytes) = self.held(source, block) {
             return Ok(bytes);
         }
-        let bytes = source.read(block)?;
-        if !source.is_unchanged() {
+        let (bytes, is_unchanged) = source.read(block)?;
+        if !is_unchanged {
             return Ok(bytes);
         }
         let slot = self.slot(Key { identity: source.identity, block });
@@ -147,10 +147,7 @@ impl Cache {
         let slot = self.slot(key);
         let read = || async {
             let source = source.clone();
-            let reading = spawn_blocking(move || {
-                let bytes = source.read(block).map_err(|error| error.kind())?;
-                Ok((bytes, source.is_unchanged()))
-            });
+            let reading = spawn_blocking(move || source.read(block).map_err(|error| error.kind()));
             let read = reading.await.map_err(|_| io::ErrorKind::Other).flatten();
             if !matches!(read, Ok((_, true))) {
                 self.forget(key, &slot);

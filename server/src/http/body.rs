@@ -15,7 +15,7 @@ use super::connection::send;
 use crate::boot::cache::BLOCK;
 use crate::boot::readahead::ReadAhead;
 use crate::boot::{BootFile, Content};
-use crate::net::sys::pages::{Pages, SEND_MAX, send_first};
+use crate::net::sys::pages::{Pages, send_first};
 
 /// A boot file that is sent.
 #[derive(Debug)]
@@ -74,10 +74,11 @@ impl Body {
                 let sent = taken(stream, stall, || send_first(stream.as_fd(), head)).await?;
                 head = head.get(sent..).unwrap_or_default();
             }
-            match taken(stream, stall, || pages.send(stream.as_fd(), range.clone())).await {
+            let most = range.end.min(range.start.saturating_add(SEND_MAX));
+            match taken(stream, stall, || pages.send(stream.as_fd(), range.start..most)).await {
                 Ok(Some(sent)) => {
                     let end = range.start.saturating_add(sent);
-                    return Ok(Piece { end, is_full: sent >= SEND_MAX });
+                    return Ok(Piece { end, is_full: end >= most });
                 }
                 Ok(None) => {}
                 Err(error) if is_of_kernel(&error) => {
@@ -141,3 +142,6 @@ fn is_of_file(error: &io::Error) -> bool {
 fn lost(error: &io::Error) -> io::Error {
     io::Error::other(FileLost(error.kind()))
 }
+
+/// Bytes that are sent at once, so that other clients have their turn.
+const SEND_MAX: u64 = 0x10_0000;

@@ -45,7 +45,7 @@ impl Pages {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let offset = libc::off_t::try_from(range.start).map_err(io::Error::other)?;
-        let count = range.end.saturating_sub(range.start).min(SEND_MAX);
+        let count = range.end.saturating_sub(range.start);
         let count = usize::try_from(count).map_err(io::Error::other)?;
         let mut sent = 0;
         // SAFETY: both descriptors are open, there are no headers, and the kernel writes to `sent` only
@@ -76,6 +76,3 @@ impl Pages {
 pub(crate) fn send_first(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     SockRef::from(&socket).send_with_flags(bytes, 0)
 }
-
-/// Bytes that are sent at once, so that other clients have their turn.
-pub(crate) const SEND_MAX: u64 = 0x10_0000;

@@ -69,8 +69,7 @@ impl Pages {
         socket: BorrowedFd<'_>,
         range: Range<u64>,
     ) -> io::Result<Option<u64>> {
-        let end = range.end.min(range.start.saturating_add(SEND_MAX));
-        let end = self.resident(range.start..end)?;
+        let end = self.resident(range.clone())?;
         if end <= range.start {
             return Ok(None);
         }
@@ -123,10 +122,8 @@ fn size(len: u64) -> io::Result<usize> {
 /// The longest file that is mapped, in bytes: more than a kernel or an initial RAM disk has.
 const MAPPED_MAX: u64 = 1 << 30;
 
-/// Bytes that are sent at once, so that other clients have their turn.
-pub(crate) const SEND_MAX: u64 = 0x10_0000;
-
-/// Pages of these, of 4 KiB at least, and one more where they begin inside of one.
+/// Pages that are asked about at once: a MiB of them, of 4 KiB at least, and one more where it begins inside
+/// of one.
 const PAGES_MAX: usize = 0x10_0000 / 4096 + 1;
 
 #[cfg(test)]
