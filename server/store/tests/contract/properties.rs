@@ -24,6 +24,11 @@ fn kind(bench: &Bench) -> Kind {
     }
 }
 
+/// Says why a test has nothing to show here.
+fn other(stores: &str) {
+    println!("skipped: it is about stores on {stores}");
+}
+
 /// The property that limits a tree, where there is one.
 const fn limit_of(kind: Kind) -> Option<&'static str> {
     match kind {
@@ -69,7 +74,7 @@ fn with_limits(bench: &Bench) -> bool {
 #[test]
 fn a_store_without_properties_of_its_own_refuses_them_and_what_is_set_with_them() {
     let bench = Bench::new();
-    let Kind::Plain = kind(&bench) else { return };
+    let Kind::Plain = kind(&bench) else { return other("directories") };
     bench.create("head");
     for property in Native::ALL {
         let decisions = [note("x"), change(property.as_str(), Some("1"))];
@@ -87,7 +92,7 @@ fn properties_are_set_and_shown_and_reset() {
     let head = name("head");
     bench.create("head");
     let (limit, compression) = match kind(&bench) {
-        Kind::Plain => return,
+        Kind::Plain => return other("ZFS and btrfs"),
         Kind::Btrfs => ("refquota", "zstd"),
         Kind::Zfs => ("quota", "gzip-2"),
     };
@@ -116,7 +121,7 @@ fn of_several_properties_all_are_set_or_none() {
     let head = name("head");
     bench.create("head");
     let wrong = match kind(&bench) {
-        Kind::Plain => return,
+        Kind::Plain => return other("ZFS and btrfs"),
         Kind::Btrfs => [change("refquota", Some("much")), change("sync", Some("always"))],
         // Less than it takes: the kernel says so after it has taken the others.
         Kind::Zfs => [change("quota", Some("1K")), change("compression", Some("much"))],
@@ -140,7 +145,7 @@ fn what_was_set_stays_when_a_tree_goes_back_and_goes_with_a_clone_and_not_with_a
     let bench = Bench::new();
     let head = name("head");
     bench.create("head");
-    let Some(limit) = limit_of(kind(&bench)) else { return };
+    let Some(limit) = limit_of(kind(&bench)) else { return other("ZFS and btrfs") };
     assert!(with_limits(&bench));
     let compression = |value| change("compression", Some(value));
     bench.store.decide(&head, &[compression("zstd")]).unwrap();
@@ -178,7 +183,7 @@ fn what_was_set_stays_when_a_tree_goes_back_and_goes_with_a_clone_and_not_with_a
 fn what_is_over_its_limit_is_not_written() {
     let bench = Bench::new();
     bench.create("head");
-    let Some(limit) = limit_of(kind(&bench)) else { return };
+    let Some(limit) = limit_of(kind(&bench)) else { return other("ZFS and btrfs") };
     assert!(with_limits(&bench));
     bench.store.decide(&name("head"), &[change(limit, Some("4M"))]).unwrap();
     let error = fill(&bench);
@@ -209,7 +214,7 @@ fn fill(bench: &Bench) -> std::io::Error {
 #[test]
 fn what_is_full_can_be_kept_and_copied_and_destroyed() {
     let bench = Bench::new();
-    let Kind::Btrfs = kind(&bench) else { return };
+    let Kind::Btrfs = kind(&bench) else { return other("btrfs") };
     bench.create("head");
     assert!(with_limits(&bench));
     bench.store.decide(&name("head"), &[change("refquota", Some("4M"))]).unwrap();
@@ -226,7 +231,7 @@ fn what_is_full_can_be_kept_and_copied_and_destroyed() {
 #[test]
 fn a_limit_that_was_taken_away_does_not_come_back_and_a_clone_has_what_its_source_has_now() {
     let bench = Bench::new();
-    let Kind::Btrfs = kind(&bench) else { return };
+    let Kind::Btrfs = kind(&bench) else { return other("btrfs") };
     assert!(with_limits(&bench));
     bench.store.create(&name("flat"), store::Layout::Flat).unwrap();
     bench.store.decide(&name("flat"), &[change("refquota", Some("64M"))]).unwrap();
@@ -246,7 +251,7 @@ fn a_limit_that_was_taken_away_does_not_come_back_and_a_clone_has_what_its_sourc
 #[cfg(target_os = "linux")]
 fn what_is_made_in_any_directory_of_a_tree_on_btrfs_is_compressed() {
     let bench = Bench::new();
-    let Kind::Btrfs = kind(&bench) else { return };
+    let Kind::Btrfs = kind(&bench) else { return other("btrfs") };
     bench.create("head");
     let files = bench.files("head");
     fs::create_dir_all(files.join("home/anna/deep")).unwrap();
@@ -262,7 +267,7 @@ fn what_is_made_in_any_directory_of_a_tree_on_btrfs_is_compressed() {
 #[test]
 fn a_limit_of_a_whole_tree_on_btrfs_is_refused_where_it_would_not_hold() {
     let bench = Bench::new();
-    let Kind::Btrfs = kind(&bench) else { return };
+    let Kind::Btrfs = kind(&bench) else { return other("btrfs") };
     bench.create("head");
     assert!(with_limits(&bench));
     let refused = bench.store.decide(&name("head"), &[change("quota", Some("64M"))]).unwrap_err();
