@@ -19,8 +19,8 @@ impl<'a> Lifted<'a> {
 
     /// Lets a name be made, or a file be changed or removed.
     pub(super) fn lift(&mut self, path: &Path) -> Result<(), InsideError> {
-        let named = path.ancestors().filter(|path| path.file_name().is_some());
-        named.into_iter().try_for_each(|path| self.lift_one(path))
+        let mut named = path.ancestors().filter(|path| path.file_name().is_some());
+        named.try_for_each(|path| self.lift_one(path))
     }
 
     /// The same, and all that is below the name.

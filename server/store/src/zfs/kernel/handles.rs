@@ -22,7 +22,13 @@ use crate::zfs::listing::{About, COLUMNS, Depth, Kinds, LOOK, Question};
 
 /// Whether libzfs can be loaded.
 pub(in crate::zfs) fn are_there() -> bool {
-    !super::PROGRAMS_ONLY.load(std::sync::atomic::Ordering::Relaxed) && Library::get().is_some()
+    library().is_some()
+}
+
+/// libzfs, if it can be loaded and is to be asked.
+fn library() -> Option<&'static Library> {
+    let programs_only = super::PROGRAMS_ONLY.load(std::sync::atomic::Ordering::Relaxed);
+    if programs_only { None } else { Library::get() }
 }
 
 /// Answers a question about data sets.
@@ -60,10 +66,7 @@ fn with_session<T: Send + 'static>(
     static LATE: Mutex<Vec<Weak<()>>> = Mutex::new(Vec::new());
     // Its tables of properties are global, and written whenever a handle is made.
     static ONE: Mutex<()> = Mutex::new(());
-    if !are_there() {
-        return None;
-    }
-    let library = Library::get()?;
+    let library = library()?;
     let failure = |said: String| Failure { task: task.to_owned(), refusal: Refusal::Hangs, said };
     let late = || LATE.lock().unwrap_or_else(PoisonError::into_inner);
     late().retain(|one| one.strong_count() > 0);
