@@ -3,12 +3,16 @@
 //! A thread on the server's side does nothing but receive and send; its processor time is what no
 //! server can go below.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::failure::{During, Failure};
+use nix::libc::MSG_MORE;
+use socket2::SockRef;
+
+use crate::failure::{During, Failure, ensure};
 use crate::net::{Network, SERVER};
 
 use super::cost::own_thread;
@@ -21,6 +25,9 @@ pub(super) enum Probe {
     TcpEcho,
     /// Messages of 1 MiB go from the server over TCP, as fast as they can.
     TcpStream,
+    /// A message of 128 bytes over TCP is answered by another and 1 MiB of a file in memory, by
+    /// sendfile(2), one at a time: a server that does nothing but that.
+    TcpFile,
     /// A message of 4 bytes over UDP is answered by one of 1472, one at a time.
     UdpEcho,
 }
@@ -30,6 +37,7 @@ impl Probe {
         match self {
             Self::TcpEcho => "tcp_echo.cpu_us_per_op",
             Self::TcpStream => "tcp_stream.cpu_us_per_mib",
+            Self::TcpFile => "tcp_file.cpu_us_per_mib",
             Self::UdpEcho => "udp_echo.cpu_us_per_op",
         }
     }
@@ -40,12 +48,16 @@ impl Probe {
             let server = scope.spawn(move || {
                 network.server.enter()?;
                 match self {
-                    Self::TcpEcho | Self::TcpStream => {
+                    Self::TcpEcho | Self::TcpStream | Self::TcpFile => {
                         let listener = TcpListener::bind((address()?, 0)).during(WHAT)?;
                         let port = listener.local_addr().during(WHAT)?.port();
                         tell.send(port).map_err(|_error| Failure::said(WHAT))?;
                         let (stream, _peer) = listener.accept().during(WHAT)?;
-                        if self == Self::TcpEcho { echo(stream) } else { pour(stream) }
+                        match self {
+                            Self::TcpEcho => echo(stream),
+                            Self::TcpFile => hand_out(stream),
+                            Self::TcpStream | Self::UdpEcho => pour(stream),
+                        }
                     }
                     Self::UdpEcho => {
                         let socket = UdpSocket::bind((address()?, 0)).during(WHAT)?;
@@ -61,6 +73,7 @@ impl Probe {
                 match self {
                     Self::TcpEcho => ask(port),
                     Self::TcpStream => swallow(port),
+                    Self::TcpFile => ask_for_pieces(port),
                     Self::UdpEcho => ask_datagrams(port),
                 }
             });
@@ -140,6 +153,51 @@ fn swallow(port: u16) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Answers each message by another and a piece of a file; gives the processor time and how often.
+fn hand_out(mut stream: TcpStream) -> Result<(Duration, u32), Failure> {
+    let path = std::env::temp_dir().join(format!("lab-pieces-{}", std::process::id()));
+    std::fs::write(&path, vec![0x5a; PIECES * PIECE]).during(WHAT)?;
+    let file = File::open(&path).during(WHAT)?;
+    std::fs::remove_file(&path).during(WHAT)?;
+    stream.set_nodelay(true).during(WHAT)?;
+    let before = own_thread()?;
+    let (mut buffer, mut count) = ([0; MESSAGE], 0_u32);
+    loop {
+        match stream.read_exact(&mut buffer) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+            Err(error) => return Err(error).during(WHAT),
+        }
+        SockRef::from(&stream).send_with_flags(&buffer, MSG_MORE).during(WHAT)?;
+        let mut offset = u64::from(count) % PIECES as u64 * PIECE as u64;
+        let end = offset + PIECE as u64;
+        while offset < end {
+            let rest = usize::try_from(end - offset).unwrap_or(PIECE);
+            let sent = rustix::fs::sendfile(&stream, &file, Some(&mut offset), rest);
+            sent.map_err(std::io::Error::from).during(WHAT)?;
+        }
+        count += 1;
+    }
+    Ok((own_thread()?.saturating_sub(before), count))
+}
+
+fn ask_for_pieces(port: u16) -> Result<(), Failure> {
+    let mut stream = TcpStream::connect((address()?, port)).during(WHAT)?;
+    stream.set_nodelay(true).during(WHAT)?;
+    let begin = Instant::now();
+    let mut buffer = vec![0; 256 * 1024];
+    while begin.elapsed() < DURATION {
+        stream.write_all(&[0; MESSAGE]).during(WHAT)?;
+        let mut left = MESSAGE + PIECE;
+        while left > 0 {
+            let count = stream.read(&mut buffer).during(WHAT)?;
+            ensure(count > 0, || WHAT.to_owned())?;
+            left = left.saturating_sub(count);
+        }
+    }
+    Ok(())
+}
+
 /// Answers datagrams until one has another length; gives the processor time and how often.
 fn answer(socket: &UdpSocket) -> Result<(Duration, u32), Failure> {
     socket.set_read_timeout(Some(Duration::from_secs(5))).during(WHAT)?;
@@ -172,4 +230,7 @@ fn ask_datagrams(port: u16) -> Result<(), Failure> {
 
 const WHAT: &str = "probing what the network allows";
 const MESSAGE: usize = 128;
+/// Bytes of a file that are sent at once, and how many such pieces it has.
+const PIECE: usize = 1 << 20;
+const PIECES: usize = 64;
 const DURATION: Duration = Duration::from_millis(500);

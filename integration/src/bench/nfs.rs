@@ -69,7 +69,7 @@ fn share(site: &Site<'_>) -> Result<Server, Failure> {
 }
 
 fn compare(netbe: &Target<'_>, peer: &Target<'_>) -> Result<(Vec<Figure>, Vec<Limit>), Failure> {
-    let limits = limits::begin(netbe.network, &[Probe::TcpEcho, Probe::TcpStream])?;
+    let limits = limits::begin(netbe.network, &[Probe::TcpEcho, Probe::TcpStream, Probe::TcpFile])?;
     let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
     let figures = alternate(&trials, ROUNDS, |side, load| match side {
         Side::Netbe => netbe.bear(load),
@@ -129,7 +129,10 @@ enum Operation {
     Lookup,
     Read4k,
     Read32k,
+    Read64k,
     Read1m,
+    /// Asks for 1 MiB of a file of one byte.
+    Readsmall,
     Readdirplus,
     Write1m,
 }
@@ -142,7 +145,9 @@ impl Operation {
             Self::Lookup => "lookup",
             Self::Read4k => "read4k",
             Self::Read32k => "read32k",
+            Self::Read64k => "read64k",
             Self::Read1m => "read1m",
+            Self::Readsmall => "readsmall",
             Self::Readdirplus => "readdirplus",
             Self::Write1m => "write1m",
         }
@@ -154,7 +159,7 @@ impl Operation {
             Self::Getattr => 1,
             Self::Lookup => 3,
             Self::Access => 4,
-            Self::Read4k | Self::Read32k | Self::Read1m => 6,
+            Self::Read4k | Self::Read32k | Self::Read64k | Self::Read1m | Self::Readsmall => 6,
             Self::Write1m => 7,
             Self::Readdirplus => 17,
         }
@@ -165,6 +170,8 @@ impl Operation {
         match self {
             Self::Read4k => 4096,
             Self::Read32k => 32 * 1024,
+            Self::Read64k => 64 * 1024,
+            Self::Readsmall => 1,
             Self::Read1m | Self::Write1m => 1024 * 1024,
             Self::Access | Self::Getattr | Self::Lookup | Self::Readdirplus => 0,
         }
@@ -299,7 +306,12 @@ impl Work for Asker<'_> {
                 opaque(out, &self.handles.entries);
                 opaque(out, entry(self.next % ENTRIES).as_bytes());
             }
-            Operation::Read4k | Operation::Read32k | Operation::Read1m => {
+            Operation::Readsmall => {
+                opaque(out, self.file());
+                long(out, 0);
+                word(out, Operation::Read1m.bytes());
+            }
+            Operation::Read4k | Operation::Read32k | Operation::Read64k | Operation::Read1m => {
                 opaque(out, &self.handles.big);
                 long(out, self.offset());
                 word(out, self.operation.bytes());
@@ -331,7 +343,9 @@ impl Work for Asker<'_> {
             | Operation::Lookup
             | Operation::Read4k
             | Operation::Read32k
+            | Operation::Read64k
             | Operation::Read1m
+            | Operation::Readsmall
             | Operation::Write1m => 256,
         }
     }
@@ -341,7 +355,11 @@ impl Work for Asker<'_> {
         ensure(status == 0, || format!("{}: status {status}", self.operation.name()))?;
         match self.operation {
             Operation::Readdirplus => return self.list(reader),
-            Operation::Read4k | Operation::Read32k | Operation::Read1m => {
+            Operation::Read4k
+            | Operation::Read32k
+            | Operation::Read64k
+            | Operation::Read1m
+            | Operation::Readsmall => {
                 reader.optional(ATTRIBUTES)?;
                 self.complete(reader.word()?)?;
             }
@@ -365,7 +383,7 @@ impl Asker<'_> {
     }
 }
 
-const LOADS: [Load; 16] = [
+const LOADS: [Load; 18] = [
     Load::new(Operation::Getattr, 1, 1),
     Load::new(Operation::Getattr, 1, 32),
     Load::new(Operation::Getattr, 8, 32),
@@ -376,6 +394,8 @@ const LOADS: [Load; 16] = [
     Load::new(Operation::Read4k, 1, 32),
     Load::new(Operation::Read32k, 1, 8),
     Load::new(Operation::Read32k, 8, 8),
+    Load::new(Operation::Read64k, 1, 8),
+    Load::new(Operation::Readsmall, 1, 32),
     Load::new(Operation::Read1m, 1, 1),
     Load::new(Operation::Read1m, 1, 4),
     Load::new(Operation::Read1m, 8, 4),

@@ -4,9 +4,12 @@
 //! asked without waiting is asked only of file systems that are known to answer it so; of all others,
 //! which includes every FUSE and network file system, nothing is.
 
+use std::os::fd::BorrowedFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use vfs::Attr;
+
+use crate::sys;
 
 /// What a mounted file system tells from memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +24,9 @@ pub(crate) struct Resident {
     pub(crate) link_size: u64,
     /// When reading a file changes its time of access, which takes part in a journal.
     pub(crate) access_times: AccessTimes,
+    /// Up to how many bytes behind what is read are read ahead. `None` where it is not known, or where
+    /// what is in memory is read under a lock that is held over I/O.
+    pub(crate) read_ahead: Option<u64>,
 }
 
 /// When reading changes the time of access (mount(8)).
@@ -40,6 +46,14 @@ pub(crate) enum AccessTimes {
 }
 
 impl Resident {
+    /// Whether `len` bytes of an open file of `size` bytes are in memory, and so is all that reading
+    /// them would have the kernel read ahead, which may wait as well.
+    pub(crate) fn holds(&self, file: BorrowedFd<'_>, offset: u64, len: u64, size: u64) -> bool {
+        let Some(read_ahead) = self.read_ahead else { return false };
+        let ahead = read_ahead.min(size.saturating_sub(offset + len));
+        sys::is_resident(file, offset, len, ahead)
+    }
+
     /// Whether reading the file now sets its time of access.
     pub(crate) fn sets_access_time(&self, attr: &Attr) -> bool {
         match self.access_times {

@@ -12,6 +12,7 @@ mod names;
 mod open;
 
 use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs;
@@ -282,6 +283,18 @@ impl Tree for HostTree {
             Wait::No => self.read_resident(caller, file, offset, into),
             Wait::Yes => self.read_data(caller, file, offset, into),
         }
+    }
+
+    fn read_to_pipe(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        offset: u64,
+        len: usize,
+        pipe: BorrowedFd<'_>,
+        wait: Wait,
+    ) -> Result<Read, FsError> {
+        self.splice_data(caller, file, offset, len, pipe, wait)
     }
 
     fn write(

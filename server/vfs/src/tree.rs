@@ -1,6 +1,7 @@
 //! The tree of files that protocols serve.
 
 use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
 
 use crate::{Attr, Caller, FsError, Handle, Name, SetAttr, Time};
 
@@ -69,6 +70,21 @@ pub trait Tree: Send + Sync {
         into: &mut [u8],
         wait: Wait,
     ) -> Result<Read, FsError>;
+
+    /// Reads as [`Tree::read`] does, but into a pipe that has room for `len` bytes, and without a copy.
+    /// Who fails may have left bytes in the pipe. [`FsError::NotSupp`] means that it has to be copied.
+    fn read_to_pipe(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        offset: u64,
+        len: usize,
+        pipe: BorrowedFd<'_>,
+        wait: Wait,
+    ) -> Result<Read, FsError> {
+        let _ = (caller, file, offset, len, pipe, wait);
+        Err(FsError::NotSupp)
+    }
 
     /// Writes `data` to a regular file at `offset`, as stable as asked or more.
     fn write(

@@ -201,11 +201,20 @@ pub fn begin(out: &mut Vec<u8>) -> usize {
 ///
 /// The record is longer than a word can say, or does not begin at `place`.
 pub fn end(out: &mut [u8], place: usize) -> Result<(), RecordError> {
+    end_before(out, place, 0)
+}
+
+/// As [`end`], for a record that goes on with `more` bytes which are sent from elsewhere.
+///
+/// # Errors
+///
+/// As those of [`end`].
+pub fn end_before(out: &mut [u8], place: usize, more: usize) -> Result<(), RecordError> {
     let (word, record) = out
         .get_mut(place..)
         .and_then(|record| record.split_first_chunk_mut::<WORD>())
         .ok_or(RecordError::TooLong)?;
-    let len = u32::try_from(record.len()).map_err(|_| RecordError::TooLong)?;
+    let len = u32::try_from(record.len() + more).map_err(|_| RecordError::TooLong)?;
     if len & LAST != 0 {
         return Err(RecordError::TooLong);
     }
@@ -282,6 +291,16 @@ mod test {
         }
         records.space().push(*last);
         assert_eq!(records.next_record(), Ok(Some(&b"abcde"[..])));
+    }
+
+    #[test]
+    fn a_record_tells_of_what_is_sent_from_elsewhere() {
+        let mut stream = b"before".to_vec();
+        let place = begin(&mut stream);
+        stream.extend_from_slice(b"ab");
+        end_before(&mut stream, place, 3).unwrap();
+        stream.extend_from_slice(b"cde");
+        assert_eq!(fed(&stream[place..]).next_record(), Ok(Some(&b"abcde"[..])));
     }
 
     #[test]

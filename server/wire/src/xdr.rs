@@ -135,7 +135,7 @@ impl<'a> Encoder<'a> {
 
     /// Appends the zeros that bring `len` bytes to a multiple of four.
     pub fn pad(&mut self, len: usize) {
-        let padding = len.next_multiple_of(UNIT) - len;
+        let padding = padding(len);
         self.out.extend(std::iter::repeat_n(0, padding));
     }
 }
@@ -155,6 +155,12 @@ pub enum DecodeError {
     /// The input ends in the middle of a value.
     #[error("unexpected end of input")]
     Truncated,
+}
+
+/// How many bytes stand behind `len` bytes of opaque data.
+#[must_use]
+pub const fn padding(len: usize) -> usize {
+    len.next_multiple_of(UNIT) - len
 }
 
 /// Everything in XDR is a multiple of this many bytes.

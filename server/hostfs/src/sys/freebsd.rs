@@ -385,6 +385,26 @@ pub(crate) fn read_nowait(
     Err(Errno::OPNOTSUPP)
 }
 
+/// No splice(2) here.
+pub(crate) const fn splice(
+    _file: BorrowedFd<'_>,
+    _offset: u64,
+    _pipe: BorrowedFd<'_>,
+    _len: usize,
+) -> Result<usize> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// Nothing is known to be in memory.
+pub(crate) const fn is_resident(
+    _file: BorrowedFd<'_>,
+    _offset: u64,
+    _len: u64,
+    _ahead: u64,
+) -> bool {
+    false
+}
+
 /// Shows name, inode number and cookie of the entries behind the descriptor's position until `each`
 /// breaks; returns whether it saw the end. The cookie is `d_off`, which UFS and ZFS have since 12.
 pub(crate) fn list(

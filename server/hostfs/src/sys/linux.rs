@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "the kernel's file handles have no safe interface")]
 
 mod owner;
+mod residence;
 
 use std::ffi::{CStr, OsStr, c_int, c_uint};
 use std::io::IoSliceMut;
@@ -26,6 +27,7 @@ use crate::attr::raw_mode;
 use crate::resident::{AccessTimes, Resident};
 
 pub(crate) use owner::{UNFINISHED, make_as, make_file_with_times};
+pub(crate) use residence::{is_resident, splice};
 
 /// A mounted file system, by a directory in it.
 #[derive(Debug)]
@@ -84,7 +86,12 @@ impl Mount {
         // Kernels before 5.12 do not know the flag.
         let names = names && self.look_cached(self.dir(), b".").is_ok();
         let inode_numbers = matches!(magic, BTRFS | EXT4 | XFS);
-        Ok(Resident { attributes, names, inode_numbers, link_size, access_times })
+        let read_ahead = match magic {
+            // XFS reads under a lock of the inode, ZFS from a cache of its own; tmpfs may have to swap.
+            EXT4 | BTRFS => residence::read_ahead(&self.dir),
+            _ => None,
+        };
+        Ok(Resident { attributes, names, inode_numbers, link_size, access_times, read_ahead })
     }
 
     fn uuid(&self) -> Result<Option<[u8; 16]>> {

@@ -1,6 +1,6 @@
 //! Reading, writing and committing the data of regular files.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use rustix::fs;
@@ -71,6 +71,43 @@ impl HostTree {
             return Err(FsError::WouldWait);
         }
         Ok(Read { len, eof, attr })
+    }
+
+    /// Reads into a pipe by reference. Without waiting, that takes proof that all of it is in memory.
+    pub(super) fn splice_data(
+        &self,
+        caller: &Caller,
+        file: &Handle,
+        offset: u64,
+        len: usize,
+        pipe: BorrowedFd<'_>,
+        wait: Wait,
+    ) -> Result<Read, FsError> {
+        let (reader, attr) = self.readable(caller, file, wait)?;
+        if offset >= attr.size {
+            return Ok(Read { len: 0, eof: true, attr });
+        }
+        let asked = count(len).min(attr.size - offset);
+        let proven = || self.resident.holds(reader.as_fd(), offset, asked, attr.size);
+        if wait == Wait::No && (self.resident.sets_access_time(&attr) || !proven()) {
+            return Err(FsError::WouldWait);
+        }
+        let mut len = 0;
+        while count(len) < asked {
+            let rest = usize::try_from(asked - count(len)).unwrap_or(usize::MAX);
+            match sys::splice(reader.as_fd(), offset + count(len), pipe, rest) {
+                Ok(0) => return Ok(Read { len, eof: true, attr }),
+                Ok(more) => len += more,
+                Err(Errno::INTR) => {}
+                // There is less room in the pipe than was said.
+                Err(Errno::AGAIN) if len > 0 => break,
+                Err(Errno::AGAIN | Errno::INVAL | Errno::OPNOTSUPP) => {
+                    return Err(FsError::NotSupp);
+                }
+                Err(errno) => return Err(cause(errno)),
+            }
+        }
+        Ok(Read { len, eof: offset + count(len) >= attr.size, attr })
     }
 
     pub(super) fn write_data(

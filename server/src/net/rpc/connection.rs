@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use wire::record::{self, RecordError};
+use wire::xdr;
 
 use super::Transport;
 use super::back::Outgoing;
@@ -23,6 +25,7 @@ use super::dispatch::FiveTuple;
 use super::peers::Silence;
 use super::server::Server;
 use crate::net::interface::Interface;
+use crate::net::sys::pipe::Pipe;
 use crate::net::sys::tcp;
 
 /// A connection in use.
@@ -61,13 +64,41 @@ pub(super) struct Connection {
 /// Replies that the socket did not take yet.
 #[derive(Debug, Default)]
 struct Outbox {
-    replies: VecDeque<Vec<u8>>,
-    /// Bytes of the first that it did take.
-    sent: usize,
-    /// Bytes of all that it did not.
+    pieces: VecDeque<Piece>,
+    /// Bytes of all of them.
     bytes: usize,
     /// The connection is at its end: what comes now is dropped.
     closed: bool,
+}
+
+/// A part of the stream of replies that is still to be sent.
+#[derive(Debug)]
+enum Piece {
+    /// Bytes, and how many of them were sent.
+    Bytes(Vec<u8>, usize),
+    Pipe(Pipe),
+}
+
+impl Piece {
+    const fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes, sent) => bytes.len() - *sent,
+            Self::Pipe(pipe) => pipe.len(),
+        }
+    }
+}
+
+/// A reply that stands behind the room for its record mark, and what follows it.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) bytes: Vec<u8>,
+    pub(super) payload: Option<Pipe>,
+}
+
+impl From<Vec<u8>> for Reply {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, payload: None }
+    }
 }
 
 /// Why a connection ended.
@@ -177,17 +208,97 @@ impl Connection {
         }
     }
 
-    /// Sends a reply that stands behind the room for its record mark, or gives it back if the
-    /// connection has ended.
-    pub(super) fn deliver(&self, mut reply: Vec<u8>) -> Result<(), Vec<u8>> {
+    /// Sends a reply, or gives it back if the connection has ended.
+    pub(super) fn deliver(&self, mut reply: Reply) -> Result<(), Reply> {
         if self.outbox().closed {
             return Err(reply);
         }
-        match record::end(&mut reply, 0) {
-            Ok(()) => self.send(&mut reply),
-            Err(error) => tracing::debug!(peer = %self.origin.peer, %error, "reply lost"),
+        let sent = match reply.payload {
+            Some(payload) => self.send_followed(&mut reply.bytes, 0, payload),
+            None => record::end(&mut reply.bytes, 0).map(|()| self.send(&mut reply.bytes)),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(peer = %self.origin.peer, %error, "reply lost");
         }
         Ok(())
+    }
+
+    /// Sends records and empties the buffer: the last of them, which was begun at `place`, goes on with
+    /// what is in a pipe, padded.
+    pub(super) fn send_followed(
+        &self,
+        records: &mut Vec<u8>,
+        place: usize,
+        payload: Pipe,
+    ) -> Result<(), RecordError> {
+        let pad = xdr::padding(payload.len());
+        record::end_before(records, place, payload.len() + pad)?;
+        let mut outbox = self.outbox();
+        if outbox.closed {
+            records.clear();
+            return Ok(());
+        }
+        let left = self.put(&mut outbox, Piece::Bytes(std::mem::take(records), 0), true)
+            + self.put(&mut outbox, Piece::Pipe(payload), pad > 0)
+            + self.put(&mut outbox, Piece::Bytes(vec![0; pad], 0), false);
+        self.leave(outbox, left);
+        Ok(())
+    }
+
+    /// Sends what the socket takes of a piece behind all others, and puts the rest into the outbox;
+    /// returns how many bytes that is.
+    fn put(&self, outbox: &mut Outbox, mut piece: Piece, more: bool) -> usize {
+        if outbox.pieces.is_empty()
+            && let Err(error) = self.write_piece(&mut piece, more)
+        {
+            let _ = self.end.set(error.into());
+            // Half a record may be sent, which nothing can follow.
+            if let Err(error) = SockRef::from(self.writer.as_ref()).shutdown(Shutdown::Both) {
+                tracing::trace!(peer = %self.origin.peer, %error, "connection was closed before");
+            }
+            return 0;
+        }
+        let rest = piece.len();
+        if rest > 0 {
+            outbox.bytes += rest;
+            outbox.pieces.push_back(piece);
+        }
+        rest
+    }
+
+    /// Sends as much of a piece as the socket takes; `more` follows at once.
+    fn write_piece(&self, piece: &mut Piece, more: bool) -> io::Result<()> {
+        let stream: &TcpStream = self.writer.as_ref();
+        while piece.len() > 0 {
+            let wrote = stream.try_io(Interest::WRITABLE, || match piece {
+                Piece::Bytes(bytes, sent) => {
+                    let rest = bytes.get(*sent..).unwrap_or_default();
+                    *sent += tcp::send(stream.as_fd(), rest, more)?;
+                    Ok(())
+                }
+                Piece::Pipe(pipe) => pipe.send(stream.as_fd(), more).map(drop),
+            });
+            match wrote {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves it to the task to send `left` bytes that were put into the outbox.
+    fn leave(&self, outbox: MutexGuard<'_, Outbox>, left: usize) {
+        if left == 0 {
+            return;
+        }
+        let before = self.connections.unsent.fetch_add(left, Ordering::Relaxed);
+        drop(outbox);
+        self.filled.notify_one();
+        if before.saturating_add(left) > self.max_unsent {
+            self.connections.relieve();
+        }
     }
 
     /// Sends records and empties the buffer; what the socket does not take is left to the task.
@@ -197,7 +308,7 @@ impl Connection {
             records.clear();
             return;
         }
-        let sent = if outbox.replies.is_empty() {
+        let sent = if outbox.pieces.is_empty() {
             match self.writer.try_write(records) {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -215,40 +326,28 @@ impl Connection {
             records.clear();
             return;
         }
-        if outbox.replies.is_empty() {
-            outbox.sent = sent;
-        }
         outbox.bytes += rest;
-        outbox.replies.push_back(std::mem::take(records));
-        let before = self.connections.unsent.fetch_add(rest, Ordering::Relaxed);
-        drop(outbox);
-        self.filled.notify_one();
-        if before.saturating_add(rest) > self.max_unsent {
-            self.connections.relieve();
-        }
+        outbox.pieces.push_back(Piece::Bytes(std::mem::take(records), sent));
+        self.leave(outbox, rest);
     }
 
     /// Writes as much of the outbox as the socket takes.
     fn push(&self) -> io::Result<()> {
         let mut outbox = self.outbox();
-        while let Some(reply) = outbox.replies.front() {
-            let rest = reply.get(outbox.sent..).unwrap_or_default();
-            let len = rest.len();
-            let sent = match self.writer.try_write(rest) {
-                Ok(sent) => sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            outbox.bytes -= sent;
-            self.connections.unsent.fetch_sub(sent, Ordering::Relaxed);
-            if sent == len {
-                outbox.replies.pop_front();
-                outbox.sent = 0;
-            } else {
-                outbox.sent += sent;
+        loop {
+            let more = outbox.pieces.len() > 1;
+            let Some(piece) = outbox.pieces.front_mut() else { return Ok(()) };
+            let before = piece.len();
+            let wrote = self.write_piece(piece, more);
+            let rest = piece.len();
+            outbox.bytes -= before - rest;
+            self.connections.unsent.fetch_sub(before - rest, Ordering::Relaxed);
+            wrote?;
+            if rest > 0 {
+                return Ok(());
             }
+            outbox.pieces.pop_front();
         }
-        Ok(())
     }
 
     /// Ends the connection for the peer, and for those who still have a reply for it.

@@ -16,8 +16,11 @@ use wire::xdr::Encoder;
 
 use super::counts::{Counters, count};
 use super::replay::{Admission, Claim, Key, Limits, Replay};
-use super::{BackChannel, Call, Credential, Outcome, Parked, Program, Progress, Taker, Transport};
+use super::{
+    BackChannel, Call, Credential, Ended, Outcome, Parked, Program, Progress, Taker, Transport,
+};
 use crate::clock::Clock;
+use crate::net::sys::pipe::Pipe;
 
 /// Answers messages by the programs that it was made with.
 pub(super) struct Dispatcher<R> {
@@ -38,8 +41,9 @@ pub(super) struct FiveTuple {
 /// The outcome of a message.
 #[derive(Debug)]
 pub(super) enum Answer<R> {
-    /// The reply was appended and goes back to where the message came from.
-    Here,
+    /// The reply was appended and goes back to where the message came from, with what is in the pipe
+    /// behind it.
+    Here(Option<Pipe>),
     /// The reply was appended and goes to where the call was repeated meanwhile.
     Elsewhere(R),
     /// No reply is sent.
@@ -104,7 +108,7 @@ impl<R> Dispatcher<R> {
             Ok(resolved) => resolved,
             Err(reply) => {
                 reply.encode(head.xid, &mut Encoder::new(out));
-                return Answer::Here;
+                return Answer::Here(None);
             }
         };
         let claim = if program.keeps_reply(&call) {
@@ -114,7 +118,7 @@ impl<R> Dispatcher<R> {
                 Admission::Replay(reply) => {
                     count(&self.counters.replayed);
                     out.extend_from_slice(&reply);
-                    return Answer::Here;
+                    return Answer::Here(None);
                 }
                 Admission::Redirected => {
                     count(&self.counters.redirected);
@@ -136,24 +140,24 @@ impl<R> Dispatcher<R> {
         match ran {
             Ran::Parked(parked) => Answer::Parked(begun(claim), parked),
             Ran::Later(taker) => Answer::Later(begun(claim), taker),
-            Ran::Ended { keep } => {
+            Ran::Ended { keep, payload } => {
                 match self.end_claim(claim, keep, out.get(start..).unwrap_or_default()) {
                     Some(newest) => Answer::Elsewhere(newest),
-                    None => Answer::Here,
+                    None => Answer::Here(payload),
                 }
             }
         }
     }
 
     /// Carries out the rest of a call that was parked, and appends the reply; `message` is the one
-    /// that it came in. `None` means that the reply goes back to where that came from.
+    /// that it came in.
     pub(super) fn resume(
         &self,
         begun: Begun<R>,
         message: &[u8],
         parked: Parked,
         out: &mut Vec<u8>,
-    ) -> Option<R> {
+    ) -> Finished<R> {
         let call = with_args(&begun.call, message, begun.args);
         self.finish(begun, out, |out| parked.resume(&call, out))
     }
@@ -164,12 +168,12 @@ impl<R> Dispatcher<R> {
         begun: Begun<R>,
         message: &[u8],
         out: &mut Vec<u8>,
-    ) -> Option<R> {
+    ) -> Finished<R> {
         count(&self.counters.turned_away);
         let Begun { xid, program, call, args, claim } = begun;
         let call = with_args(&call, message, args);
         self.run(&*program, &call, xid, out, |out| program.busy(&call, out).into());
-        self.end_claim(claim, false, &[])
+        Finished { newest: self.end_claim(claim, false, &[]), payload: None }
     }
 
     /// Appends the reply that `work` has for a call; returns as [`Dispatcher::resume`].
@@ -177,13 +181,17 @@ impl<R> Dispatcher<R> {
         &self,
         begun: Begun<R>,
         out: &mut Vec<u8>,
-        work: impl FnOnce(&mut Vec<u8>) -> Outcome,
-    ) -> Option<R> {
+        work: impl FnOnce(&mut Vec<u8>) -> Ended,
+    ) -> Finished<R> {
         let Begun { xid, program, call, args: _, claim } = begun;
         let start = out.len();
         let ran = self.run(&*program, &call, xid, out, |out| work(out).into());
-        let keep = matches!(ran, Ran::Ended { keep: true });
-        self.end_claim(claim, keep, out.get(start..).unwrap_or_default())
+        let (keep, payload) = match ran {
+            Ran::Ended { keep, payload } => (keep, payload),
+            Ran::Parked(_) | Ran::Later(_) => (false, None),
+        };
+        let newest = self.end_claim(claim, keep, out.get(start..).unwrap_or_default());
+        Finished { newest, payload }
     }
 
     /// Answers what is not a call that could be carried out.
@@ -197,7 +205,7 @@ impl<R> Dispatcher<R> {
             CallError::Truncated { xid } => (xid, Reply::Accepted(Accept::GarbageArgs)),
         };
         reply.encode(xid, &mut Encoder::new(out));
-        Answer::Here
+        Answer::Here(None)
     }
 
     /// Finds the program and understands the caller, or says what to reply.
@@ -255,11 +263,28 @@ impl<R> Dispatcher<R> {
         let start = out.len();
         Reply::Accepted(Accept::Success).encode(xid, &mut Encoder::new(out));
         let progress = catch_unwind(AssertUnwindSafe(|| work(out)));
-        let too_long = out.len() - start > max_reply(call.transport);
-        let (accept, keep) = match progress {
-            Ok(Progress::Done(Outcome::Success)) if !too_long => return Ran::Ended { keep: true },
-            Ok(Progress::Done(Outcome::ProcUnavail)) => (Accept::ProcUnavail, true),
-            Ok(Progress::Done(Outcome::GarbageArgs)) => {
+        let ended = match progress {
+            Ok(Progress::Done(Ended { outcome: Outcome::Success, payload })) => {
+                let followed = payload.as_ref().map_or(0, Pipe::len);
+                if out.len() - start + followed <= max_reply(call.transport) {
+                    return Ran::Ended { keep: payload.is_none(), payload };
+                }
+                Ok(Outcome::SystemErr)
+            }
+            Ok(Progress::Done(ended)) => Ok(ended.outcome),
+            Ok(Progress::Park(parked)) => {
+                out.truncate(start);
+                return Ran::Parked(parked);
+            }
+            Ok(Progress::Later(taker)) => {
+                out.truncate(start);
+                return Ran::Later(taker);
+            }
+            Err(panic) => Err(panic),
+        };
+        let (accept, keep) = match ended {
+            Ok(Outcome::ProcUnavail) => (Accept::ProcUnavail, true),
+            Ok(Outcome::GarbageArgs) => {
                 count(&self.counters.garbage);
                 tracing::debug!(
                     peer = %call.peer,
@@ -269,15 +294,7 @@ impl<R> Dispatcher<R> {
                 );
                 (Accept::GarbageArgs, true)
             }
-            Ok(Progress::Park(parked)) => {
-                out.truncate(start);
-                return Ran::Parked(parked);
-            }
-            Ok(Progress::Later(taker)) => {
-                out.truncate(start);
-                return Ran::Later(taker);
-            }
-            Ok(Progress::Done(Outcome::Success | Outcome::SystemErr)) => {
+            Ok(Outcome::Success | Outcome::SystemErr) => {
                 count(&self.counters.failed);
                 tracing::debug!(
                     peer = %call.peer,
@@ -301,7 +318,7 @@ impl<R> Dispatcher<R> {
         };
         out.truncate(start);
         Reply::Accepted(accept).encode(xid, &mut Encoder::new(out));
-        Ran::Ended { keep }
+        Ran::Ended { keep, payload: None }
     }
 
     /// Ends a claim: what failed may be tried again, any other reply is kept.
@@ -324,10 +341,18 @@ impl<R> Dispatcher<R> {
     }
 }
 
+/// What there is of a call that was carried out, but for what was appended.
+pub(super) struct Finished<R> {
+    /// Where the reply goes, if not back to where the call came from.
+    pub(super) newest: Option<R>,
+    /// What follows the reply.
+    pub(super) payload: Option<Pipe>,
+}
+
 /// How a call was carried out.
 enum Ran {
     /// It has a reply, which a repetition gets too unless it says that the server failed.
-    Ended { keep: bool },
+    Ended { keep: bool, payload: Option<Pipe> },
     /// The rest of it has to wait.
     Parked(Parked),
     /// The program answers later.

@@ -27,6 +27,8 @@ use std::net::SocketAddr;
 
 use uuid::Uuid;
 
+use super::sys::pipe::Pipe;
+
 pub use back::{BackChannel, CallBackError};
 pub use counts::Counts;
 pub use parked::Sink;
@@ -111,7 +113,7 @@ pub enum Transport {
 #[derive(Debug)]
 pub enum Progress {
     /// It is answered.
-    Done(Outcome),
+    Done(Ended),
     /// It has to wait for a disk: the reply was left alone, and the rest runs on the pool.
     Park(Parked),
     /// The program answers later, from anywhere: the reply was left alone.
@@ -140,9 +142,31 @@ impl fmt::Debug for Taker {
     }
 }
 
-impl From<Outcome> for Progress {
+impl<T: Into<Ended>> From<T> for Progress {
+    fn from(ended: T) -> Self {
+        Self::Done(ended.into())
+    }
+}
+
+/// How a call ended, and what follows its results.
+#[derive(Debug)]
+pub struct Ended {
+    pub(crate) outcome: Outcome,
+    /// Data of a success that come behind what was appended to the reply, padded as XDR has it. Only a
+    /// stream carries them, and no reply that is kept has any.
+    pub(crate) payload: Option<Pipe>,
+}
+
+impl Ended {
+    /// A success whose results end with what is in a pipe.
+    pub(crate) const fn piped(payload: Pipe) -> Self {
+        Self { outcome: Outcome::Success, payload: Some(payload) }
+    }
+}
+
+impl From<Outcome> for Ended {
     fn from(outcome: Outcome) -> Self {
-        Self::Done(outcome)
+        Self { outcome, payload: None }
     }
 }
 
@@ -153,21 +177,21 @@ pub struct Parked {
 }
 
 /// What a program does on the pool: it is handed the call again, and appends its results.
-type Rest = Box<dyn FnOnce(&Call<'_>, &mut Vec<u8>) -> Outcome + Send>;
+type Rest = Box<dyn FnOnce(&Call<'_>, &mut Vec<u8>) -> Ended + Send>;
 
 impl Parked {
     /// Parks a call. `class` is what it waits for, as an export on one disk: calls of one class that
     /// all stand still leave room for those of others. `rest` carries out what was not done yet; what
     /// it needs of what was found out before, it brings along.
-    pub fn new(
+    pub fn new<T: Into<Ended>>(
         class: Option<Uuid>,
-        rest: impl FnOnce(&Call<'_>, &mut Vec<u8>) -> Outcome + Send + 'static,
+        rest: impl FnOnce(&Call<'_>, &mut Vec<u8>) -> T + Send + 'static,
     ) -> Self {
-        Self { class, rest: Box::new(rest) }
+        Self { class, rest: Box::new(move |call, reply| rest(call, reply).into()) }
     }
 
     /// Carries out what was not done yet; the call has to be the one that was parked.
-    pub(crate) fn resume(self, call: &Call<'_>, reply: &mut Vec<u8>) -> Outcome {
+    pub(crate) fn resume(self, call: &Call<'_>, reply: &mut Vec<u8>) -> Ended {
         (self.rest)(call, reply)
     }
 }

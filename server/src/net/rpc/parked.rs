@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use wire::record::{self, Record};
 
-use super::connection::Unanswered;
-use super::dispatch::Begun;
+use super::connection::{Reply, Unanswered};
+use super::dispatch::{Begun, Finished};
 use super::server::{Route, Server};
 use super::{Outcome, Parked};
 
@@ -51,10 +51,10 @@ impl Server {
             let Job { message, call, parked, route, unanswered } = job;
             let mut reply = Vec::new();
             let place = record::begin(&mut reply);
-            let newest = server.dispatcher.resume(call, message.as_ref(), parked, &mut reply);
+            let finished = server.dispatcher.resume(call, message.as_ref(), parked, &mut reply);
             drop(message);
             if reply.len() > place {
-                deliver(newest, &route, reply);
+                deliver(finished, &route, reply);
             }
             drop((permit, unanswered));
         });
@@ -65,8 +65,8 @@ impl Server {
         let Job { message, call, parked: _, route, unanswered } = job;
         let mut reply = Vec::new();
         let _mark = record::begin(&mut reply);
-        let newest = self.dispatcher.turn_away(call, message.as_ref(), &mut reply);
-        deliver(newest, &route, reply);
+        let finished = self.dispatcher.turn_away(call, message.as_ref(), &mut reply);
+        deliver(finished, &route, reply);
         drop(unanswered);
     }
 }
@@ -131,11 +131,11 @@ impl Sink {
         let Some(Open { server, call, route, _unanswered }) = self.open.take() else { return };
         let mut reply = Vec::new();
         let _mark = record::begin(&mut reply);
-        let newest = server.dispatcher.finish(call, &mut reply, |out| {
+        let finished = server.dispatcher.finish(call, &mut reply, |out| {
             out.extend_from_slice(results);
-            outcome
+            outcome.into()
         });
-        deliver(newest, &route, reply);
+        deliver(finished, &route, reply);
     }
 }
 
@@ -153,8 +153,9 @@ impl fmt::Debug for Sink {
 
 /// Sends a reply to where the call was repeated last, or if nobody is there any more, to where it
 /// came from first.
-fn deliver(newest: Option<Route>, first: &Route, reply: Vec<u8>) {
-    let reply = match newest {
+fn deliver(finished: Finished<Route>, first: &Route, bytes: Vec<u8>) {
+    let reply = Reply { bytes, payload: finished.payload };
+    let reply = match finished.newest {
         Some(newest) => match newest.deliver(reply) {
             Ok(()) => return,
             Err(reply) => reply,

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::connection::Connection;
+use super::connection::{Connection, Reply};
 use super::connections::Connections;
 use super::counts::Counts;
 use super::dispatch::Dispatcher;
@@ -198,11 +198,12 @@ pub(super) enum Route {
 impl Route {
     /// Sends a reply that stands behind the room for its record mark, or gives it back where nobody
     /// takes it any more.
-    pub(super) fn deliver(&self, reply: Vec<u8>) -> Result<(), Vec<u8>> {
+    pub(super) fn deliver(&self, reply: Reply) -> Result<(), Reply> {
         match self {
             Self::Tcp(connection) => connection.deliver(reply),
             Self::Udp(route) => {
-                route.deliver(&reply);
+                debug_assert!(reply.payload.is_none(), "a datagram carries no payload");
+                route.deliver(&reply.bytes);
                 Ok(())
             }
         }

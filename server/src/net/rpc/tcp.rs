@@ -186,11 +186,15 @@ async fn answer(
         let route = || Route::Tcp(Arc::clone(connection));
         let back = || Some(BackChannel::new(connection));
         match server.dispatcher.answer(message, connection.origin, route, back, replies) {
-            Answer::Here => record::end(replies, place)?,
+            Answer::Here(None) => record::end(replies, place)?,
+            Answer::Here(Some(payload)) => {
+                connection.send_followed(replies, place, payload)?;
+                flush(connection, replies).await;
+            }
             Answer::Elsewhere(newest) => {
-                if let Err(mut reply) = newest.deliver(replies.split_off(place)) {
-                    record::end(&mut reply, 0)?;
-                    replies.append(&mut reply);
+                if let Err(mut reply) = newest.deliver(replies.split_off(place).into()) {
+                    record::end(&mut reply.bytes, 0)?;
+                    replies.append(&mut reply.bytes);
                 }
             }
             Answer::Nothing => replies.truncate(place),

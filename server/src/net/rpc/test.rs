@@ -166,6 +166,57 @@ const BACK: Duration = Duration::from_millis(300);
 /// More than anything here takes.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// However a socket is filled: what is in a pipe comes between what was said before and after it.
+#[tokio::test]
+async fn what_is_in_pipes_comes_in_its_place() {
+    let running = Running::new(Options::default());
+    let mut client = running.connect().await;
+    let lens = [1 << 20, 1, 70_001, 0, (1 << 20) - 1, 4, 65_536];
+    let mut asked = std::collections::HashMap::new();
+    let mut calls = Vec::new();
+    for (xid, len) in (0..).zip(lens.into_iter().cycle().take(40)) {
+        let args: Vec<u8> = [len, xid % 3 % 2].into_iter().flat_map(u32::to_be_bytes).collect();
+        calls.extend(framed(&call(xid, PROGRAM, 2, Echo::PIPED, &args)));
+        calls.extend(framed(&call(xid + 100, PROGRAM, 2, Echo::ECHO, b"between")));
+        asked.insert(xid, len);
+    }
+    client.stream.write_all(&calls).await.unwrap();
+    for _ in 0..2 * asked.len() {
+        let (xid, head, results) = client.reply().await.expect("closed");
+        assert_eq!(head, SUCCESS);
+        let Some(len) = asked.get(&xid) else {
+            assert_eq!(results, b"between");
+            continue;
+        };
+        let (told, bytes) = results.split_first_chunk::<4>().unwrap();
+        assert_eq!(u32::from_be_bytes(*told), *len);
+        let (bytes, pad) = bytes.split_at(usize::try_from(*len).unwrap());
+        assert!(bytes == echo::pattern(bytes.len()), "call {xid} got others' bytes");
+        assert_eq!(pad, &[0; 3][..wire::xdr::padding(bytes.len())]);
+    }
+    assert_eq!(client.call(7, Echo::ECHO, b"still").await, b"still");
+}
+
+/// Who takes nothing holds others up neither by the bytes in pipes that wait for him.
+#[tokio::test]
+async fn what_is_in_pipes_counts_as_unsent() {
+    let options = Options { unsent: 4 << 20, ..Options::default() };
+    let running = Running::new(options);
+    let mut deaf = Vec::new();
+    let args: Vec<u8> = [1_u32 << 20, 1].into_iter().flat_map(u32::to_be_bytes).collect();
+    for _ in 0..3 {
+        let mut client = running.connect().await;
+        SockRef::from(&client.stream).set_recv_buffer_size(4096).unwrap();
+        for xid in 0..12 {
+            client.send(&call(xid, PROGRAM, 2, Echo::PIPED, &args)).await;
+        }
+        deaf.push(client);
+    }
+    running.until(|counts| counts.closed > 0).await;
+    let mut client = running.connect().await;
+    assert_eq!(client.call(7, Echo::PIPED, &args).await.len(), 4 + (1 << 20));
+}
+
 #[tokio::test]
 async fn a_datagram_is_answered() {
     let running = Running::new(Options::default());

@@ -52,9 +52,9 @@ pub(super) async fn serve(
         let place = record::begin(&mut reply);
         let by = || Route::Udp(route.clone());
         match server.dispatcher.answer(message, origin, by, || None, &mut reply) {
-            Answer::Here => route.send(reply.get(place + MARK..).unwrap_or_default()).await,
+            Answer::Here(_) => route.send(reply.get(place + MARK..).unwrap_or_default()).await,
             Answer::Elsewhere(newest) => {
-                let taken = newest.deliver(std::mem::take(&mut reply));
+                let taken = newest.deliver(std::mem::take(&mut reply).into());
                 debug_assert!(taken.is_ok(), "a call by UDP is repeated by UDP only");
             }
             Answer::Nothing => {}

@@ -151,8 +151,8 @@ impl Client {
             args,
         };
         let mut reply = b"head".to_vec();
-        let outcome = match program.call(&call, &mut reply) {
-            Progress::Done(outcome) => outcome,
+        let ended = match program.call(&call, &mut reply) {
+            Progress::Done(ended) => ended,
             Progress::Park(parked) => {
                 assert_eq!(reply, b"head", "what would wait must leave the reply alone");
                 parked.resume(&call, &mut reply)
@@ -160,6 +160,8 @@ impl Client {
             Progress::Later(_) => panic!("nothing here is answered later"),
         };
         assert_eq!(reply[..4], *b"head");
+        assert!(ended.payload.is_none(), "no tree in memory gives data by a pipe");
+        let outcome = ended.outcome;
         if outcome != Outcome::Success {
             assert_eq!(reply.len(), 4, "only a success has results");
         }

@@ -149,7 +149,13 @@ fn a_root_is_mounted_without_waiting() {
         args: &args,
     };
     let progress = bench.mount.call(&call, &mut Vec::new());
-    assert!(matches!(progress, Progress::Done(Outcome::Success)), "{progress:?}");
+    assert!(
+        matches!(
+            progress,
+            Progress::Done(crate::net::rpc::Ended { outcome: Outcome::Success, .. })
+        ),
+        "{progress:?}"
+    );
 }
 
 #[test]

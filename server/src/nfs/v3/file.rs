@@ -1,6 +1,6 @@
 //! What is in a file: READLINK, READ, WRITE, COMMIT.
 
-use vfs::{FsError, Stability};
+use vfs::{FsError, Read, Stability};
 use wire::nfs3::{
     CommitArgs, CommitOk, CommitRes, NfsPath, PostOpAttr, READ_HEAD, ReadArgs, ReadlinkArgs,
     ReadlinkOk, ReadlinkRes, Stable, WccData, WriteArgs, WriteOk, WriteRes, read_head,
@@ -9,6 +9,8 @@ use wire::xdr::{DecodeError, Encoder};
 
 use super::attr::{fattr, wcc};
 use super::request::{Fault, File, Outcome, Request, answer};
+use crate::net::rpc::Transport;
+use crate::net::sys::pipe::Pipe;
 
 /// READLINK (RFC 1813 §3.3.5).
 pub(super) fn readlink(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
@@ -21,7 +23,7 @@ pub(super) fn readlink(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Out
     }))
 }
 
-/// READ (RFC 1813 §3.3.6). The tree reads straight into the reply.
+/// READ (RFC 1813 §3.3.6). The tree reads straight into the reply, or into a pipe that follows it.
 pub(super) fn read(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outcome, DecodeError> {
     let args: ReadArgs<'_> = request.args()?;
     Ok(request.on::<PostOpAttr>(args.file, reply, |file, reply| {
@@ -50,8 +52,18 @@ fn read_into(
         // Never nothing: should the file grow meanwhile, a client gets data or the end.
         count = count.min(rest.max(FEW));
     }
+    let count = usize::try_from(count).map_err(|_| FsError::Inval)?;
+    if count >= MANY
+        && request.call.transport == Transport::Tcp
+        && let Some(read) = read_by_reference(request, file, args.offset, count)?
+    {
+        let len = u32::try_from(read.len).map_err(|_| FsError::Io)?;
+        reply.extend_from_slice(&read_head(fattr(&read.attr), len, read.eof));
+        request.read.set(u64::from(len));
+        return Ok(Outcome::Success);
+    }
     let data = start + READ_HEAD;
-    let end = data + usize::try_from(count).map_err(|_| FsError::Inval)?;
+    let end = data + count;
     reply.resize(end, 0);
     let into = reply.get_mut(data..).unwrap_or_default();
     let read = file.run(|tree, object| tree.read(&file.caller, object, args.offset, into, wait))?;
@@ -63,6 +75,32 @@ fn read_into(
     Encoder::new(reply).pad(read.len);
     request.read.set(u64::from(len));
     Ok(Outcome::Success)
+}
+
+/// Reads into a pipe, which then is the payload; `None` means that it has to be copied.
+///
+/// How many bytes there are is known before anything is sent, so that a file that is cut off meanwhile
+/// makes no reply shorter than it says.
+fn read_by_reference(
+    request: &Request<'_>,
+    file: &File,
+    offset: u64,
+    count: usize,
+) -> Result<Option<Read>, FsError> {
+    let Some(mut pipe) = Pipe::for_range(offset, count) else { return Ok(None) };
+    let Some(into) = pipe.writer() else { return Ok(None) };
+    let wait = request.wait();
+    let read =
+        file.run(|tree, object| tree.read_to_pipe(&file.caller, object, offset, count, into, wait));
+    match read {
+        Err(FsError::NotSupp) => Ok(None),
+        Ok(read) => {
+            pipe.put(read.len);
+            request.payload.set((read.len > 0).then_some(pipe));
+            Ok(Some(read))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// WRITE (RFC 1813 §3.3.7).
@@ -110,3 +148,7 @@ pub(super) fn commit(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
 
 /// Bytes that there is room made for without asking how many the file has.
 const FEW: u32 = 32 << 10;
+
+/// Bytes from which on to copy them costs more than to prove that they are in memory, and to move
+/// references to them.
+const MANY: usize = 64 << 10;

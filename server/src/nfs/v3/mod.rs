@@ -25,7 +25,7 @@ use wire::nfs3::{self, Procedure};
 use crate::boot::usage::{self, Due, Traffic};
 use crate::boot::{Booter, ClientAddress, Event};
 use crate::clock::Clock;
-use crate::net::rpc::{self, Call, Parked, Program, Progress};
+use crate::net::rpc::{self, Call, Ended, Parked, Program, Progress};
 use crate::nfs::export::Exports;
 
 use request::{Outcome, Request};
@@ -148,16 +148,17 @@ impl Program for Arc<Nfs3> {
         };
         let request = Request::inline(self, call, procedure);
         if !waits(procedure)
-            && let Some(outcome) = ended(self.answer(&request, reply))
+            && let Some(ended) = ended(&request, self.answer(&request, reply))
         {
-            return outcome.into();
+            return ended.into();
         }
         let opened = request.park();
         let class = opened.as_ref().map(|file| file.export.environment);
         let nfs = Self::clone(self);
         Progress::Park(Parked::new(class, move |call, reply| {
             let request = Request::resumed(&nfs, call, procedure, opened);
-            ended(nfs.answer(&request, reply)).unwrap_or(rpc::Outcome::SystemErr)
+            let outcome = nfs.answer(&request, reply);
+            ended(&request, outcome).unwrap_or_else(|| rpc::Outcome::SystemErr.into())
         }))
     }
 
@@ -167,15 +168,19 @@ impl Program for Arc<Nfs3> {
             return rpc::Outcome::ProcUnavail;
         };
         let request = Request::busy(self, call, procedure);
-        ended(self.answer(&request, reply)).unwrap_or(rpc::Outcome::SystemErr)
+        let ended = ended(&request, self.answer(&request, reply));
+        ended.map_or(rpc::Outcome::SystemErr, |ended| ended.outcome)
     }
 }
 
 /// How a procedure ended, unless it has to wait.
-const fn ended(outcome: Outcome) -> Option<rpc::Outcome> {
+fn ended(request: &Request<'_>, outcome: Outcome) -> Option<Ended> {
     match outcome {
-        Outcome::Success => Some(rpc::Outcome::Success),
-        Outcome::GarbageArgs => Some(rpc::Outcome::GarbageArgs),
+        Outcome::Success => match request.payload.take() {
+            Some(payload) => Some(Ended::piped(payload)),
+            None => Some(rpc::Outcome::Success.into()),
+        },
+        Outcome::GarbageArgs => Some(rpc::Outcome::GarbageArgs.into()),
         Outcome::WouldWait => None,
     }
 }

@@ -11,6 +11,7 @@ use wire::xdr::{DecodeError, Decoder, Encoder};
 
 use super::{Nfs3, attr, status};
 use crate::net::rpc::{Call, Transport};
+use crate::net::sys::pipe::Pipe;
 use crate::nfs::export::{Export, Running, WireHandle};
 use crate::site::machine::View;
 
@@ -28,6 +29,8 @@ pub(super) struct Request<'a> {
     pub(super) read: Cell<u64>,
     /// Bytes of file data that it wrote.
     pub(super) written: Cell<u64>,
+    /// File data that follow what was appended to the reply.
+    pub(super) payload: Cell<Option<Pipe>>,
 }
 
 /// How a procedure ended.
@@ -64,6 +67,7 @@ impl<'a> Request<'a> {
             environment: Cell::default(),
             read: Cell::default(),
             written: Cell::default(),
+            payload: Cell::default(),
         }
     }
 
@@ -121,6 +125,7 @@ impl<'a> Request<'a> {
             // Neither what it did counts nor what it met.
             _ if file.running.as_ref().is_some_and(Running::is_abandoned) => {
                 reply.truncate(start);
+                self.payload.take();
                 Some(self.fail(FsError::Busy.into(), &F::unknown(), reply))
             }
             // A command has taken the tree away meanwhile. That is no decision that it is gone.

@@ -22,7 +22,7 @@ fn reply(message: &[u8]) -> Reply {
     let (dispatcher, ..) = dispatcher();
     let mut out = Vec::new();
     let answer = dispatcher.answer(message, origin(Transport::Udp), || 0, || None, &mut out);
-    assert!(matches!(answer, Answer::Here), "{answer:?}");
+    assert!(matches!(answer, Answer::Here(None)), "{answer:?}");
     Reply::decode(&out).unwrap().1
 }
 
@@ -155,7 +155,7 @@ fn a_parked_call_leaves_no_reply_and_is_carried_out_on_the_pool() {
     assert!(matches!(repeated, Answer::Nothing));
     out.clear();
     assert!(begun.is_awaited());
-    assert_eq!(dispatcher.resume(begun, &message, parked, &mut out), Some(8));
+    assert_eq!(dispatcher.resume(begun, &message, parked, &mut out).newest, Some(8));
     let (xid, reply, results) = Reply::decode(&out).unwrap();
     assert_eq!((xid, reply), (7, Reply::Accepted(Accept::Success)));
     assert_eq!(results, b"wait");
@@ -172,7 +172,7 @@ proptest! {
         message.extend(bytes);
         let mut out = Vec::new();
         match dispatcher.answer(&message, origin(Transport::Udp), || 0, || None, &mut out) {
-            Answer::Here => prop_assert!(Reply::decode(&out).is_ok()),
+            Answer::Here(_) => prop_assert!(Reply::decode(&out).is_ok()),
             Answer::Elsewhere(_) => prop_assert!(false, "nobody repeated it"),
             Answer::Nothing | Answer::Parked(..) | Answer::Later(..) => {
                 prop_assert!(out.is_empty());

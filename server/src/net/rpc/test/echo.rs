@@ -7,7 +7,8 @@ use uuid::Uuid;
 use wire::xdr::{Decoder, Encoder};
 
 use super::BACK;
-use crate::net::rpc::{Call, Outcome, Parked, Program, Progress, Sink};
+use crate::net::rpc::{Call, Ended, Outcome, Parked, Program, Progress, Sink};
+use crate::net::sys::pipe::Pipe;
 
 /// The number of [`Echo`].
 pub(in crate::net::rpc) const PROGRAM: u32 = 0x2000_0001;
@@ -58,6 +59,8 @@ impl Echo {
     pub(in crate::net::rpc) const RELEASE: u32 = 10;
     /// Calls its caller back with its arguments, and answers with the results.
     pub(in crate::net::rpc) const ASK_BACK: u32 = 11;
+    /// Returns as many bytes as its first argument says, by a pipe; on the pool, if its second is not 0.
+    pub(in crate::net::rpc) const PIPED: u32 = 12;
 
     /// How often something was carried out.
     pub(in crate::net::rpc) fn count(&self) -> u32 {
@@ -132,6 +135,19 @@ impl Program for Echo {
                 };
                 reply.resize(reply.len() + usize::try_from(len).unwrap().min(1 << 20), 0);
             }
+            Self::PIPED => {
+                let mut args = Decoder::new(call.args);
+                let (len, waits) = (args.u32().unwrap(), args.u32().unwrap() != 0);
+                let len = usize::try_from(len).unwrap().min(1 << 20);
+                let work = move |reply: &mut Vec<u8>| {
+                    Encoder::new(reply).u32(u32::try_from(len).unwrap());
+                    piped(len, reply)
+                };
+                return match waits {
+                    true => Progress::Park(Parked::new(None, move |_, reply| work(reply))),
+                    false => work(reply).into(),
+                };
+            }
             Self::ONE_WORD => {
                 let mut args = Decoder::new(call.args);
                 let Ok(word) = args.u32() else { return Outcome::GarbageArgs.into() };
@@ -144,6 +160,27 @@ impl Program for Echo {
         }
         Outcome::Success.into()
     }
+}
+
+/// Ends results with so many bytes, by a pipe where there are such.
+fn piped(len: usize, reply: &mut Vec<u8>) -> Ended {
+    let bytes = pattern(len);
+    let Some(mut pipe) = Pipe::for_range(0, len) else {
+        Encoder::new(reply).fixed(&bytes);
+        return Outcome::Success.into();
+    };
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let wrote = rustix::io::write(pipe.writer().unwrap(), rest).unwrap();
+        pipe.put(wrote);
+        rest = &rest[wrote..];
+    }
+    Ended::piped(pipe)
+}
+
+/// Bytes that tell their place.
+pub(in crate::net::rpc) fn pattern(len: usize) -> Vec<u8> {
+    (0..=250).cycle().take(len).collect()
 }
 
 /// The class of a call: arguments that begin with the same word belong together.

@@ -5,6 +5,8 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use crate::net::rpc::Silence;
 
 /// Reads how long ago the peer was heard of. The kernel does not count attempts to send again that
@@ -30,6 +32,15 @@ pub(crate) fn silence(socket: BorrowedFd<'_>) -> io::Result<Silence> {
     // In microseconds, and of any segment: all but the first acknowledge something.
     let heard = Duration::from_micros(u64::from(info.tcpi_last_data_recv));
     Ok(Silence { heard, sent: Duration::MAX, unanswered: 0 })
+}
+
+/// Sends bytes, of which `more` come at once, and returns how many the socket took. FreeBSD has no word for `more`.
+///
+/// # Errors
+///
+/// `WouldBlock` when it takes none now, else the connection's.
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], _more: bool) -> io::Result<usize> {
+    SockRef::from(&socket).send_with_flags(bytes, libc::MSG_NOSIGNAL)
 }
 
 /// Bounds the time between two attempts to send the same: the kernel has one bound for all sockets

@@ -5,6 +5,8 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use crate::net::rpc::Silence;
 
 /// Reads how long ago the peer was heard of.
@@ -32,6 +34,16 @@ pub(crate) fn silence(socket: BorrowedFd<'_>) -> io::Result<Silence> {
         sent: ago(info.tcpi_last_data_sent),
         unanswered: if info.tcpi_unacked > 0 { info.tcpi_retransmits } else { 0 },
     })
+}
+
+/// Sends bytes, of which `more` come at once, and returns how many the socket took.
+///
+/// # Errors
+///
+/// `WouldBlock` when it takes none now, else the connection's.
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
+    SockRef::from(&socket)
+        .send_with_flags(bytes, libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 })
 }
 
 /// Bounds the time between two attempts to send the same. Kernels before 6.15 cannot, and double it up

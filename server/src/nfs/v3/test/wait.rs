@@ -67,7 +67,7 @@ fn what_the_tree_cannot_tell_at_once_is_asked_again_by_who_may_wait() {
         let progress = bench.nfs.call(&call, &mut reply);
         assert_eq!(reply, [0; 0], "{procedure:?}");
         let Progress::Park(parked) = progress else { panic!("{procedure:?}: {progress:?}") };
-        assert_eq!(parked.resume(&call, &mut reply), Outcome::Success);
+        assert_eq!(parked.resume(&call, &mut reply).outcome, Outcome::Success);
         assert!(!reply.is_empty(), "{procedure:?}");
     }
 }
