@@ -1,35 +1,32 @@
 //! What a kind of store can do.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use uuid::Uuid;
-
 use crate::draft::{OpenIntent, Step};
 use crate::journal::Tries;
+use crate::locked::{Current, Locked};
+use crate::name::NameRules;
+use crate::progress::Work;
+use crate::query::{Answer, Fact, Found, Query};
 use crate::{
-    Change, Concerned, Environment, EnvironmentName, Holding, InUse, Lacking, Listing,
-    NativeChange, NativeValue, Pending, Point, Snapshot, SnapshotName, Space, StoreError, Survey,
+    Change, Concerned, Environment, EnvironmentName, InUse, Lacking, Listing, NativeChange,
+    Pending, Point, Snapshot, SnapshotName, StoreError,
 };
 
 /// A kind of store: plain directories, btrfs subvolumes, ZFS data sets.
 ///
-/// It holds no policy. Before any method here is called, [`Store`](crate::Store) has checked names
-/// against [`BackEnd::refuses`], locked every environment that is named (shared for what is read,
-/// alone for what is changed or made), checked that what must be there is and what must not is not,
-/// noted the beginning in the history, and had [`BackEnd::settle`] called. What other programs can
-/// change meanwhile a back end checks itself. Each verb is done whole or not at all, whenever its
-/// process is killed.
+/// It holds no policy. Before any verb here is called, [`Store`](crate::Store) has checked names against
+/// the rules for them, locked every environment that is named (shared for what is read, alone for what is
+/// changed or made), checked that what must be there is, noted the beginning in the history, and had
+/// [`BackEnd::settle`] called. What other programs can change meanwhile a back end checks itself, and that
+/// a name is free that something is to get. Each verb is done whole or not at all, whenever its process is
+/// killed.
 pub(crate) trait BackEnd: Debug + Send + Sync {
     /// What it can do that others cannot.
     fn capabilities(&self) -> Capabilities;
-
-    /// Why a name of an environment or of a snapshot cannot be used here, as a clause; `None` if it
-    /// can.
-    fn refuses(&self, name: &str) -> Option<&'static str>;
 
     /// A directory for lock files that is its owner's alone and exists: one for all that use the store,
     /// wherever they keep their state.
@@ -52,218 +49,127 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
         steps: Vec<Step>,
     ) -> Result<Box<dyn OpenIntent + '_>, StoreError>;
 
-    /// A verb of this process has locked an environment: until [`BackEnd::end`] what is asked about it
-    /// more than once may be answered from memory, unless one of the methods here has changed it.
-    fn begin(&self, _name: &EnvironmentName) {}
-
-    /// The verb is about to unlock it.
-    fn end(&self, _name: &EnvironmentName) {}
-
-    /// Whether a name is taken: by an environment, be it broken, or by something that is none.
-    fn is_taken(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
-        match self.get(name) {
-            Ok(_) | Err(StoreError::Broken { .. }) => Ok(true),
-            Err(StoreError::NoEnvironment(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// All environments, sorted by name, and why others cannot be shown.
-    fn list(&self) -> Result<Listing, StoreError>;
-
-    /// The same, with the space of each as far as it is known without looking at files, by UUID.
-    fn list_with_space(&self) -> Result<(Listing, HashMap<Uuid, Space>), StoreError>;
-
-    /// One environment.
-    fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError>;
-
-    /// The data sets of an environment that the file system shares by itself beside netbe.
-    fn shared_by_itself(&self, _name: &EnvironmentName) -> Result<Vec<String>, StoreError> {
-        Ok(Vec::new())
-    }
+    /// Answers a question about environments. One that is asked about by its name is there, or that is
+    /// the error; of all, those that cannot be told of hide no others.
+    fn query(&self, query: &Query<'_>) -> Result<Answer, StoreError>;
 
     /// Makes an environment with the directories of its layout and nothing else.
     fn create(&self, new: &Environment) -> Result<(), StoreError>;
 
-    /// Makes `new` from the tree of `source`. Returns it with the snapshot that it came from, where
-    /// one had to be made for it.
-    fn clone_environment(
+    /// Makes `new` from the tree of an environment, or of a snapshot of it. Returns it with the snapshot
+    /// that it came from, where one had to be made for it.
+    fn clone_tree(
         &self,
-        source: &Point,
+        source: Side<'_>,
+        extent: Extent,
         new: &Environment,
     ) -> Result<Environment, StoreError>;
 
-    /// Makes `new` of the root file system of `source` alone, as it is now: where another one begins,
-    /// it has a directory with whatever that hides.
-    fn clone_root(&self, source: &EnvironmentName, new: &Environment) -> Result<(), StoreError>;
-
-    /// Writes down what was decided about an environment, at one instant: its role, its settings,
-    /// how it is shared, which of its data sets stay with the machine.
-    fn write(&self, environment: &Environment) -> Result<(), StoreError>;
-
-    /// The properties of the file system that can be set of an environment, as they are.
-    fn natives(&self, _name: &EnvironmentName) -> Result<Vec<NativeValue>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    /// Changes properties of the file system and does what [`BackEnd::write`] does: both, or none of it.
-    fn write_with(
-        &self,
-        environment: &Environment,
-        changes: &[NativeChange],
-    ) -> Result<(), StoreError>;
+    /// Changes properties of the file system, and writes down what was decided about an environment: its
+    /// role, its settings, how it is shared, which of its data sets stay with the machine. Both at one
+    /// instant, or none of it.
+    fn write(&self, decided: &Current<'_>, natives: &[NativeChange]) -> Result<(), StoreError>;
 
     /// Gives an environment another name.
-    fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError>;
+    fn rename(&self, locked: &Locked, new: &EnvironmentName) -> Result<(), StoreError>;
 
     /// Turns the dependence between `clone` and the environment that it was cloned from around.
     ///
     /// The clone's origin becomes its former origin's, and the former origin's becomes the clone.
-    fn promote(&self, clone: &Environment, origin: &Environment) -> Result<(), StoreError>;
+    fn promote(&self, clone: &Current<'_>, origin: &Current<'_>) -> Result<(), StoreError>;
 
-    /// Destroys an environment with its snapshots. It works for one whose metadata is broken too.
-    fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError>;
-
-    /// The snapshots of an environment, oldest first.
-    fn snapshots(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError>;
+    /// Destroys an environment with its snapshots, though its metadata be broken; or only a snapshot, which
+    /// no clone depends on.
+    fn destroy(&self, locked: &Locked, snapshot: Option<&SnapshotName>) -> Result<(), StoreError>;
 
     /// Makes a snapshot of the whole tree.
-    fn snapshot(
-        &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-    ) -> Result<Snapshot, StoreError>;
-
-    /// Destroys a snapshot that no clone depends on.
-    fn destroy_snapshot(
-        &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-    ) -> Result<(), StoreError>;
+    fn snapshot(&self, locked: &Locked, snapshot: &SnapshotName) -> Result<Snapshot, StoreError>;
 
     /// Makes the tree that of a snapshot, and destroys the snapshots that are newer: `newer`, the
     /// newest first, none of which has clones. What was decided about the environment stays.
     fn rollback(
         &self,
-        name: &EnvironmentName,
+        locked: &Locked,
         to: &SnapshotName,
         newer: &[SnapshotName],
     ) -> Result<(), StoreError>;
 
-    /// What an environment takes.
-    fn space(&self, name: &EnvironmentName) -> Result<Space, StoreError>;
-
-    /// What a snapshot takes.
-    fn snapshot_space(
-        &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-    ) -> Result<Space, StoreError>;
-
-    /// Everything at once.
-    fn survey(&self) -> Result<Survey, StoreError> {
-        let Listing { environments, unreadable } = self.list()?;
-        let mut unreadable: Vec<_> = unreadable.into_iter().map(|one| one.error).collect();
-        let mut holdings = Vec::new();
-        for environment in environments {
-            let name = environment.name.clone();
-            let held = || {
-                let snapshots = self.snapshots(&name)?.into_iter().map(|snapshot| {
-                    let space = self.snapshot_space(&name, &snapshot.name)?;
-                    Ok((snapshot, space))
-                });
-                let snapshots = snapshots.collect::<Result<_, StoreError>>()?;
-                Ok(Holding { environment, space: self.space(&name)?, snapshots })
-            };
-            match held() {
-                Ok(holding) => holdings.push(holding),
-                // Destroyed since it was listed.
-                Err(StoreError::NoEnvironment(_) | StoreError::NoSnapshot(_)) => {}
-                Err(error) => unreadable.push(error),
-            }
-        }
-        Ok(Survey { holdings, unreadable })
-    }
-
-    /// What differs in `new` from `old`, sorted by path.
-    fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError>;
-
-    /// Whether the tree is as it was when `snapshot` was made, which is its newest. Files are read only
-    /// where nothing else tells.
-    fn is_unchanged(&self, name: &EnvironmentName, snapshot: &Snapshot)
-    -> Result<bool, StoreError>;
+    /// What differs in a tree from an older one, sorted by path: each is that of an environment, or of a
+    /// snapshot of it.
+    fn diff(&self, old: Side<'_>, new: Side<'_>) -> Result<Vec<Change>, StoreError>;
 
     /// Where an environment's root is on this host.
     fn root(&self, name: &EnvironmentName) -> PathBuf;
 
-    /// Opens an environment's root directory, to be read and searched.
-    fn open_root(&self, name: &EnvironmentName) -> Result<OwnedFd, StoreError>;
+    /// Opens file systems of an environment, the root first; mounts what has to be. Any number of calls do
+    /// no more than one.
+    fn open(&self, name: &EnvironmentName, wanted: Wanted) -> Result<Vec<Part>, StoreError>;
 
-    /// Opens the file systems of an environment that can be served now; mounts what has to be. Any
-    /// number of calls do no more than one.
-    fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError>;
-
-    /// The same, but refused where one of them cannot be opened now.
-    fn open_whole(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
-        self.open_parts(name)
-    }
-
-    /// Looks whether what the store is made of is there and answers: [`StoreError::Away`] or
-    /// [`StoreError::Stalled`] if not.
-    fn present(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// Unmounts everything, of which the server has closed all.
-    fn detach(&self) -> Result<(), StoreError> {
-        Err(StoreError::Unsupported(
-            "only a store on ZFS can be released while the server runs: stop the server meanwhile",
-        ))
-    }
-
-    /// Unmounts an environment that the server has closed, so that others can work on it.
-    fn release(&self, _name: &EnvironmentName) -> Result<(), StoreError> {
-        Ok(())
-    }
+    /// Unmounts an environment of which the server has closed everything, so that others can work on it; or
+    /// all of them, so that what they are kept in can be taken away.
+    fn release(&self, name: Option<&EnvironmentName>) -> Result<(), StoreError>;
 
     /// Shows a tree at `target` too, a directory that is there: without devices and setuid programs,
     /// and a snapshot read-only.
-    fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError>;
-
-    /// Which of an environment and its snapshots are mounted by [`BackEnd::mount`], and where. Their
-    /// metadata may be broken.
-    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<(Point, PathBuf)>, StoreError>;
+    fn mount(&self, tree: Side<'_>, target: &Path) -> Result<(), StoreError>;
 
     /// Undoes one of those mounts.
-    fn unmount(&self, name: &EnvironmentName, at: &Path, in_use: InUse) -> Result<(), StoreError>;
+    fn unmount(&self, at: &Path, in_use: InUse) -> Result<(), StoreError>;
 
-    /// The name of the format that it sends and receives.
-    fn format(&self) -> &'static str;
-
-    /// How many bytes [`BackEnd::send`] will write, where that is cheap to know.
-    fn expected(
-        &self,
-        _name: &EnvironmentName,
-        _snapshot: &SnapshotName,
-        _base: Option<&SnapshotName>,
-    ) -> Option<u64> {
-        None
-    }
-
-    /// Writes a snapshot, or only what is new in it since the snapshot `base`.
-    fn send(
-        &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-        base: Option<&SnapshotName>,
-        out: &mut dyn Write,
-    ) -> Result<(), StoreError>;
+    /// Writes a snapshot, or only what is new in it since another one.
+    fn send(&self, departure: &Departure<'_>, out: &mut dyn Write) -> Result<(), StoreError>;
 
     /// Takes in what [`BackEnd::send`] wrote.
     ///
     /// `from` ends only when all of it has come and every checksum was right: whatever arrived is
     /// shown to others only after that. An error of `from` leaves nothing.
-    fn receive(&self, arrival: &Arrival, from: &mut dyn Read) -> Result<(), StoreError>;
+    fn receive(&self, arrival: &Arrival<'_>, from: &mut dyn Read) -> Result<(), StoreError>;
+}
+
+/// Questions that are asked often.
+impl dyn BackEnd + '_ {
+    /// All environments, sorted by name, and why others cannot be shown.
+    pub(crate) fn list(&self) -> Result<Listing, StoreError> {
+        let Answer { found, unreadable } = self.query(&Query::all(&[Fact::Record]))?;
+        let environments = found.into_iter().filter_map(|one| one.record).collect();
+        Ok(Listing { environments, unreadable })
+    }
+
+    /// What is written down about one environment.
+    pub(crate) fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
+        recorded(self.one(name, &Query::named(name, &[Fact::Record]))?)
+    }
+
+    /// The same, of one that is locked.
+    pub(crate) fn record(&self, locked: &Locked) -> Result<Environment, StoreError> {
+        recorded(self.one(locked.name(), &Query::locked(locked, &[Fact::Record]))?)
+    }
+
+    /// The snapshots of an environment that is locked, oldest first.
+    pub(crate) fn snapshots_of(&self, locked: &Locked) -> Result<Vec<Snapshot>, StoreError> {
+        let found = self.one(locked.name(), &Query::locked(locked, &[Fact::Snapshots]))?;
+        Ok(found.snapshots.into_iter().map(|(snapshot, _)| snapshot).collect())
+    }
+
+    /// The answer to a question about one environment.
+    pub(crate) fn one(
+        &self,
+        name: &EnvironmentName,
+        query: &Query<'_>,
+    ) -> Result<Found, StoreError> {
+        let found = self.query(query)?.found.into_iter().next();
+        found.ok_or_else(|| StoreError::NoEnvironment(name.clone()))
+    }
+
+    /// Opens an environment's root directory, to be read and searched.
+    pub(crate) fn open_root(&self, name: &EnvironmentName) -> Result<OwnedFd, StoreError> {
+        let root = self.open(name, Wanted::Root)?.into_iter().next();
+        root.map(|part| part.root).ok_or_else(|| StoreError::NoEnvironment(name.clone()))
+    }
+}
+
+fn recorded(found: Found) -> Result<Environment, StoreError> {
+    found.record.ok_or(StoreError::NoEnvironment(found.name))
 }
 
 /// What one kind of store can do and others cannot.
@@ -276,6 +182,45 @@ pub struct Capabilities {
     pub instant_snapshots: bool,
     /// The data sets of a layout are file systems of their own.
     pub nested: bool,
+    /// The name of the format that it sends and receives.
+    pub(crate) format: &'static str,
+    /// What environments and snapshots can be called.
+    pub(crate) names: NameRules,
+}
+
+/// How much of a tree is cloned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Extent {
+    /// Its root file system alone: where another one begins, the clone has a directory with whatever that
+    /// hides.
+    Root,
+    /// All of it.
+    Whole,
+}
+
+/// What of an environment is opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wanted {
+    /// The file systems that can be served now.
+    Parts,
+    /// Its root.
+    Root,
+    /// All file systems, or none where one of them cannot be opened now.
+    Whole,
+}
+
+/// A tree: that of an environment, or of a snapshot of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Side<'a> {
+    pub(crate) locked: &'a Locked,
+    pub(crate) snapshot: Option<&'a SnapshotName>,
+}
+
+impl Side<'_> {
+    /// What it is called.
+    pub(crate) fn point(&self) -> Point {
+        Point { environment: self.locked.name().clone(), snapshot: self.snapshot.cloned() }
+    }
 }
 
 /// One file system of a boot environment.
@@ -287,10 +232,23 @@ pub struct Part {
     pub root: OwnedFd,
 }
 
+/// What is sent.
+#[derive(Debug)]
+pub(crate) struct Departure<'a> {
+    pub(crate) locked: &'a Locked,
+    pub(crate) snapshot: &'a SnapshotName,
+    /// An older snapshot, which the receiver has.
+    pub(crate) base: Option<&'a SnapshotName>,
+    /// Is told how many bytes it will be, where that is cheap to know.
+    pub(crate) work: &'a Work,
+}
+
 /// What is received.
 #[derive(Debug)]
-pub(crate) struct Arrival {
-    /// The environment that is to be made or, after a base, is there.
+pub(crate) struct Arrival<'a> {
+    /// The lock of what is to be made or, after a base, is there.
+    pub(crate) locked: &'a Locked,
+    /// What is to be written down about it.
     pub(crate) environment: Environment,
     /// The snapshot that it will have.
     pub(crate) snapshot: Snapshot,

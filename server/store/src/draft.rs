@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use crate::back_end::BackEnd;
 use crate::journal::{Concerned, Holders, Intent, Journal, Keeper, Open};
+use crate::locked::{Current, Locked};
+use crate::query::{Fact, Query};
 use crate::{
-    Environment, EnvironmentName, Point, Role, SettingError, Snapshot, SnapshotName, StoreError,
-    fault, tree,
+    Environment, Point, Role, SettingError, Snapshot, SnapshotName, StoreError, fault, tree,
 };
 
 /// Something that is undone or completed, in any kind of store.
@@ -91,29 +92,33 @@ pub(crate) fn snapshot_of(intent: Uuid) -> Result<SnapshotName, StoreError> {
 
 /// Does a step, whatever of it was done before.
 pub(crate) fn take(back_end: &dyn BackEnd, intent: Uuid, step: &Step) -> Result<(), StoreError> {
+    let (Step::Discard { name, uuid }
+    | Step::Empty { name, uuid, .. }
+    | Step::Finish { name, uuid, .. }) = step;
+    let Ok(name) = name.parse() else { return Ok(()) };
+    let locked = Locked::by_intent(name);
+    // One of its name that cannot be read may be it.
+    let mut found = match locked.read(back_end) {
+        Ok(found) if found.environment.uuid == *uuid => found,
+        Ok(_) | Err(StoreError::NoEnvironment(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let is_ours = is_of(&found.environment, intent);
     match step {
-        Step::Discard { name, uuid } => match find(back_end, name, *uuid)? {
-            Some(found) if is_of(&found, intent) => discard(back_end, &found.name),
-            Some(_) | None => Ok(()),
-        },
-        Step::Empty { name, uuid, role } => match find(back_end, name, *uuid)? {
-            Some(found) => empty(back_end, intent, found, role),
-            None => Ok(()),
-        },
-        Step::Finish { name, uuid, role, settings } => {
-            let Some(mut found) = find(back_end, name, *uuid)? else { return Ok(()) };
-            if !is_of(&found, intent) {
-                return Ok(());
-            }
-            unmark(&mut found)?;
-            found.role = role.parse().unwrap_or(Role::Off);
+        Step::Discard { .. } if is_ours => discard(back_end, &locked),
+        Step::Empty { role, .. } => empty(back_end, intent, found, role),
+        Step::Finish { role, settings, .. } if is_ours => {
+            let environment = &mut found.environment;
+            unmark(environment)?;
+            environment.role = role.parse().unwrap_or(Role::Off);
             for (key, value) in settings {
-                found.settings.set(key, Some(value))?;
+                environment.settings.set(key, Some(value))?;
             }
-            back_end.write(&found)?;
+            back_end.write(&found, &[])?;
             fault::point();
-            back_end.release(&found.name)
+            back_end.release(Some(locked.name()))
         }
+        Step::Discard { .. } | Step::Finish { .. } => Ok(()),
     }
 }
 
@@ -122,26 +127,18 @@ fn is_of(environment: &Environment, intent: Uuid) -> bool {
     MARKS.iter().any(|key| environment.settings.value(key) == Some(&intent))
 }
 
-/// The environment that is meant, if it is still there. One of its name that cannot be read may be it.
-fn find(back_end: &dyn BackEnd, name: &str, uuid: Uuid) -> Result<Option<Environment>, StoreError> {
-    let Ok(name) = name.parse::<EnvironmentName>() else { return Ok(None) };
-    match back_end.get(&name) {
-        Ok(found) => Ok(Some(found).filter(|found| found.uuid == uuid)),
-        Err(StoreError::NoEnvironment(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn discard(back_end: &dyn BackEnd, name: &EnvironmentName) -> Result<(), StoreError> {
-    if let Some((point, at)) = back_end.mounts(name)?.into_iter().next() {
+fn discard(back_end: &dyn BackEnd, locked: &Locked) -> Result<(), StoreError> {
+    let name = locked.name();
+    let mounts = back_end.one(name, &Query::locked(locked, &[Fact::Mounts]))?.mounts;
+    if let Some((point, at)) = mounts.into_iter().next() {
         return Err(StoreError::Mounted { point, at });
     }
-    back_end.release(name)?;
-    match back_end.destroy(name) {
+    back_end.release(Some(name))?;
+    match back_end.destroy(locked, None) {
         // What it was made of has files that nobody may change, and this copy of them is not wanted.
         Err(StoreError::Obstacle { .. }) => {
             tree::unprotect(&back_end.open_root(name)?, &back_end.root(name))?;
-            back_end.destroy(name)
+            back_end.destroy(locked, None)
         }
         destroyed => destroyed,
     }
@@ -150,34 +147,35 @@ fn discard(back_end: &dyn BackEnd, name: &EnvironmentName) -> Result<(), StoreEr
 fn empty(
     back_end: &dyn BackEnd,
     intent: Uuid,
-    mut environment: Environment,
+    mut found: Current<'_>,
     role: &str,
 ) -> Result<(), StoreError> {
-    let (name, before) = (environment.name.clone(), snapshot_of(intent)?);
-    let snapshots = back_end.snapshots(&name)?;
+    let (locked, before) = (found.locked(), snapshot_of(intent)?);
+    let snapshots = back_end.snapshots_of(locked)?;
     let place = snapshots.iter().position(|snapshot| snapshot.name == before);
-    if is_of(&environment, intent) {
+    if is_of(&found.environment, intent) {
         if let Some(place) = place {
             // These somebody else made.
             let newer = snapshots.iter().skip(place + 1);
             let (automatic, made): (Vec<_>, Vec<_>) = newer.partition(|one| one.automatic);
             let names = |of: Vec<&Snapshot>| of.into_iter().map(|one| one.name.clone()).collect();
             if !made.is_empty() {
-                let point = Point::snapshot(&name, &before);
+                let point = Point::snapshot(locked.name(), &before);
                 return Err(StoreError::Newer { point, snapshots: names(made) });
             }
-            back_end.release(&name)?;
+            back_end.release(Some(locked.name()))?;
             let mut newest_first: Vec<_> = names(automatic);
             newest_first.reverse();
-            back_end.rollback(&name, &before, &newest_first)?;
+            back_end.rollback(locked, &before, &newest_first)?;
             fault::point();
         }
-        unmark(&mut environment)?;
+        let environment = &mut found.environment;
+        unmark(environment)?;
         environment.role = role.parse().unwrap_or(Role::Off);
-        back_end.write(&environment)?;
+        back_end.write(&found, &[])?;
         fault::point();
     }
-    if place.is_some() { back_end.destroy_snapshot(&name, &before) } else { Ok(()) }
+    if place.is_some() { back_end.destroy(locked, Some(&before)) } else { Ok(()) }
 }
 
 /// The setting that says of which intent an environment is that is being made: it is nobody's yet.

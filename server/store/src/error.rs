@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::thin::ThinError;
 use crate::tree::MAX_DEPTH;
 use crate::{EnvironmentName, MetadataError, Point, SettingError, SnapshotName, StreamError};
@@ -249,6 +251,24 @@ pub enum Obstacle {
     /// Another file system is mounted on it.
     #[error("is a mount point: unmount it, then try again")]
     MountPoint,
+}
+
+impl StoreError {
+    /// Tells apart, in one place for all back ends, what the system says in the same words.
+    pub(crate) fn explained(self, about: &str) -> Self {
+        let Self::Io { action, path, error } = self else { return self };
+        let number = error.raw_os_error().map(Errno::from_raw_os_error);
+        if matches!(number, Some(Errno::NOSPC | Errno::DQUOT)) {
+            return Self::Full { what: about.to_owned() };
+        }
+        if number == Some(Errno::BUSY) {
+            return Self::Busy { what: path.display().to_string(), holder: None };
+        }
+        match error.downcast::<StreamError>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::Io { action, path, error },
+        }
+    }
 }
 
 /// Names the action and the file that an error of the system is about.

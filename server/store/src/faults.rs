@@ -1,20 +1,19 @@
 //! Fault injection: a wrapper around a back end whose reads fail on demand, for tests.
 
-use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
-use uuid::Uuid;
 
-use crate::back_end::{Arrival, BackEnd, Capabilities, Part};
+use crate::back_end::{Arrival, BackEnd, Capabilities, Departure, Extent, Part, Side, Wanted};
 use crate::draft::{OpenIntent, Step};
 use crate::journal::Tries;
+use crate::locked::{Current, Locked};
+use crate::query::{Answer, Fact, Of, Query};
 use crate::{
-    Change, Concerned, Environment, EnvironmentName, InUse, Listing, MetadataError, NativeChange,
-    NativeValue, Pending, Point, Snapshot, SnapshotName, Space, StoreError, Unreadable,
+    Change, Concerned, Environment, EnvironmentName, InUse, MetadataError, NativeChange, Pending,
+    Snapshot, SnapshotName, StoreError, Unreadable,
 };
 
 /// How a read fails.
@@ -170,69 +169,47 @@ impl Faulty {
         Self { inner, faults }
     }
 
-    /// A listing reads the store and then each environment.
-    fn thinned(&self, listing: Listing) -> Listing {
-        let Listing { environments, mut unreadable } = listing;
+    /// A question about all reads the store and then each environment.
+    fn thinned(&self, answer: Answer) -> Answer {
+        let Answer { found, mut unreadable } = answer;
         let mut read = Vec::new();
-        for environment in environments {
-            let name = environment.name.clone();
-            match self.faults.read(Some(&name)) {
-                Ok(()) => read.push(environment),
+        for one in found {
+            match self.faults.read(Some(&one.name)) {
+                Ok(()) => read.push(one),
                 Err(StoreError::NoEnvironment(_)) => {}
-                Err(error) => unreadable.push(Unreadable { name, error }),
+                Err(error) => unreadable.push(Unreadable { name: one.name, error }),
             }
         }
-        Listing { environments: read, unreadable }
+        Answer { found: read, unreadable }
     }
 }
 
 impl BackEnd for Faulty {
-    fn present(&self) -> Result<(), StoreError> {
-        self.faults.read(None)?;
-        self.inner.present()
+    fn query(&self, query: &Query<'_>) -> Result<Answer, StoreError> {
+        let name = match query.of {
+            Of::All => {
+                self.faults.pass(&Hang::Listing);
+                self.faults.read(None)?;
+                return Ok(self.thinned(self.inner.query(query)?));
+            }
+            Of::Locked(locked) => Some(locked.name()),
+            Of::Named(name) => Some(name),
+            Of::None => None,
+        };
+        if name.is_none() || query.asks(Fact::Record) {
+            self.faults.read(name)?;
+        }
+        self.inner.query(query)
     }
 
-    fn list(&self) -> Result<Listing, StoreError> {
-        self.faults.pass(&Hang::Listing);
-        self.faults.read(None)?;
-        Ok(self.thinned(self.inner.list()?))
-    }
-
-    fn list_with_space(&self) -> Result<(Listing, HashMap<Uuid, Space>), StoreError> {
-        self.faults.read(None)?;
-        let (listing, spaces) = self.inner.list_with_space()?;
-        Ok((self.thinned(listing), spaces))
-    }
-
-    fn get(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
-        self.faults.read(Some(name))?;
-        self.inner.get(name)
-    }
-
-    fn open_root(&self, name: &EnvironmentName) -> Result<OwnedFd, StoreError> {
+    fn open(&self, name: &EnvironmentName, wanted: Wanted) -> Result<Vec<Part>, StoreError> {
         self.faults.pass(&Hang::Opening(name.clone()));
         self.faults.read(Some(name))?;
-        self.inner.open_root(name)
-    }
-
-    fn open_parts(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
-        self.faults.pass(&Hang::Opening(name.clone()));
-        self.faults.read(Some(name))?;
-        self.inner.open_parts(name)
-    }
-
-    fn open_whole(&self, name: &EnvironmentName) -> Result<Vec<Part>, StoreError> {
-        self.faults.pass(&Hang::Opening(name.clone()));
-        self.faults.read(Some(name))?;
-        self.inner.open_whole(name)
+        self.inner.open(name, wanted)
     }
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
-    }
-
-    fn refuses(&self, name: &str) -> Option<&'static str> {
-        self.inner.refuses(name)
     }
 
     fn locks(&self) -> Result<PathBuf, StoreError> {
@@ -256,154 +233,73 @@ impl BackEnd for Faulty {
         self.inner.draft(verb, environments, steps)
     }
 
-    fn begin(&self, name: &EnvironmentName) {
-        self.inner.begin(name);
-    }
-
-    fn end(&self, name: &EnvironmentName) {
-        self.inner.end(name);
-    }
-
-    fn shared_by_itself(&self, name: &EnvironmentName) -> Result<Vec<String>, StoreError> {
-        self.inner.shared_by_itself(name)
-    }
-
     fn create(&self, new: &Environment) -> Result<(), StoreError> {
         self.inner.create(new)
     }
 
-    fn clone_environment(
+    fn clone_tree(
         &self,
-        source: &Point,
+        source: Side<'_>,
+        extent: Extent,
         new: &Environment,
     ) -> Result<Environment, StoreError> {
-        self.inner.clone_environment(source, new)
+        self.inner.clone_tree(source, extent, new)
     }
 
-    fn clone_root(&self, source: &EnvironmentName, new: &Environment) -> Result<(), StoreError> {
-        self.inner.clone_root(source, new)
+    fn write(&self, decided: &Current<'_>, natives: &[NativeChange]) -> Result<(), StoreError> {
+        self.inner.write(decided, natives)
     }
 
-    fn write(&self, environment: &Environment) -> Result<(), StoreError> {
-        self.inner.write(environment)
+    fn rename(&self, locked: &Locked, new: &EnvironmentName) -> Result<(), StoreError> {
+        self.inner.rename(locked, new)
     }
 
-    fn natives(&self, name: &EnvironmentName) -> Result<Vec<NativeValue>, StoreError> {
-        self.inner.natives(name)
-    }
-
-    fn write_with(
-        &self,
-        environment: &Environment,
-        changes: &[NativeChange],
-    ) -> Result<(), StoreError> {
-        self.inner.write_with(environment, changes)
-    }
-
-    fn rename(&self, name: &EnvironmentName, new: &EnvironmentName) -> Result<(), StoreError> {
-        self.inner.rename(name, new)
-    }
-
-    fn promote(&self, clone: &Environment, origin: &Environment) -> Result<(), StoreError> {
+    fn promote(&self, clone: &Current<'_>, origin: &Current<'_>) -> Result<(), StoreError> {
         self.inner.promote(clone, origin)
     }
 
-    fn destroy(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        self.inner.destroy(name)
+    fn destroy(&self, locked: &Locked, snapshot: Option<&SnapshotName>) -> Result<(), StoreError> {
+        self.inner.destroy(locked, snapshot)
     }
 
-    fn snapshots(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
-        self.inner.snapshots(name)
-    }
-
-    fn snapshot(
-        &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-    ) -> Result<Snapshot, StoreError> {
-        self.inner.snapshot(name, snapshot)
-    }
-
-    fn destroy_snapshot(
-        &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-    ) -> Result<(), StoreError> {
-        self.inner.destroy_snapshot(name, snapshot)
+    fn snapshot(&self, locked: &Locked, snapshot: &SnapshotName) -> Result<Snapshot, StoreError> {
+        self.inner.snapshot(locked, snapshot)
     }
 
     fn rollback(
         &self,
-        name: &EnvironmentName,
+        locked: &Locked,
         to: &SnapshotName,
         newer: &[SnapshotName],
     ) -> Result<(), StoreError> {
-        self.inner.rollback(name, to, newer)
+        self.inner.rollback(locked, to, newer)
     }
 
-    fn space(&self, name: &EnvironmentName) -> Result<Space, StoreError> {
-        self.inner.space(name)
-    }
-
-    fn snapshot_space(
-        &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-    ) -> Result<Space, StoreError> {
-        self.inner.snapshot_space(name, snapshot)
-    }
-
-    fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError> {
+    fn diff(&self, old: Side<'_>, new: Side<'_>) -> Result<Vec<Change>, StoreError> {
         self.inner.diff(old, new)
-    }
-
-    fn is_unchanged(
-        &self,
-        name: &EnvironmentName,
-        snapshot: &Snapshot,
-    ) -> Result<bool, StoreError> {
-        self.inner.is_unchanged(name, snapshot)
     }
 
     fn root(&self, name: &EnvironmentName) -> PathBuf {
         self.inner.root(name)
     }
 
-    fn detach(&self) -> Result<(), StoreError> {
-        self.inner.detach()
-    }
-
-    fn release(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+    fn release(&self, name: Option<&EnvironmentName>) -> Result<(), StoreError> {
         self.inner.release(name)
     }
 
-    fn mount(&self, point: &Point, target: &Path) -> Result<(), StoreError> {
-        self.inner.mount(point, target)
+    fn mount(&self, tree: Side<'_>, target: &Path) -> Result<(), StoreError> {
+        self.inner.mount(tree, target)
     }
 
-    fn mounts(&self, name: &EnvironmentName) -> Result<Vec<(Point, PathBuf)>, StoreError> {
-        self.inner.mounts(name)
+    fn unmount(&self, at: &Path, in_use: InUse) -> Result<(), StoreError> {
+        self.inner.unmount(at, in_use)
     }
 
-    fn unmount(&self, name: &EnvironmentName, at: &Path, in_use: InUse) -> Result<(), StoreError> {
-        self.inner.unmount(name, at, in_use)
+    fn send(&self, departure: &Departure<'_>, out: &mut dyn Write) -> Result<(), StoreError> {
+        self.inner.send(departure, out)
     }
 
-    fn format(&self) -> &'static str {
-        self.inner.format()
-    }
-
-    fn send(
-        &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-        base: Option<&SnapshotName>,
-        out: &mut dyn Write,
-    ) -> Result<(), StoreError> {
-        self.inner.send(name, snapshot, base, out)
-    }
-
-    fn receive(&self, arrival: &Arrival, from: &mut dyn Read) -> Result<(), StoreError> {
+    fn receive(&self, arrival: &Arrival<'_>, from: &mut dyn Read) -> Result<(), StoreError> {
         self.inner.receive(arrival, from)
     }
 }

@@ -288,9 +288,9 @@ impl Journal {
         locks: &Path,
         name: Option<&EnvironmentName>,
         tries: Tries,
-    ) -> Result<Swept, StoreError> {
+    ) -> Result<Vec<Pending>, StoreError> {
         let name = name.map(EnvironmentName::as_str);
-        let mut swept = Swept::default();
+        let mut left = Vec::new();
         for uuid in self.uuids()? {
             let Some(lock) = self.lock_left(uuid, name, tries)? else {
                 continue;
@@ -310,7 +310,7 @@ impl Journal {
                 Ok(intent) => intent,
                 Err(error) => {
                     let remedy = keeper.remedy(uuid);
-                    swept.pending.push(damaged(uuid, &self.record(uuid), &error, &remedy));
+                    left.push(damaged(uuid, &self.record(uuid), &error, &remedy));
                     continue;
                 }
             };
@@ -326,7 +326,7 @@ impl Journal {
             let mut held = others.map(|known| lock::try_hold(locks, known).ok().flatten());
             let held: Option<Vec<_>> = if asked { held.by_ref().collect() } else { None };
             let Some(_held) = held else {
-                swept.pending.push(intent.pending());
+                left.push(intent.pending());
                 continue;
             };
             match keeper.stands(&intent) {
@@ -336,13 +336,10 @@ impl Journal {
                     continue;
                 }
                 Err(error) => {
-                    swept
-                        .pending
-                        .push(Pending { error: Some(error.to_string()), ..intent.pending() });
+                    left.push(Pending { error: Some(error.to_string()), ..intent.pending() });
                     continue;
                 }
             }
-            swept.tried = true;
             let journal = self.clone();
             let (state, synchronized) = (State::Begun, true);
             let mut open = Open { journal, keeper, intent, state, synchronized, _lock: lock };
@@ -354,13 +351,13 @@ impl Journal {
                         "is left by a command that did not come to its end: `netbe settle` tries again"
                     );
                 }
-                swept.pending.push(open.intent.pending());
+                left.push(open.intent.pending());
             } else {
                 // Came the record back, what is decided later would be undone.
                 self.synchronize()?;
             }
         }
-        Ok(swept)
+        Ok(left)
     }
 
     /// The lock of an intent whose process is gone; `None` if it is at work. Who only looks has a lock for an
@@ -492,15 +489,6 @@ impl Journal {
     fn record(&self, uuid: Uuid) -> PathBuf {
         self.folder.join(format!("{uuid}{RECORD}"))
     }
-}
-
-/// What became of what was left.
-#[derive(Debug, Default)]
-pub struct Swept {
-    /// Whether something was tried, and may have changed any environment.
-    pub(crate) tried: bool,
-    /// What is still left.
-    pub pending: Vec<Pending>,
 }
 
 /// An intent that its process has locked. Dropped before its end it is settled, as if it were found.

@@ -100,6 +100,37 @@ impl fmt::Display for SnapshotName {
     }
 }
 
+/// What a kind of store takes as a name of an environment or of a snapshot, of those that
+/// [`EnvironmentName`] takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum NameRules {
+    /// All of them.
+    Any,
+    /// Those that can be the name of a data set, or stand in one.
+    Zfs {
+        /// How long they can be at most.
+        room: usize,
+    },
+}
+
+impl NameRules {
+    /// Why a name cannot be used, as a clause; `None` if it can.
+    pub(crate) fn refuse(self, name: &str) -> Option<&'static str> {
+        let plain = |byte: u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b' ')
+        };
+        match self {
+            Self::Zfs { .. } if !name.bytes().all(plain) => {
+                Some("ZFS takes letters without accents, digits, spaces and - _ . : in names")
+            }
+            Self::Zfs { room } if name.len() > room => {
+                Some("with the store's in front it is longer than ZFS takes: shorten it")
+            }
+            Self::Any | Self::Zfs { .. } => None,
+        }
+    }
+}
+
 /// A boot environment as it is now, or one of its snapshots: `head` or `head@monday`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Point {

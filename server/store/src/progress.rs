@@ -139,6 +139,13 @@ impl Work {
         }
     }
 
+    /// So much of it there is to do.
+    pub fn set_total(&self, total: u64) {
+        if let Some(task) = &self.task {
+            task.set_total(total);
+        }
+    }
+
     /// Says anew what is done.
     pub fn set_what(&self, what: impl FnOnce() -> String) {
         if let Some(task) = &self.task {

@@ -82,7 +82,7 @@ pub fn settle_renaming(state: &StateDir, tries: Tries) -> Result<Vec<Pending>, R
     let _alone = if tries == Tries::None { None } else { Some(state.hold()?) };
     let locks = folder.join(LOCKS);
     fs::create_dir_all(&locks).map_err(|error| StateError::Io { path: locks.clone(), error })?;
-    Ok(Journal::open(folder)?.sweep(&Assignments(state), &locks, None, tries)?.pending)
+    Ok(Journal::open(folder)?.sweep(&Assignments(state), &locks, None, tries)?)
 }
 
 /// Notes down that an environment is about to get another name.

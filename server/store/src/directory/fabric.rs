@@ -9,6 +9,7 @@ use rustix::fs::{Mode, fstat, mkdirat};
 
 use crate::back_end::{Capabilities, Part};
 use crate::error::at;
+use crate::name::NameRules;
 use crate::progress::{Unit, Work};
 use crate::tree::{self, Borders, Fixed, open_dir};
 use crate::workspace::Workspace;
@@ -48,20 +49,14 @@ pub(crate) trait Fabric: Debug + Send + Sync {
         work: &Workspace,
         name: &str,
         path: &Path,
-    ) -> Result<(), StoreError> {
-        self.copy(from, work, name, path)
-    }
+    ) -> Result<(), StoreError>;
 
     /// Whether a copy of a tree can be made by [`Fabric::appear`].
-    fn appears(&self, _from: &OwnedFd) -> io::Result<bool> {
-        Ok(false)
-    }
+    fn appears(&self, from: &OwnedFd) -> io::Result<bool>;
 
     /// Makes a copy of a snapshot's tree appear in a directory, whole from one instant to the next, and on the
     /// disk with all that was renamed on this file system before.
-    fn appear(&self, _from: &OwnedFd, _dir: BorrowedFd<'_>, _name: &str) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
+    fn appear(&self, from: &OwnedFd, dir: BorrowedFd<'_>, name: &str) -> io::Result<()>;
 
     /// Sees to it that nobody changes a tree any more.
     fn freeze(&self, tree: &OwnedFd) -> io::Result<()>;
@@ -83,25 +78,15 @@ pub(crate) trait Fabric: Debug + Send + Sync {
     fn space(&self, top: &OwnedFd, tree: &OwnedFd, path: &Path) -> Result<Space, StoreError>;
 
     /// The properties of the file system that can be set of a tree, as they are.
-    fn natives(&self, _tree: &OwnedFd, _path: &Path) -> Result<Vec<NativeValue>, StoreError> {
-        Ok(Vec::new())
-    }
+    fn natives(&self, tree: &OwnedFd, path: &Path) -> Result<Vec<NativeValue>, StoreError>;
 
     /// Refuses a change of a property that cannot be, before anything is touched.
     fn check_native(
         &self,
-        _tree: &OwnedFd,
+        tree: &OwnedFd,
         change: &NativeChange,
-        _path: &Path,
-    ) -> Result<(), StoreError> {
-        let why = match change.property.is_limit() {
-            true => {
-                "plain directories have no limits of their own: keep the store on ZFS or btrfs, or set a project quota of the file system (xfs_quota(8), setquota(8)) for the directory"
-            }
-            false => "plain directories have no such property: keep the store on ZFS or btrfs",
-        };
-        Err(StoreError::Property { property: change.property.as_str(), why: why.to_owned() })
-    }
+        path: &Path,
+    ) -> Result<(), StoreError>;
 
     /// Changes a property of a whole tree, after [`Fabric::check_native`].
     fn set_native(
@@ -109,17 +94,10 @@ pub(crate) trait Fabric: Debug + Send + Sync {
         tree: &OwnedFd,
         change: &NativeChange,
         path: &Path,
-    ) -> Result<(), StoreError> {
-        self.check_native(tree, change, path)
-    }
+    ) -> Result<(), StoreError>;
 
     /// Gives a tree that takes another's place, or is a copy of it, that one's properties.
-    fn carry(&self, _from: &OwnedFd, _to: &OwnedFd, _path: &Path) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// The name of what [`Fabric::send`] writes.
-    fn format(&self) -> &'static str;
+    fn carry(&self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<(), StoreError>;
 
     /// Writes a tree that is frozen, or what is new in it since `base`, which is another.
     fn send(
@@ -173,7 +151,13 @@ impl Plain {
 
 impl Fabric for Plain {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { clones_depend: false, instant_snapshots: false, nested: false }
+        Capabilities {
+            clones_depend: false,
+            instant_snapshots: false,
+            nested: false,
+            format: crate::stream::ARCHIVE,
+            names: NameRules::Any,
+        }
     }
 
     fn check(&self, _top: &OwnedFd, _path: &Path) -> Result<(), StoreError> {
@@ -198,6 +182,24 @@ impl Fabric for Plain {
         let fixed = self.copy_loose(from, work, name, path)?;
         let tree = open_dir(work.dir(), name).map_err(at("open", work.path()))?;
         tree::fix(&tree, fixed.iter(), path)
+    }
+
+    fn copy_root(
+        &self,
+        from: &OwnedFd,
+        work: &Workspace,
+        name: &str,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        self.copy(from, work, name, path)
+    }
+
+    fn appears(&self, _from: &OwnedFd) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn appear(&self, _from: &OwnedFd, _dir: BorrowedFd<'_>, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Nothing but the store's own directory, which is closed to others, keeps it from being changed.
@@ -228,8 +230,36 @@ impl Fabric for Plain {
         Ok(Space { used: own, referenced, exclusive: own })
     }
 
-    fn format(&self) -> &'static str {
-        crate::stream::ARCHIVE
+    fn natives(&self, _tree: &OwnedFd, _path: &Path) -> Result<Vec<NativeValue>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn check_native(
+        &self,
+        _tree: &OwnedFd,
+        change: &NativeChange,
+        _path: &Path,
+    ) -> Result<(), StoreError> {
+        let why = match change.property.is_limit() {
+            true => {
+                "plain directories have no limits of their own: keep the store on ZFS or btrfs, or set a project quota of the file system (xfs_quota(8), setquota(8)) for the directory"
+            }
+            false => "plain directories have no such property: keep the store on ZFS or btrfs",
+        };
+        Err(StoreError::Property { property: change.property.as_str(), why: why.to_owned() })
+    }
+
+    fn set_native(
+        &self,
+        tree: &OwnedFd,
+        change: &NativeChange,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        self.check_native(tree, change, path)
+    }
+
+    fn carry(&self, _from: &OwnedFd, _to: &OwnedFd, _path: &Path) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn send(

@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use super::work::{Lock, OLD};
 use super::{Directory, JOURNAL, TREES};
-use crate::back_end::BackEnd;
 use crate::draft;
 use crate::environment::{parse, render};
 use crate::error::at;
@@ -103,7 +102,7 @@ impl Directory {
         name: Option<&EnvironmentName>,
         tries: Tries,
     ) -> Result<Vec<Pending>, StoreError> {
-        let mut pending = self.journal()?.sweep(self, &self.locks, name, tries)?.pending;
+        let mut pending = self.journal()?.sweep(self, &self.locks, name, tries)?;
         if tries != Tries::Few {
             pending.extend(self.strangers()?);
         }
@@ -173,10 +172,10 @@ impl Directory {
                     let trees = self.trees.as_fd();
                     match relocate(work.dir(), OLD, trees, name.as_str()) {
                         Ok(()) | Err(Errno::NOENT) => {}
-                        Err(error) => return Err(at("put back", &self.root(&name))(error)),
+                        Err(error) => return Err(at("put back", &self.root_path(&name))(error)),
                     }
                 }
-                let is_it = match self.get(&name) {
+                let is_it = match self.record(&name) {
                     Ok(known) => known.uuid == *uuid,
                     Err(StoreError::NoEnvironment(_)) => false,
                     // Whether it is, cannot be told.
@@ -201,7 +200,7 @@ impl Directory {
 
     /// Whether there is still the environment that was meant.
     pub(super) fn has(&self, name: &EnvironmentName, uuid: Uuid) -> Result<bool, StoreError> {
-        match self.get(name) {
+        match self.record(name) {
             Ok(environment) => Ok(environment.uuid == uuid),
             Err(StoreError::NoEnvironment(_) | StoreError::Broken { .. }) => Ok(false),
             Err(error) => Err(error),

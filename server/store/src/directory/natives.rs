@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::intents::Step;
 use super::work::Work;
 use super::{Directory, TREE};
-use crate::back_end::BackEnd as _;
 use crate::error::at;
 use crate::tree::open_dir;
 use crate::{Environment, EnvironmentName, Native, NativeChange, StoreError, fault, sys};
@@ -20,7 +19,7 @@ impl Directory {
         changes: &[NativeChange],
     ) -> Result<(), StoreError> {
         let name = &environment.name;
-        let (tree, path) = (self.open_root(name)?, self.root(name));
+        let (tree, path) = (self.open_root(name)?, self.root_path(name));
         for change in changes {
             self.fabric.check_native(&tree, change, &path)?;
         }
@@ -49,7 +48,7 @@ impl Directory {
         source: &EnvironmentName,
         work: &Work<'_>,
     ) -> Result<(), StoreError> {
-        let (space, path) = (&work.space, self.root(source));
+        let (space, path) = (&work.space, self.root_path(source));
         let tree = open_dir(space.dir(), TREE).map_err(at("open", space.path()))?;
         self.fabric.carry(&self.open_root(source)?, &tree, &path)
     }
@@ -60,8 +59,11 @@ impl Directory {
         name: &EnvironmentName,
         tree: &OwnedFd,
     ) -> Result<bool, StoreError> {
-        let path = self.root(name);
-        let (own, wanted) = (self.fabric.natives(tree, &path)?, self.natives(name)?);
+        let path = self.root_path(name);
+        let (own, wanted) = (
+            self.fabric.natives(tree, &path)?,
+            self.fabric.natives(&self.open_root(name)?, &path)?,
+        );
         Ok(own == wanted)
     }
 
@@ -76,7 +78,7 @@ impl Directory {
         if !self.has(&name, uuid)? {
             return Ok(());
         }
-        let (tree, path) = (self.open_root(&name)?, self.root(&name));
+        let (tree, path) = (self.open_root(&name)?, self.root_path(&name));
         for (property, value) in before {
             let Some(property) = Native::of(property) else { continue };
             let change = NativeChange { property, value: value.clone() };

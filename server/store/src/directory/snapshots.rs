@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{COPY, Directory, SNAPSHOTS, TREE, metadata};
-use crate::back_end::BackEnd;
 use crate::error::at;
 use crate::journal::Concerned;
 use crate::tree::{open_dir, relocate};
@@ -26,7 +25,7 @@ impl Directory {
         &self,
         name: &EnvironmentName,
     ) -> Result<Vec<(u64, Snapshot)>, StoreError> {
-        let path = self.path_of(self.get(name)?.uuid);
+        let path = self.path_of(self.record(name)?.uuid);
         let dir = match open_dir(&self.snaps, file_name(&path)) {
             Ok(dir) => dir,
             Err(Errno::NOENT) => return Ok(Vec::new()),
@@ -52,7 +51,7 @@ impl Directory {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<OwnedFd, StoreError> {
-        let path = self.path_of(self.get(name)?.uuid);
+        let path = self.path_of(self.record(name)?.uuid);
         let opened = open_dir(&self.snaps, file_name(&path))
             .and_then(|dir| open_dir(&dir, snapshot.as_str()))
             .and_then(|dir| open_dir(&dir, TREE));
@@ -69,7 +68,7 @@ impl Directory {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<PathBuf, StoreError> {
-        Ok(self.path_of(self.get(name)?.uuid).join(snapshot.as_str()).join(TREE))
+        Ok(self.path_of(self.record(name)?.uuid).join(snapshot.as_str()).join(TREE))
     }
 
     pub(super) fn take_snapshot(
@@ -77,7 +76,7 @@ impl Directory {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<Snapshot, StoreError> {
-        let (uuid, root) = (self.get(name)?.uuid, self.open_root(name)?);
+        let (uuid, root) = (self.record(name)?.uuid, self.open_root(name)?);
         let snapshot = Snapshot {
             name: snapshot.clone(),
             uuid: Uuid::new_v4(),
@@ -89,7 +88,7 @@ impl Directory {
         let concerned = Concerned { name: name.to_string(), uuid };
         let work = self.work("snapshot", vec![concerned], Vec::new())?;
         let space = &work.space;
-        self.prepare_snapshot(space, &root, &snapshot, &self.root(name))?;
+        self.prepare_snapshot(space, &root, &snapshot, &self.root_path(name))?;
         sys::synchronize(space.dir()).map_err(at("write", space.path()))?;
         {
             let _lock = self.lock()?;
@@ -162,7 +161,7 @@ impl Directory {
         name: &EnvironmentName,
         snapshot: &SnapshotName,
     ) -> Result<(), StoreError> {
-        let uuid = self.get(name)?.uuid;
+        let uuid = self.record(name)?.uuid;
         let path = self.path_of(uuid);
         let dir = open_dir(&self.snaps, file_name(&path)).map_err(at("open", &path))?;
         let concerned = Concerned { name: name.to_string(), uuid };

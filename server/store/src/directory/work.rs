@@ -2,12 +2,13 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fsync, openat, statat};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fsync, openat, renameat, statat,
+};
 use rustix::io::Errno;
 
 use super::intents::Step;
 use super::{Directory, LOCK, TREE, TREES};
-use crate::back_end::BackEnd;
 use crate::error::at;
 use crate::journal::{Concerned, Holders, Intent, Open};
 use crate::tree::{open_dir, relocate};
@@ -67,13 +68,36 @@ impl Directory {
         self.work(verb, vec![new.into()], more)
     }
 
+    /// Destroys an environment. Broken metadata must not keep anybody from getting rid of it.
+    pub(super) fn remove(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        if !self.has_tree(name)? {
+            return Err(StoreError::NoEnvironment(name.clone()));
+        }
+        self.inspect(name)?;
+        let uuid = self.uuid(name)?;
+        let concerned = uuid.map(|uuid| Concerned { name: name.to_string(), uuid });
+        let steps = [Some(Step::forget(name, uuid)), uuid.map(|uuid| Step::snapshots(name, uuid))];
+        let steps = steps.into_iter().flatten().collect();
+        let work = self.work("destroy", concerned.into_iter().collect(), steps)?;
+        {
+            let _lock = self.lock()?;
+            let path = self.root_path(name);
+            let explain = || at("destroy", &path);
+            renameat(&self.trees, name.as_str(), work.space.dir(), TREE).map_err(explain())?;
+            fault::point();
+            fsync(&self.trees).map_err(explain())?;
+        }
+        // From here on it is gone, and what follows is done by whoever finds it.
+        work.end()
+    }
+
     /// Makes a clone of a snapshot's tree without a workspace; false where its fabric cannot.
     pub(super) fn clone_at_once(
         &self,
         from: &OwnedFd,
         new: &Environment,
     ) -> Result<bool, StoreError> {
-        let root = self.root(&new.name);
+        let root = self.root_path(&new.name);
         if !self.fabric.appears(from).map_err(at("look at", &root))? {
             return Ok(false);
         }
@@ -114,7 +138,7 @@ impl Directory {
         self.prepare_metadata(space, environment)?;
         // Whoever finds it after a loss of power finds it whole.
         sys::synchronize(space.dir()).map_err(at("write", space.path()))?;
-        let root = self.root(&environment.name);
+        let root = self.root_path(&environment.name);
         {
             let lock = self.lock()?;
             self.free(&environment.name)?;
@@ -141,7 +165,7 @@ impl Directory {
         appears: Option<&SnapshotName>,
         vanish: &[Snapshot],
     ) -> Result<(), StoreError> {
-        let (name, root) = (&environment.name, self.root(&environment.name));
+        let (name, root) = (&environment.name, self.root_path(&environment.name));
         let space = &work.space;
         let new = open_dir(space.dir(), TREE).map_err(at("open", space.path()))?;
         self.fabric.carry(&self.open_root(name)?, &new, &root)?;
@@ -173,12 +197,12 @@ impl Directory {
 
     /// What tells a tree from all others that are there.
     pub(super) fn number(&self, tree: &OwnedFd, name: &EnvironmentName) -> Result<u64, StoreError> {
-        self.fabric.number(tree).map_err(at("look at", &self.root(name)))
+        self.fabric.number(tree).map_err(at("look at", &self.root_path(name)))
     }
 
     /// Refuses a name that is in use.
     pub(super) fn free(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        match self.get(name) {
+        match self.record(name) {
             Err(StoreError::NoEnvironment(_)) => {}
             Ok(_) | Err(StoreError::Broken { .. }) => {
                 return Err(StoreError::Exists(name.clone()));
@@ -187,8 +211,8 @@ impl Directory {
         }
         match statat(&self.trees, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(()),
-            Ok(_) => Err(StoreError::Unknown(self.root(name))),
-            Err(error) => Err(at("look at", &self.root(name))(error)),
+            Ok(_) => Err(StoreError::Unknown(self.root_path(name))),
+            Err(error) => Err(at("look at", &self.root_path(name))(error)),
         }
     }
 
@@ -196,7 +220,7 @@ impl Directory {
         match statat(&self.trees, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
             Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(at("look at", &self.root(name))(error)),
+            Err(error) => Err(at("look at", &self.root_path(name))(error)),
         }
     }
 

@@ -8,7 +8,8 @@ use std::os::fd::AsFd as _;
 
 use uuid::Uuid;
 
-use super::{Store, decide_all};
+use super::Store;
+use super::decide::decide_all;
 use crate::draft::{self, OpenIntent, Step, mark, snapshot_of, unmark};
 use crate::error::at;
 use crate::{
@@ -65,7 +66,7 @@ impl Store {
             self.back_end.draft("install", vec![Concerned::from(&environment)], vec![empty])?;
         let (name, intent) = (environment.name, open.uuid());
         let draft = Draft { store: self, open, hold, role };
-        self.change("set", &name, &["role=off"], |environment| {
+        self.change("set", &name, &["role=off"], &[], |environment| {
             Ok(mark(environment, draft::INSTALLING, intent)?)
         })?;
         self.snapshot(&name, &snapshot_of(intent)?)?;
@@ -111,7 +112,7 @@ impl Draft<'_> {
         }
         let told: Vec<String> = decisions.iter().map(ToString::to_string).collect();
         let told: Vec<&str> = told.iter().map(String::as_str).collect();
-        let made = store.change("set", hold.name(), &told, |environment| {
+        let made = store.change("set", hold.name(), &told, &[], |environment| {
             unmark(environment)?;
             environment.role = role;
             decide_all(environment, decisions)

@@ -11,7 +11,9 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::{Store, now};
+use crate::back_end::{Extent, Side, Wanted};
 use crate::draft::{self, Step};
+use crate::locked::Locked;
 use crate::thin::{self, Halves, Listing, Plan, ThinError, Touch};
 use crate::tree::{self, Half};
 use crate::{
@@ -42,8 +44,8 @@ pub enum Update {
 impl Store {
     /// What [`Store::split`] would do to a boot environment: nothing if it is split.
     pub fn plan_split(&self, name: &EnvironmentName) -> Result<Plan, StoreError> {
-        let _kept = self.kept(name)?;
-        let template = self.template(name)?;
+        let kept = self.kept(name)?;
+        let template = self.template(&kept)?;
         for half in halves_of(name)? {
             if !self.is_done(&half, &template)? {
                 return Ok(thin::plan(&self.listing(name)?));
@@ -59,10 +61,10 @@ impl Store {
     pub fn split(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
         self.noted("thin", &[name.as_str()], || {
             let [base, skeleton] = halves_of(name)?;
-            let _kept = self.kept(name)?;
+            let kept = self.kept(name)?;
             let _base = self.alone(&base)?;
             let _skeleton = self.alone(&skeleton)?;
-            let template = self.template(name)?;
+            let template = self.template(&kept)?;
             let halves = [New::of(Half::Base, base), New::of(Half::Skeleton, skeleton)];
             let mut done = Vec::new();
             for half in &halves {
@@ -78,7 +80,7 @@ impl Store {
             let concerned = halves.iter().map(New::concerned).collect();
             let discard = halves.iter().map(New::discard).collect();
             let mut open = self.back_end.draft("thin", concerned, discard)?;
-            self.build(&template, &halves, open.uuid())?;
+            self.build(&kept, &template, &halves, open.uuid())?;
             // The base is the last: where it is, both are.
             open.turn(halves.iter().rev().map(New::finish).collect())?;
             open.settle().map(|()| true)
@@ -119,7 +121,7 @@ impl Store {
         base: &EnvironmentName,
         skeleton: &EnvironmentName,
     ) -> Result<Halves, StoreError> {
-        let _kept = self.keep(base, skeleton)?;
+        let _kept = [self.kept(base)?, self.kept(skeleton)?];
         Ok(Halves { base: self.listing(base)?, skeleton: self.listing(skeleton)? })
     }
 
@@ -137,7 +139,7 @@ impl Store {
         let old = match update {
             Update::Since(since) => Some(since.clone()),
             Update::SinceNewest => {
-                let newest = self.back_end.snapshots(base)?.pop();
+                let newest = self.snapshots(base)?.pop();
                 newest.map(|snapshot| Point::snapshot(base, &snapshot.name))
             }
             Update::To(_) => Some(base.clone().into()),
@@ -155,12 +157,13 @@ impl Store {
 
     fn build(
         &self,
+        kept: &Locked,
         template: &Environment,
         halves: &[New; 2],
         intent: Uuid,
     ) -> Result<(), StoreError> {
         let name = &template.name;
-        let parts = self.back_end.open_whole(name)?;
+        let parts = self.back_end.open(name, Wanted::Whole)?;
         let tree = tree::list(&parts, &self.back_end.root(name))?;
         let plan = thin::plan(&tree);
         if let Some(refusal) = plan.refused.first().cloned() {
@@ -171,7 +174,7 @@ impl Store {
         }
         let [New { uuid: base, .. }, _] = halves;
         for New { half, name: new, uuid } in halves {
-            self.clone_half(template, (new, *uuid), *base, intent)?;
+            self.clone_half((kept, template), (new, *uuid), *base, intent)?;
             let (root, path) = (self.back_end.open_root(new)?, self.back_end.root(new));
             tree::unprotect(&root, &path)?;
             tree::fill(&root, *half, &parts, &plan, &path)?;
@@ -226,7 +229,7 @@ impl Store {
 
     fn clone_half(
         &self,
-        template: &Environment,
+        (kept, template): (&Locked, &Environment),
         (name, uuid): (&EnvironmentName, Uuid),
         base: Uuid,
         intent: Uuid,
@@ -251,12 +254,13 @@ impl Store {
             export: ExportSettings::default(),
         };
         draft::mark(&mut new, draft::DRAFT, intent)?;
-        self.back_end.clone_root(&template.name, &new)
+        let root = Side { locked: kept, snapshot: None };
+        self.back_end.clone_tree(root, Extent::Root, &new).map(drop)
     }
 
     /// A boot environment that may be split.
-    fn template(&self, name: &EnvironmentName) -> Result<Environment, StoreError> {
-        let template = self.back_end.get(name)?;
+    fn template(&self, kept: &Locked) -> Result<Environment, StoreError> {
+        let (name, template) = (kept.name(), self.back_end.record(kept)?);
         self.refuse_half(&template)?;
         match template.settings.value(PART) {
             None => Ok(template),
@@ -281,7 +285,7 @@ impl Store {
 
     /// Lists a boot environment as the one tree that its file systems are.
     fn listing(&self, name: &EnvironmentName) -> Result<Listing, StoreError> {
-        tree::list(&self.back_end.open_whole(name)?, &self.back_end.root(name))
+        tree::list(&self.back_end.open(name, Wanted::Whole)?, &self.back_end.root(name))
     }
 }
 

@@ -5,8 +5,9 @@ use std::io::{Error, Read, Write};
 use uuid::Uuid;
 
 use super::{Store, now};
-use crate::back_end::Arrival;
+use crate::back_end::{Arrival, Departure};
 use crate::environment::{parse, render};
+use crate::locked::Locked;
 use crate::progress::{Unit, Work};
 use crate::stream::{Framer, Header, Sent, StreamError, Unframer};
 use crate::{
@@ -23,25 +24,25 @@ impl Store {
         base: Option<&SnapshotName>,
         out: &mut dyn Write,
     ) -> Result<(), StoreError> {
-        let _kept = self.kept(name)?;
-        let environment = self.back_end.get(name)?;
+        let kept = self.kept(name)?;
+        let environment = self.back_end.record(&kept)?;
         self.refuse_half(&environment)?;
-        let wanted = self.find(name, snapshot)?;
-        let base_snapshot = base.map(|base| self.older(name, base, snapshot)).transpose()?;
+        let wanted = self.find(&kept, snapshot)?;
+        let base_snapshot = base.map(|base| self.older(&kept, base, snapshot)).transpose()?;
         let header = Header {
-            format: self.back_end.format().to_owned(),
+            format: self.back_end.capabilities().format.to_owned(),
             snapshot: sent(&wanted),
             base: base_snapshot.as_ref().map(sent),
             environment: render(&environment).map_err(nonsense)?,
         };
-        let total = self.back_end.expected(name, snapshot, base);
         let point = Point::snapshot(name, snapshot);
-        let work = Work::begin(|| format!("send {point}"), Unit::Bytes, total);
+        let work = Work::begin(|| format!("send {point}"), Unit::Bytes, None);
         let mut note = |bytes| work.set_done(bytes);
         let sending =
             |error| StoreError::Io { action: "send", path: point.to_string().into(), error };
         let mut framer = Framer::begin(out, &header, &mut note).map_err(sending)?;
-        self.back_end.send(name, snapshot, base, &mut framer)?;
+        let departure = Departure { locked: &kept, snapshot, base, work: &work };
+        self.back_end.send(&departure, &mut framer)?;
         framer.end().map_err(sending)
     }
 
@@ -62,14 +63,18 @@ impl Store {
             let mut note = |bytes| work.set_done(bytes);
             let begun = Unframer::begin(from, &mut note);
             let (header, mut unframer) = begun.map_err(|error| receiving(name, error))?;
-            if header.format != self.back_end.format() {
+            if header.format != self.back_end.capabilities().format {
                 return Err(StreamError::Format(header.format).into());
             }
             let snapshot = snapshot_of(&header.snapshot)?;
             self.accept(snapshot.name.as_str())?;
-            let (_alone, arrival) = match &header.base {
+            let alone = match &header.base {
+                None => self.claim(name)?,
+                Some(_) => self.alone(name)?,
+            };
+            let locked = &alone;
+            let arrival = match &header.base {
                 None => {
-                    let alone = self.claim(name)?;
                     let environment = Environment {
                         uuid: Uuid::new_v4(),
                         created: now(),
@@ -78,14 +83,13 @@ impl Store {
                         export: ExportSettings::default(),
                         ..parse(name.clone(), &header.environment).map_err(nonsense)?
                     };
-                    (alone, Arrival { environment, snapshot, base: None, lacking })
+                    Arrival { locked, environment, snapshot, base: None, lacking }
                 }
                 Some(base) => {
-                    let alone = self.alone(name)?;
-                    let environment = self.back_end.get(name)?;
-                    let base = self.base(name, base)?;
-                    self.refuse_snapshot(name, &snapshot.name)?;
-                    (alone, Arrival { environment, snapshot, base: Some(base), lacking })
+                    let environment = self.back_end.record(locked)?;
+                    let base = Some(self.base(locked, base)?);
+                    self.refuse_snapshot(locked, &snapshot.name)?;
+                    Arrival { locked, environment, snapshot, base, lacking }
                 }
             };
             match self.back_end.receive(&arrival, &mut unframer) {
@@ -98,25 +102,28 @@ impl Store {
     /// The snapshot that a stream is to go on from, which has to be older than the one that is sent.
     fn older(
         &self,
-        name: &EnvironmentName,
+        locked: &Locked,
         base: &SnapshotName,
         than: &SnapshotName,
     ) -> Result<Snapshot, StoreError> {
-        let found = self.find(name, base)?;
-        let snapshots = self.back_end.snapshots(name)?.into_iter();
+        let found = self.find(locked, base)?;
+        let snapshots = self.back_end.snapshots_of(locked)?.into_iter();
         let mut before = snapshots.take_while(|snapshot| snapshot.name != *than);
         if before.any(|snapshot| snapshot.name == *base) {
             return Ok(found);
         }
-        Err(StoreError::NotOlder { point: Point::snapshot(name, than), base: base.clone() })
+        Err(StoreError::NotOlder {
+            point: Point::snapshot(locked.name(), than),
+            base: base.clone(),
+        })
     }
 
     /// The snapshot that a stream goes on from, which has to be the newest.
-    fn base(&self, name: &EnvironmentName, base: &Sent) -> Result<SnapshotName, StoreError> {
-        let newest = self.back_end.snapshots(name)?.pop();
+    fn base(&self, locked: &Locked, base: &Sent) -> Result<SnapshotName, StoreError> {
+        let newest = self.back_end.snapshots_of(locked)?.pop();
         let newest = newest.filter(|snapshot| snapshot.uuid == base.uuid);
         newest.map(|snapshot| snapshot.name).ok_or_else(|| {
-            let (snapshot, name) = (base.name.clone(), name.to_string());
+            let (snapshot, name) = (base.name.clone(), locked.name().to_string());
             StreamError::Base { snapshot, name }.into()
         })
     }

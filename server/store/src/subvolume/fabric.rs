@@ -9,6 +9,7 @@ use super::{copy, freeze, members, natives, place, transfer};
 use crate::back_end::{Capabilities, Part};
 use crate::directory::{Fabric, Frozen};
 use crate::error::at;
+use crate::name::NameRules;
 use crate::tree::open_dir;
 use crate::workspace::Workspace;
 use crate::{NativeChange, NativeValue, Obstacle, Space, StoreError, sys};
@@ -19,7 +20,13 @@ pub(crate) struct Subvolumes;
 
 impl Fabric for Subvolumes {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { clones_depend: false, instant_snapshots: true, nested: true }
+        Capabilities {
+            clones_depend: false,
+            instant_snapshots: true,
+            nested: true,
+            format: "btrfs",
+            names: NameRules::Any,
+        }
     }
 
     fn check(&self, top: &OwnedFd, path: &Path) -> Result<(), StoreError> {
@@ -146,10 +153,6 @@ impl Fabric for Subvolumes {
 
     fn carry(&self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<(), StoreError> {
         natives::carry(from.as_fd(), to.as_fd(), path)
-    }
-
-    fn format(&self) -> &'static str {
-        "btrfs"
     }
 
     fn send(

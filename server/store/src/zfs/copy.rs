@@ -10,16 +10,15 @@ use rustix::fs::{Mode, fchmod};
 use super::command::{Failure, Refusal, Task};
 use super::intents::{HIDDEN, Identity, Step};
 use super::kernel::Settings;
-use super::listing::{self, DataSet, Depth, Properties, Source};
+use super::listing::{self, DataSet, Properties, Source};
 use super::tree::Tree;
 use super::{Zfs, kernel, program, properties, told, tree};
-use crate::back_end::BackEnd as _;
+use crate::back_end::{Extent, Side};
 use crate::error::at;
 use crate::journal::{Concerned, Open};
 use crate::layout::LayoutDirectory;
-use crate::{
-    Dataset, Environment, EnvironmentName, Layout, Origin, Point, SnapshotName, StoreError,
-};
+use crate::locked::Locked;
+use crate::{Dataset, Environment, EnvironmentName, Layout, Origin, SnapshotName, StoreError};
 
 impl Zfs {
     /// Makes an environment with the data sets of its layout.
@@ -83,15 +82,16 @@ impl Zfs {
     /// Clones the tree of an environment: the whole of it, or its root alone.
     pub(super) fn copy(
         &self,
-        source: &Point,
-        depth: Depth,
+        source: Side<'_>,
+        extent: Extent,
         new: &Environment,
     ) -> Result<Environment, StoreError> {
-        self.refuse_half(&source.environment)?;
-        let tree = self.tree(&source.environment)?;
-        let from = self.full(source.environment.as_str());
+        let locked = source.locked;
+        self.refuse_half(locked.name())?;
+        let tree = self.tree_of(locked)?;
+        let from = self.full(locked.name().as_str());
         let automatic = source.snapshot.is_none();
-        let snapshot: SnapshotName = match &source.snapshot {
+        let snapshot: SnapshotName = match source.snapshot {
             Some(snapshot) => snapshot.clone(),
             None => format!("netbe-{}", new.uuid).parse().map_err(|_| StoreError::Name {
                 name: new.uuid.to_string(),
@@ -106,25 +106,25 @@ impl Zfs {
         };
         let explain = |failure| made(failure, &new.name);
         let known = self.set_properties(&tree)?;
-        let mut sets: Vec<&DataSet> = match depth {
-            Depth::All => tree.sets().collect(),
-            Depth::Children | Depth::One => vec![&tree.root],
+        let mut sets: Vec<&DataSet> = match extent {
+            Extent::Root => vec![&tree.root],
+            Extent::Whole => tree.sets().collect(),
         };
         // Of a single data set it is said when it is cloned whether it had the snapshot.
         if !automatic && sets.len() > 1 {
-            let rows = self.rows(&source.environment)?;
+            let rows = self.rows_of(locked)?;
             let had = |set: &DataSet| {
                 rows.iter().any(|row| row.dataset == set.name && row.snapshot == snapshot.as_str())
             };
             sets.retain(|set| had(set));
         }
         if sets.first().is_none_or(|set| set.name != from) {
-            return Err(StoreError::NoSnapshot(source.clone()));
+            return Err(StoreError::NoSnapshot(source.point()));
         }
         let snapshots: Vec<String> =
             sets.iter().map(|set| format!("{}@{snapshot}", set.name)).collect();
         if automatic {
-            self.memory.forget(&source.environment);
+            locked.seen().forget();
             kernel::snapshot(&snapshots).map_err(explain)?;
         }
         for (set, snapshot) in sets.iter().zip(&snapshots) {
@@ -156,12 +156,12 @@ impl Zfs {
     }
 
     /// What is missing of a source that could not be cloned, if anything is.
-    fn lost(&self, source: &Point) -> Option<StoreError> {
-        let snapshot = source.snapshot.as_ref()?;
-        self.memory.forget(&source.environment);
-        match self.snapshots_of(&source.environment) {
+    fn lost(&self, source: Side<'_>) -> Option<StoreError> {
+        let (snapshot, locked) = (source.snapshot?, source.locked);
+        locked.seen().forget();
+        match self.snapshots_of(locked.name(), locked.seen()) {
             Ok(found) if found.iter().any(|one| one.name == *snapshot) => None,
-            Ok(_) => Some(StoreError::NoSnapshot(source.clone())),
+            Ok(_) => Some(StoreError::NoSnapshot(source.point())),
             Err(error) => Some(error),
         }
     }
@@ -181,15 +181,19 @@ impl Zfs {
     }
 
     /// Destroys an environment. It is gone at once; an error after that concerns only its space.
-    pub(super) fn remove(&self, name: &EnvironmentName) -> Result<(), StoreError> {
-        let full = self.full(name.as_str());
+    pub(super) fn remove(&self, locked: &Locked) -> Result<(), StoreError> {
+        let (name, full) = (locked.name(), self.full(locked.name().as_str()));
+        let guid = self.tree_of(locked)?.root.guid;
+        self.spare(name)?;
+        self.hide(name)?;
         let explain = |failure| told(failure, &format!("destroy {name}"));
         let all = listing::everything(&full).map_err(explain)?;
-        let (guid, environment) = (self.tree(name)?.root.guid, self.get(name));
         // Broken metadata must not keep anybody from getting rid of it.
-        let environments = environment.iter().map(Concerned::from).collect();
-        self.memory.forget(name);
-        let work = self.hide("destroy", environments, Identity::Guid(guid), Vec::new())?;
+        let environment = locked.read(self);
+        let environments =
+            environment.iter().map(|one| Concerned::from(&one.environment)).collect();
+        locked.seen().forget();
+        let work = self.hide_away("destroy", environments, Identity::Guid(guid), Vec::new())?;
         kernel::rename(&full, &work.dataset).map_err(explain)?;
         let hidden = |known: &String| {
             [&work.dataset, known.strip_prefix(&full).unwrap_or_default()].concat()
@@ -223,7 +227,7 @@ impl Zfs {
         new: &Environment,
         more: Vec<Step>,
     ) -> Result<Work<'_>, StoreError> {
-        self.hide(verb, vec![new.into()], Identity::Uuid(new.uuid), more)
+        self.hide_away(verb, vec![new.into()], Identity::Uuid(new.uuid), more)
     }
 
     /// Begins to put together what tells itself whose it is, wherever it is found: its hidden name has its UUID in
@@ -237,7 +241,7 @@ impl Zfs {
     }
 
     /// Begins to work on something that has a hidden name meanwhile.
-    fn hide(
+    fn hide_away(
         &self,
         verb: &str,
         environments: Vec<Concerned>,

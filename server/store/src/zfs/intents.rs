@@ -19,7 +19,7 @@ use super::{Zfs, mounts, natives, program, properties, told};
 use crate::back_end::BackEnd as _;
 use crate::draft;
 use crate::error::at;
-use crate::journal::{Concerned, Holders, Intent, Journal, Keeper, Open, Pending, Swept, Tries};
+use crate::journal::{Concerned, Holders, Intent, Journal, Keeper, Open, Pending, Tries};
 use crate::sys::RUNTIME;
 use crate::{EnvironmentName, StoreError};
 
@@ -111,14 +111,11 @@ impl Zfs {
         &self,
         name: Option<&EnvironmentName>,
         tries: Tries,
-    ) -> Result<Swept, StoreError> {
+    ) -> Result<Vec<Pending>, StoreError> {
         self.look(tries != Tries::Few)?;
-        let mut swept = self.journal()?.sweep(self, &self.locks()?, name, tries)?;
-        if swept.tried {
-            self.memory.forget_all();
-        }
-        swept.pending.extend(self.earlier());
-        Ok(swept)
+        let mut pending = self.journal()?.sweep(self, &self.locks()?, name, tries)?;
+        pending.extend(self.earlier());
+        Ok(pending)
     }
 
     /// Looks at the properties for intents, if nobody has since the host was started; later a list does.

@@ -3,7 +3,8 @@
 use super::command::Task;
 use super::intents::Step;
 use super::{Zfs, listing, program, told};
-use crate::{Environment, EnvironmentName, Native, NativeChange, NativeValue, StoreError};
+use crate::locked::Current;
+use crate::{EnvironmentName, Native, NativeChange, NativeValue, StoreError};
 
 impl Zfs {
     pub(super) fn natives_of(
@@ -20,17 +21,18 @@ impl Zfs {
     /// Changes native properties and writes down what was decided: both, or none of it.
     pub(super) fn write_both(
         &self,
-        environment: &Environment,
+        decided: &Current<'_>,
         changes: &[NativeChange],
     ) -> Result<(), StoreError> {
-        let (name, full) = (&environment.name, self.full(environment.name.as_str()));
-        let tree = self.tree(name)?;
+        let (locked, environment) = (decided.locked(), &decided.environment);
+        let (name, full) = (locked.name(), self.full(locked.name().as_str()));
+        let tree = self.tree_of(locked)?;
         let mut own = tree.changes(environment)?;
         let now = self.natives_of(name)?;
         let before = changes.iter().map(|change| change.property.set_in(&now)).collect();
         let undo = Step::Properties { dataset: tree.root.guid, before };
         let open = self.intend("set", vec![environment.into()], vec![undo])?;
-        self.memory.forget(name);
+        locked.seen().forget();
         let (set, reset): (Vec<_>, Vec<_>) = changes.iter().partition(|change| is_set(change));
         if !set.is_empty() {
             // All values are looked at before the first of them is set.

@@ -4,15 +4,19 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::command::{Failure, Refusal};
 use super::listing::{self, Depth, SnapshotRow};
-use super::{Zfs, kernel, program, properties, told};
-use crate::back_end::BackEnd;
+use super::{Seen, Zfs, kernel, program, properties, told};
+use crate::locked::Locked;
 use crate::{EnvironmentName, Point, Snapshot, SnapshotName, StoreError, Timestamp};
 
 impl Zfs {
     /// The snapshots of an environment's root, oldest first.
-    pub(super) fn snapshots_of(&self, name: &EnvironmentName) -> Result<Vec<Snapshot>, StoreError> {
+    pub(super) fn snapshots_of(
+        &self,
+        name: &EnvironmentName,
+        seen: &Seen,
+    ) -> Result<Vec<Snapshot>, StoreError> {
         let root = self.full(name.as_str());
-        let rows = match self.memory.seen_rows(name) {
+        let rows = match seen.seen_rows() {
             Some(rows) => rows.into_iter().filter(|row| row.dataset == root).collect(),
             None => self.listed(name, Depth::Children)?,
         };
@@ -22,10 +26,10 @@ impl Zfs {
     /// Makes a snapshot of a whole tree.
     pub(super) fn take_snapshot(
         &self,
-        name: &EnvironmentName,
+        locked: &Locked,
         snapshot: &SnapshotName,
     ) -> Result<Snapshot, StoreError> {
-        let tree = self.tree(name)?;
+        let (name, tree) = (locked.name(), self.tree_of(locked)?);
         let point = || Point { environment: name.clone(), snapshot: Some(snapshot.clone()) };
         let explain = |failure: Failure| {
             if failure.refusal == Refusal::Exists {
@@ -34,7 +38,7 @@ impl Zfs {
                 told(failure, &format!("make the snapshot {}", point()))
             }
         };
-        self.memory.forget(name);
+        locked.seen().forget();
         let all = tree.sets().map(|set| format!("{}@{snapshot}", set.name));
         kernel::snapshot(&all.collect::<Vec<_>>()).map_err(explain)?;
         let made = listing::snapshot(&format!("{}@{snapshot}", self.full(name.as_str())));
@@ -45,11 +49,12 @@ impl Zfs {
     /// Destroys a snapshot of a whole tree.
     pub(super) fn remove_snapshot(
         &self,
-        name: &EnvironmentName,
+        locked: &Locked,
         snapshot: &SnapshotName,
     ) -> Result<(), StoreError> {
-        self.tree(name)?;
-        let rows = self.rows(name)?;
+        let name = locked.name();
+        self.tree_of(locked)?;
+        let rows = self.rows_of(locked)?;
         let all = rows.iter().filter(|row| row.snapshot == snapshot.as_str());
         let all: Vec<String> = all.map(SnapshotRow::full).collect();
         let environment = name.clone();
@@ -57,7 +62,7 @@ impl Zfs {
         if all.is_empty() {
             return Err(StoreError::NoSnapshot(point));
         }
-        self.memory.forget(name);
+        locked.seen().forget();
         program::destroy(self.pool_name(), &all).map_err(|failure| {
             if failure.refusal == Refusal::Missing {
                 StoreError::NoSnapshot(point)
@@ -70,16 +75,16 @@ impl Zfs {
     /// Makes a whole tree what it was at a snapshot, at one instant; the snapshots `newer` go.
     pub(super) fn go_back(
         &self,
-        name: &EnvironmentName,
+        locked: &Locked,
         to: &SnapshotName,
         newer: &[SnapshotName],
     ) -> Result<(), StoreError> {
-        let tree = self.tree(name)?;
+        let (name, tree) = (locked.name(), self.tree_of(locked)?);
         let task = format!("roll back to {name}@{to}");
         let refused = |said: String| StoreError::Tool { program: "zfs", task: task.clone(), said };
-        self.memory.forget(name);
+        locked.seen().forget();
         // Asked now: what somebody else made meanwhile would be gone back to instead.
-        let rows = self.rows(name)?;
+        let rows = self.rows_of(locked)?;
         let mut later = Vec::new();
         for set in tree.sets() {
             let own = rows.iter().filter(|row| row.dataset == set.name);
@@ -95,17 +100,26 @@ impl Zfs {
             }
         }
         self.spare(name)?;
-        self.release(name)?;
+        self.hide(name)?;
         later.sort_by(|a, b| b.cmp(a));
         let later: Vec<String> = later.into_iter().map(|(_, snapshot)| snapshot).collect();
         let sets: Vec<&str> = tree.sets().map(|set| set.name.as_str()).collect();
-        self.memory.forget(name);
+        locked.seen().forget();
         program::rollback(self.pool_name(), &later, &sets).map_err(|failure| told(failure, &task))
     }
 
-    /// The snapshots of an environment's whole tree.
-    pub(super) fn rows(&self, name: &EnvironmentName) -> Result<Vec<SnapshotRow>, StoreError> {
-        self.memory.rows(name, || self.listed(name, Depth::All))
+    /// The snapshots of the whole tree of an environment that is locked.
+    pub(super) fn rows_of(&self, locked: &Locked) -> Result<Vec<SnapshotRow>, StoreError> {
+        self.rows(locked.name(), locked.seen())
+    }
+
+    /// The snapshots of the whole tree of an environment of which this was seen.
+    pub(super) fn rows(
+        &self,
+        name: &EnvironmentName,
+        seen: &Seen,
+    ) -> Result<Vec<SnapshotRow>, StoreError> {
+        seen.rows(|| self.listed(name, Depth::All))
     }
 
     fn listed(&self, name: &EnvironmentName, depth: Depth) -> Result<Vec<SnapshotRow>, StoreError> {

@@ -21,20 +21,15 @@ use super::intents::{ARRIVAL, Step};
 use super::listing::{DataSet, Properties, Source};
 use super::program::Change;
 use super::{Zfs, program, properties, told, tree};
-use crate::back_end::{Arrival, BackEnd};
+use crate::back_end::{Arrival, Departure};
 use crate::error::at;
-use crate::{EnvironmentName, Lacking, Point, SnapshotName, StoreError, StreamError, fault};
+use crate::{Lacking, Point, SnapshotName, StoreError, StreamError, fault};
 
 impl Zfs {
     /// How many bytes a stream will have, without the few between.
-    pub(super) fn estimate(
-        &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-        base: Option<&SnapshotName>,
-    ) -> Option<u64> {
+    pub(super) fn estimate(&self, departure: &Departure<'_>) -> Option<u64> {
         let mut total = 0;
-        for (_, task) in self.tasks(name, snapshot, base, &["-n", "-P"]).ok()? {
+        for (_, task) in self.tasks(departure, &["-n", "-P"]).ok()? {
             let said = task.run().ok()?;
             let size = said.lines().find_map(|line| line.strip_prefix("size\t"))?;
             total += size.trim().parse::<u64>().ok()?;
@@ -45,11 +40,10 @@ impl Zfs {
     /// Writes a snapshot of a whole tree.
     pub(super) fn write_stream(
         &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-        base: Option<&SnapshotName>,
+        departure: &Departure<'_>,
         out: &mut dyn Write,
     ) -> Result<(), StoreError> {
+        let (name, snapshot) = (departure.locked.name(), departure.snapshot);
         self.refuse_half(name)?;
         let action = format!("send {name}@{snapshot}");
         let lost = |error| StoreError::Tool {
@@ -58,8 +52,8 @@ impl Zfs {
             said: io::Error::to_string(&error),
         };
         let root = self.full(name.as_str());
-        let known = self.set_properties(&self.tree(name)?)?;
-        for (part, task) in self.tasks(name, snapshot, base, &[])? {
+        let known = self.set_properties(&self.tree_of(departure.locked)?)?;
+        for (part, task) in self.tasks(departure, &[])? {
             let path = part.dataset.strip_prefix(&root).unwrap_or_default();
             let head = |out: &mut dyn Write| -> io::Result<()> {
                 out.write_all(&[MORE])?;
@@ -89,16 +83,15 @@ impl Zfs {
     /// The tasks that send a tree.
     fn tasks(
         &self,
-        name: &EnvironmentName,
-        snapshot: &SnapshotName,
-        base: Option<&SnapshotName>,
+        departure: &Departure<'_>,
         options: &[&'static str],
     ) -> Result<Vec<(Part, Task)>, StoreError> {
-        let rows = self.rows(name)?;
+        let Departure { locked, snapshot, base, .. } = *departure;
+        let rows = self.rows_of(locked)?;
         let has = |dataset: &str, snapshot: &SnapshotName| {
             rows.iter().any(|row| row.dataset == dataset && row.snapshot == snapshot.as_str())
         };
-        let tree = self.tree(name)?;
+        let tree = self.tree_of(locked)?;
         let mut tasks = Vec::new();
         for set in tree.sets().filter(|set| has(&set.name, snapshot)) {
             let base = base.filter(|base| has(&set.name, base));
@@ -120,10 +113,11 @@ impl Zfs {
     /// Takes in a whole tree.
     pub(super) fn receive_whole(
         &self,
-        arrival: &Arrival,
+        arrival: &Arrival<'_>,
         from: &mut dyn Read,
     ) -> Result<(), StoreError> {
         let new = &arrival.environment;
+        self.free(&new.name)?;
         let work = self.begin("receive", new, Vec::new())?;
         while let Some(part) = read_part(from).map_err(|error| cut(error, arrival))? {
             let mut task = part.task();
@@ -144,20 +138,20 @@ impl Zfs {
     /// Takes in what is new since the snapshot `base`.
     pub(super) fn receive_more(
         &self,
-        arrival: &Arrival,
+        arrival: &Arrival<'_>,
         base: &SnapshotName,
         from: &mut dyn Read,
     ) -> Result<(), StoreError> {
-        let name = &arrival.environment.name;
+        let (locked, name) = (arrival.locked, &arrival.environment.name);
         let snapshot = &arrival.snapshot.name;
         let root = self.full(name.as_str());
         let modified = || {
             let point = Point { environment: name.clone(), snapshot: Some(base.clone()) };
             StoreError::Modified(point)
         };
-        self.memory.forget(name);
-        let rows = self.rows(name)?;
-        let tree = self.tree(name)?;
+        locked.seen().forget();
+        let rows = self.rows_of(locked)?;
+        let tree = self.tree_of(locked)?;
         // A part may have one that its root has not: to undo this would take that away.
         if rows.iter().any(|row| row.snapshot == snapshot.as_str()) {
             return Err(StoreError::SnapshotExists(Point::snapshot(name, snapshot)));
@@ -169,8 +163,8 @@ impl Zfs {
             }
         }
         self.spare(name)?;
-        self.release(name)?;
-        self.memory.forget(name);
+        self.hide(name)?;
+        locked.seen().forget();
         let sets = tree.sets().filter_map(|set| {
             let newest = rows.iter().rfind(|row| row.dataset == set.name)?;
             Some((set.guid, newest.guid))
@@ -287,7 +281,7 @@ fn take(
     task: Task,
     goes_on: bool,
     from: &mut dyn Read,
-    arrival: &Arrival,
+    arrival: &Arrival<'_>,
 ) -> Result<(), StoreError> {
     let mut stream = Stream { from, left: 0, ended: false };
     let mut record = [0; begin_record::LEN];
@@ -300,7 +294,7 @@ fn take(
 }
 
 /// Makes sure that nothing follows, and that the checksums were right.
-fn finish(from: &mut dyn Read, arrival: &Arrival) -> Result<(), StoreError> {
+fn finish(from: &mut dyn Read, arrival: &Arrival<'_>) -> Result<(), StoreError> {
     let mut more = [0];
     match from.read(&mut more).map_err(|error| cut(error, arrival))? {
         0 => Ok(()),
@@ -308,7 +302,7 @@ fn finish(from: &mut dyn Read, arrival: &Arrival) -> Result<(), StoreError> {
     }
 }
 
-fn cut(error: io::Error, arrival: &Arrival) -> StoreError {
+fn cut(error: io::Error, arrival: &Arrival<'_>) -> StoreError {
     at("receive", Path::new(arrival.environment.name.as_str()))(error)
 }
 

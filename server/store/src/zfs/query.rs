@@ -1,0 +1,138 @@
+//! What a store on ZFS tells about its environments.
+
+use super::listing::{self, DataSet, Depth, SnapshotRow};
+use super::tree::Tree;
+use super::{Seen, Zfs, kernel, told, tree};
+use crate::query::{Answer, Fact, Found, Of, Query};
+use crate::{EnvironmentName, Snapshot, SnapshotName, Space, StoreError, Unreadable};
+
+impl Zfs {
+    pub(super) fn answer(&self, query: &Query<'_>) -> Result<Answer, StoreError> {
+        match query.of {
+            Of::All => self.answer_of_all(query),
+            Of::Locked(locked) => Ok(self.find(locked.name(), locked.seen(), query)?.into()),
+            Of::Named(name) => Ok(self.find(name, &Seen::default(), query)?.into()),
+            Of::None => self.pool_now().map(|_pool| Answer::default()),
+        }
+    }
+
+    /// Asks ZFS once for all environments, and once for all of their snapshots.
+    fn answer_of_all(&self, query: &Query<'_>) -> Result<Answer, StoreError> {
+        let (forest, mut answer, mut rows) = (self.forest()?, Answer::default(), Vec::new());
+        if query.asks(Fact::Snapshots) {
+            rows = listing::snapshots(&self.dataset, Depth::All).map_err(|failure| {
+                told(failure, &format!("list the snapshots of {}", self.dataset))
+            })?;
+        }
+        for (name, tree) in forest.trees() {
+            let find = || {
+                let mut found = Found::new(name.clone());
+                if query.asks(Fact::Record) {
+                    found.record = Some(forest.environment(name, tree, &|| self.pool())?);
+                }
+                tell(&mut found, tree, query);
+                found.snapshots = self.snapshots_in(tree, &rows);
+                self.ask(&mut found, &Seen::default(), query)?;
+                Ok(found)
+            };
+            match find() {
+                Ok(found) => answer.found.push(found),
+                Err(error) => answer.unreadable.push(Unreadable { name: name.clone(), error }),
+            }
+            // It is there, but its files are not: whoever serves it looks again.
+            let waits = tree.waits().map(|error| Unreadable { name: name.clone(), error });
+            answer.unreadable.extend(waits);
+        }
+        Ok(answer)
+    }
+
+    /// Asks for one environment, and of that for what is asked alone.
+    fn find(
+        &self,
+        name: &EnvironmentName,
+        seen: &Seen,
+        query: &Query<'_>,
+    ) -> Result<Found, StoreError> {
+        let mut found = Found::new(name.clone());
+        let of_tree = [Fact::Record, Fact::CountedSpace, Fact::Shares, Fact::Space];
+        if of_tree.into_iter().any(|fact| query.asks(fact)) {
+            let tree = self.tree(name, seen)?;
+            if query.asks(Fact::Record) {
+                let origin = tree.origin(&self.dataset, &|| self.pool())?;
+                found.record = Some(tree.environment(name, &|| self.pool(), origin)?);
+            }
+            tell(&mut found, &tree, query);
+        }
+        if query.asks(Fact::Snapshots) && query.asks(Fact::Space) {
+            found.snapshots = self.snapshots_in(&self.tree(name, seen)?, &self.rows(name, seen)?);
+        } else if query.asks(Fact::Snapshots) {
+            let snapshots = self.snapshots_of(name, seen)?.into_iter();
+            found.snapshots = snapshots.map(|snapshot| (snapshot, Space::default())).collect();
+        }
+        self.ask(&mut found, seen, query)?;
+        Ok(found)
+    }
+
+    /// Asks for what is told by nothing else.
+    fn ask(&self, found: &mut Found, seen: &Seen, query: &Query<'_>) -> Result<(), StoreError> {
+        if query.asks(Fact::Mounts) {
+            found.mounts = self.mounts_of(&found.name)?;
+        }
+        if query.asks(Fact::Natives) {
+            found.natives = self.natives_of(&found.name)?;
+        }
+        if query.asks(Fact::Unchanged)
+            && let Some((newest, _)) = found.snapshots.last()
+        {
+            found.unchanged = self.is_unchanged(&found.name, seen, &newest.name)?;
+        }
+        Ok(())
+    }
+
+    /// The snapshots of a tree among these, and what each takes.
+    fn snapshots_in(&self, tree: &Tree, rows: &[SnapshotRow]) -> Vec<(Snapshot, Space)> {
+        let own = |row: &&SnapshotRow| tree.sets().any(|set| set.name == row.dataset);
+        let all: Vec<&SnapshotRow> = rows.iter().filter(own).collect();
+        let roots = all.iter().filter(|row| row.dataset == tree.root.name);
+        let snapshots = roots.filter_map(|root| {
+            let same = all.iter().filter(|row| row.snapshot == root.snapshot).copied();
+            Some((self.snapshot_of(root)?, tree::snapshot_space(same)))
+        });
+        snapshots.collect()
+    }
+
+    /// Whether a tree is as it was when its newest snapshot was made.
+    fn is_unchanged(
+        &self,
+        name: &EnvironmentName,
+        seen: &Seen,
+        snapshot: &SnapshotName,
+    ) -> Result<bool, StoreError> {
+        // `written` counts what is on the disk, and a snapshot of the root alone leaves data sets out.
+        kernel::sync(self.pool_name())
+            .map_err(|failure| told(failure, &format!("bring the pool of {name} to its disks")))?;
+        seen.forget();
+        let (tree, rows) = (self.tree(name, seen)?, self.rows(name, seen)?);
+        let newest = |set: &DataSet| {
+            let row = rows.iter().rfind(|row| row.dataset == set.name);
+            row.is_some_and(|row| row.snapshot == snapshot.as_str())
+        };
+        if tree.sets().all(|set| set.written == 0 && newest(set)) {
+            return Ok(true);
+        }
+        // Times of access are written too.
+        let sides = [Some(snapshot), None].map(|snapshot| (name, seen, snapshot));
+        Ok(self.compare(sides[0], sides[1])?.is_empty())
+    }
+}
+
+/// Says of an environment what its data sets tell.
+fn tell(found: &mut Found, tree: &Tree, query: &Query<'_>) {
+    if query.asks(Fact::CountedSpace) || query.asks(Fact::Space) {
+        found.space = Some(tree.space());
+    }
+    if query.asks(Fact::Shares) {
+        let shared = tree.sets().filter(|set| set.is_shared());
+        found.shares = shared.map(|set| set.name.clone()).collect();
+    }
+}
