@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::failure::{During, Failure};
+use crate::lab::BUILD_LIMIT;
 use crate::packages;
 use crate::process::Program;
+use crate::progress;
 use crate::ramdisk::{self, File};
 
 /// The pieces that every guest's root is made from; kept in the cache.
@@ -80,6 +82,34 @@ impl Parts {
     }
 }
 
+/// Puts packages of Debian onto a guest's root, beside busybox, with all that they depend on, and the
+/// users that their programs become.
+pub(crate) fn furnish_debian(cache: &Cache, root: &Path, packages: &str) -> Result<(), Failure> {
+    let key = cache.key(&[packages.as_bytes(), RELEASE.as_bytes()]);
+    let unpacked = cache.entry(&format!("suites-{key}"), |directory| {
+        packages::install(&[packages::DEBIAN])?;
+        let step = progress::step("fetching Debian packages for a guest (not installed)");
+        Program::new("mmdebstrap")
+            .words("--quiet --variant=extract --mode=root --skip=output/mknod")
+            .arg(format!("--include={packages}"))
+            .arg(RELEASE)
+            .arg(directory.join("root.tar"))
+            .run(BUILD_LIMIT)?;
+        step.done("unpacked");
+        Ok(())
+    })?;
+    Program::new("tar")
+        .arg("-xf")
+        .arg(unpacked.join("root.tar"))
+        .arg("-C")
+        .arg(root)
+        // The guest's kernel makes the devices, and the host's name servers are not there.
+        .words("--exclude=./dev --exclude=./etc/resolv.conf")
+        .run(Duration::from_secs(300))?;
+    fs::write(root.join("etc/passwd"), USERS).during("etc/passwd")?;
+    fs::write(root.join("etc/group"), GROUPS).during("etc/group")
+}
+
 /// What a guest wrote onto its root when its task had ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Marker {
@@ -109,5 +139,10 @@ const APPLETS: &str = "cat chmod cmp cp cut date dd df dmesg echo env expr false
     gzip head hostname id ip kill ln ls md5sum mkdir mknod mount mv nc ping poweroff ps pwd \
     readlink reboot rm rmdir sed seq sh sha256sum sleep sort stat stty sync tail tee test time \
     touch tr true truncate umount uname wc wget";
+/// The release of Debian that a guest's programs are from.
+const RELEASE: &str = "bookworm";
+const USERS: &str = "root:x:0:0::/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\nbin:x:2:2::/:/bin/false\n\
+    _rpc:x:101:65534::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n";
+const GROUPS: &str = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nnogroup:x:65534:\n";
 const INITRAMFS: &str = include_str!("../guest/initramfs.sh");
 const LEASE: &str = include_str!("../guest/lease.sh");

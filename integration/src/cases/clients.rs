@@ -81,7 +81,7 @@ fn rpcinfo(scene: &Scene<'_>) -> Result<(), Failure> {
     scene.network.address_the_client()?;
     let rpcinfo = || unpacked(scene, "rpcbind", "usr/sbin/rpcinfo");
     let list = rpcinfo()?.args(["-p", SERVER]).run(LIMIT)?;
-    for program in ["100000 2", "100003 3", "100005 3"] {
+    for program in ["100000 2", "100003 3", "100005 3", "100021 4", "100021 1"] {
         for transport in ["tcp", "udp"] {
             let wanted: Vec<&str> = program.split(' ').chain([transport]).collect();
             let listed = list.lines().any(|line| {

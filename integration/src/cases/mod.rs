@@ -15,6 +15,7 @@ mod initramfs;
 mod input;
 mod installs;
 mod loaders;
+mod locks;
 mod nested;
 mod networks;
 mod peers;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Case> {
         zfs::CASES,
         appliance::CASES,
         clients::CASES,
+        locks::CASES,
         foreign::CASES,
         attacks::CASES,
         boots::CASES,

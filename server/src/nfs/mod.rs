@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod mount;
+pub mod nlm;
 pub mod portmap;
 pub mod refusals;
 pub mod v3;

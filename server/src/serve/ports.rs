@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use wire::nlm;
 
 use super::ServeError;
 use super::appliance::Appliance;
@@ -15,6 +16,7 @@ use crate::clock::SystemClock;
 use crate::net::datagram::{BindOptions, Datagrams};
 use crate::net::rpc::{self, Peers, Program, Transport};
 use crate::nfs::mount::Mount;
+use crate::nfs::nlm::Nlm;
 use crate::nfs::portmap::{self, Mapper, Portmap};
 use crate::nfs::v3::Nfs3;
 
@@ -65,26 +67,21 @@ impl Ports {
         let told = Arc::clone(&nfs);
         let timeline = move || -> Run { Box::pin(Arc::clone(&told).tell()) };
         bound.services.push(Service::of("NFS's timeline", timeline));
-        bound.serve(&NFS, 2049, Arc::new(nfs), many)?;
+        bound.serve(&NFS, 2049, vec![Arc::new(nfs), Arc::new(Nlm::default())], many)?;
         // Nobody insists on this port, but firewalls are told of it.
-        let mount = bound.serve_near(&MOUNT, 20048, Arc::new(Arc::new(mount)), few.clone())?;
-        let services = [(100_003, 3, 2049), (100_005, 3, mount), (100_005, 1, mount)];
-        let services = services.into_iter().flat_map(|(program, version, port)| {
-            [Transport::Tcp, Transport::Udp].map(|transport| portmap::Service {
-                program,
-                version,
-                transport,
-                port,
-            })
-        });
-        let services = services.collect::<Vec<_>>();
-        let portmap = Arc::new(Portmap::new(services.clone()));
-        let registration = match bound.serve(&PORTMAP, 111, portmap, few) {
+        let mount =
+            bound.serve_near(&MOUNT, 20048, vec![Arc::new(Arc::new(mount))], few.clone())?;
+        let files = services(&[(100_003, 3, 2049), (100_005, 3, mount), (100_005, 1, mount)]);
+        let locks = [nlm::VERSION_4, nlm::VERSION_3, nlm::VERSION_1];
+        let locks = services(&locks.map(|version| (nlm::PROGRAM, version, 2049)));
+        let all = [&files[..], &locks].concat();
+        let portmap = Portmap::new(all.iter().copied());
+        let registration = match bound.serve(&PORTMAP, 111, vec![Arc::new(portmap)], few) {
             Ok(()) => Registration(Vec::new()),
             // A port mapper runs on this host already: it is told where our programs are.
             Err(ServeError::Port { .. }) => {
-                portmap::register(&Mapper::of_host(), &services)?;
-                Registration(services)
+                portmap::register_with_locks(&Mapper::of_host(), &files, &locks)?;
+                Registration(all)
             }
             Err(error) => return Err(error),
         };
@@ -131,12 +128,12 @@ struct Bound {
 }
 
 impl Bound {
-    /// Binds a program's port for both transports and both families.
+    /// Binds the port of programs for both transports and both families.
     fn serve(
         &mut self,
         service: &Known,
         port: u16,
-        program: Arc<dyn Program>,
+        programs: Vec<Arc<dyn Program>>,
         options: rpc::Options,
     ) -> Result<(), ServeError> {
         let fail = |error: &io::Error| refused(service, port, error);
@@ -146,12 +143,8 @@ impl Bound {
         // A host without IPv6 is served by IPv4.
         let udp6 = datagrams(any6).map_err(|error| tracing::debug!("{any6}: {error}")).ok();
         let tcp6 = rpc::listen(any6).map_err(|error| tracing::debug!("{any6}: {error}")).ok();
-        let server = rpc::Server::new(
-            vec![program],
-            options,
-            Arc::clone(&self.peers),
-            Arc::new(SystemClock),
-        );
+        let server =
+            rpc::Server::new(programs, options, Arc::clone(&self.peers), Arc::new(SystemClock));
         for socket in [Some(udp), udp6].into_iter().flatten() {
             let (address, server) = (socket.local_addr(), Arc::clone(&server));
             let run = move |socket| -> Run { Box::pin(Arc::clone(&server).serve_udp(socket)) };
@@ -174,16 +167,29 @@ impl Bound {
         &mut self,
         service: &Known,
         port: u16,
-        program: Arc<dyn Program>,
+        programs: Vec<Arc<dyn Program>>,
         options: rpc::Options,
     ) -> Result<u16, ServeError> {
         for port in port..port.saturating_add(16) {
-            if self.serve(service, port, Arc::clone(&program), options.clone()).is_ok() {
+            if self.serve(service, port, programs.clone(), options.clone()).is_ok() {
                 return Ok(port);
             }
         }
-        self.serve(service, port, program, options).map(|()| port)
+        self.serve(service, port, programs, options).map(|()| port)
     }
+}
+
+/// Programs of these numbers, versions and ports, by both transports.
+fn services(programs: &[(u32, u32, u16)]) -> Vec<portmap::Service> {
+    let by_both = |&(program, version, port): &(u32, u32, u16)| {
+        [Transport::Tcp, Transport::Udp].map(|transport| portmap::Service {
+            program,
+            version,
+            transport,
+            port,
+        })
+    };
+    programs.iter().flat_map(by_both).collect()
 }
 
 /// A service, and who else usually has its port.

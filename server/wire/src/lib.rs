@@ -7,6 +7,7 @@ pub mod codec;
 pub mod dhcp4;
 pub mod mount3;
 pub mod nfs3;
+pub mod nlm;
 pub mod portmap2;
 pub mod record;
 pub mod rpc;

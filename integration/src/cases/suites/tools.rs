@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::failure::{During, Failure};
+use crate::guest;
 use crate::lab::{BUILD_LIMIT, Lab};
 use crate::packages;
 use crate::process::Program;
@@ -20,14 +21,14 @@ pub(super) fn fsx(lab: &Lab, root: &Path) -> Result<(), Failure> {
 /// Puts pjdfstest onto a guest's root, with a `sleep` that can be copied, as busybox cannot under
 /// another name.
 pub(super) fn pjdfstest(lab: &Lab, root: &Path) -> Result<(), Failure> {
-    debian(&lab.cache, root)?;
+    guest::furnish_debian(&lab.cache, root, PACKAGES)?;
     put(&built(&lab.cache, "pjdfstest", "0.2.2")?, &root.join("bin/pjdfstest"))?;
     write(root, "lab/pjdfstest.toml", include_str!("../../../suites/pjdfstest.toml"))
 }
 
 /// Puts nfstest and the Python that it needs onto a guest's root.
 pub(super) fn nfstest(lab: &Lab, root: &Path) -> Result<(), Failure> {
-    debian(&lab.cache, root)?;
+    guest::furnish_debian(&lab.cache, root, PACKAGES)?;
     let nfstest = packages::unpacked_of(&lab.cache, "trixie", "nfstest")?;
     Program::new("cp")
         .arg("-a")
@@ -35,33 +36,6 @@ pub(super) fn nfstest(lab: &Lab, root: &Path) -> Result<(), Failure> {
         .arg(root)
         .run(Duration::from_secs(120))
         .map(|_silence| ())
-}
-
-/// Puts programs of Debian onto a guest's root, beside busybox, and the users that suites become.
-fn debian(cache: &Cache, root: &Path) -> Result<(), Failure> {
-    let key = cache.key(&[PACKAGES.as_bytes(), RELEASE.as_bytes()]);
-    let unpacked = cache.entry(&format!("suites-{key}"), |directory| {
-        packages::install(&[packages::DEBIAN])?;
-        let step = progress::step("fetching Debian packages for a guest (not installed)");
-        Program::new("mmdebstrap")
-            .words("--quiet --variant=extract --mode=root --skip=output/mknod")
-            .arg(format!("--include={PACKAGES}"))
-            .arg(RELEASE)
-            .arg(directory.join("root.tar"))
-            .run(BUILD_LIMIT)?;
-        step.done("unpacked");
-        Ok(())
-    })?;
-    Program::new("tar")
-        .arg("-xf")
-        .arg(unpacked.join("root.tar"))
-        .arg("-C")
-        .arg(root)
-        // The guest's kernel makes the devices, and the host's name servers are not there.
-        .words("--exclude=./dev --exclude=./etc/resolv.conf")
-        .run(Duration::from_secs(300))?;
-    write(root, "etc/passwd", USERS)?;
-    write(root, "etc/group", GROUPS)
 }
 
 /// A program of crates.io, built without shared libraries, so that it runs in any guest.
@@ -91,10 +65,5 @@ fn write(root: &Path, path: &str, text: &str) -> Result<(), Failure> {
     fs::write(root.join(path), text).during(path)
 }
 
-/// The release of Debian that a guest's programs are from.
-const RELEASE: &str = "bookworm";
-/// What they are, with all that they depend on.
+/// What of Debian the suites need.
 const PACKAGES: &str = "coreutils,netbase,python3";
-const USERS: &str = "root:x:0:0::/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\nbin:x:2:2::/:/bin/false\n\
-    nobody:x:65534:65534::/:/bin/false\n";
-const GROUPS: &str = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nnogroup:x:65534:\n";

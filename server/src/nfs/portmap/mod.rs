@@ -15,7 +15,7 @@ use wire::xdr::{Decoder, Encoder};
 use crate::net::rpc::{Call, Outcome, Program, Progress, Transport};
 
 pub use mapper::Mapper;
-pub use register::{RegisterError, register, unregister};
+pub use register::{RegisterError, register, register_with_locks, unregister};
 
 /// Says at which port a program is served.
 #[derive(Clone, Debug)]
@@ -178,7 +178,7 @@ mod test {
 
     #[test]
     fn the_port_of_nothing_is_zero() {
-        assert_eq!(port(Mapping { program: 100_021, ..NFS.into() }), 0);
+        assert_eq!(port(Mapping { program: 100_024, ..NFS.into() }), 0);
         assert_eq!(port(Mapping { protocol: portmap2::TCP, ..NFS.into() }), 0);
         assert_eq!(port(Mapping { protocol: 99, ..NFS.into() }), 0);
     }

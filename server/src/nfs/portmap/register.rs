@@ -42,6 +42,24 @@ pub fn register(mapper: &Mapper, services: &[Service]) -> Result<(), RegisterErr
     Ok(())
 }
 
+/// Registers `services` as [`register`] does, and `locks` unless another lock manager on this host has
+/// registered itself, as that of every client of NFS does: it has no locks on our files to give either.
+///
+/// # Errors
+///
+/// As [`register`], about `services` alone.
+pub fn register_with_locks(
+    mapper: &Mapper,
+    services: &[Service],
+    locks: &[Service],
+) -> Result<(), RegisterError> {
+    register(mapper, services)?;
+    if let Err(error) = register(mapper, locks) {
+        tracing::info!("netbe is not asked for locks: {error}");
+    }
+    Ok(())
+}
+
 /// Takes `services` back from the port mapper `mapper`, if they are there; what another server
 /// registered since stays.
 ///
@@ -123,6 +141,7 @@ fn named(program: u32) -> String {
     match program {
         100_003 => "another NFS server (nfsd)".to_owned(),
         100_005 => "another MOUNT server (mountd)".to_owned(),
+        100_021 => "another lock manager (lockd)".to_owned(),
         other => format!("another server of program {other}"),
     }
 }
@@ -183,6 +202,7 @@ mod test {
     use std::net::SocketAddr;
     use std::os::unix::net::UnixListener;
     use std::path::Path;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::thread::{JoinHandle, spawn};
     use std::time::Duration;
     use std::{fs, io::Read as _, io::Write as _};
@@ -294,6 +314,22 @@ mod test {
         );
         assert_eq!(error.to_string(), said);
         assert_eq!(thread.join().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_host_that_has_a_lock_manager_keeps_it() {
+        const LOCKS: Service = Service { program: 100_021, version: 4, ..NFS };
+        let lockd = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = lockd.local_addr().unwrap().port().into();
+        let asked_before = AtomicU32::new(0);
+        let (mapper, thread) = mapper(4, move |procedure| match procedure {
+            GETPORT if asked_before.fetch_add(1, Ordering::Relaxed) == 0 => 0,
+            GETPORT => port,
+            _ => 1,
+        });
+        register_with_locks(&mapper, &[NFS], &[LOCKS]).unwrap();
+        let asked = thread.join().unwrap();
+        assert_eq!(asked.last(), Some(&(GETPORT, Mapping { port: 0, ..LOCKS.into() })));
     }
 
     #[test]
