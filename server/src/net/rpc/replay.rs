@@ -9,14 +9,16 @@
 //! that the key has the length and a keyed hash of all arguments too: two WRITEs may differ in their
 //! last byte alone. The port is not part of it, because a new connection comes from a new one.
 
-use std::collections::hash_map::{Entry, HashMap, RandomState};
+mod hash;
+
+use std::collections::hash_map::{Entry, HashMap};
 use std::collections::vec_deque::VecDeque;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Transport;
+use hash::KeyedHash;
 
 /// Replies to calls that must not run twice, and who waits for those that run; `R` is the way back
 /// to a client.
@@ -25,7 +27,7 @@ pub(super) struct Replay<R> {
     first: Mutex<Shard<R>>,
     others: Box<[Mutex<Shard<R>>]>,
     limits: Limits,
-    hasher: RandomState,
+    hash: KeyedHash,
 }
 
 /// How much is remembered, over all shards.
@@ -75,38 +77,12 @@ impl<R> Replay<R> {
     /// Remembers nothing yet.
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         let others = (1..limits.shards).map(|_| Mutex::default()).collect();
-        Arc::new(Self { first: Mutex::default(), others, limits, hasher: RandomState::new() })
+        Arc::new(Self { first: Mutex::default(), others, limits, hash: KeyedHash::new() })
     }
 
     /// A hash of the arguments for [`Key`].
-    ///
-    /// Of long ones, which are data, a sum is hashed that costs a fraction of moving them. A step of it
-    /// can be undone, so that arguments which differ in one word never have the same sum.
     pub(super) fn hash(&self, args: &[u8]) -> u64 {
-        let (head, data) = args.split_at_checked(HEAD).unwrap_or((args, &[]));
-        if data.is_empty() {
-            return self.hasher.hash_one(head);
-        }
-        self.hasher.hash_one((head, self.sum(data), data.len()))
-    }
-
-    /// Four sums, each of every fourth word, so that the processor goes on with one while it still
-    /// multiplies in another.
-    fn sum(&self, data: &[u8]) -> [u64; 4] {
-        let seed = self.hasher.hash_one(HEAD);
-        let mut sums = [0, 1, 2, 3].map(|number| seed.wrapping_add(number));
-        let (blocks, rest) = data.as_chunks::<32>();
-        for block in blocks {
-            add(&mut sums, block);
-        }
-        if !rest.is_empty() {
-            let mut last = [0; 32];
-            for (to, from) in last.iter_mut().zip(rest) {
-                *to = *from;
-            }
-            add(&mut sums, &last);
-        }
-        sums
+        self.hash.of(args)
     }
 
     /// Decides about a call; `route` is asked for when its reply has to find a new way.
@@ -143,7 +119,7 @@ impl<R> Replay<R> {
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard<R>> {
         let count = u64::try_from(self.others.len()).map_or(1, |others| others + 1);
-        let index = usize::try_from(self.hasher.hash_one(key) % count).unwrap_or(0);
+        let index = usize::try_from(self.hash.of_value(key) % count).unwrap_or(0);
         let shard = self.others.get(index).unwrap_or(&self.first);
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -265,21 +241,6 @@ fn is_fresh(key: &Key, at: Instant, now: Instant) -> bool {
     };
     now.saturating_duration_since(at) <= age
 }
-
-/// Takes the words of a block into four sums.
-fn add(sums: &mut [u64; 4], block: &[u8; 32]) {
-    let (words, _) = block.as_chunks::<8>();
-    for (sum, word) in sums.iter_mut().zip(words) {
-        *sum = (*sum ^ u64::from_ne_bytes(*word)).wrapping_mul(ODD).rotate_left(29);
-    }
-}
-
-/// How many bytes of the arguments are hashed as they are: a handle, an offset and a name.
-const HEAD: usize = 256;
-
-/// The golden ratio in 64 bits, as in Knuth's multiplicative hashing; it is odd, so that to multiply by
-/// it can be undone.
-const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The longest reply that is kept. Calls that must not run twice have short ones.
 const MAX_REPLY: usize = 4 << 10;
@@ -421,38 +382,5 @@ mod test {
         let (cache, now) = (Replay::new(Limits::default()), Instant::now());
         claim(&cache, key(1), now).finish(&vec![0; MAX_REPLY + 1], now);
         assert_eq!(replayed(&cache, key(1), now), None);
-    }
-
-    #[test]
-    fn every_bit_of_the_arguments_counts() {
-        let cache = Replay::<u32>::new(LIMITS);
-        for len in [1, 8, 255, 256, 257, 287, 288, 289, 300, 4096, 5003] {
-            let args = vec![0; len];
-            let hash = cache.hash(&args);
-            assert_eq!(hash, cache.hash(&args), "{len}");
-            for place in (0..len).filter(|place| *place < 300 || place % 97 == 0 || place + 9 > len)
-            {
-                for bit in [1, 0x10, 0x80] {
-                    let mut other = args.clone();
-                    other[place] ^= bit;
-                    assert_ne!(cache.hash(&other), hash, "{bit:#x} of byte {place} of {len}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn bits_that_move_make_another_hash() {
-        let cache = Replay::<u32>::new(LIMITS);
-        let mut hashes = std::collections::HashSet::new();
-        // The same two bits, the highest of two words, everywhere.
-        for (first, second) in
-            (0..40).flat_map(|first| (0..first).map(move |second| (first, second)))
-        {
-            let mut args = vec![0; 256 + 40 * 8];
-            args[256 + first * 8 + 7] = 0x80;
-            args[256 + second * 8 + 7] = 0x80;
-            assert!(hashes.insert(cache.hash(&args)), "{first} and {second}");
-        }
     }
 }
