@@ -275,11 +275,15 @@ async fn tell_due(boots: Arc<Boots>) -> io::Result<()> {
     }
 }
 
-/// Looks again now and then for what of the store was not there.
+/// Looks again now and then for what of the store was not there, and at once for what a client has found
+/// to be gone.
 async fn wait_for_stores(appliance: Arc<Appliance>) -> io::Result<()> {
     let mut beats = time::interval(STORE_PERIOD);
     loop {
-        beats.tick().await;
+        tokio::select! {
+            _ = beats.tick() => {}
+            () = appliance.exports().suspects().named() => {}
+        }
         let appliance = Arc::clone(&appliance);
         spawn_blocking(move || appliance.look_again()).await.map_err(io::Error::other)?;
     }

@@ -36,11 +36,17 @@ use wait::Waiting;
 struct Refused {
     status: MountStat,
     reason: String,
+    /// The environment whose tree was found to be gone.
+    lost: Option<Uuid>,
 }
 
 impl Refused {
+    const fn because(status: MountStat, reason: String) -> Self {
+        Self { status, reason, lost: None }
+    }
+
     fn missing(reason: &str) -> Self {
-        Self { status: MountStat::NoEnt, reason: reason.to_owned() }
+        Self::because(MountStat::NoEnt, reason.to_owned())
     }
 
     /// What does not exist is refused at once. What may exist a moment later is not said to be
@@ -48,7 +54,7 @@ impl Refused {
     fn absent(absent: Absent, missing: &str) -> Self {
         match absent {
             Absent::Missing => Self::missing(missing),
-            Absent::Waiting(reason) => Self { status: MountStat::Io, reason: reason.to_string() },
+            Absent::Waiting(reason) => Self::because(MountStat::Io, reason.to_string()),
         }
     }
 }
@@ -70,9 +76,21 @@ impl Mount {
         Self { exports, booter, clock, told_of_version_1, waiting }
     }
 
-    /// MNT of version 3.
-    fn mnt(&self, peer: SocketAddr, path: DirPath<'_>, reply: &mut Vec<u8>) {
-        let found = self.find(peer, path.0);
+    /// MNT of version 3. Where it may wait, a tree that is gone is waited for: somebody has put another in
+    /// its place, which is about to be opened.
+    fn mnt(&self, peer: SocketAddr, path: DirPath<'_>, wait: Wait, reply: &mut Vec<u8>) {
+        let begun = Instant::now();
+        let found = loop {
+            let found = self.find(peer, path.0, wait);
+            let lost = found.as_ref().err().and_then(|refused| refused.lost);
+            match lost {
+                Some(environment) if wait == Wait::Yes && begun.elapsed() < BUSY_LIMIT => {
+                    self.exports.suspects().name(environment);
+                    thread::sleep(BUSY_PAUSE);
+                }
+                _ => break found,
+            }
+        };
         let result = match &found {
             Ok((_, handle)) => MntRes::Ok {
                 handle: FileHandle(handle.as_bytes()),
@@ -83,7 +101,7 @@ impl Mount {
         result.encode(&mut Encoder::new(reply));
         let address = peer.ip().to_canonical();
         match found {
-            Err(Refused { status, reason }) => {
+            Err(Refused { status, reason, lost: _ }) => {
                 tracing::debug!(%address, path = %path.0.escape_ascii(), ?status, "not mounted");
                 self.report_failed(address, path, reason);
             }
@@ -158,18 +176,29 @@ impl Mount {
 
     /// The environment that `path` leads into and the handle of what is there, for a caller that may use
     /// it.
-    fn find(&self, peer: SocketAddr, path: &[u8]) -> Result<(Uuid, WireHandle), Refused> {
+    fn find(
+        &self,
+        peer: SocketAddr,
+        path: &[u8],
+        wait: Wait,
+    ) -> Result<(Uuid, WireHandle), Refused> {
         let address = peer.ip().to_canonical();
         let roots = self.booter.roots_of(address);
         let (export, rest) = self.export_at(address, &roots, path)?;
         export.admit(peer, &roots).map_err(|refusal| {
             let (address, now) = (peer.ip().to_canonical(), self.clock.now());
             self.exports.refusals().note(address, &export, &roots, refusal, now);
-            Refused { status: MountStat::Acces, reason: refusal.to_string() }
+            Refused::because(MountStat::Acces, refusal.to_string())
         })?;
         let view = roots.of(export.environment).map_or_else(View::default, |root| root.view);
-        let directory = patiently(|| walk(export.files.seen(view), rest))
-            .map_err(|error| Refused { status: status(error), reason: error.to_string() })?;
+        let found = patiently(|| walk(export.files.seen(view), rest, wait));
+        let directory = found.map_err(|error| {
+            if error == FsError::Stale && is_lost(&export) {
+                let lost = Some(export.environment);
+                return Refused { lost, ..Refused::because(MountStat::Io, LOST.to_owned()) };
+            }
+            Refused::because(status(error), error.to_string())
+        })?;
         Ok((export.environment, self.exports.seal(&export, view, &directory)))
     }
 
@@ -218,6 +247,7 @@ impl Mount {
         &self,
         call: &Call<'_>,
         procedure: Procedure,
+        wait: Wait,
         reply: &mut Vec<u8>,
     ) -> Result<(), DecodeError> {
         let address = call.peer.ip().to_canonical();
@@ -225,7 +255,7 @@ impl Mount {
         match procedure {
             Procedure::Null => {}
             Procedure::Mnt if call.version == VERSION_1 => self.mnt_1(call, path()?, reply),
-            Procedure::Mnt => self.mnt(call.peer, path()?, reply),
+            Procedure::Mnt => self.mnt(call.peer, path()?, wait, reply),
             Procedure::Dump => self.dump(call.transport, reply),
             Procedure::Umnt => self.umnt(address, path()?),
             Procedure::Umntall => self.umntall(address),
@@ -234,11 +264,17 @@ impl Mount {
         Ok(())
     }
 
-    fn answer(&self, call: &Call<'_>, procedure: Procedure, reply: &mut Vec<u8>) -> Outcome {
+    fn answer(
+        &self,
+        call: &Call<'_>,
+        procedure: Procedure,
+        wait: Wait,
+        reply: &mut Vec<u8>,
+    ) -> Outcome {
         if matches!(procedure, Procedure::Dump | Procedure::Export) && !self.may_list(call) {
             return Outcome::ProcUnavail;
         }
-        match self.dispatch(call, procedure, reply) {
+        match self.dispatch(call, procedure, wait, reply) {
             Ok(()) => Outcome::Success,
             Err(error) => {
                 tracing::debug!(peer = %call.peer, ?procedure, %error, "arguments not decoded");
@@ -257,11 +293,14 @@ impl Mount {
         self.exports.list().iter().any(|export| export.admit(call.peer, &roots).is_ok())
     }
 
-    /// The environment in whose tree a MNT looks its path up, which may wait for a disk. A root needs
-    /// no looking up.
-    fn looks_into(&self, path: &[u8]) -> Option<Uuid> {
-        let (export, rest) = self.exports.at(path).ok()?;
-        rest.iter().any(|byte| *byte != b'/').then_some(export.environment)
+    /// The environment in whose tree a MNT looks something up, where it may have to wait for a disk: a path
+    /// below the root, or whether the root is still there.
+    fn looks_into(&self, peer: SocketAddr, path: &[u8]) -> Option<Uuid> {
+        let address = peer.ip().to_canonical();
+        let (export, rest) = self.export_at(address, &self.booter.roots_of(address), path).ok()?;
+        let files = export.files.seen(View::Joined);
+        let waits = !is_root(rest) || stands(files, Wait::No).is_err();
+        waits.then_some(export.environment)
     }
 }
 
@@ -287,12 +326,12 @@ impl Program for Arc<Mount> {
         {
             return wait::later(self, call, path, &reason);
         }
-        let Some(environment) = path.and_then(|path| self.looks_into(path.0)) else {
-            return self.answer(call, procedure, reply).into();
+        let Some(environment) = path.and_then(|path| self.looks_into(call.peer, path.0)) else {
+            return self.answer(call, procedure, Wait::No, reply).into();
         };
         let mount = Self::clone(self);
         Progress::Park(Parked::new(Some(environment), move |call, reply| {
-            mount.answer(call, procedure, reply)
+            mount.answer(call, procedure, Wait::Yes, reply)
         }))
     }
 }
@@ -318,7 +357,7 @@ fn shown(path: &[u8]) -> String {
 /// `..` is taken back from the path itself and stops at the export's root. Symbolic links are not
 /// followed: they are meant for the client's own name space. The path is walked as the superuser, as
 /// mounting is his business; what is found there is still checked call by call.
-fn walk(files: &Projection, path: &[u8]) -> Result<Handle, FsError> {
+fn walk(files: &Projection, path: &[u8], wait: Wait) -> Result<Handle, FsError> {
     let mut names: Vec<Name<'_>> = Vec::new();
     for component in path.split(|byte| *byte == b'/') {
         match component {
@@ -332,6 +371,10 @@ fn walk(files: &Projection, path: &[u8]) -> Result<Handle, FsError> {
             })?),
         }
     }
+    // Otherwise it has just been seen to stand.
+    if wait == Wait::Yes {
+        stands(files, wait)?;
+    }
     let mut directory = files.root();
     for name in names {
         let found = files.resolve(&directory)?.lookup(&Caller::ROOT, name, Wait::Yes)?;
@@ -341,6 +384,16 @@ fn walk(files: &Projection, path: &[u8]) -> Result<Handle, FsError> {
         directory = files.mounted(&found.handle);
     }
     Ok(directory)
+}
+
+/// Whether the root of a tree is still there: a handle of what was removed would be stale at once.
+fn stands(files: &Projection, wait: Wait) -> Result<(), FsError> {
+    files.resolve(&files.root())?.run(|tree, root| tree.getattr(root, wait)).map(drop)
+}
+
+/// Whether somebody has removed the directory that one of an export's trees begins with.
+fn is_lost(export: &Export) -> bool {
+    export.files.trees().any(|tree| tree.getattr(&tree.root(), Wait::Yes) == Err(FsError::Stale))
 }
 
 /// Tries again what fails because something is short for a moment, as descriptors may be: a machine that is told of
@@ -431,6 +484,10 @@ impl<'r> List<'r> {
         Encoder::new(self.reply).bool(false);
     }
 }
+
+/// Why nothing is mounted of a tree that is gone, and that nobody has opened anew.
+const LOST: &str = "its directory was removed on the server, or replaced by one that cannot be opened: the \
+                    server's log says more";
 
 /// How long, and how often, what is short for a moment is tried again.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);

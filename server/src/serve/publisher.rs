@@ -7,6 +7,7 @@
 mod changes;
 mod hold;
 mod opener;
+mod places;
 mod read;
 #[cfg(test)]
 mod test;
@@ -29,6 +30,7 @@ use crate::site::machine::View;
 use crate::site::state::{StateDir, StateError};
 use changes::Changes;
 use opener::{Job, Opener};
+use places::Places;
 use provision::install::fill;
 use provision::roots::{self, Owned};
 use read::Read;
@@ -41,6 +43,7 @@ pub(super) struct Publisher {
     descriptors: Arc<Descriptors>,
     boots: Arc<Boots>,
     opener: Opener,
+    places: Arc<Places>,
     /// The result of the last reading of the store. Nothing waits while its lock is held.
     found: Mutex<Found>,
     /// Whether something that could not be served may become available by itself.
@@ -110,6 +113,7 @@ impl Publisher {
             descriptors,
             boots,
             opener: Opener::new(OPENING),
+            places: Arc::default(),
             found: Mutex::default(),
             waiting: AtomicBool::new(false),
             detached: AtomicBool::new(false),
@@ -165,8 +169,9 @@ impl Publisher {
     }
 
     /// Looks whether the store is still there, and again for what was not: a pool that is imported
-    /// later, a data set that waited for its key.
+    /// later, a data set that waited for its key, a directory that another has taken the place of.
     pub(super) fn look_again(&self) {
+        let suspects = self.exports.suspects().take();
         if self.detached.load(Ordering::Relaxed) {
             return;
         }
@@ -179,6 +184,9 @@ impl Publisher {
             && let Err(error) = self.publish(Scope::Changed)
         {
             tracing::debug!("{error}");
+        }
+        if present.is_ok() {
+            self.look_at_places(suspects);
         }
     }
 
@@ -328,7 +336,10 @@ impl Publisher {
         let (store, exports) = (Arc::clone(&self.store), Arc::clone(&self.exports));
         let (descriptors, boots) = (Arc::clone(&self.descriptors), Arc::clone(&self.boots));
         let (environment, uuid) = (environment.clone(), environment.uuid);
+        let places = Arc::clone(&self.places);
         let open = move || {
+            // Before it is opened: what comes into its place meanwhile is another one.
+            places.note(uuid, store.root(&environment.name));
             let before = exports.open_of(uuid);
             let known = before.as_ref().map(|export| &export.files);
             let (files, unserved) =

@@ -12,6 +12,7 @@ pub mod gone;
 mod handle;
 pub mod lifecycle;
 mod running;
+mod suspects;
 #[cfg(test)]
 mod test;
 
@@ -37,6 +38,7 @@ pub use handle::{KeyError, SiteKey, WireHandle};
 pub use lifecycle::{Event, Lifecycle, Reason, State};
 use running::Calls;
 pub use running::Running;
+pub use suspects::Suspects;
 
 /// A boot environment that is served.
 #[derive(Clone, Debug)]
@@ -82,6 +84,7 @@ pub struct Exports {
     usage: Arc<Usage>,
     /// Environments of which nothing is known, but of which clients have sent handles.
     strangers: Mutex<HashSet<Uuid>>,
+    suspects: Suspects,
     refusals: Refusals,
 }
 
@@ -103,7 +106,8 @@ impl Exports {
     pub fn new(key: SiteKey, usage: Arc<Usage>) -> Self {
         let (current, changing, changed) = (ArcSwap::default(), Mutex::default(), Notify::new());
         let (strangers, refusals) = (Mutex::default(), Refusals::default());
-        Self { key, current, changing, changed, usage, strangers, refusals }
+        let suspects = Suspects::default();
+        Self { key, current, changing, changed, usage, strangers, suspects, refusals }
     }
 
     /// Who was refused what.
@@ -152,6 +156,11 @@ impl Exports {
     /// Ends when something has changed since it was called.
     pub fn changed(&self) -> Notified<'_> {
         self.changed.notified()
+    }
+
+    /// The environments whose tree is not there any more, as far as a client has seen.
+    pub const fn suspects(&self) -> &Suspects {
+        &self.suspects
     }
 
     /// Serves one environment from now on, or serves it with other settings or by another path.

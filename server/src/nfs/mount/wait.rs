@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
+use vfs::Wait;
 use wire::mount3::DirPath;
 
 use super::Mount;
@@ -82,7 +83,7 @@ async fn answer(mount: Arc<Mount>, key: Key) {
     // A path inside an environment is looked up on its disk.
     let answered = tokio::task::spawn_blocking(move || {
         let mut reply = Vec::new();
-        mount.mnt(key.peer, DirPath(&key.path), &mut reply);
+        mount.mnt(key.peer, DirPath(&key.path), Wait::Yes, &mut reply);
         if let Some(sink) = mount.waiting.calls().remove(&key) {
             sink.reply(Outcome::Success, &reply);
         }

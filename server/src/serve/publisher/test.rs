@@ -1,3 +1,5 @@
+mod places;
+
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
