@@ -80,10 +80,11 @@ processes() {
     for _ in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do /bin/true; done
     echo "process $(($(now) - begin))"
 }
-# Milliseconds of processor time of all that was started so far.
-spent() {
-    times >spent
-    tail -n 1 spent | tr 'ms' '  ' | awk '{ printf "%d", ($1 * 60 + $2 + $3 * 60 + $4) * 1000 }'
+# Sets `spent` to the milliseconds of processor time of all that was started so far. Not a function that prints it:
+# what `$(...)` runs in has started nothing yet.
+look_at_spent() {
+    times >times
+    spent=$(tail -n 1 times | tr 'ms' '  ' | awk '{ printf "%d", ($1 * 60 + $2 + $3 * 60 + $4) * 1000 }')
 }
 loop() {
     number=0
@@ -94,20 +95,24 @@ loop() {
 }
 batch() {
     before=$(used)
-    spent=$(spent) begin=$(now)
+    look_at_spent
+    spent_before=$spent begin=$(now)
     case $1 in
     api) "$CLONES" "$NETBE_STORE" "$NETBE_STATE" clone base@gold "api$2" "$size" >/dev/null ;;
     *) loop "$1" "$2" ;;
     esac
-    cpu=$(($(spent) - spent))
+    look_at_spent
+    cpu=$((spent - spent_before))
     after=$(used)
     echo "batch $1 $(($(now) - begin)) $((after - before)) $cpu"
 }
 list() {
-    spent=$(spent) begin=$(now)
+    look_at_spent
+    spent_before=$spent begin=$(now)
     "list_$1" >listed
     end=$(now)
-    echo "list $1 $((end - begin)) $(($(spent) - spent))"
+    look_at_spent
+    echo "list $1 $((end - begin)) $((spent - spent_before))"
 }
 processes
 turn=0

@@ -16,6 +16,7 @@ mod demo;
 mod dhcp_client;
 mod disk;
 mod failure;
+mod faults;
 mod forged;
 mod freebsd;
 mod guest;
@@ -52,6 +53,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -123,6 +125,34 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         build: PathBuf,
     },
+    /// Have system calls of verbs fail; a test in a guest starts it so.
+    #[command(hide = true)]
+    Faults {
+        /// What the store is made of.
+        #[arg(value_enum)]
+        medium: faults::Medium,
+        /// The program under test.
+        netbe: PathBuf,
+        /// For so many seconds at most.
+        seconds: u64,
+        /// So many for each verb at most.
+        faults: usize,
+        /// Which: the same for the same number.
+        seed: u64,
+    },
+    /// Cut the power of a store's disk, in this directory; a test in a guest starts it so.
+    #[command(hide = true)]
+    Power {
+        /// What is on the disk.
+        #[arg(value_enum)]
+        medium: power::Medium,
+        /// The program under test.
+        netbe: PathBuf,
+        /// How often.
+        cuts: usize,
+        /// When, and what is lost: the same for the same number.
+        seed: u64,
+    },
     /// Boot machines again and again, among noise and kills, until counts are told; then let machines live
     /// for as long while everything goes wrong, and play the store's whole contract on ZFS.
     Soak {
@@ -168,6 +198,11 @@ fn main() -> ExitCode {
         Command::Demo => demo::run(),
         Command::Disk { image, mib, told } => disk::serve(&image, mib, told.as_deref()),
         Command::Freebsd { build } => freebsd::build(&build),
+        Command::Faults { medium, netbe, seconds, faults, seed } => {
+            let extent = faults::Extent { time: Duration::from_secs(seconds), faults };
+            faults::in_guest(medium, &netbe, extent, seed)
+        }
+        Command::Power { medium, netbe, cuts, seed } => power::in_guest(medium, &netbe, cuts, seed),
         Command::Soak { minutes } => soak::run(minutes),
         Command::Test { choice, list: true, .. } => suite::list(&choice),
         Command::Test { choice, list: false, jobs, wishes } => {

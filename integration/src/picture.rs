@@ -36,6 +36,29 @@ impl Picture {
         Ok(Self(found.iter().map(|(path, text)| (told(path), told(text))).collect()))
     }
 
+    /// What is told of data sets: lines that each begin with a name and a tab. Snapshots that templates are
+    /// pinned by are left out.
+    pub(crate) fn told(texts: &[&str]) -> Self {
+        let lines = || texts.iter().flat_map(|text| text.lines());
+        let known = lines().filter_map(|line| {
+            let (name, uuid) = line.split_once("\tnetbe:uuid\t")?;
+            Some((uuid.get(..UUID)?.to_owned(), format!("<{name}>")))
+        });
+        let known = known.collect();
+        let mut picture = BTreeMap::<String, String>::new();
+        for line in lines().filter(|line| !line.contains("@netbe-20")) {
+            let (name, told) = line.split_once('\t').unwrap_or((line, ""));
+            let entry = picture.entry(alike(name, &known)).or_default();
+            *entry = format!("{entry}{}\n", alike(told, &known));
+        }
+        Self(picture)
+    }
+
+    /// The same, below a name.
+    pub(crate) fn below(self, name: &str) -> Self {
+        Self(self.0.into_iter().map(|(path, told)| (format!("{name}{path}"), told)).collect())
+    }
+
     /// The same, with what is in another beside it.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);

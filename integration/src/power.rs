@@ -11,6 +11,7 @@ mod steps;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 pub(crate) use medium::Medium;
@@ -23,6 +24,20 @@ use crate::interrupt;
 use crate::noise::Noise;
 use crate::process::Program;
 use crate::writes::{Cut, Lost, Replay, Writes};
+
+/// Does it in a guest: in the working directory, and with what has no other use there.
+pub(crate) fn in_guest(
+    medium: Medium,
+    netbe: &Path,
+    cuts: usize,
+    seed: u64,
+) -> Result<ExitCode, Failure> {
+    let place = PathBuf::from("/tmp/power");
+    fs::create_dir(&place).during(place.display())?;
+    let netbe = netbe.canonicalize().during(netbe.display())?;
+    println!("{}", cut(medium, &netbe, &place, cuts, seed)?);
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Lets verbs run, and cuts the power so many times; gives in a line what came of it. The process needs
 /// mounts of its own, and `place` is best in memory.
@@ -188,8 +203,8 @@ impl<'a> Bench<'a> {
         let mut daemon = disk::daemon(&image, self.medium.mib(), Some(&told))?;
         let length = || Ok(fs::metadata(&told).during(told.display())?.len());
         self.medium.make(&image, &self.on())?;
-        self.script(medium::BEGIN)?;
-        medium::sync(&self.on())?;
+        self.script(self.medium.begin())?;
+        self.medium.sync(&self.on())?;
         static BEGIN: Step = Step::free("", "");
         let end = length()?;
         let mut played = vec![Played { step: &BEGIN, begin: 0, end, after: self.picture()? }];
@@ -197,23 +212,23 @@ impl<'a> Bench<'a> {
             let begin = length()?;
             self.script(step.script)?;
             if step.free.is_some() {
-                medium::sync(&self.on())?;
+                self.medium.sync(&self.on())?;
             }
             let end = length()?;
             played.push(Played { step, begin, end, after: self.picture()? });
         }
-        medium::detach(&self.on())?;
+        self.medium.detach(&self.on())?;
         daemon.kill();
-        medium::detach(&image)?;
+        self.medium.unmount(&image)?;
         Ok((told, played))
     }
 
     /// What netbe finds on the disk after a cut, and leaves there.
     fn look(&self, allowed: &Allowed<'_>, counts: &mut Counts) -> Result<(), Failure> {
         drop(fs::remove_dir_all(self.state()));
-        medium::attach(&self.image(), &self.on())?;
+        self.medium.attach(&self.image(), &self.on())?;
         let looked = self.settled(allowed, counts);
-        let detached = medium::detach(&self.on());
+        let detached = self.medium.detach(&self.on());
         looked.and(detached)
     }
 
@@ -250,7 +265,7 @@ impl<'a> Bench<'a> {
 
     /// All that is there: what netbe tells, and what it is made of.
     fn picture(&self) -> Result<Picture, Failure> {
-        let mut picture = medium::picture(&self.on())?;
+        let mut picture = self.medium.picture(&self.on(), &self.place.join("again"))?;
         picture.insert(SERVED.to_owned(), self.served()?);
         Ok(picture)
     }

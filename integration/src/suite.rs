@@ -23,12 +23,14 @@ pub(crate) struct Case {
     pub(crate) run: fn(&Lab) -> Result<Outcome, Failure>,
     turn: Turn,
     load: Load,
+    /// Whether it is run only by those who name it.
+    when_named: bool,
 }
 
 impl Case {
     /// A test that takes a minute at most, with one machine.
     pub(crate) const fn new(name: &'static str, run: fn(&Lab) -> Result<Outcome, Failure>) -> Self {
-        Self { name, run, turn: Turn::Short, load: Load::Machine }
+        Self { name, run, turn: Turn::Short, load: Load::Machine, when_named: false }
     }
 
     /// A test that takes minutes.
@@ -39,6 +41,11 @@ impl Case {
     /// A test that has cargo build much.
     pub(crate) const fn build(self) -> Self {
         Self { turn: Turn::Build, ..self }
+    }
+
+    /// A test that takes so long that all tests together leave it out, and `cargo lab soak` has it.
+    pub(crate) const fn when_named(self) -> Self {
+        Self { turn: Turn::Long, when_named: true, ..self }
     }
 
     /// What makes what other tests use: none begins before it has ended.
@@ -64,6 +71,7 @@ impl Case {
     /// How long it may take on a computer that has much else to do, before it is ended as failed.
     pub(crate) const fn limit(&self) -> Duration {
         Duration::from_secs(match self.turn {
+            _ if self.when_named => 180 * 60,
             Turn::Short | Turn::Alone => 25 * 60,
             Turn::Long => 60 * 60,
             // Builds from nothing.
@@ -149,8 +157,9 @@ impl Tally {
 
 /// Prints the names of the chosen tests.
 pub(crate) fn list(choice: &Choice) -> Result<ExitCode, Failure> {
-    for case in choice.cases()? {
-        println!("{}", case.name);
+    for case in choice.named()? {
+        let note = if case.when_named { "  (only by --only)" } else { "" };
+        println!("{}{note}", case.name);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -300,7 +309,14 @@ impl Choice {
         self.only.is_none()
     }
 
+    /// Those that are run.
     fn cases(&self) -> Result<Vec<Case>, Failure> {
+        let mut cases = self.named()?;
+        cases.retain(|case| !(self.is_all() && case.when_named));
+        Ok(cases)
+    }
+
+    fn named(&self) -> Result<Vec<Case>, Failure> {
         let word = self.only.as_deref().unwrap_or_default();
         let without = |case: &Case| self.exclude.iter().any(|word| case.name.contains(word));
         let mut cases = cases::all();
@@ -315,7 +331,7 @@ impl Choice {
 }
 
 /// How long `survive` makes trouble beside all other tests.
-const MINUTES: u32 = 4;
+const MINUTES: u32 = 2;
 /// How many of the tests that cost most are told.
 const DEAREST: usize = 10;
 /// How many quarters of a processor a test takes that only waits; so many may be taken beyond all.

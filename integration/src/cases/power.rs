@@ -1,13 +1,17 @@
 //! A store whose disk loses its power.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::debian::Debian;
 use crate::disk::own_mounts;
 use crate::failure::{During, Failure};
+use crate::guest_task::GuestTask;
 use crate::lab::Lab;
+use crate::net::Network;
 use crate::power::{self, Medium};
-use crate::process::Program;
+use crate::process::{Program, last_lines};
 use crate::suite::{Case, Outcome};
 
 use super::store::no_btrfs;
@@ -15,6 +19,8 @@ use super::store::no_btrfs;
 pub(super) const CASES: &[Case] = &[
     Case::new("power cut on ext4", |lab| directories(lab, Medium::Ext4)).light(),
     Case::new("power cut on btrfs", |lab| directories(lab, Medium::Btrfs)).light(),
+    Case::new("power cut on ZFS", |lab| on_zfs(lab, CUTS_ON_ZFS, lab.wishes.seed.unwrap_or(SEED)))
+        .when_named(),
 ];
 
 /// On this host, in memory.
@@ -46,17 +52,43 @@ fn has_btrfs() -> Result<bool, Failure> {
     Ok(fs::read_to_string(known).during(known)?.contains("btrfs"))
 }
 
+/// In a guest that has it, by this program.
+fn on_zfs(lab: &Lab, cuts: usize, seed: u64) -> Result<Outcome, Failure> {
+    println!("      seed {seed}");
+    let myself = PathBuf::from("/proc/self/exe");
+    let files: [(&str, &Path); 2] = [("netbe", lab.netbe()?), ("lab", &myself)];
+    let script = format!("set -eu\nmodprobe fuse\n./lab power zfs ./netbe {cuts} {seed}\n");
+    let task = GuestTask {
+        name: "power",
+        mac: "52:54:00:77:02:02",
+        memory: 3072,
+        processors: 1,
+        script: &script,
+        files: &files,
+        pool: 64,
+    };
+    let (directory, network) = (lab.directory("power zfs")?, Network::new()?);
+    let guest = task.start(&network, &directory, &Debian::get(&lab.cache)?)?;
+    let log = guest.wait(GUEST_LIMIT)?.success()?;
+    println!("      {}", last_lines(&log, 1).trim());
+    Ok(Outcome::Passed)
+}
+
 /// With more cuts than there is time for every day; the process needs [`own_mounts`].
 pub(crate) fn many(lab: &Lab, seed: u64) -> Result<(), Failure> {
     for medium in [Medium::Ext4, Medium::Btrfs] {
         on_host(lab, medium, CUTS_OF_A_SOAK, seed)?;
     }
-    Ok(())
+    on_zfs(lab, CUTS_ON_ZFS_OF_A_SOAK, seed).map(drop)
 }
 
 /// The power is cut so often in `cargo lab test`.
 const CUTS: usize = 120;
+const CUTS_ON_ZFS: usize = 60;
 /// Drawn the same every day: what nobody has tried yet `cargo lab soak` tries.
 const SEED: u64 = 5;
 const CUTS_OF_A_SOAK: usize = 2000;
+const CUTS_ON_ZFS_OF_A_SOAK: usize = 200;
+/// How long the guest may take on a computer with much else to do.
+const GUEST_LIMIT: Duration = Duration::from_secs(5000);
 const LIMIT: Duration = Duration::from_secs(60);

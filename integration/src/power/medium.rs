@@ -8,13 +8,15 @@ use super::picture::{Picture, tree};
 use crate::failure::{During, Failure};
 use crate::process::Program;
 
-/// A store of directories, on a disk of its own.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// A kind of store, on a disk of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Medium {
     /// Plain directories on ext4.
     Ext4,
     /// Subvolumes.
     Btrfs,
+    /// Data sets of a pool called `tank`, of which there is no other.
+    Zfs,
 }
 
 impl Medium {
@@ -23,6 +25,7 @@ impl Medium {
         match self {
             Self::Ext4 => 64,
             Self::Btrfs => 128,
+            Self::Zfs => 96,
         }
     }
 
@@ -31,6 +34,25 @@ impl Medium {
         match self {
             Self::Ext4 => format!("dir:{}/store", on.display()),
             Self::Btrfs => format!("btrfs:{}/store", on.display()),
+            Self::Zfs => "zfs:tank/be".to_owned(),
+        }
+    }
+
+    /// A script that makes the store, with what is not netbe's beside it and in it.
+    pub(super) const fn begin(self) -> &'static str {
+        match self {
+            Self::Ext4 | Self::Btrfs => {
+                "netbe create zero; netbe destroy zero; cd ../on/store
+                mkdir ../other be/.mine
+                for place in ../other be/.mine meta .; do echo mine >$place/mine; done"
+            }
+            Self::Zfs => {
+                "netbe create zero; netbe destroy zero
+                zfs create -o mountpoint=none tank/be/.work-mine
+                zfs create -o mountpoint=/tmp/other tank/other
+                echo mine >/tmp/other/mine
+                zfs snapshot tank/other@mine"
+            }
         }
     }
 
@@ -39,36 +61,66 @@ impl Medium {
         let made = match self {
             Self::Ext4 => Program::new("mkfs.ext4").words("-q -m 0 -E nodiscard").arg(image),
             Self::Btrfs => Program::new("mkfs.btrfs").words("-q -K").arg(image),
+            Self::Zfs => {
+                let words = "create -O compression=off -O atime=off -m none tank";
+                Program::new("zpool").words(words).arg(image)
+            }
         };
         made.run(LIMIT)?;
-        attach(image, on)
+        match self {
+            Self::Ext4 | Self::Btrfs => self.attach(image, on),
+            Self::Zfs => Ok(()),
+        }
+    }
+
+    /// Mounts it, as after a start of the host.
+    pub(super) fn attach(self, image: &Path, on: &Path) -> Result<(), Failure> {
+        let attached = match self {
+            Self::Ext4 | Self::Btrfs => {
+                Program::new("mount").words("-o loop,noatime").arg(image).arg(on)
+            }
+            Self::Zfs => {
+                let place = image.parent().unwrap_or(image);
+                Program::new("zpool").words("import -f -d").arg(place).arg("tank")
+            }
+        };
+        attached.run(LIMIT).map(drop)
+    }
+
+    /// Lets go of it. What is known of it in memory is gone then.
+    pub(super) fn detach(self, on: &Path) -> Result<(), Failure> {
+        match self {
+            Self::Ext4 | Self::Btrfs => Program::new("umount").arg(on).run(LIMIT).map(drop),
+            Self::Zfs => Program::new("sh").args(["-euc", EXPORT]).run(LIMIT).map(drop),
+        }
+    }
+
+    /// Lets go of the file of a disk that nobody serves any more.
+    pub(super) fn unmount(self, image: &Path) -> Result<(), Failure> {
+        Program::new("umount").arg(image).run(LIMIT).map(drop)
+    }
+
+    /// Brings all that was written to the disk.
+    pub(super) fn sync(self, on: &Path) -> Result<(), Failure> {
+        let sync = match self {
+            Self::Ext4 | Self::Btrfs => Program::new("sync").arg("-f").arg(on),
+            Self::Zfs => Program::new("zpool").words("sync tank"),
+        };
+        sync.run(LIMIT).map(drop)
+    }
+
+    /// All that is there. `scratch` is a directory that nobody uses.
+    pub(super) fn picture(self, on: &Path, scratch: &Path) -> Result<Picture, Failure> {
+        match self {
+            Self::Ext4 | Self::Btrfs => directories(on),
+            Self::Zfs => data_sets(scratch),
+        }
     }
 }
 
-/// A script that makes the store, with what is not netbe's beside it and in it.
-pub(super) const BEGIN: &str = "netbe create zero; netbe destroy zero; cd ../on/store
-    mkdir ../other be/.mine
-    for place in ../other be/.mine meta .; do echo mine >$place/mine; done";
-
-/// Mounts it, as after a start of the host.
-pub(super) fn attach(image: &Path, on: &Path) -> Result<(), Failure> {
-    let mount = Program::new("mount").words("-o loop,noatime").arg(image).arg(on);
-    mount.run(LIMIT).map(drop)
-}
-
-/// Unmounts a disk, or the file of one that nobody serves any more.
-pub(super) fn detach(on: &Path) -> Result<(), Failure> {
-    Program::new("umount").arg(on).run(LIMIT).map(drop)
-}
-
-/// Brings all that was written to the disk.
-pub(super) fn sync(on: &Path) -> Result<(), Failure> {
-    Program::new("sync").arg("-f").arg(on).run(LIMIT).map(drop)
-}
-
-/// All that is there, but for what has no meaning: locks, and room that is
+/// All that is on a disk with a store of directories, but for what has no meaning: locks, and room that is
 /// kept for when there is none.
-pub(super) fn picture(on: &Path) -> Result<Picture, Failure> {
+fn directories(on: &Path) -> Result<Picture, Failure> {
     let mut picture = Picture::new();
     let mut left = vec![String::new()];
     while let Some(above) = left.pop() {
@@ -96,10 +148,51 @@ pub(super) fn picture(on: &Path) -> Result<Picture, Failure> {
     Ok(picture)
 }
 
+/// All that is in the pool.
+fn data_sets(scratch: &Path) -> Result<Picture, Failure> {
+    let mut picture = Picture::new();
+    let list = "list -Hp -r -t all -o name,guid,origin,type tank";
+    let listed = Program::new("zfs").words(list).run(LIMIT)?;
+    for line in listed.lines() {
+        let name = line.split('\t').next().unwrap_or_default();
+        picture.insert(format!("zfs {name}"), line.to_owned());
+    }
+    let get = "get -Hp -r -s local,received -o name,property,value -t filesystem,snapshot all tank";
+    let values = Program::new("zfs").words(get).run(LIMIT)?;
+    for line in values.lines() {
+        let name = line.split('\t').next().unwrap_or_default();
+        let told = picture.entry(format!("zfs {name}")).or_default();
+        *told = format!("{told}\n{line}");
+    }
+    for line in listed.lines().filter(|line| line.ends_with("\tfilesystem")) {
+        let name = line.split('\t').next().unwrap_or_default();
+        if name.matches('/').count() < 1 || name == "tank/be" {
+            continue;
+        }
+        let at = scratch.join("mounted");
+        fs::create_dir_all(&at).during(at.display())?;
+        Program::new("sh").args(["-euc", MOUNT, "mount", name]).arg(&at).run(LIMIT)?;
+        let told = tree(&at);
+        Program::new("umount").arg(&at).run(LIMIT)?;
+        let key = name.strip_prefix("tank/").unwrap_or(name);
+        picture.insert(key.to_owned(), told?);
+    }
+    Ok(picture)
+}
+
 /// The directories of a store.
 const PARTS: [&str; 6] =
     ["store", "store/be", "store/meta", "store/snap", "store/journal", "lost+found"];
 /// What has no meaning: nothing is in it, or nobody holds it.
 const IDLE: [&str; 5] =
     ["store/be/.spare", "store/journal/.spare", "store/lock", "store/locks", "store/meta/.new"];
+/// It may be mounted elsewhere too, and there be mounted by /etc/fstab or by ZFS.
+const MOUNT: &str =
+    "mount -t zfs -o zfsutil \"$1\" \"$2\" 2>/dev/null || mount -t zfs \"$1\" \"$2\"";
+/// What was mounted of the pool is not there when the host starts, nor is what lies in /run.
+const EXPORT: &str = "
+for at in $(sed -n 's/^tank[^ ]* \\([^ ]*\\) zfs .*/\\1/p' /proc/mounts | sort -r); do umount \"$at\"; done
+zpool export tank
+rm -rf /run/netbe
+";
 const LIMIT: Duration = Duration::from_secs(300);

@@ -21,9 +21,10 @@ impl Step {
 pub(super) const STEPS: &[Step] = &[
     Step::verb("netbe create one"),
     Step::free("one", "fill one"),
+    // Before `one@a`, so that it does not stand in the way of going back to that.
+    Step::verb("netbe clone one three"),
     Step::verb("netbe snapshot one@a"),
     Step::verb("netbe clone one@a two"),
-    Step::verb("netbe clone one three"),
     Step::verb("netbe set role=template note=x one"),
     Step::verb("netbe sharenfs three"),
     Step::verb("netbe rename three third"),
