@@ -37,10 +37,11 @@ const IPXE_ROM: Client = Client::Ipxe(Arch::BIOS);
 
 /// A site with one machine, web1, and two environments: `base` (Linux) and `free` (FreeBSD).
 struct Bench {
-    scratch: tempfile::TempDir,
     clock: Arc<FakeClock>,
     boots: Boots,
     orders: Arc<Mutex<Vec<Order>>>,
+    /// Goes last: until they are dropped, the boots write to it.
+    scratch: tempfile::TempDir,
 }
 
 fn environments() -> Vec<Environment> {
