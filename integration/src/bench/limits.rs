@@ -17,6 +17,7 @@ use crate::net::{Network, SERVER};
 
 use super::cost::own_thread;
 use super::report::Limit;
+use super::ring;
 
 /// What is probed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,6 +29,12 @@ pub(super) enum Probe {
     /// A message of 128 bytes over TCP is answered by another and 1 MiB of a file in memory, by
     /// sendfile(2), one at a time: a server that does nothing but that.
     TcpFile,
+    /// As [`Probe::TcpEcho`], by io_uring.
+    RingEcho,
+    /// As [`Probe::TcpFile`], by io_uring, which reads into memory that the socket copies from.
+    RingCopy,
+    /// As [`Probe::RingCopy`], but the socket refers to the memory (`IORING_OP_SEND_ZC`).
+    RingFile,
     /// A message of 4 bytes over UDP is answered by one of 1472, one at a time.
     UdpEcho,
 }
@@ -38,6 +45,9 @@ impl Probe {
             Self::TcpEcho => "tcp_echo.cpu_us_per_op",
             Self::TcpStream => "tcp_stream.cpu_us_per_mib",
             Self::TcpFile => "tcp_file.cpu_us_per_mib",
+            Self::RingEcho => "ring_echo.cpu_us_per_op",
+            Self::RingCopy => "ring_copy.cpu_us_per_mib",
+            Self::RingFile => "ring_file.cpu_us_per_mib",
             Self::UdpEcho => "udp_echo.cpu_us_per_op",
         }
     }
@@ -48,7 +58,12 @@ impl Probe {
             let server = scope.spawn(move || {
                 network.server.enter()?;
                 match self {
-                    Self::TcpEcho | Self::TcpStream | Self::TcpFile => {
+                    Self::TcpEcho
+                    | Self::TcpStream
+                    | Self::TcpFile
+                    | Self::RingEcho
+                    | Self::RingCopy
+                    | Self::RingFile => {
                         let listener = TcpListener::bind((address()?, 0)).during(WHAT)?;
                         let port = listener.local_addr().during(WHAT)?.port();
                         tell.send(port).map_err(|_error| Failure::said(WHAT))?;
@@ -56,6 +71,13 @@ impl Probe {
                         match self {
                             Self::TcpEcho => echo(stream),
                             Self::TcpFile => hand_out(stream),
+                            Self::RingEcho => ring::echo(&unbuffered(stream)?),
+                            Self::RingCopy => {
+                                ring::hand_out(&unbuffered(stream)?, &pieces()?, true)
+                            }
+                            Self::RingFile => {
+                                ring::hand_out(&unbuffered(stream)?, &pieces()?, false)
+                            }
                             Self::TcpStream | Self::UdpEcho => pour(stream),
                         }
                     }
@@ -71,9 +93,9 @@ impl Probe {
                 network.client.enter()?;
                 let port = told.recv().map_err(|_error| Failure::said(WHAT))?;
                 match self {
-                    Self::TcpEcho => ask(port),
+                    Self::TcpEcho | Self::RingEcho => ask(port),
                     Self::TcpStream => swallow(port),
-                    Self::TcpFile => ask_for_pieces(port),
+                    Self::TcpFile | Self::RingCopy | Self::RingFile => ask_for_pieces(port),
                     Self::UdpEcho => ask_datagrams(port),
                 }
             });
@@ -155,10 +177,7 @@ fn swallow(port: u16) -> Result<(), Failure> {
 
 /// Answers each message by another and a piece of a file; gives the processor time and how often.
 fn hand_out(mut stream: TcpStream) -> Result<(Duration, u32), Failure> {
-    let path = std::env::temp_dir().join(format!("lab-pieces-{}", std::process::id()));
-    std::fs::write(&path, vec![0x5a; PIECES * PIECE]).during(WHAT)?;
-    let file = File::open(&path).during(WHAT)?;
-    std::fs::remove_file(&path).during(WHAT)?;
+    let file = pieces()?;
     stream.set_nodelay(true).during(WHAT)?;
     let before = own_thread()?;
     let (mut buffer, mut count) = ([0; MESSAGE], 0_u32);
@@ -179,6 +198,20 @@ fn hand_out(mut stream: TcpStream) -> Result<(Duration, u32), Failure> {
         count += 1;
     }
     Ok((own_thread()?.saturating_sub(before), count))
+}
+
+/// A file of [`PIECES`], in memory.
+fn pieces() -> Result<File, Failure> {
+    let path = std::env::temp_dir().join(format!("lab-pieces-{}", std::process::id()));
+    std::fs::write(&path, vec![0x5a; PIECES * PIECE]).during(WHAT)?;
+    let file = File::open(&path).during(WHAT)?;
+    std::fs::remove_file(&path).during(WHAT)?;
+    Ok(file)
+}
+
+fn unbuffered(stream: TcpStream) -> Result<TcpStream, Failure> {
+    stream.set_nodelay(true).during(WHAT)?;
+    Ok(stream)
 }
 
 fn ask_for_pieces(port: u16) -> Result<(), Failure> {
@@ -228,9 +261,9 @@ fn ask_datagrams(port: u16) -> Result<(), Failure> {
     socket.send(&[0; 1]).during(WHAT).map(|_length| ())
 }
 
-const WHAT: &str = "probing what the network allows";
-const MESSAGE: usize = 128;
+pub(super) const WHAT: &str = "probing what the network allows";
+pub(super) const MESSAGE: usize = 128;
 /// Bytes of a file that are sent at once, and how many such pieces it has.
-const PIECE: usize = 1 << 20;
-const PIECES: usize = 64;
+pub(super) const PIECE: usize = 1 << 20;
+pub(super) const PIECES: usize = 64;
 const DURATION: Duration = Duration::from_millis(500);

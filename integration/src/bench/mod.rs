@@ -11,6 +11,7 @@ mod http;
 mod limits;
 mod nfs;
 mod report;
+mod ring;
 mod store;
 mod tftp;
 mod tftp_client;

@@ -69,7 +69,15 @@ fn share(site: &Site<'_>) -> Result<Server, Failure> {
 }
 
 fn compare(netbe: &Target<'_>, peer: &Target<'_>) -> Result<(Vec<Figure>, Vec<Limit>), Failure> {
-    let limits = limits::begin(netbe.network, &[Probe::TcpEcho, Probe::TcpStream, Probe::TcpFile])?;
+    let probes = [
+        Probe::TcpEcho,
+        Probe::RingEcho,
+        Probe::TcpStream,
+        Probe::TcpFile,
+        Probe::RingCopy,
+        Probe::RingFile,
+    ];
+    let limits = limits::begin(netbe.network, &probes)?;
     let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
     let figures = alternate(&trials, ROUNDS, |side, load| match side {
         Side::Netbe => netbe.bear(load),
