@@ -32,6 +32,7 @@ use crate::boot::{Booter, Boots, BootsError};
 use crate::clock::SystemClock;
 use crate::config::{Config, Mode};
 use crate::dhcp::{Bound, Dhcp, JournalError, ListenError, Listener, Lost, Range};
+use crate::net::arp;
 use crate::net::datagram::Datagrams;
 use crate::net::interface::Network;
 use crate::net::{neighbour, rpc};
@@ -213,7 +214,7 @@ fn services(
     appliance: &Arc<Appliance>,
     tftp: Datagrams,
     control: tokio::net::UnixListener,
-) -> [Service; 4] {
+) -> [Service; 5] {
     let files = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
     let tftp = Service::on("TFTP", tftp, ports::bind_tftp, move |socket| {
         let clock = Arc::new(SystemClock);
@@ -230,7 +231,10 @@ fn services(
         Service::of("looking for stores", move || Box::pin(wait_for_stores(Arc::clone(&waiting))));
     let boots = Arc::clone(appliance.boots());
     let due = Service::of("telling what is due", move || Box::pin(tell_due(Arc::clone(&boots))));
-    [tftp, control, stores, due]
+    let machines = appliance.found().machines(appliance.config(), &appliance.boots().roster());
+    arp::TABLE.begin(machines);
+    let neighbours = Service::of("looking for neighbours", || Box::pin(look_for_neighbours()));
+    [tftp, control, stores, due, neighbours]
 }
 
 /// HTTP, which may have to wait for a disk now and then.
@@ -272,6 +276,14 @@ async fn tell_due(boots: Arc<Boots>) -> io::Result<()> {
     loop {
         beats.tick().await;
         boots.tell_due();
+    }
+}
+
+/// Looks whether the kernel has room for all machines that are sent to.
+async fn look_for_neighbours() -> io::Result<()> {
+    let mut beats = time::interval(arp::PERIOD);
+    loop {
+        arp::TABLE.look(beats.tick().await.into_std());
     }
 }
 

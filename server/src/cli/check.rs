@@ -11,6 +11,7 @@ use store::progress::{Unit, Work};
 use store::{Environment, EnvironmentName};
 
 use super::{Failure, Reply, Site, Table, machine};
+use crate::net::arp::Bounds;
 use crate::site::machine::{LoaderProtocol, Machine, Roster, environment_in};
 
 /// Say whether a boot environment can boot, by BIOS and by UEFI, and why not; without a name, whether
@@ -42,7 +43,12 @@ impl Check {
             Some(name) => (vec![store.get(name)?], Vec::new(), Vec::new()),
             None => {
                 let listing = store.list()?;
-                let about = check_site(&roster, &listing.environments);
+                let mut about = check_site(&roster, &listing.environments);
+                let machines = u64::try_from(roster.iter().count()).unwrap_or(u64::MAX);
+                let bounds = Bounds::of_host();
+                about.extend(
+                    bounds.and_then(|bounds| bounds.shortage(machines)).map(Finding::doubt),
+                );
                 (listing.environments, listing.unreadable, about)
             }
         };

@@ -130,7 +130,7 @@ fn check(config: &Config) -> Result<Reply, Failure> {
         Roster::configured(&config.machines, default)?
     };
     let interfaces = Interfaces::of(config, &roster).map_err(|error| could_not(&error))?;
-    Ok(Reply::text(interfaces.describe(config)))
+    Ok(Reply::text(interfaces.describe(config, &roster)))
 }
 
 /// Logs to standard error; `NETBE_LOG` says how much, as in `debug` or `netbe::dhcp=debug`.

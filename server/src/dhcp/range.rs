@@ -37,6 +37,13 @@ impl Range {
         self.last
     }
 
+    /// How many they are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
+    pub fn len(self) -> u64 {
+        u64::from(self.last.to_bits().saturating_sub(self.first.to_bits())).saturating_add(1)
+    }
+
     /// Whether the address is one of them.
     #[must_use]
     pub fn contains(self, address: Ipv4Addr) -> bool {
@@ -89,6 +96,7 @@ mod test {
         assert!(range.contains(Ipv4Addr::new(10, 77, 1, 9)));
         assert!(!range.contains(Ipv4Addr::new(10, 77, 1, 10)));
         assert_eq!(range.to_string(), "10.77.0.100-10.77.1.9");
+        assert_eq!(range.len(), 166);
     }
 
     #[test]

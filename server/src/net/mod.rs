@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a boot environment. What differs between Linux and FreeBSD is in [`sys`].
 
+pub(crate) mod arp;
 pub mod datagram;
 mod frame;
 pub mod interface;

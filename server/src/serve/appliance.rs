@@ -256,6 +256,9 @@ impl Appliance {
         for stray in self.found.strays(&self.config, &roster) {
             let _ = writeln!(text, "  not handed out: {stray}");
         }
+        if let Some(shortage) = self.found.shortage(&self.config, &roster) {
+            let _ = writeln!(text, "  too many machines: {shortage}");
+        }
         for reason in self.publisher.unserved() {
             let _ = writeln!(text, "  not served: {reason}");
         }

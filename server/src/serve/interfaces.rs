@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use super::ServeError;
 use crate::config::{Config, Mode};
 use crate::dhcp::{self, ListenError, Range, Subnet};
+use crate::net::arp::Bounds;
 use crate::net::interface::{Interface, Network};
 use crate::site::machine::Roster;
 
@@ -162,9 +163,34 @@ impl Interfaces {
             .collect()
     }
 
+    /// How many machines may be on our wires at once, each with an entry in the table of neighbours;
+    /// those behind relay agents are reached by their routers.
+    pub(super) fn machines(&self, config: &Config, roster: &Roster) -> u64 {
+        let is_own = |address| self.networks().any(|own| own.contains(address));
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        match config.mode {
+            Mode::Passive => 0,
+            // Another server gives the addresses, nobody here knows how many.
+            Mode::Proxy => count(roster.iter().count()),
+            Mode::Serve => {
+                let ranges = config.all_ranges().filter(|range| is_own(range.first()));
+                let kept = roster.iter().filter_map(|(_, entry)| entry.machine.address);
+                let is_of_range =
+                    |address| config.all_ranges().any(|range| range.contains(address));
+                let kept = kept.filter(|address| is_own(*address) && !is_of_range(*address));
+                ranges.map(Range::len).fold(count(kept.count()), u64::saturating_add)
+            }
+        }
+    }
+
+    /// What this host has no room for, and what to do.
+    pub(super) fn shortage(&self, config: &Config, roster: &Roster) -> Option<String> {
+        Bounds::of_host()?.shortage(self.machines(config, roster))
+    }
+
     /// What the server would do, for `serve -n`.
     #[must_use]
-    pub fn describe(&self, config: &Config) -> String {
+    pub fn describe(&self, config: &Config, roster: &Roster) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = writeln!(text, "boot environments  {}", config.store);
@@ -203,6 +229,9 @@ impl Interfaces {
         let _ = writeln!(text, "NFS                port 2049, MOUNT port 20048, port mapper 111");
         if let Some(default) = &config.default {
             let _ = writeln!(text, "unknown machines   boot {default}, read-only");
+        }
+        if let Some(shortage) = self.shortage(config, roster) {
+            let _ = writeln!(text, "too many machines  {shortage}");
         }
         text
     }
@@ -369,7 +398,7 @@ mod test {
             eth0.networks.push(second);
         }
         let interfaces = Interfaces::among(host, &config, &Roster::default()).unwrap();
-        let text = interfaces.describe(&config);
+        let text = interfaces.describe(&config, &Roster::default());
         let from = text.find("DHCP").unwrap_or_default();
         text[from..text.find("TFTP").unwrap_or(text.len())].to_owned()
     }
@@ -416,6 +445,26 @@ mod test {
             "subnet 10.0.0.0/16 shares addresses with 10.0.0.1/24 of eth0, but is another network: \
              write the prefix that the interface has, or change the interface's"
         );
+    }
+
+    #[test]
+    fn machines_on_our_wires_are_counted_once() {
+        let mut roster = Roster::default();
+        for (name, last) in
+            [("web1", [10, 0, 0, 9]), ("web2", [10, 0, 0, 99]), ("web3", [10, 3, 0, 9])]
+        {
+            let machine = Machine { address: Some(last.into()), ..Machine::default() };
+            roster.insert(name.parse().unwrap(), machine, false).unwrap();
+        }
+        let count = |text: &str| {
+            let config = Config::try_from(Raw::parse(text).unwrap()).unwrap();
+            Interfaces::among(host(), &config, &roster).unwrap().machines(&config, &roster)
+        };
+        let relayed = "[subnets.\"10.3.0.0/24\"]\nranges = [\"10.3.0.100-10.3.0.199\"]";
+        let own = "mode = \"serve\"\nranges = [\"10.0.0.5-10.0.0.14\"]";
+        assert_eq!(count(&format!("{own}\n{relayed}")), 11);
+        assert_eq!(count("mode = \"proxy\""), 3);
+        assert_eq!(count("mode = \"passive\""), 0);
     }
 
     #[test]

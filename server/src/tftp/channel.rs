@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -20,6 +21,7 @@ use wire::tftp::{DATA_HEADER_LEN, DecodeError, ErrorCode, Packet, data_header};
 
 use super::terms::{Terms, largest_block};
 use super::transfer::wire_number;
+use crate::net::arp::TABLE;
 use crate::net::datagram::socket_addr;
 use crate::net::sys;
 
@@ -33,6 +35,8 @@ pub(super) struct Channel {
     had_stranger: bool,
     /// Whether a packet of ours was refused, as the kernel told when the next one was sent.
     refused: bool,
+    /// Whether the kernel has no room for the client in its table of neighbours.
+    no_room: bool,
     /// Whether the kernel cuts datagrams out of a larger buffer.
     segments: bool,
     out: Vec<u8>,
@@ -72,6 +76,7 @@ impl Channel {
             block_max,
             had_stranger: false,
             refused: false,
+            no_room: false,
             segments: true,
             out: Vec::new(),
         })
@@ -80,6 +85,11 @@ impl Channel {
     /// The largest block that reaches the client in one piece.
     pub(super) const fn block_max(&self) -> u16 {
         self.block_max
+    }
+
+    /// Whether what was sent last is lost because the kernel has no room for another neighbour.
+    pub(super) const fn has_no_room(&self) -> bool {
+        self.no_room
     }
 
     /// Waits for a packet.
@@ -160,7 +170,7 @@ impl Channel {
             let (socket, peer) = (&self.socket, self.peer);
             let send = || sys::transfer::send_segments(socket, data, segment, &peer);
             match self.socket.async_io(Interest::WRITABLE, send).await {
-                Ok(true) => return,
+                Ok(true) => return self.no_room = false,
                 Ok(false) => self.segments = false,
                 Err(error) => return self.not_sent(&error),
             }
@@ -180,14 +190,17 @@ impl Channel {
 
     /// A packet that cannot be sent is a packet lost: the timer sends it again.
     async fn send_bytes(&mut self, packet: &[u8]) {
-        if let Err(error) = self.socket.send_to(packet, self.peer).await {
-            self.not_sent(&error);
+        match self.socket.send_to(packet, self.peer).await {
+            Ok(_) => self.no_room = false,
+            Err(error) => self.not_sent(&error),
         }
     }
 
     fn not_sent(&mut self, error: &io::Error) {
         debug!(peer = %self.peer, %error, "TFTP packet not sent");
         self.refused |= self.is_refusal(error);
+        self.no_room = error.raw_os_error() == Some(libc::ENOBUFS)
+            && TABLE.refuses(self.peer.ip().to_canonical(), Instant::now());
     }
 
     /// Whether the client's host says that nobody listens.

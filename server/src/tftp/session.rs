@@ -85,7 +85,7 @@ impl Session {
         let block_max = channel.block_max();
         let terms = Terms::agree(&self.request.options, file.len, block_max, self.window_max);
         let outcome = self.transfer(&mut channel, &mut file, terms).await;
-        self.report_end(&file, &outcome);
+        self.report_end(&file, &outcome, channel.has_no_room());
         // A client breaks off and asks again at once; the request may have been taken for a repeated
         // one before we heard that it broke off.
         self.repeats.close();
@@ -204,13 +204,17 @@ impl Session {
         }
     }
 
-    fn report_end(&self, file: &File, outcome: &Outcome) {
+    fn report_end(&self, file: &File, outcome: &Outcome, has_no_room: bool) {
         let Outcome { end, heard, .. } = *outcome;
         debug!(peer = %self.peer, file = ?self.name(), ?end, "TFTP transfer");
         match end {
             End::Delivered => self.report(self.sent(file, file.len)),
             End::Probed => self.report(Event::Probed(file.ticket)),
             End::Abandoned => {}
+            End::Failed(Failure::Silent) if has_no_room => {
+                let reason = "this host's table of neighbours (ARP) has no room for it".to_owned();
+                self.report(Event::Failed { name: self.name(), reason });
+            }
             End::Failed(Failure::Silent) => {
                 self.report(Event::Abandoned { name: self.name(), since: heard });
             }

@@ -4,6 +4,7 @@ use std::ffi::c_ulong;
 
 use nix::libc;
 
+pub(crate) mod arp;
 pub(crate) mod datagram;
 pub(crate) mod link;
 pub(crate) mod pages;

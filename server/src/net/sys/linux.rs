@@ -1,5 +1,6 @@
 //! Linux.
 
+pub(crate) mod arp;
 pub(crate) mod datagram;
 pub(crate) mod link;
 pub(crate) mod pages;

@@ -1,0 +1,20 @@
+//! The table of neighbours (arp(4)), which has no bound: ENOBUFS there is about the queue of an interface.
+
+use std::net::IpAddr;
+
+use crate::net::arp::Bounds;
+
+/// There are none.
+pub(crate) const fn bounds() -> Option<Bounds> {
+    None
+}
+
+/// Nothing counts what does not happen.
+pub(crate) const fn times_full() -> Option<u64> {
+    None
+}
+
+/// An entry is made for every address that something is sent to.
+pub(crate) const fn is_missing(_address: IpAddr) -> bool {
+    false
+}
