@@ -3,11 +3,10 @@
 //! A room full of machines fetches the same few files. What one of them has made the disk read, the
 //! others copy from here, without another thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,16 +16,27 @@ use tokio::task::spawn_blocking;
 /// Blocks that were read, and those that are being read.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    blocks: Mutex<HashMap<Key, Kept>>,
+    blocks: Mutex<Blocks>,
     /// How many blocks are kept.
     most: usize,
+}
+
+#[derive(Debug, Default)]
+struct Blocks {
+    kept: HashMap<Key, Kept>,
+    /// The order in which they are looked at when one has to make room: each once, and some that are not
+    /// there any more.
+    order: VecDeque<Key>,
 }
 
 /// An opened file, as far as its blocks are concerned.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     file: Arc<std::fs::File>,
-    identity: Identity,
+    len: u64,
+    /// Nothing for a file that changed just now: the next change may have the same time (of two seconds on
+    /// some file systems), so that its blocks are for nobody else.
+    identity: Option<Identity>,
 }
 
 /// A file in one state. Its bytes are the same as long as all of this is.
@@ -37,9 +47,6 @@ struct Identity {
     len: u64,
     modified: (i64, i64),
     changed: (i64, i64),
-    /// A number of its own for a file that changed just now: the next change may have the same time
-    /// (of two seconds on some file systems), so that its blocks are for nobody else.
-    own: Option<u64>,
 }
 
 /// A block of a file.
@@ -53,6 +60,8 @@ struct Key {
 struct Kept {
     slot: Slot,
     used: Instant,
+    /// Whether it was used since it was last looked at.
+    again: bool,
 }
 
 /// A block, once it was read; why it was not, if so.
@@ -61,40 +70,39 @@ type Slot = Arc<OnceCell<Result<Arc<[u8]>, io::ErrorKind>>>;
 impl Source {
     /// A file of which `len` bytes are to be had. For threads that may wait.
     pub(crate) fn new(file: &Arc<std::fs::File>, len: u64) -> io::Result<Self> {
-        let about = file.metadata()?;
-        let mut identity = Identity { len, ..Identity::of(&about) };
-        if identity.is_recent() {
-            identity.own = Some(OWN.fetch_add(1, Ordering::Relaxed));
-        }
-        Ok(Self { file: Arc::clone(file), identity })
+        let identity = Identity::of(&file.metadata()?, len);
+        let identity = (!identity.is_recent()).then_some(identity);
+        Ok(Self { file: Arc::clone(file), len, identity })
     }
 
-    /// Reads a block, and looks whether the file is still what it was when it was opened.
-    fn read(&self, block: u64) -> io::Result<(Arc<[u8]>, bool)> {
+    fn key(&self, block: u64) -> Option<Key> {
+        Some(Key { identity: self.identity?, block })
+    }
+
+    /// Reads a block.
+    fn read(&self, block: u64) -> io::Result<Arc<[u8]>> {
         let start = block.saturating_mul(BLOCK);
-        let len = self.identity.len.saturating_sub(start).min(BLOCK);
+        let len = self.len.saturating_sub(start).min(BLOCK);
         let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut bytes, start)?;
-        Ok((bytes.into(), self.is_unchanged()))
+        Ok(bytes.into())
     }
 
+    /// Whether the file is still what it was when it was opened.
     fn is_unchanged(&self) -> bool {
-        let Identity { len, own, .. } = self.identity;
-        self.file.metadata().is_ok_and(|about| {
-            Identity { own, ..Identity::of(&about) } == self.identity && about.len() == len
-        })
+        let now = self.file.metadata();
+        now.is_ok_and(|about| Some(Identity::of(&about, about.len())) == self.identity)
     }
 }
 
 impl Identity {
-    fn of(about: &Metadata) -> Self {
+    fn of(about: &Metadata, len: u64) -> Self {
         Self {
             device: about.dev(),
             inode: about.ino(),
-            len: about.len(),
+            len,
             modified: (about.mtime(), about.mtime_nsec()),
             changed: (about.ctime(), about.ctime_nsec()),
-            own: None,
         }
     }
 
@@ -114,11 +122,11 @@ impl Cache {
 
     /// A block, if it is in memory.
     pub(crate) fn held(&self, source: &Source, block: u64) -> Option<Arc<[u8]>> {
-        let key = Key { identity: source.identity, block };
+        let key = source.key(block)?;
         let mut blocks = self.lock();
-        let kept = blocks.get_mut(&key)?;
+        let kept = blocks.kept.get_mut(&key)?;
         let bytes = kept.slot.get()?.as_ref().ok().cloned()?;
-        kept.used = Instant::now();
+        kept.touch();
         Some(bytes)
     }
 
@@ -127,11 +135,11 @@ impl Cache {
         if let Some(bytes) = self.held(source, block) {
             return Ok(bytes);
         }
-        let (bytes, is_unchanged) = source.read(block)?;
-        if !is_unchanged {
+        let bytes = source.read(block)?;
+        let Some(key) = source.key(block).filter(|_| source.is_unchanged()) else {
             return Ok(bytes);
-        }
-        let slot = self.slot(Key { identity: source.identity, block });
+        };
+        let slot = self.slot(key);
         // Somebody else may have read it meanwhile; then one of the two copies is enough.
         let _ = slot.set(Ok(Arc::clone(&bytes)));
         Ok(slot.get().and_then(|kept| kept.as_ref().ok().cloned()).unwrap_or(bytes))
@@ -143,12 +151,20 @@ impl Cache {
     ///
     /// The disk failed, or the file ends before the block does.
     pub(crate) async fn wait(&self, source: &Source, block: u64) -> io::Result<Arc<[u8]>> {
-        let key = Key { identity: source.identity, block };
+        let reader = source.clone();
+        let reading = move || {
+            let bytes = reader.read(block).map_err(|error| error.kind())?;
+            Ok((bytes, reader.is_unchanged()))
+        };
+        let reading = async move {
+            spawn_blocking(reading).await.map_err(|_| io::ErrorKind::Other).flatten()
+        };
+        let Some(key) = source.key(block) else {
+            return Ok(reading.await.map(|(bytes, _)| bytes)?);
+        };
         let slot = self.slot(key);
         let read = || async {
-            let source = source.clone();
-            let reading = spawn_blocking(move || source.read(block).map_err(|error| error.kind()));
-            let read = reading.await.map_err(|_| io::ErrorKind::Other).flatten();
+            let read = reading.await;
             if !matches!(read, Ok((_, true))) {
                 self.forget(key, &slot);
             }
@@ -159,8 +175,8 @@ impl Cache {
 
     /// Has a block read that will be wanted, unless it is there or being read.
     pub(crate) fn prepare(self: &Arc<Self>, source: &Source, block: u64) {
-        let key = Key { identity: source.identity, block };
-        if self.lock().contains_key(&key) {
+        let Some(key) = source.key(block) else { return };
+        if self.lock().kept.contains_key(&key) {
             return;
         }
         let (cache, source) = (Arc::clone(self), source.clone());
@@ -172,38 +188,61 @@ impl Cache {
 
     /// Lets go of what nobody used for `idle`.
     pub(crate) fn sweep(&self, idle: Duration) {
-        self.lock().retain(|_, kept| kept.used.elapsed() < idle);
+        let Blocks { kept, order } = &mut *self.lock();
+        kept.retain(|_, kept| kept.used.elapsed() < idle);
+        order.retain(|key| kept.contains_key(key));
     }
 
-    /// Where a block is or will be; the one that was used longest ago makes room for it.
+    /// Where a block is or will be.
     fn slot(&self, key: Key) -> Slot {
         let mut blocks = self.lock();
-        let used = Instant::now();
-        if let Some(kept) = blocks.get_mut(&key) {
-            kept.used = used;
+        if let Some(kept) = blocks.kept.get_mut(&key) {
+            kept.touch();
             return Arc::clone(&kept.slot);
         }
-        if blocks.len() >= self.most
-            && let Some(oldest) =
-                blocks.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| *key)
-        {
-            blocks.remove(&oldest);
-        }
+        while blocks.kept.len() >= self.most && blocks.make_room() {}
         let slot = Slot::default();
-        blocks.insert(key, Kept { slot: Arc::clone(&slot), used });
+        let kept = Kept { slot: Arc::clone(&slot), used: Instant::now(), again: false };
+        blocks.kept.insert(key, kept);
+        blocks.order.push_back(key);
         slot
     }
 
     /// Takes a block out, unless another has its place.
     fn forget(&self, key: Key, slot: &Slot) {
         let mut blocks = self.lock();
-        if blocks.get(&key).is_some_and(|kept| Arc::ptr_eq(&kept.slot, slot)) {
-            blocks.remove(&key);
+        if blocks.kept.get(&key).is_some_and(|kept| Arc::ptr_eq(&kept.slot, slot)) {
+            blocks.kept.remove(&key);
+            blocks.order.retain(|known| *known != key);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
+    fn lock(&self) -> MutexGuard<'_, Blocks> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Blocks {
+    /// Takes out the first block that was not used since it was last looked at: a second chance, as of
+    /// pages of memory, which costs a look or two for each block that comes. Whether there was one at all.
+    fn make_room(&mut self) -> bool {
+        while let Some(key) = self.order.pop_front() {
+            match self.kept.get_mut(&key) {
+                Some(kept) if kept.again => {
+                    kept.again = false;
+                    self.order.push_back(key);
+                }
+                Some(_) => return self.kept.remove(&key).is_some(),
+                None => {}
+            }
+        }
+        false
+    }
+}
+
+impl Kept {
+    fn touch(&mut self) {
+        (self.used, self.again) = (Instant::now(), true);
     }
 }
 
@@ -218,9 +257,6 @@ pub(crate) const BLOCK: u64 = 0x10000;
 
 /// Seconds after which a file's time of change says what it holds.
 const RECENT: i64 = 3;
-
-/// The next number of a file whose blocks are for nobody else.
-static OWN: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]
 mod test {
@@ -239,9 +275,9 @@ mod test {
 
     /// A file whose time of change is taken to be long ago: nobody can set that.
     fn settled(file: &Arc<File>, len: usize) -> Source {
-        let mut source = Source::new(file, len as u64).unwrap();
-        source.identity.own = None;
-        source
+        let len = len as u64;
+        let identity = Some(Identity::of(&file.metadata().unwrap(), len));
+        Source { file: Arc::clone(file), len, identity }
     }
 
     #[tokio::test]
@@ -299,19 +335,21 @@ mod test {
         let file = Arc::new(file);
         let (one, other) = (Source::new(&file, 1000).unwrap(), Source::new(&file, 1000).unwrap());
         cache.wait(&one, 0).await.unwrap();
-        assert!(cache.held(&other, 0).is_none());
+        assert_eq!(*cache.read(&one, 0).unwrap(), [7; 1000]);
+        assert!(cache.held(&one, 0).is_none() && cache.held(&other, 0).is_none());
+        assert!(cache.lock().kept.is_empty(), "it takes no place of what others read too");
     }
 
     #[tokio::test]
     async fn a_block_that_cannot_be_read_is_tried_again() {
         let cache = Cache::new(8);
         let mut file = source(&[7; 1000]);
-        file.identity.len = 1001;
+        file.len = 1001;
         for _ in 0..2 {
             let error = cache.wait(&file, 0).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         }
-        assert!(cache.lock().is_empty());
+        assert!(cache.lock().kept.is_empty() && cache.lock().order.is_empty());
     }
 
     #[tokio::test]
@@ -321,11 +359,21 @@ mod test {
         for block in 0..10 {
             cache.wait(&file, block).await.unwrap();
             assert!(cache.held(&file, block).is_some());
-            assert!(cache.lock().len() <= 3);
+            assert!(cache.lock().kept.len() <= 3 && cache.lock().order.len() <= 3);
         }
         assert!(cache.held(&file, 6).is_none());
-        assert!(cache.held(&file, 7).is_some());
+        assert!(cache.held(&file, 9).is_some());
         cache.sweep(Duration::ZERO);
-        assert!(cache.lock().is_empty());
+        assert!(cache.lock().kept.is_empty() && cache.lock().order.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_used_again_stays_while_others_pass() {
+        let cache = Cache::new(3);
+        let file = source(&[7; 655_360]);
+        for block in 0..10 {
+            cache.wait(&file, block).await.unwrap();
+            assert!(cache.held(&file, 0).is_some(), "block {block} came in its place");
+        }
     }
 }
