@@ -198,6 +198,7 @@ impl Connection {
         let mut head = head;
         let mut at = part.start;
         let mut told_at = Instant::now();
+        let mut mark = (told_at, at);
         loop {
             let stall = self.options.stall;
             let piece = file.body.send(&mut self.stream, stall, head, at..part.end).await?;
@@ -211,6 +212,13 @@ impl Connection {
             }
             if is_done {
                 return Ok(());
+            }
+            if mark.0.elapsed() >= stall {
+                let least = self.options.least_rate.saturating_mul(mark.0.elapsed().as_secs());
+                if *self.crowd.borrow() && at.saturating_sub(mark.1) < least {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, SLOW));
+                }
+                mark = (Instant::now(), at);
             }
             // A fast client does not keep the others waiting; a slow one waits by itself.
             if piece.is_full {
@@ -266,6 +274,8 @@ struct Input {
 fn reason(error: &io::Error) -> &'static str {
     if is_lost(error) {
         "the file could not be read to its end"
+    } else if error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_some() {
+        SLOW
     } else if error.kind() == io::ErrorKind::TimedOut {
         "the client took nothing for too long"
     } else {
@@ -334,6 +344,9 @@ pub(super) async fn send(
     }
     Ok(())
 }
+
+/// Why a file did not arrive whose client kept a place for little.
+const SLOW: &str = "the client took too little of it while others waited";
 
 /// Why a file did not arrive whose client closed the connection.
 const GONE: &str = "the client went away";

@@ -5,6 +5,7 @@
 
 mod body;
 mod connection;
+mod crowd;
 mod range;
 mod request;
 mod response;
@@ -17,11 +18,12 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{self, JoinError, JoinSet};
-use tokio::time::{Duration, sleep, timeout};
-use tracing::{debug, error, warn};
+use tokio::time::{Duration, Instant, sleep, timeout};
+use tracing::{debug, error};
 
 use crate::boot::Booter;
 use connection::{Connection, refuse};
+use crowd::Crowd;
 use response::Status;
 
 /// What the server does not exceed.
@@ -37,6 +39,9 @@ pub struct Options {
     pub idle: Duration,
     /// How long a client may take nothing of what is sent to it.
     pub stall: Duration,
+    /// Bytes that a client has to take in a second, over each [`Options::stall`], where others wait for its
+    /// place: as the least rates of web servers, such as Apache's `MinRate` (mod_reqtimeout) for what is sent to it.
+    pub least_rate: u64,
     /// How long answers that have begun may take when the server ends.
     pub grace: Duration,
 }
@@ -49,6 +54,7 @@ impl Default for Options {
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             stall: Duration::from_secs(60),
+            least_rate: 1024,
             grace: Duration::from_secs(10),
         }
     }
@@ -69,17 +75,20 @@ pub async fn serve(
         booter,
         options,
         closing,
-        crowd: watch::Sender::new(false),
+        crowd: Crowd::new(),
         connections: JoinSet::new(),
         peers: HashMap::new(),
         per_address: HashMap::new(),
         refusals: JoinSet::new(),
     };
     tokio::pin!(shutdown);
+    let most = options.connections;
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept(), if server.has_room() => match accepted {
+            accepted = listener.accept(),
+                if server.crowd.has_room(server.connections.len(), most, Instant::now()) =>
+            match accepted {
                 Ok((stream, peer)) => server.accept(stream, peer),
                 Err(error) => server.wait_after(&error).await,
             },
@@ -100,8 +109,7 @@ struct Server {
     booter: Arc<dyn Booter>,
     options: Options,
     closing: watch::Receiver<bool>,
-    /// Whether others wait for a place: from the moment that there is none, until a quarter is free.
-    crowd: watch::Sender<bool>,
+    crowd: Crowd,
     connections: JoinSet<()>,
     peers: HashMap<task::Id, IpAddr>,
     per_address: HashMap<IpAddr, usize>,
@@ -133,34 +141,14 @@ impl Server {
         *self.per_address.entry(peer).or_default() += 1;
     }
 
-    /// Whether there is a place for another connection. Where there is none, who is connected and asks
-    /// for nothing makes room.
-    fn has_room(&self) -> bool {
-        let (there, most) = (self.connections.len(), self.options.connections);
-        if there >= most {
-            self.tell_crowd("as many HTTP connections are open as there may be");
-        } else if there <= most.saturating_mul(3) / 4 && *self.crowd.borrow() {
-            self.crowd.send_replace(false);
-        }
-        there < most
-    }
-
-    /// Says once for each crowd why clients have to wait.
-    fn tell_crowd(&self, why: &str) {
-        if !self.crowd.send_replace(true) {
-            let there = self.connections.len();
-            warn!("{why} ({there}): more clients wait; raise the limit of open files (ulimit -n)");
-        }
-    }
-
     /// Waits a little after a failed accept, which says nothing about the next connection.
-    async fn wait_after(&self, error: &io::Error) {
+    async fn wait_after(&mut self, error: &io::Error) {
         use nix::libc::{ECONNABORTED, EMFILE, ENFILE};
         match error.raw_os_error() {
             // The client changed its mind.
             Some(ECONNABORTED) => {}
             Some(EMFILE | ENFILE) => {
-                self.tell_crowd("there is no descriptor for another HTTP connection");
+                self.crowd.is_short(self.connections.len(), Instant::now());
                 sleep(ACCEPT_PAUSE).await;
             }
             Some(_) | None => {

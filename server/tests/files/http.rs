@@ -339,6 +339,66 @@ async fn clients_beyond_the_limit_wait_and_none_is_refused() {
     }
 }
 
+/// With places for 1,500, as of 12,000 descriptors; the others have theirs in turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_downloads_at_once_are_all_served() {
+    // A client and its connection, some with a file.
+    hostfs::raise_open_files_limit().unwrap();
+    if hostfs::open_files_limit() < 6000 {
+        return eprintln!("skipped: there are not 6,000 descriptors (ulimit -n)");
+    }
+    let bytes = numbered(100_000);
+    let options = Options { connections: 1500, per_address: 2000, ..Options::default() };
+    let booter = FakeBooter::default().with_file("/f", &bytes);
+    let server = Arc::new(Server::start_with(booter, options).await);
+    let clients: Vec<_> = (0..2000)
+        .map(|_| {
+            let (server, bytes) = (Arc::clone(&server), bytes.clone());
+            tokio::spawn(async move {
+                let response = server.connect().await.get("/f", "").await;
+                response.status == 200 && response.body == bytes
+            })
+        })
+        .collect();
+    let mut served = 0;
+    for client in clients {
+        served += u32::from(client.await.is_ok_and(|whole| whole));
+    }
+    assert_eq!(served, 2000);
+}
+
+#[tokio::test]
+async fn who_takes_little_loses_its_place_where_others_wait() {
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let path = folder.path().join("f");
+    std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let booter = FakeBooter::default().with_path("/f", &path).with_file("/g", b"short");
+    let stall = Duration::from_secs(1);
+    let options = Options { connections: 2, stall, least_rate: 100 << 20, ..Options::default() };
+    let server = Server::start_with(booter, options).await;
+    let slow: Vec<_> = (0..2)
+        .map(|_| async {
+            let mut client = server.connect().await;
+            client.send("GET /f HTTP/1.1\r\nHost: h\r\n\r\n").await;
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 64 << 10];
+                while client.stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+        })
+        .collect();
+    for client in slow {
+        client.await;
+    }
+    server.booter.wait_for(|event| matches!(event, Event::Sent { .. })).await;
+    let waiting = async { server.connect().await.get("/g", "").await.status };
+    assert_eq!(timeout(Duration::from_secs(20), waiting).await, Ok(200));
+    let failed = server.booter.wait_for(|event| matches!(event, Event::Failed { .. })).await;
+    let reason = "the client took too little of it while others waited".to_owned();
+    assert_eq!(failed, Event::Failed { name: "/f".to_owned(), reason });
+}
+
 #[tokio::test]
 async fn a_file_that_shrinks_while_it_is_sent_is_never_filled_up() {
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
