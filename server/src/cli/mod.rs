@@ -160,6 +160,7 @@ impl From<StoreError> for Failure {
             | StoreError::Full { .. }
             | StoreError::Io { .. }
             | StoreError::Key { .. }
+            | StoreError::Lost(_)
             | StoreError::Missing(_)
             | StoreError::MountTarget(_)
             | StoreError::Name { .. }

@@ -26,7 +26,14 @@ pub(crate) enum Step {
     Discard { name: String, uuid: Uuid },
     /// An environment that was being filled gets back the tree of the intent's snapshot, and its role. The
     /// snapshot goes, whether it was filled or not.
-    Empty { name: String, uuid: Uuid, role: String },
+    Empty {
+        name: String,
+        uuid: Uuid,
+        role: String,
+        /// Whether the snapshot is known to have been made: without it the tree is not what it was.
+        #[serde(default)]
+        kept: bool,
+    },
     /// An environment that was being made becomes what it is to be.
     Finish { name: String, uuid: Uuid, role: String, settings: Vec<(String, String)> },
 }
@@ -106,7 +113,7 @@ pub(crate) fn take(back_end: &dyn BackEnd, intent: Uuid, step: &Step) -> Result<
     let is_ours = is_of(&found.environment, intent);
     match step {
         Step::Discard { .. } if is_ours => discard(back_end, &locked),
-        Step::Empty { role, .. } => empty(back_end, intent, found, role),
+        Step::Empty { role, kept, .. } => empty(back_end, intent, found, (role, *kept)),
         Step::Finish { role, settings, .. } if is_ours => {
             let environment = &mut found.environment;
             unmark(environment)?;
@@ -148,7 +155,7 @@ fn empty(
     back_end: &dyn BackEnd,
     intent: Uuid,
     mut found: Current<'_>,
-    role: &str,
+    (role, kept): (&str, bool),
 ) -> Result<(), StoreError> {
     let (locked, before) = (found.locked(), snapshot_of(intent)?);
     let snapshots = back_end.snapshots_of(locked)?;
@@ -168,6 +175,8 @@ fn empty(
             newest_first.reverse();
             back_end.rollback(locked, &before, &newest_first)?;
             fault::point();
+        } else if kept {
+            return Err(StoreError::Lost(Point::snapshot(locked.name(), &before)));
         }
         let environment = &mut found.environment;
         unmark(environment)?;

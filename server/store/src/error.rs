@@ -153,6 +153,11 @@ pub enum StoreError {
     /// The environment has no such snapshot.
     #[error("there is no snapshot {0}: `netbe list -s` shows those that there are")]
     NoSnapshot(Point),
+    /// What an environment was before it was filled is nowhere any more.
+    #[error(
+        "the snapshot {0}, in which it was kept as it was before, is gone: destroy the boot environment"
+    )]
+    Lost(Point),
     /// Nothing is new in it since a snapshot that is not older.
     #[error("{base} is not older than {point}: send what is new since a snapshot that is")]
     NotOlder {

@@ -57,19 +57,21 @@ impl Store {
         let environment = self.get(hold.name())?;
         self.refuse_half(&environment)?;
         let (uuid, role) = (environment.uuid, environment.role);
-        let empty = Step::Empty {
+        let empty = |kept| Step::Empty {
             name: environment.name.to_string(),
             uuid,
             role: role.as_str().to_owned(),
+            kept,
         };
-        let open =
-            self.back_end.draft("install", vec![Concerned::from(&environment)], vec![empty])?;
-        let (name, intent) = (environment.name, open.uuid());
-        let draft = Draft { store: self, open, hold, role };
+        let concerned = vec![Concerned::from(&environment)];
+        let open = self.back_end.draft("install", concerned, vec![empty(false)])?;
+        let (name, intent) = (environment.name.clone(), open.uuid());
+        let mut draft = Draft { store: self, open, hold, role };
         self.change("set", &name, &["role=off"], &[], |environment| {
             Ok(mark(environment, draft::INSTALLING, intent)?)
         })?;
         self.snapshot(&name, &snapshot_of(intent)?)?;
+        draft.open.turn(vec![empty(true)])?;
         Ok(draft)
     }
 

@@ -113,6 +113,28 @@ fn what_a_kill_leaves_of_a_tree_that_was_filled_the_next_verb_gives_back() {
 }
 
 #[test]
+fn what_is_half_filled_and_has_nothing_to_go_back_to_is_not_taken_for_whole() {
+    let bench = Bench::new();
+    let store = &bench.store;
+    bench.create("head");
+    bench.put("head", "home/file", "before");
+    killed(|| {
+        let draft = store.fill(store.hold(&name("head")).unwrap()).unwrap();
+        bench.put("head", "home/file", "half");
+        let kept = store.snapshots(&name("head")).unwrap().pop().unwrap();
+        store.destroy_snapshot(&name("head"), &kept.name).unwrap();
+        draft
+    });
+    bench.create("next");
+    let head = store.get(&name("head")).unwrap();
+    assert!(head.is_being_filled() && head.role == Role::Off, "{head:?}");
+    let left = store.pending().unwrap();
+    assert!(left[0].error.as_ref().unwrap().contains("snapshot"), "{left:?}");
+    store.destroy(&name("head")).unwrap();
+    assert_eq!(store.pending().unwrap(), []);
+}
+
+#[test]
 fn a_draft_becomes_what_is_decided_at_one_instant() {
     let bench = Bench::new();
     let store = &bench.store;
