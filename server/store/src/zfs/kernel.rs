@@ -1,6 +1,12 @@
 //! What the kernel is asked about data sets, and asked to change of them: by the C libraries of ZFS where
 //! netbe is built with them (feature `libzfs`), else by zfs(8). Channel programs always go by zfs(8).
 
+#[cfg(any(feature = "libzfs", test))]
+#[cfg_attr(
+    not(feature = "libzfs"),
+    expect(dead_code, reason = "programs have limits of their own")
+)]
+mod aside;
 #[cfg(feature = "libzfs")]
 mod handles;
 #[cfg(feature = "libzfs")]

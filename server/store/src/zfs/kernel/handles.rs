@@ -9,14 +9,13 @@
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::libzfs::{
     DEFAULT, FILE_SYSTEM, INHERITED, Iterate, LOCAL, Library, RECEIVED, SNAPSHOT, TEMPORARY, VOLUME,
 };
-use super::{Answer, programs};
+use super::{Answer, aside, programs};
 use crate::zfs::command::{Failure, Refusal};
 use crate::zfs::listing::{About, COLUMNS, Depth, Kinds, LOOK, Question};
 
@@ -54,8 +53,7 @@ pub(in crate::zfs) fn ask_pool(properties: &'static str, pool: &str) -> Result<S
     }
 }
 
-/// Asks in a thread of its own: a pool that has lost its disks makes everybody wait. `None` if there is no
-/// libzfs, if it cannot be begun with, or if others have it for long.
+/// Asks libzfs. `None` if there is none, if it cannot be begun with, or if others have it for long.
 ///
 /// As with programs, nothing more is asked while one that came too late still waits in the kernel.
 fn with_session<T: Send + 'static>(
@@ -63,38 +61,62 @@ fn with_session<T: Send + 'static>(
     limit: Duration,
     look: impl FnOnce(&Session) -> T + Send + 'static,
 ) -> Option<Result<T, Failure>> {
-    static LATE: Mutex<Vec<Weak<()>>> = Mutex::new(Vec::new());
-    // Its tables of properties are global, and written whenever a handle is made.
-    static ONE: Mutex<()> = Mutex::new(());
     let library = library()?;
-    let failure = |said: String| Failure { task: task.to_owned(), refusal: Refusal::Hangs, said };
-    let late = || LATE.lock().unwrap_or_else(PoisonError::into_inner);
-    late().retain(|one| one.strong_count() > 0);
-    if !late().is_empty() {
-        return Some(Err(failure("an earlier question still waits inside the kernel".to_owned())));
-    }
-    let alive = Arc::new(());
-    let running = Arc::downgrade(&alive);
-    let ((begun, turn), (sender, answer)) = (mpsc::channel(), mpsc::channel());
-    let asking = thread::Builder::new().name("libzfs".to_owned()).spawn(move || {
-        let _alive = alive;
-        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        if begun.send(()).is_err() {
-            return;
+    let turn = match Turn::wait(limit.min(QUEUE)) {
+        Ok(turn) => turn?,
+        Err(Stuck) => {
+            let said = "an earlier question still waits inside the kernel".to_owned();
+            let (task, refusal) = (task.to_owned(), Refusal::Hangs);
+            return Some(Err(Failure { task, refusal, said }));
         }
-        // Nobody waits any more for what comes too late.
-        let _ = sender.send(Session::begin(library).map(|session| look(&session)));
+    };
+    let running = Arc::downgrade(&turn.alive);
+    let answer = aside::ask(task, limit, move || {
+        let _turn = turn;
+        Session::begin(library).map(|session| look(&session))
     });
-    asking.ok()?;
-    // Other questions come first, of other pools too: zfs(8) does not wait for them.
-    turn.recv_timeout(limit.min(QUEUE)).ok()?;
-    match answer.recv_timeout(limit) {
-        Ok(answer) => answer.map(Ok),
-        Err(mpsc::RecvTimeoutError::Disconnected) => None,
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            late().push(running);
-            Some(Err(failure(format!("no answer within {} s", limit.as_secs()))))
+    if answer.as_ref().is_err_and(|failure| failure.refusal == Refusal::Hangs) {
+        *LATE.lock().unwrap_or_else(PoisonError::into_inner) = running;
+    }
+    answer.transpose()
+}
+
+/// The right to be in libzfs, whose tables of properties are global, and written whenever a handle is made.
+struct Turn {
+    /// Lives as long as its thread is in libzfs.
+    alive: Arc<()>,
+}
+
+/// Whoever has the turn waits in the kernel, and nobody waits for it any more.
+struct Stuck;
+
+/// Who came too late the last time.
+static LATE: Mutex<Weak<()>> = Mutex::new(Weak::new());
+/// Whether somebody has the turn.
+static TAKEN: Mutex<bool> = Mutex::new(false);
+static FREE: Condvar = Condvar::new();
+
+impl Turn {
+    /// Waits for others, of other pools too: zfs(8) does not wait for them. `None` if that takes too long.
+    fn wait(limit: Duration) -> Result<Option<Self>, Stuck> {
+        if LATE.lock().unwrap_or_else(PoisonError::into_inner).strong_count() > 0 {
+            return Err(Stuck);
         }
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = FREE.wait_timeout_while(taken, limit, |taken| *taken);
+        let (mut taken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return Ok(None);
+        }
+        *taken = true;
+        Ok(Some(Self { alive: Arc::new(()) }))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        FREE.notify_one();
     }
 }
 

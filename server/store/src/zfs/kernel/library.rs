@@ -6,15 +6,13 @@
 use std::ffi::CString;
 use std::io;
 use std::ptr;
-use std::sync::mpsc;
-use std::thread;
 
 use nvpair::NvList;
 use rustix::io::Errno;
 use zfs_core::{DataSetType, Error, Zfs};
 
 use super::libzfs::Library;
-use super::{Settings, programs};
+use super::{Settings, aside, programs};
 use crate::zfs::command::{Failure, LIMIT, Refusal};
 
 /// Makes a file system.
@@ -97,27 +95,18 @@ pub(in crate::zfs) fn sync(pool: &str) -> Result<(), Failure> {
     ask(&format!("sync {pool}"), move |zfs| zfs.sync(&*name, false))
 }
 
-/// Asks the kernel in a thread of its own: a pool that has lost its disks makes everybody wait.
+/// Asks the kernel, which may wait for the disks of a pool.
 fn ask(
     task: &str,
     work: impl FnOnce(&Zfs) -> io::Result<()> + Send + 'static,
 ) -> Result<(), Failure> {
-    let (sender, answer) = mpsc::channel();
-    thread::spawn(move || {
-        // Nobody waits any more for what comes too late.
-        let _ = sender.send(Zfs::new().and_then(|zfs| work(&zfs)));
-    });
-    let failure = |refusal, said: String| Failure { task: task.to_owned(), refusal, said };
-    match answer.recv_timeout(LIMIT) {
-        Ok(answer) => answer.map_err(|error| {
-            let refusal = refusal(&error);
-            // As zfs(8) says it: whoever shows it to people takes the name out of the quotation marks.
-            failure(refusal, format!("cannot {}", error_text(task, &error)))
-        }),
-        Err(_late) => {
-            Err(failure(Refusal::Hangs, format!("no answer within {} s", LIMIT.as_secs())))
-        }
-    }
+    let answer = aside::ask(task, LIMIT, || Zfs::new().and_then(|zfs| work(&zfs)))?;
+    answer.map_err(|error| {
+        let (task, refusal) = (task.to_owned(), refusal(&error));
+        // As zfs(8) says it: whoever shows it to people takes the name out of the quotation marks.
+        let said = format!("cannot {}", error_text(&task, &error));
+        Failure { task, refusal, said }
+    })
 }
 
 fn error_text(task: &str, error: &io::Error) -> String {
