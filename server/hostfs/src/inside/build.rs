@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -204,12 +204,18 @@ impl Inside {
         self.change_flags(path.as_ref(), Flags::from_bits(u32::MAX), flags)
     }
 
+    /// The same of a file that is open, whatever lies now at the path that it was found at.
+    pub fn put_flags_of(
+        &self,
+        file: impl AsFd,
+        path: impl AsRef<Path>,
+        flags: Flags,
+    ) -> Result<Flags, InsideError> {
+        change_flags(file.as_fd(), path.as_ref(), Flags::from_bits(u32::MAX), flags)
+    }
+
     fn change_flags(&self, path: &Path, gone: Flags, flags: Flags) -> Result<Flags, InsideError> {
-        match sys::change_flags(self.reach(path)?.as_fd(), gone, flags) {
-            Ok(lost) => Ok(lost),
-            Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::PERM | Errno::INVAL) => Ok(flags),
-            Err(errno) => Err(failed(path, errno)),
-        }
+        change_flags(self.reach(path)?.as_fd(), path, gone, flags)
     }
 
     /// Brings everything that was written to stable storage.
@@ -263,6 +269,19 @@ fn own(dir: &OwnedFd, name: &OsStr, attributes: &Attributes) -> rustix::io::Resu
     let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
     fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     fs::utimensat(dir, name, &attributes.times(), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn change_flags(
+    file: BorrowedFd<'_>,
+    path: &Path,
+    gone: Flags,
+    flags: Flags,
+) -> Result<Flags, InsideError> {
+    match sys::change_flags(file, gone, flags) {
+        Ok(lost) => Ok(lost),
+        Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::PERM | Errno::INVAL) => Ok(flags),
+        Err(errno) => Err(failed(path, errno)),
+    }
 }
 
 #[cfg(test)]

@@ -44,7 +44,12 @@ impl Inside {
     /// What lies at a path; `None` if there is nothing, or no way to it.
     pub fn entry(&self, path: impl AsRef<Path>) -> Result<Option<Entry>, InsideError> {
         let path = path.as_ref();
-        let (dir, name) = match self.place(path) {
+        let is_root = |part| matches!(part, Component::RootDir | Component::CurDir);
+        let place = match path.components().all(is_root) {
+            true => self.find(path).map(|root| (root, OsStr::new("."))),
+            false => self.place(path),
+        };
+        let (dir, name) = match place {
             Ok(found) => found,
             Err(InsideError::Missing(_) | InsideError::NotDirectory(_)) => return Ok(None),
             Err(error) => return Err(error),
@@ -167,7 +172,9 @@ mod test {
         let link = inside.entry("etc/link").unwrap().unwrap();
         assert_eq!(link.kind, EntryKind::Link("/etc/shadow".into()));
         assert_eq!(inside.entry("etc/shadow").unwrap().unwrap().kind, EntryKind::File);
-        assert_eq!(inside.entry("/etc").unwrap().unwrap().kind, EntryKind::Directory);
+        for directory in ["/etc", "/", ""] {
+            assert_eq!(inside.entry(directory).unwrap().unwrap().kind, EntryKind::Directory);
+        }
         for path in ["etc/none", "none/none", "etc/shadow/none"] {
             assert_eq!(inside.entry(path).unwrap(), None, "{path}");
         }

@@ -1,6 +1,8 @@
 //! File flags that keep a root from being worked on: immutable, append-only, not to be removed.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hostfs::{Entry, EntryKind, Flags, Inside, InsideError};
@@ -10,17 +12,19 @@ use hostfs::{Entry, EntryKind, Flags, Inside, InsideError};
 pub(super) struct Lifted<'a> {
     inside: &'a Inside,
     flags: BTreeMap<PathBuf, Flags>,
+    /// Files with several names: one that is put in the place of a name leaves the file at the others.
+    linked: Vec<(PathBuf, File, Flags)>,
 }
 
 impl<'a> Lifted<'a> {
     pub(super) const fn new(inside: &'a Inside) -> Self {
-        Self { inside, flags: BTreeMap::new() }
+        Self { inside, flags: BTreeMap::new(), linked: Vec::new() }
     }
 
     /// Lets a name be made, or a file be changed or removed.
     pub(super) fn lift(&mut self, path: &Path) -> Result<(), InsideError> {
-        let mut named = path.ancestors().filter(|path| path.file_name().is_some());
-        named.try_for_each(|path| self.lift_one(path))
+        let named = path.ancestors().filter(|path| path.file_name().is_some());
+        named.chain([Path::new("/")]).try_for_each(|path| self.lift_one(path))
     }
 
     /// The same, and all that is below the name.
@@ -42,8 +46,14 @@ impl<'a> Lifted<'a> {
     }
 
     fn lift_one(&mut self, path: &Path) -> Result<(), InsideError> {
-        let Some(Entry { flags, .. }) = self.inside.entry(path)? else { return Ok(()) };
+        let Some(Entry { kind, flags, .. }) = self.inside.entry(path)? else { return Ok(()) };
         if flags.any(Flags::FIXED) {
+            if kind == EntryKind::File {
+                let file = self.inside.open(path)?;
+                if names(&file, path)? > 1 {
+                    self.linked.push((path.to_owned(), file, flags));
+                }
+            }
             // What may not be taken away is told by what then cannot be changed.
             self.inside.put_flags(path, flags.without(Flags::FIXED))?;
             self.flags.entry(path.to_owned()).or_insert(flags);
@@ -58,16 +68,31 @@ impl<'a> Lifted<'a> {
 
     /// Gives what is still there its flags.
     pub(super) fn put_back(self) -> Result<(), InsideError> {
+        for (path, file, flags) in self.linked {
+            if names(&file, &path)? > 0 {
+                tell(&path, self.inside.put_flags_of(&file, &path, flags)?);
+            }
+        }
         // What is in a directory before the directory, in which nothing can be changed then.
         for (path, flags) in self.flags.into_iter().rev() {
             let Some(Entry { kind, flags: now, .. }) = self.inside.entry(&path)? else { continue };
             if matches!(kind, EntryKind::File | EntryKind::Directory) && now != flags {
-                let lost = self.inside.put_flags(&path, flags)?;
-                if !lost.is_empty() {
-                    tracing::warn!("{} does not get its flags {lost}", path.display());
-                }
+                tell(&path, self.inside.put_flags(&path, flags)?);
             }
         }
         Ok(())
+    }
+}
+
+/// How many names a file has.
+fn names(file: &File, path: &Path) -> Result<u64, InsideError> {
+    let about = file.metadata();
+    let about = about.map_err(|source| InsideError::Io { path: path.to_owned(), source })?;
+    Ok(about.nlink())
+}
+
+fn tell(path: &Path, lost: Flags) {
+    if !lost.is_empty() {
+        tracing::warn!("{} does not get its flags {lost}", path.display());
     }
 }

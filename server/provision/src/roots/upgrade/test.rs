@@ -260,12 +260,57 @@ fn what_is_immutable_is_upgraded_and_is_immutable_then() {
     assert_eq!(new.entry("etc/x").unwrap().unwrap().flags, Flags::default());
 }
 
+#[test]
+fn another_name_of_an_immutable_file_stays_immutable() {
+    let names = |content| BTreeMap::from([("a", Node::File(content, false))]);
+    let tree = |content| built(Some(&Node::Directory(false, names(content))));
+    let [(base_root, base), (own_root, own), (new_root, new)] = [tree(0), tree(1), tree(0)];
+    for root in [&base_root, &own_root, &new_root] {
+        fs::hard_link(root.path().join("etc/x/a"), root.path().join("other")).unwrap();
+    }
+    let trees = [base, own, new];
+    let flagged =
+        trees.each_ref().map(|inside| inside.set_flags("other", Flags::IMMUTABLE).unwrap());
+    let _free = trees.each_ref().map(Free);
+    if flagged.iter().any(|lost| !lost.is_empty()) {
+        eprintln!("skipped: the file system of temporary files has no flags");
+        return;
+    }
+    let steps = merged(&trees, &["base", "own", "new"].map(str::to_owned)).unwrap();
+    let [_, own, new] = &trees;
+    apply(own, new, &steps).unwrap();
+    assert_eq!(new.read_small("etc/x/a", 9).unwrap(), [0, 1]);
+    assert_eq!(new.read_small("other", 9).unwrap(), [0, 0]);
+    for path in ["etc/x/a", "other"] {
+        assert_eq!(new.entry(path).unwrap().unwrap().flags, Flags::IMMUTABLE, "{path}");
+    }
+}
+
+#[test]
+fn a_directory_is_made_in_an_immutable_root() {
+    let (own_root, own) = built(None);
+    let ((_base, base), (_new, new)) = (built(None), built(None));
+    fs::create_dir_all(own_root.path().join("root/.ssh")).unwrap();
+    fs::write(own_root.path().join("root/.ssh/authorized_keys"), "key\n").unwrap();
+    let trees = [base, own, new];
+    let [base, own, new] = &trees;
+    let lost = new.set_flags("/", Flags::IMMUTABLE).unwrap();
+    let _free = Free(new);
+    if !lost.is_empty() {
+        eprintln!("skipped: the file system of temporary files has no flags");
+        return;
+    }
+    apply(own, new, &steps(base, own, new)).unwrap();
+    assert!(new.exists("root/.ssh/authorized_keys").unwrap());
+    assert_eq!(new.entry("/").unwrap().unwrap().flags, Flags::IMMUTABLE);
+}
+
 /// Files that can be removed again in the end.
 struct Free<'a>(&'a Inside);
 
 impl Drop for Free<'_> {
     fn drop(&mut self) {
-        for path in ["etc/x", "etc/x/a", "etc/x/b", "etc/x/c"] {
+        for path in ["/", "other", "etc/x", "etc/x/a", "etc/x/b", "etc/x/c"] {
             // What has none is as good.
             let _ = self.0.put_flags(path, Flags::default());
         }
