@@ -194,21 +194,29 @@ impl Set {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let environment = self.environment.as_ref();
         exists(site, environment.and_then(|environment| environment.0.as_ref()))?;
-        if environment.is_some() || self.root.is_some() {
-            let known = root::record(site, &self.name)?;
-            let wanted = match environment {
-                Some(Setting(environment)) => environment.clone(),
-                None => known.environment.and_then(|known| known.parse().ok()),
-            };
-            if let Some(wanted) = wanted {
-                root::refuse_others(
-                    site,
-                    Some(&self.name),
-                    self.root.unwrap_or(known.root),
-                    &wanted,
-                )?;
+        if environment.is_none() && self.root.is_none() {
+            self.write(site, None)?;
+            return root::prepare(site, &self.name);
+        }
+        let known = root::changeable(site, &self.name)?;
+        let wanted = match environment {
+            Some(Setting(environment)) => environment.clone(),
+            None => known.environment.as_ref().and_then(|known| known.parse().ok()),
+        };
+        let root = self.root.unwrap_or(known.root);
+        match wanted {
+            None => self.write(site, None),
+            Some(wanted) => {
+                let wanted =
+                    root::for_machine(site, &self.name, &Machine { root, ..known }, &wanted)?;
+                wanted.write_down(site, &self.name, |wanted| self.write(site, Some(wanted)))
             }
         }
+    }
+
+    /// Writes down what is said of it, and what it boots if something else is said of that.
+    fn write(&self, site: &Site, boots: Option<String>) -> Result<Reply, Failure> {
+        let environment = self.environment.as_ref();
         change(site, |roster| {
             let mut machine = roster.take(&self.name)?;
             if !self.macs.is_empty() {
@@ -223,6 +231,9 @@ impl Set {
             if let Some(Setting(environment)) = environment {
                 machine.environment = environment.as_ref().map(Point::to_string);
                 machine.once = None;
+            }
+            if boots.is_some() {
+                machine.environment = boots;
             }
             if let Some(cmdline) = &self.cmdline {
                 machine.cmdline.clone_from(cmdline);
@@ -253,8 +264,7 @@ impl Set {
             machine.read_only = (machine.read_only || self.ro) && !self.rw;
             roster.insert(self.name.clone(), machine.clone(), false)?;
             Ok((self.name.clone(), machine))
-        })?;
-        root::prepare(site, &self.name)
+        })
     }
 }
 
@@ -375,19 +385,23 @@ impl Sharepxe {
             site.reload_only(&wanted.collect::<Vec<_>>())?;
             return Ok(Reply::done());
         };
-        if let Some(wanted) = &self.name {
-            let known = root::record(site, name)?;
-            root::refuse_others(site, Some(name), self.root.unwrap_or(known.root), wanted)?;
+        let known = root::changeable(site, name)?;
+        let root = self.root.unwrap_or(known.root);
+        let write = |environment: Option<String>| {
+            change(site, |roster| {
+                let mut machine = roster.take(name)?;
+                machine.environment = environment;
+                machine.once = None;
+                machine.root = root;
+                roster.insert(name.clone(), machine.clone(), false)?;
+                Ok((name.clone(), machine))
+            })
+        };
+        match &self.name {
+            None => write(None),
+            Some(wanted) => root::for_machine(site, name, &Machine { root, ..known }, wanted)?
+                .write_down(site, name, |wanted| write(Some(wanted))),
         }
-        change(site, |roster| {
-            let mut machine = roster.take(name)?;
-            machine.environment = environment;
-            machine.once = None;
-            machine.root = self.root.unwrap_or(machine.root);
-            roster.insert(name.clone(), machine.clone(), false)?;
-            Ok((name.clone(), machine))
-        })?;
-        root::prepare(site, name)
     }
 }
 

@@ -40,7 +40,7 @@ impl Reset {
         let made = roots.make(self.name.as_str(), &roots.template(&own)?, Term::Kept)?;
         // From here on the machine has the new one, whatever becomes of the old.
         if !found {
-            assign(site, &self.name, &made.name)?;
+            or_gone(site, &self.name, &made.name, || assign(site, &self.name, &made.name))?;
         }
         free(&store, &own.name)?;
         hold.destroy(site, &store, false)?;
@@ -137,14 +137,58 @@ pub(super) fn prepare(site: &Site, name: &MachineName) -> Result<Reply, Failure>
         return Ok(Reply::done());
     };
     let wanted = wanted.parse().map_err(Failure::could_not)?;
-    let (environment, reply) = for_machine(site, name, &known, &wanted)?;
-    machine::change(site, |roster| {
-        let mut machine = roster.take(name)?;
-        machine.environment = Some(environment);
-        roster.insert(name.clone(), machine.clone(), false)?;
-        Ok((name.clone(), machine))
-    })?;
-    Ok(reply)
+    for_machine(site, name, &known, &wanted)?.write_down(site, name, |environment| {
+        machine::change(site, |roster| {
+            let mut machine = roster.take(name)?;
+            machine.environment = Some(environment);
+            roster.insert(name.clone(), machine.clone(), false)?;
+            Ok((name.clone(), machine))
+        })
+    })
+}
+
+/// What a machine has to be assigned to boot what is wanted.
+#[must_use]
+pub(super) struct Assigned {
+    environment: String,
+    /// The root that was made for it, and what is told of that.
+    made: Option<(EnvironmentName, Reply)>,
+}
+
+impl Assigned {
+    /// Has it written down. If it is not, a root that was made for it goes again.
+    pub(super) fn write_down(
+        self,
+        site: &Site,
+        name: &MachineName,
+        write: impl FnOnce(String) -> Result<Reply, Failure>,
+    ) -> Result<Reply, Failure> {
+        let Some((made, reply)) = self.made else { return write(self.environment) };
+        or_gone(site, name, &made, || write(self.environment))?;
+        Ok(reply)
+    }
+}
+
+/// Has a root go again that was made for a machine, if what is to say so is not written down.
+pub(super) fn or_gone<T>(
+    site: &Site,
+    name: &MachineName,
+    made: &EnvironmentName,
+    write: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let written = write();
+    let names = |known: Machine| {
+        let names = [known.environment, known.once];
+        names.iter().flatten().any(|known| known == made.as_str())
+    };
+    // Where it cannot be told, it may have been written before something else failed.
+    if written.is_err()
+        && !record(site, name).map_or(true, names)
+        && let Err(error) = site.open().and_then(|store| Ok(store.destroy(made)?))
+    {
+        tracing::warn!("{made}, which nothing boots, is left: {}", error.message);
+    }
+    written
 }
 
 /// What a machine has to be assigned to boot what is wanted: that itself, or a root of its own, which
@@ -154,22 +198,22 @@ pub(super) fn for_machine(
     name: &MachineName,
     known: &Machine,
     wanted: &Point,
-) -> Result<(String, Reply), Failure> {
+) -> Result<Assigned, Failure> {
     machine::exists(site, Some(wanted))?;
     refuse_others(site, Some(name), known.root, wanted)?;
     let text = wanted.to_string();
     if known.root != RootKind::Own {
-        return Ok((text, Reply::done()));
+        return Ok(Assigned { environment: text, made: None });
     }
     let (store, state) = (site.open()?, site.open_state()?);
     let roots = Roots::new(&store, state.path());
     if let Some(own) = roots.own(name.as_str(), &text)? {
-        return Ok((own.name.to_string(), Reply::done()));
+        return Ok(Assigned { environment: own.name.to_string(), made: None });
     }
     let made = roots.make(name.as_str(), wanted, Term::Kept)?;
-    site.reload_only(&[&made.name])?;
+    or_gone(site, name, &made.name, || site.reload_only(&[&made.name]))?;
     let reply = Reply::text(told(name, &made.name, &made.template, &made.reset));
-    Ok((made.name.to_string(), reply))
+    Ok(Assigned { environment: made.name.to_string(), made: Some((made.name, reply)) })
 }
 
 /// Refuses to have a machine, or every machine, boot the root of another: both would write to it, or the

@@ -33,19 +33,23 @@ impl Activate {
         let known = root::changeable(site, &self.machine)?;
         let wanted = self.name.as_ref();
         let wanted = wanted.map(|wanted| root::for_machine(site, &self.machine, &known, wanted));
-        let (environment, reply) = wanted.transpose()?.unzip();
-        machine::change(site, |roster| {
-            let mut machine = roster.take(&self.machine)?;
-            if self.once {
-                machine.once = environment;
-            } else {
-                machine.once = None;
-                machine.environment = environment.or(machine.environment);
-            }
-            roster.insert(self.machine.clone(), machine.clone(), false)?;
-            Ok((self.machine.clone(), machine))
-        })?;
-        Ok(reply.unwrap_or_default())
+        let write = |environment: Option<String>| {
+            machine::change(site, |roster| {
+                let mut machine = roster.take(&self.machine)?;
+                if self.once {
+                    machine.once = environment;
+                } else {
+                    machine.once = None;
+                    machine.environment = environment.or(machine.environment);
+                }
+                roster.insert(self.machine.clone(), machine.clone(), false)?;
+                Ok((self.machine.clone(), machine))
+            })
+        };
+        match wanted.transpose()? {
+            None => write(None),
+            Some(wanted) => wanted.write_down(site, &self.machine, |wanted| write(Some(wanted))),
+        }
     }
 }
 
@@ -104,7 +108,7 @@ impl Upgrade {
             return Ok(Reply::text(text).but([refused]));
         }
         let made = roots.upgrade(self.machine.as_str(), &plan)?;
-        self.assign(site, &made.name)?;
+        root::or_gone(site, &self.machine, &made.name, || self.assign(site, &made.name))?;
         let (machine, new, old) = (&self.machine, &made.name, &own.name);
         let mut text = format!(
             "{text}{machine} boots {new} at its next boot, once: `netbe activate {machine} {new}` keeps \

@@ -133,6 +133,48 @@ fn a_reset_root_is_as_its_template_was_and_has_the_machines_name() {
     assert_eq!((boots(&bench), names(&bench).len()), ("desk-head".into(), 2));
 }
 
+/// Has everything fail that writes down what a machine boots, and only that.
+fn write_nothing_down(bench: &Bench) {
+    let lock = bench.state().join("change.lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(lock).unwrap();
+}
+
+#[test]
+fn a_root_that_cannot_be_written_down_leaves_nothing() {
+    let bench = with_own();
+    bench.silent(&["snapshot", "head@next"]);
+    fs::write(bench.root("head").join("etc/motd"), "next\n").unwrap();
+    bench.silent(&["machine", "add", "--mac=02:00:00:00:00:08", "--root=own", "lap"]);
+    write_nothing_down(&bench);
+    for arguments in [
+        &["machine", "reset", "desk"][..],
+        &["upgrade", "desk", "head"],
+        &["activate", "desk", "head@next"],
+        &["sharepxe", "--machine=lap", "head"],
+    ] {
+        let (why, status) = bench.fails(arguments);
+        assert!(why.contains("change.lock") && status == 2, "{why}");
+        assert_eq!(names(&bench), ["desk-head", "head"], "{arguments:?}");
+    }
+    assert_eq!(boots(&bench), "desk-head");
+}
+
+#[test]
+fn what_cannot_be_made_is_not_assigned() {
+    let bench = with_template();
+    // With the machine's in front it is longer than a name can be.
+    let long = "h".repeat(200);
+    bench.silent(&["clone", "head", &long]);
+    let before = bench.prints(&["machine", "show", "desk"]);
+    let (why, _) = bench.fails(&["sharepxe", "--machine=desk", "--root=own", &long]);
+    assert!(why.contains("long"), "{why}");
+    assert_eq!(bench.prints(&["machine", "show", "desk"]), before);
+    let (why, _) = bench.fails(&["machine", "set", "--root=own", "--environment", &long, "desk"]);
+    assert!(why.contains("long"), "{why}");
+    assert_eq!(bench.prints(&["machine", "show", "desk"]), before);
+}
+
 #[test]
 fn a_copy_is_kept_that_is_nobodys() {
     let bench = with_own();
