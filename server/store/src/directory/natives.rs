@@ -1,6 +1,7 @@
 //! Properties of the file system that trees are on.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 use uuid::Uuid;
 
@@ -24,17 +25,24 @@ impl Directory {
             self.fabric.check_native(&tree, change, &path)?;
         }
         let now = self.fabric.natives(&tree, &path)?;
-        let before = changes.iter().map(|change| change.property.set_in(&now)).collect();
+        let (mut limits, others): (Vec<_>, Vec<_>) =
+            changes.iter().cloned().partition(|change| change.property.is_limit());
+        let mut touched = changes.to_vec();
+        if !others.is_empty() {
+            let present = now.iter().filter(|one| one.property.is_limit() && one.source == "local");
+            let present: Vec<NativeChange> = present
+                .map(|one| NativeChange { property: one.property, value: Some(one.value.clone()) })
+                .collect();
+            touched.extend(present.iter().cloned());
+            // Two limits may be one by two names: what is said counts, and else what there is.
+            if limits.is_empty() {
+                limits = present;
+            }
+        }
+        let before = touched.iter().map(|change| change.property.set_in(&now)).collect();
         let undo = Step::Properties { name: name.to_string(), uuid: environment.uuid, before };
         let mut open = self.intend("set", vec![environment.into()], vec![undo])?;
-        // What is full has no room for anything else before its limit is another one.
-        let (limits, others): (Vec<_>, Vec<_>) =
-            changes.iter().partition(|change| change.property.is_limit());
-        for change in limits.into_iter().chain(others) {
-            self.fabric.set_native(&tree, change, &path)?;
-            fault::point();
-        }
-        sys::synchronize(tree.as_fd()).map_err(at("write", &path))?;
+        self.put_natives(&tree, &others, &limits, &path)?;
         // From here on it is completed.
         open.turn(vec![Step::write(environment)?])?;
         open.settle()?;
@@ -79,12 +87,30 @@ impl Directory {
             return Ok(());
         }
         let (tree, path) = (self.open_root(&name)?, self.root_path(&name));
-        for (property, value) in before {
-            let Some(property) = Native::of(property) else { continue };
-            let change = NativeChange { property, value: value.clone() };
-            self.fabric.set_native(&tree, &change, &path)?;
+        let change = |(property, value): &(String, Option<String>)| {
+            Some(NativeChange { property: Native::of(property)?, value: value.clone() })
+        };
+        let changes = before.iter().filter_map(change);
+        let (limits, others): (Vec<_>, Vec<_>) =
+            changes.partition(|change| change.property.is_limit());
+        self.put_natives(&tree, &others, &limits, &path)
+    }
+
+    /// Changes properties of a tree, and then its limits: what is full has no room for anything else as long
+    /// as it has one.
+    fn put_natives(
+        &self,
+        tree: &OwnedFd,
+        others: &[NativeChange],
+        limits: &[NativeChange],
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        let none = |limit: &NativeChange| NativeChange { value: None, ..limit.clone() };
+        let lifted = limits.iter().filter(|_| !others.is_empty()).map(none);
+        for change in lifted.chain(others.iter().chain(limits).cloned()) {
+            self.fabric.set_native(tree, &change, path)?;
             fault::point();
         }
-        sys::synchronize(tree.as_fd()).map_err(at("write", &path))
+        sys::synchronize(tree.as_fd()).map_err(at("write", path))
     }
 }

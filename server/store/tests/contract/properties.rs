@@ -229,6 +229,25 @@ fn what_is_full_can_be_kept_and_copied_and_destroyed() {
 }
 
 #[test]
+fn what_is_full_is_compressed_from_now_on_and_keeps_its_limit() {
+    let bench = Bench::new();
+    let Kind::Btrfs = kind(&bench) else { return other("btrfs") };
+    bench.create("head");
+    let files = bench.files("head");
+    for number in 0..200 {
+        fs::create_dir_all(files.join(format!("srv/{number}/deep"))).unwrap();
+    }
+    assert!(with_limits(&bench));
+    bench.store.decide(&name("head"), &[change("refquota", Some("4M"))]).unwrap();
+    fill(&bench);
+    bench.store.decide(&name("head"), &[change("compression", Some("zstd")), note("x")]).unwrap();
+    assert_eq!(value(&bench, "head", "compression"), "zstd");
+    assert_eq!(value(&bench, "head", "refquota"), (4 << 20).to_string());
+    assert_eq!(written_note(&bench, "head").as_deref(), Some("x"));
+    assert_eq!(bench.store.pending().unwrap(), []);
+}
+
+#[test]
 fn a_limit_that_was_taken_away_does_not_come_back_and_a_clone_has_what_its_source_has_now() {
     let bench = Bench::new();
     let Kind::Btrfs = kind(&bench) else { return other("btrfs") };
