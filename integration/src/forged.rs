@@ -112,19 +112,24 @@ pub(crate) fn ask(
     // Answers to others come too.
     for _ in 0..8 {
         let Ok(count) = socket.recv(&mut bytes) else { return Ok(None) };
-        let bytes = bytes.get(..count).unwrap_or_default();
-        let at = option(bytes, 53).and_then(|at| bytes.get(at)).copied();
-        let given = bytes.get(16..20).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
-        if let (true, Some(kind), Some(given)) =
-            (bytes.get(4..8) == Some(&xid.to_be_bytes()[..]), at, given)
-        {
-            let file = bytes.get(108..236).unwrap_or_default();
-            let file = file.split(|byte| *byte == 0).next().unwrap_or_default();
-            let file = String::from_utf8_lossy(file).into_owned();
-            return Ok(Some(Answer { kind, given: given.into(), file }));
+        match Answer::decode(bytes.get(..count).unwrap_or_default()) {
+            Some((to, answer)) if to == xid => return Ok(Some(answer)),
+            Some(_) | None => {}
         }
     }
     Ok(None)
+}
+
+impl Answer {
+    /// What a server's message says, with the transaction that it belongs to.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<(u32, Self)> {
+        let xid = u32::from_be_bytes(bytes.get(4..8)?.try_into().ok()?);
+        let given: [u8; 4] = bytes.get(16..20)?.try_into().ok()?;
+        let kind = *bytes.get(option(bytes, 53)?)?;
+        let file = bytes.get(108..236)?.split(|byte| *byte == 0).next().unwrap_or_default();
+        let file = String::from_utf8_lossy(file).into_owned();
+        Some((xid, Self { kind, given: given.into(), file }))
+    }
 }
 
 /// Sends a message, to everybody.

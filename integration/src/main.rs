@@ -79,9 +79,16 @@ enum Command {
         /// The peer of `nfs`: a netbe that was built from another commit, instead of NFS-Ganesha.
         #[arg(long, value_name = "NETBE")]
         beside: Option<PathBuf>,
+        /// Play `storm` once more with as large a table of neighbours of this host as netbe names; it is put
+        /// back (sysctl net.ipv4.neigh.default).
+        #[arg(long)]
+        raise: bool,
         /// Write the figures to this file too.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Draw the figures into this file (SVG).
+        #[arg(long, value_name = "FILE")]
+        chart: Option<PathBuf>,
     },
     /// Boot one machine by one chain, and show its timeline.
     Boot {
@@ -182,8 +189,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let result = match Arguments::parse().command {
-        Command::Bench { subject, load, beside, json } => {
-            bench::run(subject, &load, beside.as_deref(), json.as_deref())
+        Command::Bench { subject, load, beside, raise, json, chart } => {
+            let written = bench::Written { json: json.as_deref(), chart: chart.as_deref() };
+            bench::run(subject, &load, beside.as_deref(), raise, written)
         }
         Command::Boot { chain: Some(chain), keep_capture, list: false } => {
             manual::run(&chain, keep_capture.as_deref())

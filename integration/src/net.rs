@@ -185,7 +185,7 @@ impl Drop for Namespace {
 /// The bridge's name, which is the server's interface.
 pub(crate) const BRIDGE: &str = "lan";
 /// The bridge's Ethernet address: it stays, as that of a bridge with a network card does.
-const BRIDGE_MAC: &str = "52:54:00:77:ff:01";
+pub(crate) const BRIDGE_MAC: &str = "52:54:00:77:ff:01";
 /// The server's address.
 pub(crate) const SERVER: &str = "10.77.0.1";
 /// The length of the network's prefix, in bits.

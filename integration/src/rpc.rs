@@ -54,12 +54,17 @@ impl Client {
     /// Connects from one of the ports that only root may use, as a kernel does: from `own`, or from the
     /// next one below that can be used, as an earlier connection may still be remembered.
     pub(crate) fn connect_as_root(port: u16, own: u16) -> Result<Self, Failure> {
+        Self::connect_from(Ipv4Addr::UNSPECIFIED, port, own)
+    }
+
+    /// The same from an address of ours.
+    pub(crate) fn connect_from(address: Ipv4Addr, port: u16, own: u16) -> Result<Self, Failure> {
         let server: Ipv4Addr = SERVER.parse().map_err(|_error| Failure::said(SERVER))?;
         let server = SocketAddr::from((server, port));
         let what = format!("TCP port {port} of the server, from {own}");
         for own in (own.saturating_sub(PORTS)..=own).rev() {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).during(&what)?;
-            let own = SocketAddr::from((Ipv4Addr::UNSPECIFIED, own));
+            let own = SocketAddr::from((address, own));
             let bound = socket.bind(&own.into());
             match bound.and_then(|()| socket.connect_timeout(&server.into(), REPLY_TIMEOUT)) {
                 Ok(()) => return Self::over(socket.into(), &what),
@@ -305,7 +310,11 @@ pub(crate) fn mount_as_root(path: &str, own: u16) -> Result<Result<Vec<u8>, Fail
     mount_by(client, path)
 }
 
-fn mount_by(mut client: Client, path: &str) -> Result<Result<Vec<u8>, Failure>, Failure> {
+/// The same over a connection to MOUNT; the inner failure is the server's refusal.
+pub(crate) fn mount_by(
+    mut client: Client,
+    path: &str,
+) -> Result<Result<Vec<u8>, Failure>, Failure> {
     let mut arguments = Vec::new();
     opaque(&mut arguments, path.as_bytes());
     let results = client.call(Procedure(100_005, 3, 1), &arguments)?;

@@ -121,11 +121,20 @@ impl Server {
 
     /// Its memory in KiB, without what is swapped out (proc(5), `VmRSS`).
     pub(crate) fn resident(&self) -> Result<u64, Failure> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most of it that there ever was (`VmHWM`).
+    pub(crate) fn peak(&self) -> Result<u64, Failure> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> Result<u64, Failure> {
         let path = format!("/proc/{}/status", self.running.pid());
         let text = fs::read_to_string(&path).during(&path)?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.ok_or_else(|| Failure::said(format!("{path} has no VmRSS")))
+        number.ok_or_else(|| Failure::said(format!("{path} has no {name}")))
     }
 
     /// Fails if it has ended, or has said that it panicked.

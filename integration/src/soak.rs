@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::bench;
 use crate::cases::{boots, faults, hostile, power, survive, zfs};
 use crate::disk;
 use crate::failure::{Failure, ensure};
@@ -36,12 +37,22 @@ pub(crate) fn run(minutes: u32) -> Result<ExitCode, Failure> {
     let taken = begin.elapsed().as_secs() / 60;
     println!("{counts}, in {taken} minutes");
     result?;
+    crowd(&lab)?;
     disk::own_mounts()?;
     println!("{}", survive::survive(&lab, minutes, survive::seed(lab.wishes))?);
     faults::soak(&lab, minutes)?;
     zfs::long_contract(&lab)?;
     power::many(&lab, survive::seed(lab.wishes))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// More machines boot at once than there are in a building. None is lost where the table of neighbours has
+/// room for all of them, which this host may not have been told to.
+fn crowd(lab: &Lab) -> Result<(), Failure> {
+    let lost = bench::play(lab, "crowd", CROWD)?.lost;
+    let has_room = bench::neighbours().is_some_and(|most| most > 2 * CROWD);
+    println!("{CROWD} machines at once: {lost} were lost");
+    ensure(lost == 0 || !has_room, || format!("{lost} of {CROWD} machines did not boot"))
 }
 
 /// What has happened so far.
@@ -177,6 +188,8 @@ impl Scene<'_> {
     }
 }
 
+/// Machines that boot at once.
+const CROWD: u32 = 5000;
 /// The machines with little to do; each has a boot environment of its name.
 const CALM: [&str; 3] = ["north", "east", "south"];
 /// The machine that writes and reads.

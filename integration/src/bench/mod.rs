@@ -5,6 +5,7 @@
 //! medians over several rounds. How fast the network and the processor themselves are in that minute
 //! is told beside it. A benchmark never fails because something is slow, only when an answer is wrong.
 
+mod chart;
 mod cost;
 mod dhcp;
 mod http;
@@ -13,6 +14,7 @@ mod nfs;
 mod report;
 mod ring;
 mod store;
+mod storm;
 mod tftp;
 mod tftp_client;
 mod trial;
@@ -22,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 pub(crate) use store::Load;
+pub(crate) use storm::{neighbours, play};
 
 use crate::failure::{Failure, ensure};
 use crate::lab::Lab;
@@ -36,19 +39,31 @@ pub(crate) enum Subject {
     Http,
     /// NFSv3 operations over TCP, beside NFS-Ganesha.
     Nfs,
+    /// Whole boots of 1,000 and of 1,500 machines at once.
+    Storm,
     /// Clones of boot environments, beside the file systems' own commands in a loop.
     Store,
     /// TFTP transfers, beside atftpd.
     Tftp,
 }
 
-/// Measures, prints a table, and writes it to the file `json` too if there is one. The peer of HTTP, NFS
-/// and TFTP is the netbe `earlier`, if there is one.
+/// Files that figures are written to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written<'a> {
+    /// For programs.
+    pub(crate) json: Option<&'a Path>,
+    /// For people.
+    pub(crate) chart: Option<&'a Path>,
+}
+
+/// Measures, prints a table, and writes it to files too if some are named. The peer of HTTP, NFS and TFTP is
+/// the netbe `earlier`, if there is one.
 pub(crate) fn run(
     subject: Subject,
     load: &Load,
     earlier: Option<&Path>,
-    json: Option<&Path>,
+    raise: bool,
+    written: Written<'_>,
 ) -> Result<ExitCode, Failure> {
     let may_be_netbe = matches!(subject, Subject::Http | Subject::Nfs | Subject::Tftp);
     ensure(earlier.is_none() || may_be_netbe, || {
@@ -60,12 +75,18 @@ pub(crate) fn run(
         Subject::Dhcp => dhcp::measure(&lab)?,
         Subject::Http => http::measure(&lab, earlier)?,
         Subject::Nfs => nfs::measure(&lab, earlier)?,
+        Subject::Storm => storm::measure(&lab, raise)?,
         Subject::Store => store::measure(&lab, load)?,
         Subject::Tftp => tftp::measure(&lab, earlier)?,
     };
     print!("{}", report.table());
-    if let Some(path) = json {
+    if let Some(path) = written.json {
         report.write(path)?;
+    }
+    if let Some(path) = written.chart {
+        let subject = subject.to_possible_value();
+        let subject = subject.as_ref().map_or("", |subject| subject.get_name());
+        report.write_chart(subject, path)?;
     }
     Ok(ExitCode::SUCCESS)
 }

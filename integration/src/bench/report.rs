@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::chart;
 use crate::failure::{During, Failure};
 use crate::lab::Lab;
 use crate::process::Program;
@@ -139,6 +140,23 @@ impl Report {
     pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(&self.value()).during("the report")?;
         fs::write(path, text + "\n").during(path.display())
+    }
+
+    /// Writes the report as a chart.
+    pub(super) fn write_chart(&self, subject: &str, path: &Path) -> Result<(), Failure> {
+        let about = |wanted: &str| {
+            let found = self.machine.iter().find(|(name, _)| *name == wanted);
+            found.map_or("", |(_, value)| value.as_str())
+        };
+        let title = format!(
+            "{subject}, {}, {} x {}, load {}",
+            about("date"),
+            about("processors"),
+            about("processor"),
+            about("load").split_whitespace().next().unwrap_or_default()
+        );
+        let chart = chart::draw(&title, self.peer, &self.figures, &self.limits);
+        fs::write(path, chart).during(path.display())
     }
 
     fn value(&self) -> Value {

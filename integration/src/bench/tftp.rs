@@ -1,6 +1,7 @@
 //! TFTP: how fast loaders get their file from netbe, and from atftpd, and what a block costs.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -138,7 +139,8 @@ impl Target<'_> {
         let begin = Instant::now();
         let (mut blocks, mut files) = (0, 0);
         while begin.elapsed() < DURATION {
-            let wish = Wish { name: NAME, window, content: self.content };
+            let (from, patience) = (Ipv4Addr::UNSPECIFIED, Duration::from_millis(500));
+            let wish = Wish { name: NAME, window, content: self.content, from, patience };
             blocks += tftp_client::fetch(wish)?;
             files += 1;
         }

@@ -16,6 +16,10 @@ pub(super) struct Wish<'a> {
     pub(super) window: u16,
     /// What the file must be.
     pub(super) content: &'a [u8],
+    /// The client's address, or any.
+    pub(super) from: Ipv4Addr,
+    /// How long the client waits for a packet before it asks again.
+    pub(super) patience: Duration,
 }
 
 /// Fetches the file once, and compares every byte. Gives how many blocks it had.
@@ -51,8 +55,8 @@ pub(super) fn fetch(wish: Wish<'_>) -> Result<u32, Failure> {
 /// Sends the request, and agrees on the options (RFC 2347).
 fn begin(wish: Wish<'_>) -> Result<(UdpSocket, &[u8]), Failure> {
     let server: Ipv4Addr = SERVER.parse().map_err(|_error| Failure::said(SERVER))?;
-    let socket = UdpSocket::bind("0.0.0.0:0").during("a TFTP client")?;
-    socket.set_read_timeout(Some(Duration::from_millis(500))).during("a TFTP client")?;
+    let socket = UdpSocket::bind((wish.from, 0)).during("a TFTP client")?;
+    socket.set_read_timeout(Some(wish.patience)).during("a TFTP client")?;
     let mut options = format!("blksize\0{BLOCK}\0");
     if wish.window > 1 {
         options += &format!("windowsize\0{}\0", wish.window);
@@ -110,6 +114,10 @@ enum Reaction {
 
 impl Progress<'_> {
     fn take(&mut self, packet: &[u8]) -> Result<Reaction, Failure> {
+        // The server did not hear the acknowledgement of its options yet.
+        if packet.starts_with(&[0, 6]) && self.blocks == 0 {
+            return Ok(Reaction::Acknowledge(0));
+        }
         let Some(([0, 3, high, low], data)) = packet.split_first_chunk() else {
             let said = String::from_utf8_lossy(packet);
             return Err(Failure::said(format!("the server sent {said:?} instead of data")));
@@ -171,6 +179,14 @@ mod test {
         let packets = [1, 3, 4].map(|block| data(block, &content[..BLOCK]));
         let reactions = packets.map(|packet| progress.take(&packet).unwrap());
         assert_eq!(reactions, [Reaction::Wait, Reaction::Acknowledge(1), Reaction::Wait]);
+    }
+
+    #[test]
+    fn options_that_come_again_are_acknowledged_again() {
+        let mut progress =
+            Progress { expected: b"right", next: 1, since_ack: 0, window: 1, blocks: 0 };
+        assert_eq!(progress.take(b"\0\x06blksize\x001468\0").unwrap(), Reaction::Acknowledge(0));
+        assert_eq!(progress.take(&data(1, b"right")).unwrap(), Reaction::Done(1));
     }
 
     #[test]
