@@ -191,7 +191,8 @@ async fn serve(
     let descriptors = Arc::clone(appliance.descriptors());
     let sweep =
         Service::of("closing files", move || Box::pin(idle::close(Arc::clone(&descriptors))));
-    for service in ports.rpc.into_iter().chain([sweep]) {
+    let free = Service::of("giving memory back", || Box::pin(idle::give_back()));
+    for service in ports.rpc.into_iter().chain([sweep, free]) {
         tasks.spawn_on(service.run(stopping.clone()), files.handle());
     }
     let outcome = signals(appliance, hang_up).await;

@@ -1,4 +1,4 @@
-//! Files that nobody uses any more.
+//! Files and memory that nobody uses any more.
 
 use std::io;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time;
 
 use crate::boot::cache::SHARED;
+use crate::net::sys::memory;
 
 /// Closes what is idle, for ever: what the host removed gives its space back then, and what was
 /// written can be run on the host.
@@ -23,8 +24,21 @@ pub(super) async fn close(descriptors: Arc<Descriptors>) -> io::Result<()> {
     }
 }
 
+/// Gives memory back that was freed, for ever: after a burst of large calls there is much of it.
+pub(super) async fn give_back() -> io::Result<()> {
+    let mut tick = time::interval(FREED);
+    loop {
+        tick.tick().await;
+        // Where there is much it takes a while.
+        spawn_blocking(memory::give_back).await.map_err(io::Error::other)?;
+    }
+}
+
 /// A file that was not used for so long is closed, at the latest after twice as long.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// How often memory is given back. What is used all the time is taken again, at a cost.
+const FREED: Duration = Duration::from_secs(30);
 
 /// A block of a boot file that nobody asked for in so long gives its memory back.
 const UNREAD: Duration = Duration::from_secs(60);

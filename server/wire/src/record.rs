@@ -40,14 +40,35 @@ impl Records {
             self.scan = 0;
             self.record = 0..0;
         }
-        if self.spare() < ROOM {
+        // What ends in the room that is left needs no other.
+        let room = match self.missing() {
+            0 => ROOM,
+            missing => missing.min(ROOM),
+        };
+        if self.spare() < room {
             self.compact();
         }
-        if self.spare() < ROOM {
-            // Doubling keeps the copying linear and the memory below twice what was received.
-            self.buffer.reserve(self.buffer.len().max(INITIAL));
+        if self.spare() < room {
+            self.buffer.reserve_exact(self.growth());
         }
         &mut self.buffer
+    }
+
+    /// By how much a full buffer grows: doubling keeps the copying linear, and the memory below twice what
+    /// was received. One that nearly has all of a record grows by the rest of it.
+    fn growth(&self) -> usize {
+        let doubled = self.buffer.len().max(INITIAL);
+        let missing = self.missing();
+        let least = if self.buffer.len() < INITIAL { INITIAL } else { ROOM };
+        if missing <= doubled + INITIAL { missing.max(least) } else { doubled }
+    }
+
+    /// Bytes of the fragment that is received which are still to come.
+    fn missing(&self) -> usize {
+        let unread = self.buffer.get(self.scan..).unwrap_or_default();
+        let Some((word, rest)) = unread.split_first_chunk() else { return 0 };
+        let len = usize::try_from(u32::from_be_bytes(*word) & !LAST).unwrap_or(usize::MAX);
+        len.saturating_sub(rest.len())
     }
 
     /// The next complete record, if it was received; it is let go at the next use of `self`.
@@ -118,18 +139,27 @@ impl Records {
         !self.complete && (self.unread() > 0 || self.record.start < self.record.end)
     }
 
-    /// Bytes of memory that a record takes which was begun and is not complete, beyond what every
-    /// stream takes.
+    /// Bytes of memory that a record takes which was begun and is not complete: what was received of it,
+    /// and what the buffer has beyond what every stream begins with.
     #[must_use]
-    pub const fn unfinished(&self) -> usize {
-        if self.is_partial() { self.buffer.capacity().saturating_sub(INITIAL) } else { 0 }
+    pub fn unfinished(&self) -> usize {
+        if !self.is_partial() {
+            return 0;
+        }
+        self.buffer.len().max(self.buffer.capacity().saturating_sub(INITIAL))
     }
 
-    /// Gives memory back that a quiet stream does not need.
+    /// Bytes of memory that the buffer takes.
+    #[must_use]
+    pub const fn memory(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Gives memory back that a quiet stream does not need: all of it, unless a record was begun.
     pub fn shrink(&mut self) {
         self.finish();
         self.compact();
-        self.buffer.shrink_to(INITIAL);
+        self.buffer.shrink_to_fit();
     }
 
     /// Lets the record go that was handed out.
@@ -359,8 +389,46 @@ mod test {
         let mut records = fed(&vec![0xff; 8 * INITIAL]);
         records.buffer.truncate(3);
         records.shrink();
-        assert!(records.buffer.capacity() <= INITIAL);
+        assert_eq!(records.memory(), 3);
         assert!(records.is_partial());
+        let mut records = fed(&hex!("80000001 63"));
+        records.next_record().unwrap();
+        records.shrink();
+        assert_eq!(records.memory(), 0);
+    }
+
+    /// A stream of one record of a megabyte and its head, which comes in pieces like a socket's.
+    fn received(records: &mut Records, bytes: usize) {
+        let len = u32::try_from(RECORD).unwrap() | LAST;
+        let stream = [&len.to_be_bytes()[..], &vec![7; RECORD]].concat();
+        for piece in stream[..bytes].chunks(5000) {
+            let space = records.space();
+            assert!(space.capacity() - space.len() >= piece.len(), "it would have grown by itself");
+            space.extend_from_slice(piece);
+        }
+    }
+
+    const RECORD: usize = (1 << 20) + 200;
+
+    #[test]
+    fn a_record_takes_no_more_memory_than_it_has_bytes() {
+        let mut records = Records::new(2 << 20);
+        received(&mut records, RECORD + WORD);
+        assert_eq!(records.next_record().unwrap().map(<[u8]>::len), Some(RECORD));
+        let taken = records.take();
+        assert!(taken.memory() <= RECORD + 2 * ROOM, "{}", taken.memory());
+    }
+
+    #[test]
+    fn half_a_record_takes_no_more_than_twice_what_was_received() {
+        for part in [100, INITIAL / 2, INITIAL, 3 * INITIAL, RECORD / 2, RECORD - 1] {
+            let mut records = Records::new(2 << 20);
+            received(&mut records, part);
+            assert_eq!(records.next_record(), Ok(None));
+            let limit = (2 * part).max(INITIAL) + INITIAL + ROOM;
+            assert!(records.memory() <= limit, "{part}: {}", records.memory());
+            assert!((part..=limit).contains(&records.unfinished()), "{part}");
+        }
     }
 
     /// Cuts `body` into fragments of these lengths, with record marks.

@@ -86,7 +86,7 @@ impl Default for Options {
             // A WRITE of 1 MiB with its head.
             record: (1 << 20) + (64 << 10),
             unsent: 256 << 20,
-            unfinished: 256 << 20,
+            unfinished: 128 << 20,
             // They cost nothing until they are needed, and one export that stands still takes half.
             threads: (8 * cores).clamp(16, 64),
             waiting: 8192,

@@ -149,7 +149,6 @@ async fn read(
                     records.shrink();
                     replies.shrink_to(0);
                 }
-                continue;
             }
         }
         if let Err(end) = answer(connection, server, &mut records, &mut replies).await {

@@ -518,6 +518,20 @@ async fn halves_of_calls_are_bounded_over_all_connections() {
 }
 
 #[tokio::test]
+async fn many_small_halves_are_bounded_as_few_large_ones_are() {
+    let running = Running::new(Options { unfinished: 1 << 20, ..Options::default() });
+    let message = framed(&call(1, PROGRAM, 2, Echo::ECHO, &[0; 1 << 20]));
+    let mut hoarders = Vec::new();
+    // Each less than any buffer begins with.
+    for _ in 0..40 {
+        let mut hoarder = running.connect().await;
+        hoarder.stream.write_all(&message[..60_000]).await.unwrap();
+        hoarders.push(hoarder);
+    }
+    running.until(|counts| counts.connections == 40 && counts.closed == 40 - 17).await;
+}
+
+#[tokio::test]
 async fn a_call_that_ends_is_not_counted_as_begun() {
     let running = Running::new(Options { unfinished: 3 << 20, ..Options::default() });
     let mut client = running.connect().await;

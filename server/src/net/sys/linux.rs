@@ -3,6 +3,7 @@
 pub(crate) mod arp;
 pub(crate) mod datagram;
 pub(crate) mod link;
+pub(crate) mod memory;
 pub(crate) mod pages;
 pub(crate) mod pipe;
 pub(crate) mod route;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
 use wire::mount3::{self, DirPath};
-use wire::nfs3::{CreateArgs, CreateHow, ReadArgs, Sattr};
+use wire::nfs3::{CreateArgs, CreateHow, ReadArgs, Sattr, Stable, WriteArgs};
 use wire::portmap2;
 use wire::record::{self, Records};
 use wire::rpc::{self, Accept, Reply};
@@ -43,7 +43,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let settings = ExportSettings { insecure: true, ..open_to_all() };
-        let disk = || MemFs::new().file("/motd", 0o644, b"hello").dir("/tmp", 0o1777).on_disk();
+        let disk = || MemFs::new().file("/motd", 0o666, b"hello").dir("/tmp", 0o1777).on_disk();
         let (tree, well) = (Arc::new(disk()), Arc::new(disk()));
         let site = Site::with_settings(&tree, settings.clone());
         site.publish(WELL, "well", &well, settings);
@@ -237,4 +237,51 @@ async fn an_export_that_hangs_costs_only_its_own_clients() {
     }
     assert!(late > 0, "nothing was held for the disk");
     assert!(late <= 128, "more was held than a class may");
+}
+
+#[tokio::test]
+async fn writes_of_a_megabyte_that_hang_stop_no_read_of_another_export() {
+    let stage = Stage::new();
+    let (stuck, data) = (stage.bench.at("/motd"), vec![7; 1 << 20]);
+    let write = |place: u32| {
+        let (file, offset, stable) = (fh(&stuck), u64::from(place) << 20, Stable::Unstable);
+        WriteArgs { file, offset, stable, data: &data }.to_bytes()
+    };
+    let good = read(&stage.well("/motd"));
+    let tree = Arc::clone(&stage.bench.tree);
+    let hung = tree.hang();
+
+    // Forty of them, five a connection; behind its own each connection reads the export that is well.
+    let mut victims = Vec::new();
+    for number in 0..8 {
+        let mut victim = stage.connect().await;
+        for xid in 0..5 {
+            victim.send(&nfs(xid, Procedure::Write, &write(number * 5 + xid))).await;
+        }
+        victims.push(victim);
+    }
+    let mut worst = Duration::ZERO;
+    for (number, victim) in (0..).zip(&mut victims) {
+        let began = Instant::now();
+        victim.send(&nfs(100 + number, Procedure::Read, &good)).await;
+        let (xid, answer) = victim.reply().await;
+        assert_eq!((xid, status(&answer)), (100 + number, OK));
+        worst = worst.max(began.elapsed());
+    }
+    let mut healthy = stage.connect().await;
+    for xid in 0..100 {
+        let began = Instant::now();
+        healthy.send(&nfs(xid, Procedure::Read, &good)).await;
+        assert_eq!(status(&healthy.reply().await.1), OK);
+        worst = worst.max(began.elapsed());
+    }
+    assert!(worst < BOUND, "{worst:?}");
+    assert_eq!(stage.server.counts().turned_away, 0, "forty megabytes are within its share");
+
+    drop(hung);
+    for victim in &mut victims {
+        for _ in 0..5 {
+            assert_eq!(status(&victim.reply().await.1), OK);
+        }
+    }
 }
