@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vfs::Handle;
 
 use crate::closer::Closer;
+use crate::beacons::Beacons;
 use crate::sys::Node;
 
 /// A bounded cache of descriptors, shared by all trees of a server.
@@ -25,6 +26,7 @@ pub struct Descriptors {
     readers: Mutex<Cache<OwnedFd>>,
     writers: Mutex<Cache<OwnedFd>>,
     closer: Closer,
+    pub(crate) beacons: Beacons,
 }
 
 impl Descriptors {
@@ -37,6 +39,7 @@ impl Descriptors {
             readers: Mutex::new(Cache::new(quarter)),
             writers: Mutex::new(Cache::new(quarter)),
             closer: Closer::default(),
+            beacons: Beacons::default(),
         }
     }
 
@@ -57,15 +60,18 @@ impl Descriptors {
         self.close(idle);
         let idle = lock(&self.writers).take_idle();
         self.close(idle);
+        for (device, beacon) in self.beacons.take_idle() {
+            self.closer.close(device, beacon);
+        }
     }
 
-    /// Closes everything on one file system.
-    pub(crate) fn close_all(&self, fsid: u64) {
+    /// Closes everything of one file system id, and what is open of the device for all of them.
+    pub(crate) fn close_all(&self, fsid: u64, device: u64) {
         let on_it = |handle: &Handle| handle.fsid() == fsid;
         let nodes = lock(&self.nodes).take_if(on_it);
         let readers = lock(&self.readers).take_if(on_it);
         let writers = lock(&self.writers).take_if(on_it);
-        drop((nodes, readers, writers));
+        drop((nodes, readers, writers, self.beacons.take(device)));
     }
 
     /// Closes what is open of one file.

@@ -6,6 +6,7 @@
 //! swapped in between. This crate is the only place with `unsafe`, all of it in `sys`.
 
 mod attr;
+mod beacons;
 mod closer;
 mod descriptors;
 mod errno;

@@ -10,6 +10,7 @@ mod data;
 mod listing;
 mod names;
 mod open;
+mod stable;
 
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
@@ -26,6 +27,7 @@ use vfs::{
 use crate::attr;
 use crate::descriptors::{InUse, Inode};
 use crate::errno::cause;
+use crate::beacons::Reach;
 use crate::resident::Resident;
 use crate::stripes::Stripes;
 use crate::sys::{KernelHandle, Mount, Node};
@@ -48,6 +50,7 @@ pub struct HostTree {
     stripes: Stripes,
     verifier: AtomicU64,
     resident: Resident,
+    reach: Reach,
     /// Whether this file system can say that data is in memory (tmpfs and ZFS cannot).
     tells_residence: AtomicBool,
 }
@@ -181,17 +184,6 @@ impl HostTree {
             Wait::Yes => {
                 self.options.descriptors.forget(file);
                 Err(FsError::Stale)
-            }
-        }
-    }
-
-    /// Waits until the names in a directory are on stable storage.
-    fn sync_dir(&self, dir: &Handle) -> Result<(), FsError> {
-        match self.options.metadata {
-            Metadata::Lazy => Ok(()),
-            Metadata::Synced => {
-                let fd = self.mount.open_dir(dir.kind(), dir.kernel()).map_err(unopened)?;
-                fs::fsync(fd).map_err(|errno| self.sync_failed(errno))
             }
         }
     }
@@ -421,7 +413,7 @@ impl Tree for HostTree {
     }
 
     fn quiesce(&self) {
-        self.options.descriptors.close_all(self.fsid);
+        self.options.descriptors.close_all(self.fsid, self.device);
     }
 }
 

@@ -17,6 +17,7 @@ use vfs::FileKind;
 
 use crate::Flags;
 use crate::attr::raw_mode;
+use crate::beacons::Reach;
 use crate::resident::Resident;
 use crate::walk;
 
@@ -68,6 +69,16 @@ impl Mount {
     /// Nothing: even fstat(2) locks the vnode, which somebody may hold who waits for the disk.
     pub(crate) fn resident(&self) -> Result<Resident> {
         Ok(Resident::default())
+    }
+
+    /// How far fsync(2) reaches here.
+    pub(crate) fn reach(&self) -> Result<Reach> {
+        Ok(if self.kind == "zfs" { Reach::Names } else { Reach::Inode })
+    }
+
+    /// EOPNOTSUPP: every file has a name here.
+    pub(crate) const fn nameless(&self) -> Result<OwnedFd> {
+        Err(Errno::OPNOTSUPP)
     }
 
     /// The directory above, wherever that is on this file system.

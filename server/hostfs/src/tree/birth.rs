@@ -161,15 +161,7 @@ impl HostTree {
         })?;
         let after = self.attr(&parent)?;
         drop(held);
-        match new.kind {
-            // Every journal keeps its order: with a new file's attributes its name is there, too.
-            FileKind::Directory | FileKind::Regular => self.sync_file(&handle, new.kind)?,
-            FileKind::Block
-            | FileKind::Character
-            | FileKind::Fifo
-            | FileKind::Socket
-            | FileKind::Symlink => self.sync_dir(dir)?,
-        }
+        self.settle_new(dir, &handle, new.kind)?;
         Ok(Made { handle, attr, dir: Wcc { before, after } })
     }
 

@@ -1,11 +1,9 @@
 //! Setting attributes.
 
 use rustix::fs::{self, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
-use vfs::{
-    Attr, Caller, FileKind, FsError, Handle, SetAttr, SetTime, Time, Wait, Wcc, mode, permission,
-};
+use vfs::{Attr, Caller, FsError, Handle, SetAttr, SetTime, Time, Wait, Wcc, mode, permission};
 
-use super::{HostTree, Metadata, unopened};
+use super::HostTree;
 use crate::errno::cause;
 use crate::sys::Node;
 
@@ -26,7 +24,11 @@ impl HostTree {
         self.apply(caller, file, &node, &before, set)?;
         let wcc = Wcc { before, after: self.attr(&node)? };
         drop(held);
-        self.sync_file(file, before.kind)?;
+        match set.size {
+            None => self.settle_attributes(file, before.kind)?,
+            // What is left of the file is to end with zeros, not with what was there.
+            Some(_) => self.settle_file(file, before.kind)?,
+        }
         Ok(wcc)
     }
 
@@ -56,28 +58,6 @@ impl HostTree {
             node.set_times(&times).map_err(cause)?;
         }
         Ok(())
-    }
-
-    /// Waits until a file's attributes are on stable storage. Those of links, FIFOs, sockets and
-    /// devices go with the file system's next commit: they cannot be opened to be synced.
-    pub(super) fn sync_file(&self, file: &Handle, kind: FileKind) -> Result<(), FsError> {
-        match (self.options.metadata, kind) {
-            (Metadata::Synced, FileKind::Directory) => self.sync_dir(file),
-            (Metadata::Synced, FileKind::Regular) => {
-                let fd =
-                    self.mount.open_data(file.kind(), file.kernel(), false).map_err(unopened)?;
-                fs::fsync(fd).map_err(|errno| self.sync_failed(errno))
-            }
-            (Metadata::Lazy, _)
-            | (
-                Metadata::Synced,
-                FileKind::Block
-                | FileKind::Character
-                | FileKind::Fifo
-                | FileKind::Socket
-                | FileKind::Symlink,
-            ) => Ok(()),
-        }
     }
 }
 

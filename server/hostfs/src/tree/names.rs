@@ -54,7 +54,7 @@ impl HostTree {
         self.options.descriptors.forget(&gone);
         let after = self.attr(&parent)?;
         drop(held);
-        self.sync_dir(dir)?;
+        self.settle_names(&[*dir])?;
         Ok(Wcc { before, after })
     }
 
@@ -98,10 +98,8 @@ impl HostTree {
         let from = Wcc { before: source_before, after: self.attr(&source)? };
         let to = Wcc { before: target_before, after: self.attr(&target)? };
         drop(held);
-        self.sync_dir(from_dir)?;
-        if from_dir != to_dir {
-            self.sync_dir(to_dir)?;
-        }
+        let dirs = [*from_dir, *to_dir];
+        self.settle_names(if from_dir == to_dir { &dirs[..1] } else { &dirs })?;
         Ok(Renamed { from, to })
     }
 
@@ -132,7 +130,7 @@ impl HostTree {
         let attr = self.attr(&node)?;
         let after = self.attr(&parent)?;
         drop(held);
-        self.sync_dir(dir)?;
+        self.settle_names(&[*dir])?;
         Ok(Linked { attr, dir: Wcc { before, after } })
     }
 }

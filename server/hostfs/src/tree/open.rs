@@ -84,6 +84,7 @@ impl HostTree {
             other => failed(other),
         })?;
         let resident = mount.resident().map_err(failed)?;
+        let reach = mount.reach().map_err(failed)?;
         let start = getrandom::u64().map_err(|_| HostTreeError::NoChance)?;
         Ok(Self {
             mount,
@@ -96,6 +97,7 @@ impl HostTree {
             stripes: Stripes::new(),
             verifier: AtomicU64::new(start),
             resident,
+            reach,
             tells_residence: AtomicBool::new(resident.attributes),
         })
     }
