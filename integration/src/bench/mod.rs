@@ -11,6 +11,7 @@ mod dhcp;
 mod http;
 mod limits;
 mod nfs;
+mod nfs_rounds;
 mod report;
 mod ring;
 mod store;

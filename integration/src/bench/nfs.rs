@@ -16,6 +16,7 @@ use crate::server::{Server, Site};
 
 use super::cost::{Meter, under_load};
 use super::limits::{self, Probe};
+use super::nfs_rounds::{self, Round, Rounds};
 use super::report::{Figure, Limit, Report};
 use super::trial::{Side, Trial, alternate};
 use crate::rpc::{self, Client, Procedure, Work};
@@ -89,10 +90,19 @@ fn compare(netbe: &Target<'_>, peer: &Target<'_>) -> Result<(Vec<Figure>, Vec<Li
 /// Fills the root with what is asked for.
 fn fill(root: &Path) -> Result<(), Failure> {
     let what = format!("making files in {}", root.display());
-    let entries = root.join("entries");
-    fs::create_dir(&entries).during(&what)?;
-    for number in 0..ENTRIES {
-        fs::write(entries.join(entry(number)), "x").during(&what)?;
+    for (directory, entries) in [("entries", ENTRIES), ("many", MANY)] {
+        let directory = root.join(directory);
+        fs::create_dir(&directory).during(&what)?;
+        for number in 0..entries {
+            fs::write(directory.join(entry(number)), "x").during(&what)?;
+        }
+    }
+    for made in ["small", "made-netbe", "made-peer"] {
+        fs::create_dir(root.join(made)).during(&what)?;
+    }
+    for number in 0..nfs_rounds::SMALL {
+        let content = [0x73; nfs_rounds::SIZE as usize];
+        fs::write(root.join("small").join(nfs_rounds::small(number)), content).during(&what)?;
     }
     let block: Vec<u8> = (0..=u8::MAX).cycle().take(MIB).collect();
     for name in ["big", "written-netbe", "written-peer"] {
@@ -110,21 +120,39 @@ fn entry(number: u32) -> String {
     format!("entry-{number:04}")
 }
 
-/// An operation, how many connections ask for it, and how many calls each has on its way.
+/// What is asked for, how many connections do, and how many calls each has on its way.
 #[derive(Clone, Copy, Debug)]
 struct Load {
-    operation: Operation,
+    what: What,
     connections: usize,
     depth: usize,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// The same operation again and again.
+    Operation(Operation),
+    /// Calls that need each other's results.
+    Round(Round),
+}
+
 impl Load {
     const fn new(operation: Operation, connections: usize, depth: usize) -> Self {
-        Self { operation, connections, depth }
+        Self { what: What::Operation(operation), connections, depth }
+    }
+
+    const fn rounds(round: Round, connections: usize) -> Self {
+        Self { what: What::Round(round), connections, depth: 1 }
     }
 
     fn trial(self) -> Trial<Self> {
-        let name = format!("{}.c{}.d{}", self.operation.name(), self.connections, self.depth);
+        let connections = self.connections;
+        let name = match self.what {
+            What::Operation(operation) => {
+                format!("{}.c{connections}.d{}", operation.name(), self.depth)
+            }
+            What::Round(round) => format!("{}.c{connections}", round.name()),
+        };
         Trial { names: vec![format!("{name}.cpu_us_per_op"), format!("{name}.per_s")], work: self }
     }
 }
@@ -142,6 +170,7 @@ enum Operation {
     /// Asks for 1 MiB of a file of one byte.
     Readsmall,
     Readdirplus,
+    Readdirplus10k,
     Write1m,
 }
 
@@ -157,6 +186,7 @@ impl Operation {
             Self::Read1m => "read1m",
             Self::Readsmall => "readsmall",
             Self::Readdirplus => "readdirplus",
+            Self::Readdirplus10k => "readdirplus10k",
             Self::Write1m => "write1m",
         }
     }
@@ -169,7 +199,7 @@ impl Operation {
             Self::Access => 4,
             Self::Read4k | Self::Read32k | Self::Read64k | Self::Read1m | Self::Readsmall => 6,
             Self::Write1m => 7,
-            Self::Readdirplus => 17,
+            Self::Readdirplus | Self::Readdirplus10k => 17,
         }
     }
 
@@ -181,7 +211,11 @@ impl Operation {
             Self::Read64k => 64 * 1024,
             Self::Readsmall => 1,
             Self::Read1m | Self::Write1m => 1024 * 1024,
-            Self::Access | Self::Getattr | Self::Lookup | Self::Readdirplus => 0,
+            Self::Access
+            | Self::Getattr
+            | Self::Lookup
+            | Self::Readdirplus
+            | Self::Readdirplus10k => 0,
         }
     }
 }
@@ -204,8 +238,20 @@ impl<'a> Target<'a> {
     fn bear(&self, load: &Load) -> Result<Vec<f64>, Failure> {
         let connect = |_number| Client::connect(NFS_PORT);
         let ask = |number, mut client: Client| {
-            let mut asker = Asker::new(&self.handles, load.operation, number);
-            client.drive(load.depth, Instant::now() + DURATION, &mut asker)
+            let until = Instant::now() + DURATION;
+            match load.what {
+                What::Operation(operation) => {
+                    let mut asker = Asker::new(&self.handles, operation, number);
+                    client.drive(load.depth, until, &mut asker)
+                }
+                What::Round(round) => {
+                    let directory = match round {
+                        Round::CreateRemove => &self.handles.made,
+                        Round::SmallFile => &self.handles.small,
+                    };
+                    client.drive(load.depth, until, &mut Rounds::new(round, directory, number))
+                }
+            }
         };
         let (units, spent, elapsed) =
             under_load(self.network, self.meter, load.connections, connect, ask)?;
@@ -216,9 +262,13 @@ impl<'a> Target<'a> {
 }
 
 /// The file handles of what is asked for.
+#[derive(Default)]
 struct Handles {
     entries: Vec<u8>,
     files: Vec<Vec<u8>>,
+    many: Vec<u8>,
+    small: Vec<u8>,
+    made: Vec<u8>,
     big: Vec<u8>,
     written: Vec<u8>,
 }
@@ -242,7 +292,9 @@ impl Handles {
         let files = (0..FILES).map(|number| find(&entries, &entry(number)));
         let files = files.collect::<Result<_, _>>()?;
         let (big, written) = (find(&root, "big")?, find(&root, &format!("written-{name}"))?);
-        Ok(Self { entries, files, big, written })
+        let (many, small) = (find(&root, "many")?, find(&root, "small")?);
+        let made = find(&root, &format!("made-{name}"))?;
+        Ok(Self { entries, files, many, small, made, big, written })
     }
 }
 
@@ -324,8 +376,9 @@ impl Work for Asker<'_> {
                 long(out, self.offset());
                 word(out, self.operation.bytes());
             }
-            Operation::Readdirplus => {
-                opaque(out, &self.handles.entries);
+            Operation::Readdirplus | Operation::Readdirplus10k => {
+                let is_many = self.operation == Operation::Readdirplus10k;
+                opaque(out, if is_many { &self.handles.many } else { &self.handles.entries });
                 long(out, self.cookie);
                 out.extend_from_slice(&self.verifier);
                 word(out, 8 * 1024);
@@ -345,7 +398,7 @@ impl Work for Asker<'_> {
 
     fn appetite(&self) -> usize {
         match self.operation {
-            Operation::Readdirplus => 64 * 1024,
+            Operation::Readdirplus | Operation::Readdirplus10k => 64 * 1024,
             Operation::Access
             | Operation::Getattr
             | Operation::Lookup
@@ -362,7 +415,7 @@ impl Work for Asker<'_> {
         let status = reader.word()?;
         ensure(status == 0, || format!("{}: status {status}", self.operation.name()))?;
         match self.operation {
-            Operation::Readdirplus => return self.list(reader),
+            Operation::Readdirplus | Operation::Readdirplus10k => return self.list(reader),
             Operation::Read4k
             | Operation::Read32k
             | Operation::Read64k
@@ -391,7 +444,7 @@ impl Asker<'_> {
     }
 }
 
-const LOADS: [Load; 18] = [
+const LOADS: [Load; 22] = [
     Load::new(Operation::Getattr, 1, 1),
     Load::new(Operation::Getattr, 1, 32),
     Load::new(Operation::Getattr, 8, 32),
@@ -410,6 +463,10 @@ const LOADS: [Load; 18] = [
     Load::new(Operation::Write1m, 1, 1),
     Load::new(Operation::Write1m, 1, 4),
     Load::new(Operation::Readdirplus, 1, 1),
+    Load::new(Operation::Readdirplus10k, 1, 1),
+    Load::rounds(Round::SmallFile, 1),
+    Load::rounds(Round::CreateRemove, 1),
+    Load::rounds(Round::CreateRemove, 32),
 ];
 /// How often each load is measured with each server.
 const ROUNDS: usize = 5;
@@ -420,6 +477,8 @@ const ENVIRONMENT: &str = "bench";
 /// By which path a netbe gives it.
 const EXPORT: &str = "/be/bench";
 const ENTRIES: u32 = 1000;
+/// The entries of a longer directory.
+const MANY: u32 = 10_000;
 /// How many different files are asked for.
 const FILES: u32 = 100;
 const MIB: usize = 1024 * 1024;
@@ -427,10 +486,10 @@ const MIB: usize = 1024 * 1024;
 const BIG: usize = 64 * MIB;
 /// What is written: the same bytes each time.
 static PAYLOAD: &[u8] = &[0x5a; MIB];
-const NFS: u32 = 100_003;
+pub(super) const NFS: u32 = 100_003;
 const NFS_PORT: u16 = 2049;
 /// The size of a file's attributes (RFC 1813 §2.6, `fattr3`).
-const ATTRIBUTES: usize = 84;
+pub(super) const ATTRIBUTES: usize = 84;
 /// The size of the attributes before a change (RFC 1813 §2.6, `wcc_attr`).
 const BEFORE: usize = 24;
 
@@ -442,11 +501,13 @@ mod test {
     fn figures_have_the_names_that_are_agreed_on() {
         let names = Load::new(Operation::Getattr, 1, 32).trial().names;
         assert_eq!(names, ["getattr.c1.d32.cpu_us_per_op", "getattr.c1.d32.per_s"]);
+        let names = Load::rounds(Round::CreateRemove, 32).trial().names;
+        assert_eq!(names, ["create_remove.c32.cpu_us_per_op", "create_remove.c32.per_s"]);
     }
 
     #[test]
     fn a_directory_is_read_on_where_it_ended() {
-        let handles = Handles { entries: vec![], files: vec![], big: vec![], written: vec![] };
+        let handles = Handles::default();
         let mut asker = Asker::new(&handles, Operation::Readdirplus, 0);
         let mut reply = Vec::new();
         // No attributes, a verifier, one entry without attributes and handle, not the end.
@@ -461,7 +522,7 @@ mod test {
 
     #[test]
     fn a_short_read_is_a_failure() {
-        let handles = Handles { entries: vec![], files: vec![], big: vec![], written: vec![] };
+        let handles = Handles::default();
         let mut asker = Asker::new(&handles, Operation::Read4k, 0);
         let mut reply = Vec::new();
         [0, 0, 4095].into_iter().for_each(|value| word(&mut reply, value));
