@@ -23,4 +23,4 @@ pub use descriptors::{Descriptors, open_files_limit, raise_open_files_limit};
 pub use flags::Flags;
 pub use inside::{Attributes, Entry, EntryKind, Inside, InsideError, Special};
 pub use sys::too_old;
-pub use tree::{HostTree, HostTreeError, Metadata, Options};
+pub use tree::{HostTree, HostTreeError, Options};

@@ -20,8 +20,8 @@ use rustix::fs;
 use rustix::io::Errno;
 use vfs::{
     Access, Attr, Caller, Create, DirEnd, Entry, EntryDetail, Found, FsError, FsStat, Handle,
-    HandleError, Limits, Linked, Made, Name, Read, Renamed, SetAttr, Special, Stability, Time,
-    Tree, Wait, Wcc, Written, permission,
+    HandleError, Limits, Linked, Made, Name, Read, Renamed, SetAttr, Special, Stability, SyncMode,
+    Time, Tree, Wait, Wcc, Written, permission,
 };
 
 use crate::attr;
@@ -32,7 +32,9 @@ use crate::resident::Resident;
 use crate::stripes::Stripes;
 use crate::sys::{KernelHandle, Mount, Node};
 
-pub use open::{HostTreeError, Metadata, Options};
+use stable::SyncCell;
+
+pub use open::{HostTreeError, Options};
 
 /// A directory of the host, served as a tree.
 ///
@@ -46,6 +48,7 @@ pub struct HostTree {
     fsid: u64,
     device: u64,
     link_max: u32,
+    sync: SyncCell,
     options: Options,
     stripes: Stripes,
     verifier: AtomicU64,
@@ -410,6 +413,10 @@ impl Tree for HostTree {
 
     fn write_verifier(&self) -> [u8; 8] {
         self.verifier.load(Ordering::Relaxed).to_be_bytes()
+    }
+
+    fn set_sync(&self, mode: SyncMode) {
+        self.sync.set(mode);
     }
 
     fn quiesce(&self) {

@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use fixtures::contract::Subject;
-use hostfs::{Descriptors, HostTree, HostTreeError, Metadata, Options};
+use hostfs::{Descriptors, HostTree, HostTreeError, Options};
 use tempfile::TempDir;
-use vfs::Tree;
+use vfs::{SyncMode, Tree};
 
 /// A tree in a scratch directory.
 struct Scratch {
@@ -20,13 +20,12 @@ impl Subject for Scratch {
     }
 }
 
-fn scratch(below: &Path, metadata: Metadata) -> Option<Scratch> {
+fn scratch(below: &Path, sync: SyncMode) -> Option<Scratch> {
     let dir = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .tempdir_in(below)
         .unwrap();
-    let options =
-        Options { metadata, descriptors: Descriptors::new(64).into(), ..Options::default() };
+    let options = Options { sync, descriptors: Descriptors::new(64).into(), ..Options::default() };
     match HostTree::open(dir.path(), options) {
         Ok(tree) => Some(Scratch { tree, _dir: dir }),
         Err(error @ (HostTreeError::Privilege | HostTreeError::NoHandles)) => {
@@ -38,14 +37,14 @@ fn scratch(below: &Path, metadata: Metadata) -> Option<Scratch> {
 }
 
 mod on_disk {
-    use super::{Metadata, scratch};
+    use super::{SyncMode, scratch};
 
-    fixtures::contract!(|| scratch(&std::env::temp_dir(), Metadata::Lazy));
+    fixtures::contract!(|| scratch(&std::env::temp_dir(), SyncMode::Disabled));
 }
 
 #[cfg(target_os = "linux")]
 mod in_memory {
-    use super::{Metadata, Path, scratch};
+    use super::{Path, SyncMode, scratch};
 
-    fixtures::contract!(|| scratch(Path::new("/dev/shm"), Metadata::Synced));
+    fixtures::contract!(|| scratch(Path::new("/dev/shm"), SyncMode::Standard));
 }

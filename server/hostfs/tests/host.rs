@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use hostfs::{Descriptors, HostTree, HostTreeError, Metadata, Options};
+use hostfs::{Descriptors, HostTree, HostTreeError, Options};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use tempfile::TempDir;
 use vfs::{
-    Caller, Create, EntryDetail, FsError, Handle, Name, SetAttr, Special, Stability, Tree, Wait,
+    Caller, Create, EntryDetail, FsError, Handle, Name, SetAttr, Special, Stability, SyncMode,
+    Tree, Wait,
 };
 
 const ROOT: Caller = Caller::ROOT;
@@ -28,7 +29,7 @@ fn name(text: &str) -> Name<'_> {
 
 fn open(path: &Path) -> Option<HostTree> {
     let descriptors = Arc::new(Descriptors::new(64));
-    let options = Options { metadata: Metadata::Lazy, descriptors, ..Options::default() };
+    let options = Options { sync: SyncMode::Disabled, descriptors, ..Options::default() };
     match HostTree::open(path, options) {
         Ok(tree) => Some(tree),
         Err(HostTreeError::Privilege) => {
@@ -499,6 +500,7 @@ fn a_program_that_runs_on_the_host_is_committed() {
     let program = dir.path().join("export/program");
     fs::copy("/bin/sleep", &program).unwrap();
     let file = look(&tree, &tree.root(), "program").unwrap();
+    tree.set_sync(SyncMode::Standard);
     let mut running = std::process::Command::new(&program).arg("60").spawn().unwrap();
     // The kernel refuses to write to it.
     assert_eq!(tree.write(&ROOT, &file, 0, b"x", Stability::Unstable), Err(FsError::Access));

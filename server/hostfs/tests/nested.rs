@@ -14,10 +14,10 @@ use std::thread;
 
 use fixtures::Projected;
 use fixtures::contract::Subject;
-use hostfs::{Descriptors, HostTree, HostTreeError, Inside, Metadata, Options};
+use hostfs::{Descriptors, HostTree, HostTreeError, Inside, Options};
 use nix::mount::{MsFlags, mount};
 use tempfile::TempDir;
-use vfs::{Branch, Caller, EntryDetail, FsError, Handle, Name, Projection, Tree, Wait};
+use vfs::{Branch, Caller, EntryDetail, FsError, Handle, Name, Projection, SyncMode, Tree, Wait};
 
 const ROOT: Caller = Caller::ROOT;
 
@@ -27,7 +27,7 @@ fn name(text: &str) -> Name<'_> {
 
 fn options() -> Options {
     let descriptors = Arc::new(Descriptors::new(64));
-    Options { metadata: Metadata::Lazy, descriptors, ..Options::default() }
+    Options { sync: SyncMode::Disabled, descriptors, ..Options::default() }
 }
 
 fn serve(dir: OwnedFd) -> Arc<dyn Tree> {

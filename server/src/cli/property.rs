@@ -6,8 +6,8 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Args, Command};
 use serde::Serialize;
 use store::{
-    Decision, Environment, EnvironmentName, NativeChange, NativeValue, Property, PropertyError,
-    Store,
+    Decision, Environment, EnvironmentName, Native, NativeChange, NativeValue, Property,
+    PropertyError, Store,
 };
 
 use super::{Failure, Format, Reply, Site, Table};
@@ -25,7 +25,13 @@ use crate::boot::timeline::Bytes;
 /// redundant_metadata, refquota, refreservation, reservation, secondarycache,
 /// special_small_blocks and sync, of the environment's root, from which its data sets inherit. On btrfs
 /// they are compression (zlib, lzo, zstd, off), for what is made from then on, and refquota, which limits
-/// the root; quota is the same where no data set has a subvolume of its own. Plain directories have none.
+/// the root; quota is the same where no data set has a subvolume of its own. Plain directories have none
+/// but sync.
+///
+/// sync is for all stores: with `sync=standard` what machines change is on the disk when they are told so,
+/// with `sync=always` also what they write without asking for that, and with `sync=disabled` nothing is
+/// waited for, which is fast: when the host loses its power, machines lose what they changed in the last seconds.
+/// It holds at once. On ZFS the file system does as it says, elsewhere netbe for what it serves.
 ///
 /// Without a value, a property is as it is by itself: `compression=`. Of several properties all are set,
 /// or none where one is refused.
@@ -156,7 +162,9 @@ fn written(environment: &Environment) -> Vec<Shown> {
     let mut known = vec![local("role", environment.role.as_str())];
     let data = environment.datasets.iter().filter(|set| set.mounted() && set.data());
     known.extend(data.map(|set| local("data", set.path())));
-    known.extend(environment.settings.iter().map(|(key, value)| local(key, value)));
+    // What is shown as a property of the file system is shown once.
+    let settings = environment.settings.iter().filter(|(key, _)| Native::of(key).is_none());
+    known.extend(settings.map(|(key, value)| local(key, value)));
     known
 }
 
@@ -229,7 +237,6 @@ impl TypedValueParser for Names {
 
 #[cfg(test)]
 mod test {
-    use store::Native;
 
     use super::*;
 

@@ -23,14 +23,17 @@ pub(super) fn open(
     known: Option<&Files>,
     descriptors: &Arc<Descriptors>,
 ) -> Result<(Files, Vec<String>), String> {
-    let serve_as = |root, fsid| -> Result<Arc<dyn Tree>, String> {
+    let serve_as = |root, fsid, sync| -> Result<Arc<dyn Tree>, String> {
         let descriptors = Arc::clone(descriptors);
-        let options = hostfs::Options { descriptors, fsid, ..hostfs::Options::default() };
+        let options = hostfs::Options { descriptors, fsid, sync, ..hostfs::Options::default() };
         let tree = HostTree::from_fd(root, options).map_err(|error| error.to_string())?;
-        let known = known.and_then(|known| known.tree(&tree.root()));
-        Ok(known.unwrap_or_else(|| Arc::new(tree)))
+        let Some(known) = known.and_then(|known| known.tree(&tree.root())) else {
+            return Ok(Arc::new(tree));
+        };
+        known.set_sync(sync);
+        Ok(known)
     };
-    let serve = |root| serve_as(root, None);
+    let serve = |root| serve_as(root, None, sync_mode(store, environment));
     let name = &environment.name;
     let mut parts = store.open_parts(name).map_err(|error| error.to_string())?.into_iter();
     let root = parts.next().ok_or_else(|| "it has no root".to_owned())?;
@@ -38,6 +41,7 @@ pub(super) fn open(
     let root = serve(root.root)?;
     let (mut branches, mut unserved) = (Vec::<Branch>::new(), Vec::new());
     // Without them the machine would write where nobody will look for it.
+    let data_sync = data.map(|data| sync_mode(store, data)).unwrap_or_default();
     let data = data.map(|data| of_data(store, data)).transpose()?.unwrap_or_default();
     let paths: Vec<String> = data.iter().map(|part| part.path.clone()).collect();
     let is_data = |path: &str| paths.iter().any(|data| Path::new(path).starts_with(data));
@@ -59,7 +63,7 @@ pub(super) fn open(
         }
     }
     for DataPart { path, root, fsid } in data {
-        match serve_as(root, fsid) {
+        match serve_as(root, fsid, data_sync) {
             Ok(tree) => branches.push(Branch { path, tree }),
             Err(reason) => unserved.push(format!("{path}: {reason}")),
         }
@@ -67,6 +71,14 @@ pub(super) fn open(
     let (files, refused) = Files::nested(root, branches);
     unserved.extend(refused.iter().map(ToString::to_string));
     Ok((files, unserved))
+}
+
+fn sync_mode(store: &Store, environment: &Environment) -> vfs::SyncMode {
+    match store.sync(environment) {
+        store::SyncMode::Standard => vfs::SyncMode::Standard,
+        store::SyncMode::Always => vfs::SyncMode::Always,
+        store::SyncMode::Disabled => vfs::SyncMode::Disabled,
+    }
 }
 
 /// A data set of a machine's, which lies over that of its root.

@@ -182,6 +182,8 @@ pub struct Capabilities {
     pub instant_snapshots: bool,
     /// The data sets of a layout are file systems of their own.
     pub nested: bool,
+    /// The file system has a property `sync`, by which it decides what fsync(2) and the like do.
+    pub syncs: bool,
     /// The name of the format that it sends and receives.
     pub(crate) format: &'static str,
     /// What environments and snapshots can be called.

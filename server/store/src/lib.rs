@@ -46,6 +46,7 @@ mod snapshot;
 mod store;
 mod stream;
 mod subvolume;
+mod sync;
 mod sys;
 pub mod thin;
 mod timestamp;
@@ -74,6 +75,7 @@ pub use settings::{Decision, Role, RoleError, SettingError, Settings};
 pub use snapshot::{Holding, Snapshot, Space, Survey};
 pub use store::{Draft, InUse, Lacking, Listing, Newer, Pair, Store, Unreadable, Update};
 pub use stream::StreamError;
+pub use sync::SyncMode;
 pub use timestamp::{Timestamp, TimestampError};
 #[cfg(all(feature = "libzfs", feature = "faults"))]
 pub use zfs::{ask_programs_only, library_answers};

@@ -337,6 +337,20 @@ fn plain_directories_have_no_properties_of_a_file_system_and_say_what_helps() {
 }
 
 #[test]
+fn whether_changes_are_waited_for_is_set_and_shown_once() {
+    let bench = Bench::with_head();
+    assert_eq!(bench.prints(&["get", "-H", "sync", "head"]), "head\tsync\tstandard\tdefault\n");
+    bench.prints(&["set", "sync=disabled", "head"]);
+    let all = bench.prints(&["get", "-H", "head"]);
+    let told: Vec<&str> = all.lines().filter(|line| line.contains("sync")).collect();
+    assert_eq!(told, ["head\tsync\tdisabled\tlocal"]);
+    let (said, status) = bench.fails(&["set", "sync=never", "head"]);
+    assert!(said.contains("write standard, always or disabled") && status == 2, "{said}");
+    bench.prints(&["set", "sync=", "head"]);
+    assert_eq!(bench.prints(&["get", "-H", "sync", "head"]), "head\tsync\tstandard\tdefault\n");
+}
+
+#[test]
 fn the_history_tells_who_did_what_and_how_it_ended() {
     let bench = with_snapshot();
     bench.fails(&["destroy", "head@friday"]);

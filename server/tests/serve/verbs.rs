@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::Command;
@@ -45,17 +46,33 @@ fn a_rollback_is_seen_at_once() {
     assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
 }
 
+/// Bytes of any length, as XDR has them (RFC 4506 §4.10).
+fn opaque(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).unwrap();
+    let mut out = [&length.to_be_bytes(), bytes].concat();
+    out.resize(out.len().next_multiple_of(4), 0);
+    out
+}
+
+/// Makes a call with one argument, such as a handle.
+fn call(net: &Net, port: u16, procedure: [u32; 3], argument: &[u8]) -> Vec<u8> {
+    call_with(net, port, procedure, &opaque(argument))
+}
+
 /// Makes a call by UDP from a reserved port, as a client's kernel and mount(8) do; gives its results.
-fn call(net: &Net, port: u16, [program, version, procedure]: [u32; 3], argument: &[u8]) -> Vec<u8> {
+fn call_with(
+    net: &Net,
+    port: u16,
+    [program, version, procedure]: [u32; 3],
+    arguments: &[u8],
+) -> Vec<u8> {
     net.in_client(|| {
         let own = (600..1024).find_map(|port| UdpSocket::bind(("10.77.0.2", port)).ok()).unwrap();
         own.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         // xid, CALL, RPC 2, what is called, and no credential (RFC 5531 §9).
-        let length = u32::try_from(argument.len()).unwrap();
-        let words = [7, 0, 2, program, version, procedure, 0, 0, 0, 0, length];
+        let words = [7, 0, 2, program, version, procedure, 0, 0, 0, 0];
         let mut call: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
-        call.extend_from_slice(argument);
-        call.resize(call.len().next_multiple_of(4), 0);
+        call.extend_from_slice(arguments);
         own.send_to(&call, ("10.77.0.1", port)).unwrap();
         let mut reply = vec![0; 512];
         let length = own.recv(&mut reply).unwrap();
@@ -78,6 +95,40 @@ fn mount_call(net: &Net, procedure: u32) -> Vec<u8> {
 fn getattr(net: &Net, handle: &[u8]) -> u32 {
     let results = call(net, 2049, [100_003, 3, 1], handle);
     u32::from_be_bytes(results[..4].try_into().unwrap())
+}
+
+/// How stable the server says that a byte is which was written without asking for that (RFC 1813 §3.3.7).
+fn committed(net: &Net, file: &[u8], offset: u8) -> u32 {
+    let place = [0, 0, 0, 0, 0, 0, 0, offset, 0, 0, 0, 1, 0, 0, 0, 0];
+    let arguments = [opaque(file), place.to_vec(), opaque(b"x")].concat();
+    let results = call_with(net, 2049, [100_003, 3, 7], &arguments);
+    let word = |at: usize| u32::from_be_bytes(results[at..at + 4].try_into().unwrap());
+    // The status, and attributes before and after.
+    assert_eq!([word(0), word(4), word(32)], [OK, 1, 1], "{results:?}");
+    word(124)
+}
+
+#[test]
+fn a_running_server_takes_over_what_is_on_the_disk_before_an_answer() {
+    let Some(net) = Net::new(&CLIENTS) else { return };
+    let site = Site::with_base();
+    share(&site, &net, "base");
+    let mode = PermissionsExt::from_mode(0o666);
+    fs::set_permissions(root(&site, "base").join("hello"), mode).unwrap();
+    let _running = Running::start(&site, &net, &SERVE);
+    let mounted = mount_call(&net, 1);
+    let handle = |results: &[u8]| results[8..8 + usize::from(results[7])].to_vec();
+    let place = [opaque(&handle(&mounted)), opaque(b"hello")].concat();
+    let file = handle(&call_with(&net, 2049, [100_003, 3, 3], &place));
+    let (unstable, file_sync) = (0, 2);
+    assert_eq!(committed(&net, &file, 0), unstable);
+    site.done(&["set", "sync=always", "base"]);
+    assert_eq!(committed(&net, &file, 1), file_sync);
+    site.done(&["set", "sync=disabled", "base"]);
+    assert_eq!(committed(&net, &file, 2), unstable);
+    let refused = site.fails(2, &["set", "sync=sometimes", "base"]);
+    assert!(refused.contains("write standard, always or disabled"), "{refused}");
+    assert_eq!(fs::read(root(&site, "base").join("hello")).unwrap(), b"xxxlo from base\n");
 }
 
 #[test]

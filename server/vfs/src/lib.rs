@@ -25,5 +25,5 @@ pub use name::{Name, NameError};
 pub use projection::{Branch, BranchError, BranchProblem, Projection, Resolved};
 pub use tree::{
     Access, Create, DirEnd, Entry, EntryDetail, Found, FsStat, Limits, Linked, Made, Read, Renamed,
-    Special, Stability, Tree, Wait, Wcc, Written,
+    Special, Stability, SyncMode, Tree, Wait, Wcc, Written,
 };

@@ -208,6 +208,12 @@ pub trait Tree: Send + Sync {
     /// clients send again what may be lost.
     fn write_verifier(&self) -> [u8; 8];
 
+    /// Decides what is on stable storage when a change is answered, from now on. Trees that keep nothing on
+    /// a disk have nothing to decide.
+    fn set_sync(&self, mode: SyncMode) {
+        let _ = mode;
+    }
+
     /// Closes every cached descriptor, so that the tree can be snapshotted, rolled back or destroyed.
     fn quiesce(&self) {}
 }
@@ -303,6 +309,19 @@ pub enum Stability {
     DataSync,
     /// Everything is on stable storage.
     FileSync,
+}
+
+/// What is on stable storage when a change is answered, by the names of ZFS (zfsprops(7), `sync`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SyncMode {
+    /// Names, attributes, and data that is written so or committed (RFC 1813 §4.7, 4.8).
+    #[default]
+    Standard,
+    /// These, and all data that is written.
+    Always,
+    /// Nothing: the file system writes when it gets to it, within seconds. A server that stops, also by SIGKILL,
+    /// keeps all; a host that loses its power forgets the last changes of its clients.
+    Disabled,
 }
 
 /// How a regular file is made (RFC 1813 §3.3.8, `createhow3`).

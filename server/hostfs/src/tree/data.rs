@@ -132,7 +132,8 @@ impl HostTree {
         let len = write_all(&writer, offset, data)?;
         let after = self.data_attr(file, &writer, Wait::Yes)?;
         drop(held);
-        match stability {
+        let (done, stability) = self.stability(stability);
+        match done {
             Stability::Unstable => {}
             Stability::DataSync => {
                 fs::fdatasync(&*writer).map_err(|errno| self.sync_failed(errno))?
@@ -151,6 +152,9 @@ impl HostTree {
         let (_, before) = self.node(file, Wait::Yes)?;
         permission::has_data(&before)?;
         permission::may_write(caller, &before)?;
+        if self.settles_at_once() {
+            return Ok(Wcc { before, after: before });
+        }
         let fd = match descriptors.writer(file).or_else(|| descriptors.reader(file)) {
             Some(open) => open,
             None => {

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
-use vfs::HandleError;
 use vfs::mode::GroupRule;
+use vfs::{HandleError, SyncMode};
 
+use super::stable::SyncCell;
 use super::{HostTree, handle};
 use crate::descriptors::Descriptors;
 use crate::stripes::Stripes;
@@ -20,8 +21,8 @@ use crate::sys::{self, Mount};
 pub struct Options {
     /// Which group a new file gets.
     pub groups: GroupRule,
-    /// Whether changes of names and attributes are on stable storage before they are answered.
-    pub metadata: Metadata,
+    /// What is on stable storage when a change is answered; [`vfs::Tree::set_sync`] changes it.
+    pub sync: SyncMode,
     /// Where open descriptors are kept; all trees of a server should share one cache.
     pub descriptors: Arc<Descriptors>,
     /// The file system id of its handles and attributes, in the place of the kernel's: for a directory
@@ -30,26 +31,15 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The caller's group, synced metadata, and a descriptor cache for this tree alone.
+    /// The caller's group, [`SyncMode::Standard`], and a descriptor cache for this tree alone.
     fn default() -> Self {
         Self {
             groups: GroupRule::default(),
-            metadata: Metadata::default(),
+            sync: SyncMode::default(),
             descriptors: Arc::new(Descriptors::within_limits()),
             fsid: None,
         }
     }
-}
-
-/// When a change of names or attributes is on stable storage.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Metadata {
-    /// Before it is answered, as RFC 1813 §4.7 demands.
-    #[default]
-    Synced,
-    /// When the host's file system gets to it, within seconds. A server that stops keeps all; a host
-    /// that loses power forgets the last changes of its guests.
-    Lazy,
 }
 
 impl HostTree {
@@ -93,6 +83,7 @@ impl HostTree {
             fsid,
             device: stat.st_dev,
             link_max,
+            sync: SyncCell::new(options.sync),
             options,
             stripes: Stripes::new(),
             verifier: AtomicU64::new(start),

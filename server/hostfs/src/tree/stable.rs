@@ -1,11 +1,12 @@
 //! Waiting until what was changed is on stable storage (RFC 1813 §4.7, 4.8).
 
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::fs;
-use vfs::{FileKind, FsError, Handle};
+use vfs::{FileKind, FsError, Handle, Stability, SyncMode};
 
-use super::{HostTree, Metadata, unopened};
+use super::{HostTree, unopened};
 use crate::beacons::{Reach, flush_journal};
 
 impl HostTree {
@@ -55,8 +56,17 @@ impl HostTree {
     }
 
     /// Whether nobody waits for the disk.
-    fn settles_at_once(&self) -> bool {
-        self.options.metadata == Metadata::Lazy
+    pub(super) fn settles_at_once(&self) -> bool {
+        self.sync.get() == SyncMode::Disabled
+    }
+
+    /// What is done for data that is written, and what is told of it.
+    pub(super) fn stability(&self, asked: Stability) -> (Stability, Stability) {
+        match self.sync.get() {
+            SyncMode::Standard => (asked, asked),
+            SyncMode::Always => (Stability::FileSync, Stability::FileSync),
+            SyncMode::Disabled => (Stability::Unstable, asked),
+        }
     }
 
     /// Flushes what was changed on the file system, where its journal has it all; returns whether it has.
@@ -99,3 +109,26 @@ impl HostTree {
         fs::fsync(file).map_err(|errno| self.sync_failed(errno))
     }
 }
+
+/// A [`SyncMode`] that changes while calls are carried out.
+#[derive(Debug)]
+pub(super) struct SyncCell(AtomicU8);
+
+impl SyncCell {
+    pub(super) fn new(mode: SyncMode) -> Self {
+        let cell = Self(AtomicU8::new(0));
+        cell.set(mode);
+        cell
+    }
+
+    pub(super) fn set(&self, mode: SyncMode) {
+        let number = MODES.iter().position(|known| *known == mode).unwrap_or(0);
+        self.0.store(u8::try_from(number).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> SyncMode {
+        MODES.get(usize::from(self.0.load(Ordering::Relaxed))).copied().unwrap_or_default()
+    }
+}
+
+const MODES: [SyncMode; 3] = [SyncMode::Standard, SyncMode::Always, SyncMode::Disabled];

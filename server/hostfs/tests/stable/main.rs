@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hostfs::{HostTree, Metadata, Options};
-use vfs::{Caller, Create, FsError, Handle, Name, SetAttr, Special, Stability, Tree, Wait};
+use hostfs::{HostTree, Options};
+use vfs::{
+    Caller, Create, FsError, Handle, Name, SetAttr, Special, Stability, SyncMode, Tree, Wait,
+};
 
 use medium::Medium;
 
@@ -24,8 +26,8 @@ fn name(text: &str) -> Name<'_> {
     Name::new(text.as_bytes()).unwrap()
 }
 
-fn open(on: &Path, metadata: Metadata) -> Result<HostTree, String> {
-    let options = Options { metadata, ..Options::default() };
+fn open(on: &Path, sync: SyncMode) -> Result<HostTree, String> {
+    let options = Options { sync, ..Options::default() };
     HostTree::open(on, options).map_err(|error| error.to_string())
 }
 
@@ -120,8 +122,8 @@ fn missing(on: &Path, client: usize, done: &Answered) -> Vec<String> {
 }
 
 /// Lets clients work, cuts the power, and gives how many calls were answered and what is missing of them.
-fn cut(medium: &Medium, metadata: Metadata) -> Result<(usize, Vec<String>), String> {
-    let tree = open(medium.on(), metadata)?;
+fn cut(medium: &Medium, sync: SyncMode) -> Result<(usize, Vec<String>), String> {
+    let tree = open(medium.on(), sync)?;
     let root = tree.root();
     let dirs: Vec<_> = (0..CLIENTS)
         .map(|client| {
@@ -148,7 +150,7 @@ fn cut(medium: &Medium, metadata: Metadata) -> Result<(usize, Vec<String>), Stri
 #[test]
 fn what_was_answered_is_there_after_a_power_cut() {
     medium::with(Medium::ext4(&[]), |medium| {
-        let (created, missing) = cut(medium, Metadata::Synced)?;
+        let (created, missing) = cut(medium, SyncMode::Standard)?;
         assert!(created > CLIENTS, "{created} files were made");
         assert_eq!(missing, [""; 0]);
         Ok(())
@@ -158,7 +160,7 @@ fn what_was_answered_is_there_after_a_power_cut() {
 #[test]
 fn what_nobody_waited_for_is_lost_by_a_power_cut() {
     medium::with(Medium::ext4(&[]), |medium| {
-        let (created, missing) = cut(medium, Metadata::Lazy)?;
+        let (created, missing) = cut(medium, SyncMode::Disabled)?;
         assert!(created > CLIENTS && !missing.is_empty(), "{created} files were made");
         Ok(())
     });
@@ -167,7 +169,7 @@ fn what_nobody_waited_for_is_lost_by_a_power_cut() {
 #[test]
 fn calls_in_flight_share_flushes() {
     medium::with(Medium::ext4(&[]), |medium| {
-        let tree = open(medium.on(), Metadata::Synced)?;
+        let tree = open(medium.on(), SyncMode::Standard)?;
         let before = medium.commits();
         let (clients, files) = (32, 8);
         thread::scope(|scope| {
@@ -189,7 +191,7 @@ fn calls_in_flight_share_flushes() {
 #[test]
 fn attributes_do_not_wait_for_data() {
     medium::with(Medium::ext4(&[]), |medium| {
-        let tree = open(medium.on(), Metadata::Synced)?;
+        let tree = open(medium.on(), SyncMode::Standard)?;
         let file = create(&tree, &tree.root(), "file").unwrap();
         let block = vec![0x5a; 1 << 20];
         for number in 0..16 {
@@ -207,9 +209,47 @@ fn attributes_do_not_wait_for_data() {
 }
 
 #[test]
+fn what_is_flushed_for_a_call_is_decided_by_the_mode_also_while_it_is_served() {
+    medium::with(Medium::ext4(&[]), |medium| {
+        let tree = open(medium.on(), SyncMode::Disabled)?;
+        let (file, block) = (create(&tree, &tree.root(), "file").unwrap(), vec![0x5a; 1 << 20]);
+        // The bytes that reach the disk by one WRITE of so much, by a COMMIT and by a SETATTR, and how often
+        // the journal is committed for all three.
+        let play = |mode, asked| {
+            tree.set_sync(mode);
+            medium.sync();
+            let commits = medium.commits();
+            let mut at = medium.written();
+            let mut grown = || {
+                let before = std::mem::replace(&mut at, medium.written());
+                at - before >= 1 << 20
+            };
+            let told = tree.write(&ROOT, &file, 0, &block, asked).unwrap().stability;
+            let by_write = grown();
+            tree.commit(&ROOT, &file).unwrap();
+            let by_commit = grown();
+            set_mode(&tree, &file, 0o600).unwrap();
+            (told, by_write, by_commit, medium.commits() - commits > 0)
+        };
+        use Stability::{DataSync, FileSync, Unstable};
+        let modes = [
+            (SyncMode::Disabled, Unstable, (Unstable, false, false, false)),
+            (SyncMode::Standard, Unstable, (Unstable, false, true, true)),
+            (SyncMode::Always, Unstable, (FileSync, true, false, true)),
+            (SyncMode::Standard, DataSync, (DataSync, true, false, true)),
+            (SyncMode::Disabled, FileSync, (FileSync, false, false, false)),
+        ];
+        for (mode, asked, expected) in modes {
+            assert_eq!(play(mode, asked), expected, "{mode:?}, {asked:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn without_a_journal_each_file_is_flushed() {
     medium::with(Medium::ext4(&["-O", "^has_journal"]), |medium| {
-        let tree = open(medium.on(), Metadata::Synced)?;
+        let tree = open(medium.on(), SyncMode::Standard)?;
         let file = create(&tree, &tree.root(), "file").unwrap();
         set_mode(&tree, &file, 0o604).unwrap();
         let told = medium.on_the_disk("/file")?;
@@ -221,7 +261,7 @@ fn without_a_journal_each_file_is_flushed() {
 #[test]
 fn nothing_of_it_keeps_a_file_system_from_a_read_only_remount() {
     medium::with(Medium::ext4(&[]), |medium| {
-        let tree = open(medium.on(), Metadata::Synced)?;
+        let tree = open(medium.on(), SyncMode::Standard)?;
         let file = create(&tree, &tree.root(), "file").unwrap();
         tree.quiesce();
         medium.remount_read_only();

@@ -1,6 +1,7 @@
 //! What is decided about boot environments, and written down at one instant.
 
 use super::Store;
+use crate::sync;
 use crate::{
     Decision, Environment, EnvironmentName, ExportSettings, NativeChange, Role, StoreError,
 };
@@ -36,11 +37,16 @@ impl Store {
     ) -> Result<Environment, StoreError> {
         let told: Vec<String> = decisions.iter().map(ToString::to_string).collect();
         let told: Vec<&str> = told.iter().map(String::as_str).collect();
-        let natives = last_changes(decisions);
+        let mut natives = last_changes(decisions);
+        let sync = match self.capabilities().syncs {
+            true => sync::Change::none(),
+            false => sync::Change::take(&mut natives),
+        };
         self.change("set", name, &told, &natives, |environment| {
             if decisions.iter().any(|decision| matches!(decision, Decision::Role(_))) {
                 self.refuse_half(environment)?;
             }
+            sync.make(&mut environment.settings)?;
             decide_all(environment, decisions)
         })
     }

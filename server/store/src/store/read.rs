@@ -9,9 +9,10 @@ use uuid::Uuid;
 use super::Store;
 use crate::back_end::{Part, Side, Wanted};
 use crate::query::{Fact, Query};
+use crate::sync;
 use crate::{
     Change, Environment, EnvironmentName, Holding, Listing, NativeValue, Point, Snapshot, Space,
-    StoreError, Survey,
+    StoreError, Survey, SyncMode,
 };
 
 impl Store {
@@ -65,7 +66,19 @@ impl Store {
     /// The properties of the file system that can be set of a boot environment here, as they are.
     pub fn natives(&self, name: &EnvironmentName) -> Result<Vec<NativeValue>, StoreError> {
         let query = Query::named(name, &[Fact::Record, Fact::Natives]);
-        Ok(self.back_end.one(name, &query)?.natives)
+        let found = self.back_end.one(name, &query)?;
+        let mut natives = found.natives;
+        if !self.capabilities().syncs {
+            natives.extend(found.record.as_ref().and_then(sync::shown));
+        }
+        Ok(natives)
+    }
+
+    /// What is on stable storage when a change of an environment's files is answered, as far as that is not
+    /// for its file system to decide.
+    #[must_use]
+    pub fn sync(&self, environment: &Environment) -> SyncMode {
+        if self.capabilities().syncs { SyncMode::Standard } else { SyncMode::written(environment) }
     }
 
     /// The snapshots of a boot environment, oldest first.

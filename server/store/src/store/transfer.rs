@@ -10,6 +10,7 @@ use crate::environment::{parse, render};
 use crate::locked::Locked;
 use crate::progress::{Unit, Work};
 use crate::stream::{Framer, Header, Sent, StreamError, Unframer};
+use crate::sync::SYNC;
 use crate::{
     Environment, EnvironmentName, ExportSettings, Lacking, Point, Role, Snapshot, SnapshotName,
     StoreError,
@@ -75,7 +76,7 @@ impl Store {
             let locked = &alone;
             let arrival = match &header.base {
                 None => {
-                    let environment = Environment {
+                    let mut environment = Environment {
                         uuid: Uuid::new_v4(),
                         created: now(),
                         origin: None,
@@ -83,6 +84,8 @@ impl Store {
                         export: ExportSettings::default(),
                         ..parse(name.clone(), &header.environment).map_err(nonsense)?
                     };
+                    // As a property of a file system, it is not sent.
+                    environment.settings.set(SYNC, None)?;
                     Arrival { locked, environment, snapshot, base: None, lacking }
                 }
                 Some(base) => {

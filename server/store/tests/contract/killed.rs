@@ -66,7 +66,9 @@ fn what_takes_several_steps_is_done_whole_whenever_it_is_killed() {
     }
     for verb in [Late::News, Late::Promotion, Late::Properties, Late::Rollback] {
         let bench = verb.bench();
-        if verb == Late::Properties && bench.store.natives(&name("head")).unwrap().is_empty() {
+        let natives = bench.store.natives(&name("head")).unwrap();
+        let has_any = natives.iter().any(|known| known.property.as_str() == "compression");
+        if verb == Late::Properties && !has_any {
             continue;
         }
         let before = verb.seen(&bench);

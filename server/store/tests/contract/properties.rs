@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::Command;
 
-use store::{Decision, Lacking, Location, Native, NativeChange, Newer, Role, StoreError};
+use store::{Decision, Lacking, Location, Native, NativeChange, Newer, Role, StoreError, SyncMode};
 
 use crate::bench::{Bench, name, snapshot_name};
 use crate::streams::noise;
@@ -76,13 +76,49 @@ fn a_store_without_properties_of_its_own_refuses_them_and_what_is_set_with_them(
     let bench = Bench::new();
     let Kind::Plain = kind(&bench) else { return other("directories") };
     bench.create("head");
+    let before = bench.store.natives(&name("head")).unwrap();
     for property in Native::ALL {
         let decisions = [note("x"), change(property.as_str(), Some("1"))];
         let refused = bench.store.decide(&name("head"), &decisions).unwrap_err();
         assert!(matches!(refused, StoreError::Property { .. }), "{refused}");
     }
     assert_eq!(written_note(&bench, "head"), None);
-    assert_eq!(bench.store.natives(&name("head")).unwrap(), []);
+    assert_eq!(bench.store.natives(&name("head")).unwrap(), before);
+    assert!(before.iter().all(|known| known.property.as_str() == "sync"));
+    assert_eq!(bench.store.pending().unwrap(), []);
+}
+
+#[test]
+fn whether_changes_are_waited_for_is_decided_on_every_store() {
+    let bench = Bench::new();
+    let head = name("head");
+    bench.create("head");
+    let own = |text: &str| Some((text.to_owned(), "local".to_owned()));
+    let is_zfs = matches!(kind(&bench), Kind::Zfs);
+    let mode = |text: &str| bench.store.sync(&bench.store.get(&name(text)).unwrap());
+    // What is below a data set inherits from it.
+    let before = value(&bench, "head", "sync");
+    assert!(is_zfs || before == "standard");
+    assert_ne!(get(&bench, "head", "sync").unwrap().1, "local");
+    for known in SyncMode::ALL {
+        bench.store.decide(&head, &[change("sync", Some(known.as_str()))]).unwrap();
+        assert_eq!(get(&bench, "head", "sync"), own(known.as_str()));
+        // There the file system does it.
+        assert_eq!(mode("head"), if is_zfs { SyncMode::Standard } else { known });
+    }
+    for wrong in ["1", "on", "Always", "disabled "] {
+        let decisions = [note("x"), change("sync", Some(wrong))];
+        bench.store.decide(&head, &decisions).unwrap_err();
+        assert_eq!(written_note(&bench, "head"), None);
+        assert_eq!(get(&bench, "head", "sync"), own("disabled"));
+    }
+    bench.snapshot("head@monday");
+    bench.clone_of("head@monday", "copy");
+    assert_eq!(value(&bench, "copy", "sync"), "disabled");
+    bench.receive("other", &bench.sent("head@monday", None)).unwrap();
+    assert_eq!(value(&bench, "other", "sync"), before);
+    bench.store.decide(&head, &[change("sync", None)]).unwrap();
+    assert_eq!((value(&bench, "head", "sync"), mode("head")), (before, SyncMode::Standard));
     assert_eq!(bench.store.pending().unwrap(), []);
 }
 
@@ -122,7 +158,7 @@ fn of_several_properties_all_are_set_or_none() {
     bench.create("head");
     let wrong = match kind(&bench) {
         Kind::Plain => return other("ZFS and btrfs"),
-        Kind::Btrfs => [change("refquota", Some("much")), change("sync", Some("always"))],
+        Kind::Btrfs => [change("refquota", Some("much")), change("atime", Some("off"))],
         // Less than it takes: the kernel says so after it has taken the others.
         Kind::Zfs => [change("quota", Some("1K")), change("compression", Some("much"))],
     };
