@@ -10,6 +10,7 @@ use vfs::Handle;
 
 use crate::closer::Closer;
 use crate::beacons::Beacons;
+use crate::handles::Handles;
 use crate::sys::Node;
 
 /// A bounded cache of descriptors, shared by all trees of a server.
@@ -27,6 +28,8 @@ pub struct Descriptors {
     writers: Mutex<Cache<OwnedFd>>,
     closer: Closer,
     pub(crate) beacons: Beacons,
+    /// What listings of all trees know.
+    pub(crate) handles: Handles,
 }
 
 impl Descriptors {
@@ -40,6 +43,7 @@ impl Descriptors {
             writers: Mutex::new(Cache::new(quarter)),
             closer: Closer::default(),
             beacons: Beacons::default(),
+            handles: Handles::default(),
         }
     }
 

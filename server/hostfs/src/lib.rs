@@ -11,6 +11,7 @@ mod closer;
 mod descriptors;
 mod errno;
 mod flags;
+mod handles;
 mod inside;
 mod resident;
 mod stripes;

@@ -17,8 +17,8 @@ use hostfs::{Descriptors, HostTree, HostTreeError, Options};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use tempfile::TempDir;
 use vfs::{
-    Caller, Create, EntryDetail, FsError, Handle, Name, SetAttr, Special, Stability, SyncMode,
-    Tree, Wait,
+    Attr, Caller, Create, Entry, EntryDetail, FsError, Handle, Name, SetAttr, Special, Stability,
+    SyncMode, Tree, Wait,
 };
 
 const ROOT: Caller = Caller::ROOT;
@@ -508,4 +508,51 @@ fn a_program_that_runs_on_the_host_is_committed() {
     running.kill().unwrap();
     running.wait().unwrap();
     assert_eq!(committed.map(|wcc| wcc.after.size), Ok(fs::metadata(&program).unwrap().len()));
+}
+
+#[test]
+fn a_listing_has_the_handles_of_the_files_that_are_there_now() {
+    let Some((dir, tree)) = scratch() else { return };
+    let export = dir.path().join("export");
+    let make = |number: usize| fs::write(export.join(format!("file{number}")), "").unwrap();
+    (0..100).for_each(make);
+    symlink("file0", export.join("link")).unwrap();
+    // From then on handles are remembered.
+    thread::sleep(Duration::from_millis(1200));
+    let check = || {
+        let mut listed = Vec::new();
+        let mut each = |entry: &Entry<'_>| {
+            let text = String::from_utf8_lossy(entry.name).into_owned();
+            listed.push((text, entry.file.expect("it is there")));
+            ControlFlow::Continue(())
+        };
+        tree.readdir(&ROOT, &tree.root(), 0, EntryDetail::Full, &mut each).unwrap();
+        for (text, (handle, attr)) in &listed {
+            let found = tree.lookup(&ROOT, &tree.root(), name(text), Wait::Yes).unwrap();
+            // To list a directory is to read it.
+            let attr = Attr { atime: found.attr.atime, ..*attr };
+            assert_eq!((found.handle, found.attr), (*handle, attr), "{text}");
+            assert_eq!(tree.getattr(handle, Wait::Yes), Ok(attr), "{text}");
+        }
+        listed.iter().map(|(_, (_, attr))| attr.fileid).collect::<HashSet<_>>()
+    };
+    let (first, again) = (check(), check());
+    assert_eq!((first.len(), &first), (102, &again));
+    for number in 0..50 {
+        fs::remove_file(export.join(format!("file{number}"))).unwrap();
+    }
+    tree.quiesce();
+    // On most file systems these have the numbers of those that are gone.
+    (0..50).for_each(make);
+    for number in 50..60 {
+        let path = |text: &str| export.join(format!("{text}{number}"));
+        fs::rename(path("file"), path("moved")).unwrap();
+    }
+    for number in 60..70 {
+        fs::write(export.join(format!("file{number}")), "changed").unwrap();
+    }
+    let reused = first.intersection(&check()).count();
+    println!("{reused} numbers are used again or still");
+    thread::sleep(Duration::from_millis(1200));
+    assert_eq!(check(), check());
 }

@@ -4,12 +4,15 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{self, AtFlags, SeekFrom};
+use rustix::fs::{self, AtFlags, SeekFrom, Stat};
 use rustix::io::Errno;
-use vfs::{Attr, Caller, DirEnd, Entry, EntryDetail, FileKind, FsError, Handle, Wait, permission};
+use vfs::{
+    Attr, Caller, DirEnd, Entry, EntryDetail, FileKind, FsError, Handle, Time, Wait, permission,
+};
 
 use super::{HostTree, handle, unopened};
 use crate::attr;
+use crate::descriptors::Inode;
 use crate::errno::cause;
 use crate::sys::{self, Node};
 
@@ -37,16 +40,23 @@ impl HostTree {
             })?;
         }
         let mut staged = Vec::new();
+        let now = SystemTime::now();
+        let began = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let began = Time {
+            seconds: i64::try_from(began.as_secs()).unwrap_or(0),
+            nanoseconds: began.subsec_nanos(),
+        };
+        let listing = Listing { dir, node: &node, attr: &attr, began };
         let eof = sys::list(&fd, |name, inode, cookie| {
             if sys::is_staged(name) {
                 staged.push(name.to_owned());
             }
             let above_root = *dir == self.root && name == b"..";
             let fileid = if above_root { self.root_fileid } else { inode };
-            let file = if full { self.listed(dir, &node, &attr, name, fileid) } else { None };
+            let file = if full { self.listed(&listing, name, fileid) } else { None };
             each(&Entry { name, fileid, cookie, file })
         });
-        self.clear(dir, &fd, &staged, SystemTime::now());
+        self.clear(dir, &fd, &staged, now);
         Ok(DirEnd { eof: eof.map_err(cause)?, attr })
     }
 
@@ -84,32 +94,50 @@ impl HostTree {
     }
 
     /// What a listed name stands for, unless it vanished or lies beyond a border.
-    fn listed(
-        &self,
-        dir: &Handle,
-        node: &Node,
-        dir_attr: &Attr,
-        name: &[u8],
-        fileid: u64,
-    ) -> Option<(Handle, Attr)> {
+    ///
+    /// The handle comes first, unless it may be known: who looks at the attributes after it sees whether it is
+    /// of this inode.
+    fn listed(&self, listing: &Listing<'_>, name: &[u8], fileid: u64) -> Option<(Handle, Attr)> {
+        let Listing { dir, node, attr: dir_attr, began } = listing;
         match name {
-            b"." => return Some((*dir, *dir_attr)),
+            b"." => return Some((**dir, **dir_attr)),
             b".." => return self.parent(dir, node).ok(),
             _ => {}
         }
-        let kernel = node.handle_at(name).ok()?;
-        let stat = fs::statat(node.dir().ok()?, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        if stat.st_dev != self.device {
-            return None;
+        let at = node.dir().ok()?;
+        let look = || -> Option<(Stat, Attr)> {
+            let stat = fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            (stat.st_dev == self.device).then(|| (stat, attr::from_stat(&stat, self.fsid)))
+        };
+        let handles = &self.options.descriptors.handles;
+        let inode = Inode { fsid: self.fsid, device: self.device, number: fileid };
+        if handles.may_know(&inode) {
+            let (stat, attr) = look()?;
+            if stat.st_ino == fileid
+                && let Some(handle) = handles.of(&inode, attr.ctime)
+            {
+                return Some((handle, attr));
+            }
         }
+        let kernel = node.handle_at(name).ok()?;
+        let (stat, attr) = look()?;
         if stat.st_ino == fileid {
             let handle = handle(self.fsid, &kernel).ok()?;
-            return Some((handle, attr::from_stat(&stat, self.fsid)));
+            handles.remember(inode, attr.ctime, handle, *began);
+            return Some((handle, attr));
         }
         // Somebody put another file there while we looked: handle and attributes have to be of one.
         let found = self.mount.look(node.dir().ok()?, name).ok()?;
         Some((self.handle(&found).ok()?, self.attr(&found).ok()?))
     }
+}
+
+/// A listing of a directory that began at a time.
+struct Listing<'a> {
+    dir: &'a Handle,
+    node: &'a Node,
+    attr: &'a Attr,
+    began: Time,
 }
 
 /// As long as a file may be on its way to its own name, and more.
