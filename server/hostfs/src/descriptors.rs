@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vfs::Handle;
+use vfs::{Acl, Handle};
 
-use crate::closer::Closer;
 use crate::beacons::Beacons;
-use crate::handles::Handles;
+use crate::closer::Closer;
+use crate::remembered::Remembered;
 use crate::sys::Node;
 
 /// A bounded cache of descriptors, shared by all trees of a server.
@@ -29,7 +29,12 @@ pub struct Descriptors {
     closer: Closer,
     pub(crate) beacons: Beacons,
     /// What listings of all trees know.
-    pub(crate) handles: Handles,
+    ///
+    /// A file with the number of a removed one has another handle: should the clock be put back and a new file
+    /// meet the old one's time by the nanosecond, its handle here is stale, and no other file's.
+    pub(crate) handles: Remembered<Inode, Handle>,
+    /// The access control lists of files, or that they have none.
+    pub(crate) lists: Remembered<Handle, Option<Arc<Acl>>>,
 }
 
 impl Descriptors {
@@ -43,7 +48,8 @@ impl Descriptors {
             writers: Mutex::new(Cache::new(quarter)),
             closer: Closer::default(),
             beacons: Beacons::default(),
-            handles: Handles::default(),
+            handles: Remembered::default(),
+            lists: Remembered::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 mod birth;
 mod change;
 mod data;
+mod judge;
 mod listing;
 mod names;
 mod open;
@@ -25,9 +26,9 @@ use vfs::{
 };
 
 use crate::attr;
+use crate::beacons::Reach;
 use crate::descriptors::{InUse, Inode};
 use crate::errno::cause;
-use crate::beacons::Reach;
 use crate::resident::Resident;
 use crate::stripes::Stripes;
 use crate::sys::{KernelHandle, Mount, Node};
@@ -48,6 +49,8 @@ pub struct HostTree {
     fsid: u64,
     device: u64,
     link_max: u32,
+    /// Whether files here may have access control lists.
+    has_lists: bool,
     sync: SyncCell,
     options: Options,
     stripes: Stripes,
@@ -94,7 +97,7 @@ impl HostTree {
         wait: Wait,
     ) -> Result<(InUse<'_, Node>, Attr), FsError> {
         let (node, attr) = self.node(dir, wait)?;
-        permission::may_search(caller, &attr)?;
+        permission::may_search(caller, &self.judged(caller, (dir, &node), &attr, wait)?)?;
         Ok((node, attr))
     }
 
@@ -245,8 +248,9 @@ impl Tree for HostTree {
         asked: Access,
         wait: Wait,
     ) -> Result<(Access, Attr), FsError> {
-        let (_, attr) = self.node(file, wait)?;
-        Ok((Access(permission::rights(caller, &attr).0 & asked.0), attr))
+        let (node, attr) = self.node(file, wait)?;
+        let judged = self.judged(caller, (file, &node), &attr, wait)?;
+        Ok((Access(permission::rights(caller, &judged).0 & asked.0), attr))
     }
 
     fn readlink(

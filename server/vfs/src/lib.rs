@@ -4,6 +4,7 @@
 //! the trait, the values that cross it, and the rules that every tree shares (who may do what, which
 //! bits are cleared, which group a new file gets). It performs no I/O and knows no protocol.
 
+mod acl;
 mod answer;
 mod attr;
 mod caller;
@@ -16,6 +17,7 @@ pub mod permission;
 mod projection;
 mod tree;
 
+pub use acl::Acl;
 pub use answer::Answer;
 pub use attr::{Attr, FileKind, SetAttr, SetTime, Time};
 pub use caller::{Caller, MAX_GROUPS};

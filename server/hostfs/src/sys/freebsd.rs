@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid};
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
-use vfs::FileKind;
+use vfs::{Acl, FileKind};
 
 use crate::Flags;
 use crate::attr::raw_mode;
@@ -155,6 +155,11 @@ impl Node {
 
     pub(crate) fn set_times(&self, times: &Timestamps) -> Result<()> {
         self.change(|fd| fs::utimensat(fd, c"", times, AtFlags::EMPTY_PATH))
+    }
+
+    /// The descriptor of a file or directory.
+    pub(crate) fn any(&self) -> Result<BorrowedFd<'_>> {
+        self.dir()
     }
 
     /// The descriptor, for calls that take a directory.
@@ -510,6 +515,16 @@ pub(crate) fn each_extended(
 /// False: the calls of acl(3) that tell are not asked.
 pub(crate) fn has_list(_fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(false)
+}
+
+/// False: the calls of acl(3) are not asked, and the mode decides alone.
+pub(crate) const fn has_lists(_dir: BorrowedFd<'_>) -> bool {
+    false
+}
+
+/// None: see [`has_lists`].
+pub(crate) const fn list_of(_fd: BorrowedFd<'_>) -> Result<Option<Acl>> {
+    Ok(None)
 }
 
 /// The flags of a file or directory.

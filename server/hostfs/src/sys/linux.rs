@@ -20,7 +20,7 @@ use rustix::fs::{
 use rustix::io::{Errno, ReadWriteFlags, Result};
 use rustix::path::Arg;
 use siphasher::sip::SipHasher24;
-use vfs::FileKind;
+use vfs::{Acl, FileKind};
 
 use crate::Flags;
 use crate::attr::raw_mode;
@@ -243,6 +243,11 @@ impl Node {
         fs::utimensat(&self.0, c"", times, AtFlags::EMPTY_PATH)
     }
 
+    /// The descriptor, whatever kind of file it is.
+    pub(crate) fn any(&self) -> Result<BorrowedFd<'_>> {
+        Ok(self.0.as_fd())
+    }
+
     /// The descriptor, for calls that take a directory.
     pub(crate) fn dir(&self) -> Result<BorrowedFd<'_>> {
         Ok(self.0.as_fd())
@@ -399,6 +404,49 @@ pub(crate) fn has_list(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(false)
 }
 
+/// Whether files of this file system may have access control lists.
+pub(crate) fn has_lists(dir: BorrowedFd<'_>) -> bool {
+    fs::fgetxattr(dir, ACCESS_LIST, &mut [0_u8; 1]) != Err(Errno::OPNOTSUPP)
+}
+
+/// The access control list of a file of any kind, if it has one beside its mode.
+pub(crate) fn list_of(fd: BorrowedFd<'_>) -> Result<Option<Acl>> {
+    let (path, mut bytes) = (proc_path(fd), vec![0_u8; SHORT_LIST]);
+    let len = match fs::getxattr(&path, ACCESS_LIST, bytes.as_mut_slice()) {
+        Err(Errno::NODATA) => return Ok(None),
+        Err(Errno::RANGE) => {
+            bytes.resize(EXTENDED, 0);
+            fs::getxattr(&path, ACCESS_LIST, bytes.as_mut_slice())?
+        }
+        len => len?,
+    };
+    parse_list(bytes.get(..len).unwrap_or_default()).map(Some).ok_or(Errno::IO)
+}
+
+/// Reads a list as `linux/posix_acl_xattr.h` has it.
+fn parse_list(bytes: &[u8]) -> Option<Acl> {
+    let (version, mut rest) = bytes.split_first_chunk()?;
+    if u32::from_le_bytes(*version) != LIST_VERSION {
+        return None;
+    }
+    let mut acl = Acl::default();
+    while let Some((tag, more)) = rest.split_first_chunk() {
+        let (bits, more) = more.split_first_chunk()?;
+        let (id, more) = more.split_first_chunk()?;
+        let (bits, id) = (u32::from(u16::from_le_bytes(*bits)), u32::from_le_bytes(*id));
+        rest = more;
+        match u16::from_le_bytes(*tag) {
+            USER => acl.users.push((id, bits)),
+            GROUP_OBJ => acl.group = bits,
+            GROUP => acl.groups.push((id, bits)),
+            // The mode says these.
+            USER_OBJ | MASK | OTHER => {}
+            _ => return None,
+        }
+    }
+    rest.is_empty().then_some(acl)
+}
+
 /// The flags of a file or directory (statx(2)).
 pub(crate) fn flags(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Flags> {
     let about = fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())?;
@@ -535,6 +583,17 @@ const LONGEST: usize = 128;
 const LISTING: usize = 8 * 1024;
 /// Most bytes of an extended attribute, and of all their names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const EXTENDED: usize = 65_536;
+/// The extended attribute that is an access control list, and its form.
+const ACCESS_LIST: &CStr = c"system.posix_acl_access";
+const LIST_VERSION: u32 = 2;
+const USER_OBJ: u16 = 0x01;
+const USER: u16 = 0x02;
+const GROUP_OBJ: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+/// Bytes of a list with some sixty entries.
+const SHORT_LIST: usize = 512;
 /// How often a call is repeated that somebody else's came in the way of.
 const RETRIES: usize = 16;
 /// `_IOR(0x15, 0, struct fsuuid2)`.
@@ -553,6 +612,26 @@ const ZFS: fs::FsWord = 0x2fc1_2fc1;
 #[cfg(test)]
 mod test {
     use super::*;
+
+    #[test]
+    fn a_list_is_read_as_the_kernel_writes_it() {
+        let entry = |tag: u16, bits: u16, id: u32| {
+            [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let none = u32::MAX;
+        let mut list = LIST_VERSION.to_le_bytes().to_vec();
+        for (tag, bits, id) in
+            [(1, 6, none), (2, 5, 7), (4, 1, none), (8, 3, 9), (0x10, 7, none), (0x20, 0, none)]
+        {
+            list.extend(entry(tag, bits, id));
+        }
+        let read = Acl { users: vec![(7, 5)], group: 1, groups: vec![(9, 3)] };
+        assert_eq!(parse_list(&list), Some(read));
+        assert_eq!(parse_list(&list[..list.len() - 1]), None);
+        assert_eq!(parse_list(&[1, 0, 0, 0]), None);
+        list.extend(entry(0x40, 7, none));
+        assert_eq!(parse_list(&list), None);
+    }
 
     #[test]
     fn a_uuid_is_read_as_udev_writes_it() {

@@ -119,7 +119,8 @@ impl HostTree {
         if name.is_dot() {
             return Err(FsError::Exist);
         }
-        if let Err(refused) = permission::may_add(caller, &before) {
+        let judged = self.judged(caller, (dir, &parent), &before, Wait::Yes)?;
+        if let Err(refused) = permission::may_add(caller, &judged) {
             // What exists already is told as that to whoever may look.
             let exists = self.entry(&parent, name)?.is_some();
             return Err(if exists { FsError::Exist } else { refused });
@@ -213,7 +214,8 @@ impl HostTree {
         let (node, attr) = self.entry(&parent, name)?.ok_or(FsError::Busy)?;
         let handle = self.handle(&node)?;
         let regular = attr.kind == FileKind::Regular;
-        if is_unfinished(&attr) && permission::may_add(caller, &dir_attr).is_ok() {
+        let judged = self.judged(caller, (dir, &parent), &dir_attr, Wait::Yes)?;
+        if is_unfinished(&attr) && permission::may_add(caller, &judged).is_ok() {
             let new = New { kind: FileKind::Regular, set: set_of(how) };
             let born = mode::birth(caller, &dir_attr, new.kind, &new.set, self.options.groups);
             let (handle, attr) = self.finish(node, &attr, born, new)?;

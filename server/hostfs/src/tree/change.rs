@@ -17,7 +17,8 @@ impl HostTree {
     ) -> Result<Wcc, FsError> {
         let held = self.stripes.lock(file);
         let (node, before) = self.node(file, Wait::Yes)?;
-        permission::may_set(caller, &before, set)?;
+        let judged = self.judged(caller, (file, &node), &before, Wait::Yes)?;
+        permission::may_set(caller, &judged, set)?;
         if guard.is_some_and(|ctime| ctime != before.ctime) {
             return Err(FsError::NotSync);
         }

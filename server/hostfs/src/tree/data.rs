@@ -149,9 +149,10 @@ impl HostTree {
     /// file system mounted read-only.
     pub(super) fn commit_data(&self, caller: &Caller, file: &Handle) -> Result<Wcc, FsError> {
         let descriptors = &self.options.descriptors;
-        let (_, before) = self.node(file, Wait::Yes)?;
+        let (node, before) = self.node(file, Wait::Yes)?;
         permission::has_data(&before)?;
-        permission::may_write(caller, &before)?;
+        let judged = self.judged(caller, (file, &node), &before, Wait::Yes)?;
+        permission::may_write(caller, &judged)?;
         if self.settles_at_once() {
             return Ok(Wcc { before, after: before });
         }
@@ -183,7 +184,8 @@ impl HostTree {
     ) -> Result<(InUse<'_, OwnedFd>, Attr), FsError> {
         if let Some(reader) = self.options.descriptors.reader(file) {
             let attr = self.data_attr(file, &reader, wait)?;
-            permission::may_read(caller, &attr)?;
+            let judged = self.judged_by(caller, (file, reader.as_fd()), &attr, wait)?;
+            permission::may_read(caller, &judged)?;
             return Ok((reader, attr));
         }
         // To open a file may take to read its inode from the disk, unless a descriptor of it, as that of the
@@ -191,7 +193,7 @@ impl HostTree {
         let (node, attr) = self.node(file, wait)?;
         // Only what is regular is opened: a FIFO would wait and a device would notice.
         permission::has_data(&attr)?;
-        permission::may_read(caller, &attr)?;
+        permission::may_read(caller, &self.judged(caller, (file, &node), &attr, wait)?)?;
         let fd = self.mount.open_data(file.kind(), file.kernel(), false);
         drop(node);
         let fd = fd.map_err(|errno| match wait {
@@ -208,13 +210,14 @@ impl HostTree {
     ) -> Result<(InUse<'_, OwnedFd>, Attr), FsError> {
         if let Some(writer) = self.options.descriptors.writer(file) {
             let attr = self.data_attr(file, &writer, Wait::Yes)?;
-            permission::may_write(caller, &attr)?;
+            let judged = self.judged_by(caller, (file, writer.as_fd()), &attr, Wait::Yes)?;
+            permission::may_write(caller, &judged)?;
             sys::may_still_write(writer.as_fd()).map_err(cause)?;
             return Ok((writer, attr));
         }
-        let (_, attr) = self.node(file, Wait::Yes)?;
+        let (node, attr) = self.node(file, Wait::Yes)?;
         permission::has_data(&attr)?;
-        permission::may_write(caller, &attr)?;
+        permission::may_write(caller, &self.judged(caller, (file, &node), &attr, Wait::Yes)?)?;
         Ok((self.writer(file)?, attr))
     }
 

@@ -10,6 +10,7 @@ use vfs::{
     Attr, Caller, DirEnd, Entry, EntryDetail, FileKind, FsError, Handle, Time, Wait, permission,
 };
 
+use super::judge::now;
 use super::{HostTree, handle, unopened};
 use crate::attr;
 use crate::descriptors::Inode;
@@ -26,8 +27,9 @@ impl HostTree {
         each: &mut dyn FnMut(&Entry<'_>) -> ControlFlow<()>,
     ) -> Result<DirEnd, FsError> {
         let (node, attr) = self.node(dir, Wait::Yes)?;
-        permission::may_list(caller, &attr)?;
-        let full = detail == EntryDetail::Full && permission::may_search(caller, &attr).is_ok();
+        let judged = self.judged(caller, (dir, &node), &attr, Wait::Yes)?;
+        permission::may_list(caller, &judged)?;
+        let full = detail == EntryDetail::Full && permission::may_search(caller, &judged).is_ok();
         // The position belongs to the open description, so two listings must not share one.
         let fd = self.mount.open_dir(dir.kind(), dir.kernel()).map_err(unopened)?;
         if cookie > 0 {
@@ -40,13 +42,7 @@ impl HostTree {
             })?;
         }
         let mut staged = Vec::new();
-        let now = SystemTime::now();
-        let began = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let began = Time {
-            seconds: i64::try_from(began.as_secs()).unwrap_or(0),
-            nanoseconds: began.subsec_nanos(),
-        };
-        let listing = Listing { dir, node: &node, attr: &attr, began };
+        let listing = Listing { dir, node: &node, attr: &attr, began: now() };
         let eof = sys::list(&fd, |name, inode, cookie| {
             if sys::is_staged(name) {
                 staged.push(name.to_owned());
@@ -56,7 +52,7 @@ impl HostTree {
             let file = if full { self.listed(&listing, name, fileid) } else { None };
             each(&Entry { name, fileid, cookie, file })
         });
-        self.clear(dir, &fd, &staged, now);
+        self.clear(dir, &fd, &staged, SystemTime::now());
         Ok(DirEnd { eof: eof.map_err(cause)?, attr })
     }
 
@@ -111,7 +107,7 @@ impl HostTree {
         };
         let handles = &self.options.descriptors.handles;
         let inode = Inode { fsid: self.fsid, device: self.device, number: fileid };
-        if handles.may_know(&inode) {
+        if handles.has(&inode) {
             let (stat, attr) = look()?;
             if stat.st_ino == fileid
                 && let Some(handle) = handles.of(&inode, attr.ctime)

@@ -42,7 +42,8 @@ impl HostTree {
             return Err(dot);
         }
         let (victim, attr) = self.entry(&parent, name)?.ok_or(FsError::NoEnt)?;
-        permission::may_take(caller, &before, &attr)?;
+        let judged = self.judged(caller, (dir, &parent), &before, Wait::Yes)?;
+        permission::may_take(caller, &judged, &attr)?;
         match (directory, attr.kind == FileKind::Directory) {
             (false, true) => return Err(FsError::IsDir),
             (true, false) => return Err(FsError::NotDir),
@@ -72,18 +73,22 @@ impl HostTree {
         if from.is_dot() || to.is_dot() {
             return Err(FsError::Inval);
         }
-        let (_, moved) = self.entry(&source, from)?.ok_or(FsError::NoEnt)?;
-        permission::may_take(caller, &source_before, &moved)?;
-        permission::may_add(caller, &target_before)?;
-        if from_dir != to_dir {
-            permission::may_reparent(caller, &moved)?;
+        let (node, moved) = self.entry(&source, from)?.ok_or(FsError::NoEnt)?;
+        let of_source = self.judged(caller, (from_dir, &source), &source_before, Wait::Yes)?;
+        let of_target = self.judged(caller, (to_dir, &target), &target_before, Wait::Yes)?;
+        permission::may_take(caller, &of_source, &moved)?;
+        permission::may_add(caller, &of_target)?;
+        if from_dir != to_dir && moved.kind == FileKind::Directory {
+            let handle = self.handle(&node)?;
+            let judged = self.judged(caller, (&handle, &node), &moved, Wait::Yes)?;
+            permission::may_reparent(caller, &judged)?;
         }
         let replaced = self.entry(&target, to)?;
         let same = replaced.as_ref().is_some_and(|(_, old)| old.fileid == moved.fileid);
         if !same {
             let gone = match &replaced {
                 Some((node, old)) => {
-                    permission::may_take(caller, &target_before, old)?;
+                    permission::may_take(caller, &of_target, old)?;
                     check_replaceable(&moved, old)?;
                     Some(self.handle(node)?)
                 }
@@ -119,7 +124,8 @@ impl HostTree {
         if name.is_dot() {
             return Err(FsError::Exist);
         }
-        if let Err(refused) = permission::may_add(caller, &before) {
+        let judged = self.judged(caller, (dir, &parent), &before, Wait::Yes)?;
+        if let Err(refused) = permission::may_add(caller, &judged) {
             let exists = self.entry(&parent, name)?.is_some();
             return Err(if exists { FsError::Exist } else { refused });
         }

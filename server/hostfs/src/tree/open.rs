@@ -73,6 +73,7 @@ impl HostTree {
             Errno::OPNOTSUPP | Errno::STALE => HostTreeError::NoHandles,
             other => failed(other),
         })?;
+        let has_lists = sys::has_lists(mount.dir());
         let resident = mount.resident().map_err(failed)?;
         let reach = mount.reach().map_err(failed)?;
         let start = getrandom::u64().map_err(|_| HostTreeError::NoChance)?;
@@ -83,6 +84,7 @@ impl HostTree {
             fsid,
             device: stat.st_dev,
             link_max,
+            has_lists,
             sync: SyncCell::new(options.sync),
             options,
             stripes: Stripes::new(),
