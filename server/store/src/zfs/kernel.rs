@@ -2,10 +2,6 @@
 //! netbe is built with them (feature `libzfs`), else by zfs(8). Channel programs always go by zfs(8).
 
 #[cfg(any(feature = "libzfs", test))]
-#[cfg_attr(
-    not(feature = "libzfs"),
-    expect(dead_code, reason = "programs have limits of their own")
-)]
 mod aside;
 #[cfg(feature = "libzfs")]
 mod handles;
