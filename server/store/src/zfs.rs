@@ -16,10 +16,10 @@
 //! ```
 //!
 //! What commands on one host have to know of each other lies in one place for all state directories,
-//! by the number of the store's data set:
+//! by the pool's name and the number of the store's data set:
 //!
 //! ```text
-//! /run/netbe/zfs-GUID/
+//! /run/netbe/zfs-POOL-GUID/
 //!   locks/             held by commands, by environment
 //!   journal/           what commands are doing, to be undone if they are killed
 //! ```

@@ -1020,6 +1020,35 @@ fn what_the_sender_has_no_more_goes_only_where_that_is_asked_for() {
 }
 
 #[test]
+fn what_somebody_has_made_in_a_data_set_that_is_to_go_stays() {
+    let Some(site) = Site::new() else { return };
+    site.create_nested("head");
+    let store = &site.store;
+    store.snapshot(&name("head"), &snapshot("a")).unwrap();
+    let receive = |to: &str, base: Option<&SnapshotName>| {
+        let mut stream = Vec::new();
+        store.send(&name("head"), &snapshot(to), base, &mut stream).unwrap();
+        store.receive(&name("came"), Lacking::Destroy, &mut &*stream)
+    };
+    receive("a", None).unwrap();
+    store.release(&name("head")).unwrap();
+    zfs(&["destroy", "-r", &site.full("head/usr/home")]);
+    store.snapshot(&name("head"), &snapshot("b")).unwrap();
+    // What is held cannot be destroyed now, and is left to whoever comes next.
+    let (held, theirs) = (site.full("came/usr/home@a"), site.full("came/usr/home/theirs"));
+    zfs(&["hold", "keep", &held]);
+    receive("b", Some(&snapshot("a"))).unwrap_err();
+    zfs(&["create", "-o", "mountpoint=none", &theirs]);
+    zfs(&["release", "keep", &held]);
+    let left = store.settle(None).unwrap();
+    assert!(site.sets().iter().any(|set| set == "came/usr/home/theirs"), "{:?}", site.sets());
+    assert!(left[0].error.as_ref().unwrap().contains("theirs"), "{left:?}");
+    zfs(&["destroy", &theirs]);
+    assert_eq!(store.settle(None).unwrap(), []);
+    assert!(!site.sets().iter().any(|set| set.starts_with("came/usr/home")));
+}
+
+#[test]
 fn two_data_sets_at_one_place_are_refused_and_not_destroyed() {
     let Some(site) = Site::new() else { return };
     site.create_nested("head");

@@ -1,7 +1,7 @@
 //! What is left to be done of verbs that did not come to their end.
 //!
-//! Records of intents lie in the host's folder for what runs ([`RUNTIME`]), by the identity of the store's
-//! data set: a pool is imported on one host only, whatever state directories there are. What outlasts a
+//! Records of intents lie in the host's folder for what runs ([`RUNTIME`]), by the name of the pool and the
+//! identity of the store's data set: a pool is imported on one host only, whatever state directories there are. What outlasts a
 //! start of the host, or goes with the pool to another one, stands in a user property of the store's data
 //! set too, which changes in one transaction: `netbe.intent:UUID`. A clone of a snapshot needs none: it is
 //! put together as `.work-UUID`, and its `netbe:uuid` says the same.
@@ -182,7 +182,7 @@ impl Zfs {
 
     /// Where locks and records of this store are on this host.
     pub(super) fn runtime(&self) -> Result<PathBuf, StoreError> {
-        let path = Path::new(RUNTIME).join(format!("zfs-{:016x}", self.guid()?));
+        let path = Path::new(RUNTIME).join(folder(self.pool_name(), self.guid()?));
         mounts::point(&path)?;
         Ok(path)
     }
@@ -234,11 +234,9 @@ impl Zfs {
                 None => Ok(()),
             },
             Step::Destroy { datasets } => {
-                for set in self.named(datasets)? {
-                    // With one that is above it this one may have gone.
-                    clear(Task::zfs("destroy").flags(["-r"]), &set.name)?;
-                }
-                Ok(())
+                // Children before what they are in.
+                let sets = self.named(datasets)?;
+                sets.iter().rev().try_for_each(|set| clear_one(&set.name))
             }
             Step::Properties { dataset, before } => match self.named(&[*dataset])?.pop() {
                 Some(set) => natives::give_back(&set.name, before),
@@ -320,9 +318,7 @@ impl Zfs {
                 None => {}
             }
         }
-        for set in new {
-            clear(Task::zfs("destroy").flags(["-r"]), set)?;
-        }
+        new.into_iter().try_for_each(clear_one)?;
         program::rollback(self.pool_name(), &newer, &back).map_err(told)
     }
 
@@ -420,6 +416,33 @@ fn is_known(intent: &Intent<Step>) -> bool {
     !intent.steps.is_empty() && intent.steps.iter().all(Step::is_known)
 }
 
+/// The name of a store's folder. The halves of a pool that was split with zpool-split(8) have data sets of
+/// the same numbers; no two pools that are imported have one name.
+fn folder(pool: &str, guid: u64) -> String {
+    format!("zfs-{pool}-{guid:016x}")
+}
+
+/// Destroys a data set with its snapshots, and nothing that somebody has made in it since.
+fn clear_one(name: &str) -> Result<(), StoreError> {
+    let all = match listing::everything(name) {
+        Err(Failure { refusal: Refusal::Missing, .. }) => return Ok(()),
+        all => all.map_err(|failure| told(failure, "clear away"))?,
+    };
+    if let Some(other) = stranger(name, &all) {
+        let said = format!("{other} was made in it since: rename or destroy that first");
+        return Err(StoreError::Tool { program: "zfs", task: format!("destroy {name}"), said });
+    }
+    if all.iter().any(|one| one.contains('@')) {
+        clear(Task::zfs("destroy"), &format!("{name}@%"))?;
+    }
+    clear(Task::zfs("destroy"), name)
+}
+
+/// What of all that there is at and below a data set is neither that nor a snapshot of it.
+fn stranger<'a>(name: &str, all: &'a [String]) -> Option<&'a String> {
+    all.iter().rfind(|one| one.split('@').next() != Some(name))
+}
+
 /// Runs what takes something away that may be gone already.
 fn clear(task: Task, name: &str) -> Result<(), StoreError> {
     match task.operand(name).run() {
@@ -444,3 +467,21 @@ const PROPERTY: &str = "netbe.intent:";
 pub(super) const ARRIVAL: &str = "netbe.arrival:intent";
 /// A file that is there when the properties were looked at since the host was started.
 const LOOKED: &str = "looked";
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn the_halves_of_a_pool_that_was_split_have_folders_of_their_own() {
+        assert_eq!(folder("tank", 0x5a), "zfs-tank-000000000000005a");
+        assert_ne!(folder("tank", 0x5a), folder("half", 0x5a));
+    }
+
+    #[test]
+    fn what_is_below_a_data_set_that_is_to_go_is_somebodys() {
+        let all = ["t/be/a@x", "t/be/a/b@x", "t/be/a/b", "t/be/a"].map(str::to_owned);
+        assert_eq!(stranger("t/be/a", &all).unwrap(), "t/be/a/b");
+        assert_eq!(stranger("t/be/a", &[all[0].clone(), all[3].clone()]), None);
+    }
+}
