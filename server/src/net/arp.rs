@@ -26,7 +26,7 @@ pub(crate) struct Bounds {
 impl Bounds {
     /// Those of this host, if it has some and tells them: not in a network namespace of its own.
     pub(crate) fn of_host() -> Option<Self> {
-        arp::bounds()
+        arp::bounds().map(|(kept, most)| Self { kept, most })
     }
 
     /// What is to be said, and done, where so many machines may be on our wires.

@@ -2,10 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::net::arp::Bounds;
-
 /// There are none.
-pub(crate) const fn bounds() -> Option<Bounds> {
+pub(crate) const fn bounds() -> Option<(u64, u64)> {
     None
 }
 

@@ -4,15 +4,14 @@
 use std::fs;
 use std::net::IpAddr;
 
-use crate::net::arp::Bounds;
-
-/// The bounds, if the kernel tells them: only in the first network namespace.
-pub(crate) fn bounds() -> Option<Bounds> {
+/// The bounds, what is kept and what there is at most, if the kernel tells them: only in the first network
+/// namespace.
+pub(crate) fn bounds() -> Option<(u64, u64)> {
     let number = |name: &str| {
         let text = fs::read_to_string(format!("/proc/sys/net/ipv4/neigh/default/{name}")).ok()?;
         text.trim().parse().ok()
     };
-    Some(Bounds { kept: number("gc_thresh2")?, most: number("gc_thresh3")? })
+    Some((number("gc_thresh2")?, number("gc_thresh3")?))
 }
 
 /// How often it was full when an entry was to be made, if the kernel tells: only in the first network
