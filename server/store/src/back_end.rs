@@ -11,6 +11,7 @@ use crate::locked::{Current, Locked};
 use crate::name::NameRules;
 use crate::progress::Work;
 use crate::query::{Answer, Fact, Found, Query};
+use crate::tree::Until;
 use crate::{
     Change, Concerned, Environment, EnvironmentName, InUse, Lacking, Listing, NativeChange,
     Pending, Point, Snapshot, SnapshotName, StoreError,
@@ -96,7 +97,7 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
 
     /// What differs in a tree from an older one, sorted by path: each is that of an environment, or of a
     /// snapshot of it.
-    fn diff(&self, old: Side<'_>, new: Side<'_>) -> Result<Vec<Change>, StoreError>;
+    fn diff(&self, old: Side<'_>, new: Side<'_>, until: Until) -> Result<Vec<Change>, StoreError>;
 
     /// Where an environment's root is on this host.
     fn root(&self, name: &EnvironmentName) -> PathBuf;

@@ -11,6 +11,7 @@ use crate::draft::{OpenIntent, Step};
 use crate::journal::Tries;
 use crate::locked::{Current, Locked};
 use crate::query::{Answer, Fact, Of, Query};
+use crate::tree::Until;
 use crate::{
     Change, Concerned, Environment, EnvironmentName, InUse, MetadataError, NativeChange, Pending,
     Snapshot, SnapshotName, StoreError, Unreadable,
@@ -275,8 +276,8 @@ impl BackEnd for Faulty {
         self.inner.rollback(locked, to, newer)
     }
 
-    fn diff(&self, old: Side<'_>, new: Side<'_>) -> Result<Vec<Change>, StoreError> {
-        self.inner.diff(old, new)
+    fn diff(&self, old: Side<'_>, new: Side<'_>, until: Until) -> Result<Vec<Change>, StoreError> {
+        self.inner.diff(old, new, until)
     }
 
     fn root(&self, name: &EnvironmentName) -> PathBuf {

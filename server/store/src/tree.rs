@@ -30,7 +30,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub(crate) use archive::{apply, write};
-pub(crate) use compare::{compare, equal, unchanged};
+pub(crate) use compare::{Until, compare, equal, unchanged};
 pub(crate) use copy::{Borders, Fixed, copy};
 #[cfg(target_os = "freebsd")]
 pub(crate) use durable::each_file;

@@ -289,7 +289,7 @@ impl<'a> Roots<'a> {
         Ok(one == other
             || snapshots
                 && one.environment == other.environment
-                && self.store.diff(one, other)?.is_empty())
+                && self.store.is_same(one, other)?)
     }
 
     fn newest(

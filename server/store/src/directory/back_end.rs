@@ -13,7 +13,7 @@ use crate::error::at;
 use crate::journal::Tries;
 use crate::locked::{Current, Locked};
 use crate::query::{Answer, Query};
-use crate::tree::{self, open_dir};
+use crate::tree::{self, Until, open_dir};
 use crate::{
     Change, Concerned, Environment, EnvironmentName, InUse, NativeChange, Origin, Pending, Point,
     Snapshot, SnapshotName, StoreError, bind, fault,
@@ -155,8 +155,8 @@ impl BackEnd for Directory {
         self.replace(work, &environment, None, &vanish)
     }
 
-    fn diff(&self, old: Side<'_>, new: Side<'_>) -> Result<Vec<Change>, StoreError> {
-        tree::compare(self.open_tree(old)?.0, self.open_tree(new)?.0, Path::new(""))
+    fn diff(&self, old: Side<'_>, new: Side<'_>, until: Until) -> Result<Vec<Change>, StoreError> {
+        tree::compare(self.open_tree(old)?.0, self.open_tree(new)?.0, until)
     }
 
     fn root(&self, name: &EnvironmentName) -> PathBuf {

@@ -10,6 +10,7 @@ use super::Store;
 use crate::back_end::{Part, Side, Wanted};
 use crate::query::{Fact, Query};
 use crate::sync;
+use crate::tree::Until;
 use crate::{
     Change, Environment, EnvironmentName, Holding, Listing, NativeValue, Point, Snapshot, Space,
     StoreError, Survey, SyncMode,
@@ -98,6 +99,15 @@ impl Store {
 
     /// What differs in `new` from `old`, sorted by path.
     pub fn diff(&self, old: &Point, new: &Point) -> Result<Vec<Change>, StoreError> {
+        self.compare(old, new, Until::End)
+    }
+
+    /// Whether nothing differs in two trees. They are looked at no further than to the first difference.
+    pub fn is_same(&self, old: &Point, new: &Point) -> Result<bool, StoreError> {
+        Ok(self.compare(old, new, Until::Difference)?.is_empty())
+    }
+
+    fn compare(&self, old: &Point, new: &Point, until: Until) -> Result<Vec<Change>, StoreError> {
         let kept = [self.kept(&old.environment)?, self.kept(&new.environment)?];
         let [old, new] = [(&kept[0], old), (&kept[1], new)]
             .map(|(locked, point)| Side { locked, snapshot: point.snapshot.as_ref() });
@@ -107,7 +117,7 @@ impl Store {
                 self.find(side.locked, snapshot)?;
             }
         }
-        self.back_end.diff(old, new)
+        self.back_end.diff(old, new, until)
     }
 
     /// What destroying a boot environment or a snapshot would take away: the environment and then its

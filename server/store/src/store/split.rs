@@ -6,7 +6,6 @@
 //! instant, what they become.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use uuid::Uuid;
 
@@ -15,7 +14,7 @@ use crate::back_end::{Extent, Side, Wanted};
 use crate::draft::{self, Step};
 use crate::locked::Locked;
 use crate::thin::{self, Halves, Listing, Plan, ThinError, Touch};
-use crate::tree::{self, Half};
+use crate::tree::{self, Half, Until};
 use crate::{
     Concerned, Environment, EnvironmentName, ExportSettings, Layout, Origin, Point, Role,
     StoreError, sys,
@@ -210,7 +209,7 @@ impl Store {
                 rewritten || new || !half.has(plan, path)
             };
             let root = self.back_end.open_root(other)?;
-            let changes = tree::compare(&template, &root, Path::new(""))?;
+            let changes = tree::compare(&template, &root, Until::End)?;
             let paths = changes.iter().map(|change| change.path.as_os_str().as_bytes());
             if let Some(path) = paths.into_iter().find(|path| !expected(path)) {
                 let (name, path) = (name.to_string(), path.to_vec());

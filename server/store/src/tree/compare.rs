@@ -19,20 +19,26 @@ use crate::{Change, ChangeKind, FileKind, StoreError, Timestamp};
 /// Lists what differs in the directory `new` from `old`, sorted by path.
 ///
 /// Contents are read and compared wherever lengths are equal: a guest can set any time it likes.
-/// `prefix` is what stands before every path that is told.
 pub(crate) fn compare(
     old: impl AsFd,
     new: impl AsFd,
-    prefix: &Path,
+    until: Until,
 ) -> Result<Vec<Change>, StoreError> {
-    let mut walk = Walk { comparison: Comparison::default(), changes: Vec::new() };
-    walk.directories(old.as_fd(), new.as_fd(), prefix, 0)?;
-    Ok(walk.changes)
+    walk(Comparison::default(), (old, new), until)
+}
+
+/// How far two trees are compared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Until {
+    /// Until something differs, which is told with what else is known then.
+    Difference,
+    /// To the end.
+    End,
 }
 
 /// Whether there is no difference between two trees.
 pub(crate) fn equal(old: impl AsFd, new: impl AsFd) -> Result<bool, StoreError> {
-    Ok(compare(old, new, Path::new(""))?.is_empty())
+    Ok(compare(old, new, Until::Difference)?.is_empty())
 }
 
 /// Whether a tree is as it was when `copy` was made of it, which began at `since` or later.
@@ -47,17 +53,30 @@ pub(crate) fn unchanged(
 ) -> Result<bool, StoreError> {
     let since = Some(since).filter(|since| *since <= Timestamp::from(SystemTime::now()));
     let comparison = Comparison { since, ..Comparison::default() };
-    let mut walk = Walk { comparison, changes: Vec::new() };
-    walk.directories(copy.as_fd(), tree.as_fd(), Path::new(""), 0)?;
-    Ok(walk.changes.is_empty())
+    Ok(walk(comparison, (copy, tree), Until::Difference)?.is_empty())
+}
+
+fn walk(
+    comparison: Comparison,
+    (old, new): (impl AsFd, impl AsFd),
+    until: Until,
+) -> Result<Vec<Change>, StoreError> {
+    let mut walk = Walk { comparison, changes: Vec::new(), until };
+    walk.directories(old.as_fd(), new.as_fd(), Path::new(""), 0)?;
+    Ok(walk.changes)
 }
 
 struct Walk {
     comparison: Comparison,
     changes: Vec<Change>,
+    until: Until,
 }
 
 impl Walk {
+    fn is_done(&self) -> bool {
+        self.until == Until::Difference && !self.changes.is_empty()
+    }
+
     fn directories(
         &mut self,
         old: BorrowedFd<'_>,
@@ -77,6 +96,9 @@ impl Walk {
             self.comparison.since = None;
         }
         for (name, side) in merged(old, new, path)? {
+            if self.is_done() {
+                break;
+            }
             let here = join(path, &name);
             match side {
                 Side::New => self.all(new, &name, &here, ChangeKind::Added, depth)?,
@@ -150,6 +172,9 @@ impl Walk {
                 child => child.map_err(at("open", path))?,
             };
             for name in sorted_names(&child, path)? {
+                if self.is_done() {
+                    break;
+                }
                 let here = join(path, &name);
                 self.all(child.as_fd(), &name, &here, what, depth + 1)?;
             }
@@ -439,5 +464,18 @@ mod test {
         assert!(!same(SystemTime::now()));
         File::create(dirs[1].path().join("b")).unwrap();
         assert!(!same(SystemTime::now()));
+    }
+
+    #[test]
+    fn trees_are_looked_at_no_further_than_to_their_first_difference() {
+        let scratch = tempfile::tempdir().unwrap();
+        let roots = ["old", "new"].map(|name| scratch.path().join(name));
+        for (root, text) in roots.iter().zip(["one", "two"]) {
+            std::fs::create_dir(root).unwrap();
+            std::fs::write(root.join("a"), text).unwrap();
+            std::fs::create_dir_all(root.join("z/".repeat(MAX_DEPTH + 2))).unwrap();
+        }
+        let [old, new] = roots.map(|root| File::open(root).unwrap());
+        assert!(!equal(&old, &new).unwrap());
     }
 }

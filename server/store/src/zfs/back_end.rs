@@ -12,6 +12,7 @@ use crate::journal::Tries;
 use crate::locked::{Current, Locked};
 use crate::name::NameRules;
 use crate::query::{Answer, Query};
+use crate::tree::Until;
 use crate::{
     Change, Concerned, Environment, EnvironmentName, InUse, NativeChange, Pending, Snapshot,
     SnapshotName, StoreError,
@@ -132,8 +133,8 @@ impl BackEnd for Zfs {
         self.go_back(locked, to, newer)
     }
 
-    fn diff(&self, old: Side<'_>, new: Side<'_>) -> Result<Vec<Change>, StoreError> {
-        self.compare(shown(old), shown(new))
+    fn diff(&self, old: Side<'_>, new: Side<'_>, until: Until) -> Result<Vec<Change>, StoreError> {
+        self.compare(shown(old), shown(new), until)
     }
 
     fn root(&self, name: &EnvironmentName) -> PathBuf {

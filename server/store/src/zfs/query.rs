@@ -4,6 +4,7 @@ use super::listing::{self, DataSet, Depth, SnapshotRow};
 use super::tree::Tree;
 use super::{Seen, Zfs, kernel, told, tree};
 use crate::query::{Answer, Fact, Found, Of, Query};
+use crate::tree::Until;
 use crate::{EnvironmentName, Snapshot, SnapshotName, Space, StoreError, Unreadable};
 
 impl Zfs {
@@ -122,7 +123,7 @@ impl Zfs {
         }
         // Times of access are written too.
         let sides = [Some(snapshot), None].map(|snapshot| (name, seen, snapshot));
-        Ok(self.compare(sides[0], sides[1])?.is_empty())
+        Ok(self.compare(sides[0], sides[1], Until::Difference)?.is_empty())
     }
 }
 

@@ -11,6 +11,7 @@ use super::{Seen, Zfs};
 use crate::back_end::{Part, Wanted};
 use crate::error::at;
 use crate::journal::Tries;
+use crate::tree::Until;
 use crate::{Change, EnvironmentName, Point, SnapshotName, StoreError};
 
 /// A tree, or what it was at a snapshot, and what was seen of its environment.
@@ -91,6 +92,7 @@ impl Zfs {
         &self,
         old: Shown<'_>,
         new: Shown<'_>,
+        until: Until,
     ) -> Result<Vec<Change>, StoreError> {
         let work = format!("{HIDDEN}{}", Uuid::new_v4());
         let point = self.mounts.join(&work);
@@ -111,7 +113,7 @@ impl Zfs {
             root.ok_or_else(|| StoreError::NoEnvironment(name.clone()))
         };
         let (old, new) = (root(old, "old")?, root(new, "new")?);
-        crate::tree::compare(&old, &new, Path::new(""))
+        crate::tree::compare(&old, &new, until)
     }
 
     /// Shows a tree at a place that somebody wants to see it at.
