@@ -376,20 +376,15 @@ async fn who_takes_little_loses_its_place_where_others_wait() {
     let stall = Duration::from_secs(1);
     let options = Options { connections: 2, stall, least_rate: 100 << 20, ..Options::default() };
     let server = Server::start_with(booter, options).await;
-    let slow: Vec<_> = (0..2)
-        .map(|_| async {
-            let mut client = server.connect().await;
-            client.send("GET /f HTTP/1.1\r\nHost: h\r\n\r\n").await;
-            tokio::spawn(async move {
-                let mut bytes = vec![0; 64 << 10];
-                while client.stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            })
-        })
-        .collect();
-    for client in slow {
-        client.await;
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.send("GET /f HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        tokio::spawn(async move {
+            let mut bytes = vec![0; 64 << 10];
+            while client.stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
     }
     server.booter.wait_for(|event| matches!(event, Event::Sent { .. })).await;
     let waiting = async { server.connect().await.get("/g", "").await.status };
