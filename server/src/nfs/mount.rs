@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod test;
 mod wait;
+mod walk;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
-use vfs::{Caller, FileKind, FsError, Handle, Name, NameError, Projection, Wait};
+use vfs::{FsError, Wait};
 use wire::codec::Codec;
 use wire::mount3::{
     DirPath, Exported, HostName, MAX_NAME, MntRes, MountStat, Mounted, PROGRAM, Procedure, VERSION,
@@ -31,6 +32,7 @@ use crate::net::rpc::{Call, Outcome, Parked, Program, Progress, Transport};
 use crate::nfs::export::{Absent, Export, Exports, Reason, WireHandle};
 use crate::site::machine::View;
 use wait::Waiting;
+use walk::{stands, walk};
 
 /// Why a path is not mounted: for the client a number, for people a sentence.
 struct Refused {
@@ -350,45 +352,6 @@ fn stripped(path: DirPath<'_>) -> &[u8] {
 /// A path for people.
 fn shown(path: &[u8]) -> String {
     path.escape_ascii().to_string()
-}
-
-/// The directory that a path inside an export names, as its client sees the export.
-///
-/// `..` is taken back from the path itself and stops at the export's root. Symbolic links are not
-/// followed: they are meant for the client's own name space. The path is walked as the superuser, as
-/// mounting is his business; what is found there is still checked call by call.
-fn walk(files: &Projection, path: &[u8], wait: Wait) -> Result<Handle, FsError> {
-    let mut names: Vec<Name<'_>> = Vec::new();
-    for component in path.split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => {
-                names.pop();
-            }
-            name => names.push(Name::new(name).map_err(|error| match error {
-                NameError::Invalid => FsError::NoEnt,
-                NameError::TooLong => FsError::NameTooLong,
-            })?),
-        }
-    }
-    // Otherwise it has just been seen to stand.
-    if wait == Wait::Yes {
-        stands(files, wait)?;
-    }
-    let mut directory = files.root();
-    for name in names {
-        let found = files.resolve(&directory)?.lookup(&Caller::ROOT, name, Wait::Yes)?;
-        if found.attr.kind != FileKind::Directory {
-            return Err(FsError::NotDir);
-        }
-        directory = files.mounted(&found.handle);
-    }
-    Ok(directory)
-}
-
-/// Whether the root of a tree is still there: a handle of what was removed would be stale at once.
-fn stands(files: &Projection, wait: Wait) -> Result<(), FsError> {
-    files.resolve(&files.root())?.run(|tree, root| tree.getattr(root, wait)).map(drop)
 }
 
 /// Whether somebody has removed the directory that one of an export's trees begins with.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fixtures::MemFs;
 use store::ExportSettings;
 use uuid::Uuid;
-use vfs::Tree;
+use vfs::{Handle, Tree};
 
 use super::*;
 use crate::nfs::export::bench::{Client, MACHINE, ROOT, STRANGER, Site, nest, open_to_all};
@@ -111,8 +111,48 @@ fn what_is_not_a_directory_is_refused() {
     let machine = Client::machine();
     assert_eq!(bench.mnt(&machine, "/be/head/etc/rc.conf"), Err(MountStat::NotDir));
     assert_eq!(bench.mnt(&machine, "/be/head/etc/rc.conf/x"), Err(MountStat::NotDir));
-    assert_eq!(bench.mnt(&machine, "/be/head/sys"), Err(MountStat::NotDir));
-    assert_eq!(bench.mnt(&machine, "/be/head/sys/x"), Err(MountStat::NotDir));
+}
+
+#[test]
+fn links_are_followed_within_the_export() {
+    let tree = MemFs::new()
+        .dir("/usr/src/sys", 0o755)
+        .dir("/usr/home/me", 0o755)
+        .file("/usr/passwd", 0o644, b"")
+        .symlink("/sys", "/usr/src/sys")
+        .symlink("/home", "usr/./home/")
+        .symlink("/usr/back", "../usr/src/../home")
+        .symlink("/chain", "/usr/back/me")
+        .symlink("/file", "usr/passwd")
+        .symlink("/nowhere", "usr/none")
+        .symlink("/loop", "usr/loop")
+        .symlink("/usr/loop", "../loop")
+        .symlink("/out", "usr/../../head/usr")
+        .symlink("/far", "/../usr");
+    let bench = Bench { tree: Arc::new(tree), ..bench() };
+    bench.site.publish(ROOT, "head", &bench.tree, open_to_all());
+    let mnt = |path: &str| bench.mnt(&Client::machine(), &format!("/be/head/{path}"));
+    for (path, directory) in [
+        ("sys", "/usr/src/sys"),
+        ("home", "/usr/home"),
+        ("home/me/", "/usr/home/me"),
+        ("usr/back/me", "/usr/home/me"),
+        ("chain", "/usr/home/me"),
+        // Dots of the path itself are the client's, who means its names.
+        ("home/../usr", "/usr"),
+    ] {
+        assert_eq!(mnt(path), Ok(bench.tree.at(directory)), "{path}");
+    }
+    for (path, refused) in [
+        ("file", MountStat::NotDir),
+        ("file/x", MountStat::NotDir),
+        ("nowhere", MountStat::NoEnt),
+        ("loop", MountStat::NotDir),
+        ("out", MountStat::NotDir),
+        ("far", MountStat::NotDir),
+    ] {
+        assert_eq!(mnt(path), Err(refused), "{path}");
+    }
 }
 
 #[test]
@@ -333,7 +373,7 @@ fn dots_over_a_border_are_taken_back_from_the_path() {
 }
 
 #[test]
-fn a_link_that_leads_over_a_border_is_the_client_s_to_follow() {
+fn a_link_is_followed_over_a_border_and_not_out_of_the_export() {
     let root = Arc::new(
         MemFs::new()
             .dir("/usr/home", 0o755)
@@ -343,9 +383,13 @@ fn a_link_that_leads_over_a_border_is_the_client_s_to_follow() {
     );
     for view in [View::Joined, View::Split] {
         let bench = Bench { tree: Arc::clone(&root), ..bench() };
-        bench.site.publish_files(ROOT, "head", nest(&root).0, open_to_all());
+        let (files, [home, _]) = nest(&root);
+        bench.site.publish_files(ROOT, "head", files, open_to_all());
         bench.site.booter.show(view);
-        for path in ["/be/head/home", "/be/head/home/me", "/be/head/usr/up", "/be/head/usr/up/x"] {
+        let client = Client::machine();
+        assert_eq!(bench.mnt(&client, "/be/head/home"), Ok(home.root()), "{view:?}");
+        assert_eq!(bench.mnt(&client, "/be/head/home/me"), Ok(home.at("/me")), "{view:?}");
+        for path in ["/be/head/usr/up", "/be/head/usr/up/x"] {
             let refused = bench.mnt(&Client::machine(), path);
             assert_eq!(refused, Err(MountStat::NotDir), "{view:?} {path}");
         }
@@ -366,7 +410,7 @@ fn a_data_set_is_not_mounted_on_a_link() {
     for view in [View::Joined, View::Split] {
         bench.site.booter.show(view);
         let refused = bench.mnt(&Client::machine(), "/be/head/usr/home/me");
-        assert_eq!(refused, Err(MountStat::NotDir), "{view:?}");
+        assert_eq!(refused, Err(MountStat::NoEnt), "{view:?}");
         let real = bench.mnt(&Client::machine(), "/be/head/usr/real");
         assert_eq!(real, Ok(bench.tree.at("/usr/real")), "{view:?}");
     }
