@@ -71,7 +71,7 @@ pub(crate) fn sweep(
     seed: u64,
 ) -> Result<String, Failure> {
     let mut bench = Bench { netbe, medium, place, number: 0 };
-    let (mut tried, mut all, mut wrong) = (0, 0, Vec::new());
+    let (mut tried, mut met, mut all, mut wrong) = (0, 0, 0, Vec::new());
     let share = extent.time / u32::try_from(VERBS.len()).unwrap_or(1);
     for (index, verb) in (0..).zip(VERBS) {
         // Each has numbers of its own, so that the time that another took changes nothing.
@@ -81,16 +81,22 @@ pub(crate) fn sweep(
         all += run.faults.iter().map(Vec::len).sum::<usize>();
         for number in 0..extent.faults {
             interrupt::check()?;
-            if (number > 0 && Instant::now() >= until) || wrong.len() >= MOST_WRONG {
+            // A few, so that one of them meets a call that is made in each run.
+            let enough = run.met > 0 && Instant::now() >= until;
+            if (number > 0 && enough) || wrong.len() >= MOST_WRONG {
                 break;
             }
             let Some(fault) = run.draw(&mut noise) else { break };
             tried += 1;
             wrong.extend(bench.with(&mut run, &fault)?);
         }
+        ensure(run.met > 0 || wrong.len() >= MOST_WRONG, || {
+            format!("netbe {}: no call of it failed", verb.words)
+        })?;
+        met += run.met;
     }
     ensure(wrong.is_empty(), || wrong.join("\n"))?;
-    Ok(format!("{tried} of {all} faults in {} verbs", VERBS.len()))
+    Ok(format!("{tried} of {all} faults in {} verbs, of which {met} met a call", VERBS.len()))
 }
 
 /// Where stores are made, one after the other.
@@ -112,6 +118,8 @@ struct Run<'a> {
     fresh: bool,
     /// Whether what there was before the verb is kept.
     saved: bool,
+    /// How many faults have met a call.
+    met: u32,
 }
 
 impl Run<'_> {
@@ -171,7 +179,7 @@ impl Bench<'_> {
             let fault = |(call, number, what)| Fault { call, number, what };
             faults.push(of_call.map(fault).collect());
         }
-        Ok(Run { verb, faults, before, after, fresh: false, saved })
+        Ok(Run { verb, faults, before, after, fresh: false, saved, met: 0 })
     }
 
     /// Runs a verb with a fault; what is wrong then.
@@ -189,9 +197,11 @@ impl Bench<'_> {
         }
         run.fresh = false;
         let inject = format!("inject={}:{}:when={}", fault.call, fault.what, fault.number);
-        let trace = format!("trace={}", fault.call);
-        let words = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let (trace, file) = (format!("trace={}", fault.call), self.place.join("trace"));
+        let words = ["-o", &file.to_string_lossy(), "-e", &trace, "-e", &inject];
         let done = self.run(run.verb, &words)?;
+        let traced = fs::read_to_string(&file).during("the trace")?;
+        run.met += u32::from(traced.contains("(INJECTED)") || traced.contains("killed by SIGKILL"));
         let settled = self.netbe("settle")?;
         let listed = self.netbe("list -j")?;
         let mut picture = self.picture()?;

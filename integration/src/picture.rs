@@ -46,8 +46,11 @@ impl Picture {
         });
         let known = known.collect();
         let mut picture = BTreeMap::<String, String>::new();
-        for line in lines().filter(|line| !line.contains("@netbe-20")) {
+        for line in lines() {
             let (name, told) = line.split_once('\t').unwrap_or((line, ""));
+            if name.split_once('@').is_some_and(|(_, snapshot)| is_pin(snapshot)) {
+                continue;
+            }
             let entry = picture.entry(alike(name, &known)).or_default();
             *entry = format!("{entry}{}\n", alike(told, &known));
         }
@@ -91,7 +94,7 @@ fn walk(
     for entry in fs::read_dir(root)? {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
         let name = name.to_string_lossy();
-        if without.contains(&name.as_ref()) || name.starts_with("netbe-20") {
+        if without.contains(&name.as_ref()) || is_pin(&name) {
             continue;
         }
         let stat = fs::symlink_metadata(&path)?;
@@ -149,6 +152,11 @@ fn alike(text: &str, known: &BTreeMap<String, String>) -> String {
         rest = rest.get(len..).unwrap_or_default();
     }
     told
+}
+
+/// Whether a snapshot is called by the time at which a template was pinned: others that netbe makes have a UUID.
+fn is_pin(name: &str) -> bool {
+    name.strip_prefix("netbe-20").is_some_and(|rest| rest.as_bytes().get(2) == Some(&b'-'))
 }
 
 fn is_uuid(word: &str) -> bool {

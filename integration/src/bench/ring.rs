@@ -90,6 +90,7 @@ unsafe fn turn(ring: &mut IoUring, entries: &[Entry]) -> Result<i32, Failure> {
             .map_err(|_full| Failure::said(WHAT))?;
     }
     let (mut left, mut received) = (entries.len(), 0);
+    let mut failed: Option<std::io::Error> = None;
     let last = entries.len().saturating_sub(1) as u64;
     while left > 0 {
         ring.submit_and_wait(1).during(WHAT)?;
@@ -100,14 +101,17 @@ unsafe fn turn(ring: &mut IoUring, entries: &[Entry]) -> Result<i32, Failure> {
                 continue;
             }
             if done.result() < 0 {
-                let error = std::io::Error::from_raw_os_error(-done.result());
-                return Err(error).during(WHAT);
-            }
-            if done.user_data() == last {
+                // What stands behind it is cancelled, and told of too.
+                let error = || std::io::Error::from_raw_os_error(-done.result());
+                failed.get_or_insert_with(error);
+            } else if done.user_data() == last {
                 received = done.result();
             }
             left -= usize::from(!io_uring::cqueue::more(done.flags()));
         }
+    }
+    if let Some(error) = failed {
+        return Err(error).during(WHAT);
     }
     let whole = received == 0 || usize::try_from(received) == Ok(MESSAGE);
     ensure(whole, || WHAT.to_owned())?;
