@@ -211,7 +211,7 @@ pub(super) fn for_machine(
         return Ok(Assigned { environment: own.name.to_string(), made: None });
     }
     let made = roots.make(name.as_str(), wanted, Term::Kept)?;
-    or_gone(site, name, &made.name, || site.reload_only(&[&made.name]))?;
+    // The server is told of it with what says that the machine boots it.
     let reply = Reply::text(told(name, &made.name, &made.template, &made.reset));
     Ok(Assigned { environment: made.name.to_string(), made: Some((made.name, reply)) })
 }

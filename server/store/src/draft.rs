@@ -91,6 +91,24 @@ pub(crate) fn unmark(environment: &mut Environment) -> Result<(), SettingError> 
     MARKS.iter().try_for_each(|key| environment.settings.set(key, None))
 }
 
+/// Takes note that an environment is about to go back to a tree without these snapshots: if it is being filled,
+/// and one of them is from before that, it is whole then.
+pub(crate) fn note_return(
+    back_end: &dyn BackEnd,
+    locked: &Locked,
+    gone: &[SnapshotName],
+) -> Result<(), StoreError> {
+    let Ok(mut found) = locked.read(back_end) else { return Ok(()) };
+    let filled = found.environment.settings.value(INSTALLING);
+    let Some(intent) = filled.and_then(|intent| intent.parse().ok()) else { return Ok(()) };
+    if gone.contains(&snapshot_of(intent)?) {
+        found.environment.settings.set(RETURNING, Some(&intent.to_string()))?;
+        back_end.write(&found, &[])?;
+        fault::point();
+    }
+    Ok(())
+}
+
 /// The snapshot that an intent keeps the tree in that it changes.
 pub(crate) fn snapshot_of(intent: Uuid) -> Result<SnapshotName, StoreError> {
     let name = format!("netbe-{intent}");
@@ -175,7 +193,7 @@ fn empty(
             newest_first.reverse();
             back_end.rollback(locked, &before, &newest_first)?;
             fault::point();
-        } else if kept {
+        } else if kept && found.environment.settings.value(RETURNING) != Some(&intent.to_string()) {
             return Err(StoreError::Lost(Point::snapshot(locked.name(), &before)));
         }
         let environment = &mut found.environment;
@@ -191,4 +209,7 @@ fn empty(
 pub(crate) const DRAFT: &str = "draft";
 /// The setting that says of which intent an environment is that is being filled.
 pub(crate) const INSTALLING: &str = "installing";
-pub(crate) const MARKS: [&str; 2] = [DRAFT, INSTALLING];
+/// The setting that says of which intent an environment is that a person has go back to what it was before it
+/// was filled: with the snapshot from before that, all is gone that was half.
+pub(crate) const RETURNING: &str = "returning";
+pub(crate) const MARKS: [&str; 3] = [DRAFT, INSTALLING, RETURNING];

@@ -256,12 +256,13 @@ pub const DESCRIPTIONS: [&str; 4] = ["arch", "note", "os", "release"];
 
 /// Settings that netbe makes and goes by: they can be read, and nobody else is to make them. A machine's
 /// root, whose template it is, what is being made or installed, what was split.
-pub const KEPT_KEYS: [&str; 9] = [
+pub const KEPT_KEYS: [&str; 10] = [
     "data-of",
     crate::draft::DRAFT,
     "fresh",
     crate::draft::INSTALLING,
     "machine",
+    crate::draft::RETURNING,
     "template",
     "thin",
     "thin.base",

@@ -19,6 +19,7 @@ pub use split::{Pair, Update};
 
 use crate::back_end::{BackEnd, Capabilities, Extent, Side};
 use crate::directory::{Directory, Plain};
+use crate::draft::note_return;
 use crate::journal::Tries;
 use crate::lock::{Hold, Locks};
 use crate::locked::Locked;
@@ -356,7 +357,9 @@ impl Store {
             snapshot.is_none_or(|snapshot| since.iter().any(|gone| gone.name == *snapshot))
         })?;
         let newest_first = since.into_iter().rev().map(|snapshot| snapshot.name);
-        self.back_end.rollback(locked, to, &newest_first.collect::<Vec<_>>())
+        let newest_first: Vec<_> = newest_first.collect();
+        note_return(&*self.back_end, locked, &newest_first)?;
+        self.back_end.rollback(locked, to, &newest_first)
     }
 
     /// Shows a boot environment's tree, or a snapshot's, at an empty directory too: without devices

@@ -97,7 +97,7 @@ impl Directory {
     }
 
     /// Changes properties of a tree, and then its limits: what is full has no room for anything else as long
-    /// as it has one.
+    /// as it has one. What else cannot be changed leaves the limits as they are wanted.
     fn put_natives(
         &self,
         tree: &OwnedFd,
@@ -106,11 +106,17 @@ impl Directory {
         path: &Path,
     ) -> Result<(), StoreError> {
         let none = |limit: &NativeChange| NativeChange { value: None, ..limit.clone() };
-        let lifted = limits.iter().filter(|_| !others.is_empty()).map(none);
-        for change in lifted.chain(others.iter().chain(limits).cloned()) {
-            self.fabric.set_native(tree, &change, path)?;
+        let mut lifted = limits.iter().filter(|_| !others.is_empty()).map(none);
+        let put = |change: &NativeChange| {
+            self.fabric.set_native(tree, change, path)?;
             fault::point();
-        }
+            Ok::<_, StoreError>(())
+        };
+        let done = lifted
+            .try_for_each(|change| put(&change))
+            .and_then(|()| others.iter().try_for_each(put));
+        limits.iter().try_for_each(put)?;
+        done?;
         sys::synchronize(tree.as_fd()).map_err(at("write", path))
     }
 }

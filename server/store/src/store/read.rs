@@ -108,8 +108,13 @@ impl Store {
     }
 
     fn compare(&self, old: &Point, new: &Point, until: Until) -> Result<Vec<Change>, StoreError> {
-        let kept = [self.kept(&old.environment)?, self.kept(&new.environment)?];
-        let [old, new] = [(&kept[0], old), (&kept[1], new)]
+        let older = self.kept(&old.environment)?;
+        let other = match old.environment == new.environment {
+            true => None,
+            false => Some(self.kept(&new.environment)?),
+        };
+        let newer = other.as_ref().unwrap_or(&older);
+        let [old, new] = [(&older, old), (newer, new)]
             .map(|(locked, point)| Side { locked, snapshot: point.snapshot.as_ref() });
         for side in [old, new] {
             self.back_end.record(side.locked)?;

@@ -113,6 +113,31 @@ fn what_a_kill_leaves_of_a_tree_that_was_filled_the_next_verb_gives_back() {
 }
 
 #[test]
+fn what_is_half_filled_goes_back_to_a_snapshot_from_before() {
+    let bench = Bench::new();
+    let store = &bench.store;
+    bench.create("head");
+    bench.put("head", "home/file", "monday");
+    store.set_role(&name("head"), Role::Template).unwrap();
+    bench.snapshot("head@monday");
+    bench.put("head", "home/file", "tuesday");
+    let before = store.get(&name("head")).unwrap();
+    killed(|| {
+        let draft = store.fill(store.hold(&name("head")).unwrap()).unwrap();
+        bench.put("head", "home/file", "half");
+        // Because of this it is not put back by itself.
+        bench.snapshot("head@theirs");
+        draft
+    });
+    bench.create("next");
+    assert_eq!(store.pending().unwrap().len(), 1);
+    store.rollback(&name("head"), &"monday".parse().unwrap(), store::Newer::Destroy).unwrap();
+    assert_eq!(store.pending().unwrap(), []);
+    assert_eq!(store.get(&name("head")).unwrap(), before);
+    assert_eq!(bench.read("head", "home/file").as_deref(), Some("monday"));
+}
+
+#[test]
 fn what_is_half_filled_and_has_nothing_to_go_back_to_is_not_taken_for_whole() {
     let bench = Bench::new();
     let store = &bench.store;
