@@ -47,11 +47,16 @@ pub(crate) enum AccessTimes {
 
 impl Resident {
     /// Whether `len` bytes of an open file of `size` bytes are in memory, and so is all that reading
-    /// them would have the kernel read ahead, which may wait as well.
-    pub(crate) fn holds(&self, file: BorrowedFd<'_>, offset: u64, len: u64, size: u64) -> bool {
-        let Some(read_ahead) = self.read_ahead else { return false };
-        let ahead = read_ahead.min(size.saturating_sub(offset + len));
-        sys::is_resident(file, offset, len, ahead)
+    /// them would have the kernel read ahead, which may wait as well. `None` where it cannot be told.
+    pub(crate) fn holds(
+        &self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: u64,
+        size: u64,
+    ) -> Option<bool> {
+        let read_ahead = self.read_ahead?;
+        Some(sys::is_resident(file, offset, len, read_ahead, size))
     }
 
     /// Whether reading the file now sets its time of access.

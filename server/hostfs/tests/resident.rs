@@ -169,15 +169,18 @@ fn what_is_not_in_memory_is_put_into_no_pipe_without_waiting() {
     piped(&tree, &file, (0, 1), Wait::Yes).unwrap();
     let on_disk = fs::File::open(dir.path().join("file")).unwrap();
     rustix::fs::fadvise(&on_disk, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-    assert_eq!(piped(&tree, &file, whole, Wait::No), Err(FsError::WouldWait));
-    piped(&tree, &file, whole, Wait::Yes).unwrap();
-    if fs::read_to_string("/proc/mounts").unwrap().contains(" / ext4 ") {
-        assert!(piped(&tree, &file, whole, Wait::No) == Ok((bytes.len(), true, bytes.clone())));
+    let told = piped(&tree, &file, whole, Wait::No);
+    if told == Err(FsError::NotSupp) {
+        eprintln!("skipped: it cannot be told here what is in memory (ext4 and btrfs, Linux 6.5)");
+        return;
     }
+    assert_eq!(told, Err(FsError::WouldWait));
+    piped(&tree, &file, whole, Wait::Yes).unwrap();
+    assert!(piped(&tree, &file, whole, Wait::No) == Ok((bytes.len(), true, bytes.clone())));
 }
 
 #[test]
-fn a_file_that_is_cut_off_gives_a_pipe_less_and_says_so() {
+fn what_is_in_a_pipe_stays_there_when_its_file_is_cut_off() {
     let Some((dir, tree, file, bytes)) = on_disk(300_000) else { return };
     let (reader, writer) = pipe();
     let read = tree.read_to_pipe(&ROOT, &file, 0, 300_000, writer.as_fd(), Wait::Yes).unwrap();

@@ -417,6 +417,7 @@ pub(crate) const fn is_resident(
     _offset: u64,
     _len: u64,
     _ahead: u64,
+    _size: u64,
 ) -> bool {
     false
 }

@@ -89,7 +89,7 @@ impl Mount {
         let inode_numbers = matches!(magic, BTRFS | EXT4 | XFS);
         let read_ahead = match magic {
             // XFS reads under a lock of the inode, ZFS from a cache of its own; tmpfs may have to swap.
-            EXT4 | BTRFS => residence::read_ahead(&self.dir),
+            EXT4 | BTRFS => residence::read_ahead(&self.dir, magic == BTRFS),
             _ => None,
         };
         Ok(Resident { attributes, names, inode_numbers, link_size, access_times, read_ahead })

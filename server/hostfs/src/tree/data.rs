@@ -88,9 +88,12 @@ impl HostTree {
             return Ok(Read { len: 0, eof: true, attr });
         }
         let asked = count(len).min(attr.size - offset);
-        let proven = || self.resident.holds(reader.as_fd(), offset, asked, attr.size);
-        if wait == Wait::No && (self.resident.sets_access_time(&attr) || !proven()) {
-            return Err(FsError::WouldWait);
+        if wait == Wait::No {
+            // Where it cannot be told, data may still be copied without waiting.
+            let holds = self.resident.holds(reader.as_fd(), offset, asked, attr.size);
+            if !holds.ok_or(FsError::NotSupp)? || self.resident.sets_access_time(&attr) {
+                return Err(FsError::WouldWait);
+            }
         }
         let mut len = 0;
         while count(len) < asked {

@@ -238,7 +238,8 @@ impl Connection {
             records.clear();
             return Ok(());
         }
-        let left = self.put(&mut outbox, Piece::Bytes(std::mem::take(records), 0), true)
+        let more = payload.len() > 0;
+        let left = self.put(&mut outbox, Piece::Bytes(std::mem::take(records), 0), more)
             + self.put(&mut outbox, Piece::Pipe(payload), pad > 0)
             + self.put(&mut outbox, Piece::Bytes(vec![0; pad], 0), false);
         self.leave(outbox, left);

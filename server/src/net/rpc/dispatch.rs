@@ -142,7 +142,10 @@ impl<R> Dispatcher<R> {
             Ran::Later(taker) => Answer::Later(begun(claim), taker),
             Ran::Ended { keep, payload } => {
                 match self.end_claim(claim, keep, out.get(start..).unwrap_or_default()) {
-                    Some(newest) => Answer::Elsewhere(newest),
+                    Some(newest) => {
+                        debug_assert!(payload.is_none(), "a reply that is kept has no payload");
+                        Answer::Elsewhere(newest)
+                    }
                     None => Answer::Here(payload),
                 }
             }

@@ -46,14 +46,14 @@ fn read_into(
     let wait = request.wait();
     let mut count = args.count.min(request.transfer_max());
     // Clients ask for as much as they may of files that have less.
-    if count > FEW {
+    if count > SMALL_READ {
         let size = file.run(|tree, object| tree.getattr(object, wait))?.size;
         let rest = u32::try_from(size.saturating_sub(args.offset)).unwrap_or(u32::MAX);
         // Never nothing: should the file grow meanwhile, a client gets data or the end.
-        count = count.min(rest.max(FEW));
+        count = count.min(rest.max(SMALL_READ));
     }
     let count = usize::try_from(count).map_err(|_| FsError::Inval)?;
-    if count >= MANY
+    if count >= SPLICE_MIN
         && request.call.transport == Transport::Tcp
         && let Some(read) = read_by_reference(request, file, args.offset, count)?
     {
@@ -147,8 +147,8 @@ pub(super) fn commit(request: &Request<'_>, reply: &mut Vec<u8>) -> Result<Outco
 }
 
 /// Bytes that there is room made for without asking how many the file has.
-const FEW: u32 = 32 << 10;
+const SMALL_READ: u32 = 32 << 10;
 
 /// Bytes from which on to copy them costs more than to prove that they are in memory, and to move
 /// references to them.
-const MANY: usize = 64 << 10;
+const SPLICE_MIN: usize = 64 << 10;

@@ -7,10 +7,12 @@
 
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 
 use rustix::fs::{self, major, minor};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::param::page_size;
 use rustix::pipe::SpliceFlags;
@@ -27,10 +29,17 @@ pub(crate) fn splice(
     rustix::pipe::splice(file, Some(&mut offset), pipe, None, len, flags)
 }
 
-/// Whether `len` bytes of a file at `offset` are in memory, and pages for `ahead` bytes behind them are
-/// there too, for which reading ahead has nothing to do.
-pub(crate) fn is_resident(file: BorrowedFd<'_>, offset: u64, len: u64, ahead: u64) -> bool {
+/// Whether `len` bytes of a file of `size` bytes at `offset` are in memory, and pages for `ahead` bytes behind
+/// them are there too, as far as the file goes, for which reading ahead has nothing to do.
+pub(crate) fn is_resident(
+    file: BorrowedFd<'_>,
+    offset: u64,
+    len: u64,
+    ahead: u64,
+    size: u64,
+) -> bool {
     let Some(read) = pages(offset, len) else { return false };
+    let ahead = ahead.min(size.saturating_sub(read.end));
     let Some(behind) = pages(read.end, ahead) else { return false };
     (behind.is_empty() || has_pages(file, behind)) && are_read(file, read).unwrap_or(false)
 }
@@ -72,28 +81,44 @@ fn are_read(file: BorrowedFd<'_>, range: Range<u64>) -> Option<bool> {
 }
 
 /// Up to how many bytes behind what is read the kernel reads ahead on the file system of `dir`: twice
-/// what it is told to, or what one READ asks for if that is more, rounded up to its largest pages.
-pub(crate) fn read_ahead(dir: &OwnedFd) -> Option<u64> {
-    let device = fs::fstat(dir).ok()?.st_dev;
-    let own = format!("{}:{}", major(device), minor(device));
-    let most = match read_ahead_of(&own) {
-        Some(own) => own,
-        // btrfs has a device for each subvolume, and names what it reads from otherwise.
-        None => {
-            let all = std::fs::read_dir("/sys/class/bdi").ok()?.flatten();
-            let names = all.filter_map(|entry| entry.file_name().into_string().ok());
-            names
-                .filter(|name| name.starts_with("btrfs-"))
-                .filter_map(|n| read_ahead_of(&n))
-                .max()?
-        }
+/// what it is told to, or what one READ asks for if that is more, rounded up to its largest pages. `None`
+/// where the kernel does not say it, or cannot say what is in memory (before Linux 6.5).
+pub(crate) fn read_ahead(dir: &OwnedFd, is_btrfs: bool) -> Option<u64> {
+    if !has_cachestat(dir) {
+        return None;
+    }
+    let most = if is_btrfs {
+        // It has a device for each subvolume, and names what it reads from otherwise.
+        let all = std::fs::read_dir("/sys/class/bdi").ok()?.flatten();
+        let names = all.map(|entry| entry.path());
+        let is_its =
+            |path: &Path| path.file_name().is_some_and(|n| n.as_bytes().starts_with(b"btrfs-"));
+        names
+            .filter(|path| is_its(path))
+            .filter_map(|path| kib(&path.join("read_ahead_kb")))
+            .max()?
+    } else {
+        let device = fs::fstat(dir).ok()?.st_dev;
+        let device = format!("/sys/dev/block/{}:{}", major(device), minor(device));
+        // A partition has none of its own, and lies in the directory of its disk.
+        let of = |below: &str| kib(Path::new(&format!("{device}/{below}queue/read_ahead_kb")));
+        of("").or_else(|| of("../"))?
     };
     Some(2 * most.max(LONGEST_READ) + LARGEST_PAGE)
 }
 
-fn read_ahead_of(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/sys/class/bdi/{name}/read_ahead_kb")).ok()?;
-    text.trim().parse::<u64>().ok()?.checked_mul(1024)
+fn kib(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Whether the kernel knows cachestat(2).
+fn has_cachestat(dir: &OwnedFd) -> bool {
+    let (asked, mut told) = (Asked { offset: 0, len: 0 }, Told::default());
+    // SAFETY: as in `has_pages`. A directory has no pages, or says that it is none to ask of.
+    let result = unsafe {
+        libc::syscall(SYS_CACHESTAT, dir.as_raw_fd(), &raw const asked, &raw mut told, 0_u32)
+    };
+    result == 0 || Errno::from_io_error(&std::io::Error::last_os_error()) != Some(Errno::NOSYS)
 }
 
 /// `struct cachestat_range` of `linux/mman.h`.
@@ -134,21 +159,24 @@ mod test {
         let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         file.write_all(&[7; 300_000]).unwrap();
         file.sync_all().unwrap();
-        assert!(is_resident(file.as_fd(), 5_000, 100_000, 150_000));
+        assert!(is_resident(file.as_fd(), 5_000, 100_000, 150_000, 300_000));
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-        assert!(!is_resident(file.as_fd(), 5_000, 1, 0));
+        assert!(!is_resident(file.as_fd(), 5_000, 1, 0, 300_000));
         // Of a file that is read here and there, nothing is read that was not asked for.
         fadvise(&file, 0, None, Advice::Random).unwrap();
         file.read_exact_at(&mut [0; 65_536], 0).unwrap();
-        assert!(is_resident(file.as_fd(), 5_000, 60_000, 0));
-        assert!(!is_resident(file.as_fd(), 5_000, 60_000, 200_000), "what is read ahead counts");
-        assert!(!is_resident(file.as_fd(), 5_000, 200_000, 0));
-        assert!(!is_resident(file.as_fd(), 200_000, 1, 0));
+        assert!(is_resident(file.as_fd(), 5_000, 60_000, 0, 300_000));
+        assert!(
+            !is_resident(file.as_fd(), 5_000, 60_000, 200_000, 300_000),
+            "what is read ahead counts"
+        );
+        assert!(!is_resident(file.as_fd(), 5_000, 200_000, 0, 300_000));
+        assert!(!is_resident(file.as_fd(), 200_000, 1, 0, 300_000));
     }
 
     #[test]
     fn a_range_beyond_all_numbers_is_not_in_memory() {
         let file = tempfile::tempfile().unwrap();
-        assert!(!is_resident(file.as_fd(), u64::MAX - 1, 100, 0));
+        assert!(!is_resident(file.as_fd(), u64::MAX - 1, 100, 0, u64::MAX));
     }
 }

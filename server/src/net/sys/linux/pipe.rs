@@ -3,12 +3,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::io::ioctl_fionread;
 use rustix::param::page_size;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::process::{Resource, getrlimit};
 
 /// A pipe with data for a socket.
 ///
@@ -32,7 +33,7 @@ impl Pipe {
     pub(crate) fn for_range(offset: u64, len: usize) -> Option<Self> {
         let page = page_size();
         let before = usize::try_from(offset % u64::try_from(page).ok()?).ok()?;
-        if (before + len).div_ceil(page) > ROOM / page {
+        if (before + len).div_ceil(page) > ROOM / page || TOO_SMALL.load(Ordering::Relaxed) {
             return None;
         }
         let idle = idle().pop();
@@ -87,7 +88,7 @@ impl Drop for Pipe {
 
 impl Ends {
     fn new() -> Option<Self> {
-        if OPEN.fetch_add(1, Ordering::Relaxed) >= MOST {
+        if OPEN.fetch_add(1, Ordering::Relaxed) >= most() {
             OPEN.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -97,8 +98,12 @@ impl Ends {
         };
         // From here on it is dropped, which counts.
         let ends = Self { reader, writer };
-        let room = fcntl_setpipe_size(&ends.writer, ROOM);
-        room.is_ok_and(|room| room >= ROOM).then_some(ends)
+        let has_room = fcntl_setpipe_size(&ends.writer, ROOM).is_ok_and(|room| room >= ROOM);
+        if !has_room {
+            TOO_SMALL.store(true, Ordering::Relaxed);
+            tracing::debug!("no pipe may hold {ROOM} bytes (pipe(7)): what is read is copied");
+        }
+        has_room.then_some(ends)
     }
 }
 
@@ -118,8 +123,18 @@ static EMPTY: Mutex<Vec<Ends>> = Mutex::new(Vec::new());
 /// Pipes that are open.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// Most pipes that are open at a time: each takes two descriptors, and holds on to pages in memory.
-const MOST: usize = 256;
+/// A pipe was refused the room that it has to have.
+static TOO_SMALL: AtomicBool = AtomicBool::new(false);
+
+/// Most pipes that are open at a time: each takes two descriptors, together a thirty-second of all that there
+/// may be, and holds on to pages in memory.
+fn most() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limit = getrlimit(Resource::Nofile).current;
+        limit.and_then(|limit| usize::try_from(limit / 64).ok()).unwrap_or(256).min(256)
+    })
+}
 
 /// Most pipes that are kept though nobody uses them.
 const IDLE: usize = 16;
