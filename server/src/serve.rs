@@ -295,7 +295,7 @@ async fn wait_for_stores(appliance: Arc<Appliance>) -> io::Result<()> {
     loop {
         tokio::select! {
             _ = beats.tick() => {}
-            () = appliance.exports().suspects().named() => {}
+            () = appliance.exports().suspects().reported() => {}
         }
         let appliance = Arc::clone(&appliance);
         spawn_blocking(move || appliance.look_again()).await.map_err(io::Error::other)?;

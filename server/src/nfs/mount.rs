@@ -86,8 +86,11 @@ impl Mount {
             let found = self.find(peer, path.0, wait);
             let lost = found.as_ref().err().and_then(|refused| refused.lost);
             match lost {
-                Some(environment) if wait == Wait::Yes && begun.elapsed() < BUSY_LIMIT => {
-                    self.exports.suspects().name(environment);
+                Some(environment)
+                    if wait == Wait::Yes
+                        && begun.elapsed() < BUSY_LIMIT
+                        && self.exports.suspects().report(environment, Instant::now()) =>
+                {
                     thread::sleep(BUSY_PAUSE);
                 }
                 _ => break found,

@@ -44,6 +44,8 @@ pub(super) struct Publisher {
     boots: Arc<Boots>,
     opener: Opener,
     places: Arc<Places>,
+    /// Looks at places while the other one may open environments.
+    watcher: Opener,
     /// The result of the last reading of the store. Nothing waits while its lock is held.
     found: Mutex<Found>,
     /// Whether something that could not be served may become available by itself.
@@ -114,6 +116,7 @@ impl Publisher {
             boots,
             opener: Opener::new(OPENING),
             places: Arc::default(),
+            watcher: Opener::new(OPENING),
             found: Mutex::default(),
             waiting: AtomicBool::new(false),
             detached: AtomicBool::new(false),
@@ -187,6 +190,8 @@ impl Publisher {
         }
         if present.is_ok() {
             self.look_at_places(suspects);
+        } else {
+            self.exports.suspects().looked_in_vain(suspects.into_iter(), Instant::now());
         }
     }
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use store::EnvironmentName;
 use uuid::Uuid;
@@ -54,8 +55,8 @@ impl Publisher {
             (environment, Box::new(move || Ok(directory(&path) != then)))
         };
         let jobs = self.places.of(&open).into_iter().map(job).collect();
-        let mut moved = suspects;
-        self.opener.open_all(jobs, |outcomes| {
+        let mut moved = suspects.clone();
+        self.watcher.open_all(jobs, |outcomes| {
             let moved_now = outcomes.into_iter().filter(|(_, outcome)| *outcome == Ok(true));
             moved.extend(moved_now.map(|(environment, _)| environment));
         });
@@ -70,6 +71,14 @@ impl Publisher {
             tracing::debug!("{error}");
         }
         let root = |export: &Export| export.files.seen(View::Joined).root();
+        let mut in_vain = suspects;
+        for export in &before {
+            let now = self.exports.of(export.environment);
+            if now.is_none_or(|now| root(&now) != root(export)) {
+                in_vain.remove(&export.environment);
+            }
+        }
+        self.exports.suspects().looked_in_vain(in_vain.into_iter(), Instant::now());
         for export in before {
             if self.exports.of(export.environment).is_some_and(|now| root(&now) != root(export)) {
                 tracing::warn!(
