@@ -24,8 +24,7 @@ pub(crate) struct Cache {
 #[derive(Debug, Default)]
 struct Blocks {
     kept: HashMap<Key, Kept>,
-    /// The order in which they are looked at when one has to make room: each once, and some that are not
-    /// there any more.
+    /// The order in which they are looked at when one has to make room, each once.
     order: VecDeque<Key>,
 }
 

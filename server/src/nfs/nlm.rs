@@ -78,7 +78,7 @@ impl Program for Nlm {
         PROGRAM
     }
 
-    /// Clients that see version 4 missing fall back to the older ones, for files below 4 GiB.
+    /// Version 4 goes with NFS version 3; the older ones are asked for by clients that do without it.
     fn versions(&self) -> &'static [u32] {
         &[VERSION_1, VERSION_3, VERSION_4]
     }

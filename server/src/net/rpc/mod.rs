@@ -36,7 +36,7 @@ pub(crate) use peers::Silence;
 pub use peers::{Life, Peers};
 pub use server::{Options, Server, listen};
 
-/// One RPC program: portmap, MOUNT, NFS, later NLM, NSM and NFSv4.
+/// One RPC program: portmap, MOUNT, NFS, NLM, later NSM and NFSv4.
 pub trait Program: Send + Sync {
     /// The program's number.
     fn number(&self) -> u32;

@@ -197,7 +197,7 @@ async fn what_is_in_pipes_comes_in_its_place() {
     assert_eq!(client.call(7, Echo::ECHO, b"still").await, b"still");
 }
 
-/// Who takes nothing holds others up neither by the bytes in pipes that wait for him.
+/// Bytes in pipes that wait for a client who takes nothing are bounded as all others are.
 #[tokio::test]
 async fn what_is_in_pipes_counts_as_unsent() {
     let options = Options { unsent: 4 << 20, ..Options::default() };

@@ -7,7 +7,7 @@ pub(crate) const fn bounds() -> Option<(u64, u64)> {
     None
 }
 
-/// Nothing counts what does not happen.
+/// The table has no bound, so that it is never full.
 pub(crate) const fn times_full() -> Option<u64> {
     None
 }

@@ -34,7 +34,8 @@ pub(crate) fn silence(socket: BorrowedFd<'_>) -> io::Result<Silence> {
     Ok(Silence { heard, sent: Duration::MAX, unanswered: 0 })
 }
 
-/// Sends bytes, of which `more` come at once, and returns how many the socket took. FreeBSD has no word for `more`.
+/// Sends bytes, of which `more` come at once, and returns how many the socket took. `more` is not told: nobody
+/// here sends the rest in another way, for which FreeBSD has TCP_NOPUSH.
 ///
 /// # Errors
 ///

@@ -20,7 +20,7 @@ pub(crate) fn times_full() -> Option<u64> {
     overflows(&fs::read_to_string("/proc/net/stat/arp_cache").ok()?)
 }
 
-/// Whether it has no entry for an address. A table that cannot be read has.
+/// Whether it has no entry for an address. Where the table cannot be read, there is taken to be one.
 pub(crate) fn is_missing(address: IpAddr) -> bool {
     fs::read_to_string("/proc/net/arp").is_ok_and(|text| {
         let addresses = text.lines().skip(1).filter_map(|line| line.split_whitespace().next());
