@@ -201,7 +201,8 @@ impl Bench<'_> {
         let words = ["-o", &file.to_string_lossy(), "-e", &trace, "-e", &inject];
         let done = self.run(run.verb, &words)?;
         let traced = fs::read_to_string(&file).during("the trace")?;
-        run.met += u32::from(traced.contains("(INJECTED)") || traced.contains("killed by SIGKILL"));
+        let killed = done.status.signal() == Some(9);
+        run.met += u32::from(traced.contains("(INJECTED)") || killed);
         let settled = self.netbe("settle")?;
         let listed = self.netbe("list -j")?;
         let mut picture = self.picture()?;
@@ -212,7 +213,6 @@ impl Bench<'_> {
             drop(self.shell(run.verb.then)?);
             picture = self.picture()?;
         }
-        let killed = done.status.signal() == Some(9);
         // The dynamic linker's failures end with 127.
         let ended = matches!(done.status.code(), Some(0..=2 | 127)) || killed;
         let mut wrong = Vec::new();
@@ -248,12 +248,13 @@ impl Bench<'_> {
 
     /// Makes a new store for a verb.
     fn prepare(&mut self, verb: &Verb) -> Result<(), Failure> {
+        // Something of it may be mounted below the directory.
+        self.medium.renew(&self.place)?;
         if self.medium != Medium::Btrfs && self.number > 0 {
             fs::remove_dir_all(self.here()).during("the store before")?;
         }
         self.number += 1;
         fs::create_dir(self.here()).during("a store's directory")?;
-        self.medium.renew(&self.place)?;
         let script = format!("{SITE}{}{}\n", self.medium.foreign(), verb.prepared);
         self.shell(&script)?.success().map(drop)
     }
