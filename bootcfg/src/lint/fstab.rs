@@ -87,8 +87,8 @@ fn nolockd(entry: &In<'_, Entry>, findings: &mut Findings) {
         return;
     }
     let message = format!(
-        "a lock below {} fails until the guest runs rpc.lockd: add nolockd, which keeps locks in \
-         the guest",
+        "a lock below {} fails: netbe gives none, and other servers only where the guest runs \
+         rpc.lockd: add nolockd, which keeps locks in the guest",
         entry.value.file
     );
     findings.add(entry, Rule::Nolockd, message);

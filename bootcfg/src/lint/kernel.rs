@@ -238,8 +238,8 @@ fn complete(site: &Site<'_>, environment: &Environment<'_>, findings: &mut Findi
     let told = later.or(own).is_some_and(|variable| variable.value.value.contains("nolockd"));
     if !told && !knows(environment, options) {
         let place = own.map_or_else(|| load.beside(load.line, ()), |own| own.beside(own.line, ()));
-        let message = "every lock on the root fails until the guest runs rpc.lockd, and nothing \
-                       changes that later: add -e boot.nfsroot.options=nolockd";
+        let message = "every lock on the root fails: netbe gives none, and nothing changes that \
+                       later: add -e boot.nfsroot.options=nolockd, which keeps locks in the guest";
         findings.add(&place, Rule::Nolockd, message);
     }
 }
