@@ -249,7 +249,8 @@ fn settings_are_written_down_and_taken_away() {
     assert_eq!((&json[1]["role"], &json[0]["role"]), (&"template".into(), &"be".into()));
     assert_eq!(json[0]["settings"]["release"], "14.3");
     assert_eq!(json[0]["data"][0], "usr/home");
-    let all = "desk\trole\tbe\tlocal\ndesk\tdata\tusr/home\tlocal\ndesk\trelease\t14.3\tlocal\n";
+    let all = "desk\trole\tbe\tlocal\ndesk\tdata\tusr/home\tlocal\ndesk\trelease\t14.3\tlocal\n\
+               desk\tsync\tstandard\tdefault\n";
     assert_eq!(bench.prints(&["get", "-H", "desk"]), all);
     assert_eq!(bench.prints(&["get", "-H", "all", "desk"]), all);
     assert_eq!(bench.prints(&["get", "-H", "release", "desk"]), "desk\trelease\t14.3\tlocal\n");
