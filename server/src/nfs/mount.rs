@@ -198,7 +198,7 @@ impl Mount {
         let view = roots.of(export.environment).map_or_else(View::default, |root| root.view);
         let found = patiently(|| walk(export.files.seen(view), rest, wait));
         let directory = found.map_err(|error| {
-            if error == FsError::Stale && is_lost(&export) {
+            if error == FsError::Stale && export.is_lost() {
                 let lost = Some(export.environment);
                 return Refused { lost, ..Refused::because(MountStat::Io, LOST.to_owned()) };
             }
@@ -355,11 +355,6 @@ fn stripped(path: DirPath<'_>) -> &[u8] {
 /// A path for people.
 fn shown(path: &[u8]) -> String {
     path.escape_ascii().to_string()
-}
-
-/// Whether somebody has removed the directory that one of an export's trees begins with.
-fn is_lost(export: &Export) -> bool {
-    export.files.trees().any(|tree| tree.getattr(&tree.root(), Wait::Yes) == Err(FsError::Stale))
 }
 
 /// Tries again what fails because something is short for a moment, as descriptors may be: a machine that is told of

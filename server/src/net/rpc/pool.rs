@@ -6,7 +6,7 @@
 //!
 //! A class of calls (an export) may hold no more of anything (threads, calls, bytes) than is left
 //! free, the rule of dynamic thresholds (Choudhury and Hahne, 1998): one class that stands still
-//! holds half, two hold a third each, and there is always as much left for another.
+//! holds half, two that do so at the same time a third each, one more after it half of what is left.
 
 #[cfg(test)]
 mod test;

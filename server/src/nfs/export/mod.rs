@@ -26,7 +26,7 @@ use store::ExportSettings;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use uuid::Uuid;
-use vfs::{FsError, Handle};
+use vfs::{FsError, Handle, Wait};
 
 use super::refusals::Refusals;
 use crate::boot::usage::Usage;
@@ -66,6 +66,12 @@ impl Export {
             Some(path) => Ok(Self { path, ..self }),
             None => Err(PublishError(self.path)),
         }
+    }
+
+    /// Whether somebody has removed the directory that one of its trees begins with. May wait for a disk.
+    pub fn is_lost(&self) -> bool {
+        let mut trees = self.files.trees();
+        trees.any(|tree| tree.getattr(&tree.root(), Wait::Yes) == Err(FsError::Stale))
     }
 }
 

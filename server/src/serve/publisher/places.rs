@@ -70,15 +70,8 @@ impl Publisher {
         if let Err(error) = self.publish(Scope::Named(&names)) {
             tracing::debug!("{error}");
         }
+        self.note_in_vain(suspects);
         let root = |export: &Export| export.files.seen(View::Joined).root();
-        let mut in_vain = suspects;
-        for export in &before {
-            let now = self.exports.of(export.environment);
-            if now.is_none_or(|now| root(&now) != root(export)) {
-                in_vain.remove(&export.environment);
-            }
-        }
-        self.exports.suspects().looked_in_vain(in_vain.into_iter(), Instant::now());
         for export in before {
             if self.exports.of(export.environment).is_some_and(|now| root(&now) != root(export)) {
                 tracing::warn!(
@@ -88,6 +81,21 @@ impl Publisher {
                 );
             }
         }
+    }
+
+    /// Takes note of those that are still gone, so that nobody looks again at once.
+    fn note_in_vain(&self, suspects: HashSet<Uuid>) {
+        let export = |environment| Some((environment, self.exports.of(environment)?));
+        let job = |(environment, export): (Uuid, Arc<Export>)| -> Job<bool> {
+            (environment, Box::new(move || Ok(export.is_lost())))
+        };
+        let jobs = suspects.into_iter().filter_map(export).map(job).collect();
+        let mut in_vain = Vec::new();
+        self.watcher.open_all(jobs, |outcomes| {
+            let lost = outcomes.into_iter().filter(|(_, outcome)| *outcome != Ok(false));
+            in_vain.extend(lost.map(|(environment, _)| environment));
+        });
+        self.exports.suspects().looked_in_vain(in_vain.into_iter(), Instant::now());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use tokio::time::timeout;
 use vfs::{Caller, EntryDetail};
 use wire::codec::Codec as _;
 use wire::mount3::{self, DirPath, MntRes, MountStat};
@@ -11,7 +12,7 @@ use crate::boot::Booter;
 use crate::nfs::export::bench::{Client, STRANGER, open_to_all};
 use crate::nfs::mount::Mount;
 
-/// MNT of `/be/head` by somebody who may, while the store is looked at as by a server that runs. Gives the
+/// MNT of `/be/head` by somebody who may, while the store is looked at whenever MNT asks for it. Gives the
 /// names in the directory that the handle is of.
 fn mounted(bench: &Bench) -> Result<Vec<String>, MountStat> {
     let boots = Arc::clone(&bench.publisher.boots) as Arc<dyn Booter>;
@@ -20,9 +21,15 @@ fn mounted(bench: &Bench) -> Result<Vec<String>, MountStat> {
     let ended = AtomicBool::new(false);
     let results = thread::scope(|scope| {
         scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = runtime.unwrap();
             while !ended.load(Ordering::Relaxed) {
-                bench.publisher.look_again();
-                thread::sleep(Duration::from_millis(20));
+                let reported = exports.suspects().reported();
+                let asked = runtime
+                    .block_on(async { timeout(Duration::from_millis(20), reported).await.is_ok() });
+                if asked {
+                    bench.publisher.look_again();
+                }
             }
         });
         let client = Client::at(STRANGER);
