@@ -410,6 +410,14 @@ fn two_with_one_identity_are_not_served_as_one() {
 }
 
 #[test]
+fn one_that_is_named_twice_is_served() {
+    let bench = Bench::new();
+    bench.publisher.publish(Scope::Named(&[name("head"), name("head")])).unwrap();
+    assert_eq!(bench.answers(), [SERVED; 3]);
+    assert_eq!(bench.publisher.unserved(), [""; 0]);
+}
+
+#[test]
 fn what_is_open_is_served_while_another_still_hangs() {
     let mut bench = Bench::new();
     (bench.faults, bench.store, bench.publisher) = Bench::open(&bench.scratch);
