@@ -88,8 +88,9 @@ impl Work for Rounds<'_> {
         match self.step() {
             Step::Create => {
                 self.place(out, &self.made());
-                // GUARDED, a mode, and nothing else that is set (RFC 1813 §3.3.8).
-                [1, 1, 0o644, 0, 0, 0, 0, 0].into_iter().for_each(|value| word(out, value));
+                // UNCHECKED, as the turn before may have ended between the two calls; a mode, and nothing
+                // else that is set (RFC 1813 §3.3.8).
+                [0, 1, 0o644, 0, 0, 0, 0, 0].into_iter().for_each(|value| word(out, value));
             }
             Step::Remove => self.place(out, &self.made()),
             Step::Lookup => self.place(out, &small(self.number % SMALL)),
