@@ -15,11 +15,11 @@ use super::guest::{GuestOptions, Host, Subject, text};
 use super::{Failure, Reply, Site, bhyve};
 use crate::boot::catalog::System;
 
-/// Boot a guest whose root is the boot environment over NFS; print how, or do it with --run.
+/// Print the commands that boot a guest with its root over NFS; run them with --run.
 ///
-/// FreeBSD is booted by bhyveload and bhyve on a FreeBSD host, Linux by QEMU with its kernel given directly.
-/// The command ends when the guest is off; one that reboots is booted again. Ctrl-C or SIGTERM presses the
-/// power button of a guest of bhyve, and cuts one of QEMU off.
+/// FreeBSD boots by bhyveload and bhyve on a FreeBSD host, Linux by QEMU, which loads the kernel
+/// itself. The command ends when the guest powers off; if the guest reboots, it boots again. Ctrl-C
+/// or SIGTERM presses the power button of a bhyve guest, and kills a QEMU guest.
 #[derive(Args, Debug)]
 pub(crate) struct Bootnfs {
     #[command(flatten)]
@@ -33,13 +33,13 @@ pub(crate) struct Bootnfs {
 /// Whether a guest is run, and where its console is.
 #[derive(Args, Debug)]
 struct Doing {
-    /// Where a guest of bhyve has its console. A guest of QEMU has it on this terminal.
+    /// The console of a bhyve guest. A QEMU guest has its console on this terminal.
     #[arg(long, value_enum, default_value_t = Place::Nmdm)]
     console: Place,
-    /// Run it here, until it is off.
+    /// Run the guest here until it powers off.
     #[arg(long)]
     run: bool,
-    /// Only print how, also with --run.
+    /// Only print the commands, even with --run.
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -143,17 +143,18 @@ impl Bootnfs {
     }
 }
 
-/// Boot a guest from its firmware, by PXE; print how, or do it with --run.
+/// Print the commands that boot a guest from its firmware by PXE; run them with --run.
 ///
-/// What it boots is what a running `netbe serve` tells the guest's Ethernet address. The command ends when the
-/// guest is off. Ctrl-C or SIGTERM presses the power button of a guest of bhyve, and cuts one of QEMU off.
+/// A running `netbe serve` decides by the guest's Ethernet address what it boots. The command ends
+/// when the guest powers off. Ctrl-C or SIGTERM presses the power button of a bhyve guest, and
+/// kills a QEMU guest.
 #[derive(Args, Debug)]
 pub(crate) struct Bootpxe {
     #[command(flatten)]
     guest: GuestOptions,
     #[command(flatten)]
     host: Host,
-    /// What runs the guest [default: bhyve on FreeBSD, else qemu].
+    /// The hypervisor [default: bhyve on FreeBSD, else qemu].
     #[arg(long, value_enum)]
     hypervisor: Option<Hypervisor>,
     /// The guest's firmware [default: bios for QEMU; bhyve has uefi only].

@@ -14,13 +14,13 @@ use super::{Failure, Reply, Site, Table, machine};
 use crate::net::arp::Bounds;
 use crate::site::machine::{LoaderProtocol, Machine, Roster, environment_in};
 
-/// Say whether a boot environment can boot, by BIOS and by UEFI, and why not; without a name, whether
-/// all can, and whether machines are to boot what there is.
+/// Check whether a boot environment can boot, by BIOS and by UEFI, and print why not. Without a
+/// name, check all, and check that every machine's boot environment exists.
 ///
-/// The exit status is 1 if one cannot.
+/// The exit status is 1 if one cannot boot.
 #[derive(Args, Debug)]
 pub(crate) struct Check {
-    /// For programs: JSON.
+    /// Print JSON, for programs.
     #[arg(short, long)]
     json: bool,
     /// The boot environment.

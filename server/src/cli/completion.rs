@@ -8,10 +8,10 @@ use clap_complete::Shell;
 
 use super::{Failure, Reply, command};
 
-/// Print what a shell needs to complete commands.
+/// Print a completion script for a shell.
 #[derive(Args, Debug)]
 pub(crate) struct Completion {
-    /// Which shell.
+    /// The shell.
     shell: Shell,
 }
 
@@ -23,16 +23,17 @@ impl Completion {
     }
 }
 
-/// Print the manual page, that of a verb, or that of netbe.toml.
+/// Print the manual page of netbe, of a verb, or of netbe.toml.
 ///
-/// `netbe man machine add` prints that of a verb of two words, and `netbe man netbe.toml` that of the
-/// configuration file. `netbe man bootnfs | man -l -` (Linux) or `| mandoc -a` (FreeBSD) shows one.
+/// `netbe man machine add` prints the page of a verb of two words, and `netbe man netbe.toml` that
+/// of the configuration file. `netbe man bootnfs | man -l -` (Linux) or `| mandoc -a` (FreeBSD)
+/// shows one.
 #[derive(Args, Debug)]
 pub(crate) struct Man {
-    /// Write all pages into this directory instead, as netbe.8, netbe-VERB.8 and netbe.toml.5.
+    /// Write all pages to this directory: netbe.8, netbe-VERB.8 and netbe.toml.5.
     #[arg(long, value_name = "DIR", conflicts_with = "verb")]
     into: Option<PathBuf>,
-    /// Which verb.
+    /// The verb.
     verb: Vec<String>,
 }
 

@@ -10,15 +10,16 @@ use hostfs::{Attributes, Inside, InsideError};
 use super::guest::GuestOptions;
 use super::{Failure, Reply, Site};
 
-/// The files below /conf with which one FreeBSD root serves this machine beside others.
+/// The files below /conf by which several machines share one FreeBSD root.
 #[derive(Args, Debug)]
 pub(crate) struct ShowConf {
     #[command(flatten)]
     guest: GuestOptions,
-    /// Write them into this directory, a root as `netbe mount` shows it, and say which were written.
+    /// Write the files into this root directory, as mounted by `netbe mount`, and print their
+    /// names.
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
-    /// Write over files that say something else.
+    /// Overwrite files with different content.
     #[arg(short, long, requires = "into")]
     force: bool,
 }

@@ -18,21 +18,21 @@ use crate::net::Mac;
 use crate::site::machine::MachineName;
 use provision::roots::Owned;
 
-/// The lines for another DHCP server.
+/// The configuration for another DHCP server that boots machines from netbe.
 #[derive(Args, Debug)]
 pub(crate) struct Dhcp {
     /// The boot environment.
     name: EnvironmentName,
-    /// The program that hands out addresses there.
+    /// The other DHCP server's program.
     #[arg(long = "for", value_enum, value_name = "PROGRAM")]
     program: Program,
     /// The machine that boots it, by its Ethernet address [default: every machine].
     #[arg(long, value_name = "MACHINE")]
     machine: Option<MachineName>,
-    /// The address of this server that machines reach [default: that on the machine's network].
+    /// This server's address as machines reach it [default: the one on the machine's network].
     #[arg(long, value_name = "ADDRESS")]
     server: Option<Ipv4Addr>,
-    /// The port on which netbe serves boot files by HTTP.
+    /// The port of netbe's HTTP server.
     #[arg(long, value_name = "PORT", default_value_t = 80)]
     http: u16,
 }

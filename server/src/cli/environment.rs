@@ -32,13 +32,13 @@ impl Create {
     }
 }
 
-/// Clone a boot environment or a snapshot; blocks are shared where the store can.
+/// Clone a boot environment or a snapshot. Clones share blocks if the file system can.
 #[derive(Args, Debug)]
 pub(crate) struct Clone {
     /// The boot environment or snapshot to clone.
     #[arg(value_name = "BE[@SNAP]")]
     source: Point,
-    /// Remove what tells a system from others: host keys, machine-id, hostid, seeds of randomness.
+    /// Remove the system's identity: SSH host keys, machine-id, hostid, random seeds.
     #[arg(long)]
     reset_identity: bool,
     /// The new boot environment.
@@ -62,10 +62,10 @@ impl Clone {
     }
 }
 
-/// Rename a boot environment. Machines that boot it boot it by its new name.
+/// Rename a boot environment. Machines that boot it follow to its new name.
 #[derive(Args, Debug)]
 pub(crate) struct Rename {
-    /// Even while machines run from it.
+    /// Rename even while machines run from it.
     #[arg(short, long)]
     force: bool,
     /// The boot environment.
@@ -102,7 +102,7 @@ impl Rename {
     }
 }
 
-/// Make a clone independent of what it was cloned from, which then depends on it.
+/// Make a clone independent of its origin; the origin then depends on the clone.
 #[derive(Args, Debug)]
 pub(crate) struct Promote {
     /// The clone.
@@ -117,14 +117,15 @@ impl Promote {
     }
 }
 
-/// Destroy a boot environment with everything in it and all its snapshots, or one snapshot.
+/// Destroy a boot environment with all its snapshots, or one snapshot.
 #[derive(Args, Debug)]
 pub(crate) struct Destroy {
-    /// Even while machines run from it, which will fail, are to boot it, or have roots that were made
-    /// from it, or while it is the base of skeletons.
+    /// Destroy even while machines run from it (they will fail) or are assigned to it, if roots
+    /// were cloned from it, or if it is the base of skeletons.
     #[arg(short, long)]
     force: bool,
-    /// Only say what would be destroyed, or why it would be refused; with -f, in spite of what.
+    /// Change nothing; show what would be destroyed, or why it would be refused; with -f, which
+    /// refusals it would override.
     #[arg(short = 'n')]
     dry: bool,
     /// The boot environment or snapshot to destroy.

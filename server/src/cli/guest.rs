@@ -29,13 +29,13 @@ use provision::roots::{Owned, Roots};
 pub(crate) struct GuestOptions {
     /// The boot environment.
     name: EnvironmentName,
-    /// The machine that boots it: its Ethernet address, IP address and name are taken.
+    /// The machine that boots it; the guest gets its Ethernet address, IP address and name.
     #[arg(long, value_name = "MACHINE")]
     machine: Option<MachineName>,
-    /// The address of this server that the guest reaches [default: that on the guest's network].
+    /// This server's address as the guest reaches it [default: the one on the guest's network].
     #[arg(long, value_name = "ADDRESS")]
     server: Option<Ipv4Addr>,
-    /// The guest's address, for what does no DHCP [default: the machine's].
+    /// The guest's IP address, for loaders and kernels without DHCP [default: the machine's].
     #[arg(long, value_name = "ADDRESS")]
     address: Option<Ipv4Addr>,
     /// The guest's router.
@@ -392,13 +392,13 @@ fn own_root(
 /// What this host gives a virtual machine.
 #[derive(Args, Debug)]
 pub(crate) struct Host {
-    /// The bridge that the guest's interface is put into [default: br0 for QEMU, bridge0 for bhyve].
+    /// The bridge for the guest's interface [default: br0 for QEMU, bridge0 for bhyve].
     #[arg(long, value_name = "INTERFACE", conflicts_with = "tap")]
     bridge: Option<String>,
-    /// An interface that is there already, for the guest's other end [default: one is made for it].
+    /// An existing tap interface for the guest [default: netbe creates one].
     #[arg(long, value_name = "INTERFACE")]
     tap: Option<String>,
-    /// What executes the instructions of a QEMU guest [default: kvm where the processor can].
+    /// QEMU's accelerator [default: kvm if the processor supports it].
     #[arg(long, value_enum)]
     accel: Option<Accel>,
 }

@@ -12,15 +12,15 @@ use store::{EnvironmentName, History as Kept, Outcome, Record as Done};
 
 use super::{Failure, Format, Reply, Site, Table, Typed};
 
-/// Show what was done to boot environments and machines, when and by whom.
+/// Show which commands changed boot environments and machines, when, and who ran them.
 #[derive(Args, Debug)]
 pub(crate) struct History {
     #[command(flatten)]
     format: Format,
-    /// With the steps in the store that commands took, such as an upgrade's.
+    /// Show the steps inside the store too, such as those of an upgrade.
     #[arg(short)]
     all: bool,
-    /// Only what was about this boot environment or machine, steps too.
+    /// Show only this boot environment or machine, with the steps.
     name: Option<EnvironmentName>,
 }
 

@@ -13,10 +13,10 @@ use super::{Failure, Reply, Site, Table};
 /// What the RAM disk is to be made of.
 #[derive(Args, Debug)]
 pub(super) struct RecipeOptions {
-    /// Which network cards it knows.
+    /// The network drivers that it contains.
     #[arg(long, value_enum, default_value_t)]
     drivers: Drivers,
-    /// A kernel module beside those; may be repeated.
+    /// A further kernel module; may be repeated.
     #[arg(long = "module", value_name = "MODULE")]
     modules: Vec<String>,
     /// The kernel [default: the one that the environment boots].
@@ -40,15 +40,15 @@ impl RecipeOptions {
     }
 }
 
-/// The initial RAM disk that netbe makes for a Linux boot environment, with its root on NFS.
+/// The initial RAM disk that netbe builds for a Linux boot environment with its root on NFS.
 #[derive(Args, Debug)]
 pub(super) struct ShowInitramfs {
     #[command(flatten)]
     recipe: RecipeOptions,
-    /// Write it to a file, all at once.
+    /// Write it to this file.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Print its first program.
+    /// Print its init script.
     #[arg(long, conflicts_with = "output")]
     init: bool,
     /// The boot environment.

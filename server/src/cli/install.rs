@@ -13,20 +13,21 @@ use super::guard::{Hold, Verb};
 use super::initramfs::RecipeOptions;
 use super::{Failure, Reply, Site};
 
-/// Fill an empty boot environment with a system, or put an initial RAM disk of netbe's into a Linux one.
+/// Install a system into an empty boot environment, or netbe's initial RAM disk into a Linux one.
 ///
-/// FreeBSD's distribution sets (-o FreeBSD) come from a directory (-p) or a mirror (-u), and are verified
-/// before anything of them is unpacked. Debian and Ubuntu (-o Debian -r bookworm) are made by mmdebstrap or, where
-/// that is not here, by debootstrap. Any system may come as an archive of its root: -o tar -p FILE.
+/// FreeBSD's distribution sets (-o FreeBSD) come from a directory (-p) or a mirror (-u); netbe
+/// verifies all before it unpacks any. mmdebstrap or, if it is not installed, debootstrap installs
+/// Debian and Ubuntu (-o Debian -r bookworm). Any system can come as an archive of its root: -o tar
+/// -p FILE.
 ///
-/// The RAM disk of --initramfs lies at /boot/initrd-netbe-RELEASE.img; remove that file, and the
-/// environment's own is used again. Machines that run notice nothing.
+/// --initramfs writes /boot/initrd-netbe-RELEASE.img; remove that file to use the environment's own
+/// RAM disk again. Running machines are not affected.
 #[derive(Args, Debug)]
 pub(crate) struct Install {
     /// The system to install.
     #[arg(short, long = "os", value_name = "SYSTEM", value_enum, ignore_case = true)]
     os: Option<System>,
-    /// A directory with distribution sets or of a mirror's form; for -o tar, an archive.
+    /// A directory with distribution sets, or laid out as a mirror; for -o tar, an archive.
     #[arg(short, long, value_name = "PATH", requires = "os")]
     path: Option<PathBuf>,
     /// A mirror.
@@ -44,7 +45,7 @@ pub(crate) struct Install {
     /// A distribution set; may be repeated [default: base and kernel].
     #[arg(long = "set", value_name = "SET")]
     sets: Vec<String>,
-    /// Believe this list of sets instead of the one beside them.
+    /// Use this MANIFEST instead of the one beside the sets.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// Create the boot environment with this layout: flat, freebsd or linux.
@@ -53,16 +54,16 @@ pub(crate) struct Install {
     /// Leave out file flags such as schg: machines cannot clear them over NFS.
     #[arg(long)]
     no_flags: bool,
-    /// A package for Debian beside its important ones; may be repeated.
+    /// A further Debian package; may be repeated.
     #[arg(long = "package", value_name = "PACKAGE")]
     packages: Vec<String>,
     /// The package of Debian's kernel [default: linux-image-ARCH].
     #[arg(long, value_name = "PACKAGE")]
     kernel_package: Option<String>,
-    /// Write no fstab, loader.conf and rc.conf, and leave hostid and machine-id as they are.
+    /// Write no fstab, loader.conf or rc.conf, and keep hostid and machine-id.
     #[arg(long)]
     no_configure: bool,
-    /// Make an initial RAM disk of what the environment has.
+    /// Build an initial RAM disk from the environment's kernel modules.
     #[arg(long)]
     initramfs: bool,
     #[command(flatten)]

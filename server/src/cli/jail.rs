@@ -19,15 +19,15 @@ use crate::boot::catalog::System;
 /// Without an address the jail has no network.
 #[derive(Args, Debug)]
 pub(crate) struct ShowJail {
-    /// Where a thin jail's base and skeleton come together, by DIR.fstab: `netbe thin --fstab DIR NAME
-    /// >DIR.fstab` writes that.
+    /// The directory where a thin jail's base and skeleton are mounted, by DIR.fstab: `netbe thin
+    /// --fstab DIR NAME >DIR.fstab` writes that file.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// An address of this host that the jail has for its own; may be repeated.
+    /// An IP address for the jail; may be repeated.
     #[arg(long = "address", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
-    /// The interface of this host that gets the addresses while the jail runs [default: they are there
-    /// already].
+    /// The interface of this host that gets the addresses while the jail runs [default: none, they
+    /// exist already].
     #[arg(long, value_name = "INTERFACE", requires = "addresses")]
     interface: Option<String>,
     /// The boot environment; its name is the jail's.

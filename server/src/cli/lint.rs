@@ -11,19 +11,19 @@ use store::{EnvironmentName, Store};
 
 use super::{Failure, Reply, Site};
 
-/// Look for mistakes in exports, fstab, loader.conf, rc.conf and bhyve scripts.
+/// Find mistakes in exports, fstab, loader.conf, rc.conf and bhyve scripts.
 ///
-/// Files that belong to one guest and its server are best given together: what one says is compared
-/// with what the others say. The exit status is 1 if something was found.
+/// Give all files of one guest and its server together: netbe compares them with each other. The
+/// exit status is 1 if it finds something.
 #[derive(Args, Debug)]
 pub(crate) struct Lint {
-    /// Files, whose kind is seen by their name or content.
+    /// Files; netbe recognizes their kind by name or content.
     #[arg(required_unless_present = "explicit")]
     files: Vec<String>,
     /// A file and its kind: exports, fstab, loader, rcconf or script.
     #[arg(long = "as", num_args = 2, value_names = ["KIND", "FILE"])]
     explicit: Vec<String>,
-    /// For programs: JSON.
+    /// Print JSON, for programs.
     #[arg(short, long)]
     json: bool,
 }

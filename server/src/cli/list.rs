@@ -11,20 +11,20 @@ use crate::boot::timeline::Bytes;
 
 /// List boot environments.
 ///
-/// SPACE is what one takes: on ZFS with its snapshots, on btrfs with quota groups what would be free
-/// without it.
+/// SPACE is the space that it uses: on ZFS including its snapshots; on btrfs with quota groups,
+/// what destroying it would free.
 #[derive(Args, Debug)]
 pub(crate) struct List {
     #[command(flatten)]
     format: Format,
-    /// With their snapshots and the space that each takes. In a store of directories every file is
-    /// looked at for that.
+    /// List snapshots too, and the space that each uses. In a store of directories this reads the
+    /// metadata of every file.
     #[arg(short)]
     snapshots: bool,
-    /// With their data sets too.
+    /// List data sets too.
     #[arg(short)]
     all: bool,
-    /// Only these boot environments.
+    /// List only these boot environments.
     #[arg(value_name = "BE")]
     names: Vec<EnvironmentName>,
 }

@@ -8,17 +8,17 @@ use store::Timestamp;
 use super::{Failure, Format, Reply, Site, Table};
 use crate::site::events::{Event, journal};
 
-/// Show what happened to machines and boot environments, as the server saw it: the latest last.
+/// Show the server's events about machines and boot environments, the newest last.
 ///
-/// `netbe history` shows what was done by commands, `netbe watch` what happens now.
+/// `netbe history` shows what commands did, `netbe watch` what happens now.
 #[derive(Args, Debug)]
 pub(crate) struct Log {
     #[command(flatten)]
     format: Format,
-    /// Only the latest so many.
+    /// Show only the last N events.
     #[arg(short, long, value_name = "N")]
     last: Option<NonZero<usize>>,
-    /// Only what was about this machine, by name or Ethernet address, or about this boot environment.
+    /// Show only events about this machine (name or Ethernet address) or this boot environment.
     name: Option<String>,
 }
 

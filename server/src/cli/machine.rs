@@ -15,7 +15,7 @@ use crate::site::machine::{
     SerialPort, View,
 };
 
-/// Name machines, by their Ethernet addresses, and say what they boot.
+/// Manage machines: their names, Ethernet addresses and what they boot.
 #[derive(Args, Debug)]
 pub(crate) struct MachineVerb {
     #[command(subcommand)]
@@ -51,25 +51,25 @@ impl MachineVerb {
     }
 }
 
-/// Name a machine.
+/// Add a machine.
 #[derive(Args, Debug)]
 struct Add {
-    /// The Ethernet address of a card that it boots from; may be repeated.
+    /// The Ethernet address of a network card that it boots from; may be repeated.
     #[arg(long = "mac", required = true, value_name = "MAC")]
     macs: Vec<Mac>,
-    /// Its UUID, as its firmware tells it.
+    /// Its UUID, as its firmware sends it.
     #[arg(long)]
     uuid: Option<Uuid>,
-    /// An address to keep for it.
+    /// An IPv4 address to reserve for it.
     #[arg(long)]
     address: Option<Ipv4Addr>,
     /// The boot environment that it boots, or whose clones it boots.
     #[arg(long, value_name = "BE[@SNAP]")]
     environment: Option<Point>,
-    /// What it has for its root: that environment itself, or a clone of it.
+    /// Its root: the environment itself, or a clone of it.
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
     root: RootKind,
-    /// Words to add to its kernel's command line.
+    /// Arguments to add to its kernel's command line.
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
     cmdline: String,
     /// Give it its root read-only.
@@ -78,14 +78,15 @@ struct Add {
     /// The program that loads its kernel.
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
     loader: LoaderChoice,
-    /// Who joins its environment's data sets to one tree: the server, or itself.
+    /// Who assembles its environment's data sets into one tree: the server (joined), or the machine
+    /// (split).
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
     view: View,
-    /// How FreeBSD's loader fetches its files.
+    /// The protocol by which FreeBSD's loader fetches its files.
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
     loader_protocol: LoaderProtocol,
-    /// Its console is a serial port, as ttyS0/115200, which is meant if none is said: FreeBSD's and
-    /// Linux's kernels, FreeBSD's loader, GRUB and pxelinux are told.
+    /// Its console is a serial port [default without PORT: ttyS0/115200]. netbe configures the
+    /// kernel, FreeBSD's loader, GRUB and pxelinux for it.
     #[arg(
         long, value_name = "DEVICE[/SPEED]", num_args = 0..=1, require_equals = true,
         default_missing_value = DEFAULT_SERIAL
@@ -97,7 +98,7 @@ struct Add {
     /// A folder below /conf for a diskless FreeBSD with a BOOTP kernel; may be repeated.
     #[arg(long = "class", value_name = "WORD")]
     classes: Vec<String>,
-    /// Its name, which is its host name too.
+    /// Its name, which is also its host name.
     name: MachineName,
 }
 
@@ -135,25 +136,26 @@ impl Add {
     }
 }
 
-/// Change what is known of a machine; what is not said stays.
+/// Change a machine's settings. A setting without its flag stays as it is.
 #[derive(Args, Debug)]
 struct Set {
-    /// The Ethernet addresses of the cards that it boots from, in place of those known.
+    /// The Ethernet addresses of the network cards that it boots from; they replace the present
+    /// ones.
     #[arg(long = "mac", value_name = "MAC")]
     macs: Vec<Mac>,
     /// Its UUID, or `none`.
     #[arg(long, value_parser = optional::<Uuid>)]
     uuid: Option<Setting<Uuid>>,
-    /// An address to keep for it, or `none`.
+    /// An IPv4 address to reserve for it, or `none`.
     #[arg(long, value_parser = optional::<Ipv4Addr>)]
     address: Option<Setting<Ipv4Addr>>,
     /// The boot environment that it boots, or whose clones it boots, or `none`.
     #[arg(long, value_name = "BE[@SNAP]", value_parser = optional::<Point>)]
     environment: Option<Setting<Point>>,
-    /// What it has for its root: that environment itself, or a clone of it.
+    /// Its root: the environment itself, or a clone of it.
     #[arg(long, value_enum)]
     root: Option<RootKind>,
-    /// Words to add to its kernel's command line.
+    /// Arguments to add to its kernel's command line.
     #[arg(long, value_name = "WORDS")]
     cmdline: Option<String>,
     /// Give it its root read-only.
@@ -165,25 +167,26 @@ struct Set {
     /// The program that loads its kernel.
     #[arg(long, value_enum)]
     loader: Option<LoaderChoice>,
-    /// Who joins its environment's data sets to one tree: the server, or itself.
+    /// Who assembles its environment's data sets into one tree: the server (joined), or the machine
+    /// (split).
     #[arg(long, value_enum)]
     view: Option<View>,
-    /// How FreeBSD's loader fetches its files.
+    /// The protocol by which FreeBSD's loader fetches its files.
     #[arg(long, value_enum)]
     loader_protocol: Option<LoaderProtocol>,
-    /// The serial port of its console, as ttyS0/115200, which is meant if none is said, or `none`:
-    /// FreeBSD's and Linux's kernels, FreeBSD's loader, GRUB and pxelinux are told.
+    /// Its console is a serial port [default without PORT: ttyS0/115200], or `none`. netbe
+    /// configures the kernel, FreeBSD's loader, GRUB and pxelinux for it.
     #[arg(
         long, value_name = "DEVICE[/SPEED]", num_args = 0..=1, require_equals = true,
         default_missing_value = DEFAULT_SERIAL, value_parser = optional::<SerialPort>
     )]
     serial: Option<Setting<SerialPort>>,
-    /// A variable for FreeBSD's loader and kernel; without a value it is taken away, and `none`
-    /// takes all away; may be repeated.
+    /// A variable for FreeBSD's loader and kernel; an empty value removes it, and `none` removes
+    /// all; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = optional::<Variable>)]
     kenv: Vec<Setting<Variable>>,
-    /// The folders below /conf for a diskless FreeBSD with a BOOTP kernel, in place of those known,
-    /// or `none`.
+    /// The folders below /conf for a diskless FreeBSD with a BOOTP kernel; they replace the present
+    /// ones; or `none`.
     #[arg(long = "class", value_name = "WORD")]
     classes: Vec<String>,
     /// The machine.
@@ -268,7 +271,7 @@ impl Set {
     }
 }
 
-/// Forget a machine.
+/// Remove a machine. Its roots stay.
 #[derive(Args, Debug)]
 struct Remove {
     /// The machine.
@@ -325,7 +328,7 @@ impl List {
     }
 }
 
-/// Show what is known of a machine, as it would stand in netbe.toml.
+/// Show a machine's settings, as a table for netbe.toml.
 #[derive(Args, Debug)]
 struct Show {
     /// The machine.
@@ -341,21 +344,22 @@ impl Show {
     }
 }
 
-/// Say what machines boot.
+/// Assign a boot environment to a machine, or set the default.
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("whom").required(true))]
 pub(crate) struct Sharepxe {
     /// The machine that boots it.
     #[arg(long, group = "whom")]
     machine: Option<MachineName>,
-    /// Every machine that has no environment of its own boots it, read-only.
+    /// Set the default: every machine without an assigned environment boots it, read-only.
     #[arg(long, group = "whom")]
     default: bool,
-    /// The machine, or every other machine, boots nothing from now on.
+    /// Remove the assignment: the machine, or with --default every unassigned machine, boots
+    /// nothing.
     #[arg(long, conflicts_with = "name")]
     off: bool,
-    /// What the machine has for its root: the environment itself, which it shares read-only with
-    /// others if so told, or a clone of its own, or a fresh clone at every boot.
+    /// The machine's root: the environment itself (direct, or shared read-only), its own clone, or
+    /// a fresh clone at every boot.
     #[arg(long, value_enum, requires = "machine", conflicts_with = "off")]
     root: Option<RootKind>,
     /// The boot environment, or a snapshot to clone.

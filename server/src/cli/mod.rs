@@ -180,13 +180,13 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Networked boot environments: machines that boot from one store, over the network.
+/// Network boot server for machines whose roots are boot environments in one store.
 #[derive(Debug, Parser)]
 #[command(version, disable_help_subcommand = true, max_term_width = 100, after_help = BEGIN)]
 struct Arguments {
     #[command(flatten)]
     site: Site,
-    /// Do not show how far long work is.
+    /// Do not show progress.
     #[arg(short, long, global = true)]
     quiet: bool,
     #[command(subcommand)]
@@ -285,8 +285,9 @@ impl Verb {
 }
 
 /// Where somebody begins who has not used it yet.
-const BEGIN: &str = "To begin: `install -l flat` a system, `machine add` who boots it, `sharepxe` says what that \
-                     machine boots, and `serve` boots it. `VERB --help` tells more of each.";
+const BEGIN: &str = "To begin: `install -l flat` installs a system, `machine add` adds a machine, \
+                     `sharepxe` assigns the system to it, and `serve` boots it. `VERB --help` \
+                     explains each.";
 
 /// What may be typed, under the name that the program was started by.
 fn command(program: &'static str) -> clap::Command {

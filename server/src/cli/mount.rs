@@ -11,10 +11,10 @@ use store::{EnvironmentName, InUse, Point};
 
 use super::{Failure, Reply, Site};
 
-/// Show a boot environment's tree, or a snapshot's, at an empty directory of this host: at a new one,
-/// which is printed, if none is named.
+/// Mount a boot environment or a snapshot on an empty directory of this host. Without a directory,
+/// netbe creates one and prints its path.
 ///
-/// Devices and setuid programs in it do not work there, and a snapshot is read-only.
+/// It is mounted nodev and nosuid, a snapshot also read-only.
 #[derive(Args, Debug)]
 pub(crate) struct Mount {
     /// The boot environment or snapshot.
@@ -67,16 +67,16 @@ fn clear(directory: &Path) {
     }
 }
 
-/// Undo what `netbe mount` did.
+/// Unmount what `netbe mount` mounted.
 #[derive(Args, Debug)]
 pub(crate) struct Unmount {
-    /// Even while programs have files open there. On Linux they keep those until they close them; on
-    /// FreeBSD they lose them.
+    /// Unmount even while programs have files open there. On Linux they keep those files until they
+    /// close them; on FreeBSD they lose them.
     #[arg(short, long)]
     force: bool,
-    /// The boot environment, with its snapshots.
+    /// The boot environment; its snapshots are unmounted too.
     name: EnvironmentName,
-    /// Only there.
+    /// Unmount only this directory.
     directory: Option<PathBuf>,
 }
 

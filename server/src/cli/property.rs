@@ -15,26 +15,25 @@ use crate::boot::timeline::Bytes;
 
 /// Set properties of a boot environment.
 ///
-/// `role=be|template|client|off` says what it is for: what came from another host is off until it is
-/// said here. `data=usr/home` marks a data set as the machine's, `system=usr/home` as the system's.
-/// `os`, `release`, `arch` and `note` only describe it, and so does whatever name with a colon you choose:
+/// `role=be|template|client|off` sets its purpose; a boot environment received from another host is
+/// off. `data=usr/home` marks a data set as the machine's own, `system=usr/home` as part of the
+/// system. `os`, `release`, `arch` and `note` only describe it, as does any name with a colon:
 /// `site:owner=anna`.
 ///
-/// The others are properties of the file system, as zfsprops(7) has them. On ZFS these are atime,
+/// The others are properties of the file system; zfsprops(7) explains them. On ZFS these are atime,
 /// checksum, compression, copies, dedup, dnodesize, logbias, primarycache, quota, recordsize,
-/// redundant_metadata, refquota, refreservation, reservation, secondarycache,
-/// special_small_blocks and sync, of the environment's root, from which its data sets inherit. On btrfs
-/// they are compression (zlib, lzo, zstd, off), for what is made from then on, and refquota, which limits
-/// the root; quota is the same where no data set has a subvolume of its own. Plain directories have none
-/// but sync.
+/// redundant_metadata, refquota, refreservation, reservation, secondarycache, special_small_blocks
+/// and sync, of the environment's root, from which its data sets inherit. On btrfs they are
+/// compression (zlib, lzo, zstd, off), which applies to new files, and refquota, which limits the
+/// root; quota is the same if no data set has its own subvolume. Plain directories have only sync.
 ///
-/// sync is for all stores: with `sync=standard` what machines change is on the disk when they are told so,
-/// with `sync=always` also what they write without asking for that, and with `sync=disabled` nothing is
-/// waited for, which is fast: when the host loses its power, machines lose what they changed in the last seconds.
-/// It holds at once. On ZFS the file system does as it says, elsewhere netbe for what it serves.
+/// Every store has sync. `sync=standard` writes to stable storage before netbe answers a COMMIT or
+/// a stable WRITE (NFS), `sync=always` before it answers any WRITE, and `sync=disabled` never
+/// waits: fast, but a power failure of the host loses the last seconds of changes. It takes effect
+/// at once. ZFS implements it itself; on other stores netbe does, for the files that it serves.
 ///
-/// Without a value, a property is as it is by itself: `compression=`. Of several properties all are set,
-/// or none where one is refused.
+/// An empty value resets a property to its default: `compression=`. Several properties are set
+/// together, or none of them if one is refused.
 #[derive(Args, Debug)]
 pub(crate) struct Set {
     /// A property, as in role=template or quota=10G; may be repeated.
@@ -75,24 +74,25 @@ impl Set {
     }
 }
 
-/// Show properties of a boot environment: those that `netbe set` sets, and what netbe itself goes by.
+/// Show the properties of a boot environment: those that `netbe set` sets, and those that netbe
+/// maintains.
 ///
-/// SOURCE says where a value comes from, as zfs-get(8) does: `local` was set here, `default` is as it is by
-/// itself, and `inherited from` names the data set that has it. `-` is what is not set at all. `data` has a
-/// line for each data set that stays with the machine.
+/// SOURCE is as in zfs-get(8): `local` was set here, `default` is the file system's default, and
+/// `inherited from` names the data set that it comes from. `-` marks a property that is not set.
+/// `data` has a line for each data set that belongs to the machine.
 #[derive(Args, Debug)]
 #[command(allow_missing_positional = true)]
 pub(crate) struct Get {
     #[command(flatten)]
     format: Format,
-    /// Exact numbers, as with -H and -j.
+    /// Print exact numbers, as -H and -j do.
     #[arg(short = 'p')]
     exact: bool,
-    /// Only these columns, in this order: name, property, value, source.
+    /// Print these columns, in this order: name, property, value, source.
     #[arg(short = 'o', value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "json")]
     #[arg(value_parser = ["name", "property", "value", "source"])]
     columns: Vec<String>,
-    /// What is wanted, as in role or quota,compression; all, if nothing is said.
+    /// The properties, as in role or quota,compression [default: all].
     #[arg(value_parser = Names, hide_possible_values = true)]
     property: Option<String>,
     /// The boot environment.

@@ -14,8 +14,9 @@ use crate::control::{Reply as Answer, Request};
 /// Have the running server close and unmount the store while a command runs, as in `netbe release zpool export
 /// tank`.
 ///
-/// Nothing of the store is open or mounted then, and machines that live on it wait. When the command has
-/// ended the server serves what is there; if that is nothing it looks for it every ten seconds.
+/// While it runs, nothing in the store is open or mounted, and machines that use it wait. When the
+/// command ends, the server opens the store again; if the store is missing, it retries every ten
+/// seconds.
 #[derive(Args, Debug)]
 pub(crate) struct Release {
     /// The command and its arguments.

@@ -11,11 +11,11 @@ use crate::boot::rooted_of;
 use crate::site::machine::{Machine, MachineError, MachineName, RootKind};
 use provision::roots::{Owned, RootError, Roots, Term};
 
-/// Give a machine a new root in the place of its own, as its template was; what it has written is
-/// gone.
+/// Replace a machine's own root with a new clone of its template. What the machine has written is
+/// lost.
 #[derive(Args, Debug)]
 pub(super) struct Reset {
-    /// Even while it runs from it: it will fail.
+    /// Reset even while the machine runs from it; it will fail.
     #[arg(short, long)]
     force: bool,
     /// The machine.
@@ -76,7 +76,7 @@ fn free(store: &Store, root: &EnvironmentName) -> Result<(), Failure> {
     }
 }
 
-/// Keep a copy of a machine's root, as it is now, as a boot environment that is nobody's.
+/// Copy a machine's present root to a boot environment that belongs to no machine.
 #[derive(Args, Debug)]
 pub(super) struct Keep {
     /// The machine.
@@ -92,8 +92,7 @@ impl Keep {
     }
 }
 
-/// Make a template of a machine's root: a copy as it is now, without what tells the machine from
-/// others.
+/// Make a template from a machine's present root: a copy without the machine's identity.
 #[derive(Args, Debug)]
 pub(super) struct Promote {
     /// The machine.
@@ -109,9 +108,9 @@ impl Promote {
     }
 }
 
-/// Show what differs in a machine's root from what it was made from.
+/// Show the differences between a machine's root and what it was cloned from.
 ///
-/// The signs are those of `netbe diff`.
+/// The output is that of `netbe diff`.
 #[derive(Args, Debug)]
 pub(super) struct Diff {
     #[command(flatten)]

@@ -15,7 +15,7 @@ use crate::site::state::StateDir;
 
 /// Serve boot environments to machines: DHCP, TFTP, HTTP and NFS, in the foreground.
 ///
-/// Nobody gets an address without --mode serve. What is given here beats the file.
+/// netbe gives out addresses with --mode serve only. Flags override the file.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
     /// A configuration file (netbe.toml); none is needed.
@@ -24,16 +24,16 @@ pub(crate) struct Serve {
     /// An interface to answer DHCP on; may be repeated [default: all with an IPv4 address].
     #[arg(long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
-    /// What to do about DHCP: serve, proxy, which boots machines beside another DHCP server, or
-    /// passive, which only listens.
+    /// The DHCP mode: serve (give out addresses), proxy (boot machines beside another DHCP server)
+    /// or passive (only listen).
     #[arg(long)]
     mode: Option<String>,
     /// Addresses to hand out, as in 10.0.0.100-10.0.0.199; may be repeated.
     #[arg(long = "range", value_name = "A-B")]
     ranges: Vec<String>,
-    /// A network with addresses of its own, also behind a relay agent, as in
-    /// 10.1.0.0/24,range=10.1.0.100-10.1.0.199,router=10.1.0.1; may be repeated. Further keys are dns,
-    /// domain, mtu, lease, relay and option=NUMBER:VALUE.
+    /// A subnet with its own settings, also one behind a relay agent, as in
+    /// 10.1.0.0/24,range=10.1.0.100-10.1.0.199,router=10.1.0.1; may be repeated. The other keys are
+    /// dns, domain, mtu, lease, relay and option=NUMBER:VALUE.
     #[arg(long = "subnet", value_name = "NETWORK,KEY=VALUE...")]
     subnets: Vec<String>,
     /// The machines' router [default: this host, if it forwards].
@@ -45,19 +45,19 @@ pub(crate) struct Serve {
     /// The machines' domain name.
     #[arg(long, value_name = "NAME")]
     domain: Option<String>,
-    /// The MTU of the machines' network, told to those that ask.
+    /// The MTU of the machines' network (DHCP option 26), sent to machines that request it.
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u16>,
-    /// How long a lease runs.
+    /// The lease time.
     #[arg(long, value_name = "SECONDS")]
     lease: Option<u64>,
-    /// Where boot files are served by HTTP: PORT, ADDRESS or ADDRESS:PORT [default: 80].
+    /// Listen for HTTP here: PORT, ADDRESS or ADDRESS:PORT [default: 80].
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
-    /// What machines boot that have no boot environment of their own, read-only.
+    /// The boot environment of machines that have none assigned; they get it read-only.
     #[arg(long, value_name = "NAME")]
     default: Option<String>,
-    /// Check everything, print what would be done, and end.
+    /// Check everything, print what would be served, and exit.
     #[arg(short = 'n', long)]
     dry_run: bool,
 }

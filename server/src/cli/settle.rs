@@ -8,18 +8,18 @@ use super::{Failure, Format, Reply, Site, Table};
 use crate::site::machine::{has_renaming, settle_renaming};
 use crate::site::state::StateDir;
 
-/// Undo or complete what commands left that did not come to their end.
+/// Undo or complete the changes of commands that were interrupted.
 ///
-/// Every command that changes something does so by itself, but tries what fails only some times. What
-/// stays is told, with why.
+/// Every command that changes the store does this first, but retries a failing step only a few
+/// times. This verb prints what is left, and why.
 #[derive(Args, Debug)]
 pub(crate) struct Settle {
     #[command(flatten)]
     format: Format,
-    /// Change nothing: only show what is left.
+    /// Change nothing; show what is left.
     #[arg(short = 'n', long)]
     dry: bool,
-    /// Only what is left of this boot environment.
+    /// Settle only this boot environment.
     environment: Option<EnvironmentName>,
 }
 

@@ -8,36 +8,38 @@ use store::{EnvironmentName, ExportSettings, Identity, Network};
 
 use super::{Failure, Reply, Site};
 
-/// Share a boot environment over NFS; what is not said stays as it is.
+/// Share a boot environment over NFS. A setting without its flag stays as it is.
 ///
-/// A machine whose root it is reaches it in any case. Others need --network or --machine.
+/// The machine that boots it always has access. Others need --network or --machine.
 #[derive(Args, Debug)]
 pub(crate) struct Sharenfs {
-    /// Nobody may write.
+    /// Share it read-only.
     #[arg(long, overrides_with = "rw")]
     ro: bool,
-    /// Who may use it may write, as at first.
+    /// Share it read-write (the default).
     #[arg(long)]
     rw: bool,
-    /// Whom a client's root acts as: a user of this host, or uid:gid; none for nobody, as at first.
+    /// Map a client's root to this user: a user of this host, or uid:gid; `none` maps it to nobody
+    /// (the default).
     #[arg(long, value_name = "USER", value_parser = identity)]
     maproot: Option<Given<Identity>>,
-    /// Whom every user of a client acts as; none for themselves, as at first.
+    /// Map every user of a client to this user; `none` maps nobody (the default).
     #[arg(long, value_name = "USER", value_parser = identity)]
     mapall: Option<Given<Identity>>,
-    /// The networks that may use it, as in 192.168.2.0/24: may be repeated; none takes them away.
+    /// A network that may mount it, as in 192.168.2.0/24; may be repeated; `none` removes all
+    /// networks.
     #[arg(long = "network", value_name = "CIDR", value_parser = network)]
     networks: Vec<Given<Network>>,
-    /// The machines that may use it, by name: may be repeated; none takes them away.
+    /// A machine that may mount it, by name; may be repeated; `none` removes all machines.
     #[arg(long = "machine", value_name = "MACHINE", value_parser = machine)]
     machines: Vec<Given<String>>,
-    /// Accept calls from ports that any user of a client can send from.
+    /// Accept calls from any source port; any user of a client can send those.
     #[arg(long, overrides_with = "secure")]
     insecure: bool,
-    /// Accept calls only from ports below 1024, as at first.
+    /// Accept calls only from source ports below 1024 (the default).
     #[arg(long)]
     secure: bool,
-    /// Share it no longer, and forget how it was.
+    /// Stop sharing it, and reset its share settings.
     #[arg(
         long,
         conflicts_with_all = [

@@ -16,7 +16,7 @@ use super::jail::ShowJail;
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::System;
 
-/// Print what other programs need to be told.
+/// Print the configuration or commands that other programs need.
 #[derive(Args, Debug)]
 pub(crate) struct Show {
     #[command(subcommand)]
@@ -187,7 +187,7 @@ impl Exports {
 struct Ipxe {
     #[command(flatten)]
     guest: GuestOptions,
-    /// Where that server has the boot environment's files, as in http://10.0.0.1/head.
+    /// The URL of the boot environment's files on that server, as in http://10.0.0.1/head.
     #[arg(long)]
     url: String,
 }

@@ -12,10 +12,10 @@ use crate::control::{Client, Reply, Request};
 use crate::site::machine;
 use crate::site::state::{SOCKET, StateDir};
 
-/// Options that every verb takes.
+/// Options of every verb.
 #[derive(Args, Debug)]
 pub(crate) struct Site {
-    /// Where the boot environments are, as in dir:/srv/netbe [default: dir:STATE/store].
+    /// The store: where the boot environments are, as in dir:/srv/netbe [default: dir:STATE/store].
     #[arg(long, global = true, value_name = "STORE", env = "NETBE_STORE")]
     store: Option<Location>,
     #[arg(long, global = true, value_name = "DIR", env = "NETBE_STATE", help = STATE_HELP)]

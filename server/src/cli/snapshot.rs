@@ -10,7 +10,7 @@ use store::{Change, Newer, Point, SnapshotName, Store};
 use super::guard::{self, Hold, Verb};
 use super::{Failure, Format, Reply, Site, Table};
 
-/// Make a snapshot of a boot environment's whole tree.
+/// Create a snapshot of a boot environment with all its data sets.
 #[derive(Args, Debug)]
 pub(crate) struct Snapshot {
     /// The boot environment and the name of the snapshot.
@@ -26,10 +26,11 @@ impl Snapshot {
     }
 }
 
-/// Make a boot environment what it was when a snapshot was made.
+/// Roll a boot environment back to a snapshot.
 #[derive(Args, Debug)]
 pub(crate) struct Rollback {
-    /// Even while machines run from it, which will fail, or have roots made from a snapshot that goes.
+    /// Roll back even while machines run from it (they will fail), or if roots were cloned from a
+    /// snapshot that is destroyed.
     #[arg(short, long)]
     force: bool,
     /// Destroy the snapshots that are newer.
@@ -60,19 +61,19 @@ impl Rollback {
     }
 }
 
-/// Show what differs between two boot environments or snapshots.
+/// Show the differences between two boot environments or snapshots.
 ///
-/// With one snapshot, what has changed since it; with a boot environment alone, what has changed since
-/// its last snapshot. `+` is new, `-` gone, `M` changed, `R` renamed; `F` is a file, `/` a directory,
-/// `@` a symbolic link, `B` and `C` a device, `|` a FIFO, `=` a socket.
+/// Given one snapshot, show the changes since it; given a boot environment, the changes since its
+/// newest snapshot. `+` is added, `-` removed, `M` modified, `R` renamed; `F` is a file, `/` a
+/// directory, `@` a symbolic link, `B` and `C` a device, `|` a FIFO, `=` a socket.
 #[derive(Args, Debug)]
 pub(crate) struct Diff {
     #[command(flatten)]
     format: Format,
-    /// What it was.
+    /// The older side.
     #[arg(value_name = "BE[@SNAP]")]
     old: Point,
-    /// What it is now.
+    /// The newer side.
     #[arg(value_name = "BE[@SNAP]")]
     new: Option<Point>,
 }

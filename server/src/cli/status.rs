@@ -15,10 +15,11 @@ use crate::boot::timeline::{Bytes, Stage};
 use crate::control::{self, Client, MachineStatus, Request};
 use crate::site::events::{Event, Kind};
 
-/// Show how every machine stands, and what is not served.
+/// Show the state of every machine, and what is not served.
 ///
-/// -j tells how the server stands too: `machines` is one part of it, `unserved` another, `left` what commands
-/// left that did not come to their end (`left_unread` why that cannot be told), and `rpc` counts the calls of NFS clients. -H tells of the machines alone.
+/// -j also prints the server's state: `machines`, `unserved`, `left` (what interrupted commands
+/// left; `left_unread` says why that cannot be read), and `rpc` (counts of NFS calls). -H prints
+/// the machines alone.
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     #[command(flatten)]
@@ -100,10 +101,10 @@ fn unserved(status: &control::Status) -> Vec<String> {
     status.unserved.iter().map(|reason| format!("not served: {reason}\n")).collect()
 }
 
-/// Watch machines boot. Goes on when the server is started again.
+/// Watch machines boot. It reconnects when the server restarts.
 #[derive(Args, Debug)]
 pub(crate) struct Watch {
-    /// Print what is seen line by line, also on a terminal.
+    /// Print events line by line, also on a terminal.
     #[arg(short, long)]
     lines: bool,
 }

@@ -8,10 +8,10 @@ use super::{Failure, Reply};
 /// How a list is printed.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Format {
-    /// For scripts: no header, one tab between columns.
+    /// Print no header, and one tab between columns, for scripts.
     #[arg(short = 'H', conflicts_with = "json")]
     headless: bool,
-    /// For programs: JSON.
+    /// Print JSON, for programs.
     #[arg(short, long)]
     json: bool,
 }

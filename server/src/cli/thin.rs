@@ -12,26 +12,26 @@ use store::{Environment, EnvironmentName, Point, Role, Store, Update};
 
 use super::{Failure, Format, Reply, Site, Table};
 
-/// Split a template into a base that jails share and a skeleton that each has a copy of.
+/// Split a template into a base that jails share and a skeleton that is cloned for each jail.
 ///
-/// Made are NAME-base and NAME-skeleton; NAME stays as it is.
+/// It creates NAME-base and NAME-skeleton; NAME stays unchanged.
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("what"))]
 pub(crate) struct Thin {
-    /// Say what would be done, and do nothing.
+    /// Change nothing; show what would be done.
     #[arg(short = 'n', long, group = "what")]
     dry_run: bool,
-    /// Prove that a base and its skeletons belong together, and that no link leads nowhere for it.
+    /// Verify that a base and its skeletons match, and that the split broke no link.
     #[arg(long, group = "what")]
     check: bool,
-    /// Show who uses a base, and which files of theirs meet what changed in it.
+    /// Show the clones that use a base, and which of their files a change in the base affects.
     #[arg(long, group = "what")]
     touches: bool,
-    /// The changes since this snapshot or boot environment [default: the base's newest snapshot].
+    /// Compare with this snapshot or boot environment [default: the base's newest snapshot].
     #[arg(long, value_name = "BE[@SNAP]", requires = "touches")]
     since: Option<Point>,
-    /// The changes that would come if this boot environment took the base's place: an updated clone of
-    /// it, or the base of another release.
+    /// Show what would change if this boot environment replaced the base: an updated clone of it,
+    /// or the base of another release.
     #[arg(long, value_name = "BE", requires = "touches", conflicts_with = "since")]
     to: Option<EnvironmentName>,
     /// Print the fstab(5) of the jail whose root is this directory.
@@ -39,7 +39,7 @@ pub(crate) struct Thin {
     fstab: Option<PathBuf>,
     #[command(flatten)]
     format: Format,
-    /// The template, or else a base or a skeleton that it was split into.
+    /// The template, or a base or skeleton that it was split into.
     name: EnvironmentName,
 }
 

@@ -9,13 +9,13 @@ use store::{EnvironmentName, Lacking, NameError, Point, SnapshotName};
 use super::guard::{Hold, Verb};
 use super::{Failure, Reply, Site, snapshot};
 
-/// Send a snapshot to standard output, for `netbe receive` of this or another host.
+/// Write a snapshot to standard output, for `netbe receive` on this or another host.
 ///
 /// `netbe send head@monday | ssh other netbe receive head`
 #[derive(Args, Debug)]
 pub(crate) struct Send {
-    /// Only what is new since this snapshot of the same boot environment, which the receiver has. It
-    /// may be written as zfs(8) has it, too: @SNAP or BE@SNAP.
+    /// Send only the changes since this snapshot (SNAP, @SNAP or BE@SNAP), which the receiver must
+    /// have.
     #[arg(short, value_name = "SNAP")]
     incremental: Option<Base>,
     /// The boot environment and the snapshot.
@@ -71,20 +71,21 @@ impl FromStr for Base {
     }
 }
 
-/// Take in from standard input what `netbe send` wrote.
+/// Receive from standard input what `netbe send` wrote.
 ///
-/// A boot environment that arrives whole is not booted before it is told what it is for, by `netbe set
-/// role=be NAME`, nor shared before `netbe sharenfs NAME`. What goes on from a snapshot changes the boot environment that has it,
-/// which is not served meanwhile.
+/// A full stream creates a boot environment with role=off that is not shared: `netbe set role=be
+/// NAME` lets machines boot it, `netbe sharenfs NAME` shares it. An incremental stream changes the
+/// boot environment that has its base snapshot; the server does not serve it meanwhile.
 #[derive(Args, Debug)]
 pub(crate) struct Receive {
-    /// Even while machines run from what it changes: they will fail.
+    /// Receive even while machines run from the boot environment that it changes; they will fail.
     #[arg(short, long)]
     force: bool,
-    /// Destroy the data sets of a boot environment on ZFS that the sender has destroyed.
+    /// On ZFS, destroy data sets that the sender has destroyed.
     #[arg(short = 'F', long)]
     exact: bool,
-    /// The boot environment: a new one, or one that has the snapshot that the stream goes on from.
+    /// The boot environment: a new one, or the one that has the base snapshot of an incremental
+    /// stream.
     name: EnvironmentName,
 }
 

@@ -10,15 +10,16 @@ use provision::roots::Roots;
 use provision::roots::merge::{Beside, Fate};
 use provision::roots::upgrade::{Upgrade as Plan, conflict_path};
 
-/// Say what a machine boots from its next boot on.
+/// Set the boot environment that a machine boots from its next boot on.
 ///
-/// A machine with a root of its own boots that of the environment: one is made if there is none.
+/// A machine with its own root (`--root own`) boots its clone of that environment; netbe makes the
+/// clone if there is none.
 #[derive(Args, Debug)]
 pub(crate) struct Activate {
-    /// At its next boot only: as soon as it has its loader, it is to boot again what it boots now.
+    /// For its next boot only. The boot after that is from its present environment again.
     #[arg(short = 't', conflicts_with = "no_longer")]
     once: bool,
-    /// Drop what it was to boot once.
+    /// Cancel an earlier -t.
     #[arg(short = 'T', conflicts_with = "name")]
     no_longer: bool,
     /// The machine.
@@ -53,17 +54,19 @@ impl Activate {
     }
 }
 
-/// Give a machine a root of a template's new version, with the configuration and data that are its own.
+/// Give a machine a new root from a template's new version, and keep the machine's own
+/// configuration and data.
 ///
-/// What the machine and the template have changed since the machine's root was made is merged. The
-/// machine boots its new root once; `netbe activate` keeps it. Its present root stays as it is.
+/// netbe merges the changes that the machine and the template have made since the machine's root
+/// was cloned. The machine boots its new root once; `netbe activate` makes that permanent. Its
+/// present root stays unchanged.
 #[derive(Args, Debug)]
 pub(crate) struct Upgrade {
-    /// Only show what would become of the machine's configuration.
+    /// Change nothing; show how the machine's configuration would be merged.
     #[arg(short = 'n')]
     dry: bool,
-    /// Even if files cannot be merged: they stay as the machine has them, with the other version
-    /// beside them as FILE.netbe-conflict.
+    /// Upgrade even if files conflict: keep the machine's version, and put the template's beside it
+    /// as FILE.netbe-conflict.
     #[arg(short, long)]
     force: bool,
     /// The machine.

@@ -50,7 +50,7 @@ pub struct Machine {
     /// What it has for its root.
     #[serde(default, skip_serializing_if = "RootKind::is_direct")]
     pub root: RootKind,
-    /// Words to add to its kernel's command line.
+    /// Arguments to add to its kernel's command line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cmdline: String,
     /// Whether it gets its root read-only.
@@ -62,7 +62,7 @@ pub struct Machine {
     /// Who joins the data sets of its environment to one tree.
     #[serde(default, skip_serializing_if = "View::is_joined")]
     pub view: View,
-    /// How FreeBSD's loader fetches its files.
+    /// The protocol by which FreeBSD's loader fetches its files.
     #[serde(default, skip_serializing_if = "LoaderProtocol::is_auto")]
     pub loader_protocol: LoaderProtocol,
     /// The serial port of its console.
