@@ -1,4 +1,4 @@
-//! Guests that netbe itself starts in QEMU: `bootnfs --run` and `bootpxe --run`.
+//! Guests that netbe itself starts in QEMU: `bootnfs` and `bootpxe`.
 
 use crate::failure::{Failure, ensure};
 use crate::lab::Lab;
@@ -8,11 +8,9 @@ use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("boot a guest by bootnfs --run", |lab| guest(lab, "bootnfs", "")),
-    Case::new("boot a guest by bootpxe --run, BIOS", |lab| guest(lab, "bootpxe", "")),
-    Case::new("boot a guest by bootpxe --run, UEFI", |lab| {
-        guest(lab, "bootpxe", " --firmware uefi")
-    }),
+    Case::new("boot a guest by bootnfs", |lab| guest(lab, "bootnfs", "")),
+    Case::new("boot a guest by bootpxe, BIOS", |lab| guest(lab, "bootpxe", "")),
+    Case::new("boot a guest by bootpxe, UEFI", |lab| guest(lab, "bootpxe", " --firmware uefi")),
 ];
 
 /// netbe starts the guest of a named machine, which leaves its marker on its root.
@@ -24,7 +22,7 @@ fn guest(lab: &Lab, verb: &str, options: &str) -> Result<Outcome, Failure> {
     let server = site.serve()?;
     let token = token(&site.root("guest"), "alone")?;
     scene.network.tap("tap-alone")?;
-    let words = format!("{verb} --run --machine alone --tap tap-alone --memory 512{options} guest");
+    let words = format!("{verb} --machine alone --tap tap-alone --memory 512{options} guest");
     let log = scene.directory.join("guest.log");
     let mut running = site.netbe(&words).start(&log)?;
     let explain = |failure| {

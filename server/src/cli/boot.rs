@@ -15,7 +15,7 @@ use super::guest::{GuestOptions, Host, Subject, text};
 use super::{Failure, Reply, Site, bhyve};
 use crate::boot::catalog::System;
 
-/// Print the commands that boot a guest with its root over NFS; run them with --run.
+/// Boot a guest with its root over NFS; print the commands with -n.
 ///
 /// FreeBSD boots by bhyveload and bhyve on a FreeBSD host, Linux by QEMU, which loads the kernel
 /// itself. The command ends when the guest powers off; if the guest reboots, it boots again. Ctrl-C
@@ -36,10 +36,10 @@ struct Doing {
     /// The console of a bhyve guest. A QEMU guest has its console on this terminal.
     #[arg(long, value_enum, default_value_t = Place::Nmdm)]
     console: Place,
-    /// Run the guest here until it powers off.
-    #[arg(long)]
+    /// The guest is run without it too; it was needed once.
+    #[arg(long, hide = true)]
     run: bool,
-    /// Only print the commands, even with --run.
+    /// Run nothing: print the commands that would.
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -56,7 +56,7 @@ enum Place {
 
 impl Doing {
     const fn runs(&self) -> bool {
-        self.run && !self.dry_run
+        !self.dry_run
     }
 
     const fn console(&self) -> Console {
@@ -143,7 +143,7 @@ impl Bootnfs {
     }
 }
 
-/// Print the commands that boot a guest from its firmware by PXE; run them with --run.
+/// Boot a guest from its firmware by PXE; print the commands with -n.
 ///
 /// A running `netbe serve` decides by the guest's Ethernet address what it boots. The command ends
 /// when the guest powers off. Ctrl-C or SIGTERM presses the power button of a bhyve guest, and
@@ -220,7 +220,7 @@ impl Subject {
             // A guest's link to /boot means its own, and would lead QEMU to this host's.
             if !root.canonicalize().is_ok_and(|root| found.starts_with(root)) {
                 return Err(Failure::could_not(format_args!(
-                    "{path:?} is a link that leads out of the boot environment: run it with --run"
+                    "{path:?} is a link that leads out of the boot environment: run it without -n"
                 )));
             }
             text(&found).map(str::to_owned)

@@ -93,11 +93,11 @@ fn loader_conf_has_the_same_variables() {
 
 #[test]
 fn bootnfs_prints_a_script_for_freebsd_and_a_command_for_linux() {
-    let script = with_guest().prints(&["bootnfs", SERVER, "--address=192.168.2.202", "head"]);
+    let script = with_guest().prints(&["bootnfs", "-n", SERVER, "--address=192.168.2.202", "head"]);
     assert!(script.starts_with("#!/bin/sh\n"), "{script}");
     assert!(script.contains("bhyvectl --destroy --vm=head\n"), "{script}");
     let bench = with_linux();
-    let command = words(&bench.prints(&["bootnfs", SERVER, "lin"]));
+    let command = words(&bench.prints(&["bootnfs", "-n", SERVER, "lin"]));
     assert_eq!(command[0], "qemu-system-x86_64");
     let kernel = bench.root("lin").join("boot/vmlinuz-6.1");
     assert_eq!(after(&command, "-kernel"), [kernel.to_str().unwrap()]);
@@ -117,19 +117,20 @@ fn a_machine_brings_its_name_and_its_addresses() {
         "--environment=lin",
         "--cmdline=quiet splash",
     ]);
-    let command = words(&bench.prints(&["bootnfs", SERVER, "--machine=desk", "lin"]));
+    let command = words(&bench.prints(&["bootnfs", "-n", SERVER, "--machine=desk", "lin"]));
     assert_eq!(after(&command, "-name"), ["desk"]);
     assert!(after(&command, "-device")[0].contains("mac=52:54:00:12:34:56"), "{command:?}");
     assert!(after(&command, "-append")[0].ends_with(" quiet splash"), "{command:?}");
     // A console is told once.
     for (serial, expected) in [("none", "ttyS0"), ("com1", "ttyS0,115200")] {
         bench.silent(&["machine", "set", &format!("--serial={serial}"), "desk"]);
-        let command = words(&bench.prints(&["bootnfs", SERVER, "--machine=desk", "lin"]));
+        let command = words(&bench.prints(&["bootnfs", "-n", SERVER, "--machine=desk", "lin"]));
         let words = after(&command, "-append")[0].split(' ');
         let consoles: Vec<_> = words.filter_map(|word| word.strip_prefix("console=")).collect();
         assert_eq!(consoles, [expected]);
     }
-    let command = words(&bench.prints(&["bootpxe", SERVER, "--machine=desk", "--tap=tap7", "lin"]));
+    let command =
+        words(&bench.prints(&["bootpxe", "-n", SERVER, "--machine=desk", "--tap=tap7", "lin"]));
     assert_eq!(after(&command, "-netdev"), ["tap,id=net0,ifname=tap7,script=no,downscript=no"]);
     assert!(after(&command, "-device")[0].ends_with(",bootindex=1"), "{command:?}");
 }
@@ -138,7 +139,7 @@ fn a_machine_brings_its_name_and_its_addresses() {
 fn the_accelerator_can_be_chosen() {
     let bench = with_linux();
     let accelerators = |option: &str| {
-        let command = words(&bench.prints(&["bootnfs", SERVER, option, "lin"]));
+        let command = words(&bench.prints(&["bootnfs", "-n", SERVER, option, "lin"]));
         after(&command, "-accel").join(" ")
     };
     assert_eq!(accelerators("--accel=tcg"), "tcg");
@@ -175,7 +176,7 @@ fn a_kernel_that_is_a_link_to_the_hosts_files_is_not_handed_to_qemu() {
     fs::write(root.join("boot/real"), "kernel").unwrap();
     // Inside the environment it is /boot/real of its own; for QEMU it would be this host's.
     symlink("/boot/real", root.join("boot/vmlinuz")).unwrap();
-    let (sentence, status) = bench.fails(&["bootnfs", SERVER, "lin"]);
+    let (sentence, status) = bench.fails(&["bootnfs", "-n", SERVER, "lin"]);
     assert_eq!(status, 2);
     assert!(
         sentence.starts_with("cannot look at ") || sentence.contains("leads out"),
@@ -218,7 +219,7 @@ fn what_the_server_would_not_boot_is_refused() {
         "02:00:00:00:00:07 is told to boot nothing: `netbe sharepxe --machine desk lin` changes that",
     );
     bench.silent(&["sharepxe", "--machine=desk", "lin"]);
-    bench.prints(&["bootpxe", SERVER, "--machine=desk", "lin"]);
+    bench.prints(&["bootpxe", "-n", SERVER, "--machine=desk", "lin"]);
 }
 
 #[test]
@@ -227,12 +228,12 @@ fn a_machine_with_a_clone_of_a_snapshot_boots_by_pxe() {
     bench.silent(&["snapshot", "lin@monday"]);
     bench.silent(&["machine", "add", "desk", "--mac=02:00:00:00:00:07"]);
     bench.silent(&["sharepxe", "--machine=desk", "--root=fresh", "lin@monday"]);
-    bench.prints(&["bootpxe", SERVER, "--machine=desk", "lin"]);
+    bench.prints(&["bootpxe", "-n", SERVER, "--machine=desk", "lin"]);
     bench.run(&["sharepxe", "--machine=desk", "--root=own", "lin@monday"]);
     for name in ["lin", "desk-lin"] {
-        bench.prints(&["bootpxe", SERVER, "--machine=desk", name]);
+        bench.prints(&["bootpxe", "-n", SERVER, "--machine=desk", name]);
         // Its root is the clone, whatever it is called by.
-        let command = words(&bench.prints(&["bootnfs", SERVER, "--machine=desk", name]));
+        let command = words(&bench.prints(&["bootnfs", "-n", SERVER, "--machine=desk", name]));
         let append = after(&command, "-append")[0];
         assert!(append.contains("nfsroot=192.168.2.1:/be/desk-lin,"), "{append}");
     }
@@ -261,7 +262,7 @@ fn what_names_an_address_whose_root_is_refused_is_not_printed() {
     for file in ["boot/kernel/kernel", "boot/loader.efi"] {
         fs::write(bench.root("tail").join(file), "x").unwrap();
     }
-    let commands = [["show", "bhyveload"].as_slice(), &["show", "loader"], &["bootnfs"]];
+    let commands = [["show", "bhyveload"].as_slice(), &["show", "loader"], &["bootnfs", "-n"]];
     let refused = |guest: &[&str], sentence: &str| {
         for command in commands {
             bench.refuses(&[command, &[SERVER], guest].concat(), sentence);
@@ -311,7 +312,7 @@ fn what_names_an_address_whose_root_is_refused_is_not_printed() {
 #[test]
 fn an_interface_that_is_not_there_is_named_before_qemu_starts() {
     with_linux().cannot(
-        &["bootnfs", "--run", SERVER, "--tap=no-such-tap", "lin"],
+        &["bootnfs", SERVER, "--tap=no-such-tap", "lin"],
         "this host has no interface no-such-tap: say --bridge or --tap with one that it has",
     );
 }
@@ -320,7 +321,7 @@ fn an_interface_that_is_not_there_is_named_before_qemu_starts() {
 #[test]
 fn bhyve_is_not_run_where_it_is_not() {
     with_guest().cannot(
-        &["bootnfs", "--run", SERVER, "--address=192.168.2.202", "head"],
+        &["bootnfs", SERVER, "--address=192.168.2.202", "head"],
         "bhyve runs on FreeBSD hosts only: boot head with `netbe bootpxe`",
     );
 }
@@ -457,7 +458,7 @@ fn a_linux_with_a_shared_root_writes_to_its_memory() {
     let bench = with_linux();
     bench.silent(&["machine", "add", "--mac=52:54:00:00:00:01", "web1"]);
     bench.silent(&["sharepxe", "--machine", "web1", "--root", "shared", "lin"]);
-    let command = words(&bench.prints(&["bootnfs", SERVER, "--machine=web1", "lin"]));
+    let command = words(&bench.prints(&["bootnfs", "-n", SERVER, "--machine=web1", "lin"]));
     let append = after(&command, "-append")[0];
     assert!(append.contains(" ro netbe.overlay=tmpfs"), "{append}");
 }
@@ -472,7 +473,7 @@ fn with_desk() -> Bench {
 #[test]
 fn a_guest_of_bhyve_boots_by_pxe_from_its_uefi() {
     let bench = with_desk();
-    let pxe = ["bootpxe", SERVER, "--machine=desk", "--hypervisor=bhyve"];
+    let pxe = ["bootpxe", "-n", SERVER, "--machine=desk", "--hypervisor=bhyve"];
     let script = bench.prints(&[pxe.as_slice(), &["head"]].concat());
     assert!(script.starts_with("#!/bin/sh\n"), "{script}");
     assert!(!script.contains("bhyveload"), "{script}");
@@ -494,9 +495,9 @@ fn a_guest_of_bhyve_boots_by_pxe_from_its_uefi() {
 #[test]
 fn what_is_printed_is_what_would_be_run() {
     let bench = with_guest();
-    let options = ["bootnfs", SERVER, "--address=192.168.2.202", "head"];
+    let options = ["bootnfs", "-n", SERVER, "--address=192.168.2.202", "head"];
     let printed = bench.prints(&options);
-    assert_eq!(bench.prints(&[options.as_slice(), &["--run", "-n"]].concat()), printed);
+    assert_eq!(bench.prints(&[options.as_slice(), &["--run"]].concat()), printed);
     let own = ["--tap=tap7", "--console=stdio"];
     let script = bench.prints(&[options.as_slice(), &own].concat());
     assert!(script.contains(",tap7,") && script.contains("-l com1,stdio"), "{script}");
@@ -513,7 +514,7 @@ fn exports_and_mountd_are_left_to_others() {
     let bench = with_desk();
     bench.silent(&["sharenfs", "--network=192.168.2.0/24", "head"]);
     bench.prints(&["show", "exports", "head"]);
-    bench.prints(&["bootnfs", SERVER, "--address=192.168.2.202", "head"]);
+    bench.prints(&["bootnfs", "-n", SERVER, "--address=192.168.2.202", "head"]);
     assert_eq!(files.map(of), before);
     // Nor does anything in the program name them: what is never named is never written.
     let sources = [Path::new("src"), Path::new("store/src"), Path::new("provision/src")];

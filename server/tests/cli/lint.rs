@@ -61,7 +61,7 @@ fn what_netbe_shows_has_no_findings() {
         fs::write(dir.join(file), text).unwrap();
         arguments.push(dir.join(file).to_str().unwrap().to_owned());
     }
-    fs::write(dir.join("run.sh"), bench.prints(&[&["bootnfs"], guest.as_slice()].concat()))
+    fs::write(dir.join("run.sh"), bench.prints(&[&["bootnfs", "-n"], guest.as_slice()].concat()))
         .unwrap();
     arguments.push(dir.join("run.sh").to_str().unwrap().to_owned());
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
