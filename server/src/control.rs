@@ -33,6 +33,11 @@ pub trait Controlled: Send + Sync {
     /// a disk.
     fn reload(&self, environments: Option<&[String]>) -> Result<(), String>;
 
+    /// Reads netbe.toml again, and does as it says or, where something is wrong with it, changes nothing;
+    /// then reloads everything. Gives the keys that have other values. With `dry` it only looks whether
+    /// that could be. May wait for a disk.
+    fn reconfigure(&self, dry: bool) -> Result<Vec<String>, String>;
+
     /// Who lives on an environment, has data in it, or uses it. May wait for a disk.
     fn living_on(&self, environment: &str) -> Result<Living, String>;
 
@@ -119,6 +124,12 @@ async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result
         Ok(Request::Detach) => return detach(reader, writer, server).await,
         Ok(Request::Reload { environments }) => {
             done(within(READ_PATIENCE, move || server.reload(environments.as_deref())).await?)
+        }
+        Ok(Request::Reconfigure { dry }) => {
+            match within(READ_PATIENCE, move || server.reconfigure(dry)).await? {
+                Ok(changed) => Reply::Reconfigured { changed },
+                Err(message) => Reply::Failed { message },
+            }
         }
         Ok(Request::Watch) => return watch(reader, writer, &*server).await,
         Ok(Request::Hold { environment, force }) => {
@@ -310,6 +321,7 @@ impl Client {
             Request::Detach
             | Request::Hold { .. }
             | Request::Living { .. }
+            | Request::Reconfigure { .. }
             | Request::Reload { .. } => DISK_REPLY_TIMEOUT,
             // A watch says something twice a second; anything else is answered soon.
             Request::Ping | Request::Status | Request::Watch => REPLY_TIMEOUT,
@@ -376,6 +388,10 @@ mod test {
         fn reload(&self, environments: Option<&[String]>) -> Result<(), String> {
             let all = "machine a stands there twice".to_owned();
             Err(environments.map_or(all, |names| names.join(" ")))
+        }
+
+        fn reconfigure(&self, dry: bool) -> Result<Vec<String>, String> {
+            if dry { Ok(vec!["ranges".to_owned()]) } else { Err("line 3: no".to_owned()) }
         }
 
         fn living_on(&self, environment: &str) -> Result<Living, String> {
@@ -469,6 +485,12 @@ mod test {
             let living = Request::Living { environment: "base".to_owned() };
             let on_base = Living { machines: vec!["on base".to_owned()], visitors: Vec::new() };
             assert_eq!(ask(path, &living), Reply::Living(on_base));
+            let changed = vec!["ranges".to_owned()];
+            let dry = Request::Reconfigure { dry: true };
+            assert_eq!(ask(path, &dry), Reply::Reconfigured { changed });
+            let message = "line 3: no".to_owned();
+            let reconfigure = Request::Reconfigure { dry: false };
+            assert_eq!(ask(path, &reconfigure), Reply::Failed { message });
             let Reply::Status(status) = ask(path, &Request::Status) else { panic!() };
             assert_eq!(status.version, "1");
         })

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time;
 
+pub use appliance::{Keys, Reread};
 pub use interfaces::Interfaces;
 
 use crate::boot::{Booter, Boots, BootsError};
@@ -43,8 +44,8 @@ use appliance::Appliance;
 use ports::Ports;
 use supervise::Service;
 
-/// Serves until SIGTERM or SIGINT.
-pub fn run(config: Config) -> Result<(), ServeError> {
+/// Serves until SIGTERM or SIGINT; `reread` gives on SIGHUP what it was told, as it is then.
+pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
     if !geteuid().is_root() {
         return Err(ServeError::NotRoot);
     }
@@ -69,7 +70,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     // Runtimes of their own, so that a stalled disk cannot stop DHCP, nor boot files NFS.
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     let (files, http) = (runtime("files", processors)?, runtime("http", processors)?);
-    let appliance = Appliance::start(config, state, store, key)?;
+    let appliance = Appliance::start(config, reread, state, store, key)?;
     let ports = Ports::bind(&appliance, &network, &files, Arc::clone(appliance.peers()))?;
     let control = {
         let _inside = network.enter();
@@ -104,7 +105,7 @@ async fn bind(appliance: &Appliance) -> Result<Vec<Bound>, ServeError> {
     let server = Dhcp::open(config.dhcp(), booter, &journal, Arc::new(SystemClock))?;
     let mut bound = Vec::new();
     for interface in appliance.found().all.clone() {
-        bound.push(server.bind(interface, mode(config)).await?);
+        bound.push(server.bind(interface, mode(&config)).await?);
     }
     appliance.set_dhcp(server);
     Ok(bound)
@@ -140,7 +141,7 @@ async fn answer_dhcp(
     loop {
         let ready = match bound.take() {
             Some(bound) => bound,
-            None => server.bind_again(&interface, mode(appliance.config())).await,
+            None => server.bind_again(&interface, mode(&appliance.config())).await,
         };
         let lost = match ready.look().await {
             Ok(listener) => listen_on(&appliance, listener).await,
@@ -232,7 +233,7 @@ fn services(
         Service::of("looking for stores", move || Box::pin(wait_for_stores(Arc::clone(&waiting))));
     let boots = Arc::clone(appliance.boots());
     let due = Service::of("telling what is due", move || Box::pin(tell_due(Arc::clone(&boots))));
-    let machines = appliance.found().machines(appliance.config(), &appliance.boots().roster());
+    let machines = appliance.found().machines(&appliance.config(), &appliance.boots().roster());
     arp::TABLE.begin(machines);
     let neighbours = Service::of("looking for neighbours", || Box::pin(look_for_neighbours()));
     [tftp, control, stores, due, neighbours]
@@ -313,10 +314,10 @@ async fn signals(appliance: &Arc<Appliance>, mut hang_up: Signal) -> Result<(), 
             _ = interrupt.recv() => return Ok(()),
             _ = hang_up.recv() => {
                 let appliance = Arc::clone(appliance);
-                let reload = move || control::Controlled::reload(&*appliance, None);
+                let reload = move || control::Controlled::reconfigure(&*appliance, false);
                 match spawn_blocking(reload).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(message)) => tracing::error!("nothing was changed: {message}"),
+                    Ok(Ok(_changed)) => {}
+                    Ok(Err(message)) => tracing::error!("{message}"),
                     Err(panic) => tracing::error!("reading everything again failed: {panic}"),
                 }
             }
@@ -349,6 +350,9 @@ pub enum ServeError {
         /// What the system said.
         error: io::Error,
     },
+    /// What netbe.toml says now holds from the next start on.
+    #[error("{0} cannot change while the server runs: restart it for that")]
+    Fixed(Keys),
     /// Interfaces cannot be listed.
     #[error("the network interfaces cannot be listed: {0}")]
     Interfaces(#[source] io::Error),
@@ -452,6 +456,9 @@ pub enum ServeError {
         /// Its network.
         network: Network,
     },
+    /// What the server was told cannot be read again.
+    #[error("{0}")]
+    Reread(String),
     /// The system gives no threads or no signals.
     #[error("the system does not let a server run: {0}")]
     Runtime(#[source] io::Error),

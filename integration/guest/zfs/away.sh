@@ -64,7 +64,7 @@ says 'not served: .*broken' || fail "it is not said why nothing is served"
 rm "$broken"
 goes_on
 await serves_all
-netbe release zpool export tank
+netbe pause zpool export tank
 shows 'not served: the pool tank is not there.*`zpool import tank`' netbe status
 waits
 
@@ -90,7 +90,7 @@ goes_on
 await serves_all
 
 step "netbe starts before the pool is there"
-netbe release zpool export tank
+netbe pause zpool export tank
 kill "$server"
 wait "$server" || true
 serve

@@ -23,6 +23,35 @@ impl Completion {
     }
 }
 
+/// Print the help of a verb: `netbe help machine add` is `netbe machine add --help`.
+#[derive(Args, Debug)]
+pub(crate) struct Help {
+    /// The verb.
+    verb: Vec<String>,
+}
+
+impl Help {
+    pub(crate) fn run(&self) -> Result<Reply, Failure> {
+        let netbe = command("netbe");
+        let mut found = &netbe;
+        for verb in &self.verb {
+            found = found.find_subcommand(verb).ok_or_else(|| unknown(&self.verb))?;
+        }
+        let words = ["netbe"].into_iter().chain(self.verb.iter().map(String::as_str));
+        // clap knows the terminal's width and colours.
+        match command("netbe").try_get_matches_from(words.chain(["--help"])) {
+            Err(help) => help.print().map(|()| Reply::done()).map_err(Failure::could_not),
+            Ok(_) => Ok(Reply::done()),
+        }
+    }
+}
+
+/// Why there is no help and no page.
+fn unknown(verb: &[String]) -> Failure {
+    let typed = verb.join(" ");
+    Failure::no(format_args!("there is no verb {typed}: `netbe --help` lists them"))
+}
+
 /// Print the manual page of netbe, of a verb, or of netbe.toml.
 ///
 /// `netbe man machine add` prints the page of a verb of two words, and `netbe man netbe.toml` that
@@ -50,10 +79,7 @@ impl Man {
         }
         let (mut found, mut name) = (&netbe, "netbe".to_owned());
         for verb in &self.verb {
-            found = found.find_subcommand(verb).ok_or_else(|| {
-                let typed = self.verb.join(" ");
-                Failure::no(format_args!("there is no verb {typed}: `netbe --help` lists them"))
-            })?;
+            found = found.find_subcommand(verb).ok_or_else(|| unknown(&self.verb))?;
             name = format!("{name}-{verb}");
         }
         page(found, &name).map(Reply::text)

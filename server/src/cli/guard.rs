@@ -85,7 +85,7 @@ impl Hold {
             }
             Answer::Living(there) => Err(living(site, name, verb, &there)),
             Answer::Failed { message } => Err(kept(&message)),
-            Answer::Done | Answer::Event(_) | Answer::Status(_) => {
+            Answer::Done | Answer::Event(_) | Answer::Reconfigured { .. } | Answer::Status(_) => {
                 Err(kept("it gave another answer"))
             }
         }
@@ -135,9 +135,11 @@ pub(super) fn refuse_living(
         Answer::Living(there) if there.is_nobody() => Ok(()),
         Answer::Living(there) => Err(living(site, name, verb, &there)),
         Answer::Failed { message } => Err(unknown(name, verb, &message)),
-        Answer::Done | Answer::Held { .. } | Answer::Event(_) | Answer::Status(_) => {
-            Err(unknown(name, verb, "it gave another answer"))
-        }
+        Answer::Done
+        | Answer::Held { .. }
+        | Answer::Event(_)
+        | Answer::Reconfigured { .. }
+        | Answer::Status(_) => Err(unknown(name, verb, "it gave another answer")),
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn noted(
     typed: &Typed,
     run: impl FnOnce() -> Result<Reply, Failure>,
 ) -> Result<Reply, Failure> {
-    if !COMMANDS.contains(&typed.verb.as_str()) {
+    if typed.dry || !COMMANDS.contains(&typed.verb.as_str()) {
         return run();
     }
     let history = Kept::in_state(site.state());

@@ -11,7 +11,9 @@ mod child;
 mod completion;
 mod conf;
 mod dhcp;
+mod dry;
 mod environment;
+mod foreign;
 mod guard;
 mod guest;
 mod history;
@@ -23,8 +25,9 @@ mod list;
 mod log;
 mod machine;
 mod mount;
+mod pause;
 mod property;
-mod release;
+mod reload;
 mod root;
 mod serve;
 mod settle;
@@ -39,8 +42,10 @@ mod transfer;
 mod upgrade;
 mod warning;
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::io::Write;
+use std::num::ParseIntError;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -49,6 +54,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use provision::{progress, terminal};
 use store::StoreError;
 
+pub(crate) use dry::Dry;
 pub(crate) use site::Site;
 pub(crate) use table::{Format, Table};
 
@@ -61,7 +67,7 @@ pub fn run() -> ExitCode {
     let program = program(arguments.first());
     let outcome = parse(program, &arguments).and_then(|(arguments, typed)| {
         if !arguments.verb.keeps_a_log() {
-            warning::show(program);
+            warning::show(program, arguments.site.is_verbose());
             if !arguments.quiet {
                 progress::show();
             }
@@ -187,7 +193,7 @@ struct Arguments {
     #[command(flatten)]
     site: Site,
     /// Do not show progress.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     quiet: bool,
     #[command(subcommand)]
     verb: Verb,
@@ -205,6 +211,7 @@ enum Verb {
     Destroy(environment::Destroy),
     Diff(snapshot::Diff),
     Get(property::Get),
+    Help(completion::Help),
     History(history::History),
     Install(install::Install),
     Lint(lint::Lint),
@@ -213,10 +220,12 @@ enum Verb {
     Machine(machine::MachineVerb),
     Man(completion::Man),
     Mount(mount::Mount),
+    #[command(alias = "release")]
+    Pause(pause::Pause),
     Promote(environment::Promote),
     #[command(visible_alias = "recv")]
     Receive(transfer::Receive),
-    Release(release::Release),
+    Reload(reload::Reload),
     Rename(environment::Rename),
     Rollback(snapshot::Rollback),
     Send(transfer::Send),
@@ -254,6 +263,7 @@ impl Verb {
             Self::Destroy(verb) => verb.run(site),
             Self::Diff(verb) => verb.run(site),
             Self::Get(verb) => verb.run(site),
+            Self::Help(verb) => verb.run(),
             Self::History(verb) => verb.run(site),
             Self::Install(verb) => verb.run(site),
             Self::Lint(verb) => verb.run(site),
@@ -262,9 +272,10 @@ impl Verb {
             Self::Machine(verb) => verb.run(site),
             Self::Man(verb) => verb.run(),
             Self::Mount(verb) => verb.run(site),
+            Self::Pause(verb) => verb.run(site),
             Self::Promote(verb) => verb.run(site),
             Self::Receive(verb) => verb.run(site),
-            Self::Release(verb) => verb.run(site),
+            Self::Reload(verb) => verb.run(site),
             Self::Rename(verb) => verb.run(site),
             Self::Rollback(verb) => verb.run(site),
             Self::Send(verb) => verb.run(site),
@@ -284,9 +295,12 @@ impl Verb {
     }
 }
 
+/// Where in the help the options of every verb stand.
+pub(crate) const GLOBAL: &str = "Options of every verb";
+
 /// Where somebody begins who has not used it yet.
 const BEGIN: &str = "To begin: `install -l flat` installs a system, `machine add` adds a machine, \
-                     `sharepxe` assigns the system to it, and `serve` boots it. `VERB --help` \
+                     `sharepxe` assigns the system to it, and `serve` boots it. `help VERB` \
                      explains each.";
 
 /// What may be typed, under the name that the program was started by.
@@ -323,22 +337,25 @@ struct Typed {
     verb: String,
     /// What stands behind it.
     arguments: Vec<String>,
+    /// Whether it is only to say what it would do.
+    dry: bool,
 }
 
 impl Typed {
     fn of(arguments: &[OsString], matches: &ArgMatches, command: &clap::Command) -> Self {
         let mut rest = arguments.iter().skip(1);
-        let mut verb = Vec::new();
+        let (mut verb, mut dry) = (Vec::new(), false);
         let (mut next, mut known) = (matches.subcommand(), Some(command));
         while let Some((word, below)) = next {
             known = known.and_then(|known| known.find_subcommand(word));
             let names = || known.into_iter().flat_map(clap::Command::get_all_aliases).chain([word]);
             rest.by_ref().any(|argument| names().any(|name| *argument == *name));
             verb.push(word);
+            dry = matches!(below.try_get_one::<bool>("dry_run"), Ok(Some(true)));
             next = below.subcommand();
         }
         let arguments = rest.map(|argument| argument.to_string_lossy().into_owned()).collect();
-        Self { verb: verb.join(" "), arguments }
+        Self { verb: verb.join(" "), arguments, dry }
     }
 }
 
@@ -368,8 +385,11 @@ fn sentence(error: &clap::Error, program: &str, typed: &str) -> String {
     let words = first.split_whitespace().collect::<Vec<_>>().join(" ");
     let words = words.strip_prefix("error: ").unwrap_or(&words);
     if error.kind() == ErrorKind::ValueValidation {
-        // What our own types refuse they explain themselves.
-        return words.to_owned();
+        // What our own types refuse they explain themselves; what is no number the library refuses.
+        let number = error.source().is_some_and(|source| source.is::<ParseIntError>());
+        let help = format!(": write a whole number, and see `{program}{typed} --help`");
+        let words = words.replace(": invalid digit found in string", "");
+        return if number { words + &help } else { words };
     }
     let usage = format!("Usage: {program} ");
     // `machine add` is a verb of two words.
@@ -377,6 +397,9 @@ fn sentence(error: &clap::Error, program: &str, typed: &str) -> String {
     let verb = verb.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
     let asked: String = verb.flat_map(|word| [" ", word]).collect();
     let asked = if asked.is_empty() { typed } else { &asked };
+    if let Some(ours) = foreign_words(error, asked) {
+        return format!("{words} ({ours}): see `{program}{asked} --help`");
+    }
     let meant =
         suggestion(error).map_or_else(String::new, |meant| format!(" (did you mean {meant}?)"));
     format!("{words}{meant}: see `{program}{asked} --help`")
@@ -387,6 +410,21 @@ fn suggestion(error: &clap::Error) -> Option<String> {
     let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg];
     let meant = kinds.into_iter().find_map(|kind| error.get(kind))?.to_string();
     (!meant.is_empty()).then(|| meant.replace(", ", " or "))
+}
+
+/// What is said here of a word that zfs(8) or bectl(8) has and this has not, if that is what was typed.
+fn foreign_words(error: &clap::Error, verb: &str) -> Option<String> {
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let flag = error.get(ContextKind::InvalidArg)?.to_string();
+            foreign::flag(verb.trim_start(), &flag).map(str::to_owned)
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = error.get(ContextKind::InvalidSubcommand)?.to_string();
+            foreign::verb(&word).map(|ours| format!("did you mean `netbe {ours}`?"))
+        }
+        _ => None,
+    }
 }
 
 /// The name that the program was started by: the slides' own `be` stays what they call it.

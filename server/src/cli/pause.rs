@@ -1,4 +1,4 @@
-//! The verb that has the server release the store: for what needs it for itself, such as `zpool export`.
+//! The verb that pauses the server while a command has the store for itself, such as `zpool export`.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -8,24 +8,31 @@ use provision::terminal;
 use store::StoreError;
 
 use super::child::{Runner as _, Terminal, ThisHost};
-use super::{Failure, Reply, Site};
+use super::{Dry, Failure, Reply, Site};
 use crate::control::{Reply as Answer, Request};
 
-/// Have the running server close and unmount the store while a command runs, as in `netbe release zpool export
+/// Have the running server close and unmount the store while a command runs, as in `netbe pause zpool export
 /// tank`.
 ///
 /// While it runs, nothing in the store is open or mounted, and machines that use it wait. When the
 /// command ends, the server opens the store again; if the store is missing, it retries every ten
 /// seconds.
 #[derive(Args, Debug)]
-pub(crate) struct Release {
+pub(crate) struct Pause {
+    #[command(flatten)]
+    dry: Dry,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 }
 
-impl Release {
+impl Pause {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let words: Vec<_> = self.command.iter().map(|word| word.to_string_lossy()).collect();
+        let deed = format!("close the store while this runs: {}", words.join(" "));
+        if let Some(told) = self.dry.instead(site, deed) {
+            return Ok(told);
+        }
         let Some(mut server) = site.server()? else {
             // A server that was killed has left mounts behind; other kinds of store have none.
             match site.open()?.detach() {
@@ -44,7 +51,11 @@ impl Release {
             match server.ask(&Request::Detach).map_err(|error| silent(error.to_string()))? {
                 Answer::Living(living) => living,
                 Answer::Failed { message } => return Err(silent(message)),
-                Answer::Done | Answer::Held { .. } | Answer::Event(_) | Answer::Status(_) => {
+                Answer::Done
+                | Answer::Held { .. }
+                | Answer::Event(_)
+                | Answer::Reconfigured { .. }
+                | Answer::Status(_) => {
                     return Err(silent("it gave another answer".to_owned()));
                 }
             };

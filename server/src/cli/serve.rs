@@ -16,7 +16,7 @@ use crate::site::state::StateDir;
 /// Serve boot environments to machines: DHCP, TFTP, HTTP and NFS, in the foreground.
 ///
 /// netbe gives out addresses with --mode serve only. Flags override the file.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Serve {
     /// A configuration file (netbe.toml); none is needed.
     #[arg(short, long = "file", value_name = "FILE")]
@@ -74,10 +74,13 @@ impl Serve {
             return check(&config);
         }
         log();
-        serve::run(config).map_err(Failure::could_not)?;
+        let (this, site) = (self.clone(), site.clone());
+        let reread = move || this.config(&site).map_err(|failure| failure.message);
+        serve::run(config, Box::new(reread)).map_err(Failure::could_not)?;
         Ok(Reply::done())
     }
 
+    /// What the flags say, and the file as it is now.
     fn config(&self, site: &Site) -> Result<Config, Failure> {
         let subnets = self.subnets.iter().map(|text| {
             let of_flag = |error| Failure::could_not(format_args!("--subnet {text}: {error}"));

@@ -6,26 +6,37 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use store::{EnvironmentName, Location, Store};
 
-use super::Failure;
+use super::{Failure, GLOBAL};
 use crate::config::{DEFAULT_STATE, default_store};
 use crate::control::{Client, Reply, Request};
 use crate::site::machine;
 use crate::site::state::{SOCKET, StateDir};
 
 /// Options of every verb.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Site {
     /// The store: where the boot environments are, as in dir:/srv/netbe [default: dir:STATE/store].
-    #[arg(long, global = true, value_name = "STORE", env = "NETBE_STORE")]
+    #[arg(long, global = true, value_name = "STORE", env = "NETBE_STORE", help_heading = GLOBAL)]
     store: Option<Location>,
-    #[arg(long, global = true, value_name = "DIR", env = "NETBE_STATE", help = STATE_HELP)]
+    #[arg(
+        long, global = true, value_name = "DIR", env = "NETBE_STATE", help = STATE_HELP,
+        help_heading = GLOBAL
+    )]
     state: Option<PathBuf>,
+    /// Print each step.
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
+    verbose: bool,
 }
 
 impl Site {
     /// The store that was named, if one was.
     pub(crate) const fn named_store(&self) -> Option<&Location> {
         self.store.as_ref()
+    }
+
+    /// Whether each step is to be said.
+    pub(crate) const fn is_verbose(&self) -> bool {
+        self.verbose
     }
 
     /// The state directory that was named, if one was.
@@ -104,6 +115,7 @@ pub(crate) fn reload(
             | Reply::Held { .. }
             | Reply::Living(_)
             | Reply::Event(_)
+            | Reply::Reconfigured { .. }
             | Reply::Status(_),
         ) => Ok(()),
         Err(error) => Err(Failure::could_not(format_args!(

@@ -181,7 +181,8 @@ fn follow(server: &mut Client, screen: &mut Screen, live: bool) -> Result<Watche
             other @ (control::Reply::Done
             | control::Reply::Failed { .. }
             | control::Reply::Held { .. }
-            | control::Reply::Living { .. }) => return Err(unexpected(other)),
+            | control::Reply::Living { .. }
+            | control::Reply::Reconfigured { .. }) => return Err(unexpected(other)),
         };
         if shown.is_err() {
             return Ok(Watched::Enough);
@@ -225,6 +226,7 @@ fn unexpected(reply: &control::Reply) -> Failure {
         | control::Reply::Held { .. }
         | control::Reply::Living { .. }
         | control::Reply::Event(_)
+        | control::Reply::Reconfigured { .. }
         | control::Reply::Status(_) => {
             Failure::could_not("the running server is of another version: restart it")
         }

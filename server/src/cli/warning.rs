@@ -12,9 +12,11 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Has warnings printed on standard error, a line each, as failures are; `NETBE_LOG` may ask for more.
-pub(super) fn show(program: &'static str) {
-    let filter = EnvFilter::try_from_env("NETBE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+/// Has warnings printed on standard error, a line each, as failures are; with `verbose` what goes on too.
+/// `NETBE_LOG` may ask for more.
+pub(super) fn show(program: &'static str, verbose: bool) {
+    let level = if verbose { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("NETBE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Beside)

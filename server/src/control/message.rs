@@ -35,6 +35,12 @@ pub enum Request {
     },
     /// Whether the server is there.
     Ping,
+    /// Read netbe.toml again, then all that [`Request::Reload`] reads. Answered with
+    /// [`Reply::Reconfigured`].
+    Reconfigure {
+        /// Only say what would become of it.
+        dry: bool,
+    },
     /// Read machines again, and environments and exports.
     Reload {
         /// The names of the environments that were changed, the old one too where one was renamed; all,
@@ -66,6 +72,11 @@ pub enum Reply {
     },
     /// Who lives on the environment.
     Living(Living),
+    /// What netbe.toml says now holds.
+    Reconfigured {
+        /// The keys that have other values.
+        changed: Vec<String>,
+    },
     /// Something happened.
     Event(Event),
     /// How everything stands.

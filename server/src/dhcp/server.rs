@@ -47,11 +47,14 @@ impl Server {
     /// A server that knows these leases from before.
     #[must_use]
     pub fn new(settings: Settings, booter: Arc<dyn Booter>, leases: Leases) -> Self {
-        let named = settings.subnets.iter().flat_map(|subnet| &subnet.ranges);
-        let pool = Pool::new(named.chain(&settings.ranges).copied());
-        let subnets = Subnets::new(settings);
+        let (pool, subnets) = tables(settings);
         let (foreign, advised, disputed) = (Vec::new(), HashSet::new(), HashSet::new());
         Self { subnets, booter, leases, pool, foreign, advised, disputed }
+    }
+
+    /// Hands out by other settings from now on. Every binding stays.
+    pub fn set_settings(&mut self, settings: Settings) {
+        (self.pool, self.subnets) = tables(settings);
     }
 
     /// Every binding.
@@ -521,6 +524,13 @@ impl Server {
     fn report(&self, mac: Mac, event: Event) {
         self.booter.report(ClientAddress::Mac(mac), event);
     }
+}
+
+/// The addresses that settings hand out, and the subnets.
+fn tables(settings: Settings) -> (Pool, Subnets) {
+    let named = settings.subnets.iter().flat_map(|subnet| &subnet.ranges);
+    let pool = Pool::new(named.chain(&settings.ranges).copied());
+    (pool, Subnets::new(settings))
 }
 
 fn finish(

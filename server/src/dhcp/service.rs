@@ -73,6 +73,11 @@ impl Dhcp {
         all
     }
 
+    /// Hands out by other settings from now on. Every lease stays.
+    pub fn set_settings(&self, settings: Settings) {
+        self.lock().set_settings(settings);
+    }
+
     /// The other DHCP servers that were heard.
     #[must_use]
     pub fn foreign(&self) -> Vec<Foreign> {

@@ -1,11 +1,14 @@
 //! The running server as a whole: what it was told, what it serves, and how it reads that again.
 
+mod reread;
+
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::ops::Add as _;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use hostfs::Descriptors;
 use store::{EnvironmentName, Store};
 use tokio::sync::broadcast;
@@ -30,11 +33,15 @@ use crate::nfs::export::{Exports, SiteKey};
 use crate::site::events::{Event, Events, journal};
 use crate::site::machine::{self, MachineName, Roster};
 use crate::site::state::StateDir;
+pub use reread::{Keys, Reread};
+
 use provision::roots::{Roots, Term};
 
 /// The running server.
 pub(super) struct Appliance {
-    config: Config,
+    config: ArcSwap<Config>,
+    /// Reads that again.
+    reread: Reread,
     found: Interfaces,
     state: StateDir,
     store: Arc<Store>,
@@ -60,6 +67,7 @@ impl Appliance {
     /// Reads machines, boots and environments, and shares the environments.
     pub(super) fn start(
         config: Config,
+        reread: Reread,
         state: StateDir,
         store: Store,
         key: [u8; 16],
@@ -97,7 +105,8 @@ impl Appliance {
             Arc::clone(&boots),
         )?;
         let appliance = Arc::new(Self {
-            config,
+            config: ArcSwap::from_pointee(config),
+            reread,
             found,
             state,
             store,
@@ -120,8 +129,9 @@ impl Appliance {
         Ok(appliance)
     }
 
-    pub(super) const fn config(&self) -> &Config {
-        &self.config
+    /// What it was told.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.config.load_full()
     }
 
     /// The interfaces that were found when the server started.
@@ -203,16 +213,17 @@ impl Appliance {
             Some(foreign) => format!(
                 "  DHCP {name} {address}: silent, because another DHCP server, {foreign}, answers \
                  there; stop it and start netbe again, or boot machines beside it with `{}`\n",
-                self.config.beside(name)
+                self.config().beside(name)
             ),
             None if mode == "proxy" => format!(
                 "  DHCP {name} {address}: tells machines what to boot; another DHCP server has to \
                  give them their addresses\n"
             ),
             None if mode == "serve" => {
+                let config = self.config();
                 let networks = interface.networks.iter().map(|network| {
-                    let (address, config) = (network.address, &self.config);
-                    let handed_out = Interfaces::handed_out(config, *network);
+                    let address = network.address;
+                    let handed_out = Interfaces::handed_out(&config, *network);
                     format!("  DHCP {name} {address}: serves {handed_out}\n")
                 });
                 networks.collect()
@@ -229,9 +240,9 @@ impl Appliance {
     pub(super) fn summary(&self) -> String {
         let mut text = String::new();
         let version = env!("CARGO_PKG_VERSION");
-        let state = self.state.path().display();
+        let (state, config) = (self.state.path().display(), self.config());
         // Writing to a string does not fail.
-        let _ = writeln!(text, "netbe {version} serves {} (state {state})", self.config.store);
+        let _ = writeln!(text, "netbe {version} serves {} (state {state})", config.store);
         for service in self.services.get().into_iter().flatten() {
             let _ = writeln!(text, "  {service}");
         }
@@ -250,13 +261,13 @@ impl Appliance {
             names => writeln!(text, "  boot environments: {}", names.join(", ")),
         };
         let _ = writeln!(text, "  named machines: {count}; {default}");
-        for relayed in self.found.describe_relayed(&self.config) {
+        for relayed in self.found.describe_relayed(&config) {
             let _ = writeln!(text, "  {relayed}");
         }
-        for stray in self.found.strays(&self.config, &roster) {
+        for stray in self.found.strays(&config, &roster) {
             let _ = writeln!(text, "  not handed out: {stray}");
         }
-        if let Some(shortage) = self.found.shortage(&self.config, &roster) {
+        if let Some(shortage) = self.found.shortage(&config, &roster) {
             let _ = writeln!(text, "  too many machines: {shortage}");
         }
         for reason in self.publisher.unserved() {
@@ -358,10 +369,11 @@ impl Appliance {
     /// Reads the machines again.
     fn read_machines(&self) -> Result<(), ServeError> {
         let _alone = lock(&self.reading);
-        let roster = roster(&self.config, &self.state)
+        let config = self.config();
+        let roster = roster(&config, &self.state)
             .inspect_err(|error| *lock(&self.unread) = Some(error.to_string()))?;
         *lock(&self.unread) = None;
-        for stray in self.found.strays(&self.config, &roster) {
+        for stray in self.found.strays(&config, &roster) {
             tracing::warn!("{stray}");
         }
         self.boots.set_roster(roster);
@@ -432,6 +444,17 @@ impl Controlled for Appliance {
             tracing::info!("machines, environments and exports were read again");
         }
         Ok(())
+    }
+
+    fn reconfigure(&self, dry: bool) -> Result<Vec<String>, String> {
+        let changed = self.reread(dry).map_err(|error| format!("nothing was changed: {error}"))?;
+        let changed: Vec<String> = changed.into_iter().map(str::to_owned).collect();
+        if !dry {
+            let read = if changed.is_empty() { "as before".to_owned() } else { changed.join(", ") };
+            tracing::info!("netbe.toml was read again: {read}");
+            self.reload(None)?;
+        }
+        Ok(changed)
     }
 
     fn living_on(&self, environment: &str) -> Result<Living, String> {

@@ -6,6 +6,34 @@ use std::os::unix::fs::PermissionsExt;
 use crate::bench::Bench;
 
 #[test]
+fn words_of_other_programs_are_answered_with_those_here() {
+    let bench = Bench::new();
+    let told = |words: &[&str]| bench.fails(words).0;
+    assert_eq!(
+        told(&["destroy", "-F", "x"]),
+        "unexpected argument '-F' found (did you mean -f?): see `netbe destroy --help`"
+    );
+    assert_eq!(
+        told(&["snapshot", "-r", "x@y"]),
+        "unexpected argument '-r' found (leave it out: data sets are always taken as a whole): see \
+         `netbe snapshot --help`"
+    );
+    assert!(told(&["list", "-t", "snapshot"]).contains("(did you mean -s, which lists snapshots"));
+    assert_eq!(
+        told(&["inherit", "quota", "x"]),
+        "unrecognized subcommand 'inherit' (did you mean `netbe set NAME=`?): see `netbe --help`"
+    );
+}
+
+#[test]
+fn what_is_no_number_is_answered_with_the_verbs_own_help() {
+    Bench::new().cannot(
+        &["bootnfs", "--memory", "12k", "x"],
+        "invalid value '12k' for '--memory <MIB>': write a whole number, and see `netbe bootnfs --help`",
+    );
+}
+
+#[test]
 fn without_a_verb_it_says_where_they_are_listed() {
     Bench::new().cannot(&[], "say what to do: `netbe --help` lists the verbs");
     Bench::new().cannot(&["xyz"], "unrecognized subcommand 'xyz': see `netbe --help`");

@@ -7,6 +7,20 @@ use std::process::Command;
 use crate::bench::Bench;
 
 #[test]
+fn help_of_a_verb_is_shown_by_its_words() {
+    let bench = Bench::new();
+    for verb in [&["list"][..], &["machine"], &["machine", "add"], &["show", "fstab"]] {
+        let help = bench.prints(&[&["help"], verb].concat());
+        assert_eq!(help, bench.prints(&[verb, &["--help"]].concat()));
+        let (own, all) = help.split_once("\nOptions of every verb:\n").unwrap();
+        assert!(all.contains("--state") && all.contains("--quiet") && all.contains("--verbose"));
+        assert!(!own.contains("--state"), "{own}");
+    }
+    assert_eq!(bench.prints(&["help"]), bench.prints(&["--help"]));
+    bench.refuses(&["help", "dance"], "there is no verb dance: `netbe --help` lists them");
+}
+
+#[test]
 fn there_is_a_page_for_every_verb_and_for_the_file() {
     let bench = Bench::new();
     let pages = tempfile::tempdir().unwrap();

@@ -16,5 +16,6 @@ mod interfaces;
 mod machines;
 mod mistakes;
 mod neighbour;
+mod reload;
 mod running;
 mod verbs;

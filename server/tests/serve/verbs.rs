@@ -415,7 +415,7 @@ fn directories_are_not_released_and_served_on() {
     share(&site, &net, "base");
     let _running = Running::start(&site, &net, &SERVE);
     assert_eq!(
-        site.fails(2, &["release", "false"]),
+        site.fails(2, &["pause", "false"]),
         "the running server does not release the store: only a store on ZFS can be released while the \
          server runs: stop the server meanwhile"
     );
