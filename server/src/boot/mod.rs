@@ -121,12 +121,15 @@ pub struct ClientNetwork {
     pub name_servers: Vec<Ipv4Addr>,
     /// The domain that clients are told (option 15).
     pub domain: Option<String>,
+    /// The time servers that clients are told (option 42).
+    #[serde(default)]
+    pub time_servers: Vec<Ipv4Addr>,
 }
 
 impl Default for ClientNetwork {
     /// An Ethernet of which nothing else is known.
     fn default() -> Self {
-        Self { mtu: 1500, name_servers: Vec::new(), domain: None }
+        Self { mtu: 1500, name_servers: Vec::new(), domain: None, time_servers: Vec::new() }
     }
 }
 

@@ -176,7 +176,7 @@ pub fn plan(
                 | Client::Ipxe(_)
                 | Client::Ordinary => None,
             };
-            let cmdline = linux_cmdline(&subject, environment, server, path, read_only)?;
+            let cmdline = linux_cmdline(&subject, environment, site, path, read_only)?;
             let (kernel, initrd) = (kernel.clone(), initrd.clone());
             (first, Next::Kernel { kernel, initrd, cmdline }, Fetch::Nfs, Vec::new())
         }
@@ -201,6 +201,15 @@ pub fn plan(
         classes: machine.map_or_else(Vec::new, |(_, machine)| machine.classes.clone()),
         network: site.network.clone(),
     })
+}
+
+/// The URL of a file that is the machine's by the address that asks.
+#[must_use]
+pub fn stable_url(server: Ipv4Addr, http_port: u16, file: &str) -> String {
+    match http_port {
+        80 => format!("http://{server}/{file}"),
+        port => format!("http://{server}:{port}/{file}"),
+    }
 }
 
 /// The path by which NFS exports a boot environment.
@@ -256,15 +265,20 @@ fn ipxe(arch: Arch, environment: &Facts, host: &HostLoaders) -> Result<Loader, N
 fn linux_cmdline(
     subject: &Subject<'_>,
     environment: &Facts,
-    server: Ipv4Addr,
+    site: Site<'_>,
     path: String,
     read_only: bool,
 ) -> Result<String, NoPlan> {
     let view = subject.machine.map_or_else(View::default, |(_, machine)| machine.view);
     let (datasets, view) = (environment.datasets.clone(), view.into());
-    let root = bootcfg::Root { server, path, datasets, view, read_only };
+    let root = bootcfg::Root { server: site.server, path, datasets, view, read_only };
     let mac = bootcfg::Mac(subject.mac.0);
-    let extra = subject.machine.map_or_else(String::new, |(_, machine)| machine.arguments());
+    let mut extra = subject.machine.map_or_else(String::new, |(_, machine)| machine.arguments());
+    // The programs of initial RAM disks do not ask for them: netbe-network.service reads them here.
+    let times: Vec<_> = site.network.time_servers.iter().map(ToString::to_string).collect();
+    if !times.is_empty() {
+        extra.insert_str(0, &format!("netbe.ntp={} ", times.join(",")));
+    }
     bootcfg::linux::command_line(&root, Some(mac), &extra)
         .map_err(|error| NoPlan::CommandLine(error.to_string()))
 }
@@ -379,11 +393,7 @@ impl Plan {
     /// The URL of a file of whichever boot the machine that asks is in.
     #[must_use]
     pub fn stable_url(&self, file: &str) -> String {
-        let server = self.server;
-        match self.http_port {
-            80 => format!("http://{server}/{file}"),
-            port => format!("http://{server}:{port}/{file}"),
-        }
+        stable_url(self.server, self.http_port, file)
     }
 
     /// The name of a file of this boot, for TFTP.

@@ -9,6 +9,7 @@ use provision::install::sets::{self, MANIFEST, Set};
 use provision::install::{self, Branch, Debian, InstallError, Installed, Options, SetSource};
 use store::{EnvironmentName, Layout, StoreError};
 
+use super::access::{AccessOptions, way_in};
 use super::guard::{Hold, Verb};
 use super::initramfs::RecipeOptions;
 use super::{Failure, Reply, Site};
@@ -19,6 +20,10 @@ use super::{Failure, Reply, Site};
 /// verifies all before it unpacks any. mmdebstrap or, if it is not installed, debootstrap installs
 /// Debian and Ubuntu (-o Debian -r bookworm). Any system can come as an archive of its root: -o tar
 /// -p FILE.
+///
+/// With --ssh-key, --root-password or --root-password-file root can log in to the installed system;
+/// without all three, the last line of output says how to get in. Every machine makes ssh host keys
+/// of its own.
 ///
 /// --initramfs writes /boot/initrd-netbe-RELEASE.img; remove that file to use the environment's own
 /// RAM disk again. Running machines are not affected.
@@ -67,6 +72,8 @@ pub(crate) struct Install {
     #[arg(long)]
     initramfs: bool,
     #[command(flatten)]
+    access: AccessOptions,
+    #[command(flatten)]
     recipe: RecipeOptions,
     /// The boot environment.
     name: EnvironmentName,
@@ -104,6 +111,9 @@ impl Install {
 
     /// Fills the environment; says what could not be kept.
     fn system(&self, system: System, site: &Site) -> Result<String, Failure> {
+        self.refuse(system)?;
+        let access = self.access.read()?;
+        let script = self.access.script()?;
         let archives = match system {
             System::FreeBsd => self.distribution(site)?,
             System::Tar => vec![self.archive()?],
@@ -123,13 +133,18 @@ impl Install {
             Err(StoreError::NoEnvironment(_)) => None,
             _ => Some(Hold::begin(site, &self.name, Verb::Install, false)?),
         };
-        let options = Options { configure: !self.no_configure, flags: !self.no_flags };
+        let options = Options { configure: !self.no_configure, flags: !self.no_flags, access };
+        let mut packages = self.packages.clone();
+        if self.access.needs_ssh() && !packages.iter().any(|package| package == SSH_SERVER) {
+            packages.push(SSH_SERVER.to_owned());
+        }
         let mut installed = Installed::default();
         fill(&store, hold, self.layout, |inside| {
             installed = match &debian {
                 Some((suite, kernel)) => {
                     let (arch, mirror) = (self.arch.as_str(), self.url.as_deref());
-                    let debian = Debian { suite, arch, mirror, kernel, packages: &self.packages };
+                    let (packages, script) = (packages.as_slice(), script.as_deref());
+                    let debian = Debian { suite, arch, mirror, kernel, packages, script };
                     let build_dir = site.state().join(BUILD_DIR);
                     install::bootstrap(inside, &debian, build_dir, options)?
                 }
@@ -138,8 +153,9 @@ impl Install {
             Ok(self.settings(system))
         })?;
         held.map_or_else(|| site.reload_only(&[&self.name]), Hold::end)?;
-        let Installed { configured, dropped } = installed;
-        let Some(dropped) = dropped else { return Ok(configured) };
+        let Installed { configured, entrance, dropped } = installed;
+        let way_in = way_in(entrance, &store.root(&self.name));
+        let Some(dropped) = dropped else { return Ok(configured + &way_in) };
         let record = site.state().join(DROPPED).join(store.get(&self.name)?.uuid.to_string());
         let kept = record.parent().map_or(Ok(()), std::fs::create_dir_all);
         kept.and_then(|()| std::fs::write(&record, dropped.record)).map_err(|error| {
@@ -149,7 +165,26 @@ impl Install {
             ))
         })?;
         let summary = dropped.summary;
-        Ok(format!("{configured}{summary}all of it is listed in {}\n", record.display()))
+        Ok(format!("{configured}{summary}all of it is listed in {}\n{way_in}", record.display()))
+    }
+
+    /// Refuses what a system cannot have, before anything is asked, fetched or made.
+    fn refuse(&self, system: System) -> Result<(), Failure> {
+        let is_made = matches!(system, System::Debian | System::Ubuntu);
+        if !is_made && !self.packages.is_empty() {
+            return Err(Failure::could_not(
+                "--package is for Debian and Ubuntu: sets and archives are unpacked as they are",
+            ));
+        }
+        if !is_made && self.access.script.is_some() {
+            return Err(Failure::could_not(
+                "--script is for Debian and Ubuntu: nothing of sets and archives is run on this host",
+            ));
+        }
+        if system == System::FreeBsd && self.access.has_password() {
+            return Err(InstallError::FreeBsdPassword.into());
+        }
+        Ok(())
     }
 
     /// The sets, verified.
@@ -235,6 +270,10 @@ impl From<InstallError> for Failure {
             InstallError::Store(error) => error.into(),
             InstallError::NotEmpty(_) => Self::no(error),
             InstallError::Architecture(_)
+            | InstallError::FreeBsdPassword
+            | InstallError::NoShadow
+            | InstallError::NoSshServer
+            | InstallError::Script(_)
             | InstallError::Bootstrap { .. }
             | InstallError::Cut(_)
             | InstallError::Damaged { .. }
@@ -261,6 +300,8 @@ impl From<InstallError> for Failure {
 
 /// Where a release of FreeBSD is, for messages.
 const MIRROR: &str = "https://download.freebsd.org/ftp -r 14.3";
+/// Debian's and Ubuntu's package of an ssh server.
+const SSH_SERVER: &str = "openssh-server";
 /// The folder of the state directory for what was fetched.
 const CACHE: &str = "cache";
 /// The folder of the state directory in which a system is made.

@@ -4,6 +4,7 @@
 //! well; `-H` for scripts. The exit status is 0 when it is done, 1 when the answer is no, and 2 when
 //! it could not be done. Each family of verbs is a file, and each verb a type with a `run`.
 
+mod access;
 mod bhyve;
 mod boot;
 mod check;
@@ -25,6 +26,7 @@ mod list;
 mod log;
 mod machine;
 mod mount;
+mod password;
 mod pause;
 mod property;
 mod reload;

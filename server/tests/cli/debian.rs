@@ -27,6 +27,7 @@ impl Makers {
         fs::create_dir(root.join("etc")).unwrap();
         fs::write(root.join("boot/vmlinuz-6.1"), "kernel").unwrap();
         fs::write(root.join("etc/hostname"), "the host's\n").unwrap();
+        fs::write(root.join("etc/resolv.conf"), "nameserver 10.255.255.53\n").unwrap();
         for program in ["cat", "chmod", "cp", "mkdir", "setpriv", "sh", "sleep", "tar", "unshare"] {
             let here = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(program));
             let here = here.iter().find(|path| path.exists()).unwrap();
@@ -118,7 +119,7 @@ fn mmdebstrap_is_asked_for_what_a_network_root_needs_and_its_steps_are_told() {
             "--format=tar",
             "--skip=output/mknod",
             "--architectures=amd64",
-            "--include=linux-image-amd64,initramfs-tools,nfs-common,openssh-server",
+            "--include=linux-image-amd64,initramfs-tools,nfs-common,systemd-timesyncd,openssh-server",
             "bookworm",
             "-",
             "http://mirror/debian",
@@ -126,6 +127,128 @@ fn mmdebstrap_is_asked_for_what_a_network_root_needs_and_its_steps_are_told() {
     );
     let root = makers.bench.root("deb");
     assert!(root.join("boot/vmlinuz-6.1").exists() && !root.join("etc/hostname").exists());
+}
+
+/// A system with which a person can work: its ssh server, its file of passwords, systemd.
+#[test]
+fn who_is_to_get_in_gets_in_and_no_secret_is_left_elsewhere() {
+    let makers = Makers::new();
+    let root = makers.path("root");
+    for (path, text) in [
+        ("etc/shadow", "root:*:20779:0:99999:7:::\n"),
+        ("usr/sbin/sshd", ""),
+        ("usr/local/lib/x", ""),
+        ("lib/systemd/systemd", ""),
+        ("lib/systemd/system/ssh.service", ""),
+        ("etc/systemd/system/multi-user.target.wants/ssh.service", ""),
+        ("etc/ssh/ssh_host_ed25519_key", "the template's"),
+    ] {
+        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        fs::write(root.join(path), text).unwrap();
+    }
+    makers.program("mmdebstrap", "exec tar -C $root -cf - .\n");
+    let key =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@desk";
+    let (file, secret) = (makers.path("key.pub"), makers.path("password"));
+    fs::write(&file, format!("{key}\n")).unwrap();
+    fs::write(&secret, "open sesame\n").unwrap();
+    let file = file.to_str().unwrap();
+    let password = ["--root-password-file", secret.to_str().unwrap()];
+    let done =
+        makers.install(&[&["--ssh-key", file, "--hostname", "Desk"], &password[..]].concat());
+    assert_eq!((done.err.as_str(), done.status), ("", Some(0)));
+    let words = makers.words();
+    assert!(words.iter().any(|word| word.ends_with(",openssh-server")), "{words:?}");
+    let made = makers.bench.root("deb");
+    let read = |path: &str| fs::read_to_string(made.join(path)).unwrap();
+    assert_eq!(read("root/.ssh/authorized_keys"), format!("{key}\n"));
+    assert!(read("etc/shadow").starts_with("root:$6$"));
+    assert_eq!(read("etc/hostname"), "desk\n");
+    assert!(!made.join("etc/ssh/ssh_host_ed25519_key").exists());
+    assert!(made.join("etc/systemd/system/ssh.service.d/10-netbe-host-keys.conf").exists());
+    let resolv = fs::read_link(made.join("etc/resolv.conf")).unwrap();
+    assert_eq!(resolv, Path::new("../run/netbe/resolv.conf"));
+    let history = makers.bench.run(&["history"]).out;
+    for text in [words.join(" "), done.out, history] {
+        assert!(!text.contains("sesame") && !text.contains("$6$"), "{text}");
+    }
+}
+
+#[test]
+fn where_nobody_could_log_in_the_last_line_says_what_helps() {
+    let makers = Makers::new();
+    fs::write(makers.path("root/etc/shadow"), "root:*:20779:0:99999:7:::\n").unwrap();
+    makers.program("mmdebstrap", "exec tar -C $root -cf - .\n");
+    let done = makers.install(&[]);
+    let last = done.out.lines().last().unwrap();
+    let root = makers.bench.root("deb");
+    let chroot = format!(
+        "nobody can log in yet: set root's password with `chroot {} passwd`",
+        root.display()
+    );
+    assert!(last.starts_with(&chroot), "{last}");
+    assert!(!root.join("etc/resolv.conf").exists(), "it has the host's");
+}
+
+/// The program is run by mmdebstrap's hook, which gets the root as its first argument.
+#[test]
+fn a_script_is_run_in_the_system_and_what_it_says_is_told_when_it_fails() {
+    let makers = Makers::new();
+    makers.program(
+        "mmdebstrap",
+        "for word; do case $word in --customize-hook=*)\n\
+         sh -c \"${word#*=}\" exec $root || { echo 'E: hook failed' >&2; exit 1; };; esac; done\n\
+         exec tar -C $root -cf - .\n",
+    );
+    // It is to be run by the system's own programs: here a chroot that only changes the directory.
+    makers.program("chroot", "cd $1 && exec .$2\n");
+    symlink("/bin/rm", makers.path("bin/rm")).unwrap();
+    let script = makers.path("it's mine");
+    fs::write(&script, "#!/bin/sh\npwd >made\n").unwrap();
+    let path = script.to_str().unwrap();
+    let done = makers.install(&["--script", path]);
+    assert_eq!((done.err.as_str(), done.status), ("", Some(0)));
+    let made = makers.bench.root("deb");
+    assert!(made.join("made").exists() && !made.join("netbe-script").exists());
+    makers.bench.run(&["destroy", "deb"]);
+    fs::write(&script, "#!/bin/sh\necho no such user >&2\nexit 3\n").unwrap();
+    let done = makers.install(&["--script", path]);
+    let said = "no such user\nthe script ended with status 3\nE: hook failed\n";
+    assert!(done.err.starts_with(said) && done.status == Some(2), "{}", done.err);
+    assert!(makers.is_tidy());
+}
+
+/// Before anything is fetched, made or asked.
+#[test]
+fn what_a_system_cannot_have_is_refused_at_once() {
+    let makers = Makers::new();
+    makers.program("mmdebstrap", "exit 7\n");
+    let private = makers.path("id");
+    fs::write(&private, "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+    let private = private.to_str().unwrap();
+    let freebsd = ["-o", "FreeBSD", "-u", "http://nowhere", "-r", "14.3"];
+    let tar = ["-o", "tar", "-p", "root.tar"];
+    let debian = ["-o", "Debian", "-r", "bookworm"];
+    for (system, more, says) in [
+        (&freebsd[..], &["--package", "vim"][..], "--package is for Debian and Ubuntu"),
+        (&tar[..], &["--package", "vim"], "--package is for Debian and Ubuntu"),
+        (&freebsd[..], &["--script", private], "--script is for Debian and Ubuntu"),
+        (&freebsd[..], &["--root-password"], "only its own pwd_mkdb(8) can write"),
+        (&debian[..], &["--ssh-key", "/nowhere.pub"], "/nowhere.pub cannot be read"),
+        (&debian[..], &["--ssh-key", private], "it is a private key"),
+        (&debian[..], &["--root-password-file", "/dev/null"], "has no password in its first line"),
+        (&debian[..], &["--root-password"], "standard input has no password"),
+        (&debian[..], &["--hostname", "a_b"], "a_b"),
+        (&debian[..], &["--no-configure", "--root-password"], "cannot be used with"),
+        (&debian[..], &["--script", "/nowhere"], "/nowhere cannot be read"),
+    ] {
+        let words = [&["install", "-l", "linux"], system, more, &["deb"]].concat();
+        let mut command = makers.bench.command(netbe(), &words);
+        let done = command.env("PATH", makers.path("bin")).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(said.contains(says) && done.status.code() == Some(2), "{words:?}: {said}");
+        assert!(makers.is_tidy() && !makers.path("words").exists(), "{words:?}");
+    }
 }
 
 #[test]
@@ -157,7 +280,7 @@ fn debootstrap_takes_the_place_of_mmdebstrap_where_that_is_missing() {
         [
             "--force-check-gpg",
             "--arch=amd64",
-            "--include=linux-image-amd64,initramfs-tools,nfs-common",
+            "--include=linux-image-amd64,initramfs-tools,nfs-common,systemd-timesyncd",
             "bookworm",
             place.to_str().unwrap(),
         ]

@@ -10,6 +10,8 @@ use hostfs::{Inside, InsideError};
 use rustix::io::Errno;
 
 use super::InstallError;
+use super::access::{self, Access};
+use super::network::receive_dhcp;
 use crate::contents::{Contents, System};
 use crate::roots::identity;
 
@@ -34,14 +36,15 @@ impl Configured {
     }
 }
 
-/// Configures the system that is in a boot environment, if there is one.
-pub(super) fn configure(inside: &Inside) -> Result<Configured, InstallError> {
+/// Configures the system that is in a boot environment, if there is one, and lets in who is to get in.
+pub(super) fn configure(inside: &Inside, access: &Access) -> Result<Configured, InstallError> {
     let mut done = Configured::default();
+    let system = Contents::scan(inside).system;
     let mut put = |path: &str, text: Result<String, ConfigError>| {
         let text = text.map_err(|error| wrong(path, error))?;
         put(inside, path, &text, &mut done)
     };
-    match Contents::scan(inside).system {
+    match &system {
         None => return Ok(done),
         Some(System::FreeBsd) => {
             let fstab = fstab::render(&[]).map(|lines| format!("{FSTAB}{lines}"));
@@ -58,9 +61,14 @@ pub(super) fn configure(inside: &Inside) -> Result<Configured, InstallError> {
         Some(System::Linux { .. }) => {
             let fstab = fstab::render(&[]).map(|lines| format!("{FSTAB}{lines}"));
             put("/etc/fstab", fstab)?;
+            receive_dhcp(inside, &mut done)?;
         }
     }
-    let reset = identity::reset(inside, None).map_err(|error| failed("its identity", error))?;
+    if let Some(system) = &system {
+        access::grant(inside, system, access, &mut done)?;
+    }
+    let name = access.host_name.as_deref();
+    let reset = identity::reset(inside, name).map_err(|error| failed("its identity", error))?;
     done.reset = reset;
     Ok(done)
 }
@@ -149,7 +157,7 @@ mod test {
         let root = dir.path().join("root");
         std::fs::write(root.join("etc/rc.conf"), "sshd_enable=\"YES\"\n").unwrap();
         std::fs::write(root.join("etc/fstab"), "# UNCONFIGURED FSTAB\n\n").unwrap();
-        let done = configure(&inside).unwrap();
+        let done = configure(&inside, &Access::default()).unwrap();
         assert_eq!(
             done.summary(),
             "wrote /etc/fstab\nwrote /boot/loader.conf\nkept /etc/rc.conf\n"
@@ -169,7 +177,7 @@ mod test {
         symlink("../../../../../../etc/fstab", dir.path().join("root/etc/fstab")).unwrap();
         let fifo = dir.path().join("root/boot/loader.conf");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
-        let done = configure(&inside).unwrap();
+        let done = configure(&inside, &Access::default()).unwrap();
         assert_eq!(std::fs::read(&outside).unwrap(), b"");
         assert!(done.kept.contains(&"/etc/rc.conf".into()));
         assert!(done.kept.contains(&"/etc/fstab".into()));
@@ -179,7 +187,7 @@ mod test {
     #[test]
     fn what_is_no_system_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let done = configure(&Inside::enter(dir.path()).unwrap()).unwrap();
+        let done = configure(&Inside::enter(dir.path()).unwrap(), &Access::default()).unwrap();
         assert_eq!(done.summary(), "");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

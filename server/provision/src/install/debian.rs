@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use bootcfg::shell;
 use child::{Abandoned, Call, Limit, Running, Why};
 
 use super::InstallError;
@@ -26,6 +27,8 @@ pub struct Debian<'a> {
     pub kernel: &'a str,
     /// Packages beside those that a network root needs.
     pub packages: &'a [String],
+    /// A program that is run in it when all packages are there, as root: its absolute path.
+    pub script: Option<&'a str>,
 }
 
 /// A program that makes a system, at work. Dropped before its end it is stopped.
@@ -44,7 +47,7 @@ impl Debian<'_> {
         self.check()?;
         let program = Program::find()?;
         let (call, build) = match program {
-            Program::Mmdebstrap => (self.mmdebstrap(), None),
+            Program::Mmdebstrap => (self.mmdebstrap()?, None),
             Program::Debootstrap => {
                 let build = BuildDir::enter(build_dir)?;
                 (self.debootstrap(&build)?, Some(build))
@@ -74,18 +77,31 @@ impl Debian<'_> {
     }
 
     fn packages(&self) -> String {
-        let more = self.packages.iter().map(String::as_str);
-        std::iter::once(self.kernel).chain(NEEDED).chain(more).collect::<Vec<_>>().join(",")
+        let more = || self.packages.iter().map(String::as_str);
+        // apt would refuse two programs that set the clock.
+        let keeps_time = more().any(|package| TIME_DAEMONS.contains(&package));
+        let time = (!keeps_time).then_some(TIME_DAEMON);
+        let needed = std::iter::once(self.kernel).chain(NEEDED).chain(time);
+        needed.chain(more()).collect::<Vec<_>>().join(",")
     }
 
-    fn mmdebstrap(&self) -> Call {
+    fn mmdebstrap(&self) -> Result<Call, InstallError> {
         // It has to remove its own directory.
         let call = Program::Mmdebstrap.call().abandoned(Abandoned::Terminated);
         // Device nodes come from the kernel's devtmpfs; not everybody who is root may make them.
         let call = call.flags(["--variant=important", "--format=tar", "--skip=output/mknod"]);
         let call = call.joined("--architectures=", self.arch);
         let call = call.joined("--include=", self.packages());
-        call.operands([self.suite, "-"]).operands(self.mirror)
+        let call = match self.script {
+            Some(script) => {
+                let quoted = shell::quote(script);
+                let script = quoted.map_err(|_| InstallError::Script(script.to_owned()))?;
+                // It calls its hooks with the root as the first argument.
+                call.joined("--customize-hook=", format!("script={script} root=$1; {SCRIPT}"))
+            }
+            None => call,
+        };
+        Ok(call.operands([self.suite, "-"]).operands(self.mirror))
     }
 
     /// debootstrap fills a directory, mounts `/proc` in it, and starts programs there. In namespaces of
@@ -100,7 +116,10 @@ impl Debian<'_> {
         let words = make.words().map_err(|error| program.failed(error))?;
         let shell = ["unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "sh"];
         let call = Call::new("setpriv", Limit::None).option("--pdeathsig", "KILL").operands(shell);
-        let call = call.operands(["-euc", DEBOOTSTRAP]).operand(build.path());
+        let then = self.script.map_or_else(String::new, |_| SCRIPT.to_owned());
+        let made = format!("{DEBOOTSTRAP}{then}\n{ARCHIVE}");
+        let call = call.operands(["-euc", made.as_str()]).operand(build.path());
+        let call = call.operand(self.script.unwrap_or_default());
         Ok(call.operands(words.iter().skip(1)).holding(build.lock()?.into()))
     }
 }
@@ -165,12 +184,29 @@ impl Program {
     }
 }
 
+/// Runs the program `$script` in the system below `$root`. What it says is told if it fails.
+const SCRIPT: &str = "
+cp -- \"$script\" \"$root/netbe-script\" && chmod 700 \"$root/netbe-script\" || exit
+DEBIAN_FRONTEND=noninteractive chroot \"$root\" /netbe-script >&2 </dev/null || {
+    echo \"the script ended with status $?\" >&2
+    exit 1
+}
+rm \"$root/netbe-script\"
+";
+/// What sets the clock by DHCP's option 42, and what people take instead.
+const TIME_DAEMON: &str = "systemd-timesyncd";
+const TIME_DAEMONS: [&str; 5] = ["chrony", "ntp", "ntpsec", "openntpd", TIME_DAEMON];
 /// What mounts a root over NFS.
 const NEEDED: [&str; 2] = ["initramfs-tools", "nfs-common"];
-/// Fills the directory `$0` and archives it, without device nodes, lists and packages, as mmdebstrap does.
+/// Fills the directory `$0`; `$1` is the program to be run in it.
 const DEBOOTSTRAP: &str = "
 umask 022
+root=$0 script=$1
+shift
 debootstrap \"$@\" >&2
+";
+/// Archives the directory `$0`, without device nodes, lists and packages, as mmdebstrap does.
+const ARCHIVE: &str = "
 exec tar --create --file=- --directory=\"$0\" --one-file-system --numeric-owner --format=posix \
     --xattrs --xattrs-include=security.capability --exclude='./dev/*' \
     --exclude='./var/cache/apt/archives/*.deb' --exclude='./var/lib/apt/lists/*_*' .
@@ -182,8 +218,8 @@ mod test {
 
     #[test]
     fn words_that_are_options_are_refused() {
-        let (kernel, mirror, packages) = ("linux-image-amd64", None, &[]);
-        let debian = Debian { suite: "bookworm", arch: "amd64", mirror, kernel, packages };
+        let (kernel, mirror, packages, script) = ("linux-image-amd64", None, &[], None);
+        let debian = Debian { suite: "bookworm", arch: "amd64", mirror, kernel, packages, script };
         debian.check().unwrap();
         for bad in [
             Debian { suite: "--help", ..debian },

@@ -114,6 +114,23 @@ pub enum InstallError {
     /// Packages are to come from what is no address.
     #[error("{0:?} is no mirror: write its address, as https://deb.debian.org/debian")]
     Mirror(String),
+    /// FreeBSD's passwords are in databases that only its own programs write.
+    #[error(
+        "the system is FreeBSD, whose passwords only its own pwd_mkdb(8) can write: take --ssh-key, or set \
+         the password on the machine"
+    )]
+    FreeBsdPassword,
+    /// Nobody would answer who comes with a key.
+    #[error(
+        "the system has no ssh server (/usr/sbin/sshd), so that --ssh-key lets nobody in: add one to the \
+         archive, or take --root-password"
+    )]
+    NoSshServer,
+    /// There is no place for a password.
+    #[error(
+        "the system has no line for root in /etc/shadow, so that it cannot be given a password"
+    )]
+    NoShadow,
     /// No program to fetch with.
     #[error("neither curl nor fetch is here: install the package curl, or give a directory by -p")]
     NoFetcher,
@@ -136,6 +153,9 @@ pub enum InstallError {
     /// There is something in the environment.
     #[error("{0} is not empty: create another one, or name one that does not exist with -l LAYOUT")]
     NotEmpty(EnvironmentName),
+    /// A shell could not be told of it.
+    #[error("{0:?} cannot be run: give the script another name")]
+    Script(String),
     /// The store refused.
     #[error("{0}")]
     Store(#[from] StoreError),

@@ -8,22 +8,27 @@ use std::path::{Path, PathBuf};
 use hostfs::Inside;
 use serde::{Deserialize, Serialize};
 
+use super::access::{self, Access, Entrance};
 use super::archive::Unpacker;
 use super::configure::configure;
 use super::debian::Debian;
+use super::network::RESOLV_CONF;
 use super::room::Room;
 use super::sets::Set;
 use super::{Dropped, InstallError};
+use crate::contents::Contents;
 use crate::progress::{self, Alone};
 use crate::worker::{self, Request};
 
 /// How a system is put into a root.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Options {
     /// Whether the files are written that a root over NFS needs, and identities reset.
     pub configure: bool,
     /// Whether file flags are kept.
     pub flags: bool,
+    /// What lets an administrator in; written with what else is configured.
+    pub access: Access,
 }
 
 /// What was done.
@@ -31,6 +36,8 @@ pub struct Options {
 pub struct Installed {
     /// What became of configuration, a line for each file.
     pub configured: String,
+    /// Who can log in.
+    pub entrance: Entrance,
     /// What could not be kept, if anything was not.
     pub dropped: Option<Report>,
 }
@@ -49,7 +56,7 @@ pub fn unpack(root: &Inside, sets: &[Set], options: Options) -> Result<Installed
     let bar = progress::is_shown();
     let archives = sets.iter().map(|set| Archive { path: shown(&set.path), bar }).collect();
     let files: Vec<_> = sets.iter().map(|set| set.file.as_fd()).collect();
-    ask(Job { archives, host_name: true, options }, root, &files)?
+    ask(Job { archives, of_host: false, options }, root, &files)?
 }
 
 /// Makes a Debian and unpacks it into an empty root, in a worker. `build_dir` is a path for a directory
@@ -62,8 +69,7 @@ pub fn bootstrap(
 ) -> Result<Installed, InstallError> {
     let mut bootstrap = debian.start(build_dir)?;
     let archives = vec![Archive { path: debian.suite.to_owned(), bar: false }];
-    // It has this host's name, and machines are told theirs.
-    let job = Job { archives, host_name: false, options };
+    let job = Job { archives, of_host: true, options };
     let archive = bootstrap.archive();
     let files: Vec<_> = archive.iter().map(AsFd::as_fd).collect();
     let done = ask(job, root, &files);
@@ -81,8 +87,8 @@ pub fn bootstrap(
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Job {
     archives: Vec<Archive>,
-    /// Whether `/etc/hostname` is kept.
-    host_name: bool,
+    /// Whether `/etc/hostname` and `/etc/resolv.conf` are this host's: machines are told theirs.
+    of_host: bool,
     options: Options,
 }
 
@@ -124,7 +130,7 @@ pub(crate) fn perform(root: &Inside, job: &Job, files: Vec<File>) -> Result<Outc
 }
 
 fn unpack_all(root: &Inside, job: &Job, files: Vec<File>) -> Result<Installed, InstallError> {
-    let Job { archives, host_name, options } = job;
+    let Job { archives, of_host, options } = job;
     let mut unpacker = Unpacker::new(root, Room::of(root));
     for (Archive { path, bar: is_shown }, file) in archives.iter().zip(files) {
         let path = Path::new(path);
@@ -136,15 +142,21 @@ fn unpack_all(root: &Inside, job: &Job, files: Vec<File>) -> Result<Installed, I
         };
         unpacker.unpack(source, path)?;
     }
-    if !host_name {
-        let failed = |error| InstallError::Inside { archive: "/etc/hostname".to_owned(), error };
-        root.remove("/etc/hostname").map_err(failed)?;
+    if *of_host {
+        for path in [HOST_NAME, RESOLV_CONF] {
+            let failed = |error| InstallError::Inside { archive: path.to_owned(), error };
+            // A link was made by what is installed, as by systemd-resolved.
+            if !root.is_link(path).map_err(failed)? {
+                root.remove(path).map_err(failed)?;
+            }
+        }
     }
     let mut installed = Installed::default();
     if options.configure {
         // Before flags are set: nothing could be written any more.
-        installed.configured = configure(root)?.summary();
+        installed.configured = configure(root, &options.access)?.summary();
     }
+    installed.entrance = access::entrance(root, Contents::scan(root).system.as_ref())?;
     let dropped: Dropped = unpacker.finish(options.flags)?;
     if !dropped.is_empty() {
         let (summary, record) = (dropped.summary(), dropped.record());
@@ -156,3 +168,5 @@ fn unpack_all(root: &Inside, job: &Job, files: Vec<File>) -> Result<Installed, I
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }
+
+const HOST_NAME: &str = "/etc/hostname";

@@ -5,6 +5,7 @@
 //! `off` and a snapshot of its empty tree ([`fill`](fill::fill)): whatever ends the work early, the
 //! next command puts that tree back.
 
+pub mod access;
 mod archive;
 mod build_dir;
 mod configure;
@@ -16,6 +17,7 @@ pub mod fill;
 mod job;
 mod lock;
 mod manifest;
+mod network;
 pub(crate) mod packed;
 mod progress;
 mod room;

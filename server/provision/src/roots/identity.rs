@@ -47,7 +47,8 @@ fn reset_lifted(
             changed.push(path.clone());
         }
     }
-    if !keys.is_empty() && inside.exists(DEBIAN_SSH)? {
+    let is_told = keys.is_empty() && inside.exists(SSH_DROP_IN)?;
+    if !is_told && inside.exists(DEBIAN_SSH)? {
         inside.make_dir(SSH_DROP_INS)?;
         inside.write_atomic(SSH_DROP_IN, SSH_KEYS_FIRST.as_bytes(), 0o644)?;
         changed.push(SSH_DROP_IN.into());

@@ -39,8 +39,12 @@ fn host() -> (tempfile::TempDir, HostLoaders) {
 
 /// A site that boots machines by itself, on an Ethernet of which nothing else is known.
 fn site(loaders: &HostLoaders) -> Site<'_> {
-    static NETWORK: ClientNetwork =
-        ClientNetwork { mtu: 1500, name_servers: Vec::new(), domain: None };
+    static NETWORK: ClientNetwork = ClientNetwork {
+        mtu: 1500,
+        name_servers: Vec::new(),
+        domain: None,
+        time_servers: Vec::new(),
+    };
     Site { server: SERVER, http_port: 80, loaders, proxy: false, network: &NETWORK }
 }
 
@@ -438,4 +442,16 @@ fn beside_another_server_a_loader_is_sent_to_nfs_alone() {
     let client = Client::Pxe(Arch::UEFI_X64);
     let subject = Subject { mac: MAC, machine: Some((&name, &machine)), client };
     assert_eq!(plan(subject, &freebsd(), false, site), Err(NoPlan::TftpBehindProxy));
+}
+
+#[test]
+fn a_linux_machine_is_told_the_time_servers_of_its_network() {
+    let (_scratch, loaders) = host();
+    let time_servers = vec![Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(10, 0, 0, 8)];
+    let network = ClientNetwork { time_servers, ..ClientNetwork::default() };
+    let site = Site { network: &network, ..site(&loaders) };
+    let subject = Subject { mac: MAC, machine: None, client: Client::Ipxe(Arch::BIOS) };
+    let plan = plan(subject, &linux(), false, site).unwrap();
+    let Next::Kernel { cmdline, .. } = plan.next else { panic!("{plan:?}") };
+    assert!(cmdline.ends_with(" netbe.ntp=10.0.0.9,10.0.0.8"), "{cmdline}");
 }

@@ -45,13 +45,16 @@ impl Scope {
 
     /// What the plan of a boot depends on.
     pub(super) fn network_facts(&self) -> ClientNetwork {
-        let Parameters { name_servers, domain, mtu, .. } = &*self.parameters;
+        let Parameters { name_servers, domain, mtu, options, .. } = &*self.parameters;
         let told = mtu.map(u32::from);
         let mtu = self.mtu.into_iter().chain(told).min();
+        let times = options.iter().filter(|(code, _)| *code == NTP_SERVERS);
+        let time_servers = times.flat_map(|(_, value)| value.as_chunks::<4>().0);
         ClientNetwork {
             mtu: mtu.unwrap_or_else(|| ClientNetwork::default().mtu),
             name_servers: name_servers.clone(),
             domain: domain.clone(),
+            time_servers: time_servers.map(|address| Ipv4Addr::from(*address)).collect(),
         }
     }
 }
@@ -226,3 +229,5 @@ fn ours(arrival: &Arrival<'_>) -> Arc<[Ipv4Addr]> {
 
 /// Link selection, a sub-option of 82 (RFC 3527).
 const LINK_SELECTION: u8 = 5;
+/// RFC 2132 §8.3.
+const NTP_SERVERS: u8 = 42;

@@ -1,0 +1,118 @@
+//! What `netbe install` is told of who logs in: keys, a password, a name, and a script that does the rest.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use provision::install::access::{Access, Entrance, PasswordHash, SshKey};
+
+use super::{Failure, password};
+use crate::site::machine::MachineName;
+
+/// Who can log in to what is installed, and how it is called.
+#[derive(Args, Debug)]
+pub(crate) struct AccessOptions {
+    /// A public ssh key, or a file of some, with which root logs in; may be repeated. Debian gets an ssh server.
+    #[arg(
+        long = "ssh-key",
+        value_name = "KEY|FILE",
+        requires = "os",
+        conflicts_with = "no_configure"
+    )]
+    ssh_keys: Vec<String>,
+    /// Ask for root's password on the terminal, or read a line of standard input.
+    #[arg(long, requires = "os", conflicts_with = "no_configure")]
+    root_password: bool,
+    /// Take root's password from the first line of a file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "os",
+        conflicts_with_all = ["no_configure", "root_password"]
+    )]
+    root_password_file: Option<PathBuf>,
+    /// The system's name, for machines that have none of their own.
+    #[arg(long, value_name = "NAME", requires = "os", conflicts_with = "no_configure")]
+    hostname: Option<MachineName>,
+    /// A program that Debian's installer runs as root in the system when its packages are there.
+    #[arg(long, value_name = "FILE", requires = "os")]
+    pub(super) script: Option<PathBuf>,
+}
+
+impl AccessOptions {
+    /// Whether an ssh server has to be there.
+    pub(super) const fn needs_ssh(&self) -> bool {
+        !self.ssh_keys.is_empty()
+    }
+
+    /// Whether root gets a password.
+    pub(super) const fn has_password(&self) -> bool {
+        self.root_password || self.root_password_file.is_some()
+    }
+
+    /// Reads the keys and the password.
+    pub(super) fn read(&self) -> Result<Access, Failure> {
+        let mut ssh_keys = Vec::new();
+        for said in &self.ssh_keys {
+            ssh_keys.extend(keys(said)?);
+        }
+        let password = match &self.root_password_file {
+            Some(file) => Some(password::from_file(file)?),
+            None if self.root_password => Some(password::ask("Password of root")?),
+            None => None,
+        };
+        let root_password = match password {
+            Some(password) => {
+                let mut salt = [0; 12];
+                getrandom::fill(&mut salt).map_err(|error| {
+                    Failure::could_not(format_args!("this host has no random numbers: {error}"))
+                })?;
+                Some(PasswordHash::new(&password, salt))
+            }
+            None => None,
+        };
+        let host_name = self.hostname.as_ref().map(ToString::to_string);
+        Ok(Access { ssh_keys, root_password, host_name })
+    }
+
+    /// The script, by its absolute path.
+    pub(super) fn script(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.script else { return Ok(None) };
+        let found = path.canonicalize().map_err(|error| unread(path, &error))?;
+        if !found.is_file() {
+            return Err(Failure::could_not(format_args!("{} is no file", path.display())));
+        }
+        let text = found.to_str().map(|text| Some(text.to_owned()));
+        text.ok_or_else(|| {
+            Failure::could_not(format_args!("{path:?} is not UTF-8: give the script another name"))
+        })
+    }
+}
+
+/// The keys that are written there, or in the file of that name.
+fn keys(said: &str) -> Result<Vec<SshKey>, Failure> {
+    if SshKey::is_meant(said) {
+        return SshKey::all(said).map_err(Failure::could_not);
+    }
+    let path = Path::new(said);
+    let text = fs::read_to_string(path).map_err(|error| unread(path, &error))?;
+    SshKey::all(&text)
+        .map_err(|error| Failure::could_not(format_args!("{}: {error}", path.display())))
+}
+
+fn unread(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::could_not(format_args!("{} cannot be read: {error}", path.display()))
+}
+
+/// One line that says how to get in where nothing was said about it.
+pub(super) fn way_in(entrance: Entrance, root: &Path) -> String {
+    match entrance {
+        Entrance::Known | Entrance::Unknown => String::new(),
+        Entrance::Open => "root logs in on the console, without a password\n".to_owned(),
+        Entrance::Closed => format!(
+            "nobody can log in yet: set root's password with `chroot {} passwd`, or install again with \
+             --ssh-key\n",
+            root.display()
+        ),
+    }
+}
