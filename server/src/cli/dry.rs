@@ -29,13 +29,18 @@ impl Dry {
 
     /// The same, of several steps.
     pub(crate) fn instead_of(self, site: &Site, deeds: &[impl Display]) -> Option<Reply> {
-        if self.dry_run {
-            let lines = deeds.iter().map(|deed| format!("would {deed}\n"));
-            return Some(Reply::text(lines.collect::<String>()));
-        }
-        if site.is_verbose() {
-            deeds.iter().for_each(|deed| terminal::say(&deed.to_string()));
-        }
-        None
+        tell(site, deeds)
     }
+}
+
+/// Says what is about to be done. With -n that is the reply, and the verb ends with it.
+pub(super) fn tell(site: &Site, deeds: &[impl Display]) -> Option<Reply> {
+    if site.dry {
+        let lines = deeds.iter().map(|deed| format!("would {deed}\n"));
+        return Some(Reply::text(lines.collect::<String>()));
+    }
+    if site.is_verbose() {
+        deeds.iter().for_each(|deed| terminal::say(&deed.to_string()));
+    }
+    None
 }

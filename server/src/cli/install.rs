@@ -7,12 +7,12 @@ use hostfs::Inside;
 use provision::install::fill::fill;
 use provision::install::sets::{self, MANIFEST, Set};
 use provision::install::{self, Branch, Debian, InstallError, Installed, Options, SetSource};
-use store::{EnvironmentName, Layout, StoreError};
+use store::{EnvironmentName, Layout, Store, StoreError};
 
 use super::access::{AccessOptions, way_in};
-use super::guard::{Hold, Verb};
+use super::guard::{self, Hold, Verb};
 use super::initramfs::RecipeOptions;
-use super::{Failure, Reply, Site};
+use super::{Dry, Failure, Reply, Site};
 
 /// Install a system into an empty boot environment, or netbe's initial RAM disk into a Linux one.
 ///
@@ -75,6 +75,8 @@ pub(crate) struct Install {
     access: AccessOptions,
     #[command(flatten)]
     recipe: RecipeOptions,
+    #[command(flatten)]
+    dry: Dry,
     /// The boot environment.
     name: EnvironmentName,
 }
@@ -99,6 +101,12 @@ impl Install {
                 "say what to install with -o, as in -o FreeBSD, or --initramfs",
             ));
         }
+        if self.dry.is_dry() {
+            self.check(site)?;
+        }
+        if let Some(told) = self.dry.instead_of(site, &self.deeds()) {
+            return Ok(told);
+        }
         let mut text = String::new();
         if let Some(system) = self.os {
             text = self.system(system, site)?;
@@ -107,6 +115,33 @@ impl Install {
             self.ram_disk(site)?;
         }
         Ok(Reply::text(text))
+    }
+
+    /// What would be done, in words.
+    fn deeds(&self) -> Vec<String> {
+        let name = &self.name;
+        let make = self.layout.filter(|_| self.os.is_some());
+        let make = make.map(|layout| format!("create {name} with the layout {}", layout.as_str()));
+        let fill = self.os.as_ref().map(|system| {
+            let value = system.to_possible_value();
+            let system = value.as_ref().map_or("tar", |value| value.get_name());
+            format!("fill {name} with {system}")
+        });
+        let disk = format!("write an initial RAM disk into {name}");
+        make.into_iter().chain(fill).chain(self.initramfs.then_some(disk)).collect()
+    }
+
+    /// Refuses what can be seen without fetching anything.
+    fn check(&self, site: &Site) -> Result<(), Failure> {
+        if self.layout.is_some() {
+            return match Store::open(&site.location(), site.state()) {
+                Ok(store) => Ok(store.would_create(&self.name)?),
+                Err(StoreError::Missing(_)) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+        }
+        site.open()?.get(&self.name)?;
+        guard::refuse_living(site, &self.name, Verb::Install)
     }
 
     /// Fills the environment; says what could not be kept.

@@ -3,27 +3,55 @@
 use clap::Args;
 use serde::Serialize;
 use store::{
-    Dataset, Environment, EnvironmentName, Holding, Origin, Point, Space, StoreError, Survey,
+    Dataset, Environment, EnvironmentName, Footprint, Holding, Origin, Point, Space, StoreError,
+    Survey,
 };
 
+use super::active::{Active, Actives};
 use super::{Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::Bytes;
 
 /// List boot environments.
 ///
+/// ACTIVE is as in bectl(8), for all machines: N if one runs from it now, R if one boots it at its
+/// next boot, T if only once. BOOTED-BY names them. MOUNTPOINT is where `netbe mount` shows it on this
+/// host.
+///
 /// SPACE is the space that it uses: on ZFS including its snapshots; on btrfs with quota groups,
 /// what destroying it would free.
+///
+/// Columns of -o, -c and -C: name, active, mountpoint, space, created, role, layout, shared, origin,
+/// booted-by; with -s, -a or -D, used and refer too.
 #[derive(Args, Debug)]
 pub(crate) struct List {
     #[command(flatten)]
     format: Format,
     /// List snapshots too, and the space that each uses. In a store of directories this reads the
     /// metadata of every file.
-    #[arg(short)]
+    #[arg(short, long)]
     snapshots: bool,
     /// List data sets too.
-    #[arg(short)]
+    #[arg(short, long)]
     all: bool,
+    /// SPACE is what each would use if all others were destroyed. In a store of directories this reads
+    /// the metadata of every file.
+    #[arg(short = 'D', long)]
+    full_space: bool,
+    /// Exact numbers, as with -H and -j.
+    #[arg(short = 'p', long)]
+    exact: bool,
+    /// Only these columns, in this order.
+    #[arg(short = 'o', long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(value_parser = COLUMNS, hide_possible_values = true, conflicts_with = "json")]
+    columns: Vec<String>,
+    /// Sort by this column. Snapshots stay below their boot environment.
+    #[arg(short = 'c', long, value_name = "COLUMN", hide_possible_values = true)]
+    #[arg(value_parser = COLUMNS, conflicts_with = "descending")]
+    sort: Option<String>,
+    /// Sort by this column, the largest first.
+    #[arg(short = 'C', visible_short_alias = 'S', long, value_name = "COLUMN")]
+    #[arg(value_parser = COLUMNS, hide_possible_values = true)]
+    descending: Option<String>,
     /// List only these boot environments.
     #[arg(value_name = "BE")]
     names: Vec<EnvironmentName>,
@@ -31,35 +59,39 @@ pub(crate) struct List {
 
 impl List {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        if self.snapshots || self.all {
-            return self.survey(site);
+        let store = site.open()?;
+        let (mut listing, footprints) = store.list_with_footprints()?;
+        let actives = Actives::of(site, &listing.environments);
+        let about = |environment: &Environment| {
+            let Footprint { space, mounts } =
+                footprints.get(&environment.uuid).cloned().unwrap_or_default();
+            let active = actives.of_environment(environment.uuid);
+            let mounts = mounts.into_iter().map(|(point, at)| (point, at.display().to_string()));
+            About { active, space, mounts: mounts.collect() }
+        };
+        if self.snapshots || self.all || self.full_space {
+            return self.survey(store.survey()?, about);
         }
-        let (mut listing, spaces) = site.open()?.list_with_space()?;
         if !self.names.is_empty() {
             self.check(listing.environments.iter(), &mut listing.unreadable)?;
             listing.environments.retain(|known| self.names.contains(&known.name));
         }
         let listed = listing.environments.iter().map(|environment| {
-            let space = spaces.get(&environment.uuid);
+            let About { active, space, mounts } = about(environment);
             // btrfs does not know what an environment takes with its snapshots.
-            let space = space.and_then(|space| space.used.or(space.exclusive));
-            Listed { record: environment.into(), space }
+            let space = space.used.or(space.exclusive);
+            let mountpoints = mounts.into_iter().map(|(_, at)| at).collect();
+            Listed { record: environment.into(), active, mountpoints, space }
         });
-        let reply = self.format.reply(&listed.collect::<Vec<_>>(), |listed| {
-            let columns = ["NAME", "ROLE", "LAYOUT", "SHARED", "SPACE", "ORIGIN", "CREATED"];
-            let mut table = Table::new(&columns);
-            for Listed { record, space } in listed {
-                table.row([
-                    record.name.clone(),
-                    record.role.to_owned(),
-                    record.layout.to_owned(),
-                    record.shared.to_owned(),
-                    self.size(*space),
-                    record.origin.clone().unwrap_or_default(),
-                    record.created.clone(),
-                ]);
+        let mut listed: Vec<Listed> = listed.collect();
+        self.sort(&mut listed, |listed| (&listed.record, &listed.active, listed.space, None));
+        let reply = self.format.reply(&listed, |listed| {
+            let mut table = Table::new(&HEADER);
+            for Listed { record, active, mountpoints, space } in listed {
+                let mounts = mountpoints.join(",");
+                table.row(self.row(record, active, mounts, *space, Space::default()));
             }
-            table
+            self.pick(table, &USUAL)
         })?;
         // One broken file must not hide all the rest.
         Ok(reply.but(listing.unreadable.into_iter().map(Failure::could_not)))
@@ -75,6 +107,11 @@ impl List {
         let known: Vec<_> = known.map(|environment| &environment.name).collect();
         match self.names.iter().find(|name| !known.contains(name)) {
             None => unreadable.clear(),
+            Some(name) if self.snapshots && COLUMNS.contains(&name.as_str()) => {
+                return Err(Failure::no(format_args!(
+                    "there is no boot environment {name}: -s lists snapshots, and -c {name} sorts"
+                )));
+            }
             Some(name) if unreadable.is_empty() => {
                 return Err(StoreError::NoEnvironment(name.clone()).into());
             }
@@ -86,49 +123,174 @@ impl List {
     fn size(&self, bytes: Option<u64>) -> String {
         match bytes {
             None => String::new(),
-            Some(bytes) if self.format.is_for_scripts() => bytes.to_string(),
+            Some(bytes) if self.exact || self.format.is_for_scripts() => bytes.to_string(),
             Some(bytes) => Bytes(bytes).to_string(),
         }
     }
 
+    /// All cells of an environment.
+    fn row(
+        &self,
+        record: &Record,
+        active: &Active,
+        mounts: String,
+        space: Option<u64>,
+        measured: Space,
+    ) -> [String; 12] {
+        let booted_by = match self.format.is_for_scripts() {
+            true => active.booted_by.join(","),
+            false => active.summary(),
+        };
+        [
+            record.name.clone(),
+            active.letters(),
+            mounts,
+            self.size(space),
+            record.created.clone(),
+            record.role.to_owned(),
+            record.layout.to_owned(),
+            record.shared.to_owned(),
+            record.origin.clone().unwrap_or_default(),
+            booted_by,
+            self.size(measured.used),
+            self.size(measured.referenced),
+        ]
+    }
+
+    /// The cells of what is in an environment.
+    fn part(&self, name: String, mounts: String, created: &str, space: Space) -> [String; 12] {
+        let mut row: [String; 12] = Default::default();
+        let [at_name, _, at_mounts, at_space, at_created, .., used, refer] = &mut row;
+        (*at_name, *at_mounts, *at_created) = (name, mounts, created.to_owned());
+        (*at_space, *used) = (self.size(space.used), self.size(space.used));
+        *refer = self.size(space.referenced);
+        row
+    }
+
+    /// The table with the columns that were asked for.
+    fn pick(&self, table: Table, usual: &[&str]) -> Table {
+        if !self.columns.is_empty() {
+            return table.with(&self.columns);
+        }
+        table.with(&usual.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>())
+    }
+
+    /// Sorts what is listed by the column that was asked for; what is equal there stays sorted by name.
+    fn sort<T>(
+        &self,
+        listed: &mut [T],
+        of: impl Fn(&T) -> (&Record, &Active, Option<u64>, Option<&Space>),
+    ) {
+        let Some(column) = self.sort.as_deref().or(self.descending.as_deref()) else { return };
+        let key = |listed: &T| {
+            let (record, active, space, measured) = of(listed);
+            let text = match column {
+                "active" => active.letters(),
+                "created" => record.created.clone(),
+                "role" => record.role.to_owned(),
+                "layout" => record.layout.to_owned(),
+                "shared" => record.shared.to_owned(),
+                "origin" => record.origin.clone().unwrap_or_default(),
+                "booted-by" => active.booted_by.join(","),
+                "mountpoint" | "space" | "used" | "refer" => String::new(),
+                _ => record.name.clone(),
+            };
+            let number = match column {
+                "space" => space,
+                "used" => measured.and_then(|space| space.used),
+                "refer" => measured.and_then(|space| space.referenced),
+                _ => None,
+            };
+            (number, text)
+        };
+        listed.sort_by_cached_key(key);
+        if self.descending.is_some() {
+            listed.reverse();
+        }
+    }
+
     /// The list with everything that costs something to find out.
-    fn survey(&self, site: &Site) -> Result<Reply, Failure> {
-        let Survey { mut holdings, mut unreadable } = site.open()?.survey()?;
+    fn survey(
+        &self,
+        survey: Survey,
+        about: impl Fn(&Environment) -> About,
+    ) -> Result<Reply, Failure> {
+        let Survey { mut holdings, mut unreadable } = survey;
         if !self.names.is_empty() {
             self.check(holdings.iter().map(|held| &held.environment), &mut unreadable)?;
             holdings.retain(|held| self.names.contains(&held.environment.name));
         }
-        let records: Vec<Held> = holdings.iter().map(Held::from).collect();
-        let size = |bytes| self.size(bytes);
+        let mut records: Vec<Held> = holdings
+            .iter()
+            .map(|held| {
+                let About { active, mounts, .. } = about(&held.environment);
+                Held::of(held, active, mounts)
+            })
+            .collect();
+        self.sort(&mut records, |held| {
+            (&held.record, &held.active, held.full, Some(&held.measured))
+        });
         let reply = self.format.reply(&records, |records| {
-            let mut table = Table::new(&["NAME", "USED", "REFER", "ORIGIN", "CREATED"]);
-            for Held { record, space, snapshots } in records {
-                table.row([
-                    record.name.clone(),
-                    size(space.used),
-                    size(space.referenced),
-                    record.origin.clone().unwrap_or_default(),
-                    record.created.clone(),
-                ]);
+            let mut table = Table::new(&HEADER);
+            for held in records {
+                let Held { record, active, snapshots, measured, .. } = held;
+                let space = if self.full_space { held.full } else { measured.used };
+                table.row(self.row(record, active, held.mounts_of(&record.name), space, *measured));
                 for set in record.datasets.iter().filter(|_| self.all) {
                     let name = format!("{}/{set}", record.name);
-                    table.row([name, String::new(), String::new(), String::new(), String::new()]);
+                    table.row(self.part(name, String::new(), "", Space::default()));
                 }
-                for snapshot in snapshots {
-                    table.row([
-                        snapshot.name.clone(),
-                        size(snapshot.space.used),
-                        size(snapshot.space.referenced),
-                        String::new(),
-                        snapshot.created.clone(),
-                    ]);
+                for snapshot in snapshots.iter().filter(|_| self.snapshots || self.all) {
+                    let mounts = held.mounts_of(&snapshot.name);
+                    let (name, created) = (snapshot.name.clone(), &snapshot.created);
+                    table.row(self.part(name, mounts, created, snapshot.measured));
                 }
             }
-            table
+            self.pick(table, if self.snapshots || self.all { &SURVEYED } else { &USUAL })
         })?;
         Ok(reply.but(unreadable.into_iter().map(Failure::could_not)))
     }
 }
+
+/// What is known of an environment beside its record.
+struct About {
+    active: Active,
+    space: Space,
+    /// Where it and its snapshots are seen.
+    mounts: Vec<(Point, String)>,
+}
+
+const HEADER: [&str; 12] = [
+    "NAME",
+    "ACTIVE",
+    "MOUNTPOINT",
+    "SPACE",
+    "CREATED",
+    "ROLE",
+    "LAYOUT",
+    "SHARED",
+    "ORIGIN",
+    "BOOTED-BY",
+    "USED",
+    "REFER",
+];
+const COLUMNS: [&str; 12] = [
+    "name",
+    "active",
+    "mountpoint",
+    "space",
+    "created",
+    "role",
+    "layout",
+    "shared",
+    "origin",
+    "booted-by",
+    "used",
+    "refer",
+];
+const USUAL: [&str; 9] =
+    ["name", "active", "mountpoint", "space", "created", "role", "shared", "origin", "booted-by"];
+const SURVEYED: [&str; 7] = ["name", "active", "mountpoint", "used", "refer", "origin", "created"];
 
 /// A boot environment as it is listed.
 #[derive(Serialize)]
@@ -187,6 +349,9 @@ fn origin(origin: &Origin) -> String {
 struct Listed {
     #[serde(flatten)]
     record: Record,
+    #[serde(flatten)]
+    active: Active,
+    mountpoints: Vec<String>,
     space: Option<u64>,
 }
 
@@ -196,8 +361,18 @@ struct Held {
     #[serde(flatten)]
     record: Record,
     #[serde(flatten)]
+    active: Active,
+    mountpoints: Vec<String>,
+    #[serde(flatten)]
     space: Taken,
+    /// What it would take if all others were destroyed.
+    #[serde(rename = "full_space")]
+    full: Option<u64>,
     snapshots: Vec<SnapshotRecord>,
+    #[serde(skip)]
+    measured: Space,
+    #[serde(skip)]
+    mounts: Vec<(Point, String)>,
 }
 
 #[derive(Serialize)]
@@ -209,6 +384,8 @@ struct SnapshotRecord {
     clones: Vec<String>,
     #[serde(flatten)]
     space: Taken,
+    #[serde(skip)]
+    measured: Space,
 }
 
 /// Bytes; null where the store cannot know.
@@ -226,8 +403,8 @@ impl From<Space> for Taken {
     }
 }
 
-impl From<&Holding> for Held {
-    fn from(holding: &Holding) -> Self {
+impl Held {
+    fn of(holding: &Holding, active: Active, mounts: Vec<(Point, String)>) -> Self {
         let Holding { environment, space, snapshots } = holding;
         let snapshot = |(snapshot, space): &(store::Snapshot, Space)| SnapshotRecord {
             name: Point::snapshot(&environment.name, &snapshot.name).to_string(),
@@ -236,11 +413,24 @@ impl From<&Holding> for Held {
             automatic: snapshot.automatic,
             clones: snapshot.clones.iter().map(ToString::to_string).collect(),
             space: (*space).into(),
+            measured: *space,
         };
+        let of_snapshots = snapshots.iter().filter_map(|(_, space)| space.used).sum::<u64>();
         Self {
             record: environment.into(),
+            active,
+            mountpoints: mounts.iter().map(|(_, at)| at.clone()).collect(),
             space: (*space).into(),
+            full: space.referenced.map(|own| own.saturating_add(of_snapshots)),
             snapshots: snapshots.iter().map(snapshot).collect(),
+            measured: *space,
+            mounts,
         }
+    }
+
+    /// Where an environment, or a snapshot, is seen.
+    fn mounts_of(&self, name: &str) -> String {
+        let own = self.mounts.iter().filter(|(point, _)| point.to_string() == name);
+        own.map(|(_, at)| at.as_str()).collect::<Vec<_>>().join(",")
     }
 }

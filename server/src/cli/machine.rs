@@ -7,7 +7,8 @@ use serde::Serialize;
 use store::{EnvironmentName, Point, StoreError};
 use uuid::Uuid;
 
-use super::{Failure, Format, Reply, Site, Table, root};
+use super::dry;
+use super::{Dry, Failure, Format, Reply, Site, Table, root};
 use crate::net::Mac;
 use crate::site::kenv::{self, Variable};
 use crate::site::machine::{
@@ -98,6 +99,8 @@ struct Add {
     /// A folder below /conf for a diskless FreeBSD with a BOOTP kernel; may be repeated.
     #[arg(long = "class", value_name = "WORD")]
     classes: Vec<String>,
+    #[command(flatten)]
+    dry: Dry,
     /// Its name, which is also its host name.
     name: MachineName,
 }
@@ -124,14 +127,17 @@ impl Add {
             kenv: self.kenv.clone(),
             classes: self.classes.clone(),
         };
-        change(site, |roster| {
+        let told = change(site, |roster| {
             if roster.get(&self.name).is_some_and(|entry| entry.fixed) {
                 return Err(MachineError::Fixed(self.name.clone()));
             }
             kenv::check_read_size(&machine.kenv)?;
             roster.insert(self.name.clone(), machine.clone(), false)?;
-            Ok((self.name.clone(), machine))
+            Ok((self.name.clone(), machine.clone()))
         })?;
+        if self.dry.is_dry() {
+            return Ok(told.and(&root::would_prepare(site, &self.name, &machine)?));
+        }
         root::prepare(site, &self.name)
     }
 }
@@ -189,6 +195,8 @@ struct Set {
     /// ones; or `none`.
     #[arg(long = "class", value_name = "WORD")]
     classes: Vec<String>,
+    #[command(flatten)]
+    dry: Dry,
     /// The machine.
     name: MachineName,
 }
@@ -198,7 +206,11 @@ impl Set {
         let environment = self.environment.as_ref();
         exists(site, environment.and_then(|environment| environment.0.as_ref()))?;
         if environment.is_none() && self.root.is_none() {
-            self.write(site, None)?;
+            let told = self.write(site, None)?;
+            if self.dry.is_dry() {
+                let known = root::record(site, &self.name)?;
+                return Ok(told.and(&root::would_prepare(site, &self.name, &known)?));
+            }
             return root::prepare(site, &self.name);
         }
         let known = root::changeable(site, &self.name)?;
@@ -274,6 +286,8 @@ impl Set {
 /// Remove a machine. Its roots stay.
 #[derive(Args, Debug)]
 struct Remove {
+    #[command(flatten)]
+    dry: Dry,
     /// The machine.
     name: MachineName,
 }
@@ -281,8 +295,14 @@ struct Remove {
 impl Remove {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let state = site.open_state()?;
+        if self.dry.is_dry() {
+            roster(&state)?.take(&self.name)?;
+            let told = self.dry.instead(site, format_args!("remove {}", self.name));
+            return Ok(told.unwrap_or_default());
+        }
         let alone = state.hold().map_err(Failure::could_not)?;
         roster(&state)?.take(&self.name)?;
+        let _ = self.dry.instead(site, format_args!("remove {}", self.name));
         machine::remove(&state, &self.name)?;
         // The server that reads it may have to hold the state itself.
         drop(alone);
@@ -362,6 +382,8 @@ pub(crate) struct Sharepxe {
     /// a fresh clone at every boot.
     #[arg(long, value_enum, requires = "machine", conflicts_with = "off")]
     root: Option<RootKind>,
+    #[command(flatten)]
+    dry: Dry,
     /// The boot environment, or a snapshot to clone.
     #[arg(value_name = "BE[@SNAP]", required_unless_present = "off")]
     name: Option<Point>,
@@ -379,10 +401,15 @@ impl Sharepxe {
                 root::refuse_others(site, None, RootKind::Direct, wanted)?;
             }
             let state = site.open_state()?;
-            let alone = state.hold().map_err(Failure::could_not)?;
             if roster(&state)?.is_default_fixed() {
                 return Err(MachineError::FixedDefault.into());
             }
+            let boots = environment.as_deref().unwrap_or("nothing");
+            let deed = format!("have every machine without an environment boot {boots}");
+            if let Some(told) = self.dry.instead(site, deed) {
+                return Ok(told);
+            }
+            let alone = state.hold().map_err(Failure::could_not)?;
             machine::store_default(&state, environment.as_deref())?;
             drop(alone);
             let wanted = self.name.iter().map(|point| &point.environment);
@@ -433,9 +460,14 @@ pub(super) fn change(
     on: impl FnOnce(&mut Roster) -> Result<(MachineName, Machine), MachineError>,
 ) -> Result<Reply, Failure> {
     let state = site.open_state()?;
-    let alone = state.hold().map_err(Failure::could_not)?;
-    let mut roster = roster(&state)?;
-    let (name, machine) = on(&mut roster)?;
+    let alone = if site.dry { None } else { Some(state.hold().map_err(Failure::could_not)?) };
+    let before = roster(&state)?;
+    let (name, machine) = on(&mut before.clone())?;
+    machine.check()?;
+    let known = before.get(&name).map(|entry| &entry.machine);
+    if let Some(told) = dry::tell(site, &deeds(&name, known, &machine)?) {
+        return Ok(told);
+    }
     machine::store(&state, &name, &machine)?;
     drop(alone);
     // Whatever was done by hand to what it boots is seen too, and the root that it boots once is new.
@@ -444,6 +476,24 @@ pub(super) fn change(
     let wanted: Vec<EnvironmentName> = wanted.collect();
     site.reload_only(&wanted.iter().collect::<Vec<_>>())?;
     Ok(Reply::done())
+}
+
+/// What becomes of what is known of a machine, in words.
+fn deeds(
+    name: &MachineName,
+    before: Option<&Machine>,
+    after: &Machine,
+) -> Result<Vec<String>, MachineError> {
+    let (old, new) = (before.map(Machine::render).transpose()?, after.render()?);
+    let old: Vec<&str> = old.as_deref().unwrap_or_default().lines().collect();
+    let new: Vec<&str> = new.lines().collect();
+    let key = |line: &str| line.split(" = ").next().unwrap_or_default().to_owned();
+    let added = before.is_none().then(|| format!("add the machine {name}"));
+    let set = new.iter().filter(|line| !old.contains(line));
+    let set = set.map(|line| format!("set {line} of {name}"));
+    let gone = old.iter().filter(|line| !new.iter().any(|new| key(new) == key(line)));
+    let gone = gone.map(|line| format!("take {} from {name}", key(line)));
+    Ok(added.into_iter().chain(set).chain(gone).collect())
 }
 
 pub(super) fn roster(state: &crate::site::state::StateDir) -> Result<Roster, Failure> {

@@ -5,6 +5,7 @@
 //! it could not be done. Each family of verbs is a file, and each verb a type with a `run`.
 
 mod access;
+mod active;
 mod bhyve;
 mod boot;
 mod check;
@@ -67,7 +68,8 @@ pub fn run() -> ExitCode {
         return status;
     }
     let program = program(arguments.first());
-    let outcome = parse(program, &arguments).and_then(|(arguments, typed)| {
+    let outcome = parse(program, &arguments).and_then(|(mut arguments, typed)| {
+        arguments.site.dry = typed.dry;
         if !arguments.verb.keeps_a_log() {
             warning::show(program, arguments.site.is_verbose());
             if !arguments.quiet {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use store::{EnvironmentName, InUse, Point};
 
-use super::{Failure, Reply, Site};
+use super::{Dry, Failure, Reply, Site};
 
 /// Mount a boot environment or a snapshot on an empty directory of this host. Without a directory,
 /// netbe creates one and prints its path.
@@ -17,6 +17,8 @@ use super::{Failure, Reply, Site};
 /// It is mounted nodev and nosuid, a snapshot also read-only.
 #[derive(Args, Debug)]
 pub(crate) struct Mount {
+    #[command(flatten)]
+    dry: Dry,
     /// The boot environment or snapshot.
     #[arg(value_name = "BE[@SNAP]")]
     point: Point,
@@ -27,8 +29,16 @@ pub(crate) struct Mount {
 impl Mount {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let store = site.open()?;
-        if let Some(directory) = &self.directory {
-            store.mount(&self.point, &whole(directory)?)?;
+        let directory = self.directory.as_deref().map(whole).transpose()?;
+        if self.dry.is_dry() {
+            store.would_mount(&self.point, directory.as_deref())?;
+        }
+        let at = directory.as_ref().map_or("a new directory".into(), |at| at.to_string_lossy());
+        if let Some(told) = self.dry.instead(site, format_args!("mount {} at {at}", self.point)) {
+            return Ok(told);
+        }
+        if let Some(directory) = &directory {
+            store.mount(&self.point, directory)?;
             return Ok(Reply::done());
         }
         let new = temporary(&self.point)?;
@@ -74,6 +84,8 @@ pub(crate) struct Unmount {
     /// close them; on FreeBSD they lose them.
     #[arg(short, long)]
     force: bool,
+    #[command(flatten)]
+    dry: Dry,
     /// The boot environment; its snapshots are unmounted too.
     name: EnvironmentName,
     /// Unmount only this directory.
@@ -84,7 +96,13 @@ impl Unmount {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let at = self.directory.as_deref().map(whole).transpose()?;
         let in_use = if self.force { InUse::Detach } else { InUse::Refuse };
-        let unmounted = site.open()?.unmount(&self.name, at.as_deref(), in_use)?;
+        let store = site.open()?;
+        let mounted = store.would_unmount(&self.name, at.as_deref())?;
+        let deeds = mounted.iter().map(|at| format!("unmount {} at {}", self.name, at.display()));
+        if let Some(told) = self.dry.instead_of(site, &deeds.collect::<Vec<_>>()) {
+            return Ok(told);
+        }
+        let unmounted = store.unmount(&self.name, at.as_deref(), in_use)?;
         unmounted.iter().for_each(|directory| clear(directory));
         Ok(Reply::done())
     }

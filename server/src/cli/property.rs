@@ -10,7 +10,7 @@ use store::{
     PropertyError, Store,
 };
 
-use super::{Failure, Format, Reply, Site, Table};
+use super::{Dry, Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::Bytes;
 
 /// Set properties of a boot environment.
@@ -39,6 +39,8 @@ pub(crate) struct Set {
     /// A property, as in role=template or quota=10G; may be repeated.
     #[arg(required = true, value_name = "NAME=VALUE", value_parser = Assignments, hide_possible_values = true)]
     settings: Vec<(String, String)>,
+    #[command(flatten)]
+    dry: Dry,
     /// The boot environment.
     #[arg(value_name = "BE")]
     name: EnvironmentName,
@@ -48,7 +50,16 @@ impl Set {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let store = site.open()?;
         let decisions = self.settings.iter().map(|(key, value)| self.decision(&store, key, value));
-        store.decide(&self.name, &decisions.collect::<Result<Vec<_>, _>>()?)?;
+        let decisions = decisions.collect::<Result<Vec<_>, _>>()?;
+        if self.dry.is_dry() {
+            store.would_decide(&self.name, &decisions)?;
+        }
+        let deeds =
+            self.settings.iter().map(|(key, value)| format!("set {key}={value} of {}", self.name));
+        if let Some(told) = self.dry.instead_of(site, &deeds.collect::<Vec<_>>()) {
+            return Ok(told);
+        }
+        store.decide(&self.name, &decisions)?;
         site.reload_only(&[&self.name])?;
         Ok(Reply::done())
     }

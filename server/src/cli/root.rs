@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use store::{Environment, EnvironmentName, Point, Role, Store, StoreError};
 
-use super::guard::{Hold, Verb};
-use super::{Failure, Format, Reply, Site, machine, snapshot};
+use super::guard::{self, Hold, Verb};
+use super::{Dry, Failure, Format, Reply, Site, machine, snapshot};
 use crate::boot::rooted_of;
 use crate::site::machine::{Machine, MachineError, MachineName, RootKind};
 use provision::roots::{Owned, RootError, Roots, Term};
@@ -18,6 +18,8 @@ pub(super) struct Reset {
     /// Reset even while the machine runs from it; it will fail.
     #[arg(short, long)]
     force: bool,
+    #[command(flatten)]
+    dry: Dry,
     /// The machine.
     name: MachineName,
 }
@@ -34,10 +36,24 @@ impl Reset {
         if !found {
             changeable(site, &self.name)?;
         }
+        let template = Roots::new(&store, state.path()).template(&own)?;
+        let deeds = [
+            format!("make a root for {}, a clone of {template}", self.name),
+            format!("destroy {}, with all that was written to it", own.name),
+        ];
+        if self.dry.is_dry() {
+            if !self.force {
+                guard::refuse_living(site, &own.name, Verb::Reset)?;
+            }
+            goes(&store, &own.name)?;
+        }
+        if let Some(told) = self.dry.instead_of(site, &deeds) {
+            return Ok(told);
+        }
         let hold = Hold::begin(site, &own.name, Verb::Reset, self.force)?;
         goes(&store, &own.name)?;
         let roots = Roots::new(&store, state.path());
-        let made = roots.make(self.name.as_str(), &roots.template(&own)?, Term::Kept)?;
+        let made = roots.make(self.name.as_str(), &template, Term::Kept)?;
         // From here on the machine has the new one, whatever becomes of the old.
         if !found {
             or_gone(site, &self.name, &made.name, || assign(site, &self.name, &made.name))?;
@@ -79,6 +95,8 @@ fn free(store: &Store, root: &EnvironmentName) -> Result<(), Failure> {
 /// Copy a machine's present root to a boot environment that belongs to no machine.
 #[derive(Args, Debug)]
 pub(super) struct Keep {
+    #[command(flatten)]
+    dry: Dry,
     /// The machine.
     machine: MachineName,
     /// The new boot environment.
@@ -87,14 +105,16 @@ pub(super) struct Keep {
 
 impl Keep {
     pub(super) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        copy(site, &self.machine, &self.name, Role::Environment)?;
-        Ok(Reply::done())
+        let done = copy(site, self.dry, &self.machine, &self.name, Role::Environment)?;
+        Ok(done.err().unwrap_or_default())
     }
 }
 
 /// Make a template from a machine's present root: a copy without the machine's identity.
 #[derive(Args, Debug)]
 pub(super) struct Promote {
+    #[command(flatten)]
+    dry: Dry,
     /// The machine.
     machine: MachineName,
     /// The new template.
@@ -103,8 +123,8 @@ pub(super) struct Promote {
 
 impl Promote {
     pub(super) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let reset = copy(site, &self.machine, &self.name, Role::Template)?;
-        Ok(Reply::text(list(&reset)))
+        let done = copy(site, self.dry, &self.machine, &self.name, Role::Template)?;
+        Ok(done.map_or_else(|told| told, |reset| Reply::text(list(&reset))))
     }
 }
 
@@ -146,15 +166,35 @@ pub(super) fn prepare(site: &Site, name: &MachineName) -> Result<Reply, Failure>
     })
 }
 
+/// What [`prepare`] would do for a machine of which this is known, in lines.
+pub(super) fn would_prepare(
+    site: &Site,
+    name: &MachineName,
+    known: &Machine,
+) -> Result<String, Failure> {
+    let (RootKind::Own, Some(wanted)) = (known.root, &known.environment) else {
+        return Ok(String::new());
+    };
+    let wanted = wanted.parse().map_err(Failure::could_not)?;
+    Ok(for_machine(site, name, known, &wanted)?.told)
+}
+
 /// What a machine has to be assigned to boot what is wanted.
 #[must_use]
 pub(super) struct Assigned {
     environment: String,
     /// The root that was made for it, and what is told of that.
     made: Option<(EnvironmentName, Reply)>,
+    /// With -n, what would be made.
+    told: String,
 }
 
 impl Assigned {
+    /// Nothing has to be made for it.
+    const fn as_it_is(environment: String) -> Self {
+        Self { environment, made: None, told: String::new() }
+    }
+
     /// Has it written down. If it is not, a root that was made for it goes again.
     pub(super) fn write_down(
         self,
@@ -162,7 +202,10 @@ impl Assigned {
         name: &MachineName,
         write: impl FnOnce(String) -> Result<Reply, Failure>,
     ) -> Result<Reply, Failure> {
-        let Some((made, reply)) = self.made else { return write(self.environment) };
+        let Some((made, reply)) = self.made else {
+            let Reply { text, failures } = write(self.environment)?;
+            return Ok(Reply::text(self.told + &text).but(failures));
+        };
         or_gone(site, name, &made, || write(self.environment))?;
         Ok(reply)
     }
@@ -202,17 +245,41 @@ pub(super) fn for_machine(
     refuse_others(site, Some(name), known.root, wanted)?;
     let text = wanted.to_string();
     if known.root != RootKind::Own {
-        return Ok(Assigned { environment: text, made: None });
+        return Ok(Assigned::as_it_is(text));
     }
     let (store, state) = (site.open()?, site.open_state()?);
     let roots = Roots::new(&store, state.path());
     if let Some(own) = roots.own(name.as_str(), &text)? {
-        return Ok(Assigned { environment: own.name.to_string(), made: None });
+        return Ok(Assigned::as_it_is(own.name.to_string()));
+    }
+    if site.dry {
+        let new = new_name(&store, name, wanted)?;
+        let told = format!("would make {new}, a root for {name}: a clone of {wanted}\n");
+        return Ok(Assigned { environment: new.to_string(), made: None, told });
     }
     let made = roots.make(name.as_str(), wanted, Term::Kept)?;
     // The server is told of it with what says that the machine boots it.
     let reply = Reply::text(told(name, &made.name, &made.template, &made.reset));
-    Ok(Assigned { environment: made.name.to_string(), made: Some((made.name, reply)) })
+    let environment = made.name.to_string();
+    Ok(Assigned { environment, made: Some((made.name, reply)), told: String::new() })
+}
+
+/// What a machine's new root would be called.
+fn new_name(
+    store: &Store,
+    machine: &MachineName,
+    wanted: &Point,
+) -> Result<EnvironmentName, Failure> {
+    let first = format!("{machine}-{}", wanted.environment);
+    let mut next = (2_u32..).map(|number| format!("{first}-{number}"));
+    let mut name = first.clone();
+    loop {
+        let parsed = name.parse().map_err(Failure::could_not)?;
+        match store.would_create(&parsed) {
+            Err(StoreError::Exists(_)) => name = next.next().unwrap_or_default(),
+            other => return other.map(|()| parsed).map_err(Failure::from),
+        }
+    }
 }
 
 /// Refuses to have a machine, or every machine, boot the root of another: both would write to it, or the
@@ -253,20 +320,29 @@ fn assign(site: &Site, name: &MachineName, environment: &EnvironmentName) -> Res
     Ok(())
 }
 
-/// Copies the root that a machine has now.
+/// Copies the root that a machine has now; gives what was reset, or with -n what is said in its place.
 fn copy(
     site: &Site,
+    dry: Dry,
     machine: &MachineName,
     name: &EnvironmentName,
     role: Role,
-) -> Result<Vec<PathBuf>, Failure> {
+) -> Result<Result<Vec<PathBuf>, Reply>, Failure> {
     let source = present(site, machine)?;
     let (store, state) = (site.open()?, site.open_state()?);
     let nobodys = role == Role::Template;
     let source = Point::from(source.name);
+    if dry.is_dry() {
+        store.would_clone(&source, name)?;
+    }
+    let what = if nobodys { "template" } else { "boot environment" };
+    let deed = format!("copy {source}, the root of {machine}, to a {what} {name}");
+    if let Some(told) = dry.instead(site, deed) {
+        return Ok(Err(told));
+    }
     let reset = Roots::new(&store, state.path()).copy(&source, name, role, nobodys)?;
     site.reload_only(&[name])?;
-    Ok(reset)
+    Ok(Ok(reset))
 }
 
 /// The root that a machine keeps.

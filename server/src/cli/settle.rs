@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use store::{EnvironmentName, Pending, Tries};
 
-use super::{Failure, Format, Reply, Site, Table};
+use super::{Dry, Failure, Format, Reply, Site, Table};
 use crate::site::machine::{has_renaming, settle_renaming};
 use crate::site::state::StateDir;
 
@@ -16,9 +16,8 @@ use crate::site::state::StateDir;
 pub(crate) struct Settle {
     #[command(flatten)]
     format: Format,
-    /// Change nothing; show what is left.
-    #[arg(short = 'n', long)]
-    dry: bool,
+    #[command(flatten)]
+    dry: Dry,
     /// Settle only this boot environment.
     environment: Option<EnvironmentName>,
 }
@@ -27,7 +26,7 @@ impl Settle {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let store = site.open()?;
         let name = self.environment.as_ref();
-        if self.dry {
+        if self.dry.is_dry() {
             let mut left = store.pending()?;
             left.extend(renaming(site, Tries::None)?);
             let left: Vec<Left> = left.iter().map(Left::of).collect();

@@ -6,7 +6,7 @@ use clap::Args;
 use nix::unistd::User;
 use store::{EnvironmentName, ExportSettings, Identity, Network};
 
-use super::{Failure, Reply, Site};
+use super::{Dry, Failure, Reply, Site};
 
 /// Share a boot environment over NFS. A setting without its flag stays as it is.
 ///
@@ -47,15 +47,36 @@ pub(crate) struct Sharenfs {
         ]
     )]
     off: bool,
+    #[command(flatten)]
+    dry: Dry,
     /// The boot environment.
     name: EnvironmentName,
 }
 
 impl Sharenfs {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        site.open()?.change_export(&self.name, |export| self.change(export))?;
+        let store = site.open()?;
+        let mut export = store.get(&self.name)?.export;
+        self.change(&mut export);
+        if let Some(told) = self.dry.instead(site, self.deed(&export)) {
+            return Ok(told);
+        }
+        store.change_export(&self.name, |export| self.change(export))?;
         site.reload_only(&[&self.name])?;
         Ok(Reply::done())
+    }
+
+    /// How it is shared then, in words.
+    fn deed(&self, export: &ExportSettings) -> String {
+        let name = &self.name;
+        if !export.shared {
+            return format!("share {name} no longer");
+        }
+        let networks = export.networks.iter().map(ToString::to_string);
+        let with: Vec<String> = networks.chain(export.machines.iter().cloned()).collect();
+        let with = if with.is_empty() { "nobody".to_owned() } else { with.join(", ") };
+        let how = if export.read_only { "read-only" } else { "for reading and writing" };
+        format!("share {name} with {with}, {how}")
     }
 
     fn change(&self, export: &mut ExportSettings) {

@@ -26,6 +26,9 @@ pub(crate) struct Site {
     /// Print each step.
     #[arg(short, long, global = true, help_heading = GLOBAL)]
     verbose: bool,
+    /// Nothing may be changed.
+    #[arg(skip)]
+    pub(super) dry: bool,
 }
 
 impl Site {
@@ -50,8 +53,11 @@ impl Site {
     }
 
     /// Opens the state directory, and makes it if there is none. What is read from it then is what a
-    /// command that was killed left, put right.
+    /// command that was killed left, put right. With -n it is opened as it is.
     pub(crate) fn open_state(&self) -> Result<StateDir, Failure> {
+        if self.dry {
+            return StateDir::look(self.state()).map_err(Failure::could_not);
+        }
         let state = StateDir::open(self.state()).map_err(Failure::could_not)?;
         machine::finish_renaming(&state).map_err(Failure::could_not)?;
         Ok(state)

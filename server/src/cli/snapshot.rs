@@ -8,11 +8,13 @@ use serde::Serialize;
 use store::{Change, Newer, Point, SnapshotName, Store};
 
 use super::guard::{self, Hold, Verb};
-use super::{Failure, Format, Reply, Site, Table};
+use super::{Dry, Failure, Format, Reply, Site, Table};
 
 /// Create a snapshot of a boot environment with all its data sets.
 #[derive(Args, Debug)]
 pub(crate) struct Snapshot {
+    #[command(flatten)]
+    dry: Dry,
     /// The boot environment and the name of the snapshot.
     #[arg(value_name = "BE@SNAP")]
     point: Point,
@@ -21,7 +23,15 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let snapshot = named(&self.point)?;
-        site.open()?.snapshot(&self.point.environment, snapshot)?;
+        let (store, name) = (site.open()?, &self.point.environment);
+        if self.dry.is_dry() {
+            store.would_snapshot(name, snapshot)?;
+        }
+        if let Some(told) = self.dry.instead(site, format_args!("make the snapshot {}", self.point))
+        {
+            return Ok(told);
+        }
+        store.snapshot(name, snapshot)?;
         Ok(Reply::done())
     }
 }
@@ -36,6 +46,8 @@ pub(crate) struct Rollback {
     /// Destroy the snapshots that are newer.
     #[arg(short)]
     recent: bool,
+    #[command(flatten)]
+    dry: Dry,
     /// The boot environment and the snapshot.
     #[arg(value_name = "BE@SNAP")]
     point: Point,
@@ -53,8 +65,18 @@ impl Rollback {
                 newer.iter().any(|newer| Some(&newer.name) == made)
             })?;
         }
-        let hold = Hold::begin(site, name, Verb::RollBack, self.force)?;
         let newer = if self.recent { Newer::Destroy } else { Newer::Refuse };
+        if self.dry.is_dry() {
+            if !self.force {
+                guard::refuse_living(site, name, Verb::RollBack)?;
+            }
+            let gone = store.would_roll_back(name, snapshot, newer)?.into_iter();
+            let deeds = gone.map(|point| format!("destroy {point}"));
+            let deeds = deeds.chain([format!("make {name} what it was at {}", self.point)]);
+            return Ok(self.dry.instead_of(site, &deeds.collect::<Vec<_>>()).unwrap_or_default());
+        }
+        let _ = self.dry.instead(site, format_args!("make {name} what it was at {}", self.point));
+        let hold = Hold::begin(site, name, Verb::RollBack, self.force)?;
         store.rollback(name, snapshot, newer)?;
         hold.end()?;
         Ok(Reply::done())

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
 use clap::Args;
-use store::{EnvironmentName, Lacking, NameError, Point, SnapshotName};
+use store::{EnvironmentName, Lacking, NameError, Point, SnapshotName, Store, StoreError};
 
-use super::guard::{Hold, Verb};
-use super::{Failure, Reply, Site, snapshot};
+use super::guard::{self, Hold, Verb};
+use super::{Dry, Failure, Reply, Site, snapshot};
 
 /// Write a snapshot to standard output, for `netbe receive` on this or another host.
 ///
@@ -84,13 +84,34 @@ pub(crate) struct Receive {
     /// On ZFS, destroy data sets that the sender has destroyed.
     #[arg(short = 'F', long)]
     exact: bool,
+    #[command(flatten)]
+    dry: Dry,
     /// The boot environment: a new one, or the one that has the base snapshot of an incremental
     /// stream.
     name: EnvironmentName,
 }
 
+/// Whether there is a boot environment of that name.
+fn known_name(site: &Site, name: &EnvironmentName) -> bool {
+    site.open().is_ok_and(|store| store.get(name).is_ok())
+}
+
 impl Receive {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        if self.dry.is_dry() {
+            let known = Store::open(&site.location(), site.state()).and_then(|s| s.get(&self.name));
+            match known {
+                Err(StoreError::Missing(_) | StoreError::NoEnvironment(_)) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) if self.force => {}
+                Ok(_) => guard::refuse_living(site, &self.name, Verb::Receive)?,
+            }
+            let deed = match known_name(site, &self.name) {
+                true => format!("take in what is new since a snapshot of {}", self.name),
+                false => format!("take in a new boot environment as {}", self.name),
+            };
+            return Ok(self.dry.instead(site, deed).unwrap_or_default());
+        }
         let mut from = io::stdin().lock();
         if from.is_terminal() {
             return Err(Failure::could_not(

@@ -4,7 +4,7 @@ use clap::Args;
 use store::{EnvironmentName, Point};
 
 use super::snapshot::shown;
-use super::{Failure, Reply, Site, machine, root};
+use super::{Dry, Failure, Reply, Site, machine, root};
 use crate::site::machine::MachineName;
 use provision::roots::Roots;
 use provision::roots::merge::{Beside, Fate};
@@ -22,6 +22,8 @@ pub(crate) struct Activate {
     /// Cancel an earlier -t.
     #[arg(short = 'T', conflicts_with = "name")]
     no_longer: bool,
+    #[command(flatten)]
+    dry: Dry,
     /// The machine.
     machine: MachineName,
     /// The boot environment.
@@ -62,9 +64,8 @@ impl Activate {
 /// present root stays unchanged.
 #[derive(Args, Debug)]
 pub(crate) struct Upgrade {
-    /// Change nothing; show how the machine's configuration would be merged.
-    #[arg(short = 'n')]
-    dry: bool,
+    #[command(flatten)]
+    dry: Dry,
     /// Upgrade even if files conflict: keep the machine's version, and put the template's beside it
     /// as FILE.netbe-conflict.
     #[arg(short, long)]
@@ -80,7 +81,7 @@ impl Upgrade {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         machine::exists(site, Some(&self.template))?;
         let own = root::own(site, &self.machine)?;
-        if !self.dry {
+        if !self.dry.is_dry() {
             root::changeable(site, &self.machine)?;
         }
         let (store, state) = (site.open()?, site.open_state()?);
@@ -94,11 +95,11 @@ impl Upgrade {
         }
         let mut plan = roots.plan_upgrade(&own, &to)?;
         let is_refused = |plan: &Plan| !self.force && plan.conflicts().next().is_some();
-        if !self.dry && to.snapshot.is_none() && !is_refused(&plan) {
+        if !self.dry.is_dry() && to.snapshot.is_none() && !is_refused(&plan) {
             plan = roots.plan_upgrade(&own, &roots.pin(&to)?)?;
         }
         let text = describe(&self.machine, &plan);
-        if self.dry {
+        if self.dry.is_dry() {
             return Ok(Reply::text(text));
         }
         if is_refused(&plan) {

@@ -106,6 +106,8 @@ fn parse_key(text: &[u8]) -> Option<[u8; 16]> {
 #[derive(Clone, Debug)]
 pub struct StateDir {
     path: PathBuf,
+    /// Whether folders may be missing.
+    as_it_is: bool,
 }
 
 impl StateDir {
@@ -114,14 +116,28 @@ impl StateDir {
     /// Fails with [`StateError::Foreign`] or [`StateError::Writable`] if somebody else could have put
     /// records there, or can.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let state = Self { path: path.to_owned() };
+        let state = Self { path: path.to_owned(), as_it_is: false };
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700);
-        for folder in ["", "boots", "gone", "machines", "leases"] {
+        for folder in FOLDERS {
             let folder = state.path.join(folder);
             let made = private.create(&folder).and_then(|()| fs::metadata(&folder));
             let about = made.map_err(|error| StateError::Io { path: folder.clone(), error })?;
             refuse_shared(folder, &about)?;
+        }
+        Ok(state)
+    }
+
+    /// The same directory as it is: nothing is made, and what is not there has no records.
+    pub fn look(path: &Path) -> Result<Self, StateError> {
+        let state = Self { path: path.to_owned(), as_it_is: true };
+        for folder in FOLDERS {
+            let folder = state.path.join(folder);
+            match fs::metadata(&folder) {
+                Ok(about) => refuse_shared(folder, &about)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StateError::Io { path: folder, error }),
+            }
         }
         Ok(state)
     }
@@ -301,7 +317,13 @@ impl State for StateDir {
         let folder = self.path.join(folder);
         let fail = |error| StateError::Io { path: folder.clone(), error };
         let mut names = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(fail)? {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if self.as_it_is && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(names);
+            }
+            entries => entries.map_err(fail)?,
+        };
+        for entry in entries {
             let entry = entry.map_err(fail)?;
             if !entry.file_type().map_err(fail)?.is_file() {
                 continue;
@@ -426,6 +448,9 @@ fn advice(error: &io::Error) -> String {
         error.to_string()
     }
 }
+
+/// The directory itself, and what is in it.
+const FOLDERS: [&str; 5] = ["", "boots", "gone", "machines", "leases"];
 
 /// The name of the UNIX socket in the state directory.
 pub const SOCKET: &str = "control.sock";

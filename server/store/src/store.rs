@@ -8,6 +8,7 @@ mod locking;
 mod read;
 mod split;
 mod transfer;
+mod would;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 pub use draft::Draft;
+pub use read::Footprint;
 pub use split::{Pair, Update};
 
 use crate::back_end::{BackEnd, Capabilities, Extent, Side};
@@ -23,7 +25,6 @@ use crate::draft::note_return;
 use crate::journal::Tries;
 use crate::lock::{Hold, Locks};
 use crate::locked::Locked;
-use crate::query::{Fact, Query};
 use crate::subvolume::Subvolumes;
 use crate::zfs::Zfs;
 use crate::{
@@ -334,6 +335,18 @@ impl Store {
     }
 
     fn go_back(&self, locked: &Locked, to: &SnapshotName, newer: Newer) -> Result<(), StoreError> {
+        let newest_first = self.newer(locked, to, newer)?;
+        note_return(&*self.back_end, locked, &newest_first)?;
+        self.back_end.rollback(locked, to, &newest_first)
+    }
+
+    /// The snapshots that go with a return to one, the newest first; refused where that is.
+    fn newer(
+        &self,
+        locked: &Locked,
+        to: &SnapshotName,
+        newer: Newer,
+    ) -> Result<Vec<SnapshotName>, StoreError> {
         let point = Point::snapshot(locked.name(), to);
         let snapshots = self.back_end.snapshots_of(locked)?;
         if !snapshots.iter().any(|snapshot| snapshot.name == *to) {
@@ -356,10 +369,7 @@ impl Store {
             let snapshot = point.snapshot.as_ref();
             snapshot.is_none_or(|snapshot| since.iter().any(|gone| gone.name == *snapshot))
         })?;
-        let newest_first = since.into_iter().rev().map(|snapshot| snapshot.name);
-        let newest_first: Vec<_> = newest_first.collect();
-        note_return(&*self.back_end, locked, &newest_first)?;
-        self.back_end.rollback(locked, to, &newest_first)
+        Ok(since.into_iter().rev().map(|snapshot| snapshot.name).collect())
     }
 
     /// Shows a boot environment's tree, or a snapshot's, at an empty directory too: without devices
@@ -372,10 +382,7 @@ impl Store {
             if let Some(snapshot) = &point.snapshot {
                 self.find(&kept, snapshot)?;
             }
-            let empty = std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
-            if !empty || !target.is_absolute() {
-                return Err(StoreError::MountTarget(target.to_owned()));
-            }
+            refuse_target(target)?;
             let tree = Side { locked: &kept, snapshot: point.snapshot.as_ref() };
             self.back_end.mount(tree, target)
         })
@@ -389,14 +396,8 @@ impl Store {
         target: Option<&Path>,
         in_use: InUse,
     ) -> Result<Vec<PathBuf>, StoreError> {
-        let kept = self.kept(name)?;
-        let query = Query::locked(&kept, &[Fact::Record, Fact::Mounts]);
-        let mut mounts = self.back_end.one(name, &query)?.mounts;
-        mounts.retain(|(_, at)| target.is_none_or(|target| at == target));
-        let mounts: Vec<PathBuf> = mounts.into_iter().map(|(_, at)| at).collect();
-        if mounts.is_empty() {
-            return Err(StoreError::NotMounted(name.clone(), target.map(Path::to_owned)));
-        }
+        let _kept = self.kept(name)?;
+        let mounts = self.would_unmount(name, target)?;
         let at = target.map(Path::to_string_lossy);
         let arguments: Vec<&str> = std::iter::once(name.as_str()).chain(at.as_deref()).collect();
         self.noted("unmount", &arguments, || {
@@ -466,6 +467,15 @@ pub struct Unreadable {
     /// Why.
     #[source]
     pub error: StoreError,
+}
+
+/// Refuses to mount anything where something is.
+fn refuse_target(target: &Path) -> Result<(), StoreError> {
+    let empty = std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    if empty && target.is_absolute() {
+        return Ok(());
+    }
+    Err(StoreError::MountTarget(target.to_owned()))
 }
 
 fn now() -> Timestamp {

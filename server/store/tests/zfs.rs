@@ -1184,7 +1184,7 @@ fn the_library_answers_as_the_programs_do() {
 fn all_that_is_told(site: &Site) -> Vec<String> {
     let store = Store::open(&location(&site.dataset), site.state.path()).unwrap();
     let mut told = Vec::new();
-    let (listing, spaces) = store.list_with_space().unwrap();
+    let (listing, spaces) = store.list_with_footprints().unwrap();
     assert!(listing.environments.len() >= 6, "{listing:?}");
     let spaces: std::collections::BTreeMap<_, _> = spaces.into_iter().collect();
     told.push(format!("{listing:?} {spaces:?}"));

@@ -27,10 +27,59 @@ fn the_list_is_for_people_first() {
     bench.silent(&["sharenfs", "--ro", "--network", "10.0.0.0/8", "desk"]);
     let list = bench.prints(&["list"]);
     let lines: Vec<&str> = list.lines().collect();
-    assert_eq!(lines[0], "NAME  ROLE  LAYOUT   SHARED  SPACE  ORIGIN  CREATED");
-    assert!(lines[1].starts_with("desk  be    freebsd  ro      -      head    20"), "{list}");
-    assert!(lines[2].starts_with("head  be    freebsd  off     -      -       20"), "{list}");
+    let header = ["NAME", "ACTIVE", "MOUNTPOINT", "SPACE", "CREATED", "ROLE", "SHARED", "ORIGIN"];
+    let words: Vec<&str> = lines[0].split_whitespace().collect();
+    assert_eq!(words, [&header[..], &["BOOTED-BY"]].concat());
+    assert!(lines[1].starts_with("desk  -       -           -      20"), "{list}");
+    assert!(lines[1].ends_with("  be    ro      head    -"), "{list}");
+    assert!(lines[2].ends_with("  be    off     -       -"), "{list}");
     assert_eq!(lines.len(), 3);
+}
+
+#[test]
+fn the_list_says_who_boots_what_and_where_it_is_mounted() {
+    let bench = Bench::with_head();
+    bench.silent(&["create", "tail"]);
+    bench.silent(&["create", "idle"]);
+    let macs = ["--mac=52:54:00:00:00:01", "--mac=52:54:00:00:00:02", "--mac=52:54:00:00:00:03"];
+    bench.silent(&["machine", "add", macs[0], "--environment=head", "web1"]);
+    bench.silent(&["machine", "add", macs[1], "--environment=head", "web2"]);
+    bench.silent(&["activate", "-t", "web2", "tail"]);
+    bench.silent(&["machine", "add", macs[2], "web3"]);
+    bench.prints(&["sharepxe", "--machine=web3", "--root=own", "tail"]);
+    let columns = |columns: &str, more: &[&str]| {
+        bench.prints(&[&["list", "-H", "-o", columns], more].concat())
+    };
+    assert_eq!(
+        columns("name,active,booted-by", &[]),
+        "head\tR\tweb1,web2\nidle\t-\t-\ntail\tT\tweb2\nweb3-tail\tR\tweb3\n"
+    );
+    assert_eq!(columns("name", &["-C", "name"]), "web3-tail\ntail\nidle\nhead\n");
+    assert_eq!(
+        columns("layout,name", &["-c", "layout", "head", "tail"]),
+        "flat\ttail\nfreebsd\thead\n"
+    );
+    assert_eq!(columns("name", &["-S", "layout", "head", "tail"]), "head\ntail\n");
+    let json: serde_json::Value =
+        serde_json::from_str(&bench.prints(&["list", "-j", "head"])).unwrap();
+    assert_eq!(json[0]["booted_by"], serde_json::json!(["web1", "web2"]));
+    assert_eq!((&json[0]["next"], &json[0]["now"]), (&true.into(), &false.into()));
+    fs::write(bench.root("tail").join("file"), vec![7; 300_000]).unwrap();
+    let by_size = columns("name,space", &["-D", "-C", "space", "idle", "tail"]);
+    let sizes: Vec<(&str, u64)> = by_size
+        .lines()
+        .map(|line| line.split_once('\t').unwrap())
+        .map(|(name, size)| (name, size.parse().unwrap()))
+        .collect();
+    assert_eq!((sizes[0].0, sizes[1].0), ("tail", "idle"));
+    assert!(sizes[0].1 >= 300_000 && sizes[0].1 > sizes[1].1, "{sizes:?}");
+    let (sentence, status) = bench.fails(&["list", "-o", "size"]);
+    assert!(sentence.contains("[possible values: ") || sentence.contains("'size'"), "{sentence}");
+    assert_eq!(status, 2);
+    bench.refuses(
+        &["list", "-s", "used"],
+        "there is no boot environment used: -s lists snapshots, and -c used sorts",
+    );
 }
 
 #[test]
@@ -53,7 +102,8 @@ fn scripts_get_tabs_and_programs_get_json() {
     let bench = Bench::with_head();
     let tabs = bench.prints(&["list", "-H"]);
     let fields: Vec<&str> = tabs.trim_end().split('\t').collect();
-    assert_eq!(fields[..6], ["head", "be", "freebsd", "off", "-", "-"]);
+    assert_eq!(fields[..4], ["head", "-", "-", "-"]);
+    assert_eq!(fields[5..], ["be", "off", "-", "-"]);
     let json: serde_json::Value = serde_json::from_str(&bench.prints(&["list", "-j"])).unwrap();
     assert_eq!(json[0]["name"], "head");
     assert_eq!(json[0]["datasets"].as_array().unwrap().len(), 9);

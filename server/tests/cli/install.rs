@@ -348,7 +348,7 @@ fn a_bomb_does_not_fill_the_store_and_leaves_nothing() {
         be create -l flat old; before=$(stat -f -c %a .)
         be install -o tar -p {bomb} -l flat bomb || echo $?
         be install -o tar -p {bomb} old || echo $?
-        test $(($(stat -f -c %a .) + 64)) -ge $before && be list -H | cut -f 1,2; umount -l \"$at\"",
+        test $(($(stat -f -c %a .) + 64)) -ge $before && be list -H -o name,role; umount -l \"$at\"",
         bomb = path.display()
     );
     let Some(out) = apart(&bench, &script) else { return };

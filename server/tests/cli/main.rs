@@ -15,6 +15,7 @@ mod check;
 mod debian;
 mod dhcp;
 mod dist;
+mod dry;
 mod environments;
 mod initramfs;
 mod install;

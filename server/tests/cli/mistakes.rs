@@ -179,7 +179,7 @@ fn a_broken_metadata_file_is_named_and_hides_no_other_environment() {
     let file = bench.state().join("store/meta/bad.toml");
     fs::write(&file, "schema = 9\n").unwrap();
     let outcome = bench.run(&["list", "-H"]);
-    assert!(outcome.out.starts_with("good\tbe\tflat\t"), "{}", outcome.out);
+    assert!(outcome.out.starts_with("good\t-\t"), "{}", outcome.out);
     assert_eq!(outcome.out.lines().count(), 1);
     let expected = format!(
         "netbe: {file:?} is not right: it is of schema 9, this version reads 2: use the netbe that \

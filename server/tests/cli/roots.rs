@@ -434,10 +434,10 @@ fn a_template_that_nobody_was_made_from_any_more_is_destroyed() {
 fn the_list_has_the_name_that_an_origin_has_now() {
     let bench = with_own();
     bench.silent(&["rename", "head", "base"]);
-    let list = bench.prints(&["list", "-H", "desk-head"]);
+    let list = bench.prints(&["list", "-H", "-o", "name,role,origin", "desk-head"]);
     let fields: Vec<&str> = list.split('\t').collect();
     assert_eq!(fields[..2], ["desk-head", "client"]);
-    assert!(fields[5].starts_with("base@netbe-"), "{list}");
+    assert!(fields[2].starts_with("base@netbe-"), "{list}");
     let surveyed = bench.prints(&["list", "-H", "-s", "desk-head"]);
     assert!(surveyed.contains("\tbase@netbe-"), "{surveyed}");
 }

@@ -51,6 +51,20 @@ impl Store {
         })
     }
 
+    /// Whether these decisions would be written down. Of properties of the file system only their form is
+    /// looked at: whether it takes the values it says when they are set.
+    pub fn would_decide(
+        &self,
+        name: &EnvironmentName,
+        decisions: &[Decision],
+    ) -> Result<(), StoreError> {
+        let mut environment = self.get(name)?;
+        if decisions.iter().any(|decision| matches!(decision, Decision::Role(_))) {
+            self.refuse_half(&environment)?;
+        }
+        decide_all(&mut environment, decisions)
+    }
+
     /// Says what a boot environment is for.
     pub fn set_role(&self, name: &EnvironmentName, role: Role) -> Result<Environment, StoreError> {
         self.decide(name, &[Decision::Role(role)])

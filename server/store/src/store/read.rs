@@ -16,6 +16,15 @@ use crate::{
     StoreError, Survey, SyncMode,
 };
 
+/// What an environment takes, and where it is seen.
+#[derive(Clone, Debug, Default)]
+pub struct Footprint {
+    /// What it takes; nothing is known where the store does not count.
+    pub space: Space,
+    /// Where it and its snapshots are mounted.
+    pub mounts: Vec<(Point, PathBuf)>,
+}
+
 impl Store {
     /// All boot environments, sorted by name.
     pub fn list(&self) -> Result<Listing, StoreError> {
@@ -24,18 +33,22 @@ impl Store {
         Ok(listing)
     }
 
-    /// The same, with what they take as far as the store knows without looking at their files.
-    pub fn list_with_space(&self) -> Result<(Listing, HashMap<Uuid, Space>), StoreError> {
-        let answer = self.back_end.query(&Query::all(&[Fact::Record, Fact::CountedSpace]))?;
+    /// The same, with what they take as far as the store knows without looking at their files, and with
+    /// where they and their snapshots are mounted by [`Store::mount`].
+    pub fn list_with_footprints(&self) -> Result<(Listing, HashMap<Uuid, Footprint>), StoreError> {
+        let facts = &[Fact::Record, Fact::CountedSpace, Fact::Mounts];
+        let answer = self.back_end.query(&Query::all(facts))?;
         let mut listing = Listing { environments: Vec::new(), unreadable: answer.unreadable };
-        let mut spaces = HashMap::new();
+        let mut known = HashMap::new();
         for found in answer.found {
             let Some(environment) = found.record else { continue };
-            spaces.extend(found.space.map(|space| (environment.uuid, space)));
+            let footprint =
+                Footprint { space: found.space.unwrap_or_default(), mounts: found.mounts };
+            known.insert(environment.uuid, footprint);
             listing.environments.push(environment);
         }
         name_origins(listing.environments.iter_mut());
-        Ok((listing, spaces))
+        Ok((listing, known))
     }
 
     /// All boot environments with their snapshots and what space they take. In a store of plain

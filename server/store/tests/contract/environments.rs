@@ -61,14 +61,15 @@ fn the_list_has_the_space_that_the_store_counts_by_itself() {
     let bench = Bench::new();
     let head = bench.create("head");
     bench.put("head", "home/file", "content");
-    let (listing, spaces) = bench.store.list_with_space().unwrap();
+    let (listing, footprints) = bench.store.list_with_footprints().unwrap();
     assert_eq!(listing.environments, std::slice::from_ref(&head));
-    let space = spaces.get(&head.uuid);
+    let store::Footprint { space, mounts } = footprints[&head.uuid].clone();
+    assert_eq!(mounts, []);
     let capabilities = bench.capabilities();
     if capabilities.clones_depend {
-        assert!(space.unwrap().used.unwrap() > 0, "{space:?}");
+        assert!(space.used.unwrap() > 0, "{space:?}");
     } else if !capabilities.nested {
-        assert_eq!(space, None, "every file was looked at");
+        assert_eq!(space, store::Space::default(), "every file was looked at");
     }
     // btrfs counts where quota groups are on; `store figures on btrfs` of the lab sees to that.
 }
