@@ -242,12 +242,9 @@ impl Publisher {
         for environment in environments.iter().filter(|one| !one.is_draft()) {
             let (name, uuid) = (&environment.name, environment.uuid);
             if let Some(first) = changes.read.get(&uuid) {
-                // It is named twice where it had two names a moment ago.
-                if first.name != *name {
-                    let text =
-                        format!("{name}: it has the identity of {}: clone one of them", first.name);
-                    changes.unserved.entry(uuid).or_default().push(text);
-                }
+                let text =
+                    format!("{name}: it has the identity of {}: clone one of them", first.name);
+                changes.unserved.entry(uuid).or_default().push(text);
                 continue;
             }
             changes.read.insert(uuid, environment.clone());

@@ -1,6 +1,6 @@
 //! What the store has: all of it, or what is named.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,7 +56,8 @@ impl Publisher {
 
     fn read_named(&self, names: &[EnvironmentName]) -> Result<Read, StoreError> {
         let (mut environments, mut unreadable) = (Vec::<Environment>::new(), Vec::new());
-        for name in names {
+        // One that was renamed and named as before is named twice.
+        for name in names.iter().collect::<BTreeSet<_>>() {
             match self.store.get(name) {
                 Ok(environment) => environments.push(environment),
                 Err(StoreError::NoEnvironment(_)) => {}
