@@ -7,9 +7,8 @@ use std::time::Duration;
 use crate::failure::{During, Failure};
 use crate::guest;
 use crate::lab::Lab;
-use crate::process::{Program, tail};
-use crate::proof::{proof, token};
-use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
+use crate::process::Program;
+use crate::scene::{Scene, mac};
 use crate::suite::{Case, Outcome};
 use crate::vm::Firmware;
 
@@ -28,14 +27,7 @@ fn locks(lab: &Lab) -> Result<Outcome, Failure> {
     site.run("create scratch")?;
     site.run("sharenfs --maproot root --network 10.77.0.0/24 scratch")?;
     let server = site.serve()?;
-    let token = token(&root, "alone")?;
-    let mut machine = scene.switch_on("alone", Firmware::Bios, 1)?;
-    machine.wait_until_off(BOOT_LIMIT).map_err(|failure| with_log(&site, failure))?;
-    proof(&root, &token, "alone").map_err(|failure| {
-        let log = tail(&root.join("lab/log"), 30);
-        let told = |words| format!("{words}\nthe guest's task said:\n{log}");
-        machine.explain(with_log(&site, failure)).retold(told)
-    })?;
+    scene.boots("alone", Firmware::Bios, "guest")?;
     server.stop()?;
     Ok(Outcome::Passed)
 }
