@@ -9,6 +9,7 @@ use crate::debian::Debian;
 use crate::failure::{During, Failure, ensure};
 use crate::guest::Marker;
 use crate::interrupt::wait_for;
+use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::{Program, last_lines};
 use crate::shell::Shell;
@@ -31,6 +32,31 @@ pub(crate) struct GuestTask<'a> {
     pub(crate) files: &'a [(&'a str, &'a Path)],
     /// How much room `/dev/vdc1` has, in MiB: a partition that is empty at first.
     pub(crate) pool: u64,
+}
+
+/// A guest with nothing to do. It has one processor: with two, what they tell each other and a slower clock
+/// take a third of both.
+pub(crate) const PLAIN: GuestTask<'static> = GuestTask {
+    name: "zfs",
+    mac: "52:54:00:77:02:01",
+    memory: 2048,
+    processors: 1,
+    script: "true",
+    files: &[],
+    pool: 2048,
+};
+
+/// Runs a task in a guest, with files and logs in a directory of this name.
+pub(crate) fn run_in_guest(
+    lab: &Lab,
+    name: &str,
+    task: &GuestTask<'_>,
+    limit: Duration,
+) -> Result<TaskOutput, Failure> {
+    let debian = Debian::get(&lab.cache)?;
+    let directory = lab.directory(name)?;
+    let network = Network::new()?;
+    task.start(&network, &directory, &debian)?.wait(limit)
 }
 
 /// A guest that runs a task; it is switched off when dropped.

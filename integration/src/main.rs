@@ -31,6 +31,7 @@ mod noise;
 mod packages;
 mod peer;
 mod picture;
+mod pool;
 mod power;
 mod process;
 mod progress;

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use crate::debian::Debian;
 use crate::failure::{During, Failure, ensure};
-use crate::guest_task::GuestTask;
+use crate::guest_task::{GuestTask, PLAIN};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::Network;
@@ -131,15 +131,7 @@ fn in_guest(
     let command = format!("NETBE=/lab/netbe CLONES=/lab/clones exec sh /lab/clones.sh {words}\n");
     let files: [(&str, &Path); 3] =
         [("netbe", &programs.netbe), ("clones", &programs.clones), ("clones.sh", script)];
-    let task = GuestTask {
-        name: "bench",
-        mac: "52:54:00:77:02:01",
-        memory: 2048,
-        processors: 1,
-        script: &command,
-        files: &files,
-        pool: 8192,
-    };
+    let task = GuestTask { script: &command, files: &files, pool: 8192, ..PLAIN };
     // It lasts until the guest ends, which may be slow to enter it.
     let network = Network::new()?;
     let running = task.start(&network, directory, &debian)?;

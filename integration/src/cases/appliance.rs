@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::debian::Debian;
 use crate::failure::{During, Failure, ensure};
-use crate::guest_task::GuestTask;
+use crate::guest_task::{GuestTask, PLAIN};
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::Program;
@@ -34,9 +34,6 @@ fn appliance(lab: &Lab) -> Result<Outcome, Failure> {
     let files: [(&str, &Path); 3] =
         [("netbe", lab.netbe()?), ("root.tar", &root), ("desk.sh", &desk)];
     let task = GuestTask {
-        name: "appliance",
-        mac: "52:54:00:77:02:01",
-        processors: 1,
         memory: 1024,
         script: concat!(
             include_str!("../../guest/zfs/site.sh"),
@@ -44,6 +41,7 @@ fn appliance(lab: &Lab) -> Result<Outcome, Failure> {
         ),
         files: &files,
         pool: 1024,
+        ..PLAIN
     };
     let mut machine = None;
     let output = task.start(&network, &directory, &debian)?.serve(LIMIT, |request| {

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use crate::cases::store::no_btrfs;
 use crate::cases::survive::seed;
-use crate::debian::Debian;
 use crate::disk::own_mounts;
 use crate::failure::Failure;
 use crate::faults::{Extent, Medium, sweep};
-use crate::guest_task::GuestTask;
+use crate::guest_task::{GuestTask, PLAIN, run_in_guest};
 use crate::lab::Lab;
-use crate::net::Network;
 use crate::process::{Program, last_lines};
 use crate::suite::{Case, Outcome};
 
@@ -60,8 +58,7 @@ fn on_host(lab: &Lab, medium: Medium, extent: Extent, seed: u64) -> Result<Outco
 /// In a guest that has it, by this program and this host's strace(1).
 fn on_zfs(lab: &Lab, extent: Extent, seed: u64) -> Result<Outcome, Failure> {
     println!("      seed {seed}");
-    let (directory, network) = (lab.directory("faults zfs")?, Network::new()?);
-    let tracer = directory.join("tracer.tar");
+    let tracer = lab.directory("tracer")?.join("tracer.tar");
     Program::new("sh").args(["-euc", TRACER, "tracer"]).arg(&tracer).run(LIMIT)?;
     let myself = PathBuf::from("/proc/self/exe");
     let files: [(&str, &Path); 3] =
@@ -71,17 +68,8 @@ fn on_zfs(lab: &Lab, extent: Extent, seed: u64) -> Result<Outcome, Failure> {
     let script = format!(
         "set -eu\ntar -xf tracer.tar -C /\n./lab faults zfs ./netbe {seconds} {faults} {seed}\n"
     );
-    let task = GuestTask {
-        name: "faults",
-        mac: "52:54:00:77:02:03",
-        memory: 2048,
-        processors: 1,
-        script: &script,
-        files: &files,
-        pool: 64,
-    };
-    let guest = task.start(&network, &directory, &Debian::get(&lab.cache)?)?;
-    let log = guest.wait(GUEST_LIMIT + 2 * time)?.success()?;
+    let task = GuestTask { script: &script, files: &files, pool: 64, ..PLAIN };
+    let log = run_in_guest(lab, "faults zfs", &task, GUEST_LIMIT + 2 * time)?.success()?;
     println!("      {}", last_lines(&log, 1).trim());
     Ok(Outcome::Passed)
 }

@@ -4,12 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::debian::Debian;
 use crate::disk::own_mounts;
 use crate::failure::{During, Failure};
-use crate::guest_task::GuestTask;
+use crate::guest_task::{GuestTask, PLAIN, run_in_guest};
 use crate::lab::Lab;
-use crate::net::Network;
 use crate::power::{self, Medium};
 use crate::process::{Program, last_lines};
 use crate::suite::{Case, Outcome};
@@ -58,18 +56,8 @@ fn on_zfs(lab: &Lab, cuts: usize, seed: u64) -> Result<Outcome, Failure> {
     let myself = PathBuf::from("/proc/self/exe");
     let files: [(&str, &Path); 2] = [("netbe", lab.netbe()?), ("lab", &myself)];
     let script = format!("set -eu\nmodprobe fuse\n./lab power zfs ./netbe {cuts} {seed}\n");
-    let task = GuestTask {
-        name: "power",
-        mac: "52:54:00:77:02:02",
-        memory: 3072,
-        processors: 1,
-        script: &script,
-        files: &files,
-        pool: 64,
-    };
-    let (directory, network) = (lab.directory("power zfs")?, Network::new()?);
-    let guest = task.start(&network, &directory, &Debian::get(&lab.cache)?)?;
-    let log = guest.wait(GUEST_LIMIT)?.success()?;
+    let task = GuestTask { memory: 3072, script: &script, files: &files, pool: 64, ..PLAIN };
+    let log = run_in_guest(lab, "power zfs", &task, GUEST_LIMIT)?.success()?;
     println!("      {}", last_lines(&log, 1).trim());
     Ok(Outcome::Passed)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::checks::{count, failures};
 use crate::debian::Debian;
 use crate::failure::{Failure, ensure};
-use crate::guest_task::{GuestTask, TaskOutput};
+use crate::guest_task::{GuestTask, PLAIN, TaskOutput, run_in_guest};
 use crate::lab::Lab;
 use crate::net::Network;
 use crate::process::last_lines;
@@ -53,7 +53,7 @@ fn pool(lab: &Lab) -> Result<Outcome, Failure> {
 fn away(lab: &Lab) -> Result<Outcome, Failure> {
     let files: [(&str, &Path); 1] = [("netbe", lab.netbe()?)];
     let task = GuestTask { script: AWAY, files: &files, ..PLAIN };
-    let log = run_in_guest(lab, "zfs pool away", &task)?.success()?;
+    let log = run_in_guest(lab, "zfs pool away", &task, LIMIT)?.success()?;
     ensure(log.lines().any(|line| line.starts_with("step: done")), || log)?;
     Ok(Outcome::Passed)
 }
@@ -117,7 +117,8 @@ fn tests(
 fn run(lab: &Lab, name: &str, program: &Path, script: &str) -> Result<Outcome, Failure> {
     let files: [(&str, &Path); 1] = [("tests", program)];
     let script = [TANK, script].concat();
-    let output = run_in_guest(lab, name, &GuestTask { script: &script, files: &files, ..PLAIN })?;
+    let task = GuestTask { script: &script, files: &files, ..PLAIN };
+    let output = run_in_guest(lab, name, &task, LIMIT)?;
     Ok(Outcome::Counted(results(output)?))
 }
 
@@ -157,25 +158,6 @@ pub(crate) fn long_contract(lab: &Lab) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs a task in a guest, with files and logs in a directory of this name.
-fn run_in_guest(lab: &Lab, name: &str, task: &GuestTask<'_>) -> Result<TaskOutput, Failure> {
-    let debian = Debian::get(&lab.cache)?;
-    let directory = lab.directory(name)?;
-    let network = Network::new()?;
-    task.start(&network, &directory, &debian)?.wait(LIMIT)
-}
-
-/// A guest with nothing to do. It has one processor: with two, what they tell each other and a slower clock
-/// take a third of both.
-const PLAIN: GuestTask<'static> = GuestTask {
-    name: "zfs",
-    mac: "52:54:00:77:02:01",
-    memory: 2048,
-    processors: 1,
-    script: "true",
-    files: &[],
-    pool: 2048,
-};
 /// Nothing that is tested here outlives a loss of power.
 const TANK: &str = "
 set -eu

@@ -1,11 +1,11 @@
 //! What the store is made of, and what is in it.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::failure::{During, Failure};
+use crate::failure::Failure;
 use crate::picture::Picture;
+use crate::pool::{self, EXPORT};
 use crate::process::Program;
 
 /// What a store is made of.
@@ -127,37 +127,20 @@ impl Medium {
 
 /// All that is in the pool.
 fn data_sets(here: &Path) -> Result<Picture, Failure> {
-    let list = "list -Hp -r -t all -o name,origin,type,canmount,mountpoint,readonly tank";
-    let listed = Program::new("zfs").words(list).run(LIMIT)?;
-    let get = "get -Hp -r -s local,received -o name,property,value -t filesystem,snapshot all tank";
-    let values = Program::new("zfs").words(get).run(LIMIT)?;
-    let mut picture = Picture::told(&[&listed, &values]);
+    let listed = pool::list("name,origin,type,canmount,mountpoint,readonly")?;
+    let mut picture = Picture::told(&[&listed, &pool::properties()?]);
     for line in listed.lines().filter(|line| line.contains("\tfilesystem\t")) {
         let name = line.split('\t').next().unwrap_or_default();
-        if !name.starts_with("tank/be/") {
-            continue;
+        if name.starts_with("tank/be/") {
+            let tree = pool::mounted(name, &here.join("shown"), |at| Picture::of(at, &[]))?;
+            picture = picture.and(tree.below(name));
         }
-        let at = here.join("shown");
-        fs::create_dir_all(&at).during(at.display())?;
-        Program::new("sh").args(["-euc", MOUNT, "mount", name]).arg(&at).run(LIMIT)?;
-        let tree = Picture::of(&at, &[]);
-        Program::new("umount").arg(&at).run(LIMIT)?;
-        picture = picture.and(tree?.below(name));
     }
     Ok(picture)
 }
 
 /// What is not the store's content, and what any verb may make and the next one uses.
 const WITHOUT: &[&str] = &["history", ".spare", ".new", "lock", "locks"];
-/// It may be mounted elsewhere too, and there be mounted by /etc/fstab or by ZFS.
-const MOUNT: &str =
-    "mount -t zfs -o zfsutil \"$1\" \"$2\" 2>/dev/null || mount -t zfs \"$1\" \"$2\"";
-/// Nothing that is mounted of the pool stays, nor what netbe has in /run.
-const EXPORT: &str = "
-for at in $(sed -n 's/^tank[^ ]* \\([^ ]*\\) zfs .*/\\1/p' /proc/mounts | sort -r); do umount \"$at\"; done
-if zpool list tank >/dev/null 2>&1; then zpool export tank; fi
-rm -rf /run/netbe
-";
 const NEW_POOL: &str = "zpool create -f -O compression=off -O atime=off -m none tank \"$PWD/pool\"";
 const SAVE: &str =
     "rm -rf saved; mkdir saved; cp -a \"$1\" saved/here; cp --sparse=always pool saved/pool

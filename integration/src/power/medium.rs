@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::picture::{Picture, tree};
 use crate::failure::{During, Failure};
+use crate::pool::{self, EXPORT};
 use crate::process::Program;
 
 /// A kind of store, on a disk of its own.
@@ -151,31 +152,19 @@ fn directories(on: &Path) -> Result<Picture, Failure> {
 /// All that is in the pool.
 fn data_sets(scratch: &Path) -> Result<Picture, Failure> {
     let mut picture = Picture::new();
-    let list = "list -Hp -r -t all -o name,guid,origin,type tank";
-    let listed = Program::new("zfs").words(list).run(LIMIT)?;
-    for line in listed.lines() {
-        let name = line.split('\t').next().unwrap_or_default();
-        picture.insert(format!("zfs {name}"), line.to_owned());
-    }
-    let get = "get -Hp -r -s local,received -o name,property,value -t filesystem,snapshot all tank";
-    let values = Program::new("zfs").words(get).run(LIMIT)?;
-    for line in values.lines() {
+    let listed = pool::list("name,guid,origin,type")?;
+    for line in listed.lines().chain(pool::properties()?.lines()) {
         let name = line.split('\t').next().unwrap_or_default();
         let told = picture.entry(format!("zfs {name}")).or_default();
-        *told = format!("{told}\n{line}");
+        *told = format!("{told}{line}\n");
     }
     for line in listed.lines().filter(|line| line.ends_with("\tfilesystem")) {
         let name = line.split('\t').next().unwrap_or_default();
-        if name.matches('/').count() < 1 || name == "tank/be" {
+        if name == "tank" || name == "tank/be" {
             continue;
         }
-        let at = scratch.join("mounted");
-        fs::create_dir_all(&at).during(at.display())?;
-        Program::new("sh").args(["-euc", MOUNT, "mount", name]).arg(&at).run(LIMIT)?;
-        let told = tree(&at);
-        Program::new("umount").arg(&at).run(LIMIT)?;
-        let key = name.strip_prefix("tank/").unwrap_or(name);
-        picture.insert(key.to_owned(), told?);
+        let told = pool::mounted(name, &scratch.join("mounted"), tree)?;
+        picture.insert(name.strip_prefix("tank/").unwrap_or(name).to_owned(), told);
     }
     Ok(picture)
 }
@@ -186,13 +175,4 @@ const PARTS: [&str; 6] =
 /// What has no meaning: nothing is in it, or nobody holds it.
 const IDLE: [&str; 5] =
     ["store/be/.spare", "store/journal/.spare", "store/lock", "store/locks", "store/meta/.new"];
-/// It may be mounted elsewhere too, and there be mounted by /etc/fstab or by ZFS.
-const MOUNT: &str =
-    "mount -t zfs -o zfsutil \"$1\" \"$2\" 2>/dev/null || mount -t zfs \"$1\" \"$2\"";
-/// What was mounted of the pool is not there when the host starts, nor is what lies in /run.
-const EXPORT: &str = "
-for at in $(sed -n 's/^tank[^ ]* \\([^ ]*\\) zfs .*/\\1/p' /proc/mounts | sort -r); do umount \"$at\"; done
-zpool export tank
-rm -rf /run/netbe
-";
 const LIMIT: Duration = Duration::from_secs(300);
