@@ -4,7 +4,7 @@
 //! identity of the store's data set: a pool is imported on one host only, whatever state directories there are. What outlasts a
 //! start of the host, or goes with the pool to another one, stands in a user property of the store's data
 //! set too, which changes in one transaction: `netbe.intent:UUID`. A clone of a snapshot needs none: it is
-//! put together as `.work-UUID`, and its `netbe:uuid` says the same.
+//! put together as `.work-UUID`, and its `netbe:uuid` says the same, unless it has nothing of its own yet.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::command::{Failure, Refusal, Task};
-use super::listing::{self, DataSet, Depth, Known, Source, datasets, snapshots};
+use super::listing::{self, DataSet, Depth, Known, Properties, Source, datasets, snapshots};
 use super::program::Change;
 use super::{Zfs, mounts, natives, program, properties, told};
 use crate::back_end::BackEnd as _;
@@ -127,8 +127,7 @@ impl Zfs {
         let explain = |failure| told(failure, &format!("look at {}", self.dataset));
         let known = listing::properties(&self.dataset, Depth::One, "all").map_err(explain)?;
         self.adopt(&known)?;
-        let marks = listing::properties(&self.dataset, Depth::Children, properties::UUID);
-        self.adopt_named(&marks.map_err(explain)?)?;
+        self.adopt_named(&listing::children(&self.dataset).map_err(explain)?)?;
         std::fs::write(&looked, "").map_err(at("write", &looked))
     }
 
@@ -146,16 +145,14 @@ impl Zfs {
     }
 
     /// Takes over what was being put together under a name that tells whose it is.
-    pub(super) fn adopt_named(&self, known: &Known) -> Result<(), StoreError> {
-        let named = |full: &String| {
-            let uuid: Uuid = full.strip_prefix(&self.full(HIDDEN))?.parse().ok()?;
-            let own = known.get(full)?.as_ref().ok()?;
-            (properties::uuid(own).ok()? == Some(uuid)).then_some(uuid)
-        };
-        for uuid in known.keys().filter_map(named).collect::<Vec<_>>() {
+    pub(super) fn adopt_named(&self, names: &[String]) -> Result<(), StoreError> {
+        let hidden = self.full(HIDDEN);
+        let uuid = |full: &String| full.strip_prefix(&hidden)?.parse().ok();
+        for uuid in names.iter().filter_map(uuid).collect::<Vec<Uuid>>() {
             self.journal()?.adopt(uuid, || {
                 // It may have got its name since it was listed.
-                if self.number(&self.full(&format!("{HIDDEN}{uuid}")))?.is_none() {
+                let is = self.being_made(&format!("{hidden}{uuid}"), uuid)?;
+                if !matches!(is, Made::With | Made::BareClone) {
                     return Ok(None);
                 }
                 let intent = Intent::new("clone", Vec::new(), vec![Step::named(uuid)]);
@@ -255,13 +252,10 @@ impl Zfs {
     fn discard(&self, full: &str, is: Identity) -> Result<(), StoreError> {
         let same = match is {
             Identity::Guid(guid) => self.number(full)? == Some(guid),
-            Identity::Uuid(uuid) => match listing::properties(full, Depth::One, properties::UUID) {
-                Err(Failure { refusal: Refusal::Missing, .. }) => return self.present_now(),
-                known => {
-                    let known = known.map_err(|failure| told(failure, "clear away"))?;
-                    let own = known.get(full).and_then(|own| own.as_ref().ok());
-                    own.is_some_and(|own| properties::uuid(own).ok().flatten() == Some(uuid))
-                }
+            Identity::Uuid(uuid) => match self.being_made(full, uuid)? {
+                Made::Nothing => return Ok(()),
+                Made::With | Made::BareClone | Made::Bare => true,
+                Made::Other => false,
             },
         };
         if same {
@@ -273,6 +267,38 @@ impl Zfs {
             );
         }
         Ok(())
+    }
+
+    /// What there is of something that was being made with a UUID.
+    fn being_made(&self, full: &str, uuid: Uuid) -> Result<Made, StoreError> {
+        let explain = |failure| told(failure, "clear away");
+        let (sets, known) = match listing::described(full, Depth::All) {
+            Err(Failure { refusal: Refusal::Missing, .. }) => {
+                return self.present_now().map(|()| Made::Nothing);
+            }
+            described => described.map_err(explain)?,
+        };
+        // Of one that has none of its own nothing is told.
+        let none = Properties::new();
+        let own = match known.get(full) {
+            Some(Err(listing::Forged)) => return Ok(Made::Other),
+            Some(Ok(own)) => own,
+            None => &none,
+        };
+        if properties::uuid(own).ok().flatten() == Some(uuid) {
+            return Ok(Made::With);
+        }
+        let is_said =
+            own.iter().any(|(name, value)| name.contains(':') && value.source != Source::Inherited);
+        let [set] = &sets[..] else { return Ok(Made::Other) };
+        if is_said || !snapshots(full, Depth::Children).map_err(explain)?.is_empty() {
+            return Ok(Made::Other);
+        }
+        Ok(match &set.origin {
+            None => Made::Bare,
+            Some(_) if set.written == 0 => Made::BareClone,
+            Some(_) => Made::Other,
+        })
     }
 
     /// Undoes what came of a stream that goes on from `base`.
@@ -409,6 +435,25 @@ impl Zfs {
             value: text.map(str::to_owned),
         }
     }
+}
+
+/// What has the hidden name of something that was being made.
+///
+/// ZFS makes a data set in one transaction group and sets its properties in the next (`zfs_ioc_create` and
+/// `zfs_ioc_clone` of its zfs_ioctl.c), so that a loss of power leaves one without them: no user property, no
+/// snapshot and nothing below it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Made {
+    /// There is nothing.
+    Nothing,
+    /// It has the UUID that it was to have.
+    With,
+    /// It has no properties, and nothing that its origin has not.
+    BareClone,
+    /// It has no properties.
+    Bare,
+    /// It is somebody else's.
+    Other,
 }
 
 /// Whether its record need not be kept in the pool.

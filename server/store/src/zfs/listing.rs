@@ -159,6 +159,13 @@ pub(super) fn datasets(dataset: &str) -> Result<Vec<DataSet>, Failure> {
     Ok(sets)
 }
 
+/// The names of `dataset` and of the file systems right below it.
+pub(super) fn children(dataset: &str) -> Result<Vec<String>, Failure> {
+    let about = About::Columns("name");
+    let table = Question::new(about, Kinds::FileSystems, Depth::Children, dataset).ask()?;
+    Ok(table.lines().map(str::to_owned).collect())
+}
+
 /// All that there is of a data set and below it, in an order in which it can be destroyed: snapshots,
 /// and then file systems and volumes, children first.
 pub(super) fn everything(dataset: &str) -> Result<Vec<String>, Failure> {

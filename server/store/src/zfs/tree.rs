@@ -307,8 +307,8 @@ impl Tree {
 pub(super) struct Own {
     pub(super) guid: u64,
     pub(super) properties: Known,
-    /// Those of what has a hidden name in it.
-    pub(super) hidden: Known,
+    /// The full names of what is hidden in it.
+    pub(super) hidden: Vec<String>,
 }
 
 /// All environments of a store.
@@ -330,9 +330,13 @@ impl Forest {
             return Ok(None);
         };
         let mut groups: BTreeMap<EnvironmentName, Vec<DataSet>> = BTreeMap::new();
+        let mut hidden = Vec::new();
         for set in sets {
             let below = set.name.strip_prefix(store).and_then(|rest| rest.strip_prefix('/'));
             let first = below.and_then(|below| below.split('/').next());
+            if below.is_some_and(|below| below.starts_with(HIDDEN) && first == Some(below)) {
+                hidden.push(set.name.clone());
+            }
             // Names that no environment has are of what is put together or taken apart.
             if let Some(name) = first.and_then(|first| first.parse().ok()) {
                 groups.entry(name).or_default().push(set);
@@ -347,8 +351,6 @@ impl Forest {
             }
         }
         let own = properties.remove_entry(store).into_iter().collect();
-        let below = [store, "/", HIDDEN].concat();
-        let hidden = properties.into_iter().filter(|(name, _)| name.starts_with(&below)).collect();
         let own = Own { guid, properties: own, hidden };
         Ok(Some((Self { store: store.to_owned(), trees }, own)))
     }
