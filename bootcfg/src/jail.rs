@@ -6,7 +6,7 @@ use std::str::Chars;
 
 use crate::error::{interface, refuse};
 use crate::rule::{Reading, Rule};
-use crate::{At, ConfigError};
+use crate::{At, ConfigError, Mac};
 
 /// A jail.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,10 +17,38 @@ pub struct Jail {
     pub path: String,
     /// The fstab(5) of what is mounted before it starts.
     pub fstab: Option<String>,
-    /// Its addresses; a jail without any has no network.
-    pub addresses: Vec<IpAddr>,
-    /// The interface of this host that is given the addresses while it runs.
-    pub interface: Option<String>,
+    /// Its network.
+    pub network: Network,
+}
+
+/// The network of a jail.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Network {
+    /// It has none.
+    #[default]
+    None,
+    /// Addresses of the host are its own.
+    Shared {
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+        /// The interface of this host that is given them while it runs.
+        interface: Option<String>,
+    },
+    /// It has a network stack of its own (VNET), which an epair(4) joins to a bridge of the host.
+    Own(Vnet),
+}
+
+/// A network stack of a jail's own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Vnet {
+    /// The bridge of the host.
+    pub bridge: String,
+    /// The Ethernet address of the jail's interface: the kernel would choose another one each time.
+    pub mac: Mac,
+    /// Its addresses and the lengths of their networks' prefixes; without any, its own rc.conf(5) says them.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Its routers: one for each family at most.
+    pub gateways: Vec<IpAddr>,
 }
 
 /// The definition of a jail, as the file has it.
@@ -42,28 +70,93 @@ pub struct Parameter {
 }
 
 /// The definition of a FreeBSD that starts by its own rc(8).
-#[must_use]
-pub fn define(jail: &Jail) -> Definition {
-    let of = |name: &str, values: Vec<String>| Parameter { name: name.to_owned(), values };
-    let one = |name: &str, value: &str| of(name, vec![value.to_owned()]);
-    let addresses = |v4: bool| -> Vec<String> {
-        let own = jail.addresses.iter().filter(|address| address.is_ipv4() == v4);
-        own.map(ToString::to_string).collect()
-    };
+pub fn define(jail: &Jail) -> Result<Definition, ConfigError> {
     let mut parameters = vec![one("path", &jail.path), one("host.hostname", &jail.name)];
     parameters.extend(jail.fstab.as_ref().map(|fstab| one("mount.fstab", fstab)));
     parameters.push(of("mount.devfs", Vec::new()));
-    parameters.extend(jail.interface.as_ref().map(|interface| one("interface", interface)));
-    for (name, addresses) in [("ip4.addr", addresses(true)), ("ip6.addr", addresses(false))] {
-        parameters.extend((!addresses.is_empty()).then(|| of(name, addresses)));
-    }
+    parameters.extend(match &jail.network {
+        Network::None => Vec::new(),
+        Network::Shared { addresses, interface } => shared(addresses, interface.as_deref()),
+        Network::Own(vnet) => stack(&jail.name, vnet)?,
+    });
     parameters.push(of("exec.clean", Vec::new()));
-    parameters.push(one("exec.start", "/bin/sh /etc/rc"));
+    let mut start = match &jail.network {
+        Network::Own(vnet) => configure(&jail.name, vnet),
+        Network::None | Network::Shared { .. } => Vec::new(),
+    };
+    // What rc(8) starts finds the network there.
+    start.push("/bin/sh /etc/rc".to_owned());
+    parameters.push(of("exec.start", start));
     parameters.push(one("exec.stop", "/bin/sh /etc/rc.shutdown jail"));
     // What its rc says would be lost when nobody looks at the terminal that started it.
     let log = format!("/var/log/jail_console_{}.log", jail.name);
     parameters.push(one("exec.consolelog", &log));
-    Definition { name: jail.name.clone(), parameters }
+    Ok(Definition { name: jail.name.clone(), parameters })
+}
+
+fn of(name: &str, values: Vec<String>) -> Parameter {
+    Parameter { name: name.to_owned(), values }
+}
+
+fn one(name: &str, value: &str) -> Parameter {
+    of(name, vec![value.to_owned()])
+}
+
+fn shared(addresses: &[IpAddr], interface: Option<&str>) -> Vec<Parameter> {
+    let mut parameters: Vec<_> =
+        interface.iter().map(|interface| one("interface", interface)).collect();
+    for (name, v4) in [("ip4.addr", true), ("ip6.addr", false)] {
+        let own = addresses.iter().filter(|address| address.is_ipv4() == v4);
+        let own: Vec<String> = own.map(ToString::to_string).collect();
+        parameters.extend((!own.is_empty()).then(|| of(name, own)));
+    }
+    parameters
+}
+
+/// A network stack of its own: what is made for it before it starts goes when it has stopped, and what a start
+/// that failed has left goes first.
+fn stack(name: &str, vnet: &Vnet) -> Result<Vec<Parameter>, ConfigError> {
+    let Vnet { bridge, mac, .. } = vnet;
+    let (near, far) = (near(name), far(name));
+    // They are words of a shell's command.
+    for word in [bridge, &near, &far] {
+        interface(word, FORMAT, true)?;
+    }
+    let make = format!(
+        "ifconfig {near} destroy 2>/dev/null; pair=$(ifconfig epair create) && ifconfig $pair name {near} \
+         >/dev/null && ifconfig ${{pair%a}}b name {far} >/dev/null"
+    );
+    let join = format!(
+        "ifconfig {far} ether {mac} && ifconfig {bridge} addm {near} && ifconfig {near} up"
+    );
+    Ok(vec![
+        of("vnet", Vec::new()),
+        one("vnet.interface", &far),
+        of("exec.prestart", vec![make, join]),
+        // Both ends go with one of them.
+        one("exec.poststop", &format!("ifconfig {near} destroy")),
+    ])
+}
+
+/// The commands by which the jail's interface gets its addresses, inside of it.
+fn configure(name: &str, vnet: &Vnet) -> Vec<String> {
+    let family = |address: &IpAddr| if address.is_ipv4() { "inet" } else { "inet6" };
+    let address = |(address, prefix): &(IpAddr, u8)| {
+        format!("/sbin/ifconfig {} {} {address}/{prefix} alias up", far(name), family(address))
+    };
+    let route =
+        |router: &IpAddr| format!("/sbin/route -q add -{} default {router}", family(router));
+    vnet.addresses.iter().map(address).chain(vnet.gateways.iter().map(route)).collect()
+}
+
+/// The end of a jail's epair(4) that the host keeps.
+fn near(name: &str) -> String {
+    format!("e0a_{name}")
+}
+
+/// The end that the jail gets.
+fn far(name: &str) -> String {
+    format!("e0b_{name}")
 }
 
 /// The text of a jail.conf.
@@ -280,19 +373,27 @@ mod test {
     use super::*;
 
     fn web() -> Jail {
-        Jail {
-            name: "web".into(),
-            path: "/jails/web".into(),
-            fstab: None,
-            addresses: Vec::new(),
-            interface: None,
+        Jail { name: "web".into(), path: "/jails/web".into(), fstab: None, network: Network::None }
+    }
+
+    fn shared(addresses: Vec<IpAddr>, interface: Option<&str>) -> Jail {
+        let interface = interface.map(str::to_owned);
+        Jail { network: Network::Shared { addresses, interface }, ..web() }
+    }
+
+    fn vnet() -> Vnet {
+        Vnet {
+            bridge: "bridge0".into(),
+            mac: Mac([2, 1, 2, 3, 4, 5]),
+            addresses: vec![("10.0.0.5".parse().unwrap(), 24), ("fd00::5".parse().unwrap(), 64)],
+            gateways: vec!["10.0.0.1".parse().unwrap()],
         }
     }
 
     #[test]
     fn a_jail_has_what_its_rc_needs() {
         assert_eq!(
-            render(&[define(&web())]).unwrap(),
+            render(&[define(&web()).unwrap()]).unwrap(),
             "web {\n    path = \"/jails/web\";\n    host.hostname = \"web\";\n    mount.devfs;\n    \
              exec.clean;\n    exec.start = \"/bin/sh /etc/rc\";\n    exec.stop = \"/bin/sh \
              /etc/rc.shutdown jail\";\n    exec.consolelog = \"/var/log/jail_console_web.log\";\n}\n"
@@ -302,31 +403,56 @@ mod test {
     #[test]
     fn addresses_are_lists_by_family() {
         let addresses = ["10.0.0.5", "fd00::5", "10.0.0.6"].map(|text| text.parse().unwrap());
-        let (addresses, interface) = (addresses.to_vec(), Some("em0".into()));
-        let text = render(&[define(&Jail { addresses, interface, ..web() })]).unwrap();
+        let text = render(&[define(&shared(addresses.to_vec(), Some("em0"))).unwrap()]).unwrap();
         let lines = "    interface = \"em0\";\n    ip4.addr = \"10.0.0.5\", \"10.0.0.6\";\n    \
                      ip6.addr = \"fd00::5\";\n";
         assert!(text.contains(lines), "{text}");
     }
 
     #[test]
+    fn a_network_stack_of_its_own_is_made_before_rc_and_taken_away_after_it() {
+        let definition = define(&Jail { network: Network::Own(vnet()), ..web() }).unwrap();
+        let text = render(std::slice::from_ref(&definition)).unwrap();
+        let lines = "    vnet;
+    vnet.interface = \"e0b_web\";
+    exec.prestart = \"ifconfig e0a_web destroy 2>/dev/null; pair=\\$(ifconfig epair create) && ifconfig \\$pair \
+                     name e0a_web >/dev/null && ifconfig \\${pair%a}b name e0b_web >/dev/null\", \"ifconfig e0b_web \
+                     ether 02:01:02:03:04:05 && ifconfig bridge0 addm e0a_web && ifconfig e0a_web up\";
+    exec.poststop = \"ifconfig e0a_web destroy\";
+    exec.clean;
+    exec.start = \"/sbin/ifconfig e0b_web inet 10.0.0.5/24 alias up\", \"/sbin/ifconfig e0b_web inet6 fd00::5/64 \
+                     alias up\", \"/sbin/route -q add -inet default 10.0.0.1\", \"/bin/sh /etc/rc\";
+";
+        assert!(text.contains(lines), "{text}");
+        assert_eq!(read(&text).whole(), Ok(vec![definition]));
+        let refused = |jail: Jail| define(&jail).unwrap_err().to_string();
+        let long = Jail { name: "a-longer-name".into(), network: Network::Own(vnet()), ..web() };
+        assert!(refused(long).contains("is too long"));
+        let bridge = "bridge0; reboot".to_owned();
+        let odd = Jail { network: Network::Own(Vnet { bridge, ..vnet() }), ..web() };
+        assert!(refused(odd).contains("the interface"));
+    }
+
+    #[test]
     fn what_would_be_a_variable_is_written_as_it_is() {
-        let text = render(&[define(&Jail { path: "/a $b\\\"c".into(), ..web() })]).unwrap();
+        let text =
+            render(&[define(&Jail { path: "/a $b\\\"c".into(), ..web() }).unwrap()]).unwrap();
         assert!(text.contains("path = \"/a \\$b\\\\\\\"c\";\n"), "{text}");
-        assert!(render(&[define(&Jail { path: "/a\nb".into(), ..web() })]).is_err());
+        assert!(render(&[define(&Jail { path: "/a\nb".into(), ..web() }).unwrap()]).is_err());
     }
 
     #[test]
     fn a_name_that_jail_takes_for_something_else_is_refused() {
         for name in ["", "14.3", "7", "a b", "*", "-r", "a{"] {
-            let refused = render(&[define(&Jail { name: name.into(), ..web() })]).unwrap_err();
+            let refused =
+                render(&[define(&Jail { name: name.into(), ..web() }).unwrap()]).unwrap_err();
             assert!(refused.to_string().contains("a jail's name has"), "{refused}");
         }
     }
 
     #[test]
     fn what_is_no_interfaces_name_is_refused() {
-        let on = |name: &str| render(&[define(&Jail { interface: Some(name.into()), ..web() })]);
+        let on = |name: &str| render(&[define(&shared(Vec::new(), Some(name))).unwrap()]);
         on("em0.100").unwrap();
         for name in ["", "em0 em1", "em0;", "interface-of-16b"] {
             let refused = on(name).unwrap_err();

@@ -478,7 +478,7 @@ fn virtualizes() -> bool {
 
 /// An Ethernet address that belongs to a boot environment: locally administered, and random as its
 /// UUID is.
-fn mac_of(environment: Uuid) -> Mac {
+pub(super) fn mac_of(environment: Uuid) -> Mac {
     let [a, b, c, d, e, ..] = environment.into_bytes();
     Mac([0x02, a, b, c, d, e])
 }
