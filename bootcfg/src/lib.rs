@@ -19,12 +19,14 @@ pub mod jail;
 pub mod lint;
 pub mod linux;
 pub mod loader;
+pub mod nspawn;
 pub mod pxelinux;
 pub mod qemu;
 pub mod rcconf;
 mod rule;
 mod serial;
 pub mod shell;
+pub mod unit;
 
 pub use entry::BootEntry;
 pub use error::ConfigError;

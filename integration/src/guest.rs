@@ -110,6 +110,25 @@ pub(crate) fn furnish_debian(cache: &Cache, root: &Path, packages: &str) -> Resu
     fs::write(root.join("etc/group"), GROUPS).during("etc/group")
 }
 
+/// Fills a root with a small Debian that systemd starts.
+pub(crate) fn furnish_systemd(cache: &Cache, root: &Path) -> Result<(), Failure> {
+    let key = cache.key(&[SYSTEM.as_bytes(), RELEASE.as_bytes()]);
+    let unpacked = cache.entry(&format!("debian-{key}"), |directory| {
+        packages::install(&[packages::DEBIAN])?;
+        let step = progress::step("making a Debian for a guest");
+        Program::new("mmdebstrap")
+            .words("--quiet --variant=minbase --mode=root --skip=output/mknod")
+            .arg(format!("--include={SYSTEM}"))
+            .arg(RELEASE)
+            .arg(directory.join("root.tar"))
+            .run(BUILD_LIMIT)?;
+        step.done("made");
+        Ok(())
+    })?;
+    let tar = Program::new("tar").arg("-xf").arg(unpacked.join("root.tar")).arg("-C").arg(root);
+    tar.words("--exclude=./dev --exclude=./etc/resolv.conf").run(Duration::from_secs(300)).map(drop)
+}
+
 /// What a guest wrote onto its root when its task had ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Marker {
@@ -139,6 +158,8 @@ const APPLETS: &str = "cat chmod cmp cp cut date dd df dmesg echo env expr false
     gzip head hostname id ip kill ln ls md5sum mkdir mknod mount mv nc ping poweroff ps pwd \
     readlink reboot rm rmdir sed seq sh sha256sum sleep sort stat stty sync tail tee test time \
     touch tr true truncate umount uname wc wget";
+/// What a Debian needs beside its essential packages to start and to have a network.
+const SYSTEM: &str = "systemd-sysv,dbus,iproute2";
 /// The release of Debian that a guest's programs are from.
 const RELEASE: &str = "bookworm";
 const USERS: &str = "root:x:0:0::/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\nbin:x:2:2::/:/bin/false\n\

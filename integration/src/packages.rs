@@ -59,6 +59,7 @@ pub(crate) const TESTS: Needs = Needs(&[
     "btrfs-progs",
     "attr",
     "strace",
+    "systemd-container",
 ]);
 
 /// For boots from other NFS servers; they have services, see [`starts_services`].

@@ -5,6 +5,7 @@ mod attacks;
 pub(crate) mod boots;
 mod checks;
 mod clients;
+mod containers;
 pub(crate) mod faults;
 mod foreign;
 mod freebsd;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> Vec<Case> {
         proxy::CASES,
         networks::CASES,
         guests::CASES,
+        containers::CASES,
         initramfs::CASES,
         roots::CASES,
         survive::CASES,

@@ -1,12 +1,9 @@
 //! The verb that shows the files below /conf, or writes them into a root.
 
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use bootcfg::conf::{self, File};
+use bootcfg::conf;
 use clap::Args;
-use hostfs::{Attributes, Inside, InsideError};
 
+use super::files::Destination;
 use super::guest::GuestOptions;
 use super::{Failure, Reply, Site};
 
@@ -15,124 +12,14 @@ use super::{Failure, Reply, Site};
 pub(crate) struct ShowConf {
     #[command(flatten)]
     guest: GuestOptions,
-    /// Write the files into this root directory, as mounted by `netbe mount`, and print their
-    /// names.
-    #[arg(long, value_name = "DIR")]
-    into: Option<PathBuf>,
-    /// Overwrite files with different content.
-    #[arg(short, long, requires = "into")]
-    force: bool,
+    #[command(flatten)]
+    destination: Destination,
 }
 
 impl ShowConf {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = self.guest.freebsd(site)?;
         let files = conf::tree(&subject.guest, &subject.address()?).map_err(Failure::could_not)?;
-        let Some(into) = &self.into else {
-            return conf::render(&files).map(Reply::text).map_err(Failure::could_not);
-        };
-        self.write(into, &files)
-    }
-
-    /// Writes all files, or none.
-    fn write(&self, into: &Path, files: &[File]) -> Result<Reply, Failure> {
-        let failed = |error: InsideError| {
-            Failure::could_not(format_args!("cannot write into {}: {error}", into.display()))
-        };
-        // The root may be a guest's own: no link in it leads out of it.
-        let inside = Inside::enter(into).map_err(|_| {
-            Failure::could_not(format_args!(
-                "{} is no directory: say the root of the boot environment, as `netbe mount` shows it",
-                into.display()
-            ))
-        })?;
-        let (mut news, mut others) = (Vec::new(), Vec::new());
-        for file in files {
-            match found(&inside, file).map_err(failed)? {
-                Found::Same => {}
-                Found::Nothing => news.push(file),
-                Found::Other if self.force => news.push(file),
-                Found::Other => others.push(file.path.as_str()),
-            }
-        }
-        if !others.is_empty() {
-            return Err(Failure::no(format_args!(
-                "{} has {} already, which says something else: -f writes over it",
-                into.display(),
-                others.join(", ")
-            )));
-        }
-        let mut told = String::new();
-        for File { path, text } in news {
-            make_parents(&inside, Path::new(path)).map_err(failed)?;
-            inside.write_atomic(path, text.as_bytes(), MODE).map_err(failed)?;
-            told += &format!("wrote {}\n", into.join(path).display());
-        }
-        if told.is_empty() {
-            told = "nothing to write: all files are there\n".to_owned();
-        }
-        Ok(Reply::text(told))
+        self.destination.reply(&files)
     }
 }
-
-/// What lies where a file is to be.
-enum Found {
-    /// Nothing.
-    Nothing,
-    /// That file.
-    Same,
-    /// Something else, or on the way to it.
-    Other,
-}
-
-fn found(inside: &Inside, file: &File) -> Result<Found, InsideError> {
-    match inside.read_small(&file.path, MAX_TEXT) {
-        Ok(bytes) if bytes == file.text.as_bytes() => {
-            let mode = inside.entry(&file.path)?.map(|entry| entry.mode);
-            // What its owner alone reads is no file for rc.initdiskless to copy for all.
-            Ok(if mode == Some(MODE) { Found::Same } else { Found::Nothing })
-        }
-        Ok(_)
-        | Err(
-            InsideError::NotDirectory(_)
-            | InsideError::NotFile(_)
-            | InsideError::TooLarge { .. }
-            | InsideError::TooMany { .. },
-        ) => Ok(Found::Other),
-        Err(InsideError::Missing(_)) => {
-            let leads_nowhere = Path::new(&file.path).ancestors().any(|path| {
-                !path.as_os_str().is_empty()
-                    && inside.is_link(path).unwrap_or(false)
-                    && !inside.exists(path).unwrap_or(false)
-            });
-            Ok(if leads_nowhere { Found::Other } else { Found::Nothing })
-        }
-        Err(error @ InsideError::Io { .. }) => Err(error),
-    }
-}
-
-/// Makes the directories that are missing, which everybody may enter whatever the umask is.
-fn make_parents(inside: &Inside, path: &Path) -> Result<(), InsideError> {
-    let parents = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
-    let mut missing = Vec::new();
-    for parent in parents {
-        if inside.metadata(parent).is_ok_and(|found| found.is_dir()) {
-            break;
-        }
-        missing.push(parent);
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = i64::try_from(now.as_secs()).unwrap_or_default();
-    let modified = (seconds, now.subsec_nanos());
-    for parent in missing.into_iter().rev() {
-        inside.make_dir(parent)?;
-        inside.finish_dir(parent, &Attributes { mode: 0o755, uid: 0, gid: 0, modified })?;
-    }
-    Ok(())
-}
-
-/// What everybody may read, and root write.
-const MODE: u32 = 0o644;
-
-/// The largest file that is compared.
-const MAX_TEXT: usize = 1 << 20;

@@ -13,6 +13,7 @@ use super::dhcp::Dhcp;
 use super::guest::{GuestOptions, Host, Subject};
 use super::initramfs::ShowInitramfs;
 use super::jail::ShowJail;
+use super::nspawn::ShowNspawn;
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::System;
 
@@ -47,6 +48,7 @@ enum What {
     Jail(ShowJail),
     /// Lines of loader.conf(5), for a FreeBSD loader that has the kernel from somewhere else.
     Loader(GuestOptions),
+    Nspawn(ShowNspawn),
     /// The QEMU command that boots its kernel directly, with the root on NFS.
     Qemu(Virtual),
     /// Lines of rc.conf(5) for a diskless FreeBSD machine.
@@ -96,6 +98,7 @@ impl Show {
                     .map(Reply::text)
                     .map_err(Failure::could_not)
             }
+            What::Nspawn(options) => options.run(site),
             What::Qemu(options) => options.qemu(site),
             What::Rcconf(options) => {
                 let subject = options.freebsd(site)?;

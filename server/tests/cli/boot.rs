@@ -158,6 +158,79 @@ fn freebsds_words_are_not_printed_for_a_linux() {
 }
 
 #[test]
+fn a_container_has_the_name_and_the_address_of_its_machine() {
+    let bench = with_linux();
+    bench.silent(&["machine", "add", "--mac=02:01:02:03:04:05", "--environment=lin", "web"]);
+    let show = ["show", "nspawn", "--machine=web", "--bridge=br0", "lin"];
+    let files = bootcfg::conf::read(&bench.prints(&show)).whole().unwrap();
+    let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let expected = [
+        "etc/systemd/nspawn/web.nspawn",
+        "etc/systemd/system/var-lib-machines-web.mount",
+        "etc/systemd/system/systemd-nspawn@web.service.d/netbe.conf",
+        "etc/systemd/nspawn/web.network",
+    ];
+    assert_eq!(paths, expected);
+    let root = bench.root("lin").canonicalize().unwrap();
+    assert!(files[1].text.contains(&format!("What={}\n", root.display())), "{}", files[1].text);
+    assert!(files[3].text.contains("MACAddress=02:01:02:03:04:05\n"), "{}", files[3].text);
+    let host = tempfile::tempdir().unwrap();
+    let into = format!("--into={}", host.path().display());
+    let told = bench.prints(&[&show[..], &[&into]].concat());
+    assert_eq!(told.lines().count(), 4, "{told}");
+    assert_eq!(fs::read_to_string(host.path().join(paths[0])).unwrap(), files[0].text);
+    let nfs = bench.prints(&["show", "nspawn", "--nfs=10.0.0.1", "lin"]);
+    assert!(
+        nfs.contains("What=10.0.0.1:/be/lin\nWhere=/var/lib/machines/lin\nType=nfs\n"),
+        "{nfs}"
+    );
+    assert!(!nfs.contains("MAC"), "{nfs}");
+    bench.refuses(
+        &["show", "nspawn", "--machine=typo", "lin"],
+        "there is no machine typo: `netbe machine list` shows those that there are",
+    );
+}
+
+#[test]
+fn a_jail_has_a_network_stack_of_its_own_on_a_bridge() {
+    let bench = Bench::with_head();
+    let show = |words: &[&'static str]| [&["show", "jail"], words, &["head"]].concat();
+    let on = ["--bridge=bridge0", "--address=10.0.0.5/24", "--gateway=10.0.0.1"];
+    let text = bench.prints(&show(&on));
+    let jails = bootcfg::jail::read(&text).whole().unwrap();
+    let values = |name: &str| {
+        &jails[0].parameters.iter().find(|parameter| parameter.name == name).unwrap().values
+    };
+    assert_eq!(values("vnet.interface"), &["e0b_head"]);
+    let start = [
+        "/sbin/ifconfig e0b_head inet 10.0.0.5/24 alias up",
+        "/sbin/route -q add -inet default 10.0.0.1",
+        "/bin/sh /etc/rc",
+    ];
+    assert_eq!(values("exec.start"), &start);
+    // The same each time.
+    assert_eq!(bench.prints(&show(&on)), text);
+    for (words, sentence) in [
+        (
+            &["--bridge=bridge0", "--address=10.0.0.5"][..],
+            "with --bridge the length of the network's prefix belongs to an address, as in 10.0.0.5/24",
+        ),
+        (
+            &["--address=10.0.0.5/24"],
+            "without --bridge an address of this host is meant, which has its prefix already: write 10.0.0.5 \
+             instead of 10.0.0.5/24",
+        ),
+        (
+            &["--bridge=bridge0", "--gateway=10.0.0.1", "--gateway=10.0.0.2"],
+            "a jail has one router for each family: say one --gateway",
+        ),
+    ] {
+        let (told, status) = bench.fails(&show(words));
+        assert!(told.contains(sentence) && status == 2, "{told}");
+    }
+}
+
+#[test]
 fn an_ipxe_script_for_another_server_names_its_files() {
     let text = with_linux().prints(&["show", "ipxe", SERVER, "--url=http://10.0.0.9/lin/", "lin"]);
     assert!(text.starts_with("#!ipxe\n"), "{text}");

@@ -1,0 +1,84 @@
+//! What systemd needs to know of a container whose root is a boot environment.
+
+use std::net::Ipv4Addr;
+
+use bootcfg::Mac;
+use bootcfg::nspawn::{self, Container, Source};
+use clap::Args;
+use hostfs::Inside;
+use provision::contents::Scanner;
+use store::EnvironmentName;
+
+use super::files::Destination;
+use super::guest::text;
+use super::machine::roster;
+use super::{Failure, Reply, Site};
+use crate::boot::catalog::System;
+use crate::boot::plan::export_path;
+use crate::site::machine::MachineName;
+
+/// The files by which systemd runs a Linux boot environment as a container (systemd-nspawn(1)).
+///
+/// With --into / they are written on this host; then `systemctl daemon-reload` and `machinectl start NAME`. Its
+/// interface asks for an address by DHCP.
+#[derive(Args, Debug)]
+pub(crate) struct ShowNspawn {
+    /// The machine that it is: the container has its name and its Ethernet address.
+    #[arg(long, value_name = "MACHINE")]
+    machine: Option<MachineName>,
+    /// The bridge of this host that its interface belongs to [default: none: the host routes for it].
+    #[arg(long, value_name = "INTERFACE")]
+    bridge: Option<String>,
+    /// Its Ethernet address, which stays when it moves to another host [default: the machine's].
+    #[arg(long, value_name = "MAC")]
+    mac: Option<crate::net::Mac>,
+    /// Mount its root over NFS from this server, and not from this host's own store.
+    #[arg(long, value_name = "SERVER")]
+    nfs: Option<Ipv4Addr>,
+    /// Give its users other numbers than the host's; the files keep theirs.
+    #[arg(long, conflicts_with = "nfs")]
+    private_users: bool,
+    #[command(flatten)]
+    destination: Destination,
+    /// The boot environment.
+    name: EnvironmentName,
+}
+
+impl ShowNspawn {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let store = site.open()?;
+        let environment = store.get(&self.name)?;
+        let inside = Inside::from_fd(store.open_root(&self.name)?);
+        let system = Scanner::default().scan(&inside).map_err(Failure::could_not)?.system;
+        if system == Some(System::FreeBsd) {
+            return Err(Failure::no(format_args!(
+                "{} has FreeBSD in it: a container has this host's kernel, which is Linux",
+                self.name
+            )));
+        }
+        let mut mac = self.mac;
+        if let Some(name) = &self.machine {
+            let roster = roster(&site.open_state()?)?;
+            let entry = roster.get(name).ok_or_else(|| {
+                Failure::no(format_args!(
+                    "there is no machine {name}: `netbe machine list` shows those that there are"
+                ))
+            })?;
+            mac = mac.or_else(|| entry.machine.macs.first().copied());
+        }
+        let root = match self.nfs {
+            Some(server) => Source::Nfs { server, path: export_path(self.name.as_str()) },
+            None => Source::Directory(text(&store.root(&self.name))?.to_owned()),
+        };
+        let container = Container {
+            name: self.machine.as_ref().map_or_else(|| self.name.to_string(), ToString::to_string),
+            root,
+            read_only: environment.is_read_only(),
+            bridge: self.bridge.clone(),
+            mac: mac.map(|mac| Mac(mac.0)),
+            private_users: self.private_users,
+        };
+        let files = nspawn::files(&container).map_err(Failure::could_not)?;
+        self.destination.reply(&files)
+    }
+}
