@@ -93,6 +93,7 @@ impl Boots {
         for record in records {
             known.resume(record, now);
         }
+        known.follow_names();
         let boots = Self {
             catalog,
             loaders,
@@ -119,7 +120,10 @@ impl Boots {
     /// Takes over changed machines: boots that have not fetched anything yet follow the change of
     /// their machine, others keep their plan.
     pub fn set_roster(&self, roster: Roster) {
-        self.known().set_roster(roster);
+        let mut known = self.known();
+        known.set_roster(roster);
+        self.publish_roots(&mut known);
+        drop(known);
         self.find_roots();
     }
 

@@ -32,7 +32,7 @@ use uuid::Uuid;
 pub use boots::{Boots, BootsError, Order, Sources, Standing};
 pub use client::{Arch, Client};
 pub use ready::{Ready, open_when_ready};
-pub use record::{rooted_of, rooted_on};
+pub use record::{rename as rename_boots, rooted_of, rooted_on};
 pub use roots::{Root, Roots};
 use usage::Traffic;
 

@@ -42,6 +42,16 @@ pub(super) struct BootRecord {
 }
 
 impl BootRecord {
+    /// Goes on by the new name of its machine; says whether it had the old one.
+    fn follow(&mut self, old: &MachineName, new: &MachineName) -> bool {
+        let earlier = self.earlier.as_mut().is_some_and(|earlier| earlier.follow(old, new));
+        let own = self.plan.machine.as_ref() == Some(old);
+        if own {
+            self.plan.machine = Some(new.clone());
+        }
+        own || earlier
+    }
+
     /// The boot, and those before it whose systems may still run, the last first.
     fn boots(&self) -> impl Iterator<Item = &Self> {
         iter::successors(Some(self), |record| record.earlier.as_deref())
@@ -105,6 +115,16 @@ pub fn rooted_of(state: &dyn State, machine: &MachineName) -> Result<Vec<Uuid>, 
     let boots = records.iter().flat_map(BootRecord::boots);
     let own = boots.filter(|boot| boot.rooted && boot.plan.machine.as_ref() == Some(machine));
     Ok(own.map(|boot| boot.plan.environment).collect())
+}
+
+/// Has the boots of a machine go on by its new name, while no server runs.
+pub fn rename(state: &dyn State, old: &MachineName, new: &MachineName) -> Result<(), StateError> {
+    for mut record in load(state)? {
+        if record.follow(old, new) {
+            write(state, record.mac, Some(&record))?;
+        }
+    }
+    Ok(())
 }
 
 fn file_name(mac: Mac) -> String {

@@ -33,7 +33,7 @@ impl History {
             ))
         })?;
         match &self.name {
-            Some(name) => kept.retain(|record| record.is_about(name.as_str())),
+            Some(name) => retain_about(&mut kept, name.as_str()),
             None if self.all => {}
             None => leave_steps_out(&mut kept),
         }
@@ -74,6 +74,24 @@ pub(super) fn noted(
     outcome
 }
 
+/// Leaves what is about a machine or an environment, also by the names that a machine had before.
+fn retain_about(records: &mut Vec<Done>, name: &str) {
+    let mut names = vec![name.to_owned()];
+    let mut about: Vec<bool> = Vec::new();
+    for record in records.iter().rev() {
+        about.push(names.iter().any(|name| record.is_about(name)));
+        let renamed = record.verb == "machine rename" && matches!(record.outcome, Outcome::Done);
+        let mut machines = record.arguments.iter().filter(|argument| !argument.starts_with('-'));
+        if let (true, Some(old), Some(new)) = (renamed, machines.next(), machines.next())
+            && names.last() == Some(new)
+        {
+            names.push(old.clone());
+        }
+    }
+    let mut about = about.into_iter().rev();
+    records.retain(|_| about.next().unwrap_or(false));
+}
+
 /// Leaves out the steps of commands that have ended: those of one that was killed tell how far it came.
 fn leave_steps_out(records: &mut Vec<Done>) {
     let mut commands = HashMap::new();
@@ -88,13 +106,14 @@ fn leave_steps_out(records: &mut Vec<Done>) {
 }
 
 /// The verbs that take several steps in the store, or none there.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "activate",
     "install",
     "machine add",
     "machine keep",
     "machine promote",
     "machine remove",
+    "machine rename",
     "machine reset",
     "machine set",
     "sharepxe",

@@ -1,5 +1,7 @@
 //! The verbs for machines: who they are, and what they boot.
 
+mod rename;
+
 use std::net::Ipv4Addr;
 
 use clap::{Args, Subcommand};
@@ -31,6 +33,7 @@ enum Verb {
     List(List),
     Promote(root::Promote),
     Remove(Remove),
+    Rename(rename::Rename),
     Reset(root::Reset),
     Set(Set),
     Show(Show),
@@ -45,6 +48,7 @@ impl MachineVerb {
             Verb::List(verb) => verb.run(site),
             Verb::Promote(verb) => verb.run(site),
             Verb::Remove(verb) => verb.run(site),
+            Verb::Rename(verb) => verb.run(site),
             Verb::Reset(verb) => verb.run(site),
             Verb::Set(verb) => verb.run(site),
             Verb::Show(verb) => verb.run(site),

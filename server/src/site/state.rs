@@ -219,6 +219,20 @@ impl StateDir {
         })
     }
 
+    /// Gives a record another name, at one instant; says whether there was one of the old name. Nothing may
+    /// have the new one.
+    pub fn rename(&self, kind: Kind, old: &str, new: &str) -> Result<bool, StateError> {
+        let (path, target) = (self.file(kind, old)?, self.file(kind, new)?);
+        let renamed = match fs::rename(&path, &target) {
+            Ok(()) => File::open(target.parent().unwrap_or(&self.path))
+                .and_then(|folder| folder.sync_all())
+                .map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        };
+        renamed.map_err(|error| StateError::Io { path, error })
+    }
+
     fn file(&self, kind: Kind, name: &str) -> Result<PathBuf, StateError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         let safe = !name.is_empty() && name.len() <= 200 && !name.starts_with(['.', '-']);

@@ -383,6 +383,30 @@ fn nobodys(role: Role) -> Vec<Decision> {
     taken.chain([Decision::Role(role)]).collect()
 }
 
+/// Has an environment that is a machine's root, has its data or is shared with it go with the machine's new
+/// name.
+pub fn rename_machine(
+    store: &Store,
+    environment: &Environment,
+    old: &str,
+    new: &str,
+) -> Result<(), StoreError> {
+    let is_old = |key: &&str| environment.settings.value(key) == Some(old);
+    let keys = [MACHINE, HOLDER].into_iter().filter(is_old);
+    let decisions: Vec<Decision> = keys.map(|key| setting(key, Some(new))).collect();
+    if !decisions.is_empty() {
+        store.decide(&environment.name, &decisions)?;
+    }
+    if environment.export.machines.iter().any(|machine| machine == old) {
+        store.change_export(&environment.name, |export| {
+            for machine in export.machines.iter_mut().filter(|machine| *machine == old) {
+                new.clone_into(machine);
+            }
+        })?;
+    }
+    Ok(())
+}
+
 /// The machine whose data are in an environment, if it is one for that.
 #[must_use]
 pub fn holder(environment: &Environment) -> Option<&str> {

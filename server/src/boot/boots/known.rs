@@ -18,7 +18,7 @@ use crate::boot::usage::Usage;
 use crate::boot::{Ask, BootId, Client, ClientAddress, Event, Life, Root, Roots};
 use crate::net::Mac;
 use crate::site::events::{self, Kind};
-use crate::site::machine::Roster;
+use crate::site::machine::{MachineName, Roster};
 
 /// All state of [`Boots`](super::Boots) that changes, behind its mutex.
 pub(super) struct Known {
@@ -83,6 +83,32 @@ impl Known {
             {
                 boot.generation = self.generation;
             }
+        }
+        self.follow_names();
+    }
+
+    /// Boots of machines that have got another name go on by that.
+    pub(super) fn follow_names(&mut self) {
+        let mut renamed = Vec::new();
+        for (mac, seen) in &mut self.clients {
+            let Some(new) = seen.name.clone() else { continue };
+            let is_gone = |name: &MachineName| *name != new && self.roster.get(name).is_none();
+            let mut followed = false;
+            let earlier = seen.earlier.iter_mut().map(|earlier| &mut earlier.boot);
+            for boot in seen.boot.iter_mut().chain(earlier) {
+                if boot.plan.machine.as_ref().is_some_and(is_gone) {
+                    Arc::make_mut(&mut boot.plan).machine = Some(new.clone());
+                    followed = true;
+                }
+            }
+            if followed {
+                let earlier = seen.earlier.iter().map(|earlier| earlier.address);
+                self.changed.extend(seen.address.into_iter().chain(earlier));
+                renamed.extend(seen.record(*mac));
+            }
+        }
+        for record in renamed {
+            self.log.keep(record);
         }
     }
 

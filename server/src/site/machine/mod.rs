@@ -17,7 +17,9 @@ use uuid::Uuid;
 pub use loader::LoaderProtocol;
 pub use name::{MachineName, MachineNameError};
 pub use provision::loader::LoaderChoice;
-pub use renaming::{RenameError, finish_renaming, has_renaming, rename, settle_renaming};
+pub use renaming::{
+    RenameError, finish_renaming, has_renaming, rename, rename_machine, settle_renaming,
+};
 pub use root::RootKind;
 pub use roster::{Roster, RosterEntry, remove, spend, store, store_configured, store_default};
 pub use serial::SerialPort;

@@ -1,8 +1,9 @@
-//! New names of boot environments, and what is assigned by name.
+//! New names of boot environments and of machines, and what goes by them.
 //!
 //! The store and the assignments change one after the other. Before the store changes, an intent in the
 //! state's own journal says which environment gets another name, so that after a kill between the two
-//! whoever reads assignments next can see by its UUID what it is called now, and have them follow.
+//! whoever reads assignments next can see by its UUID what it is called now, and have them follow. A machine's
+//! new name is completed then, whatever of it was done: its record, its roots, its boots.
 
 use std::fs;
 use std::io;
@@ -15,9 +16,11 @@ use store::{
 };
 use uuid::Uuid;
 
-use super::MachineError;
 use super::roster::{self, read};
+use super::{MachineError, MachineName};
+use crate::boot;
 use crate::site::state::{Kind, State, StateDir, StateError};
+use provision::roots;
 
 /// What is to be done when a command that renames does not come to its end.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -25,6 +28,8 @@ use crate::site::state::{Kind, State, StateDir, StateError};
 enum Step {
     /// What is assigned by the old name goes to the name that the environment has now.
     Follow { store: String, uuid: Uuid, old: String },
+    /// A machine is called by its new name, and so are its roots in the store, if there is one, and its boots.
+    Machine { store: Option<String>, old: MachineName, new: MachineName },
 }
 
 /// Renames a boot environment, and has what is assigned it follow. The caller holds the state.
@@ -42,6 +47,33 @@ pub fn rename(
     let followed = open.settle();
     renamed?;
     Ok(followed?)
+}
+
+/// Renames a machine, with its roots and boots. The caller holds the state, and has looked that there is one
+/// of the old name and none of the new.
+pub fn rename_machine(
+    state: &StateDir,
+    location: Option<&Location>,
+    old: &MachineName,
+    new: &MachineName,
+) -> Result<(), RenameError> {
+    let assignments = Assignments(state);
+    let mut open = begin_machine(&assignments, location, old, new)?;
+    Ok(open.settle()?)
+}
+
+/// Notes down that a machine is about to get another name.
+fn begin_machine<'a>(
+    assignments: &'a Assignments<'a>,
+    location: Option<&Location>,
+    old: &MachineName,
+    new: &MachineName,
+) -> Result<Open<'a, Step>, RenameError> {
+    let store = location.map(ToString::to_string);
+    let step = Step::Machine { store, old: old.clone(), new: new.clone() };
+    let intent = Intent::new("machine rename", Vec::new(), vec![step]);
+    let journal = Journal::open(folder(assignments.0))?;
+    Ok(journal.begin(assignments, intent, Holders::Programs)?)
 }
 
 /// Finishes what a killed command began, if one did; waits for one that lives.
@@ -107,8 +139,7 @@ struct Assignments<'a>(&'a StateDir);
 impl Assignments<'_> {
     /// What an environment is called now, unless it was destroyed.
     fn name(&self, location: &str, uuid: Uuid) -> Result<Option<EnvironmentName>, StoreError> {
-        let location = location.parse::<Location>().map_err(|error| self.failed(error))?;
-        let listing = Store::open(&location, self.0.path())?.list()?;
+        let listing = self.open(location)?.list()?;
         let found = listing.environments.into_iter().find(|known| known.uuid == uuid);
         match (found, listing.unreadable.into_iter().next()) {
             (Some(found), _) => Ok(Some(found.name)),
@@ -123,23 +154,65 @@ impl Assignments<'_> {
         StoreError::Io { action, path, error: io::Error::other(error) }
     }
 
-    fn follow(&self, Step::Follow { store, uuid, old }: &Step) -> Result<(), StoreError> {
-        let Some(name) = self.name(store, *uuid)? else { return Ok(()) };
-        roster::follow(self.0, old, name.as_str()).map_err(|error| self.failed(error))
+    fn complete(&self, step: &Step) -> Result<(), StoreError> {
+        match step {
+            Step::Follow { store, uuid, old } => {
+                let Some(name) = self.name(store, *uuid)? else { return Ok(()) };
+                roster::follow(self.0, old, name.as_str()).map_err(|error| self.failed(error))
+            }
+            Step::Machine { store, old, new } => self.rename_machine(store.as_deref(), old, new),
+        }
+    }
+
+    fn open(&self, location: &str) -> Result<Store, StoreError> {
+        let location = location.parse::<Location>().map_err(|error| self.failed(error))?;
+        Store::open(&location, self.0.path())
+    }
+
+    fn rename_machine(
+        &self,
+        store: Option<&str>,
+        old: &MachineName,
+        new: &MachineName,
+    ) -> Result<(), StoreError> {
+        let renamed = self.0.rename(Kind::Machine, old.as_str(), new.as_str());
+        renamed.map_err(|error| self.failed(error))?;
+        if let Some(store) = store {
+            let store = self.open(store)?;
+            let listing = store.list()?;
+            for environment in &listing.environments {
+                roots::rename_machine(&store, environment, old.as_str(), new.as_str())?;
+            }
+            if let Some(unreadable) = listing.unreadable.into_iter().next() {
+                // It may be one of the machine's.
+                return Err(unreadable.error);
+            }
+        }
+        match self.0.claim() {
+            Ok(_alone) => boot::rename_boots(self.0, old, new).map_err(|error| self.failed(error)),
+            // The server that runs has them, and sees the new name with the machines.
+            Err(StateError::Claimed { .. }) => Ok(()),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 }
 
 impl Keeper<Step> for Assignments<'_> {
     /// A store that is away is asked again however often.
     fn stands(&self, intent: &Intent<Step>) -> Result<bool, StoreError> {
-        for Step::Follow { store, uuid, .. } in &intent.steps {
-            self.name(store, *uuid)?;
+        for step in &intent.steps {
+            match step {
+                Step::Follow { store, uuid, .. } => drop(self.name(store, *uuid)?),
+                Step::Machine { store, .. } => {
+                    store.as_deref().map(|store| self.open(store)).transpose()?;
+                }
+            }
         }
         Ok(true)
     }
 
     fn settle(&self, intent: &Intent<Step>) -> Result<(), StoreError> {
-        intent.steps.iter().try_for_each(|step| self.follow(step))
+        intent.steps.iter().try_for_each(|step| self.complete(step))
     }
 }
 
@@ -157,7 +230,7 @@ fn settle_earlier(state: &StateDir) -> Result<(), RenameError> {
     let _alone = state.hold()?;
     if let Some(record) = state.load(Kind::Site, EARLIER)? {
         let Earlier { store, uuid, old } = read(&record)?;
-        Assignments(state).follow(&Step::Follow { store, uuid, old })?;
+        Assignments(state).complete(&Step::Follow { store, uuid, old })?;
         state.remove(Kind::Site, EARLIER)?;
     }
     Ok(())
@@ -296,6 +369,78 @@ mod test {
         finish_renaming(&bench.state).unwrap();
         assert_eq!(bench.assigned(), ["head"; 3]);
         assert!(bench.is_settled());
+    }
+
+    /// What names the machine: its record, its roots, and who may use what.
+    fn named(bench: &Bench) -> Vec<String> {
+        let roster = Roster::of_site(&bench.state).unwrap();
+        let machines = roster.iter().map(|(name, _)| name.to_string());
+        let listed = bench.store.list().unwrap().environments;
+        let roots = listed.iter().map(|known| {
+            let settings: Vec<_> =
+                known.settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("{} {} {}", known.name, settings.join(","), known.export.machines.join(","))
+        });
+        machines.chain(roots).collect()
+    }
+
+    /// A site whose machine `a` has a root and data of its own, and may use a third environment.
+    fn with_roots() -> Bench {
+        let bench = Bench::new();
+        let root = |name: &str, key: &str| {
+            bench.store.create(&self::name(name), Layout::Flat).unwrap();
+            bench.store.set_role(&self::name(name), store::Role::Client).unwrap();
+            bench.store.set(&self::name(name), key, Some("a")).unwrap();
+        };
+        root("a-head", "machine");
+        root("a-data", "data-of");
+        let share = |export: &mut store::ExportSettings| {
+            export.shared = true;
+            export.machines = vec!["a".to_owned(), "b".to_owned()];
+        };
+        bench.store.change_export(&name("head"), share).unwrap();
+        bench
+    }
+
+    const RENAMED: [&str; 5] = ["b", "c", "a-data data-of=c ", "a-head machine=c ", "head  c,b"];
+
+    fn machine(text: &str) -> MachineName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_machine_takes_its_roots_along_to_its_new_name() {
+        let bench = with_roots();
+        let Bench { state, location, .. } = &bench;
+        rename_machine(state, Some(location), &machine("a"), &machine("c")).unwrap();
+        assert_eq!(named(&bench), RENAMED);
+        assert!(bench.is_settled());
+    }
+
+    #[test]
+    fn a_machine_has_its_new_name_whenever_the_command_was_killed() {
+        for done in 0..3 {
+            let bench = with_roots();
+            let killed = catch_unwind(AssertUnwindSafe(|| {
+                let assignments = Assignments(&bench.state);
+                let (old, new) = (machine("a"), machine("c"));
+                let _open = begin_machine(&assignments, Some(&bench.location), &old, &new).unwrap();
+                if done > 0 {
+                    assert!(bench.state.rename(Kind::Machine, "a", "c").unwrap());
+                }
+                if done > 1 {
+                    bench.store.set(&name("a-head"), "machine", Some("c")).unwrap();
+                }
+                resume_unwind(Box::new("killed"))
+            }));
+            assert!(killed.is_err());
+            finish_renaming(&bench.state).unwrap();
+            assert_eq!(named(&bench), RENAMED, "{done}");
+            assert!(bench.is_settled());
+            // Once more changes nothing.
+            finish_renaming(&bench.state).unwrap();
+            assert_eq!(named(&bench), RENAMED);
+        }
     }
 
     #[test]
