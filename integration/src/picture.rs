@@ -72,13 +72,24 @@ impl Picture {
     pub(crate) fn differences(&self, other: &Self, most: usize) -> Vec<String> {
         let paths = self.0.keys().chain(other.0.keys().filter(|path| !self.0.contains_key(*path)));
         let differs = paths.filter(|path| self.0.get(*path) != other.0.get(*path));
-        let shown = |entry: Option<&String>| {
-            entry
-                .map_or_else(|| "absent".to_owned(), |text| text.escape_debug().take(200).collect())
-        };
         differs
             .map(|path| {
-                format!("{path}: {} and not {}", shown(self.0.get(path)), shown(other.0.get(path)))
+                let (one, other) = (self.0.get(path), other.0.get(path));
+                let same = one.zip(other).map_or(0, |(one, other)| {
+                    one.chars().zip(other.chars()).take_while(|(a, b)| a == b).count()
+                });
+                // What stands before the first difference tells what differs.
+                let begin = same.saturating_sub(60);
+                let shown = |entry: Option<&String>| {
+                    entry.map_or_else(
+                        || "absent".to_owned(),
+                        |text| {
+                            let rest: String = text.chars().skip(begin).collect();
+                            rest.escape_debug().take(200).collect()
+                        },
+                    )
+                };
+                format!("{path}: {} and not {}", shown(one), shown(other))
             })
             .take(most)
             .collect()
@@ -202,6 +213,11 @@ mod test {
         fs::write(&file, "b").unwrap();
         let after = Picture::of(dir.path(), &[]).unwrap();
         assert_eq!(before.differences(&after, 9).len(), 1);
+        fs::write(&file, "a".repeat(900) + "b").unwrap();
+        let long = Picture::of(dir.path(), &[]).unwrap();
+        fs::write(&file, "a".repeat(900) + "c").unwrap();
+        let told = long.differences(&Picture::of(dir.path(), &[]).unwrap(), 9);
+        assert!(told[0].contains("ab and not aaa") && told[0].ends_with("ac"), "{told:?}");
         fs::write(&file, "a").unwrap();
         fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         assert_ne!(before, Picture::of(dir.path(), &[]).unwrap());
