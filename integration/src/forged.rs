@@ -30,6 +30,32 @@ pub(crate) enum Sender {
     Pxe,
     /// iPXE on BIOS.
     Ipxe,
+    /// UEFI's PXE client, on x64.
+    UefiPxe,
+    /// UEFI's HTTP boot, on x64.
+    UefiHttp,
+    /// iPXE on UEFI, on x64.
+    UefiIpxe,
+}
+
+impl Sender {
+    /// Its architecture (RFC 4578 §2.1).
+    const fn architecture(self) -> u8 {
+        match self {
+            Self::System | Self::Pxe | Self::Ipxe => 0,
+            Self::UefiPxe | Self::UefiIpxe => 7,
+            Self::UefiHttp => 16,
+        }
+    }
+
+    /// Its class (PXE 2.1 §2.2.3, UEFI 2.10 §24.7).
+    const fn class(self) -> &'static [u8; 32] {
+        match self {
+            Self::System | Self::Pxe | Self::Ipxe => b"PXEClient:Arch:00000:UNDI:002001",
+            Self::UefiPxe | Self::UefiIpxe => b"PXEClient:Arch:00007:UNDI:003016",
+            Self::UefiHttp => b"HTTPClient:Arch:00016:UNDI:00300",
+        }
+    }
 }
 
 /// What a message says.
@@ -73,12 +99,13 @@ impl Message {
         }
         if self.sender != Sender::System {
             // Architecture, network interface, an UUID of zeros, what is asked for, the class.
-            out.extend([93, 2, 0, 0, 94, 3, 1, 2, 1, 97, 17]);
+            let architecture = self.sender.architecture();
+            out.extend([93, 2, 0, architecture, 94, 3, 1, 2, 1, 97, 17]);
             out.extend([0; 17]);
             out.extend([55, 6, 1, 3, 43, 60, 66, 67, 60, 32]);
-            out.extend_from_slice(b"PXEClient:Arch:00000:UNDI:002001");
+            out.extend_from_slice(self.sender.class());
         }
-        if self.sender == Sender::Ipxe {
+        if matches!(self.sender, Sender::Ipxe | Sender::UefiIpxe) {
             // Its name, and an option of its own: it boots by HTTP.
             out.extend([77, 4]);
             out.extend_from_slice(b"iPXE");

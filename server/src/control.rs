@@ -21,13 +21,18 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio::time;
 use uuid::Uuid;
 
-pub use self::message::{InterfaceStatus, Living, MachineStatus, Reply, Request, Status, Visitor};
+pub use self::message::{
+    Explanation, InterfaceStatus, Living, MachineStatus, Reply, Request, Seen, Status, Visitor,
+};
 use crate::site::events::Event;
 
 /// The server, as far as commands reach it.
 pub trait Controlled: Send + Sync {
     /// How everything stands.
     fn status(&self) -> Status;
+
+    /// Why a machine is where it is; by name, Ethernet address or IP address.
+    fn explain(&self, machine: &str) -> Result<Explanation, String>;
 
     /// Reads machines again, and the environments of these names; all, if none is named. May wait for
     /// a disk.
@@ -115,6 +120,10 @@ async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result
         Err(error) => Reply::Failed { message: format!("the request is not understood: {error}") },
         Ok(Request::Ping) => Reply::Done,
         Ok(Request::Status) => Reply::Status(server.status()),
+        Ok(Request::Explain { machine }) => match server.explain(&machine) {
+            Ok(explanation) => Reply::Explanation(Box::new(explanation)),
+            Err(message) => Reply::Failed { message },
+        },
         Ok(Request::Living { environment }) => {
             match within(READ_PATIENCE, move || server.living_on(&environment)).await? {
                 Ok(living) => Reply::Living(living),
@@ -324,7 +333,9 @@ impl Client {
             | Request::Reconfigure { .. }
             | Request::Reload { .. } => DISK_REPLY_TIMEOUT,
             // A watch says something twice a second; anything else is answered soon.
-            Request::Ping | Request::Status | Request::Watch => REPLY_TIMEOUT,
+            Request::Explain { .. } | Request::Ping | Request::Status | Request::Watch => {
+                REPLY_TIMEOUT
+            }
         };
         self.stream.get_mut().set_read_timeout(Some(timeout))?;
         let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
@@ -383,6 +394,12 @@ mod test {
     impl Controlled for Fake {
         fn status(&self) -> Status {
             Status { version: "1".to_owned(), ..Status::default() }
+        }
+
+        fn explain(&self, machine: &str) -> Result<Explanation, String> {
+            let name = machine.to_owned();
+            let machine = MachineStatus { name, ..MachineStatus::default() };
+            Ok(Explanation { machine, evidence: Vec::new() })
         }
 
         fn reload(&self, environments: Option<&[String]>) -> Result<(), String> {
@@ -491,6 +508,9 @@ mod test {
             let message = "line 3: no".to_owned();
             let reconfigure = Request::Reconfigure { dry: false };
             assert_eq!(ask(path, &reconfigure), Reply::Failed { message });
+            let explain = Request::Explain { machine: "web1".to_owned() };
+            let Reply::Explanation(told) = ask(path, &explain) else { panic!() };
+            assert_eq!(told.machine.name, "web1");
             let Reply::Status(status) = ask(path, &Request::Status) else { panic!() };
             assert_eq!(status.version, "1");
         })

@@ -32,6 +32,7 @@ pub use interfaces::Interfaces;
 use crate::boot::{Booter, Boots, BootsError};
 use crate::clock::SystemClock;
 use crate::config::{Config, Mode};
+use crate::console::Console;
 use crate::dhcp::{Bound, Dhcp, JournalError, ListenError, Listener, Lost, Range};
 use crate::net::arp;
 use crate::net::datagram::Datagrams;
@@ -42,7 +43,7 @@ use crate::site::state::{StateDir, StateError, site_key};
 use crate::{control, dhcp, http, tftp};
 use appliance::Appliance;
 use ports::Ports;
-use supervise::Service;
+use supervise::{Run, Service};
 
 /// Serves until SIGTERM or SIGINT; `reread` gives on SIGHUP what it was told, as it is then.
 pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
@@ -183,10 +184,11 @@ async fn serve(
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let own = services(appliance, ports.tftp, control);
+    let said = ports.console.map(|socket| console_service(appliance, socket)).transpose()?;
     let boot_files = http_service(appliance, ports.http, &stopping);
     tasks.spawn_on(boot_files.run(stopping.clone()), http.handle());
     let dhcp = dhcp.into_iter().map(|bound| dhcp_on(appliance, bound));
-    for service in dhcp.chain(own) {
+    for service in dhcp.chain(own).chain(said) {
         tasks.spawn(service.run(stopping.clone()));
     }
     let descriptors = Arc::clone(appliance.descriptors());
@@ -237,6 +239,15 @@ fn services(
     arp::TABLE.begin(machines);
     let neighbours = Service::of("looking for neighbours", || Box::pin(look_for_neighbours()));
     [tftp, control, stores, due, neighbours]
+}
+
+/// The receiver of what machines say.
+fn console_service(appliance: &Appliance, socket: Datagrams) -> Result<Service, ServeError> {
+    let (state, boots) = (appliance.state().path().to_owned(), Arc::clone(appliance.boots()));
+    let console = Console::start(state, boots, Arc::new(SystemClock));
+    let console = Arc::new(console.map_err(ServeError::Runtime)?);
+    let serve = move |socket| -> Run { Box::pin(Arc::clone(&console).serve(socket)) };
+    Ok(Service::on("syslog", socket, ports::bind_console, serve))
 }
 
 /// HTTP, which may have to wait for a disk now and then.

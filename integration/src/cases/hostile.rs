@@ -90,6 +90,12 @@ fn with_mount(mount: u16) -> Vec<Target> {
             stream: false,
         },
         Target {
+            port: 514,
+            template: b"<34>1 2026-11-22T17:00:00Z web1 su - ID47 [x@1 y=\"z\"] \x1b[2J failed"
+                .to_vec(),
+            stream: false,
+        },
+        Target {
             port: 80,
             template: b"GET /b/0123456789abcdef/kernel HTTP/1.1\r\nHost: x\r\n\
                 Range: bytes=0-99\r\n\r\n"

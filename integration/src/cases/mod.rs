@@ -27,6 +27,7 @@ mod store;
 mod suites;
 pub(crate) mod survive;
 mod thin;
+mod verdicts;
 pub(crate) mod zfs;
 
 use crate::suite::Case;
@@ -47,6 +48,7 @@ pub(crate) fn all() -> Vec<Case> {
         locks::CASES,
         foreign::CASES,
         attacks::CASES,
+        verdicts::CASES,
         boots::CASES,
         loaders::CASES,
         installs::CASES,

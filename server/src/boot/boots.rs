@@ -20,7 +20,7 @@ use super::decide;
 use super::loader::HostLoaders;
 use super::plan::{self, NoPlan, Plan};
 use super::record::{self, BootLog};
-use super::timeline::News;
+use super::timeline::{Context, News};
 use super::usage::Usage;
 use super::{
     Answer, Ask, BootFile, BootId, Booter, Client, ClientAddress, ClientNetwork, Event, FileError,
@@ -192,6 +192,11 @@ impl Boots {
         (boot.id == id).then(|| Arc::clone(&boot.plan))
     }
 
+    /// What began a boot.
+    pub(super) fn client(&self, id: BootId) -> Option<Client> {
+        self.known().boot(id).map(|boot| boot.client)
+    }
+
     /// The boot of the machine at an address, or why it has none.
     pub(super) fn boot_at(&self, address: IpAddr) -> Result<(BootId, Arc<Plan>), Option<NoPlan>> {
         let address = ipv4(address).ok_or(None)?;
@@ -261,6 +266,8 @@ impl Boots {
         seen.name = machine.map(|(name, _)| name.clone());
         seen.uuid = ask.uuid;
         seen.timeline.begin(ask.client, now);
+        let environment = decided.as_ref().ok().map(|plan| plan.name.clone());
+        seen.timeline.concerns(Context { environment, http_port: self.http_port });
         seen.timeline.see(&Event::Discover(ask.client), now);
         let spare = decided.as_ref().ok().and_then(|plan| {
             let before = seen.boot.as_ref().filter(|before| before.generation == generation)?;

@@ -14,11 +14,23 @@ use super::freebsd::{self, Found};
 use super::loader::{Loader, LoaderLocation};
 use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, SCRIPT};
 use super::{
-    BootFile, BootId, Content, FileError, FileProtocol, FileRequest, Role, Ticket, script,
+    BootFile, BootId, Booter as _, ClientAddress, Content, Event, FileError, FileProtocol,
+    FileRequest, Role, Ticket, flaw, script,
 };
 
-/// Opens the boot file that is asked for.
+/// Opens the boot file that is asked for, and tells what speaks against it.
 pub(super) fn open(boots: &Boots, request: &FileRequest<'_>) -> Result<BootFile, FileError> {
+    let file = find(boots, request)?;
+    if let Some(client) = file.ticket.boot.and_then(|id| boots.client(id))
+        && let Some(flaw) = flaw::of(&file, client)
+    {
+        let name = String::from_utf8_lossy(request.name).into_owned();
+        boots.report(ClientAddress::Ip(request.peer), Event::Flawed { name, flaw });
+    }
+    Ok(file)
+}
+
+fn find(boots: &Boots, request: &FileRequest<'_>) -> Result<BootFile, FileError> {
     let name = std::str::from_utf8(request.name).map_err(|_| FileError::NotFound)?;
     let name = name.replace('\\', "/");
     let name = name.trim_start_matches('/');

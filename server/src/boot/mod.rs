@@ -10,6 +10,7 @@ pub mod catalog;
 mod client;
 pub mod decide;
 mod files;
+pub mod flaw;
 mod freebsd;
 pub mod loader;
 pub mod plan;
@@ -31,6 +32,7 @@ use uuid::Uuid;
 
 pub use boots::{Boots, BootsError, Order, Sources, Standing};
 pub use client::{Arch, Client};
+use flaw::Flaw;
 pub use ready::{Ready, open_when_ready};
 pub use record::{rename as rename_boots, rooted_of, rooted_on};
 pub use roots::{Root, Roots};
@@ -293,6 +295,43 @@ pub enum Event {
         name: String,
         /// Since when nothing came.
         since: Instant,
+        /// How far it had come.
+        stall: Stall,
+    },
+    /// It asked for a file and was told that it cannot have it.
+    Denied {
+        /// The file's name as asked.
+        name: String,
+        /// By which protocol.
+        protocol: FileProtocol,
+        /// Why.
+        denial: Denial,
+    },
+    /// It asked for a program that its firmware cannot start, as far as the file's first bytes tell.
+    Flawed {
+        /// The file's name as asked.
+        name: String,
+        /// What is wrong with it.
+        flaw: Flaw,
+    },
+    /// A mount was refused.
+    NotMounted {
+        /// By which path.
+        path: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A call for a file was refused, because the export is not for it; what lets it be, in words.
+    NotAdmitted(String),
+    /// Its kernel says that it stops, in these words.
+    Panicked(String),
+    /// It refused the terms of a transfer with an error of its own (RFC 2347), as it does that asks for a
+    /// file's size first.
+    TermsRefused {
+        /// The file's name as asked.
+        name: String,
+        /// The error.
+        code: u16,
     },
     /// A file was not delivered to the end.
     Failed {
@@ -319,6 +358,41 @@ pub enum Event {
     },
 }
 
+/// How far a transfer by TFTP had come when its client fell silent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stall {
+    /// The terms that it had asked for were sent (OACK), and it acknowledged nothing.
+    Terms,
+    /// The first block of so many bytes was sent, and it did not acknowledge that.
+    FirstBlock(u64),
+    /// It had so many bytes of the file.
+    Midway(u64),
+}
+
+/// Why a machine cannot have a file that it asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Denial {
+    /// There is none of that name for it.
+    Missing,
+    /// It boots nothing from us, or not that; the reason is in words.
+    Refused(String),
+    /// The host could not read it.
+    Unreadable,
+}
+
+impl Denial {
+    /// What a file's error is to the machine; `None` where it is to ask again.
+    #[must_use]
+    pub fn of(error: &FileError) -> Option<Self> {
+        match error {
+            FileError::NotFound => Some(Self::Missing),
+            FileError::Refused(reason) => Some(Self::Refused(reason.clone())),
+            FileError::Io => Some(Self::Unreadable),
+            FileError::Waiting(_) => None,
+        }
+    }
+}
+
 impl Event {
     /// What kind of thing the site is told of it as.
     const fn kind(&self) -> Kind {
@@ -327,12 +401,17 @@ impl Event {
             Self::Declined(_) => Kind::AddressDeclined,
             Self::Discover(_) => Kind::AddressRequested,
             Self::Elsewhere(_) | Self::Leased(_) => Kind::AddressLeased,
-            Self::Abandoned { .. } | Self::Failed { .. } => Kind::FileFailed,
+            Self::Abandoned { .. }
+            | Self::Denied { .. }
+            | Self::Failed { .. }
+            | Self::Flawed { .. } => Kind::FileFailed,
             Self::ForeignServer(_) => Kind::ForeignServer,
             Self::Mounted { .. } => Kind::RootMounted,
             Self::Nfs { .. } => Kind::RootUsed,
+            Self::NotAdmitted(_) | Self::NotMounted { .. } => Kind::RootRefused,
             Self::Offered(_) => Kind::AddressOffered,
-            Self::Probed(_) => Kind::FileProbed,
+            Self::Panicked(_) => Kind::KernelPanicked,
+            Self::Probed(_) | Self::TermsRefused { .. } => Kind::FileProbed,
             Self::Refused(_) => Kind::AddressRefused,
             Self::Released(_) => Kind::AddressReleased,
             Self::Sent { .. } => Kind::FileSent,

@@ -262,6 +262,9 @@ fn ipxe(arch: Arch, environment: &Facts, host: &HostLoaders) -> Result<Loader, N
     }
 }
 
+/// The DHCP option of log servers.
+const LOG_SERVERS: u8 = 7;
+
 fn linux_cmdline(
     subject: &Subject<'_>,
     environment: &Facts,
@@ -273,12 +276,15 @@ fn linux_cmdline(
     let (datasets, view) = (environment.datasets.clone(), view.into());
     let root = bootcfg::Root { server: site.server, path, datasets, view, read_only };
     let mac = bootcfg::Mac(subject.mac.0);
-    let mut extra = subject.machine.map_or_else(String::new, |(_, machine)| machine.arguments());
+    let record = subject.machine.map(|(_, machine)| machine);
     // The programs of initial RAM disks do not ask for them: netbe-network.service reads them here.
     let times: Vec<_> = site.network.time_servers.iter().map(ToString::to_string).collect();
-    if !times.is_empty() {
-        extra.insert_str(0, &format!("netbe.ntp={} ", times.join(",")));
-    }
+    let times = (!times.is_empty()).then(|| format!("netbe.ntp={}", times.join(",")));
+    let console = record.and_then(|machine| machine.netconsole.as_ref());
+    let console = console.map(|interface| interface.argument(site.server));
+    let own = record.map(Machine::arguments).filter(|own| !own.is_empty());
+    let words = times.into_iter().chain(console).chain(own);
+    let extra = words.collect::<Vec<_>>().join(" ");
     bootcfg::linux::command_line(&root, Some(mac), &extra)
         .map_err(|error| NoPlan::CommandLine(error.to_string()))
 }
@@ -312,6 +318,8 @@ impl Plan {
         if matches!(client, Client::Ipxe(_) | Client::Pxe(_)) {
             answer.asked = self.pxelinux_options(id);
         }
+        // Log servers (RFC 2132 §3.9): iPXE sends its messages there, and udhcpc hands it to scripts.
+        answer.asked.push((LOG_SERVERS, self.server.octets().to_vec()));
         match client {
             Client::Pxe(_) => answer.file = self.first.as_ref().map(|first| first.name.clone()),
             Client::Http(_) => {

@@ -3,20 +3,28 @@
 //! A timeline is a value: events and `now` go in, a [`BootStatus`] comes out. Nothing runs on the
 //! machine that would tell us more, so a stage is what an observer on the network can know.
 
+mod cause;
 mod description;
+mod evidence;
 mod files;
+mod verdict;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::usage::Traffic;
-use super::{Client, Event, Role};
+use super::{Client, Denial, Event, Role};
 use crate::site::events::Kind;
 pub use crate::site::events::Stage;
+pub use cause::Cause;
 use description::describe;
+use evidence::Evidence;
+pub use evidence::Observation;
 use files::Files;
 pub use provision::terminal::Bytes;
+pub use verdict::{Context, Verdict};
 
 /// What keeps a machine from going on.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -54,7 +62,13 @@ pub struct Timeline {
     by_loader: bool,
     stage: Stage,
     reached: Vec<(Stage, Instant)>,
-    trouble: Option<(Trouble, String)>,
+    trouble: Option<(Trouble, Verdict)>,
+    /// What began the boot.
+    firmware: Option<Client>,
+    context: Context,
+    evidence: Evidence,
+    /// When the boots before this one began, and how far each came.
+    before: VecDeque<(Instant, Stage)>,
     seen: Instant,
     /// Whether it was heard of since the server was started.
     heard: bool,
@@ -65,6 +79,8 @@ pub struct Timeline {
     by_kernel: bool,
     /// How often its loader asked for the last piece of a file again.
     repeats: u32,
+    /// Files that it may not have, or that have a flaw, which were told.
+    denials: u32,
     /// What was told last, and when it was seen last.
     told: Option<(String, Instant)>,
 }
@@ -83,10 +99,10 @@ pub struct News {
 pub struct BootStatus {
     /// Its stage.
     pub stage: Stage,
-    /// What keeps it from going on, with a sentence.
-    pub trouble: Option<(Trouble, String)>,
-    /// What may be wrong, if the machine has been silent for too long at its stage.
-    pub hint: Option<String>,
+    /// What keeps it from going on.
+    pub trouble: Option<Trouble>,
+    /// Why, or what may be wrong if the machine has been silent for too long at its stage.
+    pub verdict: Option<Verdict>,
     /// How long the boot has taken so far; up to its running, when it runs.
     pub took: Duration,
     /// How long each stage that it passed took, in order; the last one lasts.
@@ -114,6 +130,10 @@ impl Timeline {
             stage: Stage::Off,
             reached: Vec::new(),
             trouble: None,
+            firmware: None,
+            context: Context::default(),
+            evidence: Evidence::default(),
+            before: VecDeque::new(),
             seen: now,
             heard: true,
             files: Files::default(),
@@ -121,6 +141,7 @@ impl Timeline {
             written: 0,
             by_kernel: false,
             repeats: 0,
+            denials: 0,
             told: None,
         }
     }
@@ -128,9 +149,27 @@ impl Timeline {
     /// A new boot begins.
     pub fn begin(&mut self, client: Client, now: Instant) {
         let told = self.told.take();
+        let mut before = std::mem::take(&mut self.before);
+        if self.firmware.is_some() {
+            before.push_back((self.began, self.stage));
+        }
+        if before.len() > MAX_BEFORE {
+            before.pop_front();
+        }
         let by_firmware = client.is_firmware();
         let by_loader = by_firmware || client == Client::FreeBsdLoader;
-        *self = Self { by_firmware, by_loader, told, ..Self::new(now) };
+        let firmware = Some(client);
+        *self = Self { by_firmware, by_loader, told, before, firmware, ..Self::new(now) };
+    }
+
+    /// What is to be named when it is told why the boot does not go on.
+    pub fn concerns(&mut self, context: Context) {
+        self.context = context;
+    }
+
+    /// What was seen of the boot, the first first.
+    pub fn observations(&self) -> impl Iterator<Item = &Observation> {
+        self.evidence.observations()
     }
 
     /// When the present boot began, or was taken up.
@@ -147,7 +186,7 @@ impl Timeline {
 
     /// Takes note of a trouble that no protocol has reported.
     pub fn warn(&mut self, trouble: Trouble, text: String) {
-        self.trouble = Some((trouble, text));
+        self.trouble = Some((trouble, Verdict::told(trouble, text)));
     }
 
     /// Ends the trouble that two machines have one Ethernet address.
@@ -163,12 +202,12 @@ impl Timeline {
     /// The machine boots nothing from us, for this reason.
     pub fn refuse(&mut self, reason: &str, now: Instant) {
         self.hear(now);
-        self.trouble = Some((Trouble::Refused, reason.to_owned()));
+        self.warn(Trouble::Refused, reason.to_owned());
     }
 
     /// The machine is not answered just now, for this reason; says whether that is news.
     pub fn postpone(&mut self, reason: &str, now: Instant) -> bool {
-        let known = self.trouble.as_ref().is_some_and(|(_, known)| known == reason);
+        let known = self.trouble.as_ref().is_some_and(|(_, known)| known.text == reason);
         self.refuse(reason, now);
         !known
     }
@@ -192,6 +231,7 @@ impl Timeline {
         } else {
             self.hear(now);
         }
+        self.evidence.see(event, now);
         match event {
             // What its loader has started asks for itself.
             Event::Discover(Client::FreeBsdKernel) if self.stage >= Stage::Loader => {
@@ -210,15 +250,29 @@ impl Timeline {
                     return Vec::new();
                 }
             }
+            // What a size is asked for, and files that need not be there, are told when it stops there.
+            Event::TermsRefused { .. } => return Vec::new(),
+            Event::Denied { denial: Denial::Missing, .. } if self.stage >= Stage::Loader => {
+                return Vec::new();
+            }
+            Event::Denied { .. } | Event::Flawed { .. } => {
+                self.denials = self.denials.saturating_add(1);
+                if self.denials > MAX_DENIALS {
+                    return Vec::new();
+                }
+            }
             Event::Abandoned { .. }
             | Event::Refused(_)
             | Event::Declined(_)
             | Event::Failed { .. }
+            | Event::NotAdmitted(_)
+            | Event::NotMounted { .. }
+            | Event::Panicked(_)
             | Event::Unserved(_) => {
-                self.trouble = Some((Trouble::Failed, describe(event)));
+                self.trouble = Some((Trouble::Failed, Verdict::of_event(event)));
             }
             Event::ForeignServer(_) => {
-                self.trouble = Some((Trouble::ForeignServer, describe(event)));
+                self.trouble = Some((Trouble::ForeignServer, Verdict::of_event(event)));
             }
             Event::Sent { ticket, name, bytes, total, .. } => {
                 self.files.transfer(name, *bytes, *total);
@@ -267,7 +321,10 @@ impl Timeline {
         }
         let stuck = self.is_stuck();
         self.repeats = if self.by_kernel { 0 } else { traffic.repeats };
-        if !stuck && let Some(text) = self.stuck() {
+        if !stuck
+            && self.is_stuck()
+            && let Some(Verdict { text, .. }) = verdict::judge(self, now)
+        {
             return vec![News { kind: Kind::Notice, text }];
         }
         let first = before < Stage::Root && self.stage >= Stage::Root;
@@ -316,8 +373,8 @@ impl Timeline {
         let stages = self.reached.iter().zip(ends).filter(|_| self.heard);
         BootStatus {
             stage,
-            trouble: self.trouble.clone(),
-            hint: self.hint(now),
+            trouble: self.trouble.as_ref().map(|(trouble, _)| *trouble),
+            verdict: verdict::judge(self, now),
             took: if self.heard { end.duration_since(self.began) } else { Duration::ZERO },
             stages: stages.map(|((stage, at), end)| (*stage, end.duration_since(*at))).collect(),
             progress: self.files.progress(),
@@ -367,63 +424,8 @@ impl Timeline {
         }
     }
 
-    fn hint(&self, now: Instant) -> Option<String> {
-        if !self.heard {
-            return Some(
-                "was in this boot before the server was started, and was not heard of since"
-                    .to_owned(),
-            );
-        }
-        if let Some(stuck) = self.stuck() {
-            return Some(stuck);
-        }
-        let silent = now.duration_since(self.seen);
-        if !self.by_loader || silent < SILENT || self.trouble.is_some() {
-            return None;
-        }
-        let seconds = silent.as_secs();
-        let hint = match self.stage {
-            Stage::Offered => format!(
-                "offered an address, then nothing for {seconds} s: our answer does not reach it, or \
-                 it heard another DHCP server"
-            ),
-            Stage::Leased => format!(
-                "leased, then nothing for {seconds} s: is UDP port 69 or TCP port 80 blocked by a \
-                 firewall, or the switch port by spanning tree?"
-            ),
-            Stage::Loader if self.read > 0 => format!(
-                "its loader read {} of its root, then nothing for {seconds} s: see its screen",
-                Bytes(self.read)
-            ),
-            Stage::Loader => format!(
-                "fetched its loader, then nothing for {seconds} s: does Secure Boot refuse it?"
-            ),
-            Stage::Script | Stage::Kernel | Stage::Initrd => format!(
-                "loaded its {}, then nothing for {seconds} s: see its screen",
-                self.stage.as_str()
-            ),
-            Stage::Off
-            | Stage::Discover
-            | Stage::Root
-            | Stage::Running
-            | Stage::Idle
-            | Stage::Lost
-            | Stage::Unheard => return None,
-        };
-        Some(hint)
-    }
-
     const fn is_stuck(&self) -> bool {
         self.repeats >= STUCK
-    }
-
-    /// What is wrong with a loader that does not get on.
-    fn stuck(&self) -> Option<String> {
-        self.is_stuck().then(|| {
-            "its loader asks for the same piece of a file again and again: our answers do not reach it; \
-             is a frame of that size lost on the way, or is nfs.read_size more than one frame holds?"
-                .to_owned()
-        })
     }
 }
 
@@ -447,6 +449,12 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// A loader that asks for a piece again so often in a row does not get it. The first ones wait for
 /// seconds in between, and a frame that is lost now and then is asked for once or twice more.
 const STUCK: u32 = 4;
+
+/// Boots before the present one that are remembered.
+const MAX_BEFORE: usize = 8;
+
+/// Files that a machine may not have, or that have a flaw, which are told in one boot.
+const MAX_DENIALS: u32 = 8;
 
 /// Firmware and loaders that say nothing for so long have ended, or have been switched off.
 const LOADING: Duration = Duration::from_secs(60);

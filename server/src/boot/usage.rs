@@ -46,6 +46,10 @@ pub struct Call<'a> {
     pub by_kernel: bool,
     /// The arguments of a READ: the same ones again ask for the same piece.
     pub piece: Option<&'a [u8]>,
+    /// Whether it would have changed what the caller may only read.
+    pub is_denied: bool,
+    /// Whether it looked for the system's first program, `init`, where there is none.
+    pub lacks_init: bool,
 }
 
 /// Calls and bytes of file data since they were last taken.
@@ -61,6 +65,10 @@ pub struct Traffic {
     pub by_kernel: bool,
     /// How often the last piece of a file was asked for again, one time after the other.
     pub repeats: u32,
+    /// Calls that would have changed what the caller may only read.
+    pub denied: u32,
+    /// Whether one of the calls looked for `init` where there is none.
+    pub lacks_init: bool,
 }
 
 /// An address that uses an environment.
@@ -99,6 +107,8 @@ struct Entry {
     /// A hash of the last call's arguments if it was a READ, else 0; and how often it came again at once.
     piece: AtomicU64,
     repeats: AtomicU32,
+    denied: AtomicU32,
+    lacks_init: AtomicBool,
     /// When they were taken last; 0 before the first call.
     taken: AtomicU64,
     mounted: Vec<Mounted>,
@@ -144,6 +154,12 @@ impl Usage {
             // What a kernel reads again says nothing: its READs need no hash.
             let piece = call.piece.filter(|_| !entry.by_kernel.load(Ordering::Relaxed));
             entry.follow(piece.map(|piece| self.hashes.hash_one(piece)), call.by_kernel);
+            if call.is_denied {
+                entry.denied.fetch_add(1, Ordering::Relaxed);
+            }
+            if call.lacks_init {
+                entry.lacks_init.store(true, Ordering::Relaxed);
+            }
             entry.count(call.read, call.written, now)
         };
         let known = find(&self.read(address), address, environment).map(hashed);
@@ -434,6 +450,8 @@ impl Entry {
             by_kernel: AtomicBool::new(false),
             piece: AtomicU64::new(0),
             repeats: AtomicU32::new(0),
+            denied: AtomicU32::new(0),
+            lacks_init: AtomicBool::new(false),
             taken: AtomicU64::new(0),
             mounted: Vec::new(),
         }
@@ -493,6 +511,8 @@ impl Entry {
             written: self.written.swap(0, Ordering::Relaxed),
             by_kernel: self.by_kernel.swap(false, Ordering::Relaxed),
             repeats: self.repeats.load(Ordering::Relaxed),
+            denied: self.denied.swap(0, Ordering::Relaxed),
+            lacks_init: self.lacks_init.swap(false, Ordering::Relaxed),
         }
     }
 

@@ -85,9 +85,11 @@ impl Hold {
             }
             Answer::Living(there) => Err(living(site, name, verb, &there)),
             Answer::Failed { message } => Err(kept(&message)),
-            Answer::Done | Answer::Event(_) | Answer::Reconfigured { .. } | Answer::Status(_) => {
-                Err(kept("it gave another answer"))
-            }
+            Answer::Done
+            | Answer::Event(_)
+            | Answer::Explanation(_)
+            | Answer::Reconfigured { .. }
+            | Answer::Status(_) => Err(kept("it gave another answer")),
         }
     }
 
@@ -139,6 +141,7 @@ pub(super) fn refuse_living(
         | Answer::Held { .. }
         | Answer::Event(_)
         | Answer::Reconfigured { .. }
+        | Answer::Explanation(_)
         | Answer::Status(_) => Err(unknown(name, verb, "it gave another answer")),
     }
 }

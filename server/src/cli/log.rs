@@ -6,6 +6,7 @@ use clap::Args;
 use store::Timestamp;
 
 use super::{Failure, Format, Reply, Site, Table};
+use crate::console::{self, Said};
 use crate::site::events::{Event, journal};
 
 /// Show the server's events about machines and boot environments, the newest last.
@@ -15,7 +16,10 @@ use crate::site::events::{Event, journal};
 pub(crate) struct Log {
     #[command(flatten)]
     format: Format,
-    /// Show only the last N events.
+    /// Show what the machine itself said, by syslog or netconsole.
+    #[arg(long, requires = "name")]
+    console: bool,
+    /// Show only the last N events or lines.
     #[arg(short, long, value_name = "N")]
     last: Option<NonZero<usize>>,
     /// Show only events about this machine (name or Ethernet address) or this boot environment.
@@ -24,6 +28,9 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        if let Some(name) = self.name.as_ref().filter(|_| self.console) {
+            return self.said(site, name);
+        }
         let mut events = journal::read(site.state()).map_err(|error| {
             Failure::could_not(format_args!(
                 "cannot read what happened in {}: {error}",
@@ -33,10 +40,7 @@ impl Log {
         if let Some(name) = &self.name {
             events.retain(|event| event.is_about(name));
         }
-        if let Some(last) = self.last {
-            let surplus = events.len().saturating_sub(last.get());
-            events.drain(..surplus);
-        }
+        self.only_last(&mut events);
         self.format.reply(&events, |events| {
             let mut table = Table::new(&["TIME", "KIND", "NAME", "ENVIRONMENT", "WHAT"]);
             for event in events {
@@ -52,4 +56,46 @@ impl Log {
             table
         })
     }
+
+    /// What a machine said.
+    fn said(&self, site: &Site, machine: &str) -> Result<Reply, Failure> {
+        let mut said = console::read(site.state(), machine).map_err(|error| {
+            Failure::could_not(format_args!(
+                "cannot read what {machine} said in {}: {error}",
+                site.state().display()
+            ))
+        })?;
+        if said.is_empty() && self.format.is_for_people() {
+            return Err(Failure::no(format_args!(
+                "{machine} has said nothing: have it send syslog to this server (DHCP option 7 tells it \
+                 where), or its Linux kernel with `netbe machine set --netconsole INTERFACE {machine}`"
+            )));
+        }
+        self.only_last(&mut said);
+        self.format.reply(&said, |said| {
+            let mut table = Table::new(&["TIME", "BOOT", "SEVERITY", "PROGRAM", "TEXT"]);
+            for Said { at, boot, severity, program, text, .. } in said {
+                let grave = severity.and_then(|grave| SEVERITIES.get(usize::from(grave)));
+                table.row([
+                    Timestamp::from(*at).to_string(),
+                    boot.map_or_else(String::new, |boot| boot.to_string()),
+                    grave.copied().unwrap_or_default().to_owned(),
+                    program.clone(),
+                    text.clone(),
+                ]);
+            }
+            table
+        })
+    }
+
+    fn only_last<T>(&self, records: &mut Vec<T>) {
+        if let Some(last) = self.last {
+            let surplus = records.len().saturating_sub(last.get());
+            records.drain(..surplus);
+        }
+    }
 }
+
+/// Severities as syslog.conf(5) has them (RFC 5424 §6.2.1).
+const SEVERITIES: [&str; 8] =
+    ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];

@@ -14,8 +14,8 @@ use super::{Dry, Failure, Format, Reply, Site, Table, root};
 use crate::net::Mac;
 use crate::site::kenv::{self, Variable};
 use crate::site::machine::{
-    self, LoaderChoice, LoaderProtocol, Machine, MachineError, MachineName, RootKind, Roster,
-    SerialPort, View,
+    self, LoaderChoice, LoaderProtocol, Machine, MachineError, MachineName, Netconsole, RootKind,
+    Roster, SerialPort, View,
 };
 
 /// Manage machines: their names, Ethernet addresses and what they boot.
@@ -97,6 +97,9 @@ struct Add {
         default_missing_value = DEFAULT_SERIAL
     )]
     serial: Option<SerialPort>,
+    /// The interface by which its Linux kernel sends what it says to this server (netconsole), as eth0.
+    #[arg(long, value_name = "INTERFACE")]
+    netconsole: Option<Netconsole>,
     /// A variable for FreeBSD's loader and kernel; may be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     kenv: Vec<Variable>,
@@ -128,6 +131,7 @@ impl Add {
             view: self.view,
             loader_protocol: self.loader_protocol,
             serial: self.serial,
+            netconsole: self.netconsole.clone(),
             kenv: self.kenv.clone(),
             classes: self.classes.clone(),
         };
@@ -191,6 +195,10 @@ struct Set {
         default_missing_value = DEFAULT_SERIAL, value_parser = optional::<SerialPort>
     )]
     serial: Option<Setting<SerialPort>>,
+    /// The interface by which its Linux kernel sends its messages to this server (netconsole), as
+    /// eth0, or `none`.
+    #[arg(long, value_name = "INTERFACE", value_parser = optional::<Netconsole>)]
+    netconsole: Option<Setting<Netconsole>>,
     /// A variable for FreeBSD's loader and kernel; an empty value removes it, and `none` removes
     /// all; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = optional::<Variable>)]
@@ -263,6 +271,9 @@ impl Set {
             machine.loader_protocol = self.loader_protocol.unwrap_or(machine.loader_protocol);
             if let Some(Setting(serial)) = self.serial {
                 machine.serial = serial;
+            }
+            if let Some(Setting(netconsole)) = &self.netconsole {
+                machine.netconsole.clone_from(netconsole);
             }
             for Setting(variable) in &self.kenv {
                 let own = &mut machine.kenv;

@@ -15,6 +15,7 @@ mod conf;
 mod dhcp;
 mod dry;
 mod environment;
+mod explain;
 mod files;
 mod foreign;
 mod guard;
@@ -29,11 +30,13 @@ mod log;
 mod machine;
 mod mount;
 mod nspawn;
+mod order;
 mod password;
 mod pause;
 mod property;
 mod reload;
 mod root;
+mod screen;
 mod serve;
 mod settle;
 mod share;
@@ -46,6 +49,7 @@ mod thin;
 mod transfer;
 mod upgrade;
 mod warning;
+mod watch;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -216,6 +220,7 @@ enum Verb {
     Create(environment::Create),
     Destroy(environment::Destroy),
     Diff(snapshot::Diff),
+    Explain(explain::Explain),
     Get(property::Get),
     Help(completion::Help),
     History(history::History),
@@ -248,7 +253,7 @@ enum Verb {
     #[command(visible_alias = "umount")]
     Unmount(mount::Unmount),
     Upgrade(upgrade::Upgrade),
-    Watch(status::Watch),
+    Watch(watch::Watch),
 }
 
 impl Verb {
@@ -268,6 +273,7 @@ impl Verb {
             Self::Create(verb) => verb.run(site),
             Self::Destroy(verb) => verb.run(site),
             Self::Diff(verb) => verb.run(site),
+            Self::Explain(verb) => verb.run(site),
             Self::Get(verb) => verb.run(site),
             Self::Help(verb) => verb.run(),
             Self::History(verb) => verb.run(site),

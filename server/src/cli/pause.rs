@@ -55,6 +55,7 @@ impl Pause {
                 | Answer::Held { .. }
                 | Answer::Event(_)
                 | Answer::Reconfigured { .. }
+                | Answer::Explanation(_)
                 | Answer::Status(_) => {
                     return Err(silent("it gave another answer".to_owned()));
                 }

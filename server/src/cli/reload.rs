@@ -37,6 +37,7 @@ impl Reload {
             Answer::Failed { message } => Err(Failure::could_not(message)),
             Answer::Done
             | Answer::Event(_)
+            | Answer::Explanation(_)
             | Answer::Held { .. }
             | Answer::Living(_)
             | Answer::Status(_) => Err(silent("it gave another answer")),

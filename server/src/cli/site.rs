@@ -122,6 +122,7 @@ pub(crate) fn reload(
             | Reply::Living(_)
             | Reply::Event(_)
             | Reply::Reconfigured { .. }
+            | Reply::Explanation(_)
             | Reply::Status(_),
         ) => Ok(()),
         Err(error) => Err(Failure::could_not(format_args!(

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::boot::timeline::Cause;
 use crate::boot::{BootId, Standing};
 use crate::net::Mac;
 use crate::net::rpc::Counts;
@@ -14,6 +15,11 @@ use crate::site::events::{Event, Stage};
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
+    /// Why a machine is where it is, and what was seen of it. Answered with [`Reply::Explanation`].
+    Explain {
+        /// Its name, Ethernet address or IP address.
+        machine: String,
+    },
     /// Who lives on a boot environment, has data in it, or uses it.
     Living {
         /// The environment's name.
@@ -65,6 +71,8 @@ pub enum Reply {
         /// Why, in a sentence.
         message: String,
     },
+    /// Why a machine is where it is.
+    Explanation(Box<Explanation>),
     /// The environment is held.
     Held {
         /// Its identity, and those of the roots whose machine has its data in it.
@@ -81,6 +89,28 @@ pub enum Reply {
     Event(Event),
     /// How everything stands.
     Status(Status),
+}
+
+/// Why a machine is where it is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Explanation {
+    /// How it stands; the reason and what to do are a part of that.
+    pub machine: MachineStatus,
+    /// What was seen of its present boot, the first first.
+    pub evidence: Vec<Seen>,
+}
+
+/// One thing that was seen of a machine, or several of a kind one after the other.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Seen {
+    /// When first, in seconds since 1970.
+    pub at: f64,
+    /// When last.
+    pub last: f64,
+    /// How often.
+    pub times: u32,
+    /// What, in words.
+    pub text: String,
 }
 
 /// Who needs an environment to stay as it is.
@@ -160,7 +190,7 @@ pub struct InterfaceStatus {
 }
 
 /// How a machine stands.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct MachineStatus {
     /// Its name, or its Ethernet address.
     pub name: String,
@@ -180,6 +210,12 @@ pub struct MachineStatus {
     pub trouble: Option<String>,
     /// What is wrong, or may be.
     pub message: Option<String>,
+    /// The cause of that, in one word.
+    #[serde(default)]
+    pub cause: Option<Cause>,
+    /// What to do, in a sentence.
+    #[serde(default)]
+    pub cure: Option<String>,
     /// Bytes that it was sent: boot files, and what it read from its root.
     pub sent: u64,
     /// Bytes of those that it read from its root.
@@ -201,8 +237,8 @@ impl From<Standing> for MachineStatus {
         let named = standing.name.map(|name| name.to_string());
         let mac = standing.mac.map(|mac| mac.to_string());
         let status = standing.status;
-        let trouble = status.as_ref().and_then(|status| status.trouble.clone());
-        let hint = status.as_ref().and_then(|status| status.hint.clone());
+        let trouble = status.as_ref().and_then(|status| status.trouble);
+        let verdict = status.as_ref().and_then(|status| status.verdict.clone());
         let stages = status.as_ref().map_or(&[][..], |status| status.stages.as_slice());
         Self {
             name: named.or(mac).unwrap_or_default(),
@@ -212,8 +248,10 @@ impl From<Standing> for MachineStatus {
             read_only: standing.read_only,
             boot: standing.boot,
             stage: status.as_ref().map_or(Stage::Off, |status| status.stage),
-            trouble: trouble.as_ref().map(|(trouble, _)| trouble.as_str().to_owned()),
-            message: trouble.map(|(_, text)| text).or(hint),
+            trouble: trouble.map(|trouble| trouble.as_str().to_owned()),
+            cause: verdict.as_ref().map(|verdict| verdict.cause),
+            cure: verdict.as_ref().map(|one| one.cure.clone()).filter(|cure| !cure.is_empty()),
+            message: verdict.map(|verdict| verdict.text),
             sent: status.as_ref().map_or(0, |status| status.sent),
             read: status.as_ref().map_or(0, |status| status.read),
             written: status.as_ref().map_or(0, |status| status.written),

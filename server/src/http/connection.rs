@@ -20,7 +20,7 @@ use super::range::Span;
 use super::request::{HEAD_MAX, Method, Rejection, Request};
 use super::response::{Head, Status, refusal};
 use crate::boot::{
-    Booter, ClientAddress, Event, FileError, FileProtocol, FileRequest, Role, Ticket,
+    Booter, ClientAddress, Denial, Event, FileError, FileProtocol, FileRequest, Role, Ticket,
     open_when_ready,
 };
 
@@ -129,6 +129,10 @@ impl Connection {
             Err(error) => {
                 let (status, text) = refusal(&error, &request.path);
                 debug!(peer = %self.peer, path = ?request.name(), text, "HTTP refused");
+                if let Some(denial) = Denial::of(&error) {
+                    let (name, protocol) = (request.name(), FileProtocol::Http);
+                    self.report(Event::Denied { name, protocol, denial });
+                }
                 return self.say(request.method, status, &text, None, keep_alive).await;
             }
         };

@@ -121,8 +121,8 @@ impl Mount {
     }
 
     fn report_failed(&self, address: IpAddr, path: DirPath<'_>, reason: String) {
-        let name = format!("mounting {}", shown(stripped(path)));
-        self.booter.report(ClientAddress::Ip(address), Event::Failed { name, reason });
+        let path = shown(stripped(path));
+        self.booter.report(ClientAddress::Ip(address), Event::NotMounted { path, reason });
     }
 
     /// MNT of version 1, which asks for a handle of NFSv2.
@@ -192,7 +192,10 @@ impl Mount {
         let (export, rest) = self.export_at(address, &roots, path)?;
         export.admit(peer, &roots).map_err(|refusal| {
             let (address, now) = (peer.ip().to_canonical(), self.clock.now());
-            self.exports.refusals().note(address, &export, &roots, refusal, now);
+            let told = self.exports.refusals().note(address, &export, &roots, refusal, now);
+            if let Some(told) = told {
+                self.booter.report(ClientAddress::Ip(address), Event::NotAdmitted(told));
+            }
             Refused::because(MountStat::Acces, refusal.to_string())
         })?;
         let view = roots.of(export.environment).map_or_else(View::default, |root| root.view);

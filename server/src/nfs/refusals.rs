@@ -24,7 +24,7 @@ struct Told {
 }
 
 impl Refusals {
-    /// Takes note of a refusal, and tells it if it is a new one.
+    /// Takes note of a refusal, and tells it if it is a new one: in the log, and to the caller.
     pub fn note(
         &self,
         address: IpAddr,
@@ -32,11 +32,13 @@ impl Refusals {
         roots: &Roots,
         refusal: Refusal,
         now: Instant,
-    ) {
+    ) -> Option<String> {
         tracing::debug!(%address, export = export.name, %refusal, "refused");
-        if self.is_news(address, export.environment, now) {
-            tracing::warn!("{}", sentence(address, &export.name, roots, refusal));
-        }
+        self.is_news(address, export.environment, now).then(|| {
+            let told = sentence(address, &export.name, roots, refusal);
+            tracing::warn!("{told}");
+            told
+        })
     }
 
     fn is_news(&self, address: IpAddr, environment: Uuid, now: Instant) -> bool {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::ops::Add as _;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use hostfs::Descriptors;
@@ -24,7 +24,7 @@ use crate::boot::{BootId, Boots, Order, Sources};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::control::{
-    Controlled, Holding, InterfaceStatus, Living, MachineStatus, Status, Visitor,
+    Controlled, Explanation, Holding, InterfaceStatus, Living, MachineStatus, Seen, Status, Visitor,
 };
 use crate::dhcp::{Bound, Dhcp, Listener, Mode, Timestamp};
 use crate::net::interface::Interface;
@@ -429,6 +429,20 @@ impl Controlled for Appliance {
             },
             machines: self.boots.standings().into_iter().map(MachineStatus::from).collect(),
         }
+    }
+
+    fn explain(&self, machine: &str) -> Result<Explanation, String> {
+        let (standing, seen) = self.boots.explained(machine).ok_or_else(|| {
+            format!("nothing is known of {machine}: `netbe status` shows who was heard")
+        })?;
+        let (now, wall) = (SystemClock.now(), SystemClock.wall());
+        let wall = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let at = |at: Instant| wall - now.saturating_duration_since(at).as_secs_f64();
+        let evidence = seen.into_iter().map(|one| {
+            let (first, last) = (at(one.at), at(one.last));
+            Seen { at: first, last, times: one.times, text: one.text }
+        });
+        Ok(Explanation { machine: standing.into(), evidence: evidence.collect() })
     }
 
     fn reload(&self, environments: Option<&[String]>) -> Result<(), String> {

@@ -13,6 +13,7 @@ use super::appliance::Appliance;
 use super::supervise::{Run, Service};
 use crate::boot::Booter;
 use crate::clock::SystemClock;
+use crate::console;
 use crate::net::datagram::{BindOptions, Datagrams};
 use crate::net::rpc::{self, Peers, Program, Transport};
 use crate::nfs::mount::Mount;
@@ -32,6 +33,8 @@ pub(super) struct Ports {
     pub(super) servers: Vec<Arc<rpc::Server>>,
     /// What another port mapper was told.
     pub(super) registration: Registration,
+    /// Where what machines say comes, unless this host has another receiver of syslog.
+    pub(super) console: Option<Datagrams>,
     mount: u16,
 }
 
@@ -44,13 +47,19 @@ impl Ports {
         files: &Runtime,
         peers: Arc<Peers>,
     ) -> Result<Self, ServeError> {
-        let (tftp, http) = {
+        let (tftp, http, console) = {
             let _inside = network.enter();
+            let console = bind_console().inspect_err(|error| {
+                let port = console::PORT;
+                tracing::warn!(
+                    "what machines say is not kept: UDP port {port} cannot be had: {error}"
+                );
+            });
             let tftp = bind_tftp().map_err(|error| refused(&TFTP, 69, &error))?;
             let address = appliance.config().http;
             let http =
                 rpc::listen(address).map_err(|error| refused(&HTTP, address.port(), &error))?;
-            (tftp, http)
+            (tftp, http, console.ok())
         };
         let _inside = files.enter();
         let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
@@ -86,7 +95,7 @@ impl Ports {
             Err(error) => return Err(error),
         };
         let Bound { services, servers, peers: _ } = bound;
-        Ok(Self { tftp, http, rpc: services, servers, registration, mount })
+        Ok(Self { tftp, http, rpc: services, servers, registration, console, mount })
     }
 
     /// What is served where, for people.
@@ -97,11 +106,15 @@ impl Ports {
             "registered with this host's port mapper".to_owned()
         };
         let http = self.http.local_addr().map_or_else(|_| String::new(), |at| format!(" {at}"));
-        vec![
+        let mut services = vec![
             "TFTP port 69".to_owned(),
             format!("HTTP{http}"),
             format!("NFS port 2049, MOUNT port {}, {mapper}", self.mount),
-        ]
+        ];
+        if self.console.is_some() {
+            services.push(format!("syslog and netconsole port {}", console::PORT));
+        }
+        services
     }
 }
 
@@ -222,6 +235,11 @@ fn refused(service: &Known, port: u16, error: &io::Error) -> ServeError {
 /// Binds the port that TFTP's requests come to.
 pub(super) fn bind_tftp() -> io::Result<Datagrams> {
     datagrams(any4(69))
+}
+
+/// Binds the port that what machines say comes to.
+pub(super) fn bind_console() -> io::Result<Datagrams> {
+    datagrams(any4(console::PORT))
 }
 
 fn datagrams(address: SocketAddr) -> io::Result<Datagrams> {

@@ -114,12 +114,16 @@ pub enum Kind {
     FileSent,
     /// A machine took the offer of another DHCP server.
     ForeignServer,
+    /// A machine's kernel said that it stops.
+    KernelPanicked,
     /// A machine needs something that only the administrator can do.
     Notice,
     /// A machine's root could not be made.
     RootFailed,
     /// A root was mounted.
     RootMounted,
+    /// A mount, or a call for a file of a root, was refused.
+    RootRefused,
     /// A machine's root was made.
     RootReady,
     /// A root was unmounted.
@@ -146,10 +150,13 @@ impl fmt::Display for Kind {
 }
 
 /// How far a machine has come.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Nothing was heard of it.
+    #[default]
     Off,
     /// It asks for an address.
     Discover,
@@ -282,10 +289,10 @@ impl Events {
 }
 
 /// A time of day as seconds since 1970.
-mod seconds {
+pub(crate) mod seconds {
     use super::{Deserialize, Duration, SystemTime};
 
-    pub(super) fn serialize<S: serde::Serializer>(
+    pub(crate) fn serialize<S: serde::Serializer>(
         at: &SystemTime,
         to: S,
     ) -> Result<S::Ok, S::Error> {
@@ -293,7 +300,7 @@ mod seconds {
         to.serialize_f64(since.as_secs_f64())
     }
 
-    pub(super) fn deserialize<'d, D: serde::Deserializer<'d>>(
+    pub(crate) fn deserialize<'d, D: serde::Deserializer<'d>>(
         from: D,
     ) -> Result<SystemTime, D::Error> {
         let seconds = f64::deserialize(from)?;

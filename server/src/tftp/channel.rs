@@ -55,6 +55,16 @@ pub(super) enum Heard {
     Unreachable,
 }
 
+impl Heard {
+    /// The error that it is, if it is one.
+    pub(super) const fn error(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Error(code) => Some(*code),
+            Self::Ack(_) | Self::Noise | Self::Unreachable => None,
+        }
+    }
+}
+
 impl Channel {
     /// Opens a port of its own at `local`, the address that `peer` asked at interface `interface`.
     pub(super) fn open(local: IpAddr, interface: u32, peer: SocketAddr) -> io::Result<Self> {

@@ -15,7 +15,8 @@ use super::terms::Terms;
 use super::transfer::{Action, End, Failure, Transfer};
 use crate::boot::readahead::ReadAhead;
 use crate::boot::{
-    Booter, ClientAddress, Event, FileError, FileProtocol, FileRequest, Ticket, open_when_ready,
+    Booter, ClientAddress, Denial, Event, FileError, FileProtocol, FileRequest, Stall, Ticket,
+    open_when_ready,
 };
 use crate::clock::Clock;
 
@@ -44,6 +45,10 @@ struct Outcome {
     heard: Instant,
     /// Whether the same request came once more and was not answered.
     again: bool,
+    /// How far it had come.
+    stall: Stall,
+    /// The error that the client ended it with.
+    error: Option<ErrorCode>,
 }
 
 /// A file that is being sent.
@@ -78,6 +83,10 @@ impl Session {
             Err(error) => {
                 let (code, message) = refusal(&error, &self.request.file);
                 debug!(peer = %self.peer, file = ?self.name(), message, "TFTP refused");
+                if let Some(denial) = Denial::of(&error) {
+                    let (name, protocol) = (self.name(), FileProtocol::Tftp);
+                    self.report(Event::Denied { name, protocol, denial });
+                }
                 channel.refuse(code, &message).await;
                 return false;
             }
@@ -117,7 +126,7 @@ impl Session {
         let (mut transfer, mut action) = Transfer::begin(terms, self.clock.now());
         let mut timer = Box::pin(sleep_until(transfer.deadline().into()));
         // The same request came once more; what the client sent before it has to be heard first.
-        let mut again = false;
+        let (mut again, mut error) = (false, None);
         let (mut heard, mut delivered) = (self.clock.now(), transfer.delivered());
         loop {
             match action {
@@ -129,12 +138,12 @@ impl Session {
                         Ok(data) => {
                             channel.send_blocks(blocks, data, terms.block_size.get()).await;
                         }
-                        Err(error) => {
-                            debug!(file = ?self.name(), %error, "boot file cannot be read");
+                        Err(unread) => {
+                            debug!(file = ?self.name(), error = %unread, "boot file cannot be read");
                             let (code, message) = refusal(&FileError::Io, &self.request.file);
                             channel.refuse(code, &message).await;
                             let end = End::Failed(Failure::File);
-                            return Outcome { end, heard, again };
+                            return Outcome { end, heard, again, stall: transfer.stall(), error };
                         }
                     }
                     self.report_progress(file, transfer.delivered());
@@ -143,11 +152,16 @@ impl Session {
                         (heard, delivered) = (self.clock.now(), transfer.delivered());
                     }
                 }
-                Action::End(end) => return Outcome { end, heard, again },
+                Action::End(end) => {
+                    return Outcome { end, heard, again, stall: transfer.stall(), error };
+                }
             }
             if again {
                 action = match channel.heard_before().await {
-                    Some(heard) => react(&mut transfer, heard, self.clock.now()),
+                    Some(heard) => {
+                        error = error.or(heard.error());
+                        react(&mut transfer, heard, self.clock.now())
+                    }
                     None => {
                         again = false;
                         transfer.repeat(self.clock.now())
@@ -162,6 +176,7 @@ impl Session {
             action = tokio::select! {
                 biased;
                 heard = channel.hear() => {
+                    error = error.or(heard.error());
                     let action = react(&mut transfer, heard, self.clock.now());
                     // Noise must not keep the timer from its work.
                     if action == Action::Wait { transfer.expire(self.clock.now()) } else { action }
@@ -205,18 +220,23 @@ impl Session {
     }
 
     fn report_end(&self, file: &File, outcome: &Outcome, has_no_room: bool) {
-        let Outcome { end, heard, .. } = *outcome;
+        let Outcome { end, heard, stall, error, .. } = *outcome;
         debug!(peer = %self.peer, file = ?self.name(), ?end, "TFTP transfer");
         match end {
             End::Delivered => self.report(self.sent(file, file.len)),
-            End::Probed => self.report(Event::Probed(file.ticket)),
+            End::Probed => {
+                if let Some(ErrorCode(code)) = error {
+                    self.report(Event::TermsRefused { name: self.name(), code });
+                }
+                self.report(Event::Probed(file.ticket));
+            }
             End::Abandoned => {}
             End::Failed(Failure::Silent) if has_no_room => {
                 let reason = "this host's table of neighbours (ARP) has no room for it".to_owned();
                 self.report(Event::Failed { name: self.name(), reason });
             }
             End::Failed(Failure::Silent) => {
-                self.report(Event::Abandoned { name: self.name(), since: heard });
+                self.report(Event::Abandoned { name: self.name(), since: heard, stall });
             }
             End::Failed(failure) => {
                 self.report(Event::Failed { name: self.name(), reason: failure.to_string() });

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use wire::tftp::ErrorCode;
 
 use super::terms::Terms;
+use crate::boot::Stall;
 
 /// The state of one transfer.
 #[derive(Debug)]
@@ -78,7 +79,7 @@ pub(super) enum End {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum Failure {
     /// It reported an error of its own.
-    #[error("the client ended the transfer with error {}", .0.0)]
+    #[error("{}", told(*.0))]
     Client(ErrorCode),
     /// The host could not read it any more, or it became shorter than the client was told.
     #[error("the file could not be read to its end")]
@@ -89,6 +90,15 @@ pub(super) enum Failure {
     /// Its host said that nobody listens any more.
     #[error("the client went away")]
     Unreachable,
+}
+
+/// A client's error in words (RFC 1350, "Error Codes").
+fn told(ErrorCode(code): ErrorCode) -> String {
+    match code {
+        3 => "the client has no room for it (TFTP ERROR 3)".to_owned(),
+        8 => "the client refused the terms of the transfer (TFTP ERROR 8)".to_owned(),
+        code => format!("the client ended the transfer with TFTP ERROR {code}"),
+    }
 }
 
 impl Transfer {
@@ -120,6 +130,15 @@ impl Transfer {
     /// Bytes that the client has acknowledged.
     pub(super) fn delivered(&self) -> u64 {
         self.terms.offset(self.base)
+    }
+
+    /// How far it has come, for whoever asks why it did not end well.
+    pub(super) fn stall(&self) -> Stall {
+        match self.phase {
+            Phase::Agreement => Stall::Terms,
+            Phase::Blocks if self.is_early() => Stall::FirstBlock(self.terms.block_size.get()),
+            Phase::Blocks => Stall::Midway(self.delivered()),
+        }
     }
 
     /// The client acknowledged a block.

@@ -176,16 +176,22 @@ impl Boot {
             Event::Abandoned { .. }
             | Event::Advised(_)
             | Event::Declined(_)
+            | Event::Denied { .. }
             | Event::Discover(_)
             | Event::Elsewhere(_)
             | Event::Failed { .. }
+            | Event::Flawed { .. }
             | Event::ForeignServer(_)
             | Event::Leased(_)
+            | Event::NotAdmitted(_)
+            | Event::NotMounted { .. }
             | Event::Offered(_)
+            | Event::Panicked(_)
             | Event::Probed(_)
             | Event::Refused(_)
             | Event::Released(_)
             | Event::Sent { .. }
+            | Event::TermsRefused { .. }
             | Event::Unmounted(_)
             | Event::Unserved(_) => {}
         }

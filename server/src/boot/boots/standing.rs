@@ -10,7 +10,7 @@ use super::Boots;
 use super::known::ipv4;
 use super::seen::Seen;
 use crate::boot::BootId;
-use crate::boot::timeline::BootStatus;
+use crate::boot::timeline::{BootStatus, Observation, Timeline, Verdict};
 use crate::net::Mac;
 use crate::site::machine::MachineName;
 
@@ -79,6 +79,44 @@ impl Boots {
             }
         }));
         standings
+    }
+
+    /// How one machine stands, with why and with what was seen of its present boot; by name, Ethernet
+    /// address or IP address. `None` if nothing is known of it.
+    #[must_use]
+    pub fn explained(&self, machine: &str) -> Option<(Standing, Vec<Observation>)> {
+        let mac = machine.parse::<Mac>().ok();
+        let address = machine.parse::<Ipv4Addr>().ok();
+        let mut standing = self.standings().into_iter().find(|one| {
+            let named = one.name.as_ref().is_some_and(|name| name.as_str() == machine);
+            named
+                || (mac.is_some() && one.mac == mac)
+                || (address.is_some() && one.address == address)
+        })?;
+        let known = self.known();
+        let seen = standing.mac.and_then(|mac| known.clients.get(&mac));
+        let observed = seen.map(|seen| seen.timeline.observations().cloned().collect());
+        drop(known);
+        if standing.status.is_none() {
+            let status = Timeline::new(self.clock.now()).status(None, self.clock.now());
+            let verdict = Some(Verdict::never_heard());
+            standing.status = Some(BootStatus { seen: None, verdict, ..status });
+        }
+        Some((standing, observed.unwrap_or_default()))
+    }
+
+    /// Which machine is at an address, by name or Ethernet address, and the boot that it is in: one that
+    /// was seen there, or the named one that the address is kept for.
+    #[must_use]
+    pub fn who_is_at(&self, address: IpAddr) -> Option<(String, Option<BootId>)> {
+        let address = ipv4(address)?;
+        let known = self.known();
+        let seen = known.addresses.get(&address);
+        if let Some((mac, seen)) = seen.and_then(|mac| Some((mac, known.clients.get(mac)?))) {
+            return Some((seen.title(*mac), seen.boot.as_ref().map(|boot| boot.id)));
+        }
+        let (name, _) = known.roster.at(address)?;
+        Some((name.to_string(), None))
     }
 
     /// The machines whose root is this environment and lives, by name or Ethernet address.

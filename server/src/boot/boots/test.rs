@@ -20,6 +20,7 @@ use super::known::{FORGOTTEN_AT_ONCE, MAX_CLIENTS};
 use super::*;
 use crate::boot::catalog::test::FakeFiles;
 use crate::boot::catalog::{Environment, Files};
+use crate::boot::timeline::Cause;
 use crate::boot::{Arch, Client, Content, FileProtocol, Root, usage};
 use crate::clock::FakeClock;
 use crate::site::events::Stage;
@@ -303,7 +304,7 @@ fn a_machine_whose_environment_is_away_is_answered_when_it_is_back() {
     let trouble = || {
         let standings = bench.boots.standings();
         let view = standings.into_iter().find(|one| one.mac == Some(MAC)).unwrap().status.unwrap();
-        view.trouble.map(|(_, text)| text)
+        view.trouble.and(view.verdict).map(|verdict| verdict.text)
     };
     assert!(trouble().unwrap().contains("a command works on it"), "{:?}", trouble());
     bench.boots.update_environments(vec![base], &[]);
@@ -315,6 +316,27 @@ fn a_machine_whose_environment_is_away_is_answered_when_it_is_back() {
     bench.boots.update_environments(Vec::new(), &[Uuid::from_u128(1)]);
     assert!(bench.ask(OTHER, UEFI, 3, true).is_none_or(|answer| answer.file.is_none()));
     assert!(bench.boots.catalog.why_absent("base").contains("does not exist"));
+}
+
+#[test]
+fn a_machine_is_explained_by_any_of_its_names_with_what_was_seen() {
+    let bench = Bench::new(Some("base"), None);
+    assert!(bench.boots.explained("web2").is_none());
+    let (never, seen) = bench.boots.explained("web1").unwrap();
+    assert_eq!(never.status.unwrap().verdict.unwrap().cause, Cause::NeverHeard);
+    assert_eq!(seen, []);
+    bench.lease(UEFI, 1);
+    bench.pass(45);
+    for name in ["web1", &MAC.to_string(), &ADDRESS.to_string()] {
+        let (standing, seen) = bench.boots.explained(name).unwrap();
+        assert_eq!(standing.status.unwrap().verdict.unwrap().cause, Cause::TftpBlocked);
+        let texts: Vec<_> = seen.iter().map(|one| one.text.as_str()).collect();
+        assert_eq!(texts.first(), Some(&"UEFI PXE asks for an address"), "{texts:?}");
+        assert_eq!(texts.last(), Some(&"took 10.0.0.100"), "{texts:?}");
+    }
+    let who = bench.boots.who_is_at(ADDRESS.into());
+    assert_eq!(who, Some(("web1".to_owned(), bench.boot())));
+    assert_eq!(bench.boots.who_is_at(Ipv4Addr::new(10, 0, 0, 77).into()), None);
 }
 
 /// The journal keeps what happens to named machines, and not what strangers can do any number of times.
@@ -391,7 +413,10 @@ fn an_unknown_machine_boots_nothing_and_is_told_why() {
     assert!(refusal.starts_with("unknown machine, and no default environment"), "{refusal}");
     let standings = bench.boots.standings();
     let status = standings[0].status.as_ref().unwrap();
-    assert_eq!(status.trouble.as_ref().map(|(_, text)| text.clone()), Some(refusal));
+    assert_eq!(
+        status.trouble.and(status.verdict.as_ref()).map(|one| one.text.clone()),
+        Some(refusal)
+    );
     assert_eq!(bench.root(), None);
 }
 

@@ -157,8 +157,10 @@ fn only_pxelinux_has_options_of_its_own() {
         decide_for(choice, client, &equipped()).unwrap().answer(BootId(7), client).asked
     };
     let codes = |choice, arch| asked(choice, arch).into_iter().map(|(code, _)| code);
-    assert_eq!(codes(LoaderChoice::Grub, Arch::UEFI_X64).count(), 0);
-    assert!(codes(LoaderChoice::Pxelinux, Arch::BIOS).eq([208, 209, 211]));
+    // All are told the log server.
+    assert!(codes(LoaderChoice::Grub, Arch::UEFI_X64).eq([7]));
+    assert!(codes(LoaderChoice::Pxelinux, Arch::BIOS).eq([208, 209, 211, 7]));
+    assert!(asked(LoaderChoice::Grub, Arch::UEFI_X64).contains(&(7, vec![10, 0, 0, 1])));
     let prefix = (210, b"http://10.0.0.1/b/0000000000000007/".to_vec());
     assert!(asked(LoaderChoice::Lpxelinux, Arch::BIOS).contains(&prefix));
 }

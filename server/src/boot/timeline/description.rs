@@ -2,7 +2,7 @@
 
 use provision::terminal::Bytes;
 
-use crate::boot::Event;
+use crate::boot::{Denial, Event};
 
 /// An event in words.
 #[must_use]
@@ -24,6 +24,24 @@ pub(super) fn describe(event: &Event) -> String {
             format!("got {} ({})", shown(name), Bytes(*total))
         }
         Event::Abandoned { name, .. } => format!("{}: the client stopped answering", shown(name)),
+        Event::Denied { name, protocol, denial: Denial::Missing } => {
+            format!("asked for {} by {protocol}: there is no such file for it", shown(name))
+        }
+        Event::Denied { name, protocol, denial: Denial::Refused(reason) } => {
+            format!("asked for {} by {protocol}: refused: {}", shown(name), shown(reason))
+        }
+        Event::Denied { name, protocol, denial: Denial::Unreadable } => {
+            format!("asked for {} by {protocol}: this host cannot read it", shown(name))
+        }
+        Event::Flawed { name, flaw } => format!("{} {flaw}", shown(name)),
+        Event::Panicked(text) => format!("its kernel says: {}", shown(text)),
+        Event::NotAdmitted(reason) => safe(reason),
+        Event::NotMounted { path, reason } => {
+            format!("mounting {}: {}", shown(path), shown(reason))
+        }
+        Event::TermsRefused { name, code } => {
+            format!("refused the terms for {} with TFTP ERROR {code}", shown(name))
+        }
         Event::Failed { name, reason } => format!("{}: {}", shown(name), shown(reason)),
         Event::Mounted { path, .. } => format!("mounted {}", shown(path)),
         Event::Unmounted(path) => format!("unmounted {}", shown(path)),
@@ -34,6 +52,10 @@ pub(super) fn describe(event: &Event) -> String {
 
 /// Text from the network, fit for a terminal and short.
 pub(super) fn shown(text: &str) -> String {
-    let safe = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().take(120).map(safe).collect()
+    safe(text).chars().take(120).collect()
+}
+
+/// A sentence of ours with names of others in it, fit for a terminal.
+fn safe(text: &str) -> String {
+    text.chars().map(|c: char| if c.is_control() { '?' } else { c }).collect()
 }

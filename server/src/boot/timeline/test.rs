@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use uuid::Uuid;
 
 use super::*;
-use crate::boot::{Arch, FileProtocol, Ticket};
+use crate::boot::{Arch, FileProtocol, Stall, Ticket};
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const PXE: Client = Client::Pxe(Arch::UEFI_X64);
@@ -18,7 +18,7 @@ fn sent(role: Role, bytes: u64, total: u64) -> Event {
 
 /// A kernel uses its root.
 fn nfs(written: u64) -> Event {
-    used(Traffic { calls: 10, read: 4096, written, by_kernel: true, repeats: 0 })
+    used(Traffic { calls: 10, read: 4096, written, by_kernel: true, ..Traffic::default() })
 }
 
 /// A loader reads from the root, or asks for the same piece again so often.
@@ -135,8 +135,9 @@ fn a_read_only_root_runs_after_a_while() {
 fn trouble_is_over_when_the_machine_goes_on() {
     let failed = Event::Failed { name: "kernel".to_owned(), reason: "gone".to_owned() };
     let (mut timeline, now) = shown(&[failed]);
-    let trouble = timeline.status(None, now).trouble;
-    assert_eq!(trouble, Some((Trouble::Failed, "kernel: gone".to_owned())));
+    let view = timeline.status(None, now);
+    assert_eq!(view.trouble, Some(Trouble::Failed));
+    assert_eq!(view.verdict.unwrap().text, "kernel: gone");
     timeline.see(&sent(Role::Kernel, 1, 2), now);
     assert_eq!(timeline.status(None, now).trouble, None);
 }
@@ -144,8 +145,8 @@ fn trouble_is_over_when_the_machine_goes_on() {
 #[test]
 fn silence_in_the_middle_of_a_boot_gets_a_hint() {
     let (timeline, now) = shown(&[Event::Leased(ADDRESS)]);
-    assert_eq!(timeline.status(None, now).hint, None);
-    let hint = timeline.status(None, now + SILENT).hint.unwrap();
+    assert_eq!(timeline.status(None, now).verdict, None);
+    let hint = timeline.status(None, now + SILENT).verdict.unwrap().text;
     assert!(hint.starts_with("leased, then nothing for 41 s"), "{hint}");
 }
 
@@ -175,7 +176,7 @@ fn what_a_loader_reads_is_sent_and_is_no_running_system() {
     let (mut timeline, now) = shown(&events);
     let view = timeline.status(Some(now), now);
     assert_eq!((view.stage, view.sent, view.read), (Stage::Loader, 60_500, 60_000));
-    let hint = timeline.status(Some(now), now + SILENT).hint.unwrap();
+    let hint = timeline.status(Some(now), now + SILENT).verdict.unwrap().text;
     assert!(
         hint.starts_with("its loader read 58.5 KiB of its root, then nothing for 41 s"),
         "{hint}"
@@ -202,21 +203,25 @@ fn a_kernel_that_asks_for_an_address_has_left_its_loader() {
 #[test]
 fn a_loader_that_asks_for_one_piece_again_and_again_hangs() {
     let (mut timeline, now) = shown(&[sent(Role::Loader, 500, 500), read(8192, STUCK - 1)]);
-    assert_eq!(timeline.status(None, now).hint, None);
+    assert_eq!(timeline.status(None, now).verdict, None);
     let told = timeline.see(&read(8192, STUCK), now);
     let [News { kind: Kind::Notice, text }] = &told[..] else { panic!("{told:?}") };
     assert!(text.contains("asks for the same piece of a file again and again"), "{text}");
     let view = timeline.status(Some(now), now);
-    assert_eq!((view.stage, view.hint.as_ref()), (Stage::Loader, Some(text)));
+    assert_eq!((view.stage, &view.verdict.unwrap().text), (Stage::Loader, text));
     assert_eq!(timeline.see(&read(8192, STUCK + 1), now), [], "it is told once");
     timeline.see(&read(8192, 0), now);
-    assert_eq!(timeline.status(Some(now), now).hint, None);
+    assert_eq!(timeline.status(Some(now), now).verdict, None);
 }
 
 #[test]
 fn a_file_that_a_loader_let_go_of_has_not_failed() {
     let (mut timeline, now) = shown(&[sent(Role::Loader, 500, 500)]);
-    let let_go = |since| Event::Abandoned { name: "/boot/lua/core.lua".to_owned(), since };
+    let let_go = |since| Event::Abandoned {
+        name: "/boot/lua/core.lua".to_owned(),
+        since,
+        stall: Stall::Midway(9),
+    };
     let since = now;
     timeline.see(&Event::Discover(Client::FreeBsdLoader), now + Duration::from_secs(1));
     assert_eq!(timeline.see(&let_go(since), now + SILENT), [], "it went on");
@@ -225,7 +230,7 @@ fn a_file_that_a_loader_let_go_of_has_not_failed() {
     let told = timeline.see(&let_go(since), now + SILENT);
     assert_eq!(told[0].text, "/boot/lua/core.lua: the client stopped answering");
     let view = timeline.status(None, now + SILENT);
-    assert_eq!(view.trouble.unwrap().0, Trouble::Failed);
+    assert_eq!(view.trouble, Some(Trouble::Failed));
     assert_eq!(view.seen.unwrap(), SILENT - Duration::from_secs(1), "silence is no sign of life");
 }
 

@@ -220,12 +220,14 @@ fn a_loader_that_mounts_at_every_open_is_reported_once() {
 fn a_refused_mount_is_reported_with_its_reason() {
     let bench = bench();
     bench.mnt(&Client::at(STRANGER), "/be/head").unwrap_err();
-    let name = "mounting /be/head".to_owned();
+    let path = "/be/head".to_owned();
     let reason = format!(
         "not shared with {STRANGER}: share it with its network, or make it the machine's root"
     );
-    let failed = Event::Failed { name, reason };
-    assert_eq!(bench.site.booter.take(), [(ClientAddress::Ip(STRANGER), failed)]);
+    let failed = Event::NotMounted { path, reason };
+    let told = bench.site.booter.take();
+    assert_eq!(told.last(), Some(&(ClientAddress::Ip(STRANGER), failed)));
+    assert!(matches!(&told[..], [(_, Event::NotAdmitted(_)), _]), "{told:?}");
     assert_eq!(bench.dump(), []);
 }
 

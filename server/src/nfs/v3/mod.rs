@@ -103,6 +103,8 @@ impl Nfs3 {
             written: request.written.get(),
             by_kernel: is_of_kernel(procedure),
             piece: (procedure == Procedure::Read).then_some(request.call.args),
+            is_denied: request.is_denied.get(),
+            lacks_init: request.lacks_init.get(),
         };
         if let Some(traffic) = self.exports.usage().see(address, environment, call, now) {
             self.report(address, environment, traffic);

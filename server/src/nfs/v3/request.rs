@@ -6,10 +6,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 use vfs::{Answer, Caller, FsError, Handle, Name, NameError, Projection, Resolved, Tree, Wait};
 use wire::codec::Codec;
-use wire::nfs3::{FileHandle, Filename, PostOpAttr, Procedure, Status, WccData};
+use wire::nfs3::{FileHandle, Filename, LookupArgs, PostOpAttr, Procedure, Status, WccData};
 use wire::xdr::{DecodeError, Decoder, Encoder};
 
 use super::{Nfs3, attr, status};
+use crate::boot::{ClientAddress, Event};
 use crate::net::rpc::{Call, Transport};
 use crate::net::sys::pipe::Pipe;
 use crate::nfs::export::{Export, Running, WireHandle};
@@ -29,6 +30,10 @@ pub(super) struct Request<'a> {
     pub(super) read: Cell<u64>,
     /// Bytes of file data that it wrote.
     pub(super) written: Cell<u64>,
+    /// Whether it would have changed what the caller may only read.
+    pub(super) is_denied: Cell<bool>,
+    /// Whether it looked for the system's first program where there is none.
+    pub(super) lacks_init: Cell<bool>,
     /// File data that follow what was appended to the reply.
     pub(super) payload: Cell<Option<Pipe>>,
 }
@@ -67,6 +72,8 @@ impl<'a> Request<'a> {
             environment: Cell::default(),
             read: Cell::default(),
             written: Cell::default(),
+            is_denied: Cell::default(),
+            lacks_init: Cell::default(),
             payload: Cell::default(),
         }
     }
@@ -161,6 +168,14 @@ impl<'a> Request<'a> {
         beside: &impl Codec<'f>,
         reply: &mut Vec<u8>,
     ) -> Outcome {
+        match fault {
+            Fault::Tree(FsError::RoFs) => self.is_denied.set(true),
+            Fault::Tree(FsError::NoEnt) if self.procedure == Procedure::Lookup => {
+                let args = self.args::<LookupArgs<'_>>();
+                self.lacks_init.set(args.is_ok_and(|args| args.name.0 == b"init"));
+            }
+            Fault::Tree(_) | Fault::Protocol(_) => {}
+        }
         let mut out = Encoder::new(reply);
         match fault {
             Fault::Tree(error) => status::status(self.procedure, error).encode(&mut out),
@@ -188,7 +203,11 @@ impl<'a> Request<'a> {
         let grant = export.admit(peer, &roots).map_err(|refusal| {
             let now = self.nfs.clock.now();
             self.nfs.exports.usage().refused(address, export.environment, now);
-            self.nfs.exports.refusals().note(address, &export, &roots, refusal, now);
+            if let Some(told) =
+                self.nfs.exports.refusals().note(address, &export, &roots, refusal, now)
+            {
+                self.nfs.booter.report(ClientAddress::Ip(address), Event::NotAdmitted(told));
+            }
             FsError::Access
         })?;
         self.environment.set(Some(export.environment));

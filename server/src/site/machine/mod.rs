@@ -2,6 +2,7 @@
 
 mod loader;
 mod name;
+mod netconsole;
 mod renaming;
 mod root;
 mod roster;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 pub use loader::LoaderProtocol;
 pub use name::{MachineName, MachineNameError};
+pub use netconsole::{Netconsole, NetconsoleError};
 pub use provision::loader::LoaderChoice;
 pub use renaming::{
     RenameError, finish_renaming, has_renaming, rename, rename_machine, settle_renaming,
@@ -70,6 +72,9 @@ pub struct Machine {
     /// The serial port of its console.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<SerialPort>,
+    /// The interface by which its Linux kernel sends what it says (netconsole).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netconsole: Option<Netconsole>,
     /// Variables for FreeBSD's loader and kernel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kenv: Vec<Variable>,
@@ -313,6 +318,7 @@ mod test {
             view: View::Split,
             loader_protocol: LoaderProtocol::Http,
             serial: Some("ttyS1/9600".parse().unwrap()),
+            netconsole: Some("eth0".parse().unwrap()),
             kenv: vec!["nfs.read_size=1024".parse().unwrap()],
             classes: vec!["lab".to_owned()],
         };

@@ -65,7 +65,7 @@ impl Bench {
     fn trouble(&self) -> Option<String> {
         let standings = self.boots.standings();
         let own = standings.into_iter().find(|one| one.mac == Some(MAC)).unwrap();
-        own.status.unwrap().trouble.map(|(kind, _)| kind.as_str().to_owned())
+        own.status.unwrap().trouble.map(|kind| kind.as_str().to_owned())
     }
 
     /// An environment is mounted from the usual address, and called a little later.

@@ -155,7 +155,7 @@ async fn what_waits_for_too_long_is_refused_with_the_reason() {
     assert!(begun.elapsed() >= WAIT_LIMIT);
     let told = running.site.booter.take();
     let reasons = told.iter().filter_map(|(_, event)| {
-        if let crate::boot::Event::Failed { reason, .. } = event {
+        if let crate::boot::Event::NotMounted { reason, .. } = event {
             Some(reason.as_str())
         } else {
             None

@@ -51,7 +51,8 @@ fn who_may_not_use_the_export_gets_nothing_even_with_a_good_handle() {
 fn who_may_not_use_the_export_is_not_reported_as_using_it() {
     let bench = Bench::new(tree()).by(Client::at(STRANGER));
     getattr(&bench, bench.root().as_bytes());
-    assert_eq!(bench.site.booter.take(), []);
+    let told = bench.site.booter.take();
+    assert!(matches!(&told[..], [(_, crate::boot::Event::NotAdmitted(_))]), "{told:?}");
 }
 
 #[test]
@@ -126,6 +127,32 @@ fn users_are_who_they_say_unless_all_are_mapped() {
     let mapall = Some("7:8".parse().unwrap());
     let settings = ExportSettings { mapall, ..ExportSettings::default() };
     assert_eq!(maker(&shared(settings).by(user())), (7, 8));
+}
+
+/// What a machine's kernel does in vain tells why it stops.
+#[test]
+fn a_refused_change_and_a_search_for_init_in_vain_are_told() {
+    use crate::boot::Event;
+
+    let settings = ExportSettings { read_only: true, ..ExportSettings::default() };
+    let bench = shared(settings);
+    let told = |bench: &Bench| {
+        bench.site.clock.pass(std::time::Duration::from_secs(1));
+        getattr(bench, bench.root().as_bytes());
+        let told = bench.site.booter.take().into_iter().filter_map(|(_, event)| match event {
+            Event::Nfs { traffic, .. } => Some((traffic.denied, traffic.lacks_init)),
+            _ => None,
+        });
+        told.fold((0, false), |(all, any), (denied, lacks)| (all + denied, any | lacks))
+    };
+    assert_eq!(told(&bench), (0, false));
+    let root = bench.root();
+    let _: RemoveRes = bench.call(Procedure::Remove, &op(&root, "motd"));
+    let _: LookupRes<'_> = bench.call(Procedure::Lookup, &op(&root, "initrd"));
+    assert_eq!(told(&bench), (1, false));
+    let _: LookupRes<'_> = bench.call(Procedure::Lookup, &op(&root, "init"));
+    assert_eq!(told(&bench), (0, true));
+    assert_eq!(told(&bench), (0, false), "it is told once");
 }
 
 #[test]

@@ -1,0 +1,313 @@
+//! What machines said, written down: a file of JSON lines for each machine, which is put aside when it is
+//! long.
+//!
+//! A thread of its own writes, so that no packet waits for a disk. A machine has a bound for each second
+//! and for its file, and all of them together have one: the file that was written longest ago goes first.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, atomic};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::site::events::{BootId, seconds};
+
+/// A line that a machine said.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Said {
+    /// When it came; in seconds since 1970 where it is written down.
+    #[serde(with = "seconds")]
+    pub at: SystemTime,
+    /// The machine's name, or its Ethernet address.
+    pub machine: String,
+    /// The boot that it was in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootId>,
+    /// How grave it is, from 0 (emergency) to 7 (debug), if it says so (RFC 5424 §6.2.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<u8>,
+    /// Who says it; empty for a kernel that does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub program: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// What a machine said, oldest first.
+///
+/// # Errors
+///
+/// A file is there and cannot be read.
+pub fn read(state: &Path, machine: &str) -> io::Result<Vec<Said>> {
+    let Some(path) = file(&state.join(FOLDER), machine) else { return Ok(Vec::new()) };
+    let mut said = Vec::new();
+    for path in [aside(&path), path] {
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        // A line that a crash cut off tells nothing.
+        let lines = text.split(|&byte| byte == b'\n');
+        said.extend(lines.filter_map(|line| serde_json::from_slice::<Said>(line).ok()));
+    }
+    Ok(said)
+}
+
+/// Takes lines to be written; never waits.
+pub(super) struct Keeper {
+    sender: SyncSender<Said>,
+    missed: Arc<atomic::AtomicU64>,
+}
+
+impl Keeper {
+    pub(super) fn start(state: PathBuf) -> io::Result<Self> {
+        let (sender, lines) = mpsc::sync_channel(WAITING);
+        let missed = Arc::new(atomic::AtomicU64::new(0));
+        let mut files = Files::new(state.join(FOLDER), Arc::clone(&missed));
+        let run = move || run(&mut files, &lines);
+        thread::Builder::new().name("console".to_owned()).spawn(run)?;
+        Ok(Self { sender, missed })
+    }
+
+    pub(super) fn keep(&self, said: Said) {
+        match self.sender.try_send(said) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                self.missed.fetch_add(1, atomic::Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn run(files: &mut Files, lines: &Receiver<Said>) {
+    while let Ok(said) = lines.recv() {
+        files.take(&said, Instant::now());
+    }
+}
+
+struct Files {
+    folder: PathBuf,
+    /// Bytes of each file, and when it was written last.
+    known: HashMap<PathBuf, (u64, SystemTime)>,
+    /// Lines of each machine in its present second.
+    pace: HashMap<String, (Instant, u32)>,
+    missed: Arc<atomic::AtomicU64>,
+    told: bool,
+}
+
+impl Files {
+    fn new(folder: PathBuf, missed: Arc<atomic::AtomicU64>) -> Self {
+        let mut known = HashMap::new();
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if let Ok(about) = entry.metadata() {
+                let written = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                known.insert(entry.path(), (about.len(), written));
+            }
+        }
+        Self { folder, known, pace: HashMap::new(), missed, told: false }
+    }
+
+    fn take(&mut self, said: &Said, now: Instant) {
+        if self.pace.len() > MAX_MACHINES {
+            self.pace.clear();
+        }
+        let (began, count) = self.pace.entry(said.machine.clone()).or_insert((now, 0));
+        if now.saturating_duration_since(*began) >= SECOND {
+            (*began, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        if *count > PER_SECOND {
+            self.missed.fetch_add(1, atomic::Ordering::Relaxed);
+            return;
+        }
+        let written = self.note_missed(said).and_then(|()| self.write(said));
+        if let Err(error) = &written
+            && !std::mem::replace(&mut self.told, true)
+        {
+            let folder = self.folder.display();
+            tracing::warn!("{folder}: what machines say cannot be written down: {error}");
+        }
+        self.told &= written.is_err();
+    }
+
+    fn note_missed(&mut self, next: &Said) -> io::Result<()> {
+        match self.missed.swap(0, atomic::Ordering::Relaxed) {
+            0 => Ok(()),
+            missed => {
+                let text = format!("{missed} lines of machines were not kept: too many at once");
+                self.write(&Said {
+                    text,
+                    program: "netbe".to_owned(),
+                    severity: None,
+                    ..next.clone()
+                })
+            }
+        }
+    }
+
+    fn write(&mut self, said: &Said) -> io::Result<()> {
+        let Some(path) = file(&self.folder, &said.machine) else { return Ok(()) };
+        let mut line = serde_json::to_vec(said).map_err(io::Error::other)?;
+        line.push(b'\n');
+        let more = line.len() as u64;
+        let len = self.known.get(&path).map_or(0, |(len, _)| *len);
+        if len.saturating_add(more) > FILE {
+            let old = aside(&path);
+            fs::rename(&path, &old)?;
+            if let Some(known) = self.known.remove(&path) {
+                self.known.insert(old, known);
+            }
+        }
+        self.make_room(&path, more)?;
+        let mut file = self.open(&path)?;
+        // One write: a reader sees all of a line, or nothing of it but after a crash.
+        file.write_all(&line)?;
+        let len = file.metadata()?.len();
+        self.known.insert(path, (len, SystemTime::now()));
+        Ok(())
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::DirBuilder::new().mode(0o700).create(&self.folder)?;
+                open()
+            }
+            other => other,
+        }
+    }
+
+    /// Removes what was written longest ago until there is room for so many bytes.
+    fn make_room(&mut self, own: &Path, more: u64) -> io::Result<()> {
+        loop {
+            let all: u64 = self.known.values().map(|(len, _)| len).sum();
+            let many = self.known.len() >= MAX_MACHINES && !self.known.contains_key(own);
+            if all.saturating_add(more) <= ALL && !many {
+                return Ok(());
+            }
+            let others = self.known.iter().filter(|(path, _)| *path != own);
+            let Some(oldest) = others.min_by_key(|(_, (_, at))| *at).map(|(path, _)| path.clone())
+            else {
+                return Ok(());
+            };
+            match fs::remove_file(&oldest) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => self.known.remove(&oldest),
+            };
+        }
+    }
+}
+
+/// The file of a machine; `None` for what is no name of one.
+fn file(folder: &Path, machine: &str) -> Option<PathBuf> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    let is_name = !machine.is_empty() && machine.len() <= 255 && !machine.starts_with('.');
+    (is_name && machine.chars().all(plain)).then(|| folder.join(format!("{machine}.said")))
+}
+
+fn aside(path: &Path) -> PathBuf {
+    path.with_extension("old")
+}
+
+/// The folder in the state directory.
+const FOLDER: &str = "console";
+
+/// Bytes of one file, after which it is put aside; the one before it goes.
+const FILE: u64 = if cfg!(test) { 4096 } else { 512 << 10 };
+
+/// Bytes of all files.
+const ALL: u64 = if cfg!(test) { 64 << 10 } else { 128 << 20 };
+
+/// Files.
+const MAX_MACHINES: usize = 4096;
+
+/// Lines of one machine in a second: a kernel that starts says two thousand in a few.
+const PER_SECOND: u32 = 1000;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Lines that wait for the disk.
+const WAITING: usize = 4096;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn said(machine: &str, text: &str) -> Said {
+        let (at, boot) = (SystemTime::UNIX_EPOCH + SECOND, Some(BootId(7)));
+        let (machine, program, text) = (machine.to_owned(), "kernel".to_owned(), text.to_owned());
+        Said { at, machine, boot, severity: Some(3), program, text }
+    }
+
+    fn files(state: &Path) -> Files {
+        Files::new(state.join(FOLDER), Arc::default())
+    }
+
+    fn texts(state: &Path, machine: &str) -> Vec<String> {
+        read(state, machine).unwrap().into_iter().map(|said| said.text).collect()
+    }
+
+    #[test]
+    fn what_was_said_is_read_again_by_machine() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(texts(state.path(), "web1"), [""; 0]);
+        let (mut files, now) = (files(state.path()), Instant::now());
+        files.take(&said("web1", "one\u{1b}[2J"), now);
+        files.take(&said("52:54:00:00:00:01", "other"), now);
+        assert_eq!(read(state.path(), "web1").unwrap(), [said("web1", "one\u{1b}[2J")]);
+        assert_eq!(texts(state.path(), "52:54:00:00:00:01"), ["other"]);
+        let raw = fs::read(state.path().join(FOLDER).join("web1.said")).unwrap();
+        assert!(!raw.contains(&0x1b), "a file that is looked at commands no terminal");
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_folder() {
+        let state = tempfile::tempdir().unwrap();
+        for name in ["../web1", "a/b", "", ".", "..", "a\0b"] {
+            files(state.path()).take(&said(name, "x"), Instant::now());
+            assert_eq!(read(state.path(), name).unwrap(), []);
+        }
+        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_machine_and_all_of_them_have_bounds() {
+        let state = tempfile::tempdir().unwrap();
+        let mut files = files(state.path());
+        let text = "x".repeat(500);
+        for number in 0..40_u32 {
+            for machine in 0..30 {
+                let now = Instant::now() + SECOND * number * 2;
+                files.take(&said(&format!("web{machine}"), &text), now);
+            }
+        }
+        let folder = fs::read_dir(state.path().join(FOLDER)).unwrap();
+        let sizes: Vec<_> = folder.map(|one| one.unwrap().metadata().unwrap().len()).collect();
+        assert!(sizes.iter().all(|size| *size <= FILE), "{sizes:?}");
+        assert!(sizes.iter().sum::<u64>() <= ALL, "{sizes:?}");
+        assert!(!texts(state.path(), "web29").is_empty(), "who spoke last is kept");
+        let again = Files::new(state.path().join(FOLDER), Arc::default());
+        assert_eq!(again.known.len(), sizes.len(), "after a restart the bound holds on");
+    }
+
+    #[test]
+    fn what_comes_too_fast_is_counted() {
+        let state = tempfile::tempdir().unwrap();
+        let (mut files, now) = (files(state.path()), Instant::now());
+        for _ in 0..PER_SECOND + 7 {
+            files.take(&said("web1", "x"), now);
+        }
+        files.take(&said("web1", "later"), now + SECOND);
+        let texts = texts(state.path(), "web1");
+        assert!(texts.iter().any(|text| text.starts_with("7 lines")), "{texts:?}");
+        assert_eq!(texts.last().unwrap(), "later");
+    }
+}
