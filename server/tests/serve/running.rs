@@ -311,8 +311,8 @@ fn the_server_keeps_the_privileges_of_its_work_and_no_other() {
         for key in ["CapEff", "CapPrm", "CapBnd"] {
             assert_eq!(value(&status, key), work & value(&own, key), "{key}");
         }
-        let more = ["CapInh", "CapAmb", "NoNewPrivs"].map(|key| value(&status, key));
-        assert_eq!(more, [0, 0, 1]);
+        let more = ["CapInh", "CapAmb", "NoNewPrivs", "Seccomp"].map(|key| value(&status, key));
+        assert_eq!(more, [0, 0, 1, 2]);
     }
     assert!(looked_at > 4, "{looked_at}");
 }

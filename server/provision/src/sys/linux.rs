@@ -1,5 +1,7 @@
 //! Linux: capabilities, a filter of system calls, and the parent's death (capabilities(7), seccomp(2)).
 
+mod calls;
+
 use std::collections::BTreeMap;
 use std::io;
 
@@ -41,11 +43,12 @@ pub(crate) fn confine(privilege: Privilege) -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// Gives up for ever what a server does not need; the programs that it starts do not get it back.
+/// Gives up for ever what a server does not need, capabilities and system calls; the programs that it
+/// starts do not get it back. Gives whether calls are filtered: not every kernel and processor can.
 ///
 /// It acts on the calling thread and on those that it starts later: call it before any other thread
 /// exists. Fails with the kernel's error.
-pub fn confine_server() -> io::Result<()> {
+pub fn confine_server() -> io::Result<bool> {
     let sets = capabilities(None)?;
     clear_ambient_capability_set()?;
     if sets.effective.contains(CapabilitySet::SETPCAP) {
@@ -53,7 +56,8 @@ pub fn confine_server() -> io::Result<()> {
     }
     let (keep, none) = (SERVER & sets.permitted, CapabilitySet::empty());
     set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable: none })?;
-    Ok(set_no_new_privs(true)?)
+    set_no_new_privs(true)?;
+    calls::refuse_others()
 }
 
 /// What a server needs. SYS_RESOURCE is not among it, so that quotas and reserved blocks hold for what
