@@ -6,11 +6,13 @@
 mod appliance;
 mod idle;
 mod interfaces;
+mod notify;
 mod parts;
 mod ports;
 mod preparer;
 mod publisher;
 mod supervise;
+mod watchdog;
 
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
@@ -20,7 +22,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use store::{Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -42,8 +44,10 @@ use crate::site::machine::MachineError;
 use crate::site::state::{StateDir, StateError, site_key};
 use crate::{control, dhcp, http, tftp};
 use appliance::Appliance;
+use notify::Notifier;
 use ports::Ports;
 use supervise::{Run, Service};
+use watchdog::Sign;
 
 /// Serves until SIGTERM or SIGINT; `reread` gives on SIGHUP what it was told, as it is then.
 pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
@@ -54,7 +58,10 @@ pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
         return Err(ServeError::Kernel);
     }
     // It acts on threads that are started later, so it comes before all of them.
-    provision::confine_server().map_err(ServeError::Privileges)?;
+    if !provision::confine_server().map_err(ServeError::Privileges)? {
+        tracing::debug!("this host has no filter of system calls for a server");
+    }
+    let notifier = Arc::new(Notifier::of_environment());
     if let Err(error) = hostfs::raise_open_files_limit() {
         tracing::warn!("the number of open files stays limited as it is: {error}");
     }
@@ -82,7 +89,7 @@ pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
         let dhcp = bind(&appliance).await?;
         appliance.set_bound(&dhcp, ports.services(), &ports.servers);
         announce(&appliance.summary()).map_err(ServeError::Output)?;
-        serve(&appliance, ports, dhcp, control, [&files, &http], hang_up).await
+        serve(&appliance, ports, dhcp, control, [&files, &http], (hang_up, notifier)).await
     });
     // The socket of a server that ended must not look like one that was killed.
     let _ = std::fs::remove_file(appliance.state().socket());
@@ -179,7 +186,7 @@ async fn serve(
     dhcp: Vec<Bound>,
     control: tokio::net::UnixListener,
     [files, http]: [&Runtime; 2],
-    hang_up: Signal,
+    (hang_up, notifier): (Signal, Arc<Notifier>),
 ) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -198,8 +205,14 @@ async fn serve(
     for service in ports.rpc.into_iter().chain([sweep, free]) {
         tasks.spawn_on(service.run(stopping.clone()), files.handle());
     }
-    let outcome = signals(appliance, hang_up).await;
+    if let Some(period) = notifier.watchdog() {
+        let watched = watched(appliance, [files, http], Arc::clone(&notifier), period);
+        tasks.spawn(watched.run(stopping.clone()));
+    }
+    notifier.ready(&appliance.status_line());
+    let outcome = signals(appliance, hang_up, &notifier).await;
     tracing::info!("ending");
+    notifier.stopping();
     stop.send_replace(true);
     for server in &ports.servers {
         server.stop();
@@ -283,6 +296,30 @@ fn http_service(
     http
 }
 
+/// Feeds the service manager's watchdog.
+fn watched(
+    appliance: &Arc<Appliance>,
+    [files, http]: [&Runtime; 2],
+    notifier: Arc<Notifier>,
+    period: Duration,
+) -> Service {
+    let (of_locks, network) = (Arc::clone(appliance), Handle::current());
+    let signs = Arc::new([
+        Sign::runtime("the network", network),
+        Sign::runtime("files", files.handle().clone()),
+        Sign::runtime("HTTP", http.handle().clone()),
+        Sign::locks("boots and DHCP", move || {
+            let _ = of_locks.boots().standings();
+            let _ = of_locks.dhcp().map(|dhcp| dhcp.foreign());
+        }),
+        Sign::nfs(ports::NFS_PORT),
+    ]);
+    Service::of("feeding the watchdog", move || {
+        let (signs, notifier) = (Arc::clone(&signs), Arc::clone(&notifier));
+        Box::pin(async move { match watchdog::feed(&*signs, period, || notifier.alive()).await {} })
+    })
+}
+
 /// Tells what no later event of a machine would tell.
 async fn tell_due(boots: Arc<Boots>) -> io::Result<()> {
     let mut beats = time::interval(DUE_PERIOD);
@@ -315,7 +352,11 @@ async fn wait_for_stores(appliance: Arc<Appliance>) -> io::Result<()> {
 }
 
 /// Waits for SIGTERM or SIGINT; SIGHUP reads everything again.
-async fn signals(appliance: &Arc<Appliance>, mut hang_up: Signal) -> Result<(), ServeError> {
+async fn signals(
+    appliance: &Arc<Appliance>,
+    mut hang_up: Signal,
+    notifier: &Notifier,
+) -> Result<(), ServeError> {
     let on = |kind| signal(kind).map_err(ServeError::Runtime);
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
@@ -324,13 +365,15 @@ async fn signals(appliance: &Arc<Appliance>, mut hang_up: Signal) -> Result<(), 
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hang_up.recv() => {
-                let appliance = Arc::clone(appliance);
-                let reload = move || control::Controlled::reconfigure(&*appliance, false);
+                notifier.reloading();
+                let read = Arc::clone(appliance);
+                let reload = move || control::Controlled::reconfigure(&*read, false);
                 match spawn_blocking(reload).await {
                     Ok(Ok(_changed)) => {}
                     Ok(Err(message)) => tracing::error!("{message}"),
                     Err(panic) => tracing::error!("reading everything again failed: {panic}"),
                 }
+                notifier.ready(&appliance.status_line());
             }
         }
     }

@@ -38,6 +38,7 @@ mod reload;
 mod root;
 mod screen;
 mod serve;
+mod server_log;
 mod settle;
 mod share;
 mod show;

@@ -1,13 +1,11 @@
 //! The verb that runs the server.
 
-use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::Args;
-use tracing_subscriber::EnvFilter;
 
-use super::{Failure, Reply, Site};
+use super::{Failure, Reply, Site, server_log};
 use crate::config::{Config, Raw, RawSubnet};
 use crate::serve::{self, Interfaces};
 use crate::site::machine::Roster;
@@ -73,7 +71,7 @@ impl Serve {
         if self.dry_run {
             return check(&config);
         }
-        log();
+        server_log::begin();
         let (this, site) = (self.clone(), site.clone());
         let reread = move || this.config(&site).map_err(|failure| failure.message);
         serve::run(config, Box::new(reread)).map_err(Failure::could_not)?;
@@ -134,16 +132,4 @@ fn check(config: &Config) -> Result<Reply, Failure> {
     };
     let interfaces = Interfaces::of(config, &roster).map_err(|error| could_not(&error))?;
     Ok(Reply::text(interfaces.describe(config, &roster)))
-}
-
-/// Logs to standard error; `NETBE_LOG` says how much, as in `debug` or `netbe::dhcp=debug`.
-fn log() {
-    let filter = EnvFilter::try_from_env("NETBE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .log_internal_errors(false)
-        .init();
 }

@@ -276,6 +276,15 @@ impl Appliance {
         text
     }
 
+    /// What is served, in a line for who supervises the server.
+    pub(super) fn status_line(&self) -> String {
+        let (environments, roster) = (self.boots.catalog().names().len(), self.boots.roster());
+        let machines = roster.iter().count();
+        let config = self.config();
+        let store = &config.store;
+        format!("serving {store}: boot environments {environments}, named machines {machines}")
+    }
+
     /// Makes a root for a machine, or finds the one that was made meanwhile, and serves it; gives its
     /// name.
     fn make_root(&self, machine: &MachineName, root: &Awaited) -> Result<String, String> {

@@ -76,13 +76,13 @@ impl Ports {
         let told = Arc::clone(&nfs);
         let timeline = move || -> Run { Box::pin(Arc::clone(&told).tell()) };
         bound.services.push(Service::of("NFS's timeline", timeline));
-        bound.serve(&NFS, 2049, vec![Arc::new(nfs), Arc::new(Nlm::default())], many)?;
+        bound.serve(&NFS, NFS_PORT, vec![Arc::new(nfs), Arc::new(Nlm::default())], many)?;
         // Nobody insists on this port, but firewalls are told of it.
         let mount =
             bound.serve_near(&MOUNT, 20048, vec![Arc::new(Arc::new(mount))], few.clone())?;
-        let files = services(&[(100_003, 3, 2049), (100_005, 3, mount), (100_005, 1, mount)]);
+        let files = services(&[(100_003, 3, NFS_PORT), (100_005, 3, mount), (100_005, 1, mount)]);
         let locks = [nlm::VERSION_4, nlm::VERSION_3, nlm::VERSION_1];
-        let locks = services(&locks.map(|version| (nlm::PROGRAM, version, 2049)));
+        let locks = services(&locks.map(|version| (nlm::PROGRAM, version, NFS_PORT)));
         let all = [&files[..], &locks].concat();
         let portmap = Portmap::new(all.iter().copied());
         let registration = match bound.serve(&PORTMAP, 111, vec![Arc::new(portmap)], few) {
@@ -204,6 +204,9 @@ fn services(programs: &[(u32, u32, u16)]) -> Vec<portmap::Service> {
     };
     programs.iter().flat_map(by_both).collect()
 }
+
+/// The port of NFS.
+pub(super) const NFS_PORT: u16 = 2049;
 
 /// A service, and who else usually has its port.
 struct Known {

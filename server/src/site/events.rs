@@ -4,16 +4,18 @@
 //! waits for a subscriber: who lags behind misses events, and is told how many.
 
 pub mod journal;
+mod quota;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::clock::Clock;
+use quota::{Quota, Verdict};
 
 /// One thing that happened.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -138,7 +140,18 @@ impl Kind {
     /// Whether the administrator may have something to mend.
     #[must_use]
     pub const fn is_warning(self) -> bool {
-        matches!(self, Self::Contradiction | Self::EnvironmentUnserved | Self::TwoMachines)
+        matches!(
+            self,
+            Self::AddressDeclined
+                | Self::AddressUnavailable
+                | Self::BootRefused
+                | Self::Contradiction
+                | Self::EnvironmentUnserved
+                | Self::FileFailed
+                | Self::Notice
+                | Self::RootFailed
+                | Self::TwoMachines
+        )
     }
 }
 
@@ -256,29 +269,53 @@ pub struct BootIdError;
 pub struct Events {
     clock: Arc<dyn Clock>,
     sender: broadcast::Sender<Arc<Event>>,
+    logged: Mutex<Quota>,
+    warned: Mutex<Quota>,
 }
 
 impl Events {
     /// A stream that nobody follows yet.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, sender: broadcast::channel(BACKLOG).0 }
+        let sender = broadcast::channel(BACKLOG).0;
+        Self { clock, sender, logged: Mutex::default(), warned: Mutex::default() }
     }
 
     /// Tells everybody who follows, and the log, that something happened now. Waits for nobody, but
-    /// must not be called with a lock held that a packet needs: the log is written here.
+    /// must not be called with a lock held that a packet needs: the log is written here. Of one machine
+    /// it has so many lines in a minute, and so many warnings.
     pub fn emit(&self, event: Event) {
         let event = Event { at: self.clock.wall(), ..event };
-        let (subject, text) = (event.subject(), &event.text);
         if event.kind == Kind::EnvironmentUnserved {
-            tracing::error!("not served: {text}");
-        } else if event.kind.is_warning() {
-            tracing::warn!("{subject}: {text}");
+            tracing::error!("not served: {}", event.text);
         } else {
-            tracing::info!("{subject}: {text}");
+            self.log(&event);
         }
         // Nobody may be following.
         let _ = self.sender.send(Arc::new(event));
+    }
+
+    fn log(&self, event: &Event) {
+        let since = event.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (subject, text) = (event.subject(), &event.text);
+        let verdict = {
+            let quotas = if event.kind.is_warning() { &self.warned } else { &self.logged };
+            let mut quota = quotas.lock().unwrap_or_else(PoisonError::into_inner);
+            quota.take(subject, since.as_secs() / 60)
+        };
+        match verdict {
+            Verdict::Said if event.kind.is_warning() => tracing::warn!("{subject}: {text}"),
+            Verdict::Said => tracing::info!("{subject}: {text}"),
+            Verdict::Last => tracing::warn!(
+                "{subject}: more than {} messages in this minute; the rest is left out",
+                quota::LINES
+            ),
+            Verdict::Crowd => tracing::warn!(
+                "messages about more than {} machines in this minute; the rest is left out",
+                quota::SUBJECTS
+            ),
+            Verdict::Silent => {}
+        }
     }
 
     /// What happens from now on.

@@ -18,4 +18,5 @@ mod mistakes;
 mod neighbour;
 mod reload;
 mod running;
+mod service;
 mod verbs;
