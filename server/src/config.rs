@@ -440,6 +440,13 @@ pub const DEFAULT_STATE: &str = "/var/db/netbe";
 #[cfg(not(target_os = "freebsd"))]
 pub const DEFAULT_STATE: &str = "/var/lib/netbe";
 
+/// Where packages put the configuration.
+#[cfg(target_os = "freebsd")]
+pub const DEFAULT_FILE: &str = "/usr/local/etc/netbe.toml";
+/// Where packages put the configuration.
+#[cfg(not(target_os = "freebsd"))]
+pub const DEFAULT_FILE: &str = "/etc/netbe.toml";
+
 /// Boot files are served by HTTP on every address.
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 80);
 

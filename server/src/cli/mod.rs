@@ -6,6 +6,7 @@
 
 mod access;
 mod active;
+mod backup;
 mod bhyve;
 mod boot;
 mod check;
@@ -213,6 +214,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Activate(upgrade::Activate),
+    Backup(backup::Backup),
     Bootnfs(boot::Bootnfs),
     Bootpxe(boot::Bootpxe),
     Check(check::Check),
@@ -239,6 +241,7 @@ enum Verb {
     Receive(transfer::Receive),
     Reload(reload::Reload),
     Rename(environment::Rename),
+    Restore(backup::Restore),
     Rollback(snapshot::Rollback),
     Send(transfer::Send),
     Serve(serve::Serve),
@@ -266,6 +269,7 @@ impl Verb {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         match self {
             Self::Activate(verb) => verb.run(site),
+            Self::Backup(verb) => verb.run(site),
             Self::Bootnfs(verb) => verb.run(site),
             Self::Bootpxe(verb) => verb.run(site),
             Self::Check(verb) => verb.run(site),
@@ -290,6 +294,7 @@ impl Verb {
             Self::Receive(verb) => verb.run(site),
             Self::Reload(verb) => verb.run(site),
             Self::Rename(verb) => verb.run(site),
+            Self::Restore(verb) => verb.run(site),
             Self::Rollback(verb) => verb.run(site),
             Self::Send(verb) => verb.run(site),
             Self::Serve(verb) => verb.run(site),

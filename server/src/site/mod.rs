@@ -1,5 +1,6 @@
 //! What the site is: its machines, and where that and everything else is remembered.
 
+pub mod backup;
 pub mod events;
 pub mod kenv;
 pub mod machine;

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::backup;
+
 /// A place for small records.
 ///
 /// A write is durable when it returns, and atomic: no reader and no crash sees a part of a record.
@@ -111,7 +113,8 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Opens the directory, and makes it if it is not there.
+    /// Opens the directory, and makes it if it is not there. If a backup was to take its place and that was
+    /// cut off, it goes on first.
     ///
     /// Fails with [`StateError::Foreign`] or [`StateError::Writable`] if somebody else could have put
     /// records there, or can.
@@ -124,6 +127,11 @@ impl StateDir {
             let made = private.create(&folder).and_then(|()| fs::metadata(&folder));
             let about = made.map_err(|error| StateError::Io { path: folder.clone(), error })?;
             refuse_shared(folder, &about)?;
+        }
+        if backup::is_unfinished(path) {
+            let _held = state.hold()?;
+            backup::finish(path)
+                .map_err(|error| StateError::Io { path: path.to_owned(), error })?;
         }
         Ok(state)
     }

@@ -8,6 +8,7 @@
     reason = "what a test needs and cannot have fails the test"
 )]
 
+mod backup;
 mod bench;
 mod boot;
 mod check;

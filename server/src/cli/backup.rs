@@ -1,0 +1,172 @@
+//! Verbs that keep the state in a file, and put it back.
+
+use std::fs;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Failure, Reply, Site};
+use crate::config::DEFAULT_FILE;
+use crate::site::backup::{self, BackupError};
+use crate::site::state::{StateDir, StateError};
+
+/// Keep the state in a file: site key, machines, leases, records of boots, history, and the configuration.
+///
+/// A server may run meanwhile. Boot environments are not in it: `netbe send` keeps those. Who has the file
+/// has the site's key, so it is for its owner alone.
+#[derive(Args, Debug)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    configuration: Configuration,
+    /// The file, which is replaced as a whole; - is standard output.
+    file: PathBuf,
+}
+
+/// Put back the state that `netbe backup` kept.
+///
+/// No server may run on it. What is damaged or cut off is refused before anything is changed; who is killed
+/// over it leaves what the next command or server finishes.
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    configuration: Configuration,
+    /// Replace a state that is not empty, and a configuration that is another.
+    #[arg(short, long)]
+    force: bool,
+    /// Check the backup, say what would be put where, and change nothing.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// The file; - is standard input.
+    file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct Configuration {
+    /// The configuration that is kept, and put back.
+    #[arg(long = "config", value_name = "FILE", default_value = DEFAULT_FILE)]
+    path: PathBuf,
+}
+
+impl Backup {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let to_output = self.file == Path::new("-");
+        if to_output && io::stdout().is_terminal() {
+            return Err(Failure::could_not(
+                "a backup is not for a terminal: name a file, or send it to one",
+            ));
+        }
+        if !site.state().exists() {
+            return Err(fail(BackupError::NoState(site.state().to_owned())));
+        }
+        let state = site.open_state()?;
+        let kept = {
+            let _held = state.hold().map_err(Failure::could_not)?;
+            backup::Backup::read(state.path(), Some(&self.configuration.path)).map_err(fail)?
+        };
+        if to_output {
+            let written = kept.write(io::stdout().lock());
+            return written
+                .map(|()| Reply::done())
+                .map_err(|error| Failure::could_not(format_args!("standard output: {error}")));
+        }
+        let written = backup::write_whole(&self.file, |file| {
+            let mut buffer = io::BufWriter::new(file);
+            kept.write(&mut buffer).and_then(|()| buffer.flush())
+        });
+        written.map(|()| Reply::done()).map_err(|error| of(&self.file, error))
+    }
+}
+
+impl Restore {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let kept = self.parse()?;
+        let state_path = site.state();
+        self.refuse_to_replace(state_path)?;
+        let configuration = self.place_of_configuration(&kept)?;
+        let mut text = String::new();
+        if let Some((path, _)) = &configuration {
+            text = format!("configuration: {}\n", path.display());
+            if *path != self.configuration.path {
+                text += &format!(
+                    "{} is another one and stays: compare the two\n",
+                    self.configuration.path.display()
+                );
+            }
+        }
+        if self.dry_run {
+            return Ok(Reply::text(format!("state: {}\n{text}", state_path.display())));
+        }
+        let state = StateDir::open(state_path).map_err(Failure::could_not)?;
+        let _alone = state.claim().map_err(|error| {
+            if matches!(error, StateError::Claimed { .. }) {
+                Failure::no(error)
+            } else {
+                Failure::could_not(error)
+            }
+        })?;
+        let _held = state.hold().map_err(Failure::could_not)?;
+        // Somebody may have begun with it meanwhile.
+        self.refuse_to_replace(state_path)?;
+        kept.put(state.path()).map_err(fail)?;
+        if let Some((path, bytes)) = configuration {
+            let written = backup::write_whole(&path, |file| file.write_all(bytes));
+            written.map_err(|error| of(&path, error))?;
+        }
+        Ok(Reply::text(text))
+    }
+
+    fn refuse_to_replace(&self, state: &Path) -> Result<(), Failure> {
+        if self.force || backup::is_empty(state).map_err(|error| of(state, error))? {
+            return Ok(());
+        }
+        Err(Failure::no(format_args!(
+            "{} has a state already, with a site key or machines: `netbe backup` keeps it, and -f replaces it",
+            state.display()
+        )))
+    }
+
+    fn parse(&self) -> Result<backup::Backup, Failure> {
+        let read = |from: &mut dyn io::Read| backup::Backup::parse(from).map_err(fail);
+        if self.file != Path::new("-") {
+            let file = fs::File::open(&self.file).map_err(|error| of(&self.file, error))?;
+            return read(&mut io::BufReader::new(file));
+        }
+        if io::stdin().is_terminal() {
+            return Err(Failure::could_not("name the file that `netbe backup` wrote"));
+        }
+        read(&mut io::stdin().lock())
+    }
+
+    /// Where the configuration goes, if it goes anywhere: beside one that somebody wrote.
+    fn place_of_configuration<'k>(
+        &self,
+        kept: &'k backup::Backup,
+    ) -> Result<Option<(PathBuf, &'k [u8])>, Failure> {
+        let Some(bytes) = kept.configuration() else { return Ok(None) };
+        let path = &self.configuration.path;
+        let mut there = Vec::new();
+        match fs::File::open(path).and_then(|mut file| file.read_to_end(&mut there)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(of(path, error)),
+            Ok(_) if there == bytes => return Ok(None),
+            Ok(_) if self.force || says_nothing(&there) => {}
+            Ok(_) => return Ok(Some((path.with_added_extension("restored"), bytes))),
+        }
+        Ok(Some((path.clone(), bytes)))
+    }
+}
+
+/// Whether a configuration has comments only, as a package's sample.
+fn says_nothing(text: &[u8]) -> bool {
+    let mut lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.all(|line| line.is_empty() || line.starts_with(b"#"))
+}
+
+fn fail(error: BackupError) -> Failure {
+    Failure::could_not(error)
+}
+
+fn of(path: &Path, error: io::Error) -> Failure {
+    Failure::could_not(BackupError::Io { path: path.to_owned(), error })
+}
