@@ -56,9 +56,26 @@ fn every_test_in_the_documents_exists() {
 
 #[test]
 fn what_is_done_has_a_file_and_a_test() {
-    let text = fs::read_to_string(root().join("docs/protocols.md")).unwrap();
-    let rows: Vec<Row<'_>> = rows(&text).collect();
-    assert!(rows.len() > 150, "only {} rows were found", rows.len());
+    let pages = files(&root().join("docs/protocols"), "md");
+    let index = fs::read_to_string(root().join("docs/protocols.md")).unwrap();
+    let mut total = 0;
+    for page in pages {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(
+            index.contains(&format!("](protocols/{name})")),
+            "protocols.md has no link to {name}"
+        );
+        let text = fs::read_to_string(&page).unwrap();
+        let rows: Vec<Row<'_>> = rows(&text).collect();
+        assert!(!rows.is_empty(), "{name}: no rows");
+        total += rows.len();
+        check_rows(rows);
+    }
+    assert!(total > 150, "only {total} rows were found");
+}
+
+/// Each row has a state, one file, and a test if it is done.
+fn check_rows(rows: Vec<Row<'_>>) {
     for Row { state, file, test, line } in rows {
         assert_eq!(code_spans(file).count(), 1, "one file: {line}");
         let has_test = code_spans(test).next().is_some();
