@@ -3,7 +3,9 @@
 //! [`Raw`] is what was written, [`Config`] what the server acts on. The way from one to the other
 //! looks at no interface, file or clock, so that every mistake is found before anything is started.
 
+mod places;
 mod subnet;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +21,9 @@ use crate::dhcp::{self, Parameters, Range, Subnet};
 use crate::net::interface::Network;
 use crate::site::kenv;
 use crate::site::machine::{Machine, MachineName};
+pub(crate) use places::line_of;
 pub use subnet::{RawSubnet, SubnetError};
+pub(crate) use words::plain;
 
 /// What was written, in netbe.toml or as flags.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -63,13 +67,16 @@ pub struct Raw {
 impl Raw {
     /// Reads the text of a netbe.toml.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| {
-            let line = error.span().map(|span| {
-                let before = text.get(..span.start).unwrap_or(text);
-                before.bytes().filter(|byte| *byte == b'\n').count() + 1
-            });
-            ConfigError::Syntax { line: line.unwrap_or(1), reason: error.message().to_owned() }
-        })
+        let raw = toml::from_str(text).map_err(|error| {
+            let line = line_of(text, error.span().map_or(0, |span| span.start));
+            let reason = plain(error.message());
+            ConfigError::Syntax {
+                line,
+                reason: reason.unwrap_or_else(|| error.message().to_owned()),
+            }
+        })?;
+        places::refuse_twice(text)?;
+        Ok(raw)
     }
 
     /// Puts what is said here before what `file` says: flags beat the file.
@@ -394,6 +401,23 @@ pub enum ConfigError {
          another DHCP server, or passive, to listen"
     )]
     Mode(String),
+    /// Two machines have the same Ethernet address or address.
+    #[error(
+        "line {line}: {what} belongs to {other} already (line {other_line}): write another for {name}, or \
+         take one of the two out"
+    )]
+    MachineTwice {
+        /// Where the second has it, from 1.
+        line: usize,
+        /// What both have.
+        what: String,
+        /// The second.
+        name: String,
+        /// The first.
+        other: String,
+        /// Where the first has it, from 1.
+        other_line: usize,
+    },
     /// The MTU is none that a network has.
     #[error("mtu: {0} bytes: write 576 to 9216; Ethernet has 1500")]
     Mtu(u16),

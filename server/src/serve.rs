@@ -11,6 +11,7 @@ mod parts;
 mod ports;
 mod preparer;
 mod publisher;
+mod rehearsal;
 mod supervise;
 mod watchdog;
 
@@ -30,6 +31,7 @@ use tokio::time;
 
 pub use appliance::{Keys, Reread};
 pub use interfaces::Interfaces;
+pub use rehearsal::rehearse;
 
 use crate::boot::{Booter, Boots, BootsError};
 use crate::clock::SystemClock;
@@ -54,9 +56,7 @@ pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
     if !geteuid().is_root() {
         return Err(ServeError::NotRoot);
     }
-    if hostfs::too_old() {
-        return Err(ServeError::Kernel);
-    }
+    refuse_old_kernel()?;
     // It acts on threads that are started later, so it comes before all of them.
     if !provision::confine_server().map_err(ServeError::Privileges)? {
         tracing::debug!("this host has no filter of system calls for a server");
@@ -97,6 +97,10 @@ pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
     http.shutdown_timeout(GRACE);
     network.shutdown_timeout(GRACE);
     ended
+}
+
+fn refuse_old_kernel() -> Result<(), ServeError> {
+    if hostfs::too_old() { Err(ServeError::Kernel) } else { Ok(()) }
 }
 
 fn runtime(name: &str, threads: usize) -> Result<Runtime, ServeError> {
@@ -461,6 +465,8 @@ pub enum ServeError {
         port: u16,
         /// For what.
         service: &'static str,
+        /// Whether somebody has it.
+        in_use: bool,
         /// What is wrong and what to do.
         trouble: String,
     },

@@ -1,6 +1,8 @@
 //! Which boot environment is a machine's root, and whether it may write there: a table without files,
 //! clocks or locks. Boots, machines that are started by hand, and commands read it alike.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::plan::NoPlan;
@@ -78,6 +80,55 @@ pub fn is_read_only(machine: Option<&Machine>, by_default: bool, environment: bo
         }
 }
 
+/// Machines that have one and the same root, and write to it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Writers<'a> {
+    environment: &'a str,
+    machines: Vec<&'a MachineName>,
+}
+
+impl<'a> Writers<'a> {
+    /// The machines that are to boot an environment itself and write to it, if they are several; `read_only`
+    /// if nobody may write to the environment.
+    #[must_use]
+    pub fn of(roster: &'a Roster, environment: &'a str, read_only: bool) -> Option<Self> {
+        let machines = roster.iter().filter(|(_, entry)| {
+            let machine = &entry.machine;
+            !machine.root.is_clone()
+                && !is_read_only(Some(machine), false, read_only)
+                && machine.is_assigned(environment)
+        });
+        let machines: Vec<_> = machines.map(|(name, _)| name).collect();
+        (machines.len() > 1).then_some(Self { environment, machines })
+    }
+
+    /// Whether a machine is one of them.
+    #[must_use]
+    pub fn has(&self, machine: &MachineName) -> bool {
+        self.machines.contains(&machine)
+    }
+}
+
+impl fmt::Display for Writers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { environment, machines } = self;
+        let named: Vec<_> = machines.iter().take(NAMED).map(|name| name.as_str()).collect();
+        write!(f, "{}", named.join(", "))?;
+        match machines.len().saturating_sub(NAMED) {
+            0 => {}
+            more => write!(f, " and {more} more")?,
+        }
+        write!(
+            f,
+            " write to one root, {environment}, and destroy each other's files: give each a clone with `netbe \
+             sharepxe --machine NAME --root own {environment}`, or let all only read it with --root shared"
+        )
+    }
+}
+
+/// How many machines are named that write to one root.
+const NAMED: usize = 4;
+
 #[cfg(test)]
 mod test {
     use super::*;
@@ -102,6 +153,35 @@ mod test {
         }
         assert!(is_read_only(None, true, false));
         assert!(!is_read_only(None, false, false));
+    }
+
+    #[test]
+    fn several_machines_that_write_to_one_root_are_told() {
+        let machine = |root, read_only, environment: &str| Machine {
+            root,
+            read_only,
+            environment: Some(environment.to_owned()),
+            ..Machine::default()
+        };
+        let mut roster = Roster::default();
+        let mut add = |name: &str, machine| {
+            roster.insert(name.parse().unwrap(), machine, false).unwrap();
+            Writers::of(&roster, "base", false).map(|writers| writers.to_string())
+        };
+        assert_eq!(add("a", machine(RootKind::Direct, false, "base")), None);
+        assert_eq!(add("b", machine(RootKind::Shared, false, "base")), None);
+        assert_eq!(add("c", machine(RootKind::Direct, true, "base")), None);
+        assert_eq!(add("d", machine(RootKind::Own, false, "base")), None);
+        assert_eq!(add("e", machine(RootKind::Direct, false, "other")), None);
+        let told = add("f", machine(RootKind::Direct, false, "base")).unwrap();
+        assert!(told.starts_with("a, f write to one root, base, and"), "{told}");
+        for name in ["g", "h", "i"] {
+            add(name, machine(RootKind::Direct, false, "base"));
+        }
+        let writers = Writers::of(&roster, "base", false).unwrap();
+        assert!(writers.to_string().starts_with("a, f, g, h and 1 more write to one root"));
+        assert!(writers.has(&"i".parse().unwrap()) && !writers.has(&"b".parse().unwrap()));
+        assert_eq!(Writers::of(&roster, "base", true), None);
     }
 
     #[test]

@@ -237,6 +237,8 @@ fn write(state: &dyn State, mac: Mac, record: Option<&BootRecord>) -> Result<(),
 mod test {
     use std::sync::mpsc;
 
+    use std::path::PathBuf;
+
     use super::*;
     use crate::boot::Arch;
     use crate::boot::plan::{Fetch, Next};
@@ -267,6 +269,10 @@ mod test {
 
         fn names(&self, _: Kind) -> Result<Vec<String>, StateError> {
             Ok(Vec::new())
+        }
+
+        fn place(&self, _: Kind, _: &str) -> PathBuf {
+            PathBuf::new()
         }
     }
 

@@ -11,8 +11,11 @@ use store::progress::{Unit, Work};
 use store::{Environment, EnvironmentName};
 
 use super::{Failure, Reply, Site, Table, machine};
+use crate::boot::decide::Writers;
 use crate::net::arp::Bounds;
 use crate::site::machine::{LoaderProtocol, Machine, Roster, environment_in};
+use crate::site::networks::Networks;
+use crate::site::state::StateDir;
 
 /// Check whether a boot environment can boot, by BIOS and by UEFI, and print why not. Without a
 /// name, check all, and check that every machine's boot environment exists.
@@ -46,6 +49,7 @@ impl Check {
                 let mut about = check_site(&roster, &listing.environments);
                 let machines = u64::try_from(roster.iter().count()).unwrap_or(u64::MAX);
                 let bounds = Bounds::of_host();
+                about.extend(check_addresses(&site.open_state()?, &roster)?);
                 about.extend(
                     bounds.and_then(|bounds| bounds.shortage(machines)).map(Finding::doubt),
                 );
@@ -127,7 +131,17 @@ fn check_site(roster: &Roster, environments: &[Environment]) -> Vec<Finding> {
              `netbe sharepxe --default NAME`"
         )));
     }
+    for known in environments {
+        let writers = Writers::of(roster, known.name.as_str(), known.is_read_only());
+        findings.extend(writers.map(Finding::doubt));
+    }
     findings
+}
+
+/// Which addresses are kept for machines that cannot have them.
+fn check_addresses(state: &StateDir, roster: &Roster) -> Result<Vec<Finding>, Failure> {
+    let strays = Networks::of_site(state)?.strays(roster);
+    Ok(strays.into_iter().map(Finding::doubt).collect())
 }
 
 fn text(verdicts: &[Verdict], about: &[Finding]) -> String {

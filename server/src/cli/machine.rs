@@ -17,6 +17,7 @@ use crate::site::machine::{
     self, LoaderChoice, LoaderProtocol, Machine, MachineError, MachineName, Netconsole, RootKind,
     Roster, SerialPort, View,
 };
+use crate::site::networks::Networks;
 
 /// Manage machines: their names, Ethernet addresses and what they boot.
 #[derive(Args, Debug)]
@@ -118,6 +119,7 @@ impl Add {
         if let Some(wanted) = &self.environment {
             root::refuse_others(site, Some(&self.name), self.root, wanted)?;
         }
+        fits(site, self.address)?;
         let machine = Machine {
             once: None,
             root: self.root,
@@ -146,6 +148,7 @@ impl Add {
         if self.dry.is_dry() {
             return Ok(told.and(&root::would_prepare(site, &self.name, &machine)?));
         }
+        root::warn_of_writers(site, &self.name)?;
         root::prepare(site, &self.name)
     }
 }
@@ -215,6 +218,15 @@ struct Set {
 
 impl Set {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        fits(site, self.address.and_then(|address| address.0))?;
+        let reply = self.change(site)?;
+        if self.environment.is_some() || self.root.is_some() || self.rw {
+            root::warn_of_writers(site, &self.name)?;
+        }
+        Ok(reply)
+    }
+
+    fn change(&self, site: &Site) -> Result<Reply, Failure> {
         let environment = self.environment.as_ref();
         exists(site, environment.and_then(|environment| environment.0.as_ref()))?;
         if environment.is_none() && self.root.is_none() {
@@ -395,7 +407,7 @@ pub(crate) struct Sharepxe {
     off: bool,
     /// The machine's root: the environment itself (direct, or shared read-only), its own clone, or
     /// a fresh clone at every boot.
-    #[arg(long, value_enum, requires = "machine", conflicts_with = "off")]
+    #[arg(long, value_enum, requires = "machine", conflicts_with_all = ["off", "default"])]
     root: Option<RootKind>,
     #[command(flatten)]
     dry: Dry,
@@ -410,7 +422,10 @@ impl Sharepxe {
         let environment = self.name.as_ref().map(Point::to_string);
         let Some(name) = &self.machine else {
             if let Some(point) = self.name.as_ref().filter(|point| point.snapshot.is_some()) {
-                return Err(MachineError::Snapshot(point.to_string()).into());
+                return Err(Failure::could_not(format_args!(
+                    "{point} is a snapshot, which nobody boots: make a boot environment of it with `netbe clone \
+                     {point} NAME`, and take that"
+                )));
             }
             if let Some(wanted) = &self.name {
                 root::refuse_others(site, None, RootKind::Direct, wanted)?;
@@ -443,11 +458,11 @@ impl Sharepxe {
                 Ok((name.clone(), machine))
             })
         };
-        match &self.name {
-            None => write(None),
-            Some(wanted) => root::for_machine(site, name, &Machine { root, ..known }, wanted)?
-                .write_down(site, name, |wanted| write(Some(wanted))),
-        }
+        let Some(wanted) = &self.name else { return write(None) };
+        let assigned = root::for_machine(site, name, &Machine { root, ..known }, wanted)?;
+        let reply = assigned.write_down(site, name, |wanted| write(Some(wanted)))?;
+        root::warn_of_writers(site, name)?;
+        Ok(reply)
     }
 }
 
@@ -515,6 +530,11 @@ pub(super) fn roster(state: &crate::site::state::StateDir) -> Result<Roster, Fai
     Ok(Roster::of_site(state)?)
 }
 
+/// Makes sure that a machine can have an address that is kept for it.
+fn fits(site: &Site, address: Option<Ipv4Addr>) -> Result<(), Failure> {
+    address.map_or(Ok(()), |address| Ok(Networks::of_site(&site.open_state()?)?.check(address)?))
+}
+
 /// Makes sure that an environment is there before something refers to it.
 pub(super) fn exists(site: &Site, point: Option<&Point>) -> Result<(), Failure> {
     if let Some(point) = point {
@@ -534,17 +554,21 @@ impl From<MachineError> for Failure {
     fn from(error: MachineError) -> Self {
         match error {
             MachineError::AddressTaken { .. }
+            | MachineError::At { .. }
             | MachineError::Exists(_)
             | MachineError::Fixed(_)
             | MachineError::FixedDefault
+            | MachineError::MacFixed { .. }
             | MachineError::MacTaken { .. }
             | MachineError::Twice(_)
+            | MachineError::Unfit { .. }
             | MachineError::Unknown(_) => Self::no(error),
             MachineError::Address(_)
             | MachineError::Class(_)
             | MachineError::Classes
             | MachineError::CommandLine
             | MachineError::HttpLoader(_)
+            | MachineError::Interfaces(_)
             | MachineError::Kenv(_)
             | MachineError::Multicast(_)
             | MachineError::Name(_)
@@ -552,6 +576,7 @@ impl From<MachineError> for Failure {
             | MachineError::NotText
             | MachineError::Snapshot(_)
             | MachineError::Of(..)
+            | MachineError::Record { .. }
             | MachineError::State(_)
             | MachineError::Syntax(_) => Self::could_not(error),
         }

@@ -56,7 +56,6 @@ mod watch;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::io::Write;
-use std::num::ParseIntError;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -95,12 +94,21 @@ pub fn run() -> ExitCode {
         Ok(()) => {}
         // Whoever closes the pipe has read enough: `netbe list | head -1`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        Err(error) => failures.push(Failure::could_not(format!("standard output: {error}"))),
+        Err(error) => failures.push(unwritten(&error)),
     }
     for Failure { message, .. } in &failures {
         terminal::say(&format!("{program}: {message}"));
     }
     ExitCode::from(failures.iter().map(|failure| failure.status).max().unwrap_or(0))
+}
+
+/// Nobody gets what was to be printed.
+fn unwritten(error: &std::io::Error) -> Failure {
+    let reason = match error.kind() == std::io::ErrorKind::StorageFull {
+        true => "the file system is full".to_owned(),
+        false => error.to_string(),
+    };
+    Failure::could_not(format_args!("standard output: {reason}"))
 }
 
 /// What is printed when a verb has done what it was asked to do.
@@ -336,15 +344,19 @@ fn parse(program: &'static str, arguments: &[OsString]) -> Result<(Arguments, Ty
         let kind = error.kind();
         if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
             // Help is a reply, but of clap's own making: it knows the terminal's width.
-            error.exit();
+            return match error.print() {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => unwritten(&error),
+                Ok(()) | Err(_) => std::process::exit(0),
+            };
         }
+        let verb = verb(&command, arguments);
         let silent = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
         if matches!(kind, ErrorKind::MissingSubcommand) || kind == silent {
             return Failure::could_not(format_args!(
-                "say what to do: `{program} --help` lists the verbs"
+                "say what to do: `{program}{verb} --help` lists the verbs"
             ));
         }
-        Failure::could_not(sentence(&error, program, &verb(&command, arguments)))
+        Failure::could_not(sentence(&error, program, &verb))
     })
 }
 
@@ -403,11 +415,14 @@ fn sentence(error: &clap::Error, program: &str, typed: &str) -> String {
     let words = first.split_whitespace().collect::<Vec<_>>().join(" ");
     let words = words.strip_prefix("error: ").unwrap_or(&words);
     if error.kind() == ErrorKind::ValueValidation {
-        // What our own types refuse they explain themselves; what is no number the library refuses.
-        let number = error.source().is_some_and(|source| source.is::<ParseIntError>());
-        let help = format!(": write a whole number, and see `{program}{typed} --help`");
-        let words = words.replace(": invalid digit found in string", "");
-        return if number { words + &help } else { words };
+        // What our own types refuse they explain themselves, others do not.
+        let reason = error.source().map(ToString::to_string).unwrap_or_default();
+        return crate::config::plain(&reason).map_or_else(
+            || words.to_owned(),
+            |plain| {
+                format!("{}, and see `{program}{typed} --help`", words.replace(&reason, &plain))
+            },
+        );
     }
     let usage = format!("Usage: {program} ");
     // `machine add` is a verb of two words.

@@ -214,6 +214,9 @@ impl TypedValueParser for Assignments {
             .try_map(|text| {
                 let (key, value) =
                     text.split_once('=').ok_or("write NAME=VALUE, as in role=template")?;
+                if key.is_empty() {
+                    return Err("write the property's name first, as in role=template");
+                }
                 Ok::<_, &str>((key.to_owned(), value.to_owned()))
             })
             .parse_ref(command, arg, value)

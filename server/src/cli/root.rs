@@ -7,6 +7,7 @@ use store::{Environment, EnvironmentName, Point, Role, Store, StoreError};
 
 use super::guard::{self, Hold, Verb};
 use super::{Dry, Failure, Format, Reply, Site, machine, snapshot};
+use crate::boot::decide::Writers;
 use crate::boot::rooted_of;
 use crate::site::machine::{Machine, MachineError, MachineName, RootKind};
 use provision::roots::{Owned, RootError, Roots, Term};
@@ -301,6 +302,19 @@ pub(super) fn refuse_others(
             other.machine
         )))
     })
+}
+
+/// Warns if other machines write to the root that a machine is to boot and to write to.
+pub(super) fn warn_of_writers(site: &Site, name: &MachineName) -> Result<(), Failure> {
+    let known = record(site, name)?;
+    let Some(wanted) = known.wanted().filter(|_| !known.root.is_clone()) else { return Ok(()) };
+    let environment = site.open()?.get(&wanted.parse().map_err(Failure::could_not)?)?;
+    let roster = machine::roster(&site.open_state()?)?;
+    let writers = Writers::of(&roster, environment.name.as_str(), environment.is_read_only());
+    if let Some(several) = writers.filter(|writers| writers.has(name)) {
+        tracing::warn!("{several}");
+    }
+    Ok(())
 }
 
 /// What is known of a machine that a command may change: not of one that stands in netbe.toml.

@@ -1,5 +1,6 @@
 //! The verb that runs the server.
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -7,9 +8,7 @@ use clap::Args;
 
 use super::{Failure, Reply, Site, server_log};
 use crate::config::{Config, Raw, RawSubnet};
-use crate::serve::{self, Interfaces};
-use crate::site::machine::Roster;
-use crate::site::state::StateDir;
+use crate::serve::{self, ServeError};
 
 /// Serve boot environments to machines: DHCP, TFTP, HTTP and NFS, in the foreground.
 ///
@@ -69,12 +68,12 @@ impl Serve {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let config = self.config(site)?;
         if self.dry_run {
-            return check(&config);
+            return serve::rehearse(&config).map(Reply::text).map_err(refused);
         }
         server_log::begin();
         let (this, site) = (self.clone(), site.clone());
         let reread = move || this.config(&site).map_err(|failure| failure.message);
-        serve::run(config, Box::new(reread)).map_err(Failure::could_not)?;
+        serve::run(config, Box::new(reread)).map_err(refused)?;
         Ok(Reply::done())
     }
 
@@ -106,7 +105,12 @@ impl Serve {
         let of_file = |error: &dyn std::fmt::Display| {
             Failure::could_not(format_args!("{}: {error}", path.display()))
         };
-        let text = std::fs::read_to_string(path).map_err(|error| of_file(&error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            match error.kind() == ErrorKind::NotFound {
+                true => of_file(&"there is no such file"),
+                false => of_file(&error),
+            }
+        })?;
         let file = Raw::parse(&text).map_err(|error| of_file(&error))?;
         // A mistake of the file is told with the file's name, also where a flag would beat it.
         // The mode decides what else may stand there, so it is the one that will hold.
@@ -116,20 +120,13 @@ impl Serve {
     }
 }
 
-/// Checks what can be checked without changing anything.
-fn check(config: &Config) -> Result<Reply, Failure> {
-    let could_not = |error: &dyn std::fmt::Display| Failure::could_not(error);
-    let store = store::Store::open(&config.store, &config.state)?;
-    if let Some(name) = &config.default {
-        store.get(name)?;
+/// Why there is no server: the answer is no where the store or a machine says so.
+fn refused(error: ServeError) -> Failure {
+    if let ServeError::Machine(error) = error {
+        return error.into();
     }
-    let default = config.default.as_ref().map(store::EnvironmentName::as_str);
-    let roster = if config.state.exists() {
-        let state = StateDir::open(&config.state).map_err(|error| could_not(&error))?;
-        Roster::load(&state, &config.machines, default)?
-    } else {
-        Roster::configured(&config.machines, default)?
-    };
-    let interfaces = Interfaces::of(config, &roster).map_err(|error| could_not(&error))?;
-    Ok(Reply::text(interfaces.describe(config, &roster)))
+    if let ServeError::Store(error) = error {
+        return error.into();
+    }
+    Failure::could_not(error)
 }

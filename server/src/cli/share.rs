@@ -1,12 +1,11 @@
 //! The verb that shares a boot environment over NFS.
 
-use std::convert::Infallible;
-
 use clap::Args;
 use nix::unistd::User;
 use store::{EnvironmentName, ExportSettings, Identity, Network};
 
-use super::{Dry, Failure, Reply, Site};
+use super::{Dry, Failure, Reply, Site, machine};
+use crate::site::machine::{MachineName, MachineNameError};
 
 /// Share a boot environment over NFS. A setting without its flag stays as it is.
 ///
@@ -31,7 +30,7 @@ pub(crate) struct Sharenfs {
     #[arg(long = "network", value_name = "CIDR", value_parser = network)]
     networks: Vec<Given<Network>>,
     /// A machine that may mount it, by name; may be repeated; `none` removes all machines.
-    #[arg(long = "machine", value_name = "MACHINE", value_parser = machine)]
+    #[arg(long = "machine", value_name = "MACHINE", value_parser = machine_name)]
     machines: Vec<Given<String>>,
     /// Accept calls from any source port; any user of a client can send those.
     #[arg(long, overrides_with = "secure")]
@@ -58,6 +57,7 @@ impl Sharenfs {
         let store = site.open()?;
         let mut export = store.get(&self.name)?.export;
         self.change(&mut export);
+        self.warn(site, &export)?;
         if let Some(told) = self.dry.instead(site, self.deed(&export)) {
             return Ok(told);
         }
@@ -77,6 +77,31 @@ impl Sharenfs {
         let with = if with.is_empty() { "nobody".to_owned() } else { with.join(", ") };
         let how = if export.read_only { "read-only" } else { "for reading and writing" };
         format!("share {name} with {with}, {how}")
+    }
+
+    /// Warns of what lets nobody in.
+    fn warn(&self, site: &Site, export: &ExportSettings) -> Result<(), Failure> {
+        let name = &self.name;
+        // With --ro alone it is said of the machines that boot it.
+        if export.shared && export.machines.is_empty() && export.networks.is_empty() && !self.ro {
+            tracing::warn!(
+                "nobody is named who may mount {name}: name machines with --machine, or networks with --network; \
+                 those that boot it need neither"
+            );
+        }
+        let named: Vec<_> = self.machines.iter().filter_map(|given| given.0.as_deref()).collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let roster = machine::roster(&site.open_state()?)?;
+        let known = |wanted: &str| roster.iter().any(|(name, _)| name.as_str() == wanted);
+        for unknown in named.into_iter().filter(|wanted| !known(wanted)) {
+            tracing::warn!(
+                "there is no machine {unknown}, so nobody mounts {name} by that name: `netbe machine add` adds \
+                 it, and `netbe machine list` shows those that there are"
+            );
+        }
+        Ok(())
     }
 
     fn change(&self, export: &mut ExportSettings) {
@@ -109,8 +134,12 @@ fn network(text: &str) -> Result<Given<Network>, store::NetworkError> {
     if text == NONE { Ok(Given(None)) } else { text.parse().map(|network| Given(Some(network))) }
 }
 
-fn machine(text: &str) -> Result<Given<String>, Infallible> {
-    Ok(Given(Some(text.to_owned()).filter(|text| text != NONE)))
+/// Reads a machine's name; as in names of hosts, capitals are small letters.
+fn machine_name(text: &str) -> Result<Given<String>, MachineNameError> {
+    if text == NONE {
+        return Ok(Given(None));
+    }
+    text.parse().map(|name: MachineName| Given(Some(name.to_string())))
 }
 
 /// Reads a user: by number, or by the name that this host knows.

@@ -151,5 +151,5 @@ fn mistakes_are_answered_with_what_to_write() {
 #[test]
 fn a_word_that_nobody_asks_for_is_shown_with_its_line() {
     let sentence = refused("lease = 600\nrange = \"x\"\n");
-    assert!(sentence.starts_with("line 2: unknown field `range`"), "{sentence}");
+    assert!(sentence.starts_with("line 2: there is no key `range`"), "{sentence}");
 }

@@ -24,7 +24,7 @@ pub use leases::{Binding, Leases, State, Timestamp};
 pub use range::{Range, RangeError};
 pub use reply::{Action, Arrival, CLIENT_PORT, Commit, Destination, Mode, Port, Reply, Silence};
 pub use server::{Foreign, Server};
-pub use service::{Bound, Dhcp, ListenError, Listener, Lost, Step};
+pub use service::{Bound, Dhcp, ListenError, Listener, Lost, Step, try_ports};
 pub use subnet::{Parameters, Settings, Subnet};
 
 /// Whether this host forwards packets between its networks, so that it can be their router.

@@ -117,21 +117,10 @@ impl Dhcp {
         wanted: Mode,
     ) -> Result<Bound, ListenError> {
         let name = interface.name.clone();
-        if interface.networks.is_empty() {
-            return Err(ListenError::NoAddress(name));
-        }
-        if interface.mac.is_none() || !interface.broadcast {
-            return Err(ListenError::NotEthernet(name));
-        }
-        let mut sockets = Sockets::open(&interface, Arc::clone(&self.clock))?;
+        let sockets = open(&interface, wanted, Arc::clone(&self.clock))?;
         let probe = match wanted {
-            Mode::Passive => None,
-            Mode::Proxy => {
-                sockets.open_pxe(&interface)?;
-                None
-            }
+            Mode::Passive | Mode::Proxy => None,
             Mode::Looking | Mode::Serve => {
-                sockets.open_pxe(&interface)?;
                 let source = |source| ListenError::Probe { interface: name, source };
                 Some(Probe::begin(&interface).await.map_err(source)?)
             }
@@ -183,6 +172,40 @@ pub enum Step {
     Writing,
     /// The journal cannot take it.
     Failed(io::Error),
+}
+
+/// Binds the ports that DHCP has on an interface in a mode.
+fn open(
+    interface: &Interface,
+    wanted: Mode,
+    clock: Arc<dyn Clock>,
+) -> Result<Sockets, ListenError> {
+    let name = interface.name.clone();
+    if interface.networks.is_empty() {
+        return Err(ListenError::NoAddress(name));
+    }
+    if interface.mac.is_none() || !interface.broadcast {
+        return Err(ListenError::NotEthernet(name));
+    }
+    let mut sockets = Sockets::open(interface, clock)?;
+    match wanted {
+        Mode::Passive => {}
+        Mode::Looking | Mode::Proxy | Mode::Serve => sockets.open_pxe(interface)?,
+    }
+    Ok(sockets)
+}
+
+/// Binds the ports of an interface as [`Dhcp::bind`] does, and gives them back.
+///
+/// # Errors
+///
+/// As [`Dhcp::bind`].
+pub fn try_ports(
+    interface: &Interface,
+    wanted: Mode,
+    clock: Arc<dyn Clock>,
+) -> Result<(), ListenError> {
+    open(interface, wanted, clock).map(drop)
 }
 
 /// An interface whose ports are bound, before it is known whether another server is there.

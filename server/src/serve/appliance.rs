@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::publisher::{Publisher, Scope};
 use super::{Interfaces, ServeError, lock, preparer};
 use crate::boot::catalog::Catalog;
-use crate::boot::decide::Awaited;
+use crate::boot::decide::{Awaited, Writers};
 use crate::boot::loader::{HostLoaders, SEARCH_PATH};
 use crate::boot::usage::{Usage, User};
 use crate::boot::{BootId, Boots, Order, Sources};
@@ -76,6 +76,7 @@ impl Appliance {
         let default = config.default.as_ref().map(EnvironmentName::as_str);
         machine::store_configured(&state, &config.machines, default)?;
         let found = Interfaces::of(&config, &roster)?;
+        found.addresses(&config).store(&state)?;
         let (orders, ordered) = mpsc::channel();
         let usage = Arc::new(Usage::new(Instant::now()));
         let events = Arc::new(Events::new(Arc::new(SystemClock)));
@@ -264,8 +265,14 @@ impl Appliance {
         for relayed in self.found.describe_relayed(&config) {
             let _ = writeln!(text, "  {relayed}");
         }
-        for stray in self.found.strays(&config, &roster) {
+        for stray in self.found.addresses(&config).strays(&roster) {
             let _ = writeln!(text, "  not handed out: {stray}");
+        }
+        let environments = names.iter().filter_map(|name| self.boots.catalog().named(name));
+        for known in environments {
+            if let Some(writers) = Writers::of(&roster, &known.name, known.read_only) {
+                let _ = writeln!(text, "  several write: {writers}");
+            }
         }
         if let Some(shortage) = self.found.shortage(&config, &roster) {
             let _ = writeln!(text, "  too many machines: {shortage}");
@@ -382,7 +389,7 @@ impl Appliance {
         let roster = roster(&config, &self.state)
             .inspect_err(|error| *lock(&self.unread) = Some(error.to_string()))?;
         *lock(&self.unread) = None;
-        for stray in self.found.strays(&config, &roster) {
+        for stray in self.found.addresses(&config).strays(&roster) {
             tracing::warn!("{stray}");
         }
         self.boots.set_roster(roster);

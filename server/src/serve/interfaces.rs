@@ -9,12 +9,15 @@ use crate::dhcp::{self, ListenError, Range, Subnet};
 use crate::net::arp::Bounds;
 use crate::net::interface::{Interface, Network};
 use crate::site::machine::Roster;
+use crate::site::networks::Networks;
 
 /// The interfaces to serve, checked against what was written.
 #[derive(Clone, Debug)]
 pub struct Interfaces {
     /// The interfaces, by index.
     pub all: Vec<Interface>,
+    /// The networks of this host, also of its other interfaces.
+    host: Networks,
 }
 
 impl Interfaces {
@@ -23,7 +26,8 @@ impl Interfaces {
         Self::among(Interface::all().map_err(ServeError::Interfaces)?, config, roster)
     }
 
-    fn among(all: Vec<Interface>, config: &Config, roster: &Roster) -> Result<Self, ServeError> {
+    fn among(host: Vec<Interface>, config: &Config, roster: &Roster) -> Result<Self, ServeError> {
+        let known = Networks::new(&host);
         let all = if config.interfaces.is_empty() {
             let fit = |interface: &Interface| {
                 interface.up
@@ -32,11 +36,11 @@ impl Interfaces {
                     && interface.mac.is_some()
                     && !interface.networks.is_empty()
             };
-            all.into_iter().filter(fit).collect::<Vec<_>>()
+            host.into_iter().filter(fit).collect::<Vec<_>>()
         } else {
-            named(&all, config)?
+            named(&host, config)?
         };
-        let interfaces = Self { all };
+        let interfaces = Self { all, host: known };
         match config.mode {
             Mode::Passive => {}
             Mode::Proxy if interfaces.all.is_empty() => return Err(ServeError::NoNetwork),
@@ -148,19 +152,13 @@ impl Interfaces {
         relayed.collect()
     }
 
-    /// Addresses that are kept for machines and cannot be given to them here, each in a sentence.
-    pub(super) fn strays(&self, config: &Config, roster: &Roster) -> Vec<String> {
-        if config.mode != Mode::Serve {
-            return Vec::new();
+    /// Which addresses machines can have.
+    #[must_use]
+    pub fn addresses(&self, config: &Config) -> Networks {
+        match config.mode {
+            Mode::Passive | Mode::Proxy => self.host.clone(),
+            Mode::Serve => self.host.clone().serving(self.served(config).collect()),
         }
-        let networks = self.served(config).collect::<Vec<_>>();
-        let kept = roster.iter().filter_map(|(name, entry)| Some((name, entry.machine.address?)));
-        let stray = kept.filter(|(_, address)| !networks.iter().any(|own| own.has_host(*address)));
-        stray
-            .map(|(name, address)| {
-                format!("{address} is kept for {name}, but lies in no network that is served")
-            })
-            .collect()
     }
 
     /// How many machines may be on our wires at once, each with an entry in the table of neighbours;
@@ -229,6 +227,9 @@ impl Interfaces {
         let _ = writeln!(text, "NFS                port 2049, MOUNT port 20048, port mapper 111");
         if let Some(default) = &config.default {
             let _ = writeln!(text, "unknown machines   boot {default}, read-only");
+        }
+        for stray in self.addresses(config).strays(roster) {
+            let _ = writeln!(text, "not handed out     {stray}");
         }
         if let Some(shortage) = self.shortage(config, roster) {
             let _ = writeln!(text, "too many machines  {shortage}");
@@ -365,21 +366,46 @@ mod test {
     #[test]
     fn an_address_that_nobody_can_get_is_told() {
         let mut roster = Roster::default();
-        for (name, last) in
-            [("web1", [10, 0, 0, 9]), ("web2", [10, 0, 9, 9]), ("web3", [10, 0, 0, 255])]
-        {
+        for (name, last) in [
+            ("web1", [10, 0, 0, 9]),
+            ("web2", [10, 0, 9, 9]),
+            ("web3", [10, 0, 0, 255]),
+            ("web4", [10, 0, 0, 0]),
+            ("web5", [10, 0, 0, 1]),
+            ("web6", [10, 3, 0, 9]),
+            ("web7", [10, 3, 0, 255]),
+        ] {
             let machine = Machine { address: Some(last.into()), ..Machine::default() };
             roster.insert(name.parse().unwrap(), machine, false).unwrap();
         }
-        let config = |text| Config::try_from(Raw::parse(text).unwrap()).unwrap();
-        let serving = config("mode = \"serve\"");
-        let interfaces = Interfaces::among(host(), &serving, &roster).unwrap();
-        let stray = |address, name| {
-            format!("{address} is kept for {name}, but lies in no network that is served")
+        let strays = |text| {
+            let config = Config::try_from(Raw::parse(text).unwrap()).unwrap();
+            let found = Interfaces::among(host(), &config, &roster).unwrap();
+            found.addresses(&config).strays(&roster).join("\n")
         };
-        let strays = [stray("10.0.9.9", "web2"), stray("10.0.0.255", "web3")];
-        assert_eq!(interfaces.strays(&serving, &roster), strays);
-        assert!(interfaces.strays(&config(""), &roster).is_empty());
+        let own = "10.0.0.255 is kept for web3, but is the broadcast address of 10.0.0.0/24\n\
+                   10.0.0.0 is kept for web4, but is the address of the network 10.0.0.0/24 itself\n\
+                   10.0.0.1 is kept for web5, but is this host's own address";
+        assert_eq!(strays(""), own);
+        let outside = |address: &str, name: &str, served: &str| {
+            format!("{address} is kept for {name}, but lies in no network that is served: {served}")
+        };
+        let served = "10.0.0.0/24";
+        let expected = [
+            outside("10.0.9.9", "web2", served),
+            own.to_owned(),
+            outside("10.3.0.9", "web6", served),
+            outside("10.3.0.255", "web7", served),
+        ];
+        assert_eq!(strays("mode = \"serve\""), expected.join("\n"));
+        // Machines behind a relay agent lie in no network of an interface.
+        let relayed = "mode = \"serve\"\n[subnets.\"10.3.0.0/24\"]";
+        let expected = [
+            outside("10.0.9.9", "web2", "10.0.0.0/24, 10.3.0.0/24"),
+            own.to_owned(),
+            "10.3.0.255 is kept for web7, but is the broadcast address of 10.3.0.0/24".to_owned(),
+        ];
+        assert_eq!(strays(relayed), expected.join("\n"));
     }
 
     #[test]

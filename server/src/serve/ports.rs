@@ -149,9 +149,7 @@ impl Bound {
         programs: Vec<Arc<dyn Program>>,
         options: rpc::Options,
     ) -> Result<(), ServeError> {
-        let fail = |error: &io::Error| refused(service, port, error);
-        let udp = datagrams(any4(port)).map_err(|error| fail(&error))?;
-        let tcp = rpc::listen(any4(port)).map_err(|error| fail(&error))?;
+        let (udp, tcp) = both(service, port)?;
         let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         // A host without IPv6 is served by IPv4.
         let udp6 = datagrams(any6).map_err(|error| tracing::debug!("{any6}: {error}")).ok();
@@ -183,13 +181,40 @@ impl Bound {
         programs: Vec<Arc<dyn Program>>,
         options: rpc::Options,
     ) -> Result<u16, ServeError> {
-        for port in port..port.saturating_add(16) {
+        for port in port..port.saturating_add(NEAR) {
             if self.serve(service, port, programs.clone(), options.clone()).is_ok() {
                 return Ok(port);
             }
         }
         self.serve(service, port, programs, options).map(|()| port)
     }
+}
+
+/// Binds all ports and gives them back, to know whether a server could have them.
+///
+/// # Errors
+///
+/// As [`Ports::bind`], but for what only a port mapper would say that other programs use.
+pub(super) fn try_all(http: SocketAddr) -> Result<(), ServeError> {
+    bind_tftp().map_err(|error| refused(&TFTP, 69, &error))?;
+    rpc::listen(http).map_err(|error| refused(&HTTP, http.port(), &error))?;
+    both(&NFS, 2049)?;
+    if !(20048..20048 + NEAR).any(|port| both(&MOUNT, port).is_ok()) {
+        both(&MOUNT, 20048)?;
+    }
+    match both(&PORTMAP, 111) {
+        // That is what a port mapper is for: it would be told of our programs.
+        Ok(_) | Err(ServeError::Port { in_use: true, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Binds a port of RPC for both transports by IPv4, which every host has.
+fn both(service: &Known, port: u16) -> Result<(Datagrams, TcpListener), ServeError> {
+    let fail = |error: io::Error| refused(service, port, &error);
+    let udp = datagrams(any4(port)).map_err(fail)?;
+    let tcp = rpc::listen(any4(port)).map_err(fail)?;
+    Ok((udp, tcp))
 }
 
 /// Programs of these numbers, versions and ports, by both transports.
@@ -232,7 +257,8 @@ fn refused(service: &Known, port: u16, error: &io::Error) -> ServeError {
     } else {
         format!("cannot be bound: {error}")
     };
-    ServeError::Port { port, service: service.name, trouble }
+    let in_use = error.kind() == io::ErrorKind::AddrInUse;
+    ServeError::Port { port, service: service.name, in_use, trouble }
 }
 
 /// Binds the port that TFTP's requests come to.
@@ -250,6 +276,9 @@ fn datagrams(address: SocketAddr) -> io::Result<Datagrams> {
     let options = BindOptions { buffer: Some(4 << 20), ..BindOptions::default() };
     Datagrams::bind(address, &options)
 }
+
+/// How many ports are tried for what nobody expects at a certain one.
+const NEAR: u16 = 16;
 
 fn any4(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))

@@ -4,4 +4,5 @@ pub mod backup;
 pub mod events;
 pub mod kenv;
 pub mod machine;
+pub mod networks;
 pub mod state;

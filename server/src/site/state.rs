@@ -36,6 +36,9 @@ pub trait State: Send + Sync {
         Ok(None)
     }
 
+    /// Where a record is, for people who have to mend it.
+    fn place(&self, kind: Kind, name: &str) -> PathBuf;
+
     /// Removes a record, and its copy; says whether there was one.
     fn remove(&self, kind: Kind, name: &str) -> Result<bool, StateError>;
 
@@ -93,6 +96,18 @@ pub fn site_key(state: &dyn State) -> Result<[u8; 16], StateError> {
     // Another process has made it meanwhile.
     let text = state.load(Kind::Site, SITE_KEY)?;
     text.and_then(|text| parse_key(&text)).ok_or(StateError::SiteKey)
+}
+
+/// Makes sure that the site's key can be read, if there is one.
+///
+/// # Errors
+///
+/// It cannot.
+pub fn check_site_key(state: &dyn State) -> Result<(), StateError> {
+    match state.load(Kind::Site, SITE_KEY)? {
+        Some(text) => parse_key(&text).map(|_| ()).ok_or(StateError::SiteKey),
+        None => Ok(()),
+    }
 }
 
 fn parse_key(text: &[u8]) -> Option<[u8; 16]> {
@@ -179,17 +194,35 @@ impl StateDir {
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                // Who holds it is for the message only.
-                let _ = file.read_to_string(&mut owner);
-                let owner = owner.trim().parse().ok();
-                return Err(StateError::Claimed { path: self.path.clone(), owner: Owner(owner) });
+                let owner = Owner::of(&mut file);
+                return Err(StateError::Claimed { path: self.path.clone(), owner });
             }
             Err(fs::TryLockError::Error(error)) => return Err(fail(error)),
         }
         file.set_len(0).map_err(fail)?;
         writeln!(file, "{}", process::id()).map_err(fail)?;
         Ok(Claim { _file: file })
+    }
+
+    /// Who serves from the directory, if somebody does.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be found out.
+    pub fn claimed(&self) -> Result<Option<Owner>, StateError> {
+        let path = self.path.join("serve.lock");
+        let fail = |error| StateError::Io { path: path.clone(), error };
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fail(error)),
+        };
+        // Shared, so that none who only asks keeps others from asking.
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(fs::TryLockError::WouldBlock) => Ok(Some(Owner::of(&mut file))),
+            Err(fs::TryLockError::Error(error)) => Err(fail(error)),
+        }
     }
 
     /// Waits until no other command changes records, and keeps others out while it is held.
@@ -247,8 +280,7 @@ impl StateDir {
         if !safe || !name.bytes().all(plain) {
             return Err(StateError::Name(name.to_owned()));
         }
-        let (folder, suffix) = kind.place();
-        Ok(self.path.join(folder).join(format!("{name}{suffix}")))
+        Ok(self.place(kind, name))
     }
 }
 
@@ -306,6 +338,11 @@ impl State for StateDir {
 
     fn load_copy(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, StateError> {
         read_file(copy_of(&self.file(kind, name)?))
+    }
+
+    fn place(&self, kind: Kind, name: &str) -> PathBuf {
+        let (folder, suffix) = kind.place();
+        self.path.join(folder).join(format!("{name}{suffix}"))
     }
 
     fn create(&self, kind: Kind, name: &str, record: &[u8]) -> Result<bool, StateError> {
@@ -393,6 +430,16 @@ pub struct Claim {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Owner(Option<u32>);
 
+impl Owner {
+    /// Who wrote his number into the file of a claim.
+    fn of(file: &mut File) -> Self {
+        let mut text = String::new();
+        // Who holds it is for the message only.
+        let _ = file.read_to_string(&mut text);
+        Self(text.trim().parse().ok())
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -464,11 +511,13 @@ pub enum StateError {
 
 /// What the system said, and what to do about it where that is plain.
 fn advice(error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        "permission denied: run it as root".to_owned()
-    } else {
-        error.to_string()
-    }
+    let known = [
+        (io::ErrorKind::PermissionDenied, "permission denied: run it as root"),
+        (io::ErrorKind::StorageFull, "the file system is full: make room, then try again"),
+        (io::ErrorKind::QuotaExceeded, "the quota is used up: make room, then try again"),
+    ];
+    let advice = known.iter().find(|(kind, _)| *kind == error.kind());
+    advice.map_or_else(|| error.to_string(), |(_, advice)| (*advice).to_owned())
 }
 
 /// The directory itself, and what is in it.

@@ -439,7 +439,11 @@ impl Journal {
         let written = match fill() {
             Err(error) if is_full(&error) && text.len() < ROOM => {
                 let _ = fs::remove_file(&new);
-                fs::rename(self.folder.join(SPARE), &new).and_then(|()| fill())
+                // Where even the spare one had no room, that the disk is full is what counts.
+                match fs::rename(self.folder.join(SPARE), &new) {
+                    Ok(()) => fill(),
+                    Err(_) => Err(error),
+                }
             }
             written => written,
         };

@@ -86,6 +86,13 @@ impl Bench {
         assert_eq!(self.run(arguments), silence, "{arguments:?}");
     }
 
+    /// Runs a command that is to succeed, and to warn in one sentence.
+    pub(crate) fn warns(&self, arguments: &[&str], sentence: &str) {
+        let err = format!("netbe: {sentence}\n");
+        let warned = Outcome { out: String::new(), err, status: Some(0) };
+        assert_eq!(self.run(arguments), warned, "{arguments:?}");
+    }
+
     /// Runs a command that is to succeed, and gives what it printed.
     pub(crate) fn prints(&self, arguments: &[&str]) -> String {
         let Outcome { out, err, status } = self.run(arguments);

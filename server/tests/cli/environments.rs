@@ -43,7 +43,7 @@ fn the_list_says_who_boots_what_and_where_it_is_mounted() {
     bench.silent(&["create", "idle"]);
     let macs = ["--mac=52:54:00:00:00:01", "--mac=52:54:00:00:00:02", "--mac=52:54:00:00:00:03"];
     bench.silent(&["machine", "add", macs[0], "--environment=head", "web1"]);
-    bench.silent(&["machine", "add", macs[1], "--environment=head", "web2"]);
+    bench.silent(&["machine", "add", macs[1], "--environment=head", "--ro", "web2"]);
     bench.silent(&["activate", "-t", "web2", "tail"]);
     bench.silent(&["machine", "add", macs[2], "web3"]);
     bench.prints(&["sharepxe", "--machine=web3", "--root=own", "tail"]);
@@ -136,6 +136,7 @@ fn a_store_elsewhere_is_said_by_flag_or_by_environment() {
 #[test]
 fn what_is_not_said_about_a_share_stays_as_it_is() {
     let bench = Bench::with_head();
+    bench.silent(&["machine", "add", "--mac", "02:00:00:00:00:07", "desk"]);
     let exports = |words: &[&str]| {
         bench.silent(&[&["sharenfs"], words, &["head"]].concat());
         bench.prints(&["show", "exports", "head"])

@@ -1,9 +1,12 @@
 //! Everything that can be typed wrong has one sentence that says what to write.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, netbe};
 
 #[test]
 fn words_of_other_programs_are_answered_with_those_here() {
@@ -198,11 +201,60 @@ fn what_is_not_shared_has_no_exports() {
         &["show", "exports", "head"],
         "head is not shared: share it with `netbe sharenfs` first",
     );
-    bench.silent(&["sharenfs", "head"]);
+    bench.warns(
+        &["sharenfs", "head"],
+        "nobody is named who may mount head: name machines with --machine, or networks with --network; those that \
+         boot it need neither",
+    );
     bench.refuses(
         &["show", "exports", "head"],
         "head is shared with no network, and mountd knows no machines: share it with `netbe \
          sharenfs --network`",
+    );
+}
+
+#[test]
+fn a_machine_that_is_not_there_and_one_root_for_several_are_warned_of() {
+    let bench = Bench::with_head();
+    bench.warns(
+        &["sharenfs", "--machine", "Typo", "head"],
+        "there is no machine typo, so nobody mounts head by that name: `netbe machine add` adds it, and `netbe \
+         machine list` shows those that there are",
+    );
+    let add = |last: &str, rest: &[&str]| {
+        let mac = format!("--mac=02:00:00:00:00:0{last}");
+        let name = format!("web{last}");
+        let arguments = [&["machine", "add", mac.as_str()], rest, &[name.as_str()]].concat();
+        bench.run(&arguments)
+    };
+    let both = |machines: &str| {
+        format!(
+            "netbe: {machines} write to one root, head, and destroy each other's files: give each a clone with \
+             `netbe sharepxe --machine NAME --root own head`, or let all only read it with --root shared\n"
+        )
+    };
+    let direct = ["--environment=head"];
+    assert_eq!(add("1", &direct).err, "");
+    let second = add("2", &direct);
+    assert_eq!((second.err, second.status), (both("web1, web2"), Some(0)));
+    assert_eq!(add("3", &["--environment=head", "--ro"]).err, "");
+    assert_eq!(add("4", &["--environment=head", "--root=shared"]).err, "");
+    assert_eq!(add("5", &[]).err, "");
+    let third = bench.run(&["sharepxe", "--machine=web5", "head"]);
+    assert_eq!((third.err, third.status), (both("web1, web2, web5"), Some(0)));
+    bench.silent(&["machine", "set", "--cmdline=quiet", "web5"]);
+    let fourth = bench.run(&["machine", "set", "--rw", "web3"]);
+    assert_eq!(fourth.err, both("web1, web2, web3, web5"));
+    assert!(bench.run(&["check"]).out.contains("web1, web2, web3, web5 write to one root, head"));
+    bench.silent(&["set", "role=template", "head"]);
+    assert!(!bench.run(&["check"]).out.contains("write to one root"));
+}
+
+#[test]
+fn a_root_is_a_named_machines() {
+    Bench::with_head().cannot(
+        &["sharepxe", "--default", "--root", "own", "head"],
+        "the argument '--default' cannot be used with '--root <ROOT>': see `netbe sharepxe --help`",
     );
 }
 
@@ -219,4 +271,79 @@ fn names_that_mountd_cannot_read_are_refused_with_the_reason() {
              backslashes or # in a path: rename it"
         ),
     );
+}
+
+#[test]
+fn what_cannot_be_printed_is_said_unless_somebody_has_read_enough() {
+    let bench = Bench::with_head();
+    let full = "netbe: standard output: the file system is full\n";
+    for arguments in [&["list"][..], &["--help"], &["completion", "bash"]] {
+        let mut command = bench.command(netbe(), arguments);
+        if Path::new("/dev/full").exists() {
+            let output = command.stdout(File::create("/dev/full").unwrap()).output().unwrap();
+            let told = (String::from_utf8(output.stderr).unwrap(), output.status.code());
+            assert_eq!(told, (full.to_owned(), Some(2)), "{arguments:?}");
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = bench.command(netbe(), arguments).stdout(writer).output().unwrap();
+        let told = (String::from_utf8(output.stderr).unwrap(), output.status.code());
+        assert_eq!(told, (String::new(), Some(0)), "{arguments:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_said_and_leaves_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        return println!("skipped: only root mounts a small disk");
+    }
+    let bench = Bench::new();
+    let script = r#"
+        mkdir "$1" && mount -t tmpfs -o size=512k,mode=700 tmpfs "$1" || exit 9
+        netbe="$2"
+        for name in head gone; do "$netbe" create "$name" || exit 9; done
+        "$netbe" machine add --mac 02:00:00:00:00:01 desk || exit 9
+        files() { (cd "$1" && find . -type f ! -name history ! -name .spare -exec cksum {} + | sort -k 3); }
+        before=$(files "$1")
+        dd if=/dev/zero of="$1/fill" bs=4k 2>/dev/null
+        while read -r line; do
+            "$netbe" $line 2>&1
+            echo "= $? $line"
+        done
+        rm "$1/fill"
+        after=$(files "$1")
+        [ "$before" = "$after" ] || echo "before: $before after: $after"
+        "$netbe" rename head tail
+    "#;
+    let verbs = [
+        "create new",
+        "clone head copy",
+        "snapshot head@monday",
+        "machine add --mac 02:00:00:00:00:02 lap",
+        "machine set --cmdline quiet desk",
+        "sharepxe --machine desk head",
+        "sharepxe --default head",
+        "sharenfs --network 10.0.0.0/8 head",
+        "set note=hello head",
+        "rename head tail",
+    ];
+    let mut command = bench.command("unshare", &["-m", "sh", "-c", script, "sh"]);
+    command.arg(bench.state()).arg(netbe()).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut shell = command.spawn().unwrap();
+    shell.stdin.take().unwrap().write_all((verbs.join("\n") + "\n").as_bytes()).unwrap();
+    let output = shell.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let mut lines = told.lines();
+    for verb in verbs {
+        let said = lines.next().unwrap_or_default();
+        assert!(
+            said.contains("no room for") || said.contains("the file system is full"),
+            "{verb}: {told}"
+        );
+        assert_eq!(lines.next(), Some(format!("= 2 {verb}").as_str()), "{told}");
+    }
+    assert_eq!(lines.next(), None, "{told}");
 }

@@ -20,3 +20,4 @@ mod reload;
 mod running;
 mod service;
 mod verbs;
+mod wrong;

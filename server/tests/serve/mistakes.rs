@@ -25,11 +25,11 @@ fn a_mistake_in_the_file_is_said_with_its_line() {
     let site = Site::with_base();
     let file = site.path("netbe.toml");
     let path = file.to_str().unwrap();
-    let absent = format!("{path}: No such file or directory (os error 2)");
+    let absent = format!("{path}: there is no such file");
     assert_eq!(site.fails(2, &["serve", "-n", "-f", path]), absent);
     fs::write(&file, "mode = \"serve\"\nrange = \"x\"\n").unwrap();
     let refused = site.fails(2, &["serve", "-n", "-f", path]);
-    assert!(refused.starts_with(&format!("{path}: line 2: unknown field `range`")), "{refused}");
+    assert!(refused.starts_with(&format!("{path}: line 2: there is no key `range`")), "{refused}");
     fs::write(&file, "lease = 1\n").unwrap();
     let short = format!("{path}: lease: 1 seconds: write 120 (two minutes) to 31536000 (a year)");
     assert_eq!(site.fails(2, &["serve", "-n", "-f", path, "--lease", "600"]), short);
@@ -63,10 +63,108 @@ fn machines_of_the_file_count_before_there_is_a_state_directory() {
     let (state, file) = (state.to_str().unwrap(), file.to_str().unwrap());
     let store = format!("dir:{}", site.state().join("store").display());
     let arguments = ["--state", state, "--store", &store, "serve", "-n", "-f", file];
-    assert_eq!(
-        site.fails(1, &arguments),
-        "52:54:00:00:00:01 belongs to a: set another for a first, or remove it"
+    let twice = format!(
+        "{file}: line 4: 52:54:00:00:00:01 belongs to a already (line 2): write another for b, or take one of \
+         the two out"
     );
+    assert_eq!(site.fails(2, &arguments), twice);
+}
+
+#[test]
+fn machines_of_the_file_and_of_the_state_are_told_by_both_places() {
+    let site = Site::with_base();
+    let file = site.path("netbe.toml");
+    let mac = "52:54:00:00:00:01";
+    site.done(&["machine", "add", "--mac", mac, "b"]);
+    fs::write(&file, format!("[machines.a]\nmacs = [\"{mac}\"]\n")).unwrap();
+    let record = site.state().join("machines/b.toml");
+    let expected = format!(
+        "{}: {mac} belongs to a, which stands in netbe.toml: change it there, or set another for b",
+        record.display()
+    );
+    let arguments = ["serve", "-n", "-f", file.to_str().unwrap()];
+    assert_eq!(site.fails(1, &arguments), expected);
+    fs::write(&record, "macs = [\"52:54:00:00:00:02\"]\naddress\n").unwrap();
+    let broken = format!(
+        "{}: line 2: key with no value, expected `=`: mend the file, or remove it and say with `netbe machine \
+         add` what was known of the machine",
+        record.display()
+    );
+    for arguments in [&arguments[..], &["machine", "list"], &["check"]] {
+        assert_eq!(site.fails(2, arguments), broken, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_before_the_server_is_started() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    let dry =
+        |site: &Site| Outcome::from(net.beside(&site.netbe(&["serve", "-n"])).output().unwrap());
+    let free = dry(&site);
+    assert_eq!((free.err.as_str(), free.status), ("", Some(0)));
+    assert!(!free.out.contains("not checked"), "{}", free.out);
+    let _running = Running::start(&site, &net, &[]);
+    // The server that runs from the same state has the ports that its successor will have.
+    let beside = dry(&site);
+    assert_eq!((beside.err.as_str(), beside.status), ("", Some(0)));
+    let line = "not checked        whether the ports are free: process ";
+    assert!(beside.out.contains(line), "{}", beside.out);
+    let other = Site::with_base();
+    let taken = dry(&other);
+    assert_eq!((taken.out.as_str(), taken.status), ("", Some(2)));
+    assert_eq!(
+        sentence(&taken.err),
+        "port 69 (TFTP) is in use: stop the other TFTP server (tftpd-hpa, atftpd, dnsmasq)"
+    );
+}
+
+#[test]
+fn an_address_that_no_machine_can_have_is_said_at_once() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    let within = |arguments: &[&str]| {
+        let outcome = Outcome::from(net.beside(&site.netbe(arguments)).output().unwrap());
+        assert_eq!(outcome.out, "", "{arguments:?}");
+        (outcome.err, outcome.status)
+    };
+    let add = |address: &str, name: &str, mac: &str| {
+        within(&["machine", "add", "--mac", mac, "--address", address, name])
+    };
+    let refused =
+        |why: &str| (format!("netbe: {why}: choose another address for the machine\n"), Some(1));
+    let mac = "52:54:00:00:00:07";
+    let own = refused("10.77.0.1 is this host's own address");
+    assert_eq!(add("10.77.0.1", "web1", mac), own);
+    let broadcast = refused("10.77.0.255 is the broadcast address of 10.77.0.0/24");
+    assert_eq!(add("10.77.0.255", "web1", mac), broadcast);
+    let network = refused("10.77.0.0 is the address of the network 10.77.0.0/24 itself");
+    assert_eq!(add("10.77.0.0", "web1", mac), network);
+    assert!(!exists(&site.state().join("machines/web1.toml")));
+    // Where nobody knows which networks are served, none is too far away.
+    assert_eq!(add("10.88.0.9", "web1", mac), (String::new(), Some(0)));
+    assert_eq!(within(&["machine", "set", "--address", "10.77.0.1", "web1"]), own);
+    let subnet = "10.99.0.0/24";
+    let range = "10.77.0.100-10.77.0.109";
+    let running =
+        Running::start(&site, &net, &["--mode", "serve", "--range", range, "--subnet", subnet]);
+    let outside = |address| {
+        let served = "lies in no network that is served: 10.77.0.0/24, 10.99.0.0/24";
+        let cure = "choose an address there, or tell the server of its network";
+        (format!("netbe: {address} {served}: {cure}\n"), Some(0))
+    };
+    assert_eq!(add("10.88.0.8", "web2", "52:54:00:00:00:08"), outside("10.88.0.8"));
+    assert_eq!(add("10.99.0.8", "web3", "52:54:00:00:00:09"), (String::new(), Some(0)));
+    drop(running);
+    // What the server noted holds while it is stopped.
+    assert_eq!(within(&["machine", "set", "--address", "10.88.0.7", "web2"]), outside("10.88.0.7"));
+    let arguments = ["serve", "-n", "--mode", "serve", "--range", range, "--subnet", subnet];
+    let dry = Outcome::from(net.beside(&site.netbe(&arguments)).output().unwrap());
+    let line = "not handed out     10.88.0.9 is kept for web1, but lies in no network that is served: \
+                10.77.0.0/24, 10.99.0.0/24\n";
+    assert!(dry.out.contains(line), "{}", dry.out);
+    let check = Outcome::from(net.beside(&site.netbe(&["check"])).output().unwrap());
+    assert!(check.out.contains("10.88.0.9 is kept for web1, but lies in no"), "{}", check.out);
 }
 
 #[test]

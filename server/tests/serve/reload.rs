@@ -82,7 +82,8 @@ fn a_hang_up_reads_the_file_again_and_a_broken_one_changes_nothing() {
     let running = start(&site, &net, ONE);
     write(&site, "[machines.web1]\nmacs = [\"52:54:00:00:00:01\"]\nadress = \"10.77.0.9\"\n");
     let file = site.path("netbe.toml");
-    let broken = format!("nothing was changed: {}: line 4: unknown field `adress`", file.display());
+    let broken =
+        format!("nothing was changed: {}: line 4: there is no key `adress`", file.display());
     let told = site.fails(2, &["reload"]);
     assert!(told.starts_with(&broken), "{told}");
     assert_eq!(site.fails(2, &["reload", "-n"]), told);

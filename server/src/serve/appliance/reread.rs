@@ -30,6 +30,7 @@ impl Appliance {
         }
         let default = new.default.as_ref().map(EnvironmentName::as_str);
         machine::store_configured(&self.state, &new.machines, default)?;
+        self.found.addresses(&new).store(&self.state)?;
         if let Some(dhcp) = self.dhcp.get() {
             dhcp.set_settings(new.dhcp());
         }

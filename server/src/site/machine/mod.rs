@@ -9,7 +9,9 @@ mod roster;
 mod serial;
 mod view;
 
+use std::io;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use bootcfg::Serial;
 use serde::{Deserialize, Serialize};
@@ -23,12 +25,14 @@ pub use renaming::{
     RenameError, finish_renaming, has_renaming, rename, rename_machine, settle_renaming,
 };
 pub use root::RootKind;
+pub(super) use roster::read;
 pub use roster::{Roster, RosterEntry, remove, spend, store, store_configured, store_default};
 pub use serial::SerialPort;
 pub use view::View;
 
 use crate::net::Mac;
 use crate::site::kenv::{self, KenvError, Variable};
+use crate::site::networks::Unfit;
 use crate::site::state::StateError;
 
 /// What is known of a named machine. Its name is its key.
@@ -141,9 +145,7 @@ impl Machine {
         if let Some(mac) = self.macs.iter().find(|mac| mac.0[0] & 1 == 1) {
             return Err(MachineError::Multicast(*mac));
         }
-        if let Some(address) = self.address
-            && (address.is_unspecified() || address.is_multicast() || address.is_broadcast())
-        {
+        if let Some(address) = self.address.filter(|address| !can_be_a_machines(*address)) {
             return Err(MachineError::Address(address));
         }
         if self.address.is_some() && self.uuid.is_some() && self.macs.is_empty() {
@@ -180,9 +182,7 @@ impl Machine {
 
     /// Reads a machine's record.
     pub fn parse(record: &[u8]) -> Result<Self, MachineError> {
-        let text = std::str::from_utf8(record).map_err(|_| MachineError::NotText)?;
-        let machine: Self = toml::from_str(text)
-            .map_err(|error| MachineError::Syntax(error.message().to_owned()))?;
+        let machine: Self = roster::parse(record)?;
         machine.check()?;
         Ok(machine)
     }
@@ -191,6 +191,14 @@ impl Machine {
     pub fn render(&self) -> Result<String, MachineError> {
         toml::to_string(self).map_err(|error| MachineError::Syntax(error.to_string()))
     }
+}
+
+/// Whether a machine can have an address, in whichever network: not one of "this network", of the loopback, or
+/// of a group (RFC 1122 §3.2.1.3), nor that of all hosts.
+#[must_use]
+pub fn can_be_a_machines(address: Ipv4Addr) -> bool {
+    let [first, ..] = address.octets();
+    first != 0 && !address.is_loopback() && !address.is_multicast() && !address.is_broadcast()
 }
 
 /// The boot environment in what a machine is assigned, which may be a snapshot of it.
@@ -243,11 +251,26 @@ pub enum MachineError {
     /// The variables are not right.
     #[error(transparent)]
     Kenv(#[from] KenvError),
+    /// The interfaces of this host, whose addresses no machine can have, cannot be listed.
+    #[error("the network interfaces cannot be listed: {0}")]
+    Interfaces(#[source] io::Error),
     /// Another machine has the Ethernet address.
     #[error("{mac} belongs to {other}: set another for {other} first, or remove it")]
     MacTaken {
         /// The Ethernet address.
         mac: Mac,
+        /// Who has it.
+        other: MachineName,
+    },
+    /// A machine of the configuration file has the Ethernet address.
+    #[error(
+        "{mac} belongs to {other}, which stands in netbe.toml: change it there, or set another for {name}"
+    )]
+    MacFixed {
+        /// The Ethernet address.
+        mac: Mac,
+        /// Who is to have it too.
+        name: MachineName,
         /// Who has it.
         other: MachineName,
     },
@@ -261,11 +284,29 @@ pub enum MachineError {
     #[error("an address is kept by Ethernet address: write the machine's macs too")]
     NoMac,
     /// The record is not UTF-8.
-    #[error("the record is not text")]
+    #[error("it is not text")]
     NotText,
     /// Something is wrong with a machine that is named.
     #[error("machine {0}: {1}")]
     Of(MachineName, #[source] Box<Self>),
+    /// A record contradicts what is known besides.
+    #[error("{}: {error}", path.display())]
+    At {
+        /// The record.
+        path: PathBuf,
+        /// How.
+        error: Box<Self>,
+    },
+    /// A record cannot be read.
+    #[error("{}: {error}: mend the file, or remove it {cure}", path.display())]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: Box<Self>,
+        /// What makes it anew.
+        cure: &'static str,
+    },
     /// A snapshot cannot be a root itself.
     #[error("{0} is a snapshot, which nobody boots: take --root own or fresh, for a clone of it")]
     Snapshot(String),
@@ -281,12 +322,25 @@ pub enum MachineError {
          them"
     )]
     Twice(MachineName),
+    /// No machine can have the address here.
+    #[error("{address} {unfit}: choose another address for the machine")]
+    Unfit {
+        /// The address.
+        address: Ipv4Addr,
+        /// Why.
+        unfit: Unfit,
+    },
     /// There is none of that name.
     #[error("there is no machine {0}: `netbe machine list` shows those that there are")]
     Unknown(String),
 }
 
 impl MachineError {
+    /// Whether another machine has what belongs to one only.
+    const fn is_taken(&self) -> bool {
+        matches!(self, Self::MacTaken { .. } | Self::MacFixed { .. } | Self::AddressTaken { .. })
+    }
+
     fn of(self, name: &MachineName) -> Self {
         Self::Of(name.clone(), Box::new(self))
     }

@@ -229,7 +229,7 @@ fn settle_earlier(state: &StateDir) -> Result<(), RenameError> {
     }
     let _alone = state.hold()?;
     if let Some(record) = state.load(Kind::Site, EARLIER)? {
-        let Earlier { store, uuid, old } = read(&record)?;
+        let Earlier { store, uuid, old } = read(&record, state, EARLIER)?;
         Assignments(state).complete(&Step::Follow { store, uuid, old })?;
         state.remove(Kind::Site, EARLIER)?;
     }

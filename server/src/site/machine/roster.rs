@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Machine, MachineError, MachineName};
+use crate::config::{line_of, plain};
 use crate::net::Mac;
 use crate::site::state::{Kind, State};
 
@@ -58,12 +59,20 @@ impl Roster {
     ) -> Result<Self, MachineError> {
         let mut roster = Self::configured(configured, default)?;
         for name in state.names(Kind::Machine)? {
-            let record = state.load(Kind::Machine, &name)?;
-            // It was removed while we listed them.
-            let Some(record) = record else { continue };
-            let name = name.parse::<MachineName>()?;
-            let machine = Machine::parse(&record).map_err(|error| error.of(&name))?;
-            roster.insert(name, machine, false)?;
+            let known = name.parse::<MachineName>().map_err(|error| broken(state, &name, error))?;
+            // Nothing, if it was removed while we listed them.
+            let Some(record) = state.load(Kind::Machine, &name)? else { continue };
+            let name = known;
+            let machine = machine_of(state, &name, &record)?;
+            roster.insert(name.clone(), machine, false).map_err(|error| {
+                match error.is_taken() {
+                    true => {
+                        let path = state.place(Kind::Machine, name.as_str());
+                        MachineError::At { path, error: Box::new(error) }
+                    }
+                    false => error,
+                }
+            })?;
         }
         if roster.default.is_none() {
             roster.default = load_default(state)?;
@@ -75,7 +84,7 @@ impl Roster {
     /// [`store_configured`] noted of its configuration file.
     pub fn of_site(state: &dyn State) -> Result<Self, MachineError> {
         let Configured { default, machines } = match state.load(Kind::Site, CONFIGURED)? {
-            Some(record) => read(&record)?,
+            Some(record) => read(&record, state, CONFIGURED)?,
             None => Configured::default(),
         };
         let mut configured = BTreeMap::new();
@@ -124,7 +133,11 @@ impl Roster {
         }
         for mac in &machine.macs {
             if let Some(other) = self.by_mac.get(mac) {
-                return Err(MachineError::MacTaken { mac: *mac, other: other.clone() });
+                let (mac, other) = (*mac, other.clone());
+                return Err(match self.machines.get(&other) {
+                    Some(entry) if entry.fixed => MachineError::MacFixed { mac, name, other },
+                    Some(_) | None => MachineError::MacTaken { mac, other },
+                });
             }
         }
         if let Some(address) = machine.address {
@@ -209,7 +222,7 @@ pub fn store(state: &dyn State, name: &MachineName, machine: &Machine) -> Result
 /// by now stays.
 pub fn spend(state: &dyn State, name: &MachineName, once: &str) -> Result<(), MachineError> {
     let Some(record) = state.load(Kind::Machine, name.as_str())? else { return Ok(()) };
-    let machine = Machine::parse(&record).map_err(|error| error.of(name))?;
+    let machine = machine_of(state, name, &record)?;
     if machine.once.as_deref() != Some(once) {
         return Ok(());
     }
@@ -254,8 +267,8 @@ pub(super) fn follow(state: &dyn State, old: &str, new: &str) -> Result<(), Mach
     }
     for name in state.names(Kind::Machine)? {
         let Some(record) = state.load(Kind::Machine, &name)? else { continue };
-        let name = name.parse::<MachineName>()?;
-        let mut machine = Machine::parse(&record).map_err(|error| error.of(&name))?;
+        let name = name.parse::<MachineName>().map_err(|error| broken(state, &name, error))?;
+        let mut machine = machine_of(state, &name, &record)?;
         if machine.is_assigned(old) {
             machine.follow(old, new);
             store(state, &name, &machine)?;
@@ -269,12 +282,48 @@ pub(super) fn follow(state: &dyn State, old: &str, new: &str) -> Result<(), Mach
 
 fn load_default(state: &dyn State) -> Result<Option<String>, MachineError> {
     let Some(record) = state.load(Kind::Site, SITE)? else { return Ok(None) };
-    Ok(read::<Site>(&record)?.default_environment)
+    Ok(read::<Site>(&record, state, SITE)?.default_environment)
 }
 
-pub(super) fn read<T: DeserializeOwned>(record: &[u8]) -> Result<T, MachineError> {
+/// Reads a record of the site.
+pub(in crate::site) fn read<T: DeserializeOwned>(
+    record: &[u8],
+    state: &dyn State,
+    name: &str,
+) -> Result<T, MachineError> {
+    parse(record).map_err(|error| {
+        let cure = match name {
+            SITE => "and say with `netbe sharepxe --default` what machines boot",
+            _ => "and start the server, which writes it",
+        };
+        MachineError::Record { path: state.place(Kind::Site, name), error: Box::new(error), cure }
+    })
+}
+
+/// Reads the text of a record; what is wrong with it is told with its line.
+pub(super) fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, MachineError> {
     let text = std::str::from_utf8(record).map_err(|_| MachineError::NotText)?;
-    toml::from_str(text).map_err(|error| MachineError::Syntax(error.message().to_owned()))
+    toml::from_str(text).map_err(|error| {
+        let line = line_of(text, error.span().map_or(0, |span| span.start));
+        let reason = plain(error.message()).unwrap_or_else(|| error.message().to_owned());
+        MachineError::Syntax(format!("line {line}: {reason}"))
+    })
+}
+
+/// Reads the record of a machine.
+fn machine_of(
+    state: &dyn State,
+    name: &MachineName,
+    record: &[u8],
+) -> Result<Machine, MachineError> {
+    Machine::parse(record).map_err(|error| broken(state, name.as_str(), error))
+}
+
+/// The record of a machine cannot be read.
+fn broken(state: &dyn State, name: &str, error: impl Into<MachineError>) -> MachineError {
+    let path = state.place(Kind::Machine, name);
+    let cure = "and say with `netbe machine add` what was known of the machine";
+    MachineError::Record { path, error: Box::new(error.into()), cure }
 }
 
 /// The record that holds the site's defaults.

@@ -113,9 +113,15 @@ pub(super) fn read(dir: impl AsFd, name: &str) -> std::io::Result<String> {
 
 /// Writes a small file of the store's own, or writes it anew, from one instant to the next.
 pub(super) fn write(dir: impl AsFd, name: &str, text: &str, path: &Path) -> Result<(), StoreError> {
-    fill(&dir, NEW, text, path)?.sync_all().map_err(at("write", path))?;
+    let filled =
+        fill(&dir, NEW, text, path).and_then(|file| file.sync_all().map_err(at("write", path)));
     fault::point();
-    renameat(&dir, NEW, &dir, name).map_err(at("write", path))
+    let written = filled.and_then(|()| renameat(&dir, NEW, &dir, name).map_err(at("write", path)));
+    if written.is_err() {
+        // What is left of a failed write is of no use; the error that counts is the first.
+        let _ = unlinkat(&dir, NEW, AtFlags::empty());
+    }
+    written
 }
 
 fn fill(dir: impl AsFd, name: &str, text: &str, path: &Path) -> Result<File, StoreError> {
