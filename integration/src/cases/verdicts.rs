@@ -23,7 +23,7 @@ use crate::suite::{Case, Outcome};
 use actor::{Actor, create, fsinfo, handle, lookup, read};
 
 pub(super) const CASES: &[Case] =
-    &[Case::new("verdicts: every failure has its sentence", sentences).light()];
+    &[Case::new("verdicts: every failure has its sentence", sentences).light().when_named()];
 
 /// A failure, and what is to be said of it.
 struct Part {

@@ -32,7 +32,12 @@ impl Explain {
         let explained = match reply {
             control::Reply::Explanation(explained) => explained,
             control::Reply::Failed { message } => return Err(Failure::no(message)),
-            other => return Err(unexpected(&other)),
+            other @ (control::Reply::Done
+            | control::Reply::Event(_)
+            | control::Reply::Held { .. }
+            | control::Reply::Living(_)
+            | control::Reply::Reconfigured { .. }
+            | control::Reply::Status(_)) => return Err(unexpected(&other)),
         };
         let said = console::read(site.state(), &explained.machine.name).unwrap_or_default();
         let said = said.get(said.len().saturating_sub(LAST)..).unwrap_or_default();

@@ -120,11 +120,10 @@ impl Screen {
     }
 
     fn line(&self, Line { style, text }: &Line) -> String {
-        match style {
-            Style::Plain => format!("\r\x1b[2K{text}\n"),
-            _ if !self.colours => format!("\r\x1b[2K{text}\n"),
-            style => format!("\r\x1b[2K{}{text}\x1b[0m\n", style.begin()),
+        if *style == Style::Plain || !self.colours {
+            return format!("\r\x1b[2K{text}\n");
         }
+        format!("\r\x1b[2K{}{text}\x1b[0m\n", style.begin())
     }
 
     /// What is shown: never more lines than the terminal has, nor longer ones.
@@ -221,12 +220,36 @@ enum Rank {
 }
 
 fn rank(machine: &MachineStatus) -> Rank {
+    let is_trouble = machine.trouble.is_some() || machine.message.is_some();
     match machine.stage {
         Stage::Off if machine.trouble.is_none() => Rank::Off,
         Stage::Idle | Stage::Lost | Stage::Unheard if machine.trouble.is_none() => Rank::Away,
-        _ if machine.trouble.is_some() || machine.message.is_some() => Rank::Trouble,
-        Stage::Running => Rank::Runs,
-        _ => Rank::Boots,
+        Stage::Running if !is_trouble => Rank::Runs,
+        Stage::Discover
+        | Stage::Offered
+        | Stage::Leased
+        | Stage::Loader
+        | Stage::Script
+        | Stage::Kernel
+        | Stage::Initrd
+        | Stage::Root
+            if !is_trouble =>
+        {
+            Rank::Boots
+        }
+        Stage::Off
+        | Stage::Discover
+        | Stage::Offered
+        | Stage::Leased
+        | Stage::Loader
+        | Stage::Script
+        | Stage::Kernel
+        | Stage::Initrd
+        | Stage::Root
+        | Stage::Running
+        | Stage::Idle
+        | Stage::Lost
+        | Stage::Unheard => Rank::Trouble,
     }
 }
 

@@ -202,7 +202,7 @@ mod test {
         for length in 0..3000 {
             let bytes = (0..length % 600).map(|_| {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                b"<>1234567890[]\"\\ ,;:\n-\xff\0a"[(seed >> 33) as usize % 25]
+                b"<>1234567890[]\"\\ ,;:\n-\xff\0a"[usize::try_from(seed >> 33).unwrap() % 25]
             });
             for line in parse(&bytes.collect::<Vec<_>>()) {
                 assert!(line.text.chars().count() <= TEXT && line.program.len() <= 4 * PROGRAM);

@@ -159,7 +159,7 @@ impl Session {
             if again {
                 action = match channel.heard_before().await {
                     Some(heard) => {
-                        error = error.or(heard.error());
+                        error = error.or_else(|| heard.error());
                         react(&mut transfer, heard, self.clock.now())
                     }
                     None => {
@@ -176,7 +176,7 @@ impl Session {
             action = tokio::select! {
                 biased;
                 heard = channel.hear() => {
-                    error = error.or(heard.error());
+                    error = error.or_else(|| heard.error());
                     let action = react(&mut transfer, heard, self.clock.now());
                     // Noise must not keep the timer from its work.
                     if action == Action::Wait { transfer.expire(self.clock.now()) } else { action }

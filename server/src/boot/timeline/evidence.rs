@@ -161,7 +161,27 @@ impl Evidence {
                 );
                 (text, Some(Kind::File(name.clone())))
             }
-            _ => (describe(event), None),
+            Event::Abandoned { .. }
+            | Event::Advised(_)
+            | Event::Declined(_)
+            | Event::Denied { .. }
+            | Event::Discover(_)
+            | Event::Elsewhere(_)
+            | Event::Failed { .. }
+            | Event::Flawed { .. }
+            | Event::ForeignServer(_)
+            | Event::Leased(_)
+            | Event::Mounted { .. }
+            | Event::NotAdmitted(_)
+            | Event::NotMounted { .. }
+            | Event::Offered(_)
+            | Event::Panicked(_)
+            | Event::Probed(_)
+            | Event::Refused(_)
+            | Event::Released(_)
+            | Event::TermsRefused { .. }
+            | Event::Unmounted(_)
+            | Event::Unserved(_) => (describe(event), None),
         };
         let goes_on = match (&self.kind, &kind) {
             (Some(Kind::File(before)), Some(Kind::File(now))) => before == now,

@@ -77,7 +77,23 @@ impl Verdict {
                 Cause::NoAddress,
                 "Give more addresses with --range, or keep one with `netbe machine set --address`.",
             ),
-            _ => (Cause::TransferFailed, "See the machine's screen, then start it again."),
+            Event::Advised(_)
+            | Event::Denied { .. }
+            | Event::Discover(_)
+            | Event::Elsewhere(_)
+            | Event::Failed { .. }
+            | Event::Flawed { .. }
+            | Event::Leased(_)
+            | Event::Mounted { .. }
+            | Event::Nfs { .. }
+            | Event::Offered(_)
+            | Event::Probed(_)
+            | Event::Released(_)
+            | Event::Sent { .. }
+            | Event::TermsRefused { .. }
+            | Event::Unmounted(_) => {
+                (Cause::TransferFailed, "See the machine's screen, then start it again.")
+            }
         };
         Self::new(cause, text, cure)
     }

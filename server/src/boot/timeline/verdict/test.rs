@@ -35,12 +35,10 @@ impl Case {
         timeline.concerns(Context { environment, http_port: 8080 });
         for event in &self.events {
             now += Duration::from_secs(1);
-            let event = match event.clone() {
-                Event::Abandoned { name, stall, .. } => {
-                    Event::Abandoned { name, since: now, stall }
-                }
-                event => event,
-            };
+            let mut event = event.clone();
+            if let Event::Abandoned { since, .. } = &mut event {
+                *since = now;
+            }
             timeline.see(&event, now);
         }
         timeline.status(None, now + Duration::from_secs(self.silent)).verdict

@@ -139,9 +139,9 @@ fn a_refused_change_and_a_search_for_init_in_vain_are_told() {
     let told = |bench: &Bench| {
         bench.site.clock.pass(std::time::Duration::from_secs(1));
         getattr(bench, bench.root().as_bytes());
-        let told = bench.site.booter.take().into_iter().filter_map(|(_, event)| match event {
-            Event::Nfs { traffic, .. } => Some((traffic.denied, traffic.lacks_init)),
-            _ => None,
+        let told = bench.site.booter.take().into_iter().filter_map(|(_, event)| {
+            let Event::Nfs { traffic, .. } = event else { return None };
+            Some((traffic.denied, traffic.lacks_init))
         });
         told.fold((0, false), |(all, any), (denied, lacks)| (all + denied, any | lacks))
     };
