@@ -1,13 +1,14 @@
 //! What systemd needs to know of a container whose root is a boot environment.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use bootcfg::Mac;
 use bootcfg::nspawn::{self, Container, Source};
 use clap::Args;
 use hostfs::Inside;
 use provision::contents::Scanner;
-use store::EnvironmentName;
+use store::{EnvironmentName, Store};
 
 use super::files::Destination;
 use super::guest::text;
@@ -19,7 +20,7 @@ use crate::site::machine::MachineName;
 
 /// The files by which systemd runs a Linux boot environment as a container (systemd-nspawn(1)).
 ///
-/// With --into / they are written on this host; then `systemctl daemon-reload` and `machinectl start NAME`. Its
+/// With --into / they are written on this host; then run `systemctl daemon-reload` and `systemctl start systemd-nspawn@NAME`. Its
 /// interface asks for an address by DHCP.
 #[derive(Args, Debug)]
 pub(crate) struct ShowNspawn {
@@ -32,6 +33,9 @@ pub(crate) struct ShowNspawn {
     /// Its Ethernet address, which stays when it moves to another host [default: the machine's].
     #[arg(long, value_name = "MAC")]
     mac: Option<crate::net::Mac>,
+    /// The directory where it is mounted, as by `netbe mount`: for a ZFS store.
+    #[arg(long, value_name = "DIR", conflicts_with = "nfs")]
+    root: Option<PathBuf>,
     /// Mount its root over NFS from this server, and not from this host's own store.
     #[arg(long, value_name = "SERVER")]
     nfs: Option<Ipv4Addr>,
@@ -68,7 +72,7 @@ impl ShowNspawn {
         }
         let root = match self.nfs {
             Some(server) => Source::Nfs { server, path: export_path(self.name.as_str()) },
-            None => Source::Directory(text(&store.root(&self.name))?.to_owned()),
+            None => Source::Directory(self.directory(&store)?),
         };
         let container = Container {
             name: self.machine.as_ref().map_or_else(|| self.name.to_string(), ToString::to_string),
@@ -80,5 +84,20 @@ impl ShowNspawn {
         };
         let files = nspawn::files(&container).map_err(Failure::could_not)?;
         self.destination.reply(&files)
+    }
+
+    /// Where its files are on this host, whether netbe runs or not.
+    fn directory(&self, store: &Store) -> Result<String, Failure> {
+        let name = &self.name;
+        if let Some(root) = &self.root {
+            return text(root).map(str::to_owned);
+        }
+        if store.capabilities().nested {
+            return Err(Failure::no(format_args!(
+                "the data sets of {name} are mounted nowhere by themselves: run `netbe mount {name} DIR` when the \
+                 host starts, and say --root DIR, or mount them with --nfs"
+            )));
+        }
+        text(&store.root(name)).map(str::to_owned)
     }
 }

@@ -254,7 +254,9 @@ impl Zfs {
             Identity::Guid(guid) => self.number(full)? == Some(guid),
             Identity::Uuid(uuid) => match self.being_made(full, uuid)? {
                 Made::Nothing => return Ok(()),
-                Made::With | Made::BareClone | Made::Bare => true,
+                // Whatever is in it by now is somebody's: then it is not destroyed.
+                Made::BareClone | Made::Bare => return clear(Task::zfs("destroy"), full),
+                Made::With => true,
                 Made::Other => false,
             },
         };

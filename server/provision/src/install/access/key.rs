@@ -58,7 +58,7 @@ impl FromStr for SshKey {
 /// The bytes that Base64 (RFC 4648 §4) stands for.
 fn decoded(text: &str) -> Option<Vec<u8>> {
     let body = text.trim_end_matches('=');
-    if text.len() % 4 != 0 || text.len() - body.len() > 2 {
+    if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 {
         return None;
     }
     let (mut bytes, mut bits, mut held) = (Vec::with_capacity(text.len()), 0_u32, 0);
