@@ -447,17 +447,15 @@ fn suggestion(error: &clap::Error) -> Option<String> {
 
 /// What is said here of a word that zfs(8) or bectl(8) has and this has not, if that is what was typed.
 fn foreign_words(error: &clap::Error, verb: &str) -> Option<String> {
-    match error.kind() {
-        ErrorKind::UnknownArgument => {
-            let flag = error.get(ContextKind::InvalidArg)?.to_string();
-            foreign::flag(verb.trim_start(), &flag).map(str::to_owned)
-        }
-        ErrorKind::InvalidSubcommand => {
-            let word = error.get(ContextKind::InvalidSubcommand)?.to_string();
-            foreign::verb(&word).map(|ours| format!("did you mean `netbe {ours}`?"))
-        }
-        _ => None,
+    if error.kind() == ErrorKind::UnknownArgument {
+        let flag = error.get(ContextKind::InvalidArg)?.to_string();
+        return foreign::flag(verb.trim_start(), &flag).map(str::to_owned);
     }
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        let word = error.get(ContextKind::InvalidSubcommand)?.to_string();
+        return foreign::verb(&word).map(|ours| format!("did you mean `netbe {ours}`?"));
+    }
+    None
 }
 
 /// The name that the program was started by: the slides' own `be` stays what they call it.

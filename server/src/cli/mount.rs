@@ -33,7 +33,8 @@ impl Mount {
         if self.dry.is_dry() {
             store.would_mount(&self.point, directory.as_deref())?;
         }
-        let at = directory.as_ref().map_or("a new directory".into(), |at| at.to_string_lossy());
+        let at =
+            directory.as_ref().map_or_else(|| "a new directory".into(), |at| at.to_string_lossy());
         if let Some(told) = self.dry.instead(site, format_args!("mount {} at {at}", self.point)) {
             return Ok(told);
         }
