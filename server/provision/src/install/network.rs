@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use hostfs::{Inside, InsideError};
+use hostfs::{Entry, EntryKind, Inside, InsideError};
 
 use super::InstallError;
 use super::configure::Configured;
 
-/// Has systemd tell it to resolv.conf(5), systemd-resolved and systemd-timesyncd. A resolv.conf that is there
-/// stays.
+/// Has systemd tell it to resolv.conf(5), systemd-resolved and systemd-timesyncd. A resolv.conf that says
+/// something stays.
 pub(super) fn receive_dhcp(inside: &Inside, done: &mut Configured) -> Result<(), InstallError> {
     let has = |path: &str| inside.exists(path).map_err(on(path));
     if !has(SYSTEMD)? {
@@ -24,7 +24,15 @@ pub(super) fn receive_dhcp(inside: &Inside, done: &mut Configured) -> Result<(),
     }
     inside.make_dir(WANTS).map_err(on(WANTS))?;
     inside.put_link(WANTED, Path::new(SERVICE)).map_err(on(WANTED))?;
-    if inside.entry(RESOLV_CONF).map_err(on(RESOLV_CONF))?.is_none() {
+    let says = |line: &[u8]| !matches!(line.trim_ascii(), [] | [b'#' | b';', ..]);
+    let is_wanted = match inside.entry(RESOLV_CONF).map_err(on(RESOLV_CONF))? {
+        None => true,
+        Some(Entry { kind: EntryKind::File, .. }) => inside
+            .read_small(RESOLV_CONF, MAX_RESOLV_CONF)
+            .is_ok_and(|text| !text.split(|byte| *byte == b'\n').any(says)),
+        Some(_) => false,
+    };
+    if is_wanted {
         inside.put_link(RESOLV_CONF, Path::new(TOLD)).map_err(on(RESOLV_CONF))?;
         done.written.push(RESOLV_CONF.into());
     } else {
@@ -48,6 +56,8 @@ const WANTED: &str = "/etc/systemd/system/sysinit.target.wants/netbe-network.ser
 pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where the script writes it, as seen from /etc.
 const TOLD: &str = "../run/netbe/resolv.conf";
+/// More than any of it has, in bytes.
+const MAX_RESOLV_CONF: usize = 1 << 16;
 
 #[cfg(test)]
 mod test {
@@ -77,6 +87,11 @@ mod test {
         assert!(root.path().join(service.strip_prefix("/").unwrap()).exists());
 
         let (root, inside) = debian();
+        fs::write(root.path().join("etc/resolv.conf"), "# none\n\n").unwrap();
+        receive_dhcp(&inside, &mut Configured::default()).unwrap();
+        assert!(root.path().join("etc/resolv.conf").is_symlink());
+
+        let (root, inside) = debian();
         fs::write(root.path().join("etc/resolv.conf"), "nameserver 10.9.9.9\n").unwrap();
         let mut done = Configured::default();
         receive_dhcp(&inside, &mut done).unwrap();
@@ -91,10 +106,13 @@ mod test {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let heard = "DEVICE='eth0'\nIPV4DNS0='10.0.0.53'\nIPV4DNS1='0.0.0.0'\nHOSTNAME='web1'\n\
-                     DNSDOMAIN='example.org'\n";
+                     DNSDOMAIN='lab_1.example.org'\n";
         let cmdline = "root=/dev/nfs netbe.ntp=10.0.0.9,10.0.0.8 quiet\n";
         let run = |heard: &str, cmdline: &str| {
-            fs::write(at("net-eth0.conf"), heard).unwrap();
+            match heard {
+                "" => fs::remove_file(at("net-eth0.conf")).unwrap(),
+                heard => fs::write(at("net-eth0.conf"), heard).unwrap(),
+            }
             fs::write(at("cmdline"), cmdline).unwrap();
             let run = format!("{}/", dir.path().display());
             let script = SCRIPT_TEXT.replace("/run/", &run).replace("/proc/", &run);
@@ -105,12 +123,16 @@ mod test {
         assert_eq!(
             run(heard, cmdline),
             (
-                "search example.org\nnameserver 10.0.0.53\n".to_owned(),
+                "search lab_1.example.org\nnameserver 10.0.0.53\n".to_owned(),
                 "[Time]\nNTP=10.0.0.9 10.0.0.8\n".to_owned()
             )
         );
         fs::remove_dir_all(at("systemd")).unwrap();
         let hostile = "IPV4DNS0='$(touch x)'\nDNSDOMAIN='a;b'\n";
-        assert_eq!(run(hostile, "netbe.ntp=;reboot\n"), (String::new(), String::new()));
+        let nothing = "# The initial RAM disk left no name servers in /run/net-*.conf.\n";
+        let nothing = (nothing.replace("/run", dir.path().to_str().unwrap()), String::new());
+        assert_eq!(run(hostile, "netbe.ntp=;reboot\n"), nothing);
+        assert_eq!(run("", "quiet\n"), nothing);
+        assert!(!at("systemd").exists());
     }
 }
