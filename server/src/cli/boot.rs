@@ -12,7 +12,7 @@ use provision::terminal;
 
 use super::child::{self, Runner as _, Terminal, cannot_run};
 use super::guest::{GuestOptions, Host, Subject, text};
-use super::{Failure, Reply, Site, bhyve};
+use super::{Failure, Reply, Site, bhyve, guard};
 use crate::boot::catalog::System;
 
 /// Boot a guest with its root over NFS; print the commands with -n.
@@ -39,6 +39,9 @@ struct Doing {
     /// The guest is run without it too; it was needed once.
     #[arg(long, hide = true)]
     run: bool,
+    /// Boot it also while the machine runs: two systems then write to one root.
+    #[arg(short, long)]
+    force: bool,
     /// Run nothing: print the commands that would.
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -57,6 +60,14 @@ enum Place {
 impl Doing {
     const fn runs(&self) -> bool {
         !self.dry_run
+    }
+
+    /// Refuses a second system with the Ethernet address and the root of one that runs.
+    fn refuse_running(&self, site: &Site, subject: &Subject) -> Result<(), Failure> {
+        if !self.runs() || self.force || subject.guest.root.read_only {
+            return Ok(());
+        }
+        guard::refuse_running(site, &subject.environment.name, &subject.titles())
     }
 
     const fn console(&self) -> Console {
@@ -95,6 +106,7 @@ impl Doing {
 impl Bootnfs {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = self.guest.subject(site)?;
+        self.doing.refuse_running(site, &subject)?;
         match subject.system()? {
             Some(System::FreeBsd) => self.freebsd(site, &subject),
             Some(System::Linux { .. }) => self.linux(&subject),
@@ -182,6 +194,7 @@ impl Bootpxe {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = self.guest.subject(site)?;
         subject.expect_pxe()?;
+        self.doing.refuse_running(site, &subject)?;
         let usual = if cfg!(target_os = "freebsd") { Hypervisor::Bhyve } else { Hypervisor::Qemu };
         match (self.hypervisor.unwrap_or(usual), self.firmware) {
             (Hypervisor::Bhyve, Some(Kind::Bios)) => Err(Failure::could_not(

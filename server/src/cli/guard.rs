@@ -16,6 +16,7 @@ use provision::roots::{Known, Owned, Roots, holder, own_among};
 /// A verb that may take a tree away under somebody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Verb {
+    Boot,
     Destroy,
     Install,
     Receive,
@@ -27,6 +28,7 @@ pub(super) enum Verb {
 impl Verb {
     const fn as_str(self) -> &'static str {
         match self {
+            Self::Boot => "boot it",
             Self::Destroy => "destroy",
             Self::Install => "install",
             Self::Receive => "receive",
@@ -144,6 +146,36 @@ pub(super) fn refuse_living(
         | Answer::Explanation(_)
         | Answer::Status(_) => Err(unknown(name, verb, "it gave another answer")),
     }
+}
+
+/// Refuses to boot one more system with the root of a machine that runs, by one of its titles. Where no
+/// server runs, no machine gets its root either.
+pub(super) fn refuse_running(
+    site: &Site,
+    name: &EnvironmentName,
+    titles: &[String],
+) -> Result<(), Failure> {
+    let Some(mut server) = site.server()? else { return Ok(()) };
+    let asked: io::Result<Answer> = server.ask(&Request::Living { environment: name.to_string() });
+    match asked.map_err(|error| unknown(name, Verb::Boot, &error.to_string()))? {
+        Answer::Living(there) => running(name, titles, &there).map_or(Ok(()), Err),
+        Answer::Failed { message } => Err(unknown(name, Verb::Boot, &message)),
+        Answer::Done
+        | Answer::Held { .. }
+        | Answer::Event(_)
+        | Answer::Reconfigured { .. }
+        | Answer::Explanation(_)
+        | Answer::Status(_) => Err(unknown(name, Verb::Boot, "it gave another answer")),
+    }
+}
+
+/// Why a machine is not to be booted once more, if one of those that live there has one of the titles.
+fn running(name: &EnvironmentName, titles: &[String], there: &Living) -> Option<Failure> {
+    let machine = there.machines.iter().find(|machine| titles.contains(machine))?;
+    Some(Failure::no(format_args!(
+        "{machine} runs already, on {name}: switch it off{}",
+        Verb::Boot.or_by_force()
+    )))
 }
 
 /// Refuses to destroy what machines are to boot.
@@ -301,3 +333,21 @@ fn unknown(name: &EnvironmentName, verb: Verb, why: &str) -> Failure {
 
 /// How many that use an environment are named.
 const VISITORS: usize = 4;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_runs_is_not_booted_once_more() {
+        let name: EnvironmentName = "base".parse().unwrap();
+        let there = Living { machines: vec!["desk".to_owned()], visitors: Vec::new() };
+        let titled = |titles: &[&str]| {
+            let titles: Vec<_> = titles.iter().map(|&title| title.to_owned()).collect();
+            running(&name, &titles, &there).map(|failure| failure.message)
+        };
+        let why = "desk runs already, on base: switch it off, or boot it with -f";
+        assert_eq!(titled(&["desk", "52:54:00:12:34:56"]).as_deref(), Some(why));
+        assert_eq!(titled(&["web1", "52:54:00:12:34:57"]), None);
+    }
+}

@@ -298,6 +298,12 @@ impl Subject {
             || self.template.as_ref().is_some_and(is_own)
     }
 
+    /// How a server may call the machine that the guest is.
+    pub(super) fn titles(&self) -> Vec<String> {
+        let names = [&self.machine, &self.by_mac].into_iter().flatten().map(ToString::to_string);
+        names.chain([self.guest.mac.to_string()]).collect()
+    }
+
     /// Refuses a guest that a server would tell to boot something else, or nothing.
     pub(crate) fn expect_pxe(&self) -> Result<(), Failure> {
         let (name, mac) = (&self.environment.name, self.guest.mac);
