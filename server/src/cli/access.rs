@@ -31,7 +31,7 @@ pub(crate) struct AccessOptions {
         conflicts_with_all = ["no_configure", "root_password"]
     )]
     root_password_file: Option<PathBuf>,
-    /// The system's name, for machines that have none of their own.
+    /// The system's name, for roots that are no machine's own; it overrules the name that DHCP tells.
     #[arg(long, value_name = "NAME", requires = "os", conflicts_with = "no_configure")]
     hostname: Option<MachineName>,
     /// A program that Debian's installer runs as root in the system when its packages are there.
@@ -50,12 +50,14 @@ impl AccessOptions {
         self.root_password || self.root_password_file.is_some()
     }
 
-    /// Reads the keys and the password.
-    pub(super) fn read(&self) -> Result<Access, Failure> {
-        let mut ssh_keys = Vec::new();
-        for said in &self.ssh_keys {
-            ssh_keys.extend(keys(said)?);
-        }
+    /// Reads the keys.
+    pub(super) fn keys(&self) -> Result<Vec<SshKey>, Failure> {
+        let read = self.ssh_keys.iter().map(|said| keys(said)).collect::<Result<Vec<_>, _>>()?;
+        Ok(read.concat())
+    }
+
+    /// Reads or asks for the password: the last of all, so that nobody types one for nothing.
+    pub(super) fn read(&self, ssh_keys: Vec<SshKey>) -> Result<Access, Failure> {
         let password = match &self.root_password_file {
             Some(file) => Some(password::from_file(file)?),
             None if self.root_password => Some(password::ask("Password of root")?),
@@ -104,15 +106,42 @@ fn unread(path: &Path, error: &std::io::Error) -> Failure {
     Failure::could_not(format_args!("{} cannot be read: {error}", path.display()))
 }
 
-/// One line that says how to get in where nothing was said about it.
-pub(super) fn way_in(entrance: Entrance, root: &Path) -> String {
+/// One line that says how to get in where nothing was said about it. `runs_here` says whether the programs of
+/// the system run on this host.
+pub(super) fn way_in(entrance: Entrance, root: &Path, runs_here: bool) -> String {
     match entrance {
         Entrance::Known | Entrance::Unknown => String::new(),
         Entrance::Open => "root logs in on the console, without a password\n".to_owned(),
-        Entrance::Closed => format!(
-            "nobody can log in yet: set root's password with `chroot {} passwd`, or install again with \
-             --ssh-key\n",
-            root.display()
-        ),
+        Entrance::Closed => {
+            let chroot =
+                format!("set root's password with `chroot {} passwd`, or ", root.display());
+            let chroot = if runs_here { chroot.as_str() } else { "" };
+            format!("root cannot log in: {chroot}destroy it and install it again with --ssh-key\n")
+        }
+    }
+}
+
+/// Whether programs for an architecture, as Debian and FreeBSD call it, run on this host.
+pub(super) fn is_of_host(arch: &str) -> bool {
+    let own: &[&str] = match std::env::consts::ARCH {
+        "x86_64" => &["amd64", "i386"],
+        "aarch64" => &["arm64", "aarch64"],
+        other => return arch == other,
+    };
+    own.contains(&arch)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_program_of_another_host_is_not_offered() {
+        let root = Path::new("/store/be/base");
+        let line = way_in(Entrance::Closed, root, true);
+        assert!(line.contains("`chroot /store/be/base passwd`, or destroy it"), "{line}");
+        let line = way_in(Entrance::Closed, root, false);
+        assert_eq!(line, "root cannot log in: destroy it and install it again with --ssh-key\n");
+        assert!(!is_of_host("riscv64/riscv64") && !is_of_host("powerpc64"));
     }
 }

@@ -9,7 +9,7 @@ use provision::install::sets::{self, MANIFEST, Set};
 use provision::install::{self, Branch, Debian, InstallError, Installed, Options, SetSource};
 use store::{EnvironmentName, Layout, Store, StoreError};
 
-use super::access::{AccessOptions, way_in};
+use super::access::{AccessOptions, is_of_host, way_in};
 use super::guard::{self, Hold, Verb};
 use super::initramfs::RecipeOptions;
 use super::{Dry, Failure, Reply, Site};
@@ -147,7 +147,7 @@ impl Install {
     /// Fills the environment; says what could not be kept.
     fn system(&self, system: System, site: &Site) -> Result<String, Failure> {
         self.refuse(system)?;
-        let access = self.access.read()?;
+        let keys = self.access.keys()?;
         let script = self.access.script()?;
         let archives = match system {
             System::FreeBsd => self.distribution(site)?,
@@ -159,29 +159,34 @@ impl Install {
             System::Ubuntu => Some(self.debian("linux-image-generic")?),
             System::FreeBsd | System::Tar => None,
         };
+        let mut packages = self.packages.clone();
+        if self.access.needs_ssh() && !packages.iter().any(|package| package == SSH_SERVER) {
+            packages.push(SSH_SERVER.to_owned());
+        }
+        let debian = debian.as_ref().map(|(suite, kernel)| {
+            let (arch, mirror) = (self.arch.as_str(), self.url.as_deref());
+            let (packages, script) = (packages.as_slice(), script.as_deref());
+            Debian { suite, arch, mirror, kernel, packages, script }
+        });
+        debian.as_ref().map_or(Ok(()), Debian::refuse)?;
         let store = if self.layout.is_some() { site.establish()? } else { site.open()? };
         // Before the server is asked: what is being filled is not to be served again meanwhile.
         let hold = store.hold(&self.name)?;
         store.recover(Some(&self.name))?;
+        self.check(site)?;
+        let access = self.access.read(keys)?;
         // A server that runs lets go of it, and takes up what is there in the end.
         let held = match store.get(&self.name) {
             Err(StoreError::NoEnvironment(_)) => None,
             _ => Some(Hold::begin(site, &self.name, Verb::Install, false)?),
         };
         let options = Options { configure: !self.no_configure, flags: !self.no_flags, access };
-        let mut packages = self.packages.clone();
-        if self.access.needs_ssh() && !packages.iter().any(|package| package == SSH_SERVER) {
-            packages.push(SSH_SERVER.to_owned());
-        }
         let mut installed = Installed::default();
         fill(&store, hold, self.layout, |inside| {
             installed = match &debian {
-                Some((suite, kernel)) => {
-                    let (arch, mirror) = (self.arch.as_str(), self.url.as_deref());
-                    let (packages, script) = (packages.as_slice(), script.as_deref());
-                    let debian = Debian { suite, arch, mirror, kernel, packages, script };
+                Some(debian) => {
                     let build_dir = site.state().join(BUILD_DIR);
-                    install::bootstrap(inside, &debian, build_dir, options)?
+                    install::bootstrap(inside, debian, build_dir, options)?
                 }
                 None => install::unpack(inside, &archives, options)?,
             };
@@ -189,7 +194,8 @@ impl Install {
         })?;
         held.map_or_else(|| site.reload_only(&[&self.name]), Hold::end)?;
         let Installed { configured, entrance, dropped } = installed;
-        let way_in = way_in(entrance, &store.root(&self.name));
+        let runs_here = self.runs_here(system);
+        let way_in = way_in(entrance, &store.root(&self.name), runs_here);
         let Some(dropped) = dropped else { return Ok(configured + &way_in) };
         let record = site.state().join(DROPPED).join(store.get(&self.name)?.uuid.to_string());
         let kept = record.parent().map_or(Ok(()), std::fs::create_dir_all);
@@ -201,6 +207,17 @@ impl Install {
         })?;
         let summary = dropped.summary;
         Ok(format!("{configured}{summary}all of it is listed in {}\n{way_in}", record.display()))
+    }
+
+    /// Whether programs of the system run on this host, as far as is known.
+    fn runs_here(&self, system: System) -> bool {
+        let own = match system {
+            System::Debian | System::Ubuntu => cfg!(target_os = "linux"),
+            System::FreeBsd => cfg!(target_os = "freebsd"),
+            // Nobody said what is in it.
+            System::Tar => false,
+        };
+        own && is_of_host(&self.arch)
     }
 
     /// Refuses what a system cannot have, before anything is asked, fetched or made.
@@ -308,6 +325,7 @@ impl From<InstallError> for Failure {
             | InstallError::FreeBsdPassword
             | InstallError::NoShadow
             | InstallError::NoSshServer
+            | InstallError::NoSystem
             | InstallError::Script(_)
             | InstallError::Bootstrap { .. }
             | InstallError::Cut(_)

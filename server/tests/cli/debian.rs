@@ -146,6 +146,9 @@ fn who_is_to_get_in_gets_in_and_no_secret_is_left_elsewhere() {
         fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
         fs::write(root.join(path), text).unwrap();
     }
+    // As an archive may have it: sshd would not believe it.
+    fs::create_dir_all(root.join("root/.ssh")).unwrap();
+    fs::set_permissions(root.join("root/.ssh"), fs::Permissions::from_mode(0o777)).unwrap();
     makers.program("mmdebstrap", "exec tar -C $root -cf - .\n");
     let key =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@desk";
@@ -166,6 +169,8 @@ fn who_is_to_get_in_gets_in_and_no_secret_is_left_elsewhere() {
     assert_eq!(read("etc/hostname"), "desk\n");
     assert!(!made.join("etc/ssh/ssh_host_ed25519_key").exists());
     assert!(made.join("etc/systemd/system/ssh.service.d/10-netbe-host-keys.conf").exists());
+    let ssh = fs::metadata(made.join("root/.ssh")).unwrap();
+    assert_eq!(ssh.permissions().mode() & 0o777, 0o700);
     let resolv = fs::read_link(made.join("etc/resolv.conf")).unwrap();
     assert_eq!(resolv, Path::new("../run/netbe/resolv.conf"));
     let history = makers.bench.run(&["history"]).out;
@@ -183,7 +188,7 @@ fn where_nobody_could_log_in_the_last_line_says_what_helps() {
     let last = done.out.lines().last().unwrap();
     let root = makers.bench.root("deb");
     let chroot = format!(
-        "nobody can log in yet: set root's password with `chroot {} passwd`",
+        "root cannot log in: set root's password with `chroot {} passwd`, or destroy it",
         root.display()
     );
     assert!(last.starts_with(&chroot), "{last}");
@@ -197,7 +202,9 @@ fn a_script_is_run_in_the_system_and_what_it_says_is_told_when_it_fails() {
     makers.program(
         "mmdebstrap",
         "for word; do case $word in --customize-hook=*)\n\
-         sh -c \"${word#*=}\" exec $root || { echo 'E: hook failed' >&2; exit 1; };; esac; done\n\
+         echo \"I: running --customize-hook in shell: sh -c '${word#*=}' exec $root\" >&2\n\
+         sh -c \"${word#*=}\" exec $root || { echo \"E: command failed: ${word#*=}\" >&2\n\
+         exit 1; };; esac; done\n\
          exec tar -C $root -cf - .\n",
     );
     // It is to be run by the system's own programs: here a chroot that only changes the directory.
@@ -207,15 +214,30 @@ fn a_script_is_run_in_the_system_and_what_it_says_is_told_when_it_fails() {
     fs::write(&script, "#!/bin/sh\npwd >made\n").unwrap();
     let path = script.to_str().unwrap();
     let done = makers.install(&["--script", path]);
-    assert_eq!((done.err.as_str(), done.status), ("", Some(0)));
+    assert_eq!((done.err.as_str(), done.status), ("running the script\n", Some(0)));
     let made = makers.bench.root("deb");
     assert!(made.join("made").exists() && !made.join("netbe-script").exists());
     makers.bench.run(&["destroy", "deb"]);
     fs::write(&script, "#!/bin/sh\necho no such user >&2\nexit 3\n").unwrap();
     let done = makers.install(&["--script", path]);
-    let said = "no such user\nthe script ended with status 3\nE: hook failed\n";
+    let said = "running the script\nno such user\nthe script ended with status 3\nnetbe: ";
     assert!(done.err.starts_with(said) && done.status == Some(2), "{}", done.err);
     assert!(makers.is_tidy());
+}
+
+#[test]
+fn a_password_is_not_asked_for_what_is_refused() {
+    let makers = Makers::new();
+    let refused = |says: &str| {
+        let done = makers.command(&["--root-password"]).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(said.contains(says), "{said}");
+    };
+    refused("neither mmdebstrap nor debootstrap is here");
+    makers.program("mmdebstrap", "exit 7\n");
+    refused("standard input has no password");
+    makers.bench.silent(&["create", "-l", "flat", "deb"]);
+    refused("deb exists already");
 }
 
 /// Before anything is fetched, made or asked.

@@ -64,12 +64,12 @@ impl<'a> Unpacker<'a> {
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(&bad).map(drop)
     }
 
-    /// Finishes directories, sets access control lists, then flags unless they are not wanted. Returns
-    /// what the file system could not keep.
-    pub(super) fn finish(mut self, keep_flags: bool) -> Result<Dropped, InstallError> {
+    /// Finishes directories and sets access control lists: before anything else is written, which may
+    /// have another opinion of who owns a directory.
+    pub(super) fn finish_directories(&mut self) -> Result<(), InstallError> {
         let failed = |error| InstallError::Inside { archive: "a directory".to_owned(), error };
-        for (path, attributes) in &self.directories {
-            match self.inside.finish_dir(path, attributes) {
+        for (path, attributes) in std::mem::take(&mut self.directories) {
+            match self.inside.finish_dir(path, &attributes) {
                 // Another entry took its place.
                 Ok(()) | Err(InsideError::Missing(_) | InsideError::NotFile(_)) => {}
                 Err(error) => return Err(failed(error)),
@@ -85,6 +85,13 @@ impl<'a> Unpacker<'a> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Finishes directories, if that was not done, then sets flags unless they are not wanted. Returns
+    /// what the file system could not keep.
+    pub(super) fn finish(mut self, keep_flags: bool) -> Result<Dropped, InstallError> {
+        self.finish_directories()?;
         for (path, flags) in std::mem::take(&mut self.flags) {
             let lost = if keep_flags {
                 match self.inside.set_flags(&path, flags) {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::InstallError;
 use super::access::{self, Access};
+use super::kind::Kind;
 use super::network::receive_dhcp;
 use crate::contents::{Contents, System};
 use crate::roots::identity;
@@ -24,6 +25,8 @@ pub(super) struct Configured {
     pub(super) kept: Vec<PathBuf>,
     /// Files of one machine's identity that were emptied or removed: each makes its own.
     pub(super) reset: Vec<PathBuf>,
+    /// What is left for the administrator to do.
+    pub(super) notes: Vec<&'static str>,
 }
 
 impl Configured {
@@ -32,11 +35,16 @@ impl Configured {
         let lines = |what: &'static str, paths: &[PathBuf]| {
             paths.iter().map(|path| format!("{what} {}\n", path.display())).collect::<String>()
         };
-        lines("wrote", &self.written) + &lines("kept", &self.kept) + &lines("reset", &self.reset)
+        let notes = self.notes.iter().map(|note| format!("{note}\n")).collect::<String>();
+        lines("wrote", &self.written)
+            + &lines("kept", &self.kept)
+            + &lines("reset", &self.reset)
+            + &notes
     }
 }
 
 /// Configures the system that is in a boot environment, if there is one, and lets in who is to get in.
+/// One without a kernel, as of a jail, is given no files for a root over NFS.
 pub(super) fn configure(inside: &Inside, access: &Access) -> Result<Configured, InstallError> {
     let mut done = Configured::default();
     let system = Contents::scan(inside).system;
@@ -45,7 +53,7 @@ pub(super) fn configure(inside: &Inside, access: &Access) -> Result<Configured, 
         put(inside, path, &text, &mut done)
     };
     match &system {
-        None => return Ok(done),
+        None => {}
         Some(System::FreeBsd) => {
             let fstab = fstab::render(&[]).map(|lines| format!("{FSTAB}{lines}"));
             put("/etc/fstab", fstab)?;
@@ -64,9 +72,10 @@ pub(super) fn configure(inside: &Inside, access: &Access) -> Result<Configured, 
             receive_dhcp(inside, &mut done)?;
         }
     }
-    if let Some(system) = &system {
-        access::grant(inside, system, access, &mut done)?;
-    }
+    let Some(kind) = Kind::of(inside) else {
+        return if access.is_asked_for() { Err(InstallError::NoSystem) } else { Ok(done) };
+    };
+    access::grant(inside, kind, access, &mut done)?;
     let name = access.host_name.as_deref();
     let reset = identity::reset(inside, name).map_err(|error| failed("its identity", error))?;
     done.reset = reset;
@@ -182,6 +191,34 @@ mod test {
         assert!(done.kept.contains(&"/etc/rc.conf".into()));
         assert!(done.kept.contains(&"/etc/fstab".into()));
         assert!(done.kept.contains(&"/boot/loader.conf".into()));
+    }
+
+    /// Its kernel lies elsewhere, as in a set of its own.
+    #[test]
+    fn a_system_without_a_kernel_is_known_by_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        std::fs::create_dir_all(at("etc/ssh")).unwrap();
+        std::fs::write(at("etc/shadow"), "root:*:1:0:99999:7:::\n").unwrap();
+        std::fs::write(at("etc/ssh/ssh_host_rsa_key"), "secret").unwrap();
+        let inside = Inside::enter(dir.path()).unwrap();
+        let access = Access { host_name: Some("desk".to_owned()), ..Access::default() };
+        let done = configure(&inside, &access).unwrap();
+        assert_eq!(done.summary(), "reset /etc/hostname\nreset /etc/ssh/ssh_host_rsa_key\n");
+        assert_eq!(std::fs::read_to_string(at("etc/hostname")).unwrap(), "desk\n");
+        std::fs::create_dir_all(at("etc/defaults")).unwrap();
+        std::fs::write(at("etc/defaults/rc.conf"), "").unwrap();
+        configure(&inside, &access).unwrap();
+        let conf = std::fs::read_to_string(at("etc/rc.conf")).unwrap();
+        assert_eq!(conf, "hostname=\"desk\"\n");
+    }
+
+    #[test]
+    fn access_to_what_is_no_system_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let access = Access { host_name: Some("desk".to_owned()), ..Access::default() };
+        let refused = configure(&Inside::enter(dir.path()).unwrap(), &access);
+        assert!(matches!(refused, Err(InstallError::NoSystem)));
     }
 
     #[test]

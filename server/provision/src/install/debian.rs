@@ -42,6 +42,12 @@ pub struct Bootstrap {
 }
 
 impl Debian<'_> {
+    /// Refuses what can be seen before anything is fetched.
+    pub fn refuse(&self) -> Result<(), InstallError> {
+        self.check()?;
+        Program::find().map(drop)
+    }
+
     /// Starts to make it. `build_dir` is a path for a directory of this purpose alone.
     pub fn start(&self, build_dir: PathBuf) -> Result<Bootstrap, InstallError> {
         self.check()?;
@@ -94,9 +100,12 @@ impl Debian<'_> {
         let call = call.joined("--include=", self.packages());
         let call = match self.script {
             Some(script) => {
-                let quoted = shell::quote(script);
-                let script = quoted.map_err(|_| InstallError::Script(script.to_owned()))?;
-                // It calls its hooks with the root as the first argument.
+                let refused = || InstallError::Script(script.to_owned());
+                let quoted = shell::quote(script).map_err(|_| refused())?;
+                let is_one_line = !script.contains(char::is_control);
+                let script = is_one_line.then_some(quoted).ok_or_else(refused)?;
+                // It calls its hooks with the root as the first argument, and says each before it runs
+                // and again when it fails: in one line, so that these can be told from the script's own.
                 call.joined("--customize-hook=", format!("script={script} root=$1; {SCRIPT}"))
             }
             None => call,
@@ -184,15 +193,11 @@ impl Program {
     }
 }
 
-/// Runs the program `$script` in the system below `$root`. What it says is told if it fails.
-const SCRIPT: &str = "
-cp -- \"$script\" \"$root/netbe-script\" && chmod 700 \"$root/netbe-script\" || exit
-DEBIAN_FRONTEND=noninteractive chroot \"$root\" /netbe-script >&2 </dev/null || {
-    echo \"the script ended with status $?\" >&2
-    exit 1
-}
-rm \"$root/netbe-script\"
-";
+/// Runs the program `$script` in the system below `$root`, in one line of a shell. What it says is told if it
+/// fails.
+const SCRIPT: &str = "cp -- \"$script\" \"$root/netbe-script\" && chmod 700 \"$root/netbe-script\" || exit; \
+     DEBIAN_FRONTEND=noninteractive chroot \"$root\" /netbe-script >&2 </dev/null || { \
+     echo \"the script ended with status $?\" >&2; exit 1; }; rm \"$root/netbe-script\"";
 /// What sets the clock by DHCP's option 42, and what people take instead.
 const TIME_DAEMON: &str = "systemd-timesyncd";
 const TIME_DAEMONS: [&str; 5] = ["chrony", "ntp", "ntpsec", "openntpd", TIME_DAEMON];

@@ -126,6 +126,12 @@ pub enum InstallError {
          archive, or take --root-password"
     )]
     NoSshServer,
+    /// Nobody knows where it keeps who logs in.
+    #[error(
+        "there is no known system in it (no kernel, /etc/shadow or /etc/master.passwd): leave out --ssh-key, \
+         --root-password and --hostname"
+    )]
+    NoSystem,
     /// There is no place for a password.
     #[error(
         "the system has no line for root in /etc/shadow, so that it cannot be given a password"

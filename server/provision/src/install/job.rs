@@ -12,11 +12,11 @@ use super::access::{self, Access, Entrance};
 use super::archive::Unpacker;
 use super::configure::configure;
 use super::debian::Debian;
+use super::kind::Kind;
 use super::network::RESOLV_CONF;
 use super::room::Room;
 use super::sets::Set;
 use super::{Dropped, InstallError};
-use crate::contents::Contents;
 use crate::progress::{self, Alone};
 use crate::worker::{self, Request};
 
@@ -152,11 +152,12 @@ fn unpack_all(root: &Inside, job: &Job, files: Vec<File>) -> Result<Installed, I
         }
     }
     let mut installed = Installed::default();
+    unpacker.finish_directories()?;
     if options.configure {
         // Before flags are set: nothing could be written any more.
         installed.configured = configure(root, &options.access)?.summary();
     }
-    installed.entrance = access::entrance(root, Contents::scan(root).system.as_ref())?;
+    installed.entrance = access::entrance(root, Kind::of(root));
     let dropped: Dropped = unpacker.finish(options.flags)?;
     if !dropped.is_empty() {
         let (summary, record) = (dropped.summary(), dropped.record());

@@ -15,6 +15,7 @@ mod dropped;
 mod error;
 pub mod fill;
 mod job;
+mod kind;
 mod lock;
 mod manifest;
 mod network;

@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use store::progress::{Unit, Work};
 
@@ -14,26 +16,38 @@ use crate::{progress, terminal};
 /// A thread that tells what a program says, until the program's end.
 #[derive(Debug)]
 pub(super) struct Progress {
-    thread: JoinHandle<VecDeque<String>>,
+    thread: JoinHandle<()>,
+    words: Words,
 }
+
+/// The last of what a program said that were neither steps nor warnings.
+type Words = Arc<Mutex<VecDeque<String>>>;
 
 impl Progress {
     /// Tells what comes from a program's standard error.
     pub(super) fn follow(said: impl Read + Send + 'static) -> Self {
-        Self { thread: thread::spawn(move || follow(said)) }
+        let words = Words::default();
+        let kept = Arc::clone(&words);
+        Self { thread: thread::spawn(move || follow(said, &kept)), words }
     }
 
-    /// The last of what the program said that were neither steps nor warnings: why it failed.
+    /// The last of what the program said that were neither steps nor warnings: why it failed. To be asked
+    /// when it has ended: what it said is read in a moment then, and others that it left running, which
+    /// could say more, are not waited for.
     pub(super) fn errors(self) -> Vec<String> {
-        // A thread that could not go on has nothing to tell.
-        self.thread.join().unwrap_or_default().into()
+        let begin = Instant::now();
+        while !self.thread.is_finished() && begin.elapsed() < REST {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        words.drain(..).collect()
     }
 }
 
-fn follow(said: impl Read) -> VecDeque<String> {
+fn follow(said: impl Read, words: &Words) {
     let work = Work::begin(String::new, Unit::Nothing, None);
     let steps_are_said = progress::is_shown() && !progress::is_live();
-    let (mut step, mut words) = (String::new(), VecDeque::new());
+    let mut step = String::new();
     let mut said = BufReader::new(said);
     loop {
         let mut line = Vec::new();
@@ -45,6 +59,7 @@ fn follow(said: impl Read) -> VecDeque<String> {
         let line = String::from_utf8_lossy(&line);
         let line = line.trim();
         if let Some(told) = line.strip_prefix("I: ") {
+            let told = if told.starts_with(HOOK) { SCRIPT_STEP } else { told };
             work.set_what(|| told.to_owned());
             let next = step_of(told);
             if next != step && steps_are_said {
@@ -53,14 +68,14 @@ fn follow(said: impl Read) -> VecDeque<String> {
             step = next;
         } else if line.starts_with("W: ") {
             terminal::say(line);
-        } else if !line.is_empty() {
+        } else if !line.is_empty() && !line.starts_with(HOOK_FAILED) {
+            let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
             if words.len() == MAX_WORDS {
                 words.pop_front();
             }
             words.push_back(line.to_owned());
         }
     }
-    words
 }
 
 /// The step that a line is of: what debootstrap says of one package after the other is one.
@@ -75,11 +90,20 @@ fn step_of(told: &str) -> String {
 
 /// Longest line that is told in one piece.
 const MAX_LINE: u64 = 4096;
+/// How mmdebstrap says the hook that runs a script, and what is said in its place.
+const HOOK: &str = "running --customize-hook";
+const SCRIPT_STEP: &str = "running the script";
+/// How it says that hook once more when it failed, after the script's own last words.
+const HOOK_FAILED: &str = "E: command failed: script=";
+/// How long the rest of what an ended program said may take to be read.
+const REST: Duration = Duration::from_secs(2);
 /// How many lines are kept.
 const MAX_WORDS: usize = 20;
 
 #[cfg(test)]
 mod test {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
@@ -99,5 +123,15 @@ mod test {
         assert_eq!(words.len(), 18);
         assert_eq!(words.last().unwrap(), "E: disk full");
         assert_eq!(words[15].len(), 4096);
+    }
+
+    #[test]
+    fn what_is_left_running_is_not_waited_for() {
+        let (said, mut left_open) = std::io::pipe().unwrap();
+        let progress = Progress::follow(said);
+        left_open.write_all(b"E: disk full\n").unwrap();
+        let begin = Instant::now();
+        assert_eq!(progress.errors(), ["E: disk full"]);
+        assert!(begin.elapsed() < Duration::from_secs(30));
     }
 }

@@ -1,7 +1,5 @@
 //! Public keys of ssh(1), one on a line, as `ssh-keygen` writes them.
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 /// A public key with which somebody logs in.
@@ -14,9 +12,10 @@ impl SshKey {
         if text.contains("PRIVATE KEY") {
             return Err(KeyError::Private);
         }
-        let lines = text.lines().map(str::trim);
-        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let keys = lines.map(str::parse).collect::<Result<Vec<Self>, _>>()?;
+        let lines = text.lines().map(str::trim).zip(1..);
+        let lines = lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
+        let keys = lines.map(|(line, number)| Self::parse(line).ok_or(KeyError::Line(number)));
+        let keys = keys.collect::<Result<Vec<Self>, _>>()?;
         if keys.is_empty() { Err(KeyError::None) } else { Ok(keys) }
     }
 
@@ -26,21 +25,23 @@ impl SshKey {
         text.split_once(' ').is_some_and(|(kind, _)| KINDS.contains(&kind))
     }
 
+    /// Whether an authorized_keys(5) has a key in it, with options or without.
+    pub(super) fn is_in(text: &[u8]) -> bool {
+        String::from_utf8_lossy(text).lines().map(str::trim).any(|line| {
+            !line.starts_with('#')
+                && line.split_ascii_whitespace().any(|word| KINDS.contains(&word))
+        })
+    }
+
     pub(super) fn line(&self) -> &str {
         &self.0
     }
-}
-
-impl FromStr for SshKey {
-    type Err = KeyError;
 
     /// `KIND BASE64 COMMENT`, as in authorized_keys(5), without options.
-    fn from_str(line: &str) -> Result<Self, KeyError> {
-        let line = line.trim();
-        let wrong = || KeyError::Line(line.chars().take(40).collect());
+    fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
-        let kind = words.next().filter(|kind| KINDS.contains(kind)).ok_or_else(wrong)?;
-        let key = words.next().and_then(decoded).ok_or_else(wrong)?;
+        let kind = words.next().filter(|kind| KINDS.contains(kind))?;
+        let key = words.next().and_then(decoded)?;
         // RFC 4253 §6.6: it begins with the length of its kind, and its kind.
         let rest = key.strip_prefix(&[0, 0, 0][..]).and_then(|rest| rest.split_first());
         let named = rest.is_some_and(|(len, rest)| {
@@ -48,10 +49,7 @@ impl FromStr for SshKey {
                 && rest.starts_with(kind.as_bytes())
                 && rest.len() > kind.len() + 32
         });
-        if !named || line.contains(char::is_control) {
-            return Err(wrong());
-        }
-        Ok(Self(line.to_owned()))
+        (named && !line.contains(char::is_control)).then(|| Self(line.to_owned()))
     }
 }
 
@@ -84,9 +82,9 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
 /// Why text is no public key.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeyError {
-    /// A line is none.
-    #[error("{0:?} is no public key of ssh: write it as in id_ed25519.pub, KIND BASE64 COMMENT")]
-    Line(String),
+    /// A line is none: its number, from 1. Its text may be a secret, as in a file of passwords.
+    #[error("line {0} is no public key of ssh: write it as in id_ed25519.pub, KIND BASE64 COMMENT")]
+    Line(usize),
     /// There is none.
     #[error("there is no public key in it")]
     None,
@@ -134,7 +132,15 @@ mod test {
         for bad in
             ["ssh-ed25519", cut, &odd, &other, "no-pty ssh-ed25519 AAAA", &format!("{KEY}\tx\u{7}")]
         {
-            assert!(matches!(SshKey::all(bad), Err(KeyError::Line(_))), "{bad}");
+            assert_eq!(SshKey::all(&format!("{KEY}\n\n{bad}")), Err(KeyError::Line(3)), "{bad}");
         }
+        let said = SshKey::all("sesame").unwrap_err().to_string();
+        assert!(said.starts_with("line 1 is no public key") && !said.contains("sesame"), "{said}");
+    }
+
+    #[test]
+    fn a_file_has_a_key_in_it_or_none() {
+        assert!(SshKey::is_in(format!("# x\nno-pty {KEY}\n").as_bytes()));
+        assert!(!SshKey::is_in(format!("\n#{KEY}\n").as_bytes()));
     }
 }

@@ -15,7 +15,7 @@ pub use key::{KeyError, SshKey};
 
 use super::InstallError;
 use super::configure::Configured;
-use crate::contents::System;
+use super::kind::Kind;
 
 /// What lets an administrator in.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -26,6 +26,13 @@ pub struct Access {
     pub root_password: Option<PasswordHash>,
     /// The system's name, where a machine has none of its own.
     pub host_name: Option<String>,
+}
+
+impl Access {
+    /// Whether anything is to be written.
+    pub(super) fn is_asked_for(&self) -> bool {
+        !self.ssh_keys.is_empty() || self.root_password.is_some() || self.host_name.is_some()
+    }
 }
 
 /// Who can log in to a system as root.
@@ -45,12 +52,12 @@ pub enum Entrance {
 /// Writes what lets an administrator in.
 pub(super) fn grant(
     inside: &Inside,
-    system: &System,
+    kind: Kind,
     access: &Access,
     done: &mut Configured,
 ) -> Result<(), InstallError> {
     if let Some(hash) = &access.root_password {
-        if matches!(system, System::FreeBsd) {
+        if kind == Kind::FreeBsd {
             return Err(InstallError::FreeBsdPassword);
         }
         set_password(inside, hash)?;
@@ -64,26 +71,49 @@ pub(super) fn grant(
     }
     add_keys(inside, &access.ssh_keys).map_err(on(AUTHORIZED_KEYS))?;
     done.written.push(AUTHORIZED_KEYS.into());
-    match system {
-        System::FreeBsd => {
+    match kind {
+        Kind::FreeBsd => {
             make_dir(inside, RC_CONF_D)?;
-            inside.write_atomic(RC_SSHD, SSHD_RC.as_bytes(), 0o644).map_err(on(RC_SSHD))?;
-            done.written.push(RC_SSHD.into());
+            put_new(inside, RC_SSHD, SSHD_RC, done)
         }
-        System::Linux { .. } => enable_sshd(inside, done)?,
+        Kind::Linux => {
+            if has(inside, SSHD_CONFIG_D)? {
+                put_new(inside, SSHD_DROP_IN, SSHD_KEYS_ONLY, done)?;
+            }
+            enable_sshd(inside, done)
+        }
     }
+}
+
+/// Writes a file where there is none.
+fn put_new(
+    inside: &Inside,
+    path: &str,
+    text: &str,
+    done: &mut Configured,
+) -> Result<(), InstallError> {
+    if inside.entry(path).map_err(on(path))?.is_some() {
+        done.kept.push(path.into());
+        return Ok(());
+    }
+    inside.write_atomic(path, text.as_bytes(), 0o644).map_err(on(path))?;
+    done.written.push(path.into());
     Ok(())
 }
 
-/// Finds out who can log in as root.
-pub(super) fn entrance(inside: &Inside, system: Option<&System>) -> Result<Entrance, InstallError> {
-    if has(inside, AUTHORIZED_KEYS)? && has(inside, SSHD)? {
+/// Finds out who can log in as root. What cannot be read makes nothing wrong of what was installed.
+pub(super) fn entrance(inside: &Inside, kind: Option<Kind>) -> Entrance {
+    kind.and_then(|kind| find_entrance(inside, kind).ok()).unwrap_or_default()
+}
+
+fn find_entrance(inside: &Inside, kind: Kind) -> Result<Entrance, InstallError> {
+    let has_key = read(inside, AUTHORIZED_KEYS)?.is_some_and(|text| SshKey::is_in(&text));
+    if has_key && has(inside, SSHD)? {
         return Ok(Entrance::Known);
     }
-    let file = match system {
-        None => return Ok(Entrance::Unknown),
-        Some(System::FreeBsd) => MASTER_PASSWD,
-        Some(System::Linux { .. }) => SHADOW,
+    let file = match kind {
+        Kind::FreeBsd => MASTER_PASSWD,
+        Kind::Linux => SHADOW,
     };
     let Some(text) = read(inside, file)? else { return Ok(Entrance::Unknown) };
     let root = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"root:"));
@@ -95,7 +125,8 @@ pub(super) fn entrance(inside: &Inside, system: Option<&System>) -> Result<Entra
     })
 }
 
-/// Puts a password into shadow(5), whose owner, group and mode stay.
+/// Puts a password into shadow(5), whose owner and group stay, and who may do more with it than Debian's
+/// lets them may not any more.
 fn set_password(inside: &Inside, hash: &PasswordHash) -> Result<(), InstallError> {
     let entry = inside.entry(SHADOW).map_err(on(SHADOW))?;
     let entry = entry.filter(|entry| entry.kind == EntryKind::File);
@@ -122,6 +153,7 @@ fn set_password(inside: &Inside, hash: &PasswordHash) -> Result<(), InstallError
     if !found {
         return Err(InstallError::NoShadow);
     }
+    let entry = Entry { mode: entry.mode & 0o640, ..entry };
     inside.put_file(SHADOW, &lines, &entry).map_err(on(SHADOW))
 }
 
@@ -173,6 +205,7 @@ fn enable_sshd(inside: &Inside, done: &mut Configured) -> Result<(), InstallErro
             return Ok(());
         }
     }
+    done.notes.push(NO_UNIT);
     Ok(())
 }
 
@@ -215,6 +248,12 @@ const RC_CONF_D: &str = "/etc/rc.conf.d";
 const RC_SSHD: &str = "/etc/rc.conf.d/sshd";
 /// Its sshd refuses root unless it is told otherwise.
 const SSHD_RC: &str = "sshd_enable=\"YES\"\nsshd_flags=\"-o PermitRootLogin=prohibit-password\"\n";
+/// Debian's and Fedora's sshd_config include it first, and the first value counts (sshd_config(5)).
+const SSHD_CONFIG_D: &str = "/etc/ssh/sshd_config.d";
+const SSHD_DROP_IN: &str = "/etc/ssh/sshd_config.d/10-netbe.conf";
+const SSHD_KEYS_ONLY: &str = "PermitRootLogin prohibit-password\n";
+const NO_UNIT: &str = "nothing was found that starts the ssh server (ssh.service, sshd.service): see that the \
+                       system does";
 /// More than any of these files has, in bytes.
 const MAX_TEXT: usize = 1 << 20;
 

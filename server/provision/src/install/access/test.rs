@@ -21,12 +21,8 @@ fn system(files: &[(&str, &str)]) -> (TempDir, Inside) {
     (root, inside)
 }
 
-fn linux() -> System {
-    System::Linux { kernel: "/boot/vmlinuz".to_owned(), initrd: None }
-}
-
 fn with_key() -> Access {
-    Access { ssh_keys: vec![KEY.parse().unwrap()], ..Access::default() }
+    Access { ssh_keys: SshKey::all(KEY).unwrap(), ..Access::default() }
 }
 
 fn with_password() -> Access {
@@ -47,7 +43,7 @@ fn a_key_is_added_to_those_that_are_there_and_the_server_is_started() {
         ("root/.ssh/authorized_keys", "ssh-rsa AAAA other"),
     ]);
     for _ in 0..2 {
-        grant(&inside, &linux(), &with_key(), &mut Configured::default()).unwrap();
+        grant(&inside, Kind::Linux, &with_key(), &mut Configured::default()).unwrap();
     }
     assert_eq!(read(&root, "root/.ssh/authorized_keys"), format!("ssh-rsa AAAA other\n{KEY}\n"));
     let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode();
@@ -57,13 +53,13 @@ fn a_key_is_added_to_those_that_are_there_and_the_server_is_started() {
     );
     let link = root.path().join("etc/systemd/system/multi-user.target.wants/ssh.service");
     assert_eq!(fs::read_link(link).unwrap(), Path::new("/usr/lib/systemd/system/ssh.service"));
-    assert_eq!(entrance(&inside, Some(&linux())).unwrap(), Entrance::Known);
+    assert_eq!(entrance(&inside, Some(Kind::Linux)), Entrance::Known);
 }
 
 #[test]
 fn a_freebsd_starts_its_ssh_server_for_root_with_a_key() {
     let (root, inside) = system(&[("usr/sbin/sshd", ""), ("etc/x", "")]);
-    grant(&inside, &System::FreeBsd, &with_key(), &mut Configured::default()).unwrap();
+    grant(&inside, Kind::FreeBsd, &with_key(), &mut Configured::default()).unwrap();
     assert_eq!(read(&root, "root/.ssh/authorized_keys"), format!("{KEY}\n"));
     assert!(read(&root, "etc/rc.conf.d/sshd").starts_with("sshd_enable=\"YES\"\n"));
 }
@@ -71,12 +67,12 @@ fn a_freebsd_starts_its_ssh_server_for_root_with_a_key() {
 #[test]
 fn a_system_that_would_let_nobody_in_is_refused() {
     let (_root, inside) = system(&[("etc/x", "")]);
-    let refused = |system: System, access: Access| {
-        grant(&inside, &system, &access, &mut Configured::default()).unwrap_err()
+    let refused = |kind: Kind, access: Access| {
+        grant(&inside, kind, &access, &mut Configured::default()).unwrap_err()
     };
-    assert!(matches!(refused(linux(), with_key()), InstallError::NoSshServer));
-    assert!(matches!(refused(linux(), with_password()), InstallError::NoShadow));
-    assert!(matches!(refused(System::FreeBsd, with_password()), InstallError::FreeBsdPassword));
+    assert!(matches!(refused(Kind::Linux, with_key()), InstallError::NoSshServer));
+    assert!(matches!(refused(Kind::Linux, with_password()), InstallError::NoShadow));
+    assert!(matches!(refused(Kind::FreeBsd, with_password()), InstallError::FreeBsdPassword));
     assert!(!inside.exists("/root").unwrap());
 }
 
@@ -85,24 +81,24 @@ fn a_password_takes_the_place_of_that_of_root_alone() {
     let (root, inside) =
         system(&[("etc/shadow", "bin:*:1\nroot:*:20779:0:99999:7:::\nroot2:!:\n")]);
     let shadow = root.path().join("etc/shadow");
-    fs::set_permissions(&shadow, fs::Permissions::from_mode(0o640)).unwrap();
-    assert_eq!(entrance(&inside, Some(&linux())).unwrap(), Entrance::Closed);
-    grant(&inside, &linux(), &with_password(), &mut Configured::default()).unwrap();
+    fs::set_permissions(&shadow, fs::Permissions::from_mode(0o646)).unwrap();
+    assert_eq!(entrance(&inside, Some(Kind::Linux)), Entrance::Closed);
+    grant(&inside, Kind::Linux, &with_password(), &mut Configured::default()).unwrap();
     let text = read(&root, "etc/shadow");
     let (before, after) = text.split_once("root:$6$").unwrap();
     assert_eq!(before, "bin:*:1\n");
     assert!(after.ends_with(":20779:0:99999:7:::\nroot2:!:\n"), "{text}");
     assert_eq!(fs::metadata(&shadow).unwrap().permissions().mode() & 0o777, 0o640);
-    assert_eq!(entrance(&inside, Some(&linux())).unwrap(), Entrance::Known);
+    assert_eq!(entrance(&inside, Some(Kind::Linux)), Entrance::Known);
 }
 
 #[test]
 fn it_is_told_where_root_needs_no_password_and_where_nothing_is_known() {
     let (_root, inside) =
         system(&[("etc/master.passwd", "# x\nroot::0:0::0:0:Charlie &:/root:/bin/sh\n")]);
-    assert_eq!(entrance(&inside, Some(&System::FreeBsd)).unwrap(), Entrance::Open);
-    assert_eq!(entrance(&inside, Some(&linux())).unwrap(), Entrance::Unknown);
-    assert_eq!(entrance(&inside, None).unwrap(), Entrance::Unknown);
+    assert_eq!(entrance(&inside, Some(Kind::FreeBsd)), Entrance::Open);
+    assert_eq!(entrance(&inside, Some(Kind::Linux)), Entrance::Unknown);
+    assert_eq!(entrance(&inside, None), Entrance::Unknown);
 }
 
 #[test]
@@ -113,9 +109,43 @@ fn a_hosts_files_behind_links_stay() {
     fs::create_dir_all(root.path().join("system/etc")).unwrap();
     symlink(root.path().join("host"), root.path().join("system/root")).unwrap();
     symlink(root.path().join("host/shadow"), root.path().join("system/etc/shadow")).unwrap();
-    let granted = grant(&inside, &linux(), &with_password(), &mut Configured::default());
+    let granted = grant(&inside, Kind::Linux, &with_password(), &mut Configured::default());
     assert!(matches!(granted, Err(InstallError::NoShadow)));
-    grant(&inside, &linux(), &with_key(), &mut Configured::default()).ok();
+    grant(&inside, Kind::Linux, &with_key(), &mut Configured::default()).ok();
     assert_eq!(read(&root, "host/shadow"), "root:*:\n");
     assert!(!root.path().join("host/.ssh").exists());
+}
+
+#[test]
+fn what_is_there_for_the_ssh_server_of_a_freebsd_stays() {
+    let (root, inside) =
+        system(&[("usr/sbin/sshd", ""), ("etc/rc.conf.d/sshd", "sshd_flags=\"-p 2222\"\n")]);
+    let mut done = Configured::default();
+    grant(&inside, Kind::FreeBsd, &with_key(), &mut done).unwrap();
+    assert_eq!(read(&root, "etc/rc.conf.d/sshd"), "sshd_flags=\"-p 2222\"\n");
+    assert_eq!(done.kept, [Path::new("/etc/rc.conf.d/sshd")]);
+}
+
+#[test]
+fn root_may_log_in_by_key_alone_and_an_ssh_server_that_nothing_starts_is_told() {
+    let (root, inside) = system(&[("usr/sbin/sshd", ""), ("etc/ssh/sshd_config.d/x", "")]);
+    let mut done = Configured::default();
+    grant(&inside, Kind::Linux, &with_key(), &mut done).unwrap();
+    let text = read(&root, "etc/ssh/sshd_config.d/10-netbe.conf");
+    assert_eq!(text, "PermitRootLogin prohibit-password\n");
+    assert!(done.summary().contains("nothing was found that starts the ssh server"));
+}
+
+#[test]
+fn a_file_without_a_key_lets_nobody_in_and_what_cannot_be_read_is_not_known() {
+    let (root, inside) = system(&[
+        ("usr/sbin/sshd", ""),
+        ("root/.ssh/authorized_keys", "# none yet\n"),
+        ("etc/shadow", "root:*:1:0:99999:7:::\n"),
+    ]);
+    assert_eq!(entrance(&inside, Some(Kind::Linux)), Entrance::Closed);
+    let shadow = root.path().join("etc/shadow");
+    fs::remove_file(&shadow).unwrap();
+    fs::create_dir(&shadow).unwrap();
+    assert_eq!(entrance(&inside, Some(Kind::Linux)), Entrance::Unknown);
 }
