@@ -52,7 +52,8 @@ impl Server {
         Self { subnets, booter, leases, pool, foreign, advised, disputed }
     }
 
-    /// Hands out by other settings from now on. Every binding stays.
+    /// Hands out by other settings from now on. Every binding stays, and whoever has a lease renews it, also
+    /// of an address that lies in no range any more.
     pub fn set_settings(&mut self, settings: Settings) {
         (self.pool, self.subnets) = tables(settings);
     }
@@ -257,7 +258,9 @@ impl Server {
         if living == Some(wanted) {
             return self.grant(request, scope, wanted, now);
         }
-        if self.known(mac, scope, Some(wanted), now) == Some(wanted) {
+        if self.known(mac, scope, Some(wanted), now) == Some(wanted)
+            || self.renews(request, scope, wanted, now)
+        {
             return self.grant(request, scope, wanted, now);
         }
         if self.booter.lives(wanted) {

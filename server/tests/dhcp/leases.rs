@@ -29,6 +29,50 @@ fn leases_survive_a_kill() {
     assert_eq!(renew(&mut bench, 1, FIRST), Ok(MessageType::Ack));
 }
 
+/// Renews by broadcast, when its own server did not answer.
+fn rebind(bench: &mut Bench, n: u8, address: Ipv4Addr) -> Result<MessageType, Silence> {
+    let request = from_holder(MessageType::Request, machine(n), address);
+    let from = SocketAddrV4::new(address, 68);
+    let action = bench.arrive(&request, from, Ipv4Addr::BROADCAST, Port::Dhcp);
+    bench.carry_out(action).map(|reply| kind(&reply))
+}
+
+#[test]
+fn a_lease_that_runs_is_renewed_though_its_range_was_moved_away() {
+    let moved = Ipv4Addr::new(10, 77, 0, 150);
+    let mut bench = Bench::new();
+    assert_eq!(bench.leased(machine(1)), Some(FIRST));
+    assert_eq!(bench.leased(machine(2)), Some(SECOND));
+    bench.server.set_settings(settings("10.77.0.150-10.77.0.199"));
+    for _ in 0..4 {
+        bench.pass(1800);
+        assert_eq!(renew(&mut bench, 1, FIRST), Ok(MessageType::Ack));
+    }
+    bench.pass(3000);
+    assert_eq!(rebind(&mut bench, 1, FIRST), Ok(MessageType::Ack));
+    // Its lease is nobody else's, and one that has run out is over.
+    assert_eq!(renew(&mut bench, 3, FIRST), Ok(MessageType::Nak));
+    assert_eq!(renew(&mut bench, 2, SECOND), Ok(MessageType::Nak));
+    // Whoever starts anew has an address of the new range, and the old one no more.
+    let remembered = naming(MessageType::Request, machine(1), FIRST);
+    assert_eq!(bench.ask(&remembered).map(|reply| kind(&reply)), Ok(MessageType::Nak));
+    assert_eq!(bench.leased(machine(1)), Some(moved));
+    assert_eq!(renew(&mut bench, 1, FIRST), Ok(MessageType::Nak));
+    assert_eq!(renew(&mut bench, 1, moved), Ok(MessageType::Ack));
+}
+
+#[test]
+fn a_lease_out_of_the_ranges_gives_way_to_what_is_reserved() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.leased(machine(1)), Some(FIRST));
+    assert_eq!(bench.leased(machine(2)), Some(SECOND));
+    bench.server.set_settings(settings("10.77.0.150-10.77.0.199"));
+    bench.reserve(machine(1), [10, 77, 0, 9]);
+    assert_eq!(renew(&mut bench, 1, FIRST), Ok(MessageType::Nak));
+    bench.reserve(machine(3), SECOND.octets());
+    assert_eq!(renew(&mut bench, 2, SECOND), Ok(MessageType::Nak));
+}
+
 #[test]
 fn who_has_an_address_is_answered_before_it_is_known_whether_another_server_is_there() {
     let mut bench = Bench::new();

@@ -28,12 +28,30 @@ impl Server {
             .or_else(|| self.moved(mac, scope, now))
             .or(living)
             .or_else(|| self.reserved(mac, scope).filter(free))
-            // A reservation that was taken away, or a range that was narrowed, ends a claim.
+            // A reservation that was taken away, or a range that was narrowed, ends the claim to have the
+            // address anew; a lease of it that runs may still be renewed ([`Server::renews`]).
             .or_else(|| old.filter(|address| self.pool.contains(*address)))
             .or_else(|| {
                 let wanted = wanted.filter(|address| self.pool.contains(*address)).filter(free);
                 wanted.filter(|_| self.has_room_for(mac, scope, now))
             })
+    }
+
+    /// Whether the machine renews (RFC 2131 §4.3.2, RENEWING and REBINDING: by `ciaddr`) a lease of its own
+    /// that runs. It may where no range holds the address any more, until it asks anew, gives the address
+    /// back, or has another one reserved: a changed range takes no address from a running system.
+    pub(super) fn renews(
+        &self,
+        request: &Request<'_>,
+        scope: &Scope,
+        wanted: Ipv4Addr,
+        now: Timestamp,
+    ) -> bool {
+        let (mac, binding) = (request.mac, self.leases.get(wanted));
+        request.message.ciaddr == wanted
+            && binding.is_some_and(|binding| binding.is_of(mac) && binding.is_leased(now))
+            && self.reserved(mac, scope).is_none()
+            && self.is_free(wanted, mac, scope, now)
     }
 
     /// The address that was reserved for the machine while a root of it lived at another one, if its
