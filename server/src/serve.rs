@@ -4,6 +4,7 @@
 //! a part of what it was told to serves nothing, says one sentence and ends.
 
 mod appliance;
+mod check;
 mod idle;
 mod interfaces;
 mod notify;
@@ -26,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
 use tokio::time;
 
 pub use appliance::{Keys, Reread};
@@ -46,6 +47,7 @@ use crate::site::machine::MachineError;
 use crate::site::state::{StateDir, StateError, site_key};
 use crate::{control, dhcp, http, tftp};
 use appliance::Appliance;
+use check::check;
 use notify::Notifier;
 use ports::Ports;
 use supervise::{Run, Service};
@@ -355,7 +357,7 @@ async fn wait_for_stores(appliance: Arc<Appliance>) -> io::Result<()> {
     }
 }
 
-/// Waits for SIGTERM or SIGINT; SIGHUP reads everything again.
+/// Waits for SIGTERM or SIGINT; SIGHUP reads everything again, which neither of them waits for.
 async fn signals(
     appliance: &Arc<Appliance>,
     mut hang_up: Signal,
@@ -364,22 +366,36 @@ async fn signals(
     let on = |kind| signal(kind).map_err(ServeError::Runtime);
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
+    let mut reload: Option<JoinHandle<Result<(), String>>> = None;
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => {
+            // One at a time: a signal that comes meanwhile is kept.
+            _ = hang_up.recv(), if reload.is_none() => {
                 notifier.reloading();
                 let read = Arc::clone(appliance);
-                let reload = move || control::Controlled::reconfigure(&*read, false);
-                match spawn_blocking(reload).await {
-                    Ok(Ok(_changed)) => {}
+                let again = move || control::Controlled::reconfigure(&*read, false).map(drop);
+                reload = Some(spawn_blocking(again));
+            }
+            outcome = ended(&mut reload) => {
+                reload = None;
+                match outcome {
+                    Ok(Ok(())) => {}
                     Ok(Err(message)) => tracing::error!("{message}"),
                     Err(panic) => tracing::error!("reading everything again failed: {panic}"),
                 }
                 notifier.ready(&appliance.status_line());
             }
         }
+    }
+}
+
+/// What came of a task, once it has ended; never, if there is none.
+async fn ended<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -440,6 +456,17 @@ pub enum ServeError {
          handle of a file below a directory; the machines that boot may run any release"
     )]
     Kernel,
+    /// An interface with a range came after the server was started.
+    #[error(
+        "range {range} lies in a network of {interface}, on which DHCP does not listen yet: restart \
+         the server for that"
+    )]
+    NotListened {
+        /// The range.
+        range: Range,
+        /// The interface.
+        interface: String,
+    },
     /// There is nothing to serve on.
     #[error(
         "no interface could hand out addresses: none but the loopback has an IPv4 address; give \

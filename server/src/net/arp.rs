@@ -88,8 +88,13 @@ impl Table {
 
     /// Begins to watch it, for so many machines as may be on our wires.
     pub(crate) fn begin(&self, machines: u64) {
-        self.machines.store(machines, Ordering::Relaxed);
+        self.expect(machines);
         self.lock().times = arp::times_full();
+    }
+
+    /// Advises room for so many machines from now on.
+    pub(crate) fn expect(&self, machines: u64) {
+        self.machines.store(machines, Ordering::Relaxed);
     }
 
     /// Looks whether the table was full since it was last looked at, and tells the operator if so.

@@ -72,7 +72,8 @@ impl Appliance {
         store: Store,
         key: [u8; 16],
     ) -> Result<Arc<Self>, ServeError> {
-        let roster = roster(&config, &state)?;
+        machine::finish_renaming(&state)?;
+        let roster = load(&config, &state)?;
         let default = config.default.as_ref().map(EnvironmentName::as_str);
         machine::store_configured(&state, &config.machines, default)?;
         let found = Interfaces::of(&config, &roster)?;
@@ -384,9 +385,13 @@ impl Appliance {
 
     /// Reads the machines again.
     fn read_machines(&self) -> Result<(), ServeError> {
+        // It may wait for a command that changes machines: nobody waits for us meanwhile.
+        let finished = machine::finish_renaming(&self.state);
         let _alone = lock(&self.reading);
         let config = self.config();
-        let roster = roster(&config, &self.state)
+        let roster = finished
+            .map_err(ServeError::from)
+            .and_then(|()| load(&config, &self.state))
             .inspect_err(|error| *lock(&self.unread) = Some(error.to_string()))?;
         *lock(&self.unread) = None;
         for stray in self.found.addresses(&config).strays(&roster) {
@@ -477,14 +482,7 @@ impl Controlled for Appliance {
     }
 
     fn reconfigure(&self, dry: bool) -> Result<Vec<String>, String> {
-        let changed = self.reread(dry).map_err(|error| format!("nothing was changed: {error}"))?;
-        let changed: Vec<String> = changed.into_iter().map(str::to_owned).collect();
-        if !dry {
-            let read = if changed.is_empty() { "as before".to_owned() } else { changed.join(", ") };
-            tracing::info!("netbe.toml was read again: {read}");
-            self.reload(None)?;
-        }
-        Ok(changed)
+        Ok(self.reread(dry)?.into_iter().map(str::to_owned).collect())
     }
 
     fn living_on(&self, environment: &str) -> Result<Living, String> {
@@ -542,8 +540,7 @@ impl Controlled for Appliance {
 }
 
 /// Reads the machines of the configuration and of the state.
-pub(super) fn roster(config: &Config, state: &StateDir) -> Result<Roster, ServeError> {
-    machine::finish_renaming(state)?;
+fn load(config: &Config, state: &StateDir) -> Result<Roster, ServeError> {
     let default = config.default.as_ref().map(EnvironmentName::as_str);
     Ok(Roster::load(state, &config.machines, default)?)
 }

@@ -105,6 +105,30 @@ impl Interfaces {
         Ok(())
     }
 
+    /// Checks that DHCP listens, which it does on `listened`, wherever a range lies.
+    pub(super) fn check_listened(
+        &self,
+        config: &Config,
+        listened: &Self,
+    ) -> Result<(), ServeError> {
+        if config.mode != Mode::Serve {
+            return Ok(());
+        }
+        let is_new = |one: &&Interface| !listened.all.iter().any(|known| known.name == one.name);
+        for range in config.all_ranges() {
+            let here =
+                |one: &&Interface| one.networks.iter().any(|own| own.contains(range.first()));
+            // Two interfaces may be on one network, and one that listens is enough.
+            if self.all.iter().any(|one| here(&one) && !is_new(&one)) {
+                continue;
+            }
+            if let Some(interface) = self.all.iter().find(here) {
+                return Err(ServeError::NotListened { range, interface: interface.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// The networks of our wires.
     fn networks(&self) -> impl Iterator<Item = Network> {
         self.all.iter().flat_map(|interface| interface.networks.iter().copied())

@@ -171,6 +171,12 @@ impl Publisher {
         slow.into_iter().chain(lock(&self.found).sentences()).collect()
     }
 
+    /// Why the store as a whole could not be read when that was last tried; nothing if a command has it.
+    pub(super) fn unread(&self) -> Option<String> {
+        let detached = self.detached.load(Ordering::Relaxed);
+        lock(&self.found).store.clone().filter(|_| !detached)
+    }
+
     /// Looks whether the store is still there, and again for what was not: a pool that is imported
     /// later, a data set that waited for its key, a directory that another has taken the place of.
     pub(super) fn look_again(&self) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::unistd::geteuid;
 use store::{Environment, EnvironmentName, Store};
 
-use super::{Interfaces, ServeError, mode, ports, refuse_old_kernel, runtime};
+use super::{Interfaces, ServeError, check, mode, ports, refuse_old_kernel, runtime};
 use crate::boot::decide::Writers;
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -24,15 +24,12 @@ use crate::site::state::{StateDir, check_site_key};
 pub fn rehearse(config: &Config) -> Result<String, ServeError> {
     refuse_old_kernel()?;
     let store = Store::open(&config.store, &config.state)?;
-    if let Some(name) = &config.default {
-        store.get(name)?;
-    }
     let state = match config.state.exists() {
         true => Some(StateDir::open(&config.state)?),
         false => None,
     };
     let roster = roster(config, state.as_ref())?;
-    let interfaces = Interfaces::of(config, &roster)?;
+    let interfaces = check(config, &store, &roster)?;
     let mut text = interfaces.describe(config, &roster);
     let listing = store.list()?;
     // Writing to a string does not fail.

@@ -1,11 +1,16 @@
 //! netbe.toml, changed while the server runs.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bench::{MAC, Net, Running, Site};
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use crate::bench::{MAC, Net, Outcome, Running, Site, sentence};
 
 const CLIENTS: [&str; 3] = ["busybox", "curl", "nfs-cat"];
 const HELLO: &str = "nfs://10.77.0.1/be/base/hello?version=3";
@@ -109,12 +114,94 @@ fn what_holds_until_a_restart_is_named() {
     let Some(net) = Net::new(&[]) else { return };
     let site = Site::with_base();
     let _running = start(&site, &net, ONE);
-    write(&site, &format!("http = \"8080\"\ninterfaces = [\"s0\"]\n{ONE}lease = 600\n"));
+    let web1 = "[machines.web1]\nmacs = [\"52:54:00:00:00:01\"]\n";
+    write(&site, &format!("http = \"8080\"\ninterfaces = [\"s0\"]\n{ONE}lease = 600\n{web1}"));
     assert_eq!(
         site.fails(2, &["reload"]),
         "nothing was changed: interfaces, http cannot change while the server runs: restart it for that"
     );
     assert_eq!(site.prints(&["machine", "list", "-H"]), "");
+}
+
+#[test]
+fn a_default_that_the_store_lacks_is_refused_as_the_next_start_would_refuse_it() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    let _running = start(&site, &net, ONE);
+    let file = write(&site, &ONE.replace("base", "nowhere"));
+    let checked = net.beside(&site.netbe(&["serve", "-n", "-f", file.to_str().unwrap()]));
+    let checked = Outcome::from({ checked }.output().unwrap());
+    assert_ne!(checked.status, Some(0));
+    let expected = format!("nothing was changed: {}", sentence(&checked.err));
+    assert!(expected.contains("nowhere"), "{expected}");
+    assert_eq!(site.fails(2, &["reload", "-n"]), expected);
+    assert_eq!(site.fails(2, &["reload"]), expected);
+}
+
+#[test]
+fn a_range_of_an_interface_that_came_later_names_it_and_waits_for_a_restart() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    let _running = start(&site, &net, ONE);
+    net.ip(&["link", "add", "s1", "type", "veth", "peer", "name", "s2"]);
+    net.ip(&["address", "add", "10.78.0.1/24", "dev", "s1"]);
+    net.ip(&["link", "set", "s1", "up"]);
+    write(&site, "default = \"base\"\nranges = [\"10.78.0.5-10.78.0.9\"]\n");
+    let told = site.fails(2, &["reload"]);
+    let expected = "nothing was changed: range 10.78.0.5-10.78.0.9 lies in a network of s1, on which \
+                    DHCP does not listen yet: restart the server for that";
+    assert_eq!(told, expected);
+    assert_eq!(site.fails(2, &["reload", "-n"]), expected);
+}
+
+#[test]
+fn a_reload_waits_for_a_command_that_changes_machines() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    let _running = start(&site, &net, ONE);
+    write(&site, &format!("{ONE}[machines.web1]\nmacs = [\"52:54:00:00:00:01\"]\n"));
+    let changing = File::create(site.state().join("change.lock")).unwrap();
+    changing.lock().unwrap();
+    assert_eq!(site.prints(&["reload", "-n"]), "would change machines\n");
+    let mut reload = site.netbe(&["reload"]).spawn().unwrap();
+    thread::sleep(Duration::from_secs(2));
+    assert!(reload.try_wait().unwrap().is_none(), "it did not wait");
+    assert_eq!(site.prints(&["machine", "list", "-H"]), "");
+    // What such a command tells the server does not wait for the reload.
+    site.until("DHCP on s0");
+    drop(changing);
+    assert!(reload.wait().unwrap().success());
+    assert!(site.prints(&["machine", "list", "-H"]).starts_with("web1\t"));
+}
+
+#[test]
+fn the_end_does_not_wait_for_a_reload() {
+    let Some(net) = Net::new(&[]) else { return };
+    let site = Site::with_base();
+    let running = start(&site, &net, ONE);
+    // A file that nobody answers for, as on a file server that is gone.
+    let file = site.path("netbe.toml");
+    fs::remove_file(&file).unwrap();
+    mkfifo(&file, Mode::S_IRWXU).unwrap();
+    running.hang_up();
+    // It can be opened for writing as soon as it is being read.
+    let begun = Instant::now();
+    let writer = loop {
+        let mut options = OpenOptions::new();
+        if let Ok(writer) = options.write(true).custom_flags(libc::O_NONBLOCK).open(&file) {
+            break writer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "nothing reads the file");
+        thread::sleep(Duration::from_millis(50));
+    };
+    let asked = Instant::now();
+    let answered = thread::spawn(move || {
+        thread::sleep(Duration::from_secs(30));
+        drop(writer);
+    });
+    assert!(running.end(Signal::SIGTERM).success());
+    assert!(asked.elapsed() < Duration::from_secs(25), "it waited for the file");
+    drop(answered);
 }
 
 #[test]
