@@ -1,5 +1,7 @@
 //! The verb that lists boot environments.
 
+use std::cmp::Reverse;
+
 use clap::Args;
 use serde::Serialize;
 use store::{
@@ -59,6 +61,7 @@ pub(crate) struct List {
 
 impl List {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        self.refuse_unmeasured()?;
         let store = site.open()?;
         let (mut listing, footprints) = store.list_with_footprints()?;
         let actives = Actives::of(site, &listing.environments);
@@ -84,7 +87,10 @@ impl List {
             Listed { record: environment.into(), active, mountpoints, space }
         });
         let mut listed: Vec<Listed> = listed.collect();
-        self.sort(&mut listed, |listed| (&listed.record, &listed.active, listed.space, None));
+        self.sort(&mut listed, |listed| {
+            let mounted = listed.mountpoints.first().cloned();
+            (&listed.record, &listed.active, mounted, listed.space, None)
+        });
         let reply = self.format.reply(&listed, |listed| {
             let mut table = Table::new(&HEADER);
             for Listed { record, active, mountpoints, space } in listed {
@@ -95,6 +101,20 @@ impl List {
         })?;
         // One broken file must not hide all the rest.
         Ok(reply.but(listing.unreadable.into_iter().map(Failure::could_not)))
+    }
+
+    /// Refuses columns that have values only where the store is measured.
+    fn refuse_unmeasured(&self) -> Result<(), Failure> {
+        if self.snapshots || self.all || self.full_space {
+            return Ok(());
+        }
+        let mut asked = self.columns.iter().chain(&self.sort).chain(&self.descending);
+        let Some(column) = asked.find(|column| matches!(column.as_str(), "used" | "refer")) else {
+            return Ok(());
+        };
+        Err(Failure::could_not(format_args!(
+            "{column} is measured only with -s, -a or -D: add one of them, or take space"
+        )))
     }
 
     /// Refuses a name that nothing has. Of what cannot be read the name is not known: it is told only
@@ -179,11 +199,11 @@ impl List {
     fn sort<T>(
         &self,
         listed: &mut [T],
-        of: impl Fn(&T) -> (&Record, &Active, Option<u64>, Option<&Space>),
+        of: impl Fn(&T) -> (&Record, &Active, Option<String>, Option<u64>, Option<&Space>),
     ) {
         let Some(column) = self.sort.as_deref().or(self.descending.as_deref()) else { return };
         let key = |listed: &T| {
-            let (record, active, space, measured) = of(listed);
+            let (record, active, mounted, space, measured) = of(listed);
             let text = match column {
                 "active" => active.letters(),
                 "created" => record.created.clone(),
@@ -192,7 +212,8 @@ impl List {
                 "shared" => record.shared.to_owned(),
                 "origin" => record.origin.clone().unwrap_or_default(),
                 "booted-by" => active.booted_by.join(","),
-                "mountpoint" | "space" | "used" | "refer" => String::new(),
+                "mountpoint" => mounted.unwrap_or_default(),
+                "space" | "used" | "refer" => String::new(),
                 _ => record.name.clone(),
             };
             let number = match column {
@@ -203,9 +224,10 @@ impl List {
             };
             (number, text)
         };
-        listed.sort_by_cached_key(key);
         if self.descending.is_some() {
-            listed.reverse();
+            listed.sort_by_cached_key(|listed| Reverse(key(listed)));
+        } else {
+            listed.sort_by_cached_key(key);
         }
     }
 
@@ -228,7 +250,9 @@ impl List {
             })
             .collect();
         self.sort(&mut records, |held| {
-            (&held.record, &held.active, held.full, Some(&held.measured))
+            let mounted = held.mounts_of(&held.record.name);
+            let space = if self.full_space { held.full } else { held.measured.used };
+            (&held.record, &held.active, Some(mounted), space, Some(&held.measured))
         });
         let reply = self.format.reply(&records, |records| {
             let mut table = Table::new(&HEADER);

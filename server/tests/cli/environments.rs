@@ -60,6 +60,16 @@ fn the_list_says_who_boots_what_and_where_it_is_mounted() {
         "flat\ttail\nfreebsd\thead\n"
     );
     assert_eq!(columns("name", &["-S", "layout", "head", "tail"]), "head\ntail\n");
+    // What is equal stays sorted by name, also from the largest on.
+    assert_eq!(columns("name", &["-C", "layout", "idle", "tail"]), "idle\ntail\n");
+    for words in [["-c", "used"], ["-C", "refer"], ["-o", "name,used"]] {
+        let column = words[1].trim_start_matches("name,");
+        let (sentence, status) = bench.fails(&[&["list"][..], &words].concat());
+        let wanted =
+            format!("{column} is measured only with -s, -a or -D: add one of them, or take space");
+        assert_eq!((sentence, status), (wanted, 2));
+    }
+    assert_eq!(columns("name", &["-D", "-c", "used", "idle"]), "idle\n");
     let json: serde_json::Value =
         serde_json::from_str(&bench.prints(&["list", "-j", "head"])).unwrap();
     assert_eq!(json[0]["booted_by"], serde_json::json!(["web1", "web2"]));
