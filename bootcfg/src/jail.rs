@@ -116,7 +116,14 @@ fn shared(addresses: &[IpAddr], interface: Option<&str>) -> Vec<Parameter> {
 /// A network stack of its own: what is made for it before it starts goes when it has stopped, and what a start
 /// that failed has left goes first.
 fn stack(name: &str, vnet: &Vnet) -> Result<Vec<Parameter>, ConfigError> {
-    let Vnet { bridge, mac, .. } = vnet;
+    let Vnet { bridge, mac, addresses, gateways } = vnet;
+    // route(8) takes no router that it has no network for, and the jail would not start.
+    let is_near = |router: &&IpAddr| addresses.iter().any(|own| is_in(**router, *own));
+    if let Some(router) = gateways.iter().find(|router| !is_near(router)) {
+        let reason = "it is in the network of none of the jail's addresses: say an address with the prefix of \
+                      the router's network";
+        return Err(wrong("the gateway", &router.to_string(), reason));
+    }
     let (near, far) = (near(name), far(name));
     // They are words of a shell's command.
     for word in [bridge, &near, &far] {
@@ -136,6 +143,17 @@ fn stack(name: &str, vnet: &Vnet) -> Result<Vec<Parameter>, ConfigError> {
         // Both ends go with one of them.
         one("exec.poststop", &format!("ifconfig {near} destroy")),
     ])
+}
+
+/// Whether an address is in the network of another.
+fn is_in(address: IpAddr, (own, prefix): (IpAddr, u8)) -> bool {
+    let (differs, width) = match (address, own) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (u128::from(one.to_bits() ^ other.to_bits()), 32),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits(), 128),
+        _ => return false,
+    };
+    let host = u32::from(u8::saturating_sub(width, prefix));
+    differs.checked_shr(host).unwrap_or(0) == 0
 }
 
 /// The commands by which the jail's interface gets its addresses, inside of it.

@@ -191,6 +191,9 @@ fn a_container_has_the_name_and_the_address_of_its_machine() {
     );
 }
 
+const NOT_NEAR: &str = "it is in the network of none of the jail's addresses: say an address with the prefix of \
+                        the router's network";
+
 #[test]
 fn a_jail_has_a_network_stack_of_its_own_on_a_bridge() {
     let bench = Bench::with_head();
@@ -224,6 +227,9 @@ fn a_jail_has_a_network_stack_of_its_own_on_a_bridge() {
             &["--bridge=bridge0", "--gateway=10.0.0.1", "--gateway=10.0.0.2"],
             "a jail has one router for each family: say one --gateway",
         ),
+        (&["--bridge=bridge0", "--gateway=10.0.0.1"], NOT_NEAR),
+        (&["--bridge=bridge0", "--address=10.0.1.5/24", "--gateway=10.0.0.1"], NOT_NEAR),
+        (&["--bridge=bridge0", "--address=10.0.0.5/24", "--gateway=fd00::1"], NOT_NEAR),
     ] {
         let (told, status) = bench.fails(&show(words));
         assert!(told.contains(sentence) && status == 2, "{told}");
