@@ -30,6 +30,14 @@ impl Pause {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let words: Vec<_> = self.command.iter().map(|word| word.to_string_lossy()).collect();
         let deed = format!("close the store while this runs: {}", words.join(" "));
+        let silent = |error| {
+            Failure::could_not(format_args!(
+                "the running server does not release the store: {error}"
+            ))
+        };
+        if self.dry.is_dry() && site.server()?.is_some() {
+            site.open()?.would_detach().map_err(|error| silent(error.to_string()))?;
+        }
         if let Some(told) = self.dry.instead(site, deed) {
             return Ok(told);
         }
@@ -41,11 +49,6 @@ impl Pause {
             }
             self.carry_out()?;
             return Ok(Reply::done());
-        };
-        let silent = |error| {
-            Failure::could_not(format_args!(
-                "the running server does not release the store: {error}"
-            ))
         };
         let living =
             match server.ask(&Request::Detach).map_err(|error| silent(error.to_string()))? {

@@ -81,9 +81,11 @@ impl Upgrade {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         machine::exists(site, Some(&self.template))?;
         let own = root::own(site, &self.machine)?;
-        if !self.dry.is_dry() {
-            root::changeable(site, &self.machine)?;
-        }
+        // With -n the plan is shown all the same, and the refusal after it.
+        let fixed = match root::changeable(site, &self.machine) {
+            Err(refused) if !self.dry.is_dry() => return Err(refused),
+            known => known.err(),
+        };
         let (store, state) = (site.open()?, site.open_state()?);
         let roots = Roots::new(&store, state.path());
         let to = roots.pinned(&self.template)?.unwrap_or_else(|| self.template.clone());
@@ -99,8 +101,8 @@ impl Upgrade {
             plan = roots.plan_upgrade(&own, &roots.pin(&to)?)?;
         }
         let text = describe(&self.machine, &plan);
-        if self.dry.is_dry() {
-            return Ok(Reply::text(text));
+        if let Some(fixed) = fixed {
+            return Ok(Reply::text(text).but([fixed]));
         }
         if is_refused(&plan) {
             let conflicts = plan.conflicts().count();
@@ -110,6 +112,9 @@ impl Upgrade {
                 self.machine, own.name, self.template.environment
             ));
             return Ok(Reply::text(text).but([refused]));
+        }
+        if self.dry.is_dry() {
+            return Ok(Reply::text(text));
         }
         let made = roots.upgrade(self.machine.as_str(), &plan)?;
         root::or_gone(site, &self.machine, &made.name, || self.assign(site, &made.name))?;

@@ -71,6 +71,14 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     /// instant, or none of it.
     fn write(&self, decided: &Current<'_>, natives: &[NativeChange]) -> Result<(), StoreError>;
 
+    /// Refuses changes of properties of the file system that [`BackEnd::write`] would refuse, as far as that
+    /// can be known without changing anything.
+    fn check_natives(
+        &self,
+        name: &EnvironmentName,
+        natives: &[NativeChange],
+    ) -> Result<(), StoreError>;
+
     /// Gives an environment another name.
     fn rename(&self, locked: &Locked, new: &EnvironmentName) -> Result<(), StoreError>;
 
@@ -109,6 +117,9 @@ pub(crate) trait BackEnd: Debug + Send + Sync {
     /// Unmounts an environment of which the server has closed everything, so that others can work on it; or
     /// all of them, so that what they are kept in can be taken away.
     fn release(&self, name: Option<&EnvironmentName>) -> Result<(), StoreError>;
+
+    /// Whether this kind of store can be released as a whole: else [`StoreError::Unsupported`].
+    fn check_release(&self) -> Result<(), StoreError>;
 
     /// Shows a tree at `target` too, a directory that is there: without devices and setuid programs,
     /// and a snapshot read-only.

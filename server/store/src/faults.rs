@@ -251,6 +251,14 @@ impl BackEnd for Faulty {
         self.inner.write(decided, natives)
     }
 
+    fn check_natives(
+        &self,
+        name: &EnvironmentName,
+        natives: &[NativeChange],
+    ) -> Result<(), StoreError> {
+        self.inner.check_natives(name, natives)
+    }
+
     fn rename(&self, locked: &Locked, new: &EnvironmentName) -> Result<(), StoreError> {
         self.inner.rename(locked, new)
     }
@@ -286,6 +294,10 @@ impl BackEnd for Faulty {
 
     fn release(&self, name: Option<&EnvironmentName>) -> Result<(), StoreError> {
         self.inner.release(name)
+    }
+
+    fn check_release(&self) -> Result<(), StoreError> {
+        self.inner.check_release()
     }
 
     fn mount(&self, tree: Side<'_>, target: &Path) -> Result<(), StoreError> {

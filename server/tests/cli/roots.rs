@@ -384,7 +384,9 @@ fn what_a_machine_of_the_configuration_file_boots_is_changed_there_and_nothing_i
     ] {
         bench.refuses(words, fixed);
     }
-    assert!(bench.prints(&["upgrade", "-n", "desk", "next"]).contains("take      /etc/motd\n"));
+    let dry = bench.run(&["upgrade", "-n", "desk", "next"]);
+    assert!(dry.out.contains("take      /etc/motd\n"), "{dry:?}");
+    assert_eq!((dry.err, dry.status), (format!("netbe: {fixed}\n"), Some(1)));
     assert_eq!(names(&bench), ["desk-head", "head", "next"]);
     assert!(!bench.prints(&["list", "-H", "-s"]).contains("next@"));
 }

@@ -137,6 +137,10 @@ fn what_cannot_be_merged_is_refused_or_put_beside() {
         "{refused:?}"
     );
     assert!(refused.err.starts_with("netbe: 1 of desk's files cannot be merged"), "{refused:?}");
+    let dry = bench.run(&["upgrade", "-n", "desk", "next"]);
+    assert_eq!((&dry.out, &dry.err, dry.status), (&refused.out, &refused.err, Some(1)));
+    let forced = bench.prints(&["upgrade", "-n", "-f", "desk", "next"]);
+    assert_eq!(forced, refused.out);
     assert_eq!((shown(&bench, "once"), bench.root("desk-next").exists()), (None, false));
     assert!(!bench.prints(&["list", "-H", "-s"]).contains("next@"));
     bench.prints(&["upgrade", "-f", "desk", "next"]);

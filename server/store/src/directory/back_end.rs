@@ -88,6 +88,15 @@ impl BackEnd for Directory {
         }
     }
 
+    fn check_natives(
+        &self,
+        name: &EnvironmentName,
+        natives: &[NativeChange],
+    ) -> Result<(), StoreError> {
+        let (tree, path) = (self.open_root(name)?, self.root_path(name));
+        natives.iter().try_for_each(|change| self.fabric.check_native(&tree, change, &path))
+    }
+
     fn rename(&self, locked: &Locked, new: &EnvironmentName) -> Result<(), StoreError> {
         let (name, root) = (locked.name(), self.root_path(locked.name()));
         let environment = Environment { name: new.clone(), ..self.record(name)? };
@@ -176,10 +185,14 @@ impl BackEnd for Directory {
     fn release(&self, name: Option<&EnvironmentName>) -> Result<(), StoreError> {
         match name {
             Some(_) => Ok(()),
-            None => Err(StoreError::Unsupported(
-                "only a store on ZFS can be released while the server runs: stop the server meanwhile",
-            )),
+            None => self.check_release(),
         }
+    }
+
+    fn check_release(&self) -> Result<(), StoreError> {
+        Err(StoreError::Unsupported(
+            "only a store on ZFS can be released while the server runs: stop the server meanwhile",
+        ))
     }
 
     fn mount(&self, tree: Side<'_>, target: &Path) -> Result<(), StoreError> {

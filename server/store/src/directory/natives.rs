@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::intents::Step;
 use super::work::Work;
 use super::{Directory, TREE};
+use crate::back_end::BackEnd as _;
 use crate::error::at;
 use crate::tree::open_dir;
 use crate::{Environment, EnvironmentName, Native, NativeChange, StoreError, fault, sys};
@@ -21,9 +22,7 @@ impl Directory {
     ) -> Result<(), StoreError> {
         let name = &environment.name;
         let (tree, path) = (self.open_root(name)?, self.root_path(name));
-        for change in changes {
-            self.fabric.check_native(&tree, change, &path)?;
-        }
+        self.check_natives(name, changes)?;
         let now = self.fabric.natives(&tree, &path)?;
         let (mut limits, others): (Vec<_>, Vec<_>) =
             changes.iter().cloned().partition(|change| change.property.is_limit());

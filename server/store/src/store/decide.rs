@@ -37,11 +37,7 @@ impl Store {
     ) -> Result<Environment, StoreError> {
         let told: Vec<String> = decisions.iter().map(ToString::to_string).collect();
         let told: Vec<&str> = told.iter().map(String::as_str).collect();
-        let mut natives = last_changes(decisions);
-        let sync = match self.capabilities().syncs {
-            true => sync::Change::none(),
-            false => sync::Change::take(&mut natives),
-        };
+        let (natives, sync) = self.natives_among(decisions);
         self.change("set", name, &told, &natives, |environment| {
             if decisions.iter().any(|decision| matches!(decision, Decision::Role(_))) {
                 self.refuse_half(environment)?;
@@ -51,8 +47,8 @@ impl Store {
         })
     }
 
-    /// Whether these decisions would be written down. Of properties of the file system only their form is
-    /// looked at: whether it takes the values it says when they are set.
+    /// Whether these decisions would be written down. Which values a property of ZFS takes is known only when
+    /// it is set.
     pub fn would_decide(
         &self,
         name: &EnvironmentName,
@@ -62,7 +58,20 @@ impl Store {
         if decisions.iter().any(|decision| matches!(decision, Decision::Role(_))) {
             self.refuse_half(&environment)?;
         }
-        decide_all(&mut environment, decisions)
+        let (natives, sync) = self.natives_among(decisions);
+        sync.make(&mut environment.settings)?;
+        decide_all(&mut environment, decisions)?;
+        self.back_end.check_natives(name, &natives)
+    }
+
+    /// Changes of properties of the file system, and that of `sync` where the file system has none.
+    fn natives_among(&self, decisions: &[Decision]) -> (Vec<NativeChange>, sync::Change) {
+        let mut natives = last_changes(decisions);
+        let sync = match self.capabilities().syncs {
+            true => sync::Change::none(),
+            false => sync::Change::take(&mut natives),
+        };
+        (natives, sync)
     }
 
     /// Says what a boot environment is for.

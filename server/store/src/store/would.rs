@@ -28,6 +28,11 @@ impl Store {
         self.would_create(name)
     }
 
+    /// Whether a store of this kind can be detached: else [`StoreError::Unsupported`].
+    pub fn would_detach(&self) -> Result<(), StoreError> {
+        self.back_end.check_release()
+    }
+
     /// Whether an environment could be given that name.
     pub fn would_rename(
         &self,

@@ -82,6 +82,15 @@ impl BackEnd for Zfs {
             .map_err(|failure| told(failure, &format!("write down what {} is", environment.name)))
     }
 
+    fn check_natives(
+        &self,
+        _name: &EnvironmentName,
+        _natives: &[NativeChange],
+    ) -> Result<(), StoreError> {
+        // Which values a property takes, only zfs(8) knows, and only when it sets them.
+        Ok(())
+    }
+
     fn rename(&self, locked: &Locked, new: &EnvironmentName) -> Result<(), StoreError> {
         let name = locked.name();
         self.free(new)?;
@@ -150,6 +159,10 @@ impl BackEnd for Zfs {
             Some(name) => self.hide(name),
             None => self.hide_all(),
         }
+    }
+
+    fn check_release(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn mount(&self, tree: Side<'_>, target: &Path) -> Result<(), StoreError> {
