@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use hostfs::Inside;
-use provision::install::fill::fill;
+use provision::install::fill::{fill, would_fill};
 use provision::install::sets::{self, MANIFEST, Set};
 use provision::install::{self, Branch, Debian, InstallError, Installed, Options, SetSource};
 use store::{EnvironmentName, Layout, Store, StoreError};
@@ -102,7 +102,7 @@ impl Install {
             ));
         }
         if self.dry.is_dry() {
-            self.check(site)?;
+            self.foresee(site)?;
         }
         if let Some(told) = self.dry.instead_of(site, &self.deeds()) {
             return Ok(told);
@@ -131,7 +131,24 @@ impl Install {
         make.into_iter().chain(fill).chain(self.initramfs.then_some(disk)).collect()
     }
 
-    /// Refuses what can be seen without fetching anything.
+    /// Refuses what would be refused, as far as that is known without fetching or writing anything.
+    fn foresee(&self, site: &Site) -> Result<(), Failure> {
+        let Some(system) = self.os else {
+            // It is made as always, and not written.
+            let inside = Inside::from_fd(site.open()?.open_root(&self.name)?);
+            return self.recipe.make(&inside).map(drop);
+        };
+        self.refuse(system)?;
+        self.access.script()?;
+        match system {
+            System::FreeBsd => self.source(&self.set_names()).map(drop)?,
+            System::Tar => self.archive().map(drop)?,
+            System::Debian | System::Ubuntu => self.debian("linux-image").map(drop)?,
+        }
+        self.check(site)
+    }
+
+    /// Refuses what can be seen of the environment.
     fn check(&self, site: &Site) -> Result<(), Failure> {
         if self.layout.is_some() {
             return match Store::open(&site.location(), site.state()) {
@@ -140,8 +157,10 @@ impl Install {
                 Err(error) => Err(error.into()),
             };
         }
-        site.open()?.get(&self.name)?;
-        guard::refuse_living(site, &self.name, Verb::Install)
+        let store = site.open()?;
+        store.get(&self.name)?;
+        guard::refuse_living(site, &self.name, Verb::Install)?;
+        Ok(would_fill(&store, &self.name)?)
     }
 
     /// Fills the environment; says what could not be kept.
@@ -241,31 +260,39 @@ impl Install {
 
     /// The sets, verified.
     fn distribution(&self, site: &Site) -> Result<Vec<Set>, Failure> {
+        let names = self.set_names();
+        let source = self.source(&names)?;
+        let cache = site.open_state()?.path().join(CACHE);
+        Ok(sets::gather(&source, self.manifest.as_deref(), &names, &cache)?)
+    }
+
+    fn set_names(&self) -> Vec<String> {
         let usual = || vec!["base".to_owned(), "kernel".to_owned()];
-        let names = if self.sets.is_empty() { usual() } else { self.sets.clone() };
+        if self.sets.is_empty() { usual() } else { self.sets.clone() }
+    }
+
+    /// Where the sets come from.
+    fn source(&self, names: &[String]) -> Result<SetSource, Failure> {
         let release = self.release.as_deref();
-        let source = match (&self.path, &self.url) {
+        match (&self.path, &self.url) {
             (Some(path), _) => {
                 // With a list of one's own there may be none beside the sets.
                 let set = names.first().filter(|_| self.manifest.is_some());
                 let known = set.map_or_else(|| MANIFEST.to_owned(), |set| sets::file(set));
                 let release = release.unwrap_or("?");
-                SetSource::directory(path.clone(), &known, &self.arch, self.branch, release)?
+                let (path, arch) = (path.clone(), self.arch.as_str());
+                Ok(SetSource::directory(path, &known, arch, self.branch, release)?)
             }
             (None, Some(url)) => {
                 let release = release.ok_or_else(|| {
                     Failure::could_not("say which release with -r, as in -r 14.3")
                 })?;
-                SetSource::mirror(url, &self.arch, self.branch, release)?
+                Ok(SetSource::mirror(url, &self.arch, self.branch, release)?)
             }
-            (None, None) => {
-                return Err(Failure::could_not(format_args!(
-                    "say where the sets are: -p DIRECTORY, or -u {MIRROR}"
-                )));
-            }
-        };
-        let cache = site.open_state()?.path().join(CACHE);
-        Ok(sets::gather(&source, self.manifest.as_deref(), &names, &cache)?)
+            (None, None) => Err(Failure::could_not(format_args!(
+                "say where the sets are: -p DIRECTORY, or -u {MIRROR}"
+            ))),
+        }
     }
 
     /// The release, and the package of its kernel.

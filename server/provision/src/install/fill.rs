@@ -4,7 +4,7 @@
 //! back if the work is not done.
 
 use hostfs::{Inside, InsideError};
-use store::{Decision, Draft, Environment, Hold, Layout, Store, StoreError};
+use store::{Decision, Draft, Environment, EnvironmentName, Hold, Layout, Store, StoreError};
 
 use super::InstallError;
 use crate::interrupt::Interrupt;
@@ -41,6 +41,13 @@ pub fn fill<'a>(
             })
         }
     }
+}
+
+/// Whether an environment that is there could be filled. One that an earlier command was killed over is put
+/// back first.
+pub fn would_fill(store: &Store, name: &EnvironmentName) -> Result<(), InstallError> {
+    let found = store.get(name)?;
+    if found.is_being_filled() { Ok(()) } else { refuse_full(store, &found) }
 }
 
 /// Does the work. Nothing of the tree is open after it.
@@ -114,7 +121,7 @@ mod test {
 
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use store::{EnvironmentName, Role};
+    use store::Role;
     use tempfile::TempDir;
 
     use super::*;
