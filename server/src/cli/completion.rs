@@ -123,4 +123,4 @@ fn page(verb: &clap::Command, name: &str) -> Result<String, Failure> {
 
 /// The date of the pages: when what they say was last looked through.
 const DATE: &str = "2026-11-21";
-const CONFIGURATION: &str = include_str!("../../../docs/man/netbe.toml.5");
+pub(super) const CONFIGURATION: &str = include_str!("../../../docs/man/netbe.toml.5");

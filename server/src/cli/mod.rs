@@ -35,6 +35,7 @@ mod order;
 mod password;
 mod pause;
 mod property;
+mod reference;
 mod reload;
 mod root;
 mod screen;
@@ -247,6 +248,7 @@ enum Verb {
     Promote(environment::Promote),
     #[command(visible_alias = "recv")]
     Receive(transfer::Receive),
+    Reference(reference::Reference),
     Reload(reload::Reload),
     Rename(environment::Rename),
     Restore(backup::Restore),
@@ -300,6 +302,7 @@ impl Verb {
             Self::Pause(verb) => verb.run(site),
             Self::Promote(verb) => verb.run(site),
             Self::Receive(verb) => verb.run(site),
+            Self::Reference(verb) => verb.run(),
             Self::Reload(verb) => verb.run(site),
             Self::Rename(verb) => verb.run(site),
             Self::Restore(verb) => verb.run(site),

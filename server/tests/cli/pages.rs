@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::bench::Bench;
@@ -66,6 +67,25 @@ fn mandoc_has_nothing_to_warn_of() {
     let output = lint.args(["-T", "lint", "-W", "warning"]).args(&files).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
+fn the_reference_is_what_the_program_says() {
+    let bench = Bench::new();
+    let written = tempfile::tempdir().unwrap();
+    bench.silent(&["reference", written.path().to_str().unwrap()]);
+    // Where the tests run need not be where they were built.
+    let told = std::env::var_os("CARGO_MANIFEST_DIR");
+    let package = told.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let kept = package.parent().unwrap().join("docs/reference");
+    for name in ["commands.md", "netbe.toml.md"] {
+        let text = fs::read_to_string(written.path().join(name)).unwrap();
+        let differs = fs::read_to_string(kept.join(name)).ok().as_ref() != Some(&text);
+        assert!(
+            !differs,
+            "docs/reference/{name} is old: run `cargo run -p netbe -- reference docs/reference` and commit them"
+        );
+    }
 }
 
 /// The keys that there are, as it is told where another one stands.
