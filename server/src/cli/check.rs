@@ -76,12 +76,15 @@ impl Check {
             work.advance(1);
         }
         drop(work);
-        let cannot = |verdict: &&Verdict| !verdict.boots();
         let stopped: Vec<_> =
-            verdicts.iter().filter(cannot).map(|verdict| verdict.name.as_str()).collect();
+            verdicts.iter().filter(|verdict| !verdict.boots()).map(stop).collect();
         if !stopped.is_empty() {
-            failures
-                .push(Failure::no(format_args!("not by every firmware: {}", stopped.join(", "))));
+            failures.push(Failure::no(format_args!(
+                "{} of {} cannot boot: {}",
+                stopped.len(),
+                verdicts.len(),
+                stopped.join(", ")
+            )));
         }
         if about.iter().any(|found| found.severity != Severity::Doubt) {
             failures.push(Failure::no("some machines are to boot what is not there"));
@@ -93,6 +96,16 @@ impl Check {
             text(&verdicts, &about)
         };
         Ok(Reply::text(text).but(failures))
+    }
+}
+
+/// A boot environment that cannot boot, and by which firmware if it is one only.
+fn stop(verdict: &Verdict) -> String {
+    let name = &verdict.name;
+    match (verdict.bios, verdict.uefi) {
+        (Some(false), true) => format!("{name} (by BIOS)"),
+        (Some(true), false) => format!("{name} (by UEFI)"),
+        _ => name.to_string(),
     }
 }
 

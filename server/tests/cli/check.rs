@@ -28,7 +28,7 @@ fn what_does_not_boot_is_said_and_exits_with_1() {
     fs::remove_file(bench.root("head").join("boot/pxeboot")).unwrap();
     let outcome = bench.run(&["check", "head"]);
     assert_eq!(outcome.status, Some(1));
-    assert_eq!(outcome.err, "netbe: not by every firmware: head\n");
+    assert_eq!(outcome.err, "netbe: 1 of 1 cannot boot: head (by BIOS)\n");
     let finding = "head does not boot by BIOS: /boot/pxeboot is missing: install another \
                    environment with the sets base and kernel\n";
     assert!(outcome.out.ends_with(finding), "{}", outcome.out);
