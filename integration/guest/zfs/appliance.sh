@@ -50,13 +50,13 @@ boot desk monday wait
 await test -f "$lab/phase"
 await running
 netbe snapshot desk@live
-refused "desk is the root of desk" rollback desk@live
-refused "desk is the root of desk" destroy desk
-refused "desk is the root of desk" rename desk other
+refused "desk runs from desk" rollback desk@live
+refused "desk runs from desk" destroy desk
+refused "desk runs from desk" rename desk other
 # It waits meanwhile.
 netbe rename -f desk other
 shows '^other' netbe list
-refused "other is the root of desk" destroy other
+refused "desk runs from other" destroy other
 netbe rename -f other desk
 
 step "netbe is killed, and starts again"
@@ -74,7 +74,7 @@ netbe mount desk@live "$PWD/tree"
 netbe unmount desk
 
 step "it is rolled back, and boots again"
-refused "desk is the root of desk" rollback desk@live
+refused "desk runs from desk" rollback desk@live
 netbe rollback -f desk@live
 netbe sharepxe --machine desk desk
 boot desk tuesday go
@@ -135,10 +135,10 @@ ended "monday wednesday wednesday-late friday friday-late " "$kept"
 
 step "its root is rolled back and then made anew, and its data stay"
 kept="${kept}sunday sunday-late "
-refused "desk-old is the root of desk" rollback desk-old@begin
+refused "desk runs from desk-old" rollback desk-old@begin
 netbe rollback -f desk-old@begin
 shows wednesday-late tail -n 1 "$trees/desk-old/diary"
-refused "desk-old is the root of desk" machine reset desk
+refused "desk runs from desk-old" machine reset desk
 netbe machine reset -f desk
 boot desk-old-2 holiday go
 ended "monday wednesday wednesday-late " "$kept"
@@ -149,7 +149,7 @@ shows '^old.*desk@live' netbe list
 shows 'desk@live' netbe list -s
 shows '^desk.*desk-old-2' netbe status
 refused "is what old depends on" destroy desk@live
-refused "desk-old-2 is the root of desk" destroy desk-old-2
+refused "desk runs from desk-old-2" destroy desk-old-2
 netbe destroy new
 netbe promote old
 shows '^old@live' netbe list -s

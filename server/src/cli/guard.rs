@@ -285,12 +285,12 @@ fn refuse_rooted(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(), 
     if machines.is_empty() {
         return Ok(());
     }
-    let machines = machines.join(", ");
-    let was = match holder(&environment) {
-        None => format!("was the root of {machines} when the server ended, and may still be"),
-        Some(_) => format!("has the data of {machines} in it, which ran when the server ended"),
+    let (all, them) = (machines.join(", "), them(machines.len()));
+    let ran = match holder(&environment) {
+        None => format!("{all} ran from {name} when the server ended, and may still run"),
+        Some(_) => format!("{name} has the data of {all} in it, which ran when the server ended"),
     };
-    Err(Failure::no(format_args!("{name} {was}: switch it off{}", verb.or_by_force())))
+    Err(Failure::no(format_args!("{ran}: shut {them} down{}", verb.or_by_force())))
 }
 
 fn living(site: &Site, name: &EnvironmentName, verb: Verb, there: &Living) -> Failure {
@@ -299,18 +299,25 @@ fn living(site: &Site, name: &EnvironmentName, verb: Verb, there: &Living) -> Fa
     let environment = site.open().ok().and_then(|store| store.get(name).ok());
     let held = environment.as_ref().and_then(holder).is_some();
     let all = machines.join(", ");
+    let run = if machines.len() == 1 { "runs" } else { "run" };
     let lives = match (machines.as_slice(), held) {
         ([], _) => None,
-        (_, false) => Some(format!("is the root of {all}")),
-        (_, true) => Some(format!("has the data of {all} in it")),
+        (_, false) => Some(format!("{all} {run} from {name}")),
+        (_, true) => Some(format!("{name} has the data of {all} in it")),
     };
-    let used = (!visitors.is_empty()).then(|| format!("is used over NFS by {}", listed(visitors)));
-    let off = lives.is_some().then_some("switch them off");
-    let unmount = used.is_some().then_some("unmount it there");
+    let used =
+        (!visitors.is_empty()).then(|| format!("{name} is used over NFS by {}", listed(visitors)));
+    let off = lives.is_some().then(|| format!("shut {} down", them(machines.len())));
+    let unmount = used.is_some().then(|| "unmount it there".to_owned());
     let why: Vec<_> = lives.into_iter().chain(used).collect();
     let what: Vec<_> = off.into_iter().chain(unmount).collect();
-    let (why, what) = (why.join(" and "), what.join(" and "));
-    Failure::no(format_args!("{name} {why}: {what}{}", verb.or_by_force()))
+    let (why, what) = (why.join(", and "), what.join(" and "));
+    Failure::no(format_args!("{why}: {what}{}", verb.or_by_force()))
+}
+
+/// The pronoun for so many machines.
+const fn them(machines: usize) -> &'static str {
+    if machines == 1 { "it" } else { "them" }
 }
 
 /// Who uses an environment and was heard of when, the latest first.

@@ -33,7 +33,7 @@ fn what_machines_live_on_is_not_destroyed() {
     let server = answer(&bench, &[r#"{"answer":"living","machines":["desk","lab1"]}"#]);
     bench.refuses(
         &["destroy", "head"],
-        "head is the root of desk, lab1: switch them off, or destroy with -f",
+        "desk, lab1 run from head: shut them down, or destroy with -f",
     );
     assert_eq!(server.join().unwrap(), [r#"{"ask":"hold","environment":"head","force":false}"#]);
     assert!(bench.root("head").exists());
@@ -46,7 +46,7 @@ fn what_machines_live_on_is_not_rolled_back() {
     let server = answer(&bench, &[r#"{"answer":"living","machines":["desk"]}"#]);
     bench.refuses(
         &["rollback", "head@monday"],
-        "head is the root of desk: switch them off, or roll back with -f",
+        "desk runs from head: shut it down, or roll back with -f",
     );
     server.join().unwrap();
 }
@@ -57,7 +57,7 @@ fn what_machines_live_on_is_not_renamed() {
     let server = answer(&bench, &[r#"{"answer":"living","machines":["desk"]}"#]);
     bench.refuses(
         &["rename", "head", "old"],
-        "head is the root of desk: switch them off, or rename with -f",
+        "desk runs from head: shut it down, or rename with -f",
     );
     assert_eq!(server.join().unwrap(), [r#"{"ask":"hold","environment":"head","force":false}"#]);
     assert!(bench.root("head").exists());
@@ -77,9 +77,9 @@ fn what_others_use_is_not_destroyed() {
     );
     bench.refuses(
         &["destroy", "head"],
-        "head is the root of desk and is used over NFS by 10.0.0.7, last seen 12s ago; \
+        "desk runs from head, and head is used over NFS by 10.0.0.7, last seen 12s ago; \
          lab1 (10.0.0.8), last seen 1h ago; 10.0.0.9, last seen 1s ago; 10.0.0.10, last seen 1s ago; \
-         and 2 more: switch them off and unmount it there, or destroy with -f",
+         and 2 more: shut it down and unmount it there, or destroy with -f",
     );
     server.join().unwrap();
     assert!(bench.root("head").exists());
@@ -167,8 +167,8 @@ fn what_was_a_root_when_the_server_ended_is_not_destroyed() {
     fs::write(bench.state().join("boots/52-54-00-00-00-01.json"), record).unwrap();
     bench.refuses(
         &["destroy", "head"],
-        "head was the root of desk when the server ended, and may still be: switch it off, or \
-         destroy with -f",
+        "desk ran from head when the server ended, and may still run: shut it down, or destroy \
+         with -f",
     );
     bench.silent(&["destroy", "-f", "head"]);
 }
@@ -194,7 +194,7 @@ fn the_data_of_a_machine_that_runs_are_not_taken_away() {
     ] {
         let server = answer(&bench, &[r#"{"answer":"living","machines":["desk"]}"#]);
         let refused =
-            format!("desk-data has the data of desk in it: switch them off, or {words} with -f");
+            format!("desk-data has the data of desk in it: shut it down, or {words} with -f");
         bench.refuses(verb, &refused);
         server.join().unwrap();
         fs::remove_file(bench.state().join("control.sock")).unwrap();
@@ -216,7 +216,7 @@ fn the_data_of_a_machine_that_ran_when_the_server_ended_are_not_taken_away() {
         (&["rename", "desk-data", "other"], "rename"),
     ] {
         let refused = format!(
-            "desk-data has the data of desk in it, which ran when the server ended: switch it off, \
+            "desk-data has the data of desk in it, which ran when the server ended: shut it down, \
              or {words} with -f"
         );
         bench.refuses(verb, &refused);

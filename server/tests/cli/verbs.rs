@@ -438,7 +438,7 @@ fn what_a_stream_changes_is_not_changed_under_a_machine() {
     let _ = child.stdin.take().unwrap().write_all(&stream.stdout);
     let outcome = child.wait_with_output().unwrap();
     let said = String::from_utf8(outcome.stderr).unwrap();
-    assert_eq!(said, "netbe: copy is the root of desk: switch them off, or receive with -f\n");
+    assert_eq!(said, "netbe: desk runs from copy: shut it down, or receive with -f\n");
     assert!(answering.join().unwrap().contains(r#"{"ask":"hold""#));
 }
 

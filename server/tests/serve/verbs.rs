@@ -172,11 +172,11 @@ fn a_machine_that_is_booted_anew_no_longer_uses_what_it_had() {
         net.client(&["nfs-cat", &hello(name)]);
     };
     boot("base");
-    assert!(site.fails(1, &["destroy", "base"]).contains("base is the root of web1: "));
+    assert!(site.fails(1, &["destroy", "base"]).contains("web1 runs from base: "));
     site.done(&["activate", "web1", "next"]);
     boot("next");
     site.done(&["destroy", "base"]);
-    assert!(site.fails(1, &["destroy", "next"]).contains("next is the root of web1: "));
+    assert!(site.fails(1, &["destroy", "next"]).contains("web1 runs from next: "));
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn what_a_machine_lives_on_is_taken_away_only_by_force() {
     for verb in [&["destroy", "base"][..], &["rollback", "base@before"], &["rename", "base", "new"]]
     {
         let refused = site.fails(1, verb);
-        assert!(refused.contains("base is the root of web1: "), "{verb:?}: {refused}");
+        assert!(refused.contains("web1 runs from base: "), "{verb:?}: {refused}");
     }
     assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
     site.done(&["rollback", "-f", "base@before"]);
@@ -319,7 +319,7 @@ fn what_a_machine_lives_on_is_not_taken_away_while_it_is_not_served() {
         &["rename", "base", "new"],
     ] {
         let refused = site.fails(1, verb);
-        assert!(refused.contains("base is the root of web1: "), "{verb:?}: {refused}");
+        assert!(refused.contains("web1 runs from base: "), "{verb:?}: {refused}");
     }
     site.done(&["set", "role=be", "base"]);
     assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
