@@ -174,8 +174,8 @@ impl GuestOptions {
         let subject = self.subject(site)?;
         match subject.system()? {
             Some(System::Linux { .. }) => Err(Failure::no(format_args!(
-                "{} has Linux in it, which does not read that: see `netbe show qemu` and `netbe \
-                 bootpxe`",
+                "{} contains Linux; this output is for FreeBSD only: see `netbe show qemu` and \
+                 `netbe bootpxe`",
                 subject.environment.name
             ))),
             Some(System::FreeBsd) | None => Ok(subject),
@@ -311,14 +311,24 @@ impl Subject {
         if assigned.is_some_and(|assigned| self.is_booted(self.by_mac.as_ref(), assigned)) {
             return Ok(());
         }
-        let other = self.assigned.as_deref().unwrap_or("nothing");
-        let change = match &self.by_mac {
-            Some(machine) => format!("sharepxe --machine {machine} {name}"),
-            None => format!("machine add --mac {mac} --environment {name} NAME"),
-        };
-        Err(Failure::no(format_args!(
-            "{mac} is told to boot {other}: `netbe {change}` changes that"
-        )))
+        Err(Failure::no(match (&self.by_mac, assigned) {
+            (Some(machine), Some(other)) => format!(
+                "{machine} ({mac}) boots {other}: change that with `netbe sharepxe --machine {machine} \
+                 {name}`"
+            ),
+            (Some(machine), None) => format!(
+                "{machine} ({mac}) boots nothing: assign it an environment with `netbe sharepxe \
+                 --machine {machine} {name}`"
+            ),
+            (None, Some(other)) => format!(
+                "no machine has the address {mac}, so that it boots the default, {other}: add one with \
+                 `netbe machine add --mac {mac} --environment {name} NAME`"
+            ),
+            (None, None) => format!(
+                "no machine has the address {mac}: add one with `netbe machine add --mac {mac} \
+                 --environment {name} NAME`"
+            ),
+        }))
     }
 
     /// The boot environment's directory on this host, as text for command lines.

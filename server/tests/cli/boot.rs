@@ -152,7 +152,7 @@ fn freebsds_words_are_not_printed_for_a_linux() {
     for what in ["bhyve", "bhyveload", "conf", "loader", "rcconf"] {
         bench.refuses(
             &["show", what, SERVER, "--address=192.168.2.202", "lin"],
-            "lin has Linux in it, which does not read that: see `netbe show qemu` and `netbe bootpxe`",
+            "lin contains Linux; this output is for FreeBSD only: see `netbe show qemu` and `netbe bootpxe`",
         );
     }
 }
@@ -283,19 +283,27 @@ fn what_the_server_would_not_boot_is_refused() {
     let mac = "--mac=02:00:00:00:00:07";
     bench.refuses(
         &["bootpxe", SERVER, mac, "lin"],
-        "02:00:00:00:00:07 is told to boot nothing: `netbe machine add --mac 02:00:00:00:00:07 \
-         --environment lin NAME` changes that",
+        "no machine has the address 02:00:00:00:00:07: add one with `netbe machine add --mac \
+         02:00:00:00:00:07 --environment lin NAME`",
     );
     bench.silent(&["create", "other"]);
+    bench.silent(&["sharepxe", "--default", "other"]);
+    bench.refuses(
+        &["bootpxe", SERVER, mac, "lin"],
+        "no machine has the address 02:00:00:00:00:07, so that it boots the default, other: add one \
+         with `netbe machine add --mac 02:00:00:00:00:07 --environment lin NAME`",
+    );
+    bench.silent(&["sharepxe", "--default", "--off"]);
     bench.silent(&["machine", "add", "desk", mac, "--environment=other"]);
     bench.refuses(
         &["bootpxe", SERVER, mac, "lin"],
-        "02:00:00:00:00:07 is told to boot other: `netbe sharepxe --machine desk lin` changes that",
+        "desk (02:00:00:00:00:07) boots other: change that with `netbe sharepxe --machine desk lin`",
     );
     bench.silent(&["sharepxe", "--machine=desk", "--off"]);
     bench.refuses(
         &["bootpxe", SERVER, "--machine=desk", "lin"],
-        "02:00:00:00:00:07 is told to boot nothing: `netbe sharepxe --machine desk lin` changes that",
+        "desk (02:00:00:00:00:07) boots nothing: assign it an environment with `netbe sharepxe \
+         --machine desk lin`",
     );
     bench.silent(&["sharepxe", "--machine=desk", "lin"]);
     bench.prints(&["bootpxe", "-n", SERVER, "--machine=desk", "lin"]);
