@@ -49,8 +49,8 @@ fn a_state_moves_to_another_host_with_its_key_and_machines() {
     let refused = new.run(&["restore", "--config", config, name]);
     assert_eq!(refused.status, Some(1));
     assert!(refused.err.contains("has a state already"), "{}", refused.err);
-    new.silent(&["create", "base"]);
-    new.silent(&["machine", "add", "--mac", "52:54:00:00:00:99", "--environment", "base", "web9"]);
+    new.silent(&["create", "other"]);
+    new.silent(&["machine", "add", "--mac", "52:54:00:00:00:99", "--environment", "other", "web9"]);
     fs::write(&there, "mode = \"proxy\"\n").unwrap();
     new.prints(&["restore", "-f", "--config", config, name]);
     let machines = new.prints(&["machine", "list"]);
