@@ -133,7 +133,8 @@ fn data_sets(here: &Path) -> Result<Picture, Failure> {
         let name = line.split('\t').next().unwrap_or_default();
         if name.starts_with("tank/be/") {
             let tree = pool::mounted(name, &here.join("shown"), |at| Picture::of(at, &[]))?;
-            picture = picture.and(tree.below(name));
+            // A directory that a data set is mounted on has the data set's name.
+            picture = picture.and(tree.below(&format!("{name}:")));
         }
     }
     Ok(picture)
