@@ -28,6 +28,7 @@ mod lock;
 mod manual;
 mod net;
 mod noise;
+mod package;
 mod packages;
 mod peer;
 mod picture;
@@ -45,6 +46,7 @@ mod server;
 mod shell;
 mod soak;
 mod suite;
+mod systemd;
 mod timeline;
 mod vm;
 mod writes;
@@ -148,6 +150,15 @@ enum Command {
         /// Which: the same for the same number.
         seed: u64,
     },
+    /// Make a Debian package of netbe.
+    Package {
+        /// The directory that it is written into.
+        #[arg(long, value_name = "DIR", default_value = "target/package")]
+        into: PathBuf,
+        /// Pack this program, which is built already, in the place of building one.
+        #[arg(long, value_name = "NETBE")]
+        program: Option<PathBuf>,
+    },
     /// Cut the power of a store's disk, in this directory; a test in a guest starts it so.
     #[command(hide = true)]
     Power {
@@ -211,6 +222,7 @@ fn main() -> ExitCode {
             let extent = faults::Extent { time: Duration::from_secs(seconds), faults };
             faults::in_guest(medium, &netbe, extent, seed)
         }
+        Command::Package { into, program } => package::build(&into, program.as_deref()),
         Command::Power { medium, netbe, cuts, seed } => power::in_guest(medium, &netbe, cuts, seed),
         Command::Soak { minutes } => soak::run(minutes),
         Command::Test { choice, list: true, .. } => suite::list(&choice),

@@ -38,6 +38,9 @@ pub(crate) const MACHINES: Needs = Needs(&[
 /// For a guest that is a whole Debian: what makes its disks, and what finds its library of ZFS.
 pub(crate) const DEBIAN: Needs = Needs(&["mmdebstrap", "e2fsprogs", "fdisk", "pkg-config"]);
 
+/// For netbe's own package: what finds out which libraries it needs.
+pub(crate) const PACKAGING: Needs = Needs(&["dpkg-dev", "binutils", "xz-utils"]);
+
 /// For what the Python Package Index has.
 pub(crate) const PIP: Needs = Needs(&["python3-pip"]);
 

@@ -19,6 +19,7 @@ mod loaders;
 mod locks;
 mod nested;
 mod networks;
+mod package;
 mod peers;
 pub(crate) mod power;
 mod proxy;
@@ -43,6 +44,7 @@ pub(crate) fn all() -> Vec<Case> {
         power::CASES,
         thin::CASES,
         zfs::CASES,
+        package::CASES,
         appliance::CASES,
         clients::CASES,
         locks::CASES,
