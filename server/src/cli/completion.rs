@@ -1,14 +1,14 @@
-//! Verbs about the program itself: completion for shells, and its manual pages.
-
-use std::fs;
-use std::path::{Path, PathBuf};
+//! Verbs about the program itself: completion for shells, and help.
 
 use clap::Args;
 use clap_complete::Shell;
+use store::Point;
 
-use super::{Failure, Reply, command};
+use super::{Failure, Reply, Site, command, machine};
 
 /// Print a completion script for a shell.
+///
+/// bash and fish complete names of boot environments, snapshots and machines too.
 #[derive(Args, Debug)]
 pub(crate) struct Completion {
     /// The shell.
@@ -19,9 +19,79 @@ impl Completion {
     pub(crate) fn run(&self) -> Result<Reply, Failure> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut command("netbe"), "netbe", &mut text);
-        String::from_utf8(text).map(Reply::text).map_err(Failure::could_not)
+        let text = String::from_utf8(text).map_err(Failure::could_not)?;
+        // Shell is non-exhaustive; those that are not named here complete verbs and flags alone.
+        let names = if self.shell == Shell::Bash {
+            BASH
+        } else if self.shell == Shell::Fish {
+            FISH
+        } else {
+            ""
+        };
+        Ok(Reply::text(text).and(names))
     }
 }
+
+/// Print the names that a word may be the beginning of, for completion scripts.
+#[derive(Args, Debug)]
+pub(crate) struct Names {
+    /// What is typed of it.
+    word: Option<String>,
+}
+
+impl Names {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let word = self.word.as_deref().unwrap_or_default();
+        let mut names = Vec::new();
+        // Whoever completes a word changes nothing, and is told nothing where nothing can be read.
+        let mut site = site.clone();
+        site.dry = true;
+        if let Ok(store) = site.open() {
+            let snapshots = word.split_once('@').and_then(|(name, _)| name.parse().ok());
+            names = match snapshots {
+                Some(name) => {
+                    let kept = store.snapshots(&name).unwrap_or_default().into_iter();
+                    kept.map(|kept| Point::snapshot(&name, &kept.name).to_string()).collect()
+                }
+                None => {
+                    let listed = store.list()?.environments.into_iter();
+                    listed.map(|environment| environment.name.to_string()).collect()
+                }
+            };
+        }
+        if site.state().exists()
+            && let Ok(roster) = site.open_state().and_then(|state| machine::roster(&state))
+        {
+            names.extend(roster.iter().map(|(name, _)| name.to_string()));
+        }
+        names.retain(|name| name.starts_with(word));
+        names.sort();
+        names.dedup();
+        Ok(Reply::text(names.into_iter().map(|name| name + "\n").collect::<String>()))
+    }
+}
+
+/// What follows clap's own script: names beside verbs and flags. bash breaks words at `@`, so what stands
+/// before that is put in front for the question and left out of the answers.
+const BASH: &str = r#"
+_netbe_and_names() {
+    _netbe "$@"
+    local word="${COMP_WORDS[COMP_CWORD]}" front="" name
+    [[ ${COMP_CWORD} -ge 2 && ${word} != -* ]] || return 0
+    if [[ ${word} == @ && ${COMP_CWORD} -ge 3 ]]; then
+        front="${COMP_WORDS[COMP_CWORD-1]}@" word=""
+    elif [[ ${COMP_WORDS[COMP_CWORD-1]} == @ && ${COMP_CWORD} -ge 4 ]]; then
+        front="${COMP_WORDS[COMP_CWORD-2]}@"
+    fi
+    while IFS= read -r name; do
+        COMPREPLY+=("${name#"${front}"}")
+    done < <(netbe names -- "${front}${word}" 2>/dev/null)
+}
+complete -F _netbe_and_names -o bashdefault -o default netbe
+"#;
+const FISH: &str = r#"
+complete -c netbe -n "not __fish_netbe_needs_command" -f -a "(netbe names -- (commandline -ct) 2>/dev/null)"
+"#;
 
 /// Print the help of a verb: `netbe help machine add` is `netbe machine add --help`.
 #[derive(Args, Debug)]
@@ -47,80 +117,7 @@ impl Help {
 }
 
 /// Why there is no help and no page.
-fn unknown(verb: &[String]) -> Failure {
+pub(super) fn unknown(verb: &[String]) -> Failure {
     let typed = verb.join(" ");
     Failure::no(format_args!("there is no verb {typed}: `netbe --help` lists them"))
 }
-
-/// Print the manual page of netbe, of a verb, or of netbe.toml.
-///
-/// `netbe man machine add` prints the page of a verb of two words, and `netbe man netbe.toml` that
-/// of the configuration file. `netbe man bootnfs | man -l -` (Linux) or `| mandoc -a` (FreeBSD)
-/// shows one.
-#[derive(Args, Debug)]
-pub(crate) struct Man {
-    /// Write all pages to this directory: netbe.8, netbe-VERB.8 and netbe.toml.5.
-    #[arg(long, value_name = "DIR", conflicts_with = "verb")]
-    into: Option<PathBuf>,
-    /// The verb.
-    verb: Vec<String>,
-}
-
-impl Man {
-    pub(crate) fn run(&self) -> Result<Reply, Failure> {
-        let mut netbe = command("netbe");
-        netbe.build();
-        if let Some(directory) = &self.into {
-            write(directory, "netbe.toml.5", CONFIGURATION)?;
-            return write_all(directory, &netbe, "netbe").map(|()| Reply::done());
-        }
-        if matches!(self.verb.as_slice(), [name] if name == "netbe.toml") {
-            return Ok(Reply::text(CONFIGURATION));
-        }
-        let (mut found, mut name) = (&netbe, "netbe".to_owned());
-        for verb in &self.verb {
-            found = found.find_subcommand(verb).ok_or_else(|| unknown(&self.verb))?;
-            name = format!("{name}-{verb}");
-        }
-        page(found, &name).map(Reply::text)
-    }
-}
-
-/// Writes the page of a verb, and those of the verbs below it.
-fn write_all(directory: &Path, verb: &clap::Command, name: &str) -> Result<(), Failure> {
-    write(directory, &format!("{name}.8"), &page(verb, name)?)?;
-    // Of a verb of two words only its first was built.
-    for below in verb.get_subcommands().filter(|below| !below.is_hide_set()) {
-        write_all(directory, below, &format!("{name}-{}", below.get_name()))?;
-    }
-    Ok(())
-}
-
-fn write(directory: &Path, file: &str, text: &str) -> Result<(), Failure> {
-    let path = directory.join(file);
-    fs::write(&path, text).map_err(|error| {
-        Failure::could_not(format_args!("{} cannot be written: {error}", path.display()))
-    })
-}
-
-/// The page of a verb.
-fn page(verb: &clap::Command, name: &str) -> Result<String, Failure> {
-    let cannot = |error: &dyn std::fmt::Display| {
-        Failure::could_not(format_args!("cannot write the page: {error}"))
-    };
-    let page = clap_mangen::Man::new(verb.clone())
-        .title(name.to_uppercase())
-        .section("8")
-        .date(DATE)
-        .source(concat!("netbe ", env!("CARGO_PKG_VERSION")))
-        .manual("System Manager\u{2019}s Manual");
-    let mut text = Vec::new();
-    page.render(&mut text).map_err(|error| cannot(&error))?;
-    let text = String::from_utf8(text).map_err(|error| cannot(&error))?;
-    // clap_mangen breaks a line before and after an empty one, of which mandoc(1) warns.
-    Ok(text.replace("\n.br\n\n.br\n", "\n.sp\n"))
-}
-
-/// The date of the pages: when what they say was last looked through.
-const DATE: &str = "2026-11-21";
-pub(super) const CONFIGURATION: &str = include_str!("../../../docs/man/netbe.toml.5");

@@ -29,6 +29,7 @@ mod lint;
 mod list;
 mod log;
 mod machine;
+mod man;
 mod mount;
 mod nspawn;
 mod order;
@@ -241,8 +242,10 @@ enum Verb {
     List(list::List),
     Log(log::Log),
     Machine(machine::MachineVerb),
-    Man(completion::Man),
+    Man(man::Man),
     Mount(mount::Mount),
+    #[command(hide = true)]
+    Names(completion::Names),
     #[command(alias = "release")]
     Pause(pause::Pause),
     Promote(environment::Promote),
@@ -299,6 +302,7 @@ impl Verb {
             Self::Machine(verb) => verb.run(site),
             Self::Man(verb) => verb.run(),
             Self::Mount(verb) => verb.run(site),
+            Self::Names(verb) => verb.run(site),
             Self::Pause(verb) => verb.run(site),
             Self::Promote(verb) => verb.run(site),
             Self::Receive(verb) => verb.run(site),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, Args, Command};
 
-use super::completion::CONFIGURATION;
+use super::man::CONFIGURATION;
 use super::{Failure, Reply, command};
 
 /// Write the reference of commands and of netbe.toml, as Markdown.

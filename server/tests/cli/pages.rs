@@ -42,6 +42,12 @@ fn there_is_a_page_for_every_verb_and_for_the_file() {
         }
     }
     let read = |name: &str| fs::read_to_string(pages.path().join(name)).unwrap();
+    for name in names.iter().filter(|name| name.ends_with(".8")) {
+        for section in ["ENVIRONMENT", "FILES", "EXIT STATUS", "SEE ALSO"] {
+            assert!(read(name).contains(&format!(".SH {section}\n")), "{name} has no {section}");
+        }
+    }
+    assert!(read("netbe-list.8").contains(".SH EXAMPLES\n\\fBnetbe list "));
     assert_eq!(bench.prints(&["man"]), read("netbe.8"));
     assert_eq!(bench.prints(&["man", "machine", "add"]), read("netbe-machine-add.8"));
     assert_eq!(bench.prints(&["man", "netbe.toml"]), read("netbe.toml.5"));
@@ -108,4 +114,42 @@ fn the_page_of_the_file_has_every_key_and_no_other() {
     let items = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
     let described: BTreeSet<String> = items.map(str::to_owned).collect();
     assert_eq!(described, known);
+}
+
+/// What bash offers for the last of these words.
+fn completed(bench: &Bench, words: &[&str]) -> Vec<String> {
+    let script = bench.state().join("completion.bash");
+    fs::write(&script, bench.prints(&["completion", "bash"])).unwrap();
+    let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    let line = format!(
+        "netbe() {{ {} \"$@\"; }}; . {}; COMP_WORDS=({}); COMP_CWORD={}; \
+         _netbe_and_names netbe '' ''; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        crate::bench::netbe().display(),
+        script.display(),
+        words.join(" "),
+        words.len() - 1,
+    );
+    let output = bench.command("/bin/bash", &["-c", &line]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_names() {
+    if !std::path::Path::new("/bin/bash").exists() {
+        println!("skipped: bash is not installed");
+        return;
+    }
+    let bench = Bench::with_head();
+    bench.silent(&["snapshot", "head@monday"]);
+    bench.silent(&["snapshot", "head@tuesday"]);
+    bench.silent(&["machine", "add", "--mac=52:54:00:00:00:01", "heart"]);
+    let offered = completed(&bench, &["netbe", "destroy", "he"]);
+    assert!(offered.contains(&"head".to_owned()) && offered.contains(&"heart".to_owned()));
+    let offered = completed(&bench, &["netbe", "destroy", "head", "@"]);
+    assert!(offered.contains(&"monday".to_owned()) && offered.contains(&"tuesday".to_owned()));
+    let offered = completed(&bench, &["netbe", "destroy", "head", "@", "mo"]);
+    assert!(offered.contains(&"monday".to_owned()) && !offered.contains(&"tuesday".to_owned()));
+    assert!(completed(&bench, &["netbe", "li"]).contains(&"list".to_owned()));
+    assert_eq!(bench.prints(&["names", "none"]), "");
+    assert_eq!(bench.prints(&["names", "--", "head@t"]), "head@tuesday\n");
 }
