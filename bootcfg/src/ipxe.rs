@@ -47,10 +47,12 @@ pub enum Action {
         /// The kernel's command line; words are separated by single spaces.
         arguments: String,
     },
-    /// Boots nothing: shows why, and tries again.
+    /// Boots nothing: shows why for ten seconds.
     Refuse {
         /// Why, in a sentence.
         message: String,
+        /// What comes after that.
+        then: Then,
     },
     /// Boots nothing yet: shows why, and after three seconds runs what is then at a URL.
     Wait {
@@ -61,11 +63,23 @@ pub enum Action {
     },
 }
 
+/// What a machine does that boots nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Then {
+    /// It starts from the beginning, and asks again.
+    Restart,
+    /// Its firmware goes on to what it would boot without a network.
+    NextDevice,
+}
+
 /// The text of a script.
 ///
 /// When a step fails, the script says so and begins again after ten seconds, so that a machine
 /// without a screen comes up when its server does; a key press gives a shell instead.
 pub fn render(script: &Script) -> Result<String, ConfigError> {
+    if let Action::Refuse { message, then } = &script.action {
+        return refusal(script, message, *then);
+    }
     let boot = script.boot.as_ref().map(|boot| format!(" (boot {})", plain(boot)));
     let heading = format!(
         "netbe {}: {} boots {}{}",
@@ -106,7 +120,7 @@ pub fn render(script: &Script) -> Result<String, ConfigError> {
             }
             lines.push(format!("{line} || goto failed"));
         }
-        Action::Refuse { message } => lines.push(format!("echo {}", plain(message))),
+        Action::Refuse { .. } => {}
         Action::Wait { message, url: next } => {
             lines.push(format!("echo {}", plain(message)));
             lines.push("sleep 3".to_owned());
@@ -116,9 +130,7 @@ pub fn render(script: &Script) -> Result<String, ConfigError> {
     }
     lines.push(String::new());
     lines.push(":failed".to_owned());
-    if !matches!(script.action, Action::Refuse { .. }) {
-        lines.push(format!("echo netbe: booting {} failed", plain(&script.environment)));
-    }
+    lines.push(format!("echo netbe: booting {} failed", plain(&script.environment)));
     lines.push("imgfree ||".to_owned());
     lines.push(format!("{PROMPT} && shell || sleep 1"));
     lines.push("goto start".to_owned());
@@ -126,6 +138,28 @@ pub fn render(script: &Script) -> Result<String, ConfigError> {
         limit("a line", line, FORMAT, LINE)?;
     }
     lines.push(String::new());
+    Ok(lines.join("\n"))
+}
+
+/// A script that boots nothing. It does not begin again by itself: what it shows may not hold any more.
+fn refusal(script: &Script, message: &str, then: Then) -> Result<String, ConfigError> {
+    let (says, does) = match then {
+        Then::Restart => ("Restarting", "reboot"),
+        Then::NextDevice => ("Going on to the next boot device", "exit 1"),
+    };
+    let heading = format!("netbe: {} boots nothing", plain(&script.machine));
+    let lines = [
+        "#!ipxe".to_owned(),
+        String::new(),
+        format!("echo {heading}"),
+        format!("echo {}", plain(message)),
+        format!("{KEY} {says} in 10 seconds; press s for a shell. && shell ||"),
+        does.to_owned(),
+        String::new(),
+    ];
+    for line in &lines {
+        limit("a line", line, FORMAT, LINE)?;
+    }
     Ok(lines.join("\n"))
 }
 
@@ -188,6 +222,7 @@ const LINE: usize = 3072;
 /// A load option without its NUL.
 const LOAD_OPTION: usize = 127;
 /// 0x73 is the key `s`.
+const KEY: &str = "prompt --key 0x73 --timeout 10000";
 const PROMPT: &str =
     "prompt --key 0x73 --timeout 10000 Trying again in 10 seconds; press s for a shell.";
 
@@ -315,12 +350,22 @@ mod test {
     }
 
     #[test]
-    fn a_refusal_is_shown_and_tried_again() {
-        let message = "no boot environment is set for 52:54:00:12:34:56".to_owned();
-        let text = render(&script(Action::Refuse { message })).unwrap();
-        assert!(text.contains("\necho no boot environment is set for 52:54:00:12:34:56\n"));
-        assert!(text.ends_with("\ngoto start\n"));
-        assert_eq!(read(&text), None);
+    fn a_refusal_is_shown_and_what_comes_then_is_said() {
+        let refuse = |then| {
+            let message = "no boot environment is set for 52:54:00:12:34:56".to_owned();
+            render(&script(Action::Refuse { message, then })).unwrap()
+        };
+        assert_eq!(
+            refuse(Then::Restart),
+            "#!ipxe\n\n\
+             echo netbe: desk boots nothing\n\
+             echo no boot environment is set for 52:54:00:12:34:56\n\
+             prompt --key 0x73 --timeout 10000 Restarting in 10 seconds; press s for a shell. \
+             && shell ||\nreboot\n"
+        );
+        let next = refuse(Then::NextDevice);
+        assert!(next.contains(" Going on to the next boot device in 10 seconds;"), "{next}");
+        assert!(next.ends_with("\nexit 1\n"), "{next}");
     }
 
     #[test]

@@ -20,11 +20,13 @@ use crate::process::{DIES_WITH_THE_LAB, Program};
 /// The server's side of the network and the clients' side, joined by a bridge.
 #[derive(Debug)]
 pub(crate) struct Network {
-    /// Where the server runs; the bridge [`BRIDGE`] with [`SERVER`] is here, and so are machines.
+    /// Where the server runs; the bridge, [`BRIDGE`] with [`SERVER`] for most, is here, and so are machines.
     pub(crate) server: Namespace,
     /// Where client programs run; their interface [`CLIENT_INTERFACE`] has no address at first.
     pub(crate) client: Namespace,
-    /// The address on the bridge.
+    /// The bridge's name.
+    bridge: &'static str,
+    /// The address on it.
     address: &'static str,
 }
 
@@ -36,7 +38,13 @@ impl Network {
 
     /// The same with another address on the bridge.
     pub(crate) fn at(address: &'static str) -> Result<Self, Failure> {
-        let network = Self { server: Namespace::new()?, client: Namespace::new()?, address };
+        Self::of(BRIDGE, address)
+    }
+
+    /// The same with a bridge of another name.
+    pub(crate) fn of(bridge: &'static str, address: &'static str) -> Result<Self, Failure> {
+        let (server, client) = (Namespace::new()?, Namespace::new()?);
+        let network = Self { server, client, bridge, address };
         network.server.ip("link set lo up")?;
         network.make_bridge()?;
         network.join(&network.client)?;
@@ -47,7 +55,7 @@ impl Network {
     pub(crate) fn join(&self, client: &Namespace) -> Result<(), Failure> {
         let near = format!("veth{}", client.holder.id());
         client.joined_to(&self.server, &near)?;
-        self.server.ip(&format!("link set {near} master {BRIDGE}"))
+        self.server.ip(&format!("link set {near} master {}", self.bridge))
     }
 
     /// Gives the clients' interface the address [`CLIENT`], for programs that do no DHCP.
@@ -58,23 +66,24 @@ impl Network {
     /// Deletes the bridge and makes it again, with everything that was joined to it, as when the network
     /// is restarted under a running server.
     pub(crate) fn make_anew(&self) -> Result<(), Failure> {
-        let list = self.server.program("ip").words("-o link show master").arg(BRIDGE);
+        let list = self.server.program("ip").words("-o link show master").arg(self.bridge);
         let list = list.run(Duration::from_secs(20))?;
-        self.server.ip(&format!("link delete {BRIDGE}"))?;
+        self.server.ip(&format!("link delete {}", self.bridge))?;
         self.make_bridge()?;
         // As in `5: veth77@if2: <BROADCAST,...`.
         let names = list.lines().filter_map(|line| line.split([':', '@']).nth(1));
         for name in names.map(str::trim) {
-            self.server.ip(&format!("link set {name} master {BRIDGE}"))?;
+            self.server.ip(&format!("link set {name} master {}", self.bridge))?;
         }
         Ok(())
     }
 
     fn make_bridge(&self) -> Result<(), Failure> {
+        let Self { bridge, address, .. } = self;
         for line in [
-            &format!("link add {BRIDGE} address {BRIDGE_MAC} type bridge forward_delay 0"),
-            &format!("address add {}/{PREFIX} dev {BRIDGE}", self.address),
-            &format!("link set {BRIDGE} up"),
+            &format!("link add {bridge} address {BRIDGE_MAC} type bridge forward_delay 0"),
+            &format!("address add {address}/{PREFIX} dev {bridge}"),
+            &format!("link set {bridge} up"),
         ] {
             self.server.ip(line)?;
         }
@@ -92,7 +101,7 @@ impl Network {
     /// Adds a tap of this name to the bridge, for a machine.
     pub(crate) fn tap(&self, name: &str) -> Result<(), Failure> {
         self.server.ip(&format!("tuntap add {name} mode tap"))?;
-        self.server.ip(&format!("link set {name} master {BRIDGE} up"))
+        self.server.ip(&format!("link set {name} master {} up", self.bridge))
     }
 
     /// Removes the tap of a machine that is switched off.

@@ -41,6 +41,9 @@ pub(crate) const DEBIAN: Needs = Needs(&["mmdebstrap", "e2fsprogs", "fdisk", "pk
 /// For netbe's own package: what finds out which libraries it needs.
 pub(crate) const PACKAGING: Needs = Needs(&["dpkg-dev", "binutils", "xz-utils"]);
 
+/// For whoever logs in to a machine.
+pub(crate) const SSH: Needs = Needs(&["openssh-client"]);
+
 /// For what the Python Package Index has.
 pub(crate) const PIP: Needs = Needs(&["python3-pip"]);
 

@@ -7,6 +7,7 @@ mod checks;
 mod clients;
 mod containers;
 pub(crate) mod faults;
+mod first;
 mod foreign;
 mod freebsd;
 mod guests;
@@ -54,6 +55,7 @@ pub(crate) fn all() -> Vec<Case> {
         boots::CASES,
         loaders::CASES,
         installs::CASES,
+        first::CASES,
         image::CASES,
         proxy::CASES,
         networks::CASES,

@@ -91,6 +91,13 @@ pub const fn ipxe_names(arch: Arch) -> &'static [&'static str] {
     }
 }
 
+/// Whether a file of this name is iPXE, for whatever firmware.
+#[must_use]
+pub fn is_ipxe(name: &str) -> bool {
+    let known = [Arch::BIOS, Arch::UEFI_IA32, Arch::UEFI_X64, Arch::UEFI_ARM32, Arch::UEFI_ARM64];
+    known.into_iter().any(|arch| ipxe_names(arch).contains(&name))
+}
+
 /// A file that a chosen loader consists of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Part {

@@ -44,7 +44,7 @@ use succession::Caller;
 /// Decides what machines boot, keeps their boots, and shows how they stand.
 pub struct Boots {
     pub(super) catalog: Catalog,
-    loaders: HostLoaders,
+    pub(super) loaders: HostLoaders,
     http_port: u16,
     clock: Arc<dyn Clock>,
     random: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -233,7 +233,7 @@ impl Boots {
 
     /// Begins a boot: decides, once, and keeps the decision. What the machine ran before goes on
     /// beside it, and is asked whether it lives.
-    fn begin(&self, ask: &Ask) -> Option<(BootId, Arc<Plan>)> {
+    fn begin(&self, ask: &Ask) -> Result<(BootId, Arc<Plan>), Option<NoPlan>> {
         let (roster, generation) = {
             let known = self.known();
             (Arc::clone(&known.roster), known.generation)
@@ -246,11 +246,11 @@ impl Boots {
             Err(Undecided::Refused(refusal)) => Err(*refusal),
             Err(Undecided::Away(name)) => {
                 self.postpone(ask, machine, &name);
-                return None;
+                return Err(None);
             }
             Err(Undecided::Unscanned(name)) => {
                 tracing::debug!(mac = %ask.mac, "{name} is still looked into: not answered");
-                return None;
+                return Err(None);
             }
         };
         let subject = plan::Subject { mac: ask.mac, machine, client: ask.client };
@@ -259,10 +259,10 @@ impl Boots {
         let mut known = self.known();
         // Another interface may have heard the same question and begun the boot meanwhile.
         if let Belongs::Here(id, plan) = known.belongs(ask, now) {
-            return Some((id, plan));
+            return Ok((id, plan));
         }
         let orders = decided.as_ref().is_ok_and(|plan| known.orders_at_once(ask, plan));
-        let seen = known.seen(ask.mac, now)?;
+        let Some(seen) = known.seen(ask.mac, now) else { return Err(None) };
         seen.name = machine.map(|(name, _)| name.clone());
         seen.uuid = ask.uuid;
         seen.timeline.begin(ask.client, now);
@@ -302,7 +302,7 @@ impl Boots {
             .as_ref()
             .filter(|ended| ended.made.is_some() && environment != Some(ended.plan.environment));
         let unneeded = left.filter(|_| !renews).and_then(|ended| ended.plan.machine.clone());
-        let seen = known.seen(ask.mac, now)?;
+        let Some(seen) = known.seen(ask.mac, now) else { return Err(None) };
         let record = seen.record(ask.mac);
         let about = seen.event(ask.mac, Kind::BootBegan, String::new());
         match record {
@@ -316,7 +316,7 @@ impl Boots {
         if let Some(machine) = unneeded {
             (self.orders)(Order::Retire { machine });
         }
-        match (&begun, decided) {
+        match (begun, decided) {
             (Some((id, plan)), _) => {
                 let mode = match (&plan.awaits, plan.read_only) {
                     (Some(_), _) => "by a clone that is to be made",
@@ -329,14 +329,15 @@ impl Boots {
                 if orders && let (Some(root), Some(machine)) = (&plan.awaits, &plan.machine) {
                     self.order(machine, root);
                 }
+                Ok((id, plan))
             }
             (None, Err(refusal)) => {
                 let (kind, text) = (Kind::BootRefused, refusal.to_string());
                 self.events.emit(events::Event { kind, text, ..about });
+                Err(Some(refusal))
             }
-            (None, Ok(_)) => {}
+            (None, Ok(_)) => Err(None),
         }
-        begun
     }
 
     /// A machine is not answered until its environment can be used again. Firmware that was told that
@@ -354,6 +355,11 @@ impl Boots {
         if news {
             self.events.emit(event);
         }
+    }
+
+    /// What a machine is told that boots nothing.
+    fn refused(&self, ask: &Ask, refusal: &NoPlan) -> Option<Answer> {
+        super::refused::answer(refusal, ask, &self.loaders, self.http_port)
     }
 
     /// What holds for the whole site, as machines see it from this address of ours.
@@ -467,8 +473,18 @@ impl Booter for Boots {
         let belongs = self.known().belongs(ask, self.clock.now());
         let (id, plan) = match belongs {
             Belongs::Here(id, plan) => (id, self.boot(id).unwrap_or(plan)),
-            Belongs::New => self.begin(ask)?,
-            Belongs::Nowhere => return None,
+            Belongs::New => match self.begin(ask) {
+                Ok(begun) => begun,
+                Err(refusal) => return self.refused(ask, &refusal?),
+            },
+            Belongs::Nowhere => {
+                let refusal = {
+                    let known = self.known();
+                    let seen = known.clients.get(&ask.mac).filter(|seen| seen.boot.is_none());
+                    seen.and_then(|seen| seen.refusal.clone())
+                };
+                return self.refused(ask, &refusal?);
+            }
         };
         Some(plan.answer(id, ask.client))
     }

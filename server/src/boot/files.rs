@@ -15,7 +15,7 @@ use super::loader::{Loader, LoaderLocation};
 use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, SCRIPT};
 use super::{
     BootFile, BootId, Booter as _, ClientAddress, Content, Event, FileError, FileProtocol,
-    FileRequest, Role, Ticket, flaw, script,
+    FileRequest, Role, Ticket, flaw, refused, script,
 };
 
 /// Opens the boot file that is asked for, and tells what speaks against it.
@@ -46,13 +46,16 @@ fn find(boots: &Boots, request: &FileRequest<'_>) -> Result<BootFile, FileError>
         }
         return of_boot(boots, request, id, &plan, rest);
     }
-    // Another DHCP server knows no boot's id: it names the script alone.
-    if request.protocol == FileProtocol::Http && name != SCRIPT {
-        return Err(FileError::NotFound);
-    }
     match boots.boot_at(request.peer) {
+        // Another DHCP server knows no boot's id: it names the script alone.
+        Ok(_) if request.protocol == FileProtocol::Http && name != SCRIPT => {
+            Err(FileError::NotFound)
+        }
         Ok((id, plan)) => of_boot(boots, request, id, &plan, name),
-        Err(Some(refusal)) => Err(FileError::Refused(refusal.to_string())),
+        Err(Some(refusal)) => refused::open(&refusal, &boots.loaders, request.protocol, name),
+        Err(None) if request.protocol == FileProtocol::Http && name != SCRIPT => {
+            Err(FileError::NotFound)
+        }
         Err(None) => Err(FileError::Refused("this machine boots nothing from here".to_owned())),
     }
 }
@@ -158,7 +161,7 @@ fn of_loader(
         .then(|| inside(boots, plan, &module, ticket(Role::Other)))
 }
 
-fn generated(text: String, ticket: Ticket) -> BootFile {
+pub(super) fn generated(text: String, ticket: Ticket) -> BootFile {
     made(text.into_bytes(), "text/plain", ticket)
 }
 
@@ -202,7 +205,7 @@ fn inside(boots: &Boots, plan: &Plan, path: &str, ticket: Ticket) -> Result<Boot
     }
 }
 
-fn opened(file: File, path: &Path, ticket: Ticket) -> Result<BootFile, FileError> {
+pub(super) fn opened(file: File, path: &Path, ticket: Ticket) -> Result<BootFile, FileError> {
     let about = file.metadata().map_err(|_| FileError::Io)?;
     if !about.is_file() {
         return Err(FileError::NotFound);

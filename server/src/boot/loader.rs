@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 pub use provision::loader::{
     FREEBSD, HostLoaders, Part, SEARCH_PATH, all_names, chosen_parts, freebsd_path, ipxe_names,
+    is_ipxe,
 };
 use serde::{Deserialize, Serialize};
 

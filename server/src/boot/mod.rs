@@ -17,6 +17,7 @@ pub mod plan;
 pub(crate) mod readahead;
 mod ready;
 mod record;
+mod refused;
 mod roots;
 mod script;
 pub mod timeline;

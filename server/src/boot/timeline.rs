@@ -276,7 +276,14 @@ impl Timeline {
             }
             Event::Sent { ticket, name, bytes, total, .. } => {
                 self.files.transfer(name, *bytes, *total);
-                self.mend(&[Trouble::TwoMachines]);
+                // What is of no boot tells a refused machine why.
+                let of_boot = ticket.boot.is_some();
+                let but: &[Trouble] = if of_boot {
+                    &[Trouble::TwoMachines]
+                } else {
+                    &[Trouble::Refused, Trouble::TwoMachines]
+                };
+                self.mend(but);
                 match ticket.role {
                     Role::Loader => self.advance(Stage::Loader, now),
                     Role::Script => self.advance(Stage::Script, now),

@@ -6,6 +6,8 @@ mod freebsd;
 
 mod loaders;
 
+mod refused;
+
 mod restart;
 
 mod roots;

@@ -1,0 +1,79 @@
+//! Machines that boot nothing, and what their screens show.
+
+use super::*;
+
+/// A bench with iPXE on its host.
+fn with_ipxe(environment: Option<&str>) -> (tempfile::TempDir, Bench) {
+    let host = tempfile::tempdir().unwrap();
+    for name in ["undionly.kpxe", "snponly.efi", "vmlinuz"] {
+        std::fs::write(host.path().join(name), name).unwrap();
+    }
+    let mut bench = Bench::new(environment, None);
+    bench.boots.loaders = HostLoaders::search([host.path()]);
+    (host, bench)
+}
+
+fn trouble(bench: &Bench) -> String {
+    let standings = bench.boots.standings();
+    standings[0].status.as_ref().unwrap().verdict.as_ref().unwrap().text.clone()
+}
+
+#[test]
+fn firmware_gets_ipxe_and_ipxe_the_words_of_the_status() {
+    let (_host, bench) = with_ipxe(Some("nosuch"));
+    assert_eq!(bench.lease(UEFI, 1).as_deref(), Some("snponly.efi"));
+    assert_eq!(bench.tftp("snponly.efi").unwrap(), "snponly.efi");
+    let why =
+        "boot environment nosuch does not exist: create it, or assign another with `sharepxe`";
+    assert_eq!(trouble(&bench), why);
+    let script = bench.lease(IPXE, 2).unwrap();
+    assert_eq!(script, "http://10.0.0.1/boot.ipxe");
+    let text = bench.http(&script).unwrap();
+    assert!(text.contains(&format!("\necho {why}\n")) && text.ends_with("\nreboot\n"), "{text}");
+    // That it was sent something ends no trouble.
+    assert_eq!(trouble(&bench), why);
+    assert_eq!(bench.root(), None);
+    // Nothing else can be had.
+    for name in ["/vmlinuz", "/kernel", "/b/0000000000000001/kernel"] {
+        assert!(bench.request(FileProtocol::Http, name).is_err(), "{name}");
+    }
+    // What it boots then takes the place of the refusal.
+    bench.boots.set_roster(roster(Some("base"), None));
+    let script = bench.lease(IPXE, 3).unwrap();
+    assert!(bench.http(&script).unwrap().contains("\nkernel "));
+}
+
+#[test]
+fn a_machine_that_nobody_named_goes_on_to_its_own_disk() {
+    let (_host, bench) = with_ipxe(None);
+    assert_eq!(bench.lease(BIOS, 1).as_deref(), Some("undionly.kpxe"));
+    let script = bench.lease(IPXE_ROM, 2).unwrap();
+    let text = bench.http(&script).unwrap();
+    assert!(text.contains("\necho unknown machine, and no default environment: "), "{text}");
+    assert!(text.ends_with("\nexit 1\n"), "{text}");
+    assert_eq!(bench.discover(Client::Ordinary, 3), None);
+}
+
+#[test]
+fn beside_another_server_a_machine_that_nobody_named_is_told_nothing() {
+    let (_host, bench) = with_ipxe(None);
+    let ask = |mac, proxy, observed| {
+        let (uuid, client, xid, discover, local) = (None, IPXE_ROM, 1, true, SERVER);
+        let network = network();
+        bench.boots.decide(&Ask {
+            mac,
+            uuid,
+            client,
+            xid,
+            discover,
+            local,
+            proxy,
+            observed,
+            network,
+        })
+    };
+    assert_eq!(ask(OTHER, true, false), None);
+    bench.boots.set_roster(roster(Some("nosuch"), None));
+    assert!(ask(MAC, true, false).is_some());
+    assert_eq!(ask(MAC, false, true), None);
+}
