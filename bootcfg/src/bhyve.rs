@@ -186,6 +186,7 @@ mod test {
                 view: View::Joined,
                 read_only: get("vfs.root.mountfrom.options") == "ro",
             },
+            serial: crate::Serial::default(),
             kenv: Vec::new(),
         };
         let address = Address {

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use crate::ConfigError;
 use crate::error::{limit, refuse};
 use crate::loader::Variable;
+use crate::{ConfigError, Serial};
 
 /// A machine to be run by a hypervisor, or described to a loader.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,6 +22,8 @@ pub struct Guest {
     pub mtu: Option<u16>,
     /// Its root.
     pub root: Root,
+    /// The serial port of its console.
+    pub serial: Serial,
     /// Variables of its own for FreeBSD's kernel environment: by the same name these count.
     pub kenv: Vec<Variable>,
 }
@@ -158,6 +160,7 @@ pub(crate) mod strategy {
                 mac: Mac(mac),
                 mtu,
                 root: Root { server: server.into(), path, datasets, view, read_only },
+                serial: Serial::default(),
                 kenv: Vec::new(),
             },
         )
@@ -194,6 +197,7 @@ pub(crate) mod strategy {
                 view: View::Joined,
                 read_only: false,
             },
+            serial: Serial::default(),
             kenv: Vec::new(),
         }
     }

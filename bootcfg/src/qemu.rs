@@ -10,6 +10,8 @@ pub enum Attachment {
     Bridge(String),
     /// An interface that is there already.
     Tap(String),
+    /// An interface that whoever starts QEMU has opened, and hands it by this descriptor.
+    Opened(i32),
 }
 
 /// What executes the guest's instructions.
@@ -101,6 +103,7 @@ fn machine(
             interface(name)?;
             format!("bridge,id=net0,br={name}")
         }
+        Attachment::Opened(descriptor) => format!("tap,id=net0,fd={descriptor}"),
         Attachment::Tap(name) => {
             interface(name)?;
             format!("tap,id=net0,ifname={name},script=no,downscript=no")
@@ -117,9 +120,12 @@ fn machine(
     let name = guest.checked_name(FORMAT)?;
     let first = ["qemu-system-x86_64", "-name", name, "-machine", "q35,graphics=off"];
     let size = ["-m", &memory, "-smp", &cpus];
-    let console = ["-nodefaults", "-display", "none", "-serial", "mon:stdio"];
+    // The ports before that of the console are there, and lead nowhere.
+    let others = ["-serial", "null"].repeat(guest.serial.unit().into());
+    let console = ["-nodefaults", "-display", "none"].into_iter().chain(others);
+    let console: Vec<&str> = console.chain(["-serial", "mon:stdio"]).collect();
     let network = ["-netdev", &netdev, "-device", &card];
-    let parts = [&first, accelerators, &size, &console, &network];
+    let parts: [&[&str]; 5] = [&first, accelerators, &size, &console, &network];
     Ok(parts.into_iter().flatten().map(|&word| word.to_owned()).collect())
 }
 
@@ -206,6 +212,15 @@ mod test {
         let words = pxe(&strategy::head(), &Firmware::Bios, &tap(), Accelerator::Tcg).unwrap();
         assert!(words.windows(2).any(|pair| pair == ["-accel", "tcg"]));
         assert!(!words.contains(&"kvm".to_owned()));
+    }
+
+    #[test]
+    fn the_terminal_is_at_the_port_of_the_console() {
+        let guest = Guest { serial: "ttyS1".parse().unwrap(), ..strategy::head() };
+        let words = pxe(&guest, &Firmware::Bios, &Attachment::Opened(7), Accelerator::Tcg).unwrap();
+        let ports = words.windows(2).filter(|pair| pair[0] == "-serial").map(|pair| &*pair[1]);
+        assert_eq!(ports.collect::<Vec<_>>(), ["null", "mon:stdio"]);
+        assert_eq!(get(&lists(&words, "-netdev")[0], "fd"), Some("7".into()));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Guests that netbe itself starts in QEMU: `bootnfs` and `bootpxe`.
 
-use crate::failure::{Failure, ensure};
+use std::fs;
+use std::time::Duration;
+
+use crate::failure::{During, Failure, ensure};
 use crate::lab::Lab;
+use crate::net::BRIDGE;
 use crate::process::tail;
 use crate::proof::{proof, token};
 use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
@@ -10,8 +14,43 @@ use crate::suite::{Case, Outcome};
 pub(super) const CASES: &[Case] = &[
     Case::new("boot a guest by bootnfs", |lab| guest(lab, "bootnfs", "")),
     Case::new("boot a guest by bootpxe, BIOS", |lab| guest(lab, "bootpxe", "")),
+    Case::new("boot a guest by bootpxe in a bridge, with its console here", bridged),
     Case::new("boot a guest by bootpxe, UEFI", |lab| guest(lab, "bootpxe", " --firmware uefi")),
 ];
+
+/// Root says a bridge and nothing else: netbe makes the guest's interface, of which nothing is left, and the
+/// system talks to the terminal.
+fn bridged(lab: &Lab) -> Result<Outcome, Failure> {
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    scene.environment("guest", "test -c /dev/console")?;
+    let add = site.netbe("machine add --environment guest --mac").arg(mac(1));
+    let add = add.args(["--cmdline", "no_timer_check panic=-1", "alone"]);
+    add.run(Duration::from_secs(120))?;
+    let server = site.serve()?;
+    let token = token(&site.root("guest"), "alone")?;
+    let words = format!("bootpxe --serial --machine alone --bridge {BRIDGE} --memory 512 guest");
+    let log = scene.directory.join("guest.log");
+    let mut running = site.netbe(&words).start(&log)?;
+    let explain = |failure| {
+        with_log(&site, failure)
+            .retold(|said| format!("netbe {words}: {said}\nthe guest:\n{}", tail(&log, 25)))
+    };
+    let status = running.wait(BOOT_LIMIT).map_err(explain)?;
+    ensure(status.success(), || status.to_string()).map_err(explain)?;
+    proof(&site.root("guest"), &token, "alone").map_err(explain)?;
+    let said = fs::read(&log).during(log.display())?;
+    let said = String::from_utf8_lossy(&said);
+    for words in ["alone boots guest", "Linux version ", "console=ttyS0,115200"] {
+        ensure(said.contains(words), || format!("the terminal has no {words:?}"))
+            .map_err(explain)?;
+    }
+    let links = scene.network.server.program("ip").words("-o link show type tun");
+    let links = links.run(Duration::from_secs(20))?;
+    ensure(links.is_empty(), || format!("there is left: {links}"))?;
+    server.stop()?;
+    Ok(Outcome::Passed)
+}
 
 /// netbe starts the guest of a named machine, which leaves its marker on its root.
 fn guest(lab: &Lab, verb: &str, options: &str) -> Result<Outcome, Failure> {

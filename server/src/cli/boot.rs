@@ -4,16 +4,17 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use bootcfg::bhyve::{Boot, Console, Virtual, bhyveload};
-use bootcfg::qemu::{self, Firmware, Kernel};
-use bootcfg::{Serial, linux, shell};
+use bootcfg::qemu::{self, Attachment, Firmware, Kernel};
+use bootcfg::{linux, shell};
 use clap::{Args, ValueEnum};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use provision::terminal;
 
 use super::child::{self, Runner as _, Terminal, cannot_run};
 use super::guest::{GuestOptions, Host, Subject, text};
-use super::{Failure, Reply, Site, bhyve, guard};
+use super::{Failure, Reply, Site, bhyve, guard, machine};
 use crate::boot::catalog::System;
+use crate::site::machine::{MachineName, SerialPort};
 
 /// Boot a guest with its root over NFS; print the commands with -n.
 ///
@@ -133,7 +134,7 @@ impl Bootnfs {
             );
             return print(&words.map_err(Failure::could_not)?);
         }
-        self.host.check()?;
+        let (attachment, _link) = self.host.attach()?;
         // The guest's superuser wrote these files and their links: QEMU gets them opened, so that
         // it cannot be led to others.
         let (kernel, initrd) = subject.linux()?;
@@ -149,8 +150,7 @@ impl Bootnfs {
         let (initrd, _initrd) = initrd.as_ref().map(open).transpose()?.unzip();
         let command_line = subject.command_line()?;
         let kernel = Kernel { kernel, initrd, command_line };
-        let words =
-            qemu::direct(&subject.guest, &kernel, &self.host.attachment(), self.host.accelerator());
+        let words = qemu::direct(&subject.guest, &kernel, &attachment, self.host.accelerator());
         emulate(&words.map_err(Failure::could_not)?)
     }
 }
@@ -172,6 +172,16 @@ pub(crate) struct Bootpxe {
     /// The guest's firmware [default: bios for QEMU; bhyve has uefi only].
     #[arg(long, value_enum)]
     firmware: Option<Kind>,
+    /// Set the machine's console to a serial port first, as `netbe machine set --serial` does, so that
+    /// the system talks to this terminal: ttyS0 unless another one is given, as --serial=ttyS1/9600.
+    #[arg(
+        long,
+        value_name = "DEVICE[/SPEED]",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = machine::DEFAULT_SERIAL
+    )]
+    serial: Option<SerialPort>,
     #[command(flatten)]
     doing: Doing,
 }
@@ -192,9 +202,16 @@ enum Kind {
 
 impl Bootpxe {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let subject = self.guest.subject(site)?;
+        let mut subject = self.guest.subject(site)?;
         subject.expect_pxe()?;
         self.doing.refuse_running(site, &subject)?;
+        if let Some(port) = self.serial {
+            if self.doing.runs() {
+                self.set_serial(site, &subject, port)?;
+            }
+            subject.guest.serial = port.0;
+            subject.is_serial = true;
+        }
         let usual = if cfg!(target_os = "freebsd") { Hypervisor::Bhyve } else { Hypervisor::Qemu };
         match (self.hypervisor.unwrap_or(usual), self.firmware) {
             (Hypervisor::Bhyve, Some(Kind::Bios)) => Err(Failure::could_not(
@@ -209,14 +226,35 @@ impl Bootpxe {
     }
 
     fn qemu(&self, subject: &Subject, firmware: &Firmware) -> Result<Reply, Failure> {
-        let words =
-            qemu::pxe(&subject.guest, firmware, &self.host.attachment(), self.host.accelerator())
-                .map_err(Failure::could_not)?;
+        let words = |attachment: &Attachment| {
+            qemu::pxe(&subject.guest, firmware, attachment, self.host.accelerator())
+                .map_err(Failure::could_not)
+        };
         if !self.doing.runs() {
-            return print(&words);
+            return print(&words(&self.host.attachment())?);
         }
-        self.host.check()?;
-        emulate(&words)
+        let (attachment, _link) = self.host.attach()?;
+        if !subject.is_serial {
+            let machine = subject.by_mac.as_ref().map_or("MACHINE", MachineName::as_str);
+            terminal::say(&format!(
+                "only firmware and loader talk to this terminal: --serial, or `netbe machine set --serial \
+                 {machine}`, has the system talk to it too"
+            ));
+        }
+        emulate(&words(&attachment)?)
+    }
+
+    /// Writes down that the machine's console is a serial port, so that a server tells its loader and
+    /// its kernel.
+    fn set_serial(&self, site: &Site, subject: &Subject, port: SerialPort) -> Result<(), Failure> {
+        let Some(name) = &subject.by_mac else { return subject.expect_pxe() };
+        machine::change(site, |roster| {
+            let mut machine = roster.take(name)?;
+            machine.serial = Some(port);
+            roster.insert(name.clone(), machine.clone(), false)?;
+            Ok((name.clone(), machine))
+        })?;
+        Ok(())
     }
 }
 
@@ -260,8 +298,10 @@ impl Subject {
 
     fn command_line(&self) -> Result<String, Failure> {
         // The guest's console is the terminal, and words for the machine come last.
-        let named = self.cmdline.split_whitespace().any(|word| Serial::default().is_in(word));
-        let extra = if named { "" } else { "console=ttyS0 " }.to_owned() + &self.cmdline;
+        let port = self.guest.serial;
+        let named = self.cmdline.split_whitespace().any(|word| port.is_in(word));
+        let console = if named { String::new() } else { port.argument() + " " };
+        let extra = console + &self.cmdline;
         linux::command_line(&self.guest.root, Some(self.guest.mac), &extra)
             .map_err(Failure::could_not)
     }

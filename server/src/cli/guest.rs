@@ -1,12 +1,14 @@
 //! What is known of a guest: from its machine, from this host's interfaces, from flags.
 
 use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use bootcfg::qemu::{Accelerator, Attachment};
 use bootcfg::{Address, Guest, Mac, Root};
 use clap::{Args, ValueEnum};
 use hostfs::{HostTree, Inside, Options};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use store::{Environment, EnvironmentName, Layout, Point, Store};
 use uuid::Uuid;
 use vfs::Tree;
@@ -18,6 +20,7 @@ use crate::boot::catalog::{Contents, System};
 use crate::boot::decide;
 use crate::boot::plan::export_path;
 use crate::net::interface::{Interface, Network};
+use crate::net::sys::tap;
 use crate::nfs::export::{SiteKey, WireHandle};
 use crate::site::machine::{Machine, MachineName, RootKind, Roster, View, environment_in};
 use crate::site::state::{StateDir, site_key};
@@ -63,8 +66,10 @@ pub(crate) struct Subject {
     pub(crate) guest: Guest,
     /// The guest's words for the kernel's command line.
     pub(crate) cmdline: String,
+    /// Whether a server tells its loader and its kernel that the console is a serial port.
+    pub(crate) is_serial: bool,
     /// The machine that a server takes the guest's Ethernet address for.
-    by_mac: Option<MachineName>,
+    pub(crate) by_mac: Option<MachineName>,
     /// What it tells that address to boot.
     assigned: Option<String>,
     /// What the boot environment was made from, if it is a machine's root.
@@ -133,6 +138,10 @@ impl GuestOptions {
         let known = named.or(by_mac);
         let is_default = decide::environment_of(&roster, known) == Ok((self.name.as_str(), true));
         let record = known.map(|(_, machine)| machine);
+        let words = record.map(Machine::arguments).unwrap_or_default();
+        let is_serial = words.contains("console=ttyS")
+            || record.is_some_and(|machine| machine.serial.is_some());
+        let serial = record.and_then(|machine| machine.serial).map(|port| port.0);
         let read_only = decide::is_read_only(record, is_default, environment.is_read_only());
         let by_mac = by_mac.map(|(name, _)| name.clone());
         let name = self.machine.as_ref().map_or(self.name.as_str(), MachineName::as_str);
@@ -150,6 +159,7 @@ impl GuestOptions {
                 view: machine.view.into(),
                 read_only,
             },
+            serial: serial.unwrap_or_default(),
             kenv: machine.variables().iter().map(Into::into).collect(),
         };
         let (cmdline, gateway) = (machine.arguments(), self.gateway);
@@ -158,6 +168,7 @@ impl GuestOptions {
             store,
             guest,
             cmdline,
+            is_serial,
             by_mac,
             assigned,
             template,
@@ -463,13 +474,49 @@ impl Host {
         }
     }
 
+    /// An attachment for a QEMU that is started now, and what has to stay open for it. Root needs neither
+    /// QEMU's helper nor its list of bridges: the interface is made here, and is gone with QEMU.
+    pub(crate) fn attach(&self) -> Result<(Attachment, Option<OwnedFd>), Failure> {
+        self.check()?;
+        if self.tap.is_some() || !cfg!(target_os = "linux") {
+            return Ok((self.attachment(), None));
+        }
+        let bridge = self.bridge();
+        if !tap::is_bridge(bridge) {
+            return Err(Failure::could_not(format_args!(
+                "{bridge} is no bridge, and a guest can join nothing else: say --bridge or --tap, or make \
+                 one: {}",
+                how_to_bridge("br0")
+            )));
+        }
+        if !nix::unistd::geteuid().is_root() {
+            if Path::new(QEMU_BRIDGES).is_file() {
+                return Ok((self.attachment(), None));
+            }
+            return Err(Failure::could_not(format_args!(
+                "a guest gets an interface from root, or from QEMU's helper, which has no {QEMU_BRIDGES}: run \
+                 it as root, or write `allow {bridge}` into that file"
+            )));
+        }
+        let failed = |error: std::io::Error| {
+            Failure::could_not(format_args!("no interface can be put into {bridge}: {error}"))
+        };
+        let opened = tap::join(bridge).map_err(failed)?;
+        fcntl(&opened, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| failed(error.into()))?;
+        Ok((Attachment::Opened(opened.as_raw_fd()), Some(opened)))
+    }
+
     /// Refuses an interface that this host does not have, before QEMU fails with many lines.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let name = self.tap.as_deref().unwrap_or_else(|| self.bridge());
         match Interface::by_name(name) {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Failure::could_not(format_args!(
+            Ok(None) if self.tap.is_some() => Err(Failure::could_not(format_args!(
                 "this host has no interface {name}: say --bridge or --tap with one that it has"
+            ))),
+            Ok(None) => Err(Failure::could_not(format_args!(
+                "this host has no bridge {name}: say --bridge or --tap with one that it has, or make one: {}",
+                how_to_bridge(name)
             ))),
             Err(error) => Err(Failure::could_not(format_args!(
                 "cannot look at the network interfaces: {error}"
@@ -480,6 +527,13 @@ impl Host {
     fn bridge(&self) -> &str {
         self.bridge.as_deref().unwrap_or("br0")
     }
+}
+
+/// What makes a bridge for guests, with an address that they reach.
+fn how_to_bridge(name: &str) -> String {
+    format!(
+        "`ip link add {name} type bridge && ip address add 10.0.0.1/24 dev {name} && ip link set {name} up`"
+    )
 }
 
 /// Whether the processor can run guests itself.
@@ -506,4 +560,6 @@ pub(crate) fn text(path: &Path) -> Result<&str, Failure> {
     })
 }
 
+/// The bridges that QEMU's helper may use for who is not root.
+const QEMU_BRIDGES: &str = "/etc/qemu/bridge.conf";
 const ASSUMED_PREFIX: u8 = 24;

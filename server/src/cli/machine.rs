@@ -467,7 +467,7 @@ impl Sharepxe {
 }
 
 /// What `--serial` alone means.
-const DEFAULT_SERIAL: &str = "ttyS0/115200";
+pub(super) const DEFAULT_SERIAL: &str = "ttyS0/115200";
 
 /// A setting that can be taken away: `none`.
 #[derive(Clone, Copy, Debug)]

@@ -122,13 +122,22 @@ fn a_machine_brings_its_name_and_its_addresses() {
     assert!(after(&command, "-device")[0].contains("mac=52:54:00:12:34:56"), "{command:?}");
     assert!(after(&command, "-append")[0].ends_with(" quiet splash"), "{command:?}");
     // A console is told once.
-    for (serial, expected) in [("none", "ttyS0"), ("com1", "ttyS0,115200")] {
+    for (serial, expected) in
+        [("none", "ttyS0,115200"), ("com1", "ttyS0,115200"), ("ttyS1/9600", "ttyS1,9600")]
+    {
         bench.silent(&["machine", "set", &format!("--serial={serial}"), "desk"]);
         let command = words(&bench.prints(&["bootnfs", "-n", SERVER, "--machine=desk", "lin"]));
         let words = after(&command, "-append")[0].split(' ');
         let consoles: Vec<_> = words.filter_map(|word| word.strip_prefix("console=")).collect();
         assert_eq!(consoles, [expected]);
     }
+    // The terminal is at the port of the console.
+    let ports = |command: &[&str]| {
+        let command = words(&bench.prints(&[command, &[SERVER, "--machine=desk", "lin"]].concat()));
+        after(&command, "-serial").join(" ")
+    };
+    assert_eq!(ports(&["bootpxe", "-n"]), "null mon:stdio");
+    assert_eq!(ports(&["bootpxe", "-n", "--serial"]), "mon:stdio");
     let command =
         words(&bench.prints(&["bootpxe", "-n", SERVER, "--machine=desk", "--tap=tap7", "lin"]));
     assert_eq!(after(&command, "-netdev"), ["tap,id=net0,ifname=tap7,script=no,downscript=no"]);
@@ -401,6 +410,16 @@ fn an_interface_that_is_not_there_is_named_before_qemu_starts() {
     with_linux().cannot(
         &["bootnfs", SERVER, "--tap=no-such-tap", "lin"],
         "this host has no interface no-such-tap: say --bridge or --tap with one that it has",
+    );
+    with_linux().cannot(
+        &["bootnfs", SERVER, "--bridge=no-such", "lin"],
+        "this host has no bridge no-such: say --bridge or --tap with one that it has, or make one: `ip link \
+         add no-such type bridge && ip address add 10.0.0.1/24 dev no-such && ip link set no-such up`",
+    );
+    with_linux().cannot(
+        &["bootnfs", SERVER, "--bridge=lo", "lin"],
+        "lo is no bridge, and a guest can join nothing else: say --bridge or --tap, or make one: `ip link \
+         add br0 type bridge && ip address add 10.0.0.1/24 dev br0 && ip link set br0 up`",
     );
 }
 

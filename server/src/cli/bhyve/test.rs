@@ -133,7 +133,8 @@ fn head() -> Guest {
         read_only: false,
     };
     let mac = Mac([2, 1, 2, 3, 4, 5]);
-    Guest { name: "head".into(), memory: 512, cpus: 1, mac, mtu: None, root, kenv: Vec::new() }
+    let (name, serial) = ("head".into(), bootcfg::Serial::default());
+    Guest { name, memory: 512, cpus: 1, mac, mtu: None, root, serial, kenv: Vec::new() }
 }
 
 /// What a run did, said and could not do.

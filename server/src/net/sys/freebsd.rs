@@ -11,6 +11,7 @@ pub(crate) mod memory;
 pub(crate) mod pages;
 pub(crate) mod pipe;
 pub(crate) mod route;
+pub(crate) mod tap;
 pub(crate) mod tcp;
 pub(crate) mod transfer;
 
