@@ -18,10 +18,13 @@ pub(super) const CASES: &[Case] = &[
     Case::new("boot a guest by bootpxe, UEFI", |lab| guest(lab, "bootpxe", " --firmware uefi")),
 ];
 
-/// Root says a bridge and nothing else: netbe makes the guest's interface, of which nothing is left, and the
-/// system talks to the terminal.
+/// Root says a bridge and nothing else, on a host with another network: netbe makes the guest's interface, of
+/// which nothing is left, and the system talks to the terminal.
 fn bridged(lab: &Lab) -> Result<Outcome, Failure> {
     let scene = Scene::new(lab)?;
+    scene.network.server.ip("link add other0 type bridge")?;
+    scene.network.server.ip("address add 192.0.2.1/24 dev other0")?;
+    scene.network.server.ip("link set other0 up")?;
     let site = scene.site();
     scene.environment("guest", "test -c /dev/console")?;
     let add = site.netbe("machine add --environment guest --mac").arg(mac(1));

@@ -106,7 +106,7 @@ impl Doing {
 
 impl Bootnfs {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let subject = self.guest.subject(site)?;
+        let subject = self.guest.subject_on(site, self.host.joins())?;
         self.doing.refuse_running(site, &subject)?;
         match subject.system()? {
             Some(System::FreeBsd) => self.freebsd(site, &subject),
@@ -202,13 +202,10 @@ enum Kind {
 
 impl Bootpxe {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let mut subject = self.guest.subject(site)?;
+        let mut subject = self.guest.subject_on(site, self.host.joins())?;
         subject.expect_pxe()?;
         self.doing.refuse_running(site, &subject)?;
         if let Some(port) = self.serial {
-            if self.doing.runs() {
-                self.set_serial(site, &subject, port)?;
-            }
             subject.guest.serial = port.0;
             subject.is_serial = true;
         }
@@ -218,14 +215,17 @@ impl Bootpxe {
                 "bhyve has no BIOS: take --firmware uefi or --hypervisor qemu",
             )),
             (Hypervisor::Bhyve, None | Some(Kind::Uefi)) => {
+                self.set_serial(site, &subject)?;
                 self.doing.bhyve(&subject, Boot::Firmware(BHYVE_UEFI.to_owned()), &self.host)
             }
-            (Hypervisor::Qemu, None | Some(Kind::Bios)) => self.qemu(&subject, &Firmware::Bios),
-            (Hypervisor::Qemu, Some(Kind::Uefi)) => self.qemu(&subject, &uefi()?),
+            (Hypervisor::Qemu, None | Some(Kind::Bios)) => {
+                self.qemu(site, &subject, &Firmware::Bios)
+            }
+            (Hypervisor::Qemu, Some(Kind::Uefi)) => self.qemu(site, &subject, &uefi()?),
         }
     }
 
-    fn qemu(&self, subject: &Subject, firmware: &Firmware) -> Result<Reply, Failure> {
+    fn qemu(&self, site: &Site, subject: &Subject, firmware: &Firmware) -> Result<Reply, Failure> {
         let words = |attachment: &Attachment| {
             qemu::pxe(&subject.guest, firmware, attachment, self.host.accelerator())
                 .map_err(Failure::could_not)
@@ -234,6 +234,7 @@ impl Bootpxe {
             return print(&words(&self.host.attachment())?);
         }
         let (attachment, _link) = self.host.attach()?;
+        self.set_serial(site, subject)?;
         if !subject.is_serial {
             let machine = subject.by_mac.as_ref().map_or("MACHINE", MachineName::as_str);
             terminal::say(&format!(
@@ -246,8 +247,15 @@ impl Bootpxe {
 
     /// Writes down that the machine's console is a serial port, so that a server tells its loader and
     /// its kernel.
-    fn set_serial(&self, site: &Site, subject: &Subject, port: SerialPort) -> Result<(), Failure> {
-        let Some(name) = &subject.by_mac else { return subject.expect_pxe() };
+    fn set_serial(&self, site: &Site, subject: &Subject) -> Result<(), Failure> {
+        let Some(port) = self.serial.filter(|_| self.doing.runs()) else { return Ok(()) };
+        let Some(name) = &subject.by_mac else {
+            let (mac, environment) = (subject.guest.mac, &subject.environment.name);
+            return Err(Failure::no(format_args!(
+                "--serial is kept with a machine, and none has {mac}: `netbe machine add --mac {mac} \
+                 --environment {environment} --serial NAME`"
+            )));
+        };
         machine::change(site, |roster| {
             let mut machine = roster.take(name)?;
             machine.serial = Some(port);

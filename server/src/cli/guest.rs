@@ -106,6 +106,11 @@ impl GuestOptions {
 
     /// Finds out what the guest is.
     pub(crate) fn subject(&self, site: &Site) -> Result<Subject, Failure> {
+        self.subject_on(site, None)
+    }
+
+    /// The same of a guest in a bridge: where this host has several networks, the guest's is the bridge's.
+    pub(crate) fn subject_on(&self, site: &Site, bridge: Option<&str>) -> Result<Subject, Failure> {
         let store = site.open()?;
         let environment = store.get(&self.name)?;
         let state = site.open_state()?;
@@ -129,7 +134,7 @@ impl GuestOptions {
         let by_address = address.and_then(|address| roster.at(address));
         let by_address =
             by_address.map(|known| Holder::of(&store, &state, &roster, known)).transpose()?;
-        let network = self.network(address)?;
+        let network = self.network(address, bridge)?;
         let mac = self.mac.or_else(|| machine.macs.first().copied());
         let mac = mac.map_or_else(|| mac_of(environment.uuid), |mac| Mac(mac.0));
         let by_mac = roster.find(crate::net::Mac(mac.0), None);
@@ -194,11 +199,16 @@ impl GuestOptions {
     }
 
     /// The server's address and network: the one said, else the one that the guest's address is
-    /// in, else the only one that this host has.
-    fn network(&self, address: Option<Ipv4Addr>) -> Result<Network, Failure> {
+    /// in, else the only one of the bridge, else the only one that this host has.
+    fn network(&self, address: Option<Ipv4Addr>, bridge: Option<&str>) -> Result<Network, Failure> {
         let interfaces = Interface::all().map_err(|error| {
             Failure::could_not(format_args!("cannot look at the network interfaces: {error}"))
         })?;
+        let joined = interfaces.iter().find(|interface| Some(interface.name.as_str()) == bridge);
+        let joined = joined.and_then(|interface| match *interface.networks {
+            [only] => Some(only),
+            _ => None,
+        });
         let real = interfaces.into_iter().filter(|interface| !interface.loopback);
         let networks: Vec<Network> = real.flat_map(|interface| interface.networks).collect();
         if let Some(server) = self.server {
@@ -215,6 +225,9 @@ impl GuestOptions {
             let own: Vec<String> = networks.iter().map(ToString::to_string).collect();
             own.join(" and ")
         };
+        if let (None, Some(network)) = (address, joined) {
+            return Ok(network);
+        }
         match (networks.as_slice(), address) {
             ([only], None) => Ok(*only),
             ([], _) => Err(Failure::could_not(
@@ -462,6 +475,12 @@ impl Host {
             Some(tap) => Attachment::Tap(tap.clone()),
             None => Attachment::Bridge(self.bridge().to_owned()),
         }
+    }
+
+    /// The bridge that a guest joins; none where it has an interface that is there already.
+    pub(crate) fn joins(&self) -> Option<&str> {
+        let is_bhyve = cfg!(target_os = "freebsd");
+        self.tap.is_none().then(|| if is_bhyve { self.bhyve_bridge() } else { self.bridge() })
     }
 
     /// What executes the guest's instructions.
