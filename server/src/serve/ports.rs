@@ -47,19 +47,13 @@ impl Ports {
         files: &Runtime,
         peers: Arc<Peers>,
     ) -> Result<Self, ServeError> {
-        let (tftp, http, console) = {
+        let (tftp, http) = {
             let _inside = network.enter();
-            let console = bind_console().inspect_err(|error| {
-                let port = console::PORT;
-                tracing::warn!(
-                    "what machines say is not kept: UDP port {port} cannot be had: {error}"
-                );
-            });
             let tftp = bind_tftp().map_err(|error| refused(&TFTP, 69, &error))?;
             let address = appliance.config().http;
             let http =
                 rpc::listen(address).map_err(|error| refused(&HTTP, address.port(), &error))?;
-            (tftp, http, console.ok())
+            (tftp, http)
         };
         let _inside = files.enter();
         let booter = Arc::clone(appliance.boots()) as Arc<dyn Booter>;
@@ -94,7 +88,18 @@ impl Ports {
             }
             Err(error) => return Err(error),
         };
+        // Machines boot without it: it is asked for when all else is there.
+        let console = {
+            let _inside = network.enter();
+            bind_console().inspect_err(|error| {
+                let port = console::PORT;
+                tracing::warn!(
+                    "what machines say is not kept: UDP port {port} cannot be had: {error}"
+                );
+            })
+        };
         let Bound { services, servers, peers: _ } = bound;
+        let console = console.ok();
         Ok(Self { tftp, http, rpc: services, servers, registration, console, mount })
     }
 
