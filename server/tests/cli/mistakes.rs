@@ -1,10 +1,8 @@
 //! Everything that can be typed wrong has one sentence that says what to write.
 
 use std::fs::{self, File, Permissions};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Stdio;
 
 use crate::bench::{Bench, netbe};
 
@@ -295,6 +293,9 @@ fn what_cannot_be_printed_is_said_unless_somebody_has_read_enough() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_full_disk_is_said_and_leaves_nothing() {
+    use std::io::Write;
+    use std::process::Stdio;
+
     if !nix::unistd::geteuid().is_root() {
         return println!("skipped: only root mounts a small disk");
     }
