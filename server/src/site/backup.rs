@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tar::{Archive, Builder, EntryType, Header};
 
+use crate::site::machine::forget_renaming;
+
 /// The state at one time.
 #[derive(Debug, Default)]
 pub struct Backup {
@@ -212,6 +214,8 @@ pub fn finish(state: &Path) -> io::Result<()> {
     // The list goes last: without it everything else is where it belongs.
     if let Some(names) = absent(fs::read(complete.join(NAMES)))? {
         let names: Vec<String> = serde_json::from_slice(&names)?;
+        // What was being renamed in the state that goes is nothing of the one that comes.
+        forget_renaming(state)?;
         for name in FILES {
             if !names.iter().any(|kept| kept == name) {
                 absent(fs::remove_file(state.join(name)))?;
@@ -256,6 +260,12 @@ pub fn is_empty(state: &Path) -> io::Result<bool> {
 ///
 /// It cannot be written; then what was there stays.
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    // A link stays, and so does a device: a file in its place would be everybody's loss.
+    let path = &match absent(fs::canonicalize(path))? {
+        Some(there) if fs::metadata(&there)?.is_file() => there,
+        Some(_) => return Err(io::Error::other("it is no file: name one")),
+        None => path.to_owned(),
+    };
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
@@ -345,12 +355,12 @@ fn sum(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a file, if it is there and is one.
+/// Reads a file, if it is there; a link that an administrator has put there is followed.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, BackupError> {
-    let is_file = || Ok::<_, io::Error>(fs::symlink_metadata(path)?.is_file());
-    let bytes = match absent(is_file()) {
-        Ok(Some(true)) => absent(fs::read(path)),
-        Ok(_) => Ok(None),
+    let bytes = match absent(fs::metadata(path)) {
+        Ok(Some(found)) if found.is_file() => absent(fs::read(path)),
+        Ok(Some(_)) => Err(io::Error::other("it is no file: put one there, or take it away")),
+        Ok(None) => Ok(None),
         Err(error) => Err(error),
     };
     bytes.map_err(|error| BackupError::Io { path: path.to_owned(), error })
@@ -450,6 +460,31 @@ mod test {
             archive(&Backup::read(new.path(), Some(&configuration)).unwrap()).len(),
             bytes.len()
         );
+    }
+
+    #[test]
+    fn what_is_no_file_stays_and_a_link_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, file, link) =
+            (dir.path().join("s"), dir.path().join("f"), dir.path().join("l"));
+        let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        write_whole(&socket, |_| Ok(())).unwrap_err();
+        assert!(!fs::metadata(&socket).unwrap().is_file());
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink("f", &link).unwrap();
+        write_whole(&link, |to| to.write_all(b"new")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        // A configuration that is a link is kept; one that is no file is not passed over.
+        let old = state(&dir.path().join("old"), &["web1"]);
+        let kept = Backup::read(old.path(), Some(&link)).unwrap();
+        assert_eq!(kept.configuration(), Some(&b"new"[..]));
+        Backup::read(old.path(), Some(&socket)).unwrap_err();
+        // Nor does what was being renamed come to its end in another state.
+        fs::write(old.path().join("renaming.toml"), "").unwrap();
+        fs::create_dir_all(old.path().join("journal")).unwrap();
+        kept.put(old.path()).unwrap();
+        assert!(!old.path().join("renaming.toml").exists() && !old.path().join("journal").exists());
     }
 
     #[test]

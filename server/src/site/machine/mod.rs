@@ -22,7 +22,8 @@ pub use name::{MachineName, MachineNameError};
 pub use netconsole::{Netconsole, NetconsoleError};
 pub use provision::loader::LoaderChoice;
 pub use renaming::{
-    RenameError, finish_renaming, has_renaming, rename, rename_machine, settle_renaming,
+    RenameError, finish_renaming, forget_renaming, has_renaming, rename, rename_machine,
+    settle_renaming,
 };
 pub use root::RootKind;
 pub(super) use roster::read;

@@ -254,6 +254,20 @@ pub enum RenameError {
     Store(#[from] StoreError),
 }
 
+/// Forgets what was being renamed in a state that another takes the place of.
+///
+/// # Errors
+///
+/// A file cannot be removed.
+pub fn forget_renaming(state: &Path) -> io::Result<()> {
+    let absent = |done: io::Result<()>| match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    };
+    absent(fs::remove_file(state.join(EARLIER)))?;
+    absent(fs::remove_dir_all(state.join(JOURNAL)))
+}
+
 const JOURNAL: &str = "journal";
 /// In the folder of the journal: locks of the environments that its intents are about.
 const LOCKS: &str = "locks";
