@@ -194,6 +194,12 @@ impl Timeline {
         self.trouble.take_if(|(kind, _)| *kind == Trouble::TwoMachines);
     }
 
+    /// Counts what a machine can have told of itself without end; says whether that is more than is told in one boot.
+    fn is_denied_too_often(&mut self) -> bool {
+        self.denials = self.denials.saturating_add(1);
+        self.denials > MAX_DENIALS
+    }
+
     /// The machine goes on: its trouble is over, but for these kinds.
     fn mend(&mut self, but: &[Trouble]) {
         self.trouble.take_if(|(kind, _)| !but.contains(kind));
@@ -256,10 +262,16 @@ impl Timeline {
                 return Vec::new();
             }
             Event::Denied { .. } | Event::Flawed { .. } => {
-                self.denials = self.denials.saturating_add(1);
-                if self.denials > MAX_DENIALS {
+                if self.is_denied_too_often() {
                     return Vec::new();
                 }
+            }
+            // Any program of the machine can say so, as often as it likes.
+            Event::Panicked(_) => {
+                if self.is_denied_too_often() {
+                    return Vec::new();
+                }
+                self.trouble = Some((Trouble::Failed, Verdict::of_event(event)));
             }
             Event::Abandoned { .. }
             | Event::Refused(_)
@@ -267,7 +279,6 @@ impl Timeline {
             | Event::Failed { .. }
             | Event::NotAdmitted(_)
             | Event::NotMounted { .. }
-            | Event::Panicked(_)
             | Event::Unserved(_) => {
                 self.trouble = Some((Trouble::Failed, Verdict::of_event(event)));
             }
@@ -460,7 +471,7 @@ const STUCK: u32 = 4;
 /// Boots before the present one that are remembered.
 const MAX_BEFORE: usize = 8;
 
-/// Files that a machine may not have, or that have a flaw, which are told in one boot.
+/// Files that a machine may not have or that have a flaw, and panics of its kernel, which are told in one boot.
 const MAX_DENIALS: u32 = 8;
 
 /// Firmware and loaders that say nothing for so long have ended, or have been switched off.

@@ -56,8 +56,11 @@ impl Console {
     fn take(&self, address: IpAddr, datagram: &[u8]) {
         let Some((machine, boot)) = self.boots.who_is_at(address) else { return };
         let at = self.clock.wall();
+        let mut has_panicked = false;
         for line in parse(datagram) {
-            if line.is_panic() {
+            // A kernel stops once, whatever a program of the machine pretends.
+            if line.is_panic() && !has_panicked {
+                has_panicked = true;
                 let text = line.text.clone();
                 self.boots.report(ClientAddress::Ip(address), Event::Panicked(text));
             }

@@ -148,8 +148,10 @@ impl Kind {
                 | Self::Contradiction
                 | Self::EnvironmentUnserved
                 | Self::FileFailed
+                | Self::KernelPanicked
                 | Self::Notice
                 | Self::RootFailed
+                | Self::RootRefused
                 | Self::TwoMachines
         )
     }

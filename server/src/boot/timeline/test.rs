@@ -290,3 +290,11 @@ fn bytes_are_shown_for_people() {
     assert_eq!(shown(300 << 20), "300 MiB");
     assert_eq!(shown(u64::MAX), "15.9 EiB");
 }
+
+#[test]
+fn a_machine_that_pretends_to_panic_again_and_again_is_told_a_few_times() {
+    let (mut timeline, now) = shown(&[sent(Role::Kernel, 2000, 2000), nfs(0)]);
+    let pretends = |number: u32| Event::Panicked(format!("Kernel panic - {number}"));
+    let news = (0..100).filter(|number| !timeline.see(&pretends(*number), now).is_empty());
+    assert_eq!(news.count(), MAX_DENIALS as usize);
+}
