@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::dry;
 use super::{Dry, Failure, Format, Reply, Site, Table, root};
+use crate::console;
 use crate::net::Mac;
 use crate::site::kenv::{self, Variable};
 use crate::site::machine::{
@@ -331,6 +332,14 @@ impl Remove {
         roster(&state)?.take(&self.name)?;
         let _ = self.dry.instead(site, format_args!("remove {}", self.name));
         machine::remove(&state, &self.name)?;
+        // Whoever gets this name next has said nothing yet.
+        if let Err(error) = console::remove(state.path(), self.name.as_str()) {
+            tracing::warn!(
+                "what {} said is still in {}: {error}",
+                self.name,
+                state.path().display()
+            );
+        }
         // The server that reads it may have to hold the state itself.
         drop(alone);
         site.reload_only(&[])?;

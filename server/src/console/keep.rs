@@ -60,6 +60,46 @@ pub fn read(state: &Path, machine: &str) -> io::Result<Vec<Said>> {
     Ok(said)
 }
 
+/// Has what a machine said go with it to its new name. What somebody else said by that name before is lost.
+///
+/// # Errors
+///
+/// A file cannot be moved.
+pub fn rename(state: &Path, old: &str, new: &str) -> io::Result<()> {
+    let folder = state.join(FOLDER);
+    let (Some(old), Some(new)) = (file(&folder, old), file(&folder, new)) else { return Ok(()) };
+    // Once it is moved there is nothing of the old name: who does it again changes nothing.
+    if !old.exists() && !aside(&old).exists() {
+        return Ok(());
+    }
+    for (from, to) in [(aside(&old), aside(&new)), (old, new)] {
+        if !absent(fs::rename(from, &to))? {
+            absent(fs::remove_file(&to))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a machine said: another one may get its name.
+///
+/// # Errors
+///
+/// A file cannot be removed.
+pub fn remove(state: &Path, machine: &str) -> io::Result<()> {
+    let Some(path) = file(&state.join(FOLDER), machine) else { return Ok(()) };
+    absent(fs::remove_file(aside(&path)))?;
+    absent(fs::remove_file(path)).map(drop)
+}
+
+/// Whether a file was there for what was done with it.
+fn absent(done: io::Result<()>) -> io::Result<bool> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Takes lines to be written; never waits.
 pub(super) struct Keeper {
     sender: SyncSender<Said>,
@@ -160,8 +200,9 @@ impl Files {
         let len = self.known.get(&path).map_or(0, |(len, _)| *len);
         if len.saturating_add(more) > FILE {
             let old = aside(&path);
-            fs::rename(&path, &old)?;
-            if let Some(known) = self.known.remove(&path) {
+            // A command may have moved or removed the file meanwhile.
+            let is_there = absent(fs::rename(&path, &old))?;
+            if let Some(known) = self.known.remove(&path).filter(|_| is_there) {
                 self.known.insert(old, known);
             }
         }
@@ -266,6 +307,34 @@ mod test {
         assert_eq!(texts(state.path(), "52:54:00:00:00:01"), ["other"]);
         let raw = fs::read(state.path().join(FOLDER).join("web1.said")).unwrap();
         assert!(!raw.contains(&0x1b), "a file that is looked at commands no terminal");
+    }
+
+    #[test]
+    fn what_was_said_goes_along_to_a_new_name_and_no_new_machine_has_it() {
+        let state = tempfile::tempdir().unwrap();
+        let (mut files, now) = (files(state.path()), Instant::now());
+        let text = "x".repeat(500);
+        for number in 0..12_u32 {
+            files.take(&said("web1", &format!("{number}{text}")), now + SECOND * number);
+        }
+        files.take(&said("web2", "of an earlier one"), now);
+        let before = texts(state.path(), "web1");
+        assert!(before.len() > 7, "a file was put aside");
+        for _ in 0..2 {
+            rename(state.path(), "web1", "web2").unwrap();
+            assert_eq!(texts(state.path(), "web2"), before);
+            assert_eq!(texts(state.path(), "web1"), [""; 0]);
+        }
+        // The server that runs goes on, whatever it knew of the files.
+        for number in 0..12_u32 {
+            let now = now + SECOND * (100 + number);
+            files.take(&said("web1", &text), now);
+            assert!(!files.told);
+        }
+        remove(state.path(), "web1").unwrap();
+        remove(state.path(), "web1").unwrap();
+        assert_eq!(texts(state.path(), "web1"), [""; 0]);
+        assert_eq!(texts(state.path(), "web2"), before);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use keep::Keeper;
-pub use keep::{Said, read};
+pub use keep::{Said, read, remove, rename};
 use message::parse;
 
 use crate::boot::{Booter as _, Boots, ClientAddress, Event};

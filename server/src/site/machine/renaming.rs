@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::roster::{self, read};
 use super::{MachineError, MachineName};
 use crate::boot;
+use crate::console;
 use crate::site::state::{Kind, State, StateDir, StateError};
 use provision::roots;
 
@@ -177,6 +178,8 @@ impl Assignments<'_> {
     ) -> Result<(), StoreError> {
         let renamed = self.0.rename(Kind::Machine, old.as_str(), new.as_str());
         renamed.map_err(|error| self.failed(error))?;
+        console::rename(self.0.path(), old.as_str(), new.as_str())
+            .map_err(|error| self.failed(error))?;
         if let Some(store) = store {
             let store = self.open(store)?;
             let listing = store.list()?;
