@@ -271,8 +271,17 @@ pub struct BootIdError;
 pub struct Events {
     clock: Arc<dyn Clock>,
     sender: broadcast::Sender<Arc<Event>>,
-    logged: Mutex<Quota>,
-    warned: Mutex<Quota>,
+    /// What the log has of named machines and environments in this minute.
+    known: Mutex<Quotas>,
+    /// What it has of machines that are not named, of which anybody can invent any number.
+    strangers: Mutex<Quotas>,
+}
+
+/// What the log has of some machines in this minute: a flood of news leaves room for warnings.
+#[derive(Debug, Default)]
+struct Quotas {
+    news: Quota,
+    warnings: Quota,
 }
 
 impl Events {
@@ -280,7 +289,7 @@ impl Events {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let sender = broadcast::channel(BACKLOG).0;
-        Self { clock, sender, logged: Mutex::default(), warned: Mutex::default() }
+        Self { clock, sender, known: Mutex::default(), strangers: Mutex::default() }
     }
 
     /// Tells everybody who follows, and the log, that something happened now. Waits for nobody, but
@@ -300,12 +309,7 @@ impl Events {
     fn log(&self, event: &Event) {
         let since = event.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (subject, text) = (event.subject(), &event.text);
-        let verdict = {
-            let quotas = if event.kind.is_warning() { &self.warned } else { &self.logged };
-            let mut quota = quotas.lock().unwrap_or_else(PoisonError::into_inner);
-            quota.take(subject, since.as_secs() / 60)
-        };
-        match verdict {
+        match self.verdict(event, since.as_secs() / 60) {
             Verdict::Said if event.kind.is_warning() => tracing::warn!("{subject}: {text}"),
             Verdict::Said => tracing::info!("{subject}: {text}"),
             Verdict::Last => tracing::warn!(
@@ -318,6 +322,16 @@ impl Events {
             ),
             Verdict::Silent => {}
         }
+    }
+
+    /// What becomes of an event in the log.
+    fn verdict(&self, event: &Event, minute: u64) -> Verdict {
+        let is_stranger = event.machine.is_some() && !event.named;
+        let quotas = if is_stranger { &self.strangers } else { &self.known };
+        let mut quotas = quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        let Quotas { news, warnings } = &mut *quotas;
+        let quota = if event.kind.is_warning() { warnings } else { news };
+        quota.take(event.subject(), minute)
     }
 
     /// What happens from now on.
@@ -376,6 +390,22 @@ mod test {
         assert_eq!(heard.at, SystemTime::UNIX_EPOCH + Duration::from_millis(1500));
         assert_eq!((heard.subject(), heard.kind), ("web1", Kind::BootBegan));
         assert!(follower.try_recv().is_err());
+    }
+
+    #[test]
+    fn strangers_leave_room_in_the_log_for_machines_that_have_names() {
+        let events = Events::new(Arc::new(FakeClock::new()));
+        let refused = |machine: String, named| {
+            let refused = Event::new(Kind::BootRefused, "unknown machine".to_owned());
+            events.verdict(&Event { machine: Some(machine), named, ..refused }, 1)
+        };
+        for number in 0..quota::SUBJECTS {
+            assert_eq!(refused(number.to_string(), false), Verdict::Said);
+        }
+        assert_eq!(refused("another".to_owned(), false), Verdict::Crowd);
+        assert_eq!(refused("another".to_owned(), false), Verdict::Silent);
+        assert_eq!(refused("web1".to_owned(), true), Verdict::Said);
+        assert_eq!(events.verdict(&Event { named: true, ..event() }, 1), Verdict::Said);
     }
 
     #[test]
