@@ -318,7 +318,8 @@ fn watched(
             let _ = of_locks.boots().standings();
             let _ = of_locks.dhcp().map(|dhcp| dhcp.foreign());
         }),
-        Sign::nfs(ports::NFS_PORT),
+        Sign::nfs_by_udp(ports::NFS_PORT),
+        Sign::nfs_by_tcp(ports::NFS_PORT),
     ]);
     Service::of("feeding the watchdog", move || {
         let (signs, notifier) = (Arc::clone(&signs), Arc::clone(&notifier));

@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{self, MissedTickBehavior};
 
@@ -56,11 +57,20 @@ impl Sign {
         Self::new(name, true, look)
     }
 
-    /// NFS answers a call of NULL from this host. A firewall may be in the way of that: so it counts only
-    /// once it was answered.
-    pub(super) fn nfs(port: u16) -> Self {
-        Self::new("NFS", false, move || -> Look {
+    /// NFS answers a call of NULL from this host by UDP. A firewall may be in the way of that: so it counts
+    /// only once it was answered.
+    pub(super) fn nfs_by_udp(port: u16) -> Self {
+        Self::new("NFS by UDP", false, move || -> Look {
             Box::pin(async move { call_null(port).await.is_ok() })
+        })
+    }
+
+    /// The same by TCP. The connection is kept: nobody who takes all that there are starves the watchdog.
+    pub(super) fn nfs_by_tcp(port: u16) -> Self {
+        let kept = Arc::new(Mutex::new(None));
+        Self::new("NFS by TCP", false, move || -> Look {
+            let kept = Arc::clone(&kept);
+            Box::pin(async move { call_null_by_tcp(port, &kept).await.is_ok() })
         })
     }
 
@@ -129,6 +139,36 @@ async fn call_null(port: u16) -> io::Result<()> {
     }
 }
 
+/// Calls NULL on the connection that is kept, or on a new one if that was closed.
+async fn call_null_by_tcp(port: u16, kept: &Mutex<Option<TcpStream>>) -> io::Result<()> {
+    // Who is given up while it waits for an answer leaves none.
+    let mut connection = kept.lock().await;
+    if let Some(mut stream) = connection.take()
+        && exchange(&mut stream).await.is_ok()
+    {
+        *connection = Some(stream);
+        return Ok(());
+    }
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    exchange(&mut stream).await?;
+    *connection = Some(stream);
+    Ok(())
+}
+
+/// Sends the call as one record and reads one (RFC 5531 §11).
+async fn exchange(stream: &mut TcpStream) -> io::Result<()> {
+    let mut record = LAST_FRAGMENT.to_be_bytes().to_vec();
+    record.extend_from_slice(&NULL);
+    stream.write_all(&record).await?;
+    let length = stream.read_u32().await? & !(1 << 31);
+    let mut answer = [0; 64];
+    let answer = usize::try_from(length).ok().and_then(|length| answer.get_mut(..length));
+    stream.read_exact(answer.ok_or(io::ErrorKind::InvalidData)?).await.map(drop)
+}
+
+/// The mark of a record of one fragment, as long as the call.
+const LAST_FRAGMENT: u32 = 1 << 31 | 40;
+
 /// An RPC call (RFC 5531 §9): its number, CALL, version 2, program, version, procedure, and neither
 /// credential nor verifier.
 const NULL: [u8; 40] =
@@ -139,7 +179,6 @@ const REPEAT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod test {
-    use std::sync::Mutex;
     use std::sync::atomic::AtomicU32;
     use std::sync::mpsc;
 
@@ -187,7 +226,7 @@ mod test {
 
     #[test]
     fn a_lock_that_is_never_given_back_starves_the_watchdog() {
-        let lock = Arc::new(Mutex::new(()));
+        let lock = Arc::new(std::sync::Mutex::new(()));
         let sign = || {
             let lock = Arc::clone(&lock);
             [Sign::locks("boots", move || drop(lock.lock().unwrap()))]
@@ -201,7 +240,7 @@ mod test {
     #[test]
     fn nfs_counts_from_its_first_answer_on() {
         let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let sign = [Sign::nfs(server.local_addr().unwrap().port())];
+        let sign = [Sign::nfs_by_udp(server.local_addr().unwrap().port())];
         assert!(fed(&sign) > 3, "it was never answered, and does not count");
         let answering = server.try_clone().unwrap();
         let (stop, stopped) = mpsc::channel::<()>();
@@ -219,5 +258,47 @@ mod test {
         drop(stop);
         thread.join().unwrap();
         assert_eq!(fed(&sign), 0);
+    }
+
+    #[test]
+    fn nfs_by_tcp_keeps_its_connection_and_makes_another_when_that_is_closed() {
+        use std::io::{Read as _, Write as _};
+
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let sign = [Sign::nfs_by_tcp(server.local_addr().unwrap().port())];
+        assert!(fed(&sign) > 3, "it was never answered, and does not count");
+        let counts = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+        let counted = Arc::clone(&counts);
+        let (stop, stopped) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            for connection in server.incoming() {
+                if stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected) {
+                    // Whoever connects now is never answered.
+                    return (server, connection.unwrap());
+                }
+                let mut connection = connection.unwrap();
+                counted[0].fetch_add(1, Ordering::Relaxed);
+                let mut call = [0; 44];
+                // Three answers for each connection, and then its end.
+                for _ in 0..3 {
+                    if connection.read_exact(&mut call).is_err() {
+                        break;
+                    }
+                    assert_eq!((&call[..4], &call[4..]), (&[0x80, 0, 0, 40][..], &NULL[..]));
+                    counted[1].fetch_add(1, Ordering::Relaxed);
+                    // Who was not answered in time has hung up.
+                    let _ = connection.write_all(&[0x80, 0, 0, 4, 1, 2, 3, 4]);
+                }
+            }
+            unreachable!()
+        });
+        assert!(fed(&sign) > 3);
+        let [connections, answers] = [0, 1].map(|of: usize| counts[of].load(Ordering::Relaxed));
+        assert!(answers > connections, "{answers} answers on {connections} connections");
+        drop(stop);
+        // What was kept is answered thrice at most.
+        assert!(fed(&sign) <= 3);
+        assert_eq!(fed(&sign), 0);
+        drop(thread.join());
     }
 }
