@@ -43,7 +43,7 @@ pub(crate) struct Restore {
 
 #[derive(Args, Debug)]
 struct Configuration {
-    /// The configuration that is kept, and put back.
+    /// The configuration file to keep, or to put back.
     #[arg(long = "config", value_name = "FILE", default_value = DEFAULT_FILE)]
     path: PathBuf,
 }
@@ -64,6 +64,16 @@ impl Backup {
             let _held = state.hold().map_err(Failure::could_not)?;
             backup::Backup::read(state.path(), Some(&self.configuration.path)).map_err(fail)?
         };
+        if kept.configuration().is_none() {
+            let path = self.configuration.path.display();
+            let is_named = self.configuration.path != Path::new(DEFAULT_FILE);
+            if is_named {
+                return Err(Failure::no(format_args!("{path} is not there: nothing was kept")));
+            }
+            tracing::warn!(
+                "there is no {path}, so the backup has no configuration: --config FILE names one"
+            );
+        }
         if to_output {
             let written = kept.write(io::stdout().lock());
             return written
@@ -85,7 +95,7 @@ impl Restore {
         self.refuse_to_replace(state_path)?;
         let configuration = self.place_of_configuration(&kept)?;
         let mut text = String::new();
-        if let Some((path, _)) = &configuration {
+        if let Some(path) = &configuration {
             text = format!("configuration: {}\n", path.display());
             if *path != self.configuration.path {
                 text += &format!(
@@ -108,11 +118,7 @@ impl Restore {
         let _held = state.hold().map_err(Failure::could_not)?;
         // Somebody may have begun with it meanwhile.
         self.refuse_to_replace(state_path)?;
-        kept.put(state.path()).map_err(fail)?;
-        if let Some((path, bytes)) = configuration {
-            let written = backup::write_whole(&path, |file| file.write_all(bytes));
-            written.map_err(|error| of(&path, error))?;
-        }
+        kept.put(state.path(), configuration.as_deref()).map_err(fail)?;
         Ok(Reply::text(text))
     }
 
@@ -139,10 +145,7 @@ impl Restore {
     }
 
     /// Where the configuration goes, if it goes anywhere: beside one that somebody wrote.
-    fn place_of_configuration<'k>(
-        &self,
-        kept: &'k backup::Backup,
-    ) -> Result<Option<(PathBuf, &'k [u8])>, Failure> {
+    fn place_of_configuration(&self, kept: &backup::Backup) -> Result<Option<PathBuf>, Failure> {
         let Some(bytes) = kept.configuration() else { return Ok(None) };
         let path = &self.configuration.path;
         let mut there = Vec::new();
@@ -151,9 +154,9 @@ impl Restore {
             Err(error) => return Err(of(path, error)),
             Ok(_) if there == bytes => return Ok(None),
             Ok(_) if self.force || says_nothing(&there) => {}
-            Ok(_) => return Ok(Some((path.with_added_extension("restored"), bytes))),
+            Ok(_) => return Ok(Some(path.with_added_extension("restored"))),
         }
-        Ok(Some((path.clone(), bytes)))
+        Ok(Some(path.clone()))
     }
 }
 

@@ -6,8 +6,10 @@
 //! there, and [`finish`] goes on.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -166,13 +168,14 @@ impl Backup {
     }
 
     /// Puts it in the place of what is in a state directory that nobody uses: the caller has claimed and
-    /// holds it. All is there when this returns, or, after a kill, when [`finish`] does; until the list
-    /// is beside the state, nothing of it has changed.
+    /// holds it. The configuration goes to `configuration`, if that is given. All is there when this
+    /// returns, or, after a kill, when [`finish`] does; until the list is beside the state, nothing of it
+    /// has changed.
     ///
     /// # Errors
     ///
     /// A file cannot be written.
-    pub fn put(&self, state: &Path) -> Result<(), BackupError> {
+    pub fn put(&self, state: &Path, configuration: Option<&Path>) -> Result<(), BackupError> {
         let stage = state.join(STAGE);
         let at = |error| BackupError::Io { path: stage.clone(), error };
         let written = || {
@@ -184,6 +187,11 @@ impl Backup {
             }
             for (name, bytes) in &self.files {
                 write_synced(&stage.join(name), bytes)?;
+            }
+            if let (Some(bytes), Some(path)) = (&self.configuration, configuration) {
+                let path = std::path::absolute(path)?;
+                write_synced(&stage.join(CONFIGURATION), bytes)?;
+                write_synced(&stage.join(DESTINATION), path.as_os_str().as_bytes())?;
             }
             let names: Vec<&String> = self.files.keys().collect();
             write_synced(&stage.join(NAMES), &serde_json::to_vec(&names)?)?;
@@ -229,11 +237,30 @@ pub fn finish(state: &Path) -> io::Result<()> {
                 fs::rename(complete.join(folder), state.join(folder))?;
             }
         }
+        put_configuration(state, &complete)?;
         File::open(state)?.sync_all()?;
         fs::remove_file(complete.join(NAMES))?;
     }
     remove_all(&complete)?;
     File::open(state)?.sync_all()
+}
+
+/// Puts the configuration where it belongs. Whoever finishes this may not be allowed to write there, as a
+/// service is: then it is kept in the state directory, and the state holds all the same.
+fn put_configuration(state: &Path, complete: &Path) -> io::Result<()> {
+    let Some(destination) = absent(fs::read(complete.join(DESTINATION)))? else { return Ok(()) };
+    let Some(bytes) = absent(fs::read(complete.join(CONFIGURATION)))? else { return Ok(()) };
+    let destination = Path::new(OsStr::from_bytes(&destination));
+    if let Err(error) = write_whole(destination, |file| file.write_all(&bytes)) {
+        let kept = state.join(CONFIGURATION_KEPT);
+        write_whole(&kept, |file| file.write_all(&bytes))?;
+        tracing::warn!(
+            "{}: {error}: the configuration of the backup is in {}: copy it",
+            destination.display(),
+            kept.display()
+        );
+    }
+    Ok(())
 }
 
 /// Whether a state directory has anything that a backup would replace.
@@ -402,6 +429,10 @@ const CONFIGURATION: &str = "netbe.toml";
 const STAGE: &str = ".restoring";
 const COMPLETE: &str = "restored";
 const NAMES: &str = "names";
+/// Where the configuration goes that lies beside this.
+const DESTINATION: &str = "netbe.toml.place";
+/// In the state directory: a configuration that could not be put there.
+const CONFIGURATION_KEPT: &str = "netbe.toml.restored";
 
 /// The most that a state may be: leases of 65,536 addresses are 5 MiB.
 const MAX: usize = 512 << 20;
@@ -446,7 +477,9 @@ mod test {
         fs::create_dir_all(new.path().join("store/be/base")).unwrap();
         let backup = Backup::parse(&bytes[..]).unwrap();
         assert_eq!(backup.configuration(), Some(&b"mode = \"serve\"\n"[..]));
-        backup.put(new.path()).unwrap();
+        let restored = dir.path().join("restored.toml");
+        backup.put(new.path(), Some(&restored)).unwrap();
+        assert_eq!(fs::read(&restored).unwrap(), b"mode = \"serve\"\n");
         assert_eq!(new.names(Kind::Machine).unwrap(), ["web1", "web2"]);
         assert_eq!(new.load_copy(Kind::Boot, "web1").unwrap().unwrap(), b"{}");
         assert_eq!(site_key(&new).unwrap(), site_key(&old).unwrap());
@@ -483,7 +516,7 @@ mod test {
         // Nor does what was being renamed come to its end in another state.
         fs::write(old.path().join("renaming.toml"), "").unwrap();
         fs::create_dir_all(old.path().join("journal")).unwrap();
-        kept.put(old.path()).unwrap();
+        kept.put(old.path(), None).unwrap();
         assert!(!old.path().join("renaming.toml").exists() && !old.path().join("journal").exists());
     }
 
@@ -525,17 +558,23 @@ mod test {
     fn who_is_killed_at_any_step_of_a_restoration_leaves_one_that_is_finished() {
         let dir = tempfile::tempdir().unwrap();
         let old = state(&dir.path().join("old"), &["web1", "web2"]);
-        let backup = Backup::read(old.path(), None).unwrap();
+        let written = dir.path().join("netbe.toml");
+        fs::write(&written, "of the backup").unwrap();
+        let backup = Backup::read(old.path(), Some(&written)).unwrap();
         // What is moved already, when it is killed.
         let steps = ["site.key", "boots", "gone", "leases", "machines", NAMES];
         for killed in 0..=steps.len() {
             let new = state(&dir.path().join(format!("new{killed}")), &["other"]);
-            backup.put(new.path()).unwrap();
+            backup.put(new.path(), None).unwrap();
             // As it was when all was written, and nothing moved.
             let complete = new.path().join(COMPLETE);
             fs::create_dir(&complete).unwrap();
             let names: Vec<&String> = backup.files.keys().collect();
             fs::write(complete.join(NAMES), serde_json::to_vec(&names).unwrap()).unwrap();
+            // Its configuration is written last, over one that is old.
+            fs::write(&written, "old").unwrap();
+            fs::write(complete.join(DESTINATION), written.as_os_str().as_bytes()).unwrap();
+            fs::write(complete.join(CONFIGURATION), "of the backup").unwrap();
             for step in steps[..steps.len() - 1].iter().skip(killed) {
                 fs::rename(new.path().join(step), complete.join(step)).unwrap();
             }
@@ -554,6 +593,23 @@ mod test {
             assert_eq!(again.names(Kind::Machine).unwrap(), ["web1", "web2"], "{killed}");
             assert_eq!(site_key(&again).unwrap(), site_key(&old).unwrap());
             assert!(!is_unfinished(new.path()));
+            let is_written = fs::read(&written).unwrap() == b"of the backup";
+            assert_eq!(is_written, killed < steps.len(), "{killed}");
         }
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_put_back_is_kept_and_the_state_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = state(&dir.path().join("old"), &["web1"]);
+        let configuration = dir.path().join("netbe.toml");
+        fs::write(&configuration, "mode = \"serve\"\n").unwrap();
+        let backup = Backup::read(old.path(), Some(&configuration)).unwrap();
+        let new = state(&dir.path().join("new"), &[]);
+        backup.put(new.path(), Some(&dir.path().join("nowhere/netbe.toml"))).unwrap();
+        assert_eq!(new.names(Kind::Machine).unwrap(), ["web1"]);
+        let kept = fs::read(new.path().join(CONFIGURATION_KEPT)).unwrap();
+        assert_eq!(kept, b"mode = \"serve\"\n");
+        assert!(!is_unfinished(new.path()));
     }
 }
