@@ -56,15 +56,19 @@ pub enum Special {
 }
 
 impl Inside {
-    /// Makes a directory, unless one is there or a link leads to one. Any other file there gives way.
-    /// Parents that are missing are made too.
+    /// Makes a directory that everybody may enter, whatever the umask is, unless one is there or a link leads to
+    /// one. Any other file there gives way. Parents that are missing are made too.
     pub fn make_dir(&self, path: impl AsRef<Path>) -> Result<(), InsideError> {
         let path = path.as_ref();
         if self.metadata(path).is_ok_and(|found| found.is_dir()) {
             return Ok(());
         }
         let (dir, name) = self.vacate(path)?;
-        fs::mkdirat(&dir, name, Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH)
+        let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fs::mkdirat(&dir, name, mode)
+            .and_then(|()| fs::openat(&dir, name, flags, Mode::empty()))
+            .and_then(|made| fs::fchmod(made, mode))
             .map_err(|errno| failed(path, errno))
     }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::fs::{Mode, OFlags, fchmod, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::error::at;
@@ -93,11 +93,18 @@ fn walk(root: BorrowedFd<'_>, path: &str, make: bool) -> Result<OwnedFd, Errno> 
     for name in path.split('/') {
         dir = match open_dir(dir.as_fd(), name.as_bytes()) {
             Err(Errno::NOENT) if make => {
-                match mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                let mode = Mode::from_raw_mode(0o755);
+                let is_new = match mkdirat(&dir, name, mode) {
+                    Ok(()) => true,
+                    Err(Errno::EXIST) => false,
                     Err(error) => return Err(error),
+                };
+                let made = open_dir(dir.as_fd(), name.as_bytes())?;
+                if is_new {
+                    // Whatever the umask is, machines enter it.
+                    fchmod(&made, mode)?;
                 }
-                open_dir(dir.as_fd(), name.as_bytes())?
+                made
             }
             found => found?,
         };
