@@ -23,6 +23,7 @@ pub mod nspawn;
 pub mod pxelinux;
 pub mod qemu;
 pub mod rcconf;
+pub mod refusal;
 mod rule;
 mod serial;
 pub mod shell;

@@ -20,6 +20,7 @@ use super::decide;
 use super::loader::HostLoaders;
 use super::plan::{self, NoPlan, Plan};
 use super::record::{self, BootLog};
+use super::refused::Refused;
 use super::timeline::{Context, News};
 use super::usage::Usage;
 use super::{
@@ -215,6 +216,13 @@ impl Boots {
         }
     }
 
+    /// The record of the named machine that has an address.
+    pub(super) fn machine_at(&self, address: IpAddr) -> Option<Machine> {
+        let known = self.known();
+        let name = known.at(ipv4(address)?)?.name.as_ref()?;
+        known.roster.get(name).map(|entry| entry.machine.clone())
+    }
+
     /// Whether a request from this address can come from the machine of a boot. Beside another DHCP
     /// server nobody may have told us its address yet.
     pub(super) fn may_be_at(&self, id: BootId, address: IpAddr) -> bool {
@@ -359,7 +367,9 @@ impl Boots {
 
     /// What a machine is told that boots nothing.
     fn refused(&self, ask: &Ask, refusal: &NoPlan) -> Option<Answer> {
-        super::refused::answer(refusal, ask, &self.loaders, self.http_port)
+        let roster = self.roster();
+        let machine = roster.find(ask.mac, ask.uuid).map(|(_, machine)| machine);
+        Refused::new(refusal, machine, &self.loaders).answer(ask, self.http_port)
     }
 
     /// What holds for the whole site, as machines see it from this address of ours.

@@ -13,9 +13,10 @@ use super::catalog::Environment;
 use super::freebsd::{self, Found};
 use super::loader::{Loader, LoaderLocation};
 use super::plan::{Chosen, INITRD, KERNEL, Next, Plan, SCRIPT};
+use super::refused::Refused;
 use super::{
     BootFile, BootId, Booter as _, ClientAddress, Content, Event, FileError, FileProtocol,
-    FileRequest, Role, Ticket, flaw, refused, script,
+    FileRequest, Role, Ticket, flaw, script,
 };
 
 /// Opens the boot file that is asked for, and tells what speaks against it.
@@ -52,7 +53,10 @@ fn find(boots: &Boots, request: &FileRequest<'_>) -> Result<BootFile, FileError>
             Err(FileError::NotFound)
         }
         Ok((id, plan)) => of_boot(boots, request, id, &plan, name),
-        Err(Some(refusal)) => refused::open(&refusal, &boots.loaders, request.protocol, name),
+        Err(Some(refusal)) => {
+            let machine = boots.machine_at(request.peer);
+            Refused::new(&refusal, machine.as_ref(), &boots.loaders).open(request.protocol, name)
+        }
         Err(None) if request.protocol == FileProtocol::Http && name != SCRIPT => {
             Err(FileError::NotFound)
         }
@@ -69,8 +73,9 @@ fn of_boot(
 ) -> Result<BootFile, FileError> {
     let ticket = |role| Ticket { boot: Some(id), role };
     // A loader that is not the system's own comes before anything of the root is needed.
-    let needs_root =
-        plan.first.as_ref().is_none_or(|first| first.name != name || plan.is_own(first));
+    let chosen = plan.chosen.iter().flat_map(|chosen| &chosen.others);
+    let mut loaders = plan.first.iter().filter(|first| !plan.is_own(first)).chain(chosen);
+    let needs_root = loaders.all(|loader| loader.name != name);
     let plan = match boots.root(id, plan, request.waited) {
         RootState::Ready(plan) => plan,
         RootState::Missing(_) | RootState::Waiting(_) if !needs_root => Arc::clone(plan),
@@ -80,7 +85,11 @@ fn of_boot(
             let text = script::wait(plan, id, &reason).map_err(FileError::Refused)?;
             return Ok(generated(text, ticket(Role::Other)));
         }
-        RootState::Missing(reason) => return Err(FileError::Refused(reason)),
+        RootState::Missing(reason) => {
+            let refused = Refused::rootless(reason, plan, &boots.loaders);
+            // HTTP tells it as well as TFTP.
+            return refused.open(FileProtocol::Tftp, name);
+        }
     };
     let plan = &*plan;
     match &plan.next {

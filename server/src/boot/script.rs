@@ -61,26 +61,47 @@ pub(super) fn configuration(
         arguments: cmdline.clone(),
         serial: plan.serial.map(|port| port.0),
     };
+    let text = match (chosen.choice, configuration_named(name)?) {
+        (LoaderChoice::Pxelinux, Configuration::Pxelinux) => {
+            pxelinux::render(&entry(Plan::tftp_name))
+        }
+        (LoaderChoice::Lpxelinux, Configuration::Pxelinux) => pxelinux::render(&entry(Plan::url)),
+        (LoaderChoice::Grub | LoaderChoice::Shim, Configuration::Grub) => {
+            grub::render(&entry(Plan::grub_place))
+        }
+        (
+            LoaderChoice::Auto
+            | LoaderChoice::Ipxe
+            | LoaderChoice::Pxelinux
+            | LoaderChoice::Lpxelinux
+            | LoaderChoice::Grub
+            | LoaderChoice::Shim,
+            Configuration::Grub | Configuration::Pxelinux,
+        ) => return None,
+    };
+    Some(text.map_err(|error| error.to_string()))
+}
+
+/// The loaders that read a configuration.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Configuration {
+    Grub,
+    Pxelinux,
+}
+
+/// Whose configuration is asked for by this name, if it is one.
+pub(super) fn configuration_named(name: &str) -> Option<Configuration> {
     // pxelinux asks by the machine's UUID first, then by hardware type and Ethernet address.
     let for_pxelinux = name
         .strip_prefix("pxelinux.cfg/")
         .is_some_and(|whose| whose.starts_with("01-") || whose == "default");
     let file = name.rsplit_once('/').map_or(name, |(_, file)| file);
     let for_grub = file == "grub.cfg" || file.starts_with("grub.cfg-01-");
-    let text = match chosen.choice {
-        LoaderChoice::Pxelinux if for_pxelinux => pxelinux::render(&entry(Plan::tftp_name)),
-        LoaderChoice::Lpxelinux if for_pxelinux => pxelinux::render(&entry(Plan::url)),
-        LoaderChoice::Grub | LoaderChoice::Shim if for_grub => {
-            grub::render(&entry(Plan::grub_place))
-        }
-        LoaderChoice::Auto
-        | LoaderChoice::Ipxe
-        | LoaderChoice::Pxelinux
-        | LoaderChoice::Lpxelinux
-        | LoaderChoice::Grub
-        | LoaderChoice::Shim => return None,
-    };
-    Some(text.map_err(|error| error.to_string()))
+    match (for_grub, for_pxelinux) {
+        (true, _) => Some(Configuration::Grub),
+        (false, true) => Some(Configuration::Pxelinux),
+        (false, false) => None,
+    }
 }
 
 fn machine(plan: &Plan) -> String {

@@ -44,6 +44,37 @@ fn firmware_gets_ipxe_and_ipxe_the_words_of_the_status() {
 }
 
 #[test]
+fn a_machine_is_sent_the_loader_that_was_chosen_for_it_with_the_reason() {
+    let host = tempfile::tempdir().unwrap();
+    let files = ["undionly.kpxe", "pxelinux.0", "ldlinux.c32", "reboot.c32", "libcom32.c32"];
+    for name in files.iter().chain(&["grubnetx64.efi.signed", "snponly.efi", "chain.c32"]) {
+        std::fs::write(host.path().join(name), name).unwrap();
+    }
+    let mut bench = Bench::new(Some("nosuch"), None);
+    bench.boots.loaders = HostLoaders::search([host.path()]);
+    let choose = |loader| bench.boots.set_roster(roster_by(loader, Some("nosuch"), None));
+    let why = "boot environment nosuch does not exist: create it, or assign another with";
+    choose(LoaderChoice::Pxelinux);
+    assert_eq!(bench.lease(BIOS, 1).as_deref(), Some("pxelinux.0"));
+    for name in &files[1..] {
+        assert_eq!(bench.tftp(name).unwrap(), *name);
+    }
+    let text = bench.tftp("pxelinux.cfg/01-52-54-00-12-34-56").unwrap();
+    assert!(text.contains(&format!("\nSAY {why}\n")) && text.ends_with("reboot.c32\n"), "{text}");
+    assert!(bench.tftp("chain.c32").is_err() && bench.tftp("grubx64.efi").is_err());
+    // Where the loader does not start, and where a part of it is missing, there is iPXE.
+    assert_eq!(bench.lease(UEFI, 2).as_deref(), Some("snponly.efi"));
+    std::fs::remove_file(host.path().join("ldlinux.c32")).unwrap();
+    assert_eq!(bench.lease(BIOS, 3).as_deref(), Some("undionly.kpxe"));
+    choose(LoaderChoice::Grub);
+    assert_eq!(bench.lease(UEFI, 4).as_deref(), Some("grubx64.efi"));
+    assert_eq!(bench.tftp("grubx64.efi").unwrap(), "grubnetx64.efi.signed");
+    let text = bench.tftp("grub/grub.cfg").unwrap();
+    assert!(text.contains(&format!("\necho '{why}'\n")) && text.ends_with("\nreboot\n"), "{text}");
+    assert_eq!(trouble(&bench).split(" `").next(), Some(why));
+}
+
+#[test]
 fn a_machine_that_nobody_named_goes_on_to_its_own_disk() {
     let (_host, bench) = with_ipxe(None);
     assert_eq!(bench.lease(BIOS, 1).as_deref(), Some("undionly.kpxe"));
