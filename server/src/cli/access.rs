@@ -56,6 +56,13 @@ impl AccessOptions {
         Ok(read.concat())
     }
 
+    /// Reads the file of the password, and forgets it.
+    pub(super) fn password_file(&self) -> Result<(), Failure> {
+        self.root_password_file
+            .as_deref()
+            .map_or(Ok(()), |file| password::from_file(file).map(drop))
+    }
+
     /// Reads or asks for the password: the last of all, so that nobody types one for nothing.
     pub(super) fn read(&self, ssh_keys: Vec<SshKey>) -> Result<Access, Failure> {
         let password = match &self.root_password_file {

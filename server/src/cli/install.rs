@@ -101,10 +101,8 @@ impl Install {
                 "say what to install with -o, as in -o FreeBSD, or --initramfs",
             ));
         }
-        if self.dry.is_dry() {
-            self.foresee(site)?;
-        }
-        if let Some(told) = self.dry.instead_of(site, &self.deeds()) {
+        let is_half = self.dry.is_dry() && self.foresee(site)?;
+        if let Some(told) = self.dry.instead_of(site, &self.deeds(is_half)) {
             return Ok(told);
         }
         let mut text = String::new();
@@ -117,9 +115,11 @@ impl Install {
         Ok(Reply::text(text))
     }
 
-    /// What would be done, in words.
-    fn deeds(&self) -> Vec<String> {
+    /// What would be done, in words; `is_half` is whether an earlier installation left something.
+    fn deeds(&self, is_half: bool) -> Vec<String> {
         let name = &self.name;
+        let clear =
+            is_half.then(|| format!("remove what an interrupted installation left in {name}"));
         let make = self.layout.filter(|_| self.os.is_some());
         let make = make.map(|layout| format!("create {name} with the layout {}", layout.as_str()));
         let fill = self.os.as_ref().map(|system| {
@@ -128,24 +128,34 @@ impl Install {
             format!("fill {name} with {system}")
         });
         let disk = format!("write an initial RAM disk into {name}");
-        make.into_iter().chain(fill).chain(self.initramfs.then_some(disk)).collect()
+        clear.into_iter().chain(make).chain(fill).chain(self.initramfs.then_some(disk)).collect()
     }
 
-    /// Refuses what would be refused, as far as that is known without fetching or writing anything.
-    fn foresee(&self, site: &Site) -> Result<(), Failure> {
+    /// Refuses what would be refused, as far as that is known without fetching or writing anything. Says
+    /// whether an earlier installation of it was interrupted.
+    fn foresee(&self, site: &Site) -> Result<bool, Failure> {
         let Some(system) = self.os else {
             // It is made as always, and not written.
             let inside = Inside::from_fd(site.open()?.open_root(&self.name)?);
-            return self.recipe.make(&inside).map(drop);
+            return self.recipe.make(&inside).map(|_| false);
         };
         self.refuse(system)?;
-        self.access.script()?;
+        self.access.keys()?;
+        self.access.password_file()?;
+        let (script, packages) = (self.access.script()?, self.all_packages());
         match system {
             System::FreeBsd => self.source(&self.set_names()).map(drop)?,
             System::Tar => self.archive().map(drop)?,
-            System::Debian | System::Ubuntu => self.debian("linux-image").map(drop)?,
+            System::Debian | System::Ubuntu => {
+                let release = self.release_of(system)?;
+                let debian =
+                    release.as_ref().map(|of| self.debian(of, &packages, script.as_deref()));
+                debian.as_ref().map_or(Ok(()), Debian::refuse)?;
+            }
         }
-        self.check(site)
+        self.check(site)?;
+        let known = Store::open(&site.location(), site.state()).and_then(|s| s.get(&self.name));
+        Ok(known.is_ok_and(|known| known.is_being_filled()))
     }
 
     /// Refuses what can be seen of the environment.
@@ -173,20 +183,8 @@ impl Install {
             System::Tar => vec![self.archive()?],
             System::Debian | System::Ubuntu => Vec::new(),
         };
-        let debian = match system {
-            System::Debian => Some(self.debian("linux-image")?),
-            System::Ubuntu => Some(self.debian("linux-image-generic")?),
-            System::FreeBsd | System::Tar => None,
-        };
-        let mut packages = self.packages.clone();
-        if self.access.needs_ssh() && !packages.iter().any(|package| package == SSH_SERVER) {
-            packages.push(SSH_SERVER.to_owned());
-        }
-        let debian = debian.as_ref().map(|(suite, kernel)| {
-            let (arch, mirror) = (self.arch.as_str(), self.url.as_deref());
-            let (packages, script) = (packages.as_slice(), script.as_deref());
-            Debian { suite, arch, mirror, kernel, packages, script }
-        });
+        let (release, packages) = (self.release_of(system)?, self.all_packages());
+        let debian = release.as_ref().map(|of| self.debian(of, &packages, script.as_deref()));
         debian.as_ref().map_or(Ok(()), Debian::refuse)?;
         let store = if self.layout.is_some() { site.establish()? } else { site.open()? };
         // Before the server is asked: what is being filled is not to be served again meanwhile.
@@ -295,8 +293,32 @@ impl Install {
         }
     }
 
-    /// The release, and the package of its kernel.
-    fn debian(&self, kernel: &str) -> Result<(String, String), Failure> {
+    /// The packages that are asked for, and an ssh server for those who get in by it.
+    fn all_packages(&self) -> Vec<String> {
+        let mut packages = self.packages.clone();
+        if self.access.needs_ssh() && !packages.iter().any(|package| package == SSH_SERVER) {
+            packages.push(SSH_SERVER.to_owned());
+        }
+        packages
+    }
+
+    fn debian<'a>(
+        &'a self,
+        (suite, kernel): &'a (String, String),
+        packages: &'a [String],
+        script: Option<&'a str>,
+    ) -> Debian<'a> {
+        let (arch, mirror) = (self.arch.as_str(), self.url.as_deref());
+        Debian { suite, arch, mirror, kernel, packages, script }
+    }
+
+    /// The release, and the package of its kernel; `None` for a system that is no Debian.
+    fn release_of(&self, system: System) -> Result<Option<(String, String)>, Failure> {
+        let kernel = match system {
+            System::Debian => "linux-image",
+            System::Ubuntu => "linux-image-generic",
+            System::FreeBsd | System::Tar => return Ok(None),
+        };
         if self.path.is_some() {
             return Err(Failure::could_not("packages come from a mirror: say -u URL and not -p"));
         }
@@ -307,7 +329,7 @@ impl Install {
         // Debian has a kernel for each architecture.
         let own = format!("{kernel}-{}", self.arch);
         let kernel = if kernel.ends_with("generic") { kernel.to_owned() } else { own };
-        Ok((suite, self.kernel_package.clone().unwrap_or(kernel)))
+        Ok(Some((suite, self.kernel_package.clone().unwrap_or(kernel))))
     }
 
     fn archive(&self) -> Result<Set, Failure> {

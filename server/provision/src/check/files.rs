@@ -5,6 +5,7 @@ use bootcfg::rcconf;
 use hostfs::{Inside, InsideError};
 
 use super::Finding;
+use crate::roots::identity::{self, HostKeys};
 
 /// What diskless(8) asks for, as far as files can say it. `shared` is whether several machines boot the
 /// environment itself.
@@ -79,6 +80,23 @@ pub(super) fn linux(inside: &Inside, shared: bool) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Host keys of an ssh server by which nobody tells its machines apart, or without which it does not start.
+/// `shared` is whether several machines boot the environment itself, `itself` whether any does.
+pub(super) fn ssh(inside: &Inside, shared: bool, itself: bool) -> Option<Finding> {
+    match identity::of_ssh(inside) {
+        Ok(HostKeys::Kept) if shared => Some(Finding::doubt(
+            "/etc/ssh has host keys, by which ssh takes all its machines for one: remove \
+             /etc/ssh/ssh_host_*, and give machines that are to keep their own `--root own`",
+        )),
+        Ok(HostKeys::Missing) if itself => Some(Finding::doubt(
+            "its ssh server does not start, because /etc/ssh has no host keys and nothing makes them: run \
+             `ssh-keygen -A` in it, or give its machines `--root own`, whose clones make theirs",
+        )),
+        Ok(HostKeys::Kept | HostKeys::Missing | HostKeys::Own) => None,
+        Err(error) => Some(Finding::doubt(error)),
+    }
 }
 
 /// A file's text; one that is not there says nothing.

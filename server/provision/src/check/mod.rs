@@ -177,8 +177,8 @@ pub(crate) fn examine(subject: &Subject, inside: &Inside) -> Verdict {
     let mut findings = subject.state.clone();
     let contents = Contents::scan(inside);
     // A clone is given an identity of its own.
-    let itself = subject.assigned.iter().filter(|machine| !machine.clone);
-    let shared = itself.count() > 1 || subject.default;
+    let itself = subject.assigned.iter().filter(|machine| !machine.clone).count();
+    let shared = itself > 1 || subject.default;
     let arm = matches!(subject.arch.as_str(), "aarch64" | "arm64");
     // No machine of that architecture has BIOS.
     let firmware: &[_] = if arm {
@@ -211,6 +211,7 @@ pub(crate) fn examine(subject: &Subject, inside: &Inside) -> Verdict {
             "Linux"
         }
     };
+    findings.extend(files::ssh(inside, shared, itself > 0 || subject.default));
     if let Some(system) = &contents.system {
         findings.extend(needed::check(inside, system, &subject.superuser));
     }

@@ -100,6 +100,28 @@ fn linux_needs_ipxe_and_a_ram_disk_with_nfs() {
 }
 
 #[test]
+fn ssh_servers_without_keys_or_with_those_of_others_are_named() {
+    let scene =
+        Scene::new(&["boot/vmlinuz-6.1", "usr/sbin/sshd", "lib/systemd/system/ssh.service"]);
+    let machine = |name: &str, clone| Assigned {
+        name: name.to_owned(),
+        loader: LoaderChoice::Auto,
+        clone,
+        tftp: false,
+    };
+    let missing = "has no host keys and nothing makes them";
+    let kept = "takes all its machines for one";
+    let two = || vec![machine("a", false), machine("b", false)];
+    assert!(says(&scene.check_for(two()), Severity::Doubt, missing));
+    assert!(!says(&scene.check_for(vec![machine("a", true)]), Severity::Doubt, missing));
+    scene.write("etc/systemd/system/ssh.service.d/10-netbe-host-keys.conf", "x");
+    assert!(!says(&scene.check_for(two()), Severity::Doubt, "host keys"));
+    scene.write("etc/ssh/ssh_host_ed25519_key", "x");
+    assert!(says(&scene.check_for(two()), Severity::Doubt, kept));
+    assert!(!says(&scene.check_for(vec![machine("a", false)]), Severity::Doubt, kept));
+}
+
+#[test]
 fn an_environment_that_is_off_is_not_booted() {
     let scene = Scene::freebsd();
     scene.store.set_role(&"head".parse().unwrap(), Role::Off).unwrap();

@@ -83,6 +83,33 @@ fn reset_lifted(
     Ok(changed)
 }
 
+/// What becomes of an ssh server's host keys where machines boot an environment itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HostKeys {
+    /// There are some.
+    Kept,
+    /// There are none, and nothing makes them: Debian's sshd does not start.
+    Missing,
+    /// There is no ssh server, or each machine makes its own keys.
+    Own,
+}
+
+/// Looks how it stands with them.
+///
+/// # Errors
+///
+/// A folder cannot be read.
+pub fn of_ssh(inside: &Inside) -> Result<HostKeys, InsideError> {
+    if !inside.exists(SSHD)? {
+        return Ok(HostKeys::Own);
+    }
+    if !host_keys(inside)?.is_empty() {
+        return Ok(HostKeys::Kept);
+    }
+    let makes_none = inside.exists(DEBIAN_SSH)? && !inside.exists(SSH_DROP_IN)?;
+    Ok(if makes_none { HostKeys::Missing } else { HostKeys::Own })
+}
+
 /// Whether a file is one that [`reset`] takes care of, so that a system keeps its own.
 #[must_use]
 pub fn is_of_machine(path: &Path) -> bool {
@@ -155,6 +182,7 @@ const MACHINE_ID: &str = "/etc/machine-id";
 const HOST_NAME: &str = "/etc/hostname";
 const RC_CONF: &str = "/etc/rc.conf";
 const SSH: &str = "/etc/ssh";
+const SSHD: &str = "/usr/sbin/sshd";
 /// Only FreeBSD has it.
 const RC_CONF_DEFAULTS: &str = "/etc/defaults/rc.conf";
 
