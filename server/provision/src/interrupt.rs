@@ -10,8 +10,9 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_default;
 use signal_hook::iterator::{Handle, Signals};
+use signal_hook::low_level::emulate_default_handler;
 
-use crate::sys;
+use crate::{sys, terminal};
 
 /// From when it is made until it is dropped, a signal that asks for the end kills the workers of this
 /// process, and not the process: what they were to do fails, and can be undone. A signal that is ignored,
@@ -69,6 +70,52 @@ impl Drop for Interrupt {
             let _ = thread.join();
         }
         at_work().are_unwanted = false;
+    }
+}
+
+/// From when it is made until it is dropped, a signal that ends this process has it say a line first. A signal
+/// that is ignored stays so.
+#[derive(Debug)]
+pub struct Farewell {
+    over: Arc<AtomicBool>,
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Farewell {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no handler, or no thread.
+    pub fn prepare(line: String) -> io::Result<Self> {
+        let over = Arc::new(AtomicBool::new(false));
+        let heard = ASKED.into_iter().filter(|signal| !sys::is_ignored(*signal));
+        let heard: Vec<_> = heard.collect();
+        let mut signals = Signals::new(&heard)?;
+        let handle = signals.handle();
+        for signal in heard {
+            register_conditional_default(signal, Arc::clone(&over))?;
+        }
+        let thread = thread::Builder::new().spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                terminal::say(&line);
+                // It does not return: these signals end a process.
+                let _ = emulate_default_handler(signal);
+            }
+        })?;
+        Ok(Self { over, handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say any more.
+            let _ = thread.join();
+        }
     }
 }
 

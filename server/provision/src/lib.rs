@@ -9,7 +9,7 @@ pub mod check;
 pub mod contents;
 pub mod initramfs;
 pub mod install;
-mod interrupt;
+pub mod interrupt;
 mod kernel;
 pub mod loader;
 pub mod progress;

@@ -63,6 +63,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use provision::interrupt::Farewell;
 use provision::{progress, terminal};
 use store::StoreError;
 
@@ -85,6 +86,7 @@ pub fn run() -> ExitCode {
                 progress::show();
             }
         }
+        let _farewell = arguments.verb.farewell(program, &typed);
         history::noted(&arguments.site, &typed, || arguments.verb.run(&arguments.site))
     });
     let (text, mut failures) = match outcome {
@@ -279,6 +281,28 @@ impl Verb {
         matches!(self, Self::Serve(verb) if !verb.is_dry())
     }
 
+    /// Says what becomes of a change of the store that a signal cuts off.
+    fn farewell(&self, program: &str, typed: &Typed) -> Option<Farewell> {
+        let changes = matches!(
+            self,
+            Self::Clone(_)
+                | Self::Create(_)
+                | Self::Destroy(_)
+                | Self::Promote(_)
+                | Self::Receive(_)
+                | Self::Rename(_)
+                | Self::Rollback(_)
+                | Self::Snapshot(_)
+                | Self::Thin(_)
+        );
+        let line = format!(
+            "{program}: {} was interrupted: the next command undoes or completes it, and so does `netbe settle`",
+            typed.verb
+        );
+        // Without it a signal ends the process as well.
+        (changes && !typed.dry).then(|| Farewell::prepare(line).ok()).flatten()
+    }
+
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         match self {
             Self::Activate(verb) => verb.run(site),
@@ -429,6 +453,13 @@ fn sentence(error: &clap::Error, program: &str, typed: &str) -> String {
             |plain| {
                 format!("{}, and see `{program}{typed} --help`", words.replace(&reason, &plain))
             },
+        );
+    }
+    if error.kind() == ErrorKind::MissingRequiredArgument && typed == " set" {
+        // Of one word clap cannot know that it is the property and not the name.
+        return format!(
+            "give a property and a boot environment, as in `{program} set role=template base`: see \
+             `{program} set --help`"
         );
     }
     let usage = format!("Usage: {program} ");
