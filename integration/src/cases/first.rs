@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::chain::{self, Chain};
 use crate::failure::{During, Failure, ensure};
 use crate::interrupt::wait_for;
 use crate::lab::Lab;
@@ -23,7 +24,36 @@ pub(super) const CASES: &[Case] = &[
     Case::new("a refused machine shows why, by UEFI", |lab| {
         refused(lab, Firmware::Uefi, "--loader grub", "no boot environment is assigned to alone")
     }),
+    Case::new("a refused machine shows why, by GRUB", |lab| rootless(lab, &chain::GRUB)),
+    Case::new("a refused machine shows why, by pxelinux", |lab| rootless(lab, &chain::PXELINUX)),
 ];
+
+/// A machine whose root cannot be made says so on its screen by the loader that was chosen for it: the
+/// snapshot that its root is to be a clone of is gone.
+fn rootless(lab: &Lab, chain: &Chain) -> Result<Outcome, Failure> {
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    scene.environment("guest", "true")?;
+    chain.machine(lab, &site, "alone", &mac(1), "guest")?;
+    site.run("snapshot guest@monday")?;
+    site.run("sharepxe --machine alone --root fresh guest@monday")?;
+    site.run("destroy -f guest@monday")?;
+    let server = site.serve()?;
+    let mut machine = scene.switch_on("alone", chain.firmware, 1)?;
+    let shown = wait_for("the reason on its screen", BOOT_LIMIT, || {
+        let said = machine.said();
+        let shown = said.contains("this machine boots nothing") && said.contains("guest@monday");
+        if !shown {
+            machine.still_on()?;
+        }
+        Ok(shown.then_some(()))
+    });
+    shown.map_err(|failure| machine.explain(with_log(&site, failure)))?;
+    let status = site.run("status")?;
+    ensure(status.contains("guest@monday"), || format!("the status is: {status}"))?;
+    server.stop()?;
+    Ok(Outcome::Passed)
+}
 
 /// A machine that boots nothing says so on its own screen, in the words of `netbe status`. With options for
 /// `netbe machine add` it is a named one.
