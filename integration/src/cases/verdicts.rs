@@ -240,13 +240,13 @@ fn bios_loader(machine: &mut Actor<'_>) -> Result<(), Failure> {
 
 fn to_ipxe(machine: &mut Actor<'_>) -> Result<(), Failure> {
     to_loader(machine)?;
+    thread::sleep(START);
     machine.leases(IPXE)
 }
 
 fn ipxe_mute(machine: &mut Actor<'_>) -> Result<(), Failure> {
     to_loader(machine)?;
-    // Firmware takes its time to start a program: netbe knows by then that all of it came.
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(START);
     machine.discovers(IPXE).map(drop)
 }
 
@@ -429,5 +429,7 @@ const WHOLE: u64 = 16 << 20;
 const READ_ONLY: u32 = 30;
 /// What is silent for a minute has stopped, and all that it may be told of before that is told.
 const SILENCE: Duration = Duration::from_secs(65);
+/// What firmware takes at least to start a program: netbe knows by then that all of it came.
+const START: Duration = Duration::from_millis(300);
 /// How long a machine lives that is told of while it does.
 const LIFE: Duration = Duration::from_secs(24);
