@@ -1,5 +1,6 @@
 //! bhyveload(8) and bhyve(8): a FreeBSD guest with its root on NFS, or any guest from its UEFI.
 
+pub mod config;
 mod run;
 mod script;
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::error::{limit, refuse};
 use crate::rule::{Reading, Rule};
-use crate::{ConfigError, Root};
+use crate::{ConfigError, Root, View};
 
 /// One line of an fstab.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,6 +51,17 @@ pub fn nested(root: &Root, dialect: Dialect) -> Vec<Entry> {
         .collect()
 }
 
+/// The lines by which another host mounts all of a boot environment below a directory: the root, and where
+/// nobody joins them each data set, parents first.
+#[must_use]
+pub fn whole(root: &Root, dialect: Dialect) -> Vec<Entry> {
+    let mut entries = vec![entry(root, root.path.clone(), "/".to_owned(), dialect)];
+    if root.view == View::Split {
+        entries.extend(nested(root, dialect));
+    }
+    entries
+}
+
 /// The lines that put a thin jail together (mount_nullfs(8)), for its `mount.fstab`: the base
 /// read-only, then the skeleton on a directory of it. All paths are the host's.
 #[must_use]
@@ -65,6 +76,25 @@ pub fn thin(base: &str, skeleton: &str, jail: &str) -> Vec<Entry> {
         pass: 0,
     };
     vec![line(base, jail.to_owned(), "ro"), line(skeleton, format!("{jail}/skeleton"), "rw")]
+}
+
+/// The lines that mount a boot environment of ZFS in a directory of the host, for a jail's `mount.fstab`: its own
+/// data set, then those below it, parents first. FreeBSD's mount(8) takes a data set whatever its mount point is.
+#[must_use]
+pub fn zfs(dataset: &str, below: &[String], jail: &str) -> Vec<Entry> {
+    let jail = jail.trim_end_matches('/');
+    let line = |spec: String, file: String| Entry {
+        spec,
+        file,
+        kind: "zfs".to_owned(),
+        options: vec!["rw".to_owned()],
+        dump: 0,
+        pass: 0,
+    };
+    let own = line(dataset.to_owned(), jail.to_owned());
+    let below =
+        below.iter().map(|path| line(format!("{dataset}/{path}"), format!("{jail}/{path}")));
+    [own].into_iter().chain(below).collect()
 }
 
 /// The line for `/`, of which a FreeBSD loader learns what the kernel is to mount.

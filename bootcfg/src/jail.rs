@@ -137,6 +137,8 @@ fn stack(name: &str, vnet: &Vnet) -> Result<Vec<Parameter>, ConfigError> {
         "ifconfig {far} ether {mac} && ifconfig {bridge} addm {near} && ifconfig {near} up"
     );
     Ok(vec![
+        // devfs.rules(5) has a set for jails with a network stack: that of the others hides pf(4).
+        one("devfs_ruleset", "5"),
         of("vnet", Vec::new()),
         one("vnet.interface", &far),
         of("exec.prestart", vec![make, join]),
@@ -431,7 +433,8 @@ mod test {
     fn a_network_stack_of_its_own_is_made_before_rc_and_taken_away_after_it() {
         let definition = define(&Jail { network: Network::Own(vnet()), ..web() }).unwrap();
         let text = render(std::slice::from_ref(&definition)).unwrap();
-        let lines = "    vnet;
+        let lines = "    devfs_ruleset = \"5\";
+    vnet;
     vnet.interface = \"e0b_web\";
     exec.prestart = \"ifconfig e0a_web destroy 2>/dev/null; pair=\\$(ifconfig epair create) && ifconfig \\$pair \
                      name e0a_web >/dev/null && ifconfig \\${pair%a}b name e0b_web >/dev/null\", \"ifconfig e0b_web \

@@ -6,6 +6,7 @@
 //! mistake and report it: [`lint`] says what is wrong with files that belong together.
 
 pub mod bhyve;
+pub mod cbsd;
 pub mod conf;
 pub mod dhcp;
 mod entry;
@@ -16,9 +17,11 @@ pub mod grub;
 mod guest;
 pub mod ipxe;
 pub mod jail;
+pub mod libvirt;
 pub mod lint;
 pub mod linux;
 pub mod loader;
+pub mod mounts;
 pub mod nspawn;
 pub mod pxelinux;
 pub mod qemu;
@@ -28,6 +31,8 @@ mod rule;
 mod serial;
 pub mod shell;
 pub mod unit;
+pub mod vmbhyve;
+pub mod vmtab;
 
 pub use entry::BootEntry;
 pub use error::ConfigError;

@@ -79,6 +79,10 @@ pub enum Rule {
     Syntax,
     /// A variable is set twice.
     Twice,
+    /// What only another program can know, and netbe leaves out.
+    Unread,
+    /// A line of which vm-bhyve takes nothing, or not all.
+    VmBhyveLine,
 }
 
 impl Rule {
@@ -122,6 +126,8 @@ impl Rule {
             Self::ServerDiffers => "server-differs",
             Self::Syntax => "syntax",
             Self::Twice => "twice",
+            Self::Unread => "unread",
+            Self::VmBhyveLine => "vm-bhyve-line",
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Run {
     pub name: Option<String>,
     /// Memory, as it is written, and where.
     pub memory: Option<At<String>>,
+    /// The number of its processors.
+    pub cpus: Option<u16>,
     /// Its network interfaces.
     pub devices: Vec<At<Device>>,
 }
@@ -44,6 +46,8 @@ pub struct Run {
 pub struct Device {
     /// What it emulates: `virtio-net` or `e1000`.
     pub model: String,
+    /// The interface of the host, as it is written.
+    pub tap: Option<String>,
     /// The Ethernet address, as it is written.
     pub mac: Option<String>,
     /// Whether only the shell knows all of it.
@@ -129,18 +133,26 @@ fn run(words: &[Word]) -> Run {
                 let mut parts = text.split(',');
                 let model = parts.nth(1).unwrap_or_default();
                 if ["virtio-net", "e1000"].contains(&model) {
+                    let tap = parts.next().map(str::to_owned);
                     let mac = parts.find_map(|part| part.strip_prefix("mac=")).map(str::to_owned);
                     let model = model.to_owned();
-                    let device = Device { model, mac, unknown: value.expands };
+                    let device = Device { model, tap, mac, unknown: value.expands };
                     run.devices.push(At { line: value.line, value: device });
                 }
             }
+            'c' if !value.expands => run.cpus = processors(&text),
             'm' if !value.expands => run.memory = Some(At { line: value.line, value: text }),
             NAME if !value.expands => run.name = Some(text),
             _ => {}
         }
     }
     run
+}
+
+/// The number of processors in `2` or `cpus=2,sockets=1`.
+fn processors(text: &str) -> Option<u16> {
+    let mut parts = text.split(',');
+    parts.find_map(|part| part.strip_prefix("cpus=").unwrap_or(part).parse().ok())
 }
 
 /// Options with their values as getopt(3) takes them apart; [`NAME`] is the first other word.

@@ -355,7 +355,7 @@ fn emulate(words: &[String]) -> Result<Reply, Failure> {
 }
 
 /// bhyve's UEFI as FreeBSD's package edk2-bhyve installs it.
-const BHYVE_UEFI: &str = "/usr/local/share/uefi-firmware/BHYVE_UEFI.fd";
+pub(crate) const BHYVE_UEFI: &str = "/usr/local/share/uefi-firmware/BHYVE_UEFI.fd";
 /// UEFI's code and variables as Debian, FreeBSD, Fedora and Arch install them.
 const FIRMWARE: [(&str, &str); 6] = [
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),

@@ -30,6 +30,22 @@ impl Destination {
         }
     }
 
+    /// Makes a directory where files are written, unless it is there; nothing where they are printed.
+    pub(crate) fn make_directory(&self, path: &str) -> Result<(), Failure> {
+        let Some(into) = &self.into else { return Ok(()) };
+        let failed = |error: InsideError| {
+            Failure::could_not(format_args!("cannot make {path} in {}: {error}", into.display()))
+        };
+        let inside = Inside::enter(into).map_err(failed)?;
+        // The parents of something in it are it and all above it.
+        make_parents(&inside, &Path::new(path.trim_start_matches('/')).join("x")).map_err(failed)
+    }
+
+    /// Whether files are written.
+    pub(crate) const fn writes(&self) -> bool {
+        self.into.is_some()
+    }
+
     /// Writes all files, or none.
     fn write(&self, into: &Path, files: &[File]) -> Result<Reply, Failure> {
         let failed = |error: InsideError| {
@@ -62,7 +78,7 @@ impl Destination {
         let mut told = String::new();
         for File { path, text } in news {
             make_parents(&inside, Path::new(path)).map_err(failed)?;
-            inside.write_atomic(path, text.as_bytes(), MODE).map_err(failed)?;
+            inside.write_atomic(path, text.as_bytes(), mode_of(text)).map_err(failed)?;
             told += &format!("wrote {}\n", into.join(path).display());
         }
         if told.is_empty() {
@@ -87,7 +103,7 @@ fn found(inside: &Inside, file: &File) -> Result<Found, InsideError> {
         Ok(bytes) if bytes == file.text.as_bytes() => {
             let mode = inside.entry(&file.path)?.map(|entry| entry.mode);
             // What its owner alone reads is no file for rc.initdiskless to copy for all.
-            Ok(if mode == Some(MODE) { Found::Same } else { Found::Nothing })
+            Ok(if mode == Some(mode_of(&file.text)) { Found::Same } else { Found::Nothing })
         }
         Ok(_)
         | Err(
@@ -128,8 +144,10 @@ fn make_parents(inside: &Inside, path: &Path) -> Result<(), InsideError> {
     Ok(())
 }
 
-/// What everybody may read, and root write.
-const MODE: u32 = 0o644;
+/// What everybody may read, and root write; a script is run too.
+fn mode_of(text: &str) -> u32 {
+    if text.starts_with("#!") { 0o755 } else { 0o644 }
+}
 
 /// The largest file that is compared.
 const MAX_TEXT: usize = 1 << 20;

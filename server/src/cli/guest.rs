@@ -104,6 +104,11 @@ impl GuestOptions {
         Self { name, machine, server, address, gateway, mac, memory: 1024, cpus: 1 }
     }
 
+    /// The same, with so much memory in MiB and so many processors.
+    pub(crate) fn sized(self, memory: u32, cpus: u16) -> Self {
+        Self { memory, cpus, ..self }
+    }
+
     /// Finds out what the guest is.
     pub(crate) fn subject(&self, site: &Site) -> Result<Subject, Failure> {
         self.subject_on(site, None)
@@ -451,6 +456,11 @@ enum Accel {
 }
 
 impl Host {
+    /// A host of which only the bridge is said.
+    pub(crate) fn on(bridge: &str) -> Self {
+        Self { bridge: Some(bridge.to_owned()), tap: None, accel: None }
+    }
+
     /// The interface of a guest of bhyve, as far as it was said.
     pub(crate) fn tap(&self) -> Option<&str> {
         self.tap.as_deref()
@@ -543,7 +553,8 @@ impl Host {
         }
     }
 
-    fn bridge(&self) -> &str {
+    /// The bridge for a guest of QEMU.
+    pub(crate) fn bridge(&self) -> &str {
         self.bridge.as_deref().unwrap_or("br0")
     }
 }

@@ -162,7 +162,7 @@ const LOG: &str = "How much is logged on standard error, as in debug or netbe::d
                    and warn for the other verbs.";
 
 /// Verbs, and a command for each as it may be typed.
-const EXAMPLES: [(&str, &str); 66] = [
+const EXAMPLES: [(&str, &str); 73] = [
     ("", "netbe install -o Debian -r bookworm -l flat base"),
     ("", "netbe machine add --mac 52:54:00:12:34:56 web1"),
     ("", "netbe sharepxe --machine web1 --root own base"),
@@ -217,7 +217,10 @@ const EXAMPLES: [(&str, &str); 66] = [
     ("sharenfs", "netbe sharenfs --ro --network 10.0.0.0/24 base"),
     ("sharepxe", "netbe sharepxe --default base"),
     ("show bhyve", "netbe show bhyve base"),
+    ("show bhyve-config", "netbe show bhyve-config --machine web1 base"),
+    ("show bhyve-script", "netbe show bhyve-script --machine web1 base"),
     ("show bhyveload", "netbe show bhyveload --machine web1 base"),
+    ("show cbsd", "netbe show cbsd --machine web1 base"),
     ("show conf", "netbe show conf --machine web1 base"),
     ("show dhcp", "netbe show dhcp --for dnsmasq base"),
     ("show exports", "netbe show exports base"),
@@ -225,10 +228,14 @@ const EXAMPLES: [(&str, &str); 66] = [
     ("show initramfs", "netbe show initramfs base"),
     ("show ipxe", "netbe show ipxe --url http://10.0.0.1/base base"),
     ("show jail", "netbe show jail web1"),
+    ("show libvirt", "netbe show libvirt --machine web1 base"),
     ("show loader", "netbe show loader --machine web1 base"),
+    ("show mount", "netbe show mount --at /srv/base base"),
     ("show nspawn", "netbe show nspawn --machine web1 base"),
     ("show qemu", "netbe show qemu base"),
     ("show rcconf", "netbe show rcconf --machine web1 base"),
+    ("show vm-bhyve", "netbe show vm-bhyve --machine web1 base"),
+    ("show vmtab", "netbe show vmtab web1 web2"),
     ("snapshot", "netbe snapshot base@monday"),
     ("status", "netbe status"),
     ("thin", "netbe thin -n base"),

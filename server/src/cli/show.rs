@@ -11,8 +11,12 @@ use store::{EnvironmentName, Identity};
 use super::conf::ShowConf;
 use super::dhcp::Dhcp;
 use super::guest::{GuestOptions, Host, Subject};
+use super::hypervisor::{
+    ShowBhyveConfig, ShowBhyveScript, ShowCbsd, ShowLibvirt, ShowVmBhyve, ShowVmtab,
+};
 use super::initramfs::ShowInitramfs;
 use super::jail::ShowJail;
+use super::mounts::ShowMount;
 use super::nspawn::ShowNspawn;
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::System;
@@ -32,6 +36,9 @@ enum What {
     Bhyve(Virtual),
     /// The bhyveload(8) command, with the handle of the NFS root in it.
     Bhyveload(GuestOptions),
+    BhyveConfig(ShowBhyveConfig),
+    BhyveScript(ShowBhyveScript),
+    Cbsd(ShowCbsd),
     Conf(ShowConf),
     /// What another DHCP server has to say, so that machines boot from here.
     Dhcp(Dhcp),
@@ -46,13 +53,17 @@ enum What {
     /// An iPXE script, for another web server: netbe writes its own for every boot.
     Ipxe(Ipxe),
     Jail(ShowJail),
+    Libvirt(ShowLibvirt),
     /// Lines of loader.conf(5), for a FreeBSD loader that has the kernel from somewhere else.
     Loader(GuestOptions),
+    Mount(ShowMount),
     Nspawn(ShowNspawn),
     /// The QEMU command that boots its kernel directly, with the root on NFS.
     Qemu(Virtual),
     /// Lines of rc.conf(5) for a diskless FreeBSD machine.
     Rcconf(GuestOptions),
+    VmBhyve(ShowVmBhyve),
+    Vmtab(ShowVmtab),
 }
 
 impl Show {
@@ -68,6 +79,9 @@ impl Show {
                 let words = bhyve::bhyveload(guest, &address, &root, handle, Console::Stdio);
                 command(&words.map_err(Failure::could_not)?)
             }
+            What::BhyveConfig(options) => options.run(site),
+            What::BhyveScript(options) => options.run(site),
+            What::Cbsd(options) => options.run(site),
             What::Conf(options) => options.run(site),
             What::Dhcp(options) => options.run(site),
             What::Exports(options) => options.run(site),
@@ -89,6 +103,7 @@ impl Show {
             What::Initramfs(options) => options.run(site),
             What::Ipxe(options) => options.run(site),
             What::Jail(options) => options.run(site),
+            What::Libvirt(options) => options.run(site),
             What::Loader(options) => {
                 let subject = options.freebsd(site)?;
                 let handle = subject.handle(site)?;
@@ -98,6 +113,7 @@ impl Show {
                     .map(Reply::text)
                     .map_err(Failure::could_not)
             }
+            What::Mount(options) => options.run(site),
             What::Nspawn(options) => options.run(site),
             What::Qemu(options) => options.qemu(site),
             What::Rcconf(options) => {
@@ -107,6 +123,8 @@ impl Show {
                     .map(Reply::text)
                     .map_err(Failure::could_not)
             }
+            What::VmBhyve(options) => options.run(site),
+            What::Vmtab(options) => options.run(site),
         }
     }
 }

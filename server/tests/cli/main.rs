@@ -18,6 +18,7 @@ mod dhcp;
 mod dist;
 mod dry;
 mod environments;
+mod guests;
 mod initramfs;
 mod install;
 mod lint;

@@ -1,0 +1,254 @@
+//! What programs that keep virtual machines need to know of a guest: bhyve's own file and script, vmtab, libvirt,
+//! vm-bhyve and CBSD.
+
+use std::net::Ipv4Addr;
+
+use bootcfg::bhyve::{self, Boot, Console, Virtual, bhyveload};
+use bootcfg::conf::File;
+use bootcfg::{cbsd, libvirt, vmbhyve, vmtab};
+use clap::Args;
+use store::EnvironmentName;
+
+use super::boot::BHYVE_UEFI;
+use super::files::Destination;
+use super::guest::{GuestOptions, Host, Subject};
+use super::machine::roster;
+use super::{Failure, Reply, Site};
+use crate::boot::catalog::System;
+use crate::site::machine::{MachineName, environment_in};
+
+/// The bhyve_config(5) file of a guest, for `bhyve -k FILE`, with its console on a null modem.
+///
+/// It is that of a guest which bhyveload has loaded (`netbe show bhyveload`), or with --uefi of one that boots over
+/// the network. Without --tap, tap0 is the guest's interface on this host.
+#[derive(Args, Debug)]
+pub(crate) struct ShowBhyveConfig {
+    #[command(flatten)]
+    guest: GuestOptions,
+    #[command(flatten)]
+    host: Host,
+    /// Boot it over the network by its UEFI.
+    #[arg(long)]
+    uefi: bool,
+}
+
+impl ShowBhyveConfig {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let subject = of_bhyve(&self.guest, site, self.uefi)?;
+        let tap = self.host.tap().unwrap_or("tap0");
+        let firmware = self.uefi.then_some(BHYVE_UEFI);
+        bhyve::config::variables(&subject.guest, tap, Console::NullModem, firmware)
+            .and_then(|variables| bhyve::config::render(&variables))
+            .map(Reply::text)
+            .map_err(Failure::could_not)
+    }
+}
+
+/// A script that runs a guest of bhyve until it is off, and loads it again when it reboots.
+///
+/// It needs no netbe. It makes the guest's interface, puts it into the bridge, and removes all that it has made.
+#[derive(Args, Debug)]
+pub(crate) struct ShowBhyveScript {
+    #[command(flatten)]
+    guest: GuestOptions,
+    #[command(flatten)]
+    host: Host,
+    /// Boot it over the network by its UEFI, and not by bhyveload.
+    #[arg(long)]
+    uefi: bool,
+}
+
+impl ShowBhyveScript {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let subject = of_bhyve(&self.guest, site, self.uefi)?;
+        script(site, &subject, &self.host, self.uefi).map(Reply::text)
+    }
+}
+
+/// The guest, which only UEFI boots if it is no FreeBSD.
+fn of_bhyve(options: &GuestOptions, site: &Site, uefi: bool) -> Result<Subject, Failure> {
+    if !uefi {
+        return options.freebsd(site);
+    }
+    let subject = options.subject(site)?;
+    subject.expect_pxe()?;
+    Ok(subject)
+}
+
+fn script(site: &Site, subject: &Subject, host: &Host, uefi: bool) -> Result<String, Failure> {
+    let (guest, console) = (&subject.guest, Console::NullModem);
+    let boot = if uefi {
+        Boot::Firmware(BHYVE_UEFI.to_owned())
+    } else {
+        let (root, address) = (subject.directory()?, subject.nfs_address()?);
+        let handle = subject.handle(site)?;
+        let load = bhyveload(guest, &address, &root, handle.as_bytes(), console);
+        Boot::Load(load.map_err(Failure::could_not)?)
+    };
+    let machine = Virtual { guest, boot, console };
+    machine.script(host.bhyve_bridge(), host.tap()).map_err(Failure::could_not)
+}
+
+/// The table of bhyve guests that a FreeBSD host starts by itself, the script of rc.d that reads it, and the script
+/// of each guest.
+///
+/// The host needs no netbe. A FreeBSD environment is loaded by bhyveload, from the host that has the store, at the
+/// machine's address; another one boots over the network by UEFI. `--into /` writes the files; then
+/// `sysrc vmtab_enable=YES` and `service vmtab start`.
+#[derive(Args, Debug)]
+pub(crate) struct ShowVmtab {
+    /// The bridge for the guests' interfaces.
+    #[arg(long, value_name = "INTERFACE", default_value = "bridge0")]
+    bridge: String,
+    /// This server's address as the guests reach it [default: the one on their network].
+    #[arg(long, value_name = "ADDRESS")]
+    server: Option<Ipv4Addr>,
+    /// Boot all of them over the network by their UEFI.
+    #[arg(long)]
+    uefi: bool,
+    /// Memory of each in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    memory: u32,
+    /// Number of processors of each.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    cpus: u16,
+    /// Seconds from the start of one to the start of the next.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u16,
+    #[command(flatten)]
+    destination: Destination,
+    /// The machines, each with an assigned boot environment.
+    #[arg(required = true, value_name = "MACHINE")]
+    machines: Vec<MachineName>,
+}
+
+impl ShowVmtab {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let host = Host::on(&self.bridge);
+        let (mut entries, mut scripts) = (Vec::new(), Vec::new());
+        for name in &self.machines {
+            let environment = assigned(site, name)?;
+            let options = GuestOptions::of(&environment, Some(name), self.server);
+            let options = options.sized(self.memory, self.cpus);
+            let subject = options.subject(site)?;
+            let uefi = self.uefi || subject.system()? != Some(System::FreeBsd);
+            if uefi {
+                subject.expect_pxe()?;
+            }
+            let path = format!("usr/local/etc/vmtab.d/{name}.sh");
+            let (name, script_of) = (name.to_string(), format!("/{path}"));
+            entries.push(vmtab::Entry { name, script: script_of, auto: true, wait: self.wait });
+            scripts.push(File { path, text: script(site, &subject, &host, uefi)? });
+        }
+        let text = vmtab::render(&entries).map_err(Failure::could_not)?;
+        let mut files = vec![
+            File { path: "usr/local/etc/vmtab".to_owned(), text },
+            File { path: "usr/local/etc/rc.d/vmtab".to_owned(), text: vmtab::RC_SCRIPT.to_owned() },
+        ];
+        files.extend(scripts);
+        self.destination.reply(&files)
+    }
+}
+
+/// The boot environment that a machine boots.
+fn assigned(site: &Site, name: &MachineName) -> Result<EnvironmentName, Failure> {
+    let roster = roster(&site.open_state()?)?;
+    let entry = roster.get(name).ok_or_else(|| {
+        Failure::no(format_args!(
+            "there is no machine {name}: `netbe machine list` shows those that there are"
+        ))
+    })?;
+    let environment = entry.machine.environment.as_deref().map(environment_in);
+    let environment = environment.ok_or_else(|| {
+        Failure::no(format_args!(
+            "{name} boots nothing: assign it an environment with `netbe sharepxe --machine {name} BE`"
+        ))
+    })?;
+    environment.parse().map_err(Failure::could_not)
+}
+
+/// The domain XML of libvirt for a guest of QEMU, for `virsh define FILE`.
+///
+/// It boots over the network by BIOS; with --uefi by UEFI; with --kernel its Linux kernel is loaded from this host's
+/// store.
+#[derive(Args, Debug)]
+pub(crate) struct ShowLibvirt {
+    #[command(flatten)]
+    guest: GuestOptions,
+    #[command(flatten)]
+    host: Host,
+    /// Boot it by UEFI.
+    #[arg(long, conflicts_with = "kernel")]
+    uefi: bool,
+    /// Load its Linux kernel from this host, with the root on NFS.
+    #[arg(long)]
+    kernel: bool,
+}
+
+impl ShowLibvirt {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let subject = self.guest.subject(site)?;
+        if self.host.tap().is_some() {
+            return Err(Failure::could_not(
+                "libvirt makes the guest's interface itself: say --bridge, and leave --tap out",
+            ));
+        }
+        let boot = if self.kernel {
+            libvirt::Boot::Kernel(subject.kernel()?)
+        } else {
+            subject.expect_pxe()?;
+            if self.uefi { libvirt::Boot::Uefi } else { libvirt::Boot::Bios }
+        };
+        let accelerated = self.host.accelerator() == bootcfg::qemu::Accelerator::Kvm;
+        let domain = libvirt::domain(&subject.guest, boot, self.host.bridge(), accelerated);
+        libvirt::render(&domain).map(Reply::text).map_err(Failure::could_not)
+    }
+}
+
+/// The configuration of a guest of vm-bhyve that boots over the network by UEFI: NAME.conf in the directory of the
+/// guest.
+///
+/// vm-bhyve's guests have to have a disk to be loaded by bhyveload.
+#[derive(Args, Debug)]
+pub(crate) struct ShowVmBhyve {
+    #[command(flatten)]
+    guest: GuestOptions,
+    /// The switch of vm-bhyve that its interface belongs to.
+    #[arg(long, value_name = "NAME", default_value = "public")]
+    switch: String,
+}
+
+impl ShowVmBhyve {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let subject = of_bhyve(&self.guest, site, true)?;
+        vmbhyve::settings(&subject.guest, &self.switch)
+            .and_then(|settings| vmbhyve::render(&settings))
+            .map(Reply::text)
+            .map_err(Failure::could_not)
+    }
+}
+
+/// The jconf of CBSD for a guest of bhyve that boots over the network by UEFI: `cbsd bcreate jconf=FILE`.
+///
+/// For a jail see `netbe show jail --cbsd`.
+#[derive(Args, Debug)]
+pub(crate) struct ShowCbsd {
+    #[command(flatten)]
+    guest: GuestOptions,
+    /// The bridge for the guest's interface.
+    #[arg(long, value_name = "INTERFACE", default_value = "bridge0")]
+    bridge: String,
+    /// CBSD's profile, from which it takes what is not said here.
+    #[arg(long, value_name = "TYPE/NAME", default_value = "freebsd/FreeBSD-x64-14.1")]
+    profile: String,
+}
+
+impl ShowCbsd {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let subject = of_bhyve(&self.guest, site, true)?;
+        cbsd::guest(&subject.guest, &self.bridge, &self.profile)
+            .and_then(|settings| cbsd::render(&settings))
+            .map(Reply::text)
+            .map_err(Failure::could_not)
+    }
+}

@@ -1,0 +1,177 @@
+//! What other programs that keep guests, jails and mounts are given: read back by the readers of the same formats.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use bootcfg::bhyve::{self, Step};
+use bootcfg::{At, cbsd, fstab, jail, libvirt, unit, vmbhyve, vmtab};
+
+use crate::bench::Bench;
+
+/// Where the server is, so that nothing depends on this host's networks.
+const SERVER: &str = "--server=192.168.2.1";
+const MAC: &str = "02:01:02:03:04:05";
+
+/// A site with a boot environment `head` for FreeBSD, which the machine `web1` boots.
+fn with_guest() -> Bench {
+    let bench = Bench::with_head();
+    let (mac, address) = (format!("--mac={MAC}"), "--address=192.168.2.202");
+    bench.silent(&["machine", "add", &mac, address, "--environment=head", "web1"]);
+    bench
+}
+
+fn show(bench: &Bench, words: &[&str]) -> String {
+    let guest = [SERVER, "--machine=web1", "--memory=2048", "--cpus=2", "head"];
+    bench.prints(&[&["show"], words, &guest].concat())
+}
+
+#[test]
+fn one_guest_is_the_same_for_every_program() {
+    let bench = with_guest();
+    let text = show(&bench, &["bhyve-config", "--tap=tap3"]);
+    let file = bhyve::config::run(&bhyve::config::read(&text).entries);
+    let text = show(&bench, &["bhyve-script"]);
+    let steps = bhyve::read(&text).entries;
+    let [At { value: Step::Load(load), .. }, At { value: Step::Run(run), .. }] = steps.as_slice()
+    else {
+        panic!("{text}")
+    };
+    assert_eq!((load.name.as_deref(), file.name.as_deref()), (Some("web1"), Some("web1")));
+    for run in [run, &file] {
+        assert_eq!((run.cpus, run.memory.as_ref().unwrap().value.as_str()), (Some(2), "2048M"));
+        assert_eq!(run.devices[0].value.mac.as_deref(), Some(MAC));
+    }
+    assert!(show(&bench, &["bhyve-script", "--uefi"]).contains("bootrom,/"));
+    let text = show(&bench, &["libvirt", "--uefi", "--bridge=br7", "--accel=tcg"]);
+    let domain = libvirt::read(&text).whole().unwrap().remove(0);
+    assert_eq!((domain.name.as_str(), domain.memory, domain.cpus), ("web1", 2048, 2));
+    assert_eq!((domain.boot, domain.accelerated), (libvirt::Boot::Uefi, false));
+    let card = &domain.cards[0];
+    assert_eq!((card.bridge.as_deref(), card.mac.as_deref()), (Some("br7"), Some(MAC)));
+    let value = |settings: Vec<bootcfg::loader::Variable>, name: &str| {
+        settings.into_iter().find(|setting| setting.name == name).unwrap().value
+    };
+    let settings = || vmbhyve::read(&show(&bench, &["vm-bhyve", "--switch=lan"])).whole().unwrap();
+    assert_eq!(value(settings(), "network0_mac"), MAC);
+    assert_eq!(value(settings(), "network0_switch"), "lan");
+    let settings = || cbsd::read(&show(&bench, &["cbsd"])).whole().unwrap();
+    assert_eq!(
+        (value(settings(), "nic_hwaddr"), value(settings(), "vm_ram")),
+        (MAC.into(), "2048m".into())
+    );
+}
+
+#[test]
+fn a_guest_that_a_server_boots_otherwise_is_refused() {
+    let bench = Bench::with_head();
+    let mac = format!("--mac={MAC}");
+    for what in ["vm-bhyve", "cbsd", "libvirt"] {
+        bench.refuses(
+            &["show", what, SERVER, &mac, "head"],
+            &format!(
+                "no machine has the address {MAC}: add one with `netbe machine add --mac {MAC} \
+                 --environment head NAME`"
+            ),
+        );
+    }
+    // A kernel that is told an address which gets no root would stop at its prompt.
+    bench.refuses(
+        &["show", "bhyveload", SERVER, "--address=192.168.2.7", &mac, "head"],
+        &format!(
+            "no machine has the address 192.168.2.7, which gets no root: `netbe machine add --address \
+             192.168.2.7 --mac {MAC} --environment head NAME` names one, and `netbe sharenfs --network \
+             192.168.2.7/32 head` shares the root"
+        ),
+    );
+}
+
+#[test]
+fn a_host_starts_its_guests_by_vmtab() {
+    let bench = with_guest();
+    let host = bench.state().join("host");
+    fs::create_dir(&host).unwrap();
+    let into = format!("--into={}", host.display());
+    let told = bench.prints(&["show", "vmtab", SERVER, &into, "web1"]);
+    assert_eq!(told.lines().count(), 3, "{told}");
+    let read = |path: &str| fs::read_to_string(host.join(path)).unwrap();
+    let guests = vmtab::parse(&read("usr/local/etc/vmtab")).unwrap();
+    assert_eq!((guests[0].name.as_str(), guests[0].auto), ("web1", true));
+    assert_eq!(guests[0].script, "/usr/local/etc/vmtab.d/web1.sh");
+    assert!(read("usr/local/etc/vmtab.d/web1.sh").contains("bhyveload"));
+    for program in ["usr/local/etc/vmtab.d/web1.sh", "usr/local/etc/rc.d/vmtab"] {
+        let mode = fs::metadata(host.join(program)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{program}");
+    }
+    assert_eq!(
+        bench.prints(&["show", "vmtab", SERVER, &into, "web1"]),
+        "nothing to write: all files are there\n"
+    );
+    bench.silent(&["machine", "add", "--mac=02:00:00:00:00:09", "db"]);
+    bench.refuses(
+        &["show", "vmtab", SERVER, "db"],
+        "db boots nothing: assign it an environment with `netbe sharepxe --machine db BE`",
+    );
+}
+
+#[test]
+fn a_linux_host_mounts_an_environment_by_units() {
+    let bench = Bench::with_head();
+    let text = bench.prints(&["show", "mount", SERVER, "--at=/srv/head", "--automount", "head"]);
+    let files = bootcfg::conf::read(&text).whole().unwrap();
+    let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let folder = "etc/systemd/system";
+    assert_eq!(paths, [format!("{folder}/srv-head.mount"), format!("{folder}/srv-head.automount")]);
+    let sections = unit::read(&files[0].text).whole().unwrap();
+    let mount = sections.iter().find(|section| section.name == "Mount").unwrap();
+    assert_eq!(mount.settings[0], ("What".to_owned(), "192.168.2.1:/be/head".to_owned()));
+    bench.cannot(
+        &["show", "mount", SERVER, "--at=srv", "head"],
+        "the directory \"srv\" cannot be written to a unit of systemd: it is absolute, without . or .. and \
+         without control characters",
+    );
+}
+
+#[test]
+fn a_jail_is_named_by_its_number_in_a_network_and_written_in_one_step() {
+    let bench = Bench::with_head();
+    let show =
+        |words: &[&'static str]| [&["show", "jail", "--bridge=bridge0"], words, &["head"]].concat();
+    let by_number = show(&["--network=192.168.7.0/24", "--octet=111", "--gateway=192.168.7.1"]);
+    let by_address = show(&["--address=192.168.7.111/24", "--gateway=192.168.7.1"]);
+    assert_eq!(bench.prints(&by_number), bench.prints(&by_address));
+    bench.cannot(
+        &show(&["--network=192.168.7.0/24", "--octet=255"]),
+        "255 is no number in 192.168.7.0/24: say --octet from 1 to 254",
+    );
+    let host = bench.state().join("host");
+    fs::create_dir(&host).unwrap();
+    let into = format!("--into={}", host.display());
+    bench.prints(&[by_number.as_slice(), &[&into]].concat());
+    let text = fs::read_to_string(host.join("etc/jail.conf.d/head.conf")).unwrap();
+    assert_eq!(jail::read(&text).whole().unwrap()[0].name, "head");
+    let jconf = cbsd::read(&bench.prints(&show(&["--cbsd", "--address=192.168.7.111/24"])));
+    let address = jconf.entries.iter().find(|at| at.value.name == "ip4_addr").unwrap();
+    assert_eq!(address.value.value, "192.168.7.111/24");
+}
+
+#[test]
+fn a_thin_jail_is_written_with_its_fstab_and_its_directory() {
+    let bench = Bench::new();
+    bench.silent(&["create", "head"]);
+    for path in ["bin", "etc", "tmp", "usr/local", "var", "root"] {
+        fs::create_dir_all(bench.root("head").join(path)).unwrap();
+    }
+    bench.silent(&["thin", "head"]);
+    bench.silent(&["clone", "head-skeleton", "web"]);
+    let host = bench.state().join("host");
+    fs::create_dir(&host).unwrap();
+    let into = format!("--into={}", host.display());
+    bench.prints(&["show", "jail", "--root=/jails/web", &into, "web"]);
+    assert!(host.join("jails/web").is_dir());
+    let written = fs::read_to_string(host.join("jails/web.fstab")).unwrap();
+    assert_eq!(written, bench.prints(&["show", "jail", "--root=/jails/web", "--fstab", "web"]));
+    assert_eq!(written, bench.prints(&["thin", "--fstab", "/jails/web", "web"]));
+    let files: Vec<String> =
+        fstab::read(&written).whole().unwrap().into_iter().map(|entry| entry.file).collect();
+    assert_eq!(files, ["/jails/web", "/jails/web/skeleton"]);
+}
