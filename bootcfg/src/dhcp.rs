@@ -6,6 +6,7 @@
 
 mod dhcpd;
 mod dnsmasq;
+pub mod hosts;
 mod kea;
 
 use std::net::Ipv4Addr;
@@ -180,7 +181,7 @@ const SIGNS: &str = ".:/_-~%+=@";
 const FORMAT: &str = "another DHCP server's configuration";
 
 #[cfg(test)]
-mod test {
+pub(crate) mod test {
     use proptest::prelude::*;
 
     use super::*;

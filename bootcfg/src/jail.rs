@@ -1,5 +1,7 @@
 //! FreeBSD's jail.conf(5), for a jail whose root is a boot environment.
 
+pub mod file;
+
 use std::iter::Peekable;
 use std::net::IpAddr;
 use std::str::Chars;

@@ -15,6 +15,7 @@ pub mod exports;
 pub mod fstab;
 pub mod grub;
 mod guest;
+pub mod import;
 pub mod ipxe;
 pub mod jail;
 pub mod libvirt;

@@ -7,9 +7,11 @@ use crate::rule::Rule;
 
 pub(super) fn check(site: &Site<'_>, findings: &mut Findings) {
     for load in &site.loads {
-        let same =
-            |run: &&In<'_, Run>| run.source == load.source && run.value.name == load.value.name;
-        if let Some(run) = site.runs.iter().find(same) {
+        // One script may run several guests, and the file of bhyve_config(5) is another one.
+        let same = |run: &&In<'_, Run>| run.value.name == load.value.name;
+        let here = site.runs.iter().filter(same).find(|run| run.source == load.source);
+        let elsewhere = || site.runs.iter().filter(same).find(|run| run.value.name.is_some());
+        if let Some(run) = here.or_else(elsewhere) {
             memory(load, run, findings);
             interface(load, run, findings);
         }

@@ -6,7 +6,9 @@ use crate::exports::{self, Clients, Export, Line, Options};
 use crate::fstab::{self, Entry};
 use crate::loader::{self, Variable};
 use crate::rcconf::{self, Setting};
-use crate::rule::{At, Reading, Rule};
+use crate::rule::{At, Diagnostic, Reading, Rule};
+use crate::unit::{self, Section};
+use crate::{cbsd, dhcp, libvirt, vmbhyve, vmtab};
 
 /// Something that stands in one of the files.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +41,9 @@ pub(super) struct Site<'s> {
     pub(super) runs: Vec<In<'s, Run>>,
     pub(super) loader: Vec<In<'s, Variable>>,
     pub(super) rcconf: Vec<In<'s, Setting>>,
+    pub(super) units: Vec<In<'s, Section>>,
+    pub(super) vm_bhyve: Vec<In<'s, Variable>>,
+    pub(super) bhyve_config: Vec<In<'s, Variable>>,
     pub(super) sources: Vec<&'s Source>,
 }
 
@@ -75,6 +80,41 @@ impl<'s> Site<'s> {
         for (source, Source { name: file, kind, text }) in sources.iter().enumerate() {
             let here = In { source, file: file.as_str(), line: 0, value: () };
             match kind {
+                Kind::BhyveConfig => {
+                    let entries = findings.entries(&here, bhyve::config::read(text));
+                    let line = entries.first().map_or(1, |at| at.line);
+                    site.runs.push(here.beside(line, bhyve::config::run(&entries)));
+                    let entries = entries.into_iter();
+                    site.bhyve_config.extend(entries.map(|at| here.beside(at.line, at.value)));
+                }
+                Kind::Cbsd => {
+                    findings.entries(&here, cbsd::read(text));
+                }
+                // They are read by rules of their own.
+                Kind::Consul | Kind::Jail | Kind::Resolv => {}
+                Kind::DhcpHosts => {
+                    findings.entries(&here, dhcp::hosts::dhcp_hosts(text));
+                }
+                Kind::Dhcpd => {
+                    findings.entries(&here, dhcp::hosts::dhcpd(text));
+                }
+                Kind::Dnsmasq => {
+                    findings.entries(&here, dhcp::hosts::dnsmasq(text));
+                }
+                Kind::Libvirt => {
+                    findings.entries(&here, libvirt::read(text));
+                }
+                Kind::Unit => {
+                    let entries = findings.entries(&here, unit::read(text)).into_iter();
+                    site.units.extend(entries.map(|at| here.beside(at.line, at.value)));
+                }
+                Kind::VmBhyve => {
+                    let entries = findings.entries(&here, vmbhyve::read(text)).into_iter();
+                    site.vm_bhyve.extend(entries.map(|at| here.beside(at.line, at.value)));
+                }
+                Kind::Vmtab => {
+                    findings.entries(&here, vmtab::read(text));
+                }
                 Kind::Exports => {
                     for line in findings.entries(&here, exports::read(text)) {
                         match line.value {
@@ -198,8 +238,15 @@ impl Findings {
         self.0.push((place.source, Finding { file, line, rule, message: clean }));
     }
 
-    fn entries<T>(&mut self, here: &In<'_, ()>, reading: Reading<T>) -> Vec<At<T>> {
-        for diagnostic in reading.diagnostics {
+    /// Notes down a finding that is complete.
+    pub(super) fn push(&mut self, source: usize, finding: Finding) {
+        self.0.push((source, finding));
+    }
+
+    pub(super) fn entries<T>(&mut self, here: &In<'_, ()>, reading: Reading<T>) -> Vec<At<T>> {
+        // What only another program knows is no mistake.
+        let wrong = |one: &Diagnostic| one.rule != Rule::Unread;
+        for diagnostic in reading.diagnostics.into_iter().filter(wrong) {
             self.add(&here.beside(diagnostic.line, ()), diagnostic.rule, diagnostic.message);
         }
         reading.entries

@@ -120,6 +120,8 @@ fn each_mistake_in_exports_is_found_where_it_is() {
     }
 }
 
+const LOCKS: &str = "rpc_lockd_enable=\"YES\"\nrpc_statd_enable=\"YES\"\n";
+
 #[test]
 fn each_mistake_in_an_fstab_is_found_where_it_is() {
     let long = format!("10.0.0.2:/{} / nfs ro 0 0\n", "x".repeat(120));
@@ -135,7 +137,7 @@ fn each_mistake_in_an_fstab_is_found_where_it_is() {
     ] {
         assert_eq!(found(&[("fstab", text)]), expected, "{text}");
     }
-    let locks = [("fstab", "a:/v /var nfs rw\n"), ("rc.conf", "rpc_lockd_enable=\"YES\"\n")];
+    let locks = [("fstab", "a:/v /var nfs rw\n"), ("rc.conf", LOCKS)];
     assert_eq!(found(&locks), Vec::<String>::new());
 }
 

@@ -11,16 +11,19 @@ use store::{EnvironmentName, Store};
 
 use super::{Failure, Reply, Site};
 
-/// Find mistakes in exports, fstab, loader.conf, rc.conf and bhyve scripts.
+/// Find mistakes in files of servers, guests, jails and containers.
 ///
-/// Give all files of one guest and its server together: netbe compares them with each other. The
-/// exit status is 1 if it finds something.
+/// It reads exports, fstab, loader.conf, rc.conf, resolv.conf, jail.conf, dhcpd.conf, dnsmasq.conf, vmtab, units and
+/// .nspawn files of systemd, domains of libvirt, the files of bhyve, vm-bhyve, CBSD and Consul, and scripts. Give all
+/// files of one guest and its server together: netbe compares them with each other. The exit status is 1 if it
+/// finds something.
 #[derive(Args, Debug)]
 pub(crate) struct Lint {
     /// Files; netbe recognizes their kind by name or content.
     #[arg(required_unless_present = "explicit")]
     files: Vec<String>,
-    /// A file and its kind: exports, fstab, loader, rcconf or script.
+    /// A file and its kind: bhyve, cbsd, consul, dhcp-hosts, dhcpd, dnsmasq, exports, fstab, jail, libvirt, loader,
+    /// rcconf, resolv, script, unit, vm-bhyve or vmtab.
     #[arg(long = "as", num_args = 2, value_names = ["KIND", "FILE"])]
     explicit: Vec<String>,
     /// Print JSON, for programs.
@@ -86,16 +89,20 @@ fn json(findings: &[Finding]) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn source(name: &str, kind: Option<Kind>, store: Option<&Store>) -> Result<Source, Failure> {
+pub(super) fn source(
+    name: &str,
+    kind: Option<Kind>,
+    store: Option<&Store>,
+) -> Result<Source, Failure> {
     let inside = store.map(|store| read_inside(name, store)).transpose()?.flatten();
     let bytes = inside.map_or_else(|| read(name), Ok)?;
     // What is not UTF-8 is compared with itself at most.
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let kind = kind.or_else(|| Kind::of(name, &text)).ok_or_else(|| {
         Failure::could_not(format_args!(
-            "cannot tell what {0} is: say `--as KIND {0}` with exports, fstab, loader, rcconf or \
-             script",
-            name.escape_debug()
+            "cannot tell what {0} is: say `--as KIND {0}` with {1}",
+            name.escape_debug(),
+            lint::KINDS
         ))
     })?;
     Ok(Source { name: name.to_owned(), kind, text })

@@ -162,7 +162,7 @@ const LOG: &str = "How much is logged on standard error, as in debug or netbe::d
                    and warn for the other verbs.";
 
 /// Verbs, and a command for each as it may be typed.
-const EXAMPLES: [(&str, &str); 73] = [
+const EXAMPLES: [(&str, &str); 74] = [
     ("", "netbe install -o Debian -r bookworm -l flat base"),
     ("", "netbe machine add --mac 52:54:00:12:34:56 web1"),
     ("", "netbe sharepxe --machine web1 --root own base"),
@@ -181,6 +181,7 @@ const EXAMPLES: [(&str, &str); 73] = [
     ("get", "netbe get -o property,value all base"),
     ("help", "netbe help machine add"),
     ("history", "netbe history -a web1"),
+    ("import", "netbe import -n /etc/jail.conf /usr/local/etc/dhcpd.conf"),
     (
         "install",
         "netbe install -o FreeBSD -r 14.3 -u https://download.freebsd.org/ftp -l freebsd base",

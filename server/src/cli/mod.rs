@@ -23,6 +23,7 @@ mod guard;
 mod guest;
 mod history;
 mod hypervisor;
+mod import;
 mod initramfs;
 mod install;
 mod jail;
@@ -241,6 +242,7 @@ enum Verb {
     Get(property::Get),
     Help(completion::Help),
     History(history::History),
+    Import(import::Import),
     Install(install::Install),
     Lint(lint::Lint),
     List(list::List),
@@ -321,6 +323,7 @@ impl Verb {
             Self::Get(verb) => verb.run(site),
             Self::Help(verb) => verb.run(),
             Self::History(verb) => verb.run(site),
+            Self::Import(verb) => verb.run(site),
             Self::Install(verb) => verb.run(site),
             Self::Lint(verb) => verb.run(site),
             Self::List(verb) => verb.run(site),

@@ -116,6 +116,15 @@ impl Bench {
         assert_eq!(self.fails(arguments), (sentence.to_owned(), 1), "{arguments:?}");
     }
 
+    /// Asserts that a command that prints more than that is answered with no, for these reasons.
+    pub(crate) fn refuses_all(&self, arguments: &[&str], sentences: &[&str]) {
+        let Outcome { err, status, .. } = self.run(arguments);
+        assert_eq!(status, Some(1), "{err}");
+        for sentence in sentences {
+            assert!(err.contains(&format!("netbe: {sentence}\n")), "{err}");
+        }
+    }
+
     /// Asserts that a command could not be done, or not be understood.
     pub(crate) fn cannot(&self, arguments: &[&str], sentence: &str) {
         assert_eq!(self.fails(arguments), (sentence.to_owned(), 2), "{arguments:?}");

@@ -90,8 +90,8 @@ fn a_file_of_another_name_is_read_as_what_it_is_said_to_be() {
     fs::write(&table, "one two\n").unwrap();
     let table = table.to_str().unwrap();
     let sentence = format!(
-        "cannot tell what {table} is: say `--as KIND {table}` with exports, fstab, loader, rcconf \
-         or script"
+        "cannot tell what {table} is: say `--as KIND {table}` with {}",
+        bootcfg::lint::KINDS
     );
     bench.cannot(&["lint", table], &sentence);
     let outcome = bench.run(&["lint", "--as", "fstab", table]);
@@ -99,7 +99,7 @@ fn a_file_of_another_name_is_read_as_what_it_is_said_to_be() {
     assert!(outcome.out.starts_with(&format!("{table}:1: the type is missing")), "{}", outcome.out);
     bench.cannot(
         &["lint", "--as", "table", table],
-        "\"table\" is no kind of file: write exports, fstab, loader, rcconf or script",
+        &format!("\"table\" is no kind of file: write {}", bootcfg::lint::KINDS),
     );
 }
 

@@ -19,6 +19,7 @@ mod dist;
 mod dry;
 mod environments;
 mod guests;
+mod imports;
 mod initramfs;
 mod install;
 mod lint;
