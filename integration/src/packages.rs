@@ -68,6 +68,9 @@ pub(crate) const TESTS: Needs = Needs(&[
     "systemd-container",
 ]);
 
+/// For what netbe writes for libvirt: what compares it with libvirt's schemas, which are only unpacked.
+pub(crate) const SCHEMAS: Needs = Needs(&["libxml2-utils"]);
+
 /// For boots from other NFS servers; they have services, see [`starts_services`].
 pub(crate) const PEERS: Needs = Needs(&["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind"]);
 

@@ -10,6 +10,7 @@ pub(crate) mod faults;
 mod first;
 mod foreign;
 mod freebsd;
+mod generators;
 mod guests;
 pub(crate) mod hostile;
 mod image;
@@ -61,6 +62,7 @@ pub(crate) fn all() -> Vec<Case> {
         networks::CASES,
         guests::CASES,
         containers::CASES,
+        generators::CASES,
         initramfs::CASES,
         roots::CASES,
         survive::CASES,
