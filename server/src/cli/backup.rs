@@ -66,10 +66,6 @@ impl Backup {
         };
         if kept.configuration().is_none() {
             let path = self.configuration.path.display();
-            let is_named = self.configuration.path != Path::new(DEFAULT_FILE);
-            if is_named {
-                return Err(Failure::no(format_args!("{path} is not there: nothing was kept")));
-            }
             tracing::warn!(
                 "there is no {path}, so the backup has no configuration: --config FILE names one"
             );

@@ -73,8 +73,8 @@ fn nothing_changes_where_it_is_only_asked_what_would_be_done() {
         (&["receive", "new"], "would take in a new boot environment as new\n"),
         (&["install", "-o", "tar", "-p", ARCHIVE, "head"], "would fill head with tar\n"),
         (
-            &["install", "-o", "Debian", "-r", "bookworm", "-l", "linux", "new"],
-            "would create new with the layout linux\nwould fill new with Debian\n",
+            &["install", "-o", "tar", "-p", ARCHIVE, "-l", "linux", "new"],
+            "would create new with the layout linux\nwould fill new with tar\n",
         ),
         (
             &["machine", "add", "--mac=52:54:00:00:00:09", "--environment=tail", "web9"],
@@ -146,6 +146,10 @@ fn nothing_changes_where_it_is_only_asked_what_would_be_done() {
         &["install", "-o", "FreeBSD", "-u", "http://127.0.0.1:1", "head"],
         &["install", "-o", "FreeBSD", "-p", "/none", "--script", ARCHIVE, "head"],
         &["install", "-o", "Debian", "head"],
+        // Nothing that makes a Debian is found here.
+        &["install", "-o", "Debian", "-r", "bookworm", "-l", "linux", "new"],
+        &["install", "-o", "tar", "-p", ARCHIVE, "--ssh-key", "/none", "head"],
+        &["install", "-o", "tar", "-p", ARCHIVE, "--root-password-file", "/none", "head"],
         &["install", "--initramfs", "head"],
     ];
     for words in refused {
