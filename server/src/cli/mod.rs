@@ -27,6 +27,7 @@ mod import;
 mod initramfs;
 mod install;
 mod jail;
+mod line;
 mod lint;
 mod list;
 mod log;

@@ -13,6 +13,8 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::line;
+
 /// Logs to standard error from now on; `NETBE_LOG` says how much, as in `debug` or `netbe::dhcp=debug`.
 pub(super) fn begin() {
     let filter = EnvFilter::try_from_env("NETBE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
@@ -49,8 +51,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut text = String::new();
-        context.field_format().format_fields(Writer::new(&mut text), event)?;
+        let text = line::text(context, event)?;
         // A line feed would begin a message of its own.
         let text = text.trim_end().replace('\n', " ");
         writeln!(writer, "<{}>{}", priority(*event.metadata().level()), terminal::escaped(&text))

@@ -12,6 +12,8 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::line;
+
 /// Has warnings printed on standard error, a line each, as failures are; with `verbose` what goes on too.
 /// `NETBE_LOG` may ask for more.
 pub(super) fn show(program: &'static str, verbose: bool) {
@@ -57,8 +59,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut text = String::new();
-        context.field_format().format_fields(Writer::new(&mut text), event)?;
+        let text = line::text(context, event)?;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.insert(text.clone()) {
             writeln!(writer, "{}: {}", self.program, terminal::escaped(&text))
