@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::site::events::{BootId, seconds};
+use crate::site::lines::{self, aside};
 
 /// A line that a machine said.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -45,19 +46,7 @@ pub struct Said {
 ///
 /// A file is there and cannot be read.
 pub fn read(state: &Path, machine: &str) -> io::Result<Vec<Said>> {
-    let Some(path) = file(&state.join(FOLDER), machine) else { return Ok(Vec::new()) };
-    let mut said = Vec::new();
-    for path in [aside(&path), path] {
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        // A line that a crash cut off tells nothing.
-        let lines = text.split(|&byte| byte == b'\n');
-        said.extend(lines.filter_map(|line| serde_json::from_slice::<Said>(line).ok()));
-    }
-    Ok(said)
+    file(&state.join(FOLDER), machine).map_or_else(|| Ok(Vec::new()), |path| lines::read(&path))
 }
 
 /// Has what a machine said go with it to its new name. What somebody else said by that name before is lost.
@@ -252,10 +241,6 @@ fn file(folder: &Path, machine: &str) -> Option<PathBuf> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     let is_name = !machine.is_empty() && machine.len() <= 255 && !machine.starts_with('.');
     (is_name && machine.chars().all(plain)).then(|| folder.join(format!("{machine}.said")))
-}
-
-fn aside(path: &Path) -> PathBuf {
-    path.with_extension("old")
 }
 
 /// The folder in the state directory.

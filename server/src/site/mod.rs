@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod events;
 pub mod kenv;
+pub(crate) mod lines;
 pub mod machine;
 pub mod networks;
 pub mod state;

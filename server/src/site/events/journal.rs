@@ -16,6 +16,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Event, Kind};
+use crate::site::lines::{self, aside};
 
 /// Starts to write down what `events` brings, in a file of the state directory. It ends with the
 /// stream.
@@ -43,19 +44,7 @@ pub fn start(state: &Path, mut events: Receiver<Arc<Event>>) -> io::Result<()> {
 ///
 /// A file is there and cannot be read.
 pub fn read(state: &Path) -> io::Result<Vec<Event>> {
-    let path = state.join(FILE);
-    let mut events = Vec::new();
-    for path in [aside(&path), path] {
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let lines = text.split(|&byte| byte == b'\n');
-        // A line that a crash cut off, or that a later version wrote, tells nothing.
-        events.extend(lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok()));
-    }
-    Ok(events)
+    lines::read(&state.join(FILE))
 }
 
 /// The file that is written to.
@@ -138,10 +127,6 @@ impl Journal {
 /// Whether an event is written down: anybody can bring about any number of the others.
 const fn is_kept(event: &Event) -> bool {
     event.boot.is_some() || event.machine.is_none() || event.named
-}
-
-fn aside(path: &Path) -> PathBuf {
-    path.with_extension("old")
 }
 
 /// The file's name in the state directory.
