@@ -18,6 +18,18 @@ use crate::vm::{Firmware, Hardware, Machine};
 pub(super) const CASES: &[Case] = &[
     // Installs a whole Debian from a mirror, and boots it twice, emulated: half an hour.
     Case::new("readme's commands make a machine in which one logs in by ssh", login).when_named(),
+    Case::new("commands of the pages as they stand, tutorial", |lab| {
+        page(lab, "tutorial-linux.md", "10.77.0.1")
+    })
+    .light(),
+    Case::new("commands of the pages as they stand, clones", |lab| {
+        page(lab, "howto-clones.md", "10.77.0.1")
+    })
+    .light(),
+    Case::new("commands of the pages as they stand, proxy", |lab| {
+        page(lab, "howto-dhcp-beside.md", "10.0.0.1")
+    })
+    .light(),
     Case::new("a refused machine shows why, by iPXE's ROM", |lab| {
         refused(lab, Firmware::Bios, "", "unknown machine, and no default environment")
     }),
@@ -209,6 +221,62 @@ fn login(lab: &Lab) -> Result<Outcome, Failure> {
     Ok(Outcome::Passed)
 }
 
+/// Every command of a page does what the page says, as it stands there. What needs a mirror, another package
+/// or a guest is done beforehand in a small way, or left out.
+fn page(lab: &Lab, name: &str, address: &'static str) -> Result<Outcome, Failure> {
+    let network = Network::of("br0", address)?;
+    let host = Host { network, directory: lab.directory("page")?, netbe: lab.netbe()? };
+    host.run("netbe create -l linux base", COMMAND_LIMIT)?;
+    let root = host.directory.join("store/be/base");
+    for (file, text) in SYSTEM {
+        let path = root.join(file);
+        let folder = path.parent().unwrap_or(&root);
+        fs::create_dir_all(folder).during(folder.display())?;
+        fs::write(&path, text).during(path.display())?;
+    }
+    let machines = "node1 52:54:00:00:00:01\nnode2 52:54:00:00:00:02\n";
+    fs::write(host.directory.join("machines.txt"), machines).during("machines.txt")?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    let text = fs::read_to_string(&path).during(path.display())?;
+    let (mut server, mut done) = (None, 0);
+    for command in blocks(&text) {
+        if ELSEWHERE.iter().any(|begin| command.starts_with(begin)) {
+            println!("not run: {command}");
+        } else if command.starts_with("netbe serve ") && !command.contains(" -n ") {
+            server = Some(host.serve(&command)?);
+            done += 1;
+        } else {
+            host.run(&format!("cd\n{command}"), COMMAND_LIMIT)?;
+            done += 1;
+        }
+    }
+    if let Some(mut server) = server {
+        server.terminate(Duration::from_secs(60))?;
+    }
+    ensure(done > 4, || format!("{name} has no commands any more"))?;
+    Ok(Outcome::Passed)
+}
+
+/// The commands of a page: lines of its blocks for sh(1), and loops of several lines.
+fn blocks(text: &str) -> Vec<String> {
+    let (mut commands, mut open) = (Vec::<String>::new(), false);
+    let (mut is_loop, mut is_inside) = (false, false);
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("```") {
+            open = line == "```sh";
+        } else if open && !line.is_empty() {
+            is_loop |= line.starts_with("while ");
+            match commands.last_mut().filter(|_| is_inside) {
+                Some(last) => *last += &format!("\n{line}"),
+                None => commands.push(line.to_owned()),
+            }
+            is_loop &= !line.starts_with("done");
+            is_inside = is_loop;
+        }
+    }
+    commands
+}
+
 /// The commands that README says make a machine from nothing.
 fn commands() -> Result<Vec<String>, Failure> {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
@@ -224,6 +292,13 @@ fn changed() -> Failure {
     Failure::said("README.md has no longer four commands that end with `netbe serve`")
 }
 
+/// As much of a system as `netbe check` wants.
+const SYSTEM: &[(&str, &str)] =
+    &[("boot/vmlinuz-6.1", "x"), ("lib/modules/6.1/modules.builtin", "kernel/fs/nfs/nfsv3.ko\n")];
+/// How commands begin that are not run.
+const ELSEWHERE: &[&str] = &["apt-get ", "ip ", "netbe install ", "netbe bootpxe "];
+/// How long a command may take that neither installs nor boots.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// The machine's address on its card, as README says it.
 const MAC: &str = "52:54:00:12:34:56";
 /// What the addresses of README's range begin with.
