@@ -65,7 +65,7 @@ pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
     }
     let notifier = Arc::new(Notifier::of_environment());
     if let Err(error) = hostfs::raise_open_files_limit() {
-        tracing::warn!("the number of open files stays limited as it is: {error}");
+        tracing::warn!("the limit of open files cannot be raised: {error}");
     }
     let network = runtime("network", 2)?;
     // From here on SIGHUP is what `reload` sends, and not the end of a server that still starts.

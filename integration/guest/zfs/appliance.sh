@@ -148,7 +148,7 @@ step "what others depend on is not destroyed"
 shows '^old.*desk@live' netbe list
 shows 'desk@live' netbe list -s
 shows '^desk.*desk-old-2' netbe status
-refused "is what old depends on" destroy desk@live
+refused "is needed by old" destroy desk@live
 refused "desk runs from desk-old-2" destroy desk-old-2
 netbe destroy new
 netbe promote old

@@ -229,7 +229,7 @@ pub(super) fn or_gone<T>(
         && !record(site, name).map_or(true, names)
         && let Err(error) = site.open().and_then(|store| Ok(store.destroy(made)?))
     {
-        tracing::warn!("{made}, which nothing boots, is left: {}", error.message);
+        tracing::warn!("{made} is left, and no machine boots it: {}", error.message);
     }
     written
 }

@@ -85,8 +85,8 @@ impl Sharenfs {
         // With --ro alone it is said of the machines that boot it.
         if export.shared && export.machines.is_empty() && export.networks.is_empty() && !self.ro {
             tracing::warn!(
-                "nobody is named who may mount {name}: name machines with --machine, or networks with --network; \
-                 those that boot it need neither"
+                "{name} is shared with nobody: name machines with --machine, or networks with --network; \
+                 machines that boot it need neither"
             );
         }
         let named: Vec<_> = self.machines.iter().filter_map(|given| given.0.as_deref()).collect();

@@ -98,12 +98,12 @@ fn interfaces(status: &control::Status) -> String {
                 format!("hands out addresses; another DHCP server, {other}, answers there too")
             }
             ("proxy", None) => {
-                "tells machines what to boot; no other DHCP server was heard, which \
+                "names boot files to machines; no other DHCP server was heard, which \
                                 has to give them their addresses"
                     .to_owned()
             }
             ("proxy", Some(other)) => {
-                format!("tells machines what to boot, beside the DHCP server {other}")
+                format!("names boot files to machines, beside the DHCP server {other}")
             }
             ("passive", None) => "listens and answers nobody".to_owned(),
             ("passive", Some(other)) => {

@@ -115,7 +115,7 @@ impl Server {
             if request.kind == MessageType::Discover {
                 let network = scope.network;
                 let reason =
-                    format!("no range lies in {network}, and no address there is kept for it");
+                    format!("no range lies in {network}, and no address there is reserved for it");
                 self.report(request.mac, Event::Unserved(reason));
             }
             return action;

@@ -65,7 +65,7 @@ impl Nlm {
     fn tell(&self, call: &Call<'_>) {
         if !self.told.swap(true, Ordering::Relaxed) {
             tracing::info!(
-                "{} asks for a lock, of which netbe has none to give: have machines mount with nolock \
+                "{} asks for a lock, and netbe has no locks: mount with nolock \
                  (Linux) or nolockd (FreeBSD), which keeps locks on the machine itself",
                 call.peer.ip().to_canonical(),
             );

@@ -218,7 +218,7 @@ impl Appliance {
                 self.config().beside(name)
             ),
             None if mode == "proxy" => format!(
-                "  DHCP {name} {address}: tells machines what to boot; another DHCP server has to \
+                "  DHCP {name} {address}: names boot files to machines; another DHCP server has to \
                  give them their addresses\n"
             ),
             None if mode == "serve" => {

@@ -223,7 +223,7 @@ impl Interfaces {
                 let _ = match config.mode {
                     Mode::Passive => writeln!(text, "DHCP               listens: {networks}"),
                     Mode::Proxy => {
-                        writeln!(text, "DHCP               tells what to boot: {networks}")
+                        writeln!(text, "DHCP               names boot files: {networks}")
                     }
                     Mode::Serve => writeln!(text, "DHCP               serves: {networks}"),
                 };
@@ -407,12 +407,14 @@ mod test {
             let found = Interfaces::among(host(), &config, &roster).unwrap();
             found.addresses(&config).strays(&roster).join("\n")
         };
-        let own = "10.0.0.255 is kept for web3, but is the broadcast address of 10.0.0.0/24\n\
-                   10.0.0.0 is kept for web4, but is the address of the network 10.0.0.0/24 itself\n\
-                   10.0.0.1 is kept for web5, but is this host's own address";
+        let own = "10.0.0.255 is reserved for web3, but is the broadcast address of 10.0.0.0/24\n\
+                   10.0.0.0 is reserved for web4, but is the address of the network 10.0.0.0/24 itself\n\
+                   10.0.0.1 is reserved for web5, but is this host's own address";
         assert_eq!(strays(""), own);
         let outside = |address: &str, name: &str, served: &str| {
-            format!("{address} is kept for {name}, but lies in no network that is served: {served}")
+            format!(
+                "{address} is reserved for {name}, but lies in no network that is served: {served}"
+            )
         };
         let served = "10.0.0.0/24";
         let expected = [
@@ -427,7 +429,8 @@ mod test {
         let expected = [
             outside("10.0.9.9", "web2", "10.0.0.0/24, 10.3.0.0/24"),
             own.to_owned(),
-            "10.3.0.255 is kept for web7, but is the broadcast address of 10.3.0.0/24".to_owned(),
+            "10.3.0.255 is reserved for web7, but is the broadcast address of 10.3.0.0/24"
+                .to_owned(),
         ];
         assert_eq!(strays(relayed), expected.join("\n"));
     }

@@ -84,8 +84,8 @@ impl Service {
                 delay = DELAY_FIRST;
             }
             tracing::error!(
-                "{} has broken down and is started again in {} s: {trouble}; should it go on like this, \
-                 stop what else uses its port, start netbe again, and report the message",
+                "{} has broken down and is started again in {} s: {trouble}; if this repeats, \
+                 stop the program that uses its port, start netbe again, and report the message",
                 self.name,
                 delay.as_secs()
             );

@@ -91,7 +91,7 @@ impl Networks {
         let kept = roster.iter().filter_map(|(name, entry)| Some((name, entry.machine.address?)));
         let unfit = kept.filter_map(|(name, address)| {
             let unfit = self.unfit(address)?;
-            Some(format!("{address} is kept for {name}, but {unfit}"))
+            Some(format!("{address} is reserved for {name}, but {unfit}"))
         });
         unfit.collect()
     }

@@ -21,7 +21,7 @@ pub enum StoreError {
         why: String,
     },
     /// Its metadata file says something else than netbe writes.
-    #[error("{path:?} is not right: {error}")]
+    #[error("{path:?} cannot be read: {error}")]
     Broken {
         /// The file.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum StoreError {
     #[error("{0:?} is more than {max} directories deep: remove what is below it", max = MAX_DEPTH)]
     Deep(PathBuf),
     /// Others cannot be without it.
-    #[error("{what} is what {} depends on: promote or destroy that first", list(names))]
+    #[error("{what} is needed by {}: promote or destroy that first", list(names))]
     Dependants {
         /// The environment or snapshot.
         what: String,
@@ -61,7 +61,7 @@ pub enum StoreError {
     },
     /// It is being made or filled, or an earlier release was killed at that.
     #[error(
-        "{0} is not whole: it is being made or installed, or an earlier netbe was killed at that: wait, or \
+        "{0} is not complete: a command is making or installing it, or was killed at that: wait, or \
          destroy it"
     )]
     Half(EnvironmentName),
@@ -155,7 +155,7 @@ pub enum StoreError {
     NoSnapshot(Point),
     /// What an environment was before it was filled is nowhere any more.
     #[error(
-        "the snapshot {0}, in which it was kept as it was before, is gone: destroy the boot environment"
+        "the snapshot {0}, which held its earlier state, is gone: destroy the boot environment"
     )]
     Lost(Point),
     /// Nothing is new in it since a snapshot that is not older.

@@ -56,8 +56,7 @@ impl Property {
 pub enum PropertyError {
     /// netbe goes by it.
     #[error(
-        "{0} is written by netbe itself, which goes by it: `netbe sharepxe`, `netbe machine` and `netbe install` \
-         change what it says"
+        "netbe sets {0} itself: `netbe sharepxe`, `netbe machine` and `netbe install` change it"
     )]
     Kept(String),
     /// ZFS has it, and it is not set in this way.

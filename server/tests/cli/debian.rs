@@ -320,7 +320,7 @@ fn a_maker_that_fails_says_why_and_leaves_nothing() {
     let makers = Makers::new();
     makers.program("mmdebstrap", "echo 'I: running' >&2\necho 'E: no such suite' >&2\nexit 25\n");
     let done = makers.install(&[]);
-    let sentence = "netbe: mmdebstrap failed (exit status: 25): what it said above tells why\n";
+    let sentence = "netbe: mmdebstrap failed (exit status: 25): its messages above say why\n";
     assert_eq!(done.err, format!("running\nE: no such suite\n{sentence}"));
     assert_eq!((done.out.as_str(), done.status), ("", Some(2)));
     assert!(makers.is_tidy());
@@ -330,7 +330,7 @@ fn a_maker_that_fails_says_why_and_leaves_nothing() {
     fs::remove_file(makers.path("bin/mmdebstrap")).unwrap();
     makers.program("debootstrap", "mkdir -p ${5}/etc\necho 'E: no such suite'\nexit 1\n");
     let done = makers.install(&[]);
-    let sentence = "netbe: debootstrap failed (exit status: 1): what it said above tells why\n";
+    let sentence = "netbe: debootstrap failed (exit status: 1): its messages above say why\n";
     assert_eq!(done.err, format!("E: no such suite\n{sentence}"));
     assert!(makers.is_tidy());
 }

@@ -170,7 +170,7 @@ fn what_netbe_goes_by_is_not_a_setting_for_anybody() {
     let bench = Bench::with_head();
     for key in ["machine", "template", "installing", "draft", "data-of", "fresh"] {
         let (said, status) = bench.fails(&["set", &format!("{key}=x"), "head"]);
-        assert!(said.contains(&format!("{key} is written by netbe itself")), "{said}");
+        assert!(said.contains(&format!("netbe sets {key} itself")), "{said}");
         assert_eq!(status, 2);
     }
 }

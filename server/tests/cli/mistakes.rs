@@ -183,7 +183,7 @@ fn a_broken_metadata_file_is_named_and_hides_no_other_environment() {
     assert!(outcome.out.starts_with("good\t-\t"), "{}", outcome.out);
     assert_eq!(outcome.out.lines().count(), 1);
     let expected = format!(
-        "netbe: {file:?} is not right: it is of schema 9, this version reads 2: use the netbe that \
+        "netbe: {file:?} cannot be read: it is of schema 9, this version reads 2: use the netbe that \
          wrote it\n"
     );
     assert_eq!((outcome.err, outcome.status), (expected.clone(), Some(2)));
@@ -201,7 +201,7 @@ fn what_is_not_shared_has_no_exports() {
     );
     bench.warns(
         &["sharenfs", "head"],
-        "nobody is named who may mount head: name machines with --machine, or networks with --network; those that \
+        "head is shared with nobody: name machines with --machine, or networks with --network; machines that \
          boot it need neither",
     );
     bench.refuses(

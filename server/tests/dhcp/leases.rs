@@ -443,7 +443,8 @@ fn a_network_without_a_range_is_left_alone_but_for_reserved_machines() {
     for stray in strays {
         assert_eq!(bench.ask(&stray).unwrap_err(), Silence::Passive);
     }
-    let reason = "no range lies in 10.77.0.1/24, and no address there is kept for it".to_owned();
+    let reason =
+        "no range lies in 10.77.0.1/24, and no address there is reserved for it".to_owned();
     assert!(bench.heard(machine(1), &Event::Unserved(reason)));
     bench.reserve(machine(2), [10, 77, 0, 50]);
     assert_eq!(bench.leased(machine(2)), Some([10, 77, 0, 50].into()));

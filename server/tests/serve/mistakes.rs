@@ -160,11 +160,11 @@ fn an_address_that_no_machine_can_have_is_said_at_once() {
     assert_eq!(within(&["machine", "set", "--address", "10.88.0.7", "web2"]), outside("10.88.0.7"));
     let arguments = ["serve", "-n", "--mode", "serve", "--range", range, "--subnet", subnet];
     let dry = Outcome::from(net.beside(&site.netbe(&arguments)).output().unwrap());
-    let line = "not handed out     10.88.0.9 is kept for web1, but lies in no network that is served: \
+    let line = "not handed out     10.88.0.9 is reserved for web1, but lies in no network that is served: \
                 10.77.0.0/24, 10.99.0.0/24\n";
     assert!(dry.out.contains(line), "{}", dry.out);
     let check = Outcome::from(net.beside(&site.netbe(&["check"])).output().unwrap());
-    assert!(check.out.contains("10.88.0.9 is kept for web1, but lies in no"), "{}", check.out);
+    assert!(check.out.contains("10.88.0.9 is reserved for web1, but lies in no"), "{}", check.out);
 }
 
 #[test]

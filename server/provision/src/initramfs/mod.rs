@@ -268,7 +268,7 @@ pub enum InitramfsError {
     )]
     NoModules(String),
     /// Nothing says of which release the kernel is.
-    #[error("{0} does not tell its release: say it with --kernel RELEASE")]
+    #[error("{0} has no release in its name: give it with --kernel RELEASE")]
     NoRelease(String),
     /// The archive could not be made.
     #[error("the files do not fit into an initial RAM disk: {0}")]

@@ -80,7 +80,7 @@ pub enum InstallError {
     },
     /// It failed, and what was unpacked is still there: nothing boots it, and the next installation
     /// takes it away.
-    #[error("{why}; and what was unpacked could not be taken away: {undo}")]
+    #[error("{why}; and the unpacked files could not be removed: {undo}")]
     Left {
         /// Why it failed.
         why: Box<Self>,
@@ -104,7 +104,7 @@ pub enum InstallError {
         name: PathBuf,
     },
     /// The program that makes a Debian failed.
-    #[error("{program} failed ({status}): what it said above tells why")]
+    #[error("{program} failed ({status}): its messages above say why")]
     Bootstrap {
         /// Its name.
         program: &'static str,

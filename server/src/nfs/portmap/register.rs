@@ -55,7 +55,7 @@ pub fn register_with_locks(
 ) -> Result<(), RegisterError> {
     register(mapper, services)?;
     if let Err(error) = register(mapper, locks) {
-        tracing::info!("netbe is not asked for locks: {error}");
+        tracing::info!("the port mapper does not send requests for locks to netbe: {error}");
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ impl Publisher {
             if self.exports.of(export.environment).is_some_and(|now| root(&now) != root(export)) {
                 tracing::warn!(
                     "{}: another directory has taken the place of the one that was served, and is served \
-                     from now on: whoever lives on the old one has to boot again",
+                     from now on: machines that run from the old one have to boot again",
                     export.name
                 );
             }

@@ -215,7 +215,7 @@ pub enum MachineError {
     #[error("{0} cannot be a machine's address: write one of your network's")]
     Address(Ipv4Addr),
     /// Another machine has the address.
-    #[error("{address} is kept for {other}: choose another address, or change {other} first")]
+    #[error("{address} is reserved for {other}: choose another address, or change {other} first")]
     AddressTaken {
         /// The address.
         address: Ipv4Addr,

@@ -89,8 +89,8 @@ pub fn finish_renaming(state: &StateDir) -> Result<(), StateError> {
     };
     if let Some(error) = error {
         tracing::warn!(
-            "a boot environment was renamed, and its machines cannot follow yet: {error}; \
-             when that is right, run `netbe settle`"
+            "a boot environment was renamed, and its machines still have its old name: {error}; \
+             mend that, then run `netbe settle`"
         );
     }
     Ok(())

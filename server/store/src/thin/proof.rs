@@ -20,7 +20,7 @@ pub enum Fault {
         right: Option<Vec<u8>>,
     },
     /// It has another kind, owner, mode or other flags, or a link says something else.
-    #[error("{} is not what it was", shown(.0))]
+    #[error("{} has changed", shown(.0))]
     Differs(Vec<u8>),
     /// A path leads to another file, or nowhere.
     #[error("{} leads elsewhere", shown(.0))]

@@ -214,7 +214,7 @@ fn an_update_touches_links_into_the_base_and_files_of_the_same_name() {
         told,
         [
             "/usr/local/bin/cc stands beside /usr/bin/cc, which has changed",
-            "/etc/mail/aliases is the skeleton's own: the changed one does not reach it",
+            "/etc/mail/aliases is in the skeleton, which keeps its own version",
             "/etc/ssl/certs/0a.0 leads to /usr/share/certs/trusted/A.pem, which has changed",
             "/etc/ssl/certs/0b.0 leads nowhere now: \
              \"../../../../usr/share/certs/trusted/B.pem\" is gone",

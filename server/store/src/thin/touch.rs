@@ -28,7 +28,7 @@ pub enum Touch {
         file: Vec<u8>,
     },
     /// The skeleton has a file of its own in place of a changed one, which the jail never sees.
-    #[error("{} is the skeleton's own: the changed one does not reach it", shown(.0))]
+    #[error("{} is in the skeleton, which keeps its own version", shown(.0))]
     Own(Vec<u8>),
     /// A package brought a file of the same name.
     #[error("{} stands beside {}, which has changed", shown(own), shown(file))]
