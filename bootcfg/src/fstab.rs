@@ -321,6 +321,16 @@ mod test {
         }
     }
 
+    #[test]
+    fn a_jail_on_zfs_mounts_its_own_data_set_first() {
+        let below = ["usr/home".to_owned(), "var".to_owned()];
+        assert_eq!(
+            render(&zfs("tank/be/web", &below, "/jails/web/")).unwrap(),
+            "tank/be/web /jails/web zfs rw 0 0\ntank/be/web/usr/home /jails/web/usr/home zfs rw 0 0\n\
+             tank/be/web/var /jails/web/var zfs rw 0 0\n"
+        );
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_back_or_was_refused(guest in strategy::guest()) {
