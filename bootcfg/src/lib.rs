@@ -30,6 +30,7 @@ pub mod rcconf;
 pub mod refusal;
 mod rule;
 mod serial;
+pub mod service;
 pub mod shell;
 pub mod unit;
 pub mod vmbhyve;

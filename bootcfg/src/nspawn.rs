@@ -67,6 +67,78 @@ pub fn files(container: &Container) -> Result<Vec<File>, ConfigError> {
     Ok(files)
 }
 
+/// The command that runs a container on the terminal that it is started on, without files of systemd's:
+/// SIGTERM has its system shut down (systemd-nspawn(1), `--kill-signal`). Where it has an Ethernet address,
+/// `network` is the file with the text of [`network`], which lies on this host while it runs.
+///
+/// `register` says whether systemd is to know it: then machinectl(1) lists it, as part of the unit that the
+/// command is run in.
+pub fn command(
+    container: &Container,
+    network: Option<&str>,
+    register: bool,
+) -> Result<Vec<String>, ConfigError> {
+    let name = checked(&container.name)?;
+    let Source::Directory(root) = &container.root else {
+        let (what, reason) = ("the root", "mount it first");
+        return Err(ConfigError::Character {
+            what,
+            value: name.to_owned(),
+            format: FORMAT,
+            reason,
+        });
+    };
+    absolute(root)?;
+    let users = if container.private_users { "pick" } else { "no" };
+    let mut words: Vec<String> = [
+        "systemd-nspawn",
+        "--quiet",
+        "--boot",
+        "--keep-unit",
+        "--settings=no",
+        "--link-journal=no",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    words.extend([
+        format!("--register={}", if register { "yes" } else { "no" }),
+        format!("--machine={name}"),
+        format!("--directory={root}"),
+        format!("--private-users={users}"),
+    ]);
+    if container.private_users {
+        words.push("--private-users-ownership=map".to_owned());
+    }
+    if container.read_only {
+        words.push("--read-only".to_owned());
+    }
+    match &container.bridge {
+        Some(bridge) => {
+            interface(bridge, FORMAT, true)?;
+            words.push(format!("--network-bridge={bridge}"));
+        }
+        None => words.push("--network-veth".to_owned()),
+    }
+    if let Some(file) = network {
+        absolute(file)?;
+        // A colon ends a path there, unless it is behind a backslash.
+        let file = file.replace('\\', "\\\\").replace(':', "\\:");
+        words.push(format!("--bind-ro={file}:/run/systemd/network/05-{name}.network"));
+    }
+    Ok(words)
+}
+
+/// What a container with this Ethernet address reads of its interface, as [`command`] takes it.
+pub fn network(mac: Mac) -> Result<String, ConfigError> {
+    unit::render(&host0(mac))
+}
+
+/// The environment by which systemd 255 and later give a container its Ethernet address.
+#[must_use]
+pub fn variable(mac: Mac) -> (&'static str, String) {
+    (MAC_VARIABLE, mac.to_string())
+}
+
 /// The `.nspawn` file (systemd.nspawn(5)).
 fn settings(container: &Container, network: &str) -> Result<Vec<Section>, ConfigError> {
     // The unit systemd-nspawn@.service has -U, by which systemd would give all files of the tree to other users, for
@@ -127,7 +199,7 @@ fn drop_in(container: &Container, at: &str) -> Vec<Section> {
     let mut sections = vec![unit];
     if let Some(mac) = container.mac {
         // Read by systemd 255 and later; those before have the address by the file that is bound into the container.
-        let variable = format!("SYSTEMD_NSPAWN_NETWORK_MAC={mac}");
+        let variable = format!("{MAC_VARIABLE}={mac}");
         sections.push(Section::new("Service", &[]).with("Environment", variable));
     }
     sections
@@ -167,6 +239,7 @@ fn absolute(path: &str) -> Result<(), ConfigError> {
     Err(ConfigError::Character { what, value: path.to_owned(), format: FORMAT, reason })
 }
 
+const MAC_VARIABLE: &str = "SYSTEMD_NSPAWN_NETWORK_MAC";
 const FORMAT: &str = "a file of systemd-nspawn";
 
 #[cfg(test)]

@@ -14,6 +14,20 @@ pub enum Attachment {
     Opened(i32),
 }
 
+/// Where the guest's console is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Console {
+    /// On the terminal that QEMU is started on, with QEMU's own monitor behind Ctrl-A C.
+    Terminal,
+    /// On a UNIX socket, for who keeps the guest and has no terminal.
+    Sockets {
+        /// The socket of the serial port.
+        serial: String,
+        /// The socket of QMP, by which the guest's power button is pressed.
+        monitor: String,
+    },
+}
+
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Accelerator {
@@ -54,8 +68,9 @@ pub fn pxe(
     firmware: &Firmware,
     attachment: &Attachment,
     accelerator: Accelerator,
+    console: &Console,
 ) -> Result<Vec<String>, ConfigError> {
-    let mut words = machine(guest, attachment, accelerator, ",bootindex=1")?;
+    let mut words = machine(guest, attachment, accelerator, console, ",bootindex=1")?;
     if let Firmware::Uefi { code, variables } = firmware {
         let (code, variables) = (file(code)?, file(variables)?);
         words.extend([
@@ -77,9 +92,10 @@ pub fn direct(
     kernel: &Kernel,
     attachment: &Attachment,
     accelerator: Accelerator,
+    console: &Console,
 ) -> Result<Vec<String>, ConfigError> {
     // No ROM: the firmware must not boot from the network first.
-    let mut words = machine(guest, attachment, accelerator, ",romfile=")?;
+    let mut words = machine(guest, attachment, accelerator, console, ",romfile=")?;
     let reason = "it has a NUL";
     refuse("the command line", &kernel.command_line, FORMAT, reason, |c| c == '\0')?;
     words.extend(["-kernel".to_owned(), path(&kernel.kernel)?.to_owned()]);
@@ -95,6 +111,7 @@ fn machine(
     guest: &Guest,
     attachment: &Attachment,
     accelerator: Accelerator,
+    console: &Console,
     device: &str,
 ) -> Result<Vec<String>, ConfigError> {
     let interface = |name: &str| error::interface(name, FORMAT, true);
@@ -122,8 +139,19 @@ fn machine(
     let size = ["-m", &memory, "-smp", &cpus];
     // The ports before that of the console are there, and lead nowhere.
     let others = ["-serial", "null"].repeat(guest.serial.unit().into());
+    let port = match console {
+        Console::Terminal => vec!["-serial".to_owned(), "mon:stdio".to_owned()],
+        Console::Sockets { serial, monitor } => vec![
+            "-chardev".to_owned(),
+            format!("socket,id=console,path={},server=on,wait=off", file(serial)?),
+            "-serial".to_owned(),
+            "chardev:console".to_owned(),
+            "-qmp".to_owned(),
+            format!("unix:{},server=on,wait=off", file(monitor)?),
+        ],
+    };
     let console = ["-nodefaults", "-display", "none"].into_iter().chain(others);
-    let console: Vec<&str> = console.chain(["-serial", "mon:stdio"]).collect();
+    let console: Vec<&str> = console.chain(port.iter().map(String::as_str)).collect();
     let network = ["-netdev", &netdev, "-device", &card];
     let parts: [&[&str]; 5] = [&first, accelerators, &size, &console, &network];
     Ok(parts.into_iter().flatten().map(|&word| word.to_owned()).collect())
@@ -187,6 +215,7 @@ mod test {
             &Firmware::Bios,
             &Attachment::Bridge("br0".into()),
             Accelerator::Kvm,
+            &Console::Terminal,
         );
         assert_eq!(
             words.unwrap().join(" "),
@@ -199,7 +228,8 @@ mod test {
     #[test]
     fn a_uefi_guest_cannot_change_the_hosts_firmware() {
         let firmware = Firmware::Uefi { code: "/c,1.fd".into(), variables: "/v.fd".into() };
-        let words = pxe(&strategy::head(), &firmware, &tap(), Accelerator::Tcg).unwrap();
+        let words = pxe(&strategy::head(), &firmware, &tap(), Accelerator::Tcg, &Console::Terminal)
+            .unwrap();
         let drives = lists(&words, "-drive");
         assert_eq!(get(&drives[0], "file"), Some("/c,1.fd".into()));
         assert_eq!(get(&drives[0], "readonly"), Some("on".into()));
@@ -209,7 +239,9 @@ mod test {
 
     #[test]
     fn without_kvm_qemu_is_not_told_to_try_it() {
-        let words = pxe(&strategy::head(), &Firmware::Bios, &tap(), Accelerator::Tcg).unwrap();
+        let words =
+            pxe(&strategy::head(), &Firmware::Bios, &tap(), Accelerator::Tcg, &Console::Terminal)
+                .unwrap();
         assert!(words.windows(2).any(|pair| pair == ["-accel", "tcg"]));
         assert!(!words.contains(&"kvm".to_owned()));
     }
@@ -217,7 +249,16 @@ mod test {
     #[test]
     fn the_terminal_is_at_the_port_of_the_console() {
         let guest = Guest { serial: "ttyS1".parse().unwrap(), ..strategy::head() };
-        let words = pxe(&guest, &Firmware::Bios, &Attachment::Opened(7), Accelerator::Tcg).unwrap();
+        let words = |console: &Console| {
+            let attachment = Attachment::Opened(7);
+            pxe(&guest, &Firmware::Bios, &attachment, Accelerator::Tcg, console).unwrap()
+        };
+        let kept = words(&Console::Sockets { serial: "/g,1/s".into(), monitor: "/g,1/m".into() });
+        assert_eq!(get(&lists(&kept, "-chardev")[0], "path"), Some("/g,1/s".into()));
+        assert_eq!(lists(&kept, "-qmp")[0][0].1, "unix:/g,1/m");
+        let ports = kept.windows(2).filter(|pair| pair[0] == "-serial").map(|pair| &*pair[1]);
+        assert_eq!(ports.collect::<Vec<_>>(), ["null", "chardev:console"]);
+        let words = words(&Console::Terminal);
         let ports = words.windows(2).filter(|pair| pair[0] == "-serial").map(|pair| &*pair[1]);
         assert_eq!(ports.collect::<Vec<_>>(), ["null", "mon:stdio"]);
         assert_eq!(get(&lists(&words, "-netdev")[0], "fd"), Some("7".into()));
@@ -231,13 +272,17 @@ mod test {
                     &strategy::head(),
                     &Firmware::Bios,
                     &Attachment::Tap(name.into()),
-                    Accelerator::Tcg
+                    Accelerator::Tcg,
+                    &Console::Terminal
                 )
                 .is_err()
             );
         }
         let relative = Firmware::Uefi { code: "c.fd".into(), variables: "/v.fd".into() };
-        assert!(pxe(&strategy::head(), &relative, &tap(), Accelerator::Tcg).is_err());
+        assert!(
+            pxe(&strategy::head(), &relative, &tap(), Accelerator::Tcg, &Console::Terminal)
+                .is_err()
+        );
     }
 
     proptest! {
@@ -247,7 +292,7 @@ mod test {
             initrd in prop::option::of(strategy::path()), command_line in "[^\u{0}]{0,40}",
         ) {
             let kernel = Kernel { kernel, initrd, command_line };
-            let words = direct(&guest, &kernel, &tap(), Accelerator::Tcg).unwrap();
+            let words = direct(&guest, &kernel, &tap(), Accelerator::Tcg, &Console::Terminal).unwrap();
             let after = |option: &str| {
                 words.windows(2).find(|pair| pair[0] == option).map(|pair| pair[1].clone())
             };

@@ -136,6 +136,8 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), Failure> {
 /// What lies in `server/dist`, and where it goes.
 const FILES: &[(&str, &str)] = &[
     ("linux/netbe.service", "usr/lib/systemd/system/netbe.service"),
+    ("linux/netbe-guest@.service", "usr/lib/systemd/system/netbe-guest@.service"),
+    ("linux/netbe-guests.service", "usr/lib/systemd/system/netbe-guests.service"),
     ("linux/closed.conf", "usr/share/netbe/closed.conf"),
     ("netbe.toml", "etc/netbe.toml"),
     ("debian/default", "etc/default/netbe"),

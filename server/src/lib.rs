@@ -11,6 +11,7 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod dhcp;
+mod guests;
 pub mod http;
 pub mod net;
 pub mod nfs;

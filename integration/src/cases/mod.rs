@@ -17,6 +17,7 @@ mod image;
 mod initramfs;
 mod input;
 mod installs;
+mod kept;
 mod loaders;
 mod locks;
 mod nested;
@@ -63,6 +64,7 @@ pub(crate) fn all() -> Vec<Case> {
         guests::CASES,
         containers::CASES,
         generators::CASES,
+        kept::CASES,
         initramfs::CASES,
         roots::CASES,
         survive::CASES,

@@ -34,6 +34,17 @@ pub(crate) fn run(
     outcome.err().into_iter().chain(life.take_down()).collect()
 }
 
+/// Removes all that was made for a guest that was left alone and has ended: its interface, if it has one
+/// of its own, and what this host's kernel has of it.
+pub(crate) fn clear(
+    machine: &Virtual<'_>,
+    tap: Option<String>,
+    runner: &mut dyn Runner,
+    say: &mut dyn FnMut(&str),
+) -> Vec<Failure> {
+    Life { machine, runner, say, made: tap, begun: true }.take_down()
+}
+
 /// The life of a guest.
 struct Life<'r> {
     machine: &'r Virtual<'r>,
@@ -87,6 +98,7 @@ impl Life<'_> {
         let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         // Before it is used for anything: a name that cannot be one is not that of an interface.
         let attach = text(bhyve::attach(bridge, &name))?;
+        self.runner.made(Some(&name));
         self.made = Some(name);
         self.done(
             &attach,
@@ -197,6 +209,7 @@ impl Life<'_> {
                 let advice = format!("{tap} is still there: remove it by `{}`", line(&words)?);
                 self.done(&words, &advice).map(drop)
             });
+            self.runner.made(None);
             failures.extend(remove.err());
         }
         failures

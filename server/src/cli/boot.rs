@@ -1,10 +1,10 @@
 //! The verbs that boot a guest: with its root on NFS, or from its firmware by PXE.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use bootcfg::bhyve::{Boot, Console, Virtual, bhyveload};
-use bootcfg::qemu::{self, Attachment, Firmware, Kernel};
+use bootcfg::qemu::{self, Firmware, Kernel};
 use bootcfg::{linux, shell};
 use clap::{Args, ValueEnum};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -131,27 +131,11 @@ impl Bootnfs {
                 &subject.kernel()?,
                 &self.host.attachment(),
                 self.host.accelerator(),
+                &qemu::Console::Terminal,
             );
             return print(&words.map_err(Failure::could_not)?);
         }
-        let (attachment, _link) = self.host.attach()?;
-        // The guest's superuser wrote these files and their links: QEMU gets them opened, so that
-        // it cannot be led to others.
-        let (kernel, initrd) = subject.linux()?;
-        let inside = subject.inside()?;
-        let open = |path: &String| {
-            let file = inside.open(path).map_err(Failure::could_not)?;
-            fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| {
-                Failure::could_not(format_args!("cannot hand {path} to QEMU: {error}"))
-            })?;
-            Ok::<_, Failure>((format!("/dev/fd/{}", file.as_raw_fd()), file))
-        };
-        let (kernel, _kernel) = open(&kernel)?;
-        let (initrd, _initrd) = initrd.as_ref().map(open).transpose()?.unzip();
-        let command_line = subject.command_line()?;
-        let kernel = Kernel { kernel, initrd, command_line };
-        let words = qemu::direct(&subject.guest, &kernel, &attachment, self.host.accelerator());
-        emulate(&words.map_err(Failure::could_not)?)
+        emulate(&subject.direct(&self.host, &qemu::Console::Terminal)?)
     }
 }
 
@@ -226,14 +210,13 @@ impl Bootpxe {
     }
 
     fn qemu(&self, site: &Site, subject: &Subject, firmware: &Firmware) -> Result<Reply, Failure> {
-        let words = |attachment: &Attachment| {
-            qemu::pxe(&subject.guest, firmware, attachment, self.host.accelerator())
-                .map_err(Failure::could_not)
-        };
+        let console = qemu::Console::Terminal;
         if !self.doing.runs() {
-            return print(&words(&self.host.attachment())?);
+            let (attachment, accelerator) = (self.host.attachment(), self.host.accelerator());
+            let words = qemu::pxe(&subject.guest, firmware, &attachment, accelerator, &console);
+            return print(&words.map_err(Failure::could_not)?);
         }
-        let (attachment, _link) = self.host.attach()?;
+        let emulation = subject.pxe(&self.host, firmware, &console)?;
         self.set_serial(site, subject)?;
         if !subject.is_serial {
             let machine = subject.by_mac.as_ref().map_or("MACHINE", MachineName::as_str);
@@ -242,7 +225,7 @@ impl Bootpxe {
                  {machine}`, has the system talk to it too"
             ));
         }
-        emulate(&words(&attachment)?)
+        emulate(&emulation)
     }
 
     /// Writes down that the machine's console is a serial port, so that a server tells its loader and
@@ -266,7 +249,57 @@ impl Bootpxe {
     }
 }
 
+/// A QEMU that is ready to be started: its words, and what has to be open until it is.
+#[derive(Debug)]
+pub(crate) struct Emulation {
+    /// The command.
+    pub(crate) words: Vec<String>,
+    _open: Vec<OwnedFd>,
+}
+
 impl Subject {
+    /// QEMU for a guest whose firmware boots it by PXE.
+    pub(crate) fn pxe(
+        &self,
+        host: &Host,
+        firmware: &Firmware,
+        console: &qemu::Console,
+    ) -> Result<Emulation, Failure> {
+        let (attachment, link) = host.attach()?;
+        let words = qemu::pxe(&self.guest, firmware, &attachment, host.accelerator(), console);
+        Ok(Emulation {
+            words: words.map_err(Failure::could_not)?,
+            _open: link.into_iter().collect(),
+        })
+    }
+
+    /// QEMU for a guest that gets its kernel from here.
+    pub(crate) fn direct(
+        &self,
+        host: &Host,
+        console: &qemu::Console,
+    ) -> Result<Emulation, Failure> {
+        let (attachment, link) = host.attach()?;
+        // The guest's superuser wrote these files and their links: QEMU gets them opened, so that
+        // it cannot be led to others.
+        let (kernel, initrd) = self.linux()?;
+        let inside = self.inside()?;
+        let open = |path: &String| {
+            let file = inside.open(path).map_err(Failure::could_not)?;
+            fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| {
+                Failure::could_not(format_args!("cannot hand {path} to QEMU: {error}"))
+            })?;
+            Ok::<_, Failure>((format!("/dev/fd/{}", file.as_raw_fd()), OwnedFd::from(file)))
+        };
+        let (kernel, opened) = open(&kernel)?;
+        let (initrd, also) = initrd.as_ref().map(open).transpose()?.unzip();
+        let command_line = self.command_line()?;
+        let kernel = Kernel { kernel, initrd, command_line };
+        let words = qemu::direct(&self.guest, &kernel, &attachment, host.accelerator(), console);
+        let words = words.map_err(Failure::could_not)?;
+        Ok(Emulation { words, _open: [Some(opened), also, link].into_iter().flatten().collect() })
+    }
+
     /// The kernel and the initial RAM disk, by their paths on this host, for QEMU.
     pub(crate) fn kernel(&self) -> Result<Kernel, Failure> {
         let (kernel, initrd) = self.linux()?;
@@ -323,7 +356,7 @@ impl Subject {
 }
 
 /// The first UEFI firmware for QEMU that is installed.
-fn uefi() -> Result<Firmware, Failure> {
+pub(super) fn uefi() -> Result<Firmware, Failure> {
     let found = FIRMWARE
         .iter()
         .find(|(code, variables)| Path::new(code).is_file() && Path::new(variables).is_file());
@@ -343,7 +376,7 @@ fn print(words: &[String]) -> Result<Reply, Failure> {
 }
 
 /// Runs QEMU until the guest is off.
-fn emulate(words: &[String]) -> Result<Reply, Failure> {
+fn emulate(Emulation { words, .. }: &Emulation) -> Result<Reply, Failure> {
     let program = words.first().map_or("QEMU", String::as_str);
     let status = child::ThisHost::new()?.run(child::command(words), Terminal::Shared);
     let status = status.map_err(|error| cannot_run(program, &error))?;

@@ -10,21 +10,22 @@ use std::pin::pin;
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::Signal;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time;
 
 use super::Failure;
+use crate::guests::Process;
 
 /// What runs programs: this host, or a test that notes them down.
 pub(crate) trait Runner {
     /// Runs a program that does not take long, and gives what it wrote. No signal reaches it.
     fn ask(&mut self, command: Command) -> io::Result<Output>;
 
-    /// Runs a program for as long as it takes. When somebody asks for the end meanwhile it is sent
-    /// SIGTERM, and killed if it has not ended after [`GRACE`] or at the second time.
+    /// Runs a program for as long as it takes. When somebody asks for the end meanwhile it is asked to end,
+    /// by SIGTERM unless a [`Keeper`] knows better, and killed if it has not ended after [`GRACE`] or at the
+    /// second time.
     fn run(&mut self, command: Command, terminal: Terminal) -> io::Result<ExitStatus>;
 
     /// Whether somebody has asked for the end.
@@ -32,6 +33,24 @@ pub(crate) trait Runner {
 
     /// Whether a file is there.
     fn exists(&mut self, path: &Path) -> bool;
+
+    /// Notes the interface that was made for a guest and has to be removed, or that there is none any more.
+    fn made(&mut self, interface: Option<&str>) {
+        let _ = interface;
+    }
+
+    /// Waits for so long, or until somebody asks for the end.
+    fn pause(&mut self, time: Duration) {
+        let _ = time;
+    }
+
+    /// How long a guest may take to end; asked when it is.
+    fn grace(&mut self) -> Duration {
+        GRACE
+    }
+
+    /// Notes that a guest is ended by force.
+    fn killed(&mut self) {}
 }
 
 /// Whose the terminal is while a program runs.
@@ -41,6 +60,47 @@ pub(crate) enum Terminal {
     Shared,
     /// The verb's alone. The program has no input, and Ctrl-C reaches the verb only.
     Own,
+    /// The verb's alone, and the program has another one, which its command names.
+    Other,
+}
+
+/// What knows more of the programs that are run than [`ThisHost`] does.
+pub(crate) trait Keeper {
+    /// A program has begun.
+    fn began(&mut self, process: &Process);
+
+    /// Asks the program to end.
+    fn ask(&mut self, process: &Process);
+
+    /// How long it may take to end; asked when it is.
+    fn grace(&mut self) -> Duration;
+
+    /// The program is killed.
+    fn killed(&mut self);
+
+    /// An interface was made that has to be removed, or there is none any more.
+    fn made(&mut self, interface: Option<&str>);
+}
+
+/// A program is asked by SIGTERM, and may take [`GRACE`].
+#[derive(Clone, Copy, Debug)]
+struct Plain;
+
+impl Keeper for Plain {
+    fn began(&mut self, _process: &Process) {}
+
+    fn ask(&mut self, process: &Process) {
+        // It may be gone: then there is nothing to tell.
+        let _ = process.signal(Signal::TERM);
+    }
+
+    fn grace(&mut self) -> Duration {
+        GRACE
+    }
+
+    fn killed(&mut self) {}
+
+    fn made(&mut self, _interface: Option<&str>) {}
 }
 
 /// The command that these words are.
@@ -61,23 +121,28 @@ pub(crate) fn cannot_run(program: &str, error: &io::Error) -> Failure {
 }
 
 /// This host. From when it is made until it is dropped, signals that end a program only ask for the end.
-#[derive(Debug)]
 pub(crate) struct ThisHost {
     runtime: Runtime,
     signals: [Signals; 3],
     asked: u32,
+    keeper: Box<dyn Keeper>,
 }
 
 impl ThisHost {
     /// Begins to listen for signals.
     pub(crate) fn new() -> Result<Self, Failure> {
+        Self::kept_by(Box::new(Plain))
+    }
+
+    /// The same, with somebody who knows more of the programs.
+    pub(crate) fn kept_by(keeper: Box<dyn Keeper>) -> Result<Self, Failure> {
         let prepare = || {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let entered = runtime.enter();
             let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
             let [terminate, interrupt, hang_up] = kinds.map(signal);
             drop(entered);
-            Ok(Self { runtime, signals: [terminate?, interrupt?, hang_up?], asked: 0 })
+            Ok(Self { runtime, signals: [terminate?, interrupt?, hang_up?], asked: 0, keeper })
         };
         prepare().map_err(|error: io::Error| {
             Failure::could_not(format_args!("cannot listen for signals: {error}"))
@@ -98,6 +163,56 @@ impl ThisHost {
         });
         self.asked += u32::from(came);
     }
+
+    /// Whether somebody has asked for the end, as far as it was noticed.
+    pub(crate) const fn is_asked(&self) -> bool {
+        self.asked > 0
+    }
+
+    /// Asks for the end, as a signal does.
+    pub(crate) const fn ask_for_the_end(&mut self) {
+        self.asked += 1;
+    }
+
+    /// Waits for the end of a program that another process has started and left, as [`Runner::run`] does.
+    pub(crate) fn follow(&mut self, process: &Process) -> io::Result<()> {
+        self.attend(process, &mut || Ok((!process.is_alive()).then_some(())))
+    }
+
+    /// Waits until a program has ended, and has it end when somebody asks for that.
+    fn attend<T>(
+        &mut self,
+        process: &Process,
+        ended: &mut dyn FnMut() -> io::Result<Option<T>>,
+    ) -> io::Result<T> {
+        let (mut told, mut limit, mut killed) = (0, None, false);
+        loop {
+            if let Some(ended) = ended()? {
+                return Ok(ended);
+            }
+            if self.asked > told && told == 0 {
+                let grace = self.keeper.grace();
+                if !grace.is_zero() {
+                    self.keeper.ask(process);
+                }
+                limit = Some(Instant::now() + grace);
+                told = self.asked;
+            }
+            let late = self.asked > told || limit.is_some_and(|limit| limit <= Instant::now());
+            if late && !killed {
+                self.keeper.killed();
+                process.signal(Signal::KILL)?;
+                killed = true;
+            }
+            self.listen(BEAT);
+        }
+    }
+}
+
+impl std::fmt::Debug for ThisHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ThisHost").field("asked", &self.asked).finish_non_exhaustive()
+    }
 }
 
 impl Runner for ThisHost {
@@ -106,29 +221,23 @@ impl Runner for ThisHost {
     }
 
     fn run(&mut self, mut command: Command, terminal: Terminal) -> io::Result<ExitStatus> {
-        if terminal == Terminal::Own {
-            command.stdin(Stdio::null()).process_group(0);
+        match terminal {
+            Terminal::Shared => {}
+            Terminal::Own => {
+                command.stdin(Stdio::null()).process_group(0);
+            }
+            Terminal::Other => {
+                command.process_group(0);
+            }
         }
         let mut child = command.spawn()?;
+        // What it was given is its own.
+        drop(command);
         let id = i32::try_from(child.id()).map_err(io::Error::other)?;
-        let (mut told, mut limit) = (0, None);
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status);
-            }
-            if self.asked > told && told == 0 {
-                // Only after the line above can it have ended and have left its number to another.
-                // It may be gone: then there is nothing to tell.
-                let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
-                limit = Some(Instant::now() + GRACE);
-                told = self.asked;
-            }
-            if self.asked > told || limit.is_some_and(|limit| limit <= Instant::now()) {
-                child.kill()?;
-                return child.wait();
-            }
-            self.listen(BEAT);
-        }
+        // Until somebody asks how it ended its number is nobody else's.
+        let Some(process) = Process::by_pid(id) else { return child.wait() };
+        self.keeper.began(&process);
+        self.attend(&process, &mut || child.try_wait())
     }
 
     fn is_stopping(&mut self) -> bool {
@@ -138,6 +247,25 @@ impl Runner for ThisHost {
 
     fn exists(&mut self, path: &Path) -> bool {
         path.exists()
+    }
+
+    fn made(&mut self, interface: Option<&str>) {
+        self.keeper.made(interface);
+    }
+
+    fn pause(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while self.asked == 0 && Instant::now() < until {
+            self.listen(until.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn grace(&mut self) -> Duration {
+        self.keeper.grace()
+    }
+
+    fn killed(&mut self) {
+        self.keeper.killed();
     }
 }
 
@@ -173,7 +301,7 @@ pub(super) mod test {
         let mut host = ThisHost::new().unwrap();
         let script = "trap '' TERM; while :; do kill -INT $PPID; sleep 0.2; done";
         let status = host.run(sh(script), Terminal::Own).unwrap();
-        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()));
         // What takes things down is told nothing.
         let output = host.ask(sh("sleep 0.1")).unwrap();
         assert!(output.status.success());

@@ -53,8 +53,9 @@ const STORED: &str = "leave it out: blocks go as they are stored where that can 
 const PROPERTIES: &str = "did you mean `netbe set NAME=VALUE BE`?";
 
 /// Words of others, and the verb here.
-const VERBS: [(&str, &str); 18] = [
+const VERBS: [(&str, &str); 19] = [
     ("add", "machine add"),
+    ("attach", "console"),
     ("bookmark", "snapshot"),
     ("cp", "clone"),
     ("delete", "destroy"),
@@ -62,14 +63,14 @@ const VERBS: [(&str, &str); 18] = [
     ("export", "send"),
     ("import", "receive"),
     ("inherit", "set NAME="),
-    ("jail", "show jail"),
     ("ls", "list"),
     ("mv", "rename"),
     ("remove", "destroy"),
     ("restore", "rollback"),
     ("rm", "destroy"),
     ("share", "sharenfs"),
-    ("start", "serve"),
-    ("unjail", "show jail"),
+    ("poweroff", "stop"),
+    ("shutdown", "stop"),
+    ("unjail", "stop"),
     ("unshare", "sharenfs --off"),
 ];

@@ -9,6 +9,7 @@ use super::status::ago;
 use super::{Failure, Site, machine, site};
 use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
+use crate::guests::{Place, Process};
 use crate::nfs::export::gone;
 use crate::site::machine::{RootKind, RosterEntry};
 use provision::roots::{Known, Owned, Roots, holder, own_among};
@@ -68,6 +69,9 @@ impl Hold {
         verb: Verb,
         force: bool,
     ) -> Result<Self, Failure> {
+        if !force {
+            refuse_contained(site, name, verb)?;
+        }
         let Some(mut server) = site.server()? else {
             if !force {
                 refuse_rooted(site, name, verb)?;
@@ -132,6 +136,7 @@ pub(super) fn refuse_living(
     name: &EnvironmentName,
     verb: Verb,
 ) -> Result<(), Failure> {
+    refuse_contained(site, name, verb)?;
     let Some(mut server) = site.server()? else { return refuse_rooted(site, name, verb) };
     let environment = name.to_string();
     let asked: io::Result<Answer> = server.ask(&Request::Living { environment });
@@ -146,6 +151,26 @@ pub(super) fn refuse_living(
         | Answer::Explanation(_)
         | Answer::Status(_) => Err(unknown(name, verb, "it gave another answer")),
     }
+}
+
+/// Refuses a verb while a container or a jail of this host has its root in an environment.
+fn refuse_contained(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(), Failure> {
+    for guest in Place::names(site.state()).map_err(Failure::could_not)? {
+        let place = Place::of(site.state(), &guest);
+        let record = place
+            .record()
+            .filter(|record| !record.run.is_virtual() && record.environment == name.as_str());
+        let Some(record) = record else { continue };
+        let is_kept = !record.stage.is_over() && place.claimed().is_ok_and(|pid| pid.is_some());
+        if is_kept || record.process.as_ref().is_some_and(Process::is_alive) {
+            return Err(Failure::no(format_args!(
+                "{guest} runs from {name}, by {}: stop it by `netbe stop {guest}`{}",
+                record.run,
+                verb.or_by_force()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to boot one more system with the root of a machine that runs, by one of its titles. Where no
@@ -167,6 +192,18 @@ pub(super) fn refuse_running(
         | Answer::Explanation(_)
         | Answer::Status(_) => Err(unknown(name, Verb::Boot, "it gave another answer")),
     }
+}
+
+/// Whether nobody lives on an environment but a machine with one of these titles.
+pub(super) fn is_alone(
+    site: &Site,
+    name: &EnvironmentName,
+    titles: &[String],
+) -> Result<bool, Failure> {
+    let Some(mut server) = site.server()? else { return Ok(true) };
+    let asked: io::Result<Answer> = server.ask(&Request::Living { environment: name.to_string() });
+    Ok(matches!(asked, Ok(Answer::Living(there))
+        if there.machines.iter().all(|machine| titles.contains(machine))))
 }
 
 /// Why a machine is not to be booted once more, if one of those that live there has one of the titles.

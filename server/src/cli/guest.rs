@@ -461,6 +461,11 @@ impl Host {
         Self { bridge: Some(bridge.to_owned()), tap: None, accel: None }
     }
 
+    /// This host for a guest in a bridge, or in the usual one.
+    pub(crate) fn with_bridge(bridge: Option<&str>) -> Self {
+        Self { bridge: bridge.map(str::to_owned), tap: None, accel: None }
+    }
+
     /// The interface of a guest of bhyve, as far as it was said.
     pub(crate) fn tap(&self) -> Option<&str> {
         self.tap.as_deref()

@@ -1,5 +1,6 @@
 //! The verbs for machines: who they are, and what they boot.
 
+mod hosting;
 mod rename;
 
 use std::net::Ipv4Addr;
@@ -10,7 +11,7 @@ use store::{EnvironmentName, Point, StoreError};
 use uuid::Uuid;
 
 use super::dry;
-use super::{Dry, Failure, Format, Reply, Site, Table, root};
+use super::{Dry, Failure, Format, Reply, Site, Table, guests, root};
 use crate::console;
 use crate::net::Mac;
 use crate::site::kenv::{self, Variable};
@@ -109,6 +110,8 @@ struct Add {
     #[arg(long = "class", value_name = "WORD")]
     classes: Vec<String>,
     #[command(flatten)]
+    hosting: hosting::Hosting,
+    #[command(flatten)]
     dry: Dry,
     /// Its name, which is also its host name.
     name: MachineName,
@@ -121,7 +124,7 @@ impl Add {
             root::refuse_others(site, Some(&self.name), self.root, wanted)?;
         }
         fits(site, self.address)?;
-        let machine = Machine {
+        let mut machine = Machine {
             once: None,
             root: self.root,
             macs: self.macs.clone(),
@@ -137,7 +140,9 @@ impl Add {
             netconsole: self.netconsole.clone(),
             kenv: self.kenv.clone(),
             classes: self.classes.clone(),
+            ..Machine::default()
         };
+        self.hosting.write(&mut machine);
         let told = change(site, |roster| {
             if roster.get(&self.name).is_some_and(|entry| entry.fixed) {
                 return Err(MachineError::Fixed(self.name.clone()));
@@ -211,6 +216,8 @@ struct Set {
     /// ones; or `none`.
     #[arg(long = "class", value_name = "WORD")]
     classes: Vec<String>,
+    #[command(flatten)]
+    hosting: hosting::Hosting,
     #[command(flatten)]
     dry: Dry,
     /// The machine.
@@ -303,6 +310,7 @@ impl Set {
                 machine.classes.clone_from(&self.classes);
                 machine.classes.retain(|class| class != "none");
             }
+            self.hosting.write(&mut machine);
             kenv::check_read_size(&machine.kenv)?;
             machine.read_only = (machine.read_only || self.ro) && !self.rw;
             roster.insert(self.name.clone(), machine.clone(), false)?;
@@ -323,6 +331,7 @@ struct Remove {
 impl Remove {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let state = site.open_state()?;
+        guests::refuse_running(site, &self.name)?;
         if self.dry.is_dry() {
             roster(&state)?.take(&self.name)?;
             let told = self.dry.instead(site, format_args!("remove {}", self.name));
@@ -576,6 +585,7 @@ impl From<MachineError> for Failure {
             | MachineError::Class(_)
             | MachineError::Classes
             | MachineError::CommandLine
+            | MachineError::Guest(_)
             | MachineError::HttpLoader(_)
             | MachineError::Interfaces(_)
             | MachineError::Kenv(_)

@@ -13,6 +13,7 @@ mod check;
 mod child;
 mod completion;
 mod conf;
+mod console;
 mod dhcp;
 mod dry;
 mod environment;
@@ -21,12 +22,14 @@ mod files;
 mod foreign;
 mod guard;
 mod guest;
+mod guests;
 mod history;
 mod hypervisor;
 mod import;
 mod initramfs;
 mod install;
 mod jail;
+mod keep;
 mod line;
 mod lint;
 mod list;
@@ -51,10 +54,13 @@ mod share;
 mod show;
 mod site;
 mod snapshot;
+mod start;
 mod status;
+mod stop;
 mod table;
 mod thin;
 mod transfer;
+mod units;
 mod upgrade;
 mod warning;
 mod watch;
@@ -236,15 +242,18 @@ enum Verb {
     Check(check::Check),
     Clone(environment::Clone),
     Completion(completion::Completion),
+    Console(console::Console),
     Create(environment::Create),
     Destroy(environment::Destroy),
     Diff(snapshot::Diff),
     Explain(explain::Explain),
     Get(property::Get),
+    Guest(guests::GuestVerb),
     Help(completion::Help),
     History(history::History),
     Import(import::Import),
     Install(install::Install),
+    Jail(keep::Jail),
     Lint(lint::Lint),
     List(list::List),
     Log(log::Log),
@@ -253,6 +262,7 @@ enum Verb {
     Mount(mount::Mount),
     #[command(hide = true)]
     Names(completion::Names),
+    Nspawn(keep::Nspawn),
     #[command(alias = "release")]
     Pause(pause::Pause),
     Promote(environment::Promote),
@@ -261,6 +271,7 @@ enum Verb {
     Reference(reference::Reference),
     Reload(reload::Reload),
     Rename(environment::Rename),
+    Restart(stop::RestartVerb),
     Restore(backup::Restore),
     Rollback(snapshot::Rollback),
     Send(transfer::Send),
@@ -272,7 +283,9 @@ enum Verb {
     Show(show::Show),
     #[command(visible_alias = "snap")]
     Snapshot(snapshot::Snapshot),
+    Start(start::Start),
     Status(status::Status),
+    Stop(stop::Stop),
     Thin(thin::Thin),
     #[command(visible_alias = "umount")]
     Unmount(mount::Unmount),
@@ -317,15 +330,18 @@ impl Verb {
             Self::Check(verb) => verb.run(site),
             Self::Clone(verb) => verb.run(site),
             Self::Completion(verb) => verb.run(),
+            Self::Console(verb) => verb.run(site),
             Self::Create(verb) => verb.run(site),
             Self::Destroy(verb) => verb.run(site),
             Self::Diff(verb) => verb.run(site),
             Self::Explain(verb) => verb.run(site),
             Self::Get(verb) => verb.run(site),
+            Self::Guest(verb) => verb.run(site),
             Self::Help(verb) => verb.run(),
             Self::History(verb) => verb.run(site),
             Self::Import(verb) => verb.run(site),
             Self::Install(verb) => verb.run(site),
+            Self::Jail(verb) => verb.run(site),
             Self::Lint(verb) => verb.run(site),
             Self::List(verb) => verb.run(site),
             Self::Log(verb) => verb.run(site),
@@ -333,12 +349,14 @@ impl Verb {
             Self::Man(verb) => verb.run(),
             Self::Mount(verb) => verb.run(site),
             Self::Names(verb) => verb.run(site),
+            Self::Nspawn(verb) => verb.run(site),
             Self::Pause(verb) => verb.run(site),
             Self::Promote(verb) => verb.run(site),
             Self::Receive(verb) => verb.run(site),
             Self::Reference(verb) => verb.run(),
             Self::Reload(verb) => verb.run(site),
             Self::Rename(verb) => verb.run(site),
+            Self::Restart(verb) => verb.run(site),
             Self::Restore(verb) => verb.run(site),
             Self::Rollback(verb) => verb.run(site),
             Self::Send(verb) => verb.run(site),
@@ -349,7 +367,9 @@ impl Verb {
             Self::Sharepxe(verb) => verb.run(site),
             Self::Show(verb) => verb.run(site),
             Self::Snapshot(verb) => verb.run(site),
+            Self::Start(verb) => verb.run(site),
             Self::Status(verb) => verb.run(site),
+            Self::Stop(verb) => verb.run(site),
             Self::Thin(verb) => verb.run(site),
             Self::Unmount(verb) => verb.run(site),
             Self::Upgrade(verb) => verb.run(site),

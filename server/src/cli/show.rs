@@ -18,6 +18,7 @@ use super::initramfs::ShowInitramfs;
 use super::jail::ShowJail;
 use super::mounts::ShowMount;
 use super::nspawn::ShowNspawn;
+use super::units::ShowUnits;
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::System;
 
@@ -62,6 +63,7 @@ enum What {
     Qemu(Virtual),
     /// Lines of rc.conf(5) for a diskless FreeBSD machine.
     Rcconf(GuestOptions),
+    Units(ShowUnits),
     VmBhyve(ShowVmBhyve),
     Vmtab(ShowVmtab),
 }
@@ -116,6 +118,7 @@ impl Show {
             What::Mount(options) => options.run(site),
             What::Nspawn(options) => options.run(site),
             What::Qemu(options) => options.qemu(site),
+            What::Units(options) => options.run(site),
             What::Rcconf(options) => {
                 let subject = options.freebsd(site)?;
                 rcconf::diskless(&subject.guest)
@@ -153,6 +156,7 @@ impl Virtual {
             &subject.kernel()?,
             &self.host.attachment(),
             self.host.accelerator(),
+            &qemu::Console::Terminal,
         );
         command(&words.map_err(Failure::could_not)?)
     }

@@ -123,7 +123,7 @@ fn the_port_is_written_as_the_porters_handbook_asks() {
     assert!(message.starts_with("[\n{ type: install\n  message: <<EOM\n"), "{message}");
     assert!(message.ends_with("\nEOM\n}\n]\n"), "{message}");
     // Only what the framework replaces stands between percent signs.
-    for file in ["files/pkg-message.in", "files/netbe.in"] {
+    for file in ["files/pkg-message.in", "files/netbe.in", "files/netbe_guest.in"] {
         let text = port(file);
         assert!(text.split("%%").skip(1).step_by(2).all(|name| name == "PREFIX"), "{file}");
     }

@@ -22,6 +22,8 @@ mod guests;
 mod imports;
 mod initramfs;
 mod install;
+#[cfg(target_os = "linux")]
+mod kept;
 mod lint;
 mod living;
 mod machines;

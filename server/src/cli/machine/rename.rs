@@ -5,7 +5,7 @@ use provision::roots::{Owned, holder};
 use store::{Environment, EnvironmentName, Store, StoreError};
 
 use super::roster;
-use crate::cli::{Dry, Failure, Reply, Site};
+use crate::cli::{Dry, Failure, Reply, Site, guests};
 use crate::site::machine::{MachineError, MachineName, RenameError, rename_machine};
 
 /// Rename a machine.
@@ -26,6 +26,7 @@ pub(super) struct Rename {
 impl Rename {
     pub(super) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let state = site.open_state()?;
+        guests::refuse_running(site, &self.name)?;
         let alone = match site.dry {
             true => None,
             false => Some(state.hold().map_err(Failure::could_not)?),

@@ -1,5 +1,6 @@
 //! What boots: machines, by name and by network address.
 
+mod guest;
 mod loader;
 mod name;
 mod netconsole;
@@ -17,6 +18,7 @@ use bootcfg::Serial;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use guest::{Bridge, GuestBoot, GuestError, Memory, Restart, Runner};
 pub use loader::LoaderProtocol;
 pub use name::{MachineName, MachineNameError};
 pub use netconsole::{Netconsole, NetconsoleError};
@@ -87,6 +89,30 @@ pub struct Machine {
     /// (rc.initdiskless calls them classes).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// What runs it on this host, as a guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Runner>,
+    /// What boots the guest: its BIOS, if nothing is said, or with bhyve its UEFI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<GuestBoot>,
+    /// The guest's number of processors: 1, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u16>,
+    /// The guest's memory: 1 GiB, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// The bridge of this host that the guest's interface joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<Bridge>,
+    /// Whether the guest is started with this host.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub autostart: bool,
+    /// The guest's place among those: lower ones are started earlier, and stopped later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<u16>,
+    /// When the guest is started again.
+    #[serde(default, skip_serializing_if = "Restart::is_on_failure")]
+    pub restart: Restart,
 }
 
 // serde calls it with a reference.
@@ -164,6 +190,7 @@ impl Machine {
         }
         kenv::check(&self.kenv)?;
         kenv::check(&self.variables())?;
+        guest::check(self)?;
         self.check_classes()
     }
 
@@ -243,6 +270,9 @@ pub enum MachineError {
     /// The default environment stands in the configuration file.
     #[error("the default environment stands in netbe.toml: change it there")]
     FixedDefault,
+    /// It cannot be a guest as it was said.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
     /// Nothing can stand between UEFI's HTTP boot and a loader that goes on by HTTP.
     #[error(
         "FreeBSD's loader goes on by HTTP only where firmware loads it: with --loader-protocol http \
@@ -376,6 +406,14 @@ mod test {
             netconsole: Some("eth0".parse().unwrap()),
             kenv: vec!["nfs.read_size=1024".parse().unwrap()],
             classes: vec!["lab".to_owned()],
+            run: Some(Runner::Qemu),
+            boot: Some(GuestBoot::Uefi),
+            cpus: Some(2),
+            memory: Some("1536M".parse().unwrap()),
+            bridge: Some("br0".parse().unwrap()),
+            autostart: true,
+            order: Some(10),
+            restart: Restart::Always,
         };
         let text = written.render().unwrap();
         assert_eq!(Machine::parse(text.as_bytes()).unwrap(), written);

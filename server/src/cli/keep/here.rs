@@ -1,0 +1,159 @@
+//! The verbs that run a boot environment with this host's kernel, on this terminal.
+
+use std::net::Ipv4Addr;
+
+use bootcfg::{jail as text_of, shell};
+use clap::Args;
+use provision::terminal;
+use store::EnvironmentName;
+
+use super::life::{container, nspawned};
+use super::notes::Notes;
+use super::{claimed, jail};
+use crate::boot::catalog::System;
+use crate::cli::child::{Terminal, ThisHost};
+use crate::cli::guest::{GuestOptions, Subject};
+use crate::cli::machine::roster;
+use crate::cli::{Failure, Reply, Site, guard};
+use crate::guests::{End, Place, Stage};
+use crate::site::machine::{Bridge, Machine, MachineError, MachineName, Runner};
+
+/// Run a boot environment with Linux in it as a container on this terminal (systemd-nspawn(1)).
+///
+/// The command ends when the container has shut itself down; three times Ctrl-] within a second kill it, and
+/// SIGTERM asks it to shut down. `netbe machine set --run nspawn` and `netbe start` run a machine so in the
+/// background.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Nspawn {
+    #[command(flatten)]
+    here: Here,
+}
+
+/// Run a boot environment with FreeBSD in it as a jail (jail(8)).
+///
+/// The jail is there until this command is asked to end, by Ctrl-C or SIGTERM: then its `exec.stop` shuts it
+/// down. `netbe machine set --run jail` and `netbe start` run a machine so in the background.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Jail {
+    #[command(flatten)]
+    here: Here,
+}
+
+/// What is run here.
+#[derive(Args, Debug)]
+struct Here {
+    /// The machine that it is: it has its name, its Ethernet address and its IP address.
+    #[arg(long, value_name = "MACHINE")]
+    machine: Option<MachineName>,
+    /// The bridge of this host that its interface joins [default: the machine's; without one, a container is
+    /// reached by the host only, and a jail has the machine's address, if that is this host's].
+    #[arg(long, value_name = "INTERFACE")]
+    bridge: Option<Bridge>,
+    /// Run it also while others run from the boot environment: several systems then write to one root.
+    #[arg(short, long)]
+    force: bool,
+    /// Run nothing: print what would.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// The boot environment.
+    name: EnvironmentName,
+}
+
+impl Nspawn {
+    pub(in crate::cli) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let (machine, subject) = self.here.known(site, Runner::Nspawn)?;
+        if subject.system()? == Some(System::FreeBsd) {
+            return Err(Failure::no(format_args!(
+                "{} has FreeBSD in it: a container has this host's kernel, which is Linux",
+                self.here.name
+            )));
+        }
+        if self.here.dry_run {
+            let words = container(&subject, &machine, None)?;
+            let text = shell::lines(&words, "").map_err(Failure::could_not)?;
+            return Ok(Reply::text(text + "\n"));
+        }
+        self.here.keep(site, &subject, Runner::Nspawn, |notes, host| {
+            loop {
+                let program = nspawned(&subject, &machine, notes)?;
+                let end =
+                    super::life::nspawn(&subject.guest.name, host, program, Terminal::Shared)?;
+                if end != End::Rebooted || host.is_asked() {
+                    return Ok(());
+                }
+            }
+        })
+    }
+}
+
+impl Jail {
+    pub(in crate::cli) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let (machine, subject) = self.here.known(site, Runner::Jail)?;
+        if let Some(System::Linux { .. }) = subject.system()? {
+            return Err(Failure::no(format_args!(
+                "{} has Linux in it: a jail has this host's kernel, which is FreeBSD's",
+                self.here.name
+            )));
+        }
+        let definition = jail::definition(&subject, &machine)?;
+        if self.here.dry_run {
+            return text_of::render(&[definition]).map(Reply::text).map_err(Failure::could_not);
+        }
+        self.here.keep(site, &subject, Runner::Jail, |notes, host| {
+            let name = &subject.guest.name;
+            terminal::say(&format!(
+                "{name} is a jail until this command is asked to end: `jexec {name} sh` runs a shell in it"
+            ));
+            jail::live(&definition, &notes.file("jail.conf"), host).map(drop)
+        })
+    }
+}
+
+impl Here {
+    /// The machine, as it is written down and as it was said, and the guest that it is.
+    fn known(&self, site: &Site, run: Runner) -> Result<(Machine, Subject), Failure> {
+        let mut machine = Machine::default();
+        if let Some(name) = &self.machine {
+            let roster = roster(&site.open_state()?)?;
+            let unknown = || MachineError::Unknown(name.to_string());
+            machine = roster.get(name).ok_or_else(unknown)?.machine.clone();
+        }
+        machine.bridge = self.bridge.clone().or(machine.bridge);
+        let needs_network = run == Runner::Jail && machine.bridge.is_some();
+        let server = (!needs_network).then_some(Ipv4Addr::LOCALHOST);
+        let subject = GuestOptions::of(&self.name, self.machine.as_ref(), server).subject(site)?;
+        Ok((machine, subject))
+    }
+
+    /// Runs it in its place, so that nobody else runs it, and nobody takes its root away.
+    fn keep(
+        &self,
+        site: &Site,
+        subject: &Subject,
+        run: Runner,
+        live: impl FnOnce(&Notes, &mut ThisHost) -> Result<(), Failure>,
+    ) -> Result<Reply, Failure> {
+        let name: MachineName = subject.guest.name.parse().map_err(Failure::could_not)?;
+        let place = Place::of(site.state(), name.as_str());
+        let _claim = place.claim().map_err(|error| claimed(&name, &error))?;
+        let notes = Notes::new(place, run)?;
+        if let Some(left) = notes.left() {
+            return Err(Failure::no(format_args!(
+                "{name} runs already, as process {}: `netbe stop {name}` ends it",
+                left.pid
+            )));
+        }
+        if !self.force {
+            guard::refuse_living(site, &subject.environment.name, guard::Verb::Boot)?;
+        }
+        let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
+        notes.start(run, subject.environment.name.as_str())?;
+        let outcome = live(&notes, &mut host);
+        let words = match &outcome {
+            Ok(()) => format!("{name} has ended"),
+            Err(failure) => failure.message.clone(),
+        };
+        notes.end(if outcome.is_ok() { Stage::Off } else { Stage::Failed }, &words)?;
+        outcome.map(|()| Reply::done())
+    }
+}

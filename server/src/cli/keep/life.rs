@@ -1,0 +1,395 @@
+//! One life of a guest, from what it needs of this host to its end, for each program that runs one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+
+use bootcfg::bhyve::{Boot, Console, Virtual};
+use bootcfg::nspawn::{self as container, Container, Source};
+use bootcfg::{Mac, bhyve, qemu, shell};
+use provision::terminal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use store::{EnvironmentName, Point};
+
+use super::jail;
+use super::notes::{MONITOR, Notes};
+use crate::boot::catalog::System;
+use crate::cli::boot::{BHYVE_UEFI, uefi};
+use crate::cli::child::{Runner as _, Terminal, ThisHost, cannot_run, command};
+use crate::cli::guest::{GuestOptions, Host, Subject, text};
+use crate::cli::{Failure, Site, bhyve as on_bhyve, guard};
+use crate::control::{Reply as Answer, Request};
+use crate::guests::console::Relay;
+use crate::guests::place::now;
+use crate::guests::{End, Process};
+use crate::site::machine::{GuestBoot, Machine, MachineName, Runner};
+
+/// The lives of one guest under one keeper.
+#[derive(Debug)]
+pub(super) struct Life<'a> {
+    site: &'a Site,
+    name: &'a MachineName,
+    notes: Notes,
+    console: Relay,
+}
+
+/// A machine as it is written down, and what runs it.
+type Known<'m> = (&'m Machine, Runner);
+
+impl<'a> Life<'a> {
+    pub(super) fn new(
+        site: &'a Site,
+        name: &'a MachineName,
+        notes: Notes,
+    ) -> Result<Self, Failure> {
+        let console = listen(&notes)?;
+        Ok(Self { site, name, notes, console })
+    }
+
+    /// Runs it until it ends. With `refuses` it is not started while its machine, or another one, runs from its
+    /// root.
+    pub(super) fn live(
+        &self,
+        known: Known<'_>,
+        host: &mut ThisHost,
+        refuses: bool,
+    ) -> Result<End, Failure> {
+        let subject = subject(self.site, self.name, known)?;
+        if refuses {
+            self.refuse_running(&subject, known.1)?;
+        }
+        let environment = subject.environment.name.as_str();
+        let (machine, run) = known;
+        match run {
+            Runner::Qemu => {
+                let [serial, monitor] = ["serial", MONITOR].map(|name| self.notes.file(name));
+                let console = qemu::Console::Sockets {
+                    serial: text(&serial)?.to_owned(),
+                    monitor: text(&monitor)?.to_owned(),
+                };
+                let on = on(machine);
+                let emulation = match machine.boot.unwrap_or(GuestBoot::Bios) {
+                    GuestBoot::Bios => subject.pxe(&on, &qemu::Firmware::Bios, &console)?,
+                    GuestBoot::Uefi => subject.pxe(&on, &uefi()?, &console)?,
+                    GuestBoot::Kernel => subject.direct(&on, &console)?,
+                };
+                self.notes.start(run, environment)?;
+                // The console of the life before may lie there.
+                for socket in [&serial, &monitor] {
+                    let _ = fs::remove_file(socket);
+                }
+                self.console.attach_socket(serial).map_err(no_console)?;
+                let status = run_on(host, command(&emulation.words), Terminal::Own, "QEMU")?;
+                ended(self.name.as_str(), "QEMU", status)
+            }
+            Runner::Nspawn => {
+                let mut program = nspawned(&subject, machine, &self.notes)?;
+                self.notes.start(run, environment)?;
+                self.on_terminal(&mut program).map_err(no_console)?;
+                nspawn(self.name.as_str(), host, program, Terminal::Other)
+            }
+            Runner::Bhyve => {
+                let machine = Virtual {
+                    guest: &subject.guest,
+                    boot: bhyve_boot(self.site, &subject, machine)?,
+                    console: Console::NullModem,
+                };
+                if !cfg!(target_os = "freebsd") {
+                    return Err(Failure::could_not(format_args!(
+                        "bhyve runs on FreeBSD hosts only: `netbe machine set --run qemu {}` has QEMU run it",
+                        self.name
+                    )));
+                }
+                self.notes.start(run, environment)?;
+                let failures =
+                    on_bhyve::run(&machine, &on(known.0).link(), host, &mut terminal::say);
+                all_well(failures)
+            }
+            Runner::Jail => {
+                let definition = jail::definition(&subject, machine)?;
+                self.notes.start(run, environment)?;
+                jail::live(&definition, &self.notes.file("jail.conf"), host)
+            }
+        }
+    }
+
+    /// Refuses a second system with the Ethernet address and the root of one that runs. A server takes a guest
+    /// for one that runs for some time after it was killed: what ended here since it was heard of last is over.
+    fn refuse_running(&self, subject: &Subject, run: Runner) -> Result<(), Failure> {
+        let name = &subject.environment.name;
+        let titles = subject.titles();
+        let refused = if run.is_virtual() || subject.guest.root.read_only {
+            guard::refuse_running(self.site, name, &titles)
+        } else {
+            guard::refuse_living(self.site, name, guard::Verb::Boot)
+        };
+        refused.or_else(|refused| {
+            let (stage, since) = self.notes.stood();
+            let is_over = stage.is_over() && self.heard_last(&titles).is_none_or(|at| at <= since);
+            // Others may use what a virtual machine boots, as far as the first question goes.
+            if is_over && (run.is_virtual() || guard::is_alone(self.site, name, &titles)?) {
+                return Ok(());
+            }
+            Err(refused)
+        })
+    }
+
+    /// When the running server last heard of the machine with one of these titles, in seconds since 1970.
+    fn heard_last(&self, titles: &[String]) -> Option<u64> {
+        let Ok(Answer::Status(status)) = self.site.server().ok()??.ask(&Request::Status) else {
+            return None;
+        };
+        let machine = status.machines.into_iter().find(|machine| titles.contains(&machine.name))?;
+        let seconds = std::time::Duration::try_from_secs_f64(machine.seen?).ok()?.as_secs();
+        // Both clocks are cut to seconds.
+        Some(now().saturating_sub(seconds).saturating_sub(2))
+    }
+
+    /// Gives a program a terminal of its own, whose other end is the guest's console.
+    fn on_terminal(&self, program: &mut Command) -> io::Result<()> {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&ours)?;
+        unlockpt(&ours)?;
+        let path = ptsname(&ours, Vec::new())?;
+        let path = path.to_str().map_err(io::Error::other)?;
+        let mut open = OpenOptions::new();
+        let theirs =
+            open.read(true).write(true).custom_flags(libc::O_NOCTTY).open(Path::new(path))?;
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&theirs, size)?;
+        program.stdin(theirs.try_clone()?).stdout(theirs);
+        let ours = File::from(ours);
+        self.console.attach(ours.try_clone()?, ours)
+    }
+}
+
+/// Waits for the end of a guest whose keeper was killed, and removes what that had made for it. How it ended
+/// nobody knows: who switched itself off is not to come back, so that it counts as that.
+pub(super) fn take_over(
+    site: &Site,
+    name: &MachineName,
+    known: Known<'_>,
+    notes: &Notes,
+    host: &mut ThisHost,
+    left: &Process,
+) -> Result<End, Failure> {
+    let serial = notes.file("serial");
+    let run = notes.run();
+    let _console = (run == Runner::Qemu)
+        .then(|| {
+            let relay = listen(notes)?;
+            relay.attach_socket(serial).map_err(no_console)?;
+            Ok::<_, Failure>(relay)
+        })
+        .transpose()?;
+    host.follow(left).map_err(|error| {
+        Failure::could_not(format_args!("cannot wait for the end of process {}: {error}", left.pid))
+    })?;
+    if run == Runner::Bhyve {
+        let subject = subject(site, name, known)?;
+        let boot = Boot::Firmware(BHYVE_UEFI.to_owned());
+        let machine = Virtual { guest: &subject.guest, boot, console: Console::NullModem };
+        let failures = on_bhyve::clear(&machine, notes.tap(), host, &mut terminal::say);
+        return all_well(failures);
+    }
+    Ok(End::Off)
+}
+
+/// The commands that would run a guest, as a person would type them.
+pub(super) fn commands(
+    site: &Site,
+    name: &MachineName,
+    known: Known<'_>,
+) -> Result<String, Failure> {
+    let subject = subject(site, name, known)?;
+    let (machine, run) = known;
+    let line = |words: &[String]| {
+        shell::lines(words, "").map(|text| text + "\n").map_err(Failure::could_not)
+    };
+    let (on, terminal) = (on(machine), qemu::Console::Terminal);
+    let (attachment, accelerator) = (on.attachment(), on.accelerator());
+    let guest = &subject.guest;
+    let words = match run {
+        Runner::Qemu => match machine.boot.unwrap_or(GuestBoot::Bios) {
+            GuestBoot::Bios => {
+                qemu::pxe(guest, &qemu::Firmware::Bios, &attachment, accelerator, &terminal)
+            }
+            GuestBoot::Uefi => qemu::pxe(guest, &uefi()?, &attachment, accelerator, &terminal),
+            GuestBoot::Kernel => {
+                qemu::direct(guest, &subject.kernel()?, &attachment, accelerator, &terminal)
+            }
+        }
+        .map_err(Failure::could_not)?,
+        Runner::Nspawn => container(&subject, machine, None)?,
+        Runner::Bhyve => {
+            let boot = bhyve_boot(site, &subject, machine)?;
+            let machine = Virtual { guest, boot, console: Console::NullModem };
+            return machine.script(on.bhyve_bridge(), None).map_err(Failure::could_not);
+        }
+        Runner::Jail => {
+            let definition = jail::definition(&subject, machine)?;
+            return bootcfg::jail::render(&[definition]).map_err(Failure::could_not);
+        }
+    };
+    line(&words)
+}
+
+/// The guest that a machine is, on the environment that it boots.
+fn subject(site: &Site, name: &MachineName, known: Known<'_>) -> Result<Subject, Failure> {
+    let (machine, run) = known;
+    let wanted = machine.wanted().ok_or_else(|| {
+        Failure::no(format_args!(
+            "{name} boots nothing: assign it an environment with `netbe sharepxe --machine {name} BE`"
+        ))
+    })?;
+    let wanted: Point = wanted.parse().map_err(Failure::could_not)?;
+    // A container's and a jail's root is here, whatever networks this host has.
+    let server = (run == Runner::Nspawn || (run == Runner::Jail && machine.bridge.is_none()))
+        .then_some(Ipv4Addr::LOCALHOST);
+    let options = GuestOptions::of(&wanted.environment, Some(name), server);
+    let on = on(machine);
+    let mut subject = options.subject_on(site, on.joins())?;
+    subject.guest.cpus = machine.cpus.unwrap_or(1);
+    subject.guest.memory = machine.memory.map_or(1024, |memory| memory.mebibytes());
+    let system = subject.system()?;
+    let (environment, is_freebsd) = (&subject.environment.name, system == Some(System::FreeBsd));
+    match (run, machine.boot) {
+        (Runner::Nspawn, _) if is_freebsd => Err(Failure::no(format_args!(
+            "{environment} has FreeBSD in it: a container has this host's kernel, which is Linux"
+        ))),
+        (Runner::Jail, _) if matches!(system, Some(System::Linux { .. })) => {
+            Err(Failure::no(format_args!(
+                "{environment} has Linux in it: a jail has this host's kernel, which is FreeBSD's"
+            )))
+        }
+        (Runner::Qemu | Runner::Bhyve, None | Some(GuestBoot::Bios | GuestBoot::Uefi)) => {
+            subject.expect_pxe().map(|()| subject)
+        }
+        _ => Ok(subject),
+    }
+}
+
+/// This host, as the machine's record says it.
+fn on(machine: &Machine) -> Host {
+    Host::with_bridge(machine.bridge.as_ref().map(|bridge| bridge.as_str()))
+}
+
+fn bhyve_boot(site: &Site, subject: &Subject, machine: &Machine) -> Result<Boot, Failure> {
+    if machine.boot != Some(GuestBoot::Kernel) {
+        return Ok(Boot::Firmware(BHYVE_UEFI.to_owned()));
+    }
+    let (root, address) = (subject.directory()?, subject.nfs_address()?);
+    let handle = subject.handle(site)?;
+    let load =
+        bhyve::bhyveload(&subject.guest, &address, &root, handle.as_bytes(), Console::NullModem);
+    Ok(Boot::Load(load.map_err(Failure::could_not)?))
+}
+
+/// A container's program, with what it reads written down.
+pub(super) fn nspawned(
+    subject: &Subject,
+    machine: &Machine,
+    notes: &Notes,
+) -> Result<Command, Failure> {
+    let mut program = command(&container(subject, machine, Some(notes))?);
+    if let Some(mac) = machine.macs.first() {
+        let (name, value) = container::variable(Mac(mac.0));
+        program.env(name, value);
+    }
+    Ok(program)
+}
+
+/// Runs a container's program to its end.
+pub(super) fn nspawn(
+    name: &str,
+    host: &mut ThisHost,
+    program: Command,
+    terminal: Terminal,
+) -> Result<End, Failure> {
+    let status = run_on(host, program, terminal, "systemd-nspawn")?;
+    if status.code() == Some(REBOOTED) {
+        return Ok(End::Rebooted);
+    }
+    ended(name, "systemd-nspawn", status)
+}
+
+/// The command that runs a container. With `notes` the file of its interface is written.
+pub(super) fn container(
+    subject: &Subject,
+    machine: &Machine,
+    notes: Option<&Notes>,
+) -> Result<Vec<String>, Failure> {
+    let name: &EnvironmentName = &subject.environment.name;
+    if subject.store.capabilities().nested {
+        return Err(Failure::no(format_args!(
+            "the data sets of {name} are mounted nowhere by themselves: run `netbe mount {name} DIR` when the \
+             host starts, and the container by the files of `netbe show nspawn --root DIR`"
+        )));
+    }
+    let mac = machine.macs.first().map(|mac| Mac(mac.0));
+    let contained = Container {
+        name: subject.guest.name.clone(),
+        root: Source::Directory(subject.directory()?),
+        read_only: subject.guest.root.read_only,
+        bridge: machine.bridge.as_ref().map(|bridge| bridge.as_str().to_owned()),
+        mac,
+        private_users: false,
+    };
+    let network = match (mac, notes) {
+        (Some(mac), Some(notes)) => {
+            let file = notes.file("host0.network");
+            let written = container::network(mac).map_err(Failure::could_not)?;
+            fs::write(&file, written)
+                .map_err(|error| Failure::could_not(format_args!("{}: {error}", file.display())))?;
+            Some(text(&file)?.to_owned())
+        }
+        (Some(_), None) => Some("/etc/systemd/nspawn/host0.network".to_owned()),
+        (None, _) => None,
+    };
+    // Only in a unit of its own: else the one that netbe runs in would be the container's.
+    let register =
+        Path::new("/run/systemd/system").is_dir() && std::env::var_os("INVOCATION_ID").is_some();
+    container::command(&contained, network.as_deref(), register).map_err(Failure::could_not)
+}
+
+fn run_on(
+    host: &mut ThisHost,
+    command: Command,
+    terminal: Terminal,
+    program: &str,
+) -> Result<ExitStatus, Failure> {
+    host.run(command, terminal).map_err(|error| cannot_run(program, &error))
+}
+
+fn ended(name: &str, program: &str, status: ExitStatus) -> Result<End, Failure> {
+    if status.success() {
+        return Ok(End::Off);
+    }
+    Err(Failure::could_not(format_args!("{program} ended, and {name} with it: {status}")))
+}
+
+fn all_well(failures: Vec<Failure>) -> Result<End, Failure> {
+    if failures.is_empty() {
+        return Ok(End::Off);
+    }
+    let said: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+    Err(Failure::could_not(said.join("; ")))
+}
+
+fn listen(notes: &Notes) -> Result<Relay, Failure> {
+    Relay::listen(&notes.file(CONSOLE)).map_err(no_console)
+}
+
+fn no_console(error: impl Into<io::Error>) -> Failure {
+    Failure::could_not(format_args!("the guest gets no console: {}", error.into()))
+}
+
+/// The socket of the console, in the guest's place.
+pub(in crate::cli) const CONSOLE: &str = "console";
+/// systemd-nspawn ends so, run with --keep-unit, when its container restarts itself (nspawn.c,
+/// `EXIT_FORCE_RESTART`).
+const REBOOTED: i32 = 133;

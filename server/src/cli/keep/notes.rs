@@ -1,0 +1,186 @@
+//! What a keeper writes down of its guest, and how the guest is asked to end.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use provision::terminal;
+use rustix::process::Signal;
+
+use crate::cli::Failure;
+use crate::cli::child::{GRACE, Keeper};
+use crate::guests::place::now;
+use crate::guests::{Place, Process, Record, Stage, qmp};
+use crate::site::machine::Runner;
+
+/// The notes of one keeper, which what runs programs has too.
+#[derive(Clone, Debug)]
+pub(super) struct Notes {
+    inner: Rc<RefCell<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    place: Place,
+    record: Record,
+    killed: bool,
+}
+
+impl Notes {
+    /// The notes on a guest that this process has claimed.
+    pub(super) fn new(place: Place, run: Runner) -> Result<Self, Failure> {
+        let keeper = Process::own().ok_or_else(|| {
+            Failure::could_not("this process cannot find itself among those of this host")
+        })?;
+        // What was said to a keeper that was killed holds no more.
+        let _ = place.take_patience();
+        let known = place.record();
+        let is_lost = known.as_ref().is_some_and(|known| {
+            !known.stage.is_over() && !known.process.as_ref().is_some_and(Process::is_alive)
+        });
+        let record = Record {
+            run: known.as_ref().map_or(run, |known| known.run),
+            environment: known.as_ref().map(|known| known.environment.clone()).unwrap_or_default(),
+            stage: known.as_ref().map_or(Stage::Starting, |known| known.stage),
+            since: known.as_ref().map_or_else(now, |known| known.since),
+            keeper,
+            process: known.as_ref().and_then(|known| known.process.clone()),
+            tap: known.as_ref().and_then(|known| known.tap.clone()),
+            restarts: 0,
+            words: known.and_then(|known| known.words),
+        };
+        let inner = RefCell::new(Inner { place, record, killed: false });
+        let notes = Self { inner: Rc::new(inner) };
+        if is_lost {
+            // What is said of it else would keep it from being started.
+            notes.end(Stage::Off, "it ended together with its keeper")?;
+        }
+        Ok(notes)
+    }
+
+    /// The process of a guest whose keeper was killed.
+    pub(super) fn left(&self) -> Option<Process> {
+        self.inner.borrow().record.process.clone().filter(Process::is_alive)
+    }
+
+    /// What ran the guest when it was last written down.
+    pub(super) fn run(&self) -> Runner {
+        self.inner.borrow().record.run
+    }
+
+    /// Sets how long the guest may take to end.
+    pub(super) fn set_patience(&self, patience: Duration) -> Result<(), Failure> {
+        self.inner.borrow().place.set_patience(patience).map_err(Failure::could_not)
+    }
+
+    /// The interface that a guest whose keeper was killed had.
+    pub(super) fn tap(&self) -> Option<String> {
+        self.inner.borrow().record.tap.clone()
+    }
+
+    /// A file of the guest's place.
+    pub(super) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.inner.borrow().place.file(name)
+    }
+
+    /// How the guest stood when it was last written down, and since when.
+    pub(super) fn stood(&self) -> (Stage, u64) {
+        let inner = self.inner.borrow();
+        (inner.record.stage, inner.record.since)
+    }
+
+    /// Whether the guest was killed.
+    pub(super) fn was_killed(&self) -> bool {
+        self.inner.borrow().killed
+    }
+
+    /// The guest is about to be started from this environment.
+    pub(super) fn start(&self, run: Runner, environment: &str) -> Result<(), Failure> {
+        self.note(|record| {
+            environment.clone_into(&mut record.environment);
+            record.run = run;
+            record.process = None;
+            record.words = None;
+            record.stage = Stage::Starting;
+        })
+    }
+
+    /// It runs, and is this process's now.
+    pub(super) fn take_over(&self) -> Result<(), Failure> {
+        self.note(|record| record.stage = Stage::Running)
+    }
+
+    /// It waits to be started again.
+    pub(super) fn wait(&self, words: &str) -> Result<(), Failure> {
+        self.note(|record| {
+            record.process = None;
+            record.restarts = record.restarts.saturating_add(1);
+            record.words = Some(words.to_owned());
+            record.stage = Stage::Waiting;
+        })
+    }
+
+    /// It is over.
+    pub(super) fn end(&self, stage: Stage, words: &str) -> Result<(), Failure> {
+        self.note(|record| {
+            record.process = None;
+            record.words = Some(words.to_owned());
+            record.stage = stage;
+        })
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), Failure> {
+        let mut inner = self.inner.borrow_mut();
+        let before = inner.record.stage;
+        change(&mut inner.record);
+        if inner.record.stage != before {
+            inner.record.since = now();
+        }
+        inner.place.write(&inner.record).map_err(Failure::could_not)
+    }
+
+    /// The same while a program runs, which goes on whether it can be written down or not.
+    fn try_note(&self, change: impl FnOnce(&mut Record)) {
+        if let Err(failure) = self.note(change) {
+            terminal::say(&failure.message);
+        }
+    }
+}
+
+impl Keeper for Notes {
+    fn began(&mut self, process: &Process) {
+        self.try_note(|record| {
+            record.process = Some(process.clone());
+            record.stage = Stage::Running;
+        });
+    }
+
+    fn ask(&mut self, process: &Process) {
+        self.try_note(|record| record.stage = Stage::Stopping);
+        let run = self.inner.borrow().record.run;
+        let asked = match run {
+            // SIGTERM would end QEMU, and its guest as a power cut does.
+            Runner::Qemu => qmp::press_power_button(&self.file(MONITOR)),
+            // bhyve(8): the power button. systemd-nspawn(1): the container's system is asked to shut down.
+            Runner::Bhyve | Runner::Jail | Runner::Nspawn => process.signal(Signal::TERM).map(drop),
+        };
+        if let Err(error) = asked {
+            terminal::say(&format!("the guest cannot be asked to shut itself down: {error}"));
+        }
+    }
+
+    fn grace(&mut self) -> Duration {
+        self.inner.borrow().place.take_patience().unwrap_or(GRACE)
+    }
+
+    fn killed(&mut self) {
+        self.inner.borrow_mut().killed = true;
+    }
+
+    fn made(&mut self, interface: Option<&str>) {
+        self.try_note(|record| record.tap = interface.map(str::to_owned));
+    }
+}
+
+/// The socket of QEMU's machine protocol, in the guest's place.
+pub(super) const MONITOR: &str = "monitor";

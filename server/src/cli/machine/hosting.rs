@@ -1,0 +1,78 @@
+//! The flags by which a machine is made a guest of this host.
+
+use clap::Args;
+
+use super::{Setting, optional};
+use crate::site::machine::{Bridge, GuestBoot, Machine, Memory, Restart, Runner};
+
+/// How this host runs a machine as a guest. What has no flag stays as it is.
+#[derive(Args, Debug)]
+pub(super) struct Hosting {
+    /// What runs it on this host as a guest, for `netbe start`: qemu, bhyve, nspawn or jail; or
+    /// `none`: it is no guest.
+    #[arg(long, value_name = "PROGRAM", value_parser = optional::<Runner>, help_heading = GUEST)]
+    run: Option<Setting<Runner>>,
+    /// What boots the virtual machine: its BIOS or UEFI by PXE (bios, uefi), or netbe, with its root
+    /// on NFS (kernel) [default: bios for QEMU, uefi for bhyve]; or `none`, for the default.
+    #[arg(long, value_name = "WHAT", value_parser = optional::<GuestBoot>, help_heading = GUEST)]
+    boot: Option<Setting<GuestBoot>>,
+    /// The virtual machine's number of processors, or `none`, for the default, 1.
+    #[arg(long, value_name = "N", value_parser = optional::<u16>, help_heading = GUEST)]
+    cpus: Option<Setting<u16>>,
+    /// The virtual machine's memory, as 512M or 2G, or `none`, for the default, 1G.
+    #[arg(long, value_name = "SIZE", value_parser = optional::<Memory>, help_heading = GUEST)]
+    memory: Option<Setting<Memory>>,
+    /// The bridge of this host that the guest's interface joins [default: br0 for QEMU, bridge0 for
+    /// bhyve; a container without one is reached by the host only], or `none`, for the default.
+    #[arg(long, value_name = "INTERFACE", value_parser = optional::<Bridge>, help_heading = GUEST)]
+    bridge: Option<Setting<Bridge>>,
+    /// Start the guest with this host: by `netbe start --all`.
+    #[arg(long, conflicts_with = "no_autostart", help_heading = GUEST)]
+    autostart: bool,
+    /// Start the guest by its name alone (the default).
+    #[arg(long, help_heading = GUEST)]
+    no_autostart: bool,
+    /// The guest's place among those: lower numbers are started earlier, and stopped later; or
+    /// `none`: behind all that have one.
+    #[arg(long, value_name = "N", value_parser = optional::<u16>, help_heading = GUEST)]
+    order: Option<Setting<u16>>,
+    /// When to start the guest again that has ended by itself [default: on-failure].
+    #[arg(long, value_enum, help_heading = GUEST)]
+    restart: Option<Restart>,
+}
+
+impl Hosting {
+    /// Writes what was said into a machine's record.
+    pub(super) fn write(&self, machine: &mut Machine) {
+        fn set<T: Clone>(to: &mut Option<T>, said: Option<&Setting<T>>) {
+            if let Some(Setting(value)) = said {
+                to.clone_from(value);
+            }
+        }
+        if matches!(self.run, Some(Setting(None))) {
+            // What is no guest has nothing of one.
+            *machine = Machine {
+                run: None,
+                boot: None,
+                cpus: None,
+                memory: None,
+                bridge: None,
+                autostart: false,
+                order: None,
+                restart: Restart::default(),
+                ..machine.clone()
+            };
+        }
+        set(&mut machine.run, self.run.as_ref());
+        set(&mut machine.boot, self.boot.as_ref());
+        set(&mut machine.cpus, self.cpus.as_ref());
+        set(&mut machine.memory, self.memory.as_ref());
+        set(&mut machine.bridge, self.bridge.as_ref());
+        set(&mut machine.order, self.order.as_ref());
+        machine.autostart = (machine.autostart || self.autostart) && !self.no_autostart;
+        machine.restart = self.restart.unwrap_or(machine.restart);
+    }
+}
+
+/// Where these flags stand in the help.
+const GUEST: &str = "As a guest of this host";

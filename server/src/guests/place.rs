@@ -1,0 +1,312 @@
+//! The directory of a guest: its lock, its record, its sockets.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::net::sys::process as sys;
+use crate::site::machine::Runner;
+
+/// The directory of one guest, below the state directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+}
+
+/// A process of this host that is told from a later one with the same number.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Process {
+    /// Its number.
+    pub(crate) pid: i32,
+    /// When it was started, in the system's own words.
+    pub(crate) started: String,
+}
+
+/// What its keeper knows of a guest.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Record {
+    /// What runs it.
+    pub(crate) run: Runner,
+    /// The boot environment that is its root.
+    pub(crate) environment: String,
+    /// Where it stands.
+    pub(crate) stage: Stage,
+    /// Since when, in seconds since 1970.
+    pub(crate) since: u64,
+    /// Its keeper.
+    pub(crate) keeper: Process,
+    /// What runs it: the hypervisor, or the container's first program on this host.
+    pub(crate) process: Option<Process>,
+    /// The interface that was made for it and has to be removed.
+    #[serde(default)]
+    pub(crate) tap: Option<String>,
+    /// How often it was started again by itself.
+    #[serde(default)]
+    pub(crate) restarts: u32,
+    /// How it ended, or why it is not there.
+    #[serde(default)]
+    pub(crate) words: Option<String>,
+}
+
+/// Where a guest stands.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stage {
+    /// It ended, and not well, and is not started again.
+    Failed,
+    /// It is off.
+    Off,
+    /// It runs.
+    Running,
+    /// It is about to be started.
+    Starting,
+    /// It was asked to end.
+    Stopping,
+    /// It ended, and is started again in a while.
+    Waiting,
+}
+
+impl Stage {
+    /// Whether nothing more comes of it by itself.
+    pub(crate) const fn is_over(self) -> bool {
+        matches!(self, Self::Failed | Self::Off)
+    }
+
+    /// The word that people are told.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Off => "off",
+            Self::Running => "running",
+            Self::Starting => "starting",
+            Self::Stopping => "stopping",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// Why something of a guest's place cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    /// Another keeper has the guest.
+    #[error("it runs already, kept by process {0}")]
+    Claimed(i32),
+    /// The file system refuses.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// The guest is this process's; it is free again when this is dropped or the process ends, however that is.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    _file: File,
+}
+
+impl Process {
+    /// This process.
+    pub(crate) fn own() -> Option<Self> {
+        i32::try_from(process::id()).ok().and_then(Self::by_pid)
+    }
+
+    /// The process that has this number now.
+    pub(crate) fn by_pid(pid: i32) -> Option<Self> {
+        sys::started(pid).map(|started| Self { pid, started })
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        sys::started(self.pid).as_ref() == Some(&self.started)
+    }
+
+    /// Sends it a signal; says whether it was there.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
+        sys::signal(self.pid, &self.started, signal)
+    }
+}
+
+impl Place {
+    /// The place of a guest.
+    pub(crate) fn of(state: &Path, name: &str) -> Self {
+        Self { path: state.join(FOLDER).join(name) }
+    }
+
+    /// The names of the guests that have a place.
+    pub(crate) fn names(state: &Path) -> Result<Vec<String>, PlaceError> {
+        let path = state.join(FOLDER);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(PlaceError::Io { path, error }),
+        };
+        Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+    }
+
+    /// A file of it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Makes the directory, for its owner alone.
+    pub(crate) fn make(&self) -> Result<(), PlaceError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        made.map_err(|error| PlaceError::Io { path: self.path.clone(), error })
+    }
+
+    /// Claims the guest for this process.
+    pub(crate) fn claim(&self) -> Result<Claim, PlaceError> {
+        self.make()?;
+        let path = self.file(LOCK);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let fail = |error| PlaceError::Io { path: path.clone(), error };
+        let mut file = options.open(&path).map_err(fail)?;
+        // Who only asks has it for a moment.
+        for _ in 0..ASKS {
+            match file.try_lock() {
+                Ok(()) => {
+                    file.set_len(0).map_err(fail)?;
+                    writeln!(file, "{}", process::id()).map_err(fail)?;
+                    return Ok(Claim { _file: file });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(ASK),
+                Err(TryLockError::Error(error)) => return Err(fail(error)),
+            }
+        }
+        Err(PlaceError::Claimed(self.owner()))
+    }
+
+    /// The process that keeps the guest, if one does; 0 if it has not said who it is.
+    pub(crate) fn claimed(&self) -> Result<Option<i32>, PlaceError> {
+        let path = self.file(LOCK);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(PlaceError::Io { path, error }),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(self.owner())),
+            Err(TryLockError::Error(error)) => Err(PlaceError::Io { path, error }),
+        }
+    }
+
+    /// What was written down last. What cannot be read is none: it is written anew.
+    pub(crate) fn record(&self) -> Option<Record> {
+        serde_json::from_slice(&fs::read(self.file(RECORD)).ok()?).ok()
+    }
+
+    /// Writes down how it stands, so that a reader sees all of it or what was before.
+    pub(crate) fn write(&self, record: &Record) -> Result<(), PlaceError> {
+        let path = self.file(RECORD);
+        let fail = |error| PlaceError::Io { path: path.clone(), error };
+        let text = serde_json::to_vec(record).map_err(|error| fail(error.into()))?;
+        let new = self.file(&format!(".{RECORD}.{}", process::id()));
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(fail)
+    }
+
+    /// Notes how long the guest may take to end, for its keeper, which is asked next.
+    pub(crate) fn set_patience(&self, patience: Duration) -> Result<(), PlaceError> {
+        let path = self.file(PATIENCE);
+        fs::write(&path, patience.as_secs().to_string())
+            .map_err(|error| PlaceError::Io { path, error })
+    }
+
+    /// How long the guest may take to end, if that was said; once.
+    pub(crate) fn take_patience(&self) -> Option<Duration> {
+        let path = self.file(PATIENCE);
+        let said = fs::read_to_string(&path).ok()?;
+        // What stays would be said of the next time too.
+        fs::remove_file(&path).ok()?;
+        said.trim().parse().ok().map(Duration::from_secs)
+    }
+
+    fn owner(&self) -> i32 {
+        let said = fs::read_to_string(self.file(LOCK)).ok();
+        said.and_then(|said| said.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Now, in seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Where guests are, in the state directory.
+const FOLDER: &str = "guests";
+const LOCK: &str = "lock";
+const RECORD: &str = "record.json";
+const PATIENCE: &str = "patience";
+/// How often a lock is tried that somebody else may only look at, and the time between.
+const ASKS: u32 = 20;
+const ASK: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn one_keeper_has_a_guest() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::of(dir.path(), "web1");
+        assert_eq!(place.claimed().unwrap(), None);
+        let claim = place.claim().unwrap();
+        let own = i32::try_from(process::id()).unwrap();
+        assert_eq!(place.claimed().unwrap(), Some(own));
+        assert!(matches!(place.claim(), Err(PlaceError::Claimed(pid)) if pid == own));
+        drop(claim);
+        // What another test starts has each descriptor too, from fork(2) to execve(2).
+        while place.claimed().unwrap().is_some() {
+            std::thread::sleep(ASK);
+        }
+        assert_eq!(Place::names(dir.path()).unwrap(), ["web1"]);
+    }
+
+    #[test]
+    fn another_process_of_the_same_number_is_no_guest() {
+        let mut child = process::Command::new("sleep").arg("600").spawn().unwrap();
+        let known = Process::by_pid(child.id().try_into().unwrap()).unwrap();
+        let other = Process { started: format!("{}0", known.started), ..known.clone() };
+        assert!(known.is_alive() && !other.is_alive());
+        assert!(!other.signal(Signal::KILL).unwrap());
+        assert!(known.is_alive());
+        assert!(known.signal(Signal::KILL).unwrap());
+        child.wait().unwrap();
+        assert!(!known.is_alive() && !known.signal(Signal::KILL).unwrap());
+    }
+
+    #[test]
+    fn what_is_written_down_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::of(dir.path(), "web1");
+        place.make().unwrap();
+        assert_eq!(place.record(), None);
+        let record = Record {
+            run: Runner::Qemu,
+            environment: "base".to_owned(),
+            stage: Stage::Running,
+            since: now(),
+            keeper: Process::own().unwrap(),
+            process: None,
+            tap: None,
+            restarts: 2,
+            words: Some("it ended".to_owned()),
+        };
+        place.write(&record).unwrap();
+        assert_eq!(place.record(), Some(record));
+        assert_eq!(place.take_patience(), None);
+        place.set_patience(Duration::from_secs(7)).unwrap();
+        assert_eq!(place.take_patience(), Some(Duration::from_secs(7)));
+        assert_eq!(place.take_patience(), None);
+    }
+}

@@ -1,0 +1,367 @@
+//! Guests of this host: how they are written down, started, kept and ended.
+//!
+//! What runs them here is a program that stands for systemd-nspawn: it has a terminal, ends when it is asked to,
+//! and says what it is told.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::bench::{Bench, Outcome, netbe};
+
+const MACHINE: [&str; 5] =
+    ["machine", "add", "--mac=52:54:00:00:00:01", "--environment=lin", "--run=nspawn"];
+
+/// A site with a Linux environment, and a container of it that does what the script says.
+struct Hosts {
+    bench: Bench,
+    programs: tempfile::TempDir,
+}
+
+impl Hosts {
+    fn new(script: &str) -> Self {
+        let (bench, programs) = (Bench::new(), tempfile::tempdir().unwrap());
+        bench.silent(&["create", "-l", "linux", "lin"]);
+        bench.silent(&[&MACHINE[..], &["web1"]].concat());
+        let hosts = Self { bench, programs };
+        hosts.plays(script);
+        hosts
+    }
+
+    fn plays(&self, script: &str) {
+        let path = self.programs.path().join("systemd-nspawn");
+        // A program that runs cannot be written to.
+        let new = self.programs.path().join("new");
+        fs::write(&new, format!("#!/bin/sh\n{script}")).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&new, &path).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bench.command(netbe(), arguments);
+        command.env("PATH", format!("{}:/usr/bin:/bin", self.programs.path().display()));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        let done = self.command(arguments).output().unwrap();
+        Outcome {
+            out: String::from_utf8(done.stdout).unwrap(),
+            err: String::from_utf8(done.stderr).unwrap(),
+            status: done.status.code(),
+        }
+    }
+
+    /// Runs a command that succeeds, and gives what it printed.
+    fn prints(&self, arguments: &[&str]) -> String {
+        let Outcome { out, err, status } = self.run(arguments);
+        assert_eq!((err.as_str(), status), ("", Some(0)), "{arguments:?}: {}", self.log());
+        out
+    }
+
+    /// Runs a command that is refused in one sentence.
+    fn refuses(&self, arguments: &[&str]) -> String {
+        let Outcome { out, err, status } = self.run(arguments);
+        assert_eq!((out.as_str(), status), ("", Some(1)), "{arguments:?}: {err}");
+        err.strip_prefix("netbe: ").unwrap().trim_end().to_owned()
+    }
+
+    fn state_of(&self, name: &str) -> String {
+        let list = self.prints(&["guest", "list", "-H"]);
+        let row = list.lines().find(|line| line.starts_with(&format!("{name}\t"))).unwrap();
+        row.split('\t').nth(3).unwrap().to_owned()
+    }
+
+    fn place(&self) -> PathBuf {
+        self.bench.state().join("guests/web1")
+    }
+
+    fn keeper(&self) -> String {
+        fs::read_to_string(self.place().join("lock")).unwrap().trim().to_owned()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.place().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        let _ = self.command(&["stop", "--all", "--timeout=0"]).output();
+    }
+}
+
+/// A system that shuts itself down when it is asked to, and repeats what is typed.
+const GOOD: &str = "stty -echo; trap 'echo down; exit 0' TERM; trap '' HUP\n\
+                    echo \"up with $*\"\n\
+                    while :; do if read -r line; then echo \"heard $line\"; else sleep 0.05; fi; done\n";
+/// One that listens to nobody.
+const DEAF: &str = "trap '' TERM HUP; echo up; while :; do sleep 0.05; done\n";
+
+#[test]
+fn a_guest_is_started_shown_and_stopped() {
+    let hosts = Hosts::new(GOOD);
+    assert_eq!(hosts.state_of("web1"), "off");
+    assert_eq!(hosts.prints(&["start", "web1"]), "");
+    assert_eq!(hosts.state_of("web1"), "running");
+    let keeper = hosts.keeper();
+    assert_eq!(
+        hosts.refuses(&["start", "web1"]),
+        format!("web1 runs already, kept by process {keeper}: `netbe console web1` shows it")
+    );
+    // What it is, it is for as long as it runs.
+    for verb in [&["machine", "remove", "web1"][..], &["machine", "rename", "web1", "web2"]] {
+        assert_eq!(
+            hosts.refuses(verb),
+            "web1 runs, as a guest of this host: stop it first, by `netbe stop web1`"
+        );
+    }
+    let refused = hosts.refuses(&["rollback", "lin@monday"]);
+    assert!(refused.contains("snapshot") || refused.contains("web1 runs from lin"), "{refused}");
+    assert_eq!(
+        hosts.refuses(&["rename", "lin", "lin2"]),
+        "web1 runs from lin, by nspawn: stop it by `netbe stop web1`, or rename with -f"
+    );
+    // Its console has what it said, and what is typed reaches it.
+    let mut console = hosts.command(&["console", "web1"]);
+    let console = console.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut console = console.unwrap();
+    std::io::Write::write_all(&mut console.stdin.take().unwrap(), b"a word\n").unwrap();
+    let mut said = String::new();
+    let mut out = console.stdout.take().unwrap();
+    while !said.contains("heard a word") {
+        let mut bytes = [0; 256];
+        let length = std::io::Read::read(&mut out, &mut bytes).unwrap();
+        assert_ne!(length, 0, "{said}");
+        said += &String::from_utf8_lossy(&bytes[..length]);
+    }
+    assert!(said.contains("up with --quiet --boot"), "{said}");
+    assert!(said.contains("--machine=web1"), "{said}");
+    assert_eq!(hosts.prints(&["stop", "web1"]), "web1 has shut itself down\n");
+    assert_eq!(hosts.state_of("web1"), "off");
+    assert!(console.wait().unwrap().success());
+    assert_eq!(hosts.refuses(&["stop", "web1"]), "web1 does not run");
+    assert_eq!(
+        hosts.refuses(&["console", "web1"]),
+        "web1 does not run: start it by `netbe start web1`"
+    );
+    let text = hosts.prints(&["guest", "list", "-j"]);
+    assert!(text.contains("\"words\": \"web1 has shut itself down\""), "{text}");
+}
+
+#[test]
+fn who_does_not_listen_is_killed_in_the_end() {
+    let hosts = Hosts::new(DEAF);
+    hosts.prints(&["start", "web1"]);
+    let begin = Instant::now();
+    assert_eq!(
+        hosts.prints(&["stop", "--timeout=1", "web1"]),
+        "web1 was killed: it had not shut itself down in its time\n"
+    );
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    assert_eq!(hosts.state_of("web1"), "off");
+    // At once, where there is no time.
+    hosts.prints(&["start", "web1"]);
+    let said = hosts.prints(&["stop", "--timeout=0", "web1"]);
+    assert!(said.starts_with("web1 was killed"), "{said}");
+}
+
+#[test]
+fn a_guest_whose_keeper_was_killed_is_taken_over_or_ended() {
+    let hosts = Hosts::new(DEAF);
+    hosts.prints(&["start", "web1"]);
+    let process = |hosts: &Hosts| {
+        let list = hosts.prints(&["guest", "list", "-j"]);
+        let (_, rest) = list.split_once("\"pid\": ").unwrap();
+        rest.split(',').next().unwrap().to_owned()
+    };
+    let guest = process(&hosts);
+    let kill = |hosts: &Hosts| {
+        let killed = Command::new("kill").args(["-9", &hosts.keeper()]).status().unwrap();
+        assert!(killed.success());
+        let limit = Instant::now() + Duration::from_secs(30);
+        while hosts.state_of("web1") != "unkept" {
+            assert!(Instant::now() < limit, "{}", hosts.state_of("web1"));
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    kill(&hosts);
+    // Its root is still in use.
+    let refused = hosts.refuses(&["rename", "lin", "lin2"]);
+    assert!(refused.starts_with("web1 runs from lin, by nspawn"), "{refused}");
+    hosts.prints(&["start", "web1"]);
+    assert_eq!((hosts.state_of("web1").as_str(), process(&hosts)), ("running", guest));
+    kill(&hosts);
+    assert_eq!(hosts.prints(&["stop", "--timeout=1", "web1"]), "web1 was killed\n");
+    assert_eq!(hosts.state_of("web1"), "off");
+}
+
+#[test]
+fn of_two_starts_at_once_one_starts() {
+    let hosts = Hosts::new(GOOD);
+    let mut starts: Vec<_> = (0..4)
+        .map(|_| {
+            let mut start = hosts.command(&["start", "web1"]);
+            start.stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut statuses: Vec<_> =
+        starts.iter_mut().map(|start| start.wait().unwrap().code().unwrap()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [0, 1, 1, 1], "{}", hosts.log());
+    assert_eq!(hosts.state_of("web1"), "running");
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let hosts = Hosts::new("echo 'no such thing' >&2; exit 3\n");
+    assert_eq!(
+        hosts.refuses(&["start", "web1"]),
+        "systemd-nspawn ended, and web1 with it: exit status: 3"
+    );
+    assert_eq!(hosts.state_of("web1"), "failed");
+    assert!(hosts.log().contains("no such thing"), "{}", hosts.log());
+    fs::remove_file(hosts.programs.path().join("systemd-nspawn")).unwrap();
+    let mut start = hosts.command(&["start", "web1"]);
+    let output = start.env("PATH", hosts.programs.path()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "netbe: systemd-nspawn is not installed: install it\n");
+    let refused = hosts.refuses(&["start", "nobody"]);
+    assert!(refused.starts_with("there is no machine nobody"), "{refused}");
+    hosts.bench.silent(&["machine", "add", "--mac=52:54:00:00:00:09", "bare"]);
+    assert_eq!(
+        hosts.refuses(&["start", "bare"]),
+        "bare is no guest of this host: `netbe machine set --run qemu bare` makes it one, or --run bhyve, \
+         nspawn or jail"
+    );
+}
+
+#[test]
+fn guests_start_in_their_order_and_stop_in_reverse() {
+    let hosts = Hosts::new(GOOD);
+    for (name, mac, order) in
+        [("db", 2, "--order=1"), ("app10", 3, "--order=5"), ("app9", 4, "--order=5")]
+    {
+        let mac = format!("--mac=52:54:00:00:00:0{mac}");
+        let words =
+            ["machine", "add", &mac, "--environment=lin", "--ro", "--run=nspawn", "--autostart"];
+        hosts.bench.silent(&[&words[..], &[order, name]].concat());
+    }
+    let list = hosts.prints(&["guest", "list", "-H"]);
+    let names: Vec<_> = list.lines().map(|line| line.split('\t').next().unwrap()).collect();
+    assert_eq!(names, ["db", "app9", "app10", "web1"]);
+    hosts.prints(&["start", "--all"]);
+    assert_eq!(hosts.state_of("web1"), "off");
+    // Those that run already are left alone.
+    hosts.prints(&["start", "--all"]);
+    let told = "would stop app10\nwould stop app9\nwould stop db\n";
+    assert_eq!(hosts.prints(&["stop", "-n", "--all"]), told);
+    let said = hosts.prints(&["stop", "--all"]);
+    let down = |name| format!("{name} has shut itself down\n");
+    assert_eq!(said, ["app10", "app9", "db"].map(down).concat());
+    assert_eq!(hosts.prints(&["restart", "db"]), "db did not run\n",);
+    assert_eq!(hosts.prints(&["restart", "db"]), "db has shut itself down\n");
+    assert_eq!(hosts.state_of("db"), "running");
+}
+
+#[test]
+fn what_switched_itself_off_is_started_again_only_if_it_is_to_run_always() {
+    let hosts = Hosts::new("sleep 1\n");
+    hosts.prints(&["start", "web1"]);
+    let wait = |wanted: &str| {
+        let limit = Instant::now() + Duration::from_secs(60);
+        while hosts.state_of("web1") != wanted {
+            assert!(Instant::now() < limit, "{}: {}", hosts.state_of("web1"), hosts.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait("off");
+    hosts.bench.silent(&["machine", "set", "--restart=always", "web1"]);
+    hosts.prints(&["start", "web1"]);
+    wait("waiting");
+    wait("running");
+    wait("waiting");
+    let said = hosts.prints(&["stop", "web1"]);
+    assert!(said == "web1 was off, and is not started again\n" || said.contains("shut"), "{said}");
+    assert_eq!(hosts.state_of("web1"), "off");
+}
+
+#[test]
+fn a_container_runs_on_this_terminal_too() {
+    let hosts = Hosts::new("echo \"up with $*\"\n");
+    let said = hosts.prints(&["nspawn", "--machine=web1", "--bridge=br7", "lin"]);
+    assert!(said.contains("--machine=web1") && said.contains("--network-bridge=br7"), "{said}");
+    assert_eq!(hosts.state_of("web1"), "off");
+    let printed = hosts.prints(&["nspawn", "-n", "lin"]);
+    assert!(
+        printed.starts_with("systemd-nspawn ") && printed.contains("--machine=lin"),
+        "{printed}"
+    );
+    hosts.plays(GOOD);
+    hosts.prints(&["start", "web1"]);
+    let refused = hosts.refuses(&["nspawn", "--machine=web1", "lin"]);
+    assert!(refused.starts_with("web1 runs already, kept by process "), "{refused}");
+    let refused = hosts.refuses(&["nspawn", "lin"]);
+    assert!(refused.starts_with("web1 runs from lin, by nspawn: stop it"), "{refused}");
+}
+
+#[test]
+fn how_a_machine_is_run_is_part_of_its_record() {
+    let bench = Bench::with_head();
+    bench.silent(&["machine", "add", "--mac=52:54:00:00:00:01", "--environment=head", "web1"]);
+    let set = ["machine", "set", "--run=qemu", "--boot=uefi", "--cpus=2", "--memory=2048M"];
+    let more = ["--bridge=br7", "--autostart", "--order=3", "--restart=always", "web1"];
+    bench.silent(&[&set[..], &more].concat());
+    let shown = bench.prints(&["machine", "show", "web1"]);
+    let keys = "run = \"qemu\"\nboot = \"uefi\"\ncpus = 2\nmemory = \"2G\"\nbridge = \"br7\"\n\
+                autostart = true\norder = 3\nrestart = \"always\"\n";
+    assert!(shown.ends_with(keys), "{shown}");
+    let set = |flag: &'static str| ["machine", "set", flag, "web1"];
+    bench.cannot(&set("--cpus=0"), "cpus: a guest has 1 to 255 processors, and not 0");
+    bench.cannot(
+        &set("--run=nspawn"),
+        "boot is for virtual machines, and a guest that nspawn runs has this host's kernel: leave it out",
+    );
+    let told = bench.prints(&["machine", "set", "-n", "--no-autostart", "--memory=none", "web1"]);
+    assert_eq!(told, "would take memory from web1\nwould take autostart from web1\n");
+    // What is no guest has nothing of one.
+    bench.silent(&set("--run=none"));
+    assert!(!bench.prints(&["machine", "show", "web1"]).contains("order"));
+    bench.cannot(
+        &set("--autostart"),
+        "autostart is for guests of this host: set run too, as qemu, bhyve, nspawn or jail",
+    );
+}
+
+#[test]
+fn services_are_written_for_this_program() {
+    let bench = Bench::new();
+    let written = tempfile::tempdir().unwrap();
+    let into = written.path().to_str().unwrap();
+    let names = bench.prints(&["show", "units", "--for=systemd", "--into", into]);
+    assert!(names.contains("netbe-guest@.service") && names.contains("netbe-guests.service"));
+    let unit = written.path().join("etc/systemd/system/netbe-guest@.service");
+    let text = fs::read_to_string(&unit).unwrap();
+    let (program, state) = (netbe(), bench.state());
+    let start =
+        format!("ExecStart={} --state {} guest run %i\n", program.display(), state.display());
+    assert!(text.contains(&start), "{text}");
+    let script = bench.prints(&["show", "units", "--for=rc"]);
+    assert!(script.contains("# PROVIDE: netbe_guest\n"), "{script}");
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        println!("skipped: systemd-analyze is not installed");
+        return;
+    }
+    for name in ["netbe-guest@.service", "netbe-guests.service"] {
+        let mut verify = Command::new("systemd-analyze");
+        // Pages are looked for by man(1), which this host may not have.
+        let path = written.path().join("etc/systemd/system").join(name);
+        let output = verify.args(["verify", "--man=no"]).arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let ours: Vec<_> = said.lines().filter(|line| line.contains("netbe")).collect();
+        assert!(ours.is_empty(), "{name}: {ours:?}");
+    }
+}
