@@ -296,11 +296,7 @@ impl Zfs {
         if is_said || !snapshots(full, Depth::Children).map_err(explain)?.is_empty() {
             return Ok(Made::Other);
         }
-        Ok(match &set.origin {
-            None => Made::Bare,
-            Some(_) if set.written == 0 => Made::BareClone,
-            Some(_) => Made::Other,
-        })
+        Ok(if set.origin.is_some() { Made::BareClone } else { Made::Bare })
     }
 
     /// Undoes what came of a stream that goes on from `base`.
@@ -450,7 +446,7 @@ enum Made {
     Nothing,
     /// It has the UUID that it was to have.
     With,
-    /// It has no properties, and nothing that its origin has not.
+    /// It has no properties, and is a clone.
     BareClone,
     /// It has no properties.
     Bare,
