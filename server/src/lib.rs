@@ -13,6 +13,7 @@ pub mod control;
 pub mod dhcp;
 mod guests;
 pub mod http;
+mod hunt;
 pub mod net;
 pub mod nfs;
 pub mod serve;

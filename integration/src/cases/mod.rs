@@ -13,6 +13,7 @@ mod freebsd;
 mod generators;
 mod guests;
 pub(crate) mod hostile;
+mod hunt;
 mod image;
 mod initramfs;
 mod input;
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Case> {
         faults::CASES,
         power::CASES,
         thin::CASES,
+        hunt::CASES,
         zfs::CASES,
         package::CASES,
         appliance::CASES,

@@ -18,7 +18,7 @@ use crate::{sys, terminal};
 /// process, and not the process: what they were to do fails, and can be undone. A signal that is ignored,
 /// as under nohup(1), stays so.
 #[derive(Debug)]
-pub(crate) struct Interrupt {
+pub struct Interrupt {
     came: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
     handle: Handle,
@@ -31,7 +31,7 @@ impl Interrupt {
     /// # Errors
     ///
     /// The system gives no handler, or no thread.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub fn listen() -> io::Result<Self> {
         let (came, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let heard = ASKED.into_iter().filter(|signal| !sys::is_ignored(*signal));
         let heard: Vec<_> = heard.collect();
@@ -56,7 +56,7 @@ impl Interrupt {
     }
 
     /// Whether a signal came.
-    pub(crate) fn came(&self) -> bool {
+    pub fn came(&self) -> bool {
         self.came.load(Ordering::SeqCst)
     }
 }
@@ -123,11 +123,12 @@ impl Drop for Farewell {
 /// its number. In a test a worker is a thread.
 #[cfg(not(test))]
 #[derive(Debug)]
-pub(crate) struct AtWork(Pid);
+pub struct AtWork(Pid);
 
 #[cfg(not(test))]
 impl AtWork {
-    pub(crate) fn note(pid: rustix::process::Pid) -> Self {
+    /// Notes one that was started.
+    pub fn note(pid: rustix::process::Pid) -> Self {
         let pid = Pid::from_raw(pid.as_raw_nonzero().get());
         let mut workers = at_work();
         workers.pids.push(pid);

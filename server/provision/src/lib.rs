@@ -18,4 +18,4 @@ mod sys;
 pub mod terminal;
 pub mod worker;
 
-pub use sys::confine_server;
+pub use sys::{confine_server, own_mounts};

@@ -24,6 +24,7 @@ mod guard;
 mod guest;
 mod guests;
 mod history;
+mod hunt;
 mod hypervisor;
 mod import;
 mod initramfs;
@@ -251,6 +252,7 @@ enum Verb {
     Guest(guests::GuestVerb),
     Help(completion::Help),
     History(history::History),
+    Hunt(hunt::Hunt),
     Import(import::Import),
     Install(install::Install),
     Jail(keep::Jail),
@@ -339,6 +341,7 @@ impl Verb {
             Self::Guest(verb) => verb.run(site),
             Self::Help(verb) => verb.run(),
             Self::History(verb) => verb.run(site),
+            Self::Hunt(verb) => verb.run(site),
             Self::Import(verb) => verb.run(site),
             Self::Install(verb) => verb.run(site),
             Self::Jail(verb) => verb.run(site),

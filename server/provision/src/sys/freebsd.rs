@@ -29,6 +29,11 @@ pub(crate) fn confine(_privilege: Privilege) -> io::Result<()> {
     }
 }
 
+/// Does nothing: all processes of FreeBSD have the same mounts.
+pub fn own_mounts() -> io::Result<()> {
+    Ok(())
+}
+
 /// Does nothing: FreeBSD has no part of the superuser's privilege that can be given up, and quotas
 /// there hold for the owner of a file. Capability mode would take every path and every new socket from a
 /// server. Gives whether calls are filtered: they are not.

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{
@@ -41,6 +43,16 @@ pub(crate) fn confine(privilege: Privilege) -> io::Result<()> {
     refuse_calls()?;
     // A change of user takes it back.
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// Gives the calling thread, and those and the programs that it starts later, mounts of their own, which go when
+/// all of them have ended. What the host mounts and unmounts is seen there, and not the other way round.
+///
+/// Fails with the kernel's error.
+pub fn own_mounts() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let (none, flags) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE);
+    Ok(mount(none, "/", none, flags, none)?)
 }
 
 /// Gives up for ever what a server does not need, capabilities and system calls; the programs that it

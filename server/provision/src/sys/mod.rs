@@ -12,9 +12,9 @@ use freebsd as host;
 use linux as host;
 
 pub(crate) use host::confine;
-pub use host::confine_server;
 #[cfg(not(test))]
 pub(crate) use host::program;
+pub use host::{confine_server, own_mounts};
 
 /// Whether this process ignores a signal, as the program that started it may have decided.
 pub(crate) fn is_ignored(signal: i32) -> bool {
