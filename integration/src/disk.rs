@@ -7,7 +7,7 @@
 //! The daemon is stopped by SIGSTOP: what needs the disk then waits, as with a controller that does not
 //! answer. It speaks as much of FUSE as a loop device asks for (Linux: include/uapi/linux/fuse.h).
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -106,6 +106,7 @@ pub(crate) fn daemon(image: &Path, mib: u32, told: Option<&Path>) -> Result<Runn
 /// to write goes into the file `told` too.
 pub(crate) fn serve(image: &Path, mib: u32, told: Option<&Path>) -> Result<ExitCode, Failure> {
     let mut recorder = told.map(Recorder::create).transpose()?;
+    let mut refusal = Refusal { asked: asked(image), left: None };
     let fuse = "/dev/fuse";
     let mut device = File::options().read(true).write(true).open(fuse).during(fuse)?;
     // The root of this file system is a regular file.
@@ -129,7 +130,8 @@ pub(crate) fn serve(image: &Path, mib: u32, told: Option<&Path>) -> Result<ExitC
         if let Some(recorder) = &mut recorder {
             record(request, recorder).during("what the disk is told")?;
         }
-        let Some(reply) = answer(request, &mut content)? else { continue };
+        let refused = refusal.refuses(word(request, 4));
+        let Some(reply) = answer(request, &mut content, refused)? else { continue };
         match device.write_all(&reply) {
             // Nobody waits for it any more.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -137,6 +139,48 @@ pub(crate) fn serve(image: &Path, mib: u32, told: Option<&Path>) -> Result<ExitC
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets a disk take so many more writes, and refuse those after them.
+pub(crate) fn refuse(image: &Path, after: usize) -> Result<(), Failure> {
+    let asked = asked(image);
+    fs::write(&asked, after.to_string()).during(asked.display())
+}
+
+/// Lets a disk take all writes again.
+pub(crate) fn accept(image: &Path) -> Result<(), Failure> {
+    let asked = asked(image);
+    match fs::remove_file(&asked) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).during(asked.display()),
+        _done => Ok(()),
+    }
+}
+
+/// The file that holds how many writes the disk still takes, beside the image. It takes all where there is none.
+fn asked(image: &Path) -> PathBuf {
+    image.with_extension("refuses")
+}
+
+/// Which writes are refused.
+#[derive(Debug)]
+struct Refusal {
+    asked: PathBuf,
+    /// How many are still taken, since it was asked for.
+    left: Option<u64>,
+}
+
+impl Refusal {
+    fn refuses(&mut self, opcode: u32) -> bool {
+        if !matches!(opcode, WRITE | FSYNC) {
+            return false;
+        }
+        self.left = match (fs::read_to_string(&self.asked), self.left) {
+            (Err(_), _) => None,
+            (Ok(_), Some(left)) => Some(left.saturating_sub(u64::from(opcode == WRITE))),
+            (Ok(count), None) => count.trim().parse().ok(),
+        };
+        self.left == Some(0)
+    }
 }
 
 /// Writes down what is written and flushed.
@@ -148,11 +192,12 @@ fn record(request: &[u8], recorder: &mut Recorder) -> io::Result<()> {
     }
 }
 
-/// The reply to a request, if it has one.
-fn answer(request: &[u8], content: &mut [u8]) -> Result<Option<Vec<u8>>, Failure> {
+/// The reply to a request, if it has one. What is refused is answered by EIO.
+fn answer(request: &[u8], content: &mut [u8], refused: bool) -> Result<Option<Vec<u8>>, Failure> {
     let (opcode, unique) = (word(request, 4), long(request, 8));
     let size = content.len() as u64;
     let body = match opcode {
+        WRITE | FSYNC if refused => Err(Errno::EIO),
         // FORGET, INTERRUPT, BATCH_FORGET
         2 | 36 | 42 => return Ok(None),
         GETATTR | SETATTR => Ok(attributes(size)),

@@ -168,9 +168,12 @@ enum Command {
         /// The program under test.
         netbe: PathBuf,
         /// How often.
-        cuts: usize,
+        count: usize,
         /// When, and what is lost: the same for the same number.
         seed: u64,
+        /// Let the disk refuse writes instead, so often for each verb.
+        #[arg(long)]
+        suspend: bool,
     },
     /// Boot machines again and again, among noise and kills, until counts are told; then let machines live
     /// for as long while everything goes wrong, and play the store's whole contract on ZFS.
@@ -223,7 +226,13 @@ fn main() -> ExitCode {
             faults::in_guest(medium, &netbe, extent, seed)
         }
         Command::Package { into, program } => package::build(&into, program.as_deref()),
-        Command::Power { medium, netbe, cuts, seed } => power::in_guest(medium, &netbe, cuts, seed),
+        Command::Power { medium, netbe, count, seed, suspend } => {
+            let extent = match suspend {
+                true => power::Extent::Suspensions(count),
+                false => power::Extent::Cuts(count),
+            };
+            power::in_guest(medium, &netbe, extent, seed)
+        }
         Command::Soak { minutes } => soak::run(minutes),
         Command::Test { choice, list: true, .. } => suite::list(&choice),
         Command::Test { choice, list: false, jobs, wishes } => {

@@ -4,10 +4,13 @@
 //! Verbs run on a disk that writes down all that it is told ([`crate::writes`]). Afterwards a disk is made
 //! for many instants, as it would be had its power been cut then, and netbe finds its store on it as after
 //! a start of the host. A verb that had ended before must be done.
+//!
+//! Or the disk of a pool refuses writes while a verb is at work ([`suspended`]), until it is repaired.
 
 mod medium;
 mod picture;
 mod steps;
+mod suspended;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,53 +32,41 @@ use crate::writes::{Cut, Lost, Replay, Writes};
 pub(crate) fn in_guest(
     medium: Medium,
     netbe: &Path,
-    cuts: usize,
+    extent: Extent,
     seed: u64,
 ) -> Result<ExitCode, Failure> {
     let place = PathBuf::from("/tmp/power");
     fs::create_dir(&place).during(place.display())?;
     let netbe = netbe.canonicalize().during(netbe.display())?;
-    println!("{}", cut(medium, &netbe, &place, cuts, seed)?);
+    println!("{}", play(medium, &netbe, &place, extent, seed)?);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets verbs run, and cuts the power so many times; gives in a line what came of it. The process needs
+/// What is done to the disk, and how often.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Extent {
+    /// Its power is cut so often in all.
+    Cuts(usize),
+    /// It refuses writes so often for each verb.
+    Suspensions(usize),
+}
+
+/// Lets verbs run, and then again on disks that fail; gives in a line what came of it. The process needs
 /// mounts of its own, and `place` is best in memory.
-pub(crate) fn cut(
+pub(crate) fn play(
     medium: Medium,
     netbe: &Path,
     place: &Path,
-    cuts: usize,
+    extent: Extent,
     seed: u64,
 ) -> Result<String, Failure> {
     let bench = Bench::new(medium, netbe, place)?;
     let (told, played) = bench.record()?;
     let writes = Writes::read(&told)?;
-    let mut replay = Replay::new(&writes, u64::from(medium.mib()) << 20);
-    let (mut counts, mut wrong) = (Counts::default(), Vec::new());
-    for cut in choose(&writes, &played, cuts, seed) {
-        interrupt::check()?;
-        replay.image(cut, &bench.image())?;
-        let allowed = Allowed::at(&played, cut.at);
-        match bench.look(&allowed, &mut counts) {
-            Ok(()) => {}
-            Err(Failure::Interrupted) => return Err(Failure::Interrupted),
-            Err(Failure::Said(words)) => {
-                println!("      {} ({cut:?}): {words}", allowed.told());
-                wrong.push(allowed.told());
-            }
-        }
+    match extent {
+        Extent::Cuts(cuts) => bench.cut(&writes, &played, cuts, seed),
+        Extent::Suspensions(times) => bench.suspend(&writes, &played, times, seed),
     }
-    let Counts { before, after, ended } = counts;
-    let told = format!(
-        "{} verbs, {cuts} cuts: {before} before, {after} after, {ended} between two",
-        STEPS.len()
-    );
-    ensure(wrong.is_empty(), || {
-        format!("seed {seed}: {told}; {} are wrong: {}", wrong.len(), wrong.join(", "))
-    })?;
-    ensure(before > 0 && after > 0, || format!("no verb was met at work: {told}"))?;
-    Ok(told)
 }
 
 /// What the store was after a cut.
@@ -107,6 +98,8 @@ struct Allowed<'a> {
     last: &'static str,
     /// The verb that ran, and what was there after it.
     running: Option<(&'static Step, &'a Picture)>,
+    /// Whether the verb ran once more, and made what has other identities than it had then.
+    again: bool,
 }
 
 impl<'a> Allowed<'a> {
@@ -121,6 +114,15 @@ impl<'a> Allowed<'a> {
             before: last.map_or(&NOTHING, |last| &last.after),
             last: last.map_or("", |last| last.step.script),
             running: running.map(|next| (next.step, &next.after)),
+            again: false,
+        }
+    }
+
+    /// A picture as it is compared.
+    fn compared(&self, picture: &Picture) -> Picture {
+        match self.again {
+            true => picture::without_new(picture, self.before),
+            false => picture.clone(),
         }
     }
 
@@ -223,6 +225,41 @@ impl<'a> Bench<'a> {
         Ok((told, played))
     }
 
+    /// Cuts the power so many times; gives in a line what came of it.
+    fn cut(
+        &self,
+        writes: &Writes,
+        played: &[Played],
+        cuts: usize,
+        seed: u64,
+    ) -> Result<String, Failure> {
+        let mut replay = Replay::new(writes, u64::from(self.medium.mib()) << 20);
+        let (mut counts, mut wrong) = (Counts::default(), Vec::new());
+        for cut in choose(writes, played, cuts, seed) {
+            interrupt::check()?;
+            replay.image(cut, &self.image())?;
+            let allowed = Allowed::at(played, cut.at);
+            match self.look(&allowed, &mut counts) {
+                Ok(()) => {}
+                Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+                Err(Failure::Said(words)) => {
+                    println!("      {} ({cut:?}): {words}", allowed.told());
+                    wrong.push(allowed.told());
+                }
+            }
+        }
+        let Counts { before, after, ended } = counts;
+        let told = format!(
+            "{} verbs, {cuts} cuts: {before} before, {after} after, {ended} between two",
+            STEPS.len()
+        );
+        ensure(wrong.is_empty(), || {
+            format!("seed {seed}: {told}; {} are wrong: {}", wrong.len(), wrong.join(", "))
+        })?;
+        ensure(before > 0 && after > 0, || format!("no verb was met at work: {told}"))?;
+        Ok(told)
+    }
+
     /// What netbe finds on the disk after a cut, and leaves there.
     fn look(&self, allowed: &Allowed<'_>, counts: &mut Counts) -> Result<(), Failure> {
         drop(fs::remove_dir_all(self.state()));
@@ -234,7 +271,8 @@ impl<'a> Bench<'a> {
 
     fn settled(&self, allowed: &Allowed<'_>, counts: &mut Counts) -> Result<(), Failure> {
         let served = self.served()?;
-        let known = |picture: &Picture| picture.get(SERVED) == Some(&served);
+        let told = allowed.compared(&Picture::from([(SERVED.to_owned(), served.clone())]));
+        let known = |picture: &Picture| allowed.compared(picture).get(SERVED) == told.get(SERVED);
         ensure(
             known(allowed.before) || allowed.running.is_some_and(|(_, after)| known(after)),
             || format!("before it is settled there is {served}"),
@@ -245,7 +283,9 @@ impl<'a> Bench<'a> {
         })?;
         let found = self.picture()?;
         let free = allowed.running.and_then(|(step, _)| step.free);
-        let is = |picture: &Picture| picture::differences(picture, &found, free);
+        let compared = allowed.compared(&found);
+        let is =
+            |picture: &Picture| picture::differences(&allowed.compared(picture), &compared, free);
         let as_before = is(allowed.before);
         let as_after = allowed.running.map(|(_, after)| is(after));
         match (as_before.as_str(), as_after.as_deref()) {
@@ -254,7 +294,10 @@ impl<'a> Bench<'a> {
             (_, Some("")) => counts.after += 1,
             (_, after) => {
                 let after = after.map(|after| format!("\nto after:\n{after}")).unwrap_or_default();
-                return Err(Failure::said(format!("differs\nto before:\n{as_before}{after}")));
+                let said = &finished.stderr;
+                return Err(Failure::said(format!(
+                    "differs\nto before:\n{as_before}{after}\nnetbe settle said:\n{said}"
+                )));
             }
         }
         // It can be worked with.

@@ -8,7 +8,7 @@ use crate::disk::own_mounts;
 use crate::failure::{During, Failure};
 use crate::guest_task::{GuestTask, PLAIN, run_in_guest};
 use crate::lab::Lab;
-use crate::power::{self, Medium};
+use crate::power::{self, Extent, Medium};
 use crate::process::{Program, last_lines};
 use crate::suite::{Case, Outcome};
 
@@ -18,6 +18,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("power cut on ext4", |lab| directories(lab, Medium::Ext4)).light(),
     Case::new("power cut on btrfs", |lab| directories(lab, Medium::Btrfs)).light(),
     Case::new("power cut on ZFS", |lab| on_zfs(lab, CUTS_ON_ZFS, lab.wishes.seed.unwrap_or(SEED)))
+        .when_named(),
+    Case::new("suspended pool", |lab| on_zfs(lab, SUSPENSIONS, lab.wishes.seed.unwrap_or(SEED)))
         .when_named(),
 ];
 
@@ -36,7 +38,7 @@ fn on_host(lab: &Lab, medium: Medium, cuts: usize, seed: u64) -> Result<Outcome,
     let place = lab.directory(&format!("power {medium:?}"))?;
     let netbe = lab.netbe()?;
     Program::new("mount").words("-t tmpfs -o size=1g none").arg(&place).run(LIMIT)?;
-    let told = power::cut(medium, netbe, &place, cuts, seed);
+    let told = power::play(medium, netbe, &place, Extent::Cuts(cuts), seed);
     drop(Program::new("umount").arg("--lazy").arg(&place).finish(LIMIT));
     println!("      {}", told?);
     Ok(Outcome::Passed)
@@ -51,13 +53,17 @@ fn has_btrfs() -> Result<bool, Failure> {
 }
 
 /// In a guest that has it, by this program.
-fn on_zfs(lab: &Lab, cuts: usize, seed: u64) -> Result<Outcome, Failure> {
+fn on_zfs(lab: &Lab, extent: Extent, seed: u64) -> Result<Outcome, Failure> {
     println!("      seed {seed}");
     let myself = PathBuf::from("/proc/self/exe");
     let files: [(&str, &Path); 2] = [("netbe", lab.netbe()?), ("lab", &myself)];
-    let script = format!("set -eu\nmodprobe fuse\n./lab power zfs ./netbe {cuts} {seed}\n");
+    let (name, words) = match extent {
+        Extent::Cuts(cuts) => ("power zfs", format!("{cuts} {seed}")),
+        Extent::Suspensions(times) => ("suspended pool", format!("--suspend {times} {seed}")),
+    };
+    let script = format!("set -eu\nmodprobe fuse\n./lab power zfs ./netbe {words}\n");
     let task = GuestTask { memory: 3072, script: &script, files: &files, pool: 64, ..PLAIN };
-    let log = run_in_guest(lab, "power zfs", &task, GUEST_LIMIT)?.success()?;
+    let log = run_in_guest(lab, name, &task, GUEST_LIMIT)?.success()?;
     println!("      {}", last_lines(&log, 1).trim());
     Ok(Outcome::Passed)
 }
@@ -67,16 +73,20 @@ pub(crate) fn many(lab: &Lab, seed: u64) -> Result<(), Failure> {
     for medium in [Medium::Ext4, Medium::Btrfs] {
         on_host(lab, medium, CUTS_OF_A_SOAK, seed)?;
     }
+    on_zfs(lab, SUSPENSIONS_OF_A_SOAK, seed)?;
     on_zfs(lab, CUTS_ON_ZFS_OF_A_SOAK, seed).map(drop)
 }
 
 /// The power is cut so often in `cargo lab test`.
 const CUTS: usize = 120;
-const CUTS_ON_ZFS: usize = 60;
+const CUTS_ON_ZFS: Extent = Extent::Cuts(60);
+/// A pool is suspended so often during each verb.
+const SUSPENSIONS: Extent = Extent::Suspensions(2);
 /// Drawn the same every day: what nobody has tried yet `cargo lab soak` tries.
 const SEED: u64 = 5;
 const CUTS_OF_A_SOAK: usize = 2000;
-const CUTS_ON_ZFS_OF_A_SOAK: usize = 200;
+const CUTS_ON_ZFS_OF_A_SOAK: Extent = Extent::Cuts(200);
+const SUSPENSIONS_OF_A_SOAK: Extent = Extent::Suspensions(10);
 /// How long the guest may take on a computer with much else to do.
 const GUEST_LIMIT: Duration = Duration::from_secs(5000);
 const LIMIT: Duration = Duration::from_secs(60);

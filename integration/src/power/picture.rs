@@ -1,6 +1,6 @@
 //! All that is on a disk, so that two of its states can be told apart.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -69,6 +69,42 @@ fn attributes(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     }
     found.sort();
     Ok(found)
+}
+
+/// The same, but for identities and times that were not there `before`: whoever does a thing twice gets other ones.
+pub(super) fn without_new(picture: &Picture, before: &Picture) -> Picture {
+    let known: HashSet<&str> = before.values().flat_map(|text| words(text)).collect();
+    let told = |text: &String| {
+        let word = |word| match is_identity(word) && !known.contains(word) {
+            true => "new",
+            false => word,
+        };
+        words(text).map(word).collect()
+    };
+    picture.iter().map(|(key, text)| (key.clone(), told(text))).collect()
+}
+
+/// Splits a text into words, and what stands between them.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let is_in_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | ':' | '.');
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let inside = is_in_word(rest.chars().next()?);
+        let end = rest.find(|c| is_in_word(c) != inside).unwrap_or(rest.len());
+        let (word, left) = rest.split_at(end);
+        rest = left;
+        Some(word)
+    })
+}
+
+/// Whether a word is a number that nobody chose, a UUID, or a time.
+fn is_identity(word: &str) -> bool {
+    let digits = word.bytes().filter(u8::is_ascii_digit).count();
+    let is_number = word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_time = word.len() == "2026-11-22T20:43:00Z".len() && word.ends_with('Z');
+    let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let is_uuid = is_hex && word.len() == 36 && word.matches('-').count() == 4;
+    is_number && digits >= 9 || is_uuid || is_time && digits == 14
 }
 
 /// What is in one of two pictures and not in the other, in lines; empty if they are the same. What an
@@ -162,5 +198,19 @@ mod test {
             "be/a: is another\n  - 2\n  + 3\nbe/b: is missing\n  - x\nbe/c: is there\n  + y\n"
         );
         assert!(!differences(&one, &other, Some("a")).contains("be/a"));
+    }
+
+    #[test]
+    fn only_identities_that_are_new_are_left_out() {
+        let picture = |text: &str| Picture::from([("zfs one".to_owned(), text.to_owned())]);
+        let old =
+            "tank/be/one\t8731790237749774340\tnetbe:uuid=40d44dd5-a5b0-459f-b0e1-31888269e25e\n";
+        let new = "etc/config 4750 7:8 1795380000.12 file-2 2026-11-22T20:43:00Z 11998539979627245933 \
+                   2a1db3df-4738-4cda-8d73-6716674e67d5 10.0.0.1";
+        let both = picture(&format!("{old}{new}"));
+        let expected =
+            picture(&format!("{old}etc/config 4750 7:8 new file-2 new new new 10.0.0.1"));
+        assert_eq!(without_new(&both, &picture(old)), expected);
+        assert_eq!(without_new(&both, &both), both);
     }
 }
