@@ -7,6 +7,7 @@ mod error;
 mod running;
 #[cfg(test)]
 mod test;
+mod watched;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use error::{Error, Why};
 pub use running::Running;
+pub use watched::{Outcome, Status};
 
 /// A program and its arguments, ready to be started.
 #[derive(Debug)]
@@ -35,6 +37,9 @@ pub struct Call {
     abandoned: Abandoned,
     prepare: Option<fn(&mut Command)>,
     kin: &'static [&'static str],
+    /// Variables that it has, and whether it has no other of this process's.
+    variables: Vec<(OsString, OsString)>,
+    has_own_environment: bool,
 }
 
 /// How long a program may take.
@@ -80,6 +85,8 @@ impl Call {
             abandoned: Abandoned::Killed,
             prepare: None,
             kin: &[],
+            variables: Vec::new(),
+            has_own_environment: false,
         }
     }
 
@@ -191,6 +198,20 @@ impl Call {
         self
     }
 
+    /// Gives it variables, and none of this process's but PATH.
+    #[must_use]
+    pub fn environment(
+        mut self,
+        variables: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
+    ) -> Self {
+        let owned = |(name, value): (_, _)| -> (OsString, OsString) {
+            (AsRef::<OsStr>::as_ref(&name).to_owned(), AsRef::<OsStr>::as_ref(&value).to_owned())
+        };
+        self.variables.extend(variables.into_iter().map(owned));
+        self.has_own_environment = true;
+        self
+    }
+
     /// It is not started while one of these programs, killed for its time, still waits in the kernel.
     #[must_use]
     pub const fn unless_stuck(mut self, kin: &'static [&'static str]) -> Self {
@@ -273,6 +294,22 @@ impl Call {
     ///
     /// As with [`start`](Self::start).
     pub fn start_heard(mut self) -> Result<(Running, Option<ChildStderr>), Error> {
+        let mut command = self.command()?;
+        if self.shares_stderr {
+            command.stdout(Stdio::null()).stderr(Stdio::inherit());
+        } else {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        if self.abandoned == Abandoned::Awaited {
+            command.process_group(0);
+        }
+        let mut running = self.spawn(command)?;
+        let stderr = running.stderr();
+        Ok((running, stderr))
+    }
+
+    /// What is to be started, but for where its output goes.
+    fn command(&mut self) -> Result<Command, Error> {
         let words = self.words()?;
         if running::is_stuck(self.kin) {
             let said = "one that was killed still waits inside the kernel";
@@ -283,30 +320,29 @@ impl Call {
         // each of its pages fault at the next write.
         let program = find(&self.program).unwrap_or_else(|| self.program.clone().into());
         let mut command = Command::new(program);
+        if self.has_own_environment {
+            command.env_clear();
+        }
         command.args(words.iter().skip(1)).env("LC_ALL", self.locale).env("PATH", search_path());
+        command.envs(std::mem::take(&mut self.variables));
         command.stdin(match std::mem::replace(&mut self.stdin, Stdin::Empty) {
             Stdin::Empty => Stdio::null(),
             Stdin::Piped => Stdio::piped(),
             Stdin::Given(descriptor) => descriptor.into(),
         });
-        if self.shares_stderr {
-            command.stdout(Stdio::null()).stderr(Stdio::inherit());
-        } else {
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        }
-        if self.abandoned == Abandoned::Awaited {
-            command.process_group(0);
-        }
         if let Some(prepare) = self.prepare {
             prepare(&mut command);
         }
-        let mut child = command.spawn().map_err(|error| {
+        Ok(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Result<Running, Error> {
+        let child = command.spawn().map_err(|error| {
             let absent = error.kind() == io::ErrorKind::NotFound;
             self.error(if absent { Why::Absent } else { Why::Start }, error.to_string())
         })?;
-        let stderr = child.stderr.take();
         let name = PathBuf::from(&self.program).file_name().unwrap_or_default().to_owned();
-        Ok((Running::new(child, (name, self.describe()), self.limit, self.abandoned), stderr))
+        Ok(Running::new(child, (name, self.describe()), self.limit, self.abandoned))
     }
 
     fn error(&self, why: Why, said: String) -> Error {

@@ -45,6 +45,22 @@ impl Running {
         self.child.as_mut().and_then(|child| child.stdout.take())
     }
 
+    /// Its standard error; once.
+    pub(crate) fn stderr(&mut self) -> Option<ChildStderr> {
+        self.child.as_mut().and_then(|child| child.stderr.take())
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+        let Some(child) = &mut self.child else { return Ok(None) };
+        let ended = child.try_wait();
+        let ended = ended.map_err(|error| self.error(Why::Start, error.to_string()))?;
+        if ended.is_some() {
+            self.child = None;
+        }
+        Ok(ended)
+    }
+
     /// The process.
     pub fn id(&self) -> Option<Pid> {
         self.child.as_ref().map(Pid::from_child)
