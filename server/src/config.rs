@@ -59,6 +59,10 @@ pub struct Raw {
     pub http: Option<String>,
     /// What machines boot that have no environment of their own.
     pub default: Option<String>,
+    /// What is run, and who is told, when something happens.
+    pub hooks: Option<hooks::settings::Raw>,
+    /// Which Consul has the machines.
+    pub consul: Option<hooks::consul::Raw>,
     /// Machines, by name.
     #[serde(default)]
     pub machines: BTreeMap<String, Machine>,
@@ -97,6 +101,8 @@ impl Raw {
             subnets: file.subnets.into_iter().chain(self.subnets).collect(),
             http: self.http.or(file.http),
             default: self.default.or(file.default),
+            hooks: self.hooks.or(file.hooks),
+            consul: self.consul.or(file.consul),
             machines: if self.machines.is_empty() { file.machines } else { self.machines },
         }
     }
@@ -132,6 +138,10 @@ pub struct Config {
     pub http: SocketAddr,
     /// What machines boot that have no environment of their own.
     pub default: Option<EnvironmentName>,
+    /// What is run, and who is told, when something happens; `None` when nothing was written of it.
+    pub hooks: Option<hooks::Settings>,
+    /// Which Consul has the machines, if one does.
+    pub consul: Option<hooks::consul::Settings>,
     /// Machines that commands must not change.
     pub machines: BTreeMap<MachineName, Machine>,
 }
@@ -261,6 +271,8 @@ impl TryFrom<Raw> for Config {
         let mtu = raw.mtu.map(mtu).transpose()?;
         let lease = lease(raw.lease.unwrap_or(DEFAULT_LEASE))?;
         let http = raw.http.as_deref().map_or(Ok(DEFAULT_HTTP), listen)?;
+        let consul = raw.consul.map(hooks::consul::Settings::try_from).transpose();
+        let hooks = raw.hooks.map(hooks::Settings::try_from).transpose();
         let default = raw.default.map(|text| text.parse::<EnvironmentName>()).transpose();
         let mut config = Self {
             store,
@@ -276,6 +288,8 @@ impl TryFrom<Raw> for Config {
             lease,
             http,
             default: default.map_err(|error| ConfigError::Default(error.to_string()))?,
+            consul: consul.map_err(|error| ConfigError::Consul(error.to_string()))?,
+            hooks: hooks.map_err(|error| ConfigError::Hooks(error.to_string()))?,
             machines,
         };
         config.subnets = subnet::all(raw.subnets, &config.parameters())?;
@@ -372,12 +386,18 @@ pub enum ConfigError {
         /// What was written.
         text: String,
     },
+    /// What was written of Consul is not right.
+    #[error("consul: {0}")]
+    Consul(String),
     /// The name of the default environment cannot be one.
     #[error("default: {0}")]
     Default(String),
     /// The domain name is none.
     #[error("domain: {0:?} is no domain name: write one as in lab.example.org")]
     Domain(String),
+    /// What was written of hooks is not right.
+    #[error("hooks: {0}")]
+    Hooks(String),
     /// The place for HTTP is none.
     #[error("http: {0:?} is no place to listen: write a port as in 8080, or ADDRESS:PORT")]
     Http(String),

@@ -14,6 +14,7 @@ mod preparer;
 mod publisher;
 mod rehearsal;
 mod supervise;
+mod teller;
 mod watchdog;
 
 use std::io::{self, Write as _};
@@ -59,6 +60,12 @@ pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
         return Err(ServeError::NotRoot);
     }
     refuse_old_kernel()?;
+    // Hooks may need what the server gives up here.
+    let settings = teller::settings(&config);
+    for line in teller::describe(&config)?.iter().filter(|line| line.starts_with("not run")) {
+        tracing::error!("{line}");
+    }
+    let runner = teller::Runner::start(settings.as_ref(), &config).map_err(ServeError::Hooks)?;
     // It acts on threads that are started later, so it comes before all of them.
     if !provision::confine_server().map_err(ServeError::Privileges)? {
         tracing::debug!("this host has no filter of system calls for a server");
@@ -76,6 +83,7 @@ pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
     let state = StateDir::open(&config.state)?;
     let _claim = state.claim()?;
     let key = site_key(&state)?;
+    settings.clone().unwrap_or_default().store(state.path())?;
     let store = Store::open(&config.store, &config.state)?;
     // Runtimes of their own, so that a stalled disk cannot stop DHCP, nor boot files NFS.
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
@@ -87,17 +95,21 @@ pub fn run(config: Config, reread: Reread) -> Result<(), ServeError> {
         let path = appliance.state().socket();
         control::bind(&path).map_err(|error| ServeError::Control { path, error })?
     };
+    let (runner, tell) = runner.map(|runner| runner.listen(&appliance)).transpose()?.unzip();
     let ended = network.block_on(async {
         let dhcp = bind(&appliance).await?;
         appliance.set_bound(&dhcp, ports.services(), &ports.servers);
         announce(&appliance.summary()).map_err(ServeError::Output)?;
-        serve(&appliance, ports, dhcp, control, [&files, &http], (hang_up, notifier)).await
+        let own = tell.map(teller::Tell::service);
+        serve(&appliance, ports, dhcp, control, [&files, &http], (hang_up, notifier), own).await
     });
     // The socket of a server that ended must not look like one that was killed.
     let _ = std::fs::remove_file(appliance.state().socket());
     files.shutdown_timeout(GRACE);
     http.shutdown_timeout(GRACE);
     network.shutdown_timeout(GRACE);
+    // Hooks that run come to their end, for a while.
+    drop(runner);
     ended
 }
 
@@ -193,6 +205,7 @@ async fn serve(
     control: tokio::net::UnixListener,
     [files, http]: [&Runtime; 2],
     (hang_up, notifier): (Signal, Arc<Notifier>),
+    tell: Option<Service>,
 ) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -201,7 +214,7 @@ async fn serve(
     let boot_files = http_service(appliance, ports.http, &stopping);
     tasks.spawn_on(boot_files.run(stopping.clone()), http.handle());
     let dhcp = dhcp.into_iter().map(|bound| dhcp_on(appliance, bound));
-    for service in dhcp.chain(own).chain(said) {
+    for service in dhcp.chain(own).chain(said).chain(tell) {
         tasks.spawn(service.run(stopping.clone()));
     }
     let descriptors = Arc::clone(appliance.descriptors());
@@ -428,6 +441,12 @@ pub enum ServeError {
     /// What netbe.toml says now holds from the next start on.
     #[error("{0} cannot change while the server runs: restart it for that")]
     Fixed(Keys),
+    /// What runs hooks cannot be started.
+    #[error("the process that runs hooks cannot be started: {0}")]
+    Hooks(#[source] io::Error),
+    /// What was said of hooks cannot be used.
+    #[error("hooks: {0}")]
+    HookSettings(#[from] hooks::settings::SettingsError),
     /// Interfaces cannot be listed.
     #[error("the network interfaces cannot be listed: {0}")]
     Interfaces(#[source] io::Error),
@@ -553,6 +572,9 @@ pub enum ServeError {
     /// The state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The secret of a webhook, or the token of Consul, cannot be used.
+    #[error(transparent)]
+    Secret(hooks::Untrusted),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -261,7 +261,7 @@ fn answers(
 }
 
 /// The scene of an attack; the neighbour is its client side, with an address of its own.
-fn neighbour(lab: &Lab) -> Result<Scene<'_>, Failure> {
+pub(super) fn neighbour(lab: &Lab) -> Result<Scene<'_>, Failure> {
     let scene = Scene::new(lab)?;
     scene.network.address_the_client()?;
     Ok(scene)
@@ -278,7 +278,7 @@ fn served<'a>(scene: &'a Scene<'_>, root: &str) -> Result<(Site<'a>, Server), Fa
     Ok((site, server))
 }
 
-fn end(site: &Site<'_>, mut server: Server) -> Result<Outcome, Failure> {
+pub(super) fn end(site: &Site<'_>, mut server: Server) -> Result<Outcome, Failure> {
     server.check()?;
     server
         .stop()
@@ -287,11 +287,11 @@ fn end(site: &Site<'_>, mut server: Server) -> Result<Outcome, Failure> {
 }
 
 /// A machine that lives on its root.
-struct Victim {
-    namespace: Namespace,
+pub(super) struct Victim {
+    pub(super) namespace: Namespace,
     /// Where its script was.
     script: String,
-    address: Ipv4Addr,
+    pub(super) address: Ipv4Addr,
     client: Client,
     root: Vec<u8>,
     /// How many files it has written.
@@ -300,7 +300,7 @@ struct Victim {
 
 impl Victim {
     /// The machine boots; its root is this environment.
-    fn boots(scene: &Scene<'_>, environment: &str) -> Result<Self, Failure> {
+    pub(super) fn boots(scene: &Scene<'_>, environment: &str) -> Result<Self, Failure> {
         let namespace = Namespace::new()?;
         scene.network.join(&namespace)?;
         namespace.ip(&format!("link set {CLIENT_INTERFACE} address {}", text(MAC)))?;
@@ -323,7 +323,7 @@ impl Victim {
     }
 
     /// Looks at its root, writes a file there, and reads all that it wrote before.
-    fn lives(&mut self, when: &str) -> Result<(), Failure> {
+    pub(super) fn lives(&mut self, when: &str) -> Result<(), Failure> {
         let mut arguments = Vec::new();
         opaque(&mut arguments, &self.root);
         self.ask(when, "GETATTR", 1, &arguments)?;
@@ -403,12 +403,12 @@ fn address(text: &str) -> Result<Ipv4Addr, Failure> {
     text.parse().map_err(|_error| Failure::said(format!("{text:?} is no address")))
 }
 
-fn text(mac: [u8; 6]) -> String {
+pub(super) fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// The machine's Ethernet address.
-const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x77, 0x00, 0x01];
+pub(super) const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x77, 0x00, 0x01];
 const NFS: u32 = 100_003;
 const MOUNT: u32 = 100_005;
 const NFS_PORT: u16 = 2049;

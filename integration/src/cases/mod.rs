@@ -12,6 +12,7 @@ mod foreign;
 mod freebsd;
 mod generators;
 mod guests;
+mod hooks;
 pub(crate) mod hostile;
 mod hunt;
 mod image;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<Case> {
         locks::CASES,
         foreign::CASES,
         attacks::CASES,
+        hooks::CASES,
         verdicts::CASES,
         boots::CASES,
         loaders::CASES,

@@ -18,4 +18,6 @@ mod sys;
 pub mod terminal;
 pub mod worker;
 
+#[cfg(not(test))]
+pub use sys::program;
 pub use sys::{confine_server, own_mounts};

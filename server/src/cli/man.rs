@@ -162,7 +162,7 @@ const LOG: &str = "How much is logged on standard error, as in debug or netbe::d
                    and warn for the other verbs.";
 
 /// Verbs, and a command for each as it may be typed.
-const EXAMPLES: [(&str, &str); 83] = [
+const EXAMPLES: &[(&str, &str)] = &[
     ("", "netbe install -o Debian -r bookworm -l flat base"),
     ("", "netbe machine add --mac 52:54:00:12:34:56 web1"),
     ("", "netbe sharepxe --machine web1 --root own base"),
@@ -184,6 +184,10 @@ const EXAMPLES: [(&str, &str); 83] = [
     ("guest run", "netbe guest run web1"),
     ("help", "netbe help machine add"),
     ("history", "netbe history -a web1"),
+    ("hooks list", "netbe hooks list up"),
+    ("hooks log", "netbe hooks log web1"),
+    ("hooks run", "netbe hooks run -n up web1"),
+    ("hunt", "netbe hunt --on base@ -- /bin/selftest"),
     ("import", "netbe import -n /etc/jail.conf /usr/local/etc/dhcpd.conf"),
     (
         "install",

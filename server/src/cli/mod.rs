@@ -24,6 +24,7 @@ mod guard;
 mod guest;
 mod guests;
 mod history;
+mod hooks;
 mod hunt;
 mod hypervisor;
 mod import;
@@ -86,6 +87,9 @@ pub(crate) use table::{Format, Table};
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Some(status) = provision::worker::run_if_asked(&arguments) {
+        return status;
+    }
+    if let Some(status) = ::hooks::runner::run_if_asked(&arguments, server_log::begin) {
         return status;
     }
     let program = program(arguments.first());
@@ -252,6 +256,7 @@ enum Verb {
     Guest(guests::GuestVerb),
     Help(completion::Help),
     History(history::History),
+    Hooks(hooks::Hooks),
     Hunt(hunt::Hunt),
     Import(import::Import),
     Install(install::Install),
@@ -341,6 +346,7 @@ impl Verb {
             Self::Guest(verb) => verb.run(site),
             Self::Help(verb) => verb.run(),
             Self::History(verb) => verb.run(site),
+            Self::Hooks(verb) => verb.run(site),
             Self::Hunt(verb) => verb.run(site),
             Self::Import(verb) => verb.run(site),
             Self::Install(verb) => verb.run(site),

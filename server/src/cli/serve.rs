@@ -97,6 +97,8 @@ impl Serve {
             subnets: subnets.collect::<Result<_, _>>()?,
             http: self.http.clone(),
             default: self.default.clone(),
+            hooks: None,
+            consul: None,
             machines: std::collections::BTreeMap::new(),
         };
         let Some(path) = &self.file else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::unistd::geteuid;
 use store::{Environment, EnvironmentName, Store};
 
-use super::{Interfaces, ServeError, check, mode, ports, refuse_old_kernel, runtime};
+use super::{Interfaces, ServeError, check, mode, ports, refuse_old_kernel, runtime, teller};
 use crate::boot::decide::Writers;
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -35,6 +35,9 @@ pub fn rehearse(config: &Config) -> Result<String, ServeError> {
     // Writing to a string does not fail.
     for trouble in troubles(&listing.environments, &roster) {
         let _ = writeln!(text, "{trouble}");
+    }
+    for line in teller::describe(config)? {
+        let _ = writeln!(text, "{line}");
     }
     for reason in &listing.unreadable {
         let _ = writeln!(text, "not served         {reason}");

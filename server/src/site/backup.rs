@@ -413,8 +413,17 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// What is kept of a state directory: its own files. What is not here is made anew, belongs to a store, or
 /// is a lock.
-const FILES: &[&str] =
-    &[KEY, "site.toml", "configured.toml", "history", "history.old", "events", "events.old"];
+const FILES: &[&str] = &[
+    KEY,
+    "site.toml",
+    "configured.toml",
+    "history",
+    "history.old",
+    "events",
+    "events.old",
+    "hooks",
+    "hooks.old",
+];
 /// And its folders of records.
 const FOLDERS: &[&str] = &["boots", "gone", "leases", "machines"];
 const KEY: &str = "site.key";

@@ -9,8 +9,12 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use crate::worker::Privilege;
 
 /// The program that runs.
+///
+/// # Errors
+///
+/// The system does not tell.
 #[cfg(not(test))]
-pub(crate) fn program() -> io::Result<std::path::PathBuf> {
+pub fn program() -> io::Result<std::path::PathBuf> {
     std::env::current_exe()
 }
 

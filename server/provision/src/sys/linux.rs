@@ -19,8 +19,12 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use crate::worker::Privilege;
 
 /// The program that runs, also when its file was replaced.
+///
+/// # Errors
+///
+/// The system does not tell.
 #[cfg(not(test))]
-pub(crate) fn program() -> io::Result<std::path::PathBuf> {
+pub fn program() -> io::Result<std::path::PathBuf> {
     Ok("/proc/self/exe".into())
 }
 

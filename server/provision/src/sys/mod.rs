@@ -13,7 +13,7 @@ use linux as host;
 
 pub(crate) use host::confine;
 #[cfg(not(test))]
-pub(crate) use host::program;
+pub use host::program;
 pub use host::{confine_server, own_mounts};
 
 /// Whether this process ignores a signal, as the program that started it may have decided.

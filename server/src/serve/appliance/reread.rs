@@ -92,6 +92,8 @@ fn refuse_fixed(old: &Config, new: &Config) -> Result<(), ServeError> {
         ("interfaces", old.interfaces == new.interfaces),
         ("mode", old.mode == new.mode),
         ("http", old.http == new.http),
+        ("hooks", old.hooks == new.hooks),
+        ("consul", old.consul == new.consul),
     ];
     let fixed: Vec<_> = keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect();
     if fixed.is_empty() { Ok(()) } else { Err(ServeError::Fixed(Keys(fixed))) }

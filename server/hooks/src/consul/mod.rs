@@ -1,0 +1,230 @@
+//! Consul: machines as services that others find by name, and that are healthy while netbe sees them live.
+//!
+//! Every few seconds what Consul has is compared with the machines that are up, and what differs is registered, or
+//! taken out ([`plan`]). Nothing of it is remembered here: an agent that was away, that has lost its services or still
+//! has some of a netbe that was killed, is right again after one round.
+
+mod plan;
+mod settings;
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::{Client, Method};
+use crate::file;
+use plan::{Call, calls};
+pub use settings::{Raw, RawService, Register, Service, Settings, SettingsError};
+
+/// How a machine stands, as Consul is told.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: std::net::Ipv4Addr,
+    /// Its Ethernet address.
+    pub mac: Option<String>,
+    /// The boot environment that it runs.
+    pub environment: Option<String>,
+    /// Whether it lives.
+    pub life: Life,
+    /// Seconds since it was heard of.
+    pub seen: Option<f64>,
+}
+
+/// Whether a machine lives, as far as a server sees it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Life {
+    /// It uses its root.
+    Up,
+    /// It has not used its root for a minute.
+    Idle,
+    /// Nothing was heard of it since the server was started: what Consul has stays as it is, and nobody says that
+    /// it is healthy.
+    Unheard,
+}
+
+/// What keeps Consul as the machines are.
+#[derive(Debug)]
+pub(crate) struct Consul {
+    settings: Settings,
+    machines: Mutex<Machines>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Machines {
+    /// How they stand, and when that was told.
+    known: Option<(Vec<Machine>, Instant)>,
+    /// Whether others are up since the last round.
+    changed: bool,
+}
+
+impl Consul {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings, machines: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// How all machines stand that are up, or of which nothing was heard.
+    pub(crate) fn tell(&self, machines: Vec<Machine>) {
+        let place = |machine: &Machine| {
+            let Machine { name, address, environment, life, .. } = machine;
+            (name.clone(), *address, environment.clone(), *life)
+        };
+        let mut known = self.machines();
+        let before = known.known.as_ref().map(|(before, _)| before.iter().map(place).collect());
+        let now: Vec<_> = machines.iter().map(place).collect();
+        known.changed |= before.as_ref() != Some(&now);
+        known.known = Some((machines, Instant::now()));
+        if known.changed {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Keeps Consul as the machines are, until it is over. What is registered then stays: a server that is started
+    /// again finds it, and without one it gets critical by itself.
+    pub(crate) fn keep(&self, is_over: &dyn Fn() -> bool) {
+        let client = Client::new(PATIENCE);
+        let (mut pause, mut trouble) = (Duration::ZERO, None::<String>);
+        while let Some(machines) = self.next(pause, trouble.is_some(), is_over) {
+            let outcome = self.round(&client, &machines, is_over);
+            let url = self.settings.url.as_str();
+            match (&outcome, &trouble) {
+                (Ok(()), Some(_)) => tracing::info!("Consul at {url} is as the machines are again"),
+                (Err(new), Some(old)) if new == old => {}
+                (Err(new), _) => tracing::warn!(
+                    "Consul at {url} is not as the machines are: {new}; netbe tries until it is"
+                ),
+                (Ok(()), None) => {}
+            }
+            pause = match (&outcome, &trouble) {
+                (Ok(()), _) => self.settings.ttl / 3,
+                (Err(_), None) => FIRST_PAUSE,
+                (Err(_), Some(_)) => LONGEST_PAUSE.min(pause * 2),
+            };
+            trouble = outcome.err();
+        }
+    }
+
+    fn machines(&self) -> MutexGuard<'_, Machines> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next round: so long, or until others are up; that is not waited for where Consul is away. Gives
+    /// how machines stand, which was told lately.
+    fn next(
+        &self,
+        pause: Duration,
+        away: bool,
+        is_over: &dyn Fn() -> bool,
+    ) -> Option<Vec<Machine>> {
+        let begin = Instant::now();
+        let mut machines = self.machines();
+        loop {
+            if is_over() {
+                return None;
+            }
+            let due = begin.elapsed() >= pause || (machines.changed && !away);
+            let fresh = machines.known.as_ref().filter(|(_, at)| at.elapsed() < STALE);
+            if due && let Some((known, _)) = fresh {
+                let known = known.clone();
+                machines.changed = false;
+                return Some(known);
+            }
+            let woken = self.changed.wait_timeout(machines, BEAT);
+            machines = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Looks what Consul has, and makes it as it should be.
+    fn round(
+        &self,
+        client: &Client,
+        machines: &[Machine],
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<(), String> {
+        let token = self.settings.token_file.as_deref().map(file::secret).transpose();
+        let token = token.map_err(|error| error.to_string())?;
+        let mut headers = vec![("Content-Type", "application/json")];
+        headers.extend(token.as_deref().map(|token| ("X-Consul-Token", token)));
+        let send = |call: &Call| -> Result<String, String> {
+            let url = self.settings.url.below(&call.path).map_err(|error| error.to_string())?;
+            let body = call.body.as_ref().map(ToString::to_string).unwrap_or_default();
+            let answer = client.send(call.method, &url, &headers, body.as_bytes());
+            let answer = answer.map_err(|error| error.to_string())?;
+            if answer.is_success() {
+                return Ok(answer.text);
+            }
+            let path = call.path.split('?').next().unwrap_or_default();
+            Err(format!("{path}: {answer}"))
+        };
+        let list = Call { method: Method::Get, path: plan::list(&self.settings), body: None };
+        let listed = send(&list)?;
+        let listed = plan::listed(&self.settings, &listed)
+            .ok_or_else(|| "its list of services cannot be read".to_owned())?;
+        let mut first = None;
+        for call in calls(&self.settings, machines, &listed) {
+            if is_over() {
+                break;
+            }
+            // One service that is refused is not to keep the others from being right.
+            if let Err(reason) = send(&call) {
+                first.get_or_insert(reason);
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
+
+/// How long Consul may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long what was told of machines holds: a server that hangs tells nothing.
+const STALE: Duration = Duration::from_secs(30);
+
+/// Before it is tried again; twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether it is over.
+const BEAT: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod test {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::client::test::server;
+
+    #[test]
+    fn the_token_stands_in_a_header_and_a_refusal_is_told() {
+        let (url, requests) = server(&[403]);
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("token");
+        std::fs::write(&file, "word\n").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let raw = Raw { url: Some(url.into()), token_file: Some(file), ..Raw::default() };
+        let consul = Consul::new(Settings::try_from(raw).unwrap());
+        let refused = consul.round(&Client::new(PATIENCE), &[], &|| false).unwrap_err();
+        assert_eq!(refused, "/v1/agent/services: status 403: said");
+        let request = requests.recv().unwrap();
+        assert!(request.to_lowercase().contains("x-consul-token: word\r\n"), "{request}");
+        assert!(!request.contains("token="), "{request}");
+    }
+
+    #[test]
+    fn a_round_is_made_at_once_when_others_are_up_but_not_while_consul_is_away() {
+        let consul = Consul::new(Settings::try_from(Raw::default()).unwrap());
+        let hour = Duration::from_secs(3600);
+        consul.tell(Vec::new());
+        assert_eq!(consul.next(hour, false, &|| false), Some(Vec::new()));
+        let over = Instant::now() + Duration::from_millis(300);
+        assert_eq!(consul.next(hour, false, &|| Instant::now() > over), None);
+        consul.machines().changed = true;
+        let over = Instant::now() + Duration::from_millis(300);
+        assert_eq!(consul.next(hour, true, &|| Instant::now() > over), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! The verbs for hooks: which there are, what they did, and one event of them run by hand. And the one way in which
+//! verbs that start and stop guests run them.
+
+use clap::{Args, Subcommand};
+use hooks::record::Records;
+use hooks::{Event, Occasion, Settings, directory};
+use serde::Serialize;
+use store::Timestamp;
+
+use super::{Dry, Failure, Format, Reply, Site, Table};
+use crate::site::machine::{MachineName, Roster};
+
+/// Show and try the programs that netbe runs when something happens to a machine.
+#[derive(Args, Debug)]
+pub(crate) struct Hooks {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    List(List),
+    Log(Log),
+    Run(Run),
+}
+
+impl Hooks {
+    pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        match &self.verb {
+            Verb::List(verb) => verb.run(site),
+            Verb::Log(verb) => verb.run(site),
+            Verb::Run(verb) => verb.run(site),
+        }
+    }
+}
+
+/// Runs the hooks of an event of a machine that a verb is about to start or stop, or has started or stopped, as one
+/// transaction. A verb goes on only if that succeeds; behind the fact it tells the failure.
+// The verbs that start and stop guests are its callers.
+pub(crate) fn at(site: &Site, event: &Event) -> Result<(), Failure> {
+    let settings = settings(site)?;
+    hooks::run(&settings, site.state(), event).map_err(Failure::no)
+}
+
+/// An event of a machine with what is written of it.
+pub(crate) fn event(
+    site: &Site,
+    occasion: Occasion,
+    machine: &MachineName,
+) -> Result<Event, Failure> {
+    let state = site.open_state()?;
+    let roster = Roster::of_site(&state).map_err(Failure::from)?;
+    let entry = roster.get(machine).ok_or_else(|| {
+        Failure::no(format_args!("there is no machine {machine}: `netbe machine list` shows them"))
+    })?;
+    let mut event = Event::new(occasion, machine.as_str());
+    event.mac = entry.machine.macs.first().map(ToString::to_string);
+    event.address = entry.machine.address;
+    event.environment = entry.machine.wanted().map(str::to_owned);
+    Ok(event)
+}
+
+fn settings(site: &Site) -> Result<Settings, Failure> {
+    Settings::of_state(site.state()).map_err(Failure::could_not)
+}
+
+/// List the hooks, in the order in which they run.
+///
+/// A hook is an executable file EVENT.d/NN-NAME in the directory that `[hooks]` of netbe.toml names, by itself
+/// /etc/netbe/hooks, on FreeBSD /usr/local/etc/netbe/hooks. If others than root can write to one, netbe runs none of that event.
+#[derive(Args, Debug)]
+struct List {
+    #[command(flatten)]
+    format: Format,
+    /// Only those of this event: leased, mounted, up, lost, refused, prestart, poststart, prestop or
+    /// poststop.
+    event: Option<Occasion>,
+}
+
+impl List {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let settings = settings(site)?;
+        let (mut hooks, mut refused) = (Vec::new(), Vec::new());
+        for occasion in
+            Occasion::ALL.into_iter().filter(|one| self.event.is_none_or(|only| only == *one))
+        {
+            match directory::own(&settings, occasion) {
+                Ok(steps) => hooks.extend(steps.into_iter().map(|step| Hook {
+                    event: occasion,
+                    hook: step.name,
+                    timeout: step.patience.timeout.as_secs(),
+                    retries: step.patience.retries,
+                    program: step.program.display().to_string(),
+                })),
+                Err(error) => refused.push(Failure::no(format_args!("{occasion}: {error}"))),
+            }
+        }
+        let reply = self.format.reply(&hooks, |hooks| {
+            let mut table = Table::new(&["EVENT", "HOOK", "TIMEOUT", "RETRIES", "PROGRAM"]);
+            for hook in hooks {
+                let (timeout, retries) = (hook.timeout.to_string(), hook.retries.to_string());
+                let (event, program) = (hook.event.to_string(), hook.program.clone());
+                table.row([event, hook.hook.clone(), timeout, retries, program]);
+            }
+            table
+        })?;
+        Ok(reply.but(refused))
+    }
+}
+
+/// A hook, as it is listed.
+#[derive(Serialize)]
+struct Hook {
+    event: Occasion,
+    hook: String,
+    timeout: u64,
+    retries: u32,
+    program: String,
+}
+
+/// Show which hooks ran, how each ended, and the last line that it said.
+///
+/// -j prints all that is recorded.
+#[derive(Args, Debug)]
+struct Log {
+    #[command(flatten)]
+    format: Format,
+    /// Only those of this machine (name or Ethernet address).
+    machine: Option<String>,
+}
+
+impl Log {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let mut transcripts = Records::in_state(site.state()).read().map_err(|error| {
+            Failure::could_not(format_args!(
+                "cannot read what hooks did in {}: {error}",
+                site.state().display()
+            ))
+        })?;
+        if let Some(machine) = &self.machine {
+            transcripts.retain(|transcript| transcript.event.machine == *machine);
+        }
+        self.format.reply(&transcripts, |transcripts| {
+            let header =
+                ["TIME", "MACHINE", "HOOK", "ACTION", "ATTEMPT", "ENDED", "SECONDS", "SAID"];
+            let mut table = Table::new(&header);
+            for transcript in transcripts {
+                let Event { at, machine, event, .. } = &transcript.event;
+                let time = std::time::Duration::try_from_secs_f64(*at).unwrap_or_default();
+                let time = std::time::UNIX_EPOCH.checked_add(time).map(Timestamp::from);
+                let time = time.map(|time| time.to_string()).unwrap_or_default();
+                for run in &transcript.runs {
+                    table.row([
+                        time.clone(),
+                        machine.clone(),
+                        run.step.clone(),
+                        run.action.as_str().to_owned(),
+                        run.attempt.to_string(),
+                        run.ended.clone(),
+                        format!("{:.1}", run.took),
+                        run.said.lines().last().unwrap_or_default().to_owned(),
+                    ]);
+                }
+                if let hooks::transaction::Outcome::Refused { reason } = &transcript.outcome {
+                    let empty = String::new;
+                    let (machine, event) = (machine.clone(), event.to_string());
+                    let row =
+                        [time, machine, event, empty(), empty(), reason.clone(), empty(), empty()];
+                    table.row(row);
+                }
+            }
+            table
+        })
+    }
+}
+
+/// Run the hooks of an event for a machine now, as netbe would, and wait for them.
+///
+/// The exit status is 1 if one fails; then those before it were undone. `netbe hooks log` shows how each ended.
+#[derive(Args, Debug)]
+struct Run {
+    #[command(flatten)]
+    dry: Dry,
+    /// The event: leased, mounted, up, lost, refused, prestart, poststart, prestop or poststop.
+    event: Occasion,
+    /// The machine.
+    machine: MachineName,
+}
+
+impl Run {
+    fn run(&self, site: &Site) -> Result<Reply, Failure> {
+        let event = event(site, self.event, &self.machine)?;
+        let steps = directory::steps(&settings(site)?, &event).map_err(Failure::no)?;
+        let deeds = steps.iter().map(|step| format!("run {}", step.program.display()));
+        let deeds: Vec<_> = deeds.collect();
+        if let Some(reply) = self.dry.instead_of(site, &deeds) {
+            return Ok(reply);
+        }
+        at(site, &event).map(|()| Reply::done())
+    }
+}
