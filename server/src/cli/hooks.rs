@@ -1,9 +1,12 @@
-//! The verbs for hooks: which there are, what they did, and one event of them run by hand. And the one way in which
-//! verbs that start and stop guests run them.
+//! The verbs for hooks: which there are, what they did, and one event of them run by hand. And how the keeper of a
+//! guest runs them.
+
+use std::thread;
 
 use clap::{Args, Subcommand};
 use hooks::record::Records;
 use hooks::{Event, Occasion, Settings, directory};
+use provision::terminal;
 use serde::Serialize;
 use store::Timestamp;
 
@@ -34,20 +37,58 @@ impl Hooks {
     }
 }
 
-/// Runs the hooks of an event of a machine that a verb is about to start or stop, or has started or stopped, as one
-/// transaction. A verb goes on only if that succeeds; behind the fact it tells the failure.
-// The verbs that start and stop guests are its callers.
-pub(crate) fn at(site: &Site, event: &Event) -> Result<(), Failure> {
+/// Runs the hooks of an event of a machine, as one transaction.
+fn at(site: &Site, event: &Event) -> Result<(), Failure> {
     let settings = settings(site)?;
     hooks::run(&settings, site.state(), event).map_err(Failure::no)
 }
 
+/// Runs the hooks of what a keeper does with its guest.
+#[derive(Clone, Debug)]
+pub(super) struct OfGuest {
+    site: Site,
+    name: MachineName,
+}
+
+impl OfGuest {
+    pub(super) fn new(site: &Site, name: &MachineName) -> Self {
+        Self { site: site.clone(), name: name.clone() }
+    }
+
+    /// Runs those of an event that decide whether the guest goes on.
+    pub(super) fn decide(&self, occasion: Occasion) -> Result<(), Failure> {
+        at(&self.site, &self.event(occasion)?)
+    }
+
+    /// Runs those of an event that decide nothing; a failure is said.
+    pub(super) fn tell(&self, occasion: Occasion) {
+        if let Err(failure) = self.decide(occasion) {
+            terminal::say(&format!("{occasion}: {}", failure.message));
+        }
+    }
+
+    /// The same, and waits for nothing: a guest that has begun is looked after meanwhile.
+    pub(super) fn tell_beside(&self, occasion: Occasion) {
+        let teller = self.clone();
+        let beside = thread::Builder::new().spawn(move || teller.tell(occasion));
+        if let Err(error) = beside {
+            terminal::say(&format!("{occasion}: no hook is run: {error}"));
+        }
+    }
+
+    /// What runs without a machine's record is called as its environment.
+    fn event(&self, occasion: Occasion) -> Result<Event, Failure> {
+        let state = self.site.open_state()?;
+        let roster = Roster::of_site(&state).map_err(Failure::from)?;
+        match roster.get(&self.name) {
+            Some(_) => event(&self.site, occasion, &self.name),
+            None => Ok(Event::new(occasion, self.name.as_str())),
+        }
+    }
+}
+
 /// An event of a machine with what is written of it.
-pub(crate) fn event(
-    site: &Site,
-    occasion: Occasion,
-    machine: &MachineName,
-) -> Result<Event, Failure> {
+fn event(site: &Site, occasion: Occasion, machine: &MachineName) -> Result<Event, Failure> {
     let state = site.open_state()?;
     let roster = Roster::of_site(&state).map_err(Failure::from)?;
     let entry = roster.get(machine).ok_or_else(|| {

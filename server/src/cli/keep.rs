@@ -15,6 +15,7 @@ pub(super) use self::life::CONSOLE;
 use self::life::Life;
 use self::notes::Notes;
 use super::child::{Runner as _, ThisHost};
+use super::hooks::OfGuest;
 use super::machine::roster;
 use super::{Failure, Reply, Site};
 use crate::guests::{End, Next, Place, PlaceError, Policy, Process, Stage};
@@ -46,7 +47,7 @@ impl Run {
         let (_, run) = guest(site, &self.name)?;
         let place = Place::of(site.state(), self.name.as_str());
         let _claim = place.claim().map_err(|error| claimed(&self.name, &error))?;
-        let notes = Notes::new(place, run)?;
+        let notes = Notes::new(place, run, OfGuest::new(site, &self.name))?;
         let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
         self.keep(site, &notes, &mut host)
     }
@@ -157,7 +158,7 @@ pub(super) fn end_left(
 ) -> Result<Option<String>, Failure> {
     let (machine, run) = guest(site, name)?;
     let _claim = place.claim().map_err(|error| claimed(name, &error))?;
-    let notes = Notes::new(place, run)?;
+    let notes = Notes::new(place, run, OfGuest::new(site, name))?;
     let Some(left) = notes.left() else { return Ok(None) };
     notes.set_patience(patience)?;
     let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;

@@ -101,6 +101,56 @@ const GOOD: &str = "stty -echo; trap 'echo down; exit 0' TERM; trap '' HUP\n\
 /// One that listens to nobody.
 const DEAF: &str = "trap '' TERM HUP; echo up; while :; do sleep 0.05; done\n";
 
+/// Hooks of a guest: each writes down that it ran, and one of `prestart` refuses while there is a file.
+fn hook(hosts: &Hosts) -> PathBuf {
+    let directory = hosts.programs.path().join("hooks");
+    let told = hosts.programs.path().join("told");
+    for event in ["prestart", "poststart", "prestop", "poststop"] {
+        let place = directory.join(format!("{event}.d"));
+        fs::create_dir_all(&place).unwrap();
+        let refuses = hosts.programs.path().join("refuse");
+        let script = format!(
+            "#!/bin/sh\necho \"$NETBE_ACTION $NETBE_EVENT $NETBE_MACHINE $NETBE_ENVIRONMENT\" >>{}\n\
+             [ \"$2\" != prestart ] || [ ! -e {} ]\n",
+            told.display(),
+            refuses.display()
+        );
+        let path = place.join("10-note");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let settings = hooks::Settings { directory, ..hooks::Settings::default() };
+    settings.store(&hosts.bench.state()).unwrap();
+    told
+}
+
+#[test]
+fn hooks_run_around_a_guest_and_one_may_refuse_it() {
+    let hosts = Hosts::new(GOOD);
+    let told = hook(&hosts);
+    let refuse = hosts.programs.path().join("refuse");
+    fs::write(&refuse, "").unwrap();
+    let refused = hosts.run(&["start", "web1"]);
+    assert_ne!(refused.status, Some(0), "{refused:?}");
+    assert!(refused.err.contains("prestart/10-note"), "{refused:?}");
+    let lines = || fs::read_to_string(&told).unwrap_or_default();
+    assert_eq!(lines(), "do prestart web1 lin\nundo prestart web1 lin\n");
+    fs::remove_file(&refuse).unwrap();
+    fs::remove_file(&told).unwrap();
+    hosts.prints(&["start", "web1"]);
+    // Nobody waits for those of a guest that has begun.
+    let begin = Instant::now();
+    while !lines().contains("poststart") {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{}", lines());
+        thread::sleep(Duration::from_millis(20));
+    }
+    hosts.run(&["stop", "web1"]);
+    assert_eq!(
+        lines(),
+        "do prestart web1 lin\ndo poststart web1 lin\ndo prestop web1 lin\ndo poststop web1 lin\n"
+    );
+}
+
 #[test]
 fn a_guest_is_started_shown_and_stopped() {
     let hosts = Hosts::new(GOOD);

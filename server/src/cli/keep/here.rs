@@ -13,6 +13,7 @@ use super::{claimed, jail};
 use crate::boot::catalog::System;
 use crate::cli::child::{Terminal, ThisHost};
 use crate::cli::guest::{GuestOptions, Subject};
+use crate::cli::hooks::OfGuest;
 use crate::cli::machine::roster;
 use crate::cli::{Failure, Reply, Site, guard};
 use crate::guests::{End, Place, Stage};
@@ -136,7 +137,7 @@ impl Here {
         let name: MachineName = subject.guest.name.parse().map_err(Failure::could_not)?;
         let place = Place::of(site.state(), name.as_str());
         let _claim = place.claim().map_err(|error| claimed(&name, &error))?;
-        let notes = Notes::new(place, run)?;
+        let notes = Notes::new(place, run, OfGuest::new(site, &name))?;
         if let Some(left) = notes.left() {
             return Err(Failure::no(format_args!(
                 "{name} runs already, as process {}: `netbe stop {name}` ends it",

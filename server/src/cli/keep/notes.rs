@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hooks::Occasion;
 use provision::terminal;
 use rustix::process::Signal;
 
 use crate::cli::Failure;
 use crate::cli::child::{GRACE, Keeper};
+use crate::cli::hooks::OfGuest;
 use crate::guests::place::now;
 use crate::guests::{Place, Process, Record, Stage, qmp};
 use crate::site::machine::Runner;
@@ -24,11 +26,12 @@ struct Inner {
     place: Place,
     record: Record,
     killed: bool,
+    hooks: OfGuest,
 }
 
 impl Notes {
     /// The notes on a guest that this process has claimed.
-    pub(super) fn new(place: Place, run: Runner) -> Result<Self, Failure> {
+    pub(super) fn new(place: Place, run: Runner, hooks: OfGuest) -> Result<Self, Failure> {
         let keeper = Process::own().ok_or_else(|| {
             Failure::could_not("this process cannot find itself among those of this host")
         })?;
@@ -41,7 +44,7 @@ impl Notes {
         let record = Record {
             run: known.as_ref().map_or(run, |known| known.run),
             environment: known.as_ref().map(|known| known.environment.clone()).unwrap_or_default(),
-            stage: known.as_ref().map_or(Stage::Starting, |known| known.stage),
+            stage: known.as_ref().map_or(Stage::Off, |known| known.stage),
             since: known.as_ref().map_or_else(now, |known| known.since),
             keeper,
             process: known.as_ref().and_then(|known| known.process.clone()),
@@ -49,7 +52,7 @@ impl Notes {
             restarts: 0,
             words: known.and_then(|known| known.words),
         };
-        let inner = RefCell::new(Inner { place, record, killed: false });
+        let inner = RefCell::new(Inner { place, record, killed: false, hooks });
         let notes = Self { inner: Rc::new(inner) };
         if is_lost {
             // What is said of it else would keep it from being started.
@@ -94,8 +97,9 @@ impl Notes {
         self.inner.borrow().killed
     }
 
-    /// The guest is about to be started from this environment.
+    /// The guest is about to be started from this environment, unless a hook refuses that.
     pub(super) fn start(&self, run: Runner, environment: &str) -> Result<(), Failure> {
+        self.hooks().decide(Occasion::Prestart)?;
         self.note(|record| {
             environment.clone_into(&mut record.environment);
             record.run = run;
@@ -112,21 +116,44 @@ impl Notes {
 
     /// It waits to be started again.
     pub(super) fn wait(&self, words: &str) -> Result<(), Failure> {
+        let was_begun = self.is_begun();
         self.note(|record| {
             record.process = None;
             record.restarts = record.restarts.saturating_add(1);
             record.words = Some(words.to_owned());
             record.stage = Stage::Waiting;
-        })
+        })?;
+        self.ended(was_begun);
+        Ok(())
     }
 
     /// It is over.
     pub(super) fn end(&self, stage: Stage, words: &str) -> Result<(), Failure> {
+        let was_begun = self.is_begun();
         self.note(|record| {
             record.process = None;
             record.words = Some(words.to_owned());
             record.stage = stage;
-        })
+        })?;
+        self.ended(was_begun);
+        Ok(())
+    }
+
+    /// Whether the hooks of its start have run, and none of its end.
+    fn is_begun(&self) -> bool {
+        let stage = self.inner.borrow().record.stage;
+        matches!(stage, Stage::Starting | Stage::Running | Stage::Stopping)
+    }
+
+    fn ended(&self, was_begun: bool) {
+        if was_begun {
+            self.hooks().tell(Occasion::Poststop);
+        }
+    }
+
+    /// They run programs, and no note is held meanwhile.
+    fn hooks(&self) -> OfGuest {
+        self.inner.borrow().hooks.clone()
     }
 
     fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), Failure> {
@@ -153,10 +180,12 @@ impl Keeper for Notes {
             record.process = Some(process.clone());
             record.stage = Stage::Running;
         });
+        self.hooks().tell_beside(Occasion::Poststart);
     }
 
     fn ask(&mut self, process: &Process) {
         self.try_note(|record| record.stage = Stage::Stopping);
+        self.hooks().tell(Occasion::Prestop);
         let run = self.inner.borrow().record.run;
         let asked = match run {
             // SIGTERM would end QEMU, and its guest as a power cut does.
