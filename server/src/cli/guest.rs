@@ -22,7 +22,7 @@ use crate::boot::plan::export_path;
 use crate::net::interface::{Interface, Network};
 use crate::net::sys::tap;
 use crate::nfs::export::{SiteKey, WireHandle};
-use crate::site::machine::{Machine, MachineName, RootKind, Roster, View, environment_in};
+use crate::site::machine::{Machine, MachineName, Memory, RootKind, Roster, View, environment_in};
 use crate::site::state::{StateDir, site_key};
 use provision::contents::Scanner;
 use provision::roots::{Owned, Roots};
@@ -47,12 +47,12 @@ pub(crate) struct GuestOptions {
     /// The guest's Ethernet address [default: the machine's, or one made from the boot environment].
     #[arg(long, value_name = "MAC")]
     mac: Option<crate::net::Mac>,
-    /// Memory in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
-    memory: u32,
-    /// Number of processors.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    cpus: u16,
+    /// Memory in MiB [default: the machine's, or 1024].
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
+    /// Number of processors [default: the machine's, or 1].
+    #[arg(long, value_name = "N")]
+    cpus: Option<u16>,
 }
 
 /// A boot environment with the guest that is to boot it.
@@ -101,11 +101,11 @@ impl GuestOptions {
     ) -> Self {
         let (name, machine) = (name.clone(), machine.cloned());
         let (address, gateway, mac) = (None, None, None);
-        Self { name, machine, server, address, gateway, mac, memory: 1024, cpus: 1 }
+        Self { name, machine, server, address, gateway, mac, memory: None, cpus: None }
     }
 
-    /// The same, with so much memory in MiB and so many processors.
-    pub(crate) fn sized(self, memory: u32, cpus: u16) -> Self {
+    /// The same, with so much memory in MiB and so many processors, where that is said.
+    pub(crate) fn sized(self, memory: Option<u32>, cpus: Option<u16>) -> Self {
         Self { memory, cpus, ..self }
     }
 
@@ -156,10 +156,11 @@ impl GuestOptions {
         let by_mac = by_mac.map(|(name, _)| name.clone());
         let name = self.machine.as_ref().map_or(self.name.as_str(), MachineName::as_str);
         let datasets = environment.datasets.iter().filter(|set| set.mounted());
+        let memory = machine.memory.map(Memory::mebibytes);
         let guest = Guest {
             name: name.to_owned(),
-            memory: self.memory,
-            cpus: self.cpus,
+            memory: self.memory.or(memory).unwrap_or(MEMORY),
+            cpus: self.cpus.or(machine.cpus).unwrap_or(1),
             mac,
             mtu: None,
             root: Root {
@@ -595,6 +596,8 @@ pub(crate) fn text(path: &Path) -> Result<&str, Failure> {
     })
 }
 
+/// The memory of a guest of which nothing is said, in MiB.
+const MEMORY: u32 = 1024;
 /// The bridges that QEMU's helper may use for who is not root.
 const QEMU_BRIDGES: &str = "/etc/qemu/bridge.conf";
 const ASSUMED_PREFIX: u8 = 24;

@@ -106,12 +106,12 @@ pub(crate) struct ShowVmtab {
     /// Boot all of them over the network by their UEFI.
     #[arg(long)]
     uefi: bool,
-    /// Memory of each in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
-    memory: u32,
-    /// Number of processors of each.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    cpus: u16,
+    /// Memory of each in MiB [default: its machine's, or 1024].
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
+    /// Number of processors of each [default: its machine's, or 1].
+    #[arg(long, value_name = "N")]
+    cpus: Option<u16>,
     /// Seconds from the start of one to the start of the next.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     wait: u16,

@@ -252,9 +252,7 @@ fn subject(site: &Site, name: &MachineName, known: Known<'_>) -> Result<Subject,
         .then_some(Ipv4Addr::LOCALHOST);
     let options = GuestOptions::of(&wanted.environment, Some(name), server);
     let on = on(machine);
-    let mut subject = options.subject_on(site, on.joins())?;
-    subject.guest.cpus = machine.cpus.unwrap_or(1);
-    subject.guest.memory = machine.memory.map_or(1024, |memory| memory.mebibytes());
+    let subject = options.subject_on(site, on.joins())?;
     let system = subject.system()?;
     let (environment, is_freebsd) = (&subject.environment.name, system == Some(System::FreeBsd));
     match (run, machine.boot) {
