@@ -49,6 +49,7 @@ impl Run {
         let _claim = place.claim().map_err(|error| claimed(&self.name, &error))?;
         let notes = Notes::new(place, run, OfGuest::new(site, &self.name))?;
         let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
+        notes.claim()?;
         self.keep(site, &notes, &mut host)
     }
 
@@ -74,6 +75,11 @@ impl Run {
                 }
             };
             if host.is_asked() {
+                if let Err(failure) = outcome {
+                    let words = format!("{name} was asked to end, but {}", failure.message);
+                    notes.end(Stage::Failed, &words)?;
+                    return Err(Failure::could_not(words));
+                }
                 let words = if notes.was_killed() {
                     format!("{name} was killed: it had not shut itself down in its time")
                 } else {

@@ -235,6 +235,9 @@ impl Set {
     }
 
     fn change(&self, site: &Site) -> Result<Reply, Failure> {
+        if self.hosting.changes_runner(&root::record(site, &self.name)?) {
+            guests::refuse_running(site, &self.name)?;
+        }
         let environment = self.environment.as_ref();
         exists(site, environment.and_then(|environment| environment.0.as_ref()))?;
         if environment.is_none() && self.root.is_none() {

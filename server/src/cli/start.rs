@@ -10,7 +10,7 @@ use clap::Args;
 use provision::terminal;
 
 use super::{Failure, Reply, Site, guests, keep};
-use crate::guests::{Place, Stage};
+use crate::guests::{BEGIN, Place, Stage};
 use crate::site::machine::MachineName;
 
 /// Start guests of this host, as their machines' records say: `netbe machine set --run qemu MACHINE`
@@ -122,7 +122,7 @@ fn wait(keeper: &mut Child, place: &Place) -> Option<bool> {
         let since = *running.get_or_insert_with(Instant::now);
         if !runs {
             running = None;
-        } else if since.elapsed() > SETTLED {
+        } else if since.elapsed() > BEGIN {
             return Some(true);
         }
         thread::sleep(BEAT);
@@ -151,6 +151,4 @@ const LOG: &str = "log";
 const LARGE: u64 = 1 << 20;
 /// How long a guest may take until it is started: its root may have to be looked at.
 const LIMIT: Duration = Duration::from_secs(120);
-/// A program that has run for so long has understood its arguments.
-const SETTLED: Duration = Duration::from_millis(500);
 const BEAT: Duration = Duration::from_millis(30);

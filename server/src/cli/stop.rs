@@ -35,7 +35,10 @@ pub(crate) struct Stop {
 #[derive(Args, Clone, Copy, Debug)]
 struct Patience {
     /// How long a guest may take to shut itself down before it is killed; 0 kills it at once.
-    #[arg(long, value_name = "SECONDS", default_value_t = GRACE.as_secs())]
+    #[arg(
+        long, value_name = "SECONDS", default_value_t = GRACE.as_secs(),
+        value_parser = clap::value_parser!(u64).range(..=86_400)
+    )]
     timeout: u64,
 }
 

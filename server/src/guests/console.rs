@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,10 @@ pub(crate) struct Relay {
 struct Shared {
     /// The last that the guest said.
     said: VecDeque<u8>,
-    viewers: Vec<UnixStream>,
+    /// Who looks, by a number each.
+    viewers: Vec<(u64, UnixStream)>,
+    /// How many came.
+    came: u64,
     /// Where to what is typed goes. A guest that reads nothing stops who types, and nobody else.
     guest: Option<Arc<Mutex<dyn Write + Send>>>,
     /// How often a guest's socket was to be taken on: who waits for that of a life before is late.
@@ -118,13 +122,20 @@ impl Relay {
         shared.said.extend(bytes);
         let spare = shared.said.len().saturating_sub(KEPT);
         shared.said.drain(..spare);
-        // Who does not read for so long is gone.
-        shared.viewers.retain_mut(|viewer| viewer.write_all(bytes).is_ok());
+        // Who does not read for so long is gone, and is told so by the end of the connection.
+        shared.viewers.retain_mut(|(_, viewer)| {
+            let hears = viewer.write_all(bytes).is_ok();
+            if !hears {
+                // It may have left already.
+                let _ = viewer.shutdown(Shutdown::Both);
+            }
+            hears
+        });
     }
 
     fn welcome(&self, viewer: UnixStream) {
         let Ok(reader) = viewer.try_clone() else { return };
-        {
+        let number = {
             let mut shared = self.lock();
             if shared.viewers.len() >= VIEWERS || viewer.set_write_timeout(Some(PATIENCE)).is_err()
             {
@@ -134,11 +145,18 @@ impl Relay {
             if viewer.write_all(first).and_then(|()| viewer.write_all(second)).is_err() {
                 return;
             }
-            shared.viewers.push(viewer);
-        }
+            shared.came += 1;
+            let number = shared.came;
+            shared.viewers.push((number, viewer));
+            number
+        };
         let relay = self.clone();
+        let obeying = move || {
+            relay.obey(reader);
+            relay.lock().viewers.retain(|(other, _)| *other != number);
+        };
         // Without a thread a viewer only looks.
-        let _ = thread::Builder::new().name("console".to_owned()).spawn(move || relay.obey(reader));
+        let _ = thread::Builder::new().name("console".to_owned()).spawn(obeying);
     }
 
     /// Passes on what somebody types, until they leave.

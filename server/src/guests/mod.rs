@@ -10,4 +10,4 @@ mod policy;
 pub(crate) mod qmp;
 
 pub(crate) use place::{Place, PlaceError, Process, Record, Stage};
-pub(crate) use policy::{End, Next, Policy};
+pub(crate) use policy::{BEGIN, End, Next, Policy};

@@ -41,6 +41,9 @@ impl Way {
                 Some("Linux has no jails: use --run chroot or --run nspawn")
             }
             Self::Chroot | Self::Nspawn if is_freebsd => Some("on FreeBSD use --run jail"),
+            Self::Chroot | Self::Nspawn if lacks_util_linux() => {
+                Some("unshare or setpriv is not installed: install the package util-linux")
+            }
             Self::Nspawn if child::find("systemd-nspawn").is_none() => Some(
                 "systemd-nspawn is not installed: install the package systemd-container, or use --run chroot",
             ),
@@ -73,6 +76,10 @@ impl Way {
             Self::Jail => Some(call().operand(name.as_str()).operand(root)),
         }
     }
+}
+
+fn lacks_util_linux() -> bool {
+    ["setpriv", "unshare"].iter().any(|program| child::find(program).is_none())
 }
 
 /// What a try of a candidate came to.
@@ -271,6 +278,8 @@ const END: Duration = Duration::from_secs(60);
 /// A link in the place of a directory would have something mounted elsewhere, though in this namespace only.
 const CHROOT: &str = r#"
 root=$2; exec >"$3" 2>&1; shift 3
+# What cannot be prepared says nothing of the candidate.
+trap 'exit 125' EXIT
 for place in proc dev; do
     [ -d "$root/$place" ] && [ ! -L "$root/$place" ] || { echo "/$place is no directory"; exit 125; }
 done
@@ -289,6 +298,7 @@ exec systemd-nspawn --quiet --register=no --keep-unit --machine="$name" --direct
     --private-network --resolv-conf=off --timezone=off --link-journal=no --pipe --as-pid2 -- "$@""#;
 const JAIL: &str = r#"
 name=$1; root=$2; exec >"$3" 2>&1; shift 3
+trap 'exit 125' EXIT
 mount -t devfs -o ruleset=4 devfs "$root/dev"
 exec jail -c name="$name" path="$root" host.hostname="$name" ip4=inherit ip6=inherit exec.clean \
     command="$@""#;

@@ -1,7 +1,7 @@
 //! The search for a regression: a command is run in clones of boot environments or snapshots, and what it says of
 //! each is judged.
 //!
-//! [`candidates`] tells what is tried, [`bisection`] which of them next; neither knows how it is done. A [`bench`]
+//! [`candidates`] tells what is tried, [`bisection`] which of them next; neither knows how it is done. A [`mod@bench`]
 //! tries one, in a clone of its own, and [`report`] shows what came of all.
 
 pub(crate) mod bench;

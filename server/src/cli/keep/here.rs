@@ -105,7 +105,8 @@ impl Jail {
             terminal::say(&format!(
                 "{name} is a jail until this command is asked to end: `jexec {name} sh` runs a shell in it"
             ));
-            jail::live(&definition, &notes.file("jail.conf"), host).map(drop)
+            let file = notes.file("jail.conf");
+            jail::live(&definition, &file, host, &mut || notes.began_jail()).map(drop)
         })
     }
 }
@@ -148,6 +149,7 @@ impl Here {
             guard::refuse_living(site, &subject.environment.name, guard::Verb::Boot)?;
         }
         let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
+        notes.claim()?;
         notes.start(run, subject.environment.name.as_str())?;
         let outcome = live(&notes, &mut host);
         let words = match &outcome {

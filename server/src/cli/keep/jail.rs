@@ -48,16 +48,19 @@ pub(super) fn definition(subject: &Subject, machine: &Machine) -> Result<Definit
 }
 
 /// Creates a jail by its definition, which is written to `file`, and removes it when somebody asks for the
-/// end: by its own `exec.stop`, and, where that does not end in its time, without.
+/// end: by its own `exec.stop`, and, where that does not end in its time, without. `began` is told once it is
+/// there.
 pub(super) fn live(
     definition: &Definition,
     file: &Path,
     runner: &mut dyn Runner,
+    began: &mut dyn FnMut() -> Result<(), Failure>,
 ) -> Result<End, Failure> {
     let name = &definition.name;
     let path = crate::cli::guest::text(file)?.to_owned();
     write(definition, file)?;
     done(runner, &["jail", "-q", "-f", &path, "-c", name])?;
+    began()?;
     while is_there(runner, name)? {
         if !runner.is_stopping() {
             runner.pause(BEAT);
@@ -187,7 +190,12 @@ mod test {
             fstab: None,
             network: Network::None,
         };
-        let end = live(&jail::define(&jail).unwrap(), &file, &mut host);
+        let mut began = 0;
+        let end = live(&jail::define(&jail).unwrap(), &file, &mut host, &mut || {
+            began += 1;
+            Ok(())
+        });
+        assert_eq!(began == 1, end.is_ok());
         let place = format!("{} ", file.display());
         let commands =
             host.commands.iter().map(|command| command.replace(&place, "FILE ")).collect();

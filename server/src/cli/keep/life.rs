@@ -84,7 +84,7 @@ impl<'a> Life<'a> {
                 }
                 self.console.attach_socket(serial).map_err(no_console)?;
                 let status = run_on(host, command(&emulation.words), Terminal::Own, "QEMU")?;
-                ended(self.name.as_str(), "QEMU", status)
+                ended(host, self.name.as_str(), "QEMU", status)
             }
             Runner::Nspawn => {
                 let mut program = nspawned(&subject, machine, &self.notes)?;
@@ -112,7 +112,8 @@ impl<'a> Life<'a> {
             Runner::Jail => {
                 let definition = jail::definition(&subject, machine)?;
                 self.notes.start(run, environment)?;
-                jail::live(&definition, &self.notes.file("jail.conf"), host)
+                let file = self.notes.file("jail.conf");
+                jail::live(&definition, &file, host, &mut || self.notes.began_jail())
             }
         }
     }
@@ -129,7 +130,7 @@ impl<'a> Life<'a> {
         };
         refused.or_else(|refused| {
             let (stage, since) = self.notes.stood();
-            let is_over = stage.is_over() && self.heard_last(&titles).is_none_or(|at| at <= since);
+            let is_over = stage.is_over() && self.heard_last(&titles).is_some_and(|at| at <= since);
             // Others may use what a virtual machine boots, as far as the first question goes.
             if is_over && (run.is_virtual() || guard::is_alone(self.site, name, &titles)?) {
                 return Ok(());
@@ -312,7 +313,7 @@ pub(super) fn nspawn(
     if status.code() == Some(REBOOTED) {
         return Ok(End::Rebooted);
     }
-    ended(name, "systemd-nspawn", status)
+    ended(host, name, "systemd-nspawn", status)
 }
 
 /// The command that runs a container. With `notes` the file of its interface is written.
@@ -348,9 +349,11 @@ pub(super) fn container(
         (Some(_), None) => Some("/etc/systemd/nspawn/host0.network".to_owned()),
         (None, _) => None,
     };
-    // Only in a unit of its own: else the one that netbe runs in would be the container's.
+    // Only in a unit of its own: else one that others are in would be the container's.
+    let own = format!("/netbe-guest@{}.service", subject.guest.name);
+    let units = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let register =
-        Path::new("/run/systemd/system").is_dir() && std::env::var_os("INVOCATION_ID").is_some();
+        Path::new("/run/systemd/system").is_dir() && units.lines().any(|line| line.ends_with(&own));
     container::command(&contained, network.as_deref(), register).map_err(Failure::could_not)
 }
 
@@ -363,8 +366,9 @@ fn run_on(
     host.run(command, terminal).map_err(|error| cannot_run(program, &error))
 }
 
-fn ended(name: &str, program: &str, status: ExitStatus) -> Result<End, Failure> {
-    if status.success() {
+/// Whoever was asked to end, or was killed then, has done that with any status.
+fn ended(host: &ThisHost, name: &str, program: &str, status: ExitStatus) -> Result<End, Failure> {
+    if status.success() || host.is_asked() {
         return Ok(End::Off);
     }
     Err(Failure::could_not(format_args!("{program} ended, and {name} with it: {status}")))

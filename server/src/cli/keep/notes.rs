@@ -109,6 +109,18 @@ impl Notes {
         })
     }
 
+    /// It is there, and has no process.
+    pub(super) fn began_jail(&self) -> Result<(), Failure> {
+        self.note(|record| record.stage = Stage::Running)?;
+        self.hooks().tell_beside(Occasion::Poststart);
+        Ok(())
+    }
+
+    /// Who keeps it is known from now on: it can be asked to stop.
+    pub(super) fn claim(&self) -> Result<(), Failure> {
+        self.note(|_record| {})
+    }
+
     /// It runs, and is this process's now.
     pub(super) fn take_over(&self) -> Result<(), Failure> {
         self.note(|record| record.stage = Stage::Running)

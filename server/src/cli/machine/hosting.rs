@@ -42,6 +42,11 @@ pub(super) struct Hosting {
 }
 
 impl Hosting {
+    /// Whether something else is to run it than now.
+    pub(super) fn changes_runner(&self, known: &Machine) -> bool {
+        self.run.as_ref().is_some_and(|Setting(run)| *run != known.run)
+    }
+
     /// Writes what was said into a machine's record.
     pub(super) fn write(&self, machine: &mut Machine) {
         fn set<T: Clone>(to: &mut Option<T>, said: Option<&Setting<T>>) {

@@ -15,7 +15,12 @@ pub(crate) fn started(pid: i32) -> Option<String> {
     let state = fields.next()?;
     // Field 22 of all; the state is the third.
     let ticks = fields.nth(18)?;
-    (!matches!(state, "Z" | "X")).then(|| ticks.to_owned())
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    // They are counted from the start of the host, and what is written down may be older than that.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("{} {ticks}", boot.trim()))
 }
 
 /// Sends a signal to the process that was started then, and to no other that has its number now; says
