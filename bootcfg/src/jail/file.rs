@@ -60,7 +60,7 @@ pub fn read(texts: &[&str]) -> Vec<Reading<Found>> {
     let includes = |file: &Vec<Statement>| file.iter().any(|one| matches!(one, Statement::Include));
     let shared: Vec<usize> =
         files.iter().enumerate().filter(|(_, file)| includes(file)).map(|(at, _)| at).collect();
-    let mut left = MOST;
+    let (mut left, mut budget) = (MOST, Budget(MOST_TEXT));
     for (own, statements) in files.iter().enumerate() {
         let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
         for statement in statements {
@@ -91,7 +91,13 @@ pub fn read(texts: &[&str]) -> Vec<Reading<Found>> {
                 if key.starts_with('$') {
                     continue;
                 }
-                match all.values(name, &at.value) {
+                match all.values(name, &at.value, &mut budget) {
+                    _ if budget.0 == 0 => {
+                        let message =
+                            "the variables make more text than netbe reads: write the values";
+                        reading.report(line, Rule::Unread, message);
+                        return readings;
+                    }
                     Ok(values) => {
                         let value = Parameter { name: key.clone(), values };
                         parameters.push((*file, At { line: at.line, value }));
@@ -181,14 +187,19 @@ impl Parameters {
         }
     }
 
-    fn values(&self, jail: &str, values: &[Vec<Piece>]) -> Result<Vec<String>, String> {
+    fn values(
+        &self,
+        jail: &str,
+        values: &[Vec<Piece>],
+        budget: &mut Budget,
+    ) -> Result<Vec<String>, String> {
         let mut found = Vec::new();
         for pieces in values {
             // A variable alone brings all of its values.
             if let [Piece::Variable(name)] = pieces.as_slice() {
-                found.extend(self.variable(jail, name, 0)?);
+                found.extend(self.variable(jail, name, 0, budget)?);
             } else {
-                found.push(self.text(jail, pieces, 0)?);
+                found.push(self.text(jail, pieces, 0, budget)?);
             }
         }
         if found.iter().map(String::len).sum::<usize>() > LONGEST {
@@ -197,16 +208,29 @@ impl Parameters {
         Ok(found)
     }
 
-    fn text(&self, jail: &str, pieces: &[Piece], depth: usize) -> Result<String, String> {
+    fn text(
+        &self,
+        jail: &str,
+        pieces: &[Piece],
+        depth: usize,
+        budget: &mut Budget,
+    ) -> Result<String, String> {
+        budget.spend(CALL)?;
         let mut text = String::new();
         for piece in pieces {
+            let before = text.len();
             match piece {
                 Piece::Plain(plain) => text += plain,
-                Piece::Variable(name) => match self.variable(jail, name, depth)?.as_slice() {
-                    [one] => text += one,
-                    _ => return Err(format!("${name} is a list, and stands inside of a value")),
-                },
+                Piece::Variable(name) => {
+                    match self.variable(jail, name, depth, budget)?.as_slice() {
+                        [one] => text += one,
+                        _ => {
+                            return Err(format!("${name} is a list, and stands inside of a value"));
+                        }
+                    }
+                }
             }
+            budget.spend(text.len().saturating_sub(before))?;
             if text.len() > LONGEST {
                 return Err("the value is longer than any that jail(8) needs".to_owned());
             }
@@ -214,7 +238,14 @@ impl Parameters {
         Ok(text)
     }
 
-    fn variable(&self, jail: &str, name: &str, depth: usize) -> Result<Vec<String>, String> {
+    fn variable(
+        &self,
+        jail: &str,
+        name: &str,
+        depth: usize,
+        budget: &mut Budget,
+    ) -> Result<Vec<String>, String> {
+        budget.spend(CALL)?;
         if depth > DEEPEST {
             return Err(format!("the variable {name} refers to itself: write the value"));
         }
@@ -226,7 +257,18 @@ impl Parameters {
             };
         };
         let values = at.value.iter();
-        values.map(|pieces| self.text(jail, pieces, depth.saturating_add(1))).collect()
+        values.map(|pieces| self.text(jail, pieces, depth.saturating_add(1), budget)).collect()
+    }
+}
+
+/// What putting in variables may still cost, for all files together.
+struct Budget(usize);
+
+impl Budget {
+    /// Takes so much; what was too much leaves nothing.
+    fn spend(&mut self, cost: usize) -> Result<(), String> {
+        self.0 = self.0.saturating_sub(cost);
+        if self.0 == 0 { Err("the variables make too much text".to_owned()) } else { Ok(()) }
     }
 }
 
@@ -493,6 +535,10 @@ const LONGEST: usize = 64 * 1024;
 const MOST_VALUES: usize = 1024;
 /// The most statements that are applied to jails, for all files together.
 const MOST: usize = 1_000_000;
+/// The most bytes that variables make, for all files together.
+const MOST_TEXT: usize = 64 * 1024 * 1024;
+/// What it costs to look at a value, in bytes: an empty one takes time too.
+const CALL: usize = 64;
 
 #[cfg(test)]
 mod test;

@@ -80,6 +80,30 @@ fn what_grows_without_end_is_refused() {
     assert!(read(&[&many])[0].diagnostics.iter().any(|wrong| wrong.rule == Rule::Unread));
 }
 
+#[test]
+fn what_takes_long_or_much_to_put_in_is_refused_once() {
+    let deep: String =
+        (1..32).map(|n| format!("$v{n} = \"{}\";\n", format!("$v{}", n - 1).repeat(4))).collect();
+    let deep = format!("a {{ $v0 = \"\"; {deep} b = \"$v31\"; }}");
+    let many = vec!["\"$big\""; 100_000].join(", ");
+    let big = "x".repeat(60_000);
+    let lists = format!("$big = {big}; $l = {many};\na {{ b = $l; }}\nc {{ b = $l; }}");
+    for text in [deep, lists] {
+        let wrong = &read(&[&text])[0].diagnostics;
+        assert_eq!(
+            wrong.iter().map(|wrong| wrong.rule).collect::<Vec<_>>(),
+            [Rule::Unread],
+            "{wrong:?}"
+        );
+    }
+    // A large site is no such file.
+    let jails: String = (0..500).map(|n| format!("j{n} {{ $n = {n}; }}\n")).collect();
+    let site = format!(
+        "$dir = /jails; * {{ path = \"$dir/$name\"; exec.start = \"ifconfig e$n up\"; }}\n{jails}"
+    );
+    assert_eq!(read(&[&site])[0].diagnostics, []);
+}
+
 proptest! {
     #[test]
     fn what_netbe_writes_is_read_alike(
