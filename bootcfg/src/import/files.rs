@@ -527,27 +527,34 @@ impl File<'_, '_> {
         self.gathered.machine(name, &place);
         let mut more = Vec::new();
         let mut addresses: Vec<String> = jail.values("ip4.addr").to_vec();
+        // What is run outside of the jail sets addresses of the host.
         let commands =
-            ["exec.prestart", "exec.created", "exec.start", "exec.poststart", "exec.prepare"];
+            ["exec.prepare", "exec.prestart", "exec.created", "exec.start", "exec.poststart"];
+        let commands = commands.iter().flat_map(|name| {
+            jail.values(name).iter().map(move |text| (*name == "exec.start", text))
+        });
+        let own = jail.values("vnet.interface");
         let mut routers = 0;
-        for text in commands.iter().flat_map(|name| jail.values(name)) {
+        for (inside, text) in commands {
             for command in shell::commands(text).unwrap_or_default() {
                 let words: Vec<&str> = command.iter().map(|word| word.text.as_str()).collect();
                 let at = words.iter().position(|word| word.rsplit('/').next() == Some("ifconfig"));
                 let Some(words) = at.and_then(|at| words.get(at..)) else {
-                    routers +=
-                        usize::from(words.first().is_some_and(|word| word.ends_with("route")));
+                    let routes = words.first().is_some_and(|word| word.ends_with("route"));
+                    routers += usize::from(inside && routes);
                     continue;
                 };
+                let its =
+                    inside || words.get(1).is_some_and(|word| own.iter().any(|own| own == word));
                 for pair in words.windows(2) {
                     match pair {
-                        ["ether" | "link" | "lladdr", mac] => self.mac(name, line, mac),
+                        ["ether" | "link" | "lladdr", mac] if its => self.mac(name, line, mac),
                         ["addm", _] => {
                             if let Some(bridge) = words.get(1) {
                                 self.bridge(name, line, bridge);
                             }
                         }
-                        [_, address] if jail.has("vnet") => {
+                        [_, address] if inside && jail.has("vnet") => {
                             let bare = address.split('/').next().unwrap_or(address);
                             if address.contains('/') && bare.parse::<IpAddr>().is_ok() {
                                 addresses.push((*address).to_owned());

@@ -140,6 +140,26 @@ fn contradictions_are_conflicts_of_the_machine() {
 }
 
 #[test]
+fn what_a_jails_host_sets_is_not_the_jails() {
+    let jail = |commands: &str| {
+        let text = format!("web {{ path = /j; vnet; vnet.interface = e0b; {commands} }}");
+        (machines(&[("jail.conf", &text)]), left(&[("jail.conf", &text)]))
+    };
+    for hook in ["exec.prepare", "exec.prestart", "exec.created", "exec.poststart"] {
+        let (machines, left) = jail(&format!(
+            "{hook} = \"ifconfig e0a 10.0.0.1/24 up\", \"ifconfig bridge0 inet 10.0.0.2/24 addm e0a\", \"ifconfig e0a \
+             ether 02:00:00:00:00:0a\", \"ifconfig e0b ether 02:00:00:00:00:0b\", \"route add default 10.0.0.254\";"
+        ));
+        assert_eq!(machines, ["web 02:00:00:00:00:0b /j bridge0"], "{hook}");
+        assert_eq!(left, Vec::<String>::new(), "{hook}");
+    }
+    let (machines, _) = jail(
+        "exec.start = \"ifconfig e0b ether 02:00:00:00:00:0b\", \"ifconfig e0b inet 10.0.0.5/24\";",
+    );
+    assert_eq!(machines, ["web 02:00:00:00:00:0b 10.0.0.5 /j"]);
+}
+
+#[test]
 fn what_has_no_place_is_named_by_file_and_line() {
     for (name, text, expected) in [
         ("exports", "\n/a -network 10.0.0.0/24\n", "exports:2 /a is shared with a network"),
