@@ -108,7 +108,7 @@ pub fn rc_script(service: &Service, prefix: &str) -> Result<File, ConfigError> {
          start_cmd=\"netbe_guest_do start\"\n\
          stop_cmd=\"netbe_guest_do stop\"\n\
          restart_cmd=\"netbe_guest_do stop; netbe_guest_do start\"\n\
-         status_cmd=\"{program} guest list\"\n\
+         status_cmd=netbe_guest_status\n\
          extra_commands=\"status\"\n\
          guests=\"${{netbe_guest_list}}\"\n\
          \n\
@@ -120,6 +120,11 @@ pub fn rc_script(service: &Service, prefix: &str) -> Result<File, ConfigError> {
          \telse\n\
          \t\t{program} \"$1\" --all\n\
          \tfi\n\
+         }}\n\
+         \n\
+         netbe_guest_status()\n\
+         {{\n\
+         \t{program} guest list\n\
          }}\n\
          \n\
          verb=\"$1\"\n\
@@ -170,6 +175,17 @@ mod test {
             rc_script(&usual(), "/usr/local").unwrap().path,
             "usr/local/etc/rc.d/netbe_guest"
         );
+    }
+
+    #[test]
+    fn the_script_has_its_words_once_in_quotes() {
+        let site = ["--state", "/a $(b) `c` \"d\""].map(str::to_owned).to_vec();
+        let script = rc_script(&Service { site, ..usual() }, "/usr/local").unwrap().text;
+        let words = "/usr/bin/netbe --state '/a $(b) `c` \"d\"'";
+        let lines: Vec<&str> = script.lines().filter(|line| line.contains("/usr/bin")).collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines.iter().all(|line| line.trim_start().starts_with(words)), "{lines:?}");
+        assert!(script.contains("status_cmd=netbe_guest_status\n"));
     }
 
     #[test]
