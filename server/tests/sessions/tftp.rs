@@ -102,6 +102,11 @@ impl Transfer<'_> {
             let Ok(Packet::Data { block, data }) = Packet::decode(&packet) else {
                 panic!("{}: {packet:?} instead of block {expected}", self.name)
             };
+            // A server that hears nothing for a few round trips sends a block again, as when this thread had
+            // to wait for a processor. A client knows it by its number.
+            if block == expected.wrapping_sub(1) {
+                continue;
+            }
             assert_eq!(block, expected, "{}", self.name);
             assert!(packet.len() <= blksize + DATA_HEADER_LEN);
             file.extend_from_slice(data);

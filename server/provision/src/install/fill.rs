@@ -189,7 +189,7 @@ mod test {
         });
         let error = error.unwrap_err().to_string();
         let both = "neither curl nor fetch is here: install the package curl, or give a directory by -p; \
-                    and what was unpacked could not be taken away: ";
+                    and the unpacked files could not be removed: ";
         assert!(error.starts_with(both) && error.contains("head.toml"), "{error}");
         assert!(store.root(&name).exists());
         // It is told, and goes by hand.
