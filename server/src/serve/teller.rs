@@ -58,8 +58,9 @@ pub(super) fn describe(config: &Config) -> Result<Vec<String>, ServeError> {
 
 /// The process that runs hooks, before the server serves. Dropped, it is waited for.
 pub(super) struct Runner {
-    runner: hooks::runner::Runner,
+    /// Before `runner`, which ends only when this is closed: fields are dropped in their order.
     feed: Feed,
+    runner: hooks::runner::Runner,
     unknown: bool,
     /// Whether Consul has the machines.
     in_consul: bool,
@@ -76,7 +77,7 @@ impl Runner {
         let in_consul = consul.is_some();
         let start = Start { settings, consul, state: config.state.clone() };
         let (runner, feed) = hooks::runner::Runner::start(&provision::program()?, &start)?;
-        Ok(Some(Self { runner, feed, unknown, in_consul }))
+        Ok(Some(Self { feed, runner, unknown, in_consul }))
     }
 
     /// Starts the thread that writes to it, and gives what tells that.
@@ -407,7 +408,27 @@ const DEAD: u32 = 5;
 
 #[cfg(test)]
 mod test {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_server_that_does_not_come_to_serve_waits_for_no_hooks() {
+        let place = tempfile::tempdir().unwrap();
+        let program = place.path().join("runner");
+        std::fs::write(&program, "#!/bin/sh\nexec cat >/dev/null\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let settings = Settings::default();
+        let start = Start { settings, consul: None, state: place.path().to_owned() };
+        let (runner, feed) = hooks::runner::Runner::start(&program, &start).unwrap();
+        let runner = Runner { feed, runner, unknown: false, in_consul: false };
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || {
+            drop(runner);
+            ended.send(()).unwrap();
+        });
+        end.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
 
     fn standing(stage: Stage, boot: u64, lives: bool) -> HashMap<String, Standing> {
         let boot = Some(BootId(boot));

@@ -241,7 +241,11 @@ fn what_another_server_has_is_said() {
     let site = Site::with_base();
     let _running = Running::start(&site, &net, &[]);
     let refused = |site: &Site| {
-        let outcome = Outcome::from(net.beside(&site.netbe(&["serve"])).output().unwrap());
+        // Then there is a process for hooks already, which has to end too.
+        let file = site.path("netbe.toml");
+        fs::write(&file, "[hooks]\n").unwrap();
+        let arguments = ["serve", "-f", file.to_str().unwrap()];
+        let outcome = Outcome::from(net.beside(&site.netbe(&arguments)).output().unwrap());
         assert_eq!((outcome.out.as_str(), outcome.status), ("", Some(2)));
         sentence(&outcome.err)
     };
