@@ -4,11 +4,14 @@
 //! all machines every few seconds. Whoever emits an event waits for nobody: between this and the other process there
 //! is a bounded channel, and a thread that alone waits for the process to read.
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -16,13 +19,14 @@ use hooks::consul::{Life, Machine};
 use hooks::runner::{Feed, Message, Start};
 use hooks::settings::DEFAULT_DIRECTORY;
 use hooks::{Event as Told, Occasion, Settings, directory};
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time;
 
 use super::ServeError;
 use super::appliance::Appliance;
 use super::supervise::Service;
-use crate::boot::{BootId, Booter as _, Boots};
+use crate::boot::{Booter as _, Boots};
 use crate::config::Config;
 use crate::control::MachineStatus;
 use crate::site::events::{Event, Kind, Stage};
@@ -86,35 +90,76 @@ impl Runner {
         appliance: &Appliance,
     ) -> Result<(hooks::runner::Runner, Tell), ServeError> {
         let (sender, receiver) = mpsc::sync_channel(WAITING);
-        let feed = self.feed;
+        let (feed, file) = (self.feed, appliance.state().path().join(FILE));
+        let mut up = read(&file);
+        up.retain(|_, place| place.named || self.unknown);
+        let machines = Arc::new(Mutex::new(Machines::were_up(up)));
         let writer = thread::Builder::new().name("hooks".to_owned());
-        writer.spawn(move || write(feed, &receiver)).map_err(ServeError::Runtime)?;
+        writer.spawn(move || write(feed, &file, &receiver)).map_err(ServeError::Runtime)?;
         let boots = Arc::clone(appliance.boots());
         let (unknown, in_consul) = (self.unknown, self.in_consul);
-        Ok((self.runner, Tell { boots, sender, unknown, in_consul }))
+        Ok((self.runner, Tell { boots, machines, sender, unknown, in_consul }))
     }
 }
 
-/// Writes to the process until there is nothing more to be written.
-fn write(mut feed: Feed, messages: &Receiver<Message>) {
-    while let Ok(message) = messages.recv() {
-        if let Err(error) = feed.send(&message) {
-            tracing::error!(
-                "no hook is run any more, because the process that runs them has ended ({error}): start \
-                 netbe again"
-            );
-            break;
+/// What the thread is given that writes.
+enum Post {
+    /// What the process is told.
+    Message(Message),
+    /// Which machines are up, for the next start of the server.
+    Up(Up),
+}
+
+/// Machines that are up, by name or Ethernet address.
+type Up = BTreeMap<String, Place>;
+
+/// Writes to the process, and who is up to the file, until there is nothing more to be written.
+fn write(feed: Feed, file: &Path, posts: &Receiver<Post>) {
+    let mut feed = Some(feed);
+    while let Ok(post) = posts.recv() {
+        match (post, &mut feed) {
+            (Post::Message(message), Some(open)) => {
+                if let Err(error) = open.send(&message) {
+                    tracing::error!(
+                        "no hook is run any more, because the process that runs them has ended ({error}): \
+                         start netbe again"
+                    );
+                    feed = None;
+                }
+            }
+            // Whoever sends is not to find a channel that is full.
+            (Post::Message(_), None) => {}
+            (Post::Up(up), _) => {
+                if let Err(error) = keep(file, &up) {
+                    tracing::warn!("{}: who is up cannot be written: {error}", file.display());
+                }
+            }
         }
     }
-    // Whoever sends is not to find a channel that is full.
-    while messages.recv().is_ok() {}
+}
+
+/// Keeps who is up for the next start of the server.
+fn keep(path: &Path, up: &Up) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(&serde_json::to_vec(up)?)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+/// Who was up when the server ended; nobody, where that was not kept.
+fn read(path: &Path) -> Up {
+    let text = fs::read(path).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 /// Tells what happens.
 #[derive(Clone)]
 pub(super) struct Tell {
     boots: Arc<Boots>,
-    sender: SyncSender<Message>,
+    machines: Arc<Mutex<Machines>>,
+    sender: SyncSender<Post>,
     /// Whether machines without a name are told of.
     unknown: bool,
     /// Whether it is told how machines stand.
@@ -129,7 +174,7 @@ impl Tell {
 
     async fn run(self) -> io::Result<()> {
         let mut events = self.boots.events().subscribe();
-        let (mut heard, mut machines) = (Vec::new(), Machines::default());
+        let mut heard = Vec::new();
         let mut beats = time::interval(BEAT);
         beats.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut beat = 0_u32;
@@ -156,14 +201,25 @@ impl Tell {
                     let told = heard.drain(..).filter_map(|event| told(&event, self.unknown, &known));
                     told.for_each(|event| self.send(Message::Event(event)));
                     if looks {
-                        let found = machines.compare(&known, self.unknown);
-                        found.into_iter().for_each(|event| self.send(Message::Event(event)));
-                        if self.in_consul {
-                            self.send(Message::Machines(machines.living(&known)));
-                        }
+                        self.look(&known);
                     }
                 }
             }
+        }
+    }
+
+    /// Tells who is up and who is lost since this was called before.
+    fn look(&self, known: &HashMap<String, Standing>) {
+        let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = machines.compare(known, self.unknown);
+        found.into_iter().for_each(|event| self.send(Message::Event(event)));
+        if self.in_consul {
+            self.send(Message::Machines(machines.living(known)));
+        }
+        let up = machines.up();
+        // Without room the next look keeps it.
+        if up != machines.kept && self.sender.try_send(Post::Up(up.clone())).is_ok() {
+            machines.kept = up;
         }
     }
 
@@ -180,11 +236,11 @@ impl Tell {
     }
 
     fn send(&self, message: Message) {
-        match self.sender.try_send(message) {
+        match self.sender.try_send(Post::Message(message)) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             // The next one has it too.
-            Err(TrySendError::Full(Message::Machines(_))) => {}
-            Err(TrySendError::Full(Message::Event(event))) => tracing::warn!(
+            Err(TrySendError::Full(Post::Message(Message::Machines(_)) | Post::Up(_))) => {}
+            Err(TrySendError::Full(Post::Message(Message::Event(event)))) => tracing::warn!(
                 "{}: the process that runs hooks does not read: {} is left out",
                 event.machine,
                 event.event
@@ -242,7 +298,7 @@ fn told(event: &Event, unknown: bool, known: &HashMap<String, Standing>) -> Opti
     let standing = known.get(machine);
     let mut told = Told::new(occasion, machine);
     if let Some(standing) = standing {
-        standing.describe(&mut told);
+        standing.place().describe(&mut told);
     }
     told.at = at;
     told.named = event.named;
@@ -253,17 +309,37 @@ fn told(event: &Event, unknown: bool, known: &HashMap<String, Standing>) -> Opti
 }
 
 impl Standing {
+    fn place(&self) -> Place {
+        let MachineStatus { mac, address, environment, boot, .. } = &self.status;
+        Place {
+            named: self.named,
+            mac: mac.map(|mac| mac.to_string()),
+            address: *address,
+            environment: environment.clone(),
+            boot: boot.map(|boot| boot.to_string()),
+        }
+    }
+}
+
+/// What hooks are told of a machine that has a boot.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+struct Place {
+    named: bool,
+    mac: Option<String>,
+    address: Option<Ipv4Addr>,
+    environment: Option<String>,
+    boot: Option<String>,
+}
+
+impl Place {
     fn describe(&self, told: &mut Told) {
-        let status = &self.status;
-        told.named = self.named;
-        told.mac = status.mac.map(|mac| mac.to_string());
-        told.address = status.address;
-        told.environment.clone_from(&status.environment);
-        told.boot = status.boot.map(|boot| boot.to_string());
+        let Self { named, mac, address, environment, boot } = self.clone();
+        (told.named, told.mac, told.address) = (named, mac, address);
+        (told.environment, told.boot) = (environment, boot);
     }
 
-    fn tell(&self, occasion: Occasion, text: &str) -> Told {
-        let mut told = Told::new(occasion, &self.status.name);
+    fn tell(&self, name: &str, occasion: Occasion, text: &str) -> Told {
+        let mut told = Told::new(occasion, name);
         self.describe(&mut told);
         text.clone_into(&mut told.text);
         told
@@ -274,60 +350,66 @@ impl Standing {
 #[derive(Default)]
 struct Machines {
     known: HashMap<String, Known>,
+    /// Who is up, as it was kept for the next start of the server.
+    kept: Up,
 }
 
 /// What was found of a machine when it was looked at last.
-#[derive(Clone, Copy)]
+#[derive(Clone, Default)]
 struct Known {
-    boot: Option<BootId>,
+    place: Place,
     is: Is,
     /// How often in a row its root was found not to live.
     dead: u32,
 }
 
-#[derive(Clone, Copy, Eq, PartialEq)]
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
 enum Is {
     /// Its system works on its root.
     Up,
-    /// Nothing was heard of it since the server was started; it may have been up before.
+    /// It was up when the server ended, and its system was not seen at work on its root since.
     Unheard,
     /// Anything else.
+    #[default]
     Down,
 }
 
 impl Machines {
+    /// Those that were up when the server ended.
+    fn were_up(up: Up) -> Self {
+        let known = |(name, place): (&String, &Place)| {
+            (name.clone(), Known { place: place.clone(), is: Is::Unheard, dead: 0 })
+        };
+        Self { known: up.iter().map(known).collect(), kept: up }
+    }
+
+    /// Those that are up; one of which nothing was heard yet is among them if it was up when the server ended.
+    fn up(&self) -> Up {
+        let up = self.known.iter().filter(|(_, known)| known.is != Is::Down);
+        up.map(|(name, known)| (name.clone(), known.place.clone())).collect()
+    }
+
     /// Gives who is up now and who is lost since this was asked before. A machine that was up when the server ended
-    /// and goes on is not up anew.
+    /// and goes on is not up anew; one that was not is not lost.
     fn compare(&mut self, standings: &HashMap<String, Standing>, unknown: bool) -> Vec<Told> {
         let mut told = Vec::new();
-        let before = std::mem::take(&mut self.known);
+        let mut past = std::mem::take(&mut self.known);
         for (name, standing) in standings {
             if !standing.named && !unknown {
                 continue;
             }
-            let before = before.get(name).copied();
-            let before = before.unwrap_or(Known { boot: None, is: Is::Down, dead: 0 });
-            let now = Self::of(standing, before);
-            let same = now.boot == before.boot;
+            let before = past.remove(name).unwrap_or_default();
+            let now = Self::of(standing, &before);
+            let same = now.place.boot == before.place.boot;
+            let mut tell = |occasion, text| told.push(standing.place().tell(name, occasion, text));
             match (before.is, now.is) {
-                (Is::Unheard, Is::Up) if same => {}
-                (Is::Down | Is::Unheard, Is::Up) => {
-                    told.push(standing.tell(Occasion::Up, "its system works on its root"));
+                (Is::Down, Is::Up) => tell(Occasion::Up, UP),
+                (Is::Up | Is::Unheard, Is::Up) if !same => {
+                    tell(Occasion::Lost, "its boot is over: it has booted again");
+                    tell(Occasion::Up, UP);
                 }
-                (Is::Up, Is::Up) if !same => {
-                    told.push(
-                        standing.tell(Occasion::Lost, "its boot is over: it has booted again"),
-                    );
-                    told.push(standing.tell(Occasion::Up, "its system works on its root"));
-                }
-                (Is::Up, Is::Down) => {
-                    told.push(standing.tell(Occasion::Lost, lost(standing)));
-                }
-                (Is::Unheard, Is::Down) if standing.status.stage == Stage::Lost => {
-                    told.push(standing.tell(Occasion::Lost, lost(standing)));
-                }
-                (Is::Up, Is::Up | Is::Unheard)
-                | (Is::Unheard, Is::Unheard | Is::Down)
+                (Is::Up | Is::Unheard, Is::Down) => tell(Occasion::Lost, lost(standing)),
+                (Is::Up | Is::Unheard, Is::Up | Is::Unheard)
                 | (Is::Down, Is::Down | Is::Unheard) => {}
             }
             self.known.insert(name.clone(), now);
@@ -335,8 +417,8 @@ impl Machines {
         told
     }
 
-    /// The named machines that were up when this was compared last, or of which nothing was heard since the server was
-    /// started; those without an address can be found by nobody.
+    /// The named machines that were up when this was compared last, or when the server ended; those without an address
+    /// can be found by nobody.
     fn living(&self, standings: &HashMap<String, Standing>) -> Vec<Machine> {
         let named = standings.iter().filter(|(_, standing)| standing.named);
         let machine = |(name, standing): (&String, &Standing)| {
@@ -362,23 +444,25 @@ impl Machines {
         living
     }
 
-    fn of(standing: &Standing, before: Known) -> Known {
-        let MachineStatus { boot, stage, .. } = standing.status;
+    fn of(standing: &Standing, before: &Known) -> Known {
+        let (stage, place) = (standing.status.stage, standing.place());
         let works = matches!(stage, Stage::Running | Stage::Idle);
         // Anybody can begin a boot in its name: it goes on beside that until it is found to be dead.
-        if before.is == Is::Up && stage < Stage::Root && standing.lives {
-            return Known { dead: 0, ..before };
+        if before.is != Is::Down && stage < Stage::Root && standing.lives {
+            return Known { dead: 0, ..before.clone() };
         }
         // One forged message can have a root look dead; a system that lives calls again.
         let dead = if works && !standing.lives { before.dead.saturating_add(1) } else { 0 };
-        let is = if stage == Stage::Unheard {
+        // The first that is heard of a boot that goes on shows no more than a root.
+        let silent = matches!(stage, Stage::Root | Stage::Unheard);
+        let is = if before.is == Is::Unheard && before.place.boot == place.boot && silent {
             Is::Unheard
         } else if works && dead < DEAD {
             Is::Up
         } else {
             Is::Down
         };
-        Known { boot, is, dead }
+        Known { place, is, dead }
     }
 }
 
@@ -393,6 +477,12 @@ fn lost(standing: &Standing) -> &'static str {
         "its boot is over: it begins anew"
     }
 }
+
+/// Why a machine is up.
+const UP: &str = "its system works on its root";
+
+/// The file in the state directory with the machines that are up.
+const FILE: &str = "hooks-up.json";
 
 /// What waits for the other process, at most.
 const WAITING: usize = 4096;
@@ -416,8 +506,8 @@ mod test {
     fn a_server_that_does_not_come_to_serve_waits_for_no_hooks() {
         let place = tempfile::tempdir().unwrap();
         let program = place.path().join("runner");
-        std::fs::write(&program, "#!/bin/sh\nexec cat >/dev/null\n").unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&program, "#!/bin/sh\nexec cat >/dev/null\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let settings = Settings::default();
         let start = Start { settings, consul: None, state: place.path().to_owned() };
         let (runner, feed) = hooks::runner::Runner::start(&program, &start).unwrap();
@@ -431,9 +521,9 @@ mod test {
     }
 
     fn standing(stage: Stage, boot: u64, lives: bool) -> HashMap<String, Standing> {
-        let boot = Some(BootId(boot));
+        let boot = Some(crate::boot::BootId(boot));
         let name = "web1".to_owned();
-        let address = Some(std::net::Ipv4Addr::new(10, 0, 0, 7));
+        let address = Some(Ipv4Addr::new(10, 0, 0, 7));
         let status = MachineStatus { name, boot, stage, address, ..MachineStatus::default() };
         [("web1".to_owned(), Standing { named: true, lives, status })].into()
     }
@@ -456,14 +546,44 @@ mod test {
         assert_eq!(at(Stage::Discover, 3, false), [Occasion::Lost]);
     }
 
+    /// The server, started again: what was kept of it is all that is known.
+    fn restarted(machines: &Machines) -> Machines {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join(FILE);
+        keep(&file, &machines.up()).unwrap();
+        Machines::were_up(read(&file))
+    }
+
     #[test]
     fn a_restart_of_the_server_is_none_of_the_machine() {
         let mut machines = Machines::default();
+        assert_eq!(occasions(&mut machines, &standing(Stage::Running, 1, true)), [Occasion::Up]);
+        for _ in 0..2 {
+            machines = restarted(&machines);
+            // The first that is heard of it shows that it has a root, and no more.
+            for stage in [Stage::Unheard, Stage::Root] {
+                let now = standing(stage, 1, true);
+                assert_eq!(occasions(&mut machines, &now), []);
+                assert_eq!(machines.living(&now)[0].life, Life::Unheard);
+            }
+        }
+        assert_eq!(occasions(&mut machines, &standing(Stage::Running, 1, true)), []);
+        let mut machines = restarted(&machines);
         let mut at = |stage, boot| occasions(&mut machines, &standing(stage, boot, true));
-        assert_eq!(at(Stage::Unheard, 1), []);
-        assert_eq!(at(Stage::Running, 1), []);
-        assert_eq!(at(Stage::Unheard, 1), []);
-        assert_eq!(at(Stage::Lost, 1), [Occasion::Lost]);
+        assert_eq!(at(Stage::Running, 2), [Occasion::Lost, Occasion::Up]);
+    }
+
+    #[test]
+    fn after_a_restart_of_the_server_only_who_was_up_is_lost() {
+        let mut up = Machines::default();
+        occasions(&mut up, &standing(Stage::Running, 1, true));
+        let mut down = Machines::default();
+        occasions(&mut down, &standing(Stage::Lost, 1, false));
+        for (machines, expected) in [(up, vec![Occasion::Lost]), (down, vec![])] {
+            let mut machines = restarted(&machines);
+            assert_eq!(occasions(&mut machines, &standing(Stage::Unheard, 1, true)), []);
+            assert_eq!(occasions(&mut machines, &standing(Stage::Lost, 1, false)), expected);
+        }
     }
 
     #[test]
@@ -502,7 +622,7 @@ mod test {
             machines.living(&now).into_iter().map(|one| (one.name, one.life)).collect::<Vec<_>>()
         };
         let web1 = |life| vec![("web1".to_owned(), life)];
-        assert_eq!(lives(Stage::Unheard), web1(Life::Unheard));
+        assert_eq!(lives(Stage::Unheard), []);
         assert_eq!(lives(Stage::Kernel), []);
         assert_eq!(lives(Stage::Running), web1(Life::Up));
         assert_eq!(lives(Stage::Idle), web1(Life::Idle));
