@@ -414,6 +414,14 @@ impl Machines {
             }
             self.known.insert(name.clone(), now);
         }
+        // It was taken away, or has another name now, by which it is up.
+        for (name, known) in past.iter().filter(|(_, known)| known.is != Is::Down) {
+            told.push(known.place.tell(
+                name,
+                Occasion::Lost,
+                "the site has no such machine any more",
+            ));
+        }
         told
     }
 
@@ -584,6 +592,23 @@ mod test {
             assert_eq!(occasions(&mut machines, &standing(Stage::Unheard, 1, true)), []);
             assert_eq!(occasions(&mut machines, &standing(Stage::Lost, 1, false)), expected);
         }
+    }
+
+    #[test]
+    fn a_machine_that_is_taken_away_is_lost_and_a_renamed_one_is_up_by_its_new_name() {
+        let mut machines = Machines::default();
+        let mut now = standing(Stage::Running, 1, true);
+        occasions(&mut machines, &now);
+        let mut renamed = now.remove("web1").unwrap();
+        renamed.status.name = "web2".to_owned();
+        let renamed = [("web2".to_owned(), renamed)].into();
+        let told = |told: Told| (told.machine, told.event, told.address.is_some());
+        let mut told: Vec<_> = machines.compare(&renamed, false).into_iter().map(told).collect();
+        told.sort();
+        let expected = [("web1", Occasion::Lost, true), ("web2", Occasion::Up, true)];
+        assert_eq!(told, expected.map(|(name, event, place)| (name.to_owned(), event, place)));
+        assert_eq!(occasions(&mut machines, &now), [Occasion::Lost]);
+        assert_eq!(occasions(&mut machines, &now), []);
     }
 
     #[test]
