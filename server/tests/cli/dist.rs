@@ -289,6 +289,7 @@ fn the_unit_serves_checks_and_reloads() {
         "Restart=on-failure",
         "StartLimitIntervalSec=300",
         "StartLimitBurst=5",
+        "KillMode=mixed",
         "WantedBy=multi-user.target",
     ] {
         assert!(unit.lines().any(|own| own == line), "{line}");
