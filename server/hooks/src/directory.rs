@@ -15,7 +15,7 @@ use crate::{Event, Occasion};
 pub struct Step {
     /// Its event and the name of its file: `up/10-dns`.
     pub name: String,
-    /// The program.
+    /// The program, at its real place.
     pub program: PathBuf,
     /// How long it may take, and how often it is tried again.
     pub patience: Patience,
@@ -34,8 +34,8 @@ pub struct Step {
 pub fn steps(settings: &Settings, event: &Event) -> Result<Vec<Step>, DirectoryError> {
     let mut steps = own(settings, event.event)?;
     if let Some(directory) = cbsd::directory(settings, event) {
-        for program in programs(&directory, |name| !name.starts_with('.'))? {
-            let name = format!("{}/cbsd:{}", event.event, file_name(&program));
+        for (name, program) in programs(&directory, |name| !name.starts_with('.'))? {
+            let name = format!("{}/cbsd:{name}", event.event);
             let patience = settings.patience_of(&name);
             let variables = cbsd::variables(settings, event);
             steps.push(Step { name, program, patience, variables, undoes: false });
@@ -54,19 +54,20 @@ pub fn steps(settings: &Settings, event: &Event) -> Result<Vec<Step>, DirectoryE
 /// As with [`steps`].
 pub fn own(settings: &Settings, occasion: Occasion) -> Result<Vec<Step>, DirectoryError> {
     let directory = settings.directory.join(format!("{occasion}.d"));
-    let step = |program: PathBuf| {
-        let name = format!("{occasion}/{}", file_name(&program));
+    let step = |(name, program): (String, PathBuf)| {
+        let name = format!("{occasion}/{name}");
         let patience = settings.patience_of(&name);
         Step { name, program, patience, variables: Vec::new(), undoes: true }
     };
     Ok(programs(&directory, is_hook)?.into_iter().map(step).collect())
 }
 
-/// The files of a directory that can be run, by name; none if there is no such directory.
+/// The files of a directory that can be run, each with its name there and its real place, by name; none if there is
+/// no such directory.
 fn programs(
     directory: &Path,
     wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<PathBuf>, DirectoryError> {
+) -> Result<Vec<(String, PathBuf)>, DirectoryError> {
     let failed = |error| DirectoryError::Unreadable { path: directory.to_owned(), error };
     let listed = match fs::read_dir(directory) {
         Ok(listed) => listed,
@@ -76,14 +77,15 @@ fn programs(
     let mut programs = Vec::new();
     for entry in listed {
         let path = entry.map_err(failed)?.path();
-        if !wanted(&file_name(&path)) {
+        let name = file_name(&path);
+        if !wanted(&name) {
             continue;
         }
         // Who may write to it may make it executable too, so that this comes first.
-        trusted(&path)?;
-        let about = fs::metadata(&path);
+        let place = trusted(&path)?;
+        let about = fs::symlink_metadata(&place);
         if about.is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0) {
-            programs.push(path);
+            programs.push((name, place));
         }
     }
     programs.sort();
@@ -199,8 +201,29 @@ pub(crate) mod test {
         let target = directory.path().join("elsewhere/open/script");
         symlink(&target, directory.path().join("up.d/10-link")).unwrap();
         assert_eq!(names(directory.path()), Ok(vec!["up/10-link".to_owned()]));
+        let steps = own(&settings(directory.path()), Occasion::Up).unwrap();
+        assert_eq!(steps[0].program, fs::canonicalize(&target).unwrap(), "it is run at its place");
         let open = fs::Permissions::from_mode(0o777);
         fs::set_permissions(target.parent().unwrap(), open).unwrap();
         assert!(names(directory.path()).unwrap_err().contains("elsewhere/open: others"));
+    }
+
+    #[test]
+    fn each_link_on_the_way_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        hook(directory.path(), "closed/script", "exit 0", 0o755);
+        for name in ["up.d", "middle"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let at = |name: &str| directory.path().join(name);
+        symlink("../closed/script", at("middle/link")).unwrap();
+        symlink("../middle/link", at("up.d/10-link")).unwrap();
+        assert_eq!(names(directory.path()), Ok(vec!["up/10-link".to_owned()]));
+        fs::set_permissions(at("middle"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(names(directory.path()).unwrap_err().contains("middle: others"));
+        fs::set_permissions(at("middle"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::remove_file(at("middle/link")).unwrap();
+        symlink("link", at("middle/link")).unwrap();
+        assert!(names(directory.path()).unwrap_err().contains("too many symbolic links"));
     }
 }
