@@ -218,6 +218,10 @@ fn plan(
 /// Whether a machine that is known has all that files say of it.
 fn same(name: &MachineName, known: &Machine, told: &Machine) -> Step {
     let lacks = told.macs.iter().find(|mac| !known.macs.contains(mac)).map(ToString::to_string);
+    // What is set replaces all that there were.
+    let more = told.macs.iter().filter(|mac| !known.macs.contains(mac));
+    let macs: Vec<String> =
+        known.macs.iter().chain(more).map(|mac| format!("--mac {mac}")).collect();
     let address =
         told.address.filter(|_| told.address != known.address).map(|address| address.to_string());
     let uuid = told.uuid.filter(|_| told.uuid != known.uuid).map(|uuid| uuid.to_string());
@@ -228,10 +232,13 @@ fn same(name: &MachineName, known: &Machine, told: &Machine) -> Step {
         flags.into_iter().filter_map(|(flag, value)| value.map(|value| (flag, value)));
     match differs.next() {
         None => Step::Keep(name.clone()),
-        Some((flag, value)) => Step::Refuse(format!(
-            "{name} is there, and has not the {flag} {value}: change it with `netbe machine set --{flag} {value} \
-             {name}`, or leave it out with --except {name}"
-        )),
+        Some((flag, value)) => {
+            let words = if flag == "mac" { macs.join(" ") } else { format!("--{flag} {value}") };
+            Step::Refuse(format!(
+                "{name} is there, and has not the {flag} {value}: change it with `netbe machine set {words} \
+                 {name}`, or leave it out with --except {name}"
+            ))
+        }
     }
 }
 

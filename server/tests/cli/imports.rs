@@ -76,7 +76,7 @@ fn a_conflict_is_refused_by_name_and_nothing_is_added() {
     bench.refuses_all(
         &["import", &other],
         &["web1 is there, and has not the mac 52:54:00:00:00:07: change it with `netbe machine set --mac \
-           52:54:00:00:00:07 web1`, or leave it out with --except web1"],
+           52:54:00:00:00:01 --mac 52:54:00:00:00:07 web1`, or leave it out with --except web1"],
     );
 }
 
