@@ -1,5 +1,7 @@
 //! The verb that makes machines of what the files of other programs know.
 
+use std::collections::BTreeSet;
+
 use bootcfg::import::{self, Candidate, Knowledge};
 use bootcfg::lint::Source;
 use clap::Args;
@@ -8,7 +10,7 @@ use store::{EnvironmentName, Store};
 use super::dry::Dry;
 use super::lint::source;
 use super::machine::roster;
-use super::{Failure, Reply, Site};
+use super::{Failure, Reply, Site, root};
 use crate::net::Mac;
 use crate::site::machine::{self, Machine, MachineName, Roster};
 use crate::site::networks::Networks;
@@ -67,7 +69,7 @@ impl Import {
             if self.except.iter().any(is_except) {
                 continue;
             }
-            let step = plan(candidate, &mut known, &networks, store.as_ref(), &mut notes)?;
+            let step = plan(candidate, &mut known, &networks, (site, store.as_ref()), &mut notes)?;
             steps.push(step);
         }
         let refused: Vec<Failure> = steps
@@ -105,6 +107,13 @@ impl Import {
         if !new.is_empty() {
             site.reload_only(&environments(&new).iter().collect::<Vec<_>>())?;
         }
+        let mut warned = BTreeSet::new();
+        for (name, machine) in &new {
+            // All that write to a root stand in one warning.
+            if warned.insert(machine.environment.as_deref()) {
+                root::warn_of_writers(site, name)?;
+            }
+        }
         let added: String =
             deeds.iter().map(|deed| format!("{}\n", deed.replacen("add", "added", 1))).collect();
         let nothing = new.is_empty() && notes.is_empty();
@@ -131,7 +140,7 @@ fn plan(
     candidate: &Candidate,
     known: &mut Roster,
     networks: &Networks,
-    store: Option<&Store>,
+    (site, store): (&Site, Option<&Store>),
     notes: &mut Vec<String>,
 ) -> Result<Step, Failure> {
     let Candidate { name, place, macs, address, root, uuid, conflicts, .. } = candidate;
@@ -208,6 +217,12 @@ fn plan(
         && let Err(error) = networks.check(address)
     {
         return refuse(&error);
+    }
+    if let Some(environment) = &machine.environment {
+        let wanted = environment.parse().map_err(Failure::could_not)?;
+        if let Err(error) = root::refuse_others(site, Some(&name), machine.root, &wanted) {
+            return refuse(&error.message);
+        }
     }
     match known.insert(name.clone(), machine.clone(), false) {
         Ok(()) => Ok(Step::Add(name, Box::new(machine))),

@@ -117,6 +117,38 @@ fn jails_and_guests_become_machines() {
 }
 
 #[test]
+fn a_root_for_several_is_warned_of_and_that_of_another_is_refused() {
+    let bench = Bench::with_head();
+    let host = |last: u8, name: &str, root: &str| {
+        format!(
+            "host {name} {{ hardware ethernet 52:54:00:00:00:0{last}; option root-path \"10.0.0.1:/be/{root}\"; }}\n"
+        )
+    };
+    let both = host(1, "web1", "head") + &host(2, "web2", "head");
+    let [both] = files(&bench, [("dhcpd.conf", &both)]);
+    let outcome = bench.run(&["import", &both]);
+    assert_eq!(
+        (outcome.err.as_str(), outcome.status),
+        (
+            "netbe: web1, web2 write to one root, head, and destroy each other's files: give each a clone with \
+             `netbe sharepxe --machine NAME --root own head`, or let all only read it with --root shared\n",
+            Some(0)
+        )
+    );
+    let desk = ["machine", "add", "--mac=52:54:00:00:00:07", "--root=own", "--environment=head"];
+    bench.prints(&[&desk[..], &["desk"]].concat());
+    let [other] = files(&bench, [("other.conf", &host(3, "web3", "desk-head"))]);
+    bench.refuses_all(
+        &["import", "--as", "dhcpd", &other],
+        &[&format!(
+            "web3 ({other}:1) is not added: desk-head is the root of desk: keep a copy of it with `netbe machine \
+             keep`, and take that"
+        )],
+    );
+    assert_eq!(bench.prints(&["machine", "list", "-H"]).lines().count(), 3);
+}
+
+#[test]
 fn what_no_one_can_read_is_said() {
     let bench = Bench::with_head();
     let [odd] = files(&bench, [("odd", "nothing of all this\n")]);
