@@ -131,6 +131,11 @@ impl ShowJail {
     }
 
     fn cbsd(&self, path: String, network: Network) -> Result<Reply, Failure> {
+        if !self.gateways.is_empty() {
+            return Err(Failure::could_not(
+                "CBSD's jconf has no router: leave out --gateway, and set defaultrouter in the jail's rc.conf",
+            ));
+        }
         let one = |count: usize| match count {
             0 | 1 => Ok(()),
             _ => Err(Failure::could_not(

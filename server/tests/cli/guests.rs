@@ -151,6 +151,10 @@ fn a_jail_is_named_by_its_number_in_a_network_and_written_in_one_step() {
     bench.prints(&[by_number.as_slice(), &[&into]].concat());
     let text = fs::read_to_string(host.join("etc/jail.conf.d/head.conf")).unwrap();
     assert_eq!(jail::read(&text).whole().unwrap()[0].name, "head");
+    bench.cannot(
+        &show(&["--cbsd", "--address=192.168.7.111/24", "--gateway=192.168.7.1"]),
+        "CBSD's jconf has no router: leave out --gateway, and set defaultrouter in the jail's rc.conf",
+    );
     let jconf = cbsd::read(&bench.prints(&show(&["--cbsd", "--address=192.168.7.111/24"])));
     let address = jconf.entries.iter().find(|at| at.value.name == "ip4_addr").unwrap();
     assert_eq!(address.value.value, "192.168.7.111/24");
