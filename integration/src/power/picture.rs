@@ -73,7 +73,8 @@ fn attributes(path: &Path) -> Result<Vec<(String, String)>, Failure> {
 
 /// The same, but for identities and times that were not there `before`: whoever does a thing twice gets other ones.
 pub(super) fn without_new(picture: &Picture, before: &Picture) -> Picture {
-    let known: HashSet<&str> = before.values().flat_map(|text| words(text)).collect();
+    let known: HashSet<&str> =
+        before.iter().flat_map(|(key, text)| words(key).chain(words(text))).collect();
     let told = |text: &String| {
         let word = |word| match is_identity(word) && !known.contains(word) {
             true => "new",
@@ -81,7 +82,7 @@ pub(super) fn without_new(picture: &Picture, before: &Picture) -> Picture {
         };
         words(text).map(word).collect()
     };
-    picture.iter().map(|(key, text)| (key.clone(), told(text))).collect()
+    picture.iter().map(|(key, text)| (told(key), told(text))).collect()
 }
 
 /// Splits a text into words, and what stands between them.
@@ -102,6 +103,8 @@ fn is_identity(word: &str) -> bool {
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
     let is_number = word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let is_time = word.len() == "2026-11-22T20:43:00Z".len() && word.ends_with('Z');
+    // Also in the name of a snapshot that netbe made by itself.
+    let word = word.strip_prefix("netbe-").unwrap_or(word);
     let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     let is_uuid = is_hex && word.len() == 36 && word.matches('-').count() == 4;
     is_number && digits >= 9 || is_uuid || is_time && digits == 14
