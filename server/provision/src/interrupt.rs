@@ -14,15 +14,48 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::{sys, terminal};
 
-/// From when it is made until it is dropped, a signal that asks for the end kills the workers of this
-/// process, and not the process: what they were to do fails, and can be undone. A signal that is ignored,
-/// as under nohup(1), stays so.
+/// A thread that hears signals which ask for the end, from when it is made until it is dropped. A signal that is
+/// ignored, as under nohup(1), stays so.
 #[derive(Debug)]
-pub struct Interrupt {
-    came: Arc<AtomicBool>,
+struct Listener {
     over: Arc<AtomicBool>,
     handle: Handle,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Fails where the system gives no handler, or no thread.
+    fn begin(hear: impl FnOnce(Signals) + Send + 'static) -> io::Result<Self> {
+        let over = Arc::new(AtomicBool::new(false));
+        let heard = ASKED.into_iter().filter(|signal| !sys::is_ignored(*signal));
+        let heard: Vec<_> = heard.collect();
+        let signals = Signals::new(&heard)?;
+        let handle = signals.handle();
+        for signal in heard {
+            register_conditional_default(signal, Arc::clone(&over))?;
+        }
+        let thread = thread::Builder::new().spawn(move || hear(signals))?;
+        Ok(Self { over, handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            // It has only noted signals.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// From when it is made until it is dropped, a signal that asks for the end kills the workers of this
+/// process, and not the process: what they were to do fails, and can be undone.
+#[derive(Debug)]
+pub struct Interrupt {
+    came: Arc<AtomicBool>,
+    listener: Option<Listener>,
 }
 
 impl Interrupt {
@@ -32,19 +65,10 @@ impl Interrupt {
     ///
     /// The system gives no handler, or no thread.
     pub fn listen() -> io::Result<Self> {
-        let (came, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let heard = ASKED.into_iter().filter(|signal| !sys::is_ignored(*signal));
-        let heard: Vec<_> = heard.collect();
-        let mut signals = Signals::new(&heard)?;
-        let handle = signals.handle();
-        for signal in heard {
-            register_conditional_default(signal, Arc::clone(&over))?;
-        }
-        let mut workers = at_work();
-        workers.are_unwanted = false;
-        drop(workers);
+        at_work().are_unwanted = false;
+        let came = Arc::new(AtomicBool::new(false));
         let noted = Arc::clone(&came);
-        let thread = thread::Builder::new().spawn(move || {
+        let listener = Listener::begin(move |mut signals| {
             for _ in signals.forever() {
                 noted.store(true, Ordering::SeqCst);
                 let mut workers = at_work();
@@ -52,7 +76,7 @@ impl Interrupt {
                 workers.kill();
             }
         })?;
-        Ok(Self { came, over, handle, thread: Some(thread) })
+        Ok(Self { came, listener: Some(listener) })
     }
 
     /// Whether a signal came.
@@ -63,23 +87,16 @@ impl Interrupt {
 
 impl Drop for Interrupt {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::SeqCst);
-        self.handle.close();
-        if let Some(thread) = self.thread.take() {
-            // It has only noted signals.
-            let _ = thread.join();
-        }
+        // When its thread has ended, nobody calls workers unwanted any more.
+        drop(self.listener.take());
         at_work().are_unwanted = false;
     }
 }
 
-/// From when it is made until it is dropped, a signal that ends this process has it say a line first. A signal
-/// that is ignored stays so.
+/// From when it is made until it is dropped, a signal that ends this process has it say a line first.
 #[derive(Debug)]
 pub struct Farewell {
-    over: Arc<AtomicBool>,
-    handle: Handle,
-    thread: Option<JoinHandle<()>>,
+    _listener: Listener,
 }
 
 impl Farewell {
@@ -89,33 +106,14 @@ impl Farewell {
     ///
     /// The system gives no handler, or no thread.
     pub fn prepare(line: String) -> io::Result<Self> {
-        let over = Arc::new(AtomicBool::new(false));
-        let heard = ASKED.into_iter().filter(|signal| !sys::is_ignored(*signal));
-        let heard: Vec<_> = heard.collect();
-        let mut signals = Signals::new(&heard)?;
-        let handle = signals.handle();
-        for signal in heard {
-            register_conditional_default(signal, Arc::clone(&over))?;
-        }
-        let thread = thread::Builder::new().spawn(move || {
+        let listener = Listener::begin(move |mut signals| {
             if let Some(signal) = signals.forever().next() {
                 terminal::say(&line);
                 // It does not return: these signals end a process.
                 let _ = emulate_default_handler(signal);
             }
         })?;
-        Ok(Self { over, handle, thread: Some(thread) })
-    }
-}
-
-impl Drop for Farewell {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::SeqCst);
-        self.handle.close();
-        if let Some(thread) = self.thread.take() {
-            // It has nothing to say any more.
-            let _ = thread.join();
-        }
+        Ok(Self { _listener: listener })
     }
 }
 
