@@ -457,11 +457,6 @@ enum Accel {
 }
 
 impl Host {
-    /// A host of which only the bridge is said.
-    pub(crate) fn on(bridge: &str) -> Self {
-        Self { bridge: Some(bridge.to_owned()), tap: None, accel: None }
-    }
-
     /// This host for a guest in a bridge, or in the usual one.
     pub(crate) fn with_bridge(bridge: Option<&str>) -> Self {
         Self { bridge: bridge.map(str::to_owned), tap: None, accel: None }

@@ -124,7 +124,7 @@ pub(crate) struct ShowVmtab {
 
 impl ShowVmtab {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let host = Host::on(&self.bridge);
+        let host = Host::with_bridge(Some(&self.bridge));
         let (mut entries, mut scripts) = (Vec::new(), Vec::new());
         for name in &self.machines {
             let environment = assigned(site, name)?;
