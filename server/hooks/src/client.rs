@@ -167,16 +167,26 @@ fn quoted(text: &str) -> String {
 #[error("{0}")]
 pub struct ClientError(String);
 
-/// An address of the Web with a scheme and a host, and without a password.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+/// An address of the Web with a scheme and a host, and without a password. What stands behind the host may be a
+/// secret all the same, as many receivers of webhooks have it: shown are the scheme, the host and the port.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Url(String);
 
 impl Url {
-    /// It, as it was written.
+    /// It, as it was written: for who is to be reached, and for nobody who reads.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What of a text may be shown: what stands behind the host goes, as where a receiver's answer repeats it.
+    pub(crate) fn hide_in(&self, text: &str) -> String {
+        let (_, secret) = self.0.split_at(shown(&self.0).len());
+        let (path, query) = secret.split_once('?').unwrap_or((secret, ""));
+        let parts = [secret, query, path.trim_end_matches('/')].into_iter();
+        let parts = parts.filter(|part| !part.trim_matches('/').is_empty());
+        parts.fold(text.to_owned(), |text, part| text.replace(part, "..."))
     }
 
     /// What it names below itself.
@@ -193,6 +203,33 @@ impl Url {
     }
 }
 
+/// The scheme, the host and the port.
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(shown(&self.0))
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", shown(&self.0))
+    }
+}
+
+/// What of an address may be shown; nothing, where it cannot be told what is its host.
+fn shown(text: &str) -> &str {
+    let scheme = text.find("://");
+    let host = scheme.map_or(0, |at| at + 3);
+    let rest = text.get(host..).unwrap_or_default();
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    // Without a scheme all of it may be a password.
+    let before = if scheme.is_some() { rest.get(..end).unwrap_or_default() } else { text };
+    if before.contains('@') {
+        return "";
+    }
+    text.get(..host + end).unwrap_or_default()
+}
+
 impl TryFrom<String> for Url {
     type Error = UrlError;
 
@@ -205,7 +242,7 @@ impl TryFrom<String> for Url {
             host && matches!(uri.scheme_str(), Some("http" | "https"))
         });
         let plain = text.chars().all(|c| c.is_ascii_graphic());
-        if good && plain { Ok(Self(text)) } else { Err(UrlError(text)) }
+        if good && plain { Ok(Self(text)) } else { Err(UrlError(shown(&text).to_owned())) }
     }
 }
 
@@ -218,7 +255,7 @@ impl From<Url> for String {
 /// Why text is no such address.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "{0:?} is no address: write one as in http://127.0.0.1:8500 or https://example.org/hook, without a user"
+    "{0:?} begins no address: write one as in http://127.0.0.1:8500 or https://example.org/hook, without a user"
 )]
 pub struct UrlError(String);
 
@@ -237,24 +274,32 @@ pub(crate) mod test {
     /// A server on the loopback that answers each request with the next of these statuses, the last one for
     /// ever, and gives what it was sent.
     pub(crate) fn server(statuses: &'static [u16]) -> (Url, Receiver<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = Url::try_from(format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            let mut statuses = statuses.iter().copied();
-            let mut last = 200;
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let request = request(&mut stream);
-                last = statuses.next().unwrap_or(last);
-                let answer = "Connection: close\r\nContent-Length: 5\r\n\r\nsaid\n";
-                let _ = write!(stream, "HTTP/1.1 {last} Word\r\n{answer}");
-                if sender.send(request).is_err() {
-                    return;
-                }
-            }
+        let mut statuses = statuses.iter().copied();
+        let mut last = 200;
+        let url = serving(move |request| {
+            last = statuses.next().unwrap_or(last);
+            // Who does not listen any more has seen enough.
+            let _ = sender.send(request.to_owned());
+            (last, "said\n".to_owned())
         });
         (url, receiver)
+    }
+
+    /// A server on the loopback that answers each request with a status and a text.
+    pub(crate) fn serving(mut answer: impl FnMut(&str) -> (u16, String) + Send + 'static) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::try_from(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let (status, text) = answer(&request(&mut stream));
+                let length = text.len();
+                let head = format!("Connection: close\r\nContent-Length: {length}\r\n\r\n");
+                let _ = write!(stream, "HTTP/1.1 {status} Word\r\n{head}{text}");
+            }
+        });
+        url
     }
 
     fn request(stream: &mut TcpStream) -> String {
@@ -310,6 +355,31 @@ pub(crate) mod test {
         }
         let url = Url::try_from("http://127.0.0.1:8500/".to_owned()).unwrap();
         assert_eq!(url.below("/v1/x").unwrap().as_str(), "http://127.0.0.1:8500/v1/x");
+    }
+
+    #[test]
+    fn what_of_an_address_may_be_a_secret_is_not_shown() {
+        for (text, expected) in [
+            ("https://hooks.example.org/services/T0/s3cret", "https://hooks.example.org"),
+            ("https://example.org:8443?token=s3cret", "https://example.org:8443"),
+            ("http://[::1]:9/s3cret@s3cret", "http://[::1]:9"),
+        ] {
+            let url = Url::try_from(text.to_owned()).unwrap();
+            assert_eq!(
+                (url.to_string(), format!("{url:?}")),
+                (expected.into(), format!("{expected:?}"))
+            );
+            let echo = url.hide_in(&format!("no such page: {}", &text[expected.len()..]));
+            assert!(echo.starts_with("no such page") && !echo.contains("s3cret"), "{echo}");
+        }
+        for text in
+            ["http://user:s3cret@host/", "https://exa mple/s3cret", "https:/s3cret", "s3cret@host"]
+        {
+            let error = Url::try_from(text.to_owned()).unwrap_err().to_string();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+        let root = Url::try_from("http://127.0.0.1/".to_owned()).unwrap();
+        assert_eq!(root.hide_in("a/b"), "a/b");
     }
 
     #[test]

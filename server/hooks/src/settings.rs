@@ -195,6 +195,9 @@ pub enum SettingsError {
     /// A webhook is not right.
     #[error("webhooks: {0}")]
     Webhook(String),
+    /// A webhook's name cannot stand in a line.
+    #[error("webhooks: name = {0:?}: write 1 to 63 bytes in one line")]
+    WebhookName(String),
 }
 
 /// Where an administrator puts hooks (hier(7)).

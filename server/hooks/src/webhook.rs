@@ -5,6 +5,7 @@
 //! so that one that is away costs the others nothing.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::{Event, Occasion};
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Raw {
+    /// What it is called in messages.
+    pub name: Option<String>,
     /// Where events are sent to.
     pub url: String,
     /// Which; all, if none is named.
@@ -35,9 +38,12 @@ pub struct Raw {
     pub retries: Option<u32>,
 }
 
-/// One receiver of events.
+/// One receiver of events. It is shown by its name and its host: the rest of its address may be a secret.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Webhook {
+    /// What it is called in messages.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Where events are sent to.
     pub url: Url,
     /// Which; all, if none is named.
@@ -54,13 +60,30 @@ impl TryFrom<Raw> for Webhook {
     fn try_from(raw: Raw) -> Result<Self, SettingsError> {
         let of_url = |error: UrlError| SettingsError::Webhook(error.to_string());
         let url = Url::try_from(raw.url).map_err(of_url)?;
+        if let Some(name) = raw.name.as_ref().filter(|name| !is_name(name)) {
+            return Err(SettingsError::WebhookName(name.clone()));
+        }
         let events = raw.events.iter().map(|event| event.parse()).collect::<Result<_, _>>()?;
         if let Some(path) = raw.secret_file.as_ref().filter(|path| !path.is_absolute()) {
             return Err(SettingsError::Relative(path.clone()));
         }
         let default = Patience { timeout: Duration::from_secs(10), retries: 5 };
         let patience = patience(raw.timeout, raw.retries, default)?;
-        Ok(Self { url, events, secret_file: raw.secret_file, patience })
+        Ok(Self { name: raw.name, url, events, secret_file: raw.secret_file, patience })
+    }
+}
+
+/// Whether a name can stand in a line of the log.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 63 && !name.chars().any(char::is_control)
+}
+
+impl fmt::Display for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} ({})", self.url),
+            None => self.url.fmt(f),
+        }
     }
 }
 
@@ -97,8 +120,8 @@ impl Webhook {
         ];
         headers.extend(signature.as_deref().map(|value| ("X-Netbe-Signature", value)));
         let answer = client.send(Method::Post, &self.url, &headers, body);
-        let answer = answer.map_err(|error| error.to_string())?;
-        if answer.is_success() { Ok(()) } else { Err(answer.to_string()) }
+        let answer = answer.map_err(|error| self.url.hide_in(&error.to_string()))?;
+        if answer.is_success() { Ok(()) } else { Err(self.url.hide_in(&answer.to_string())) }
     }
 }
 
@@ -137,8 +160,8 @@ impl Outbox {
         if waiting.len() >= MOST
             && let Some(lost) = waiting.pop_front()
         {
-            let (url, what) = (self.webhook.url.as_str(), lost.event);
-            tracing::warn!("{url}: {what} of {} is not sent: {MOST} events wait", lost.machine);
+            let (webhook, what) = (&self.webhook, lost.event);
+            tracing::warn!("{webhook}: {what} of {} is not sent: {MOST} events wait", lost.machine);
         }
         waiting.push_back(event.clone());
         self.more.notify_one();
@@ -155,11 +178,11 @@ impl Outbox {
                 }
                 pause = LONGEST_PAUSE.min(pause * 2);
                 let Err(reason) = self.webhook.send(&client, &event) else { break };
-                let (url, machine) = (self.webhook.url.as_str(), &event.machine);
-                if attempt == self.webhook.patience.retries {
-                    tracing::warn!("{url}: {} of {machine} was not taken: {reason}", event.event);
+                let (webhook, Event { event, machine, .. }) = (&self.webhook, &event);
+                if attempt == webhook.patience.retries {
+                    tracing::warn!("{webhook}: {event} of {machine} was not taken: {reason}");
                 } else {
-                    tracing::debug!("{url}: {} of {machine}, once more: {reason}", event.event);
+                    tracing::debug!("{webhook}: {event} of {machine}, once more: {reason}");
                 }
             }
         }
@@ -193,6 +216,7 @@ impl Outbox {
 
 /// Events that wait for one receiver, at most.
 const MOST: usize = 256;
+    /// The next event; the one before is taken, or given up.
 
 /// Between two attempts; twice as long before each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -272,3 +296,21 @@ mod test {
         assert_eq!((waiting.len(), waiting[0].machine.as_str()), (MOST, "5"));
     }
 }
+    #[test]
+    fn what_is_told_of_a_receiver_has_nothing_behind_its_host() {
+        let (url, _requests) = server(&[404]);
+        let url = url.below("/services/s3cret?token=s3cret").unwrap();
+        let named = Webhook { name: Some("pager".to_owned()), ..webhook(url.clone()) };
+        assert_eq!(named.to_string(), format!("pager ({url})"));
+        let refused =
+            named.send(&Client::new(Duration::from_secs(20)), &Event::new(Occasion::Up, "web1"));
+        for told in [webhook(url).to_string(), format!("{named:?}"), refused.unwrap_err()] {
+            assert!(!told.contains("s3cret"), "{told}");
+        }
+        let raw = Raw { url: "s3cret/T0@".to_owned(), ..Raw::default() };
+        let error = Webhook::try_from(raw).unwrap_err().to_string();
+        assert!(!error.contains("s3cret"), "{error}");
+        let raw = Raw { name: Some("a\nb".into()), url: "http://host/".into(), ..Raw::default() };
+        assert!(Webhook::try_from(raw).unwrap_err().to_string().contains("63"));
+    }
+

@@ -43,7 +43,7 @@ pub(super) fn describe(config: &Config) -> Result<Vec<String>, ServeError> {
     let settings = settings(config);
     for webhook in settings.iter().flat_map(|settings| &settings.webhooks) {
         webhook.check().map_err(ServeError::Secret)?;
-        lines.push(format!("webhook            {}", webhook.url.as_str()));
+        lines.push(format!("webhook            {webhook}"));
     }
     for (settings, occasion) in settings.iter().flat_map(|one| Occasion::ALL.map(|at| (one, at))) {
         match directory::own(settings, occasion) {
@@ -55,7 +55,7 @@ pub(super) fn describe(config: &Config) -> Result<Vec<String>, ServeError> {
     }
     if let Some(consul) = &config.consul {
         consul.check().map_err(ServeError::Secret)?;
-        lines.push(format!("Consul             {}", consul.url.as_str()));
+        lines.push(format!("Consul             {}", consul.url));
     }
     Ok(lines)
 }
