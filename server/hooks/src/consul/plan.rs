@@ -1,14 +1,15 @@
-//! What has to be said to Consul so that it has the machines that are up, and no others of ours.
+//! What has to be said to Consul's agent so that it has the machines that are up, and no others of ours; and what the
+//! services of a machine are, which the [catalog](super::catalog) has too.
 //!
 //! This is a function of what is and what should be; it speaks to nobody. The calls are those of Consul's HTTP API:
-//! `/v1/agent/service`, `/v1/agent/check/update` and `/v1/catalog`.
+//! `/v1/agent/service` and `/v1/agent/check/update`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::settings::{Register, Settings};
+use super::settings::Settings;
 use super::{Life, Machine};
 use crate::client::Method;
 
@@ -21,17 +22,19 @@ pub(super) struct Call {
 }
 
 impl Call {
-    const fn put(path: String, body: Option<Value>) -> Self {
+    pub(super) const fn get(path: String) -> Self {
+        Self { method: Method::Get, path, body: None }
+    }
+
+    pub(super) const fn put(path: String, body: Option<Value>) -> Self {
         Self { method: Method::Put, path, body }
     }
 }
 
-/// What Consul has of ours: of the agent's services their machine, name, tags, address and port, by id; of the catalog
-/// the nodes, by name.
+/// What an agent has of ours: of its services their machine, name, tags, address and port, by id.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Listed {
     services: BTreeMap<String, Registered>,
-    nodes: BTreeSet<String>,
 }
 
 /// A service, as an agent lists it.
@@ -49,63 +52,30 @@ struct Registered {
     meta: BTreeMap<String, String>,
 }
 
-/// A node, as the catalog lists it.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Node {
-    node: String,
-    #[serde(default, deserialize_with = "or_null")]
-    meta: BTreeMap<String, String>,
-}
-
 /// Go writes an empty list or table as `null`.
-fn or_null<'d, D: Deserializer<'d>, T: Default + Deserialize<'d>>(from: D) -> Result<T, D::Error> {
+pub(super) fn or_null<'d, D: Deserializer<'d>, T: Default + Deserialize<'d>>(
+    from: D,
+) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
-/// Where Consul lists what it has.
-pub(super) fn list(settings: &Settings) -> String {
-    match settings.register {
-        Register::Agent => "/v1/agent/services".to_owned(),
-        Register::Catalog => {
-            format!(
-                "/v1/catalog/nodes?node-meta={SITE}:{}{}",
-                settings.site,
-                datacenter(settings, '&')
-            )
-        }
-    }
-}
+/// Where an agent lists what it has.
+pub(super) const LIST: &str = "/v1/agent/services";
 
 /// Reads what it lists; others' services are left out.
 pub(super) fn listed(settings: &Settings, text: &str) -> Option<Listed> {
-    let is_ours = |meta: &BTreeMap<String, String>| meta.get(SITE) == Some(&settings.site);
-    let mut listed = Listed::default();
-    match settings.register {
-        Register::Agent => {
-            listed.services = serde_json::from_str(text).ok()?;
-            listed.services.retain(|_, service| is_ours(&service.meta));
-        }
-        Register::Catalog => {
-            // An empty list is `[]`, or `null` in older versions.
-            let nodes: Option<Vec<Node>> = serde_json::from_str(text).ok()?;
-            let ours = nodes.unwrap_or_default().into_iter();
-            let ours = ours.filter(|node| is_ours(&node.meta));
-            listed.nodes = ours.map(|node| node.node).collect();
-        }
-    }
-    Some(listed)
+    let mut services: BTreeMap<String, Registered> = serde_json::from_str(text).ok()?;
+    services.retain(|_, service| is_ours(settings, &service.meta));
+    Some(Listed { services })
 }
 
-/// What has to be said.
+/// Whether what has this meta is ours.
+pub(super) fn is_ours(settings: &Settings, meta: &BTreeMap<String, String>) -> bool {
+    meta.get(SITE) == Some(&settings.site)
+}
+
+/// What has to be said to an agent.
 pub(super) fn calls(settings: &Settings, machines: &[Machine], listed: &Listed) -> Vec<Call> {
-    match settings.register {
-        Register::Agent => of_agent(settings, machines, listed),
-        Register::Catalog => of_catalog(settings, machines, listed),
-    }
-}
-
-fn of_agent(settings: &Settings, machines: &[Machine], listed: &Listed) -> Vec<Call> {
     let mut calls = Vec::new();
     let mut wanted = BTreeSet::new();
     let unheard =
@@ -132,63 +102,15 @@ fn of_agent(settings: &Settings, machines: &[Machine], listed: &Listed) -> Vec<C
     calls
 }
 
-fn of_catalog(settings: &Settings, machines: &[Machine], listed: &Listed) -> Vec<Call> {
-    let mut calls = Vec::new();
-    for machine in machines.iter().filter(|machine| machine.life != Life::Unheard) {
-        let (status, output) = health(machine);
-        for service in services(settings, machine) {
-            let mut body = json!({
-                "Node": machine.name,
-                "Address": machine.address.to_string(),
-                // Consul's external service monitor looks for nodes of others by it.
-                "NodeMeta": {
-                    SITE: settings.site,
-                    "external-node": "true",
-                    "external-probe": "false",
-                },
-                "Service": {
-                    "ID": service.id,
-                    "Service": service.name,
-                    "Tags": service.tags,
-                    "Address": machine.address.to_string(),
-                    "Port": service.port,
-                    "Meta": service.meta,
-                },
-                "Check": {
-                    "Node": machine.name,
-                    "CheckID": format!("service:{}", service.id),
-                    "ServiceID": service.id,
-                    "Name": CHECK,
-                    "Status": status,
-                    "Output": output,
-                },
-            });
-            if let (Some(datacenter), Some(body)) = (&settings.datacenter, body.as_object_mut()) {
-                body.insert("Datacenter".to_owned(), json!(datacenter));
-            }
-            calls.push(Call::put("/v1/catalog/register".to_owned(), Some(body)));
-        }
-    }
-    let known = |name: &String| machines.iter().any(|machine| machine.name == *name);
-    for node in listed.nodes.iter().filter(|node| !known(node)) {
-        let mut body = json!({"Node": node});
-        if let (Some(datacenter), Some(body)) = (&settings.datacenter, body.as_object_mut()) {
-            body.insert("Datacenter".to_owned(), json!(datacenter));
-        }
-        calls.push(Call::put("/v1/catalog/deregister".to_owned(), Some(body)));
-    }
-    calls
-}
-
 /// A service of one machine, as it should be.
 #[derive(Clone, Debug, PartialEq)]
-struct Wanted {
-    id: String,
-    name: String,
-    tags: Vec<String>,
+pub(super) struct Wanted {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) tags: Vec<String>,
     address: String,
-    port: u16,
-    meta: BTreeMap<String, String>,
+    pub(super) port: u16,
+    pub(super) meta: BTreeMap<String, String>,
 }
 
 impl Wanted {
@@ -219,7 +141,7 @@ impl Wanted {
 }
 
 /// The services of a machine: that of its own name, and those of which it is one of several.
-fn services(settings: &Settings, machine: &Machine) -> Vec<Wanted> {
+pub(super) fn services(settings: &Settings, machine: &Machine) -> Vec<Wanted> {
     let of = |name: &str, port: Option<u16>, tags: &[String]| {
         let mut meta = BTreeMap::from([
             ("external-source".to_owned(), "netbe".to_owned()),
@@ -247,53 +169,48 @@ fn services(settings: &Settings, machine: &Machine) -> Vec<Wanted> {
 }
 
 /// Whether text is a part of a path as it stands.
-fn is_plain(text: &str) -> bool {
+pub(super) fn is_plain(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c))
 }
 
 /// How healthy a machine is, and why, in words. They hold for the length of its stage, so that nothing of Consul's is
 /// written anew at every round.
-fn health(machine: &Machine) -> (&'static str, &'static str) {
+pub(super) fn health(machine: &Machine) -> (&'static str, &'static str) {
     match machine.life {
         Life::Up | Life::Unheard => ("passing", "netbe sees it use its root"),
         Life::Idle => ("warning", "netbe has not seen it use its root for a minute"),
     }
 }
 
-fn datacenter(settings: &Settings, separator: char) -> String {
-    let name = settings.datacenter.as_ref();
-    name.map(|name| format!("{separator}dc={name}")).unwrap_or_default()
-}
-
 /// What tells our services from those of others, and whose they are.
-const SITE: &str = "netbe-site";
+pub(super) const SITE: &str = "netbe-site";
 const MACHINE: &str = "netbe-machine";
 
 /// The name of each check.
-const CHECK: &str = "netbe sees it live";
+pub(super) const CHECK: &str = "netbe sees it live";
 
 /// When an agent gives up a service that nobody has said to live: netbe was taken away for good.
 const FORGOTTEN_AFTER: &str = "1h";
 
 #[cfg(test)]
-mod test {
+pub(super) mod test {
     use std::net::Ipv4Addr;
 
     use super::*;
     use crate::consul::{Raw, RawService};
 
-    fn settings(register: Register) -> Settings {
+    fn settings() -> Settings {
         let service = RawService {
             machines: vec!["web*".to_owned()],
             port: Some(80),
             tags: vec!["http".to_owned()],
         };
         let services = [("www".to_owned(), service)].into();
-        let raw = Raw { register, services, tags: vec!["lab".to_owned()], ..Raw::default() };
+        let raw = Raw { services, tags: vec!["lab".to_owned()], ..Raw::default() };
         Settings::try_from(raw).unwrap()
     }
 
-    fn machine(name: &str, life: Life) -> Machine {
+    pub(in super::super) fn machine(name: &str, life: Life) -> Machine {
         Machine {
             name: name.to_owned(),
             address: Ipv4Addr::new(10, 0, 0, 7),
@@ -324,7 +241,7 @@ mod test {
 
     #[test]
     fn a_machine_is_registered_once_with_a_plain_address_and_then_said_to_live() {
-        let settings = settings(Register::Agent);
+        let settings = settings();
         let machines = [machine("web1", Life::Up)];
         let first = calls(&settings, &machines, &Listed::default());
         let expected = [
@@ -345,7 +262,7 @@ mod test {
 
     #[test]
     fn who_is_gone_is_taken_out_who_was_not_heard_of_stays_and_others_are_left_alone() {
-        let settings = settings(Register::Agent);
+        let settings = settings();
         let both = [machine("db1", Life::Up), machine("db2", Life::Idle)];
         let listed =
             listed(&settings, &told(&calls(&settings, &both, &Listed::default()))).unwrap();
@@ -358,31 +275,14 @@ mod test {
 
     #[test]
     fn an_idle_machine_is_told_as_such() {
-        let settings = settings(Register::Agent);
+        let settings = settings();
         let calls = calls(&settings, &[machine("db1", Life::Idle)], &Listed::default());
         assert_eq!(calls[1].body.as_ref().unwrap()["Status"], "warning");
     }
 
     #[test]
-    fn in_the_catalog_a_machine_is_a_node() {
-        let settings =
-            Settings { datacenter: Some("dc1".to_owned()), ..settings(Register::Catalog) };
-        let nodes = r#"[{"Node": "db1", "Meta": {"netbe-site": "netbe"}},
-                        {"Node": "other", "Meta": null}]"#;
-        let listed = listed(&settings, nodes).unwrap();
-        let calls = calls(&settings, &[machine("db2", Life::Up)], &listed);
-        assert_eq!(paths(&calls), ["/v1/catalog/register", "/v1/catalog/deregister"]);
-        let body = calls[0].body.as_ref().unwrap();
-        assert_eq!((&body["Node"], &body["Address"]), (&json!("db2"), &json!("10.0.0.7")));
-        assert_eq!(body["Check"]["Status"], "passing");
-        let gone = calls[1].body.as_ref().unwrap();
-        assert_eq!(gone, &json!({"Node": "db1", "Datacenter": "dc1"}));
-        assert_eq!(super::listed(&settings, "null"), Some(Listed::default()));
-    }
-
-    #[test]
     fn what_consul_says_is_bounded_and_may_be_anything() {
-        let settings = settings(Register::Agent);
+        let settings = settings();
         assert_eq!(listed(&settings, "<html>"), None);
         let odd = r#"{"a/../b": {"Service": "x", "Meta": {"netbe-site": "netbe"}}}"#;
         let listed = listed(&settings, odd).unwrap();
