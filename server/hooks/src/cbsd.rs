@@ -85,7 +85,7 @@ mod test {
             ..Event::new(Occasion::Poststart, "web1")
         };
         let steps = steps(&settings, &event).unwrap();
-        let transcript = transaction::run(&steps, &event, &|| false);
+        let transcript = transaction::run(&steps, &event, &|_| false);
         let data = workdir.join("jails-data/web1-data");
         let expected = format!("web1 10.0.0.7 52:54:00:00:00:01 {}", data.display());
         assert_eq!(transcript.runs[0].said, expected);

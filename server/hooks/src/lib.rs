@@ -44,7 +44,7 @@ pub fn run(settings: &Settings, state: &Path, event: &Event) -> Result<(), HookE
     if steps.is_empty() {
         return Ok(());
     }
-    let transcript = transaction::run(&steps, event, &|| false);
+    let transcript = transaction::run(&steps, event, &|_| false);
     Records::in_state(state).note(&transcript);
     outcome(&transcript)
 }

@@ -48,6 +48,11 @@ impl Queue {
         self.busy.remove(machine);
     }
 
+    /// Takes what waits: it will not be run.
+    pub(crate) fn drop_all(&mut self) -> Vec<Event> {
+        self.waiting.drain(..).collect()
+    }
+
     /// Events that found no room since that was last asked.
     pub(crate) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)

@@ -23,7 +23,7 @@ use crate::consul::{self, Consul};
 use crate::queue::Queue;
 use crate::record::Records;
 use crate::settings::Settings;
-use crate::transaction::{self, Outcome, Transcript};
+use crate::transaction::{self, Action, Outcome, Transcript};
 use crate::webhook::Outbox;
 use crate::{Event, HookError, directory};
 
@@ -103,7 +103,7 @@ pub fn run_if_asked(arguments: &[OsString], begin: impl FnOnce()) -> Option<Exit
     let [_, verb] = arguments else { return None };
     (verb == VERB).then(|| {
         begin();
-        match serve(io::stdin().lock()) {
+        match serve(io::stdin().lock(), |told| tracing::warn!("{told}")) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 tracing::error!("hooks are not run any more: {error}");
@@ -113,8 +113,8 @@ pub fn run_if_asked(arguments: &[OsString], begin: impl FnOnce()) -> Option<Exit
     })
 }
 
-/// Does as it is told until nobody tells it anything more.
-fn serve(input: impl io::Read) -> io::Result<()> {
+/// Does as it is told until nobody tells it anything more; then tells in a line each what is not done any more.
+fn serve(input: impl io::Read, tell: impl FnMut(String)) -> io::Result<()> {
     let mut input = BufReader::new(input);
     let Some(first) = line(&mut input)? else { return Ok(()) };
     let start: Start = serde_json::from_slice(&first)?;
@@ -143,7 +143,8 @@ fn serve(input: impl io::Read) -> io::Result<()> {
         threads.push(thread::Builder::new().name("consul".to_owned()).spawn(keep)?);
     }
     let read = work.take_all(&mut input);
-    work.end(&threads);
+    work.end(threads.get(..WORKERS).unwrap_or(&threads));
+    work.dropped().into_iter().for_each(tell);
     read
 }
 
@@ -167,9 +168,12 @@ struct Work {
     more: Condvar,
     outboxes: Vec<Outbox>,
     consul: Option<Consul>,
-    over: AtomicBool,
-    /// Nothing more is begun.
+    /// No hooks of another event are begun.
     ending: AtomicBool,
+    /// What is being done ends, but for what is being undone.
+    over: AtomicBool,
+    /// That ends too.
+    cut: AtomicBool,
 }
 
 impl Work {
@@ -178,8 +182,8 @@ impl Work {
         let outboxes = start.settings.webhooks.iter().cloned().map(Outbox::new).collect();
         let consul = start.consul.clone().map(Consul::new);
         let (queue, more) = (Mutex::default(), Condvar::new());
-        let (over, ending) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { start, records, queue, more, outboxes, consul, over, ending }
+        let [ending, over, cut] = [false; 3].map(AtomicBool::new);
+        Self { start, records, queue, more, outboxes, consul, ending, over, cut }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -255,7 +259,13 @@ impl Work {
     fn transact(&self, event: &Event) -> Option<Transcript> {
         match directory::steps(&self.start.settings, event) {
             Ok(steps) if steps.is_empty() => None,
-            Ok(steps) => Some(transaction::run(&steps, event, &|| self.is_over())),
+            Ok(steps) => {
+                let is_over = |action| match action {
+                    Action::Do => self.is_over(),
+                    Action::Undo => self.cut.load(Ordering::Relaxed),
+                };
+                Some(transaction::run(&steps, event, &is_over))
+            }
             Err(error) => {
                 let reason = HookError::from(error).to_string();
                 let outcome = Outcome::Refused { reason };
@@ -264,21 +274,55 @@ impl Work {
         }
     }
 
-    /// Lets what runs come to its end, for a while.
-    fn end<T>(&self, threads: &[thread::JoinHandle<T>]) {
+    /// Lets what runs come to its end: hooks and webhooks for a while, and what is being undone for a longer one.
+    fn end<T>(&self, hooks: &[thread::JoinHandle<T>]) {
         self.ending.store(true, Ordering::Relaxed);
         self.more.notify_all();
-        let begin = Instant::now();
-        let is_done = |thread: &thread::JoinHandle<T>| thread.is_finished();
-        let hooks = threads.get(..WORKERS).unwrap_or(threads);
-        while begin.elapsed() < PATIENCE && !hooks.iter().all(is_done) {
-            thread::sleep(SHORT);
-        }
+        let are_done = || hooks.iter().all(thread::JoinHandle::is_finished);
+        let are_sent = || self.outboxes.iter().all(Outbox::is_empty);
+        wait_for(PATIENCE, || are_done() && are_sent());
         self.over.store(true, Ordering::Relaxed);
-        let begin = Instant::now();
-        while begin.elapsed() < PATIENCE && !hooks.iter().all(is_done) {
-            thread::sleep(SHORT);
-        }
+        wait_for(UNDOING, are_done);
+        self.cut.store(true, Ordering::Relaxed);
+        // What is killed has ended soon.
+        wait_for(PATIENCE, are_done);
+    }
+
+    /// What will not be done any more, in a line each.
+    fn dropped(&self) -> Vec<String> {
+        let mut waiting = self.queue().drop_all();
+        // Most events have no hooks.
+        let settings = &self.start.settings;
+        waiting
+            .retain(|event| !directory::steps(settings, event).is_ok_and(|steps| steps.is_empty()));
+        let hooks = (!waiting.is_empty())
+            .then(|| format!("netbe ends, and runs no hooks of {}", listed(&waiting)));
+        let sent = self.outboxes.iter().filter_map(|outbox| {
+            let left = outbox.left();
+            (!left.is_empty()).then(|| {
+                format!("{}: netbe ends, and has not sent {}", outbox.name(), listed(&left))
+            })
+        });
+        hooks.into_iter().chain(sent).collect()
+    }
+}
+
+/// Events in words: how many, and which the first of them are.
+fn listed(events: &[Event]) -> String {
+    let named = events.iter().take(NAMED).map(|one| format!("{} of {}", one.event, one.machine));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let events = match events.len() {
+        1 => return format!("1 event ({named})"),
+        events => events,
+    };
+    let more = if events > NAMED { ", ..." } else { "" };
+    format!("{events} events ({named}{more})")
+}
+
+fn wait_for(limit: Duration, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while begin.elapsed() < limit && !is_so() {
+        thread::sleep(SHORT);
     }
 }
 
@@ -293,6 +337,10 @@ fn tell(transcript: &Transcript) {
             let said: String = said.chars().take(200).collect();
             let colon = if said.is_empty() { "" } else { ": " };
             tracing::warn!("{machine}: the hook {step} failed, {reason}{colon}{said}");
+            let left = transcript.not_undone().join(", ");
+            if !left.is_empty() {
+                tracing::warn!("{machine}: what these hooks did is not undone: {left}");
+            }
         }
         Outcome::Refused { reason } => tracing::error!("{machine}, {event}: {reason}"),
     }
@@ -308,41 +356,172 @@ const LONGEST: u64 = 16 << 20;
 const BEAT: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_millis(20);
 
-/// How long hooks that run may take when the server has ended; then they are killed.
+/// How long hooks that run and webhooks may take when the server has ended; then they are killed.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long hooks may then take to undo what those before them did. A service has a minute to end
+/// (`server/dist/linux/netbe.service`).
+const UNDOING: Duration = Duration::from_secs(if cfg!(test) { 8 } else { 20 });
+
+/// Events that are named where more were dropped.
+const NAMED: usize = 8;
 
 #[cfg(test)]
 mod test {
     use super::*;
     use crate::Occasion;
+    use crate::client::test::server;
     use crate::directory::test::{hook, settings};
+    use crate::webhook::{self, Webhook};
+
+    /// The process as a thread, and what is written to it.
+    struct Bench {
+        place: tempfile::TempDir,
+        ours: UnixStream,
+        runner: thread::JoinHandle<Vec<String>>,
+    }
+
+    impl Bench {
+        /// With hooks, each a script by its name below `etc`.
+        fn start(hooks: &[(&str, &str, u32)], webhooks: Vec<Webhook>) -> Self {
+            let place = tempfile::tempdir().unwrap();
+            for (name, script, mode) in hooks {
+                let log = place.path().join("log").display().to_string();
+                let script = format!("note() {{ echo $NETBE_STEP $1 >>{log}; }}; {script}");
+                hook(place.path(), &format!("etc/{name}"), &script, *mode);
+            }
+            let settings = Settings { webhooks, ..settings(&place.path().join("etc")) };
+            let start = Start { settings, consul: None, state: place.path().to_owned() };
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let runner = thread::spawn(move || {
+                let mut told = Vec::new();
+                serve(theirs, |line| told.push(line)).unwrap();
+                told
+            });
+            let bench = Self { place, ours, runner };
+            bench.send(&serde_json::to_string(&start).unwrap());
+            bench
+        }
+
+        fn send(&self, text: &str) {
+            (&self.ours).write_all(format!("{text}\n").as_bytes()).unwrap();
+        }
+
+        fn tell(&self, occasion: Occasion, machine: &str) {
+            let message = Message::Event(Event::new(occasion, machine));
+            self.send(&serde_json::to_string(&message).unwrap());
+        }
+
+        fn log(&self) -> String {
+            std::fs::read_to_string(self.place.path().join("log")).unwrap_or_default()
+        }
+
+        fn wait_for(&self, is_so: impl Fn(&Self) -> bool) {
+            wait_for(Duration::from_secs(60), || is_so(self));
+            assert!(is_so(self), "{}", self.log());
+        }
+
+        /// The server ends. Gives what the process has told, what it has recorded, and what its hooks have.
+        fn end(self) -> (Vec<String>, Vec<Transcript>, String) {
+            let Self { place, ours, runner } = self;
+            drop(ours);
+            let told = runner.join().unwrap();
+            let log = std::fs::read_to_string(place.path().join("log")).unwrap_or_default();
+            (told, Records::in_state(place.path()).read().unwrap(), log)
+        }
+    }
 
     #[test]
     fn events_are_run_until_the_server_ends_and_what_is_refused_is_recorded() {
-        let place = tempfile::tempdir().unwrap();
-        hook(place.path(), "etc/up.d/10-say", "echo $NETBE_MACHINE", 0o755);
-        hook(place.path(), "etc/lost.d/10-open", "exit 0", 0o757);
-        let settings = settings(&place.path().join("etc"));
-        let start = Start { settings, consul: None, state: place.path().to_owned() };
-        let (mut ours, theirs) = UnixStream::pair().unwrap();
-        let runner = thread::spawn(move || serve(theirs));
-        let mut send = |text: &str| ours.write_all(format!("{text}\n").as_bytes()).unwrap();
-        send(&serde_json::to_string(&start).unwrap());
-        send("{\"event\":\"garbage\"}");
+        let hooks =
+            [("up.d/10-say", "echo $NETBE_MACHINE", 0o755), ("lost.d/10-open", "exit 0", 0o757)];
+        let bench = Bench::start(&hooks, Vec::new());
+        bench.send("{\"event\":\"garbage\"}");
         for event in [Occasion::Up, Occasion::Leased, Occasion::Lost] {
-            let message = Message::Event(Event::new(event, "web1"));
-            send(&serde_json::to_string(&message).unwrap());
+            bench.tell(event, "web1");
         }
-        let records = Records::in_state(place.path());
-        let begin = Instant::now();
-        while records.read().unwrap().len() < 2 && begin.elapsed() < Duration::from_secs(60) {
-            thread::sleep(SHORT);
-        }
-        drop(ours);
-        runner.join().unwrap().unwrap();
-        let [up, lost] = <[_; 2]>::try_from(records.read().unwrap()).unwrap();
+        let records = Records::in_state(bench.place.path());
+        bench.wait_for(|_| records.read().unwrap().len() == 2);
+        let (told, transcripts, _) = bench.end();
+        assert_eq!(told, [""; 0]);
+        let [up, lost] = <[_; 2]>::try_from(transcripts).unwrap();
         assert_eq!((up.outcome, up.runs[0].said.as_str()), (Outcome::Done, "web1"));
         assert!(matches!(lost.outcome, Outcome::Refused { reason } if reason.contains("10-open")));
+    }
+
+    #[test]
+    fn at_the_end_a_hook_has_its_time_and_what_waits_is_told_by_name_and_count() {
+        let hooks = [("up.d/10-slow", "note begun; sleep 2; note done", 0o755)];
+        let bench = Bench::start(&hooks, Vec::new());
+        for machine in 0..WORKERS {
+            bench.tell(Occasion::Up, &format!("web{machine}"));
+        }
+        bench.wait_for(|bench| bench.log().matches("begun").count() == WORKERS);
+        for machine in 0..10 {
+            bench.tell(Occasion::Up, &format!("db{machine}"));
+        }
+        // It has no hooks.
+        bench.tell(Occasion::Lost, "web1");
+        let (told, transcripts, log) = bench.end();
+        assert_eq!(log.matches("done").count(), WORKERS, "{log}");
+        assert!(transcripts.iter().all(|one| one.outcome == Outcome::Done), "{transcripts:?}");
+        let names = (0..8).map(|number| format!("up of db{number}")).collect::<Vec<_>>().join(", ");
+        assert_eq!(told, [format!("netbe ends, and runs no hooks of 10 events ({names}, ...)")]);
+    }
+
+    #[test]
+    fn what_is_being_undone_when_the_server_ends_is_undone_within_a_bound() {
+        let undo = "note $1; test $1 = do || { sleep 7; note undone; }";
+        let hooks = [
+            ("up.d/10-a", undo, 0o755),
+            ("up.d/20-fails", "test $1 = undo", 0o755),
+            ("lost.d/10-a", "note $1; test $1 = do || sleep 600", 0o755),
+            ("lost.d/20-hangs", "test $1 = undo || sleep 600", 0o755),
+        ];
+        let bench = Bench::start(&hooks, Vec::new());
+        bench.tell(Occasion::Up, "web1");
+        bench.tell(Occasion::Lost, "web2");
+        bench.wait_for(|bench| {
+            bench.log().contains("up/10-a undo") && bench.log().contains("lost/10-a do")
+        });
+        let begin = Instant::now();
+        let (_, mut transcripts, log) = bench.end();
+        // Longer than a hook that does something may take.
+        assert!(log.contains("up/10-a undone"), "{log}");
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        transcripts.sort_by_key(|one| one.event.machine.clone());
+        let [undone, hung] = <[_; 2]>::try_from(transcripts).unwrap();
+        assert_eq!(undone.not_undone(), [""; 0]);
+        assert_eq!(hung.not_undone(), ["lost/10-a"]);
+    }
+
+    #[test]
+    fn what_webhooks_have_not_sent_is_told_at_the_end() {
+        let (url, requests) = server(&[500]);
+        let name = Some("pager".to_owned());
+        let raw = webhook::Raw { name, url: url.clone().into(), ..webhook::Raw::default() };
+        let bench = Bench::start(&[], vec![Webhook::try_from(raw).unwrap()]);
+        bench.tell(Occasion::Up, "web1");
+        bench.tell(Occasion::Up, "web2");
+        requests.recv().unwrap();
+        let (told, ..) = bench.end();
+        let expected = format!(
+            "pager ({url}): netbe ends, and has not sent 2 events (up of web1, up of web2)"
+        );
+        assert_eq!(told, [expected]);
+        assert!(requests.recv().is_ok(), "it was tried again as long as there was time");
+    }
+
+    #[test]
+    fn what_waits_for_a_webhook_is_sent_before_the_end() {
+        let (url, requests) = server(&[204]);
+        let raw = webhook::Raw { url: url.into(), ..webhook::Raw::default() };
+        let bench = Bench::start(&[], vec![Webhook::try_from(raw).unwrap()]);
+        for machine in ["web1", "web2"] {
+            bench.tell(Occasion::Lost, machine);
+        }
+        assert_eq!(bench.end().0, [""; 0]);
+        assert_eq!(requests.iter().take(2).count(), 2);
     }
 
     #[test]

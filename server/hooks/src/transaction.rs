@@ -81,9 +81,10 @@ pub struct Run {
     pub said: String,
 }
 
-/// Runs the hooks of an event. `is_over` is asked whether all of it is to end before its time.
+/// Runs the hooks of an event. `is_over` is asked whether what is run for an action is to end before its time: to undo
+/// has its own time, because what is undone by half is worse than what is done.
 #[must_use]
-pub fn run(steps: &[Step], event: &Event, is_over: &dyn Fn() -> bool) -> Transcript {
+pub fn run(steps: &[Step], event: &Event, is_over: &dyn Fn(Action) -> bool) -> Transcript {
     let mut runs = Vec::new();
     let mut outcome = Outcome::Done;
     for (at, step) in steps.iter().enumerate() {
@@ -100,18 +101,40 @@ pub fn run(steps: &[Step], event: &Event, is_over: &dyn Fn() -> bool) -> Transcr
     Transcript { event: event.clone(), outcome, runs }
 }
 
+impl Transcript {
+    /// The hooks that were called to undo what they did, and could not.
+    #[must_use]
+    pub fn not_undone(&self) -> Vec<&str> {
+        let mut steps: Vec<&str> = Vec::new();
+        for run in self.runs.iter().filter(|run| run.action == Action::Undo) {
+            steps.retain(|step| *step != run.step);
+            if run.status != Some(0) {
+                steps.push(&run.step);
+            }
+        }
+        steps
+    }
+}
+
 /// Runs a hook until it succeeds, as often as it may be tried; gives how it failed last.
 fn attempts(
     step: &Step,
     action: Action,
     event: &Event,
-    is_over: &dyn Fn() -> bool,
+    is_over: &dyn Fn(Action) -> bool,
     runs: &mut Vec<Run>,
 ) -> Result<(), String> {
+    let is_over = || is_over(action);
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
     loop {
-        let run = once(step, action, attempt, event, is_over);
+        if is_over() {
+            let (step, ended) = (step.name.clone(), "not run, because netbe ends".to_owned());
+            let (status, took, said) = (None, 0.0, String::new());
+            runs.push(Run { step, action, attempt, status, ended: ended.clone(), took, said });
+            return Err(ended);
+        }
+        let run = once(step, action, attempt, event, &is_over);
         let (status, ended) = (run.status, run.ended.clone());
         runs.push(run);
         if status == Some(0) {
@@ -120,7 +143,7 @@ fn attempts(
         if attempt > step.patience.retries || is_over() {
             return Err(ended);
         }
-        wait(pause, is_over);
+        wait(pause, &is_over);
         pause = LONGEST_PAUSE.min(pause * 2);
         attempt += 1;
     }
@@ -195,7 +218,7 @@ mod test {
             at: 1.5,
             ..Event::new(Occasion::Up, "web1")
         };
-        run(&directory::steps(settings, &event).unwrap(), &event, &|| false)
+        run(&directory::steps(settings, &event).unwrap(), &event, &|_| false)
     }
 
     fn told(transcript: &Transcript) -> Vec<String> {
@@ -267,6 +290,35 @@ mod test {
             "up/10-second-time undo 1: exit status 0",
         ];
         assert_eq!(told(&transcript), expected);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_undone_all_the_same_as_long_as_there_is_time_for_that() {
+        let place = tempfile::tempdir().unwrap();
+        let log = place.path().join("log").display().to_string();
+        let note = format!("echo $NETBE_STEP $1 >>{log}");
+        hook(place.path(), "up.d/10-a", &note, 0o755);
+        hook(place.path(), "up.d/20-b", &format!("{note}; test $1 = undo || sleep 600"), 0o755);
+        let settings = settings(place.path());
+        let event = Event::new(Occasion::Up, "web1");
+        let steps = directory::steps(&settings, &event).unwrap();
+        let has_begun = || self::log(place.path()).contains("20-b do");
+        let cut = run(&steps, &event, &|action| action == Action::Do && has_begun());
+        let expected = [
+            "up/10-a do 1: exit status 0",
+            "up/20-b do 1: killed, because netbe ends",
+            "up/20-b undo 1: exit status 0",
+            "up/10-a undo 1: exit status 0",
+        ];
+        assert_eq!((told(&cut), cut.not_undone()), (expected.map(str::to_owned).into(), vec![]));
+        std::fs::remove_file(place.path().join("log")).unwrap();
+        let cut = run(&steps, &event, &|_| has_begun());
+        let expected = [
+            "up/20-b undo 1: not run, because netbe ends",
+            "up/10-a undo 1: not run, because netbe ends",
+        ];
+        assert_eq!(told(&cut)[2..], expected);
+        assert_eq!(cut.not_undone(), ["up/20-b", "up/10-a"]);
     }
 
     #[test]

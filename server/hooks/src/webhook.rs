@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -142,13 +142,41 @@ fn signature(secret: &[u8], body: &[u8]) -> String {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     webhook: Webhook,
-    waiting: Mutex<VecDeque<Event>>,
+    mail: Mutex<Mail>,
     more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Mail {
+    waiting: VecDeque<Event>,
+    /// What is being sent: neither taken nor given up yet.
+    sending: Option<Event>,
 }
 
 impl Outbox {
     pub(crate) fn new(webhook: Webhook) -> Self {
-        Self { webhook, waiting: Mutex::default(), more: Condvar::new() }
+        Self { webhook, mail: Mutex::default(), more: Condvar::new() }
+    }
+
+    /// What is still to be sent.
+    pub(crate) fn left(&self) -> Vec<Event> {
+        let mail = self.mail();
+        mail.sending.iter().chain(&mail.waiting).cloned().collect()
+    }
+
+    /// Whether nothing is still to be sent.
+    pub(crate) fn is_empty(&self) -> bool {
+        let mail = self.mail();
+        mail.sending.is_none() && mail.waiting.is_empty()
+    }
+
+    /// Whose it is, for people.
+    pub(crate) fn name(&self) -> String {
+        self.webhook.to_string()
+    }
+
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes an event to be sent. Without room the oldest one goes.
@@ -156,7 +184,7 @@ impl Outbox {
         if !self.webhook.wants(event.event) {
             return;
         }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = &mut self.mail().waiting;
         if waiting.len() >= MOST
             && let Some(lost) = waiting.pop_front()
         {
@@ -188,17 +216,20 @@ impl Outbox {
         }
     }
 
+    /// The next event; the one before is taken, or given up.
     fn next(&self, is_over: &dyn Fn() -> bool) -> Option<Event> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mail = self.mail();
+        mail.sending = None;
         loop {
             if is_over() {
                 return None;
             }
-            if let Some(event) = waiting.pop_front() {
+            if let Some(event) = mail.waiting.pop_front() {
+                mail.sending = Some(event.clone());
                 return Some(event);
             }
-            let woken = self.more.wait_timeout(waiting, BEAT);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = self.more.wait_timeout(mail, BEAT);
+            mail = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -216,7 +247,6 @@ impl Outbox {
 
 /// Events that wait for one receiver, at most.
 const MOST: usize = 256;
-    /// The next event; the one before is taken, or given up.
 
 /// Between two attempts; twice as long before each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -275,28 +305,6 @@ mod test {
     }
 
     #[test]
-    fn a_secret_that_others_read_is_refused() {
-        let place = tempfile::tempdir().unwrap();
-        let secret = place.path().join("secret");
-        std::fs::write(&secret, "word").unwrap();
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let url = Url::try_from("http://127.0.0.1:9/".to_owned()).unwrap();
-        let webhook = Webhook { secret_file: Some(secret), ..webhook(url) };
-        assert!(webhook.check().unwrap_err().to_string().contains("chmod 600"));
-    }
-
-    #[test]
-    fn what_a_receiver_that_is_away_is_to_be_sent_is_bounded() {
-        let url = Url::try_from("http://127.0.0.1:9/".to_owned()).unwrap();
-        let outbox = Outbox::new(webhook(url));
-        for number in 0..MOST + 5 {
-            outbox.push(&Event::new(Occasion::Up, number.to_string()));
-        }
-        let waiting = outbox.waiting.lock().unwrap();
-        assert_eq!((waiting.len(), waiting[0].machine.as_str()), (MOST, "5"));
-    }
-}
-    #[test]
     fn what_is_told_of_a_receiver_has_nothing_behind_its_host() {
         let (url, _requests) = server(&[404]);
         let url = url.below("/services/s3cret?token=s3cret").unwrap();
@@ -314,3 +322,25 @@ mod test {
         assert!(Webhook::try_from(raw).unwrap_err().to_string().contains("63"));
     }
 
+    #[test]
+    fn a_secret_that_others_read_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let secret = place.path().join("secret");
+        std::fs::write(&secret, "word").unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let url = Url::try_from("http://127.0.0.1:9/".to_owned()).unwrap();
+        let webhook = Webhook { secret_file: Some(secret), ..webhook(url) };
+        assert!(webhook.check().unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn what_a_receiver_that_is_away_is_to_be_sent_is_bounded() {
+        let url = Url::try_from("http://127.0.0.1:9/".to_owned()).unwrap();
+        let outbox = Outbox::new(webhook(url));
+        for number in 0..MOST + 5 {
+            outbox.push(&Event::new(Occasion::Up, number.to_string()));
+        }
+        let left = outbox.left();
+        assert_eq!((left.len(), left[0].machine.as_str()), (MOST, "5"));
+    }
+}

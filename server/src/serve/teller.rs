@@ -20,7 +20,7 @@ use hooks::runner::{Feed, Message, Start};
 use hooks::settings::DEFAULT_DIRECTORY;
 use hooks::{Event as Told, Occasion, Settings, directory};
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time;
 
 use super::ServeError;
@@ -173,19 +173,15 @@ impl Tell {
     }
 
     async fn run(self) -> io::Result<()> {
-        let mut events = self.boots.events().subscribe();
-        let mut heard = Vec::new();
+        let events = self.boots.events().subscribe();
+        let mut heard = Heard { events, kept: Vec::new(), tell: self };
         let mut beats = time::interval(BEAT);
         beats.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut beat = 0_u32;
         loop {
             tokio::select! {
-                event = events.recv() => match event {
-                    Ok(event) => {
-                        if occasion(&event, self.unknown).is_some() && heard.len() < WAITING {
-                            heard.push(event);
-                        }
-                    }
+                event = heard.events.recv() => match event {
+                    Ok(event) => heard.keep(event),
                     Err(RecvError::Lagged(missed)) => {
                         tracing::warn!("{missed} events were too many at once: their hooks are not run");
                     }
@@ -194,14 +190,13 @@ impl Tell {
                 _ = beats.tick() => {
                     beat = beat.wrapping_add(1);
                     let looks = beat.is_multiple_of(LOOK);
-                    if heard.is_empty() && !looks {
+                    if heard.kept.is_empty() && !looks {
                         continue;
                     }
-                    let known = self.standings();
-                    let told = heard.drain(..).filter_map(|event| told(&event, self.unknown, &known));
-                    told.for_each(|event| self.send(Message::Event(event)));
+                    let known = heard.tell.standings();
+                    heard.pass_on(&known);
                     if looks {
-                        self.look(&known);
+                        heard.tell.look(&known);
                     }
                 }
             }
@@ -253,6 +248,38 @@ impl Tell {
 struct Standing {
     named: bool,
     /// Whether it has a root that lives.
+/// What was heard and is not told yet: told at the next beat, or when the server ends.
+struct Heard {
+    events: broadcast::Receiver<Arc<Event>>,
+    kept: Vec<Arc<Event>>,
+    tell: Tell,
+}
+
+impl Heard {
+    fn keep(&mut self, event: Arc<Event>) {
+        if occasion(&event, self.tell.unknown).is_some() && self.kept.len() < WAITING {
+            self.kept.push(event);
+        }
+    }
+
+    fn pass_on(&mut self, known: &HashMap<String, Standing>) {
+        let Self { kept, tell, .. } = self;
+        let told = kept.drain(..).filter_map(|event| told(&event, tell.unknown, known));
+        told.for_each(|event| tell.send(Message::Event(event)));
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            self.keep(event);
+        }
+        if !self.kept.is_empty() {
+            self.pass_on(&self.tell.standings());
+        }
+    }
+}
+
     lives: bool,
     status: MachineStatus,
 }
@@ -463,7 +490,7 @@ impl Machines {
         let dead = if works && !standing.lives { before.dead.saturating_add(1) } else { 0 };
         // The first that is heard of a boot that goes on shows no more than a root.
         let silent = matches!(stage, Stage::Root | Stage::Unheard);
-        let is = if before.is == Is::Unheard && before.place.boot == place.boot && silent {
+        let is = if before.is == Is::Unheard && same && silent {
             Is::Unheard
         } else if works && dead < DEAD {
             Is::Up
