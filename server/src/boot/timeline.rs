@@ -451,7 +451,7 @@ impl Timeline {
 const IDLE: Duration = Duration::from_secs(60);
 
 /// A root that was not used for so long has probably lost its machine.
-const LOST: Duration = Duration::from_secs(600);
+pub(super) const LOST: Duration = Duration::from_secs(600);
 
 /// A machine that has used its root for so long runs.
 const SETTLED: Duration = Duration::from_secs(20);

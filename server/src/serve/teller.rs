@@ -222,9 +222,13 @@ impl Tell {
     fn standings(&self) -> HashMap<String, Standing> {
         let standings = self.boots.standings().into_iter();
         let named = standings.map(|standing| {
-            let named = standing.name.is_some();
+            let (named, lives) = (standing.name.is_some(), standing.lives);
+            // What was started by hand is in no boot, and has its root by its address.
+            let by_hand = standing.boot.is_none();
             let status = MachineStatus::from(standing);
-            let lives = status.address.is_some_and(|address| self.boots.lives(address));
+            let by_hand =
+                || status.address.filter(|_| by_hand).is_some_and(|at| self.boots.lives(at));
+            let lives = lives || by_hand();
             (status.name.clone(), Standing { named, lives, status })
         });
         named.collect()
@@ -244,10 +248,6 @@ impl Tell {
     }
 }
 
-/// How a machine stands.
-struct Standing {
-    named: bool,
-    /// Whether it has a root that lives.
 /// What was heard and is not told yet: told at the next beat, or when the server ends.
 struct Heard {
     events: broadcast::Receiver<Arc<Event>>,
@@ -280,6 +280,10 @@ impl Drop for Heard {
     }
 }
 
+/// How a machine stands.
+struct Standing {
+    named: bool,
+    /// Whether it has a root that lives.
     lives: bool,
     status: MachineStatus,
 }
@@ -457,17 +461,19 @@ impl Machines {
     fn living(&self, standings: &HashMap<String, Standing>) -> Vec<Machine> {
         let named = standings.iter().filter(|(_, standing)| standing.named);
         let machine = |(name, standing): (&String, &Standing)| {
-            let MachineStatus { address, mac, environment, stage, seen, .. } = &standing.status;
-            let life = match self.known.get(name)?.is {
+            let MachineStatus { stage, seen, .. } = &standing.status;
+            let Known { place, is, .. } = self.known.get(name)?;
+            let life = match is {
                 Is::Up if *stage == Stage::Idle => Life::Idle,
                 Is::Up => Life::Up,
                 Is::Unheard => Life::Unheard,
                 Is::Down => return None,
             };
-            let (mac, environment) = (mac.map(|mac| mac.to_string()), environment.clone());
+            // Those of the system that is up, whoever has asked for another address in its name.
+            let Place { mac, address, environment, .. } = place.clone();
             Some(Machine {
                 name: name.clone(),
-                address: (*address)?,
+                address: address?,
                 mac,
                 environment,
                 life,
@@ -482,8 +488,11 @@ impl Machines {
     fn of(standing: &Standing, before: &Known) -> Known {
         let (stage, place) = (standing.status.stage, standing.place());
         let works = matches!(stage, Stage::Running | Stage::Idle);
-        // Anybody can begin a boot in its name: it goes on beside that until it is found to be dead.
-        if before.is != Is::Down && stage < Stage::Root && standing.lives {
+        // Anybody can begin a boot in its name, and mount a root: it goes on beside that until it is found to be dead, or
+        // until a system works on the root of the later boot.
+        let same = before.place.boot == place.boot;
+        let begins = stage < Stage::Root || (stage == Stage::Root && !same);
+        if before.is != Is::Down && begins && standing.lives {
             return Known { dead: 0, ..before.clone() };
         }
         // One forged message can have a root look dead; a system that lives calls again.
@@ -663,6 +672,25 @@ mod test {
         assert_eq!(at(Stage::Running, 1, true), []);
         assert_eq!(at(Stage::Discover, 3, true), []);
         assert_eq!(at(Stage::Discover, 3, false), [Occasion::Lost]);
+    }
+
+    #[test]
+    fn a_root_that_somebody_mounts_in_its_name_ends_no_machine_and_consul_keeps_its_place() {
+        let mut machines = Machines::default();
+        let running = standing(Stage::Running, 1, true);
+        assert_eq!(occasions(&mut machines, &running), [Occasion::Up]);
+        let up = machines.living(&running);
+        for (stage, address) in
+            [(Stage::Discover, None), (Stage::Root, Some(66)), (Stage::Off, None)]
+        {
+            let mut forged = standing(stage, 2, true);
+            let address = address.map(|last| Ipv4Addr::new(10, 0, 0, last));
+            forged.get_mut("web1").unwrap().status.address = address;
+            assert_eq!(occasions(&mut machines, &forged), []);
+            assert_eq!(machines.living(&forged), up);
+        }
+        let anew = standing(Stage::Running, 2, true);
+        assert_eq!(occasions(&mut machines, &anew), [Occasion::Lost, Occasion::Up]);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use super::Boots;
 use super::known::ipv4;
 use super::seen::Seen;
 use crate::boot::BootId;
-use crate::boot::timeline::{BootStatus, Observation, Timeline, Verdict};
+use crate::boot::timeline::{BootStatus, LOST, Observation, Timeline, Verdict};
+use crate::boot::usage::Usage;
 use crate::net::Mac;
 use crate::site::machine::MachineName;
 
@@ -31,6 +32,59 @@ pub struct Standing {
     pub read_only: Option<bool>,
     /// How far it has come; `None` when it was never seen.
     pub status: Option<BootStatus>,
+    /// Whether a system of it has used its root in the last ten minutes, by any of its Ethernet addresses, and in
+    /// the boot that is shown or in one that goes on beside it.
+    pub lives: bool,
+}
+
+/// What a client of a machine has done that is more than a message which anybody can send in its name: it has
+/// fetched something, or called by its root's handle.
+#[derive(Clone, Copy, Debug)]
+struct Proof {
+    /// Since when its system works on its root; when it fetched last, if none does.
+    since: Instant,
+    /// The last of it.
+    last: Instant,
+}
+
+/// The client that shows how its machine stands, of those that have its Ethernet addresses or its UUID.
+///
+/// A DISCOVER with another of its addresses, or with its UUID, is one packet that anybody can send: it changes
+/// nothing as long as a system works. That one is over when it has not called since another began to work.
+fn shown<'k>(
+    clients: impl Iterator<Item = (&'k Mac, &'k Seen)> + Clone,
+    usage: &Usage,
+    now: Instant,
+) -> Option<(&'k Mac, &'k Seen)> {
+    let proven =
+        clients.clone().filter_map(|(mac, seen)| Some((seen.proof(usage, now)?, mac, seen)));
+    let latest = proven.clone().map(|(proof, ..)| proof.since).max();
+    let works = proven.filter(|(proof, ..)| latest.is_none_or(|latest| proof.last >= latest));
+    let works = works.min_by_key(|(proof, mac, _)| (proof.since, **mac));
+    let heard = || clients.max_by_key(|(mac, seen)| (seen.timeline.seen(), **mac));
+    works.map(|(_, mac, seen)| (mac, seen)).or_else(heard)
+}
+
+impl Seen {
+    /// What its present boot has done in the last ten minutes.
+    fn proof(&self, usage: &Usage, now: Instant) -> Option<Proof> {
+        let boot = self.boot.as_ref()?;
+        let proof = match boot.called.zip(self.used(usage)) {
+            Some((since, last)) => Proof { since, last },
+            None if boot.delivered.any => Proof { since: boot.moved, last: boot.moved },
+            None => return None,
+        };
+        (now.saturating_duration_since(proof.last) < LOST).then_some(proof)
+    }
+
+    /// Whether a system of it has used its root lately.
+    fn is_alive(&self, usage: &Usage, now: Instant) -> bool {
+        self.roots().any(|(root, address)| {
+            let used = usage.seen(address.into(), root);
+            let lately = used.is_some_and(|used| now.saturating_duration_since(used) < LOST);
+            lately && usage.lives_on(address.into(), root, now)
+        })
+    }
 }
 
 impl Boots {
@@ -40,17 +94,17 @@ impl Boots {
         let now = self.clock.now();
         let known = self.known();
         let mut standings = Vec::new();
-        let mut latest = HashMap::<&MachineName, (&Mac, &Seen)>::new();
+        let mut clients = HashMap::<&MachineName, Vec<(&Mac, &Seen)>>::new();
         for (mac, seen) in &known.clients {
-            let Some(name) = &seen.name else { continue };
-            let own = latest.entry(name).or_insert((mac, seen));
-            if own.1.timeline.seen() < seen.timeline.seen() {
-                *own = (mac, seen);
+            if let Some(name) = &seen.name {
+                clients.entry(name).or_default().push((mac, seen));
             }
         }
         for (name, entry) in known.roster.iter() {
             let machine = &entry.machine;
-            let (latest, seen) = latest.get(name).copied().unzip();
+            let own = clients.get(name).into_iter().flatten().copied();
+            let lives = own.clone().any(|(_, seen)| seen.is_alive(&known.usage, now));
+            let (latest, seen) = shown(own, &known.usage, now).unzip();
             let plan = seen.and_then(|seen| seen.boot.as_ref()).map(|boot| &boot.plan);
             let assigned = machine.wanted().or_else(|| known.roster.default_environment());
             standings.push(Standing {
@@ -61,6 +115,7 @@ impl Boots {
                 environment: plan.map_or(assigned, |plan| Some(&plan.name)).map(str::to_owned),
                 read_only: plan.map(|plan| plan.read_only),
                 status: seen.map(|seen| seen.timeline.status(seen.used(&known.usage), now)),
+                lives,
             });
         }
         let strangers = known.clients.iter().filter(|(_, seen)| seen.name.is_none());
@@ -76,6 +131,7 @@ impl Boots {
                 environment: boot.map(|boot| boot.plan.name.clone()),
                 read_only: boot.map(|boot| boot.plan.read_only),
                 status: Some(seen.timeline.status(seen.used(&known.usage), now)),
+                lives: seen.is_alive(&known.usage, now),
             }
         }));
         standings

@@ -104,6 +104,55 @@ fn a_discover_takes_nothing_from_a_machine_that_runs() {
 }
 
 #[test]
+fn how_a_machine_stands_is_shown_by_its_system_and_by_no_packet_in_its_name() {
+    let bench = running();
+    let uuid = Uuid::from_u128(7);
+    let mut roster = Roster::default();
+    let (macs, environment) = (vec![MAC, OTHER], Some("base".to_owned()));
+    let machine = Machine { macs, environment, uuid: Some(uuid), ..Machine::default() };
+    roster.insert("web1".parse().unwrap(), machine, false).unwrap();
+    bench.boots.set_roster(roster);
+    let standing = || {
+        let [one] = <[Standing; 1]>::try_from(bench.boots.standings()).unwrap();
+        (one.mac.unwrap(), one.address, one.status.unwrap().stage, one.lives)
+    };
+    bench.call(1);
+    let runs = (MAC, Some(ADDRESS), Stage::Running, true);
+    assert_eq!(standing(), runs);
+    // Whoever has heard of it can send these.
+    bench.pass(1);
+    bench.ask(OTHER, UEFI, 50, true).unwrap();
+    bench.ask_as(Some(uuid), Mac([2, 0, 0, 0, 0, 9]), UEFI, 51, true).unwrap();
+    assert_eq!(standing(), runs);
+    // It is started again by its other card, and its new system works.
+    bench.boots.report(ClientAddress::Mac(OTHER), Event::Leased(ELSEWHERE));
+    assert_eq!(standing(), runs);
+    bench.mount_from(ELSEWHERE, 1, "/be/base");
+    let (from, environment) = (ELSEWHERE.into(), Uuid::from_u128(1));
+    let call = usage::Call { written: 1, by_kernel: true, ..usage::Call::default() };
+    let traffic = bench.boots.usage().see(from, environment, call, bench.clock.now()).unwrap();
+    bench.boots.report(ClientAddress::Ip(from), Event::Nfs { environment, traffic });
+    assert_eq!(standing(), (OTHER, Some(ELSEWHERE), Stage::Running, true));
+    // Unless the first one goes on as well: then it has been there for longer.
+    bench.pass(2);
+    bench.call(1);
+    assert_eq!(standing(), runs);
+}
+
+#[test]
+fn a_machine_that_is_silent_lives_by_no_packet_in_its_name() {
+    let bench = running();
+    let lives = || bench.boots.standings()[0].lives;
+    assert!(lives());
+    bench.pass(201);
+    assert!(!lives());
+    bench.discover(IPXE_ROM, 99).unwrap();
+    assert!(!lives());
+    bench.call(1);
+    assert!(lives(), "it was off the network for a while");
+}
+
+#[test]
 fn a_machine_is_asked_once_however_many_discovers_come_meanwhile() {
     let bench = running_on_a_clone();
     for (xid, client) in (100..).zip([IPXE_ROM, UEFI, IPXE_ROM, UEFI]) {
