@@ -1,23 +1,24 @@
 //! What machines said, written down: a file of JSON lines for each machine, which is put aside when it is
 //! long.
 //!
-//! A thread of its own writes, so that no packet waits for a disk. A machine has a bound for each second
-//! and for its file, and all of them together have one: the file that was written longest ago goes first.
+//! A thread of its own writes ([`Scribe`]). A machine has a bound for each second and for its file, and all of them
+//! together have one: the file that was written longest ago goes first.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, atomic};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
+use lines::aside;
 use serde::{Deserialize, Serialize};
 
 use crate::site::events::{BootId, seconds};
-use crate::site::lines::{self, aside};
+use crate::site::scribe::{Pace, Scribe};
 
 /// A line that a machine said.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -123,12 +124,9 @@ fn run(files: &mut Files, lines: &Receiver<Said>) {
 
 struct Files {
     folder: PathBuf,
-    /// Bytes of each file, and when it was written last.
-    known: HashMap<PathBuf, (u64, SystemTime)>,
-    /// Lines of each machine in its present second.
-    pace: HashMap<String, (Instant, u32)>,
-    missed: Arc<atomic::AtomicU64>,
-    told: bool,
+    known: Sizes,
+    paces: HashMap<String, Pace>,
+    scribe: Scribe,
 }
 
 impl Files {
@@ -140,99 +138,71 @@ impl Files {
                 known.insert(entry.path(), (about.len(), written));
             }
         }
-        Self { folder, known, pace: HashMap::new(), missed, told: false }
+        let scribe = Scribe::new(folder.clone(), "what machines say", missed);
+        Self { folder, known, paces: HashMap::new(), scribe }
     }
 
     fn take(&mut self, said: &Said, now: Instant) {
-        if self.pace.len() > MAX_MACHINES {
-            self.pace.clear();
+        if self.paces.len() > MAX_MACHINES {
+            self.paces.clear();
         }
-        let (began, count) = self.pace.entry(said.machine.clone()).or_insert((now, 0));
-        if now.saturating_duration_since(*began) >= SECOND {
-            (*began, *count) = (now, 0);
-        }
-        *count = count.saturating_add(1);
-        if *count > PER_SECOND {
-            self.missed.fetch_add(1, atomic::Ordering::Relaxed);
+        let pace = self.paces.entry(said.machine.clone()).or_insert_with(|| Pace::new(now));
+        if !pace.takes(now) {
+            self.scribe.miss(1);
             return;
         }
-        let written = self.note_missed(said).and_then(|()| self.write(said));
-        if let Err(error) = &written
-            && !std::mem::replace(&mut self.told, true)
-        {
-            let folder = self.folder.display();
-            tracing::warn!("{folder}: what machines say cannot be written down: {error}");
-        }
-        self.told &= written.is_err();
+        let missed = |missed| Said {
+            text: format!("{missed} lines of machines were not kept: too many at once"),
+            program: "netbe".to_owned(),
+            severity: None,
+            ..said.clone()
+        };
+        let Self { folder, known, scribe, .. } = self;
+        scribe.write(said, missed, |said| write(folder, known, said));
     }
+}
 
-    fn note_missed(&mut self, next: &Said) -> io::Result<()> {
-        match self.missed.swap(0, atomic::Ordering::Relaxed) {
-            0 => Ok(()),
-            missed => {
-                let text = format!("{missed} lines of machines were not kept: too many at once");
-                self.write(&Said {
-                    text,
-                    program: "netbe".to_owned(),
-                    severity: None,
-                    ..next.clone()
-                })
-            }
+/// Bytes of each file, and when it was written last.
+type Sizes = HashMap<PathBuf, (u64, SystemTime)>;
+
+fn write(folder: &Path, known: &mut Sizes, said: &Said) -> io::Result<()> {
+    let Some(path) = file(folder, &said.machine) else { return Ok(()) };
+    let line = lines::line(said)?;
+    make_room(known, &path, line.len() as u64)?;
+    let append = || lines::append(&path, FILE, &line);
+    let appended = match append() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::DirBuilder::new().mode(0o700).create(folder)?;
+            append()?
         }
+        other => other?,
+    };
+    if appended.put_aside
+        && let Some(before) = known.remove(&path)
+    {
+        known.insert(aside(&path), before);
     }
+    known.insert(path, (appended.len, SystemTime::now()));
+    Ok(())
+}
 
-    fn write(&mut self, said: &Said) -> io::Result<()> {
-        let Some(path) = file(&self.folder, &said.machine) else { return Ok(()) };
-        let mut line = serde_json::to_vec(said).map_err(io::Error::other)?;
-        line.push(b'\n');
-        let more = line.len() as u64;
-        let len = self.known.get(&path).map_or(0, |(len, _)| *len);
-        if len.saturating_add(more) > FILE {
-            let old = aside(&path);
-            // A command may have moved or removed the file meanwhile.
-            let is_there = absent(fs::rename(&path, &old))?;
-            if let Some(known) = self.known.remove(&path).filter(|_| is_there) {
-                self.known.insert(old, known);
-            }
+/// Removes what was written longest ago until there is room for so many bytes.
+fn make_room(known: &mut Sizes, own: &Path, more: u64) -> io::Result<()> {
+    loop {
+        let all: u64 = known.values().map(|(len, _)| len).sum();
+        let many = known.len() >= MAX_MACHINES && !known.contains_key(own);
+        if all.saturating_add(more) <= ALL && !many {
+            return Ok(());
         }
-        self.make_room(&path, more)?;
-        let mut file = self.open(&path)?;
-        // One write: a reader sees all of a line, or nothing of it but after a crash.
-        file.write_all(&line)?;
-        let len = file.metadata()?.len();
-        self.known.insert(path, (len, SystemTime::now()));
-        Ok(())
-    }
-
-    fn open(&self, path: &Path) -> io::Result<File> {
-        let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-        match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::DirBuilder::new().mode(0o700).create(&self.folder)?;
-                open()
-            }
-            other => other,
-        }
-    }
-
-    /// Removes what was written longest ago until there is room for so many bytes.
-    fn make_room(&mut self, own: &Path, more: u64) -> io::Result<()> {
-        loop {
-            let all: u64 = self.known.values().map(|(len, _)| len).sum();
-            let many = self.known.len() >= MAX_MACHINES && !self.known.contains_key(own);
-            if all.saturating_add(more) <= ALL && !many {
-                return Ok(());
-            }
-            let others = self.known.iter().filter(|(path, _)| *path != own);
-            let Some(oldest) = others.min_by_key(|(_, (_, at))| *at).map(|(path, _)| path.clone())
-            else {
-                return Ok(());
-            };
-            match fs::remove_file(&oldest) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => self.known.remove(&oldest),
-            };
-        }
+        let others = known.iter().filter(|(path, _)| *path != own);
+        let Some(oldest) = others.min_by_key(|(_, (_, at))| *at).map(|(path, _)| path.clone())
+        else {
+            return Ok(());
+        };
+        match fs::remove_file(&oldest) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => known.remove(&oldest),
+        };
     }
 }
 
@@ -255,17 +225,13 @@ const ALL: u64 = if cfg!(test) { 64 << 10 } else { 128 << 20 };
 /// Files.
 const MAX_MACHINES: usize = 4096;
 
-/// Lines of one machine in a second: a kernel that starts says two thousand in a few.
-const PER_SECOND: u32 = 1000;
-
-const SECOND: Duration = Duration::from_secs(1);
-
 /// Lines that wait for the disk.
 const WAITING: usize = 4096;
 
 #[cfg(test)]
 mod test {
     use super::*;
+    use crate::site::scribe::{PER_SECOND, SECOND};
 
     fn said(machine: &str, text: &str) -> Said {
         let (at, boot) = (SystemTime::UNIX_EPOCH + SECOND, Some(BootId(7)));
@@ -314,7 +280,7 @@ mod test {
         for number in 0..12_u32 {
             let now = now + SECOND * (100 + number);
             files.take(&said("web1", &text), now);
-            assert!(!files.told);
+            assert!(!files.scribe.has_told());
         }
         remove(state.path(), "web1").unwrap();
         remove(state.path(), "web1").unwrap();

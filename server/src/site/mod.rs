@@ -3,7 +3,7 @@
 pub mod backup;
 pub mod events;
 pub mod kenv;
-pub(crate) mod lines;
 pub mod machine;
 pub mod networks;
+pub(crate) mod scribe;
 pub mod state;

@@ -1,22 +1,19 @@
 //! What happened, written down: a line of JSON for each event, in a file that is put aside when it is
 //! long.
 //!
-//! A thread of its own writes, so that nobody who emits waits for a disk. Strangers, who can make any
-//! number of events, are not written down; of the others there is a bound for each second.
+//! A thread of its own writes ([`Scribe`]). Strangers, who can make any number of events, are not written down.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Event, Kind};
-use crate::site::lines::{self, aside};
+use crate::site::scribe::{Pace, Scribe};
 
 /// Starts to write down what `events` brings, in a file of the state directory. It ends with the
 /// stream.
@@ -30,7 +27,7 @@ pub fn start(state: &Path, mut events: Receiver<Arc<Event>>) -> io::Result<()> {
         loop {
             match events.blocking_recv() {
                 Ok(event) => journal.take(&event, Instant::now()),
-                Err(RecvError::Lagged(missed)) => journal.missed += missed,
+                Err(RecvError::Lagged(missed)) => journal.scribe.miss(missed),
                 Err(RecvError::Closed) => return,
             }
         }
@@ -50,77 +47,33 @@ pub fn read(state: &Path) -> io::Result<Vec<Event>> {
 /// The file that is written to.
 struct Journal {
     path: PathBuf,
-    file: Option<(File, u64)>,
-    /// When the present second began, and how many events it has had.
-    second: Option<(Instant, u32)>,
-    /// Events that were left out since the last line.
-    missed: u64,
-    /// Whether it was told that nothing can be written.
-    told: bool,
+    pace: Option<Pace>,
+    scribe: Scribe,
 }
 
 impl Journal {
     fn new(state: &Path) -> Self {
         let path = state.join(FILE);
-        Self { path, file: None, second: None, missed: 0, told: false }
+        let scribe = Scribe::new(path.clone(), "events", Arc::default());
+        Self { path, pace: None, scribe }
     }
 
     fn take(&mut self, event: &Event, now: Instant) {
         if !is_kept(event) {
             return;
         }
-        let second = self.second.filter(|(began, _)| now.duration_since(*began) < SECOND);
-        let (began, count) = second.unwrap_or((now, 0));
-        self.second = Some((began, count.saturating_add(1)));
-        if count >= PER_SECOND {
-            self.missed += 1;
+        if !self.pace.get_or_insert_with(|| Pace::new(now)).takes(now) {
+            self.scribe.miss(1);
             return;
         }
-        let written = self.note_missed(event).and_then(|()| self.write(event));
-        if let Err(error) = &written
-            && !std::mem::replace(&mut self.told, true)
-        {
-            tracing::warn!("{}: events cannot be written down: {error}", self.path.display());
-        }
-        self.told &= written.is_err();
-    }
-
-    /// Says how many events are not there, before the next one that is.
-    fn note_missed(&mut self, next: &Event) -> io::Result<()> {
-        let missed = std::mem::take(&mut self.missed);
-        if missed == 0 {
-            return Ok(());
-        }
-        let text = format!("{missed} events before this were not written down: too many at once");
-        self.write(&Event { at: next.at, ..Event::new(Kind::Notice, text) })
-    }
-
-    fn write(&mut self, event: &Event) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event).map_err(io::Error::other)?;
-        line.push(b'\n');
-        let (mut file, len) = match self.file.take() {
-            Some((file, len)) if len < LIMIT => (file, len),
-            Some(_) => {
-                fs::rename(&self.path, aside(&self.path))?;
-                self.open()?
-            }
-            None => self.open()?,
+        let missed = |missed| {
+            let text =
+                format!("{missed} events before this were not written down: too many at once");
+            Event { at: event.at, ..Event::new(Kind::Notice, text) }
         };
-        // One write: a reader sees all of a line, or nothing of it but after a crash.
-        file.write_all(&line)?;
-        self.file = Some((file, len.saturating_add(line.len() as u64)));
-        Ok(())
-    }
-
-    fn open(&self) -> io::Result<(File, u64)> {
-        let mut options = OpenOptions::new();
-        let mut file = options.append(true).create(true).mode(0o600).open(&self.path)?;
-        let len = file.metadata()?.len();
-        if len > 0 {
-            // A crash may have cut the last line off: the next one begins a new one.
-            file.write_all(b"\n")?;
-        }
-        Ok((file, len))
+        self.scribe.write(event, missed, |event| {
+            lines::append(&self.path, LIMIT, &lines::line(event)?).map(drop)
+        });
     }
 }
 
@@ -135,15 +88,13 @@ const FILE: &str = "events";
 /// Bytes after which the file is put aside; the one before it goes.
 const LIMIT: u64 = 4 << 20;
 
-/// Events that are written down in a second.
-const PER_SECOND: u32 = 1000;
-
-const SECOND: Duration = Duration::from_secs(1);
-
 #[cfg(test)]
 mod test {
+    use std::fs;
+
     use super::super::BootId;
     use super::*;
+    use crate::site::scribe::{PER_SECOND, SECOND};
 
     fn event(text: &str) -> Event {
         Event { boot: Some(BootId(1)), ..Event::new(Kind::BootBegan, text.to_owned()) }
