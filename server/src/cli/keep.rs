@@ -5,7 +5,7 @@ mod jail;
 mod life;
 mod notes;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use provision::terminal;
@@ -57,7 +57,7 @@ impl Run {
     fn keep(&self, site: &Site, notes: &Notes, host: &mut ThisHost) -> Result<Reply, Failure> {
         let (name, mut policy, mut life) = (&self.name, None, None);
         for refuses in std::iter::once(!self.force).chain(std::iter::repeat(false)) {
-            let begun = Instant::now();
+            notes.prepare();
             let (machine, run) = guest(site, name)?;
             let policy = policy.get_or_insert_with(|| Policy::new(machine.restart));
             let outcome = match notes.left() {
@@ -93,7 +93,7 @@ impl Run {
                 Ok(end) => (end, told(name, end)),
                 Err(failure) => (End::Failed, failure.message),
             };
-            match policy.next(end, begun.elapsed()) {
+            match policy.next(end, notes.life()) {
                 Next::Stay if end == End::Failed => {
                     notes.end(Stage::Failed, &words)?;
                     return Err(Failure::could_not(words));

@@ -40,7 +40,7 @@ impl Policy {
         Self { restart, row: 0, lives: 0 }
     }
 
-    /// What comes next when it has ended after so long a life.
+    /// What comes next when it has ended after so long a life, which began when its program started.
     pub(crate) fn next(&mut self, end: End, life: Duration) -> Next {
         self.lives = self.lives.saturating_add(1);
         self.row = if life >= STEADY { 0 } else { self.row.saturating_add(1) };

@@ -152,6 +152,19 @@ fn hooks_run_around_a_guest_and_one_may_refuse_it() {
 }
 
 #[test]
+fn the_life_of_a_guest_begins_when_its_program_starts() {
+    let hosts = Hosts::new("echo no such machine type >&2; exit 1\n");
+    hook(&hosts);
+    // What is prepared takes longer than a program that fails at once.
+    let slow = hosts.programs.path().join("hooks/prestart.d/20-slow");
+    fs::write(&slow, "#!/bin/sh\n[ \"$1\" = undo ] || sleep 2\n").unwrap();
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
+    let refused = hosts.run(&["start", "web1"]);
+    assert_ne!(refused.status, Some(0), "{refused:?}");
+    assert_eq!(hosts.state_of("web1"), "failed", "it is not tried again: {}", hosts.log());
+}
+
+#[test]
 fn a_guest_is_started_shown_and_stopped() {
     let hosts = Hosts::new(GOOD);
     assert_eq!(hosts.state_of("web1"), "off");

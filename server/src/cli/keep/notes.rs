@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hooks::Occasion;
 use provision::terminal;
@@ -25,6 +25,8 @@ pub(super) struct Notes {
 struct Inner {
     place: Place,
     record: Record,
+    /// When the guest's program started in its present life; what is prepared before is no part of that.
+    begun: Option<Instant>,
     killed: bool,
     hooks: OfGuest,
 }
@@ -52,7 +54,7 @@ impl Notes {
             restarts: 0,
             words: known.and_then(|known| known.words),
         };
-        let inner = RefCell::new(Inner { place, record, killed: false, hooks });
+        let inner = RefCell::new(Inner { place, record, begun: None, killed: false, hooks });
         let notes = Self { inner: Rc::new(inner) };
         if is_lost {
             // What is said of it else would keep it from being started.
@@ -92,6 +94,21 @@ impl Notes {
         (inner.record.stage, inner.record.since)
     }
 
+    /// How long its program has run in its present life; no time, if it never started.
+    pub(super) fn life(&self) -> Duration {
+        self.inner.borrow().begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+
+    /// Its program runs from now on. A life may have several, one after the other: a guest of bhyve that restarts itself.
+    fn begin(&self) {
+        self.inner.borrow_mut().begun.get_or_insert_with(Instant::now);
+    }
+
+    /// The life before is over.
+    pub(super) fn prepare(&self) {
+        self.inner.borrow_mut().begun = None;
+    }
+
     /// Whether the guest was killed.
     pub(super) fn was_killed(&self) -> bool {
         self.inner.borrow().killed
@@ -111,6 +128,7 @@ impl Notes {
 
     /// It is there, and has no process.
     pub(super) fn began_jail(&self) -> Result<(), Failure> {
+        self.begin();
         self.note(|record| record.stage = Stage::Running)?;
         self.hooks().tell_beside(Occasion::Poststart);
         Ok(())
@@ -123,6 +141,7 @@ impl Notes {
 
     /// It runs, and is this process's now.
     pub(super) fn take_over(&self) -> Result<(), Failure> {
+        self.begin();
         self.note(|record| record.stage = Stage::Running)
     }
 
@@ -188,6 +207,7 @@ impl Notes {
 
 impl Keeper for Notes {
     fn began(&mut self, process: &Process) {
+        self.begin();
         self.try_note(|record| {
             record.process = Some(process.clone());
             record.stage = Stage::Running;
