@@ -92,7 +92,7 @@ impl ShowNspawn {
         if let Some(root) = &self.root {
             return text(root).map(str::to_owned);
         }
-        if store.capabilities().nested {
+        if !store.capabilities().in_place {
             return Err(Failure::no(format_args!(
                 "the data sets of {name} are mounted nowhere by themselves: run `netbe mount {name} DIR` when the \
                  host starts, and say --root DIR, or mount them with --nfs"

@@ -194,6 +194,9 @@ pub struct Capabilities {
     pub instant_snapshots: bool,
     /// The data sets of a layout are file systems of their own.
     pub nested: bool,
+    /// The data sets of an environment lie below [`Store::root`](crate::Store::root) for every program of the host,
+    /// without anybody mounting them.
+    pub in_place: bool,
     /// The file system has a property `sync`, by which it decides what fsync(2) and the like do.
     pub syncs: bool,
     /// The name of the format that it sends and receives.

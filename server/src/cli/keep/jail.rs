@@ -17,7 +17,9 @@ use crate::site::machine::Machine;
 /// that address of this host.
 pub(super) fn definition(subject: &Subject, machine: &Machine) -> Result<Definition, Failure> {
     let environment = &subject.environment;
-    if subject.store.capabilities().nested && environment.datasets.iter().any(|set| set.mounted()) {
+    if !subject.store.capabilities().in_place
+        && environment.datasets.iter().any(|set| set.mounted())
+    {
         let name = &environment.name;
         return Err(Failure::no(format_args!(
             "the data sets of {name} are mounted nowhere by themselves: run `netbe mount {name} DIR` when the \

@@ -323,7 +323,7 @@ pub(super) fn container(
     notes: Option<&Notes>,
 ) -> Result<Vec<String>, Failure> {
     let name: &EnvironmentName = &subject.environment.name;
-    if subject.store.capabilities().nested {
+    if !subject.store.capabilities().in_place {
         return Err(Failure::no(format_args!(
             "the data sets of {name} are mounted nowhere by themselves: run `netbe mount {name} DIR` when the \
              host starts, and the container by the files of `netbe show nspawn --root DIR`"

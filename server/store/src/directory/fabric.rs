@@ -155,6 +155,7 @@ impl Fabric for Plain {
             clones_depend: false,
             instant_snapshots: false,
             nested: false,
+            in_place: true,
             syncs: false,
             format: crate::stream::ARCHIVE,
             names: NameRules::Any,

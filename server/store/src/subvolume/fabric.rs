@@ -24,6 +24,7 @@ impl Fabric for Subvolumes {
             clones_depend: false,
             instant_snapshots: true,
             nested: true,
+            in_place: true,
             syncs: false,
             format: "btrfs",
             names: NameRules::Any,

@@ -24,6 +24,7 @@ impl BackEnd for Zfs {
             clones_depend: true,
             instant_snapshots: true,
             nested: true,
+            in_place: false,
             syncs: true,
             format: "zfs",
             names: NameRules::Zfs { room: LONGEST.saturating_sub(self.dataset.len()) },
