@@ -255,6 +255,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("thin", "netbe thin -n base"),
     ("unmount", "netbe unmount base /mnt"),
     ("upgrade", "netbe upgrade -n web1 base2"),
+    ("wake", "netbe wake web1"),
     ("watch", "netbe watch --json"),
 ];
 

@@ -64,6 +64,7 @@ mod thin;
 mod transfer;
 mod units;
 mod upgrade;
+mod wake;
 mod warning;
 mod watch;
 
@@ -297,6 +298,7 @@ enum Verb {
     #[command(visible_alias = "umount")]
     Unmount(mount::Unmount),
     Upgrade(upgrade::Upgrade),
+    Wake(wake::Wake),
     Watch(watch::Watch),
 }
 
@@ -382,6 +384,7 @@ impl Verb {
             Self::Thin(verb) => verb.run(site),
             Self::Unmount(verb) => verb.run(site),
             Self::Upgrade(verb) => verb.run(site),
+            Self::Wake(verb) => verb.run(site),
             Self::Watch(verb) => verb.run(site),
         }
     }

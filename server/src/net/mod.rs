@@ -11,5 +11,6 @@ mod mac;
 pub(crate) mod neighbour;
 pub mod rpc;
 pub(crate) mod sys;
+pub(crate) mod wake;
 
 pub use mac::{Mac, MacError};

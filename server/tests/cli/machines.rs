@@ -87,3 +87,21 @@ fn an_advice_is_what_was_meant() {
         "02:00:00:00:00:07 belongs to desk: set another for desk first, or remove it",
     );
 }
+
+#[test]
+fn a_machine_is_woken_by_what_is_known_of_its_cards() {
+    let bench = Bench::new();
+    bench.refuses(
+        &["wake", "web1"],
+        "there is no machine web1: `netbe machine list` shows those that there are",
+    );
+    bench.refuses(
+        &["wake", "--interface=none0", "52:54:00:00:00:01"],
+        "this host has no interface none0",
+    );
+    let sentence = "lo reaches no machine: it has to be up, with an IPv4 address in a network that has \
+                    a broadcast address";
+    if cfg!(target_os = "linux") {
+        bench.refuses(&["wake", "--interface=lo", "52:54:00:00:00:01"], sentence);
+    }
+}
