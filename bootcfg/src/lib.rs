@@ -23,6 +23,7 @@ pub mod lint;
 pub mod linux;
 pub mod loader;
 pub mod mounts;
+pub mod names;
 pub mod nspawn;
 pub mod pxelinux;
 pub mod qemu;

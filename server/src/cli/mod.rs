@@ -40,6 +40,7 @@ mod machine;
 mod man;
 mod mount;
 mod mounts;
+mod names;
 mod nspawn;
 mod order;
 mod password;

@@ -17,6 +17,7 @@ use super::hypervisor::{
 use super::initramfs::ShowInitramfs;
 use super::jail::ShowJail;
 use super::mounts::ShowMount;
+use super::names::{ShowHosts, ShowZone};
 use super::nspawn::ShowNspawn;
 use super::units::ShowUnits;
 use super::{Failure, Reply, Site};
@@ -50,6 +51,7 @@ enum What {
     Exports(Exports),
     /// The fstab(5) of a guest that mounts each data set by itself.
     Fstab(GuestOptions),
+    Hosts(ShowHosts),
     Initramfs(ShowInitramfs),
     /// An iPXE script, for another web server: netbe writes its own for every boot.
     Ipxe(Ipxe),
@@ -66,6 +68,7 @@ enum What {
     Units(ShowUnits),
     VmBhyve(ShowVmBhyve),
     Vmtab(ShowVmtab),
+    Zone(ShowZone),
 }
 
 impl Show {
@@ -102,6 +105,7 @@ impl Show {
                 }
                 fstab::render(&entries).map(Reply::text).map_err(Failure::could_not)
             }
+            What::Hosts(options) => options.run(site),
             What::Initramfs(options) => options.run(site),
             What::Ipxe(options) => options.run(site),
             What::Jail(options) => options.run(site),
@@ -128,6 +132,7 @@ impl Show {
             }
             What::VmBhyve(options) => options.run(site),
             What::Vmtab(options) => options.run(site),
+            What::Zone(options) => options.run(site),
         }
     }
 }

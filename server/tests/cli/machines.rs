@@ -89,6 +89,32 @@ fn an_advice_is_what_was_meant() {
 }
 
 #[test]
+fn names_are_shown_for_other_programs() {
+    let bench = Bench::new();
+    let mac = |last: u8| format!("--mac=52:54:00:00:00:{last:02x}");
+    bench.silent(&["machine", "add", &mac(1), "--address=10.0.0.9", "web1"]);
+    bench.silent(&["machine", "add", &mac(2), "db"]);
+    assert_eq!(
+        bench.prints(&["show", "hosts"]),
+        "# db has no address of its own\n10.0.0.9\tweb1\n"
+    );
+    let zone = ["show", "zone", "--domain=example.org", "--serial=7", "--ttl=60"];
+    assert_eq!(
+        bench.prints(&zone),
+        "$ORIGIN example.org.\n$TTL 60\n\
+         @\tIN\tSOA\tlocalhost. hostmaster.example.org. ( 7 3600 600 1209600 300 )\n\
+         @\tIN\tNS\tlocalhost.\n\
+         ; db has no address of its own\n\
+         web1\tIN\tA\t10.0.0.9\n"
+    );
+    bench.cannot(
+        &["show", "hosts", "--domain=a b"],
+        "the domain \"a b\" cannot be written to hosts(5): a name is labels of letters, digits and inner \
+         hyphens, joined by dots",
+    );
+}
+
+#[test]
 fn a_machine_is_woken_by_what_is_known_of_its_cards() {
     let bench = Bench::new();
     bench.refuses(
