@@ -94,15 +94,26 @@ fn refused(lab: &Lab, firmware: Firmware, options: &str, why: &str) -> Result<Ou
 }
 
 /// The host of README, on which its commands are typed.
-struct Host<'a> {
-    network: Network,
-    directory: PathBuf,
+pub(super) struct Host<'a> {
+    /// Its network: it has the bridge.
+    pub(super) network: Network,
+    /// Its home, with all that is its own.
+    pub(super) directory: PathBuf,
+    /// Its store.
+    pub(super) store: String,
     netbe: &'a Path,
 }
 
-impl Host<'_> {
+impl<'a> Host<'a> {
+    /// A host in a directory of its own, with a store that is not there yet.
+    pub(super) fn new(lab: &'a Lab, network: Network, name: &str) -> Result<Self, Failure> {
+        let directory = lab.directory(name)?;
+        let store = format!("dir:{}", directory.join("store").display());
+        Ok(Self { network, directory, store, netbe: lab.netbe()? })
+    }
+
     /// A line as a shell takes it, in the namespace of the bridge or, for who needs a mirror, outside.
-    fn shell(&self, line: &str) -> Result<Program, Failure> {
+    pub(super) fn shell(&self, line: &str) -> Result<Program, Failure> {
         let shell = match line.starts_with("netbe install ") {
             true => Program::new("sh"),
             false => self.network.server.program("sh"),
@@ -115,11 +126,11 @@ impl Host<'_> {
             )
             .env("HOME", &self.directory)
             .env("NETBE_STATE", self.directory.join("state"))
-            .env("NETBE_STORE", format!("dir:{}", self.directory.join("store").display()))
+            .env("NETBE_STORE", &self.store)
             .args(["-euc", line]))
     }
 
-    fn run(&self, line: &str, limit: Duration) -> Result<String, Failure> {
+    pub(super) fn run(&self, line: &str, limit: Duration) -> Result<String, Failure> {
         let done = self.shell(line)?.run(limit);
         done.map_err(|failure| failure.retold(|said| format!("{line}: {said}")))
     }
@@ -178,7 +189,7 @@ impl Host<'_> {
 fn login(lab: &Lab) -> Result<Outcome, Failure> {
     packages::install(&[DEBIAN, packages::SSH])?;
     let network = Network::of("br0", "10.0.0.1")?;
-    let host = Host { network, directory: lab.directory("first")?, netbe: lab.netbe()? };
+    let host = Host::new(lab, network, "first")?;
     let ssh = host.directory.join(".ssh");
     fs::create_dir(&ssh).during(ssh.display())?;
     host.run("ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519", Duration::from_secs(60))?;
@@ -225,7 +236,7 @@ fn login(lab: &Lab) -> Result<Outcome, Failure> {
 /// or a guest is done beforehand in a small way, or left out.
 fn page(lab: &Lab, name: &str, address: &'static str) -> Result<Outcome, Failure> {
     let network = Network::of("br0", address)?;
-    let host = Host { network, directory: lab.directory("page")?, netbe: lab.netbe()? };
+    let host = Host::new(lab, network, "page")?;
     host.run("netbe create -l linux base", COMMAND_LIMIT)?;
     let root = host.directory.join("store/be/base");
     for (file, text) in SYSTEM {

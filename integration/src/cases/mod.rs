@@ -3,6 +3,7 @@
 mod appliance;
 mod attacks;
 pub(crate) mod boots;
+mod by_hand;
 mod checks;
 mod clients;
 mod containers;
@@ -62,6 +63,7 @@ pub(crate) fn all() -> Vec<Case> {
         loaders::CASES,
         installs::CASES,
         first::CASES,
+        by_hand::CASES,
         image::CASES,
         proxy::CASES,
         networks::CASES,
