@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::attacks::{MAC, Victim, end, neighbour, text};
@@ -31,6 +31,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("hooks at a boot", at_a_boot).light(),
     Case::new("hooks sent signed", webhook).light(),
     Case::new("hooks consul goes away", consul).light(),
+    Case::new("hooks consul catalog", catalog).light(),
 ];
 
 /// A machine boots. Its hooks run in order with the privileges that the server has given up; one fails and is tried
@@ -220,6 +221,58 @@ fn consul(lab: &Lab) -> Result<Outcome, Failure> {
     end(&site, server)
 }
 
+/// In the catalog of a real Consul a node of another program has the machine's name: it is left alone, and told once. When
+/// that is gone the machine is a node, and of that netbe takes away no more than is its own.
+fn catalog(lab: &Lab) -> Result<Outcome, Failure> {
+    let program = packages::unpacked_of(&lab.cache, "bullseye", "consul")?.join("usr/bin/consul");
+    let scene = neighbour(lab)?;
+    let _agent = agent(&scene, &program, 1)?;
+    let redis = json!({"ID": "redis", "Service": "redis"});
+    let theirs = json!({"Node": "victim", "Address": "10.9.9.9", "Service": redis});
+    tell(&scene.network, "catalog/register", &theirs)?;
+    let node = || ask(&scene.network, "catalog/node/victim");
+    let before = node()?;
+    let settings = "[hooks]\ndirectory = \"/nonexistent\"\n[consul]\nregister = \"catalog\"\nttl = 10\n\
+                    [consul.services.www]\nmachines = [\"*\"]\n";
+    let (site, server) = served(&scene, settings)?;
+    let mut victim = Victim::boots(&scene, "victim")?;
+    let told = "a node victim that netbe has not registered";
+    let said = || fs::read_to_string(site.log()).unwrap_or_default();
+    wait_for("a warning that the node is somebody else's", LIMIT, || {
+        victim.lives("beside a node of its name")?;
+        Ok(said().contains(told).then_some(()))
+    })?;
+    // Some rounds.
+    thread::sleep(Duration::from_secs(10));
+    victim.lives("beside a node of its name")?;
+    let (after, times) = (node()?, said().matches(told).count());
+    ensure(after == before, || format!("{before} became {after}"))?;
+    ensure(times == 1, || format!("it was told {times} times"))?;
+    tell(&scene.network, "catalog/deregister", &json!({"Node": "victim"}))?;
+    let services = |node: &Value| {
+        let services = part(node, "/Services").as_object().into_iter().flat_map(|all| all.keys());
+        services.cloned().collect::<Vec<_>>()
+    };
+    let ours = ["netbe:victim:victim", "netbe:www:victim"];
+    wait_for("the machine as a node", LIMIT, || {
+        victim.lives("as a node")?;
+        Ok((services(&node()?) == ours).then_some(()))
+    })?;
+    let address = victim.address.to_string();
+    let own = node()?;
+    ensure(*part(&own, "/Node/Address") == *address, || format!("Consul has {own}"))?;
+    let beside =
+        json!({"Node": "victim", "Address": address, "SkipNodeUpdate": true, "Service": redis});
+    tell(&scene.network, "catalog/register", &beside)?;
+    let _firmware = begins_anew(&scene, victim)?;
+    wait_for("a node with nothing of netbe", LIMIT, || {
+        Ok((services(&node()?) == ["redis"]).then_some(()))
+    })?;
+    tell(&scene.network, "catalog/deregister", &json!({"Node": "victim", "ServiceID": "redis"}))?;
+    wait_for("a catalog without the node", LIMIT, || Ok(node()?.is_null().then_some(())))?;
+    end(&site, server)
+}
+
 /// A site with the machine `victim` that serves as this says too.
 fn served<'a>(scene: &'a Scene<'_>, settings: &str) -> Result<(Site<'a>, Server), Failure> {
     let site = scene.site();
@@ -334,6 +387,13 @@ fn ask(network: &Network, path: &str) -> Result<Value, Failure> {
     let curl = network.server.program("curl").words("-sf -m 10");
     let said = curl.arg(format!("http://127.0.0.1:8500/v1/{path}")).run(Duration::from_secs(20))?;
     serde_json::from_str(&said).map_err(unread)
+}
+
+/// Has Consul do something.
+fn tell(network: &Network, path: &str, body: &Value) -> Result<(), Failure> {
+    let curl = network.server.program("curl").words("-sf -m 10 -X PUT -d");
+    let url = format!("http://127.0.0.1:8500/v1/{path}");
+    curl.arg(body.to_string()).arg(url).run(Duration::from_secs(20)).map(drop)
 }
 
 /// What Consul's DNS answers to the question for the address of a name (RFC 1035 §4.1).
