@@ -90,6 +90,15 @@ impl Call {
         }
     }
 
+    /// A whole command that was made elsewhere, its words as they stand: whoever made it saw to it that no value is
+    /// read as an option.
+    pub fn line(words: &[String], limit: Limit) -> Self {
+        let mut words = words.iter();
+        let mut call = Self::new(words.next().cloned().unwrap_or_default(), limit);
+        call.options.extend(words.map(OsString::from));
+        call
+    }
+
     /// Adds a word that stands here as it is: a subcommand, or an option without a value.
     #[must_use]
     pub fn flag(mut self, flag: &'static str) -> Self {

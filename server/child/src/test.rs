@@ -21,6 +21,9 @@ fn no_value_is_read_as_an_option() {
     assert_eq!(refused.why, Why::Option);
     let plain = Call::new("echo", Limit::None).without_dashes().operands(["-", "a"]);
     assert_eq!(plain.run().unwrap(), b"- a\n");
+    // What was made elsewhere stays as it is.
+    let line = ["jail", "-r", "web1"].map(str::to_owned);
+    assert_eq!(Call::line(&line, Limit::None).words().unwrap(), ["jail", "-r", "web1"]);
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! A guest of bhyve(8), from its interface on this host to the last of it.
 
-use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{ExitStatus, Output};
+use std::process::ExitStatus;
 
 use bootcfg::bhyve::{self, Console, Virtual};
 use bootcfg::{ConfigError, shell};
 
 use super::Failure;
-use super::child::{GRACE, Runner, Terminal, cannot_run, command};
+use super::child::{ANSWER, GRACE, Runner, Terminal, cannot_run, command, not_done};
 
 /// Where a guest is on this host's network.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -94,8 +93,8 @@ impl Life<'_> {
     /// Makes an interface and puts it into the bridge.
     fn make(&mut self, bridge: &str) -> Result<String, Failure> {
         let why = "bhyve needs an interface for the guest";
-        let output = self.done(&bhyve::make_tap(), why)?;
-        let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let said = self.done(&bhyve::make_tap(), why)?;
+        let name = String::from_utf8_lossy(&said).trim().to_owned();
         // Before it is used for anything: a name that cannot be one is not that of an interface.
         let attach = text(bhyve::attach(bridge, &name))?;
         self.runner.made(Some(&name));
@@ -184,18 +183,18 @@ impl Life<'_> {
         let guest = self.machine.guest;
         let words = text(bhyve::destroy(guest))?;
         // It fails if there is nothing to free, as when bhyveload could not begin.
-        let freed = self.runner.ask(command(&words));
+        let freed = self.runner.ask(&words, ANSWER);
         let node = text(bhyve::node(guest))?;
         self.begun = self.runner.exists(Path::new(&node));
         if !self.begun {
             return Ok(());
         }
-        let said = freed.map_or_else(|error| error.to_string(), |output| said(&output));
-        Err(Failure::could_not(format_args!(
-            "the virtual machine {} is still there: {said}: free it by `{}`",
-            guest.name,
-            line(&words)?
-        )))
+        let shown = line(&words)?;
+        let still = format!("the virtual machine {} is still there", guest.name);
+        Err(match freed {
+            Ok(_) => Failure::could_not(format_args!("{still} after `{shown}`")),
+            Err(error) => not_done(&shown, &error, &format!("{still}: free it by `{shown}`")),
+        })
     }
 
     /// Removes all that was made for the guest.
@@ -216,24 +215,10 @@ impl Life<'_> {
     }
 
     /// Runs a command that has to succeed; `advice` follows its own words if it does not.
-    fn done(&mut self, words: &[String], advice: &str) -> Result<Output, Failure> {
-        let command = command(words);
-        let program = command.get_program().to_owned();
-        let program = OsStr::to_string_lossy(&program);
-        let output = self.runner.ask(command).map_err(|error| cannot_run(&program, &error))?;
-        if output.status.success() {
-            return Ok(output);
-        }
+    fn done(&mut self, words: &[String], advice: &str) -> Result<Vec<u8>, Failure> {
         let shown = line(words)?;
-        Err(Failure::could_not(format_args!("`{shown}` failed ({}): {advice}", said(&output))))
+        self.runner.ask(words, ANSWER).map_err(|error| not_done(&shown, &error, advice))
     }
-}
-
-/// What a program that failed said, in one line.
-fn said(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr);
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if words.is_empty() { output.status.to_string() } else { words }
 }
 
 /// A command as a person would type it.

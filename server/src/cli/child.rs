@@ -2,14 +2,19 @@
 //!
 //! A verb that has set something up on the host for a program has to take it down again, also when
 //! it is asked to end: so signals do not end it while it runs one, but are passed on.
+//!
+//! What does not take long is a [`Call`] of the crate `child`. A guest's own program is none of those: it
+//! has the terminal or a socket for its output, lives as long as it likes, is asked to end in a way of its own, and
+//! may outlive this process.
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::pin::pin;
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use ::child::{Call, Error, Limit, Why};
 use rustix::process::Signal;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
@@ -20,8 +25,8 @@ use crate::guests::Process;
 
 /// What runs programs: this host, or a test that notes them down.
 pub(crate) trait Runner {
-    /// Runs a program that does not take long, and gives what it wrote. No signal reaches it.
-    fn ask(&mut self, command: Command) -> io::Result<Output>;
+    /// Runs a program that takes so long at most, and gives what it wrote. No signal reaches it.
+    fn ask(&mut self, words: &[String], limit: Duration) -> Result<Vec<u8>, Error>;
 
     /// Runs a program for as long as it takes. When somebody asks for the end meanwhile it is asked to end,
     /// by SIGTERM unless a [`Keeper`] knows better, and killed if it has not ended after [`GRACE`] or at the
@@ -52,6 +57,9 @@ pub(crate) trait Runner {
     /// Notes that a guest is ended by force.
     fn killed(&mut self) {}
 }
+
+/// What runs a command, as [`ask`] does.
+pub(crate) type Ask<'a> = dyn FnMut(&[String]) -> Result<Vec<u8>, Error> + 'a;
 
 /// Whose the terminal is while a program runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,6 +117,28 @@ pub(crate) fn command(words: &[String]) -> Command {
     let mut command = Command::new(words.next().map_or("", String::as_str));
     command.args(words);
     command
+}
+
+/// Runs a command that ends within its time, and gives what it wrote. Ctrl-C does not reach it.
+pub(crate) fn ask(words: &[String], limit: Duration) -> Result<Vec<u8>, Error> {
+    let call = Call::line(words, Limit::Within(limit));
+    call.prepared(|command| {
+        command.process_group(0);
+    })
+    .run()
+}
+
+/// Why a command was not done, in a sentence that ends with what it said, or with `advice`.
+pub(crate) fn not_done(shown: &str, error: &Error, advice: &str) -> Failure {
+    if error.why == Why::Absent {
+        let program = shown.split(' ').next().unwrap_or(shown);
+        return Failure::could_not(format_args!("{program} is not installed: install it"));
+    }
+    let said = error.said.split_whitespace().collect::<Vec<_>>().join(" ");
+    Failure::could_not(match advice {
+        "" => format!("`{shown}` failed: {said}"),
+        advice => format!("`{shown}` failed ({said}): {advice}"),
+    })
 }
 
 /// Why a program does not run, in a sentence.
@@ -216,8 +246,8 @@ impl std::fmt::Debug for ThisHost {
 }
 
 impl Runner for ThisHost {
-    fn ask(&mut self, mut command: Command) -> io::Result<Output> {
-        command.stdin(Stdio::null()).process_group(0).output()
+    fn ask(&mut self, words: &[String], limit: Duration) -> Result<Vec<u8>, Error> {
+        ask(words, limit)
     }
 
     fn run(&mut self, mut command: Command, terminal: Terminal) -> io::Result<ExitStatus> {
@@ -271,6 +301,8 @@ impl Runner for ThisHost {
 
 /// How long a program, and the guest that it runs, may take to end when it is asked to.
 pub(crate) const GRACE: Duration = Duration::from_secs(90);
+/// How long a command may take that makes, removes or looks at something of this host.
+pub(crate) const ANSWER: Duration = Duration::from_secs(60);
 /// How often it is looked whether a program has ended.
 const BEAT: Duration = Duration::from_millis(50);
 
@@ -288,9 +320,10 @@ pub(super) mod test {
     fn a_signal_ends_the_program_and_not_the_verb() {
         let _alone = SIGNALS.lock().unwrap();
         let mut host = ThisHost::new().unwrap();
-        let output = host.ask(sh("echo word; echo why >&2; exit 3")).unwrap();
-        assert_eq!((output.stdout, output.stderr), (b"word\n".to_vec(), b"why\n".to_vec()));
-        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(host.ask(&words("echo word"), ANSWER).unwrap(), b"word\n");
+        let error = host.ask(&words("echo why >&2; exit 3"), ANSWER).unwrap_err();
+        assert!(matches!(error.why, Why::Ended(status) if status.code() == Some(3)));
+        assert_eq!(not_done("sh -c", &error, "").message, "`sh -c` failed: why");
         assert!(!host.is_stopping());
         // The program asks this process to end, as an administrator would.
         let script = "trap 'exit 5' TERM; kill -TERM $PPID; while :; do sleep 0.05; done";
@@ -303,21 +336,31 @@ pub(super) mod test {
         let status = host.run(sh(script), Terminal::Own).unwrap();
         assert_eq!(status.signal(), Some(Signal::KILL.as_raw()));
         // What takes things down is told nothing.
-        let output = host.ask(sh("sleep 0.1")).unwrap();
-        assert!(output.status.success());
+        host.ask(&words("sleep 0.1"), ANSWER).unwrap();
+    }
+
+    #[test]
+    fn what_hangs_is_given_up() {
+        let mut host = ThisHost::new().unwrap();
+        let error = host.ask(&words("sleep 600"), Duration::from_millis(200)).unwrap_err();
+        assert_eq!(error.why, Why::Late);
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let mut host = ThisHost::new().unwrap();
-        let error = host.ask(Command::new("no-such-program")).unwrap_err();
-        assert_eq!(
-            cannot_run("no-such-program", &error).message,
-            "no-such-program is not installed: install it"
-        );
+        let error = host.ask(&["no-such-program".to_owned()], ANSWER).unwrap_err();
+        let absent = "no-such-program is not installed: install it";
+        assert_eq!(not_done("no-such-program -x", &error, "").message, absent);
+        let error = host.run(Command::new("no-such-program"), Terminal::Own).unwrap_err();
+        assert_eq!(cannot_run("no-such-program", &error).message, absent);
     }
 
     fn sh(script: &str) -> Command {
-        command(&["sh".to_owned(), "-c".to_owned(), script.to_owned()])
+        command(&words(script))
+    }
+
+    fn words(script: &str) -> Vec<String> {
+        ["sh", "-c", script].map(str::to_owned).into()
     }
 }

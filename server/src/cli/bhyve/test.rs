@@ -1,12 +1,16 @@
 //! What is run for a guest, noted down in the place of the programs: none of it was seen on bhyve.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
+use ::child::{Error, Why};
 use bootcfg::bhyve::{Boot, bhyveload};
 use bootcfg::{Address, Guest, Mac, Root, View};
 
@@ -65,11 +69,8 @@ impl Recorder {
         Self { ends: ends.into_iter().collect(), ..Self::default() }
     }
 
-    fn note(&mut self, command: &Command, mark: &str) -> io::Result<ExitStatus> {
-        let words = [command.get_program()].into_iter().chain(command.get_args());
-        let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
-        let line = words.join(" ");
-        match words[0].as_ref() {
+    fn note(&mut self, line: String, mark: &str) -> io::Result<ExitStatus> {
+        match line.split(' ').next().unwrap() {
             "bhyveload" | "bhyve" => self.machine = true,
             "bhyvectl" => self.machine = self.stuck,
             _ => {}
@@ -86,17 +87,23 @@ impl Recorder {
 }
 
 impl Runner for Recorder {
-    fn ask(&mut self, command: Command) -> io::Result<Output> {
-        let status = self.note(&command, "")?;
-        let made = command.get_args().any(|argument| argument == "create") && status.success();
-        let stdout = if made { self.tap.into() } else { Vec::new() };
-        let stderr = if status.success() { "" } else { "ifconfig:\nno such thing\n" };
-        Ok(Output { status, stdout, stderr: stderr.into() })
+    fn ask(&mut self, words: &[String], _limit: Duration) -> Result<Vec<u8>, Error> {
+        let call = words.join(" ");
+        let failed = |why, said: &str| Error { call: call.clone(), why, said: said.to_owned() };
+        let status =
+            self.note(call.clone(), "").map_err(|error| failed(Why::Absent, &error.to_string()))?;
+        if !status.success() {
+            return Err(failed(Why::Ended(status), "ifconfig:\nno such thing"));
+        }
+        let made = words.iter().any(|word| word == "create");
+        Ok(if made { self.tap.into() } else { Vec::new() })
     }
 
     fn run(&mut self, command: Command, terminal: Terminal) -> io::Result<ExitStatus> {
         let mark = if terminal == Terminal::Shared { "(terminal) " } else { "" };
-        let status = self.note(&command, mark)?;
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+        let status = self.note(words.join(" "), mark)?;
         if command.get_program() != "bhyve" {
             return Ok(status);
         }
@@ -288,8 +295,7 @@ fn a_machine_that_cannot_be_freed_is_told_beside_what_went_wrong() {
     let recorder = Recorder { stuck: true, ..Recorder::ending([Ending::Code(4)]) };
     let (done, failures) = on_bridge(recorder);
     assert_eq!(done.last().map(String::as_str), Some(REMOVE));
-    let still = "the virtual machine head is still there: exit status: 0: free it by \
-        `bhyvectl --destroy --vm=head`";
+    let still = "the virtual machine head is still there after `bhyvectl --destroy --vm=head`";
     assert_eq!(failures, ["bhyve could not run head: see what it said above", still]);
     // A guest that reboots is not loaded into what is still there.
     let recorder = Recorder { stuck: true, ..Recorder::ending([Ending::Code(0)]) };
@@ -416,22 +422,23 @@ impl StandIns {
         Self { host: ThisHost::new().unwrap(), directory }
     }
 
-    fn stand_in(&self, command: &Command) -> Command {
-        let mut other = Command::new(self.directory.path().join(command.get_program()));
-        other.args(command.get_args());
-        other
+    /// The program that stands in for one.
+    fn stand_in(&self, program: &OsStr) -> PathBuf {
+        self.directory.path().join(program)
     }
 }
 
 impl Runner for StandIns {
-    fn ask(&mut self, command: Command) -> io::Result<Output> {
-        let command = self.stand_in(&command);
-        self.host.ask(command)
+    fn ask(&mut self, words: &[String], limit: Duration) -> Result<Vec<u8>, Error> {
+        let mut words = words.to_vec();
+        words[0] = self.stand_in(words[0].as_ref()).to_str().unwrap().to_owned();
+        self.host.ask(&words, limit)
     }
 
     fn run(&mut self, command: Command, terminal: Terminal) -> io::Result<ExitStatus> {
-        let command = self.stand_in(&command);
-        self.host.run(command, terminal)
+        let mut other = Command::new(self.stand_in(command.get_program()));
+        other.args(command.get_args());
+        self.host.run(other, terminal)
     }
 
     fn is_stopping(&mut self) -> bool {

@@ -1,14 +1,13 @@
 //! A guest that is a jail: no process, but what this host's kernel has until it is removed.
 
 use std::fs;
-use std::path::Path;
-use std::process::Output;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bootcfg::jail::{self, Definition, Jail, Network, Parameter, Vnet};
+use bootcfg::jail::{self, Definition, Jail, Network, Vnet};
 
 use crate::cli::Failure;
-use crate::cli::child::{Runner, cannot_run, command};
+use crate::cli::child::{ANSWER, Ask, Runner, not_done};
 use crate::cli::guest::{Subject, mac_of};
 use crate::guests::End;
 use crate::site::machine::Machine;
@@ -59,65 +58,101 @@ pub(super) fn live(
     began: &mut dyn FnMut() -> Result<(), Failure>,
 ) -> Result<End, Failure> {
     let name = &definition.name;
-    let path = crate::cli::guest::text(file)?.to_owned();
-    write(definition, file)?;
-    done(runner, &["jail", "-q", "-f", &path, "-c", name])?;
+    let text = jail::render(std::slice::from_ref(definition)).map_err(Failure::could_not)?;
+    write(file, &text)?;
+    if let Some(path) = path_of(name, &mut |words| runner.ask(words, ANSWER))? {
+        return Err(Failure::no(format_args!(
+            "there is a jail {name} already, on {path}: `jail -r {name}` ends it"
+        )));
+    }
+    let created = limited(file, CREATION)
+        .and_then(|limited| done(runner, CREATION + ANSWER, &["-f", &limited, "-c", name]));
+    if let Err(failure) = created {
+        // jail(8) takes down what fails or is late, unless it was late itself.
+        if is_there(runner, name) {
+            done(runner, ANSWER, &["-R", name])?;
+        }
+        return Err(failure);
+    }
     began()?;
-    while is_there(runner, name)? {
+    follow(name, file, runner)
+}
+
+/// Waits for the end of a jail that was created by the definition in `file`, and removes it when somebody asks
+/// for that, as [`live`] does.
+pub(super) fn follow(name: &str, file: &Path, runner: &mut dyn Runner) -> Result<End, Failure> {
+    while is_there(runner, name) {
         if !runner.is_stopping() {
             runner.pause(BEAT);
             continue;
         }
-        // jail(8), exec.timeout: what takes longer is given up, and the jail stays.
         let grace = runner.grace();
-        let mut patient = definition.clone();
-        let seconds = grace.as_secs().max(1).to_string();
-        patient
-            .parameters
-            .push(Parameter { name: "exec.timeout".to_owned(), values: vec![seconds] });
-        write(&patient, file)?;
-        let asked = if grace.is_zero() {
-            None
-        } else {
-            Some(done(runner, &["jail", "-q", "-f", &path, "-r", name]))
-        };
-        if !matches!(asked, Some(Ok(()))) && is_there(runner, name)? {
+        let asked = (!grace.is_zero()).then(|| {
+            let limited = limited(file, grace)?;
+            done(runner, grace + ANSWER, &["-f", &limited, "-r", name])
+        });
+        if !matches!(asked, Some(Ok(()))) && is_there(runner, name) {
             runner.killed();
-            done(runner, &["jail", "-q", "-R", name])?;
+            done(runner, ANSWER, &["-R", name])?;
         }
         return Ok(End::Off);
     }
     Ok(End::Off)
 }
 
-/// Whether there is a jail of this name (jls(8)).
-fn is_there(runner: &mut dyn Runner, name: &str) -> Result<bool, Failure> {
-    ask(runner, &["jls", "-j", name, "name"]).map(|output| output.status.success())
-}
-
-fn done(runner: &mut dyn Runner, words: &[&str]) -> Result<(), Failure> {
-    let output = ask(runner, words)?;
-    if output.status.success() {
+/// Refuses a host that has no jails.
+pub(super) fn expect_jails() -> Result<(), Failure> {
+    if cfg!(target_os = "freebsd") {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    let said = if said.is_empty() { output.status.to_string() } else { said };
-    Err(Failure::could_not(format_args!("`{}` failed: {said}", words.join(" "))))
+    Err(Failure::could_not(
+        "jails run on FreeBSD hosts only: `netbe machine set --run nspawn` has a Linux run as a container",
+    ))
 }
 
-fn ask(runner: &mut dyn Runner, words: &[&str]) -> Result<Output, Failure> {
-    let owned: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-    let program = words.first().copied().unwrap_or_default();
-    runner.ask(command(&owned)).map_err(|error| cannot_run(program, &error))
+/// Where the jail of this name has its root, if there is one (jls(8)).
+pub(super) fn path_of(name: &str, ask: &mut Ask<'_>) -> Result<Option<String>, Failure> {
+    let words = ["jls", "name", "path"].map(str::to_owned);
+    let said = ask(&words).map_err(|error| not_done(&words.join(" "), &error, ""))?;
+    let said = String::from_utf8_lossy(&said);
+    let mut jails = said.lines().filter_map(|line| line.split_once(' '));
+    Ok(jails.find(|(known, _)| *known == name).map(|(_, path)| path.trim().to_owned()))
 }
 
-fn write(definition: &Definition, file: &Path) -> Result<(), Failure> {
-    let text = jail::render(std::slice::from_ref(definition)).map_err(Failure::could_not)?;
-    fs::write(file, text)
-        .map_err(|error| Failure::could_not(format_args!("{}: {error}", file.display())))
+/// Whether there may be a jail of this name: one that cannot be looked for has not ended for that.
+fn is_there(runner: &mut dyn Runner, name: &str) -> bool {
+    !matches!(path_of(name, &mut |words| runner.ask(words, ANSWER)), Ok(None))
 }
 
+/// Runs jail(8).
+fn done(runner: &mut dyn Runner, limit: Duration, options: &[&str]) -> Result<(), Failure> {
+    let words: Vec<String> =
+        ["jail", "-q"].iter().chain(options).map(|&word| word.to_owned()).collect();
+    let done = runner.ask(&words, limit);
+    done.map(drop).map_err(|error| not_done(&words.join(" "), &error, ""))
+}
+
+/// Writes the definition in `file` to another file, with a limit of time for each of the jail's own commands
+/// (jail(8), `exec.timeout`); gives that file.
+fn limited(file: &Path, limit: Duration) -> Result<String, Failure> {
+    let text = fs::read_to_string(file).map_err(|error| wrong(file, &error))?;
+    let (text, _end) = text.rsplit_once('}').unwrap_or((&text, ""));
+    let seconds = limit.as_secs().max(1);
+    let path: PathBuf = file.with_extension("limited.conf");
+    write(&path, &format!("{text}    exec.timeout = \"{seconds}\";\n}}\n"))?;
+    crate::cli::guest::text(&path).map(str::to_owned)
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(file, text).map_err(|error| wrong(file, &error))
+}
+
+fn wrong(file: &Path, error: &std::io::Error) -> Failure {
+    Failure::could_not(format_args!("{}: {error}", file.display()))
+}
+
+/// How long each command may take that a jail is started by: its rc(8) may wait for a network.
+const CREATION: Duration = Duration::from_secs(600);
 /// How often it is looked whether a jail is there.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -127,15 +162,20 @@ mod test {
     use std::os::unix::process::ExitStatusExt as _;
     use std::process::{Command, ExitStatus};
 
+    use ::child::{Error, Why};
+
     use super::*;
     use crate::cli::child::Terminal;
 
-    /// A host that notes down what is asked of it, whose commands that begin so fail, and where somebody asks for
-    /// the end after some looks.
+    /// A host that notes down what is asked of it, whose commands that have these words in them fail, and where
+    /// somebody asks for the end after some looks.
     #[derive(Default)]
     struct Noted {
         commands: Vec<String>,
+        limits: Vec<Duration>,
         failing: &'static str,
+        /// How often jls(8) fails.
+        blind: u32,
         looks: u32,
         there: bool,
         killed: bool,
@@ -143,20 +183,24 @@ mod test {
     }
 
     impl Runner for Noted {
-        fn ask(&mut self, command: Command) -> io::Result<Output> {
-            let words = std::iter::once(command.get_program()).chain(command.get_args());
-            let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        fn ask(&mut self, words: &[String], limit: Duration) -> Result<Vec<u8>, Error> {
             let words = words.join(" ");
             let fails = !self.failing.is_empty() && words.contains(self.failing);
-            let mut good = !fails;
-            if words.starts_with("jls") {
-                good = self.there;
-            } else {
-                self.there = words.contains(" -c ") || (self.there && fails);
-                self.commands.push(words);
+            let why = Why::Ended(ExitStatus::from_raw(1 << 8));
+            let error = Error { call: words.clone(), why, said: "no".to_owned() };
+            if words == "jls name path" {
+                if self.blind > 0 {
+                    self.blind -= 1;
+                    return Err(error);
+                }
+                let own = if self.there { "web1 /be/web1\n" } else { "" };
+                return Ok(format!("web10 /be/web10\n{own}").into());
             }
-            let status = ExitStatus::from_raw(if good { 0 } else { 1 << 8 });
-            Ok(Output { status, stdout: Vec::new(), stderr: b"no\n".to_vec() })
+            self.there =
+                (words.contains(" -c ") && self.failing != " -c ") || (self.there && fails);
+            self.commands.push(words);
+            self.limits.push(limit);
+            if fails { Err(error) } else { Ok(Vec::new()) }
         }
 
         fn run(&mut self, _command: Command, _terminal: Terminal) -> io::Result<ExitStatus> {
@@ -183,7 +227,8 @@ mod test {
         }
     }
 
-    fn played(mut host: Noted) -> (Result<End, Failure>, Vec<String>, bool, String) {
+    /// How a jail's life went, what was run for it, and what jail(8) read last.
+    fn played(host: &mut Noted) -> (Result<End, Failure>, Vec<String>, String) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("jail.conf");
         let jail = Jail {
@@ -193,42 +238,81 @@ mod test {
             network: Network::None,
         };
         let mut began = 0;
-        let end = live(&jail::define(&jail).unwrap(), &file, &mut host, &mut || {
+        let end = live(&jail::define(&jail).unwrap(), &file, host, &mut || {
             began += 1;
             Ok(())
         });
         assert_eq!(began == 1, end.is_ok());
-        let place = format!("{} ", file.display());
+        let limited = file.with_extension("limited.conf");
+        let place = format!("{} ", limited.display());
         let commands =
             host.commands.iter().map(|command| command.replace(&place, "FILE ")).collect();
-        (end, commands, host.killed, fs::read_to_string(&file).unwrap())
+        (end, commands, fs::read_to_string(&limited).unwrap_or_default())
     }
 
     #[test]
     fn a_jail_is_created_and_asked_to_end() {
-        let (end, commands, killed, file) = played(Noted { grace: 7, ..Noted::default() });
+        let mut host = Noted { grace: 7, ..Noted::default() };
+        let (end, commands, file) = played(&mut host);
         assert_eq!(end.unwrap(), End::Off);
         assert_eq!(commands, ["jail -q -f FILE -c web1", "jail -q -f FILE -r web1"]);
-        assert!(!killed && file.contains("exec.timeout = \"7\";"), "{file}");
+        // Nothing is run without a limit of time.
+        assert_eq!(host.limits, [CREATION + ANSWER, Duration::from_secs(7) + ANSWER]);
+        assert!(!host.killed && file.ends_with("    exec.timeout = \"7\";\n}\n"), "{file}");
+        let read = jail::file::read(&[&file]);
+        assert!(read.iter().all(|reading| reading.diagnostics.is_empty()), "{read:?}");
     }
 
     #[test]
     fn what_does_not_end_in_its_time_is_removed() {
-        let stuck = Noted { failing: " -r ", grace: 7, ..Noted::default() };
-        let (end, commands, killed, _) = played(stuck);
+        let mut host = Noted { failing: " -r ", grace: 7, ..Noted::default() };
+        let (end, commands, _) = played(&mut host);
         assert_eq!(end.unwrap(), End::Off);
-        assert!(killed);
+        assert!(host.killed);
         assert_eq!(commands.last().unwrap(), "jail -q -R web1");
         // Nobody waits where there is no time.
-        let (_, commands, killed, _) = played(Noted::default());
-        assert!(killed);
+        let mut host = Noted::default();
+        let (_, commands, _) = played(&mut host);
+        assert!(host.killed);
         assert_eq!(commands, ["jail -q -f FILE -c web1", "jail -q -R web1"]);
     }
 
     #[test]
     fn a_jail_that_cannot_be_created_is_told() {
-        let (end, ..) = played(Noted { failing: " -c ", ..Noted::default() });
-        let said = end.unwrap_err().message;
+        let mut host = Noted { failing: " -c ", ..Noted::default() };
+        let said = played(&mut host).0.unwrap_err().message;
         assert!(said.starts_with("`jail -q -f ") && said.ends_with("failed: no"), "{said}");
+    }
+
+    #[test]
+    fn what_was_killed_while_it_created_a_jail_leaves_none() {
+        let mut host = Noted { failing: " -f ", ..Noted::default() };
+        let (end, commands, _) = played(&mut host);
+        end.unwrap_err();
+        assert_eq!(commands, ["jail -q -f FILE -c web1", "jail -q -R web1"]);
+    }
+
+    #[test]
+    fn a_jail_of_that_name_is_not_created_again_and_stays() {
+        let mut host = Noted { there: true, ..Noted::default() };
+        let (end, commands, _) = played(&mut host);
+        let said = "there is a jail web1 already, on /be/web1: `jail -r web1` ends it";
+        assert_eq!(end.unwrap_err().message, said);
+        assert!(commands.is_empty());
+    }
+
+    #[test]
+    fn a_jail_that_is_taken_over_is_waited_for_and_asked_to_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("jail.conf");
+        fs::write(&file, "web1 {\n    path = \"/be/web1\";\n}\n").unwrap();
+        // That it cannot be looked at for a while is not its end.
+        let mut host = Noted { there: true, blind: 2, grace: 7, ..Noted::default() };
+        assert_eq!(follow("web1", &file, &mut host).unwrap(), End::Off);
+        assert_eq!(host.looks, 4);
+        let limited = file.with_extension("limited.conf");
+        assert_eq!(host.commands, [format!("jail -q -f {} -r web1", limited.display())]);
+        let read = fs::read_to_string(&limited).unwrap();
+        assert_eq!(read, "web1 {\n    path = \"/be/web1\";\n    exec.timeout = \"7\";\n}\n");
     }
 }
