@@ -34,7 +34,7 @@ impl Console {
         let (_, run) = keep::guest(site, name)?;
         let place = Place::of(site.state(), name.as_str());
         if place.claimed().map_err(Failure::could_not)?.is_none() {
-            return Err(Failure::no(match keep::runs(&place) {
+            return Err(Failure::no(match keep::runs(name.as_str(), &place) {
                 Some(_) => format!(
                     "the keeper of {name} was killed: `netbe start {name}` takes the guest over"
                 ),

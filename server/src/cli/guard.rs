@@ -6,10 +6,10 @@ use store::{EnvironmentName, SnapshotName, Store, StoreError};
 use uuid::Uuid;
 
 use super::status::ago;
-use super::{Failure, Site, machine, site};
+use super::{Failure, Site, keep, machine, site};
 use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
-use crate::guests::{Place, Process};
+use crate::guests::Place;
 use crate::nfs::export::gone;
 use crate::site::machine::{RootKind, RosterEntry};
 use provision::roots::{Known, Owned, Roots, holder, own_among};
@@ -162,7 +162,7 @@ fn refuse_contained(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(
             .filter(|record| !record.run.is_virtual() && record.environment == name.as_str());
         let Some(record) = record else { continue };
         let is_kept = !record.stage.is_over() && place.claimed().is_ok_and(|pid| pid.is_some());
-        if is_kept || record.process.as_ref().is_some_and(Process::is_alive) {
+        if is_kept || keep::runs(&guest, &place).is_some() {
             return Err(Failure::no(format_args!(
                 "{guest} runs from {name}, by {}: stop it by `netbe stop {guest}`{}",
                 record.run,

@@ -64,8 +64,8 @@ impl List {
             let Some(run) = machine.run else { continue };
             let place = Place::of(site.state(), name.as_str());
             let record = place.record();
-            let state = state(&place, record.as_ref())?;
-            let runs = keep::runs(&place);
+            let runs = keep::runs(name.as_str(), &place);
+            let state = state(&place, record.as_ref(), runs.is_some())?;
             rows.push(Row {
                 name: name.to_string(),
                 run,
@@ -75,7 +75,7 @@ impl List {
                 autostart: machine.autostart,
                 order: machine.order,
                 restarts: record.as_ref().map_or(0, |record| record.restarts),
-                pid: runs.map(|process| process.pid),
+                pid: runs.and_then(|left| left.pid()),
                 words: record.and_then(|record| record.words),
             });
         }
@@ -108,19 +108,21 @@ impl List {
 }
 
 /// The word for how a guest stands.
-fn state(place: &Place, record: Option<&Record>) -> Result<&'static str, Failure> {
+fn state(place: &Place, record: Option<&Record>, runs: bool) -> Result<&'static str, Failure> {
     let Some(record) = record else { return Ok(Stage::Off.as_str()) };
     if record.stage.is_over() || place.claimed().map_err(Failure::could_not)?.is_some() {
         return Ok(record.stage.as_str());
     }
     // Its keeper was killed, or the host was.
-    Ok(if keep::runs(place).is_some() { "unkept" } else { "lost" })
+    Ok(if runs { "unkept" } else { "lost" })
 }
 
 /// Refuses to take a machine's record away under its guest.
 pub(super) fn refuse_running(site: &Site, name: &MachineName) -> Result<(), Failure> {
     let place = Place::of(site.state(), name.as_str());
-    if place.claimed().map_err(Failure::could_not)?.is_none() && keep::runs(&place).is_none() {
+    if place.claimed().map_err(Failure::could_not)?.is_none()
+        && keep::runs(name.as_str(), &place).is_none()
+    {
         return Ok(());
     }
     Err(Failure::no(format_args!(

@@ -5,6 +5,7 @@ mod jail;
 mod life;
 mod notes;
 
+use std::fmt;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,11 +15,11 @@ pub(super) use self::here::{Jail, Nspawn};
 pub(super) use self::life::CONSOLE;
 use self::life::Life;
 use self::notes::Notes;
-use super::child::{Runner as _, ThisHost};
+use super::child::{ANSWER, Ask, Runner as _, ThisHost, ask};
 use super::hooks::OfGuest;
 use super::machine::roster;
 use super::{Failure, Reply, Site};
-use crate::guests::{End, Next, Place, PlaceError, Policy, Process, Stage};
+use crate::guests::{End, Next, Place, PlaceError, Policy, Process, Record, Stage};
 use crate::site::machine::{Machine, MachineError, MachineName, Runner};
 
 /// Run a guest in the foreground, as its keeper: for systemd, rc.d and `netbe start`.
@@ -47,8 +48,9 @@ impl Run {
         let (_, run) = guest(site, &self.name)?;
         let place = Place::of(site.state(), self.name.as_str());
         let _claim = place.claim().map_err(|error| claimed(&self.name, &error))?;
-        let notes = Notes::new(place, run, OfGuest::new(site, &self.name))?;
+        let notes = Notes::new(self.name.as_str(), place, run, OfGuest::new(site, &self.name))?;
         let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
+        life::clear_lost(site, &self.name, &notes, &mut host)?;
         notes.claim()?;
         self.keep(site, &notes, &mut host)
     }
@@ -62,7 +64,7 @@ impl Run {
             let policy = policy.get_or_insert_with(|| Policy::new(machine.restart));
             let outcome = match notes.left() {
                 Some(left) => {
-                    terminal::say(&format!("{name} runs: process {} is taken over", left.pid));
+                    terminal::say(&format!("{name} runs: {left} is taken over"));
                     notes.take_over()?;
                     life::take_over(site, name, (&machine, run), notes, host, &left)
                 }
@@ -164,10 +166,13 @@ pub(super) fn end_left(
 ) -> Result<Option<String>, Failure> {
     let (machine, run) = guest(site, name)?;
     let _claim = place.claim().map_err(|error| claimed(name, &error))?;
-    let notes = Notes::new(place, run, OfGuest::new(site, name))?;
-    let Some(left) = notes.left() else { return Ok(None) };
-    notes.set_patience(patience)?;
+    let notes = Notes::new(name.as_str(), place, run, OfGuest::new(site, name))?;
     let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
+    let Some(left) = notes.left() else {
+        life::clear_lost(site, name, &notes, &mut host)?;
+        return Ok(None);
+    };
+    notes.set_patience(patience)?;
     host.ask_for_the_end();
     life::take_over(site, name, (&machine, run), &notes, &mut host, &left)?;
     let how = if notes.was_killed() { "was killed" } else { "has shut itself down" };
@@ -176,9 +181,56 @@ pub(super) fn end_left(
     Ok(Some(words))
 }
 
-/// The process of a guest that runs, kept or not.
-pub(super) fn runs(place: &Place) -> Option<Process> {
-    place.record().and_then(|record| record.process).filter(Process::is_alive)
+/// What there is of a guest that runs, kept or not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Left {
+    /// The jail that it is, whose root is this directory.
+    Jail(String),
+    /// What runs it.
+    Process(Process),
+}
+
+impl Left {
+    /// The process that it is.
+    pub(super) const fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Jail(_) => None,
+            Self::Process(process) => Some(process.pid),
+        }
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Jail(root) => write!(f, "its jail on {root}"),
+            Self::Process(process) => write!(f, "process {}", process.pid),
+        }
+    }
+}
+
+/// What there is of a guest that runs, kept or not.
+pub(super) fn runs(name: &str, place: &Place) -> Option<Left> {
+    place.record().and_then(|record| left(name, &record))
+}
+
+/// What there is of a guest, by what is written down of it.
+fn left(name: &str, record: &Record) -> Option<Left> {
+    left_by(name, record, &mut |words| ask(words, ANSWER))
+}
+
+fn left_by(name: &str, record: &Record, ask: &mut Ask<'_>) -> Option<Left> {
+    if let Some(process) = record.process.clone().filter(Process::is_alive) {
+        return Some(Left::Process(process));
+    }
+    let root = record.jail.clone().filter(|_| !record.stage.is_over() && !record.is_of_before())?;
+    match jail::path_of(name, ask) {
+        // Somebody has made another one of that name.
+        Ok(Some(other)) if other != root => None,
+        Ok(None) => None,
+        // What cannot be looked at is not gone for that.
+        Ok(Some(_)) | Err(_) => Some(Left::Jail(root)),
+    }
 }
 
 fn told(name: &MachineName, end: End) -> String {
@@ -186,5 +238,48 @@ fn told(name: &MachineName, end: End) -> String {
         End::Failed => format!("{name} has failed"),
         End::Off => format!("{name} has switched itself off"),
         End::Rebooted => format!("{name} restarts itself"),
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use ::child::Error;
+
+    use super::*;
+    use crate::guests::place::now;
+
+    #[test]
+    fn a_jail_without_its_keeper_is_found_by_its_name_and_root() {
+        let record = Record {
+            run: Runner::Jail,
+            environment: "web".to_owned(),
+            stage: Stage::Running,
+            since: now(),
+            keeper: Process::own().unwrap(),
+            process: None,
+            tap: None,
+            jail: Some("/be/web".to_owned()),
+            ended: None,
+            restarts: 0,
+            words: None,
+        };
+        let found = |record: &Record, jls: &str| {
+            left_by("web1", record, &mut |words| {
+                assert_eq!(words.join(" "), "jls name path");
+                Ok(jls.into())
+            })
+        };
+        let there = Some(Left::Jail("/be/web".to_owned()));
+        assert_eq!(found(&record, "db /be/db\nweb1 /be/web\n"), there);
+        // Neither one of another name, nor another one of its name.
+        assert_eq!(found(&record, "web10 /be/web\nweb1 /be/other\n"), None);
+        let over = Record { stage: Stage::Off, ..record.clone() };
+        assert_eq!(found(&over, "web1 /be/web\n"), None);
+        let error = || Error {
+            call: "jls".to_owned(),
+            why: ::child::Why::Late,
+            said: "no answer".to_owned(),
+        };
+        assert_eq!(left_by("web1", &record, &mut |_words| Err(error())), there);
     }
 }

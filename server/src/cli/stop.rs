@@ -47,7 +47,7 @@ impl Stop {
         let mut names = self.names.clone();
         if self.all {
             names = guests::ordered(site)?.into_iter().rev().map(|(name, _)| name).collect();
-            names.retain(|name| is_there(&Place::of(site.state(), name.as_str())));
+            names.retain(|name| is_there(name, &Place::of(site.state(), name.as_str())));
         }
         let deeds: Vec<_> = names.iter().map(|name| format!("stop {name}")).collect();
         if let Some(told) = self.dry.instead_of(site, &deeds) {
@@ -72,7 +72,7 @@ pub(crate) struct RestartVerb {
 impl RestartVerb {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let deeds = self.names.iter().flat_map(|name| {
-            let stops = is_there(&Place::of(site.state(), name.as_str()));
+            let stops = is_there(name, &Place::of(site.state(), name.as_str()));
             stops.then(|| format!("stop {name}")).into_iter().chain([format!("start {name}")])
         });
         if let Some(told) = self.dry.instead_of(site, &deeds.collect::<Vec<_>>()) {
@@ -80,7 +80,7 @@ impl RestartVerb {
         }
         Ok(ended(&self.names, |name| {
             keep::guest(site, name)?;
-            let said = match is_there(&Place::of(site.state(), name.as_str())) {
+            let said = match is_there(name, &Place::of(site.state(), name.as_str())) {
                 true => stop(site, name, self.patience)?,
                 false => format!("{name} did not run"),
             };
@@ -107,11 +107,15 @@ fn ended(
 /// Ends one; says how.
 fn stop(site: &Site, name: &MachineName, patience: Patience) -> Result<String, Failure> {
     let place = Place::of(site.state(), name.as_str());
-    if !is_there(&place) {
-        keep::guest(site, name)?;
-        return Err(Failure::no(format_args!("{name} does not run")));
-    }
     let patience = Duration::from_secs(patience.timeout);
+    if !is_there(name, &place) {
+        keep::guest(site, name)?;
+        if place.record().is_none() {
+            return Err(Failure::no(format_args!("{name} does not run")));
+        }
+        // What a keeper that was killed has made for it may be there yet.
+        return end_left(site, name, place, patience);
+    }
     if place.claimed().map_err(Failure::could_not)?.is_none() {
         return end_left(site, name, place, patience);
     }
@@ -137,7 +141,7 @@ fn stop(site: &Site, name: &MachineName, patience: Patience) -> Result<String, F
         thread::sleep(BEAT);
     }
     let record = place.record();
-    if keep::runs(&place).is_some() {
+    if keep::runs(name.as_str(), &place).is_some() {
         return end_left(site, name, place, patience);
     }
     let words = record.and_then(|record| record.words);
@@ -156,8 +160,8 @@ fn end_left(
 }
 
 /// Whether a guest runs, or somebody is to start it again.
-fn is_there(place: &Place) -> bool {
-    matches!(place.claimed(), Ok(Some(_))) || keep::runs(place).is_some()
+fn is_there(name: &MachineName, place: &Place) -> bool {
+    matches!(place.claimed(), Ok(Some(_))) || keep::runs(name.as_str(), place).is_some()
 }
 
 /// How much longer than its guest a keeper may take.

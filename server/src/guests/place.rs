@@ -46,6 +46,12 @@ pub(crate) struct Record {
     /// The interface that was made for it and has to be removed.
     #[serde(default)]
     pub(crate) tap: Option<String>,
+    /// The root of the jail that it is, which has no process of its own.
+    #[serde(default)]
+    pub(crate) jail: Option<String>,
+    /// When this host saw one of its lives end last, in seconds since 1970.
+    #[serde(default)]
+    pub(crate) ended: Option<u64>,
     /// How often it was started again by itself.
     #[serde(default)]
     pub(crate) restarts: u32,
@@ -121,17 +127,44 @@ impl Process {
 
     /// The process that has this number now.
     pub(crate) fn by_pid(pid: i32) -> Option<Self> {
-        sys::started(pid).map(|started| Self { pid, started })
+        sys::started(pid).ok().flatten().map(|started| Self { pid, started })
     }
 
-    /// Whether it has not ended.
+    /// Whether it may live: one of which nothing can be found out is not dead for that.
     pub(crate) fn is_alive(&self) -> bool {
-        sys::started(self.pid).as_ref() == Some(&self.started)
+        self.is_alive_by(sys::started(self.pid))
+    }
+
+    fn is_alive_by(&self, found: io::Result<Option<String>>) -> bool {
+        found.map_or(true, |started| started.as_ref() == Some(&self.started))
     }
 
     /// Sends it a signal; says whether it was there.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
         sys::signal(self.pid, &self.started, signal)
+    }
+}
+
+impl Record {
+    /// Whether it was written before this host was started: nothing of what it says is there any more.
+    pub(crate) fn is_of_before(&self) -> bool {
+        booted().is_some_and(|booted| self.since < booted)
+    }
+
+    /// The guest ended together with its keeper. Nobody saw when, unless that was before this host was started.
+    pub(crate) fn lose(&mut self) {
+        self.lose_at(booted());
+    }
+
+    fn lose_at(&mut self, booted: Option<u64>) {
+        if let Some(booted) = booted.filter(|booted| self.since < *booted) {
+            self.ended = Some(booted);
+            // It is not there, and its name may be another one's.
+            self.tap = None;
+        }
+        (self.stage, self.since) = (Stage::Off, now());
+        (self.process, self.jail) = (None, None);
+        self.words = Some("it ended together with its keeper".to_owned());
     }
 }
 
@@ -242,6 +275,11 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// When this host was started, in seconds since 1970.
+fn booted() -> Option<u64> {
+    sys::uptime().ok().map(|uptime| now().saturating_sub(uptime.as_secs()))
+}
+
 /// Where guests are, in the state directory.
 const FOLDER: &str = "guests";
 const LOCK: &str = "lock";
@@ -286,27 +324,63 @@ mod test {
     }
 
     #[test]
+    fn what_cannot_be_looked_at_is_not_dead() {
+        let known = Process { pid: 1, started: "then".to_owned() };
+        assert!(known.is_alive_by(Err(io::ErrorKind::TimedOut.into())));
+        assert!(known.is_alive_by(Ok(Some("then".to_owned()))));
+        assert!(!known.is_alive_by(Ok(Some("later".to_owned()))) && !known.is_alive_by(Ok(None)));
+    }
+
+    #[test]
+    fn of_a_lost_guest_nobody_says_that_it_ended_now() {
+        let record = Record {
+            tap: Some("tap3".to_owned()),
+            jail: Some("/be/web1".to_owned()),
+            ..record(Stage::Running)
+        };
+        let lost = |booted| {
+            let mut lost = record.clone();
+            lost.lose_at(booted);
+            assert_eq!((lost.stage, &lost.process, &lost.jail), (Stage::Off, &None, &None));
+            (lost.ended, lost.tap)
+        };
+        // Its interface is there, and another host may run it since.
+        assert_eq!(lost(None), (None, record.tap.clone()));
+        assert_eq!(lost(Some(record.since - 10)), (None, record.tap.clone()));
+        // What the host had was gone when it was started.
+        let booted = record.since + 10;
+        assert_eq!(lost(Some(booted)), (Some(booted), None));
+        assert!(!record.is_of_before());
+    }
+
+    #[test]
     fn what_is_written_down_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::of(dir.path(), "web1");
         place.make().unwrap();
         assert_eq!(place.record(), None);
-        let record = Record {
-            run: Runner::Qemu,
-            environment: "base".to_owned(),
-            stage: Stage::Running,
-            since: now(),
-            keeper: Process::own().unwrap(),
-            process: None,
-            tap: None,
-            restarts: 2,
-            words: Some("it ended".to_owned()),
-        };
+        let record = record(Stage::Running);
         place.write(&record).unwrap();
         assert_eq!(place.record(), Some(record));
         assert_eq!(place.take_patience(), None);
         place.set_patience(Duration::from_secs(7)).unwrap();
         assert_eq!(place.take_patience(), Some(Duration::from_secs(7)));
         assert_eq!(place.take_patience(), None);
+    }
+
+    fn record(stage: Stage) -> Record {
+        Record {
+            run: Runner::Qemu,
+            environment: "base".to_owned(),
+            stage,
+            since: now(),
+            keeper: Process::own().unwrap(),
+            process: None,
+            tap: None,
+            jail: None,
+            ended: None,
+            restarts: 2,
+            words: Some("it ended".to_owned()),
+        }
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use provision::terminal;
 use store::EnvironmentName;
 
-use super::life::{container, nspawned};
+use super::life::{clear_lost, container, nspawned};
 use super::notes::Notes;
 use super::{claimed, jail};
 use crate::boot::catalog::System;
@@ -100,6 +100,7 @@ impl Jail {
         if self.here.dry_run {
             return text_of::render(&[definition]).map(Reply::text).map_err(Failure::could_not);
         }
+        jail::expect_jails()?;
         self.here.keep(site, &subject, Runner::Jail, |notes, host| {
             let name = &subject.guest.name;
             terminal::say(&format!(
@@ -138,19 +139,23 @@ impl Here {
         let name: MachineName = subject.guest.name.parse().map_err(Failure::could_not)?;
         let place = Place::of(site.state(), name.as_str());
         let _claim = place.claim().map_err(|error| claimed(&name, &error))?;
-        let notes = Notes::new(place, run, OfGuest::new(site, &name))?;
+        let notes = Notes::new(name.as_str(), place, run, OfGuest::new(site, &name))?;
         if let Some(left) = notes.left() {
             return Err(Failure::no(format_args!(
-                "{name} runs already, as process {}: `netbe stop {name}` ends it",
-                left.pid
+                "{name} runs already, as {left}: `netbe stop {name}` ends it"
             )));
         }
         if !self.force {
             guard::refuse_living(site, &subject.environment.name, guard::Verb::Boot)?;
         }
         let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
+        clear_lost(site, &name, &notes, &mut host)?;
         notes.claim()?;
-        notes.start(run, subject.environment.name.as_str())?;
+        let environment = subject.environment.name.as_str();
+        match run {
+            Runner::Jail => notes.start_jail(environment, &subject.directory()?)?,
+            Runner::Bhyve | Runner::Nspawn | Runner::Qemu => notes.start(run, environment)?,
+        }
         let outcome = live(&notes, &mut host);
         let words = match &outcome {
             Ok(()) => format!("{name} has ended"),

@@ -15,17 +15,18 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use store::{EnvironmentName, Point};
 
-use super::jail;
 use super::notes::{MONITOR, Notes};
+use super::{Left, jail};
 use crate::boot::catalog::System;
 use crate::cli::boot::{BHYVE_UEFI, uefi};
 use crate::cli::child::{Runner as _, Terminal, ThisHost, cannot_run, command};
 use crate::cli::guest::{GuestOptions, Host, Subject, text};
+use crate::cli::status::ago;
 use crate::cli::{Failure, Site, bhyve as on_bhyve, guard};
 use crate::control::{Reply as Answer, Request};
+use crate::guests::End;
 use crate::guests::console::Relay;
 use crate::guests::place::now;
-use crate::guests::{End, Process};
 use crate::site::machine::{GuestBoot, Machine, MachineName, Runner};
 
 /// The lives of one guest under one keeper.
@@ -110,8 +111,9 @@ impl<'a> Life<'a> {
                 all_well(failures)
             }
             Runner::Jail => {
+                jail::expect_jails()?;
                 let definition = jail::definition(&subject, machine)?;
-                self.notes.start(run, environment)?;
+                self.notes.start_jail(environment, &subject.directory()?)?;
                 let file = self.notes.file("jail.conf");
                 jail::live(&definition, &file, host, &mut || self.notes.began_jail())
             }
@@ -129,13 +131,13 @@ impl<'a> Life<'a> {
             guard::refuse_living(self.site, name, guard::Verb::Boot)
         };
         refused.or_else(|refused| {
-            let (stage, since) = self.notes.stood();
-            let is_over = stage.is_over() && self.heard_last(&titles).is_some_and(|at| at <= since);
-            // Others may use what a virtual machine boots, as far as the first question goes.
-            if is_over && (run.is_virtual() || guard::is_alone(self.site, name, &titles)?) {
-                return Ok(());
-            }
-            Err(refused)
+            let Some(heard) = self.heard_last(&titles) else { return Err(refused) };
+            let Some(evidence) = evidence(self.notes.ended_at(), heard, now()) else {
+                // Others may use what a virtual machine boots, as far as the first question goes.
+                let is_alone = run.is_virtual() || guard::is_alone(self.site, name, &titles)?;
+                return if is_alone { Ok(()) } else { Err(refused) };
+            };
+            Err(Failure::no(format_args!("{} ({evidence})", refused.message)))
         })
     }
 
@@ -168,6 +170,20 @@ impl<'a> Life<'a> {
     }
 }
 
+/// What speaks for it that a machine runs elsewhere; nothing, if this host saw its guest end after the server had
+/// heard of it last.
+fn evidence(ended: Option<u64>, heard: u64, now: u64) -> Option<String> {
+    // Times of a host fit in it.
+    #[expect(clippy::cast_precision_loss)]
+    let told = |at: u64| ago(now.saturating_sub(at) as f64);
+    let here = match ended {
+        Some(ended) if heard <= ended => return None,
+        Some(ended) => format!("this host saw its guest end {}", told(ended)),
+        None => "this host has not seen a guest of that name end".to_owned(),
+    };
+    Some(format!("the server heard of it {}, and {here}", told(heard)))
+}
+
 /// Waits for the end of a guest whose keeper was killed, and removes what that had made for it. How it ended
 /// nobody knows: who switched itself off is not to come back, so that it counts as that.
 pub(super) fn take_over(
@@ -176,8 +192,12 @@ pub(super) fn take_over(
     known: Known<'_>,
     notes: &Notes,
     host: &mut ThisHost,
-    left: &Process,
+    left: &Left,
 ) -> Result<End, Failure> {
+    let process = match left {
+        Left::Jail(_) => return jail::follow(name.as_str(), &notes.file("jail.conf"), host),
+        Left::Process(process) => process,
+    };
     let serial = notes.file("serial");
     let run = notes.run();
     let _console = (run == Runner::Qemu)
@@ -187,17 +207,45 @@ pub(super) fn take_over(
             Ok::<_, Failure>(relay)
         })
         .transpose()?;
-    host.follow(left).map_err(|error| {
-        Failure::could_not(format_args!("cannot wait for the end of process {}: {error}", left.pid))
+    host.follow(process).map_err(|error| {
+        Failure::could_not(format_args!("cannot wait for the end of {left}: {error}"))
     })?;
     if run == Runner::Bhyve {
-        let subject = subject(site, name, known)?;
-        let boot = Boot::Firmware(BHYVE_UEFI.to_owned());
-        let machine = Virtual { guest: &subject.guest, boot, console: Console::NullModem };
-        let failures = on_bhyve::clear(&machine, notes.tap(), host, &mut terminal::say);
-        return all_well(failures);
+        return clear_bhyve(site, name, known, notes, host);
     }
     Ok(End::Off)
+}
+
+/// Notes of a guest that ended together with its keeper that it is off, and removes what the keeper had made for
+/// it. Of one that runs, or was seen to end, there is nothing to be done.
+pub(super) fn clear_lost(
+    site: &Site,
+    name: &MachineName,
+    notes: &Notes,
+    host: &mut ThisHost,
+) -> Result<(), Failure> {
+    if !notes.is_lost() {
+        return Ok(());
+    }
+    if notes.run() == Runner::Bhyve {
+        let (machine, run) = super::guest(site, name)?;
+        clear_bhyve(site, name, (&machine, run), notes, host)?;
+    }
+    notes.lose()
+}
+
+/// Removes what was made for a guest of bhyve that has ended.
+fn clear_bhyve(
+    site: &Site,
+    name: &MachineName,
+    known: Known<'_>,
+    notes: &Notes,
+    host: &mut ThisHost,
+) -> Result<End, Failure> {
+    let subject = subject(site, name, known)?;
+    let boot = Boot::Firmware(BHYVE_UEFI.to_owned());
+    let machine = Virtual { guest: &subject.guest, boot, console: Console::NullModem };
+    all_well(on_bhyve::clear(&machine, notes.tap(), host, &mut terminal::say))
 }
 
 /// The commands that would run a guest, as a person would type them.
@@ -395,3 +443,19 @@ pub(in crate::cli) const CONSOLE: &str = "console";
 /// systemd-nspawn ends so, run with --keep-unit, when its container restarts itself (nspawn.c,
 /// `EXIT_FORCE_RESTART`).
 const REBOOTED: i32 = 133;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_was_heard_of_after_its_guest_ended_here_runs_elsewhere() {
+        assert_eq!(evidence(Some(1000), 990, 1060), None);
+        let told = "the server heard of it 5s ago, and this host saw its guest end 1m ago";
+        assert_eq!(evidence(Some(1000), 1055, 1060).as_deref(), Some(told));
+        // One that was lost ended nobody knows when.
+        let told =
+            "the server heard of it 1m ago, and this host has not seen a guest of that name end";
+        assert_eq!(evidence(None, 1000, 1060).as_deref(), Some(told));
+    }
+}

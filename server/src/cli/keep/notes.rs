@@ -8,6 +8,7 @@ use hooks::Occasion;
 use provision::terminal;
 use rustix::process::Signal;
 
+use super::{Left, left};
 use crate::cli::Failure;
 use crate::cli::child::{GRACE, Keeper};
 use crate::cli::hooks::OfGuest;
@@ -23,6 +24,7 @@ pub(super) struct Notes {
 
 #[derive(Debug)]
 struct Inner {
+    name: String,
     place: Place,
     record: Record,
     /// When the guest's program started in its present life; what is prepared before is no part of that.
@@ -33,16 +35,18 @@ struct Inner {
 
 impl Notes {
     /// The notes on a guest that this process has claimed.
-    pub(super) fn new(place: Place, run: Runner, hooks: OfGuest) -> Result<Self, Failure> {
+    pub(super) fn new(
+        name: &str,
+        place: Place,
+        run: Runner,
+        hooks: OfGuest,
+    ) -> Result<Self, Failure> {
         let keeper = Process::own().ok_or_else(|| {
             Failure::could_not("this process cannot find itself among those of this host")
         })?;
         // What was said to a keeper that was killed holds no more.
         let _ = place.take_patience();
         let known = place.record();
-        let is_lost = known.as_ref().is_some_and(|known| {
-            !known.stage.is_over() && !known.process.as_ref().is_some_and(Process::is_alive)
-        });
         let record = Record {
             run: known.as_ref().map_or(run, |known| known.run),
             environment: known.as_ref().map(|known| known.environment.clone()).unwrap_or_default(),
@@ -51,21 +55,39 @@ impl Notes {
             keeper,
             process: known.as_ref().and_then(|known| known.process.clone()),
             tap: known.as_ref().and_then(|known| known.tap.clone()),
+            jail: known.as_ref().and_then(|known| known.jail.clone()),
+            ended: known.as_ref().and_then(|known| known.ended),
             restarts: 0,
             words: known.and_then(|known| known.words),
         };
-        let inner = RefCell::new(Inner { place, record, begun: None, killed: false, hooks });
-        let notes = Self { inner: Rc::new(inner) };
-        if is_lost {
-            // What is said of it else would keep it from being started.
-            notes.end(Stage::Off, "it ended together with its keeper")?;
-        }
-        Ok(notes)
+        let name = name.to_owned();
+        let inner = RefCell::new(Inner { name, place, record, begun: None, killed: false, hooks });
+        Ok(Self { inner: Rc::new(inner) })
     }
 
-    /// The process of a guest whose keeper was killed.
-    pub(super) fn left(&self) -> Option<Process> {
-        self.inner.borrow().record.process.clone().filter(Process::is_alive)
+    /// What is there of a guest whose keeper was killed.
+    pub(super) fn left(&self) -> Option<Left> {
+        let (name, record) = {
+            let inner = self.inner.borrow();
+            (inner.name.clone(), inner.record.clone())
+        };
+        left(&name, &record)
+    }
+
+    /// Whether the guest ended together with its keeper.
+    pub(super) fn is_lost(&self) -> bool {
+        !self.inner.borrow().record.stage.is_over() && self.left().is_none()
+    }
+
+    /// It ended together with its keeper.
+    pub(super) fn lose(&self) -> Result<(), Failure> {
+        let was_begun = self.is_begun();
+        let mut inner = self.inner.borrow_mut();
+        inner.record.lose();
+        inner.place.write(&inner.record).map_err(Failure::could_not)?;
+        drop(inner);
+        self.ended(was_begun);
+        Ok(())
     }
 
     /// What ran the guest when it was last written down.
@@ -78,9 +100,10 @@ impl Notes {
         self.inner.borrow().place.set_patience(patience).map_err(Failure::could_not)
     }
 
-    /// The interface that a guest whose keeper was killed had.
+    /// The interface that a guest whose keeper was killed had, if it is there yet.
     pub(super) fn tap(&self) -> Option<String> {
-        self.inner.borrow().record.tap.clone()
+        let record = &self.inner.borrow().record;
+        record.tap.clone().filter(|_| !record.is_of_before())
     }
 
     /// A file of the guest's place.
@@ -88,10 +111,9 @@ impl Notes {
         self.inner.borrow().place.file(name)
     }
 
-    /// How the guest stood when it was last written down, and since when.
-    pub(super) fn stood(&self) -> (Stage, u64) {
-        let inner = self.inner.borrow();
-        (inner.record.stage, inner.record.since)
+    /// When this host saw one of the guest's lives end last, in seconds since 1970.
+    pub(super) fn ended_at(&self) -> Option<u64> {
+        self.inner.borrow().record.ended
     }
 
     /// How long its program has run in its present life; no time, if it never started.
@@ -121,9 +143,16 @@ impl Notes {
             environment.clone_into(&mut record.environment);
             record.run = run;
             record.process = None;
+            record.jail = None;
             record.words = None;
             record.stage = Stage::Starting;
         })
+    }
+
+    /// What is started is a jail with this root.
+    pub(super) fn start_jail(&self, environment: &str, root: &str) -> Result<(), Failure> {
+        self.start(Runner::Jail, environment)?;
+        self.note(|record| record.jail = Some(root.to_owned()))
     }
 
     /// It is there, and has no process.
@@ -150,6 +179,8 @@ impl Notes {
         let was_begun = self.is_begun();
         self.note(|record| {
             record.process = None;
+            record.jail = None;
+            record.ended = was_begun.then(now).or(record.ended);
             record.restarts = record.restarts.saturating_add(1);
             record.words = Some(words.to_owned());
             record.stage = Stage::Waiting;
@@ -163,6 +194,8 @@ impl Notes {
         let was_begun = self.is_begun();
         self.note(|record| {
             record.process = None;
+            record.jail = None;
+            record.ended = was_begun.then(now).or(record.ended);
             record.words = Some(words.to_owned());
             record.stage = stage;
         })?;
