@@ -4,8 +4,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use bootcfg::bhyve::{Boot, Console, Virtual, bhyveload};
-use bootcfg::qemu::{self, Firmware, Kernel};
-use bootcfg::{linux, shell};
+use bootcfg::linux;
+use bootcfg::qemu::{self, Attachment, Firmware, Kernel};
 use clap::{Args, ValueEnum};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use provision::terminal;
@@ -126,14 +126,12 @@ impl Bootnfs {
 
     fn linux(&self, subject: &Subject) -> Result<Reply, Failure> {
         if !self.doing.runs() {
-            let words = qemu::direct(
-                &subject.guest,
-                &subject.kernel()?,
-                &self.host.attachment(),
-                self.host.accelerator(),
-                &qemu::Console::Terminal,
-            );
-            return print(&words.map_err(Failure::could_not)?);
+            let (kernel, console) = (subject.kernel()?, qemu::Console::Terminal);
+            let accelerator = self.host.accelerator();
+            let words = |attachment: &Attachment| {
+                qemu::direct(&subject.guest, &kernel, attachment, accelerator, &console)
+            };
+            return self.host.by_hand(words).map(Reply::text);
         }
         emulate(&subject.direct(&self.host, &qemu::Console::Terminal)?)
     }
@@ -212,9 +210,11 @@ impl Bootpxe {
     fn qemu(&self, site: &Site, subject: &Subject, firmware: &Firmware) -> Result<Reply, Failure> {
         let console = qemu::Console::Terminal;
         if !self.doing.runs() {
-            let (attachment, accelerator) = (self.host.attachment(), self.host.accelerator());
-            let words = qemu::pxe(&subject.guest, firmware, &attachment, accelerator, &console);
-            return print(&words.map_err(Failure::could_not)?);
+            let accelerator = self.host.accelerator();
+            let words = |attachment: &Attachment| {
+                qemu::pxe(&subject.guest, firmware, attachment, accelerator, &console)
+            };
+            return self.host.by_hand(words).map(Reply::text);
         }
         let emulation = subject.pxe(&self.host, firmware, &console)?;
         self.set_serial(site, subject)?;
@@ -367,12 +367,6 @@ pub(super) fn uefi() -> Result<Firmware, Failure> {
         )
     })?;
     Ok(Firmware::Uefi { code: (*code).to_owned(), variables: (*variables).to_owned() })
-}
-
-/// Prints a command.
-fn print(words: &[String]) -> Result<Reply, Failure> {
-    let text = shell::lines(words, "").map_err(Failure::could_not)?;
-    Ok(Reply::text(text + "\n"))
 }
 
 /// Runs QEMU until the guest is off.

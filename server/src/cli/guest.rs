@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use bootcfg::qemu::{Accelerator, Attachment};
-use bootcfg::{Address, Guest, Mac, Root};
+use bootcfg::{Address, ConfigError, Guest, Mac, Root, shell};
 use clap::{Args, ValueEnum};
 use hostfs::{HostTree, Inside, Options};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -536,6 +536,32 @@ impl Host {
         Ok((Attachment::Opened(opened.as_raw_fd()), Some(opened)))
     }
 
+    /// The commands by which a person runs QEMU as netbe does: netbe hands it an open interface, for which they
+    /// make one that is there before and has to be removed after.
+    pub(crate) fn by_hand(
+        &self,
+        qemu: impl FnOnce(&Attachment) -> Result<Vec<String>, ConfigError>,
+    ) -> Result<String, Failure> {
+        let is_made =
+            self.tap.is_none() && cfg!(target_os = "linux") && nix::unistd::geteuid().is_root();
+        let (mut attachment, mut before, mut after) =
+            (self.attachment(), String::new(), String::new());
+        if is_made {
+            let is_free = |name: &String| matches!(Interface::by_name(name), Ok(None));
+            let mut names = (0..MOST_TAPS).map(|number| format!("tap{number}"));
+            let tap = names.find(is_free).unwrap_or_else(|| "tap0".to_owned());
+            let bridge = shell::quote(self.bridge()).map_err(Failure::could_not)?;
+            before = format!(
+                "ip tuntap add dev {tap} mode tap\nip link set dev {tap} master {bridge} up\n"
+            );
+            after = format!("ip link delete dev {tap}\n");
+            attachment = Attachment::Tap(tap);
+        }
+        let words = qemu(&attachment).map_err(Failure::could_not)?;
+        let text = shell::lines(&words, "").map_err(Failure::could_not)?;
+        Ok(format!("{before}{text}\n{after}"))
+    }
+
     /// Refuses an interface that this host does not have, before QEMU fails with many lines.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let name = self.tap.as_deref().unwrap_or_else(|| self.bridge());
@@ -593,6 +619,8 @@ pub(crate) fn text(path: &Path) -> Result<&str, Failure> {
 
 /// The memory of a guest of which nothing is said, in MiB.
 const MEMORY: u32 = 1024;
+/// How many names of interfaces are looked at for one that is free.
+const MOST_TAPS: u32 = 4096;
 /// The bridges that QEMU's helper may use for who is not root.
 const QEMU_BRIDGES: &str = "/etc/qemu/bridge.conf";
 const ASSUMED_PREFIX: u8 = 24;

@@ -30,6 +30,8 @@ fn with_guest() -> Bench {
 
 /// The words of a printed command.
 fn words(text: &str) -> Vec<String> {
+    // An interface is made before.
+    let text = text.find("qemu-system").map_or(text, |at| &text[at..]);
     bootcfg::shell::split(text).unwrap()
 }
 
@@ -97,8 +99,22 @@ fn bootnfs_prints_a_script_for_freebsd_and_a_command_for_linux() {
     assert!(script.starts_with("#!/bin/sh\n"), "{script}");
     assert!(script.contains("bhyvectl --destroy --vm=head\n"), "{script}");
     let bench = with_linux();
-    let command = words(&bench.prints(&["bootnfs", "-n", SERVER, "lin"]));
+    let shown = bench.prints(&["bootnfs", "-n", SERVER, "lin"]);
+    let command = words(&shown);
     assert_eq!(command[0], "qemu-system-x86_64");
+    // Root's guest gets an interface, as it does when it is run; for others QEMU's helper makes one.
+    let netdev = after(&command, "-netdev")[0];
+    if nix::unistd::geteuid().is_root() && cfg!(target_os = "linux") {
+        let tap =
+            netdev.strip_prefix("tap,id=net0,ifname=").and_then(|rest| rest.split(',').next());
+        let tap = tap.unwrap();
+        let before =
+            format!("ip tuntap add dev {tap} mode tap\nip link set dev {tap} master br0 up\n");
+        assert!(shown.starts_with(&before), "{shown}");
+        assert!(shown.ends_with(&format!("\nip link delete dev {tap}\n")), "{shown}");
+    } else {
+        assert_eq!(netdev, "bridge,id=net0,br=br0");
+    }
     let kernel = bench.root("lin").join("boot/vmlinuz-6.1");
     assert_eq!(after(&command, "-kernel"), [kernel.to_str().unwrap()]);
     let append = after(&command, "-append")[0];

@@ -9,7 +9,8 @@ use std::process::{Command, ExitStatus};
 
 use bootcfg::bhyve::{Boot, Console, Virtual};
 use bootcfg::nspawn::{self as container, Container, Source};
-use bootcfg::{Mac, bhyve, qemu, shell};
+use bootcfg::qemu::{self, Firmware};
+use bootcfg::{Mac, bhyve, shell};
 use provision::terminal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -74,7 +75,7 @@ impl<'a> Life<'a> {
                 };
                 let on = on(machine);
                 let emulation = match machine.boot.unwrap_or(GuestBoot::Bios) {
-                    GuestBoot::Bios => subject.pxe(&on, &qemu::Firmware::Bios, &console)?,
+                    GuestBoot::Bios => subject.pxe(&on, &Firmware::Bios, &console)?,
                     GuestBoot::Uefi => subject.pxe(&on, &uefi()?, &console)?,
                     GuestBoot::Kernel => subject.direct(&on, &console)?,
                 };
@@ -256,35 +257,37 @@ pub(super) fn commands(
 ) -> Result<String, Failure> {
     let subject = subject(site, name, known)?;
     let (machine, run) = known;
-    let line = |words: &[String]| {
-        shell::lines(words, "").map(|text| text + "\n").map_err(Failure::could_not)
-    };
     let (on, terminal) = (on(machine), qemu::Console::Terminal);
-    let (attachment, accelerator) = (on.attachment(), on.accelerator());
+    let accelerator = on.accelerator();
     let guest = &subject.guest;
-    let words = match run {
+    let pxe = |firmware: &Firmware| {
+        on.by_hand(|attachment| qemu::pxe(guest, firmware, attachment, accelerator, &terminal))
+    };
+    match run {
         Runner::Qemu => match machine.boot.unwrap_or(GuestBoot::Bios) {
-            GuestBoot::Bios => {
-                qemu::pxe(guest, &qemu::Firmware::Bios, &attachment, accelerator, &terminal)
-            }
-            GuestBoot::Uefi => qemu::pxe(guest, &uefi()?, &attachment, accelerator, &terminal),
+            GuestBoot::Bios => pxe(&Firmware::Bios),
+            GuestBoot::Uefi => pxe(&uefi()?),
             GuestBoot::Kernel => {
-                qemu::direct(guest, &subject.kernel()?, &attachment, accelerator, &terminal)
+                let kernel = subject.kernel()?;
+                on.by_hand(|attachment| {
+                    qemu::direct(guest, &kernel, attachment, accelerator, &terminal)
+                })
             }
+        },
+        Runner::Nspawn => {
+            let words = container(&subject, machine, None)?;
+            shell::lines(&words, "").map(|text| text + "\n").map_err(Failure::could_not)
         }
-        .map_err(Failure::could_not)?,
-        Runner::Nspawn => container(&subject, machine, None)?,
         Runner::Bhyve => {
             let boot = bhyve_boot(site, &subject, machine)?;
             let machine = Virtual { guest, boot, console: Console::NullModem };
-            return machine.script(on.bhyve_bridge(), None).map_err(Failure::could_not);
+            machine.script(on.bhyve_bridge(), None).map_err(Failure::could_not)
         }
         Runner::Jail => {
             let definition = jail::definition(&subject, machine)?;
-            return bootcfg::jail::render(&[definition]).map_err(Failure::could_not);
+            bootcfg::jail::render(&[definition]).map_err(Failure::could_not)
         }
-    };
-    line(&words)
+    }
 }
 
 /// The guest that a machine is, on the environment that it boots.
