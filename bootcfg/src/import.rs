@@ -5,6 +5,9 @@
 //! and nobody chooses. What netbe has no place for is named, by file and line.
 
 mod files;
+mod hypervisors;
+mod jails;
+mod units;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,6 +40,8 @@ pub struct Candidate {
     pub root: Option<Fact<String>>,
     /// The UUID of its firmware.
     pub uuid: Option<Fact<String>>,
+    /// What runs it as a guest.
+    pub run: Option<Fact<Run>>,
     /// Its memory in MiB.
     pub memory: Option<Fact<u64>>,
     /// The number of its processors.
@@ -45,6 +50,38 @@ pub struct Candidate {
     pub bridge: Option<Fact<String>>,
     /// Contradictions.
     pub conflicts: Vec<Conflict>,
+}
+
+/// What runs a guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Run {
+    /// bhyve(8).
+    Bhyve,
+    /// jail(8).
+    Jail,
+    /// systemd-nspawn(1).
+    Nspawn,
+    /// QEMU.
+    Qemu,
+}
+
+impl Run {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bhyve => "bhyve",
+            Self::Jail => "jail",
+            Self::Nspawn => "nspawn",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Two things of which only one can be.

@@ -18,6 +18,8 @@ pub struct Domain {
     pub memory: u64,
     /// Number of processors.
     pub cpus: u16,
+    /// The name that libvirt has for what runs it: kvm, qemu, bhyve.
+    pub by: String,
     /// Whether the processor executes its instructions (KVM).
     pub accelerated: bool,
     /// What boots it.
@@ -51,6 +53,7 @@ pub struct Card {
 #[must_use]
 pub fn domain(guest: &Guest, boot: Boot, bridge: &str, accelerated: bool) -> Domain {
     Domain {
+        by: if accelerated { "kvm" } else { "qemu" }.to_owned(),
         name: guest.name.clone(),
         memory: guest.memory.into(),
         cpus: guest.cpus,
@@ -62,7 +65,7 @@ pub fn domain(guest: &Guest, boot: Boot, bridge: &str, accelerated: bool) -> Dom
 
 /// The text of a domain, for `virsh define`.
 pub fn render(domain: &Domain) -> Result<String, ConfigError> {
-    let Domain { name, memory, cpus, accelerated, boot, cards } = domain;
+    let Domain { name, memory, cpus, by: _, accelerated, boot, cards } = domain;
     // libvirt makes names of files of it.
     let reason = "write letters, digits and - _ . and begin with a letter or digit";
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -256,11 +259,13 @@ impl Open {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         if name == "domain" && self.domain.is_none() {
             self.begun = Some(line);
-            let accelerated = find("type").as_deref() == Some("kvm");
+            let by = find("type").unwrap_or_default();
+            let accelerated = by == "kvm";
             self.domain = Some(Domain {
                 name: String::new(),
                 memory: 0,
                 cpus: 1,
+                by,
                 accelerated,
                 boot: Boot::Bios,
                 cards: Vec::new(),

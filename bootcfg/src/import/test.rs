@@ -17,6 +17,7 @@ fn told(machine: &Candidate) -> String {
     words.extend(machine.macs.iter().map(|fact| fact.value.to_string()));
     words.extend(machine.address.iter().map(|fact| fact.value.to_string()));
     words.extend(machine.root.iter().map(|fact| fact.value.clone()));
+    words.extend(machine.run.iter().map(|fact| fact.value.to_string()));
     words.extend(machine.memory.iter().map(|fact| format!("{}M", fact.value)));
     words.extend(machine.cpus.iter().map(|fact| format!("{}c", fact.value)));
     words.extend(machine.bridge.iter().map(|fact| fact.value.clone()));
@@ -38,20 +39,20 @@ fn every_kind_of_file_tells_of_its_machines() {
     let jail = "web { path = /jails/web; vnet; vnet.interface = e0b_web; exec.prestart = \"ifconfig e0b_web ether \
                 02:00:00:00:00:01 && ifconfig bridge0 addm e0a_web\"; exec.start = \"ifconfig e0b_web inet 10.0.0.5/24\", \"/bin/sh /etc/rc\"; }";
     for (name, text, expected) in [
-        ("web.sh", script, "web 02:00:00:00:00:01 10.0.0.5 /be/web 1024M 2c bridge0"),
-        ("jail.conf", jail, "web 02:00:00:00:00:01 10.0.0.5 /jails/web bridge0"),
-        ("jail.conf", "web { ip4.addr = \"em0|10.0.0.5/24\"; }", "web 10.0.0.5"),
+        ("web.sh", script, "web 02:00:00:00:00:01 10.0.0.5 /be/web bhyve 1024M 2c bridge0"),
+        ("jail.conf", jail, "web 02:00:00:00:00:01 10.0.0.5 /jails/web jail bridge0"),
+        ("jail.conf", "web { ip4.addr = \"em0|10.0.0.5/24\"; }", "web 10.0.0.5 jail"),
         (
             "/vm/web/web.conf",
             "loader=\"uefi\"\ncpu=2\nmemory=512M\nnetwork0_switch=\"lan\"\nnetwork0_mac=\"02:00:00:00:00:01\"\n",
-            "web 02:00:00:00:00:01 512M 2c vm-lan",
+            "web 02:00:00:00:00:01 bhyve 512M 2c vm-lan",
         ),
         (
             "web.jconf",
             "jname=web\nemulator=bhyve\nvm_ram=1g\nvm_cpus=2\nip4_addr=\"10.0.0.5/16\"\nnic_hwaddr=02:00:00:00:00:01\ninterface=bridge0\n",
-            "web 02:00:00:00:00:01 10.0.0.5 1024M 2c bridge0",
+            "web 02:00:00:00:00:01 10.0.0.5 bhyve 1024M 2c bridge0",
         ),
-        ("rc.conf_web", "jname=web\nip4_addr=DHCP\nnic_hwaddr=0\ndata=/j/web\n", "web /j/web"),
+        ("rc.conf_web", "jname=web\nip4_addr=DHCP\nnic_hwaddr=0\ndata=/j/web\n", "web /j/web jail"),
         (
             "dhcpd.conf",
             "host web { hardware ethernet 02:00:00:00:00:01; fixed-address 10.0.0.5; option root-path \"10.0.0.1:/be/web\"; }",
@@ -65,16 +66,16 @@ fn every_kind_of_file_tells_of_its_machines() {
         (
             "web.cfg",
             "name=web\ncpus=2\nmemory.size=1G\npci.0.2.0.device=virtio-net\npci.0.2.0.mac=02:00:00:00:00:01\n",
-            "web 02:00:00:00:00:01 1024M 2c",
+            "web 02:00:00:00:00:01 bhyve 1024M 2c",
         ),
         (
             "web.xml",
-            "<domain><name>web</name><memory unit='GiB'>1</memory><devices><interface><source bridge='br0'/><mac \
+            "<domain type='kvm'><name>web</name><memory unit='GiB'>1</memory><devices><interface><source bridge='br0'/><mac \
              address='02:00:00:00:00:01'/></interface></devices></domain>",
-            "web 02:00:00:00:00:01 1024M 1c br0",
+            "web 02:00:00:00:00:01 qemu 1024M 1c br0",
         ),
-        ("vmtab", "web /x/web.sh auto\n", "web"),
-        ("/etc/systemd/nspawn/web.nspawn", "[Network]\nBridge=br0\n", "web br0"),
+        ("vmtab", "web /x/web.sh auto\n", "web bhyve"),
+        ("/etc/systemd/nspawn/web.nspawn", "[Network]\nBridge=br0\n", "web nspawn br0"),
         (
             "web.network",
             "[Link]\nMACAddress=02:00:00:00:00:01\n[Network]\nAddress=10.0.0.5/24\n",
@@ -83,12 +84,12 @@ fn every_kind_of_file_tells_of_its_machines() {
         (
             "var-lib-machines-web.mount",
             "[Mount]\nWhat=10.0.0.1:/be/web\nWhere=/var/lib/machines/web\n",
-            "web /be/web",
+            "web /be/web nspawn",
         ),
         (
             "systemd-nspawn@web.service.d/a.conf",
             "[Service]\nEnvironment=SYSTEMD_NSPAWN_NETWORK_MAC=02:00:00:00:00:01\n",
-            "web 02:00:00:00:00:01",
+            "web 02:00:00:00:00:01 nspawn",
         ),
     ] {
         assert_eq!(machines(&[(name, text)]), [expected], "{name}: {text}");
@@ -111,7 +112,7 @@ fn files_of_one_machine_are_joined_by_its_name() {
             "/z/base /z/dev nullfs ro 0 0\n/z/containers/dev /z/dev/skeleton nullfs rw 0 0\n",
         ),
     ];
-    assert_eq!(machines(&thin), ["dev /z/containers/dev"]);
+    assert_eq!(machines(&thin), ["dev /z/containers/dev jail"]);
     assert_eq!(left(&thin), Vec::<String>::new());
 }
 
@@ -150,13 +151,13 @@ fn what_a_jails_host_sets_is_not_the_jails() {
             "{hook} = \"ifconfig e0a 10.0.0.1/24 up\", \"ifconfig bridge0 inet 10.0.0.2/24 addm e0a\", \"ifconfig e0a \
              ether 02:00:00:00:00:0a\", \"ifconfig e0b ether 02:00:00:00:00:0b\", \"route add default 10.0.0.254\";"
         ));
-        assert_eq!(machines, ["web 02:00:00:00:00:0b /j bridge0"], "{hook}");
+        assert_eq!(machines, ["web 02:00:00:00:00:0b /j jail bridge0"], "{hook}");
         assert_eq!(left, Vec::<String>::new(), "{hook}");
     }
     let (machines, _) = jail(
         "exec.start = \"ifconfig e0b ether 02:00:00:00:00:0b\", \"ifconfig e0b inet 10.0.0.5/24\";",
     );
-    assert_eq!(machines, ["web 02:00:00:00:00:0b 10.0.0.5 /j"]);
+    assert_eq!(machines, ["web 02:00:00:00:00:0b 10.0.0.5 /j jail"]);
 }
 
 #[test]
@@ -181,6 +182,8 @@ fn what_has_no_place_is_named_by_file_and_line() {
         ("a.nspawn", "[Network]\nPort=80\n", "a.nspawn:1 a has Port= too"),
         ("a.jconf", "jname=a\nip4_addr=$(x)\n", "a.jconf:2 netbe does not run the shell"),
         ("a.jconf", "vm_ram=1g\n", "a.jconf:1 no jname stands here"),
+        ("a.jconf", "jname=a\nemulator=xen\n", "a.jconf:1 a is run by xen"),
+        ("a.xml", "<domain type='lxc'><name>a</name></domain>", "a.xml:1 a is run by lxc"),
         (
             "/vm/a/a.conf",
             "loader=uefi\nmemory=1G\ndisk0_name=x\n",

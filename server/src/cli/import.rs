@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bootcfg::import::{self, Candidate, Knowledge};
+use bootcfg::import::{self, Candidate, Knowledge, Place, Run};
 use bootcfg::lint::Source;
 use clap::Args;
 use store::{EnvironmentName, Store};
@@ -12,7 +12,7 @@ use super::lint::source;
 use super::machine::roster;
 use super::{Failure, Reply, Site, root};
 use crate::net::Mac;
-use crate::site::machine::{self, Machine, MachineName, Roster};
+use crate::site::machine::{self, GuestError, Machine, MachineName, Roster, Runner};
 use crate::site::networks::Networks;
 use crate::site::state::StateDir;
 
@@ -20,8 +20,8 @@ use crate::site::state::StateDir;
 ///
 /// It reads jail.conf, fstab, exports, dhcpd.conf, dnsmasq.conf, vmtab, scripts with bhyveload and bhyve,
 /// .nspawn, .network and .mount files of containers, domains of libvirt, and the files of bhyve, vm-bhyve and CBSD.
-/// Machines get their names, Ethernet addresses, UUIDs, addresses, and the environment of their root if the
-/// store has it. What is not taken is printed, by file and line. All machines are added, or none.
+/// Machines get their names, Ethernet addresses, UUIDs, addresses, the environment of their root if the
+/// store has it, and how they are run: program, processors, memory and bridge. What is not taken is printed, by file and line. All machines are added, or none.
 #[derive(Args, Debug)]
 pub(crate) struct Import {
     /// Files; netbe recognizes their kind by name or content.
@@ -187,20 +187,7 @@ fn plan(
             )),
         }
     }
-    for (what, fact) in [
-        ("cpus", candidate.cpus.as_ref().map(|fact| (fact.value.to_string(), &fact.place))),
-        (
-            "memory",
-            candidate.memory.as_ref().map(|fact| (format!("{} MiB", fact.value), &fact.place)),
-        ),
-        ("bridge", candidate.bridge.as_ref().map(|fact| (fact.value.clone(), &fact.place))),
-    ] {
-        if let Some((value, place)) = fact {
-            notes.push(format!(
-                "{place}: not taken: {what} of {name}, {value}: say it where the guest is run\n"
-            ));
-        }
-    }
+    hosting(candidate, &mut machine, notes);
     if let Some(entry) = known.get(&name) {
         return Ok(same(&name, &entry.machine, &machine));
     }
@@ -230,6 +217,49 @@ fn plan(
     }
 }
 
+/// Takes over how the machine is run as a guest of this host, as far as a machine has a place for it.
+fn hosting(candidate: &Candidate, machine: &mut Machine, notes: &mut Vec<String>) {
+    let Candidate { name, run, memory, cpus, bridge, .. } = candidate;
+    let mut leave = |place: &Place, what: &str, why: &dyn std::fmt::Display| {
+        notes.push(format!("{place}: not taken: {what} of {name}: {why}\n"));
+    };
+    machine.run = run.as_ref().map(|fact| match fact.value {
+        Run::Bhyve => Runner::Bhyve,
+        Run::Jail => Runner::Jail,
+        Run::Nspawn => Runner::Nspawn,
+        Run::Qemu => Runner::Qemu,
+    });
+    let why = match machine.run {
+        None => Some("no file says what runs it"),
+        Some(run) if !run.is_virtual() => {
+            Some("it runs with this host's kernel, and has all of them")
+        }
+        Some(_) => None,
+    };
+    if let Some(fact) = cpus {
+        let wanted = Machine { cpus: Some(fact.value), ..machine.clone() };
+        match (why, wanted.check()) {
+            (Some(why), _) => leave(&fact.place, "the processors", &why),
+            (None, Err(error)) => leave(&fact.place, "the processors", &error),
+            (None, Ok(())) => *machine = wanted,
+        }
+    }
+    if let Some(fact) = memory {
+        match (why, format!("{}M", fact.value).parse()) {
+            (Some(why), _) => leave(&fact.place, "the memory", &why),
+            (None, Err(error)) => leave(&fact.place, "the memory", &error as &GuestError),
+            (None, Ok(memory)) => machine.memory = Some(memory),
+        }
+    }
+    if let Some(fact) = bridge {
+        match (machine.run, fact.value.parse()) {
+            (None, _) => leave(&fact.place, "the bridge", &"no file says what runs it"),
+            (Some(_), Err(error)) => leave(&fact.place, "the bridge", &error as &GuestError),
+            (Some(_), Ok(bridge)) => machine.bridge = Some(bridge),
+        }
+    }
+}
+
 /// Whether a machine that is known has all that files say of it.
 fn same(name: &MachineName, known: &Machine, told: &Machine) -> Step {
     let lacks = told.macs.iter().find(|mac| !known.macs.contains(mac)).map(ToString::to_string);
@@ -241,8 +271,20 @@ fn same(name: &MachineName, known: &Machine, told: &Machine) -> Step {
         told.address.filter(|_| told.address != known.address).map(|address| address.to_string());
     let uuid = told.uuid.filter(|_| told.uuid != known.uuid).map(|uuid| uuid.to_string());
     let environment = told.environment.clone().filter(|_| told.environment != known.environment);
-    let flags =
-        [("mac", lacks), ("address", address), ("uuid", uuid), ("environment", environment)];
+    let run = told.run.filter(|_| told.run != known.run).map(|run| run.to_string());
+    let cpus = told.cpus.filter(|_| told.cpus != known.cpus).map(|cpus| cpus.to_string());
+    let memory = told.memory.filter(|_| told.memory != known.memory);
+    let bridge = told.bridge.as_ref().filter(|_| told.bridge != known.bridge);
+    let flags = [
+        ("mac", lacks),
+        ("address", address),
+        ("uuid", uuid),
+        ("environment", environment),
+        ("run", run),
+        ("cpus", cpus),
+        ("memory", memory.map(|memory| memory.to_string())),
+        ("bridge", bridge.map(|bridge| bridge.as_str().to_owned())),
+    ];
     let mut differs =
         flags.into_iter().filter_map(|(flag, value)| value.map(|value| (flag, value)));
     match differs.next() {
@@ -278,6 +320,20 @@ fn deed(name: &MachineName, machine: &Machine) -> String {
     }
     if let Some(environment) = &machine.environment {
         words += &format!(", which boots {environment}");
+    }
+    if let Some(run) = machine.run {
+        words += &format!(", run by {run}");
+    }
+    match machine.cpus {
+        None => {}
+        Some(1) => words += ", 1 processor",
+        Some(cpus) => words += &format!(", {cpus} processors"),
+    }
+    if let Some(memory) = machine.memory {
+        words += &format!(", {memory} of memory");
+    }
+    if let Some(bridge) = &machine.bridge {
+        words += &format!(", in the bridge {}", bridge.as_str());
     }
     words
 }

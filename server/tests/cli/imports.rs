@@ -104,16 +104,29 @@ fn jails_and_guests_become_machines() {
     assert!(outcome.err.contains("'web_2' is no host name"), "{}", outcome.err);
     let out = bench.prints(&["import", "--except=web_2", &jail, &script]);
     for line in [
-        "added the machine web, 10.0.0.5, which boots head\n".to_owned(),
-        "added the machine guest, 02:00:00:00:00:01\n".to_owned(),
+        "added the machine web, 10.0.0.5, which boots head, run by jail\n".to_owned(),
+        "added the machine guest, 02:00:00:00:00:01, run by bhyve, 2 processors, 1G of memory\n"
+            .to_owned(),
         format!(
             "{script}:1: not taken: the store has no environment of \"/be/gone\": assign one with `netbe \
              sharepxe --machine guest BE`\n"
         ),
-        format!("{script}:2: not taken: cpus of guest, 2: say it where the guest is run\n"),
     ] {
         assert!(out.contains(&line), "{line}{out}");
     }
+    // What is kept is what was shown.
+    let shown = bench.prints(&["machine", "show", "guest"]);
+    for line in ["run = \"bhyve\"\n", "cpus = 2\n", "memory = \"1G\"\n"] {
+        assert!(shown.contains(line), "{line}{shown}");
+    }
+    let again = bench.prints(&["import", "--except=web_2", &jail, &script]);
+    assert!(again.starts_with("guest is there already\nweb is there already\n"), "{again}");
+    bench.prints(&["machine", "set", "--cpus=4", "guest"]);
+    bench.refuses_all(
+        &["import", &script],
+        &["guest is there, and has not the cpus 2: change it with `netbe machine set --cpus 2 guest`, or leave \
+           it out with --except guest"],
+    );
 }
 
 #[test]
