@@ -1,7 +1,8 @@
 //! The verb that starts guests of this host, each under a keeper of its own.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use clap::Args;
 use provision::terminal;
 
 use super::{Failure, Reply, Site, guests, keep};
+use crate::config::DEFAULT_STATE;
 use crate::guests::{BEGIN, Place, Stage};
 use crate::site::machine::MachineName;
 
@@ -51,9 +53,31 @@ impl Start {
             return Ok(Reply::text(texts?.concat()));
         }
         // What of several cannot be started keeps no other from it.
-        let failures = names.iter().filter_map(|name| start(site, name, self.force).err());
+        let failures: Vec<Failure> =
+            names.iter().filter_map(|name| start(site, name, self.force).err()).collect();
+        // Units keep the guests of the usual state directory only; without systemd nobody ends a session so.
+        let has_units =
+            site.state() == Path::new(DEFAULT_STATE) && Path::new("/run/systemd/system").is_dir();
+        if failures.len() < names.len() && has_units {
+            let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+            advice(&groups).into_iter().for_each(|advice| terminal::say(&advice));
+        }
         Ok(Reply::done().but(failures))
     }
+}
+
+/// What to know of guests that are started from these control groups (cgroups(7), `/proc/PID/cgroup`): a login
+/// session is one group, which systemd ends as a whole.
+fn advice(groups: &str) -> Option<String> {
+    let mut parts = groups.lines().flat_map(|line| line.split('/'));
+    let is_session = parts.any(|part| {
+        part == "user.slice" || (part.starts_with("session-") && part.ends_with(".scope"))
+    });
+    is_session.then(|| {
+        "what is started from a shell belongs to its login session, with which systemd ends it when the host \
+         shuts down: `systemctl start netbe-guest@MACHINE` starts a guest that is asked to shut itself down then"
+            .to_owned()
+    })
 }
 
 /// Starts one, and waits until it runs.
@@ -131,8 +155,8 @@ fn wait(keeper: &mut Child, place: &Place) -> Option<bool> {
 }
 
 /// What a keeper and its guest said before they ended, in a sentence.
-fn reason(log: &std::path::Path, from: u64, name: &MachineName) -> String {
-    let said = std::fs::read(log).unwrap_or_default();
+fn reason(log: &Path, from: u64, name: &MachineName) -> String {
+    let said = fs::read(log).unwrap_or_default();
     let said = said.get(usize::try_from(from).unwrap_or(0)..).unwrap_or_default();
     let said = String::from_utf8_lossy(said);
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -152,3 +176,25 @@ const LARGE: u64 = 1 << 20;
 /// How long a guest may take until it is started: its root may have to be looked at.
 const LIMIT: Duration = Duration::from_secs(120);
 const BEAT: Duration = Duration::from_millis(30);
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_guest_of_a_login_session_is_told_to_end_with_it() {
+        for (groups, is_told) in [
+            ("0::/user.slice/user-0.slice/session-4.scope\n", true),
+            (
+                "12:pids:/x\n1:name=systemd:/user.slice/user-0.slice/user@0.service/app.slice\n",
+                true,
+            ),
+            ("0::/machine.slice/netbe-guest@web1.service\n", false),
+            ("0::/system.slice/netbe-guests.service\n", false),
+            ("0::/\n", false),
+            ("", false),
+        ] {
+            assert_eq!(advice(groups).is_some(), is_told, "{groups}");
+        }
+    }
+}
