@@ -85,17 +85,35 @@ impl Parts {
 /// Puts packages of Debian onto a guest's root, beside busybox, with all that they depend on, and the
 /// users that their programs become.
 pub(crate) fn furnish_debian(cache: &Cache, root: &Path, packages: &str) -> Result<(), Failure> {
+    let what = "fetching Debian packages for a guest (not installed)";
+    unpack(cache, root, ("suites", "extract", packages), what)?;
+    fs::write(root.join("etc/passwd"), USERS).during("etc/passwd")?;
+    fs::write(root.join("etc/group"), GROUPS).during("etc/group")
+}
+
+/// Fills a root with a small Debian that systemd starts.
+pub(crate) fn furnish_systemd(cache: &Cache, root: &Path) -> Result<(), Failure> {
+    unpack(cache, root, ("debian", "minbase", SYSTEM), "making a Debian for a guest")
+}
+
+/// Unpacks what mmdebstrap(1) makes of a variant with these packages; it is made once.
+fn unpack(
+    cache: &Cache,
+    root: &Path,
+    (entry, variant, packages): (&str, &str, &str),
+    what: &str,
+) -> Result<(), Failure> {
     let key = cache.key(&[packages.as_bytes(), RELEASE.as_bytes()]);
-    let unpacked = cache.entry(&format!("suites-{key}"), |directory| {
+    let unpacked = cache.entry(&format!("{entry}-{key}"), |directory| {
         packages::install(&[packages::DEBIAN])?;
-        let step = progress::step("fetching Debian packages for a guest (not installed)");
+        let step = progress::step(what);
         Program::new("mmdebstrap")
-            .words("--quiet --variant=extract --mode=root --skip=output/mknod")
-            .arg(format!("--include={packages}"))
+            .words("--quiet --mode=root --skip=output/mknod")
+            .args([format!("--variant={variant}"), format!("--include={packages}")])
             .arg(RELEASE)
             .arg(directory.join("root.tar"))
             .run(BUILD_LIMIT)?;
-        step.done("unpacked");
+        step.done("made");
         Ok(())
     })?;
     Program::new("tar")
@@ -105,28 +123,19 @@ pub(crate) fn furnish_debian(cache: &Cache, root: &Path, packages: &str) -> Resu
         .arg(root)
         // The guest's kernel makes the devices, and the host's name servers are not there.
         .words("--exclude=./dev --exclude=./etc/resolv.conf")
-        .run(Duration::from_secs(300))?;
-    fs::write(root.join("etc/passwd"), USERS).during("etc/passwd")?;
-    fs::write(root.join("etc/group"), GROUPS).during("etc/group")
+        .run(Duration::from_secs(300))
+        .map(drop)
 }
 
-/// Fills a root with a small Debian that systemd starts.
-pub(crate) fn furnish_systemd(cache: &Cache, root: &Path) -> Result<(), Failure> {
-    let key = cache.key(&[SYSTEM.as_bytes(), RELEASE.as_bytes()]);
-    let unpacked = cache.entry(&format!("debian-{key}"), |directory| {
-        packages::install(&[packages::DEBIAN])?;
-        let step = progress::step("making a Debian for a guest");
-        Program::new("mmdebstrap")
-            .words("--quiet --variant=minbase --mode=root --skip=output/mknod")
-            .arg(format!("--include={SYSTEM}"))
-            .arg(RELEASE)
-            .arg(directory.join("root.tar"))
-            .run(BUILD_LIMIT)?;
-        step.done("made");
-        Ok(())
-    })?;
-    let tar = Program::new("tar").arg("-xf").arg(unpacked.join("root.tar")).arg("-C").arg(root);
-    tar.words("--exclude=./dev --exclude=./etc/resolv.conf").run(Duration::from_secs(300)).map(drop)
+/// Has a root with systemd start its network, and a service of this name.
+pub(crate) fn furnish_service(root: &Path, name: &str, service: &str) -> Result<(), Failure> {
+    let units = root.join("etc/systemd/system");
+    let wants = units.join("multi-user.target.wants");
+    fs::create_dir_all(&wants).during(wants.display())?;
+    let (own, network) = (format!("{name}.service"), "systemd-networkd.service");
+    fs::write(units.join(&own), service).during(&own)?;
+    symlink(format!("/etc/systemd/system/{own}"), wants.join(&own)).during(&own)?;
+    symlink(format!("/lib/systemd/system/{network}"), wants.join(network)).during(network)
 }
 
 /// What a guest wrote onto its root when its task had ended.

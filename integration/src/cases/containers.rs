@@ -1,8 +1,7 @@
 //! Boot environments that run as containers of this host.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use crate::disk::own_mounts;
@@ -25,7 +24,7 @@ fn container(lab: &Lab) -> Result<Outcome, Failure> {
     site.run("create web")?;
     let root = site.root("web");
     guest::furnish_systemd(&lab.cache, &root)?;
-    prove(&root)?;
+    guest::furnish_service(&root, "proof", PROOF)?;
     site.machine("web", &mac(1), "web")?;
     site.run(&format!("machine set --address {ADDRESS} web"))?;
     let server = site.serve()?;
@@ -60,22 +59,6 @@ fn container(lab: &Lab) -> Result<Outcome, Failure> {
     Ok(Outcome::Passed)
 }
 
-/// Has the container write down what its network is once that is there, and switch itself off.
-fn prove(root: &Path) -> Result<(), Failure> {
-    let units = root.join("etc/systemd/system");
-    let wants = units.join("multi-user.target.wants");
-    fs::create_dir_all(&wants).during(wants.display())?;
-    let unit = units.join("proof.service");
-    fs::write(&unit, PROOF).during(unit.display())?;
-    for (to, name) in [
-        ("/etc/systemd/system/proof.service", "proof.service"),
-        ("/lib/systemd/system/systemd-networkd.service", "systemd-networkd.service"),
-    ] {
-        symlink(to, wants.join(name)).during(name)?;
-    }
-    Ok(())
-}
-
 /// Mounts what a unit says, as systemd would.
 fn mount(unit: &str) -> Result<(), Failure> {
     let text = fs::read_to_string(unit).during(unit)?;
@@ -89,6 +72,7 @@ fn mount(unit: &str) -> Result<(), Failure> {
     mount.args([of("What")?, at]).run(LIMIT).map(drop)
 }
 
+/// Writes down what the container's network is once that is there, and switches it off.
 const PROOF: &str = "[Service]
 Type=oneshot
 ExecStart=/bin/sh -c 'for try in $(seq 60); do ip -4 addr show host0 | grep -q inet && break; sleep 1; done; \

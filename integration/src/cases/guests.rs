@@ -30,28 +30,14 @@ fn bridged(lab: &Lab) -> Result<Outcome, Failure> {
     let add = site.netbe("machine add --environment guest --mac").arg(mac(1));
     let add = add.args(["--cmdline", "no_timer_check panic=-1", "alone"]);
     add.run(Duration::from_secs(120))?;
-    let server = site.serve()?;
-    let token = token(&site.root("guest"), "alone")?;
     let words = format!("bootpxe --serial --machine alone --bridge {BRIDGE} --memory 512 guest");
-    let log = scene.directory.join("guest.log");
-    let mut running = site.netbe(&words).start(&log)?;
-    let explain = |failure| {
-        with_log(&site, failure)
-            .retold(|said| format!("netbe {words}: {said}\nthe guest:\n{}", tail(&log, 25)))
-    };
-    let status = running.wait(BOOT_LIMIT).map_err(explain)?;
-    ensure(status.success(), || status.to_string()).map_err(explain)?;
-    proof(&site.root("guest"), &token, "alone").map_err(explain)?;
-    let said = fs::read(&log).during(log.display())?;
-    let said = String::from_utf8_lossy(&said);
+    let said = boots(&scene, &words)?;
     for words in ["alone boots guest", "Linux version ", "console=ttyS0,115200"] {
-        ensure(said.contains(words), || format!("the terminal has no {words:?}"))
-            .map_err(explain)?;
+        ensure(said.contains(words), || format!("the terminal has no {words:?}: {said}"))?;
     }
     let links = scene.network.server.program("ip").words("-o link show type tun");
     let links = links.run(Duration::from_secs(20))?;
     ensure(links.is_empty(), || format!("there is left: {links}"))?;
-    server.stop()?;
     Ok(Outcome::Passed)
 }
 
@@ -61,12 +47,19 @@ fn guest(lab: &Lab, verb: &str, options: &str) -> Result<Outcome, Failure> {
     let site = scene.site();
     scene.environment("guest", "test -c /dev/console")?;
     site.machine("alone", &mac(1), "guest")?;
-    let server = site.serve()?;
-    let token = token(&site.root("guest"), "alone")?;
     scene.network.tap("tap-alone")?;
     let words = format!("{verb} --machine alone --tap tap-alone --memory 512{options} guest");
+    boots(&scene, &words)?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs the guest of the machine `alone` beside a server until it has proven its root, and gives what it said.
+fn boots(scene: &Scene<'_>, words: &str) -> Result<String, Failure> {
+    let site = scene.site();
+    let server = site.serve()?;
+    let token = token(&site.root("guest"), "alone")?;
     let log = scene.directory.join("guest.log");
-    let mut running = site.netbe(&words).start(&log)?;
+    let mut running = site.netbe(words).start(&log)?;
     let explain = |failure| {
         with_log(&site, failure)
             .retold(|said| format!("netbe {words}: {said}\nthe guest:\n{}", tail(&log, 25)))
@@ -75,5 +68,6 @@ fn guest(lab: &Lab, verb: &str, options: &str) -> Result<Outcome, Failure> {
     ensure(status.success(), || status.to_string()).map_err(explain)?;
     proof(&site.root("guest"), &token, "alone").map_err(explain)?;
     server.stop()?;
-    Ok(Outcome::Passed)
+    let said = fs::read(&log).during(log.display())?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }

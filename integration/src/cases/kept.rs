@@ -100,15 +100,7 @@ fn as_container(lab: &Lab) -> Result<Outcome, Failure> {
     site.run("create web")?;
     let root = site.root("web");
     guest::furnish_systemd(&lab.cache, &root)?;
-    let wants = root.join("etc/systemd/system/multi-user.target.wants");
-    fs::create_dir_all(&wants).during(wants.display())?;
-    let networkd = "/lib/systemd/system/systemd-networkd.service";
-    std::os::unix::fs::symlink(networkd, wants.join("systemd-networkd.service"))
-        .during("systemd-networkd")?;
-    let down = root.join("etc/systemd/system/down.service");
-    fs::write(&down, DOWN).during(down.display())?;
-    std::os::unix::fs::symlink("/etc/systemd/system/down.service", wants.join("down.service"))
-        .during("down.service")?;
+    guest::furnish_service(&root, "down", DOWN)?;
     site.machine("web", &mac(1), "web")?;
     site.run(&format!("machine set --address {ADDRESS} --run nspawn --bridge {BRIDGE} web"))?;
     let server = site.serve()?;

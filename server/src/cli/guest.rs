@@ -22,7 +22,9 @@ use crate::boot::plan::export_path;
 use crate::net::interface::{Interface, Network};
 use crate::net::sys::tap;
 use crate::nfs::export::{SiteKey, WireHandle};
-use crate::site::machine::{Machine, MachineName, Memory, RootKind, Roster, View, environment_in};
+use crate::site::machine::{
+    Machine, MachineName, Memory, RootKind, Roster, Runner, View, environment_in,
+};
 use crate::site::state::{StateDir, site_key};
 use provision::contents::Scanner;
 use provision::roots::{Owned, Roots};
@@ -583,6 +585,23 @@ impl Host {
     /// The bridge for a guest of QEMU.
     pub(crate) fn bridge(&self) -> &str {
         self.bridge.as_deref().unwrap_or("br0")
+    }
+}
+
+/// Refuses a system that needs another kernel than the one of the host on which this runs it.
+pub(crate) fn expect_kernel(
+    run: Runner,
+    system: Option<&System>,
+    name: &EnvironmentName,
+) -> Result<(), Failure> {
+    match (run, system) {
+        (Runner::Nspawn, Some(System::FreeBsd)) => Err(Failure::no(format_args!(
+            "{name} has FreeBSD in it: a container has this host's kernel, which is Linux"
+        ))),
+        (Runner::Jail, Some(System::Linux { .. })) => Err(Failure::no(format_args!(
+            "{name} has Linux in it: a jail has this host's kernel, which is FreeBSD's"
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use bootcfg::bhyve::{self, Boot, Console, Virtual, bhyveload};
 use bootcfg::conf::File;
-use bootcfg::{cbsd, libvirt, vmbhyve, vmtab};
+use bootcfg::{ConfigError, cbsd, libvirt, vmbhyve, vmtab};
 use clap::Args;
 use store::EnvironmentName;
 
@@ -37,10 +37,8 @@ impl ShowBhyveConfig {
         let subject = of_bhyve(&self.guest, site, self.uefi)?;
         let tap = self.host.tap().unwrap_or("tap0");
         let firmware = self.uefi.then_some(BHYVE_UEFI);
-        bhyve::config::variables(&subject.guest, tap, Console::NullModem, firmware)
-            .and_then(|variables| bhyve::config::render(&variables))
-            .map(Reply::text)
-            .map_err(Failure::could_not)
+        let said = bhyve::config::variables(&subject.guest, tap, Console::NullModem, firmware);
+        rendered(said, |variables| bhyve::config::render(variables))
     }
 }
 
@@ -63,6 +61,14 @@ impl ShowBhyveScript {
         let subject = of_bhyve(&self.guest, site, self.uefi)?;
         script(site, &subject, &self.host, self.uefi).map(Reply::text)
     }
+}
+
+/// What is said of a guest, as the text of its file.
+fn rendered<T>(
+    said: Result<T, ConfigError>,
+    render: impl FnOnce(&T) -> Result<String, ConfigError>,
+) -> Result<Reply, Failure> {
+    said.and_then(|said| render(&said)).map(Reply::text).map_err(Failure::could_not)
 }
 
 /// The guest, which only UEFI boots if it is no FreeBSD.
@@ -201,7 +207,7 @@ impl ShowLibvirt {
         };
         let accelerated = self.host.accelerator() == bootcfg::qemu::Accelerator::Kvm;
         let domain = libvirt::domain(&subject.guest, boot, self.host.bridge(), accelerated);
-        libvirt::render(&domain).map(Reply::text).map_err(Failure::could_not)
+        rendered(Ok(domain), libvirt::render)
     }
 }
 
@@ -221,10 +227,8 @@ pub(crate) struct ShowVmBhyve {
 impl ShowVmBhyve {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = of_bhyve(&self.guest, site, true)?;
-        vmbhyve::settings(&subject.guest, &self.switch)
-            .and_then(|settings| vmbhyve::render(&settings))
-            .map(Reply::text)
-            .map_err(Failure::could_not)
+        let said = vmbhyve::settings(&subject.guest, &self.switch);
+        rendered(said, |settings| vmbhyve::render(settings))
     }
 }
 
@@ -246,9 +250,7 @@ pub(crate) struct ShowCbsd {
 impl ShowCbsd {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = of_bhyve(&self.guest, site, true)?;
-        cbsd::guest(&subject.guest, &self.bridge, &self.profile)
-            .and_then(|settings| cbsd::render(&settings))
-            .map(Reply::text)
-            .map_err(Failure::could_not)
+        let said = cbsd::guest(&subject.guest, &self.bridge, &self.profile);
+        rendered(said, |settings| cbsd::render(settings))
     }
 }

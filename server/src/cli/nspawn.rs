@@ -11,12 +11,11 @@ use provision::contents::Scanner;
 use store::{EnvironmentName, Store};
 
 use super::files::Destination;
-use super::guest::text;
+use super::guest::{expect_kernel, text};
 use super::machine::roster;
 use super::{Failure, Reply, Site};
-use crate::boot::catalog::System;
 use crate::boot::plan::export_path;
-use crate::site::machine::MachineName;
+use crate::site::machine::{MachineName, Runner};
 
 /// The files by which systemd runs a Linux boot environment as a container (systemd-nspawn(1)).
 ///
@@ -54,12 +53,7 @@ impl ShowNspawn {
         let environment = store.get(&self.name)?;
         let inside = Inside::from_fd(store.open_root(&self.name)?);
         let system = Scanner::default().scan(&inside).map_err(Failure::could_not)?.system;
-        if system == Some(System::FreeBsd) {
-            return Err(Failure::no(format_args!(
-                "{} has FreeBSD in it: a container has this host's kernel, which is Linux",
-                self.name
-            )));
-        }
+        expect_kernel(Runner::Nspawn, system.as_ref(), &self.name)?;
         let mut mac = self.mac;
         if let Some(name) = &self.machine {
             let roster = roster(&site.open_state()?)?;

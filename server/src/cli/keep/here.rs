@@ -10,9 +10,8 @@ use store::EnvironmentName;
 use super::life::{clear_lost, container, nspawned};
 use super::notes::Notes;
 use super::{claimed, jail};
-use crate::boot::catalog::System;
 use crate::cli::child::{Terminal, ThisHost};
-use crate::cli::guest::{GuestOptions, Subject};
+use crate::cli::guest::{GuestOptions, Subject, expect_kernel};
 use crate::cli::hooks::OfGuest;
 use crate::cli::machine::roster;
 use crate::cli::{Failure, Reply, Site, guard};
@@ -63,12 +62,7 @@ struct Here {
 impl Nspawn {
     pub(in crate::cli) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let (machine, subject) = self.here.known(site, Runner::Nspawn)?;
-        if subject.system()? == Some(System::FreeBsd) {
-            return Err(Failure::no(format_args!(
-                "{} has FreeBSD in it: a container has this host's kernel, which is Linux",
-                self.here.name
-            )));
-        }
+        expect_kernel(Runner::Nspawn, subject.system()?.as_ref(), &self.here.name)?;
         if self.here.dry_run {
             let words = container(&subject, &machine, None)?;
             let text = shell::lines(&words, "").map_err(Failure::could_not)?;
@@ -90,12 +84,7 @@ impl Nspawn {
 impl Jail {
     pub(in crate::cli) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let (machine, subject) = self.here.known(site, Runner::Jail)?;
-        if let Some(System::Linux { .. }) = subject.system()? {
-            return Err(Failure::no(format_args!(
-                "{} has Linux in it: a jail has this host's kernel, which is FreeBSD's",
-                self.here.name
-            )));
-        }
+        expect_kernel(Runner::Jail, subject.system()?.as_ref(), &self.here.name)?;
         let definition = jail::definition(&subject, &machine)?;
         if self.here.dry_run {
             return text_of::render(&[definition]).map(Reply::text).map_err(Failure::could_not);

@@ -18,10 +18,9 @@ use store::{EnvironmentName, Point};
 
 use super::notes::{MONITOR, Notes};
 use super::{Left, jail};
-use crate::boot::catalog::System;
 use crate::cli::boot::{BHYVE_UEFI, uefi};
 use crate::cli::child::{Runner as _, Terminal, ThisHost, cannot_run, command};
-use crate::cli::guest::{GuestOptions, Host, Subject, text};
+use crate::cli::guest::{GuestOptions, Host, Subject, expect_kernel, text};
 use crate::cli::status::ago;
 use crate::cli::{Failure, Site, bhyve as on_bhyve, guard};
 use crate::control::{Reply as Answer, Request};
@@ -305,17 +304,8 @@ fn subject(site: &Site, name: &MachineName, known: Known<'_>) -> Result<Subject,
     let options = GuestOptions::of(&wanted.environment, Some(name), server);
     let on = on(machine);
     let subject = options.subject_on(site, on.joins())?;
-    let system = subject.system()?;
-    let (environment, is_freebsd) = (&subject.environment.name, system == Some(System::FreeBsd));
+    expect_kernel(run, subject.system()?.as_ref(), &subject.environment.name)?;
     match (run, machine.boot) {
-        (Runner::Nspawn, _) if is_freebsd => Err(Failure::no(format_args!(
-            "{environment} has FreeBSD in it: a container has this host's kernel, which is Linux"
-        ))),
-        (Runner::Jail, _) if matches!(system, Some(System::Linux { .. })) => {
-            Err(Failure::no(format_args!(
-                "{environment} has Linux in it: a jail has this host's kernel, which is FreeBSD's"
-            )))
-        }
         (Runner::Qemu | Runner::Bhyve, None | Some(GuestBoot::Bios | GuestBoot::Uefi)) => {
             subject.expect_pxe().map(|()| subject)
         }
