@@ -30,6 +30,7 @@ use crate::dhcp::{Bound, Dhcp, Listener, Mode, Timestamp};
 use crate::net::interface::Interface;
 use crate::net::rpc::{Counts, Peers, Server};
 use crate::nfs::export::{Exports, SiteKey};
+use crate::site::configured::Configured;
 use crate::site::events::{Event, Events, journal};
 use crate::site::machine::{self, MachineName, Roster};
 use crate::site::state::StateDir;
@@ -75,9 +76,8 @@ impl Appliance {
         machine::finish_renaming(&state)?;
         let roster = load(&config, &state)?;
         let default = config.default.as_ref().map(EnvironmentName::as_str);
-        machine::store_configured(&state, &config.machines, default)?;
         let found = Interfaces::of(&config, &roster)?;
-        found.addresses(&config).store(&state)?;
+        Configured::new(&config.machines, default, &found.addresses(&config)).store(&state)?;
         let (orders, ordered) = mpsc::channel();
         let usage = Arc::new(Usage::new(Instant::now()));
         let events = Arc::new(Events::new(Arc::new(SystemClock)));

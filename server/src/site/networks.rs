@@ -3,10 +3,9 @@
 
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
-
-use super::machine::{MachineError, Roster, read};
-use super::state::{Kind, State};
+use super::configured::Configured;
+use super::machine::{MachineError, Roster};
+use super::state::State;
 use crate::net::interface::{Interface, Network};
 
 /// The networks that are known here.
@@ -34,32 +33,20 @@ impl Networks {
     }
 
     /// As commands know them: what this host has now, and what the server that runs, or ran last, noted
-    /// by [`Networks::store`].
+    /// as [`Configured`].
     ///
     /// # Errors
     ///
     /// The note cannot be read, or the interfaces cannot be listed.
     pub fn of_site(state: &dyn State) -> Result<Self, MachineError> {
         let known = Self::new(&Interface::all().map_err(MachineError::Interfaces)?);
-        let Some(record) = state.load(Kind::Site, SERVED)? else { return Ok(known) };
-        let Served { networks } = read(&record, state, SERVED)?;
+        let Some(networks) = Configured::load(state)?.networks else { return Ok(known) };
         Ok(known.serving(networks.iter().filter_map(|text| text.parse().ok()).collect()))
     }
 
-    /// Notes the networks in which addresses are handed out, for commands.
-    ///
-    /// # Errors
-    ///
-    /// The state cannot be written.
-    pub fn store(&self, state: &dyn State) -> Result<(), MachineError> {
-        let Some(served) = &self.served else {
-            state.remove(Kind::Site, SERVED)?;
-            return Ok(());
-        };
-        let networks = served.iter().map(ToString::to_string).collect();
-        let text = toml::to_string(&Served { networks });
-        let text = text.map_err(|error| MachineError::Syntax(error.to_string()))?;
-        Ok(state.store(Kind::Site, SERVED, text.as_bytes())?)
+    /// The networks in which addresses are handed out, if that is known and any are.
+    pub(super) fn served(&self) -> Option<&[Network]> {
+        self.served.as_deref()
     }
 
     /// Why a machine cannot have an address, if it cannot.
@@ -132,13 +119,3 @@ pub enum Unfit {
     #[error("is this host's own address")]
     Own,
 }
-
-/// What the server notes for commands.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Served {
-    networks: Vec<String>,
-}
-
-/// The record of the networks in which the server hands out addresses.
-const SERVED: &str = "served.toml";

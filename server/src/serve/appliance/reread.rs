@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::net::arp;
 use crate::serve::publisher::Scope;
 use crate::serve::{ServeError, check, lock};
+use crate::site::configured::Configured;
 use crate::site::machine::{self, Roster};
 
 /// Reads what the server was told, as at its start: its flags, and its file as it is now.
@@ -57,10 +58,10 @@ impl Appliance {
             return Ok(changed);
         }
         let default = new.default.as_ref().map(EnvironmentName::as_str);
-        machine::store_configured(&self.state, &new.machines, default)?;
-        self.found.addresses(&new).store(&self.state)?;
+        let networks = self.found.addresses(&new);
+        Configured::new(&new.machines, default, &networks).store(&self.state)?;
         self.look_for_room(&old, &new, &roster);
-        for stray in self.found.addresses(&new).strays(&roster) {
+        for stray in networks.strays(&roster) {
             tracing::warn!("{stray}");
         }
         if let Some(dhcp) = self.dhcp.get() {

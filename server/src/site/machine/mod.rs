@@ -29,7 +29,7 @@ pub use renaming::{
 };
 pub use root::RootKind;
 pub(super) use roster::read;
-pub use roster::{Roster, RosterEntry, remove, spend, store, store_configured, store_default};
+pub use roster::{Roster, RosterEntry, remove, spend, store, store_default};
 pub use serial::SerialPort;
 pub use view::View;
 

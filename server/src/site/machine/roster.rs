@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{Machine, MachineError, MachineName};
 use crate::config::{line_of, plain};
 use crate::net::Mac;
+use crate::site::configured::Configured;
 use crate::site::state::{Kind, State};
 
 /// Every named machine of the site, and what all others boot.
@@ -36,16 +37,6 @@ pub struct RosterEntry {
 struct Site {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     default_environment: Option<String>,
-}
-
-/// What the configuration file says of machines, for commands.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Configured {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    default: Option<String>,
-    #[serde(default)]
-    machines: BTreeMap<String, Machine>,
 }
 
 impl Roster {
@@ -81,12 +72,9 @@ impl Roster {
     }
 
     /// As the server that runs, or ran last, knows them: those of the state, and those that
-    /// [`store_configured`] noted of its configuration file.
+    /// it noted of its configuration file.
     pub fn of_site(state: &dyn State) -> Result<Self, MachineError> {
-        let Configured { default, machines } = match state.load(Kind::Site, CONFIGURED)? {
-            Some(record) => read(&record, state, CONFIGURED)?,
-            None => Configured::default(),
-        };
+        let Configured { default, machines, networks: _ } = Configured::load(state)?;
         let mut configured = BTreeMap::new();
         for (name, machine) in machines {
             configured.insert(name.parse::<MachineName>()?, machine);
@@ -242,24 +230,6 @@ pub fn store_default(state: &dyn State, environment: Option<&str>) -> Result<(),
     Ok(state.store(Kind::Site, SITE, text.as_bytes())?)
 }
 
-/// Notes what the server's configuration file says of machines, so that commands, which know no
-/// such file, tell those machines and leave them alone.
-pub fn store_configured(
-    state: &dyn State,
-    machines: &BTreeMap<MachineName, Machine>,
-    default: Option<&str>,
-) -> Result<(), MachineError> {
-    if machines.is_empty() && default.is_none() {
-        state.remove(Kind::Site, CONFIGURED)?;
-        return Ok(());
-    }
-    let named = machines.iter().map(|(name, machine)| (name.to_string(), machine.clone()));
-    let configured = Configured { default: default.map(str::to_owned), machines: named.collect() };
-    let text = toml::to_string(&configured);
-    let text = text.map_err(|error| MachineError::Syntax(error.to_string()))?;
-    Ok(state.store(Kind::Site, CONFIGURED, text.as_bytes())?)
-}
-
 /// Has everything that is assigned an environment by its old name go with it to its new one.
 pub(super) fn follow(state: &dyn State, old: &str, new: &str) -> Result<(), MachineError> {
     if old == new {
@@ -329,12 +299,10 @@ fn broken(state: &dyn State, name: &str, error: impl Into<MachineError>) -> Mach
 /// The record that holds the site's defaults.
 const SITE: &str = "site.toml";
 
-/// The record of what the server read in its configuration file.
-const CONFIGURED: &str = "configured.toml";
-
 #[cfg(test)]
 mod test {
     use super::*;
+    use crate::site::networks::Networks;
     use crate::site::state::StateDir;
 
     fn mac(last: u8) -> Mac {
@@ -378,14 +346,17 @@ mod test {
         let scratch = tempfile::tempdir().unwrap();
         let state = StateDir::open(scratch.path()).unwrap();
         let configured = BTreeMap::from([(name("a"), machine(1))]);
-        store_configured(&state, &configured, Some("base")).unwrap();
+        let note = |machines: &BTreeMap<_, _>, default| {
+            Configured::new(machines, default, &Networks::default()).store(&state).unwrap();
+        };
+        note(&configured, Some("base"));
         store(&state, &name("b"), &machine(2)).unwrap();
         let mut roster = Roster::of_site(&state).unwrap();
         assert!(roster.get(&name("a")).unwrap().fixed && !roster.get(&name("b")).unwrap().fixed);
         assert!(matches!(roster.insert(name("a"), machine(3), false), Err(MachineError::Twice(_))));
         assert_eq!(roster.default_environment(), Some("base"));
         assert!(roster.is_default_fixed());
-        store_configured(&state, &BTreeMap::new(), None).unwrap();
+        note(&BTreeMap::new(), None);
         let roster = Roster::of_site(&state).unwrap();
         assert_eq!((roster.get(&name("a")), roster.is_default_fixed()), (None, false));
     }
