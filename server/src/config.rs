@@ -144,6 +144,8 @@ pub struct Config {
     pub consul: Option<hooks::consul::Settings>,
     /// Machines that commands must not change.
     pub machines: BTreeMap<MachineName, Machine>,
+    /// The file that all of this was read from, if there is one, with its whole path.
+    pub file: Option<PathBuf>,
 }
 
 impl Config {
@@ -291,6 +293,7 @@ impl TryFrom<Raw> for Config {
             consul: consul.map_err(|error| ConfigError::Consul(error.to_string()))?,
             hooks: hooks.map_err(|error| ConfigError::Hooks(error.to_string()))?,
             machines,
+            file: None,
         };
         config.subnets = subnet::all(raw.subnets, &config.parameters())?;
         let ranges = config.all_ranges().collect::<Vec<_>>();

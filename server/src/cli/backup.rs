@@ -9,6 +9,7 @@ use clap::Args;
 use super::{Failure, Reply, Site};
 use crate::config::DEFAULT_FILE;
 use crate::site::backup::{self, BackupError};
+use crate::site::configured::Configured;
 use crate::site::state::{StateDir, StateError};
 
 /// Keep the state in a file: site key, machines, leases, records of boots, history, and the configuration.
@@ -17,8 +18,10 @@ use crate::site::state::{StateDir, StateError};
 /// has the site's key, so it is for its owner alone.
 #[derive(Args, Debug)]
 pub(crate) struct Backup {
-    #[command(flatten)]
-    configuration: Configuration,
+    /// The configuration file to save [default: the one that the server read last, else /etc/netbe.toml, on
+    /// FreeBSD /usr/local/etc/netbe.toml].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The file, which is replaced as a whole; - is standard output.
     file: PathBuf,
 }
@@ -29,8 +32,9 @@ pub(crate) struct Backup {
 /// over it leaves what the next command or server finishes.
 #[derive(Args, Debug)]
 pub(crate) struct Restore {
-    #[command(flatten)]
-    configuration: Configuration,
+    /// Where to write the configuration file.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
     /// Replace a state that is not empty, and a configuration that is another.
     #[arg(short, long)]
     force: bool,
@@ -39,13 +43,6 @@ pub(crate) struct Restore {
     dry_run: bool,
     /// The file; - is standard input.
     file: PathBuf,
-}
-
-#[derive(Args, Debug)]
-struct Configuration {
-    /// The configuration file to keep, or to put back.
-    #[arg(long = "config", value_name = "FILE", default_value = DEFAULT_FILE)]
-    path: PathBuf,
 }
 
 impl Backup {
@@ -60,12 +57,19 @@ impl Backup {
             return Err(fail(BackupError::NoState(site.state().to_owned())));
         }
         let state = site.open_state()?;
+        let named = match &self.config {
+            Some(path) => Some(path.clone()),
+            None => Configured::load(&state)?.file,
+        };
+        let is_expected = named.is_some();
+        let path = named.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
         let kept = {
             let _held = state.hold().map_err(Failure::could_not)?;
-            backup::Backup::read(state.path(), Some(&self.configuration.path)).map_err(fail)?
+            backup::Backup::read(state.path(), Some(&path)).map_err(fail)?
         };
-        if kept.configuration().is_none() {
-            let path = self.configuration.path.display();
+        // A server that is configured by its flags alone has no file that could be missing.
+        if is_expected && kept.configuration().is_none() {
+            let path = path.display();
             tracing::warn!(
                 "there is no {path}, so the backup has no configuration: --config FILE names one"
             );
@@ -93,10 +97,10 @@ impl Restore {
         let mut text = String::new();
         if let Some(path) = &configuration {
             text = format!("configuration: {}\n", path.display());
-            if *path != self.configuration.path {
+            if *path != self.config {
                 text += &format!(
                     "{} is another one and stays: compare the two\n",
-                    self.configuration.path.display()
+                    self.config.display()
                 );
             }
         }
@@ -143,7 +147,7 @@ impl Restore {
     /// Where the configuration goes, if it goes anywhere: beside one that somebody wrote.
     fn place_of_configuration(&self, kept: &backup::Backup) -> Result<Option<PathBuf>, Failure> {
         let Some(bytes) = kept.configuration() else { return Ok(None) };
-        let path = &self.configuration.path;
+        let path = &self.config;
         let mut there = Vec::new();
         match fs::File::open(path).and_then(|mut file| file.read_to_end(&mut there)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -118,7 +118,9 @@ impl Serve {
         // The mode decides what else may stand there, so it is the one that will hold.
         let mode = self.mode.clone().or_else(|| file.mode.clone());
         Config::try_from(Raw { mode, ..file.clone() }).map_err(|error| of_file(&error))?;
-        Config::try_from(flags.or(file)).map_err(Failure::could_not)
+        let config = Config::try_from(flags.or(file)).map_err(Failure::could_not)?;
+        // Where the working directory is gone there is no whole path, and nothing is noted of the file.
+        Ok(Config { file: std::path::absolute(path).ok(), ..config })
     }
 }
 

@@ -75,9 +75,8 @@ impl Appliance {
     ) -> Result<Arc<Self>, ServeError> {
         machine::finish_renaming(&state)?;
         let roster = load(&config, &state)?;
-        let default = config.default.as_ref().map(EnvironmentName::as_str);
         let found = Interfaces::of(&config, &roster)?;
-        Configured::new(&config.machines, default, &found.addresses(&config)).store(&state)?;
+        Configured::new(&config, &found.addresses(&config)).store(&state)?;
         let (orders, ordered) = mpsc::channel();
         let usage = Arc::new(Usage::new(Instant::now()));
         let events = Arc::new(Events::new(Arc::new(SystemClock)));

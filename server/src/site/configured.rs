@@ -2,17 +2,22 @@
 //! know no such file: one record, so that a reader and a crash see all of a change or nothing of it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::machine::{Machine, MachineError, MachineName, read};
 use super::networks::Networks;
 use super::state::{Kind, State};
+use crate::config::Config;
 
 /// What is noted.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configured {
+    /// The configuration file, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<PathBuf>,
     /// The default environment, if the configuration has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) default: Option<String>,
@@ -25,16 +30,23 @@ pub struct Configured {
 }
 
 impl Configured {
-    /// What a server with these machines, this default environment and these networks has to note.
+    /// What a server with this configuration and these networks has to note.
     #[must_use]
-    pub fn new(
+    pub fn new(config: &Config, networks: &Networks) -> Self {
+        let default = config.default.as_ref().map(ToString::to_string);
+        Self { file: config.file.clone(), ..Self::of(&config.machines, default, networks) }
+    }
+
+    /// The same, of a server without a configuration file.
+    pub(super) fn of(
         machines: &BTreeMap<MachineName, Machine>,
-        default: Option<&str>,
+        default: Option<String>,
         networks: &Networks,
     ) -> Self {
         let named = machines.iter().map(|(name, machine)| (name.to_string(), machine.clone()));
         Self {
-            default: default.map(str::to_owned),
+            file: None,
+            default,
             networks: networks.served().map(|all| all.iter().map(ToString::to_string).collect()),
             machines: named.collect(),
         }
@@ -87,7 +99,7 @@ mod test {
         let machine = Machine { macs: vec![Mac([0x52, 0x54, 0, 0, 0, last])], ..Machine::default() };
         let machines = BTreeMap::from([("a".parse().unwrap(), machine)]);
         let networks = Networks::default().serving(vec![network.parse().unwrap()]);
-        Configured::new(&machines, Some("base"), &networks)
+        Configured::of(&machines, Some("base".to_owned()), &networks)
     }
 
     #[test]
@@ -117,7 +129,7 @@ mod test {
         let scratch = tempfile::tempdir().unwrap();
         let state = StateDir::open(scratch.path()).unwrap();
         noted(1, "10.1.0.0/24").store(&state).unwrap();
-        Configured::new(&BTreeMap::new(), None, &Networks::default()).store(&state).unwrap();
+        Configured::of(&BTreeMap::new(), None, &Networks::default()).store(&state).unwrap();
         assert!(!state.path().join(CONFIGURED).exists());
         assert_eq!(Configured::load(&state).unwrap(), Configured::default());
     }

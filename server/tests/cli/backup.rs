@@ -83,6 +83,34 @@ fn a_backup_goes_through_a_pipe_and_a_damaged_one_changes_nothing() {
 }
 
 #[test]
+fn the_file_that_the_server_read_is_kept_and_missed_where_it_is_gone() {
+    let bench = Bench::new();
+    bench.silent(&["create", "base"]);
+    bench.silent(&["machine", "add", "--mac", MAC, "--environment", "base", "web1"]);
+    let dir = bench.state().parent().unwrap().to_owned();
+    let (file, configuration) = (dir.join("kept"), dir.join("site.toml"));
+    let name = file.to_str().unwrap();
+    // The line for cron, where the server has flags alone: there is nothing to be warned of.
+    bench.silent(&["backup", name]);
+    // What a server started with -f notes.
+    let record = format!("file = {:?}\n", configuration.to_str().unwrap());
+    fs::write(bench.state().join("configured.toml"), record).unwrap();
+    fs::write(&configuration, "mode = \"passive\"\n").unwrap();
+    bench.silent(&["backup", name]);
+    let there = dir.join("restored.toml");
+    let there = there.to_str().unwrap();
+    bench.prints(&["restore", "-f", "--config", there, name]);
+    assert_eq!(fs::read_to_string(there).unwrap(), "mode = \"passive\"\n");
+    fs::remove_file(&configuration).unwrap();
+    let done = bench.run(&["backup", name]);
+    let warning = format!(
+        "netbe: there is no {}, so the backup has no configuration: --config FILE names one\n",
+        configuration.display()
+    );
+    assert_eq!((done.status, done.err), (Some(0), warning));
+}
+
+#[test]
 fn nothing_is_kept_of_a_state_that_nobody_used() {
     let bench = Bench::new();
     let file = bench.state().parent().unwrap().join("kept");

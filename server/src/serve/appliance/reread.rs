@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use store::EnvironmentName;
-
 use super::{Appliance, load};
 use crate::config::Config;
 use crate::net::arp;
@@ -57,9 +55,8 @@ impl Appliance {
         if dry {
             return Ok(changed);
         }
-        let default = new.default.as_ref().map(EnvironmentName::as_str);
         let networks = self.found.addresses(&new);
-        Configured::new(&new.machines, default, &networks).store(&self.state)?;
+        Configured::new(&new, &networks).store(&self.state)?;
         self.look_for_room(&old, &new, &roster);
         for stray in networks.strays(&roster) {
             tracing::warn!("{stray}");

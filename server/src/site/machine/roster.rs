@@ -74,7 +74,7 @@ impl Roster {
     /// As the server that runs, or ran last, knows them: those of the state, and those that
     /// it noted of its configuration file.
     pub fn of_site(state: &dyn State) -> Result<Self, MachineError> {
-        let Configured { default, machines, networks: _ } = Configured::load(state)?;
+        let Configured { default, machines, networks: _, file: _ } = Configured::load(state)?;
         let mut configured = BTreeMap::new();
         for (name, machine) in machines {
             configured.insert(name.parse::<MachineName>()?, machine);
@@ -346,8 +346,9 @@ mod test {
         let scratch = tempfile::tempdir().unwrap();
         let state = StateDir::open(scratch.path()).unwrap();
         let configured = BTreeMap::from([(name("a"), machine(1))]);
-        let note = |machines: &BTreeMap<_, _>, default| {
-            Configured::new(machines, default, &Networks::default()).store(&state).unwrap();
+        let note = |machines: &BTreeMap<_, _>, default: Option<&str>| {
+            let default = default.map(str::to_owned);
+            Configured::of(machines, default, &Networks::default()).store(&state).unwrap();
         };
         note(&configured, Some("base"));
         store(&state, &name("b"), &machine(2)).unwrap();
