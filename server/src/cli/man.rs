@@ -100,7 +100,22 @@ fn page(verb: &clap::Command, name: &str) -> Result<String, Failure> {
     page.render(&mut text).map_err(|error| cannot(&error))?;
     let text = String::from_utf8(text).map_err(|error| cannot(&error))?;
     // clap_mangen breaks a line before and after an empty one, of which mandoc(1) warns.
-    Ok(text.replace("\n.br\n\n.br\n", "\n.sp\n") + &common(name))
+    let text = text.replace("\n.br\n\n.br\n", "\n.sp\n");
+    Ok(with_synopsis(&text, verb) + &common(name))
+}
+
+/// The page with the usage of the help for its synopsis: clap_mangen's lists every option, without the value
+/// that it takes.
+fn with_synopsis(page: &str, verb: &clap::Command) -> String {
+    const HEADING: &str = ".SH SYNOPSIS\n";
+    let parts = page.split_once(HEADING).and_then(|(head, rest)| {
+        let (_, tail) = rest.split_once("\n.SH ")?;
+        Some((head, tail))
+    });
+    let Some((head, tail)) = parts else { return page.to_owned() };
+    let usage = verb.clone().render_usage().to_string();
+    let usage = usage.trim().trim_start_matches("Usage: ").trim_end();
+    format!("{head}{HEADING}{}\n.SH {tail}", roff(usage))
 }
 
 /// The sections that every page has.

@@ -42,6 +42,8 @@ fn there_is_a_page_for_every_verb_and_for_the_file() {
         }
     }
     let read = |name: &str| fs::read_to_string(pages.path().join(name)).unwrap();
+    let synopsis = ".SH SYNOPSIS\nnetbe machine remove [OPTIONS] <NAME>\n.SH DESCRIPTION\n";
+    assert!(read("netbe-machine-remove.8").contains(synopsis));
     for name in names.iter().filter(|name| name.ends_with(".8")) {
         for section in ["ENVIRONMENT", "FILES", "EXIT STATUS", "SEE ALSO"] {
             assert!(read(name).contains(&format!(".SH {section}\n")), "{name} has no {section}");
