@@ -147,8 +147,9 @@ pub fn read(text: &str) -> Reading<Variable> {
                 break;
             };
             if word.expands {
-                let message =
-                    format!("netbe does not run the shell, which makes the value of {name}");
+                let message = format!(
+                    "a shell computes the value of {name}, and netbe does not run the shell"
+                );
                 reading.report(word.line, Rule::Unread, message);
                 continue;
             }

@@ -53,7 +53,7 @@ pub(crate) fn interface(
     format: &'static str,
     hyphens: bool,
 ) -> Result<(), ConfigError> {
-    let reason = "it has to be the name of one interface, such as tap0";
+    let reason = "it is not the name of one interface: write it as in tap0";
     let plain = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c) || (hyphens && c == '-');
     refuse("the interface", name, format, reason, |c| !plain(c))?;
     if name.is_empty() {

@@ -173,7 +173,7 @@ fn line(line: &Line) -> Result<String, ConfigError> {
                 text += &format!(" {host}");
             }
             if hosts.is_empty() {
-                return Err(wrong("the host", "", "without one, everybody would be meant"));
+                return Err(wrong("the host", "", "without one, everybody could mount it"));
             }
         }
         Clients::Named(name) => {

@@ -175,7 +175,7 @@ impl Gathered {
                 continue;
             }
             let message = format!(
-                "{address} may mount {}, and no file says which machine it is: give the one that does",
+                "{address} may mount {}, but no file names its machine: give the file that does",
                 fact.value
             );
             self.leave(fact.place, message);

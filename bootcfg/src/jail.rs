@@ -122,8 +122,8 @@ fn stack(name: &str, vnet: &Vnet) -> Result<Vec<Parameter>, ConfigError> {
     // route(8) takes no router that it has no network for, and the jail would not start.
     let is_near = |router: &&IpAddr| addresses.iter().any(|own| is_in(**router, *own));
     if let Some(router) = gateways.iter().find(|router| !is_near(router)) {
-        let reason = "it is in the network of none of the jail's addresses: say an address with the prefix of \
-                      the router's network";
+        let reason = "it is in no network of the jail's addresses: give an address with the prefix length \
+                      of the router's network";
         return Err(wrong("the gateway", &router.to_string(), reason));
     }
     let (near, far) = (near(name), far(name));

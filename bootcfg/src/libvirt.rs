@@ -213,7 +213,7 @@ pub fn read(text: &str) -> Reading<Domain> {
                 }
             }
             Ok(_) => Ok(None),
-            Err(error) => Err(format!("this is no XML: {error}")),
+            Err(error) => Err(format!("this is not XML: {error}")),
         };
         match done {
             Ok(Some((line, domain))) => reading.add(line, domain),
@@ -241,16 +241,16 @@ type Finished = Option<(usize, Domain)>;
 impl Open {
     fn enter(&mut self, start: &BytesStart<'_>, line: usize) -> Result<(), String> {
         if self.path.len() >= DEEPEST {
-            return Err("elements stand deeper in each other than in any domain".to_owned());
+            return Err("elements are nested more deeply than in any domain".to_owned());
         }
         let name: &str = start.name().into_inner();
         self.path.push(name.to_owned());
         self.text.clear();
         let mut attributes = Vec::new();
         for attribute in start.attributes() {
-            let attribute = attribute.map_err(|error| format!("this is no XML: {error}"))?;
+            let attribute = attribute.map_err(|error| format!("this is not XML: {error}"))?;
             let value = attribute.normalized_value(XmlVersion::default());
-            let value = value.map_err(|error| format!("this is no XML: {error}"))?;
+            let value = value.map_err(|error| format!("this is not XML: {error}"))?;
             attributes.push((attribute.key.into_inner().to_owned(), value.into_owned()));
         }
         let find = |wanted: &str| {

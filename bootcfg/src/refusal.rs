@@ -73,7 +73,7 @@ mod test {
 
     #[test]
     fn the_reason_is_shown_in_lines_that_fit() {
-        let why = "boot environment 'a b' cannot be booted by name: spaces, colons, commas and quotes \
+        let why = "boot environment 'a b' cannot be booted: spaces, colons, commas and quotes in its name \
                    break a kernel's command line; clone it to a plain name";
         assert_eq!(
             grub(why, Then::Restart, None),

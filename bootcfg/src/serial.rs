@@ -101,8 +101,8 @@ impl FromStr for Serial {
 /// Why text is not a serial port.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "{0:?} is no serial port of a PC: write ttyS0 to ttyS3, and a speed behind a slash if it is not \
-     115200, as in ttyS1/9600"
+    "{0:?} is not a serial port of a PC: write ttyS0 to ttyS3, and /SPEED if the speed is not 115200, as in \
+     ttyS1/9600"
 )]
 pub struct SerialError(String);
 

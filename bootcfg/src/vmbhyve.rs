@@ -45,8 +45,8 @@ pub fn render(settings: &[Variable]) -> Result<String, ConfigError> {
         if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
             return Err(wrong("the setting", name, reason));
         }
-        let reason = "vm-bhyve cuts a value at #, takes double quotes and spaces at the end away, and reads \
-                      one line";
+        let reason = "vm-bhyve cuts a value at #, removes double quotes and trailing spaces, and reads one \
+                      line";
         refuse("the value", value, FORMAT, reason, |c| c.is_control() || "#\"".contains(c))?;
         if value.ends_with(' ') {
             return Err(wrong("the value", value, reason));
@@ -70,7 +70,7 @@ pub fn read(text: &str) -> Reading<Variable> {
         if !line.starts_with(|c: char| c.is_ascii_lowercase()) {
             if !line.trim_start().starts_with('#') {
                 let message =
-                    "vm-bhyve leaves this line out: begin it with the setting, in small letters";
+                    "vm-bhyve ignores this line: begin it with the setting, in small letters";
                 reading.report(number, Rule::VmBhyveLine, message);
             }
             continue;

@@ -33,7 +33,7 @@ pub fn render(entries: &[Entry]) -> Result<String, ConfigError> {
         let Entry { name, script, auto, wait } = entry;
         name_of_guest(name)?;
         if entries.iter().take(index).any(|other| other.name == *name) {
-            return Err(wrong("the guest", name, "it stands in the table already"));
+            return Err(wrong("the guest", name, "it is already in the table"));
         }
         let reason = "it is an absolute path without white space, which separates the fields";
         let odd = |c: char| c.is_whitespace() || c.is_control();
@@ -59,7 +59,7 @@ pub fn read(text: &str) -> Reading<Entry> {
         let fields: Vec<&str> = fields.collect();
         match entry(name, &fields) {
             Ok(entry) if !seen.insert(entry.name.clone()) => {
-                let message = format!("{name} stands above already: leave one of the lines out");
+                let message = format!("{name} is already defined above: remove one of the lines");
                 reading.report(index + 1, Rule::Twice, message);
             }
             Ok(entry) => reading.add(index + 1, entry),
@@ -257,7 +257,10 @@ mod test {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("$(touch${{IFS}}{}/made) /x\n{text}", host.0.display())).unwrap();
         let (told, status) = host.run(&["start"]);
-        assert!(told.contains("is no name of a guest") && told.contains("is no program"), "{told}");
+        assert!(
+            told.contains("is no name of a guest") && told.contains("is not a program"),
+            "{told}"
+        );
         assert!(told.contains("Starting b."), "{told}");
         assert_eq!(status, Some(1));
         assert!(!host.0.join("made").exists());

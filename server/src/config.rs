@@ -325,7 +325,9 @@ fn machines(raw: BTreeMap<String, Machine>) -> Result<BTreeMap<MachineName, Mach
         kenv::check_read_size(&machine.kenv).map_err(|error| say(&error))?;
         let parsed = name.parse::<MachineName>().map_err(|error| say(&error))?;
         if machines.insert(parsed, machine).is_some() {
-            return Err(say(&"it stands there twice, in capitals and in small letters"));
+            return Err(say(
+                &"it is written twice, in capital and in small letters: remove one of the two",
+            ));
         }
     }
     Ok(machines)
@@ -382,7 +384,7 @@ fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ConfigError {
     /// An address is none that a machine could use.
-    #[error("{key}: {text:?} is no address for machines: write one as in 192.168.2.1")]
+    #[error("{key}: {text:?} cannot be used by machines: write an address as in 192.168.2.1")]
     Address {
         /// Where it stands.
         key: &'static str,
@@ -396,16 +398,18 @@ pub enum ConfigError {
     #[error("default: {0}")]
     Default(String),
     /// The domain name is none.
-    #[error("domain: {0:?} is no domain name: write one as in lab.example.org")]
+    #[error("domain: {0:?} is not a domain name: write one as in lab.example.org")]
     Domain(String),
     /// What was written of hooks is not right.
     #[error("hooks: {0}")]
     Hooks(String),
     /// The place for HTTP is none.
-    #[error("http: {0:?} is no place to listen: write a port as in 8080, or ADDRESS:PORT")]
+    #[error("http: {0:?} is not an address to listen on: write a port as in 8080, or ADDRESS:PORT")]
     Http(String),
     /// The name of an interface cannot be one.
-    #[error("interfaces: {0:?} is no interface: write a name as `ip link` or `ifconfig` shows it")]
+    #[error(
+        "interfaces: {0:?} is not the name of an interface: write it as `ip link` or `ifconfig` shows it"
+    )]
     Interface(String),
     /// The lease is too short or too long.
     #[error("lease: {0} seconds: write 120 (two minutes) to 31536000 (a year)")]
@@ -420,14 +424,14 @@ pub enum ConfigError {
     },
     /// The mode is unknown.
     #[error(
-        "mode: {0:?} is no mode: write serve, to hand out addresses, proxy, to boot machines beside \
-         another DHCP server, or passive, to listen"
+        "mode: {0:?} is not a mode: write serve (hand out addresses), proxy (boot machines beside another \
+         DHCP server) or passive (only listen)"
     )]
     Mode(String),
     /// Two machines have the same Ethernet address or address.
     #[error(
-        "line {line}: {what} belongs to {other} already (line {other_line}): write another for {name}, or \
-         take one of the two out"
+        "line {line}: {what} already belongs to {other} (line {other_line}): write another for {name}, or \
+         remove one of the two"
     )]
     MachineTwice {
         /// Where the second has it, from 1.
@@ -451,7 +455,7 @@ pub enum ConfigError {
     #[error("ranges: {0}")]
     Range(#[source] dhcp::RangeError),
     /// Addresses are given, but not to be handed out.
-    #[error("ranges are given, but mode is {0}: write mode serve to hand them out")]
+    #[error("ranges are given, but the mode is {0}: set mode to serve to hand them out")]
     Ranges(Mode),
     /// The state directory is relative.
     #[error("state: {} is relative: write a path that begins with /", .0.display())]
@@ -465,7 +469,9 @@ pub enum ConfigError {
         error: SubnetError,
     },
     /// Subnets are given, but their addresses are not to be handed out.
-    #[error("subnets are given, but mode is {0}: write mode serve to hand out their addresses")]
+    #[error(
+        "subnets are given, but the mode is {0}: set mode to serve to hand out their addresses"
+    )]
     Subnets(Mode),
     /// The store's place is none.
     #[error("store: {0}")]

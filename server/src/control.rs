@@ -117,7 +117,7 @@ async fn converse(stream: UnixStream, server: Arc<dyn Controlled>) -> io::Result
     let line = time::timeout(IO_TIMEOUT, read_line(reader)).await.map_err(io::Error::from)?;
     let (line, reader) = line?;
     let reply = match serde_json::from_slice::<Request>(&line) {
-        Err(error) => Reply::Failed { message: format!("the request is not understood: {error}") },
+        Err(error) => Reply::Failed { message: format!("the request is malformed: {error}") },
         Ok(Request::Ping) => Reply::Done,
         Ok(Request::Status) => Reply::Status(server.status()),
         Ok(Request::Explain { machine }) => match server.explain(&machine) {
@@ -162,8 +162,8 @@ async fn within<T: Send + 'static>(
     time::timeout(limit, blocking(call)).await.unwrap_or_else(|_elapsed| {
         let seconds = limit.as_secs();
         Ok(Err(format!(
-            "the store has not answered the server for {seconds} s: what was asked is done when it \
-             does; see `netbe status`"
+            "the store has not answered the server for {seconds} s: the server will do it as soon as the \
+             store answers; see `netbe status`"
         )))
     })
 }
@@ -189,7 +189,7 @@ where
     });
     let seconds = limit.as_secs();
     Ok(Err(format!(
-        "the store has not answered it for {seconds} s: nothing was changed, and its users go on as soon \
+        "the store has not answered it for {seconds} s: nothing was changed, and machines continue as soon \
          as it answers; see `netbe status`, and try again then"
     )))
 }
@@ -403,7 +403,7 @@ mod test {
         }
 
         fn reload(&self, environments: Option<&[String]>) -> Result<(), String> {
-            let all = "machine a stands there twice".to_owned();
+            let all = "machine a is written twice".to_owned();
             Err(environments.map_or(all, |names| names.join(" ")))
         }
 
@@ -494,7 +494,7 @@ mod test {
     async fn requests_are_answered() {
         with_server(|path| {
             assert_eq!(ask(path, &Request::Ping), Reply::Done);
-            let message = "machine a stands there twice".to_owned();
+            let message = "machine a is written twice".to_owned();
             assert_eq!(ask(path, &RELOAD), Reply::Failed { message });
             let environments = Some(vec!["head".to_owned(), "next".to_owned()]);
             let message = "head next".to_owned();

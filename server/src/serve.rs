@@ -175,7 +175,7 @@ async fn answer_dhcp(
         };
         appliance.interface_down(&interface);
         tracing::warn!(
-            "{interface}: {lost}; DHCP goes on there as soon as it has an address again"
+            "{interface}: {lost}; DHCP continues there as soon as it has an address again"
         );
     }
 }
@@ -439,7 +439,7 @@ pub enum ServeError {
         error: io::Error,
     },
     /// What netbe.toml says now holds from the next start on.
-    #[error("{0} cannot change while the server runs: restart it for that")]
+    #[error("{0} cannot change while the server runs: restart the server")]
     Fixed(Keys),
     /// What runs hooks cannot be started.
     #[error("the process that runs hooks cannot be started: {0}")]
@@ -478,8 +478,8 @@ pub enum ServeError {
     Kernel,
     /// An interface with a range came after the server was started.
     #[error(
-        "range {range} lies in a network of {interface}, on which DHCP does not listen yet: restart \
-         the server for that"
+        "range {range} lies in a network of {interface}, on which DHCP does not listen yet: restart the \
+         server"
     )]
     NotListened {
         /// The range.
@@ -498,8 +498,8 @@ pub enum ServeError {
     NotRoot,
     /// Nothing could be handed out.
     #[error(
-        "mode serve has no addresses to hand out: give some with --range A-B, or keep one for a \
-         machine with `netbe machine set --address`"
+        "mode serve has no addresses to hand out: give some with --range A-B, or reserve one for a machine \
+         with `netbe machine set --address`"
     )]
     NothingToHandOut,
     /// Standard output is closed.
@@ -541,8 +541,8 @@ pub enum ServeError {
     },
     /// The router is out of the machines' reach.
     #[error(
-        "router {router} lies in no network that is served: {networks}; a machine reaches only a \
-         router of its own network, and FreeBSD's loader throws any other away"
+        "router {router} lies in no network that is served: {networks}; a machine reaches only a router of \
+         its own network"
     )]
     RouterOutside {
         /// The router.
@@ -567,7 +567,7 @@ pub enum ServeError {
     #[error("{0}")]
     Reread(String),
     /// The system gives no threads or no signals.
-    #[error("the system does not let a server run: {0}")]
+    #[error("the server cannot start: {0}")]
     Runtime(#[source] io::Error),
     /// The state cannot be used.
     #[error(transparent)]

@@ -47,7 +47,7 @@ pub fn dhcpd(text: &str) -> Reading<Host> {
                     reading.report(
                         begun,
                         Rule::Syntax,
-                        "blocks stand deeper in each other than dhcpd reads",
+                        "blocks are nested more deeply than dhcpd reads",
                     );
                     return reading;
                 }

@@ -25,7 +25,7 @@ pub(super) fn gather(sources: &[Source], gathered: &mut Gathered) {
                 let entries = file.entries(cbsd::read(text));
                 file.cbsd(&entries);
             }
-            Kind::Consul | Kind::Resolv => file.leave(1, "this file says nothing of machines that netbe keeps"),
+            Kind::Consul | Kind::Resolv => file.leave(1, "this file has nothing about machines that netbe can import"),
             Kind::DhcpHosts => file.hosts(hosts::dhcp_hosts(text)),
             Kind::Dhcpd => file.hosts(hosts::dhcpd(text)),
             Kind::Dnsmasq => file.hosts(hosts::dnsmasq(text)),
@@ -36,7 +36,7 @@ pub(super) fn gather(sources: &[Source], gathered: &mut Gathered) {
             Kind::Libvirt => file.libvirt(),
             Kind::Loader | Kind::RcConf => file.leave(
                 1,
-                "this file is of one guest, and does not name it: give the script or the table that runs it",
+                "this file configures one guest without its name: give the script or the table that runs it",
             ),
             Kind::Script => file.script(),
             Kind::Unit => file.unit(),
@@ -51,7 +51,7 @@ pub(super) fn gather(sources: &[Source], gathered: &mut Gathered) {
                     file.gathered.machine(&at.value.name, &place);
                     file.run_by(&at.value.name, at.line, Run::Bhyve);
                     if !known {
-                        file.leave(at.line, format!("what {} is stands in {}: give that file too", at.value.name, at.value.script));
+                        file.leave(at.line, format!("{} is defined in {}: give that file too", at.value.name, at.value.script));
                     }
                 }
             }
@@ -115,7 +115,10 @@ impl File<'_, '_> {
                 note(&mut machine.address, &mut machine.conflicts, address, &place);
             }
             Ok(IpAddr::V6(address)) => {
-                self.leave(line, format!("{name}: netbe boots by IPv4, and keeps no {address}"));
+                self.leave(
+                    line,
+                    format!("{name}: netbe boots by IPv4, and cannot reserve {address}"),
+                );
             }
             Err(_) => self.leave(line, format!("{name}: {text} is no address")),
         }
@@ -233,7 +236,7 @@ impl File<'_, '_> {
                     ),
                     Clients::Everybody | Clients::Named(_) => self.leave(
                         line,
-                        format!("{path} is shared with whom netbe does not know: say networks with `netbe sharenfs --network`"),
+                        format!("{path} is shared with clients that netbe does not know: name networks with `netbe sharenfs --network`"),
                     ),
                 }
             }
@@ -256,13 +259,13 @@ impl File<'_, '_> {
             Some(at) => self.leave(
                 at.line,
                 format!(
-                    "{} is the root of a guest that this file does not name: give what starts it",
+                    "{} is the root of a guest that this file does not name: give the file that starts it",
                     at.value.spec
                 ),
             ),
             None => self.leave(
                 1,
-                "this file names no machine: give what starts it, or the jail.conf of its jail",
+                "this file names no machine: give the file that starts it, or the jail.conf of its jail",
             ),
         }
     }

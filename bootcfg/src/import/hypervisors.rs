@@ -26,7 +26,7 @@ impl File<'_, '_> {
                     let Some(name) = load.name else {
                         self.leave(
                             step.line,
-                            "the shell makes the name of this guest, and netbe does not run it",
+                            "a shell computes the name of this guest, and netbe does not run the shell",
                         );
                         continue;
                     };
@@ -48,7 +48,7 @@ impl File<'_, '_> {
                         self.memory(&name, memory.line, &memory.value);
                     }
                     for unknown in &load.unknown {
-                        self.leave(step.line, format!("{name}: the shell makes the value of {unknown}, and netbe does not run it"));
+                        self.leave(step.line, format!("{name}: a shell computes the value of {unknown}, and netbe does not run the shell"));
                     }
                 }
                 Step::Run(run) => self.run(step.line, &run, bridge.clone()),
@@ -117,7 +117,7 @@ impl File<'_, '_> {
             found.filter(|at| !["", "0"].contains(&at.value.value.as_str()))
         };
         let Some(At { line, value }) = find("jname") else {
-            return self.leave(1, "no jname stands here, which is the name: add it");
+            return self.leave(1, "jname, which is the name, is missing: add it");
         };
         let name = value.value.clone();
         let is_jail =

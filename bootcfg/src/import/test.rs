@@ -199,7 +199,7 @@ fn what_has_no_place_is_named_by_file_and_line() {
             "dhcp-host=02:00:00:00:00:01\n",
             "dnsmasq.conf:1 this machine has no name",
         ),
-        ("vmtab", "a /x/a.sh\n", "vmtab:1 what a is stands in /x/a.sh"),
+        ("vmtab", "a /x/a.sh\n", "vmtab:1 a is defined in /x/a.sh"),
         ("a.sh", "bhyve -m 1G $name\n", "a.sh:1 the name of this guest is not written here"),
         (
             "a.sh",

@@ -82,7 +82,7 @@ pub fn read(texts: &[&str]) -> Vec<Reading<Found>> {
             let Some(reading) = readings.get_mut(own) else { continue };
             if left == 0 {
                 let message =
-                    "there are more jails and parameters than netbe reads: give fewer files";
+                    "the files have more jails and parameters than netbe reads: give fewer files";
                 reading.report(line, Rule::Unread, message);
                 return readings;
             }
@@ -94,7 +94,7 @@ pub fn read(texts: &[&str]) -> Vec<Reading<Found>> {
                 match all.values(name, &at.value, &mut budget) {
                     _ if budget.0 == 0 => {
                         let message =
-                            "the variables make more text than netbe reads: write the values";
+                            "the variables expand to more text than netbe reads: write the values";
                         reading.report(line, Rule::Unread, message);
                         return readings;
                     }
@@ -268,7 +268,7 @@ impl Budget {
     /// Takes so much; what was too much leaves nothing.
     fn spend(&mut self, cost: usize) -> Result<(), String> {
         self.0 = self.0.saturating_sub(cost);
-        if self.0 == 0 { Err("the variables make too much text".to_owned()) } else { Ok(()) }
+        if self.0 == 0 { Err("the variables expand to too much text".to_owned()) } else { Ok(()) }
     }
 }
 

@@ -60,8 +60,7 @@ fn all_directories(site: &Site<'_>, export: &In<'_, Export>, findings: &mut Find
     }
     if let [path, _, ..] = paths.as_slice() {
         let message = format!(
-            "-alldirs goes with one path, the root of a file system: write {path}, if it is one, \
-             and leave the others out"
+            "-alldirs takes one path, the root of a file system: write only {path} if it is one"
         );
         findings.add(export, Rule::ExportsAlldirs, message);
         return;
@@ -74,7 +73,7 @@ fn all_directories(site: &Site<'_>, export: &In<'_, Export>, findings: &mut Find
         });
         if let Some((other, parent)) = inside {
             let message = format!(
-                "-alldirs is for the root of a file system, and {} has {path} in that of {parent}: \
+                "-alldirs is for the root of a file system, but in {} {path} is a directory of {parent}: \
                  write -alldirs for {parent}, or leave it out",
                 other.place()
             );
@@ -94,8 +93,8 @@ fn twice(site: &Site<'_>, findings: &mut Findings) {
         });
         if let Some((other, path, who)) = same.next_back() {
             let message = format!(
-                "{} exports {path} to {who} already, and mountd takes clients once for each file \
-                 system: leave one of the lines out",
+                "{} already exports {path} to {who}, and mountd accepts a client only once for each file \
+                 system: remove one of the lines",
                 other.place()
             );
             findings.add(export, Rule::ExportsTwice, message);
@@ -133,8 +132,8 @@ fn version4(site: &Site<'_>, findings: &mut Findings) {
             findings.add(line, Rule::ExportsV4, message);
         }
         if (Options { security: Vec::new(), ..options.clone() }) != Options::default() {
-            let message = "a V4: line takes no option but -sec: write the others into the lines \
-                           that export the directories";
+            let message = "a V4: line takes only the option -sec: write the other options on the lines that \
+                           export directories";
             findings.add(line, Rule::ExportsV4, message);
         }
     }

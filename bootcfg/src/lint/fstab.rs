@@ -31,8 +31,8 @@ fn slash(site: &Site<'_>, entry: &In<'_, Entry>, roots: &[KnownRoot<'_>], findin
     let len = site.written(entry.source, entry.line).len();
     if len > crate::fstab::LOADER_LINE - 1 {
         let message = format!(
-            "the line for / has {len} bytes, and the loader reads {}: use shorter names, or leave \
-             the line out where the kernel is told its root",
+            "the line for / has {len} bytes, and the loader reads {}: use shorter names, or remove the line \
+             if the kernel gets its root elsewhere",
             crate::fstab::LOADER_LINE - 1
         );
         findings.add(entry, Rule::FstabLong, message);
@@ -40,8 +40,7 @@ fn slash(site: &Site<'_>, entry: &In<'_, Entry>, roots: &[KnownRoot<'_>], findin
     let kind = &entry.value.kind;
     if let Some(root) = roots.first().filter(|_| kind != "nfs" && kind != "xx") {
         let message = format!(
-            "the root comes over NFS ({}), but this line has the kernel try {kind} first: leave it \
-             out",
+            "the root comes over NFS ({}), but this line makes the kernel try {kind} first: remove it",
             root.path.place()
         );
         findings.add(entry, Rule::FstabRoot, message);
@@ -87,8 +86,8 @@ fn nolockd(entry: &In<'_, Entry>, findings: &mut Findings) {
         return;
     }
     let message = format!(
-        "a lock below {} fails: netbe gives none, and other servers only where the guest runs \
-         rpc.lockd: add nolockd, which keeps locks in the guest",
+        "locks below {} fail: netbe has no locks, and with other servers the guest needs rpc.lockd: add \
+         nolockd, which keeps locks in the guest",
         entry.value.file
     );
     findings.add(entry, Rule::Nolockd, message);

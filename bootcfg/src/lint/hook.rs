@@ -44,21 +44,24 @@ fn consul_hook(here: &In<'_, ()>, text: &str, registers: bool, findings: &mut Fi
         say(
             "/deregister",
             Rule::ConsulEndpoint,
-            "this takes the service away: the hook of the start calls .../register",
+            "this removes the service, but the hook runs at the start: call .../register",
         );
     }
     if text.contains("Address")
         && ["$ip4_addr", "${ip4_addr}"].iter().any(|name| text.contains(name))
     {
-        let message = "CBSD's ip4_addr has the length of the prefix behind it, which is no address: write ${ip4_addr%%/*}";
+        let message = "CBSD's ip4_addr ends with the prefix length, so it is not an address: write \
+                       ${ip4_addr%%/*}";
         say("ip4_addr", Rule::ConsulAddress, message);
     }
     if text.contains("$host_hostname") && text.contains("$hostname") {
-        let message = "host_hostname is the jail's name and hostname the host's: take jname for the one, and nodename for the other";
+        let message = "host_hostname is the jail's name, and hostname is the host's: use jname for the \
+                       jail, and nodename for the host";
         say("$host_hostname", Rule::ConsulAddress, message);
     }
     if text.contains("?token=") || text.contains("&token=") {
-        let message = "logs show this secret, and Consul 1.15 reads it there no more: send it as the header X-Consul-Token";
+        let message = "logs show this secret, and Consul 1.15 and later ignore it there: send it in the \
+                       header X-Consul-Token";
         say("token=", Rule::ConsulToken, message);
     }
     let commands = shell::commands(text).unwrap_or_default();
@@ -83,7 +86,8 @@ fn consul_hook(here: &In<'_, ()>, text: &str, registers: bool, findings: &mut Fi
         .map(|command| command.iter().map(|word| word.text.as_str()).collect::<Vec<_>>());
     if last.as_deref() == Some(&["exit", "0"]) {
         let line = commands.last().and_then(|command| command.first()).map_or(1, |word| word.line);
-        let message = "the hook says that all went well, whatever happened: end with the status that was found";
+        let message =
+            "the hook reports success whatever happened: end with the status of the command";
         findings.add(&here.beside(line, ()), Rule::HookStatus, message);
     }
 }
@@ -112,7 +116,7 @@ fn exposed(here: &In<'_, ()>, text: &str, findings: &mut Findings) {
             .any(|(_, other, port, proto)| other == jail && port == "53" && proto == "udp");
         if proto != "udp" && !udp {
             let message =
-                "DNS is asked by UDP first, and this exposes TCP: add a line with proto=udp";
+                "DNS uses UDP first, but this exposes only TCP: add a line with proto=udp";
             findings.add(&here.beside(*line, ()), Rule::ExposeUdp, message);
         }
     }
@@ -122,7 +126,7 @@ fn consul(here: &In<'_, ()>, text: &str, findings: &mut Findings) {
     let value: serde_json::Value = match serde_json::from_str(text) {
         Ok(value) => value,
         Err(error) => {
-            let message = format!("this is no JSON: {error}");
+            let message = format!("this is not JSON: {error}");
             return findings.add(&here.beside(error.line().max(1), ()), Rule::Syntax, message);
         }
     };
@@ -130,9 +134,8 @@ fn consul(here: &In<'_, ()>, text: &str, findings: &mut Findings) {
     for (key, value) in object {
         let at = here.beside(line_of(text, key.trim()), ());
         if key.trim() != key {
-            let message = format!(
-                "the key {key:?} has white space in it, and Consul knows none of that name"
-            );
+            let message =
+                format!("the key {key:?} contains white space, and Consul has no such key");
             findings.add(&at, Rule::ConsulConfig, message);
         }
         let old = key.starts_with("acl_") || key == "ui_dir";
@@ -144,14 +147,15 @@ fn consul(here: &In<'_, ()>, text: &str, findings: &mut Findings) {
         if key.eq_ignore_ascii_case("address")
             && value.as_str().is_some_and(|text| text.contains('/'))
         {
-            let message = "an address of Consul has no prefix behind it: DNS would answer with a name: write the address alone";
+            let message = "an address in Consul has no prefix length, or DNS answers with a name: write \
+                           only the address";
             findings.add(&at, Rule::ConsulAddress, message);
         }
         let checks = value.as_array().into_iter().flatten();
         if key.eq_ignore_ascii_case("checks")
             && checks.into_iter().any(|check| check.get("script").is_some())
         {
-            let message = "Consul runs no check by script any more: write args, as a list";
+            let message = "Consul no longer runs checks by script: write args, as a list";
             findings.add(
                 &here.beside(line_of(text, "\"script\""), ()),
                 Rule::ConsulConfig,
@@ -209,12 +213,8 @@ fn services(here: &In<'_, ()>, source: &Source, findings: &mut Findings) {
             .map(|(line, ..)| *line)
     };
     for (name, needs, why) in [
-        ("nfsv4_server_enable", "nfs_server_enable", "nfsd(8) is started by that"),
-        (
-            "rpc_lockd_enable",
-            "rpc_statd_enable",
-            "locks are given back by rpc.statd(8) after a reboot",
-        ),
+        ("nfsv4_server_enable", "nfs_server_enable", "it starts nfsd(8)"),
+        ("rpc_lockd_enable", "rpc_statd_enable", "rpc.statd(8) returns locks after a reboot"),
     ] {
         if let (Some(line), None) = (on(name), on(needs)) {
             let message = format!("{name} does nothing without {needs}: {why}: set it too");

@@ -71,8 +71,8 @@ fn network(jail: &In<'_, Found>, at: At<'_, '_>, findings: &mut Findings) {
     for family in ["ip4.addr", "ip6.addr"] {
         if stack && found.get(family).is_some() {
             let message = format!(
-                "a jail with a network stack of its own has no address of the host: leave {family} out, and \
-                 give its interface the address"
+                "a jail with a network stack of its own does not use addresses of the host: remove \
+                 {family}, and give the address to the jail's interface"
             );
             findings.add(&at(family), Rule::JailAddress, message);
         }
@@ -89,7 +89,8 @@ fn network(jail: &In<'_, Found>, at: At<'_, '_>, findings: &mut Findings) {
         };
         if stack && start.iter().skip(rc.saturating_add(1)).any(|text| sets(&text)) {
             let message = format!(
-                "{}: the network comes after /etc/rc, whose services find no address: write /etc/rc last",
+                "{}: the network is configured after /etc/rc, whose services then find no address: write \
+                 /etc/rc last",
                 found.name
             );
             findings.add(&at("exec.start"), Rule::JailNetwork, message);
@@ -98,7 +99,7 @@ fn network(jail: &In<'_, Found>, at: At<'_, '_>, findings: &mut Findings) {
     for interface in found.values("vnet.interface").iter().chain(found.values("interface")) {
         if interface.len() > 15 {
             let message = format!(
-                "{interface} has {} characters, and an interface's name 15 at most",
+                "{interface} has {} characters, but an interface's name has at most 15",
                 interface.len()
             );
             let name = if found.values("interface").contains(interface) {
@@ -146,7 +147,8 @@ fn teardown(jail: &In<'_, Found>, at: At<'_, '_>, findings: &mut Findings) {
     let place = at(place.unwrap_or("exec.prestart"));
     if creates && !has(&ended, "ifconfig", "destroy") {
         let message = format!(
-            "{}: an interface is created, and none destroyed in exec.poststop: the next start finds it there",
+            "{}: an interface is created, but not destroyed in exec.poststop: the next start fails because \
+             it exists",
             jail.value.name
         );
         findings.add(&place, Rule::JailTeardown, message);
@@ -156,7 +158,7 @@ fn teardown(jail: &In<'_, Found>, at: At<'_, '_>, findings: &mut Findings) {
     };
     if mounts(&made, "mount") && !mounts(&ended, "umount") {
         let message = format!(
-            "{}: something is mounted, and never unmounted in exec.poststop",
+            "{}: a file system is mounted, but not unmounted in exec.poststop",
             jail.value.name
         );
         findings.add(&place, Rule::JailTeardown, message);
@@ -210,7 +212,7 @@ fn twice(jails: &[In<'_, Found>], findings: &mut Findings) {
                     .find(|value| other.value.values(name).contains(value));
                 if let Some(value) = same {
                     let message = format!(
-                        "{} has {name} {value}, which {} ({}) has already: write another",
+                        "{} has {name} {value}, which {} ({}) already has: write another",
                         jail.value.name,
                         other.value.name,
                         other.place()

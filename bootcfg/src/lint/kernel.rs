@@ -98,8 +98,8 @@ fn gateway(environment: &Environment<'_>, findings: &mut Findings) {
     let differ = (gateway.to_bits() ^ ip.to_bits()) & mask.to_bits() != 0;
     if differ && !gateway.is_unspecified() {
         let message = format!(
-            "the router {gateway} is not in the network of {ip} with {mask}, and the kernel panics \
-             over it: write a router of that network"
+            "the router {gateway} is not in the network of {ip} with {mask}, and the kernel panics: write a \
+             router of that network"
         );
         findings.add(variable, Rule::Gateway, message);
     }
@@ -226,8 +226,7 @@ fn complete(site: &Site<'_>, environment: &Environment<'_>, findings: &mut Findi
     for name in ["boot.nfsroot.server", "boot.nfsroot.nfshandle"] {
         if !set(name) {
             let message = format!(
-                "the kernel mounts no root without {name}: add -e {name}=, as `netbe show \
-                 bhyveload` prints it"
+                "the kernel mounts no root without {name}: add -e {name}=, as `netbe show bhyveload` prints it"
             );
             findings.add(load, Rule::HandleMissing, message);
         }
@@ -238,8 +237,8 @@ fn complete(site: &Site<'_>, environment: &Environment<'_>, findings: &mut Findi
     let told = later.or(own).is_some_and(|variable| variable.value.value.contains("nolockd"));
     if !told && !knows(environment, options) {
         let place = own.map_or_else(|| load.beside(load.line, ()), |own| own.beside(own.line, ()));
-        let message = "every lock on the root fails: netbe gives none, and nothing changes that \
-                       later: add -e boot.nfsroot.options=nolockd, which keeps locks in the guest";
+        let message = "every lock on the root fails, because netbe has no locks: add -e \
+                       boot.nfsroot.options=nolockd, which keeps locks in the guest";
         findings.add(&place, Rule::Nolockd, message);
     }
 }
@@ -276,8 +275,8 @@ fn read_size(site: &Site<'_>, findings: &mut Findings) {
         let Variable { name, value } = &variable.value;
         if name == READ_SIZE && loader::number(value).is_some_and(|size| size > MAX_READ_SIZE) {
             let message = format!(
-                "the loader waits for ever when it fetches by NFS, because it cannot put IP fragments \
-                 together: write {READ_SIZE}=\"{MAX_READ_SIZE}\" at most, or leave it out"
+                "the loader waits for ever when it fetches by NFS, because it cannot reassemble IP \
+                 fragments: write {READ_SIZE}=\"{MAX_READ_SIZE}\" at most, or leave it out"
             );
             findings.add(variable, Rule::ReadSize, message);
         }

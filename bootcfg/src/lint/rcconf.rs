@@ -21,7 +21,7 @@ pub(super) fn check(site: &Site<'_>, findings: &mut Findings) {
         let uses = |own: &&String| value.split_whitespace().any(|word| word == own.as_str());
         let everything = interface == "DEFAULT" || interface.starts_with("DEFAULT_");
         let what = if everything {
-            Some("every interface, the one with the root too".to_owned())
+            Some("every interface, also the one of the root".to_owned())
         } else if let Some(own) = names.iter().find(is) {
             Some(format!("{own}, over which the root is mounted"))
         } else {
@@ -31,8 +31,8 @@ pub(super) fn check(site: &Site<'_>, findings: &mut Findings) {
         };
         if let Some(what) = what {
             let message = format!(
-                "{name} configures {what}, and takes the root away: leave it out, for the kernel \
-                 has done it"
+                "{name} configures {what}, and removes the root: remove the line, because the kernel has \
+                 configured it"
             );
             findings.add(setting, Rule::BootNic, message);
         }

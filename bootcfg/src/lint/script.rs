@@ -102,7 +102,8 @@ impl<'s> Script<'s> {
                         && rest.contains('|')
                 });
             if listed {
-                let message = "what ls prints cannot be taken apart: read the link with readlink, and skip those that are right already";
+                let message = "the output of ls cannot be parsed reliably: read the link with readlink, and \
+                               skip links that are already right";
                 findings.add(&at, Rule::LsParsed, message);
             }
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -112,7 +113,8 @@ impl<'s> Script<'s> {
                 if line.starts_with("done") {
                     loops = 0;
                 } else if line.split([';', ' ']).any(|word| word == "shift") {
-                    let message = "shift inside of this loop loses arguments in bash: shift once behind it, by OPTIND - 1";
+                    let message = "shift inside this loop loses arguments in bash: shift once after it, by \
+                                   OPTIND - 1";
                     findings.add(&at, Rule::GetoptsShift, message);
                 }
             }
@@ -153,14 +155,14 @@ impl<'s> Script<'s> {
                 .iter()
                 .any(|command| command.first().is_some_and(|word| word.text == "wait"));
             if written.ends_with('&') && !written.ends_with("&&") && !waits {
-                let message = "what comes next begins before this has begun: wait for it";
+                let message = "the next command starts before this one has started: wait for it";
                 findings.add(&at, Rule::Unchecked, message);
             }
         }
         if of("install").is_empty() && of("receive").is_empty() && !of("jail").is_empty() {
             for (line, name) in created {
                 let message = format!(
-                    "{name} is made empty, and nothing is installed in it before it runs: add `be install`"
+                    "{name} is created empty, and nothing is installed before it runs: add `be install`"
                 );
                 findings.add(&self.here.beside(line, ()), Rule::Unchecked, message);
             }

@@ -17,7 +17,7 @@ pub(super) fn check(site: &Site<'_>, findings: &mut Findings) {
     vm_bhyve(site, findings);
     for variable in site.bhyve_config.iter().filter(|at| !bhyve::config::is_known(&at.value.name)) {
         let message = format!(
-            "bhyve has no variable {}, and takes it without a word: see bhyve_config(5)",
+            "bhyve has no variable {}, and ignores it silently: see bhyve_config(5)",
             variable.value.name
         );
         findings.add(variable, Rule::BhyveVariable, message);
@@ -95,7 +95,8 @@ fn vm_bhyve(site: &Site<'_>, findings: &mut Findings) {
             findings.add(at, Rule::VmBhyveDisk, message);
         }
         if let (Some(card), None) = (of_file("network0_type"), of_file("network0_mac")) {
-            let message = "vm-bhyve draws an Ethernet address at the first start: write network0_mac, so that a server knows the guest";
+            let message = "vm-bhyve chooses an Ethernet address at the first start: write network0_mac, so \
+                           that the server knows the guest";
             findings.add(card, Rule::MacMissing, message);
         }
     }

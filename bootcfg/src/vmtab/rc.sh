@@ -61,7 +61,7 @@ vmtab_start_one()
         return 0
     fi
     if [ ! -x "$2" ]; then
-        echo "vmtab: $2, which runs $1, is no program" >&2
+        echo "vmtab: $2, which runs $1, is not a program" >&2
         return 1
     fi
     echo "Starting $1."

@@ -205,7 +205,7 @@ fn consul(lab: &Lab) -> Result<Outcome, Failure> {
     ensure(begin.elapsed() < Duration::from_secs(5), || "a call waited for Consul".to_owned())?;
     wait_for("a warning that Consul is away", LIMIT, || {
         let said = fs::read_to_string(site.log()).unwrap_or_default();
-        Ok(said.contains("is not as the machines are").then_some(()))
+        Ok(said.contains("is out of date").then_some(()))
     })?;
     let second = agent(&scene, &program, 2)?;
     wait_for("the machine in a Consul that has forgotten it", LIMIT, || {

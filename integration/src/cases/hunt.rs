@@ -51,7 +51,7 @@ fn snapshots(lab: &Lab) -> Result<Outcome, Failure> {
     // All of a list are tried, and each has its line; what the command said is kept.
     let told = site.run(&format!("hunt -q --on head@n01,head@n{BROKEN} -- /bin/check"))?;
     ensure(told.contains("1 good, 1 bad, 0 skipped"), || told.clone())?;
-    let logs = told.lines().find_map(|line| line.strip_prefix("what the command said: "));
+    let logs = told.lines().find_map(|line| line.strip_prefix("what the command printed: "));
     let log = Path::new(logs.unwrap_or_default()).join(format!("head@n{BROKEN}.0.log"));
     ensure(tail(&log, 1) == "it is broken", || format!("{} has no words", log.display()))?;
     // A command that does not end in its time is bad.
@@ -81,7 +81,7 @@ fn stopped(lab: &Lab) -> Result<Outcome, Failure> {
     let mut running = start()?;
     let ended = running.interrupt(LIMIT)?;
     ensure(ended.code() == Some(2), || format!("{ended}: {}", tail(&log, 3)))?;
-    ensure(tail(&log, 1).contains("asked to end"), || tail(&log, 3))?;
+    ensure(tail(&log, 1).contains("interrupted: "), || tail(&log, 3))?;
     is_as(&site, &before)?;
     let mut running = start()?;
     running.kill();

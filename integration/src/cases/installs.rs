@@ -44,7 +44,7 @@ fn directory(lab: &Lab) -> Result<Outcome, Failure> {
     ensure(!many.join((MANY - 1).to_string()).exists(), || {
         "it was done before it could be killed".to_owned()
     })?;
-    refused(&site, "check head", 1, "an installation is going on or was broken off")?;
+    refused(&site, "check head", 1, "an installation is running or was interrupted")?;
     site.run(&install)?;
     is_whole(&root)?;
     boots(&scene, &LOADER_EFI)

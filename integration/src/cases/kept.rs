@@ -67,7 +67,7 @@ fn in_qemu(lab: &Lab) -> Result<Outcome, Failure> {
 
     // Its firmware listens to no button.
     let said = site.run("stop --timeout 2 alone")?;
-    let killed = "alone was killed: it had not shut itself down in its time\n";
+    let killed = "alone was killed: it did not shut itself down in time\n";
     ensure(said == killed, || said.clone())?;
 
     let mut starts = Vec::new();

@@ -65,12 +65,12 @@ const PARTS: &[Part] = &[
     part("dies-at-tftp", dies_at_tftp, "transfer-failed", "got 1.0 KiB of 3.9 KiB"),
     part("no-memory", no_memory, "transfer-failed", "no room for it (TFTP ERROR 3)"),
     part("loader-empty", to_loader, "loader-broken", "snponly.efi is empty").of("empty"),
-    part("loader-garbage", to_loader, "loader-broken", "is no program").of("garbage"),
+    part("loader-garbage", to_loader, "loader-broken", "is not a program").of("garbage"),
     part("loader-foreign", to_loader, "loader-foreign", "64-bit ARM UEFI").of("foreign"),
     part("secure-boot", to_loader, "loader-silent", "Secure Boot"),
     part("bios-hangs", bios_loader, "loader-silent", "fetched its loader"),
     part("script-hangs", to_script, "script-silent", "asked for no kernel"),
-    part("kernel-garbage", to_kernel, "kernel-broken", "is no program").of("no-kernel"),
+    part("kernel-garbage", to_kernel, "kernel-broken", "is not a program").of("no-kernel"),
     part("dies-at-kernel", dies_at_kernel, "transfer-failed", "kernel"),
     part("kernel-hangs", to_kernel, "kernel-silent", "loaded its kernel"),
     part("initrd-hangs", to_initrd, "kernel-silent", "loaded its initrd"),
@@ -81,7 +81,7 @@ const PARTS: &[Part] = &[
     part("panics-aloud", panics_aloud, "kernel-panicked", "Kernel panic - not syncing: VFS"),
     part("no-init", no_init, "no-init", "found none"),
     part("mtu-nfs", same_piece, "frames-lost", "same piece of a file again and again"),
-    part("declines", declines, "address-in-use", "in use by somebody else"),
+    part("declines", declines, "address-in-use", "in use by another machine"),
     part("wrong-network", wrong_network, "address-refused", "was refused 192.168.9.9"),
     part("other-server", other_server, "foreign-server", "10.77.0.2"),
     part("never-on", |_| Ok(()), "", ""),
@@ -89,7 +89,7 @@ const PARTS: &[Part] = &[
 
 /// What is played at the end of the silence, side by side.
 const LIVING: &[Part] = &[
-    part("writes-read-only", writes, "read-only-root", "tried to change its root"),
+    part("writes-read-only", writes, "read-only-root", "tried to write to its root"),
     part("loops", loops, "looping", "4 boots in"),
 ];
 
@@ -154,7 +154,7 @@ fn sentences(lab: &Lab) -> Result<Outcome, Failure> {
     })?;
     server.stop()?;
     let server = site.serve()?;
-    let unheard = vec![("panics".to_owned(), "unheard", "not heard of since")];
+    let unheard = vec![("panics".to_owned(), "unheard", "not seen since")];
     let wrong = [wrong, compared(&site, unheard)?].concat();
     server.stop()?;
     ensure(wrong.is_empty(), || wrong.join("\n"))?;

@@ -114,7 +114,7 @@ fn file_name(path: &Path) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// There are too many.
-    #[error("{event} has {count} hooks: {MOST} at most are run; put several into one")]
+    #[error("{event} has {count} hooks, but netbe runs {MOST} at most: combine some of them")]
     TooMany {
         /// Of which event.
         event: Occasion,

@@ -167,7 +167,8 @@ impl FromStr for Occasion {
 /// Why a word is no event.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "{0:?} is no event: write leased, mounted, up, lost, refused, prestart, poststart, prestop or poststop"
+    "{0:?} is not an event: write leased, mounted, up, lost, refused, prestart, poststart, prestop or \
+     poststop"
 )]
 pub struct OccasionError(String);
 

@@ -105,12 +105,12 @@ pub struct Untrusted {
 enum Why {
     #[error("a secret is one line of printable characters: write one into it")]
     Empty,
-    #[error("others than root may write to it (mode {0:o}): run `chmod go-w` on it")]
+    #[error("users other than root may write to it (mode {0:o}): run `chmod go-w` on it")]
     Mode(u32),
-    #[error("others than root may read the secret (mode {0:o}): run `chmod 600` on it")]
+    #[error("users other than root may read the secret (mode {0:o}): run `chmod 600` on it")]
     Open(u32),
     #[error(
-        "it belongs to the user {0}, who could have netbe run anything as root: run `chown -h root` on it"
+        "it belongs to the user {0}, who could make netbe run anything as root: run `chown -h root` on it"
     )]
     Owner(u32),
     #[error("{0}")]

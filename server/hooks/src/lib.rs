@@ -67,7 +67,7 @@ pub enum HookError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// One failed; those before it were undone.
-    #[error("the hook {step} failed: {reason}; `netbe hooks log` shows what it said")]
+    #[error("the hook {step} failed: {reason}; `netbe hooks log` shows its output")]
     Failed {
         /// Which.
         step: String,

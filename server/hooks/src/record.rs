@@ -27,7 +27,7 @@ impl Records {
             lines::line(transcript).and_then(|line| lines::append(&self.path, LIMIT, &line));
         if let Err(error) = written {
             let path = self.path.display();
-            tracing::warn!("what hooks did is not recorded, {path} cannot be written: {error}");
+            tracing::warn!("the log of hooks {path} cannot be written: {error}");
         }
     }
 

@@ -47,7 +47,7 @@ pub struct Start {
 pub enum Message {
     /// Something happened.
     Event(Event),
-    /// How all machines stand that are up, or of which nothing was heard since the server was started.
+    /// How all machines stand that are up, or of which nothing was seen since the server was started.
     Machines(Vec<consul::Machine>),
 }
 
@@ -106,7 +106,7 @@ pub fn run_if_asked(arguments: &[OsString], begin: impl FnOnce()) -> Option<Exit
         match serve(io::stdin().lock(), |told| tracing::warn!("{told}")) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                tracing::error!("hooks are not run any more: {error}");
+                tracing::error!("hooks are no longer run: {error}");
                 ExitCode::FAILURE
             }
         }
@@ -223,7 +223,7 @@ impl Work {
         let lost = queue.take_lost();
         drop(queue);
         if lost > 0 {
-            tracing::warn!("too many events wait for their hooks: {lost} were left out");
+            tracing::warn!("too many events wait for their hooks: {lost} were dropped");
         }
         self.more.notify_one();
     }

@@ -179,7 +179,7 @@ pub enum SettingsError {
     #[error("retries: {0}: write 0 to {MAX_RETRIES}")]
     Retries(u32),
     /// What the server was started with cannot be read or written.
-    #[error("{}: {error}: start the server again, which writes it", path.display())]
+    #[error("{}: {error}: restart the server, which writes it anew", path.display())]
     State {
         /// The file.
         path: PathBuf,
@@ -187,7 +187,7 @@ pub enum SettingsError {
         error: io::Error,
     },
     /// The name of a hook has no event.
-    #[error("steps: {0:?} is no hook: write EVENT/NAME, as in \"up/10-dns\"")]
+    #[error("steps: {0:?} is not a hook: write EVENT/NAME, as in \"up/10-dns\"")]
     Step(String),
     /// The time is too short or too long.
     #[error("timeout: {0} seconds: write 1 to {MAX_TIMEOUT}")]

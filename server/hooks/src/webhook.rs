@@ -189,7 +189,10 @@ impl Outbox {
             && let Some(lost) = waiting.pop_front()
         {
             let (webhook, what) = (&self.webhook, lost.event);
-            tracing::warn!("{webhook}: {what} of {} is not sent: {MOST} events wait", lost.machine);
+            tracing::warn!(
+                "{webhook}: {what} of {} is not sent: {MOST} events already wait",
+                lost.machine
+            );
         }
         waiting.push_back(event.clone());
         self.more.notify_one();
@@ -208,9 +211,9 @@ impl Outbox {
                 let Err(reason) = self.webhook.send(&client, &event) else { break };
                 let (webhook, Event { event, machine, .. }) = (&self.webhook, &event);
                 if attempt == webhook.patience.retries {
-                    tracing::warn!("{webhook}: {event} of {machine} was not taken: {reason}");
+                    tracing::warn!("{webhook}: {event} of {machine} was not accepted: {reason}");
                 } else {
-                    tracing::debug!("{webhook}: {event} of {machine}, once more: {reason}");
+                    tracing::debug!("{webhook}: {event} of {machine} is sent again: {reason}");
                 }
             }
         }

@@ -199,7 +199,7 @@ impl HostTree {
         self.verifier.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
             errno = errno.raw_os_error(),
-            "the host could not write to stable storage: {errno}; clients are told to write again",
+            "the host could not write to stable storage: {errno}; NFS clients have to write again",
         );
         cause(errno)
     }

@@ -112,19 +112,19 @@ impl fmt::Display for Privilege {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// It ended, or was killed, before it had replied.
-    #[error("the process that was to do it ended early ({0})")]
+    #[error("the worker process ended early ({0})")]
     Ended(ExitStatus),
     /// Its work cannot be done; this says why.
     #[error("{0}")]
     Failed(String),
     /// It took too long, and was killed.
-    #[error("the process that was to do it was killed, because it took too long")]
+    #[error("the worker process was killed, because it took too long")]
     Late,
     /// It cannot be spoken to.
-    #[error("the process that is to do it cannot be started: {0}")]
+    #[error("the worker process cannot be started: {0}")]
     Start(#[from] io::Error),
     /// Its reply is none.
-    #[error("the process that was to do it gave no reply that can be read")]
+    #[error("the worker process gave no valid reply")]
     Reply,
 }
 
@@ -180,7 +180,7 @@ impl Session {
         if descriptors.len() > MAX_DESCRIPTORS
             || !beside.push(SendAncillaryMessage::ScmRights(descriptors))
         {
-            return Err(io::Error::other("it would need more files than can be given at once"));
+            return Err(io::Error::other("it needs more open files than can be passed at once"));
         }
         sendmsg(&self.stream, &[IoSlice::new(&[0])], &mut beside, SendFlags::NOSIGNAL)?;
         write_part(&mut self.stream, &serde_json::to_vec(request)?)?;
@@ -364,7 +364,7 @@ fn answer(privilege: Privilege, mut stream: UnixStream) -> io::Result<()> {
     let mut loaders = WithoutNfs::default();
     while let Some((request, descriptors)) = receive(&mut stream)? {
         if request.privilege() != privilege {
-            return Err(io::Error::other("it is to do what it has not the privilege for"));
+            return Err(io::Error::other("it lacks the privilege for that"));
         }
         let (json, bytes) = perform(request, descriptors, &mut loaders)?;
         write_part(&mut stream, &json)?;
@@ -464,7 +464,7 @@ mod test {
         let mut worker = Session::start(Privilege::Read).unwrap();
         let request = Request::Apply(Vec::new());
         let refused = worker.ask::<()>(&request, &[root.as_fd(), root.as_fd()]).unwrap_err();
-        assert!(refused.to_string().contains("not the privilege"), "{refused}");
+        assert!(refused.to_string().contains("lacks the privilege"), "{refused}");
     }
 
     #[test]

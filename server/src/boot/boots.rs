@@ -257,7 +257,7 @@ impl Boots {
                 return Err(None);
             }
             Err(Undecided::Unscanned(name)) => {
-                tracing::debug!(mac = %ask.mac, "{name} is still looked into: not answered");
+                tracing::debug!(mac = %ask.mac, "{name} is still being read: not answered");
                 return Err(None);
             }
         };

@@ -205,10 +205,10 @@ impl Catalog {
         let entries = self.shared.entries();
         match entries.incomplete || entries.expected.contains_key(name) {
             true => format!(
-                "boot environment {name} cannot be used just now, because a command works on it or \
-                 its files are away: the machine goes on by itself when it can"
+                "boot environment {name} cannot be used just now, because a command works on it or its \
+                 files are missing: the machine continues by itself as soon as it can"
             ),
-            false => format!("boot environment {name} does not exist any more"),
+            false => format!("boot environment {name} no longer exists"),
         }
     }
 
@@ -389,9 +389,9 @@ impl Shared {
     }
 }
 
-/// What is said of an environment that cannot be looked into.
+/// What is said of an environment that cannot be read.
 fn unscanned(name: &str, error: &WorkerError) -> String {
-    format!("boot environment {name} cannot be looked into: {error}")
+    format!("boot environment {name} cannot be read: {error}")
 }
 
 /// How many threads scan environments: one whose disk stalls must not stop the scans of all others.
@@ -548,7 +548,7 @@ pub(crate) mod test {
         catalog.wait_until_scanned();
         assert_eq!(catalog.known("base"), Known::Unscanned);
         let said = catalog.look("base").unwrap_err();
-        assert!(said.starts_with("boot environment base cannot be looked into: "), "{said}");
+        assert!(said.starts_with("boot environment base cannot be read: "), "{said}");
         *files.0.lock().unwrap() = false;
         catalog.wait_until_scanned();
         catalog.look("base").unwrap();

@@ -120,8 +120,9 @@ impl fmt::Display for Writers<'_> {
         }
         write!(
             f,
-            " write to one root, {environment}, and destroy each other's files: give each a clone with `netbe \
-             sharepxe --machine NAME --root own {environment}`, or let all only read it with --root shared"
+            " write to one root, {environment}, and destroy each other's files: give each a clone with \
+             `netbe sharepxe --machine NAME --root own {environment}`, or make the root read-only for all \
+             with --root shared"
         )
     }
 }

@@ -42,7 +42,7 @@ fn find(boots: &Boots, request: &FileRequest<'_>) -> Result<BootFile, FileError>
         })?;
         // Knowing a boot's id is not enough: URLs go over the wire in the clear.
         if !boots.may_be_at(id, request.peer) {
-            let reason = "these are the files of another machine";
+            let reason = "these files belong to another machine";
             return Err(FileError::Refused(reason.to_owned()));
         }
         return of_boot(boots, request, id, &plan, rest);

@@ -14,7 +14,7 @@ use super::{Arch, BootFile, Client, Content, Role};
 pub enum Flaw {
     /// It has no bytes.
     Empty,
-    /// It is no program of a kind that could be started.
+    /// It is not a program of a kind that could be started.
     Garbage,
     /// It is a program for UEFI, and BIOS asks; or it is for another processor.
     Foreign {
@@ -29,9 +29,9 @@ impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("is empty"),
-            Self::Garbage => f.write_str("is no program"),
+            Self::Garbage => f.write_str("is not a program"),
             Self::Foreign { of, wanted } => {
-                write!(f, "is a program for {of}, and the machine has {wanted}")
+                write!(f, "is a program for {of}, but the machine has {wanted}")
             }
         }
     }

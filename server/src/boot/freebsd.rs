@@ -96,7 +96,7 @@ fn configuration(plan: &Plan, files: &dyn Files) -> Result<Vec<u8>, FileError> {
     if text.len() as u64 >= MAX_CONFIGURATION {
         let name = &plan.name;
         return Err(FileError::Refused(format!(
-            "{CONFIGURATION} of {name} is too long to be read"
+            "{CONFIGURATION} of {name} is too large to be read"
         )));
     }
     if text.last().is_some_and(|last| *last != b'\n') {

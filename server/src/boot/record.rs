@@ -89,7 +89,7 @@ fn parse(
     let Some(bytes) = read.map_err(|error| error.to_string())? else { return Ok(None) };
     match serde_json::from_slice::<BootRecord>(&bytes) {
         Ok(record) if name == file_name(record.mac) => Ok(Some(record)),
-        Ok(_) => Err("it is about another machine".to_owned()),
+        Ok(_) => Err("it belongs to another machine".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -164,7 +164,7 @@ impl BootLog {
         let work = move || {
             while let Some((mac, record)) = own.next() {
                 if let Err(error) = write(&*state, mac, record.as_ref()) {
-                    tracing::error!("the boot of {mac} cannot be kept: {error}");
+                    tracing::error!("the record of the boot of {mac} cannot be written: {error}");
                 }
             }
         };
@@ -227,7 +227,7 @@ fn write(state: &dyn State, mac: Mac, record: Option<&BootRecord>) -> Result<(),
     match serde_json::to_vec_pretty(record) {
         Ok(text) => state.store(Kind::Boot, &name, &text),
         Err(error) => {
-            tracing::error!("the boot of {mac} cannot be written down: {error}");
+            tracing::error!("the boot of {mac} cannot be recorded: {error}");
             Ok(())
         }
     }

@@ -120,7 +120,7 @@ pub struct BootStatus {
 }
 
 impl Timeline {
-    /// The timeline of a machine of which nothing was heard yet.
+    /// The timeline of a machine of which nothing was seen yet.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {

@@ -12,7 +12,8 @@ use crate::site::machine::MachineName;
 /// Who can log in to what is installed, and how it is called.
 #[derive(Args, Debug)]
 pub(crate) struct AccessOptions {
-    /// A public ssh key, or a file of some, with which root logs in; may be repeated. Debian gets an ssh server.
+    /// A public ssh key for root, or a file with such keys; may be repeated. On Debian this also installs an
+    /// ssh server.
     #[arg(
         long = "ssh-key",
         value_name = "KEY|FILE",
@@ -20,7 +21,7 @@ pub(crate) struct AccessOptions {
         conflicts_with = "no_configure"
     )]
     ssh_keys: Vec<String>,
-    /// Ask for root's password on the terminal, or read a line of standard input.
+    /// Ask for root's password on the terminal, or read it from a line of standard input.
     #[arg(long, requires = "os", conflicts_with = "no_configure")]
     root_password: bool,
     /// Take root's password from the first line of a file.
@@ -31,10 +32,11 @@ pub(crate) struct AccessOptions {
         conflicts_with_all = ["no_configure", "root_password"]
     )]
     root_password_file: Option<PathBuf>,
-    /// The system's name, for roots that are no machine's own; it overrules the name that DHCP tells.
+    /// The system's host name. It overrides the name that DHCP sends; leave it out if several machines boot
+    /// this environment.
     #[arg(long, value_name = "NAME", requires = "os", conflicts_with = "no_configure")]
     hostname: Option<MachineName>,
-    /// A program that Debian's installer runs as root in the system when its packages are there.
+    /// A program to run as root in the new system after its packages are installed (Debian and Ubuntu only).
     #[arg(long, value_name = "FILE", requires = "os")]
     pub(super) script: Option<PathBuf>,
 }

@@ -12,10 +12,10 @@ use crate::site::backup::{self, BackupError};
 use crate::site::configured::Configured;
 use crate::site::state::{StateDir, StateError};
 
-/// Keep the state in a file: site key, machines, leases, records of boots, history, and the configuration.
+/// Save the state to a file: site key, machines, leases, records of boots, history, and the configuration.
 ///
-/// A server may run meanwhile. Boot environments are not in it: `netbe send` keeps those. Who has the file
-/// has the site's key, so it is for its owner alone.
+/// The server may run meanwhile. The file has no boot environments in it: save those with `netbe send`. The
+/// file contains the site key, so only its owner can read it.
 #[derive(Args, Debug)]
 pub(crate) struct Backup {
     /// The configuration file to save [default: the one that the server read last, else /etc/netbe.toml, on
@@ -26,19 +26,19 @@ pub(crate) struct Backup {
     file: PathBuf,
 }
 
-/// Put back the state that `netbe backup` kept.
+/// Restore the state that `netbe backup` saved.
 ///
-/// No server may run on it. What is damaged or cut off is refused before anything is changed; who is killed
-/// over it leaves what the next command or server finishes.
+/// Stop the server first. A damaged or incomplete backup is refused before anything is changed. If the
+/// command is killed, the next command or the server completes the restore.
 #[derive(Args, Debug)]
 pub(crate) struct Restore {
     /// Where to write the configuration file.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     config: PathBuf,
-    /// Replace a state that is not empty, and a configuration that is another.
+    /// Replace a state that is not empty, and a configuration file that differs.
     #[arg(short, long)]
     force: bool,
-    /// Check the backup, say what would be put where, and change nothing.
+    /// Check the backup, print what would be restored where, and change nothing.
     #[arg(short = 'n', long)]
     dry_run: bool,
     /// The file; - is standard input.
@@ -50,7 +50,7 @@ impl Backup {
         let to_output = self.file == Path::new("-");
         if to_output && io::stdout().is_terminal() {
             return Err(Failure::could_not(
-                "a backup is not for a terminal: name a file, or send it to one",
+                "a backup is not for a terminal: name a file, or redirect standard output",
             ));
         }
         if !site.state().exists() {
@@ -99,7 +99,7 @@ impl Restore {
             text = format!("configuration: {}\n", path.display());
             if *path != self.config {
                 text += &format!(
-                    "{} is another one and stays: compare the two\n",
+                    "{} has other settings and stays as it is: compare the two\n",
                     self.config.display()
                 );
             }
@@ -127,7 +127,8 @@ impl Restore {
             return Ok(());
         }
         Err(Failure::no(format_args!(
-            "{} has a state already, with a site key or machines: `netbe backup` keeps it, and -f replaces it",
+            "{} already has a state, with a site key or machines: save it with `netbe backup`, or replace \
+             it with -f",
             state.display()
         )))
     }

@@ -73,12 +73,11 @@ impl Life<'_> {
         if self.runner.exists(Path::new(&node)) {
             let destroy = line(&text(bhyve::destroy(guest))?)?;
             return Err(Failure::no(format_args!(
-                "there is a virtual machine {} already ({node}): stop it, or free it by `{destroy}` if \
-                 nothing runs it",
+                "the virtual machine {} exists already ({node}): stop it, or run `{destroy}` if no process runs it",
                 guest.name
             )));
         }
-        self.done(&self.machine.modules(), "this host's kernel needs it for bhyve")?;
+        self.done(&self.machine.modules(), "bhyve needs it in this host's kernel")?;
         let tap = match link {
             Link::Tap(name) => name.clone(),
             Link::Bridge(bridge) => self.make(bridge)?,
@@ -102,8 +101,7 @@ impl Life<'_> {
         self.done(
             &attach,
             &format!(
-                "{bridge} has to be a bridge: make it by `ifconfig {bridge} create up`, put the \
-                      interface of the machines' network into it by `addm`, or say another --bridge"
+                "{bridge} is not a bridge: create one with `ifconfig {bridge} create up`, add the interface of the machines' network with `addm`, or give another --bridge"
             ),
         )?;
         Ok(self.made.clone().unwrap_or_default())
@@ -115,7 +113,7 @@ impl Life<'_> {
             Console::Stdio => Terminal::Shared,
             Console::NullModem => Terminal::Own,
         };
-        self.done(&text(bhyve::switch_on(tap))?, "say another --tap")?;
+        self.done(&text(bhyve::switch_on(tap))?, "give another --tap")?;
         let name = &self.machine.guest.name;
         if self.runner.is_stopping() {
             return Ok(Next::Off);
@@ -129,7 +127,7 @@ impl Life<'_> {
             }
             if !status.success() {
                 return Err(Failure::could_not(format_args!(
-                    "bhyveload could not load {name} ({status}): see what it said above"
+                    "bhyveload could not load {name} ({status}): see its messages above"
                 )));
             }
         }
@@ -162,18 +160,17 @@ impl Life<'_> {
                 Ok(Next::Off)
             }
             Some(3) => Err(Failure::could_not(format_args!(
-                "{name} crashed by a triple fault: see its console for what it did last"
+                "{name} crashed by a triple fault: see the last messages on its console"
             ))),
             Some(4) => Err(Failure::could_not(format_args!(
-                "bhyve could not run {name}: see what it said above"
+                "bhyve could not run {name}: see its messages above"
             ))),
             None if self.runner.is_stopping() => Err(Failure::could_not(format_args!(
-                "{name} was cut off: it had not shut itself down {} s after it was asked to, or it was \
-                 asked twice",
+                "{name} was killed: it did not shut itself down within {} s, or netbe was asked twice",
                 GRACE.as_secs()
             ))),
             Some(_) | None => Err(Failure::could_not(format_args!(
-                "bhyve ended in an unknown way ({status}): see what it said above"
+                "bhyve ended with an unknown status ({status}): see its messages above"
             ))),
         }
     }
@@ -205,7 +202,7 @@ impl Life<'_> {
         }
         if let Some(tap) = self.made.take() {
             let remove = text(bhyve::detach(&tap)).and_then(|words| {
-                let advice = format!("{tap} is still there: remove it by `{}`", line(&words)?);
+                let advice = format!("{tap} still exists: remove it with `{}`", line(&words)?);
                 self.done(&words, &advice).map(drop)
             });
             self.runner.made(None);

@@ -40,10 +40,10 @@ struct Doing {
     /// The guest is run without it too; it was needed once.
     #[arg(long, hide = true)]
     run: bool,
-    /// Boot it also while the machine runs: two systems then write to one root.
+    /// Boot it even while the machine runs: two systems then write to one root.
     #[arg(short, long)]
     force: bool,
-    /// Run nothing: print the commands that would.
+    /// Run nothing: print the commands that would run.
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -53,8 +53,7 @@ struct Doing {
 enum Place {
     /// A null modem of its own, /dev/nmdm-GUEST.1B: `cu -l` opens it, and `~.` leaves it.
     Nmdm,
-    /// This terminal: Ctrl-C and all other keys are the guest's, and to end it from here, log in and
-    /// shut it down.
+    /// This terminal. The guest gets all keys, Ctrl-C too; to end the guest, log in and shut it down.
     Stdio,
 }
 
@@ -95,7 +94,7 @@ impl Doing {
             && !Path::new(file).is_file()
         {
             return Err(Failure::could_not(format_args!(
-                "{file} is not there: install edk2-bhyve, which has bhyve's UEFI"
+                "{file} does not exist: install edk2-bhyve, which contains UEFI for bhyve"
             )));
         }
         let mut runner = child::ThisHost::new()?;
@@ -194,7 +193,7 @@ impl Bootpxe {
         let usual = if cfg!(target_os = "freebsd") { Hypervisor::Bhyve } else { Hypervisor::Qemu };
         match (self.hypervisor.unwrap_or(usual), self.firmware) {
             (Hypervisor::Bhyve, Some(Kind::Bios)) => Err(Failure::could_not(
-                "bhyve has no BIOS: take --firmware uefi or --hypervisor qemu",
+                "bhyve has no BIOS: give --firmware uefi or --hypervisor qemu",
             )),
             (Hypervisor::Bhyve, None | Some(Kind::Uefi)) => {
                 self.set_serial(site, &subject)?;
@@ -221,8 +220,8 @@ impl Bootpxe {
         if !subject.is_serial {
             let machine = subject.by_mac.as_ref().map_or("MACHINE", MachineName::as_str);
             terminal::say(&format!(
-                "only firmware and loader talk to this terminal: --serial, or `netbe machine set --serial \
-                 {machine}`, has the system talk to it too"
+                "only firmware and loader use this terminal: with --serial, or after `netbe machine set \
+                 --serial {machine}`, the system uses it too"
             ));
         }
         emulate(&emulation)
@@ -235,7 +234,7 @@ impl Bootpxe {
         let Some(name) = &subject.by_mac else {
             let (mac, environment) = (subject.guest.mac, &subject.environment.name);
             return Err(Failure::no(format_args!(
-                "--serial is kept with a machine, and none has {mac}: `netbe machine add --mac {mac} \
+                "--serial is a machine's setting, and no machine has {mac}: add one with `netbe machine add --mac {mac} \
                  --environment {environment} --serial NAME`"
             )));
         };
@@ -287,7 +286,7 @@ impl Subject {
         let open = |path: &String| {
             let file = inside.open(path).map_err(Failure::could_not)?;
             fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| {
-                Failure::could_not(format_args!("cannot hand {path} to QEMU: {error}"))
+                Failure::could_not(format_args!("QEMU cannot get {path}: {error}"))
             })?;
             Ok::<_, Failure>((format!("/dev/fd/{}", file.as_raw_fd()), OwnedFd::from(file)))
         };
@@ -307,12 +306,13 @@ impl Subject {
         let on_host = |path: &String| {
             let path = root.join(path.trim_start_matches('/'));
             let found = path.canonicalize().map_err(|error| {
-                Failure::could_not(format_args!("cannot look at {path:?}: {error}"))
+                Failure::could_not(format_args!("cannot read {path:?}: {error}"))
             })?;
             // A guest's link to /boot means its own, and would lead QEMU to this host's.
             if !root.canonicalize().is_ok_and(|root| found.starts_with(root)) {
                 return Err(Failure::could_not(format_args!(
-                    "{path:?} is a link that leads out of the boot environment: run it without -n"
+                    "{path:?} is a symbolic link that leads out of the boot environment: run the command \
+                     without -n"
                 )));
             }
             text(&found).map(str::to_owned)
@@ -329,7 +329,7 @@ impl Subject {
         match self.system()? {
             Some(System::Linux { kernel, initrd }) => Ok((kernel, initrd)),
             Some(System::FreeBsd) => Err(Failure::no(format_args!(
-                "{} has FreeBSD in it, whose kernel needs its own loader: see `netbe show \
+                "{} contains FreeBSD, whose kernel needs its own loader: see `netbe show \
                  bhyveload` and `netbe bootpxe`",
                 self.environment.name
             ))),
@@ -349,7 +349,7 @@ impl Subject {
 
     fn nothing_bootable(&self) -> Failure {
         Failure::no(format_args!(
-            "{} has nothing to boot: install a system with a kernel in its /boot",
+            "{} has nothing to boot: install a system with a kernel in /boot",
             self.environment.name
         ))
     }
@@ -363,7 +363,7 @@ pub(super) fn uefi() -> Result<Firmware, Failure> {
     let (code, variables) = found.ok_or_else(|| {
         Failure::could_not(
             "no UEFI firmware for QEMU is installed: install ovmf (Debian) or edk2-qemu-x64 \
-             (FreeBSD), or take --firmware bios",
+             (FreeBSD), or give --firmware bios",
         )
     })?;
     Ok(Firmware::Uefi { code: (*code).to_owned(), variables: (*variables).to_owned() })

@@ -17,8 +17,8 @@ use crate::site::machine::{LoaderProtocol, Machine, Roster, environment_in};
 use crate::site::networks::Networks;
 use crate::site::state::StateDir;
 
-/// Check whether a boot environment can boot, by BIOS and by UEFI, and print why not. Without a
-/// name, check all, and check that every machine's boot environment exists.
+/// Check whether a boot environment can boot, by BIOS and by UEFI, and print why not. Without a name, check
+/// all, and that every machine's boot environment exists.
 ///
 /// The exit status is 1 if one cannot boot.
 #[derive(Args, Debug)]
@@ -87,7 +87,7 @@ impl Check {
             )));
         }
         if about.iter().any(|found| found.severity != Severity::Doubt) {
-            failures.push(Failure::no("some machines are to boot what is not there"));
+            failures.push(Failure::no("some machines boot an environment that does not exist"));
         }
         let text = if self.json {
             let record = Record { environments: &verdicts, site: &about };
@@ -133,8 +133,8 @@ fn check_site(roster: &Roster, environments: &[Environment]) -> Vec<Finding> {
         let mut missing = environment.iter().chain(once).map(|wanted| environment_in(wanted));
         if let Some(wanted) = missing.find(|wanted| !there(wanted)) {
             findings.push(Finding::both(format_args!(
-                "{name} is to boot {wanted}, and there is no such environment: give it another with \
-                 `netbe sharepxe --machine {name} NAME`"
+                "{name} boots {wanted}, and there is no such environment: assign another with `netbe \
+                 sharepxe --machine {name} NAME`"
             )));
         }
     }
@@ -221,8 +221,8 @@ mod test {
         machines.insert(name, machine, false).unwrap();
         let told = check_site(&machines, &environments);
         let told: Vec<&str> = told.iter().map(|found| found.message.as_str()).collect();
-        assert!(told[0].starts_with("web1 is to boot tail, and"), "{told:?}");
-        assert!(told[1].starts_with("web2 is to boot next, and"), "{told:?}");
+        assert!(told[0].starts_with("web1 boots tail, and"), "{told:?}");
+        assert!(told[1].starts_with("web2 boots next, and"), "{told:?}");
     }
 
     #[test]

@@ -17,11 +17,11 @@ use super::{Failure, Reply, Site};
 use crate::guests::Place;
 use crate::site::machine::{MachineName, Runner};
 
-/// Show the console of a guest that runs, and type there.
+/// Connect this terminal to the console of a running guest.
 ///
-/// The last that the guest said is shown first, and several may look at once. Ctrl-] leaves the console; the
-/// guest runs on. Without a terminal, what is on standard input is typed, and the console is shown until the
-/// guest's keeper ends.
+/// The guest's latest output is shown first. Several terminals can be connected at once. Ctrl-] leaves the
+/// console; the guest continues to run. Without a terminal, netbe sends standard input to the guest, and
+/// prints the guest's output until its keeper ends.
 #[derive(Args, Debug)]
 pub(crate) struct Console {
     /// The machine.
@@ -36,9 +36,9 @@ impl Console {
         if place.claimed().map_err(Failure::could_not)?.is_none() {
             return Err(Failure::no(match keep::runs(name.as_str(), &place) {
                 Some(_) => format!(
-                    "the keeper of {name} was killed: `netbe start {name}` takes the guest over"
+                    "the keeper of {name} was killed: take the guest over with `netbe start {name}`"
                 ),
-                None => format!("{name} does not run: start it by `netbe start {name}`"),
+                None => format!("{name} does not run: start it with `netbe start {name}`"),
             }));
         }
         match run {
@@ -51,8 +51,8 @@ impl Console {
             }
             Runner::Jail => {
                 return Err(Failure::no(format_args!(
-                    "a jail has no console: `jexec {name} sh` runs a shell in it, and what its rc said is in \
-                     /var/log/jail_console_{name}.log"
+                    "a jail has no console: `jexec {name} sh` runs a shell in it, and \
+                     /var/log/jail_console_{name}.log has the output of its rc"
                 )));
             }
         }

@@ -1,4 +1,4 @@
-//! What another DHCP server has to say, so that machines boot from here.
+//! The configuration that makes another DHCP server boot machines from this server.
 
 use std::net::Ipv4Addr;
 
@@ -63,7 +63,7 @@ impl Dhcp {
                 None => format!("--default {name}"),
             };
             return Err(Failure::no(format_args!(
-                "netbe would not boot {name} there: run `netbe sharepxe {assign}` first"
+                "no machine would boot {name}: run `netbe sharepxe {assign}` first"
             )));
         }
         let machine = own.map(|(name, machine)| {
@@ -106,7 +106,7 @@ impl Dhcp {
             (own, &advice.root_path, &facts.contents.system)
         {
             return Err(Failure::no(format_args!(
-                "{name} gets its root when it boots, and FreeBSD's loader has to be told before: run \
+                "{name} gets its root at boot, but FreeBSD's loader needs its path earlier: run \
                  `netbe sharepxe --machine {name} --root own {}` first",
                 self.name
             )));

@@ -10,7 +10,7 @@ use super::{Reply, Site};
 /// The flag of verbs that change something.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Dry {
-    /// Change nothing: say what would be done, or why it would be refused.
+    /// Change nothing: print what would be done, or why it would be refused.
     #[arg(short = 'n', long)]
     dry_run: bool,
 }

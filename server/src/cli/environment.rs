@@ -241,7 +241,7 @@ impl Destroy {
         ]
     }
 
-    /// Says what would go, in zfs-destroy(8)'s words, and what -f overrules.
+    /// Says what would go, in zfs-destroy(8)'s words, and what -f overrides.
     fn tell(
         &self,
         store: &Store,
@@ -251,7 +251,9 @@ impl Destroy {
         for check in checks {
             match check {
                 Err(Failure { message, .. }) if self.force => {
-                    overruled += &format!("although {message}\n");
+                    // What to do instead stands behind the colon.
+                    let why = message.split(": ").next().unwrap_or_default();
+                    overruled += &format!("although {why}\n");
                 }
                 checked => checked?,
             }

@@ -17,7 +17,7 @@ use crate::control::{self, Explanation, Request};
 /// What it saw are the packets, files and calls of the present boot, in seconds since the first of them.
 #[derive(Args, Debug)]
 pub(crate) struct Explain {
-    /// For programs: JSON.
+    /// Print JSON, for programs.
     #[arg(short, long)]
     json: bool,
     /// The machine, by name, Ethernet address or IP address.
@@ -89,13 +89,13 @@ fn told(Explanation { machine, evidence }: &Explanation) -> String {
             let cause = machine.cause.map_or_else(String::new, |cause| format!(" [{cause}]"));
             let _ = writeln!(text, "why:   {message}{cause}");
         }
-        None => text.push_str("why:   nothing is wrong, as far as the server sees\n"),
+        None => text.push_str("why:   the server sees nothing wrong\n"),
     }
     if let Some(cure) = &machine.cure {
         let _ = writeln!(text, "cure:  {cure}");
     }
     let Some(first) = evidence.first() else {
-        text.push_str("seen:  nothing since the server was started\n");
+        text.push_str("seen:  nothing since the server started\n");
         return text;
     };
     let began = Duration::try_from_secs_f64(first.at).ok();
@@ -148,6 +148,6 @@ mod test {
         assert_eq!(lines[4], "      0.0 s  UEFI PXE asks for an address, 3 times until 4.0 s");
         assert_eq!(lines[5], "      4.5 s  took 10.0.0.9");
         let text = told(&Explanation { machine, evidence: Vec::new() });
-        assert!(text.ends_with("seen:  nothing since the server was started\n"), "{text}");
+        assert!(text.ends_with("seen:  nothing since the server started\n"), "{text}");
     }
 }

@@ -12,8 +12,7 @@ use super::{Failure, Reply};
 /// What becomes of generated files.
 #[derive(Args, Debug)]
 pub(crate) struct Destination {
-    /// Write the files below this directory, and print their names: a host's /, or a root as mounted by `netbe
-    /// mount`.
+    /// Write the files below this directory, as in / or a directory of `netbe mount`, and print their names.
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
     /// Overwrite files with different content.
@@ -54,8 +53,8 @@ impl Destination {
         // The root may be a guest's own: no link in it leads out of it.
         let inside = Inside::enter(into).map_err(|_| {
             Failure::could_not(format_args!(
-                "{} is no directory: say a host's /, or the root of the boot environment as `netbe mount` \
-                 shows it",
+                "{} is no directory: name a host's /, or the directory where `netbe mount` mounts the boot \
+                 environment",
                 into.display()
             ))
         })?;
@@ -70,7 +69,7 @@ impl Destination {
         }
         if !others.is_empty() {
             return Err(Failure::no(format_args!(
-                "{} has {} already, which says something else: -f writes over it",
+                "{} has {} already, with other content: overwrite it with -f",
                 into.display(),
                 others.join(", ")
             )));
@@ -82,7 +81,7 @@ impl Destination {
             told += &format!("wrote {}\n", into.join(path).display());
         }
         if told.is_empty() {
-            told = "nothing to write: all files are there\n".to_owned();
+            told = "nothing to write: all files are up to date\n".to_owned();
         }
         Ok(Reply::text(told))
     }

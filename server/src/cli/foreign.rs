@@ -21,9 +21,9 @@ const FLAGS: [Flag; 30] = [
     (&["destroy"], "-R", "did you mean `netbe promote CLONE`, which makes clones independent?"),
     (&["destroy"], "-F", "did you mean -f?"),
     (&["destroy"], "-o", "leave it out, and destroy the origin by its name"),
-    (&["destroy"], "-d", "leave it out: what is in use is refused, and -f overrules that"),
+    (&["destroy"], "-d", "leave it out: destroying what is in use is refused unless you give -f"),
     (&["create", "clone", "snapshot", "receive"], "-o", PROPERTIES),
-    (&["create", "clone", "rename"], "-p", "leave it out: names have no parents"),
+    (&["create", "clone", "rename"], "-p", "leave it out: names have no parent data sets"),
     (&["create"], "-V", "leave it out: boot environments are file systems, and have no volumes"),
     (&["create", "rename", "receive"], "-u", "leave it out: `netbe mount` alone mounts"),
     (&["list"], "-t", "did you mean -s, which lists snapshots too?"),
@@ -41,11 +41,11 @@ const FLAGS: [Flag; 30] = [
     (&["send"], "-L", STORED),
     (&["send"], "-e", STORED),
     (&["send"], "-w", "leave it out: encrypted data are sent raw by themselves"),
-    (&["receive"], "-d", "leave it out: say the name of the boot environment"),
+    (&["receive"], "-d", "leave it out: give the name of the boot environment"),
     (&["receive"], "-s", "leave it out: a stream that breaks off leaves nothing"),
-    (&["unmount", "mount"], "-a", "leave it out: say the name of the boot environment"),
+    (&["unmount", "mount"], "-a", "leave it out: give the name of the boot environment"),
     (&["mount"], "-o", "leave it out: snapshots are mounted read-only, devices do not work"),
-    (&["activate"], "-r", "leave it out: it holds from the machine's next boot on"),
+    (&["activate"], "-r", "leave it out: it takes effect at the machine's next boot"),
 ];
 
 const WHOLE: &str = "leave it out: data sets are always taken as a whole";

@@ -82,7 +82,9 @@ impl Hold {
         };
         let environment = name.to_string();
         let kept = |why: &str| {
-            Failure::could_not(format_args!("the running server does not release {name}: {why}"))
+            Failure::could_not(format_args!(
+                "the running server does not stop serving {name}: {why}"
+            ))
         };
         let asked = server.ask(&Request::Hold { environment, force });
         match asked.map_err(|error| kept(&error.to_string()))? {
@@ -95,7 +97,7 @@ impl Hold {
             | Answer::Event(_)
             | Answer::Explanation(_)
             | Answer::Reconfigured { .. }
-            | Answer::Status(_) => Err(kept("it gave another answer")),
+            | Answer::Status(_) => Err(kept("it gave an unexpected answer")),
         }
     }
 
@@ -149,7 +151,7 @@ pub(super) fn refuse_living(
         | Answer::Event(_)
         | Answer::Reconfigured { .. }
         | Answer::Explanation(_)
-        | Answer::Status(_) => Err(unknown(name, verb, "it gave another answer")),
+        | Answer::Status(_) => Err(unknown(name, verb, "it gave an unexpected answer")),
     }
 }
 
@@ -164,7 +166,7 @@ fn refuse_contained(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(
         let is_kept = !record.stage.is_over() && place.claimed().is_ok_and(|pid| pid.is_some());
         if is_kept || keep::runs(&guest, &place).is_some() {
             return Err(Failure::no(format_args!(
-                "{guest} runs from {name}, by {}: stop it by `netbe stop {guest}`{}",
+                "{guest} runs from {name}, by {}: stop it with `netbe stop {guest}`{}",
                 record.run,
                 verb.or_by_force()
             )));
@@ -190,7 +192,7 @@ pub(super) fn refuse_running(
         | Answer::Event(_)
         | Answer::Reconfigured { .. }
         | Answer::Explanation(_)
-        | Answer::Status(_) => Err(unknown(name, Verb::Boot, "it gave another answer")),
+        | Answer::Status(_) => Err(unknown(name, Verb::Boot, "it gave an unexpected answer")),
     }
 }
 
@@ -210,7 +212,7 @@ pub(super) fn is_alone(
 fn running(name: &EnvironmentName, titles: &[String], there: &Living) -> Option<Failure> {
     let machine = there.machines.iter().find(|machine| titles.contains(machine))?;
     Some(Failure::no(format_args!(
-        "{machine} runs already, on {name}: switch it off{}",
+        "{machine} already runs from {name}: shut it down{}",
         Verb::Boot.or_by_force()
     )))
 }
@@ -227,7 +229,7 @@ pub(super) fn refuse_assigned(site: &Site, name: &EnvironmentName) -> Result<(),
         && roster.iter().any(|(machine, _)| machine.as_str() == holder)
     {
         return Err(Failure::no(format_args!(
-            "{name} has the data of {holder} in it: destroy with -f, if nobody needs them any more"
+            "{name} contains the data of {holder}: destroy with -f if nobody needs the data any more"
         )));
     }
     let listed = store.list()?.environments;
@@ -243,14 +245,15 @@ pub(super) fn refuse_assigned(site: &Site, name: &EnvironmentName) -> Result<(),
     }
     if !assigned.is_empty() {
         return Err(Failure::no(format_args!(
-            "{name} is what {} boots: give it another with `netbe sharepxe`, or destroy with -f",
-            assigned.join(", ")
+            "{} {} {name}: assign another with `netbe sharepxe`, or destroy with -f",
+            assigned.join(", "),
+            if assigned.len() == 1 { "boots" } else { "boot" },
         )));
     }
     if roster.default_environment() == Some(name.as_str()) {
         return Err(Failure::no(format_args!(
-            "{name} is what machines boot by default: set another with `netbe sharepxe --default`, \
-             or destroy with -f"
+            "{name} is the default environment: set another with `netbe sharepxe --default`, or \
+             destroy with -f"
         )));
     }
     Ok(())
@@ -280,8 +283,8 @@ pub(super) fn refuse_needed(
         let template = roots.template(&root)?;
         if template.environment == *name && gone(template.snapshot.as_ref()) {
             return Err(Failure::no(format_args!(
-                "{} was made from {template}: without that, {machine} can be neither reset nor \
-                 upgraded; {} with -f, if nobody needs it",
+                "{} was cloned from {template}: without {template}, {machine} can be neither reset nor \
+                 upgraded; {} with -f if nobody needs it",
                 root.name,
                 verb.as_str()
             )));
@@ -299,7 +302,7 @@ pub(super) fn refuse_base(site: &Site, name: &EnvironmentName) -> Result<(), Fai
     }
     let skeletons: Vec<_> = pair.skeletons.iter().map(|one| one.name.as_str()).collect();
     Err(Failure::no(format_args!(
-        "{name} is the base of {}: destroy these first, or destroy with -f",
+        "{name} is the base of {}: destroy those first, or destroy with -f",
         skeletons.join(", ")
     )))
 }
@@ -390,7 +393,7 @@ mod test {
             let titles: Vec<_> = titles.iter().map(|&title| title.to_owned()).collect();
             running(&name, &titles, &there).map(|failure| failure.message)
         };
-        let why = "desk runs already, on base: switch it off, or boot it with -f";
+        let why = "desk already runs from base: shut it down, or boot it with -f";
         assert_eq!(titled(&["desk", "52:54:00:12:34:56"]).as_deref(), Some(why));
         assert_eq!(titled(&["web1", "52:54:00:12:34:57"]), None);
     }

@@ -126,7 +126,7 @@ impl GuestOptions {
             let entry = roster.get(name);
             entry.map(|entry| (name, &entry.machine)).ok_or_else(|| {
                 Failure::no(format_args!(
-                    "there is no machine {name}: `netbe machine list` shows those that there are"
+                    "there is no machine {name}: `netbe machine list` shows all"
                 ))
             })
         });
@@ -198,8 +198,7 @@ impl GuestOptions {
         let subject = self.subject(site)?;
         match subject.system()? {
             Some(System::Linux { .. }) => Err(Failure::no(format_args!(
-                "{} contains Linux; this output is for FreeBSD only: see `netbe show qemu` and \
-                 `netbe bootpxe`",
+                "{} contains Linux; this output is for FreeBSD only: see `netbe show qemu` and `netbe bootpxe`",
                 subject.environment.name
             ))),
             Some(System::FreeBsd) | None => Ok(subject),
@@ -210,7 +209,7 @@ impl GuestOptions {
     /// in, else the only one of the bridge, else the only one that this host has.
     fn network(&self, address: Option<Ipv4Addr>, bridge: Option<&str>) -> Result<Network, Failure> {
         let interfaces = Interface::all().map_err(|error| {
-            Failure::could_not(format_args!("cannot look at the network interfaces: {error}"))
+            Failure::could_not(format_args!("cannot read the network interfaces: {error}"))
         })?;
         let joined = interfaces.iter().find(|interface| Some(interface.name.as_str()) == bridge);
         let joined = joined.and_then(|interface| match *interface.networks {
@@ -239,17 +238,16 @@ impl GuestOptions {
         match (networks.as_slice(), address) {
             ([only], None) => Ok(*only),
             ([], _) => Err(Failure::could_not(
-                "this host has no network: say --server with the address by which the guest will \
-                 reach it",
+                "this host has no network: give --server with the address at which the guest reaches it",
             )),
             (_, Some(address)) => Err(Failure::could_not(format_args!(
-                "{address} is in no network of this host, which has {}: say --server with the \
-                 address by which the guest reaches it, or another --address",
+                "{address} is in no network of this host, which has {}: give --server with the address at \
+                 which the guest reaches it, or another --address",
                 own()
             ))),
             (_, None) => Err(Failure::could_not(format_args!(
-                "this host has several networks, {}: say --address with the guest's address, or \
-                 --server with that of this host on the guest's network",
+                "this host has several networks, {}: give --address with the guest's address, or --server \
+                 with this host's address on the guest's network",
                 own()
             ))),
         }
@@ -261,14 +259,14 @@ impl Subject {
     pub(crate) fn address(&self) -> Result<Address, Failure> {
         let address = self.address.ok_or_else(|| {
             Failure::could_not(
-                "the guest's address has to be written down there: say --address, or give the \
+                "this output contains the guest's address: give --address, or give the \
                  machine one with `netbe machine set --address`",
             )
         })?;
         let prefix = self.network.prefix();
         if !self.network.contains(address) {
             return Err(Failure::could_not(format_args!(
-                "{address} is not in {}, the network of this server: say another --address or \
+                "{address} is not in {}, the network of this server: give another --address or \
                  --server",
                 Network::new(self.network.base(), prefix)
             )));
@@ -292,26 +290,26 @@ impl Subject {
         if is_shared {
             return Ok(address);
         }
-        let share = format!("`netbe sharenfs --network {at}/32 {name}` shares the root");
+        let share = format!("share the root with `netbe sharenfs --network {at}/32 {name}`");
         Err(Failure::no(match (holder, &self.machine) {
             (Some(Holder { root: Some(root), .. }), _) if root == name.as_str() => {
                 return Ok(address);
             }
             (Some(Holder { name: holder, root: Some(root) }), _) => format!(
-                "{at} is the address of {holder}, which boots {root}, and gets no other root: `netbe \
-                 sharepxe --machine {holder} {name}` changes that, and {share}"
+                "{at} is the address of {holder}, which boots {root} and gets no other root: assign {name} \
+                 with `netbe sharepxe --machine {holder} {name}`, or {share}"
             ),
             (Some(Holder { name: holder, root: None }), _) => format!(
-                "{at} is the address of {holder}, which has no root that is there before it boots by \
-                 PXE: `netbe sharepxe --machine {holder} --root direct {name}` changes that, and {share}"
+                "{at} is the address of {holder}, whose root does not exist before it boots by PXE: run \
+                 `netbe sharepxe --machine {holder} --root direct {name}`, or {share}"
             ),
             (None, Some(machine)) => format!(
-                "{at} is not the address of {machine}, and gets no root: `netbe machine set --address \
-                 {at} {machine}` makes it so, and {share}"
+                "{at} is not the address of {machine} and gets no root: run `netbe machine set --address \
+                 {at} {machine}`, or {share}"
             ),
             (None, None) => format!(
-                "no machine has the address {at}, which gets no root: `netbe machine add --address \
-                 {at} --mac {} --environment {name} NAME` names one, and {share}",
+                "no machine has the address {at}, so it gets no root: add one with `netbe machine add \
+                 --address {at} --mac {} --environment {name} NAME`, or {share}",
                 self.guest.mac
             ),
         }))
@@ -353,7 +351,7 @@ impl Subject {
                  --machine {machine} {name}`"
             ),
             (None, Some(other)) => format!(
-                "no machine has the address {mac}, so that it boots the default, {other}: add one with \
+                "no machine has the address {mac}, so it boots the default environment, {other}: add one with \
                  `netbe machine add --mac {mac} --environment {name} NAME`"
             ),
             (None, None) => format!(
@@ -367,7 +365,9 @@ impl Subject {
     pub(crate) fn directory(&self) -> Result<String, Failure> {
         let path = self.store.root(&self.environment.name);
         path.into_os_string().into_string().map_err(|_| {
-            Failure::could_not("the store's path is not UTF-8: no command line can name it")
+            Failure::could_not(
+                "the store's path is not UTF-8, so that no command line can contain it",
+            )
         })
     }
 
@@ -516,8 +516,7 @@ impl Host {
         let bridge = self.bridge();
         if !tap::is_bridge(bridge) {
             return Err(Failure::could_not(format_args!(
-                "{bridge} is no bridge, and a guest can join nothing else: say --bridge or --tap, or make \
-                 one: {}",
+                "{bridge} is not a bridge: give --bridge or --tap, or create a bridge: {}",
                 how_to_bridge("br0")
             )));
         }
@@ -526,12 +525,12 @@ impl Host {
                 return Ok((self.attachment(), None));
             }
             return Err(Failure::could_not(format_args!(
-                "a guest gets an interface from root, or from QEMU's helper, which has no {QEMU_BRIDGES}: run \
-                 it as root, or write `allow {bridge}` into that file"
+                "only root, or QEMU's helper, can create the guest's interface, and the helper has no \
+                 {QEMU_BRIDGES}: run the command as root, or write `allow {bridge}` into that file"
             )));
         }
         let failed = |error: std::io::Error| {
-            Failure::could_not(format_args!("no interface can be put into {bridge}: {error}"))
+            Failure::could_not(format_args!("cannot add an interface to {bridge}: {error}"))
         };
         let opened = tap::join(bridge).map_err(failed)?;
         fcntl(&opened, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| failed(error.into()))?;
@@ -570,15 +569,16 @@ impl Host {
         match Interface::by_name(name) {
             Ok(Some(_)) => Ok(()),
             Ok(None) if self.tap.is_some() => Err(Failure::could_not(format_args!(
-                "this host has no interface {name}: say --bridge or --tap with one that it has"
+                "this host has no interface {name}: give --bridge or --tap with an existing one"
             ))),
             Ok(None) => Err(Failure::could_not(format_args!(
-                "this host has no bridge {name}: say --bridge or --tap with one that it has, or make one: {}",
+                "this host has no bridge {name}: give --bridge or --tap with an existing one, or create a \
+                 bridge: {}",
                 how_to_bridge(name)
             ))),
-            Err(error) => Err(Failure::could_not(format_args!(
-                "cannot look at the network interfaces: {error}"
-            ))),
+            Err(error) => {
+                Err(Failure::could_not(format_args!("cannot read the network interfaces: {error}")))
+            }
         }
     }
 
@@ -596,10 +596,10 @@ pub(crate) fn expect_kernel(
 ) -> Result<(), Failure> {
     match (run, system) {
         (Runner::Nspawn, Some(System::FreeBsd)) => Err(Failure::no(format_args!(
-            "{name} has FreeBSD in it: a container has this host's kernel, which is Linux"
+            "{name} contains FreeBSD: a container runs with this host's kernel, which is Linux"
         ))),
         (Runner::Jail, Some(System::Linux { .. })) => Err(Failure::no(format_args!(
-            "{name} has Linux in it: a jail has this host's kernel, which is FreeBSD's"
+            "{name} contains Linux: a jail runs with this host's kernel, which is FreeBSD's"
         ))),
         _ => Ok(()),
     }
@@ -632,7 +632,9 @@ pub(super) fn mac_of(environment: Uuid) -> Mac {
 /// A file of the host as text for command lines.
 pub(crate) fn text(path: &Path) -> Result<&str, Failure> {
     path.to_str().ok_or_else(|| {
-        Failure::could_not(format_args!("{path:?} is not UTF-8: no command line can name it"))
+        Failure::could_not(format_args!(
+            "{path:?} is not UTF-8, so that no command line can contain it"
+        ))
     })
 }
 

@@ -126,7 +126,7 @@ pub(super) fn refuse_running(site: &Site, name: &MachineName) -> Result<(), Fail
         return Ok(());
     }
     Err(Failure::no(format_args!(
-        "{name} runs, as a guest of this host: stop it first, by `netbe stop {name}`"
+        "{name} runs as a guest of this host: stop it first with `netbe stop {name}`"
     )))
 }
 

@@ -13,7 +13,7 @@ use store::Timestamp;
 use super::{Dry, Failure, Format, Reply, Site, Table};
 use crate::site::machine::{MachineName, Roster};
 
-/// Show and try the programs that netbe runs when something happens to a machine.
+/// Show and test the programs that netbe runs when something happens to a machine.
 #[derive(Args, Debug)]
 pub(crate) struct Hooks {
     #[command(subcommand)]
@@ -107,13 +107,14 @@ fn settings(site: &Site) -> Result<Settings, Failure> {
 
 /// List the hooks, in the order in which they run.
 ///
-/// A hook is an executable file EVENT.d/NN-NAME in the directory that `[hooks]` of netbe.toml names, by itself
-/// /etc/netbe/hooks, on FreeBSD /usr/local/etc/netbe/hooks. If others than root can write to one, netbe runs none of that event.
+/// A hook is an executable file EVENT.d/NN-NAME in the directory that `[hooks]` of netbe.toml names [default:
+/// /etc/netbe/hooks, on FreeBSD /usr/local/etc/netbe/hooks]. If a user other than root can write to a hook,
+/// netbe runs no hook of that event.
 #[derive(Args, Debug)]
 struct List {
     #[command(flatten)]
     format: Format,
-    /// Only those of this event: leased, mounted, up, lost, refused, prestart, poststart, prestop or
+    /// Show only hooks of this event: leased, mounted, up, lost, refused, prestart, poststart, prestop or
     /// poststop.
     event: Option<Occasion>,
 }
@@ -159,14 +160,14 @@ struct Hook {
     program: String,
 }
 
-/// Show which hooks ran, how each ended, and the last line that it said.
+/// Show which hooks ran, how each ended, and the last line that it printed.
 ///
 /// -j prints all that is recorded.
 #[derive(Args, Debug)]
 struct Log {
     #[command(flatten)]
     format: Format,
-    /// Only those of this machine (name or Ethernet address).
+    /// Show only hooks of this machine (name or Ethernet address).
     machine: Option<String>,
 }
 
@@ -174,7 +175,7 @@ impl Log {
     fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let mut transcripts = Records::in_state(site.state()).read().map_err(|error| {
             Failure::could_not(format_args!(
-                "cannot read what hooks did in {}: {error}",
+                "cannot read the log of hooks in {}: {error}",
                 site.state().display()
             ))
         })?;
@@ -217,7 +218,8 @@ impl Log {
 
 /// Run the hooks of an event for a machine now, as netbe would, and wait for them.
 ///
-/// The exit status is 1 if one fails; then those before it were undone. `netbe hooks log` shows how each ended.
+/// The exit status is 1 if a hook fails; netbe then undoes the hooks before it. `netbe hooks log` shows how
+/// each ended.
 #[derive(Args, Debug)]
 struct Run {
     #[command(flatten)]

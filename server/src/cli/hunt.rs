@@ -21,32 +21,32 @@ use crate::hunt::candidates::{Selection, SelectionError, Source, candidates};
 use crate::hunt::report::{Line, Report};
 use crate::hunt::{Catch, Manner, hunt};
 
-/// Find the boot environment or snapshot since which a command fails.
+/// Find the first boot environment or snapshot in which a command fails.
 ///
-/// The command runs in a clone of each that is tried; the clone is gone afterwards. Exit status 0 is good, 125 says nothing,
-/// all else is bad, also not to end in time. Of a range or of all snapshots the first bad one is searched for by halves; of a list
-/// all are tried.
+/// netbe runs the command in a clone of each candidate, and destroys the clone afterwards. Exit status 0
+/// means good and 125 means skip; every other status, and a timeout, means bad. Among all snapshots and in a
+/// range, netbe finds the first bad one by bisection; of a list it tries all.
 #[derive(Args, Debug)]
 pub(crate) struct Hunt {
-    /// What is tried: BE@ is all of its snapshots, A..B all from A to B (BE@a..b), A,B,C these.
+    /// The candidates: BE@ for all snapshots of BE, A..B for all from A to B (as in BE@a..b), A,B,C for a list.
     #[arg(long, value_name = "WHAT")]
     on: Selection,
     /// How the command is run [default: chroot on Linux, jail on FreeBSD].
     #[arg(long, value_enum, value_name = "WAY")]
     run: Option<Way>,
-    /// Try all of them.
+    /// Try all candidates.
     #[arg(long, conflicts_with = "bisect")]
     all: bool,
-    /// Search for the first bad one in a list too: it is sorted, the good ones first.
+    /// Bisect a list too. The list must be sorted: the good candidates first.
     #[arg(long)]
     bisect: bool,
-    /// How many are tried at once.
+    /// Try this many candidates at once.
     #[arg(short = 'J', long, value_name = "N", default_value = "1")]
     jobs: NonZeroUsize,
-    /// Try each so often, and count what most tries say.
+    /// Try each candidate this many times; the majority decides.
     #[arg(long, value_name = "N", default_value = "1")]
     repeat: NonZeroUsize,
-    /// How long a try may take, in seconds: then it is bad.
+    /// Stop a try after this many seconds, and call it bad.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     #[command(flatten)]
@@ -67,7 +67,7 @@ impl Hunt {
         if !self.dry.is_dry() {
             // Killed, it leaves no clone mounted. What was opened before belongs to other mounts.
             provision::own_mounts().map_err(|error| {
-                Failure::could_not(format_args!("cannot have mounts of its own: {error}"))
+                Failure::could_not(format_args!("cannot create a mount namespace: {error}"))
             })?;
         }
         let store = site.open()?;
@@ -110,7 +110,7 @@ impl Hunt {
         keep(&logs, &report)?;
         if interrupt.came() {
             return Err(Failure::could_not(format_args!(
-                "it was asked to end: {} of {} were tried, and {} has what is known",
+                "interrupted: {} of {} were tried; {} has the results",
                 catch.trials.len(),
                 candidates.len(),
                 Report::path(&logs).display()
@@ -128,12 +128,12 @@ impl Hunt {
         let contradict = match report.contradict.as_slice() {
             [] => String::new(),
             names => format!(
-                "{} contradicts what others say: try it again with --repeat 3\n",
+                "{} contradicts the others: run it again with --repeat 3\n",
                 names.join(", ")
             ),
         };
         Ok(shown.and(&format!(
-            "{contradict}{}\nwhat the command said: {}\n",
+            "{contradict}{}\nwhat the command printed: {}\n",
             report.result,
             logs.display()
         )))

@@ -19,8 +19,8 @@ use crate::site::machine::{MachineName, environment_in};
 
 /// The bhyve_config(5) file of a guest, for `bhyve -k FILE`, with its console on a null modem.
 ///
-/// It is that of a guest which bhyveload has loaded (`netbe show bhyveload`), or with --uefi of one that boots over
-/// the network. Without --tap, tap0 is the guest's interface on this host.
+/// The guest is loaded by bhyveload (`netbe show bhyveload`), or with --uefi boots over the network. Without
+/// --tap, tap0 is the guest's interface on this host.
 #[derive(Args, Debug)]
 pub(crate) struct ShowBhyveConfig {
     #[command(flatten)]
@@ -44,7 +44,8 @@ impl ShowBhyveConfig {
 
 /// A script that runs a guest of bhyve until it is off, and loads it again when it reboots.
 ///
-/// It needs no netbe. It makes the guest's interface, puts it into the bridge, and removes all that it has made.
+/// The script does not need netbe. It creates the guest's interface, adds it to the bridge, and removes both
+/// at its end.
 #[derive(Args, Debug)]
 pub(crate) struct ShowBhyveScript {
     #[command(flatten)]
@@ -95,11 +96,11 @@ fn script(site: &Site, subject: &Subject, host: &Host, uefi: bool) -> Result<Str
     machine.script(host.bhyve_bridge(), host.tap()).map_err(Failure::could_not)
 }
 
-/// The table of bhyve guests that a FreeBSD host starts by itself, the script of rc.d that reads it, and the script
-/// of each guest.
+/// The table of bhyve guests that a FreeBSD host starts by itself, the script of rc.d that reads it, and the
+/// script of each guest.
 ///
-/// The host needs no netbe. A FreeBSD environment is loaded by bhyveload, from the host that has the store, at the
-/// machine's address; another one boots over the network by UEFI. `--into /` writes the files; then
+/// The host does not need netbe. bhyveload loads a FreeBSD environment over NFS, for which the machine needs
+/// an address; every other environment boots over the network by UEFI. `--into /` writes the files; then
 /// `sysrc vmtab_enable=YES` and `service vmtab start`.
 #[derive(Args, Debug)]
 pub(crate) struct ShowVmtab {
@@ -160,9 +161,7 @@ impl ShowVmtab {
 fn assigned(site: &Site, name: &MachineName) -> Result<EnvironmentName, Failure> {
     let roster = roster(&site.open_state()?)?;
     let entry = roster.get(name).ok_or_else(|| {
-        Failure::no(format_args!(
-            "there is no machine {name}: `netbe machine list` shows those that there are"
-        ))
+        Failure::no(format_args!("there is no machine {name}: `netbe machine list` shows all"))
     })?;
     let environment = entry.machine.environment.as_deref().map(environment_in);
     let environment = environment.ok_or_else(|| {
@@ -196,7 +195,7 @@ impl ShowLibvirt {
         let subject = self.guest.subject(site)?;
         if self.host.tap().is_some() {
             return Err(Failure::could_not(
-                "libvirt makes the guest's interface itself: say --bridge, and leave --tap out",
+                "libvirt creates the guest's interface itself: give --bridge instead of --tap",
             ));
         }
         let boot = if self.kernel {
@@ -211,10 +210,10 @@ impl ShowLibvirt {
     }
 }
 
-/// The configuration of a guest of vm-bhyve that boots over the network by UEFI: NAME.conf in the directory of the
-/// guest.
+/// The configuration of a guest of vm-bhyve that boots over the network by UEFI: NAME.conf in the directory
+/// of the guest.
 ///
-/// vm-bhyve's guests have to have a disk to be loaded by bhyveload.
+/// vm-bhyve loads a guest by bhyveload only from a disk, so this guest boots by UEFI.
 #[derive(Args, Debug)]
 pub(crate) struct ShowVmBhyve {
     #[command(flatten)]
@@ -242,7 +241,7 @@ pub(crate) struct ShowCbsd {
     /// The bridge for the guest's interface.
     #[arg(long, value_name = "INTERFACE", default_value = "bridge0")]
     bridge: String,
-    /// CBSD's profile, from which it takes what is not said here.
+    /// The CBSD profile: CBSD takes from it all settings that are not in the output.
     #[arg(long, value_name = "TYPE/NAME", default_value = "freebsd/FreeBSD-x64-14.1")]
     profile: String,
 }

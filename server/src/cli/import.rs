@@ -16,12 +16,13 @@ use crate::site::machine::{self, GuestError, Machine, MachineName, Roster, Runne
 use crate::site::networks::Networks;
 use crate::site::state::StateDir;
 
-/// Add the machines that the files of other programs know.
+/// Add the machines that are defined in other programs' files.
 ///
 /// It reads jail.conf, fstab, exports, dhcpd.conf, dnsmasq.conf, vmtab, scripts with bhyveload and bhyve,
-/// .nspawn, .network and .mount files of containers, domains of libvirt, and the files of bhyve, vm-bhyve and CBSD.
-/// Machines get their names, Ethernet addresses, UUIDs, addresses, the environment of their root if the
-/// store has it, and how they are run: program, processors, memory and bridge. What is not taken is printed, by file and line. All machines are added, or none.
+/// .nspawn, .network and .mount files of containers, domains of libvirt, and the files of bhyve, vm-bhyve and
+/// CBSD. Machines get their names, Ethernet addresses, UUIDs, addresses, the environment of their root if the
+/// store has it, and how they are run: program, processors, memory and bridge. netbe prints, by file and
+/// line, what it does not take over. It adds all machines, or none.
 #[derive(Args, Debug)]
 pub(crate) struct Import {
     /// Files; netbe recognizes their kind by name or content.
@@ -98,7 +99,7 @@ impl Import {
         if !refused.is_empty() {
             // Half of a site would be worse than none of it.
             let nothing = Failure::no(
-                "nothing is added: mend the files, or leave machines out with --except NAME; -n shows the plan",
+                "nothing was added: correct the files, or leave machines out with --except NAME; -n shows the plan",
             );
             return Ok(Reply::text(notes).but(refused.into_iter().chain([nothing])));
         }
@@ -117,7 +118,7 @@ impl Import {
         let added: String =
             deeds.iter().map(|deed| format!("{}\n", deed.replacen("add", "added", 1))).collect();
         let nothing = new.is_empty() && notes.is_empty();
-        let none = if nothing { "the files name no machine\n" } else { "" };
+        let none = if nothing { "the files define no machine\n" } else { "" };
         Ok(Reply::text(added + &notes + none))
     }
 
@@ -156,7 +157,7 @@ fn plan(
     };
     if macs.is_empty() && address.is_none() {
         notes.push(format!(
-            "{place}: not taken: no file says the Ethernet address of {name}, or its address\n"
+            "{place}: not taken: no file has the Ethernet address or the address of {name}\n"
         ));
     }
     let mut machine = Machine {
@@ -193,8 +194,7 @@ fn plan(
     }
     if machine.macs.is_empty() && machine.address.is_none() {
         return Ok(Step::Refuse(format!(
-            "{name} ({place}) is not added: a machine has an Ethernet address or an address, and no file says \
-             one: give the file that does, or --except {name}"
+            "{name} ({place}) is not added: no file has its Ethernet address or its address: give the file that has it, or --except {name}"
         )));
     }
     if let Err(error) = machine.check() {
@@ -292,7 +292,7 @@ fn same(name: &MachineName, known: &Machine, told: &Machine) -> Step {
         Some((flag, value)) => {
             let words = if flag == "mac" { macs.join(" ") } else { format!("--{flag} {value}") };
             Step::Refuse(format!(
-                "{name} is there, and has not the {flag} {value}: change it with `netbe machine set {words} \
+                "{name} exists already without {flag} {value}: change it with `netbe machine set {words} \
                  {name}`, or leave it out with --except {name}"
             ))
         }

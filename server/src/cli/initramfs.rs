@@ -13,10 +13,10 @@ use super::{Failure, Reply, Site, Table};
 /// What the RAM disk is to be made of.
 #[derive(Args, Debug)]
 pub(super) struct RecipeOptions {
-    /// The network drivers that it contains.
+    /// The network drivers in the initial RAM disk.
     #[arg(long, value_enum, default_value_t)]
     drivers: Drivers,
-    /// A further kernel module; may be repeated.
+    /// A further kernel module for the initial RAM disk; may be repeated.
     #[arg(long = "module", value_name = "MODULE")]
     modules: Vec<String>,
     /// The kernel [default: the one that the environment boots].
@@ -74,7 +74,7 @@ impl ShowInitramfs {
 fn write(output: &Path, bytes: &[u8]) -> Result<Reply, Failure> {
     let name = output.file_name().filter(|_| !output.is_dir()).ok_or_else(|| {
         Failure::could_not(format_args!(
-            "{} is a directory: say --output with the name of a file",
+            "{} is a directory: give --output with the name of a file",
             output.display()
         ))
     })?;
@@ -101,9 +101,7 @@ fn describe(name: &EnvironmentName, made: &Made) -> String {
     let place = made.place();
     let boots = match booted {
         Some(booted) if *booted == place => {
-            format!(
-                "{place}, one that netbe made before; `netbe install --initramfs` makes it anew"
-            )
+            format!("{place}, which netbe made before; `netbe install --initramfs` builds it anew")
         }
         Some(other) => format!("{other}; `netbe install --initramfs {name}` puts this one first"),
         None => format!("without a RAM disk; `netbe install --initramfs {name}` gives it this one"),

@@ -44,7 +44,7 @@ pub(crate) struct Install {
     /// The branch of a mirror.
     #[arg(short, long, value_enum, default_value_t)]
     branch: Branch,
-    /// The release, as 14.3.
+    /// The release, as in 14.3 or bookworm.
     #[arg(short, long, value_name = "VERSION")]
     release: Option<String>,
     /// A distribution set; may be repeated [default: base and kernel].
@@ -98,7 +98,7 @@ impl Install {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         if self.os.is_none() && !self.initramfs {
             return Err(Failure::could_not(
-                "say what to install with -o, as in -o FreeBSD, or --initramfs",
+                "name the system to install with -o, as in -o FreeBSD, or --initramfs",
             ));
         }
         let is_half = self.dry.is_dry() && self.foresee(site)?;
@@ -218,7 +218,7 @@ impl Install {
         let kept = record.parent().map_or(Ok(()), std::fs::create_dir_all);
         kept.and_then(|()| std::fs::write(&record, dropped.record)).map_err(|error| {
             Failure::could_not(format_args!(
-                "it is installed, but {} cannot be written: {error}",
+                "the system is installed, but {} cannot be written: {error}",
                 record.display()
             ))
         })?;
@@ -242,12 +242,12 @@ impl Install {
         let is_made = matches!(system, System::Debian | System::Ubuntu);
         if !is_made && !self.packages.is_empty() {
             return Err(Failure::could_not(
-                "--package is for Debian and Ubuntu: sets and archives are unpacked as they are",
+                "--package is for Debian and Ubuntu only: sets and archives are unpacked as they are",
             ));
         }
         if !is_made && self.access.script.is_some() {
             return Err(Failure::could_not(
-                "--script is for Debian and Ubuntu: nothing of sets and archives is run on this host",
+                "--script is for Debian and Ubuntu only: netbe runs no program from sets and archives",
             ));
         }
         if system == System::FreeBsd && self.access.has_password() {
@@ -282,13 +282,12 @@ impl Install {
                 Ok(SetSource::directory(path, &known, arch, self.branch, release)?)
             }
             (None, Some(url)) => {
-                let release = release.ok_or_else(|| {
-                    Failure::could_not("say which release with -r, as in -r 14.3")
-                })?;
+                let release = release
+                    .ok_or_else(|| Failure::could_not("name the release with -r, as in -r 14.3"))?;
                 Ok(SetSource::mirror(url, &self.arch, self.branch, release)?)
             }
             (None, None) => Err(Failure::could_not(format_args!(
-                "say where the sets are: -p DIRECTORY, or -u {MIRROR}"
+                "name the place of the sets with -p DIRECTORY or -u {MIRROR}"
             ))),
         }
     }
@@ -320,12 +319,14 @@ impl Install {
             System::FreeBsd | System::Tar => return Ok(None),
         };
         if self.path.is_some() {
-            return Err(Failure::could_not("packages come from a mirror: say -u URL and not -p"));
+            return Err(Failure::could_not(
+                "packages come from a mirror: give -u URL instead of -p",
+            ));
         }
         let suite = self
             .release
             .clone()
-            .ok_or_else(|| Failure::could_not("say which release with -r, as in -r bookworm"))?;
+            .ok_or_else(|| Failure::could_not("name the release with -r, as in -r bookworm"))?;
         // Debian has a kernel for each architecture.
         let own = format!("{kernel}-{}", self.arch);
         let kernel = if kernel.ends_with("generic") { kernel.to_owned() } else { own };
@@ -333,9 +334,10 @@ impl Install {
     }
 
     fn archive(&self) -> Result<Set, Failure> {
-        let path = self.path.clone().ok_or_else(|| {
-            Failure::could_not("say which archive with -p, as in -p root.tar.zst")
-        })?;
+        let path = self
+            .path
+            .clone()
+            .ok_or_else(|| Failure::could_not("name the archive with -p, as in -p root.tar.zst"))?;
         Ok(Set::open(path)?)
     }
 

@@ -117,7 +117,7 @@ impl ShowJail {
         if let (false, Location::Zfs(dataset)) = (self.is_half(store)?, site.location()) {
             if !root.is_absolute() {
                 return Err(Failure::could_not(format_args!(
-                    "{root:?} is not absolute: write where the jail's root is on the host"
+                    "{root:?} is not absolute: write the whole path of the jail's root on the host"
                 )));
             }
             self.refuse_linux(store)?;
@@ -145,7 +145,7 @@ impl ShowJail {
         let (address, interface, vnet) = match network {
             Network::None => {
                 return Err(Failure::could_not(
-                    "CBSD gives every jail an address: say --address and --interface, or --bridge",
+                    "CBSD gives every jail an address: give --address and --interface, or --bridge",
                 ));
             }
             Network::Shared { addresses, interface } => {
@@ -234,7 +234,7 @@ impl ShowJail {
         let inside = Inside::from_fd(store.open_root(&self.name)?);
         match Scanner::default().scan(&inside).map_err(Failure::could_not)?.system {
             Some(System::Linux { .. }) => Err(Failure::no(format_args!(
-                "{} has Linux in it: a jail has this host's kernel, which is FreeBSD's",
+                "{} contains Linux: a jail runs with this host's kernel, which is FreeBSD's",
                 self.name
             ))),
             Some(System::FreeBsd) | None => Ok(()),

@@ -24,12 +24,13 @@ use crate::site::machine::{Machine, MachineError, MachineName, Runner};
 
 /// Run a guest in the foreground, as its keeper: for systemd, rc.d and `netbe start`.
 ///
-/// It holds what the guest needs of this host, starts the guest again as its machine's `restart` says,
-/// and ends with it. SIGTERM asks the guest to shut itself down; after 90 seconds, or at the second
-/// SIGTERM, the guest is killed. A guest whose keeper was killed is taken over as it is.
+/// The keeper prepares what the guest needs on this host, restarts the guest as its machine's `restart` says,
+/// and ends when the guest ends for good. SIGTERM asks the guest to shut itself down; after 90 seconds, or at
+/// a second SIGTERM, the keeper kills the guest. If the keeper of a virtual machine was killed, the next
+/// keeper takes the running virtual machine over.
 #[derive(Args, Debug)]
 pub(super) struct Run {
-    /// Start it also while the machine runs elsewhere: two systems then write to one root.
+    /// Start it even while the machine runs elsewhere: two systems then write to one root.
     #[arg(short, long)]
     force: bool,
     /// Leave the terminal that it is started on.
@@ -78,12 +79,12 @@ impl Run {
             };
             if host.is_asked() {
                 if let Err(failure) = outcome {
-                    let words = format!("{name} was asked to end, but {}", failure.message);
+                    let words = format!("{name} was asked to shut down, but {}", failure.message);
                     notes.end(Stage::Failed, &words)?;
                     return Err(Failure::could_not(words));
                 }
                 let words = if notes.was_killed() {
-                    format!("{name} was killed: it had not shut itself down in its time")
+                    format!("{name} was killed: it did not shut itself down in time")
                 } else {
                     format!("{name} has shut itself down")
                 };
@@ -106,8 +107,9 @@ impl Run {
                     return Ok(Reply::done());
                 }
                 Next::GiveUp(times) => {
-                    let words =
-                        format!("{words}; it ended {times} times in a row, and stays as it is");
+                    let words = format!(
+                        "{words}; it ended {times} times in a row, and is not started again"
+                    );
                     notes.end(Stage::Failed, &words)?;
                     return Err(Failure::could_not(words));
                 }
@@ -134,7 +136,7 @@ pub(super) fn guest(site: &Site, name: &MachineName) -> Result<(Machine, Runner)
     let machine = roster.get(name).ok_or_else(unknown)?.machine.clone();
     let run = machine.run.ok_or_else(|| {
         Failure::no(format_args!(
-            "{name} is no guest of this host: `netbe machine set --run qemu {name}` makes it one, or \
+            "{name} is not a guest of this host: make it one with `netbe machine set --run qemu {name}`, or \
              --run bhyve, nspawn or jail"
         ))
     })?;
@@ -145,7 +147,7 @@ pub(super) fn guest(site: &Site, name: &MachineName) -> Result<(Machine, Runner)
 pub(super) fn claimed(name: &MachineName, error: &PlaceError) -> Failure {
     match error {
         PlaceError::Claimed(keeper) => Failure::no(format_args!(
-            "{name} runs already, kept by process {keeper}: `netbe console {name}` shows it"
+            "{name} runs already, kept by process {keeper}: `netbe console {name}` connects to it"
         )),
         PlaceError::Io { .. } => Failure::could_not(error),
     }

@@ -100,7 +100,7 @@ pub(super) fn source(
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let kind = kind.or_else(|| Kind::of(name, &text)).ok_or_else(|| {
         Failure::could_not(format_args!(
-            "cannot tell what {0} is: say `--as KIND {0}` with {1}",
+            "cannot recognize the kind of {0}: give `--as KIND {0}`, with KIND one of {1}",
             name.escape_debug(),
             lint::KINDS
         ))
@@ -128,7 +128,7 @@ fn read(name: &str) -> Result<Vec<u8>, Failure> {
     let most = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
     file.take(most).read_to_end(&mut bytes).map_err(|error| failed(name, error))?;
     if bytes.len() > LIMIT {
-        return Err(failed(name, "it has more than 1 MiB, which no such file has"));
+        return Err(failed(name, "it is larger than 1 MiB, which is too much for such a file"));
     }
     Ok(bytes)
 }

@@ -15,12 +15,12 @@ use crate::boot::timeline::Bytes;
 
 /// List boot environments.
 ///
-/// ACTIVE is as in bectl(8), for all machines: N if one runs from it now, R if one boots it at its
-/// next boot, T if only once. BOOTED-BY names them. MOUNTPOINT is where `netbe mount` shows it on this
-/// host.
+/// ACTIVE is as in bectl(8), for all machines: N if a machine runs from it now, R if a machine boots it at
+/// its next boot, T if it boots it only once. BOOTED-BY names them. MOUNTPOINT is where `netbe mount` shows
+/// it on this host.
 ///
-/// SPACE is the space that it uses: on ZFS including its snapshots; on btrfs with quota groups,
-/// what destroying it would free.
+/// SPACE is the space that it uses: on ZFS including its snapshots; on btrfs with quota groups, what
+/// destroying it would free.
 ///
 /// Columns of -o, -c and -C: name, active, mountpoint, space, created, role, layout, shared, origin,
 /// booted-by; with -s, -a or -D, used and refer too.
@@ -35,14 +35,14 @@ pub(crate) struct List {
     /// List data sets too.
     #[arg(short, long)]
     all: bool,
-    /// SPACE is what each would use if all others were destroyed. In a store of directories this reads
+    /// Print as SPACE what each would use if all others were destroyed. In a store of directories this reads
     /// the metadata of every file.
     #[arg(short = 'D', long)]
     full_space: bool,
-    /// Exact numbers, as with -H and -j.
+    /// Print exact numbers, as -H and -j do.
     #[arg(short = 'p', long)]
     exact: bool,
-    /// Only these columns, in this order.
+    /// Print only these columns, in this order.
     #[arg(short = 'o', long, value_name = "COLUMNS", value_delimiter = ',')]
     #[arg(value_parser = COLUMNS, hide_possible_values = true, conflicts_with = "json")]
     columns: Vec<String>,
@@ -113,7 +113,7 @@ impl List {
             return Ok(());
         };
         Err(Failure::could_not(format_args!(
-            "{column} is measured only with -s, -a or -D: add one of them, or take space"
+            "{column} is measured only with -s, -a or -D: add one of them, or use the column space"
         )))
     }
 

@@ -16,7 +16,7 @@ use crate::site::events::{Event, journal};
 pub(crate) struct Log {
     #[command(flatten)]
     format: Format,
-    /// Show what the machine itself said, by syslog or netconsole.
+    /// Show the machine's own messages, which came by syslog or netconsole.
     #[arg(long, requires = "name")]
     console: bool,
     /// Show only the last N events or lines.
@@ -33,7 +33,7 @@ impl Log {
         }
         let mut events = journal::read(site.state()).map_err(|error| {
             Failure::could_not(format_args!(
-                "cannot read what happened in {}: {error}",
+                "cannot read the events in {}: {error}",
                 site.state().display()
             ))
         })?;
@@ -61,14 +61,15 @@ impl Log {
     fn said(&self, site: &Site, machine: &str) -> Result<Reply, Failure> {
         let mut said = console::read(site.state(), machine).map_err(|error| {
             Failure::could_not(format_args!(
-                "cannot read what {machine} said in {}: {error}",
+                "cannot read the messages of {machine} in {}: {error}",
                 site.state().display()
             ))
         })?;
         if said.is_empty() && self.format.is_for_people() {
             return Err(Failure::no(format_args!(
-                "{machine} has said nothing: have it send syslog to this server (DHCP option 7 tells it \
-                 where), or its Linux kernel with `netbe machine set --netconsole INTERFACE {machine}`"
+                "{machine} has sent no messages: have it send syslog to this server (DHCP option 7 has the \
+                 address), or have its Linux kernel send them with `netbe machine set --netconsole \
+                 INTERFACE {machine}`"
             )));
         }
         self.only_last(&mut said);

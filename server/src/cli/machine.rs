@@ -93,14 +93,14 @@ struct Add {
     /// The protocol by which FreeBSD's loader fetches its files.
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
     loader_protocol: LoaderProtocol,
-    /// Its console is a serial port [default without PORT: ttyS0/115200]. netbe configures the
+    /// Its console is a serial port [default without DEVICE: ttyS0/115200]. netbe configures the
     /// kernel, FreeBSD's loader, GRUB and pxelinux for it.
     #[arg(
         long, value_name = "DEVICE[/SPEED]", num_args = 0..=1, require_equals = true,
         default_missing_value = DEFAULT_SERIAL
     )]
     serial: Option<SerialPort>,
-    /// The interface by which its Linux kernel sends what it says to this server (netconsole), as eth0.
+    /// The interface by which its Linux kernel sends its messages to this server (netconsole), as in eth0.
     #[arg(long, value_name = "INTERFACE")]
     netconsole: Option<Netconsole>,
     /// A variable for FreeBSD's loader and kernel; may be repeated.
@@ -197,15 +197,15 @@ struct Set {
     /// The protocol by which FreeBSD's loader fetches its files.
     #[arg(long, value_enum)]
     loader_protocol: Option<LoaderProtocol>,
-    /// Its console is a serial port [default without PORT: ttyS0/115200], or `none`. netbe
+    /// Its console is a serial port [default without DEVICE: ttyS0/115200], or `none`. netbe
     /// configures the kernel, FreeBSD's loader, GRUB and pxelinux for it.
     #[arg(
         long, value_name = "DEVICE[/SPEED]", num_args = 0..=1, require_equals = true,
         default_missing_value = DEFAULT_SERIAL, value_parser = optional::<SerialPort>
     )]
     serial: Option<Setting<SerialPort>>,
-    /// The interface by which its Linux kernel sends its messages to this server (netconsole), as
-    /// eth0, or `none`.
+    /// The interface by which its Linux kernel sends its messages to this server (netconsole), as in eth0, or
+    /// `none`.
     #[arg(long, value_name = "INTERFACE", value_parser = optional::<Netconsole>)]
     netconsole: Option<Setting<Netconsole>>,
     /// A variable for FreeBSD's loader and kernel; an empty value removes it, and `none` removes
@@ -347,7 +347,7 @@ impl Remove {
         // Whoever gets this name next has said nothing yet.
         if let Err(error) = console::remove(state.path(), self.name.as_str()) {
             tracing::warn!(
-                "what {} said is still in {}: {error}",
+                "the messages of {} are still in {}: {error}",
                 self.name,
                 state.path().display()
             );
@@ -444,8 +444,8 @@ impl Sharepxe {
         let Some(name) = &self.machine else {
             if let Some(point) = self.name.as_ref().filter(|point| point.snapshot.is_some()) {
                 return Err(Failure::could_not(format_args!(
-                    "{point} is a snapshot, which nobody boots: make a boot environment of it with `netbe clone \
-                     {point} NAME`, and take that"
+                    "{point} is a snapshot, which cannot boot: clone it with `netbe clone {point} NAME`, \
+                     and assign the clone"
                 )));
             }
             if let Some(wanted) = &self.name {

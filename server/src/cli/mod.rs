@@ -423,7 +423,7 @@ fn parse(program: &'static str, arguments: &[OsString]) -> Result<(Arguments, Ty
         let silent = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
         if matches!(kind, ErrorKind::MissingSubcommand) || kind == silent {
             return Failure::could_not(format_args!(
-                "say what to do: `{program}{verb} --help` lists the verbs"
+                "no verb is given: `{program}{verb} --help` lists the verbs"
             ));
         }
         Failure::could_not(sentence(&error, program, &verb))

@@ -115,7 +115,7 @@ fn whole(directory: &Path) -> Result<PathBuf, Failure> {
         let shown = directory.display();
         if error.kind() == ErrorKind::NotFound {
             return Failure::could_not(format_args!(
-                "there is no directory {shown}: name one that is there"
+                "there is no directory {shown}: name an existing one"
             ));
         }
         Failure::could_not(format_args!("cannot open {shown}: {error}"))

@@ -12,8 +12,8 @@ use super::{Failure, Reply, Site};
 
 /// The units of systemd by which a Linux host mounts a boot environment over NFS (systemd.mount(5)).
 ///
-/// With --into / they are written on this host; then run `systemctl daemon-reload`. The environment has to be shared
-/// with the host: `netbe sharenfs`.
+/// `--into /` writes them on this host; then run `systemctl daemon-reload`. Share the environment with the
+/// host first: `netbe sharenfs`.
 #[derive(Args, Debug)]
 pub(crate) struct ShowMount {
     #[command(flatten)]
@@ -21,7 +21,7 @@ pub(crate) struct ShowMount {
     /// The directory of that host where it is mounted.
     #[arg(long, value_name = "DIR")]
     at: PathBuf,
-    /// Mount it when somebody looks into the directory first.
+    /// Mount it at the first access to the directory.
     #[arg(long)]
     automount: bool,
     #[command(flatten)]

@@ -19,26 +19,26 @@ use crate::site::machine::{MachineName, Runner};
 
 /// The files by which systemd runs a Linux boot environment as a container (systemd-nspawn(1)).
 ///
-/// With --into / they are written on this host; then run `systemctl daemon-reload` and `systemctl start systemd-nspawn@NAME`. Its
-/// interface asks for an address by DHCP.
+/// `--into /` writes them on this host; then run `systemctl daemon-reload` and
+/// `systemctl start systemd-nspawn@NAME`. Its interface asks for an address by DHCP.
 #[derive(Args, Debug)]
 pub(crate) struct ShowNspawn {
-    /// The machine that it is: the container has its name and its Ethernet address.
+    /// Run it as this machine, with the machine's name and Ethernet address.
     #[arg(long, value_name = "MACHINE")]
     machine: Option<MachineName>,
-    /// The bridge of this host that its interface belongs to [default: none: the host routes for it].
+    /// The bridge of this host that its interface joins [default: none; the host routes for it].
     #[arg(long, value_name = "INTERFACE")]
     bridge: Option<String>,
-    /// Its Ethernet address, which stays when it moves to another host [default: the machine's].
+    /// Its Ethernet address, which it keeps on another host [default: the machine's].
     #[arg(long, value_name = "MAC")]
     mac: Option<crate::net::Mac>,
-    /// The directory where it is mounted, as by `netbe mount`: for a ZFS store.
+    /// The directory where `netbe mount` mounts it; needed for a ZFS store.
     #[arg(long, value_name = "DIR", conflicts_with = "nfs")]
     root: Option<PathBuf>,
-    /// Mount its root over NFS from this server, and not from this host's own store.
+    /// Mount its root over NFS from this server instead of from this host's store.
     #[arg(long, value_name = "SERVER")]
     nfs: Option<Ipv4Addr>,
-    /// Give its users other numbers than the host's; the files keep theirs.
+    /// Map its users to other user numbers on the host; files keep their owners.
     #[arg(long, conflicts_with = "nfs")]
     private_users: bool,
     #[command(flatten)]
@@ -59,7 +59,7 @@ impl ShowNspawn {
             let roster = roster(&site.open_state()?)?;
             let entry = roster.get(name).ok_or_else(|| {
                 Failure::no(format_args!(
-                    "there is no machine {name}: `netbe machine list` shows those that there are"
+                    "there is no machine {name}: `netbe machine list` shows all"
                 ))
             })?;
             mac = mac.or_else(|| entry.machine.macs.first().copied());
@@ -88,8 +88,8 @@ impl ShowNspawn {
         }
         if !store.capabilities().in_place {
             return Err(Failure::no(format_args!(
-                "the data sets of {name} are mounted nowhere by themselves: run `netbe mount {name} DIR` when the \
-                 host starts, and say --root DIR, or mount them with --nfs"
+                "netbe does not mount the data sets of {name}: run `netbe mount {name} DIR` when the \
+                 host starts, and give --root DIR, or mount them with --nfs"
             )));
         }
         text(&store.root(name)).map(str::to_owned)

@@ -32,7 +32,7 @@ pub(super) fn ask(what: &str) -> Result<Vec<u8>, Failure> {
     let first = typed(&format!("{what}: ")).map_err(failed)?;
     let password = checked(first, "what was typed")?;
     if typed("Once more: ").map_err(failed)? != password {
-        return Err(Failure::could_not("these were two passwords: nothing was done"));
+        return Err(Failure::could_not("the two passwords differ: nothing was changed"));
     }
     Ok(password)
 }

@@ -1,4 +1,4 @@
-//! The verb that pauses the server while a command has the store for itself, such as `zpool export`.
+//! The verb that pauses the server while a command has closed the store, such as `zpool export`.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -31,9 +31,7 @@ impl Pause {
         let words: Vec<_> = self.command.iter().map(|word| word.to_string_lossy()).collect();
         let deed = format!("close the store while this runs: {}", words.join(" "));
         let silent = |error| {
-            Failure::could_not(format_args!(
-                "the running server does not release the store: {error}"
-            ))
+            Failure::could_not(format_args!("the running server does not close the store: {error}"))
         };
         if self.dry.is_dry() && site.server()?.is_some() {
             site.open()?.would_detach().map_err(|error| silent(error.to_string()))?;
@@ -60,7 +58,7 @@ impl Pause {
                 | Answer::Reconfigured { .. }
                 | Answer::Explanation(_)
                 | Answer::Status(_) => {
-                    return Err(silent("it gave another answer".to_owned()));
+                    return Err(silent("it gave an unexpected answer".to_owned()));
                 }
             };
         if !living.is_nobody() {
@@ -75,7 +73,7 @@ impl Pause {
         };
         let attached = attached.map_err(|message| {
             Failure::could_not(format_args!(
-                "the command has ended, but the running server does not serve again: {message}"
+                "the command has ended, but the running server cannot serve the store again: {message}"
             ))
         });
         done.and(attached).map(|()| Reply::done())
@@ -95,7 +93,7 @@ impl Pause {
             return Ok(());
         }
         Err(Failure::no(format_args!(
-            "{shown} failed ({status}): what is there is served as before"
+            "{shown} failed ({status}): the server serves the store as before"
         )))
     }
 }

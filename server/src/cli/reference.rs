@@ -38,7 +38,7 @@ fn commands() -> String {
     let global = |arg: &&Arg| arg.is_global_set();
     text += &options(netbe.get_arguments().filter(global));
     write_verbs(&mut text, &netbe, "netbe");
-    text
+    tidy(&text)
 }
 
 fn write_verbs(text: &mut String, parent: &Command, name: &str) {
@@ -142,6 +142,8 @@ fn configuration() -> String {
     let mut literal = false;
     // Whether the next words continue a line.
     let mut open = false;
+    // Of lists in lists.
+    let mut depth = 0_usize;
     for line in CONFIGURATION.lines() {
         let (request, rest) = line.split_once(' ').unwrap_or((line, ""));
         match request {
@@ -161,7 +163,8 @@ fn configuration() -> String {
                 open = false;
             }
             ".It" => {
-                let _ = write!(text, "\n- {}: ", inline(rest));
+                let indent = "  ".repeat(depth.saturating_sub(1));
+                let _ = write!(text, "\n{indent}- {}: ", inline(rest));
                 open = false;
             }
             ".Pp" => {
@@ -169,6 +172,7 @@ fn configuration() -> String {
                 open = false;
             }
             ".Bl" | ".El" => {
+                depth = if request == ".Bl" { depth + 1 } else { depth.saturating_sub(1) };
                 text += "\n";
                 open = false;
             }
@@ -228,7 +232,7 @@ fn sentence_case(title: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// One empty line between paragraphs, and no spaces at the end of a line.
+/// One empty line between paragraphs, no spaces at the end of a line, and lines that a person can read.
 fn tidy(text: &str) -> String {
     let mut tidy = String::new();
     let mut empty = false;
@@ -241,11 +245,39 @@ fn tidy(text: &str) -> String {
             tidy.push('\n');
         }
         empty = false;
-        tidy += line;
-        tidy.push('\n');
+        wrap(line, &mut tidy);
     }
     tidy
 }
+
+/// Adds a line of Markdown, broken between words where it is long; tables and code spans are not broken.
+fn wrap(line: &str, text: &mut String) {
+    let words = line.trim_start();
+    let indent = line.len() - words.len();
+    let hanging = if words.starts_with("- ") { indent + 2 } else { indent };
+    let mut width = indent;
+    text.push_str(&" ".repeat(indent));
+    let mut in_code = false;
+    for (at, word) in words.split(' ').enumerate() {
+        let length = word.chars().count();
+        let may_break = at > 0 && !in_code && !words.starts_with('|');
+        if may_break && width + 1 + length > WIDTH {
+            text.push('\n');
+            text.push_str(&" ".repeat(hanging));
+            width = hanging;
+        } else if at > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(word);
+        width += length;
+        in_code ^= word.matches('`').count() % 2 == 1;
+    }
+    text.push('\n');
+}
+
+/// How wide a line of text is.
+const WIDTH: usize = 118;
 
 /// The sentence that keeps people from editing the files.
 const GENERATED: &str = "`netbe reference docs/reference` writes this file. Change the source instead: the doc \

@@ -7,9 +7,10 @@ use crate::control::{Reply as Answer, Request};
 
 /// Have the running server read netbe.toml, machines, environments and exports again.
 ///
-/// Running machines keep their addresses and their roots. All of netbe.toml holds from then on, or, where
-/// something in it is wrong, nothing of it, and the command says what. store, state, interfaces, mode and http
-/// hold until the server is started again. SIGHUP does the same, and says in the log what came of it.
+/// Running machines keep their addresses and their roots. netbe.toml takes effect as a whole: if there is an
+/// error in it, the server keeps its settings and the command prints the error. A change of store, state,
+/// interfaces, mode, http, hooks or consul needs a restart of the server. SIGHUP does the same as this
+/// command and logs the result.
 #[derive(Args, Debug)]
 pub(crate) struct Reload {
     #[command(flatten)]
@@ -40,7 +41,7 @@ impl Reload {
             | Answer::Explanation(_)
             | Answer::Held { .. }
             | Answer::Living(_)
-            | Answer::Status(_) => Err(silent("it gave another answer")),
+            | Answer::Status(_) => Err(silent("it gave an unexpected answer")),
         }
     }
 }

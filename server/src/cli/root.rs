@@ -16,7 +16,7 @@ use provision::roots::{Owned, RootError, Roots, Term};
 /// lost.
 #[derive(Args, Debug)]
 pub(super) struct Reset {
-    /// Reset even while the machine runs from it; it will fail.
+    /// Reset even while the machine runs from its root; the machine will fail.
     #[arg(short, long)]
     force: bool,
     #[command(flatten)]
@@ -229,7 +229,7 @@ pub(super) fn or_gone<T>(
         && !record(site, name).map_or(true, names)
         && let Err(error) = site.open().and_then(|store| Ok(store.destroy(made)?))
     {
-        tracing::warn!("{made} is left, and no machine boots it: {}", error.message);
+        tracing::warn!("{made} is left over, and no machine boots it: {}", error.message);
     }
     written
 }
@@ -298,7 +298,7 @@ pub(super) fn refuse_others(
     let name = name.map(MachineName::as_str);
     owned.filter(|owned| name != Some(&owned.machine)).map_or(Ok(()), |other| {
         Err(Failure::no(format_args!(
-            "{wanted} is the root of {}: keep a copy of it with `netbe machine keep`, and take that",
+            "{wanted} is the root of {}: copy it with `netbe machine keep`, and use the copy",
             other.machine
         )))
     })
@@ -387,7 +387,7 @@ fn present(site: &Site, name: &MachineName) -> Result<Environment, Failure> {
         booted.sort_by_key(|root| root.created);
         let names: Vec<_> = booted.iter().map(|root| root.name.as_str()).collect();
         return Err(Failure::no(format_args!(
-            "{name} may run on any of its roots {}: switch off what runs no more, or name the root in \
+            "{name} may run on any of its roots {}: shut it down, or name the root in \
              `netbe clone` or `netbe diff`",
             names.join(", ")
         )));

@@ -173,7 +173,7 @@ fn picture(status: &control::Status, columns: usize, rows: usize) -> Vec<Line> {
         lines.push(Line { style: Style::Away, text: left_out(rest) });
     }
     if machines.is_empty() {
-        lines.push(Line::plain("no machine was heard yet: switch one on"));
+        lines.push(Line::plain("no machine has been seen yet: switch one on"));
     }
     lines.extend(tail);
     lines

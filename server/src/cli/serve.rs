@@ -12,7 +12,7 @@ use crate::serve::{self, ServeError};
 
 /// Serve boot environments to machines: DHCP, TFTP, HTTP and NFS, in the foreground.
 ///
-/// netbe gives out addresses with --mode serve only. Flags override the file.
+/// netbe hands out addresses with --mode serve only. Flags override the file.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Serve {
     /// A configuration file (netbe.toml); none is needed.
@@ -21,7 +21,7 @@ pub(crate) struct Serve {
     /// An interface to answer DHCP on; may be repeated [default: all with an IPv4 address].
     #[arg(long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
-    /// The DHCP mode: serve (give out addresses), proxy (boot machines beside another DHCP server)
+    /// The DHCP mode: serve (hand out addresses), proxy (boot machines beside another DHCP server)
     /// or passive (only listen).
     #[arg(long)]
     mode: Option<String>,

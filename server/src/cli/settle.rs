@@ -8,7 +8,7 @@ use super::{Dry, Failure, Format, Reply, Site, Table};
 use crate::site::machine::{has_renaming, settle_renaming};
 use crate::site::state::StateDir;
 
-/// Undo or complete the changes of commands that were interrupted.
+/// Undo or complete the changes of interrupted commands.
 ///
 /// Every command that changes the store does this first, but retries a failing step only a few
 /// times. This verb prints what is left, and why.
@@ -105,9 +105,7 @@ impl Left {
         let since = self.since.as_deref().unwrap_or_default();
         let times = if self.tries == 1 { "time" } else { "times" };
         let (verb, names, tries) = (&self.verb, self.names(), self.tries);
-        format!(
-            "{verb} {names}, begun at {since}, did not come to its end; tried {tries} {times}: {why}"
-        )
+        format!("{verb} {names}, begun at {since}, is not complete; tried {tries} {times}: {why}")
     }
 }
 

@@ -86,7 +86,7 @@ impl Sharenfs {
         if export.shared && export.machines.is_empty() && export.networks.is_empty() && !self.ro {
             tracing::warn!(
                 "{name} is shared with nobody: name machines with --machine, or networks with --network; \
-                 machines that boot it need neither"
+                 the machine that boots it always has access"
             );
         }
         let named: Vec<_> = self.machines.iter().filter_map(|given| given.0.as_deref()).collect();
@@ -97,8 +97,8 @@ impl Sharenfs {
         let known = |wanted: &str| roster.iter().any(|(name, _)| name.as_str() == wanted);
         for unknown in named.into_iter().filter(|wanted| !known(wanted)) {
             tracing::warn!(
-                "there is no machine {unknown}, so nobody mounts {name} by that name: `netbe machine add` adds \
-                 it, and `netbe machine list` shows those that there are"
+                "there is no machine {unknown}, so that name cannot mount {name}: add the machine with \
+                 `netbe machine add`; `netbe machine list` shows all"
             );
         }
         Ok(())

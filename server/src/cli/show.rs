@@ -42,12 +42,13 @@ enum What {
     BhyveScript(ShowBhyveScript),
     Cbsd(ShowCbsd),
     Conf(ShowConf),
-    /// What another DHCP server has to say, so that machines boot from here.
+    /// The configuration that makes another DHCP server boot machines from this server.
     Dhcp(Dhcp),
     /// Lines of exports(5), for a FreeBSD host that is to share it with mountd(8) instead.
     ///
-    /// mountd takes a network once for each file system. All of a store of directories is one: share one
-    /// boot environment of such a store with a network, or write their directories into one line.
+    /// mountd accepts a network only once for each file system, and a store of directories is one file
+    /// system: share only one of its boot environments with a network, or write their directories on one
+    /// line.
     Exports(Exports),
     /// The fstab(5) of a guest that mounts each data set by itself.
     Fstab(GuestOptions),
@@ -57,7 +58,7 @@ enum What {
     Ipxe(Ipxe),
     Jail(ShowJail),
     Libvirt(ShowLibvirt),
-    /// Lines of loader.conf(5), for a FreeBSD loader that has the kernel from somewhere else.
+    /// Lines of loader.conf(5), for a FreeBSD loader that gets its kernel from elsewhere.
     Loader(GuestOptions),
     Mount(ShowMount),
     Nspawn(ShowNspawn),

@@ -15,7 +15,7 @@ use crate::site::state::{SOCKET, StateDir};
 /// Options of every verb.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Site {
-    /// The store: where the boot environments are, as in dir:/srv/netbe [default: dir:STATE/store].
+    /// The store of boot environments, as in dir:/srv/netbe [default: dir:STATE/store].
     #[arg(long, global = true, value_name = "STORE", env = "NETBE_STORE", help_heading = GLOBAL)]
     store: Option<Location>,
     #[arg(
@@ -114,7 +114,7 @@ pub(crate) fn reload(
     let environments = changed.map(|names| names.iter().map(ToString::to_string).collect());
     match server.ask(&Request::Reload { environments }) {
         Ok(Reply::Failed { message }) => Err(Failure::could_not(format_args!(
-            "it is done, but the running server does not take it over: {message}"
+            "it is done, but the running server does not use it yet: {message}"
         ))),
         Ok(
             Reply::Done

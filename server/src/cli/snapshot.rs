@@ -131,7 +131,7 @@ pub(super) fn differences(changes: &[Change], format: &Format) -> Result<Reply, 
 fn last(store: &Store, point: &Point) -> Result<Point, Failure> {
     let snapshots = store.snapshots(&point.environment)?;
     let newest = snapshots.last().ok_or_else(|| {
-        Failure::no(format_args!("{point} has no snapshot: say what to compare it with"))
+        Failure::no(format_args!("{point} has no snapshot: name what to compare it with"))
     })?;
     Ok(Point::snapshot(&point.environment, &newest.name))
 }

@@ -15,17 +15,17 @@ use crate::config::DEFAULT_STATE;
 use crate::guests::{BEGIN, Place, Stage};
 use crate::site::machine::MachineName;
 
-/// Start guests of this host, as their machines' records say: `netbe machine set --run qemu MACHINE`
-/// makes a machine one.
+/// Start guests of this host. `netbe machine set --run qemu MACHINE` makes a machine a guest.
 ///
-/// Each runs under a keeper of its own, which outlives this command and the server: `netbe guest list`
-/// shows it, `netbe console` its console, and `netbe stop` ends it. A guest that runs is not started twice.
+/// A keeper runs each guest in the background, independent of this command and of the server.
+/// `netbe guest list` lists the guests, `netbe console` connects to one, and `netbe stop` ends one. A running
+/// guest is not started twice.
 #[derive(Args, Debug)]
 pub(crate) struct Start {
-    /// All guests with autostart that do not run, in their order.
+    /// Start all guests with autostart that do not run, in their order.
     #[arg(long, conflicts_with = "names")]
     all: bool,
-    /// Start it also while the machine runs elsewhere: two systems then write to one root.
+    /// Start it even while the machine runs elsewhere: two systems then write to one root.
     #[arg(short, long, conflicts_with = "all")]
     force: bool,
     /// Start nothing: print the commands that would run.
@@ -107,7 +107,7 @@ pub(super) fn start(site: &Site, name: &MachineName, force: bool) -> Result<(), 
         }
         Some(false) => Err(Failure::no(reason(&path, from, name))),
         None => Err(Failure::could_not(format_args!(
-            "{name} does not run after {} s: see {}",
+            "{name} did not start within {} s: see {}",
             LIMIT.as_secs(),
             path.display()
         ))),
@@ -163,7 +163,7 @@ fn reason(log: &Path, from: u64, name: &MachineName) -> String {
     let last = lines.last().map(|line| line.strip_prefix("netbe: ").unwrap_or(line));
     let before = lines.iter().rev().skip(1).find(|line| line.starts_with("qemu-system"));
     match (last, before) {
-        (None, _) => format!("{name} cannot be started: its keeper ended without a word"),
+        (None, _) => format!("{name} cannot be started: its keeper ended without a message"),
         (Some(last), None) => (*last).to_owned(),
         (Some(last), Some(before)) => format!("{last}: {before}"),
     }

@@ -12,7 +12,7 @@ use super::{Failure, Format, Reply, Site, Table};
 use crate::boot::timeline::{Bytes, Stage};
 use crate::control::{self, Client, InterfaceStatus, MachineStatus, Request};
 
-/// Show the state of every machine, and what is not served.
+/// Show the state of every machine, and which environments are not served.
 ///
 /// -j also prints the server's state: `machines`, `unserved`, `left` (what interrupted commands
 /// left; `left_unread` says why that cannot be read), and `rpc` (counts of NFS calls). -H prints
@@ -44,7 +44,7 @@ impl Status {
             .map(|left| format!("left: {}; see `netbe settle`\n", left.told()))
             .collect();
         for error in &unread {
-            unsettled += &format!("what commands left cannot be told: {error}\n");
+            unsettled += &format!("what interrupted commands left cannot be read: {error}\n");
         }
         let told = Told { status: &status, left, left_unread: unread };
         let told = self.format.reply(&told, |Told { status, .. }| {
@@ -98,18 +98,18 @@ fn interfaces(status: &control::Status) -> String {
                 format!("hands out addresses; another DHCP server, {other}, answers there too")
             }
             ("proxy", None) => {
-                "names boot files to machines; no other DHCP server was heard, which \
-                                has to give them their addresses"
+                "sends boot files to machines, but no other DHCP server was seen, which has to hand out the \
+                 addresses"
                     .to_owned()
             }
             ("proxy", Some(other)) => {
-                format!("names boot files to machines, beside the DHCP server {other}")
+                format!("sends boot files to machines, beside the DHCP server {other}")
             }
             ("passive", None) => "listens and answers nobody".to_owned(),
             ("passive", Some(other)) => {
                 format!("answers nobody: another DHCP server, {other}, answers there")
             }
-            ("looking", _) => "looks whether another DHCP server is there".to_owned(),
+            ("looking", _) => "looks for another DHCP server".to_owned(),
             ("absent", _) => {
                 "waits: there is no such interface now, or it has no address".to_owned()
             }
@@ -129,7 +129,7 @@ fn messages(status: &control::Status) -> String {
     let mut machines: Vec<_> = status.machines.iter().collect();
     machines.sort_by(|one, other| natural(&one.name, &other.name));
     let told: String = machines.iter().filter_map(told).collect();
-    let more = "`netbe explain MACHINE` tells what to do, and what was seen\n";
+    let more = "`netbe explain MACHINE` shows what to do and what the server saw\n";
     if told.is_empty() { told } else { told + more }
 }
 

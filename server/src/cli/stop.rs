@@ -12,16 +12,16 @@ use super::{Dry, Failure, Reply, Site, guests, keep};
 use crate::guests::{Place, Stage};
 use crate::site::machine::MachineName;
 
-/// Have guests of this host shut themselves down, and wait until they have.
+/// Ask guests of this host to shut themselves down, and wait until they have.
 ///
-/// QEMU's and bhyve's guests get their power button pressed, a container's system is asked to shut down,
-/// and a jail runs its `exec.stop`. A guest that has not ended in its time is killed. Which it was is
-/// printed.
+/// netbe presses the power button of a QEMU or bhyve guest, asks a container's system to shut down, and runs
+/// a jail's `exec.stop`. It kills a guest that takes longer than --timeout, and prints which guests it
+/// killed.
 #[derive(Args, Debug)]
 pub(crate) struct Stop {
     #[command(flatten)]
     patience: Patience,
-    /// All guests that run, in the reverse of the order in which they are started.
+    /// Stop all running guests, in the reverse of their order.
     #[arg(long, conflicts_with = "names")]
     all: bool,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(crate) struct Stop {
 /// How long a guest may take.
 #[derive(Args, Clone, Copy, Debug)]
 struct Patience {
-    /// How long a guest may take to shut itself down before it is killed; 0 kills it at once.
+    /// Kill a guest that has not shut itself down after this many seconds; 0 kills it at once.
     #[arg(
         long, value_name = "SECONDS", default_value_t = GRACE.as_secs(),
         value_parser = clap::value_parser!(u64).range(..=86_400)

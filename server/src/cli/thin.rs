@@ -18,7 +18,7 @@ use super::{Failure, Format, Reply, Site, Table};
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("what"))]
 pub(crate) struct Thin {
-    /// Change nothing; show what would be done.
+    /// Change nothing: print what would be done, or why it would be refused.
     #[arg(short = 'n', long, group = "what")]
     dry_run: bool,
     /// Verify that a base and its skeletons match, and that the split broke no link.
@@ -88,7 +88,9 @@ impl Thin {
 
     fn split_already(&self) -> String {
         let name = &self.name;
-        format!("{name} is split already, into {name}-base and {name}-skeleton: nothing is done\n")
+        format!(
+            "{name} is split already, into {name}-base and {name}-skeleton: nothing was changed\n"
+        )
     }
 
     fn prove(&self, store: &Store) -> Result<Reply, Failure> {
@@ -102,8 +104,7 @@ impl Thin {
             if check.faults.is_empty() {
                 let (links, dangling) = (check.links, check.dangling.len());
                 text += &format!(
-                    "{names}: {links} links looked at, none is broken by the split; {dangling} lead \
-                     nowhere by themselves\n"
+                    "{names}: {links} links checked, the split breaks none; {dangling} led nowhere before\n"
                 );
             }
         }
@@ -156,7 +157,7 @@ impl Thin {
         Ok(reply.but(unknown.then(|| {
             let base = &pair.base.name;
             Failure::no(format_args!(
-                "what changed in {base} is not known: it has no snapshot; say by --since or --to what to \
+                "what changed in {base} is not known: it has no snapshot; name with --since or --to what to \
                  compare it with, or run `netbe snapshot {base}@NAME` before an update"
             ))
         })))
@@ -180,7 +181,7 @@ pub(super) fn of_jail(
     let pair = store.pair(name)?;
     if !jail.is_absolute() {
         return Err(Failure::could_not(format_args!(
-            "{jail:?} is not absolute: write where the jail's root is on the host"
+            "{jail:?} is not absolute: write the whole path of the jail's root on the host"
         )));
     }
     // Of what all jails' parts are cloned from, none may have a part.
@@ -192,7 +193,7 @@ pub(super) fn of_jail(
     let source = source.or_else(|| pair.skeletons.first());
     let source = source.map_or("SKELETON", |one| one.name.as_str());
     Err(Failure::no(format_args!(
-        "{name} is no jail's own: run `netbe clone {source} JAIL`, and name that"
+        "{name} belongs to no jail: run `netbe clone {source} JAIL`, and name the clone"
     )))
 }
 

@@ -28,7 +28,7 @@ impl Send {
         let mut out = io::stdout().lock();
         if out.is_terminal() {
             return Err(Failure::could_not(
-                "a stream is not for a terminal: send it to a file or to `netbe receive`",
+                "a stream is not for a terminal: redirect it to a file or to `netbe receive`",
             ));
         }
         let (name, wanted) = (&self.point.environment, snapshot::named(&self.point)?);
@@ -50,7 +50,7 @@ impl Base {
     fn of(&self, name: &EnvironmentName) -> Result<&SnapshotName, Failure> {
         match &self.environment {
             Some(other) if other != name => Err(Failure::could_not(format_args!(
-                "{other}@{} is no snapshot of {name}: name one of those that `netbe list -s` shows",
+                "{other}@{} is not a snapshot of {name}: `netbe list -s` shows all",
                 self.snapshot
             ))),
             _ => Ok(&self.snapshot),
@@ -115,7 +115,8 @@ impl Receive {
         let mut from = io::stdin().lock();
         if from.is_terminal() {
             return Err(Failure::could_not(
-                "a stream does not come from a terminal: give it a file or the output of `netbe send`",
+                "a stream does not come from a terminal: redirect standard input from a file or from `netbe \
+                 send`",
             ));
         }
         let store = site.establish()?;

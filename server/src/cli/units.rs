@@ -9,9 +9,8 @@ use super::{Failure, Reply, Site};
 
 /// The services that start guests with this host: two units for systemd, or an rc.d script for FreeBSD.
 ///
-/// netbe-guest@MACHINE.service keeps one guest; netbe-guests.service starts all with autostart. netbe's
-/// packages have these files; with --into / they are written on this host, for this program and this store
-/// and state.
+/// netbe-guest@MACHINE.service runs one guest; netbe-guests.service starts all guests with autostart. netbe's
+/// packages contain these files. `--into /` writes them on this host, for this program, store and state.
 #[derive(Args, Debug)]
 pub(crate) struct ShowUnits {
     /// What starts services [default: rc on FreeBSD, else systemd].

@@ -16,7 +16,7 @@ use provision::roots::upgrade::{Upgrade as Plan, conflict_path};
 /// clone if there is none.
 #[derive(Args, Debug)]
 pub(crate) struct Activate {
-    /// For its next boot only. The boot after that is from its present environment again.
+    /// Set it for the next boot only. After that boot the machine returns to its present environment.
     #[arg(short = 't', conflicts_with = "no_longer")]
     once: bool,
     /// Cancel an earlier -t.
@@ -107,8 +107,8 @@ impl Upgrade {
         if is_refused(&plan) {
             let conflicts = plan.conflicts().count();
             let refused = Failure::no(format_args!(
-                "{conflicts} of {}'s files cannot be merged: put them right in {} or in {}, or upgrade \
-                 with -f, which keeps the machine's and puts the other beside it",
+                "{conflicts} of {}'s files cannot be merged: edit them in {} or in {}, or upgrade with -f, \
+                 which keeps the machine's version and puts the template's beside it",
                 self.machine, own.name, self.template.environment
             ));
             return Ok(Reply::text(text).but([refused]));
@@ -120,15 +120,15 @@ impl Upgrade {
         root::or_gone(site, &self.machine, &made.name, || self.assign(site, &made.name))?;
         let (machine, new, old) = (&self.machine, &made.name, &own.name);
         let mut text = format!(
-            "{text}{machine} boots {new} at its next boot, once: `netbe activate {machine} {new}` keeps \
-             it, and `netbe activate {machine} {old}` goes back\n"
+            "{text}{machine} boots {new} at its next boot, once: `netbe activate {machine} {new}` makes it \
+             permanent, and `netbe activate {machine} {old}` goes back\n"
         );
         let kept = roots.kept(machine.as_str())?.into_iter().map(|root| root.name);
         let older: Vec<_> = kept.filter(|root| root != new && root != old).collect();
         if !older.is_empty() {
             let older = older.iter().map(EnvironmentName::as_str).collect::<Vec<_>>().join(", ");
             text += &format!(
-                "{machine} has older roots: {older}; `netbe destroy` what nobody goes back to\n"
+                "{machine} has older roots: {older}; destroy those that nobody needs with `netbe destroy`\n"
             );
         }
         Ok(Reply::text(text))
@@ -163,8 +163,7 @@ fn describe(machine: &MachineName, plan: &Plan) -> String {
     }
     if !plan.left.is_empty() {
         text += &format!(
-            "{} more that the machine has changed stay behind: `netbe machine diff {machine}` shows \
-             them\n",
+            "not taken over: {} more changes of the machine; `netbe machine diff {machine}` shows them\n",
             plan.left.len()
         );
     }

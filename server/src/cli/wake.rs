@@ -55,9 +55,7 @@ impl Wake {
         let name: MachineName = self.machine.parse().map_err(Failure::could_not)?;
         let roster = roster(&site.open_state()?)?;
         let entry = roster.get(&name).ok_or_else(|| {
-            Failure::no(format_args!(
-                "there is no machine {name}: `netbe machine list` shows those that there are"
-            ))
+            Failure::no(format_args!("there is no machine {name}: `netbe machine list` shows all"))
         })?;
         match entry.machine.macs.as_slice() {
             [] => Err(Failure::no(format_args!(

@@ -15,14 +15,14 @@ use crate::site::events::{Event, Kind};
 
 /// Watch machines boot. It reconnects when the server restarts.
 ///
-/// On a terminal it is a live picture: machines that boot or have a trouble come first. NO_COLOR (not empty)
+/// On a terminal it is a live picture: machines that boot or have trouble come first. NO_COLOR (not empty)
 /// switches the colours off.
 #[derive(Args, Debug)]
 pub(crate) struct Watch {
     /// Print events line by line, also on a terminal.
     #[arg(short, long)]
     lines: bool,
-    /// For programs: a line of JSON for each event.
+    /// Print a line of JSON for each event, for programs.
     #[arg(short, long, conflicts_with = "lines")]
     json: bool,
 }
@@ -49,8 +49,7 @@ impl Watch {
                 return Ok(Reply::done());
             }
             // A server that is started again, as for an upgrade, is watched on.
-            if say(&mut screen, shown, "the server has ended: waiting until it runs again").is_err()
-            {
+            if say(&mut screen, shown, "the server has ended: waiting for its restart").is_err() {
                 return Ok(Reply::done());
             }
             watched = loop {
@@ -87,7 +86,7 @@ fn follow(server: &mut Client, screen: &mut Screen, how: Shown) -> Result<Watche
         if ended {
             return Ok(Watched::Ended);
         }
-        Err(Failure::could_not(format_args!("the server does not answer any more: {error}")))
+        Err(Failure::could_not(format_args!("the server no longer answers: {error}")))
     };
     let mut next = server.ask(&Request::Watch).map(Some);
     loop {

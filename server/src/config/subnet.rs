@@ -210,19 +210,19 @@ pub enum SubnetError {
         text: String,
     },
     /// An option's number is none.
-    #[error("options: {0:?} is no number of an option: write 1 to 254")]
+    #[error("options: {0:?} is not the number of an option: write 1 to 254")]
     OptionCode(String),
     /// An option cannot be set this way.
     #[error("options: netbe sets option {0} itself")]
     OptionReserved(u8),
     /// An option's value is none.
     #[error(
-        "options: the value of {0} is empty, longer than 255 bytes or not what hex: promises: write \
+        "options: the value of {0} is empty, longer than 255 bytes or, after hex:, not hexadecimal: write \
          addresses as in \"10.1.0.5 10.1.0.6\", text, or bytes as in hex:0a01"
     )]
     OptionValue(u8),
     /// It shares addresses with another one.
-    #[error("it shares addresses with {0}: leave one of the two out")]
+    #[error("it shares addresses with {0}: remove one of the two")]
     Overlap(String),
     /// A range is none.
     #[error(transparent)]
@@ -237,7 +237,7 @@ pub enum SubnetError {
     #[error("router {0} does not lie in it: machines reach only a router of their own network")]
     RouterOutside(Ipv4Addr),
     /// Something is said twice that can be said once.
-    #[error("{0} stands there twice")]
+    #[error("{0} is written twice")]
     Twice(String),
     /// A value is not right, as it would not be outside of a subnet.
     #[error(transparent)]
@@ -333,7 +333,7 @@ mod test {
             refused("10.1.0.0/24,rnge=1").starts_with("\"rnge=1\" is not understood: write range=")
         );
         assert_eq!(refused("10.1.0.0/24,mtu=big"), "mtu=big: write a number");
-        assert_eq!(refused("10.1.0.0/24,mtu=1400,mtu=1500"), "mtu stands there twice");
+        assert_eq!(refused("10.1.0.0/24,mtu=1400,mtu=1500"), "mtu is written twice");
     }
 
     #[test]
@@ -376,8 +376,7 @@ mod test {
             ),
             (
                 "[subnets.\"10.1.0.0/24\"]\n[subnets.\"10.1.0.0/16\"]",
-                "subnets.10.1.0.0/24: it shares \
-              addresses with 10.1.0.0/16: leave one of the two out",
+                "subnets.10.1.0.0/24: it shares addresses with 10.1.0.0/16: remove one of the two",
             ),
         ];
         for (text, sentence) in table {
@@ -389,7 +388,7 @@ mod test {
         }
         assert_eq!(
             config("[subnets.\"10.1.0.0/24\"]").unwrap_err(),
-            "subnets are given, but mode is passive: write mode serve to hand out their addresses"
+            "subnets are given, but the mode is passive: set mode to serve to hand out their addresses"
         );
         let shared = "mode = \"serve\"\nranges = [\"10.1.0.9-10.1.0.20\"]\n[subnets.\"10.1.0.0/24\"]\n\
                       ranges = [\"10.1.0.20-10.1.0.30\"]";

@@ -88,21 +88,21 @@ fn mistakes_are_answered_with_what_to_write() {
     let table = [
         (
             "mode = \"proxy\"\nranges = [\"10.0.0.9-10.0.0.20\"]",
-            "ranges are given, but mode is proxy: write mode serve to hand them out",
+            "ranges are given, but the mode is proxy: set mode to serve to hand them out",
         ),
         (
             "domain = \"my lab\"",
-            "domain: \"my lab\" is no domain name: write one as in lab.example.org",
+            "domain: \"my lab\" is not a domain name: write one as in lab.example.org",
         ),
         ("mtu = 20", "mtu: 20 bytes: write 576 to 9216; Ethernet has 1500"),
         (
             "mode = \"server\"",
-            "mode: \"server\" is no mode: write serve, to hand out addresses, proxy, to boot \
-             machines beside another DHCP server, or passive, to listen",
+            "mode: \"server\" is not a mode: write serve (hand out addresses), proxy (boot machines beside \
+             another DHCP server) or passive (only listen)",
         ),
         (
             "ranges = [\"10.0.0.9-10.0.0.20\"]",
-            "ranges are given, but mode is passive: write mode serve to hand them out",
+            "ranges are given, but the mode is passive: set mode to serve to hand them out",
         ),
         (
             "mode = \"serve\"\nranges = [\"10.0.0.9-10.0.0.20\", \"10.0.0.20-10.0.0.30\"]",
@@ -111,20 +111,20 @@ fn mistakes_are_answered_with_what_to_write() {
         ),
         (
             "router = \"gw\"",
-            "router: \"gw\" is no address for machines: write one as in 192.168.2.1",
+            "router: \"gw\" cannot be used by machines: write an address as in 192.168.2.1",
         ),
         (
             "dns = [\"0.0.0.0\"]",
-            "dns: \"0.0.0.0\" is no address for machines: write one as in 192.168.2.1",
+            "dns: \"0.0.0.0\" cannot be used by machines: write an address as in 192.168.2.1",
         ),
         ("lease = 5", "lease: 5 seconds: write 120 (two minutes) to 31536000 (a year)"),
         (
             "http = \"here\"",
-            "http: \"here\" is no place to listen: write a port as in 8080, or ADDRESS:PORT",
+            "http: \"here\" is not an address to listen on: write a port as in 8080, or ADDRESS:PORT",
         ),
         (
             "interfaces = [\"eth 0\"]",
-            "interfaces: \"eth 0\" is no interface: write a name as `ip link` or `ifconfig` \
+            "interfaces: \"eth 0\" is not the name of an interface: write it as `ip link` or `ifconfig` \
              shows it",
         ),
         ("state = \"here\"", "state: here is relative: write a path that begins with /"),
@@ -134,13 +134,12 @@ fn mistakes_are_answered_with_what_to_write() {
         ),
         (
             "[machines.\"my pc\"]",
-            "machines.my pc: 'my pc' is no host name: use letters, digits and inner hyphens, \
-             at most 63 between two dots and 128 in all",
+            "machines.my pc: 'my pc' is not a host name: use letters, digits and inner hyphens, at most 63 \
+             between two dots and 128 in all",
         ),
         (
             "[machines.a]\naddress = \"255.255.255.255\"",
-            "machines.a: 255.255.255.255 cannot be a machine's address: write one of your \
-             network's",
+            "machines.a: 255.255.255.255 cannot be a machine's address: write an address of your network",
         ),
     ];
     for (text, sentence) in table {

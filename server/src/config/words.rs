@@ -15,7 +15,7 @@ pub(crate) fn plain(reason: &str) -> Option<String> {
         "string values must be quoted, expected literal string" => {
             return said("write text in quotation marks");
         }
-        "duplicate key" => return said("this stands there twice: take one of the two out"),
+        "duplicate key" => return said("this is written twice: remove one of the two"),
         _ => {}
     }
     if let Some((_, range)) = reason.split_once(" is not in ") {
@@ -49,7 +49,7 @@ pub(crate) fn plain(reason: &str) -> Option<String> {
         table if table == "a map" || table.starts_with("struct ") => "a table in its place",
         other => other,
     };
-    Some(format!("{found} stands there: write {expected}"))
+    Some(format!("{found} is not expected here: write {expected}"))
 }
 
 /// Names without their marks.
@@ -72,11 +72,11 @@ mod test {
             ("unknown variant `a`, expected `b` or `c`", "`a` is not known: write b or c"),
             (
                 "invalid type: string \"x\", expected u64",
-                "\"x\" stands there: write a whole number",
+                "\"x\" is not expected here: write a whole number",
             ),
             (
                 "invalid value: integer `70000`, expected u16",
-                "`70000` stands there: write a whole number up to 65535",
+                "`70000` is not expected here: write a whole number up to 65535",
             ),
             (
                 "invalid length: found 2",

@@ -138,7 +138,7 @@ impl Files {
                 known.insert(entry.path(), (about.len(), written));
             }
         }
-        let scribe = Scribe::new(folder.clone(), "what machines say", missed);
+        let scribe = Scribe::new(folder.clone(), "the messages of machines", missed);
         Self { folder, known, paces: HashMap::new(), scribe }
     }
 
@@ -152,7 +152,7 @@ impl Files {
             return;
         }
         let missed = |missed| Said {
-            text: format!("{missed} lines of machines were not kept: too many at once"),
+            text: format!("{missed} lines of machines were dropped: too many at once"),
             program: "netbe".to_owned(),
             severity: None,
             ..said.clone()

@@ -416,7 +416,7 @@ pub enum ListenError {
     /// The port cannot be had.
     #[error(
         "{interface}: port {port} cannot be bound: {source}; stop the DHCP server that runs on \
-         this host, or start netbe with more rights"
+         this host, or run netbe as root"
     )]
     Bind {
         /// The interface.
@@ -427,7 +427,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// Frames cannot be sent by the interface.
-    #[error("{interface}: frames cannot be sent: {source}; start netbe with more rights")]
+    #[error("{interface}: frames cannot be sent: {source}; run netbe as root")]
     Link {
         /// The interface.
         interface: String,
@@ -435,7 +435,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// The interface has no IPv4 address.
-    #[error("{0}: give the interface a fixed IPv4 address first, which machines will boot from")]
+    #[error("{0}: give the interface a fixed IPv4 address first; machines boot from it")]
     NoAddress(String),
     /// The interface is a tunnel or the loopback.
     #[error("{0}: choose an Ethernet interface: this one cannot broadcast")]

@@ -127,11 +127,13 @@ impl Sockets {
         match trouble {
             Trouble::Exhausted => warn!("{name}: no address is left to hand out: widen --range"),
             Trouble::Foreign(server) => {
-                warn!("{name}: a machine chose another DHCP server, {server}: stop one of the two");
+                warn!(
+                    "{name}: a machine chose another DHCP server, {server}: stop one of the two servers"
+                );
             }
             Trouble::Journal(error) => {
                 error!(
-                    "{name}: no address is handed out, the lease journal is not written: {error}"
+                    "{name}: no address is handed out, because the lease journal cannot be written: {error}"
                 );
             }
             Trouble::Unsent { count, error } => warn!(

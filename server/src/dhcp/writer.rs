@@ -117,7 +117,7 @@ impl<L: Log> Thread<L> {
     fn tidy(&mut self) {
         let tidied = self.sync().and_then(|()| self.log.compact());
         if let Err(error) = tidied {
-            error!("the lease journal cannot be brought to the disk: {error}");
+            error!("the lease journal cannot be written to disk: {error}");
             // Tried again in a second, not at once.
             self.unsynced = Some(Instant::now());
         }

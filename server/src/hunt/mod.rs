@@ -29,7 +29,7 @@ pub(crate) trait Bench: Sync {
 /// How a hunt goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
-    /// How many are tried at once.
+    /// Try this many candidates at once.
     pub(crate) jobs: usize,
     /// How often one is tried at most: what most of these tries say counts.
     pub(crate) repeat: usize,

@@ -35,8 +35,8 @@ impl Bounds {
         let advice = advice(machines, Some(self));
         if machines >= most {
             Some(format!(
-                "{machines} machines may be here at once, and the kernel's table of neighbours (ARP) \
-                 holds {most}: TFTP, HTTP and NFS to the others are lost: run `{advice}`"
+                "{machines} machines may be here at once, but the kernel's table of neighbours (ARP) holds \
+                 {most}: packets of TFTP, HTTP and NFS to the others are lost: run `{advice}`"
             ))
         } else if machines >= kept {
             Some(format!(
@@ -132,8 +132,8 @@ impl Table {
         if self.lock().is_news(is_full, now) {
             let advice = advice(self.machines.load(Ordering::Relaxed), Bounds::of_host());
             warn!(
-                "the kernel's table of neighbours (ARP) is full: what TFTP, HTTP and NFS send to more \
-                 machines is lost: run `{advice}` on this host"
+                "the kernel's table of neighbours (ARP) is full: packets of TFTP, HTTP and NFS to more \
+                 machines are lost: run `{advice}` on this host"
             );
         }
     }
@@ -206,8 +206,8 @@ mod test {
     #[test]
     fn machines_beyond_the_bound_are_told_with_the_numbers_to_set() {
         let said = AS_SET.shortage(1500).unwrap();
-        assert!(said.starts_with("1500 machines may be here at once, and"), "{said}");
-        assert!(said.contains("holds 1024: TFTP, HTTP and NFS to the others are lost"), "{said}");
+        assert!(said.starts_with("1500 machines may be here at once, but"), "{said}");
+        assert!(said.contains("packets of TFTP, HTTP and NFS to the others are lost"), "{said}");
         let command = "run `sysctl -w net.ipv4.neigh.default.gc_thresh2=2048 \
                        net.ipv4.neigh.default.gc_thresh3=4096`";
         assert!(said.ends_with(command), "{said}");

@@ -225,7 +225,7 @@ pub(crate) const LOOPBACK: &str = if cfg!(target_os = "freebsd") { "lo0" } else 
 pub(crate) fn loopback(last: u8) -> Option<IpAddr> {
     let address = IpAddr::from([127, 0, 0, last]);
     if let Err(error) = std::net::UdpSocket::bind((address, 0)) {
-        println!("skipped: {address} is no address of this host: {error}");
+        println!("skipped: {address} is not an address of this host: {error}");
         return None;
     }
     Some(address)

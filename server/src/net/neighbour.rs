@@ -72,7 +72,7 @@ pub(crate) enum Unanswered {
     #[error("it is malformed")]
     Malformed,
     /// It does not tell who asks.
-    #[error("it does not tell who asks")]
+    #[error("it has no address of its sender")]
     Nameless,
     /// It is another message, as most are.
     #[error("it is no solicitation")]

@@ -132,7 +132,7 @@ impl Mount {
     fn mnt_1(&self, call: &Call<'_>, path: DirPath<'_>, reply: &mut Vec<u8>) {
         if !self.told_of_version_1.swap(true, Ordering::Relaxed) {
             tracing::info!(
-                "{} asks for {} by NFSv2, which is not served: have it mount with version 3",
+                "{} asks for {} by NFSv2, which netbe does not serve: mount with version 3",
                 call.peer.ip(),
                 path.0.escape_ascii(),
             );
@@ -154,8 +154,7 @@ impl Mount {
                     awaited.map_or(Absent::Missing, |why| Absent::Waiting(Reason::from(why)));
                 Refused::absent(absent, "the machine has no root")
             })?;
-            let gone =
-                |absent| Refused::absent(absent, "its boot environment is not shared any more");
+            let gone = |absent| Refused::absent(absent, "its boot environment is no longer shared");
             return Ok((self.exports.served(own.environment).map_err(gone)?, &[]));
         }
         let missing = |absent| Refused::absent(absent, "there is no boot environment of that path");

@@ -65,8 +65,8 @@ impl Nlm {
     fn tell(&self, call: &Call<'_>) {
         if !self.told.swap(true, Ordering::Relaxed) {
             tracing::info!(
-                "{} asks for a lock, and netbe has no locks: mount with nolock \
-                 (Linux) or nolockd (FreeBSD), which keeps locks on the machine itself",
+                "{} asks for a lock, but netbe has no locks: mount with nolock (Linux) or nolockd \
+                 (FreeBSD), which keep locks on the machine itself",
                 call.peer.ip().to_canonical(),
             );
         }

@@ -65,15 +65,15 @@ fn sentence(address: IpAddr, name: &str, roots: &Roots, refusal: Refusal) -> Str
         Some(root) => {
             let machine = &root.machine;
             format!(
-                "{machine} ({address}) is refused the root {name}, which is not its own: `netbe \
-                 sharepxe --machine {machine} {name}` makes it so, and `netbe sharenfs --network \
-                 {network} {name}` shares it"
+                "{machine} ({address}) is refused the root {name}, which is not its own: assign it with \
+                 `netbe sharepxe --machine {machine} {name}`, or share it with `netbe sharenfs --network \
+                 {network} {name}`"
             )
         }
         None => format!(
-            "{address} is refused the root {name}, because no machine with that address boots it: \
-             `netbe machine add --address {address} --mac MAC --environment {name} NAME` names it, and \
-             `netbe sharenfs --network {network} {name}` shares the root"
+            "{address} is refused the root {name}, because no machine with that address boots it: add one \
+             with `netbe machine add --address {address} --mac MAC --environment {name} NAME`, or share the \
+             root with `netbe sharenfs --network {network} {name}`"
         ),
     }
 }

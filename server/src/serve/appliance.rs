@@ -217,8 +217,8 @@ impl Appliance {
                 self.config().beside(name)
             ),
             None if mode == "proxy" => format!(
-                "  DHCP {name} {address}: names boot files to machines; another DHCP server has to \
-                 give them their addresses\n"
+                "  DHCP {name} {address}: sends boot files to machines; another DHCP server has to hand out \
+                 the addresses\n"
             ),
             None if mode == "serve" => {
                 let config = self.config();
@@ -258,7 +258,7 @@ impl Appliance {
         );
         let count = roster.iter().count();
         let _ = match names.as_slice() {
-            [] => writeln!(text, "  no boot environment yet: make one with `netbe create`"),
+            [] => writeln!(text, "  no boot environment yet: create one with `netbe create`"),
             names => writeln!(text, "  boot environments: {}", names.join(", ")),
         };
         let _ = writeln!(text, "  named machines: {count}; {default}");
@@ -320,7 +320,7 @@ impl Appliance {
         };
         for root in roots.iter().filter(|root| !self.boots.is_root(root.uuid)) {
             if let Err(error) = self.retire(root) {
-                tracing::warn!("{} is not destroyed: {error}", root.name);
+                tracing::warn!("{} cannot be destroyed: {error}", root.name);
             }
         }
     }
@@ -453,7 +453,7 @@ impl Controlled for Appliance {
 
     fn explain(&self, machine: &str) -> Result<Explanation, String> {
         let (standing, seen) = self.boots.explained(machine).ok_or_else(|| {
-            format!("nothing is known of {machine}: `netbe status` shows who was heard")
+            format!("the server has not seen {machine}: `netbe status` shows the machines that it has seen")
         })?;
         let (now, wall) = (SystemClock.now(), SystemClock.wall());
         let wall = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();

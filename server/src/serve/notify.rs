@@ -30,7 +30,7 @@ impl Notifier {
         let way = match open() {
             Ok(socket) => Some((socket, path)),
             Err(error) => {
-                tracing::warn!("the service manager is not told how the server is: {error}");
+                tracing::warn!("the service manager cannot be notified: {error}");
                 None
             }
         };

@@ -104,7 +104,7 @@ fn of_data(store: &Store, data: &Environment) -> Result<Vec<DataPart>, String> {
             continue;
         }
         let root = inside.open_dir(&path).map_err(|error| format!("{name}: {error}"))?;
-        let root = root.ok_or_else(|| format!("{name}: {path} is no directory any more"))?;
+        let root = root.ok_or_else(|| format!("{name}: {path} is no longer a directory"))?;
         let (first, second) = data.uuid.as_u64_pair();
         let mut hasher = SipHasher13::new_with_keys(first, second);
         hasher.write(path.as_bytes());

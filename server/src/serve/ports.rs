@@ -94,7 +94,7 @@ impl Ports {
             bind_console().inspect_err(|error| {
                 let port = console::PORT;
                 tracing::warn!(
-                    "what machines say is not kept: UDP port {port} cannot be had: {error}"
+                    "messages of machines are not kept: UDP port {port} cannot be opened: {error}"
                 );
             })
         };
@@ -133,7 +133,7 @@ impl Drop for Registration {
             return;
         }
         if let Err(error) = portmap::unregister(&Mapper::of_host(), &self.0) {
-            tracing::warn!("the port mapper still has our programs: {error}");
+            tracing::warn!("the port mapper still lists netbe's programs: {error}");
         }
     }
 }

@@ -236,7 +236,7 @@ impl Publisher {
                 .events
                 .extend(known.into_iter().map(|one| (one, Event::Failed(Reason::clone(&reason)))));
             if served {
-                text = format!("{text}: until that is right, {name} is served as before");
+                text = format!("{text}: until that is corrected, {name} is served as before");
             }
             changes.unreadable.insert(name, text);
             changes.waiting = true;
@@ -248,8 +248,10 @@ impl Publisher {
         for environment in environments.iter().filter(|one| !one.is_draft()) {
             let (name, uuid) = (&environment.name, environment.uuid);
             if let Some(first) = changes.read.get(&uuid) {
-                let text =
-                    format!("{name}: it has the identity of {}: clone one of them", first.name);
+                let text = format!(
+                    "{name}: it has the same identity as {}: clone one of them",
+                    first.name
+                );
                 changes.unserved.entry(uuid).or_default().push(text);
                 continue;
             }
@@ -288,8 +290,8 @@ impl Publisher {
         let known = lock(&self.found).environments.get(&environment).map(|one| one.name.clone());
         let Some(name) = known.filter(|_| !self.exports.is_held(environment)) else { return };
         let text = format!(
-            "{name}: the store does not have it any more, and whoever uses it waits: bring it back, \
-             or run `netbe destroy -f {name}` if it is to be gone"
+            "{name}: it is no longer in the store, and its machines wait: bring it back, or run `netbe \
+             destroy -f {name}` to forget it"
         );
         changes.events.push((environment, Event::Unlisted(Reason::from(text.as_str()))));
         changes.unserved.entry(environment).or_default().push(text);
@@ -310,7 +312,7 @@ impl Publisher {
                 {
                     tracing::error!("{error}");
                 }
-                let why = format!("its role is off: `netbe set role=be {name}` has it served");
+                let why = format!("its role is off: serve it with `netbe set role=be {name}`");
                 (why, Event::Ended)
             }
         };

@@ -72,7 +72,7 @@ impl Service {
                     match ended {
                         Some(Ok(Err(error))) => error.to_string(),
                         Some(Err(panic)) => panic.to_string(),
-                        Some(Ok(Ok(()))) | None => "it came to its end".to_owned(),
+                        Some(Ok(Ok(()))) | None => "it ended".to_owned(),
                     }
                 }
                 Err(error) => format!("it cannot be started: {error}"),
@@ -84,8 +84,8 @@ impl Service {
                 delay = DELAY_FIRST;
             }
             tracing::error!(
-                "{} has broken down and is started again in {} s: {trouble}; if this repeats, \
-                 stop the program that uses its port, start netbe again, and report the message",
+                "{} has failed and is started again in {} s: {trouble}; if this repeats, stop the program \
+                 that uses its port, restart netbe, and report the message",
                 self.name,
                 delay.as_secs()
             );

@@ -121,8 +121,8 @@ fn write(feed: Feed, file: &Path, posts: &Receiver<Post>) {
             (Post::Message(message), Some(open)) => {
                 if let Err(error) = open.send(&message) {
                     tracing::error!(
-                        "no hook is run any more, because the process that runs them has ended ({error}): \
-                         start netbe again"
+                        "hooks are no longer run, because the process that runs them has ended ({error}): \
+                         restart netbe"
                     );
                     feed = None;
                 }
@@ -131,7 +131,10 @@ fn write(feed: Feed, file: &Path, posts: &Receiver<Post>) {
             (Post::Message(_), None) => {}
             (Post::Up(up), _) => {
                 if let Err(error) = keep(file, &up) {
-                    tracing::warn!("{}: who is up cannot be written: {error}", file.display());
+                    tracing::warn!(
+                        "{}: the list of running machines cannot be written: {error}",
+                        file.display()
+                    );
                 }
             }
         }
@@ -183,7 +186,7 @@ impl Tell {
                 event = heard.events.recv() => match event {
                     Ok(event) => heard.keep(event),
                     Err(RecvError::Lagged(missed)) => {
-                        tracing::warn!("{missed} events were too many at once: their hooks are not run");
+                        tracing::warn!("{missed} events were too many at once: their hooks were not run");
                     }
                     Err(RecvError::Closed) => return Ok(()),
                 },
@@ -414,7 +417,7 @@ impl Machines {
         Self { known: up.iter().map(known).collect(), kept: up }
     }
 
-    /// Those that are up; one of which nothing was heard yet is among them if it was up when the server ended.
+    /// Those that are up; one of which nothing was seen yet is among them if it was up when the server ended.
     fn up(&self) -> Up {
         let up = self.known.iter().filter(|(_, known)| known.is != Is::Down);
         up.map(|(name, known)| (name.clone(), known.place.clone())).collect()

@@ -96,7 +96,8 @@ pub(super) async fn feed(signs: &[Sign], period: Duration, alive: impl Fn()) -> 
             alive();
         } else if !told {
             tracing::error!(
-                "the server hangs: no sign of life of {} in {} s; if it stays so, systemd starts it again",
+                "the server hangs: no sign of life of {} in {} s; if it does not recover, systemd restarts \
+                 it",
                 missing.join(", "),
                 beat.as_secs_f32()
             );

@@ -161,7 +161,7 @@ impl Backup {
             } else if let Some(name) = path.strip_prefix(STATE).filter(|name| belongs(name)) {
                 backup.files.insert(name.to_owned(), bytes);
             } else {
-                return Err(BackupError::Damaged(format!("{path:?} is no part of a state")));
+                return Err(BackupError::Damaged(format!("{path:?} does not belong to a state")));
             }
         }
         Ok(backup)
@@ -255,7 +255,7 @@ fn put_configuration(state: &Path, complete: &Path) -> io::Result<()> {
         let kept = state.join(CONFIGURATION_KEPT);
         write_whole(&kept, |file| file.write_all(&bytes))?;
         tracing::warn!(
-            "{}: {error}: the configuration of the backup is in {}: copy it",
+            "{}: {error}: the configuration of the backup is in {}: copy it from there",
             destination.display(),
             kept.display()
         );
@@ -290,7 +290,7 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>)
     // A link stays, and so does a device: a file in its place would be everybody's loss.
     let path = &match absent(fs::canonicalize(path))? {
         Some(there) if fs::metadata(&there)?.is_file() => there,
-        Some(_) => return Err(io::Error::other("it is no file: name one")),
+        Some(_) => return Err(io::Error::other("it is not a file: name one")),
         None => path.to_owned(),
     };
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
@@ -339,7 +339,7 @@ struct Listed {
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The archive is not what it says.
-    #[error("the backup is damaged or not whole ({0}): nothing was changed; take another one")]
+    #[error("the backup is damaged or incomplete ({0}): nothing was changed; use another one")]
     Damaged(String),
     /// A file cannot be read or written.
     #[error("{}: {error}", path.display())]
@@ -353,10 +353,12 @@ pub enum BackupError {
     #[error("it is larger than {} MiB, which no state is", MAX >> 20)]
     Large,
     /// A later release wrote it.
-    #[error("netbe {0} wrote this backup, in a form that this netbe does not know: use that one")]
+    #[error(
+        "netbe {0} wrote this backup in a format that this version does not know: use netbe {0}"
+    )]
     Later(String),
     /// It is something else.
-    #[error("this is no backup that `netbe backup` wrote")]
+    #[error("this is not a backup of `netbe backup`")]
     NoBackup,
     /// There is nothing to keep.
     #[error("{} is empty: nothing has used this state yet", .0.display())]
@@ -386,7 +388,7 @@ fn sum(bytes: &[u8]) -> String {
 fn read(path: &Path) -> Result<Option<Vec<u8>>, BackupError> {
     let bytes = match absent(fs::metadata(path)) {
         Ok(Some(found)) if found.is_file() => absent(fs::read(path)),
-        Ok(Some(_)) => Err(io::Error::other("it is no file: put one there, or take it away")),
+        Ok(Some(_)) => Err(io::Error::other("it is not a file: put a file there, or remove it")),
         Ok(None) => Ok(None),
         Err(error) => Err(error),
     };
@@ -560,7 +562,7 @@ mod test {
         assert!(Backup::parse(&archive(&backup)[..]).is_ok());
         backup.files.insert("store/be".to_owned(), b"x".to_vec());
         let error = Backup::parse(&archive(&backup)[..]).unwrap_err().to_string();
-        assert!(error.contains("\"state/store/be\" is no part of a state"), "{error}");
+        assert!(error.contains("\"state/store/be\" does not belong to a state"), "{error}");
     }
 
     #[test]

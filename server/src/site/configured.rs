@@ -96,7 +96,8 @@ mod test {
     use crate::site::state::StateDir;
 
     fn noted(last: u8, network: &str) -> Configured {
-        let machine = Machine { macs: vec![Mac([0x52, 0x54, 0, 0, 0, last])], ..Machine::default() };
+        let machine =
+            Machine { macs: vec![Mac([0x52, 0x54, 0, 0, 0, last])], ..Machine::default() };
         let machines = BTreeMap::from([("a".parse().unwrap(), machine)]);
         let networks = Networks::default().serving(vec![network.parse().unwrap()]);
         Configured::of(&machines, Some("base".to_owned()), &networks)

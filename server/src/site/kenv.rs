@@ -191,16 +191,16 @@ pub fn nfs_root(server: Ipv4Addr, path: &str, handle: &[u8]) -> Vec<Variable> {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KenvError {
     /// It is no assignment.
-    #[error("{0:?} sets no variable: write NAME=VALUE")]
+    #[error("{0:?} is not a variable: write NAME=VALUE")]
     Form(String),
     /// One is too long for an option.
-    #[error("the variable {0} is too long: name, = and value have room for 255 bytes")]
+    #[error("the variable {0} is too long: write at most 255 bytes for name, = and value")]
     Long(String),
     /// All together are too long.
     #[error("the variables do not fit into DHCP's options: write at most 512 bytes of them")]
     Many,
     /// The name cannot be one.
-    #[error("{0:?} is no name of a variable: letters, digits, dots, hyphens and underscores")]
+    #[error("{0:?} is not a variable's name: write letters, digits, dots, hyphens and underscores")]
     Name(String),
     /// A READ of that size is answered by fragments.
     #[error(

@@ -94,7 +94,7 @@ impl Networks {
             None => Ok(()),
             Some(unfit @ Unfit::Outside(_)) => {
                 tracing::warn!(
-                    "{address} {unfit}: choose an address there, or tell the server of its network"
+                    "{address} {unfit}: choose an address there, or serve its network too"
                 );
                 Ok(())
             }

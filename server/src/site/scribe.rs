@@ -48,7 +48,7 @@ impl Scribe {
             && !std::mem::replace(&mut self.told, true)
         {
             let Self { place, what, .. } = self;
-            tracing::warn!("{}: {what} cannot be written down: {error}", place.display());
+            tracing::warn!("{}: {what} cannot be written: {error}", place.display());
         }
         self.told &= written.is_err();
     }

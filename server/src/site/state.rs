@@ -294,9 +294,9 @@ fn copy_of(path: &Path) -> PathBuf {
 fn uncopied(path: &Path, error: &StateError) -> String {
     let kept = path.display();
     match remove_file(&copy_of(path)) {
-        Ok(_) => format!("{kept} is kept, but its copy cannot be written: {error}"),
+        Ok(_) => format!("{kept} is written, but its copy cannot be written: {error}"),
         Err(left) => format!(
-            "{kept} is kept, but its copy cannot be written: {error}; an older copy stays: {left}"
+            "{kept} is written, but its copy cannot be written: {error}; an older copy stays: {left}"
         ),
     }
 }
@@ -453,11 +453,11 @@ impl fmt::Display for Owner {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The system has no randomness to give.
-    #[error("the system gives no random bytes for the site's key")]
+    #[error("the system has no random bytes for the site key")]
     Random,
     /// Another server uses the directory.
     #[error(
-        "{owner} already serves from {}: stop it, or give this one another directory with --state",
+        "{owner} already serves from {}: stop it, or give another directory with --state",
         path.display()
     )]
     Claimed {
@@ -468,8 +468,7 @@ pub enum StateError {
     },
     /// The directory, or a folder in it, is another user's.
     #[error(
-        "{} belongs to user {owner}, who could have put records there: give --state a directory of \
-         your own",
+        "{} belongs to user {owner}, who can write records there: give --state a directory of your own",
         path.display()
     )]
     Foreign {
@@ -492,13 +491,12 @@ pub enum StateError {
     /// The site's key is damaged.
     #[error(
         "site.key in the state directory is not 32 hexadecimal digits: restore it from a backup \
-         (a new key would end every running machine's root)"
+         (with a new key every running machine would lose its root)"
     )]
     SiteKey,
     /// Others may write to the directory, or to a folder in it.
     #[error(
-        "others may write to {} (mode {mode:04o}): run `chmod 700` on it, if nobody has put anything \
-         there",
+        "other users may write to {} (mode {mode:04o}): check its files, then run `chmod 700` on it",
         path.display()
     )]
     Writable {
@@ -594,7 +592,7 @@ mod test {
         let error =
             StateError::Io { path: copy_of(&path), error: io::ErrorKind::StorageFull.into() };
         let told = uncopied(&path, &error);
-        assert!(told.contains("web1.json is kept, but its copy cannot be written: "), "{told}");
+        assert!(told.contains("web1.json is written, but its copy cannot be written: "), "{told}");
         assert_eq!(state.load_copy(Kind::Boot, "web1").unwrap(), None);
         // Nothing can have the name of a directory.
         fs::create_dir(copy_of(&path)).unwrap();
@@ -672,7 +670,7 @@ mod test {
         let error = StateDir::open(&path).unwrap_err().to_string();
         let machines = path.join("machines").display().to_string();
         assert!(
-            error.starts_with(&format!("others may write to {machines} (mode 0777)")),
+            error.starts_with(&format!("other users may write to {machines} (mode 0777)")),
             "{error}"
         );
         chmod(&path.join("machines"), 0o755);

@@ -243,7 +243,7 @@ impl Channel {
             return;
         }
         self.had_stranger = true;
-        let message = Cow::Borrowed(&b"this transfer is another client's"[..]);
+        let message = Cow::Borrowed(&b"this transfer belongs to another client"[..]);
         let mut out = Vec::new();
         Packet::Error { code: ErrorCode::UNKNOWN_TRANSFER_ID, message }.encode(&mut out);
         if let Err(error) = self.socket.send_to(&out, stranger).await {

@@ -240,7 +240,7 @@ impl Refusal {
     /// Files are never rewritten, so their sizes and signatures hold.
     const NETASCII: Self = Self {
         code: ErrorCode::ILLEGAL_OPERATION,
-        reason: "netascii is not served: ask in octet (binary) mode",
+        reason: "netascii is not served: use octet (binary) mode",
     };
     const NO_TRANSFER: Self =
         Self { code: ErrorCode::UNKNOWN_TRANSFER_ID, reason: "no transfer at this port" };

@@ -80,7 +80,7 @@ pub enum MetadataError {
         reason: String,
     },
     /// It was written by a later version.
-    #[error("it is of schema {0}, this version reads {SCHEMA}: use the netbe that wrote it")]
+    #[error("it has schema {0}, but this version reads {SCHEMA}: use the netbe that wrote it")]
     Schema(u32),
     /// It is not TOML, or has other keys.
     #[error("{0}")]

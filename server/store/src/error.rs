@@ -61,8 +61,7 @@ pub enum StoreError {
     },
     /// It is being made or filled, or an earlier release was killed at that.
     #[error(
-        "{0} is not complete: a command is making or installing it, or was killed at that: wait, or \
-         destroy it"
+        "{0} is not complete: a command creates or installs it, or was killed: wait, or destroy it"
     )]
     Half(EnvironmentName),
     /// The system refused.
@@ -76,7 +75,7 @@ pub enum StoreError {
         error: io::Error,
     },
     /// It is encrypted, and its key is not loaded.
-    #[error("{dataset} waits for its key: run `zfs load-key {load}`")]
+    #[error("{dataset} is locked: run `zfs load-key {load}`")]
     Key {
         /// The data set.
         dataset: String,
@@ -85,7 +84,8 @@ pub enum StoreError {
     },
     /// The receiver has data sets that the sender has no more.
     #[error(
-        "the sender has no data set {} any more: receive with -F, which destroys it here, or under a new name",
+        "the sender no longer has the data set {}: receive with -F, which destroys it here, or under a new \
+         name",
         datasets.join(", ")
     )]
     Lacking {
@@ -96,12 +96,12 @@ pub enum StoreError {
     },
     /// There is no store.
     #[error(
-        "there is no store at {0:?}: `netbe create` makes one, or say where it is with --store"
+        "there is no store at {0:?}: `netbe create` makes one, or name another one with --store"
     )]
     Missing(PathBuf),
     /// It was changed since the snapshot that a stream goes on from.
     #[error(
-        "{0} was changed since: roll it back to that snapshot first, or receive under a new name"
+        "the boot environment was changed since {0}: roll it back to {0} first, or receive under a new name"
     )]
     Modified(Point),
     /// It is mounted elsewhere.
@@ -113,9 +113,7 @@ pub enum StoreError {
         at: PathBuf,
     },
     /// Something is mounted there, or lies there.
-    #[error(
-        "{0:?} is not an empty directory: name one that is empty and that nothing is mounted on"
-    )]
+    #[error("{0:?} is not an empty directory: name an empty one on which nothing is mounted")]
     MountTarget(PathBuf),
     /// The store takes no such name.
     #[error("{name:?} cannot be a name here: {reason}")]
@@ -126,7 +124,7 @@ pub enum StoreError {
         reason: &'static str,
     },
     /// Snapshots were made since.
-    #[error("{point} is not the newest: -r destroys what came after it: {}", list(snapshots))]
+    #[error("{point} is not the newest snapshot: -r destroys the newer ones: {}", list(snapshots))]
     Newer {
         /// The snapshot.
         point: Point,
@@ -134,13 +132,13 @@ pub enum StoreError {
         snapshots: Vec<SnapshotName>,
     },
     /// There is none of that name.
-    #[error("there is no boot environment {0}: `netbe list` shows those that there are")]
+    #[error("there is no boot environment {0}: `netbe list` shows all")]
     NoEnvironment(EnvironmentName),
     /// It is on another file system.
     #[error("{0:?} is not on btrfs: name a directory on btrfs, or write dir:{path} for plain directories", path = .0.display())]
     NotBtrfs(PathBuf),
     /// It is not a clone, or what it was cloned from is gone.
-    #[error("{0} depends on no other boot environment: there is nothing to promote it over")]
+    #[error("{0} depends on no other boot environment: there is nothing to promote")]
     NoOrigin(EnvironmentName),
     /// The environment has no such data set.
     #[error("{name} has no data set {dataset:?}: `netbe list -j` shows those that it has")]
@@ -151,7 +149,7 @@ pub enum StoreError {
         dataset: String,
     },
     /// The environment has no such snapshot.
-    #[error("there is no snapshot {0}: `netbe list -s` shows those that there are")]
+    #[error("there is no snapshot {0}: `netbe list -s` shows all")]
     NoSnapshot(Point),
     /// What an environment was before it was filled is nowhere any more.
     #[error(
@@ -159,7 +157,7 @@ pub enum StoreError {
     )]
     Lost(Point),
     /// Nothing is new in it since a snapshot that is not older.
-    #[error("{base} is not older than {point}: send what is new since a snapshot that is")]
+    #[error("{base} is not older than {point}: name an older snapshot with -i")]
     NotOlder {
         /// What was to be sent.
         point: Point,
@@ -178,7 +176,7 @@ pub enum StoreError {
         obstacle: Obstacle,
     },
     /// Users of this host could reach into the boot environments, setuid programs and all.
-    #[error("others may enter {0:?}: run `chmod 0700` on it")]
+    #[error("other users may enter {0:?}: run `chmod 0700` on it")]
     Open(PathBuf),
     /// What it is made of is there, but answers nothing just now: what is open of it may stay open.
     #[error("{place} does not answer: {why}")]
@@ -220,7 +218,7 @@ pub enum StoreError {
     },
     /// Two data sets of an environment have one place in it.
     #[error(
-        "{first} and {second} belong at the same place: give one another mount point (`zfs set mountpoint=…`), or \
+        "{first} and {second} have the same mount point: give one of them another (`zfs set mountpoint=…`), or \
          destroy it"
     )]
     Twice {
@@ -230,10 +228,10 @@ pub enum StoreError {
         second: String,
     },
     /// A directory of that name is in the store without having been made by netbe.
-    #[error("{0:?} has no metadata: move it away, netbe did not make it")]
+    #[error("{0:?} has no metadata, so netbe did not create it: move it away")]
     Unknown(PathBuf),
     /// A verb that was killed left it half-way, and that could not be settled.
-    #[error("{verb} of {name} did not come to its end: {why}. `netbe settle {name}` tries again")]
+    #[error("{verb} of {name} is not complete: {why}; `netbe settle {name}` tries again")]
     Unsettled {
         /// The environment.
         name: EnvironmentName,

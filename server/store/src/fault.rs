@@ -14,8 +14,7 @@ pub(crate) mod test {
     use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-    /// Runs a verb and lets it end at a point, of which `passed` are let pass; `Some` if it came to its
-    /// end before.
+    /// Runs a verb and lets it end at a point, of which `passed` are let pass; `Some` if it ended before.
     pub(crate) fn killed_after<T>(passed: u32, verb: impl FnOnce() -> T) -> Option<T> {
         LEFT.set(Some(passed));
         // What it leaves on the disk is what is looked at.

@@ -98,7 +98,7 @@ impl History {
         if let Err(error) = &noted {
             let path = self.path.display();
             tracing::warn!(
-                "this will be missing in the history, {path} cannot be written: {error}"
+                "this command is missing in the history, because {path} cannot be written: {error}"
             );
         }
         noted.is_ok()

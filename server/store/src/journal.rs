@@ -348,7 +348,7 @@ impl Journal {
                 if tries == Tries::Few {
                     tracing::warn!(
                         verb = open.intent.verb, %error,
-                        "is left by a command that did not come to its end: `netbe settle` tries again"
+                        "was left by an interrupted command: `netbe settle` tries again"
                     );
                 }
                 left.push(open.intent.pending());
@@ -623,7 +623,7 @@ fn parse<S: DeserializeOwned>(text: &str) -> Result<Intent<S>, String> {
 
 fn damaged(uuid: Uuid, path: &Path, error: &str, remedy: &str) -> Pending {
     let error = format!(
-        "{} cannot be read ({error}): look for what is left of it in the store, then {remedy}",
+        "{} cannot be read ({error}): look for its remains in the store, then {remedy}",
         path.display()
     );
     let (verb, environments) = (String::new(), Vec::new());

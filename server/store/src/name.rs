@@ -124,7 +124,7 @@ impl NameRules {
                 Some("ZFS takes letters without accents, digits, spaces and - _ . : in names")
             }
             Self::Zfs { room } if name.len() > room => {
-                Some("with the store's in front it is longer than ZFS takes: shorten it")
+                Some("together with the store's name it is too long for ZFS: shorten it")
             }
             Self::Any | Self::Zfs { .. } => None,
         }
@@ -181,8 +181,8 @@ impl fmt::Display for Point {
 pub enum NameError {
     /// It has an at sign where no snapshot can be meant.
     #[error(
-        "a boot environment's name has no @: it stands between a name and its snapshot's, which \
-         `netbe snapshot` makes"
+        "a boot environment's name has no @, which separates it from a snapshot's name: create snapshots \
+         with `netbe snapshot`"
     )]
     At,
     /// It has a control character such as a tab or a line feed.
@@ -195,10 +195,7 @@ pub enum NameError {
     #[error("a boot environment's or snapshot's name is empty: write at least one letter")]
     Empty,
     /// It has a slash.
-    #[error(
-        "a boot environment's or snapshot's name has no slash: \
-         write the name alone, without its path"
-    )]
+    #[error("a boot environment's or snapshot's name has no slash: write the name without a path")]
     Slash,
     /// It begins or ends with white space.
     #[error(

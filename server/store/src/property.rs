@@ -56,11 +56,11 @@ impl Property {
 pub enum PropertyError {
     /// netbe goes by it.
     #[error(
-        "netbe sets {0} itself: `netbe sharepxe`, `netbe machine` and `netbe install` change it"
+        "netbe sets {0} itself: change it with `netbe sharepxe`, `netbe machine` or `netbe install`"
     )]
     Kept(String),
     /// ZFS has it, and it is not set in this way.
-    #[error("{name} is not set by `netbe set`: {instead}")]
+    #[error("{name} cannot be set with `netbe set`: {instead}")]
     Other {
         /// The name.
         name: String,
@@ -69,7 +69,7 @@ pub enum PropertyError {
     },
     /// Nobody knows it.
     #[error(
-        "there is no property {name}{}: `netbe set --help` lists those that there are; a name of your own has a \
+        "there is no property {name}{}: `netbe set --help` lists all; a name of your own has a \
          colon, as in site:{name}",
         meant.map_or_else(String::new, |meant| format!(" (did you mean {meant}?)"))
     )]
@@ -277,7 +277,7 @@ const INSTEAD: [(&str, &str); 15] = [
     ("mountpoint", MOUNTS),
     ("readonly", "`netbe set role=template` and `netbe sharenfs --ro` keep machines from writing"),
     ("sharenfs", "`netbe sharenfs` shares a boot environment"),
-    ("sharesmb", "netbe shares over NFS alone, by `netbe sharenfs`"),
+    ("sharesmb", "netbe shares only over NFS, with `netbe sharenfs`"),
     ("setuid", ZFS),
     ("snapdir", ZFS),
     ("snapshot_limit", ZFS),
@@ -286,8 +286,9 @@ const INSTEAD: [(&str, &str); 15] = [
     ("xattr", ZFS),
     ("zoned", ZFS),
 ];
-const MOUNTS: &str = "netbe mounts boot environments by itself, and `netbe mount` where you say";
-const ZFS: &str = "`zfs set` does, on the data set that is meant";
+const MOUNTS: &str =
+    "netbe mounts boot environments by itself; `netbe mount` mounts one where you want it";
+const ZFS: &str = "use `zfs set` on the data set";
 
 #[cfg(test)]
 mod test {

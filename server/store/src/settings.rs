@@ -167,7 +167,7 @@ pub enum SettingError {
     #[error("a setting's value of {0} bytes is too long: write at most {max}", max = MAX_VALUE)]
     Long(usize),
     /// netbe keeps something else under that key.
-    #[error("that setting is netbe's own: choose another name")]
+    #[error("netbe uses that setting itself: choose another name")]
     Own,
 }
 

@@ -50,8 +50,8 @@ pub(crate) struct Sent {
 pub enum StreamError {
     /// It goes on from a snapshot that is not the newest one here.
     #[error(
-        "the stream goes on from {snapshot}, which is not the newest snapshot of {name}: send all \
-         of it, or roll back to that snapshot first"
+        "the stream continues from {snapshot}, which is not the newest snapshot of {name}: send a full \
+         stream, or roll back to that snapshot first"
     )]
     Base {
         /// The snapshot's name at its sender's.
@@ -66,19 +66,18 @@ pub enum StreamError {
     #[error("the stream was damaged on the way: send it again; nothing was received")]
     Damaged,
     /// Another kind of store sent it.
-    #[error("the stream comes from a store of kind {0}, which only such a store can receive")]
+    #[error("the stream comes from a store of kind {0}, and only such a store can receive it")]
     Format(String),
     /// An older netbe sent files in a form of its own.
     #[error(
-        "the stream has files in the form of an older netbe: send the snapshot again by a netbe that \
-         sends pax archives, as this one does"
+        "the stream has the format of an older netbe: send the snapshot again with this version of netbe"
     )]
     Old,
     /// It is something else.
-    #[error("this is no stream of `netbe send`")]
+    #[error("this is not a stream of `netbe send`")]
     Foreign,
     /// Something in it makes no sense.
-    #[error("the stream makes no sense: {0}; nothing was received")]
+    #[error("the stream is malformed: {0}; nothing was received")]
     Nonsense(String),
 }
 

@@ -49,7 +49,7 @@ pub enum ThinError {
         fault: Fault,
     },
     /// It is a skeleton alone.
-    #[error("the base of {0} is gone: split the template anew, and clone that skeleton")]
+    #[error("the base of {0} is gone: split the template anew, and clone the new skeleton")]
     NoBase(String),
     /// It is no part of a pair.
     #[error("{0} is neither a base nor a skeleton: `netbe thin NAME` splits a template into both")]
@@ -63,7 +63,7 @@ pub enum ThinError {
         refusal: Refusal,
     },
     /// It is one of the results of a split.
-    #[error("{0} is a skeleton: `netbe clone {0} NAME` makes a jail's own part of it")]
+    #[error("{0} is a skeleton: clone it for a jail with `netbe clone {0} NAME`")]
     Skeleton(String),
     /// It is the other.
     #[error("{0} is split already: there is nothing to do")]

@@ -259,7 +259,7 @@ fn told(failure: Failure, task: &str) -> StoreError {
         },
         Refusal::Hangs | Refusal::Suspended => StoreError::Stalled {
             place: "the pool".to_owned(),
-            why: format!("{said}: look at it with `zpool status`"),
+            why: format!("{said}: `zpool status` tells more"),
         },
         Refusal::Dependants
         | Refusal::Exists

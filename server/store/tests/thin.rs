@@ -228,7 +228,7 @@ fn splitting_twice_is_splitting_once() {
     bench.store.clone_environment(&name("head-skeleton").into(), &name("web")).unwrap();
     for (part, words) in [
         ("head-base", "head-base is split already: there is nothing to do"),
-        ("web", "web is a skeleton: `netbe clone web NAME` makes a jail's own part of it"),
+        ("web", "web is a skeleton: clone it for a jail with `netbe clone web NAME`"),
     ] {
         let planned = bench.store.plan_split(&name(part)).unwrap_err();
         let split = bench.store.split(&name(part)).unwrap_err();

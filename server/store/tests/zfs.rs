@@ -912,7 +912,7 @@ fn what_an_earlier_release_left_is_told_and_not_touched() {
     fs::write(work.join("1"), format!("dataset\t{}\n", site.full("head"))).unwrap();
     site.store.set(&name("head"), "os", Some("a")).unwrap();
     let [left] = &site.store.settle(None).unwrap()[..] else { panic!() };
-    assert!(left.error.as_ref().unwrap().contains("an earlier netbe left"), "{left:?}");
+    assert!(left.error.as_ref().unwrap().contains("an older netbe left"), "{left:?}");
     assert_eq!(site.names(), ["head"]);
 }
 

@@ -48,7 +48,7 @@ fn a_state_moves_to_another_host_with_its_key_and_machines() {
     // What is there is not replaced without a word.
     let refused = new.run(&["restore", "--config", config, name]);
     assert_eq!(refused.status, Some(1));
-    assert!(refused.err.contains("has a state already"), "{}", refused.err);
+    assert!(refused.err.contains("already has a state"), "{}", refused.err);
     new.silent(&["create", "other"]);
     new.silent(&["machine", "add", "--mac", "52:54:00:00:00:99", "--environment", "other", "web9"]);
     fs::write(&there, "mode = \"proxy\"\n").unwrap();

@@ -212,12 +212,12 @@ fn a_container_has_the_name_and_the_address_of_its_machine() {
     assert!(!nfs.contains("MAC"), "{nfs}");
     bench.refuses(
         &["show", "nspawn", "--machine=typo", "lin"],
-        "there is no machine typo: `netbe machine list` shows those that there are",
+        "there is no machine typo: `netbe machine list` shows all",
     );
 }
 
-const NOT_NEAR: &str = "it is in the network of none of the jail's addresses: say an address with the prefix of \
-                        the router's network";
+const NOT_NEAR: &str = "it is in no network of the jail's addresses: give an address with the prefix length \
+                        of the router's network";
 
 #[test]
 fn a_jail_has_a_network_stack_of_its_own_on_a_bridge() {
@@ -282,10 +282,7 @@ fn a_kernel_that_is_a_link_to_the_hosts_files_is_not_handed_to_qemu() {
     symlink("/boot/real", root.join("boot/vmlinuz")).unwrap();
     let (sentence, status) = bench.fails(&["bootnfs", "-n", SERVER, "lin"]);
     assert_eq!(status, 2);
-    assert!(
-        sentence.starts_with("cannot look at ") || sentence.contains("leads out"),
-        "{sentence}"
-    );
+    assert!(sentence.starts_with("cannot read ") || sentence.contains("leads out"), "{sentence}");
 }
 
 #[test]
@@ -294,11 +291,11 @@ fn what_cannot_boot_says_what_is_missing() {
     bench.silent(&["create", "empty"]);
     bench.refuses(
         &["bootnfs", SERVER, "empty"],
-        "empty has nothing to boot: install a system with a kernel in its /boot",
+        "empty has nothing to boot: install a system with a kernel in /boot",
     );
     bench.refuses(
         &["bootnfs", SERVER, "--machine=desk", "empty"],
-        "there is no machine desk: `netbe machine list` shows those that there are",
+        "there is no machine desk: `netbe machine list` shows all",
     );
 }
 
@@ -315,7 +312,7 @@ fn what_the_server_would_not_boot_is_refused() {
     bench.silent(&["sharepxe", "--default", "other"]);
     bench.refuses(
         &["bootpxe", SERVER, mac, "lin"],
-        "no machine has the address 02:00:00:00:00:07, so that it boots the default, other: add one \
+        "no machine has the address 02:00:00:00:00:07, so it boots the default environment, other: add one \
          with `netbe machine add --mac 02:00:00:00:00:07 --environment lin NAME`",
     );
     bench.silent(&["sharepxe", "--default", "--off"]);
@@ -356,12 +353,12 @@ fn a_guest_of_bhyveload_needs_an_address_on_the_servers_network() {
     let bench = Bench::with_head();
     bench.cannot(
         &["show", "bhyveload", SERVER, "head"],
-        "the guest's address has to be written down there: say --address, or give the machine one \
+        "this output contains the guest's address: give --address, or give the machine one \
          with `netbe machine set --address`",
     );
     bench.cannot(
         &["show", "bhyveload", SERVER, "--address=10.0.0.1", "head"],
-        "10.0.0.1 is not in 192.168.2.0/24, the network of this server: say another --address or \
+        "10.0.0.1 is not in 192.168.2.0/24, the network of this server: give another --address or \
          --server",
     );
 }
@@ -380,35 +377,35 @@ fn what_names_an_address_whose_root_is_refused_is_not_printed() {
             bench.refuses(&[command, &[SERVER], guest].concat(), sentence);
         }
     };
-    let share = "`netbe sharenfs --network 192.168.2.9/32 tail` shares the root";
+    let share = "share the root with `netbe sharenfs --network 192.168.2.9/32 tail`";
     refused(
         &["--address=192.168.2.9", "--mac=02:00:00:00:00:09", "tail"],
         &format!(
-            "no machine has the address 192.168.2.9, which gets no root: `netbe machine add --address \
-             192.168.2.9 --mac 02:00:00:00:00:09 --environment tail NAME` names one, and {share}"
+            "no machine has the address 192.168.2.9, so it gets no root: add one with `netbe machine add \
+             --address 192.168.2.9 --mac 02:00:00:00:00:09 --environment tail NAME`, or {share}"
         ),
     );
     refused(
         &["--address=192.168.2.9", "--machine=guest", "tail"],
         &format!(
-            "192.168.2.9 is not the address of guest, and gets no root: `netbe machine set --address \
-             192.168.2.9 guest` makes it so, and {share}"
+            "192.168.2.9 is not the address of guest and gets no root: run `netbe machine set --address \
+             192.168.2.9 guest`, or {share}"
         ),
     );
-    let share = "`netbe sharenfs --network 192.168.2.202/32 tail` shares the root";
+    let share = "share the root with `netbe sharenfs --network 192.168.2.202/32 tail`";
     refused(
         &["--machine=guest", "tail"],
         &format!(
-            "192.168.2.202 is the address of guest, which boots head, and gets no other root: `netbe \
-             sharepxe --machine guest tail` changes that, and {share}"
+            "192.168.2.202 is the address of guest, which boots head and gets no other root: assign tail \
+             with `netbe sharepxe --machine guest tail`, or {share}"
         ),
     );
     bench.silent(&["sharepxe", "--machine", "guest", "--root", "fresh", "tail"]);
     refused(
         &["--machine=guest", "tail"],
         &format!(
-            "192.168.2.202 is the address of guest, which has no root that is there before it boots \
-             by PXE: `netbe sharepxe --machine guest --root direct tail` changes that, and {share}"
+            "192.168.2.202 is the address of guest, whose root does not exist before it boots by PXE: run \
+             `netbe sharepxe --machine guest --root direct tail`, or {share}"
         ),
     );
     // What each of these sentences says lets it be.
@@ -425,16 +422,16 @@ fn what_names_an_address_whose_root_is_refused_is_not_printed() {
 fn an_interface_that_is_not_there_is_named_before_qemu_starts() {
     with_linux().cannot(
         &["bootnfs", SERVER, "--tap=no-such-tap", "lin"],
-        "this host has no interface no-such-tap: say --bridge or --tap with one that it has",
+        "this host has no interface no-such-tap: give --bridge or --tap with an existing one",
     );
     with_linux().cannot(
         &["bootnfs", SERVER, "--bridge=no-such", "lin"],
-        "this host has no bridge no-such: say --bridge or --tap with one that it has, or make one: `ip link \
+        "this host has no bridge no-such: give --bridge or --tap with an existing one, or create a bridge: `ip link \
          add no-such type bridge && ip address add 10.0.0.1/24 dev no-such && ip link set no-such up`",
     );
     with_linux().cannot(
         &["bootnfs", SERVER, "--bridge=lo", "lin"],
-        "lo is no bridge, and a guest can join nothing else: say --bridge or --tap, or make one: `ip link \
+        "lo is not a bridge: give --bridge or --tap, or create a bridge: `ip link \
          add br0 type bridge && ip address add 10.0.0.1/24 dev br0 && ip link set br0 up`",
     );
 }
@@ -480,12 +477,12 @@ fn the_files_below_conf_are_written_and_nothing_else_is_written_over() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode(&root.join("conf")), mode(&own)), (0o755, 0o755));
     assert_eq!(mode(&own.join("fstab")), 0o644);
-    assert_eq!(bench.prints(&write), "nothing to write: all files are there\n");
+    assert_eq!(bench.prints(&write), "nothing to write: all files are up to date\n");
     fs::write(own.join("fstab"), "of somebody\n").unwrap();
     fs::remove_file(root.join("conf/base/etc/md_size")).unwrap();
     let (sentence, status) = bench.fails(&write);
-    let other = "has conf/ip/192.168.2.202/etc/fstab already, which says something else: -f writes \
-                 over it";
+    let other =
+        "has conf/ip/192.168.2.202/etc/fstab already, with other content: overwrite it with -f";
     assert!(sentence.ends_with(other) && status == 1, "{sentence}");
     assert!(!root.join("conf/base/etc/md_size").exists(), "all or nothing");
     let forced = bench.prints(&[&write[..], &["-f"]].concat());
@@ -496,7 +493,7 @@ fn the_files_below_conf_are_written_and_nothing_else_is_written_over() {
     fs::remove_dir_all(root.join("conf")).unwrap();
     symlink(outside.path(), root.join("conf")).unwrap();
     let (sentence, status) = bench.fails(&write);
-    assert!(sentence.contains("which says something else") && status == 1, "{sentence}");
+    assert!(sentence.contains("with other content") && status == 1, "{sentence}");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
@@ -513,7 +510,7 @@ fn an_address_that_is_in_no_network_of_the_host_is_named() {
     let bench = Bench::with_head();
     let (sentence, status) = bench.fails(&["show", "fstab", "--address=198.51.100.9", "head"]);
     let expected = "198.51.100.9 is in no network of this host, which has ";
-    let alone = "this host has no network: say --server with the address by which";
+    let alone = "this host has no network: give --server with the address by which";
     assert!(sentence.starts_with(expected) || sentence.starts_with(alone), "{sentence}");
     assert_eq!(status, 2);
 }
@@ -541,8 +538,8 @@ fn a_serial_console_is_told_to_guests() {
     assert!(!loader().contains("comconsole"), "{}", loader());
     bench.cannot(
         &["machine", "set", "--serial=hvc0", "web1"],
-        "invalid value 'hvc0' for '--serial[=<DEVICE[/SPEED]>]': \"hvc0\" is no serial port of a PC: \
-         write ttyS0 to ttyS3, and a speed behind a slash if it is not 115200, as in ttyS1/9600",
+        "invalid value 'hvc0' for '--serial[=<DEVICE[/SPEED]>]': \"hvc0\" is not a serial port of a PC: \
+         write ttyS0 to ttyS3, and /SPEED if the speed is not 115200, as in ttyS1/9600",
     );
 }
 
@@ -610,7 +607,7 @@ fn a_guest_of_bhyve_boots_by_pxe_from_its_uefi() {
     }
     bench.cannot(
         &[pxe.as_slice(), &["--firmware=bios", "head"]].concat(),
-        "bhyve has no BIOS: take --firmware uefi or --hypervisor qemu",
+        "bhyve has no BIOS: give --firmware uefi or --hypervisor qemu",
     );
 }
 

@@ -44,5 +44,5 @@ fn a_machine_that_is_to_boot_what_is_not_there_is_named() {
     bench.silent(&["destroy", "-f", "head"]);
     let outcome = bench.run(&["check"]);
     assert_eq!(outcome.status, Some(1));
-    assert!(outcome.out.contains("desk is to boot head, and there is no such environment"));
+    assert!(outcome.out.contains("desk boots head, and there is no such environment"));
 }

@@ -233,7 +233,7 @@ fn a_password_is_not_asked_for_what_is_refused() {
         let said = String::from_utf8(done.stderr).unwrap();
         assert!(said.contains(says), "{said}");
     };
-    refused("neither mmdebstrap nor debootstrap is here");
+    refused("neither mmdebstrap nor debootstrap is installed");
     makers.program("mmdebstrap", "exit 7\n");
     refused("standard input has no password");
     makers.bench.silent(&["create", "-l", "flat", "deb"]);
@@ -255,7 +255,7 @@ fn what_a_system_cannot_have_is_refused_at_once() {
         (&freebsd[..], &["--package", "vim"][..], "--package is for Debian and Ubuntu"),
         (&tar[..], &["--package", "vim"], "--package is for Debian and Ubuntu"),
         (&freebsd[..], &["--script", private], "--script is for Debian and Ubuntu"),
-        (&freebsd[..], &["--root-password"], "only its own pwd_mkdb(8) can write"),
+        (&freebsd[..], &["--root-password"], "only its own pwd_mkdb(8) can set a password"),
         (&debian[..], &["--ssh-key", "/nowhere.pub"], "/nowhere.pub cannot be read"),
         (&debian[..], &["--ssh-key", private], "it is a private key"),
         (&debian[..], &["--root-password-file", "/dev/null"], "has no password in its first line"),
@@ -497,12 +497,12 @@ fn half_a_system_goes_with_the_next_command() {
 fn what_makes_a_debian_is_named_where_it_is_missing() {
     let makers = Makers::new();
     let done = makers.install(&[]);
-    let sentence = "netbe: neither mmdebstrap nor debootstrap is here: install the package \
-                    mmdebstrap, or give an archive of a root by -o tar\n";
+    let sentence = "netbe: neither mmdebstrap nor debootstrap is installed: install the package mmdebstrap, \
+                    or give an archive of a root with -o tar\n";
     assert_eq!((done.err.as_str(), done.status), (sentence, Some(2)));
     makers.bench.cannot(
         &["install", "-o", "Debian", "-l", "linux", "deb"],
-        "say which release with -r, as in -r bookworm",
+        "name the release with -r, as in -r bookworm",
     );
     assert!(makers.is_tidy());
 }

@@ -48,11 +48,11 @@ fn what_netbe_would_not_boot_is_not_told_to_another_server() {
     let bench = site();
     bench.refuses(
         &["show", "dhcp", "--for", "kea", SERVER, "free"],
-        "netbe would not boot free there: run `netbe sharepxe --default free` first",
+        "no machine would boot free: run `netbe sharepxe --default free` first",
     );
     bench.refuses(
         &["show", "dhcp", "--for", "kea", SERVER, "--machine", "web1", "free"],
-        "netbe would not boot free there: run `netbe sharepxe --machine web1 free` first",
+        "no machine would boot free: run `netbe sharepxe --machine web1 free` first",
     );
 }
 
@@ -64,7 +64,7 @@ fn a_machine_with_a_clone_is_led_to_it_by_another_server() {
     bench.silent(&["sharepxe", "--machine", "web1", "--root", "fresh", "free@monday"]);
     bench.refuses(
         &show,
-        "web1 gets its root when it boots, and FreeBSD's loader has to be told before: run `netbe \
+        "web1 gets its root at boot, but FreeBSD's loader needs its path earlier: run `netbe \
          sharepxe --machine web1 --root own free` first",
     );
     bench.run(&["sharepxe", "--machine", "web1", "--root", "own", "free@monday"]);

@@ -65,8 +65,9 @@ fn the_list_says_who_boots_what_and_where_it_is_mounted() {
     for words in [["-c", "used"], ["-C", "refer"], ["-o", "name,used"]] {
         let column = words[1].trim_start_matches("name,");
         let (sentence, status) = bench.fails(&[&["list"][..], &words].concat());
-        let wanted =
-            format!("{column} is measured only with -s, -a or -D: add one of them, or take space");
+        let wanted = format!(
+            "{column} is measured only with -s, -a or -D: add one of them, or use the column space"
+        );
         assert_eq!((sentence, status), (wanted, 2));
     }
     assert_eq!(columns("name", &["-D", "-c", "used", "idle"]), "idle\n");
@@ -103,7 +104,7 @@ fn the_list_is_of_what_was_named() {
         let names: Vec<_> = list.lines().filter_map(|line| line.split('\t').next()).collect();
         assert_eq!(names, ["desk", "web"]);
     }
-    let sentence = "there is no boot environment nix: `netbe list` shows those that there are";
+    let sentence = "there is no boot environment nix: `netbe list` shows all";
     bench.refuses(&["list", "nix"], sentence);
 }
 

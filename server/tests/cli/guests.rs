@@ -80,9 +80,10 @@ fn a_guest_that_a_server_boots_otherwise_is_refused() {
     bench.refuses(
         &["show", "bhyveload", SERVER, "--address=192.168.2.7", &mac, "head"],
         &format!(
-            "no machine has the address 192.168.2.7, which gets no root: `netbe machine add --address \
-             192.168.2.7 --mac {MAC} --environment head NAME` names one, and `netbe sharenfs --network \
-             192.168.2.7/32 head` shares the root"
+            "no machine has the address 192.168.2.7, so it gets no root: add one with `netbe machine add --address \
+             192.168.2.7 --mac {MAC} --environment head NAME`, or share the root with `netbe sharenfs \
+             --network \
+             192.168.2.7/32 head`"
         ),
     );
 }
@@ -106,7 +107,7 @@ fn a_host_starts_its_guests_by_vmtab() {
     }
     assert_eq!(
         bench.prints(&["show", "vmtab", SERVER, &into, "web1"]),
-        "nothing to write: all files are there\n"
+        "nothing to write: all files are up to date\n"
     );
     bench.silent(&["machine", "add", "--mac=02:00:00:00:00:09", "db"]);
     bench.refuses(

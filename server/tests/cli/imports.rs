@@ -59,8 +59,7 @@ fn a_conflict_is_refused_by_name_and_nothing_is_added() {
         outcome.err,
         format!(
             "netbe: db ({dnsmasq}:1) is not added: 52:54:00:00:00:02 belongs to desk: set another for desk \
-             first, or remove it\nnetbe: nothing is added: mend the files, or leave machines out with \
-             --except NAME; -n shows the plan\n"
+             first, or remove it\nnetbe: nothing was added: correct the files, or leave machines out with --except NAME; -n shows the plan\n"
         )
     );
     assert_eq!(bench.prints(&["machine", "list", "-H"]).lines().count(), 1);
@@ -75,7 +74,7 @@ fn a_conflict_is_refused_by_name_and_nothing_is_added() {
         files(&bench, [("other.conf", "host web1 { hardware ethernet 52:54:00:00:00:07; }")]);
     bench.refuses_all(
         &["import", &other],
-        &["web1 is there, and has not the mac 52:54:00:00:00:07: change it with `netbe machine set --mac \
+        &["web1 exists already without mac 52:54:00:00:00:07: change it with `netbe machine set --mac \
            52:54:00:00:00:01 --mac 52:54:00:00:00:07 web1`, or leave it out with --except web1"],
     );
 }
@@ -124,7 +123,7 @@ fn jails_and_guests_become_machines() {
     bench.prints(&["machine", "set", "--cpus=4", "guest"]);
     bench.refuses_all(
         &["import", &script],
-        &["guest is there, and has not the cpus 2: change it with `netbe machine set --cpus 2 guest`, or leave \
+        &["guest exists already without cpus 2: change it with `netbe machine set --cpus 2 guest`, or leave \
            it out with --except guest"],
     );
 }
@@ -143,8 +142,7 @@ fn a_root_for_several_is_warned_of_and_that_of_another_is_refused() {
     assert_eq!(
         (outcome.err.as_str(), outcome.status),
         (
-            "netbe: web1, web2 write to one root, head, and destroy each other's files: give each a clone with \
-             `netbe sharepxe --machine NAME --root own head`, or let all only read it with --root shared\n",
+            "netbe: web1, web2 write to one root, head, and destroy each other's files: give each a clone with `netbe sharepxe --machine NAME --root own head`, or make the root read-only for all with --root shared\n",
             Some(0)
         )
     );
@@ -154,8 +152,7 @@ fn a_root_for_several_is_warned_of_and_that_of_another_is_refused() {
     bench.refuses_all(
         &["import", "--as", "dhcpd", &other],
         &[&format!(
-            "web3 ({other}:1) is not added: desk-head is the root of desk: keep a copy of it with `netbe machine \
-             keep`, and take that"
+            "web3 ({other}:1) is not added: desk-head is the root of desk: copy it with `netbe machine keep`, and use the copy"
         )],
     );
     assert_eq!(bench.prints(&["machine", "list", "-H"]).lines().count(), 3);
@@ -166,10 +163,13 @@ fn what_no_one_can_read_is_said() {
     let bench = Bench::with_head();
     let [odd] = files(&bench, [("odd", "nothing of all this\n")]);
     let (message, status) = bench.fails(&["import", &odd]);
-    assert!(message.contains("cannot tell what") && message.contains("vmtab"), "{message}");
+    assert!(
+        message.contains("cannot recognize the kind of") && message.contains("vmtab"),
+        "{message}"
+    );
     assert_eq!(status, 2);
     let [empty] = files(&bench, [("dnsmasq.conf", "interface=br0\n")]);
-    assert_eq!(bench.prints(&["import", &empty]), "the files name no machine\n");
+    assert_eq!(bench.prints(&["import", &empty]), "the files define no machine\n");
     assert_eq!(bench.prints(&["import", "-n", &empty]), "");
 }
 

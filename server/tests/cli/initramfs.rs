@@ -59,7 +59,7 @@ fn a_file_is_written_whole_and_no_directory_is_replaced() {
     let target = folder.path().to_str().unwrap();
     let (words, status) = bench.fails(&["show", "initramfs", "--output", target, "lin"]);
     assert_eq!(status, 2);
-    assert!(words.contains("is a directory: say --output with the name of a file"), "{words}");
+    assert!(words.contains("is a directory: give --output with the name of a file"), "{words}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

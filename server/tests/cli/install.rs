@@ -138,8 +138,8 @@ fn a_set_that_is_not_listed_is_refused_by_name() {
     bench.cannot(
         &["install", "-p", path, "-o", "FreeBSD", "-l", "flat", "head"],
         &format!(
-            "{path:?} has no MANIFEST: name the directory that holds the sets, with their MANIFEST or \
-             your own by --manifest"
+            "{path:?} has no MANIFEST: name the directory that holds the sets, with their MANIFEST, or name \
+             a MANIFEST with --manifest"
         ),
     );
 }
@@ -149,7 +149,7 @@ fn what_says_nothing_is_answered_with_what_to_say() {
     let (bench, release) = (Bench::with_head(), Release::new());
     bench.cannot(
         &["install", "head"],
-        "say what to install with -o, as in -o FreeBSD, or --initramfs",
+        "name the system to install with -o, as in -o FreeBSD, or --initramfs",
     );
     let base = release.0.path().join("base.txz");
     let install = ["install", "-o", "FreeBSD", "-p", release.path()];
@@ -157,7 +157,7 @@ fn what_says_nothing_is_answered_with_what_to_say() {
         bench.fails(&[&install[..], &["--manifest", base.to_str().unwrap(), "head"]].concat());
     assert!(words.starts_with("line 1 of the MANIFEST is wrong: "), "{words}");
     let (words, _) = bench.fails(&[&install[..], &["-a", "vax", "head"]].concat());
-    assert!(words.starts_with("\"vax\" is no architecture: write amd64,"), "{words}");
+    assert!(words.starts_with("\"vax\" is not an architecture: write amd64,"), "{words}");
 }
 
 #[test]
@@ -173,8 +173,8 @@ fn with_a_list_of_ones_own_a_directory_needs_none() {
     bench.cannot(
         &[&install[..], &["-p", nowhere, "other"]].concat(),
         &format!(
-            "{nowhere:?} has no base.txz: name the directory that holds the sets, with their MANIFEST \
-             or your own by --manifest"
+            "{nowhere:?} has no base.txz: name the directory that holds the sets, with their MANIFEST, or \
+             name a MANIFEST with --manifest"
         ),
     );
     release.damage("base.txz");
@@ -273,7 +273,7 @@ fn an_archive_that_is_no_file_is_refused_and_not_waited_for() {
     fs::write(&text, "root:x:0:0::/root:/bin/sh\n".repeat(100)).unwrap();
     let text = text.to_str().unwrap();
     let (words, _) = bench.fails(&["install", "-o", "tar", "-p", text, "-l", "flat", "a"]);
-    assert!(words.starts_with("passwd is no tar archive, or is damaged: "), "{words}");
+    assert!(words.starts_with("passwd is not a tar archive, or is damaged: "), "{words}");
     bench.cannot(
         &["install", "-o", "tar", "-p", "/nowhere", "-l", "flat", "a"],
         "\"/nowhere\": there is no such file",
@@ -352,8 +352,8 @@ fn a_bomb_does_not_fill_the_store_and_leaves_nothing() {
         bomb = path.display()
     );
     let Some(out) = apart(&bench, &script) else { return };
-    let refused = "netbe: bomb.tar.gz does not fit: it would leave next to nothing free in the \
-                   store: make room, then try again\n2\n";
+    let refused = "netbe: bomb.tar.gz does not fit into the free space of the store: make room, then try \
+                   again\n2\n";
     assert_eq!(out, format!("{refused}{refused}old\tbe\n"));
 }
 

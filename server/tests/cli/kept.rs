@@ -173,20 +173,20 @@ fn a_guest_is_started_shown_and_stopped() {
     let keeper = hosts.keeper();
     assert_eq!(
         hosts.refuses(&["start", "web1"]),
-        format!("web1 runs already, kept by process {keeper}: `netbe console web1` shows it")
+        format!("web1 runs already, kept by process {keeper}: `netbe console web1` connects to it")
     );
     // What it is, it is for as long as it runs.
     for verb in [&["machine", "remove", "web1"][..], &["machine", "rename", "web1", "web2"]] {
         assert_eq!(
             hosts.refuses(verb),
-            "web1 runs, as a guest of this host: stop it first, by `netbe stop web1`"
+            "web1 runs as a guest of this host: stop it first with `netbe stop web1`"
         );
     }
     let refused = hosts.refuses(&["rollback", "lin@monday"]);
     assert!(refused.contains("snapshot") || refused.contains("web1 runs from lin"), "{refused}");
     assert_eq!(
         hosts.refuses(&["rename", "lin", "lin2"]),
-        "web1 runs from lin, by nspawn: stop it by `netbe stop web1`, or rename with -f"
+        "web1 runs from lin, by nspawn: stop it with `netbe stop web1`, or rename with -f"
     );
     // Its console has what it said, and what is typed reaches it.
     let mut console = hosts.command(&["console", "web1"]);
@@ -209,7 +209,7 @@ fn a_guest_is_started_shown_and_stopped() {
     assert_eq!(hosts.refuses(&["stop", "web1"]), "web1 does not run");
     assert_eq!(
         hosts.refuses(&["console", "web1"]),
-        "web1 does not run: start it by `netbe start web1`"
+        "web1 does not run: start it with `netbe start web1`"
     );
     let text = hosts.prints(&["guest", "list", "-j"]);
     assert!(text.contains("\"words\": \"web1 has shut itself down\""), "{text}");
@@ -222,7 +222,7 @@ fn who_does_not_listen_is_killed_in_the_end() {
     let begin = Instant::now();
     assert_eq!(
         hosts.prints(&["stop", "--timeout=1", "web1"]),
-        "web1 was killed: it had not shut itself down in its time\n"
+        "web1 was killed: it did not shut itself down in time\n"
     );
     assert!(begin.elapsed() >= Duration::from_secs(1));
     assert_eq!(hosts.state_of("web1"), "off");
@@ -297,8 +297,8 @@ fn what_cannot_start_says_why() {
     hosts.bench.silent(&["machine", "add", "--mac=52:54:00:00:00:09", "bare"]);
     assert_eq!(
         hosts.refuses(&["start", "bare"]),
-        "bare is no guest of this host: `netbe machine set --run qemu bare` makes it one, or --run bhyve, \
-         nspawn or jail"
+        "bare is not a guest of this host: make it one with `netbe machine set --run qemu bare`, or --run \
+         bhyve, nspawn or jail"
     );
 }
 
@@ -383,10 +383,10 @@ fn how_a_machine_is_run_is_part_of_its_record() {
                 autostart = true\norder = 3\nrestart = \"always\"\n";
     assert!(shown.ends_with(keys), "{shown}");
     let set = |flag: &'static str| ["machine", "set", flag, "web1"];
-    bench.cannot(&set("--cpus=0"), "cpus: a guest has 1 to 255 processors, and not 0");
+    bench.cannot(&set("--cpus=0"), "cpus: 0: write 1 to 255");
     bench.cannot(
         &set("--run=nspawn"),
-        "boot is for virtual machines, and a guest that nspawn runs has this host's kernel: leave it out",
+        "boot is for virtual machines, but a guest of nspawn runs with this host's kernel: leave it out",
     );
     let told = bench.prints(&["machine", "set", "-n", "--no-autostart", "--memory=none", "web1"]);
     assert_eq!(told, "would take memory from web1\nwould take autostart from web1\n");
@@ -395,7 +395,7 @@ fn how_a_machine_is_run_is_part_of_its_record() {
     assert!(!bench.prints(&["machine", "show", "web1"]).contains("order"));
     bench.cannot(
         &set("--autostart"),
-        "autostart is for guests of this host: set run too, as qemu, bhyve, nspawn or jail",
+        "autostart is for guests of this host: set run too, to qemu, bhyve, nspawn or jail",
     );
 }
 

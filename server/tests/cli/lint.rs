@@ -90,7 +90,7 @@ fn a_file_of_another_name_is_read_as_what_it_is_said_to_be() {
     fs::write(&table, "one two\n").unwrap();
     let table = table.to_str().unwrap();
     let sentence = format!(
-        "cannot tell what {table} is: say `--as KIND {table}` with {}",
+        "cannot recognize the kind of {table}: give `--as KIND {table}`, with KIND one of {}",
         bootcfg::lint::KINDS
     );
     bench.cannot(&["lint", table], &sentence);

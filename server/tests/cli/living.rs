@@ -111,7 +111,7 @@ fn the_server_closes_what_is_renamed_and_then_looks_again() {
 #[test]
 fn what_the_store_does_not_have_any_more_is_said_to_be_gone_by_force() {
     let bench = Bench::with_head();
-    let missing = "there is no boot environment lost: `netbe list` shows those that there are";
+    let missing = "there is no boot environment lost: `netbe list` shows all";
     bench.refuses(&["destroy", "lost"], missing);
     bench.refuses(&["destroy", "-f", "lost"], missing);
     let server = answer(&bench, &[HELD, DONE]);
@@ -140,7 +140,10 @@ fn what_the_server_does_not_release_is_kept() {
     for arguments in [&["destroy", "head"][..], &["destroy", "-f", "head"]] {
         let bench = Bench::with_head();
         let server = answer(&bench, &[r#"{"answer":"failed","message":"/mnt/head is in use"}"#]);
-        bench.cannot(arguments, "the running server does not release head: /mnt/head is in use");
+        bench.cannot(
+            arguments,
+            "the running server does not stop serving head: /mnt/head is in use",
+        );
         server.join().unwrap();
         assert!(bench.root("head").exists());
     }

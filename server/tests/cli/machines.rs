@@ -49,13 +49,13 @@ fn what_a_loader_could_not_be_told_is_refused_at_once() {
     );
     bench.cannot(
         &["machine", "set", "--loader=ipxe", "--loader-protocol=http", "desk"],
-        "FreeBSD's loader goes on by HTTP only where firmware loads it: with \
-         --loader-protocol http the loader is auto, not ipxe",
+        "FreeBSD's loader uses HTTP only if the firmware loads it: with --loader-protocol http the loader \
+         is auto, not ipxe",
     );
     bench.cannot(
         &["machine", "set", "--class=../etc", "desk"],
-        "\"../etc\" is no class: write the name of a folder below /conf, of letters, \
-         digits, dots, hyphens and underscores",
+        "\"../etc\" is not a class: write the name of a folder below /conf, of letters, digits, dots, \
+         hyphens and underscores",
     );
     assert_eq!(shown(&bench, "kenv"), None);
 }
@@ -80,7 +80,7 @@ fn an_advice_is_what_was_meant() {
     );
     bench.refuses(
         &["machine", "show", "web"],
-        "there is no machine web: `netbe machine list` shows those that there are",
+        "there is no machine web: `netbe machine list` shows all",
     );
     bench.refuses(
         &["machine", "add", "--mac=02:00:00:00:00:07", "web"],
@@ -117,10 +117,7 @@ fn names_are_shown_for_other_programs() {
 #[test]
 fn a_machine_is_woken_by_what_is_known_of_its_cards() {
     let bench = Bench::new();
-    bench.refuses(
-        &["wake", "web1"],
-        "there is no machine web1: `netbe machine list` shows those that there are",
-    );
+    bench.refuses(&["wake", "web1"], "there is no machine web1: `netbe machine list` shows all");
     bench.refuses(
         &["wake", "--interface=none0", "52:54:00:00:00:01"],
         "this host has no interface none0",

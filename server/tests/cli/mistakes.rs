@@ -36,7 +36,7 @@ fn what_is_no_number_is_answered_with_the_verbs_own_help() {
 
 #[test]
 fn without_a_verb_it_says_where_they_are_listed() {
-    Bench::new().cannot(&[], "say what to do: `netbe --help` lists the verbs");
+    Bench::new().cannot(&[], "no verb is given: `netbe --help` lists the verbs");
     Bench::new().cannot(&["xyz"], "unrecognized subcommand 'xyz': see `netbe --help`");
 }
 
@@ -98,7 +98,7 @@ fn names_that_cannot_be_say_why() {
     let bench = Bench::new();
     let value = |text: &str| format!("invalid value '{text}' for '<NAME>': ");
     for (name, reason) in [
-        ("a/b", "has no slash: write the name alone, without its path"),
+        ("a/b", "has no slash: write the name without a path"),
         (".a", "does not begin with - or .: begin with a letter or digit"),
         ("a ", "does not begin or end with a space: leave it out"),
     ] {
@@ -147,7 +147,7 @@ fn what_is_there_or_not_there_is_answered_with_no() {
         &["create", "head"],
         "head exists already: choose another name, or destroy it first",
     );
-    let none = "there is no boot environment x: `netbe list` shows those that there are";
+    let none = "there is no boot environment x: `netbe list` shows all";
     bench.refuses(&["destroy", "x"], none);
     bench.refuses(&["clone", "x", "y"], none);
     bench.refuses(&["sharenfs", "x"], none);
@@ -162,13 +162,12 @@ fn a_store_that_is_missing_or_open_says_so() {
     bench.cannot(
         &["list"],
         &format!(
-            "there is no store at {store:?}: `netbe create` makes one, or say where it is with \
-             --store"
+            "there is no store at {store:?}: `netbe create` makes one, or name another one with --store"
         ),
     );
     bench.silent(&["create", "head"]);
     fs::set_permissions(&store, Permissions::from_mode(0o755)).unwrap();
-    bench.cannot(&["list"], &format!("others may enter {store:?}: run `chmod 0700` on it"));
+    bench.cannot(&["list"], &format!("other users may enter {store:?}: run `chmod 0700` on it"));
     fs::set_permissions(&store, Permissions::from_mode(0o700)).unwrap();
 }
 
@@ -183,7 +182,7 @@ fn a_broken_metadata_file_is_named_and_hides_no_other_environment() {
     assert!(outcome.out.starts_with("good\t-\t"), "{}", outcome.out);
     assert_eq!(outcome.out.lines().count(), 1);
     let expected = format!(
-        "netbe: {file:?} cannot be read: it is of schema 9, this version reads 2: use the netbe that \
+        "netbe: {file:?} cannot be read: it has schema 9, but this version reads 2: use the netbe that \
          wrote it\n"
     );
     assert_eq!((outcome.err, outcome.status), (expected.clone(), Some(2)));
@@ -201,8 +200,8 @@ fn what_is_not_shared_has_no_exports() {
     );
     bench.warns(
         &["sharenfs", "head"],
-        "head is shared with nobody: name machines with --machine, or networks with --network; machines that \
-         boot it need neither",
+        "head is shared with nobody: name machines with --machine, or networks with --network; the machine \
+         that boots it always has access",
     );
     bench.refuses(
         &["show", "exports", "head"],
@@ -216,8 +215,8 @@ fn a_machine_that_is_not_there_and_one_root_for_several_are_warned_of() {
     let bench = Bench::with_head();
     bench.warns(
         &["sharenfs", "--machine", "Typo", "head"],
-        "there is no machine typo, so nobody mounts head by that name: `netbe machine add` adds it, and `netbe \
-         machine list` shows those that there are",
+        "there is no machine typo, so that name cannot mount head: add the machine with `netbe machine add`; `netbe \
+         machine list` shows all",
     );
     let add = |last: &str, rest: &[&str]| {
         let mac = format!("--mac=02:00:00:00:00:0{last}");
@@ -227,8 +226,9 @@ fn a_machine_that_is_not_there_and_one_root_for_several_are_warned_of() {
     };
     let both = |machines: &str| {
         format!(
-            "netbe: {machines} write to one root, head, and destroy each other's files: give each a clone with \
-             `netbe sharepxe --machine NAME --root own head`, or let all only read it with --root shared\n"
+            "netbe: {machines} write to one root, head, and destroy each other's files: give each a clone \
+             with `netbe sharepxe --machine NAME --root own head`, or make the root read-only for all with \
+             --root shared\n"
         )
     };
     let direct = ["--environment=head"];

@@ -212,7 +212,7 @@ fn data_sets_that_are_marked_get_a_place_that_all_roots_of_a_machine_share() {
     assert_eq!(names(&bench), ["desk-data", "desk-head", "head"]);
     bench.refuses(
         &["destroy", "desk-data"],
-        "desk-data has the data of desk in it: destroy with -f, if nobody needs them any more",
+        "desk-data contains the data of desk: destroy with -f if nobody needs the data any more",
     );
     bench.prints(&["machine", "reset", "desk"]);
     assert_eq!(names(&bench), ["desk-data", "desk-head-2", "head"]);
@@ -228,7 +228,7 @@ fn a_snapshot_is_cloned_or_refused() {
     fs::write(bench.root("head").join("etc/motd"), "of today\n").unwrap();
     bench.cannot(
         &["sharepxe", "--machine=desk", "head@monday"],
-        "head@monday is a snapshot, which nobody boots: take --root own or fresh, for a clone of it",
+        "head@monday is a snapshot, which cannot boot: give --root own or fresh, for a clone of it",
     );
     let told = bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head@monday"]);
     assert!(told.starts_with("desk boots desk-head, a clone of head@monday\n"), "{told}");
@@ -277,8 +277,8 @@ fn the_root_on_which_a_machine_runs_is_meant_and_not_a_newer_one() {
     ran("52:54:00:00:00:02", "desk-head-2");
     bench.refuses(
         &["machine", "diff", "desk"],
-        "desk may run on any of its roots desk-head, desk-head-2: switch off what runs no more, or name \
-         the root in `netbe clone` or `netbe diff`",
+        "desk may run on any of its roots desk-head, desk-head-2: shut it down, or name the root in `netbe \
+         clone` or `netbe diff`",
     );
 }
 
@@ -375,7 +375,7 @@ fn what_a_machine_of_the_configuration_file_boots_is_changed_there_and_nothing_i
     configured(&bench, "desk-head");
     bench.silent(&["clone", "head", "next"]);
     fs::write(bench.root("next").join("etc/motd"), "new\n").unwrap();
-    let fixed = "machine desk stands in netbe.toml: change it there";
+    let fixed = "machine desk is defined in netbe.toml: change it there";
     for words in [
         &["machine", "reset", "desk"][..],
         &["activate", "desk", "next"],
@@ -397,7 +397,7 @@ fn the_root_of_a_machine_of_the_configuration_file_is_not_destroyed_by_oversight
     configured(&bench, "head");
     bench.refuses(
         &["destroy", "desk-head"],
-        "desk-head is what desk boots: give it another with `netbe sharepxe`, or destroy with -f",
+        "desk boots desk-head: assign another with `netbe sharepxe`, or destroy with -f",
     );
     bench.silent(&["destroy", "-f", "desk-head"]);
 }
@@ -409,14 +409,14 @@ fn what_a_root_was_made_from_is_not_taken_away_by_oversight() {
         bench.silent(&["snapshot", snapshot]);
     }
     bench.prints(&["sharepxe", "--machine=desk", "--root=own", "head@second"]);
-    let reason = "desk-head was made from head@second: without that, desk can be neither reset nor \
+    let reason = "desk-head was cloned from head@second: without head@second, desk can be neither reset nor \
                   upgraded";
     for (verb, words) in [
         ("destroy", &["destroy", "head"][..]),
         ("destroy", &["destroy", "head@second"]),
         ("roll back", &["rollback", "-r", "head@first"]),
     ] {
-        let sentence = format!("{reason}; {verb} with -f, if nobody needs it");
+        let sentence = format!("{reason}; {verb} with -f if nobody needs it");
         bench.refuses(words, &sentence);
     }
     bench.silent(&["destroy", "head@first"]);

@@ -48,11 +48,11 @@ fn a_template_is_split_once_and_proved_any_time() {
     for again in [&["thin", "head"][..], &["thin", "-n", "head"]] {
         assert_eq!(
             bench.prints(again),
-            "head is split already, into head-base and head-skeleton: nothing is done\n"
+            "head is split already, into head-base and head-skeleton: nothing was changed\n"
         );
     }
-    let proof = "head-base with head-skeleton: 8 links looked at, none is broken by the split; 0 lead \
-                 nowhere by themselves\n";
+    let proof = "head-base with head-skeleton: 8 links checked, the split breaks none; 0 led nowhere \
+                 before\n";
     assert_eq!(bench.prints(&["thin", "--check", "head"]), proof);
     let link = bench.root("head-skeleton").join("etc/ssl/cert.pem");
     fs::remove_file(&link).unwrap();
@@ -82,13 +82,13 @@ fn a_jails_fstab_has_its_base_first() {
         bench.refuses(
             &["thin", "--fstab", "/jails/web", shared],
             &format!(
-                "{shared} is no jail's own: run `netbe clone head-skeleton JAIL`, and name that"
+                "{shared} belongs to no jail: run `netbe clone head-skeleton JAIL`, and name the clone"
             ),
         );
     }
     bench.cannot(
         &["thin", "--fstab", "jails/web", "web"],
-        "\"jails/web\" is not absolute: write where the jail's root is on the host",
+        "\"jails/web\" is not absolute: write the whole path of the jail's root on the host",
     );
 }
 
@@ -122,7 +122,7 @@ fn a_jail_is_defined_by_its_whole_system_or_by_its_mounts() {
     }
     bench.refuses(
         &["show", "jail", "--root=/jails/web", "head-base"],
-        "head-base is no jail's own: run `netbe clone head-skeleton JAIL`, and name that",
+        "head-base belongs to no jail: run `netbe clone head-skeleton JAIL`, and name the clone",
     );
 }
 
@@ -152,7 +152,7 @@ fn a_base_stays_as_long_as_it_has_skeletons() {
     bench.silent(&["thin", "head"]);
     bench.silent(&["clone", "head-skeleton", "web"]);
     let refused =
-        "head-base is the base of head-skeleton, web: destroy these first, or destroy with -f";
+        "head-base is the base of head-skeleton, web: destroy those first, or destroy with -f";
     bench.refuses(&["destroy", "head-base"], refused);
     bench.refuses(&["destroy", "-n", "head-base"], refused);
     // What it was made from, and what was made for one jail, it does not need.

@@ -72,8 +72,8 @@ fn count(bench: &Bench) -> usize {
 
 const PLAN: &str = "take      /etc/gone\nkeep      /etc/hostname\nkeep      /etc/machine-id\n\
                     take      /etc/motd\nkeep      /etc/own\nkeep      /etc/own/file\n\
-                    merge     /etc/rc.conf\n1 more that the machine has changed stay behind: \
-                    `netbe machine diff desk` shows them\n";
+                    merge     /etc/rc.conf\nnot taken over: 1 more changes of the machine; `netbe machine \
+                    diff desk` shows them\n";
 
 #[test]
 fn an_upgrade_is_shown_before_anything_is_done() {
@@ -118,7 +118,8 @@ fn a_machine_boots_its_new_root_once_and_goes_on_with_it_or_back() {
 #[test]
 fn roots_of_earlier_upgrades_are_named() {
     let bench = with_desk();
-    let older = "desk has older roots: desk-head; `netbe destroy` what nobody goes back to\n";
+    let older =
+        "desk has older roots: desk-head; destroy those that nobody needs with `netbe destroy`\n";
     assert!(!bench.prints(&["upgrade", "desk", "next"]).contains("older"));
     bench.silent(&["activate", "desk", "desk-next"]);
     bench.silent(&["clone", "next", "latest"]);
@@ -192,8 +193,8 @@ fn owners_and_modes_of_what_is_kept_are_kept() {
 #[test]
 fn the_root_of_another_machine_is_cloned_or_refused() {
     let bench = with_desk();
-    let another = "desk-head is the root of desk: keep a copy of it with `netbe machine keep`, and \
-                   take that";
+    let another =
+        "desk-head is the root of desk: copy it with `netbe machine keep`, and use the copy";
     let add = ["machine", "add", "--mac=02:00:00:00:00:08", "--environment=desk-head", "lab"];
     bench.refuses(&add, another);
     bench.silent(&["machine", "add", "--mac=02:00:00:00:00:08", "lab"]);
@@ -296,7 +297,7 @@ fn a_file_of_configuration_may_be_large_and_all_of_it_may_not() {
     large.set_len(1 << 40).unwrap();
     bench.refuses(
         &["upgrade", "-n", "desk", "next"],
-        "desk-head has more than 4 GiB in its folders for configuration: put elsewhere what is none, \
-         or remove it",
+        "desk-head has more than 4 GiB in its configuration directories: move or remove what is not \
+         configuration",
     );
 }

@@ -41,17 +41,16 @@ fn what_would_be_destroyed_is_told_and_stays() {
     let told = "would destroy head@monday\n";
     assert_eq!(bench.prints(&["destroy", "-n", "head@monday"]), told);
     bench.silent(&["machine", "add", "--mac=52:54:00:00:00:01", "--environment=head", "desk"]);
-    let refused =
-        "head is what desk boots: give it another with `netbe sharepxe`, or destroy with -f";
+    let refused = "desk boots head: assign another with `netbe sharepxe`, or destroy with -f";
     bench.refuses(&["destroy", "-n", "head"], refused);
-    let told = format!("would destroy head\nwould destroy head@monday\nalthough {refused}\n");
+    let told = "would destroy head\nwould destroy head@monday\nalthough desk boots head\n";
     assert_eq!(bench.prints(&["destroy", "-n", "-f", "head"]), told);
     assert_eq!(names(&bench), ["head"]);
     assert_eq!(bench.prints(&["list", "-H", "-s"]).lines().count(), 2);
     bench.run(&["sharepxe", "--machine=desk", "--root=own", "head@monday"]);
     let (refused, _) = bench.fails(&["destroy", "-n", "head@monday"]);
     assert!(refused.contains("desk can be neither reset nor upgraded"), "{refused}");
-    let told = format!("would destroy head@monday\nalthough {refused}\n");
+    let told = "would destroy head@monday\nalthough desk-head was cloned from head@monday\n";
     assert_eq!(bench.prints(&["destroy", "-n", "-f", "head@monday"]), told);
 }
 
@@ -62,12 +61,12 @@ fn what_came_after_a_snapshot_goes_only_when_it_is_said() {
     bench.silent(&["snapshot", "head@wednesday"]);
     bench.refuses(
         &["rollback", "head@monday"],
-        "head@monday is not the newest: -r destroys what came after it: tuesday, wednesday",
+        "head@monday is not the newest snapshot: -r destroys the newer ones: tuesday, wednesday",
     );
     bench.silent(&["rollback", "-r", "head@monday"]);
     bench.refuses(
         &["rollback", "head@tuesday"],
-        "there is no snapshot head@tuesday: `netbe list -s` shows those that there are",
+        "there is no snapshot head@tuesday: `netbe list -s` shows all",
     );
 }
 
@@ -128,12 +127,12 @@ fn a_renamed_environment_stays_the_same_for_machines_that_boot_it() {
     assert!(bench.prints(&["machine", "show", "desk"]).contains("environment = \"büro 2\""));
     bench.refuses(
         &["destroy", "büro 2"],
-        "büro 2 is what desk boots: give it another with `netbe sharepxe`, or destroy with -f",
+        "desk boots büro 2: assign another with `netbe sharepxe`, or destroy with -f",
     );
     bench.silent(&["sharepxe", "--off", "--machine", "desk"]);
     bench.refuses(
         &["destroy", "büro 2"],
-        "büro 2 is what machines boot by default: set another with `netbe sharepxe --default`, or \
+        "büro 2 is the default environment: set another with `netbe sharepxe --default`, or \
          destroy with -f",
     );
     bench.silent(&["destroy", "-f", "büro 2"]);
@@ -149,7 +148,7 @@ fn a_promoted_clone_is_what_its_origin_came_from() {
     assert_eq!(origins, ["-", "desk"]);
     bench.refuses(
         &["promote", "desk"],
-        "desk depends on no other boot environment: there is nothing to promote it over",
+        "desk depends on no other boot environment: there is nothing to promote",
     );
 }
 
@@ -187,7 +186,7 @@ fn a_snapshot_is_sent_whole_and_then_what_is_new() {
     // As zfs(8) names it.
     bench.cannot(
         &["send", "-i", "copy@monday", "head@tuesday"],
-        "copy@monday is no snapshot of head: name one of those that `netbe list -s` shows",
+        "copy@monday is not a snapshot of head: `netbe list -s` shows all",
     );
     pipe(&bench, &["send", "-i", "head@monday", "head@tuesday"], "copy");
     assert_eq!(bench.prints(&["diff", "head@tuesday", "copy"]).lines().count(), 1, "the header");
@@ -236,7 +235,10 @@ fn what_was_changed_meanwhile_receives_nothing_new() {
     child.stdin.take().unwrap().write_all(&stream.stdout).unwrap();
     let outcome = child.wait_with_output().unwrap();
     let text = String::from_utf8(outcome.stderr).unwrap();
-    assert!(text.starts_with("netbe: copy@monday was changed since: "), "{text}");
+    assert!(
+        text.starts_with("netbe: the boot environment was changed since copy@monday: "),
+        "{text}"
+    );
     assert!(bench.root("copy").join("mine").exists());
 }
 
@@ -266,7 +268,7 @@ fn settings_are_written_down_and_taken_away() {
         &["set", "data=usr", "head"],
         "head has no data set \"usr\": `netbe list -j` shows those that it has",
     );
-    bench.cannot(&["set", "uuid=1", "head"], "that setting is netbe's own: choose another name");
+    bench.cannot(&["set", "uuid=1", "head"], "netbe uses that setting itself: choose another name");
     let before = bench.prints(&["get", "-H", "head"]);
     for wrong in ["data=nosuch", "uuid=1", "role=nosuch"] {
         bench.fails(&["set", "role=be", "release=15.0", wrong, "head"]);
@@ -279,17 +281,17 @@ fn a_property_is_known_or_has_a_colon() {
     let bench = Bench::with_head();
     bench.cannot(
         &["set", "quoat=10G", "head"],
-        "there is no property quoat (did you mean quota?): `netbe set --help` lists those that there are; a name of \
+        "there is no property quoat (did you mean quota?): `netbe set --help` lists all; a name of \
          your own has a colon, as in site:quoat",
     );
     bench.cannot(
         &["set", "colour=red", "head"],
-        "there is no property colour: `netbe set --help` lists those that there are; a name of your own has a \
+        "there is no property colour: `netbe set --help` lists all; a name of your own has a \
          colon, as in site:colour",
     );
     bench.cannot(
         &["set", "readonly=on", "head"],
-        "readonly is not set by `netbe set`: `netbe set role=template` and `netbe sharenfs --ro` keep machines from \
+        "readonly cannot be set with `netbe set`: `netbe set role=template` and `netbe sharenfs --ro` keep machines from \
          writing",
     );
     bench.silent(&["set", "site:colour=red", "note=of the office", "os=Plan 9", "head"]);
@@ -392,7 +394,7 @@ fn a_history_that_cannot_be_written_stops_nothing_and_is_told_once() {
     let done = bench.run(&["clone", "head", "desk"]);
     assert_eq!((done.out.as_str(), done.status), ("", Some(0)));
     let line = done.err.strip_suffix('\n').unwrap();
-    assert!(line.starts_with("netbe: this will be missing in the history, "), "{line}");
+    assert!(line.starts_with("netbe: this command is missing in the history, because "), "{line}");
     assert!(!line.contains('\n'), "{line}");
     assert_eq!(names(&bench), ["desk", "head"]);
     if cfg!(target_os = "linux") {
@@ -537,7 +539,7 @@ fn what_killed_commands_left_is_shown_and_settled() {
     fs::create_dir(store.join("meta/new.toml")).unwrap();
     for tries in 1..=2 {
         let (told, _) = bench.fails(&["settle"]);
-        let begun = "clone new, begun at 2026-11-20T13:30:00Z, did not come to its end; tried";
+        let begun = "clone new, begun at 2026-11-20T13:30:00Z, is not complete; tried";
         assert!(told.starts_with(&format!("{begun} {tries} time")), "{told}");
     }
     bench.silent(&["settle", "head"]);

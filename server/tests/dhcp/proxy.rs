@@ -161,7 +161,7 @@ fn what_freebsd_needs_of_the_other_server_is_said_once() {
         }
     }
     assert_eq!(advice.len(), 1, "{advice:?}");
-    assert!(advice[0].contains("what `netbe show dhcp` prints"), "{advice:?}");
+    assert!(advice[0].contains("as `netbe show dhcp` prints"), "{advice:?}");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn a_machine_stays_in_the_network_that_it_was_in() {
     assert_eq!(bench.offered(machine(2)), Some(address));
     bench.live(address.octets());
     bench.reserve(machine(2), [10, 77, 0, 50]);
-    assert_eq!(bench.offered(machine(2)), Some(address), "its root lives there");
+    assert_eq!(bench.offered(machine(2)), Some(address), "its root is mounted from there");
     bench.fake.live.lock().unwrap().clear();
     assert_eq!(bench.offered(machine(2)), Some(Ipv4Addr::new(10, 77, 0, 50)));
 }

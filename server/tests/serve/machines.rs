@@ -67,15 +67,15 @@ fn machines_that_cannot_be_say_why() {
     let site = Site::with_base();
     assert_eq!(
         site.fails(1, &["machine", "show", "web9"]),
-        "there is no machine web9: `netbe machine list` shows those that there are"
+        "there is no machine web9: `netbe machine list` shows all"
     );
     assert_eq!(
         site.fails(1, &["sharepxe", "--machine", "web9", "base"]),
-        "there is no machine web9: `netbe machine list` shows those that there are"
+        "there is no machine web9: `netbe machine list` shows all"
     );
     assert_eq!(
         site.fails(1, &["sharepxe", "--default", "none-such"]),
-        "there is no boot environment none-such: `netbe list` shows those that there are"
+        "there is no boot environment none-such: `netbe list` shows all"
     );
     assert_eq!(
         site.fails(2, &["machine", "add", "--mac", "52:54:00", "a"]),

@@ -14,7 +14,7 @@ fn a_store_that_is_missing_is_said() {
     let site = Site::new();
     let store = site.state().join("store");
     let missing = format!(
-        "there is no store at {store:?}: `netbe create` makes one, or say where it is with --store"
+        "there is no store at {store:?}: `netbe create` makes one, or name another one with --store"
     );
     assert_eq!(site.fails(2, &["serve", "-n"]), missing);
     assert!(!exists(&store));
@@ -64,8 +64,8 @@ fn machines_of_the_file_count_before_there_is_a_state_directory() {
     let store = format!("dir:{}", site.state().join("store").display());
     let arguments = ["--state", state, "--store", &store, "serve", "-n", "-f", file];
     let twice = format!(
-        "{file}: line 4: 52:54:00:00:00:01 belongs to a already (line 2): write another for b, or take one of \
-         the two out"
+        "{file}: line 4: 52:54:00:00:00:01 already belongs to a (line 2): write another for b, or remove \
+         one of the two"
     );
     assert_eq!(site.fails(2, &arguments), twice);
 }
@@ -79,15 +79,15 @@ fn machines_of_the_file_and_of_the_state_are_told_by_both_places() {
     fs::write(&file, format!("[machines.a]\nmacs = [\"{mac}\"]\n")).unwrap();
     let record = site.state().join("machines/b.toml");
     let expected = format!(
-        "{}: {mac} belongs to a, which stands in netbe.toml: change it there, or set another for b",
+        "{}: {mac} belongs to a, which is defined in netbe.toml: change it there, or set another for b",
         record.display()
     );
     let arguments = ["serve", "-n", "-f", file.to_str().unwrap()];
     assert_eq!(site.fails(1, &arguments), expected);
     fs::write(&record, "macs = [\"52:54:00:00:00:02\"]\naddress\n").unwrap();
     let broken = format!(
-        "{}: line 2: key with no value, expected `=`: mend the file, or remove it and say with `netbe machine \
-         add` what was known of the machine",
+        "{}: line 2: key with no value, expected `=`: correct the file, or remove it and add the machine \
+         again with `netbe machine add`",
         record.display()
     );
     for arguments in [&arguments[..], &["machine", "list"], &["check"]] {
@@ -150,7 +150,7 @@ fn an_address_that_no_machine_can_have_is_said_at_once() {
         Running::start(&site, &net, &["--mode", "serve", "--range", range, "--subnet", subnet]);
     let outside = |address| {
         let served = "lies in no network that is served: 10.77.0.0/24, 10.99.0.0/24";
-        let cure = "choose an address there, or tell the server of its network";
+        let cure = "choose an address there, or serve its network too";
         (format!("netbe: {address} {served}: {cure}\n"), Some(0))
     };
     assert_eq!(add("10.88.0.8", "web2", "52:54:00:00:00:08"), outside("10.88.0.8"));
@@ -230,8 +230,8 @@ fn what_the_network_does_not_have_is_said() {
     );
     assert_eq!(
         refused(&["--mode", "serve"]),
-        "mode serve has no addresses to hand out: give some with --range A-B, or keep one for a \
-         machine with `netbe machine set --address`"
+        "mode serve has no addresses to hand out: give some with --range A-B, or reserve one for a machine \
+         with `netbe machine set --address`"
     );
 }
 

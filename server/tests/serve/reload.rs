@@ -118,7 +118,7 @@ fn what_holds_until_a_restart_is_named() {
     write(&site, &format!("http = \"8080\"\ninterfaces = [\"s0\"]\n{ONE}lease = 600\n{web1}"));
     assert_eq!(
         site.fails(2, &["reload"]),
-        "nothing was changed: interfaces, http cannot change while the server runs: restart it for that"
+        "nothing was changed: interfaces, http cannot change while the server runs: restart the server"
     );
     assert_eq!(site.prints(&["machine", "list", "-H"]), "");
 }
@@ -148,8 +148,8 @@ fn a_range_of_an_interface_that_came_later_names_it_and_waits_for_a_restart() {
     net.ip(&["link", "set", "s1", "up"]);
     write(&site, "default = \"base\"\nranges = [\"10.78.0.5-10.78.0.9\"]\n");
     let told = site.fails(2, &["reload"]);
-    let expected = "nothing was changed: range 10.78.0.5-10.78.0.9 lies in a network of s1, on which \
-                    DHCP does not listen yet: restart the server for that";
+    let expected = "nothing was changed: range 10.78.0.5-10.78.0.9 lies in a network of s1, on which DHCP \
+                    does not listen yet: restart the server";
     assert_eq!(told, expected);
     assert_eq!(site.fails(2, &["reload", "-n"]), expected);
 }

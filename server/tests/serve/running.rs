@@ -95,12 +95,12 @@ fn who_watches_goes_on_when_the_server_is_started_again() {
     }
     let mut watch = reading.join().unwrap();
     running.end(Signal::SIGTERM);
-    watch.until("the server has ended: waiting until it runs again");
+    watch.until("the server has ended: waiting for its restart");
     let running = Running::start(&site, &net, &SERVE);
     watch.until("the server runs again");
     let status = site.prints(&["status"]);
     assert!(status.contains("web1  unheard  base         10.77.0.100"), "{status}");
-    assert!(status.contains("\nweb1: was in this boot before the server was started"), "{status}");
+    assert!(status.contains("\nweb1: was in this boot before the server started"), "{status}");
     assert!(!status.contains("s ago"), "{status}");
     net.client(&["ip", "address", "flush", "dev", "c0"]);
     net.ipxe(&site);
@@ -168,12 +168,12 @@ fn commands_leave_to_the_file_what_stands_there() {
     fs::write(&file, text).unwrap();
     let running = Running::start(&site, &net, &["-f", file.to_str().unwrap()]);
     assert_eq!(site.prints(&["machine", "list", "-H"]), format!("web1\t{MAC}\t-\tdirect\t-\n"));
-    let fixed = "machine web1 stands in netbe.toml: change it there";
+    let fixed = "machine web1 is defined in netbe.toml: change it there";
     assert_eq!(site.fails(1, &["machine", "add", "--mac", "52:54:00:00:00:09", "web1"]), fixed);
     assert_eq!(site.fails(1, &["sharepxe", "--machine", "web1", "base"]), fixed);
     assert_eq!(
         site.fails(1, &["sharepxe", "--default", "--off"]),
-        "the default environment stands in netbe.toml: change it there"
+        "the default environment is set in netbe.toml: change it there"
     );
     running.end(Signal::SIGTERM);
     let running = Running::start(&site, &net, &[]);

@@ -233,9 +233,7 @@ fn who_lives_on_what_a_command_works_on_waits_for_it() {
     let all = Request::Reload { environments: None };
     assert_eq!(command.ask(&all).unwrap(), Reply::Done);
     assert_eq!(getattr(&net, handle), JUKEBOX, "nobody said that it is gone");
-    assert!(
-        site.prints(&["status"]).contains("or run `netbe destroy -f base` if it is to be gone")
-    );
+    assert!(site.prints(&["status"]).contains("or run `netbe destroy -f base` to forget it"));
     fs::rename(root(&site, "new"), root(&site, "base")).unwrap();
     site.done(&["rename", "-f", "base", "new"]);
     assert_eq!(getattr(&net, handle), OK);
@@ -256,12 +254,12 @@ fn a_typo_in_its_metadata_leaves_a_running_machine_its_root() {
     let good = fs::read(&path).unwrap();
     fs::write(&path, "gibberish").unwrap();
     running.hang_up();
-    site.until("until that is right, base is served as before");
+    site.until("until that is corrected, base is served as before");
     assert_eq!(getattr(&net, handle), OK);
     // What the store does not name waits.
     fs::remove_file(&path).unwrap();
     running.hang_up();
-    site.until("or run `netbe destroy -f base` if it is to be gone");
+    site.until("or run `netbe destroy -f base` to forget it");
     assert_eq!(getattr(&net, handle), JUKEBOX);
     fs::write(&path, good).unwrap();
     site.done(&["sharenfs", "--network", "10.77.0.0/24", "base"]);
@@ -270,7 +268,7 @@ fn a_typo_in_its_metadata_leaves_a_running_machine_its_root() {
     // By hand, and said to be gone: by that name, and after a restart.
     fs::remove_dir_all(root(&site, "base")).unwrap();
     running.hang_up();
-    site.until("or run `netbe destroy -f base` if it is to be gone");
+    site.until("or run `netbe destroy -f base` to forget it");
     assert_eq!(getattr(&net, handle), JUKEBOX);
     site.done(&["destroy", "-f", "base"]);
     assert_eq!(getattr(&net, handle), STALE);
@@ -403,7 +401,7 @@ fn a_journal_that_cannot_be_read_is_told() {
     fs::rename(&journal, journal.with_extension("away")).unwrap();
     fs::write(&journal, "").unwrap();
     let status = site.prints(&["status"]);
-    assert!(status.contains("what commands left cannot be told: cannot "), "{status}");
+    assert!(status.contains("what interrupted commands left cannot be read: cannot "), "{status}");
     let told: serde_json::Value = serde_json::from_str(&site.prints(&["status", "-j"])).unwrap();
     assert!(told["left_unread"][0].as_str().unwrap().contains("journal"), "{told}");
 }
@@ -417,14 +415,14 @@ fn directories_are_not_released_and_served_on() {
     for words in [&["pause", "false"][..], &["pause", "-n", "false"]] {
         assert_eq!(
             site.fails(2, words),
-            "the running server does not release the store: only a store on ZFS can be released while the \
-             server runs: stop the server meanwhile"
+            "the running server does not close the store: only a store on ZFS can be closed while the \
+             server runs: stop the server instead"
         );
     }
     assert_eq!(net.client(&["nfs-cat", &hello("base")]), b"hello from base\n");
     assert!(!site.prints(&["status"]).contains("not served"));
     site.done(&["set", "role=off", "base"]);
-    let why = "base: its role is off: `netbe set role=be base` has it served";
+    let why = "base: its role is off: serve it with `netbe set role=be base`";
     let status = site.prints(&["status"]);
     assert!(status.ends_with(&format!("not served: {why}\n")), "{status}");
     let status: serde_json::Value = serde_json::from_str(&site.prints(&["status", "-j"])).unwrap();
@@ -449,7 +447,7 @@ fn what_came_from_another_host_is_served_when_that_is_said() {
     let mut asked = Command::new("nfs-cat");
     let refused = net.within_client(asked.arg(hello("copy"))).output().unwrap();
     assert!(!refused.status.success(), "it was served unasked");
-    let off = "not served: copy: its role is off: `netbe set role=be copy` has it served";
+    let off = "not served: copy: its role is off: serve it with `netbe set role=be copy`";
     assert!(site.prints(&["status"]).contains(off));
     // A command that was killed has left it so.
     site.done(&["set", "role=off", "base"]);
@@ -457,7 +455,7 @@ fn what_came_from_another_host_is_served_when_that_is_said() {
     site.done(&["set", "note=", "base"]);
     let status = site.prints(&["status"]);
     assert!(
-        status.contains("not served: base: an installation is going on or was broken off: wait,")
+        status.contains("not served: base: an installation is running or was interrupted: wait,")
     );
     assert!(!status.contains("role=be base"), "{status}");
     site.done(&["set", "role=be", "copy"]);

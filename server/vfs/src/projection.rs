@@ -239,20 +239,20 @@ pub enum BranchProblem {
     #[error("cannot be looked up: {0}")]
     Lookup(#[from] FsError),
     /// Nothing is there to mount it on.
-    #[error("there is no directory to mount it on: make an empty one")]
+    #[error("there is no directory to mount it on: create an empty one")]
     Missing,
     /// Something else than a directory is there.
-    #[error("it is no directory, so nothing can be mounted on it")]
+    #[error("it is not a directory, so nothing can be mounted on it")]
     NotDirectory,
     /// It lies in a branch that is not shown.
-    #[error("{0}, in which it lies, is not shown")]
+    #[error("{0}, which contains it, is not shown")]
     Parent(String),
     /// The path is not one, or is another branch's.
     #[error("it is not a path of its own below the root, as usr/home would be")]
     Path,
     /// By chance its files would have the ids of another branch's (one in eight million).
     #[error(
-        "its file ids would be those of another data set: make it anew, by sending it or by copying"
+        "its file ids equal those of another data set: create it anew, by sending or copying it"
     )]
     SameFileIds,
     /// Its handles could not be told from those of another tree.

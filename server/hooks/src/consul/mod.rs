@@ -70,7 +70,7 @@ impl Consul {
         Self { settings, machines: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// How all machines stand that are up, or of which nothing was heard.
+    /// How all machines stand that are up, or of which nothing was seen.
     pub(crate) fn tell(&self, machines: Vec<Machine>) {
         let place = |machine: &Machine| {
             let Machine { name, address, environment, life, .. } = machine;
@@ -96,11 +96,11 @@ impl Consul {
             let outcome = self.round(&client, &machines, &mut refused, is_over);
             let url = &self.settings.url;
             match (&outcome, &trouble) {
-                (Ok(()), Some(_)) => tracing::info!("Consul at {url} is as the machines are again"),
+                (Ok(()), Some(_)) => tracing::info!("Consul at {url} is up to date again"),
                 (Err(new), Some(old)) if new == old => {}
-                (Err(new), _) => tracing::warn!(
-                    "Consul at {url} is not as the machines are: {new}; netbe tries until it is"
-                ),
+                (Err(new), _) => {
+                    tracing::warn!("Consul at {url} is out of date: {new}; netbe tries again")
+                }
                 (Ok(()), None) => {}
             }
             pause = match (&outcome, &trouble) {

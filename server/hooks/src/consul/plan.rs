@@ -177,8 +177,8 @@ pub(super) fn is_plain(text: &str) -> bool {
 /// written anew at every round.
 pub(super) fn health(machine: &Machine) -> (&'static str, &'static str) {
     match machine.life {
-        Life::Up | Life::Unheard => ("passing", "netbe sees it use its root"),
-        Life::Idle => ("warning", "netbe has not seen it use its root for a minute"),
+        Life::Up | Life::Unheard => ("passing", "it uses its root"),
+        Life::Idle => ("warning", "it has not used its root for a minute"),
     }
 }
 

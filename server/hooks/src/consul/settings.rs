@@ -167,7 +167,7 @@ pub enum SettingsError {
     )]
     Machines(String),
     /// A name cannot be found by DNS.
-    #[error("{0:?} is no name: write up to 63 letters, digits and hyphens")]
+    #[error("{0:?} is not a name: write up to 63 letters, digits and hyphens")]
     Name(String),
     /// The path of the token is relative.
     #[error("token_file: {} is relative: write a path that begins with /", .0.display())]

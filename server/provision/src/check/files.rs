@@ -26,8 +26,8 @@ pub(super) fn freebsd(inside: &Inside, shared: bool) -> Vec<Finding> {
     findings.extend(linted(&sources));
     if shared && filled(inside, "/etc/hostid") {
         findings.push(Finding::doubt(
-            "/etc/hostid gives all its machines one identity, which NFSv4 tells them apart by: remove \
-             it, and each takes its firmware's",
+            "/etc/hostid gives all its machines one identity, by which NFSv4 distinguishes them: remove it, \
+             and each machine uses its firmware's",
         ));
     }
     findings
@@ -50,9 +50,9 @@ pub(super) fn lua(inside: &Inside) -> Option<Finding> {
     let looks = told.is_some_and(|value| value.eq_ignore_ascii_case("yes"));
     looks.then(|| {
         Finding::doubt(format_args!(
-            "its Lua loader stops by TFTP, which lists no folder (core.lua: attempt to call a nil \
-             value): netbe tells it {AUTODETECT}=\"NO\", and where another server has its files, write \
-             that into /boot/loader.conf"
+            "its Lua loader stops when it boots by TFTP, which cannot list a directory (core.lua: attempt \
+             to call a nil value): netbe sets \
+             {AUTODETECT}=\"NO\" for it; if another server has its files, write that into /boot/loader.conf"
         ))
     })
 }
@@ -68,7 +68,7 @@ pub(super) fn linux(inside: &Inside, shared: bool) -> Vec<Finding> {
         let root = entries.iter().find(|entry| entry.value.file == "/" && local(&entry.value.kind));
         if let Some(root) = root {
             findings.push(Finding::doubt(format_args!(
-                "/etc/fstab mounts {} on /, and its root is mounted over NFS: take the line out",
+                "/etc/fstab mounts {} on /, but its root is mounted over NFS: remove the line",
                 root.value.spec
             )));
         }
@@ -76,7 +76,7 @@ pub(super) fn linux(inside: &Inside, shared: bool) -> Vec<Finding> {
     findings.extend(linted(&sources));
     if shared && filled(inside, "/etc/machine-id") {
         findings.push(Finding::doubt(
-            "/etc/machine-id gives all its machines one identity: empty it, and each makes its own",
+            "/etc/machine-id gives all its machines one identity: empty it, and each machine creates its own",
         ));
     }
     findings
@@ -87,12 +87,12 @@ pub(super) fn linux(inside: &Inside, shared: bool) -> Vec<Finding> {
 pub(super) fn ssh(inside: &Inside, shared: bool, itself: bool) -> Option<Finding> {
     match identity::of_ssh(inside) {
         Ok(HostKeys::Kept) if shared => Some(Finding::doubt(
-            "/etc/ssh has host keys, by which ssh takes all its machines for one: remove \
-             /etc/ssh/ssh_host_*, and give machines that are to keep their own `--root own`",
+            "/etc/ssh has host keys, so all its machines look the same to ssh: remove /etc/ssh/ssh_host_*, \
+             and give machines that should keep keys of their own `--root own`",
         )),
         Ok(HostKeys::Missing) if itself => Some(Finding::doubt(
-            "its ssh server does not start, because /etc/ssh has no host keys and nothing makes them: run \
-             `ssh-keygen -A` in it, or give its machines `--root own`, whose clones make theirs",
+            "its ssh server does not start, because /etc/ssh has no host keys and nothing creates them: run \
+             `ssh-keygen -A` in it, or give its machines `--root own`: those clones create their keys",
         )),
         Ok(HostKeys::Kept | HostKeys::Missing | HostKeys::Own) => None,
         Err(error) => Some(Finding::doubt(error)),
@@ -131,8 +131,8 @@ fn interfaces(text: &str) -> Vec<Finding> {
         let driver = interface.trim_end_matches(|character: char| character.is_ascii_digit());
         if interface == "DEFAULT" {
             findings.push(Finding::both(format_args!(
-                "/etc/rc.conf:{}: ifconfig_DEFAULT configures every interface, the one with the root \
-                 too: leave it out",
+                "/etc/rc.conf:{}: ifconfig_DEFAULT configures every interface, also the one of the root: \
+                 leave it out",
                 setting.line
             )));
         } else if !VIRTUAL.contains(&driver) {

@@ -57,7 +57,7 @@ pub(super) fn chosen(
     for (_, arch) in firmware {
         for part in loader::chosen_parts(*choice, *arch).iter().filter(|part| !there(part)) {
             missing.push(Finding::doubt(format_args!(
-                "{name} is to be loaded by {}, which is missing: {}",
+                "{name} boots by {}, which is missing: {}",
                 part.name, part.remedy
             )));
         }

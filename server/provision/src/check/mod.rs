@@ -220,8 +220,8 @@ pub(crate) fn examine(subject: &Subject, inside: &Inside) -> Verdict {
     }
     findings.extend(subject.unknown.iter().map(|name| {
         Finding::doubt(format_args!(
-            "it is shared with {name}, and there is no such machine: add it with `netbe machine add`, \
-             or share it anew"
+            "it is shared with {name}, but there is no such machine: add it with `netbe machine add`, or \
+             share it anew"
         ))
     }));
     let stops = |own| {
@@ -237,7 +237,7 @@ pub fn shared_twice(datasets: &[String]) -> Option<Finding> {
     let (first, more) = datasets.split_first()?;
     let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
     Some(Finding::doubt(format_args!(
-        "ZFS shares {first}{more} too, to whom its own sharenfs says and whatever netbe's says: run \
+        "ZFS shares {first}{more} too, by its own property sharenfs, which ignores netbe's settings: run \
          `zfs set sharenfs=off {first}`"
     )))
 }
@@ -249,7 +249,7 @@ fn state(environment: &Environment) -> Vec<Finding> {
         findings.push(Finding::both(fill::INTERRUPTED));
     } else if environment.role == Role::Off {
         findings.push(Finding::both(format_args!(
-            "its role is off: `netbe set role=be {name}` has it served"
+            "its role is off: serve it with `netbe set role=be {name}`"
         )));
     }
     if name.as_str().contains([' ', ':']) {
@@ -266,8 +266,7 @@ fn nothing(contents: &Contents) -> &'static str {
         "there is no system in it: /boot has neither FreeBSD's loader and kernel nor a vmlinuz: run \
          `netbe install`"
     } else {
-        "it has a loader and no kernel: for FreeBSD install another environment with the sets base and \
-         kernel"
+        "it has a loader but no kernel: for FreeBSD install another environment with the sets base and kernel"
     }
 }
 

@@ -47,8 +47,8 @@ pub(super) fn check(inside: &Inside, system: &System, superuser: &Superuser) -> 
     }
     let leads_nowhere = |link: PathBuf| {
         Finding::doubt(format_args!(
-            "{} is a link that leads nowhere in the environment: put the file itself there, or link \
-             to one inside",
+            "{} is a symbolic link that leads nowhere in the environment: put the file itself there, or \
+             link to a file inside",
             link.display()
         ))
     };
@@ -56,16 +56,15 @@ pub(super) fn check(inside: &Inside, system: &System, superuser: &Superuser) -> 
     shut.dedup();
     if let Some(first) = shut.first() {
         findings.push(Finding::doubt(format_args!(
-            "machines act as {identity} on it ({setting}), who may not read {}, which a boot needs: open \
-             it by chmod(1), or run `netbe sharenfs --maproot 0:0` with the networks that it is \
+            "machines act as {identity} on it ({setting}), who may not read {}, which a boot needs: make it readable with chmod(1), or run `netbe sharenfs --maproot 0:0` with the networks that it is \
              shared with",
             and_more(first, shut.len())
         )));
     }
     if let Some(first) = listed.first() {
         findings.push(Finding::doubt(format_args!(
-            "NFSv3 neither shows nor asks the access control list of {}: machines may what its mode \
-             says; say it by mode and group, and remove the list with `setfacl -b`",
+            "NFSv3 neither shows nor asks the access control list of {}: machines have the rights of its \
+             mode; set these rights by mode and group, and remove the list with `setfacl -b`",
             and_more(first, listed.len())
         )));
     }

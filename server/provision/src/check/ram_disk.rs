@@ -30,7 +30,7 @@ pub(super) fn check(inside: &Inside, kernel: &str, initrd: Option<&str>) -> Vec<
     let names = match names(file) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-            return vec![Finding::doubt(format_args!("{initrd} cannot be looked into: {error}"))];
+            return vec![Finding::doubt(format_args!("{initrd} cannot be read: {error}"))];
         }
         Err(error) => return vec![Finding::both(format_args!("{initrd} is damaged: {error}"))],
     };
@@ -39,14 +39,14 @@ pub(super) fn check(inside: &Inside, kernel: &str, initrd: Option<&str>) -> Vec<
     let has_nfs = built_in || (module("nfs") && module("nfsv3"));
     if !has_nfs {
         findings.push(Finding::both(format_args!(
-            "{initrd} has no modules for NFS: put `MODULES=netboot` or `most` into \
-             initramfs-tools' configuration and make it anew, or run `netbe install --initramfs`"
+            "{initrd} has no modules for NFS: put `MODULES=netboot` or `most` into initramfs-tools' \
+             configuration and rebuild it, or run `netbe install --initramfs`"
         )));
     }
     if names.by_initramfs_tools && !names.mounts {
         findings.push(Finding::both(format_args!(
-            "{initrd} has no nfsmount: install the package nfs-common in it and make the RAM disk \
-             anew, or run `netbe install --initramfs`"
+            "{initrd} has no nfsmount: install the package nfs-common in the environment and rebuild the \
+             RAM disk, or run `netbe install --initramfs`"
         )));
     }
     findings
@@ -91,7 +91,7 @@ fn names(file: impl Read) -> io::Result<Names> {
         } else if packed::is_packed(start) {
             source = Box::new(BufReader::new(packed::unpack(source)?.take(MOST)));
         } else {
-            let reason = "it is packed in a way that netbe does not know";
+            let reason = "it is compressed in a way that netbe does not know";
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
         }
     }

@@ -109,8 +109,8 @@ fn ssh_servers_without_keys_or_with_those_of_others_are_named() {
         clone,
         tftp: false,
     };
-    let missing = "has no host keys and nothing makes them";
-    let kept = "takes all its machines for one";
+    let missing = "has no host keys and nothing creates them";
+    let kept = "look the same to ssh";
     let two = || vec![machine("a", false), machine("b", false)];
     assert!(says(&scene.check_for(two()), Severity::Doubt, missing));
     assert!(!says(&scene.check_for(vec![machine("a", true)]), Severity::Doubt, missing));
@@ -257,7 +257,7 @@ fn a_loader_that_a_machine_lacks_is_told() {
     let machines = assigned(&[true]).into_iter();
     let machines = machines.map(|one| Assigned { loader: LoaderChoice::Grub, ..one }).collect();
     let verdict = scene.check_for(machines);
-    assert!(says(&verdict, Severity::Doubt, "web1 is to be loaded by"), "{:?}", verdict.findings);
+    assert!(says(&verdict, Severity::Doubt, "web1 boots by"), "{:?}", verdict.findings);
 }
 
 #[test]

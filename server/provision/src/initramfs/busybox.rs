@@ -91,7 +91,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Why a program cannot be the RAM disk's, if it cannot.
 fn check(content: &[u8], like: Option<&[u8]>) -> Result<(), &'static str> {
-    let program = Elf::read(content).ok_or("it is no Linux program")?;
+    let program = Elf::read(content).ok_or("it is not a Linux program")?;
     if program.interpreted {
         return Err("it is linked dynamically");
     }
@@ -185,10 +185,10 @@ pub(super) mod test {
         assert_eq!(check(&program(62, 3), Some(&kernel)), Err("it is linked dynamically"));
         let other = check(&program(183, 1), Some(&kernel));
         assert_eq!(other, Err("it is for another processor than the kernel"));
-        assert_eq!(check(b"#!/bin/sh", Some(&kernel)), Err("it is no Linux program"));
+        assert_eq!(check(b"#!/bin/sh", Some(&kernel)), Err("it is not a Linux program"));
         let mut bsd = program(62, 1);
         bsd[7] = 9;
-        assert_eq!(check(&bsd, Some(&kernel)), Err("it is no Linux program"));
+        assert_eq!(check(&bsd, Some(&kernel)), Err("it is not a Linux program"));
         let bare = &program(62, 1)[..140];
         assert_eq!(check(bare, None), Err("it lacks modprobe, switch_root or udhcpc"));
     }
@@ -197,6 +197,6 @@ pub(super) mod test {
     fn a_head_that_leads_out_of_the_file_is_no_program() {
         let mut far = program(62, 1);
         far[32..40].copy_from_slice(&[0xff; 8]);
-        assert_eq!(check(&far, None), Err("it is no Linux program"));
+        assert_eq!(check(&far, None), Err("it is not a Linux program"));
     }
 }

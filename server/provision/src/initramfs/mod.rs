@@ -235,14 +235,13 @@ pub enum InitramfsError {
     /// There is no busybox.
     #[error(
         "neither the boot environment nor this host has a static busybox with udhcpc for the \
-         kernel's processor: install the package busybox-static in one of them, or say --busybox \
-         FILE"
+         kernel's processor: install the package busybox-static in one of them, or give --busybox FILE"
     )]
     NoBusybox,
     /// The kernel has no driver of those that were asked for.
     #[error(
-        "kernel {0} has no network driver of that choice: choose more with --drivers all, or name \
-         one with --module"
+        "kernel {0} has none of these network drivers: choose all with --drivers all, or name one with \
+         --module"
     )]
     NoDrivers(String),
     /// depmod has not run.
@@ -290,7 +289,7 @@ pub enum InitramfsError {
         source: io::Error,
     },
     /// The busybox that was named cannot be used.
-    #[error("{path} cannot be the RAM disk's busybox: {reason}")]
+    #[error("{path} cannot be used as busybox of the RAM disk: {reason}")]
     Unfit {
         /// Which.
         path: String,

@@ -134,7 +134,7 @@ fn what_is_missing_is_said_with_what_to_do() {
     assert!(error.contains("no module nosuch"), "{error}");
     let recipe = Recipe { busybox: Some("/etc/passwd".into()), ..Recipe::default() };
     let error = gather(environment().path(), &recipe).unwrap_err().to_string();
-    assert!(error.contains("it is no Linux program"), "{error}");
+    assert!(error.contains("it is not a Linux program"), "{error}");
 }
 
 #[test]

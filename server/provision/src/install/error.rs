@@ -15,7 +15,7 @@ use crate::worker::WorkerError;
 pub enum InstallError {
     /// It is not for a known machine.
     #[error(
-        "{0:?} is no architecture: write amd64, i386, aarch64, armv7, powerpc64, powerpc64le, \
+        "{0:?} is not an architecture: write amd64, i386, aarch64, armv7, powerpc64, powerpc64le, \
          riscv64, or MACHINE/ARCHITECTURE"
     )]
     Architecture(String),
@@ -26,15 +26,13 @@ pub enum InstallError {
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// It would fill the store.
-    #[error(
-        "{0} does not fit: it would leave next to nothing free in the store: make room, then try again"
-    )]
+    #[error("{0} does not fit into the free space of the store: make room, then try again")]
     Room(String),
     /// An archive ends too early.
     #[error("{0} is cut off: fetch it again")]
     Cut(String),
     /// A file is no archive of a kind that is known, or its bytes are not what they were.
-    #[error("{name} is no tar archive, or is damaged: {said}")]
+    #[error("{name} is not a tar archive, or is damaged: {said}")]
     Damaged {
         /// The archive.
         name: String,
@@ -112,43 +110,44 @@ pub enum InstallError {
         status: ExitStatus,
     },
     /// Packages are to come from what is no address.
-    #[error("{0:?} is no mirror: write its address, as https://deb.debian.org/debian")]
+    #[error("{0:?} is not a mirror: write its address, as in https://deb.debian.org/debian")]
     Mirror(String),
     /// FreeBSD's passwords are in databases that only its own programs write.
     #[error(
-        "the system is FreeBSD, whose passwords only its own pwd_mkdb(8) can write: take --ssh-key, or set \
-         the password on the machine"
+        "the system is FreeBSD, and only its own pwd_mkdb(8) can set a password: give --ssh-key, or set the \
+         password on the machine"
     )]
     FreeBsdPassword,
     /// Nobody would answer who comes with a key.
     #[error(
-        "the system has no ssh server (/usr/sbin/sshd), so that --ssh-key lets nobody in: add one to the \
-         archive, or take --root-password"
+        "the system has no ssh server (/usr/sbin/sshd), so nobody can log in with --ssh-key: add a server \
+         to the archive, or give --root-password"
     )]
     NoSshServer,
     /// Nobody knows where it keeps who logs in.
     #[error(
-        "there is no known system in it (no kernel, /etc/shadow or /etc/master.passwd): leave out --ssh-key, \
+        "it contains no known system (no kernel, /etc/shadow or /etc/master.passwd): leave out --ssh-key, \
          --root-password and --hostname"
     )]
     NoSystem,
     /// There is no place for a password.
-    #[error(
-        "the system has no line for root in /etc/shadow, so that it cannot be given a password"
-    )]
+    #[error("the system has no line for root in /etc/shadow, so root cannot get a password")]
     NoShadow,
     /// No program to fetch with.
-    #[error("neither curl nor fetch is here: install the package curl, or give a directory by -p")]
+    #[error(
+        "neither curl nor fetch is installed: install the package curl, or give a directory with -p"
+    )]
     NoFetcher,
     /// No program to make a Debian with.
     #[error(
-        "neither mmdebstrap nor debootstrap is here: install the package mmdebstrap, or give an \
-         archive of a root by -o tar"
+        "neither mmdebstrap nor debootstrap is installed: install the package mmdebstrap, or give an \
+         archive of a root with -o tar"
     )]
     NoBootstrap,
     /// There are no sets, or no list of them.
     #[error(
-        "{path:?} has no {known}: name the directory that holds the sets, with their MANIFEST or your own by --manifest"
+        "{path:?} has no {known}: name the directory that holds the sets, with their MANIFEST, or name a \
+         MANIFEST with --manifest"
     )]
     NoSets {
         /// The directory.
@@ -178,7 +177,7 @@ pub enum InstallError {
     },
     /// Something that is to name a release, an architecture or a package does not.
     #[error(
-        "{0:?} is no name of a release, an architecture or a package: write letters, digits, . + -"
+        "{0:?} is not the name of a release, an architecture or a package: write letters, digits, . + -"
     )]
     Word(String),
 }

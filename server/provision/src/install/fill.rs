@@ -65,7 +65,7 @@ fn done(
 
 /// What is said of an environment in which that is not over.
 pub const INTERRUPTED: &str =
-    "an installation is going on or was broken off: wait, or run `netbe install` again";
+    "an installation is running or was interrupted: wait, or run `netbe install` again";
 
 /// An environment that is empty, to be filled.
 fn begin<'a>(
@@ -188,7 +188,7 @@ mod test {
             Err(InstallError::NoFetcher)
         });
         let error = error.unwrap_err().to_string();
-        let both = "neither curl nor fetch is here: install the package curl, or give a directory by -p; \
+        let both = "neither curl nor fetch is installed: install the package curl, or give a directory with -p; \
                     and the unpacked files could not be removed: ";
         assert!(error.starts_with(both) && error.contains("head.toml"), "{error}");
         assert!(store.root(&name).exists());

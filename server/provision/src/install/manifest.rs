@@ -30,9 +30,9 @@ impl Manifest {
                 return Err(wrong("it does not begin with the name of a file"));
             }
             let sum = fields.next().and_then(Sum::parse);
-            let sum = sum.ok_or_else(|| wrong("its second field is no SHA-256"))?;
+            let sum = sum.ok_or_else(|| wrong("its second field is not a SHA-256"))?;
             if sums.insert(name.to_owned(), sum).is_some_and(|other| other != sum) {
-                return Err(wrong("it gives a file another SHA-256 than a line before"));
+                return Err(wrong("it gives another SHA-256 for a file than an earlier line"));
             }
         }
         Ok(Self(sums))

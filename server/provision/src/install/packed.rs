@@ -29,7 +29,7 @@ pub(crate) fn unpack<'a>(source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a
     if start.starts_with(BZIP2) {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            "it is packed by bzip2: pack it by gzip, xz or zstd",
+            "it is compressed with bzip2: compress it with gzip, xz or zstd",
         ));
     }
     Ok(Box::new(source))

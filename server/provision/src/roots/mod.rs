@@ -481,15 +481,14 @@ pub enum RootError {
     Inside(#[from] InsideError),
     /// There is more of its configuration than any system has.
     #[error(
-        "{0} has more than 4 GiB in its folders for configuration: put elsewhere what is none, or \
-         remove it"
+        "{0} has more than 4 GiB in its configuration directories: move or remove what is not configuration"
     )]
     Large(Point),
     /// The names do not make one for the clone.
     #[error(transparent)]
     Name(#[from] NameError),
     /// No machine has it for its root.
-    #[error("boot environment {0} is no machine's root")]
+    #[error("boot environment {0} is not a machine's root")]
     Nobodys(EnvironmentName),
     /// The lock of all roots cannot be taken.
     #[error("{}: {source}", path.display())]

@@ -369,13 +369,13 @@ impl Known {
         let previous = self.addresses.get(&address).copied().filter(|previous| *previous != mac);
         if previous.is_some() && self.lives(address, now) {
             return Err(format!(
-                "a message says that it has {address}, where another's root lives"
+                "a message claims {address} for it, but another machine's root is mounted from there"
             ));
         }
         if let Some(seen) = self.clients.get_mut(&mac) {
             if let Some(here) = seen.lives_at(&self.usage, now).filter(|here| *here != address) {
                 return Err(format!(
-                    "a message says that it has {address}, but its root lives at {here}"
+                    "a message claims {address} for it, but its root is mounted from {here}"
                 ));
             }
             // Until it is known that its earlier system is dead, it has no root elsewhere.
@@ -388,7 +388,7 @@ impl Known {
                 seen.claimed = Some(address);
             }
             if let Some(here) = runs {
-                return Err(format!("a message says that it has {address}, but it runs at {here}"));
+                return Err(format!("a message claims {address} for it, but it runs at {here}"));
             }
             if asked.is_some() {
                 return Ok(());
@@ -526,7 +526,7 @@ impl Known {
         let own = self.addresses.get(&address) == Some(&mac);
         if own && self.lives(address, now) {
             return Err(format!(
-                "a message gives up {address} in its name, but its root lives there"
+                "a message gives up {address} in its name, but its root is mounted from there"
             ));
         }
         Ok(true)

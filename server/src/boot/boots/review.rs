@@ -49,8 +49,8 @@ impl Boots {
         let (told, over) = match new {
             Review::TwoMachines(address) => {
                 let text = format!(
-                    "its system at {address} runs while another boot begins: two machines have \
-                     {mac}, or somebody forges it; the one that runs keeps its root"
+                    "its system at {address} runs while another boot begins: two machines have {mac}, or \
+                     somebody forges it; the running one keeps its root"
                 );
                 if let Some(seen) = known.clients.get_mut(&mac) {
                     seen.timeline.warn(Trouble::TwoMachines, text.clone());

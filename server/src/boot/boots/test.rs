@@ -317,7 +317,7 @@ fn a_machine_whose_environment_is_away_is_answered_when_it_is_back() {
     bench.boots.catalog.expect(std::collections::BTreeMap::new(), true);
     bench.boots.update_environments(Vec::new(), &[Uuid::from_u128(1)]);
     assert!(bench.ask(OTHER, UEFI, 3, true).is_none_or(|answer| answer.file.is_none()));
-    assert!(bench.boots.catalog.why_absent("base").contains("does not exist"));
+    assert!(bench.boots.catalog.why_absent("base").contains("no longer exists"));
 }
 
 #[test]

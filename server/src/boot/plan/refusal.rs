@@ -15,8 +15,8 @@ pub enum NoPlan {
     CommandLine(String),
     /// FreeBSD's loader is to go on by HTTP, but is not loaded by it.
     #[error(
-        "FreeBSD's loader fetches by HTTP only when UEFI's HTTP boot has loaded it, and {0} asks: \
-         choose HTTP boot in the machine's firmware, or run `netbe machine set --loader-protocol auto`"
+        "FreeBSD's loader fetches by HTTP only if UEFI's HTTP boot has loaded it, but {0} asks: choose HTTP \
+         boot in the machine's firmware, or run `netbe machine set --loader-protocol auto`"
     )]
     HttpFirmware(Client),
     /// The machine's variables cannot be sent.
@@ -49,8 +49,8 @@ pub enum NoPlan {
     Missing(String),
     /// The name breaks a boot loader's or a kernel's grammar.
     #[error(
-        "boot environment '{0}' cannot be booted by name: spaces, colons, commas and quotes break \
-         a kernel's command line; clone it to a plain name"
+        "boot environment '{0}' cannot be booted: spaces, colons, commas and quotes in its name break a \
+         kernel's command line; clone it to a plain name"
     )]
     Name(String),
     /// FreeBSD's loader for the firmware is missing.
@@ -83,15 +83,14 @@ pub enum NoPlan {
     },
     /// iPXE cannot hand FreeBSD's loader a root path with a colon.
     #[error(
-        "beside another DHCP server iPXE tells FreeBSD's loader its root, and can send it to NFS \
-         alone: have a loader with NFS in the environment, and run `netbe machine set \
+        "beside another DHCP server iPXE passes the root to FreeBSD's loader, and only an NFS root works there: put a loader with NFS into the environment, and run `netbe machine set \
          --loader-protocol nfs`"
     )]
     TftpBehindProxy,
     /// FreeBSD's loader could not ask for its files by TFTP.
     #[error(
-        "boot environment '{0}' cannot be booted by TFTP: FreeBSD's loader has room for a name of 76 \
-         bytes; clone it to a shorter one"
+        "boot environment '{0}' cannot be booted by TFTP: FreeBSD's loader takes a name of at most 76 \
+         bytes; clone it to a shorter name"
     )]
     TftpName(String),
     /// There is no system in the environment that could boot.
@@ -105,8 +104,8 @@ pub enum NoPlan {
     Unassigned(MachineName),
     /// The machine is not known, and there is no default.
     #[error(
-        "unknown machine, and no default environment: name it with `netbe machine add`, or run \
-         `netbe sharepxe --default NAME`"
+        "unknown machine, and no default environment: add it with `netbe machine add`, or run `netbe \
+         sharepxe --default NAME`"
     )]
     Unknown,
 }

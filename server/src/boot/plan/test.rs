@@ -341,8 +341,7 @@ fn a_machine_whose_loader_cannot_fetch_so_is_told_why() {
     let refused = decide_with(&http, Client::Pxe(Arch::UEFI_X64), &freebsd()).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "FreeBSD's loader fetches by HTTP only when UEFI's HTTP boot has loaded it, and UEFI PXE \
-         asks: choose HTTP boot in the machine's firmware, or run `netbe machine set \
+        "FreeBSD's loader fetches by HTTP only if UEFI's HTTP boot has loaded it, but UEFI PXE asks: choose HTTP boot in the machine's firmware, or run `netbe machine set \
          --loader-protocol auto`"
     );
     let mut environment = freebsd();

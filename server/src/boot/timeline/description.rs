@@ -16,7 +16,7 @@ pub(super) fn describe(event: &Event) -> String {
         Event::Released(address) => format!("gave {address} back"),
         Event::Refused(address) => format!("was refused {address}"),
         Event::Declined(address) => {
-            format!("found {address} in use by somebody else: look for a second machine with it")
+            format!("found {address} in use by another machine: look for a second machine with it")
         }
         Event::ForeignServer(server) => format!("chose another DHCP server, {server}"),
         Event::Probed(_) => "asked for a file's size".to_owned(),
@@ -25,7 +25,7 @@ pub(super) fn describe(event: &Event) -> String {
         }
         Event::Abandoned { name, .. } => format!("{}: the client stopped answering", shown(name)),
         Event::Denied { name, protocol, denial: Denial::Missing } => {
-            format!("asked for {} by {protocol}: there is no such file for it", shown(name))
+            format!("asked for {} by {protocol}: no such file", shown(name))
         }
         Event::Denied { name, protocol, denial: Denial::Refused(reason) } => {
             format!("asked for {} by {protocol}: refused: {}", shown(name), shown(reason))

@@ -45,7 +45,7 @@ impl Verdict {
     pub fn never_heard() -> Self {
         Self::new(
             Cause::NeverHeard,
-            "nothing was heard of it since the server was started",
+            "the server has seen nothing of it since it started",
             "Is it switched on and set to boot from the network, in the network of an interface that \
              `netbe status` shows, and is the Ethernet address right?",
         )
@@ -58,7 +58,7 @@ impl Verdict {
             Event::Abandoned { name, stall, .. } => return stalled(&shown(name), *stall),
             Event::Declined(_) => (
                 Cause::AddressInUse,
-                "Find who answers ARP for it (`arping -D`), or take it out of the range.",
+                "Find out who answers ARP for it (`arping -D`), or take it out of the range.",
             ),
             Event::Refused(_) => {
                 (Cause::AddressRefused, "It asks again by itself; if it does not, start it again.")
@@ -71,11 +71,11 @@ impl Verdict {
             Event::NotMounted { .. } => (Cause::MountRefused, ""),
             Event::Panicked(_) => (
                 Cause::KernelPanicked,
-                "`netbe log --console` has what it said before; then boot the environment that worked.",
+                "`netbe log --console` has its last messages; then boot the environment that worked.",
             ),
             Event::Unserved(_) => (
                 Cause::NoAddress,
-                "Give more addresses with --range, or keep one with `netbe machine set --address`.",
+                "Add addresses with --range, or reserve one with `netbe machine set --address`.",
             ),
             Event::Advised(_)
             | Event::Denied { .. }
@@ -119,14 +119,14 @@ impl Verdict {
 pub(super) fn judge(timeline: &Timeline, now: Instant) -> Option<Verdict> {
     let seen = &timeline.evidence;
     if !timeline.heard {
-        let text = "was in this boot before the server was started, and was not heard of since";
+        let text = "was in this boot before the server started, and was not seen since";
         return Some(Verdict::new(Cause::Unheard, text, ""));
     }
     if timeline.is_stuck() {
         return Some(Verdict::new(
             Cause::FramesLost,
-            "its loader asks for the same piece of a file again and again: our answers do not reach it; \
-             is a frame of that size lost on the way, or is nfs.read_size more than one frame holds?",
+            "its loader asks for the same piece of a file again and again: our answers do not reach it; is \
+             a frame of that size lost on the way, or is nfs.read_size larger than a frame?",
             "Compare the MTU of both ends: `ping -M do -s 1472 ADDRESS`.",
         ));
     }
@@ -240,7 +240,7 @@ fn of_loading(timeline: &Timeline, silent: Duration) -> Option<Verdict> {
         Stage::Script => Verdict::new(
             Cause::ScriptSilent,
             format!("loaded its script, then nothing for {seconds} s: it asked for no kernel"),
-            "See its screen: the loader says there what it cannot do.",
+            "See its screen: the loader prints its error there.",
         ),
         Stage::Kernel | Stage::Initrd => of_kernel(timeline, seconds),
         Stage::Off
@@ -331,7 +331,7 @@ fn of_loader(timeline: &Timeline, seconds: u64) -> Verdict {
     let why = if by_bios {
         "it does not start, or hangs: see its screen"
     } else {
-        "the firmware did not start it (with Secure Boot on it starts signed programs alone), or it \
+        "the firmware did not start it (with Secure Boot on, it starts only signed programs), or it \
          hangs: see its screen"
     };
     let cure = if by_bios {
@@ -371,8 +371,8 @@ fn of_kernel(timeline: &Timeline, seconds: u64) -> Verdict {
             "loaded its {loaded}, then nothing for {seconds} s: its kernel did not start, or has no \
              driver for the network card: see its screen"
         ),
-        "Have its console on the serial port (`netbe machine set --serial`), or kept here (`netbe \
-         log --console`).",
+        "Put its console on the serial port (`netbe machine set --serial`), or have it sent here (`netbe \
+         machine set --netconsole`).",
     )
 }
 
@@ -415,9 +415,9 @@ fn of_root(timeline: &Timeline, silent: Duration) -> Option<Verdict> {
             Cause::Stopped,
             format!(
                 "read {used} of its root and wrote nothing, then nothing for {seconds} s: its system \
-                 stopped before it ran, as by a kernel panic, unless it needs no more of its root"
+                 stopped while it started, as in a kernel panic, or needs no more of its root"
             ),
-            "See its screen, or have what its kernel says kept here: `netbe log --console`.",
+            "See its screen, or its kernel's messages: `netbe log --console`.",
         ));
     }
     if silent >= LOST {
@@ -427,14 +427,14 @@ fn of_root(timeline: &Timeline, silent: Duration) -> Option<Verdict> {
                 "ran, then nothing for {} min: it is off, hangs, or its network is gone",
                 seconds / 60
             ),
-            "`ping` it; `netbe wake` starts it, `netbe log --console` has its last words.",
+            "`ping` it; `netbe wake` switches it on, `netbe log --console` shows its last messages.",
         ));
     }
     (seen.denied_writes > 0).then(|| {
         Verdict::new(
             Cause::ReadOnlyRoot,
             format!(
-                "tried to change its root{}, which it may only read",
+                "tried to write to its root{}, which is read-only",
                 match seen.denied_writes {
                     1 => String::new(),
                     times => format!(" {times} times"),
@@ -468,12 +468,11 @@ fn looping(timeline: &Timeline, now: Instant) -> Option<Verdict> {
     Some(Verdict::new(
         Cause::Looping,
         format!(
-            "starts again and again: {boots} boots in {} min, none of the earlier ones came further \
-             than {}",
+            "starts again and again: {boots} boots in {} min, none of the earlier boots got further than {}",
             minutes.max(1),
             furthest.as_str()
         ),
-        "See its screen at the moment when it starts again; `netbe log` shows each of its boots.",
+        "See its screen when it restarts; `netbe log` shows each of its boots.",
     ))
 }
 
@@ -484,9 +483,9 @@ fn denied(one: &Denied, silent: Option<u64>) -> Verdict {
     match denial {
         Denial::Missing => Verdict::new(
             Cause::FileMissing,
-            format!("{asked}, and there is no such file for it{then}"),
-            "Its firmware, or another DHCP server, names that file: let it take the name that netbe \
-             gives (option 67).",
+            format!("{asked}, and there is no such file{then}"),
+            "Its firmware, or another DHCP server, names that file: have it use the name that netbe sends \
+             (option 67).",
         ),
         Denial::Refused(reason) => Verdict::new(
             Cause::FileRefused,
@@ -496,7 +495,7 @@ fn denied(one: &Denied, silent: Option<u64>) -> Verdict {
         Denial::Unreadable => Verdict::new(
             Cause::FileUnreadable,
             format!("{asked}, and this host cannot read it{then}"),
-            "See the server's log for the file and the error.",
+            "The server's log has the file and the error.",
         ),
     }
 }
@@ -506,8 +505,8 @@ fn stalled(name: &str, stall: Stall) -> Verdict {
         Stall::Terms => Verdict::new(
             Cause::TermsUnanswered,
             format!(
-                "asked for {name} by TFTP, and our answers (OACK) were never acknowledged: they do \
-                 not reach it, as they leave from a port of their own"
+                "asked for {name} by TFTP, and our answers (OACK) were never acknowledged: they do not \
+                 reach it, because they come from another port than 69"
             ),
             "Let UDP from high ports of this host reach it: a firewall between needs a helper for \
              TFTP.",

@@ -216,9 +216,9 @@ fn how_a_guest_ended_is_told_in_words() {
 #[test]
 fn a_guest_that_crashes_or_cannot_run_is_told_and_leaves_nothing() {
     for (code, sentence) in [
-        (3, "head crashed by a triple fault: see its console for what it did last"),
-        (4, "bhyve could not run head: see what it said above"),
-        (77, "bhyve ended in an unknown way (exit status: 77): see what it said above"),
+        (3, "head crashed by a triple fault: see the last messages on its console"),
+        (4, "bhyve could not run head: see its messages above"),
+        (77, "bhyve ended with an unknown status (exit status: 77): see its messages above"),
     ] {
         let (done, failures) = on_bridge(Recorder::ending([Ending::Code(code)]));
         let expected: Vec<&str> = PREPARED.into_iter().chain(ROUND).chain([REMOVE]).collect();
@@ -228,14 +228,12 @@ fn a_guest_that_crashes_or_cannot_run_is_told_and_leaves_nothing() {
 
 #[test]
 fn whatever_fails_is_told_with_what_to_do_and_taken_down() {
-    let advice = "bridge0 has to be a bridge: make it by `ifconfig bridge0 create up`, put the \
-        interface of the machines' network into it by `addm`, or say another --bridge";
+    let advice = "bridge0 is not a bridge: create one with `ifconfig bridge0 create up`, add the interface of the machines' network with `addm`, or give another --bridge";
     let cases = [
         (
             "kldload",
             &PREPARED[..1],
-            "`kldload -n vmm nmdm` failed (ifconfig: no such thing): this host's kernel needs it for \
-             bhyve"
+            "`kldload -n vmm nmdm` failed (ifconfig: no such thing): bhyve needs it in this host's kernel"
                 .to_owned(),
         ),
         (
@@ -253,18 +251,17 @@ fn whatever_fails_is_told_with_what_to_do_and_taken_down() {
         (
             "ifconfig tap3 up",
             &[PREPARED[0], PREPARED[1], PREPARED[2], UP, REMOVE],
-            "`ifconfig tap3 up` failed (ifconfig: no such thing): say another --tap".to_owned(),
+            "`ifconfig tap3 up` failed (ifconfig: no such thing): give another --tap".to_owned(),
         ),
         (
             "bhyveload",
             &[PREPARED[0], PREPARED[1], PREPARED[2], UP, LOAD, FREE, REMOVE],
-            "bhyveload could not load head (exit status: 1): see what it said above".to_owned(),
+            "bhyveload could not load head (exit status: 1): see its messages above".to_owned(),
         ),
         (
             "ifconfig tap3 destroy",
             &[PREPARED[0], PREPARED[1], PREPARED[2], UP, LOAD, RUN, FREE, REMOVE],
-            "`ifconfig tap3 destroy` failed (ifconfig: no such thing): tap3 is still there: remove it \
-             by `ifconfig tap3 destroy`"
+            "`ifconfig tap3 destroy` failed (ifconfig: no such thing): tap3 still exists: remove it with `ifconfig tap3 destroy`"
                 .to_owned(),
         ),
     ];
@@ -296,7 +293,7 @@ fn a_machine_that_cannot_be_freed_is_told_beside_what_went_wrong() {
     let (done, failures) = on_bridge(recorder);
     assert_eq!(done.last().map(String::as_str), Some(REMOVE));
     let still = "the virtual machine head is still there after `bhyvectl --destroy --vm=head`";
-    assert_eq!(failures, ["bhyve could not run head: see what it said above", still]);
+    assert_eq!(failures, ["bhyve could not run head: see its messages above", still]);
     // A guest that reboots is not loaded into what is still there.
     let recorder = Recorder { stuck: true, ..Recorder::ending([Ending::Code(0)]) };
     let (done, failures) = on_bridge(recorder);
@@ -311,8 +308,7 @@ fn whoever_asks_for_the_end_gets_it_and_nothing_is_left() {
     for ending in [Ending::Asked(1), Ending::Asked(0)] {
         assert_eq!(on_bridge(Recorder::ending([ending])), (owned(&whole), vec![]));
     }
-    let cut = "head was cut off: it had not shut itself down 90 s after it was asked to, or it was \
-        asked twice";
+    let cut = "head was killed: it did not shut itself down within 90 s, or netbe was asked twice";
     assert_eq!(on_bridge(Recorder::ending([Ending::Killed])), (owned(&whole), owned(&[cut])));
     // Before anything runs there is only the interface to be taken down.
     let recorder = Recorder { stopping: true, ..Recorder::default() };
@@ -326,8 +322,9 @@ fn a_machine_of_that_name_is_left_alone() {
     assert_eq!(done, Vec::<String>::new());
     assert_eq!(
         failures,
-        ["there is a virtual machine head already (/dev/vmm/head): stop it, or free it by \
-          `bhyvectl --destroy --vm=head` if nothing runs it"]
+        [
+            "the virtual machine head exists already (/dev/vmm/head): stop it, or run `bhyvectl --destroy --vm=head` if no process runs it"
+        ]
     );
 }
 

@@ -20,9 +20,9 @@ use crate::site::machine::{Bridge, Machine, MachineError, MachineName, Runner};
 
 /// Run a boot environment with Linux in it as a container on this terminal (systemd-nspawn(1)).
 ///
-/// The command ends when the container has shut itself down; three times Ctrl-] within a second kill it, and
-/// SIGTERM asks it to shut down. `netbe machine set --run nspawn` and `netbe start` run a machine so in the
-/// background.
+/// The command ends when the container has shut itself down. SIGTERM asks the container to shut down;
+/// pressing Ctrl-] three times within a second kills it. To run a machine's container in the background, use
+/// `netbe machine set --run nspawn` and `netbe start`.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Nspawn {
     #[command(flatten)]
@@ -31,8 +31,8 @@ pub(in crate::cli) struct Nspawn {
 
 /// Run a boot environment with FreeBSD in it as a jail (jail(8)).
 ///
-/// The jail is there until this command is asked to end, by Ctrl-C or SIGTERM: then its `exec.stop` shuts it
-/// down. `netbe machine set --run jail` and `netbe start` run a machine so in the background.
+/// The jail runs until this command gets Ctrl-C or SIGTERM; then the jail's `exec.stop` shuts it down. To run
+/// a machine's jail in the background, use `netbe machine set --run jail` and `netbe start`.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Jail {
     #[command(flatten)]
@@ -42,17 +42,17 @@ pub(in crate::cli) struct Jail {
 /// What is run here.
 #[derive(Args, Debug)]
 struct Here {
-    /// The machine that it is: it has its name, its Ethernet address and its IP address.
+    /// Run it as this machine, with the machine's name, Ethernet address and IP address.
     #[arg(long, value_name = "MACHINE")]
     machine: Option<MachineName>,
-    /// The bridge of this host that its interface joins [default: the machine's; without one, a container is
-    /// reached by the host only, and a jail has the machine's address, if that is this host's].
+    /// The bridge of this host that its interface joins [default: the machine's]. Without a bridge only this
+    /// host reaches a container, and a jail uses the machine's address if this host has that address.
     #[arg(long, value_name = "INTERFACE")]
     bridge: Option<Bridge>,
-    /// Run it also while others run from the boot environment: several systems then write to one root.
+    /// Run it even while other systems run from the boot environment: several systems then write to one root.
     #[arg(short, long)]
     force: bool,
-    /// Run nothing: print what would.
+    /// Run nothing: print the commands that would run.
     #[arg(short = 'n', long)]
     dry_run: bool,
     /// The boot environment.
@@ -93,7 +93,7 @@ impl Jail {
         self.here.keep(site, &subject, Runner::Jail, |notes, host| {
             let name = &subject.guest.name;
             terminal::say(&format!(
-                "{name} is a jail until this command is asked to end: `jexec {name} sh` runs a shell in it"
+                "{name} runs as a jail until Ctrl-C: `jexec {name} sh` runs a shell in it"
             ));
             let file = notes.file("jail.conf");
             jail::live(&definition, &file, host, &mut || notes.began_jail()).map(drop)

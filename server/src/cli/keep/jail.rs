@@ -21,7 +21,7 @@ pub(super) fn definition(subject: &Subject, machine: &Machine) -> Result<Definit
     {
         let name = &environment.name;
         return Err(Failure::no(format_args!(
-            "the data sets of {name} are mounted nowhere by themselves: run `netbe mount {name} DIR` when the \
+            "netbe does not mount the data sets of {name}: run `netbe mount {name} DIR` when the \
              host starts, and the jail by `netbe show jail`"
         )));
     }

@@ -101,7 +101,7 @@ impl<'a> Life<'a> {
                 };
                 if !cfg!(target_os = "freebsd") {
                     return Err(Failure::could_not(format_args!(
-                        "bhyve runs on FreeBSD hosts only: `netbe machine set --run qemu {}` has QEMU run it",
+                        "bhyve runs on FreeBSD hosts only: choose QEMU with `netbe machine set --run qemu {}`",
                         self.name
                     )));
                 }
@@ -366,7 +366,7 @@ pub(super) fn container(
     let name: &EnvironmentName = &subject.environment.name;
     if !subject.store.capabilities().in_place {
         return Err(Failure::no(format_args!(
-            "the data sets of {name} are mounted nowhere by themselves: run `netbe mount {name} DIR` when the \
+            "netbe does not mount the data sets of {name}: run `netbe mount {name} DIR` when the \
              host starts, and the container by the files of `netbe show nspawn --root DIR`"
         )));
     }

@@ -42,7 +42,7 @@ impl Notes {
         hooks: OfGuest,
     ) -> Result<Self, Failure> {
         let keeper = Process::own().ok_or_else(|| {
-            Failure::could_not("this process cannot find itself among those of this host")
+            Failure::could_not("cannot read this process's own entry in the list of processes")
         })?;
         // What was said to a keeper that was killed holds no more.
         let _ = place.take_patience();

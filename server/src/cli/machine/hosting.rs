@@ -8,8 +8,8 @@ use crate::site::machine::{Bridge, GuestBoot, Machine, Memory, Restart, Runner};
 /// How this host runs a machine as a guest. What has no flag stays as it is.
 #[derive(Args, Debug)]
 pub(super) struct Hosting {
-    /// What runs it on this host as a guest, for `netbe start`: qemu, bhyve, nspawn or jail; or
-    /// `none`: it is no guest.
+    /// The program that runs it as a guest of this host, for `netbe start`: qemu, bhyve, nspawn or jail; or
+    /// `none` if it is not a guest.
     #[arg(long, value_name = "PROGRAM", value_parser = optional::<Runner>, help_heading = GUEST)]
     run: Option<Setting<Runner>>,
     /// What boots the virtual machine: its BIOS or UEFI by PXE (bios, uefi), or netbe, with its root
@@ -29,14 +29,14 @@ pub(super) struct Hosting {
     /// Start the guest with this host: by `netbe start --all`.
     #[arg(long, conflicts_with = "no_autostart", help_heading = GUEST)]
     autostart: bool,
-    /// Start the guest by its name alone (the default).
+    /// Do not start the guest with this host (the default).
     #[arg(long, help_heading = GUEST)]
     no_autostart: bool,
-    /// The guest's place among those: lower numbers are started earlier, and stopped later; or
-    /// `none`: behind all that have one.
+    /// The guest's place in the order of --autostart: guests with lower numbers start earlier and stop later;
+    /// with `none`, after all that have a number.
     #[arg(long, value_name = "N", value_parser = optional::<u16>, help_heading = GUEST)]
     order: Option<Setting<u16>>,
-    /// When to start the guest again that has ended by itself [default: on-failure].
+    /// When to start the guest again after it has ended by itself [default: on-failure].
     #[arg(long, value_enum, help_heading = GUEST)]
     restart: Option<Restart>,
 }

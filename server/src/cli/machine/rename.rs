@@ -10,9 +10,9 @@ use crate::site::machine::{MachineError, MachineName, RenameError, rename_machin
 
 /// Rename a machine.
 ///
-/// Its roots, its data, its lease and its boots go along, and so does what is shared with it; a machine
-/// that runs does not notice. Its boot environments keep their names: `netbe rename` changes those. Its
-/// host name is the new one from its next boot on.
+/// Its roots, data, lease, boots and shares follow to the new name. A running machine is not affected; it
+/// gets its new host name at its next boot. Boot environments keep their names: rename those with
+/// `netbe rename`.
 #[derive(Args, Debug)]
 pub(super) struct Rename {
     #[command(flatten)]

@@ -136,7 +136,7 @@ fn the_screenshots_in_the_documents_are_what_is_drawn() {
     ));
     screen.note(&event(4100, "node2", Stage::Loader, "got snponly.efi (268 KiB)"));
     screen.note(&event(9800, "node10", Stage::Root, "mounted /be/base"));
-    screen.note(&event(10_200, "node41", Stage::Loader, "snponly.efi is no program"));
+    screen.note(&event(10_200, "node41", Stage::Loader, "snponly.efi is not a program"));
     let mut machines: Vec<_> = (1..=60).map(|number| off(&format!("node{number}"))).collect();
     machines[1] = MachineStatus { name: "node2".to_owned(), ..machine() };
     machines[9] = MachineStatus {
@@ -157,7 +157,7 @@ fn the_screenshots_in_the_documents_are_what_is_drawn() {
         environment: Some("base".to_owned()),
         stage: Stage::Loader,
         cause: Some(Cause::LoaderBroken),
-        message: Some("its loader snponly.efi is no program: it cannot be started".to_owned()),
+        message: Some("its loader snponly.efi is not a program: it cannot be started".to_owned()),
         sent: 812,
         seconds: 52.0,
         stages: vec![(Stage::Loader, 52.0)],

@@ -118,8 +118,8 @@ impl Server {
         if self.advised.insert(request.mac) {
             let client = request.client;
             let advice = format!(
-                "{client} hears only the DHCP server that gives it its address: have that one say \
-                 what `netbe show dhcp` prints"
+                "{client} accepts only the DHCP server that gives it its address: configure that server as \
+                 `netbe show dhcp` prints"
             );
             self.report(request.mac, Event::Advised(advice));
         }

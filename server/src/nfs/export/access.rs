@@ -91,10 +91,12 @@ pub fn caller(credential: &Credential) -> Caller {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// It is shared with other addresses only.
-    #[error("not shared with {0}: share it with its network, or make it the machine's root")]
+    #[error("not shared with {0}: share it with {0}'s network, or assign it to the machine")]
     Address(IpAddr),
     /// Any user of a client can send from this port.
-    #[error("source port {0} is not a reserved one: use one below 1024, or share it as insecure")]
+    #[error(
+        "source port {0} is not below 1024: mount from a reserved port, or share it with --insecure"
+    )]
     Port(u16),
 }
 

@@ -380,9 +380,8 @@ impl Exports {
         let mut strangers = lock(&self.strangers);
         if strangers.len() < MAX_STRANGERS && strangers.insert(environment) {
             tracing::warn!(
-                "a machine waits for the boot environment with the identity {environment}, which the \
-                 store does not have: bring it back, or run `netbe destroy -f {environment}` if it is \
-                 to be gone"
+                "a machine waits for the boot environment with the identity {environment}, which is not in \
+                 the store: bring it back, or run `netbe destroy -f {environment}` to forget it"
             );
         }
     }
@@ -484,7 +483,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Why environments wait, in words.
 const HELD: &str = "a command works on its boot environment";
 const UNLISTED: &str = "the store has not named its boot environment yet";
-const UNREAD: &str = "what is written down about its boot environment cannot be read just now";
+const UNREAD: &str = "the record of its boot environment cannot be read just now";
 
 /// How often it is looked whether the calls on an environment have ended.
 const DRAINING: Duration = Duration::from_millis(2);
@@ -497,7 +496,9 @@ const MAX_STRANGERS: usize = 64;
 
 /// The path of an export cannot be mounted.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0:?} is not a path for an export: write an absolute one without . and .., as /be/head")]
+#[error(
+    "{0:?} is not a path for an export: write an absolute one without . and .., as in /be/head"
+)]
 pub struct PublishError(pub String);
 
 /// A path with single slashes between its components and none at the end.

@@ -222,7 +222,7 @@ fn a_refused_mount_is_reported_with_its_reason() {
     bench.mnt(&Client::at(STRANGER), "/be/head").unwrap_err();
     let path = "/be/head".to_owned();
     let reason = format!(
-        "not shared with {STRANGER}: share it with its network, or make it the machine's root"
+        "not shared with {STRANGER}: share it with {STRANGER}'s network, or assign it to the machine"
     );
     let failed = Event::NotMounted { path, reason };
     let told = bench.site.booter.take();

@@ -89,7 +89,7 @@ async fn answer(mount: Arc<Mount>, key: Key) {
         }
     });
     if let Err(error) = answered.await {
-        tracing::error!("a MNT that waited is not answered: {error}");
+        tracing::error!("a delayed MNT cannot be answered: {error}");
     }
 }
 

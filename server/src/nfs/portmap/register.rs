@@ -104,8 +104,8 @@ pub enum RegisterError {
     Io(#[from] io::Error),
     /// Another server has one of the programs, and runs.
     #[error(
-        "the port mapper says that {} runs already, at port {port}, and machines would be sent there: \
-         stop it, and start netbe again", named(*.program)
+        "the port mapper has {} at port {port}, and would send machines there: stop that server, and start \
+         netbe again", named(*.program)
     )]
     Other {
         /// Number of the program.
@@ -123,12 +123,12 @@ pub enum RegisterError {
         program: u32,
     },
     /// There was no answer, or none that could be understood.
-    #[error("port 111 is taken, but what has it does not answer as a port mapper: stop it")]
+    #[error("port 111 is in use by a program that does not answer as a port mapper: stop it")]
     Unanswered,
     /// The port mapper does not trust this way of asking.
     #[error(
-        "the port mapper takes registrations by its socket alone, and {socket} does not lead to it: \
-         start rpcbind again, or stop it"
+        "the port mapper accepts registrations only by its socket, but {socket} does not lead to it: \
+         restart rpcbind, or stop it"
     )]
     Weak {
         /// Where the socket should be.
@@ -309,8 +309,8 @@ mod test {
         let (mapper, thread) = mapper(1, move |_| port.into());
         let error = register(&mapper, &[MOUNT, NFS]).unwrap_err();
         let said = format!(
-            "the port mapper says that another MOUNT server (mountd) runs already, at port {port}, and \
-             machines would be sent there: stop it, and start netbe again"
+            "the port mapper has another MOUNT server (mountd) at port {port}, and would send machines \
+             there: stop that server, and start netbe again"
         );
         assert_eq!(error.to_string(), said);
         assert_eq!(thread.join().unwrap().len(), 1);

@@ -32,7 +32,7 @@ impl Appliance {
         let unread = published.err().or_else(|| self.publisher.unread());
         if let Some(why) = unread {
             return Err(format!(
-                "netbe.toml holds ({keys}), but the store could not be read: {why}"
+                "netbe.toml is in effect ({keys}), but the store could not be read: {why}"
             ));
         }
         tracing::info!("machines, environments and exports were read again");

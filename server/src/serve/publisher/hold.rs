@@ -67,7 +67,7 @@ impl Publisher {
             self.tell_of(
                 environments,
                 Kind::EnvironmentHeld,
-                "a command works on it: its users wait",
+                "a command works on it: its machines wait",
             );
         }
         if living.is_some() {
@@ -173,7 +173,7 @@ impl Publisher {
         if self.detached.swap(true, Ordering::Relaxed) {
             return Err(CloseError::Taken);
         }
-        let why = "a command has the store for itself";
+        let why = "a command has closed the store";
         let closed = self.close(why);
         let mut found = lock(&self.found);
         found.store = Some(why.to_owned());
@@ -217,7 +217,7 @@ impl Publisher {
 pub(in crate::serve) enum CloseError {
     /// Calls that run on it do not end.
     #[error(
-        "its disk has not answered calls of its users for {} s: try again when it does",
+        "its disk has not answered for {} s: try again when it does",
         LAST_CALLS.as_secs()
     )]
     Running,
@@ -225,7 +225,7 @@ pub(in crate::serve) enum CloseError {
     #[error(transparent)]
     Store(StoreError),
     /// Another command holds the store.
-    #[error("another command has the store for itself")]
+    #[error("another command has closed the store")]
     Taken,
 }
 

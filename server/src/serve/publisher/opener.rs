@@ -65,7 +65,7 @@ impl Opener {
                 match self.start(&jobs, &done) {
                     Ok(()) => threads += 1,
                     Err(error) if threads == 0 => {
-                        let why = format!("the system gives no thread to open it: {error}");
+                        let why = format!("no thread can be started to open it: {error}");
                         let queue = std::mem::take(&mut lock(&jobs).queue);
                         ready.extend(queue.into_iter().map(|job| (job.0, Err(why.clone()))));
                         break;
@@ -145,7 +145,7 @@ const SLOW: u32 = 10;
 const MAX_THREADS: usize = 8;
 
 /// What is said of an environment that a thread hangs on.
-const HANGS: &str = "its files do not answer: look at their disk";
+const HANGS: &str = "its files do not answer: check their disk";
 
 #[cfg(test)]
 mod test {

@@ -75,8 +75,8 @@ impl Publisher {
         for export in before {
             if self.exports.of(export.environment).is_some_and(|now| root(&now) != root(export)) {
                 tracing::warn!(
-                    "{}: another directory has taken the place of the one that was served, and is served \
-                     from now on: machines that run from the old one have to boot again",
+                    "{}: another directory has replaced the one that was served, and is served from now on: \
+                     boot the machines again that run from the old one",
                     export.name
                 );
             }

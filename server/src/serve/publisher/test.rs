@@ -191,7 +191,7 @@ fn what_is_served_stays_so_while_what_is_written_down_about_it_is_garbage() {
     fs::write(&path, "gibberish").unwrap();
     bench.publisher.publish(Scope::All).unwrap();
     assert_eq!(bench.answers(), [SERVED; 3]);
-    assert!(bench.is_told("until that is right, head is served as before"));
+    assert!(bench.is_told("until that is corrected, head is served as before"));
     // Nothing is known of it then.
     bench.restart();
     assert_eq!(bench.answers(), [WAITS, SERVED, SERVED]);
@@ -406,7 +406,7 @@ fn two_with_one_identity_are_not_served_as_one() {
     fs::copy(bench.path("meta/head.toml"), bench.path("meta/copy.toml")).unwrap();
     bench.publisher.publish(Scope::All).unwrap();
     assert_eq!(bench.answers(), [SERVED; 3]);
-    assert!(bench.is_told("it has the identity of"));
+    assert!(bench.is_told("it has the same identity as"));
 }
 
 #[test]

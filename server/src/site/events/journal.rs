@@ -67,8 +67,7 @@ impl Journal {
             return;
         }
         let missed = |missed| {
-            let text =
-                format!("{missed} events before this were not written down: too many at once");
+            let text = format!("{missed} events before this one were dropped: too many at once");
             Event { at: event.at, ..Event::new(Kind::Notice, text) }
         };
         self.scribe.write(event, missed, |event| {

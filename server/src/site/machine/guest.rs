@@ -46,11 +46,11 @@ pub enum GuestBoot {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
-    /// Whenever it has ended, unless `netbe stop` ended it.
+    /// Always, unless `netbe stop` ended it.
     Always,
     /// Never.
     No,
-    /// When it has ended in another way than by switching itself off.
+    /// Unless it switched itself off.
     #[default]
     OnFailure,
 }
@@ -128,19 +128,20 @@ pub(super) fn check(machine: &Machine) -> Result<(), GuestError> {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum GuestError {
     /// A name cannot be that of a bridge.
-    #[error("{0:?} is no name of a bridge: write one as br0, of at most 15 characters")]
+    #[error("{0:?} is not the name of a bridge: write one as in br0, of at most 15 characters")]
     Bridge(String),
     /// No hypervisor gives a guest so many processors.
-    #[error("cpus: a guest has 1 to {MAX_CPUS} processors, and not {0}")]
+    #[error("cpus: {0}: write 1 to {MAX_CPUS}")]
     Cpus(u16),
     /// A fresh root is made when firmware asks for an address, and here none does.
     #[error(
-        "a fresh root is made when firmware boots by PXE, and this guest has none: take root own, or boot bios or uefi"
+        "a fresh root is made when firmware boots by PXE, but this guest boots without firmware: set root \
+         to own, or boot to bios or uefi"
     )]
     Fresh,
     /// What has the kernel of its host has no hardware either.
     #[error(
-        "{key} is for virtual machines, and a guest that {run} runs has this host's kernel: leave it out"
+        "{key} is for virtual machines, but a guest of {run} runs with this host's kernel: leave it out"
     )]
     HostsKernel {
         /// The key.
@@ -149,15 +150,13 @@ pub enum GuestError {
         run: Runner,
     },
     /// That is no amount of memory.
-    #[error(
-        "{0:?} is no size of a guest's memory: write MiB or GiB, as 512M or 2G, from 16M to 4096G"
-    )]
+    #[error("{0:?} is not a size of memory: write MiB or GiB, as in 512M or 2G, from 16M to 4096G")]
     Memory(String),
     /// bhyve has no BIOS.
-    #[error("bhyve has no BIOS: take boot uefi or kernel, or run qemu")]
+    #[error("bhyve has no BIOS: set boot to uefi or kernel, or run to qemu")]
     NoBios,
     /// It is not said what runs it.
-    #[error("{0} is for guests of this host: set run too, as qemu, bhyve, nspawn or jail")]
+    #[error("{0} is for guests of this host: set run too, to qemu, bhyve, nspawn or jail")]
     NoRunner(&'static str),
     /// There is no such word.
     #[error("{0:?} is unknown: write {1}")]

@@ -239,7 +239,7 @@ pub fn environment_in(assigned: &str) -> &str {
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// Nobody can have that address.
-    #[error("{0} cannot be a machine's address: write one of your network's")]
+    #[error("{0} cannot be a machine's address: write an address of your network")]
     Address(Ipv4Addr),
     /// Another machine has the address.
     #[error("{address} is reserved for {other}: choose another address, or change {other} first")]
@@ -251,7 +251,7 @@ pub enum MachineError {
     },
     /// A class cannot be the name of a folder below `/conf`.
     #[error(
-        "{0:?} is no class: write the name of a folder below /conf, of letters, digits, dots, hyphens \
+        "{0:?} is not a class: write the name of a folder below /conf, of letters, digits, dots, hyphens \
          and underscores"
     )]
     Class(String),
@@ -265,18 +265,18 @@ pub enum MachineError {
     #[error("machine {0} exists: change it with `netbe machine set`, or remove it first")]
     Exists(MachineName),
     /// It stands in the configuration file.
-    #[error("machine {0} stands in netbe.toml: change it there")]
+    #[error("machine {0} is defined in netbe.toml: change it there")]
     Fixed(MachineName),
     /// The default environment stands in the configuration file.
-    #[error("the default environment stands in netbe.toml: change it there")]
+    #[error("the default environment is set in netbe.toml: change it there")]
     FixedDefault,
     /// It cannot be a guest as it was said.
     #[error(transparent)]
     Guest(#[from] GuestError),
     /// Nothing can stand between UEFI's HTTP boot and a loader that goes on by HTTP.
     #[error(
-        "FreeBSD's loader goes on by HTTP only where firmware loads it: with --loader-protocol http \
-         the loader is auto, not {0}"
+        "FreeBSD's loader uses HTTP only if the firmware loads it: with --loader-protocol http the loader \
+         is auto, not {0}"
     )]
     HttpLoader(LoaderChoice),
     /// The variables are not right.
@@ -295,7 +295,7 @@ pub enum MachineError {
     },
     /// A machine of the configuration file has the Ethernet address.
     #[error(
-        "{mac} belongs to {other}, which stands in netbe.toml: change it there, or set another for {name}"
+        "{mac} belongs to {other}, which is defined in netbe.toml: change it there, or set another for {name}"
     )]
     MacFixed {
         /// The Ethernet address.
@@ -312,7 +312,9 @@ pub enum MachineError {
     #[error(transparent)]
     Name(#[from] MachineNameError),
     /// An address is kept, but nobody could be recognised as its owner.
-    #[error("an address is kept by Ethernet address: write the machine's macs too")]
+    #[error(
+        "an address is reserved by Ethernet address: give the machine's Ethernet address (--mac, macs) too"
+    )]
     NoMac,
     /// The record is not UTF-8.
     #[error("it is not text")]
@@ -329,7 +331,7 @@ pub enum MachineError {
         error: Box<Self>,
     },
     /// A record cannot be read.
-    #[error("{}: {error}: mend the file, or remove it {cure}", path.display())]
+    #[error("{}: {error}: correct the file, or remove it {cure}", path.display())]
     Record {
         /// The record.
         path: PathBuf,
@@ -339,7 +341,7 @@ pub enum MachineError {
         cure: &'static str,
     },
     /// A snapshot cannot be a root itself.
-    #[error("{0} is a snapshot, which nobody boots: take --root own or fresh, for a clone of it")]
+    #[error("{0} is a snapshot, which cannot boot: give --root own or fresh, for a clone of it")]
     Snapshot(String),
     /// The state cannot be used.
     #[error(transparent)]
@@ -349,8 +351,7 @@ pub enum MachineError {
     Syntax(String),
     /// The configuration and the state both have it.
     #[error(
-        "machine {0} stands in netbe.toml and was added by a command too: remove it from one of \
-         them"
+        "machine {0} is defined in netbe.toml and was also added by a command: remove one of the two"
     )]
     Twice(MachineName),
     /// No machine can have the address here.
@@ -362,7 +363,7 @@ pub enum MachineError {
         unfit: Unfit,
     },
     /// There is none of that name.
-    #[error("there is no machine {0}: `netbe machine list` shows those that there are")]
+    #[error("there is no machine {0}: `netbe machine list` shows all")]
     Unknown(String),
 }
 

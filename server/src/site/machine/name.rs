@@ -63,8 +63,8 @@ impl From<MachineName> for String {
 /// Why text is not a machine's name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "'{0}' is no host name: use letters, digits and inner hyphens, at most 63 between two dots \
-     and 128 in all"
+    "'{0}' is not a host name: use letters, digits and inner hyphens, at most 63 between two dots and 128 \
+     in all"
 )]
 pub struct MachineNameError(String);
 

@@ -55,7 +55,7 @@ impl From<Netconsole> for String {
 
 /// Why text is no interface of a machine.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0:?} is no network interface of a machine: write its name there, as eth0")]
+#[error("{0:?} is not the name of a network interface: write it as in eth0")]
 pub struct NetconsoleError(String);
 
 #[cfg(test)]

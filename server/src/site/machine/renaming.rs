@@ -89,8 +89,8 @@ pub fn finish_renaming(state: &StateDir) -> Result<(), StateError> {
     };
     if let Some(error) = error {
         tracing::warn!(
-            "a boot environment was renamed, and its machines still have its old name: {error}; \
-             mend that, then run `netbe settle`"
+            "a boot environment was renamed, but its machines still have its old name: {error}; correct \
+             that, then run `netbe settle`"
         );
     }
     Ok(())

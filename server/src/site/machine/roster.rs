@@ -263,8 +263,8 @@ pub(in crate::site) fn read<T: DeserializeOwned>(
 ) -> Result<T, MachineError> {
     parse(record).map_err(|error| {
         let cure = match name {
-            SITE => "and say with `netbe sharepxe --default` what machines boot",
-            _ => "and start the server, which writes it",
+            SITE => "and set the default environment again with `netbe sharepxe --default`",
+            _ => "and start the server, which writes it anew",
         };
         MachineError::Record { path: state.place(Kind::Site, name), error: Box::new(error), cure }
     })
@@ -292,7 +292,7 @@ fn machine_of(
 /// The record of a machine cannot be read.
 fn broken(state: &dyn State, name: &str, error: impl Into<MachineError>) -> MachineError {
     let path = state.place(Kind::Machine, name);
-    let cure = "and say with `netbe machine add` what was known of the machine";
+    let cure = "and add the machine again with `netbe machine add`";
     MachineError::Record { path, error: Box::new(error.into()), cure }
 }
 

@@ -191,7 +191,7 @@ impl BackEnd for Directory {
 
     fn check_release(&self) -> Result<(), StoreError> {
         Err(StoreError::Unsupported(
-            "only a store on ZFS can be released while the server runs: stop the server meanwhile",
+            "only a store on ZFS can be closed while the server runs: stop the server instead",
         ))
     }
 

@@ -123,7 +123,8 @@ impl Directory {
         found.retain(|(intent, path)| !known.contains(intent) && path.exists());
         let told = |(uuid, path): (Uuid, PathBuf)| {
             let error = format!(
-                "{} is of an earlier netbe that was killed: look whether a tree in it is missed, then remove it",
+                "{} was left by an older netbe that was killed: check whether you miss a tree that is in \
+                 it, then remove it",
                 path.display()
             );
             let (verb, environments) = (String::new(), Vec::new());

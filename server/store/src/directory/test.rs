@@ -161,7 +161,7 @@ fn what_is_called_as_a_workspace_is_shown_and_not_removed() {
     fs::write(stray.join("announced-head"), "").unwrap();
     bench.store.set(&name("clone"), "os", Some("next")).unwrap();
     let [left] = &bench.store.settle(None).unwrap()[..] else { panic!() };
-    assert!(left.error.as_ref().unwrap().contains("earlier netbe"), "{left:?}");
+    assert!(left.error.as_ref().unwrap().contains("older netbe"), "{left:?}");
     assert!(stray.join("old/etc").exists());
 }
 

@@ -60,8 +60,8 @@ pub(super) fn check(
             let nested = members(tree).map_err(at("list", path))?;
             if let (true, Some(nested)) = (name == "quota", nested.get(1)) {
                 return refuse(format!(
-                    "btrfs limits each subvolume for itself, and {} is one of its own: set refquota, which \
-                     limits the root alone",
+                    "btrfs limits each subvolume separately, and {} has a subvolume of its own: set \
+                     refquota, which limits only the root",
                     nested.path.display()
                 ));
             }

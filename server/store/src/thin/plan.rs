@@ -43,7 +43,7 @@ pub struct Rewrite {
 pub enum Refusal {
     /// Nothing that this link could say leads where it leads now.
     #[error(
-        "the link {} could not lead to {:?} any more: remove it",
+        "the symbolic link {} could no longer lead to {:?}: remove it",
         shown(path),
         String::from_utf8_lossy(text)
     )]
@@ -57,10 +57,10 @@ pub enum Refusal {
     #[error("it has no {0:?}: install a system into it first")]
     NoSystem(&'static str),
     /// A file or device is where a directory belongs.
-    #[error("{0:?} is not a directory: put that right first")]
+    #[error("{0:?} is not a directory: make it one first")]
     NotDirectory(&'static str),
     /// The mount point's name is in use.
-    #[error("it has {MOUNT_POINT:?} already, and not as an empty directory: rename that first")]
+    #[error("it already has {MOUNT_POINT:?}, but not as an empty directory: rename that first")]
     Taken,
 }
 

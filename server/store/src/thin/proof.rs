@@ -29,13 +29,13 @@ pub enum Fault {
     #[error("{} is gone", shown(.0))]
     Gone(Vec<u8>),
     /// The base has no empty directory to mount a skeleton on.
-    #[error("the base has no empty directory {MOUNT_POINT:?}: make one")]
+    #[error("the base has no empty directory {MOUNT_POINT:?}: create one")]
     MountPoint,
     /// The base has something else in a place than the link that belongs there.
-    #[error("the base has no link {0:?} that says {text:?}: put it there", text = link_to(.0))]
+    #[error("the base has no symbolic link {0:?} to {text:?}: create it", text = link_to(.0))]
     NoLink(&'static str),
     /// The base has a link to it, and the skeleton no directory.
-    #[error("the skeleton has no directory {0:?}: make it")]
+    #[error("the skeleton has no directory {0:?}: create it")]
     NoPlace(&'static str),
     /// It was not there.
     #[error("{} was not there", shown(.0))]

@@ -190,8 +190,8 @@ impl Zfs {
         let left = std::fs::read_dir(&folder).ok()?.flatten().next()?.path();
         let text = std::fs::read_to_string(&left).ok()?;
         let error = format!(
-            "an earlier netbe left {} behind, which says: {}. Look whether that is still there, and destroy it \
-             if it has a hidden name; then remove the file",
+            "an older netbe left {} behind, with this content: {}. If that data set still exists under a \
+             hidden name, destroy it; then remove the file",
             left.display(),
             text.trim().replace(['\t', '\n'], " ")
         );
@@ -264,9 +264,7 @@ impl Zfs {
             return clear(Task::zfs("destroy").flags(["-r"]), full);
         }
         if self.number(full)?.is_some() {
-            tracing::warn!(
-                "{full} is not what a killed command made under that name: it is left alone"
-            );
+            tracing::warn!("{full} was not made by the killed command: it stays as it is");
         }
         Ok(())
     }
@@ -496,8 +494,8 @@ fn clear(task: Task, name: &str) -> Result<(), StoreError> {
 
 fn half(name: &str, snapshot: &str, base: &str) -> StoreError {
     let why = format!(
-        "what received it did not come to its end. `netbe settle` undoes what came, unless something was \
-         changed since: `netbe rollback -r {name}@{base}` does then"
+        "the receiving command was interrupted. `netbe settle` undoes what was received; if something was \
+         changed since, run `netbe rollback -r {name}@{base}`"
     );
     StoreError::Away { place: format!("all of {name}@{snapshot}"), why }
 }

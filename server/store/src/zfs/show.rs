@@ -44,9 +44,8 @@ impl Zfs {
         let left_out = |place: &DatasetPath| !parts.iter().any(|part| part.path == place.path);
         match tree.places().into_iter().find(left_out).filter(|_| wanted == Wanted::Whole) {
             Some(DatasetPath { dataset, path }) => {
-                let why = format!(
-                    "it could not be mounted on /{path} of {name}: look what is in its place"
-                );
+                let why =
+                    format!("it could not be mounted on /{path} of {name}: check what is there");
                 Err(StoreError::Away { place: format!("the data set {dataset}"), why })
             }
             None => Ok(parts),

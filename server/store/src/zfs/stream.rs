@@ -213,7 +213,8 @@ impl Zfs {
         let marks: Vec<Change> = new.into_iter().map(unmark).collect();
         // All of it is there.
         if let Err(error) = program::set(self.pool_name(), &marks) {
-            tracing::warn!(environment = %name, %error, "the property that marked its arrival cannot be removed; it has no effect");
+            tracing::warn!(environment = %name, %error, "the property that marked the transfer cannot be \
+                                                         removed; it has no effect");
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ impl Pool {
         let (health, guid) = (next(), next());
         if matches!(health.as_str(), "SUSPENDED" | "UNAVAIL" | "FAULTED") {
             let why = format!(
-                "it is {health}: bring its disks back, then run `zpool clear {name}` (`zpool status \
+                "it is {health}: reconnect its disks, then run `zpool clear {name}` (`zpool status \
                  {name}` tells which)"
             );
             return Err(StoreError::Stalled { place: format!("the pool {name}"), why });

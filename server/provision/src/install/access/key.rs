@@ -83,13 +83,13 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeyError {
     /// A line is none: its number, from 1. Its text may be a secret, as in a file of passwords.
-    #[error("line {0} is no public key of ssh: write it as in id_ed25519.pub, KIND BASE64 COMMENT")]
+    #[error("line {0} is not a public ssh key: write it as in id_ed25519.pub, KIND BASE64 COMMENT")]
     Line(usize),
     /// There is none.
     #[error("there is no public key in it")]
     None,
     /// It is the secret half.
-    #[error("it is a private key: name the file with the public one, which ends with .pub")]
+    #[error("it is a private key: name the file with the public key, which ends with .pub")]
     Private,
 }
 

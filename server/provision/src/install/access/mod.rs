@@ -252,8 +252,8 @@ const SSHD_RC: &str = "sshd_enable=\"YES\"\nsshd_flags=\"-o PermitRootLogin=proh
 const SSHD_CONFIG_D: &str = "/etc/ssh/sshd_config.d";
 const SSHD_DROP_IN: &str = "/etc/ssh/sshd_config.d/10-netbe.conf";
 const SSHD_KEYS_ONLY: &str = "PermitRootLogin prohibit-password\n";
-const NO_UNIT: &str = "nothing was found that starts the ssh server (ssh.service, sshd.service): see that the \
-                       system does";
+const NO_UNIT: &str = "nothing was found that starts the ssh server (ssh.service, sshd.service): enable it \
+                       in the system";
 /// More than any of these files has, in bytes.
 const MAX_TEXT: usize = 1 << 20;
 

@@ -131,7 +131,7 @@ fn dhcp_is_blamed_for_what_dhcp_did() {
     let foreign = case(PXE, with(asks(PXE), [foreign]));
     blames(&foreign, Cause::ForeignServer, &["10.0.0.2"], BLOCKED);
     let taken = case(PXE, with(asks(PXE), [Event::Declined(ADDRESS)]));
-    blames(&taken, Cause::AddressInUse, &["in use by somebody else"], BLOCKED);
+    blames(&taken, Cause::AddressInUse, &["in use by another machine"], BLOCKED);
     let refused = case(PXE, with(asks(PXE), [Event::Refused(ADDRESS)]));
     blames(&refused, Cause::AddressRefused, &["was refused 10.0.0.9"], BLOCKED);
 }
@@ -211,7 +211,7 @@ fn secure_boot_is_named_only_where_a_good_loader_is_silent() {
         Case { silent: 0, ..case(PXE, events) }
     };
     blames(&flawed(Flaw::Empty, 0), Cause::LoaderBroken, &["snponly.efi is empty"], SECURE);
-    blames(&flawed(Flaw::Garbage, 9), Cause::LoaderBroken, &["is no program"], SECURE);
+    blames(&flawed(Flaw::Garbage, 9), Cause::LoaderBroken, &["is not a program"], SECURE);
     let (of, wanted) = ("64-bit ARM UEFI", "x64 UEFI");
     let foreign = flawed(Flaw::Foreign { of, wanted }, 9);
     let words = ["a program for 64-bit ARM UEFI", "has x64 UEFI"];
@@ -265,7 +265,7 @@ fn a_root_that_is_refused_or_fails_is_told_by_its_reason() {
     blames(&lacks, Cause::NoInit, &["found none"], &["panic"]);
     let writes = Traffic { calls: 9, written: 1, denied: 3, by_kernel: true, ..Traffic::default() };
     let writes = case(PXE, with(loaded(), [mounted(), nfs(writes)]));
-    blames(&writes, Cause::ReadOnlyRoot, &["tried to change its root 3 times"], &[]);
+    blames(&writes, Cause::ReadOnlyRoot, &["tried to write to its root 3 times"], &[]);
 }
 
 #[test]
