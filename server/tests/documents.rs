@@ -43,6 +43,58 @@ fn every_link_in_the_documents_leads_somewhere() {
 }
 
 #[test]
+fn every_heading_that_a_link_names_exists() {
+    let mut links = 0;
+    for (document, text) in documents() {
+        let folder = document.parent().unwrap();
+        let targets = prose(&text).flat_map(|line| line.split("](").skip(1));
+        for target in targets.filter_map(|rest| rest.split(')').next()) {
+            let Some((file, heading)) = target.split_once('#') else { continue };
+            if target.contains("://") {
+                continue;
+            }
+            let linked = if file.is_empty() { document.clone() } else { folder.join(file) };
+            let linked = fs::read_to_string(linked).unwrap();
+            let mut headings = prose(&linked).filter(|line| line.starts_with('#')).map(anchor);
+            assert!(headings.any(|own| own == heading), "{}: no {target}", document.display());
+            links += 1;
+        }
+    }
+    assert!(links > 5, "only {links} links were found");
+}
+
+#[test]
+fn every_verb_that_a_sentence_names_exists() {
+    // The reference is what the program says (`the_reference_is_what_the_program_says`).
+    let reference = fs::read_to_string(root().join("docs/reference/commands.md")).unwrap();
+    let verbs = reference.lines().filter_map(|line| line.strip_prefix("## netbe "));
+    let mut known: BTreeSet<&str> = verbs.filter_map(|words| words.split(' ').next()).collect();
+    let aliases = reference.lines().filter_map(|line| line.strip_prefix("Alias: `"));
+    known.extend(aliases.filter_map(|rest| rest.split('`').next()));
+    // Not in the reference: the one that prints help, and the ones that are hidden.
+    known.extend(["help", "names", "reference"]);
+    let sources = files(&root().join("server"), "rs").into_iter();
+    let sources = sources.chain(files(&root().join("bootcfg"), "rs"));
+    let read = |path: PathBuf| (path.clone(), fs::read_to_string(path).unwrap());
+    let mut named = 0;
+    for (file, text) in sources.map(read).chain(documents()) {
+        // A sentence may go on in the next line of the source.
+        let joined = text.replace("\\\n", "").replace("\n", " ");
+        for rest in joined.split("`netbe ").skip(1) {
+            let verb = rest.trim_start().trim_start_matches("/// ");
+            let verb: String = verb.chars().take_while(char::is_ascii_lowercase).collect();
+            assert!(
+                verb.is_empty() || known.contains(verb.as_str()),
+                "{}: no {verb}",
+                file.display()
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 300, "only {named} verbs were found");
+}
+
+#[test]
 fn every_test_in_the_documents_exists() {
     let known = tests();
     for (document, text) in documents() {
@@ -115,6 +167,13 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
         inside ^= fence;
         !inside && !fence
     })
+}
+
+/// What a link to a heading says behind `#`: small letters and digits, with hyphens for spaces.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 /// What stands between backticks.
