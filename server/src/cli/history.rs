@@ -18,7 +18,7 @@ pub(crate) struct History {
     #[command(flatten)]
     format: Format,
     /// Show the steps inside the store too, such as those of an upgrade.
-    #[arg(short)]
+    #[arg(short, long)]
     all: bool,
     /// Show only this boot environment or machine, with the steps.
     name: Option<EnvironmentName>,

@@ -97,10 +97,16 @@ pub(crate) struct Get {
     #[command(flatten)]
     format: Format,
     /// Print exact numbers, as -H and -j do.
-    #[arg(short = 'p')]
+    #[arg(short = 'p', long)]
     exact: bool,
     /// Print these columns, in this order: name, property, value, source.
-    #[arg(short = 'o', value_name = "COLUMNS", value_delimiter = ',', conflicts_with = "json")]
+    #[arg(
+        short = 'o',
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        conflicts_with = "json"
+    )]
     #[arg(value_parser = ["name", "property", "value", "source"])]
     columns: Vec<String>,
     /// The properties, as in role or quota,compression [default: all].

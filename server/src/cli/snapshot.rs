@@ -44,7 +44,7 @@ pub(crate) struct Rollback {
     #[arg(short, long)]
     force: bool,
     /// Destroy the snapshots that are newer.
-    #[arg(short)]
+    #[arg(short, long)]
     recent: bool,
     #[command(flatten)]
     dry: Dry,

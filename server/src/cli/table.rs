@@ -9,7 +9,7 @@ use super::{Failure, Reply};
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Format {
     /// Print no header, and one tab between columns, for scripts.
-    #[arg(short = 'H', conflicts_with = "json")]
+    #[arg(short = 'H', long = "no-header", conflicts_with = "json")]
     headless: bool,
     /// Print JSON, for programs.
     #[arg(short, long)]

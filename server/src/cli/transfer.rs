@@ -11,12 +11,12 @@ use super::{Dry, Failure, Reply, Site, snapshot};
 
 /// Write a snapshot to standard output, for `netbe receive` on this or another host.
 ///
-/// `netbe send head@monday | ssh other netbe receive head`
+/// For example: `netbe send head@monday | ssh other netbe receive head`.
 #[derive(Args, Debug)]
 pub(crate) struct Send {
     /// Send only the changes since this snapshot (SNAP, @SNAP or BE@SNAP), which the receiver must
     /// have.
-    #[arg(short, value_name = "SNAP")]
+    #[arg(short, long, value_name = "SNAP")]
     incremental: Option<Base>,
     /// The boot environment and the snapshot.
     #[arg(value_name = "BE@SNAP")]

@@ -17,10 +17,10 @@ use provision::roots::upgrade::{Upgrade as Plan, conflict_path};
 #[derive(Args, Debug)]
 pub(crate) struct Activate {
     /// Set it for the next boot only. After that boot the machine returns to its present environment.
-    #[arg(short = 't', conflicts_with = "no_longer")]
+    #[arg(short = 't', long, conflicts_with = "no_longer")]
     once: bool,
     /// Cancel an earlier -t.
-    #[arg(short = 'T', conflicts_with = "name")]
+    #[arg(short = 'T', long = "cancel", conflicts_with = "name")]
     no_longer: bool,
     #[command(flatten)]
     dry: Dry,

@@ -71,7 +71,7 @@ fn what_a_verb_does_not_take_is_explained_by_that_verb() {
     );
     bench.cannot(
         &["list", "-H", "-j"],
-        "the argument '-H' cannot be used with '--json': see `netbe list --help`",
+        "the argument '--no-header' cannot be used with '--json': see `netbe list --help`",
     );
 }
 

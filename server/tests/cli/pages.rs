@@ -60,6 +60,19 @@ fn there_is_a_page_for_every_verb_and_for_the_file() {
 }
 
 #[test]
+fn every_flag_of_one_letter_has_a_word_too() {
+    let bench = Bench::new();
+    let written = tempfile::tempdir().unwrap();
+    bench.silent(&["reference", written.path().to_str().unwrap()]);
+    let text = fs::read_to_string(written.path().join("commands.md")).unwrap();
+    let letters: Vec<&str> = text.lines().filter(|line| line.starts_with("| `-")).collect();
+    assert!(letters.len() > 200, "only {} flags were found", letters.len());
+    for flag in letters {
+        assert!(flag.starts_with("| `--") || flag.contains(", --"), "{flag}");
+    }
+}
+
+#[test]
 fn mandoc_has_nothing_to_warn_of() {
     if Command::new("mandoc").arg("-h").output().is_err() {
         println!("skipped: mandoc is not installed");
