@@ -161,6 +161,12 @@ impl Lab {
         }
     }
 
+    /// A server that netbe is measured beside: an example of this package, as released.
+    pub(crate) fn peer(&self, name: &'static str) -> Result<PathBuf, Failure> {
+        let cargo = Self::cargo().words("build --release --package lab --example").arg(name);
+        self.built(name, cargo, &Wanted { directory: "integration", kind: "example", name })
+    }
+
     /// The program that runs the tests of one file below `tests` of the package in this directory.
     pub(crate) fn tests(&self, package: &str, file: &str) -> Result<PathBuf, Failure> {
         let what = format!("the tests {file} of {package}");

@@ -79,7 +79,7 @@ enum Command {
         subject: bench::Subject,
         #[command(flatten)]
         load: bench::Load,
-        /// The peer of `nfs`: a netbe that was built from another commit, instead of NFS-Ganesha.
+        /// The peer of `nfs`, `http` or `tftp`: a netbe that was built from another commit, instead of other servers.
         #[arg(long, value_name = "NETBE")]
         beside: Option<PathBuf>,
         /// Play `storm` once more with as large a table of neighbours of this host as netbe names; it is put

@@ -21,7 +21,7 @@ use crate::server::Site;
 
 use super::cost::Meter;
 use super::limits::{self, Probe};
-use super::report::Report;
+use super::report::{Comparison, Report};
 use super::trial::{Side, Trial, alternate};
 
 /// Measures every load in turns.
@@ -54,7 +54,10 @@ pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
     let limits = limits::end(&ours, limits)?;
     server.stop()?;
     let version = kea.program(Program::new(&kea.server)).arg("-v").run(Duration::from_secs(20))?;
-    Report::new(lab, "kea", version.trim().to_owned(), figures, limits)
+    Report::new(
+        lab,
+        vec![Comparison { peer: "kea", version: version.trim().to_owned(), figures, limits }],
+    )
 }
 
 /// A private network in which hundreds of thousands of clients have room.

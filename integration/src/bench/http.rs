@@ -17,7 +17,7 @@ use crate::server::{Server, Site};
 
 use super::cost::{Meter, under_load};
 use super::limits::{self, Probe};
-use super::report::{Figure, Limit, Report};
+use super::report::{Comparison, Figure, Limit, Report};
 use super::trial::{Side, Trial, alternate};
 
 /// Measures every load in turns: beside nginx, or beside `earlier`, a netbe of another commit.
@@ -38,7 +38,15 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
         let (figures, limits) = compare(&netbe, &peer)?;
         other.stop()?;
         server.stop()?;
-        return Report::new(lab, "earlier", earlier.display().to_string(), figures, limits);
+        return Report::new(
+            lab,
+            vec![Comparison {
+                peer: "earlier",
+                version: earlier.display().to_string(),
+                figures,
+                limits,
+            }],
+        );
     }
     packages::install(&[packages::NGINX_LIBRARIES])?;
     let nginx = packages::unpacked(&lab.cache, "nginx")?.join("usr/sbin/nginx");
@@ -63,7 +71,15 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
     let (figures, limits) = compare(&netbe, &peer)?;
     server.stop()?;
     let version = theirs.client.program(&nginx).arg("-v").finish(Duration::from_secs(20))?;
-    Report::new(lab, "nginx", version.stderr.trim().to_owned(), figures, limits)
+    Report::new(
+        lab,
+        vec![Comparison {
+            peer: "nginx",
+            version: version.stderr.trim().to_owned(),
+            figures,
+            limits,
+        }],
+    )
 }
 
 /// Serves an environment with a kernel to a machine that has asked for it; gives the kernel's path.

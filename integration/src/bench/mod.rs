@@ -38,13 +38,13 @@ pub(crate) enum Subject {
     Dhcp,
     /// Downloads by HTTP, beside nginx.
     Http,
-    /// NFSv3 operations over TCP, beside NFS-Ganesha.
+    /// NFSv3 operations over TCP, beside NFS-Ganesha and nfsserve.
     Nfs,
     /// Whole boots of 1,000 and of 1,500 machines at once.
     Storm,
     /// Clones of boot environments, beside the file systems' own commands in a loop.
     Store,
-    /// TFTP transfers, beside atftpd.
+    /// TFTP transfers, beside atftpd and async-tftp.
     Tftp,
 }
 

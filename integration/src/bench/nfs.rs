@@ -1,4 +1,4 @@
-//! NFSv3 over TCP (RFC 1813): what an operation costs netbe, and NFS-Ganesha or a netbe of another
+//! NFSv3 over TCP (RFC 1813): what an operation costs netbe, and NFS-Ganesha and nfsserve, or a netbe of another
 //! commit, with all files in memory.
 
 use std::fs::{self, File};
@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::failure::{During, Failure, ensure};
+use crate::interrupt::wait_for;
 use crate::lab::Lab;
-use crate::net::Network;
+use crate::net::{Network, SERVER};
 use crate::packages;
 use crate::peer;
 use crate::process::Program;
@@ -17,40 +18,70 @@ use crate::server::{Server, Site};
 use super::cost::{Meter, under_load};
 use super::limits::{self, Probe};
 use super::nfs_rounds::{self, Round, Rounds};
-use super::report::{Figure, Limit, Report};
+use super::report::{Comparison, Report, locked};
 use super::trial::{Side, Trial, alternate};
 use crate::rpc::{self, Client, Procedure, Work};
 use crate::xdr::{Reader, long, opaque, word};
 
-/// Measures every load in turns: beside NFS-Ganesha, or beside `earlier`, a netbe of another commit.
+/// Measures every load in turns: beside NFS-Ganesha and nfsserve, or beside `earlier`, a netbe of another commit.
 pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failure> {
-    let directory = lab.directory("bench nfs")?;
-    let (ours, theirs) = (Network::new()?, Network::new()?);
+    let ours = Network::new()?;
     ours.address_the_client()?;
-    theirs.address_the_client()?;
     let site = Site::new(lab.release()?, &ours, &lab.directory("bench nfs netbe")?);
     let server = share(&site)?;
-    let netbe = Target::new(&ours, Meter::of(server.pid())?, EXPORT, "netbe")?;
-    let report = if let Some(earlier) = earlier {
-        let site = Site::new(earlier, &theirs, &lab.directory("bench nfs earlier")?);
-        let server = share(&site)?;
-        let peer = Target::new(&theirs, Meter::of(server.pid())?, EXPORT, "peer")?;
-        let (figures, limits) = compare(&netbe, &peer)?;
-        server.stop()?;
-        Report::new(lab, "earlier", earlier.display().to_string(), figures, limits)?
-    } else {
-        install_ganesha()?;
-        let root = site.root(ENVIRONMENT);
-        let ganesha = peer::ganesha(&theirs, &directory, &root)?;
-        let meter = Meter::of_descendant(ganesha.pid(), "ganesha.nfsd")?;
-        let peer = Target::new(&theirs, meter, &root.display().to_string(), "peer")?;
-        let (figures, limits) = compare(&netbe, &peer)?;
-        let version = Program::new("dpkg-query").words("-W -f ${Version} nfs-ganesha");
-        let version = version.run(Duration::from_secs(30))?;
-        Report::new(lab, "ganesha", version, figures, limits)?
+    let netbe = Target::new(&ours, Meter::of(server.pid())?, &|| rpc::mount(EXPORT), "netbe")?;
+    let compared = match earlier {
+        Some(earlier) => vec![beside_netbe(lab, &netbe, earlier)?],
+        None => {
+            let root = site.root(ENVIRONMENT);
+            vec![beside_ganesha(lab, &netbe, &root)?, beside_nfsserve(lab, &netbe, &root)?]
+        }
     };
+    let report = Report::new(lab, compared)?;
     server.stop()?;
     Ok(report)
+}
+
+fn beside_netbe(lab: &Lab, netbe: &Target<'_>, earlier: &Path) -> Result<Comparison, Failure> {
+    let theirs = Network::new()?;
+    theirs.address_the_client()?;
+    let site = Site::new(earlier, &theirs, &lab.directory("bench nfs earlier")?);
+    let server = share(&site)?;
+    let peer = Target::new(&theirs, Meter::of(server.pid())?, &|| rpc::mount(EXPORT), "peer")?;
+    let compared = compare(netbe, &peer, "earlier", earlier.display().to_string())?;
+    server.stop()?;
+    Ok(compared)
+}
+
+fn beside_ganesha(lab: &Lab, netbe: &Target<'_>, root: &Path) -> Result<Comparison, Failure> {
+    install_ganesha()?;
+    let theirs = Network::new()?;
+    theirs.address_the_client()?;
+    let ganesha = peer::ganesha(&theirs, &lab.directory("bench nfs ganesha")?, root)?;
+    let meter = Meter::of_descendant(ganesha.pid(), "ganesha.nfsd")?;
+    let mount = || rpc::mount(&root.display().to_string());
+    let peer = Target::new(&theirs, meter, &mount, "peer")?;
+    let version = Program::new("dpkg-query").words("-W -f ${Version} nfs-ganesha");
+    compare(netbe, &peer, "ganesha", version.run(Duration::from_secs(30))?)
+}
+
+/// nfsserve answers MOUNT on the port of NFS, and has no port mapper on its own.
+fn beside_nfsserve(lab: &Lab, netbe: &Target<'_>, root: &Path) -> Result<Comparison, Failure> {
+    let mirror = lab.peer(NFSSERVE)?;
+    let theirs = Network::new()?;
+    theirs.address_the_client()?;
+    let log = lab.directory("bench nfs nfsserve")?.join("log");
+    let mut server = theirs.server.program(&mirror.display().to_string());
+    server = server.arg(format!("{SERVER}:{NFS_PORT}")).arg(root);
+    let mut server = server.start(&log)?;
+    let mount = || rpc::mount_by(Client::connect(NFS_PORT)?, "/")?;
+    wait_for("nfsserve's start", Duration::from_secs(10), || {
+        server.still(&log)?;
+        Ok(theirs.inside(mount).ok())
+    })?;
+    let meter = Meter::of_descendant(server.pid(), NFSSERVE)?;
+    let peer = Target::new(&theirs, meter, &mount, "peer")?;
+    compare(netbe, &peer, "nfsserve", locked("nfsserve")?)
 }
 
 fn install_ganesha() -> Result<(), Failure> {
@@ -69,7 +100,12 @@ fn share(site: &Site<'_>) -> Result<Server, Failure> {
     site.serve()
 }
 
-fn compare(netbe: &Target<'_>, peer: &Target<'_>) -> Result<(Vec<Figure>, Vec<Limit>), Failure> {
+fn compare(
+    netbe: &Target<'_>,
+    peer: &Target<'_>,
+    name: &'static str,
+    version: String,
+) -> Result<Comparison, Failure> {
     let probes = [
         Probe::TcpEcho,
         Probe::RingEcho,
@@ -84,7 +120,8 @@ fn compare(netbe: &Target<'_>, peer: &Target<'_>) -> Result<(Vec<Figure>, Vec<Li
         Side::Netbe => netbe.bear(load),
         Side::Peer => peer.bear(load),
     })?;
-    Ok((figures, limits::end(netbe.network, limits)?))
+    let limits = limits::end(netbe.network, limits)?;
+    Ok(Comparison { peer: name, version, figures, limits })
 }
 
 /// Fills the root with what is asked for.
@@ -228,9 +265,14 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Mounts `path`; `name` tells which file this server writes.
-    fn new(network: &'a Network, meter: Meter, path: &str, name: &str) -> Result<Self, Failure> {
-        let handles = network.inside(|| Handles::look_up(path, name))?;
+    /// Mounts what is exported; `name` tells which file this server writes.
+    fn new(
+        network: &'a Network,
+        meter: Meter,
+        mount: &(dyn Fn() -> Result<Vec<u8>, Failure> + Sync),
+        name: &str,
+    ) -> Result<Self, Failure> {
+        let handles = network.inside(|| Handles::look_up(&mount()?, name))?;
         Ok(Self { network, meter, handles })
     }
 
@@ -274,8 +316,7 @@ struct Handles {
 }
 
 impl Handles {
-    fn look_up(path: &str, name: &str) -> Result<Self, Failure> {
-        let root = rpc::mount(path)?;
+    fn look_up(root: &[u8], name: &str) -> Result<Self, Failure> {
         let mut client = Client::connect(NFS_PORT)?;
         let mut find = |directory: &[u8], name: &str| {
             let mut arguments = Vec::new();
@@ -288,12 +329,12 @@ impl Handles {
             ensure(status == 0, || format!("the server does not find {name}: status {status}"))?;
             Ok::<_, Failure>(reader.opaque()?.to_vec())
         };
-        let entries = find(&root, "entries")?;
+        let entries = find(root, "entries")?;
         let files = (0..FILES).map(|number| find(&entries, &entry(number)));
         let files = files.collect::<Result<_, _>>()?;
-        let (big, written) = (find(&root, "big")?, find(&root, &format!("written-{name}"))?);
-        let (many, small) = (find(&root, "many")?, find(&root, "small")?);
-        let made = find(&root, &format!("made-{name}"))?;
+        let (big, written) = (find(root, "big")?, find(root, &format!("written-{name}"))?);
+        let (many, small) = (find(root, "many")?, find(root, "small")?);
+        let made = find(root, &format!("made-{name}"))?;
         Ok(Self { entries, files, many, small, made, big, written })
     }
 }
@@ -474,6 +515,8 @@ const ROUNDS: usize = 5;
 const DURATION: Duration = Duration::from_millis(400);
 /// What both have.
 const ENVIRONMENT: &str = "bench";
+/// The program that serves by nfsserve.
+const NFSSERVE: &str = "nfsserve-mirror";
 /// By which path a netbe gives it.
 const EXPORT: &str = "/be/bench";
 const ENTRIES: u32 = 1000;

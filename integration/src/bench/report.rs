@@ -69,40 +69,116 @@ pub(super) struct Limit {
 /// All that a benchmark found.
 #[derive(Clone, Debug)]
 pub(super) struct Report {
-    peer: &'static str,
-    figures: Vec<Figure>,
-    limits: Vec<Limit>,
+    comparisons: Vec<Comparison>,
     machine: Vec<(&'static str, String)>,
 }
 
+/// Figures of netbe beside one peer.
+#[derive(Clone, Debug)]
+pub(super) struct Comparison {
+    /// The program beside which netbe was measured.
+    pub(super) peer: &'static str,
+    /// The words by which it tells its version.
+    pub(super) version: String,
+    /// What was measured, in turns.
+    pub(super) figures: Vec<Figure>,
+    /// What was possible meanwhile.
+    pub(super) limits: Vec<Limit>,
+}
+
 impl Report {
-    /// A report about figures that were just measured beside the program `peer`, with the words by
-    /// which both tell their versions.
-    pub(super) fn new(
-        lab: &Lab,
-        peer: &'static str,
-        version: String,
-        figures: Vec<Figure>,
-        limits: Vec<Limit>,
-    ) -> Result<Self, Failure> {
+    /// A report about figures that were just measured.
+    pub(super) fn new(lab: &Lab, comparisons: Vec<Comparison>) -> Result<Self, Failure> {
         let netbe = Program::new(lab.release()?).arg("--version").run(LIMIT)?;
         let commit =
             Program::new("git").words("describe --always --dirty").directory(Lab::checkout());
         let commit = commit.finish(LIMIT).map(|done| done.stdout.trim().to_owned());
-        let machine = vec![
+        let mut machine = vec![
             ("date", Program::new("date").words("-u +%FT%RZ").run(LIMIT)?.trim().to_owned()),
             ("processor", processor()),
             ("processors", thread::available_parallelism().map_or(0, usize::from).to_string()),
             ("kernel", first_line("/proc/sys/kernel/osrelease")),
             ("load", first_line("/proc/loadavg")),
             ("netbe", format!("{} {}", netbe.trim(), commit.unwrap_or_default())),
-            (peer, version),
         ];
-        Ok(Self { peer, figures, limits, machine })
+        machine.extend(comparisons.iter().map(|one| (one.peer, one.version.clone())));
+        Ok(Self { comparisons, machine })
     }
 
-    /// The report as a table.
+    /// The report as a table for each peer.
     pub(super) fn table(&self) -> String {
+        let mut text: String = self.comparisons.iter().map(Comparison::table).collect();
+        text.push('\n');
+        for (name, value) in &self.machine {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{name}: {value}");
+        }
+        text
+    }
+
+    /// Writes the report as JSON.
+    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(&self.value()).during("the report")?;
+        fs::write(path, text + "\n").during(path.display())
+    }
+
+    /// Writes the report as a chart; those of further peers beside it, with their names.
+    pub(super) fn write_chart(&self, subject: &str, path: &Path) -> Result<(), Failure> {
+        let about = |wanted: &str| {
+            let found = self.machine.iter().find(|(name, _)| *name == wanted);
+            found.map_or("", |(_, value)| value.as_str())
+        };
+        let title = format!(
+            "{subject}, {}, {} x {}, load {}",
+            about("date"),
+            about("processors"),
+            about("processor"),
+            about("load").split_whitespace().next().unwrap_or_default()
+        );
+        for (number, one) in self.comparisons.iter().enumerate() {
+            let chart = chart::draw(&title, one.peer, &one.figures, &one.limits);
+            let stem = path.file_stem().unwrap_or_default().display();
+            let path = match number {
+                0 => path.to_owned(),
+                _ => path.with_file_name(format!("{stem}-{}.svg", one.peer)),
+            };
+            fs::write(&path, chart).during(path.display())?;
+        }
+        Ok(())
+    }
+
+    fn value(&self) -> Value {
+        let figures = |one: &Comparison| {
+            let peer = one.peer;
+            let figure = move |figure: &Figure| {
+                json!({
+                    "name": figure.name,
+                    "netbe": figure.netbe.median,
+                    "netbe_range": [figure.netbe.least, figure.netbe.most],
+                    "peer": peer,
+                    "peer_value": figure.peer.median,
+                    "peer_range": [figure.peer.least, figure.peer.most],
+                    "ratio": figure.ratio(),
+                })
+            };
+            one.figures.iter().map(figure).collect::<Vec<_>>()
+        };
+        let figures: Vec<Value> = self.comparisons.iter().flat_map(figures).collect();
+        let limits = self.comparisons.iter().flat_map(|one| &one.limits);
+        let limits: Vec<Value> = limits
+            .map(|limit| json!({"name": limit.name, "before": limit.before, "after": limit.after}))
+            .collect();
+        let machine: serde_json::Map<String, Value> = self
+            .machine
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str())))
+            .collect();
+        json!({"figures": figures, "limits": limits, "machine": machine})
+    }
+}
+
+impl Comparison {
+    fn table(&self) -> String {
         let mut text = String::from("\n");
         let width = self.figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
         // Writing to a string does not fail.
@@ -129,63 +205,7 @@ impl Report {
             let (before, after) = (number(limit.before), number(limit.after));
             let _ = writeln!(text, "  {:36} {before:>10} {after:>10}", limit.name);
         }
-        text.push('\n');
-        for (name, value) in &self.machine {
-            let _ = writeln!(text, "{name}: {value}");
-        }
         text
-    }
-
-    /// Writes the report as JSON.
-    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(&self.value()).during("the report")?;
-        fs::write(path, text + "\n").during(path.display())
-    }
-
-    /// Writes the report as a chart.
-    pub(super) fn write_chart(&self, subject: &str, path: &Path) -> Result<(), Failure> {
-        let about = |wanted: &str| {
-            let found = self.machine.iter().find(|(name, _)| *name == wanted);
-            found.map_or("", |(_, value)| value.as_str())
-        };
-        let title = format!(
-            "{subject}, {}, {} x {}, load {}",
-            about("date"),
-            about("processors"),
-            about("processor"),
-            about("load").split_whitespace().next().unwrap_or_default()
-        );
-        let chart = chart::draw(&title, self.peer, &self.figures, &self.limits);
-        fs::write(path, chart).during(path.display())
-    }
-
-    fn value(&self) -> Value {
-        let figures: Vec<Value> = self
-            .figures
-            .iter()
-            .map(|figure| {
-                json!({
-                    "name": figure.name,
-                    "netbe": figure.netbe.median,
-                    "netbe_range": [figure.netbe.least, figure.netbe.most],
-                    "peer": self.peer,
-                    "peer_value": figure.peer.median,
-                    "peer_range": [figure.peer.least, figure.peer.most],
-                    "ratio": figure.ratio(),
-                })
-            })
-            .collect();
-        let limits: Vec<Value> = self
-            .limits
-            .iter()
-            .map(|limit| json!({"name": limit.name, "before": limit.before, "after": limit.after}))
-            .collect();
-        let machine: serde_json::Map<String, Value> = self
-            .machine
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str())))
-            .collect();
-        json!({"figures": figures, "limits": limits, "machine": machine})
     }
 }
 
@@ -202,6 +222,16 @@ fn number(value: f64) -> String {
 
 fn range(spread: Spread) -> String {
     format!("{}-{}", number(spread.least), number(spread.most))
+}
+
+/// The version of a crate that this checkout is built with.
+pub(super) fn locked(name: &str) -> Result<String, Failure> {
+    let path = Lab::checkout().join("Cargo.lock");
+    let text = fs::read_to_string(&path).during(path.display())?;
+    let mut lines = text.lines().skip_while(|line| *line != format!("name = \"{name}\""));
+    let version = lines.nth(1).and_then(|line| line.strip_prefix("version = "));
+    let version = version.ok_or_else(|| Failure::said(format!("{name} is not in Cargo.lock")))?;
+    Ok(format!("{name} {}", version.trim_matches('"')))
 }
 
 fn processor() -> String {
@@ -235,8 +265,9 @@ mod test {
     fn a_figure_is_written_with_its_peer_and_ratio() {
         let same = |value| Spread { median: value, least: value, most: value };
         let figure = Figure { name: "x.us".to_owned(), netbe: same(1.0), peer: same(4.0) };
-        let report =
-            Report { peer: "other", figures: vec![figure], limits: vec![], machine: vec![] };
+        let (peer, version) = ("other", "1".to_owned());
+        let one = Comparison { peer, version, figures: vec![figure], limits: vec![] };
+        let report = Report { comparisons: vec![one], machine: vec![] };
         let value = report.value();
         let expected = json!({
             "name": "x.us", "netbe": 1.0, "netbe_range": [1.0, 1.0], "peer": "other",

@@ -20,7 +20,7 @@ use crate::packages;
 use crate::process::{Program, last_lines};
 use crate::progress::{self, Step};
 
-use super::report::{Figure, Limit, Report, Spread};
+use super::report::{Comparison, Figure, Limit, Report, Spread};
 
 /// How much of the store is measured.
 #[derive(Args, Clone, Debug)]
@@ -77,7 +77,10 @@ pub(super) fn measure(lab: &Lab, load: &Load) -> Result<Report, Failure> {
     }
     versions.sort();
     versions.dedup();
-    Report::new(lab, "shell", versions.join(", "), figures, limits)
+    Report::new(
+        lab,
+        vec![Comparison { peer: "shell", version: versions.join(", "), figures, limits }],
+    )
 }
 
 /// What the script measures.

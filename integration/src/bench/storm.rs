@@ -23,7 +23,7 @@ use crate::server::Site;
 
 use super::cost::Meter;
 use super::limits::{self, Probe};
-use super::report::{Figure, Report, Spread};
+use super::report::{Comparison, Figure, Report, Spread};
 use hub::Hub;
 use machine::{Files, Machine, tally};
 
@@ -46,7 +46,7 @@ pub(super) fn measure(lab: &Lab, raise: bool) -> Result<Report, Failure> {
         }
     }
     let limits = limits::end(&network, limits)?;
-    Report::new(lab, "none", String::new(), figures, limits)
+    Report::new(lab, vec![Comparison { peer: "none", version: String::new(), figures, limits }])
 }
 
 /// What came of a storm.

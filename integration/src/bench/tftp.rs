@@ -1,4 +1,4 @@
-//! TFTP: how fast loaders get their file from netbe, and from atftpd, and what a block costs.
+//! TFTP: how fast loaders get their file from netbe, atftpd and async-tftp, and what a block costs.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -11,56 +11,89 @@ use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::{CLIENT_INTERFACE, Network, SERVER};
 use crate::packages;
-use crate::process::tail;
+use crate::process::{Program, tail};
 use crate::server::{Server, Site};
 
 use super::cost::{Meter, under_load};
 use super::limits::{self, Probe};
-use super::report::{Figure, Limit, Report};
+use super::report::{Comparison, Report, locked};
 use super::tftp_client::{self, Wish};
 use super::trial::{Side, Trial, alternate};
 
-/// Measures every load in turns: beside atftpd, or beside `earlier`, a netbe of another commit.
+/// Measures every load in turns: beside atftpd and async-tftp, or beside `earlier`, a netbe of another commit.
 pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failure> {
-    let directory = lab.directory("bench tftp")?;
-    let (ours, theirs) = (Network::new()?, Network::new()?);
+    let ours = Network::new()?;
     let content: Vec<u8> = (0..=250).cycle().take(SIZE).collect();
-    let content = content.as_slice();
     let place = lab.directory("bench tftp netbe")?;
     let site = Site::new(lab.release()?, &ours, &place);
-    let server = serve(lab, &site, &ours, &place, content)?;
-    let netbe = Target { network: &ours, meter: Meter::of(server.pid())?, content };
-    if let Some(earlier) = earlier {
-        let place = lab.directory("bench tftp earlier")?;
-        let site = Site::new(earlier, &theirs, &place);
-        let other = serve(lab, &site, &theirs, &place, content)?;
-        let peer = Target { network: &theirs, meter: Meter::of(other.pid())?, content };
-        let (figures, limits) = compare(&netbe, &peer)?;
-        other.stop()?;
-        server.stop()?;
-        return Report::new(lab, "earlier", earlier.display().to_string(), figures, limits);
-    }
+    let server = serve(lab, &site, &ours, &place, &content)?;
+    let netbe = Target { network: &ours, meter: Meter::of(server.pid())?, content: &content };
+    let root = site.root("bench");
+    let measured = || match earlier {
+        Some(earlier) => Ok(vec![beside_netbe(lab, &netbe, earlier)?]),
+        None => {
+            Ok(vec![beside_atftpd(lab, &netbe, &root)?, beside_async_tftp(lab, &netbe, &root)?])
+        }
+    };
+    let compared = measured().map_err(|failure: Failure| {
+        failure.retold(|words| format!("{words}\n{}", tail(&site.log(), 5)))
+    })?;
+    server.stop()?;
+    Report::new(lab, compared)
+}
+
+fn beside_netbe(lab: &Lab, netbe: &Target<'_>, earlier: &Path) -> Result<Comparison, Failure> {
+    let (theirs, content) = (Network::new()?, netbe.content);
+    let place = lab.directory("bench tftp earlier")?;
+    let site = Site::new(earlier, &theirs, &place);
+    let server = serve(lab, &site, &theirs, &place, content)?;
+    let peer = Target { network: &theirs, meter: Meter::of(server.pid())?, content };
+    let compared = compare(netbe, &peer, "earlier", earlier.display().to_string())?;
+    server.stop()?;
+    Ok(compared)
+}
+
+fn beside_atftpd(lab: &Lab, netbe: &Target<'_>, root: &Path) -> Result<Comparison, Failure> {
     packages::install(&[packages::ATFTPD_LIBRARIES])?;
     let atftpd = packages::unpacked(&lab.cache, "atftpd")?.join("usr/sbin/atftpd");
-    let atftpd = atftpd.display().to_string();
-    theirs.address_the_client()?;
-    let log = directory.join("atftpd.log");
-    let daemon = theirs.server.program(&atftpd);
+    let theirs = Network::new()?;
+    let daemon = theirs.server.program(&atftpd.display().to_string());
     let daemon =
         daemon.words("--daemon --no-fork --user root --group root --logfile - --bind-address");
-    let mut daemon = daemon.arg(SERVER).arg(site.root("bench")).start(&log)?;
-    let meter = wait_for("atftpd's start", Duration::from_secs(10), || {
-        daemon.still(&log)?;
-        Ok(Meter::of_descendant(daemon.pid(), "atftpd").ok())
+    let directory = lab.directory("bench tftp atftpd")?;
+    let version = theirs.client.program(&atftpd.display().to_string()).arg("--version");
+    let version = version.finish(Duration::from_secs(20))?.stdout.trim().to_owned();
+    let daemon = daemon.arg(SERVER).arg(root);
+    beside(netbe, &theirs, daemon, &directory, ("atftpd", "atftpd", version))
+}
+
+fn beside_async_tftp(lab: &Lab, netbe: &Target<'_>, root: &Path) -> Result<Comparison, Failure> {
+    let program = lab.peer(ASYNC_TFTP)?;
+    let theirs = Network::new()?;
+    let server = theirs.server.program(&program.display().to_string());
+    let server = server.arg(format!("{SERVER}:69")).arg(root);
+    let directory = lab.directory("bench tftp async-tftp")?;
+    let version = locked("async-tftp")?;
+    beside(netbe, &theirs, server, &directory, (ASYNC_TFTP, "async-tftp", version))
+}
+
+/// Starts a server, whose process has the first of these names, and measures beside it.
+fn beside(
+    netbe: &Target<'_>,
+    theirs: &Network,
+    server: Program,
+    directory: &Path,
+    (process, name, version): (&str, &'static str, String),
+) -> Result<Comparison, Failure> {
+    theirs.address_the_client()?;
+    let log = directory.join("log");
+    let mut server = server.start(&log)?;
+    let meter = wait_for("the other server's start", Duration::from_secs(10), || {
+        server.still(&log)?;
+        Ok(Meter::of_descendant(server.pid(), process).ok())
     })?;
-    let peer = Target { network: &theirs, meter, content };
-    let measured = compare(&netbe, &peer);
-    let (figures, limits) = measured
-        .map_err(|failure| failure.retold(|words| format!("{words}\n{}", tail(&site.log(), 5))))?;
-    server.stop()?;
-    let version =
-        theirs.client.program(&atftpd).arg("--version").finish(Duration::from_secs(20))?;
-    Report::new(lab, "atftpd", version.stdout.trim().to_owned(), figures, limits)
+    let peer = Target { network: theirs, meter, content: netbe.content };
+    compare(netbe, &peer, name, version)
 }
 
 /// Serves the file to a machine that has a lease. Files below /boot are served by TFTP to machines that
@@ -85,14 +118,20 @@ fn serve(
     Ok(server)
 }
 
-fn compare(netbe: &Target<'_>, peer: &Target<'_>) -> Result<(Vec<Figure>, Vec<Limit>), Failure> {
+fn compare(
+    netbe: &Target<'_>,
+    peer: &Target<'_>,
+    name: &'static str,
+    version: String,
+) -> Result<Comparison, Failure> {
     let limits = limits::begin(netbe.network, &[Probe::UdpEcho])?;
     let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
     let figures = alternate(&trials, ROUNDS, |side, load| match side {
         Side::Netbe => netbe.bear(*load),
         Side::Peer => peer.bear(*load),
     })?;
-    Ok((figures, limits::end(netbe.network, limits)?))
+    let limits = limits::end(netbe.network, limits)?;
+    Ok(Comparison { peer: name, version, figures, limits })
 }
 
 /// How many clients ask at a time, and how many blocks their windows have; 1 is lockstep.
@@ -161,6 +200,8 @@ const ROUNDS: usize = 5;
 /// How long each measurement takes at least: no transfer begins later.
 const DURATION: Duration = Duration::from_millis(400);
 const NAME: &str = "boot/kernel/kernel";
+/// The program that serves by async-tftp.
+const ASYNC_TFTP: &str = "async-tftp-dir";
 /// The size of the file: of a large loader.
 const SIZE: usize = 4 * 1024 * 1024;
 const MAC: &str = "52:54:00:77:00:01";
