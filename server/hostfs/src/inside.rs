@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use crate::{attr, sys};
 
-pub use build::{Attributes, Special};
+pub use build::{Attributes, Extended, Special};
 pub use entry::{Entry, EntryKind};
 
 /// A directory, seen as `/` from inside.

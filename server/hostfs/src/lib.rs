@@ -22,6 +22,6 @@ mod walk;
 
 pub use descriptors::{Descriptors, open_files_limit, raise_open_files_limit};
 pub use flags::Flags;
-pub use inside::{Attributes, Entry, EntryKind, Inside, InsideError, Special};
+pub use inside::{Attributes, Entry, EntryKind, Extended, Inside, InsideError, Special};
 pub use sys::too_old;
 pub use tree::{HostTree, HostTreeError, Options};

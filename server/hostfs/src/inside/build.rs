@@ -4,6 +4,7 @@
 //! with `..`, one through a link that leads to `/etc`, or another name for a file elsewhere stays
 //! inside like any other.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,6 +30,18 @@ pub struct Attributes {
     pub gid: u32,
     /// When its contents were changed: seconds since 1970, and nanoseconds.
     pub modified: (i64, u32),
+}
+
+/// Extended attributes, by name.
+pub type Extended = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn every_extended(fd: BorrowedFd<'_>) -> Result<Extended, Errno> {
+    let mut extended = Extended::new();
+    sys::each_extended(fd, |name, value| {
+        extended.insert(name.to_owned(), value.to_owned());
+        Ok(())
+    })?;
+    Ok(extended)
 }
 
 impl Attributes {
@@ -174,8 +187,16 @@ impl Inside {
         }
     }
 
+    /// The extended attributes that a copy of a file or of a directory has too, access control lists among them,
+    /// in the order of their names.
+    pub fn extended(&self, path: impl AsRef<Path>) -> Result<Extended, InsideError> {
+        let path = path.as_ref();
+        every_extended(self.reach(path)?.as_fd()).map_err(|errno| failed(path, errno))
+    }
+
     /// Gives a file or a directory the extended attributes of another one, which is open, its access
-    /// control lists among them: without its list, a file would give its group what the mask allows.
+    /// control lists among them, and no others: without its list, a file would give its group what the mask allows,
+    /// and with one that it inherits from its directory, others what that allows.
     /// What the file system cannot have is left out, and the mode stays as it is.
     pub fn copy_extended(
         &self,
@@ -185,12 +206,18 @@ impl Inside {
         let path = path.as_ref();
         let to = self.reach(path)?;
         let copied = fs::fstat(&to).and_then(|about| {
-            sys::each_extended(from.as_fd(), |name, value| {
-                match sys::set_extended(to.as_fd(), name, value) {
-                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => Ok(()),
-                    set => set,
+            let extended = every_extended(from.as_fd())?;
+            for name in every_extended(to.as_fd())?.keys() {
+                if !extended.contains_key(name) {
+                    sys::remove_extended(to.as_fd(), name)?;
                 }
-            })?;
+            }
+            for (name, value) in &extended {
+                match sys::set_extended(to.as_fd(), name, value) {
+                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => {}
+                    set => set?,
+                }
+            }
             // A list brings a mode along.
             fs::fchmod(&to, Mode::from_raw_mode(about.st_mode))
         });

@@ -476,6 +476,17 @@ pub(crate) fn set_extended(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Res
     })
 }
 
+/// Takes an extended attribute of users away from an open file or directory that has it.
+pub(crate) fn remove_extended(fd: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let name = name.strip_prefix(b"user.").ok_or(Errno::OPNOTSUPP)?;
+    name.into_with_c_str(|name| {
+        let (fd, space) = (fd.as_raw_fd(), libc::EXTATTR_NAMESPACE_USER);
+        // SAFETY: `name` ends in NUL.
+        let removed = unsafe { libc::extattr_delete_fd(fd, space, name.as_ptr()) };
+        if removed < 0 { Err(last_error()) } else { Ok(()) }
+    })
+}
+
 /// Shows the extended attributes of an open file or directory that are for a copy of it too: those of
 /// users. Access control lists are none here.
 pub(crate) fn each_extended(

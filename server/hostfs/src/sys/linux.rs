@@ -363,6 +363,11 @@ pub(crate) fn set_extended(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Res
     fs::fsetxattr(fd, name, value, XattrFlags::empty())
 }
 
+/// Takes an extended attribute away from an open file or directory that has it.
+pub(crate) fn remove_extended(fd: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    fs::fremovexattr(fd, name)
+}
+
 /// Shows the extended attributes of an open file or directory that are for a copy of it too: those of
 /// users, capabilities, and access control lists.
 pub(crate) fn each_extended(

@@ -14,6 +14,6 @@ pub use host::too_old;
 pub(crate) use host::{
     KernelHandle, Mount, Node, UNFINISHED, change_flags, each_extended, flags, has_list, has_lists,
     is_resident, is_staged, link_max, list, list_of, make_as, make_file_with_times, make_special,
-    may_still_write, publish, read_nowait, reopen, resolve, set_extended, splice, stage,
-    synchronize,
+    may_still_write, publish, read_nowait, remove_extended, reopen, resolve, set_extended, splice,
+    stage, synchronize,
 };

@@ -23,6 +23,8 @@ pub struct Item {
     pub entry: Entry,
     /// What is in it, if it is a regular file.
     pub content: Option<Content>,
+    /// The SHA-256 of its extended attributes, access control lists among them, if it has any.
+    pub extended: Option<[u8; 32]>,
 }
 
 /// What is in a file, told apart from anything else.
@@ -61,6 +63,8 @@ pub enum Fate {
     Kept(Option<Item>),
     /// Both have changed it, in different places.
     Merged {
+        /// Whose extended attributes it has.
+        extended: Side,
         /// Mode, owner, group and flags.
         #[serde(with = "form::Entry")]
         entry: Entry,
@@ -69,6 +73,15 @@ pub enum Fate {
     },
     /// The new template's is taken, or its removal: the machine had not touched it.
     Taken,
+}
+
+/// One of the two whose changes are merged.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Side {
+    /// The new template.
+    New,
+    /// The machine.
+    Own,
 }
 
 /// What lies beside a machine's file that could not be merged.
@@ -205,12 +218,15 @@ impl<E, T: FnMut(&Path) -> Result<Texts, E>> Three<'_, T> {
         let (Some(mine), Some(theirs)) = (&own.content, &new.content) else {
             return Ok(conflict(Some(own), Some(new)));
         };
-        let entry = attributes(base, own, new);
+        let (entry, extended) = attributes(base, own, new);
         if mine == theirs || Some(theirs) == before {
-            return Ok(Fate::Kept(Some(Item { entry, content: own.content.clone() })));
+            // Its list comes with what is in it, and its mode with its list.
+            let mode = if own.extended == new.extended { entry.mode } else { own.entry.mode };
+            let entry = Entry { mode, ..entry };
+            return Ok(Fate::Kept(Some(Item { entry, ..own.clone() })));
         }
         if Some(mine) == before {
-            return Ok(Fate::Merged { entry, text: None });
+            return Ok(Fate::Merged { entry, extended, text: None });
         }
         let lengths = [before, Some(mine), Some(theirs)].map(|one| one.map_or(0, |one| one.length));
         let long = lengths.iter().any(|length| *length > MAX_TEXT);
@@ -224,7 +240,7 @@ impl<E, T: FnMut(&Path) -> Result<Texts, E>> Three<'_, T> {
         }
         let [old, mine, theirs] = texts;
         Ok(match diffy::merge_bytes(&old, &mine, &theirs) {
-            Ok(text) => Fate::Merged { entry, text: Some(text) },
+            Ok(text) => Fate::Merged { entry, extended, text: Some(text) },
             Err(marked) => {
                 Fate::Conflict { own: Some(own.clone()), beside: Beside::Marked(marked) }
             }
@@ -252,27 +268,42 @@ fn conflict(own: Option<&Item>, new: Option<&Item>) -> Fate {
 
 /// Decides about a directory that both still have, apart from what is in it.
 fn directory(base: Option<&Item>, own: &Item, new: &Item) -> Option<Fate> {
-    let entry = attributes(base, own, new);
-    (entry != new.entry).then(|| match entry == own.entry {
-        true => Fate::Kept(Some(own.clone())),
-        false => Fate::Merged { entry, text: None },
+    let (entry, extended) = attributes(base, own, new);
+    let listed = if extended == Side::Own { own.extended } else { new.extended };
+    (entry != new.entry || listed != new.extended).then(|| {
+        match entry == own.entry && listed == own.extended {
+            true => Fate::Kept(Some(own.clone())),
+            false => Fate::Merged { entry, extended, text: None },
+        }
     })
 }
 
-/// Mode, owner, group and flags: of each, what the machine made of it, else what the new template has.
-fn attributes(base: Option<&Item>, own: &Item, new: &Item) -> Entry {
-    let old = base.map_or(&new.entry, |base| &base.entry);
+/// Mode, owner, group and flags: of each, what the machine made of it, else what the new template has; and whose
+/// extended attributes go with that.
+///
+/// The mode of a file with an access control list shows its mask in the place of the group (acl(5)), so that neither
+/// says anything without the other: where the lists differ, both are the machine's or both the new template's.
+fn attributes(base: Option<&Item>, own: &Item, new: &Item) -> (Entry, Side) {
+    let base = base.unwrap_or(new);
+    let old = &base.entry;
+    let access = |item: &Item| (item.entry.mode, item.extended);
+    let side = if access(own) == access(base) { Side::New } else { Side::Own };
     let changed = |field: fn(&Entry) -> u32| {
         let (old, own, new) = (field(old), field(&own.entry), field(&new.entry));
         if own == old { new } else { own }
     };
-    Entry {
+    let mode = match side {
+        Side::Own if own.extended != new.extended => own.entry.mode,
+        Side::New | Side::Own => changed(|entry| entry.mode),
+    };
+    let entry = Entry {
         kind: new.entry.kind.clone(),
-        mode: changed(|entry| entry.mode),
+        mode,
         uid: changed(|entry| entry.uid),
         gid: changed(|entry| entry.gid),
         flags: Flags::from_bits(changed(|entry| entry.flags.bits())),
-    }
+    };
+    (entry, side)
 }
 
 /// What a system computes from other files and from what is installed: only the new template's fits.
@@ -294,11 +325,13 @@ mod test {
         let kind = EntryKind::File;
         let entry = Entry { kind, mode: 0o644, uid: 0, gid: 0, flags: Flags::default() };
         let length = u64::try_from(text.len()).unwrap();
-        Item { entry, content: Some(Content { length, digest: Sha256::digest(text).into() }) }
+        let content = Some(Content { length, digest: Sha256::digest(text).into() });
+        Item { entry, content, extended: None }
     }
 
     fn merged(text: &str) -> Option<Fate> {
-        Some(Fate::Merged { entry: item("").entry, text: Some(text.into()) })
+        let extended = Side::New;
+        Some(Fate::Merged { entry: item("").entry, extended, text: Some(text.into()) })
     }
 
     /// What becomes of a file that is so in the old template, the machine and the new template.
@@ -386,7 +419,10 @@ mod test {
         let none = |_: &Path| Err(());
         let steps = merge(&old, &with(0o600, "a\0"), &new, none).unwrap();
         let entry = Entry { mode: 0o600, ..item("").entry };
-        assert_eq!(steps[0].fate, Fate::Merged { entry: entry.clone(), text: None });
+        assert_eq!(
+            steps[0].fate,
+            Fate::Merged { entry: entry.clone(), extended: Side::Own, text: None }
+        );
         let steps = merge(&old, &new, &with(0o600, "a\0"), none).unwrap();
         assert_eq!(steps[0].fate, Fate::Kept(Some(Item { entry, ..item("b\0") })));
     }

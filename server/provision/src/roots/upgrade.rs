@@ -5,19 +5,19 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hostfs::{Attributes, Entry, EntryKind, Inside, InsideError};
+use hostfs::{Attributes, Entry, EntryKind, Extended, Inside, InsideError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::{Environment, EnvironmentName, InUse, Point, Store};
 
 use super::fixed::Lifted;
 use super::locks::Locks;
-use super::merge::{Beside, Content, Fate, Files, Item, Step, merge};
+use super::merge::{Beside, Content, Fate, Files, Item, Side, Step, merge};
 use super::{MAX_NAMES, Made, Owned, RootError, Roots, Term};
 use crate::worker::{self, Request};
 
@@ -271,7 +271,21 @@ fn read_one(
         // Sockets and FIFOs are made by who uses them.
         EntryKind::Other => return Ok(None),
     };
-    Ok(Some((Item { entry, content }, names)))
+    let extended = match &entry.kind {
+        EntryKind::Directory | EntryKind::File => told_apart(&inside.extended(path)?),
+        EntryKind::Link(_) | EntryKind::Other => None,
+    };
+    Ok(Some((Item { entry, content, extended }, names)))
+}
+
+/// What tells extended attributes from others, if there are any.
+fn told_apart(extended: &Extended) -> Option<[u8; 32]> {
+    let mut hash = Sha256::new();
+    for part in extended.iter().flat_map(|(name, value)| [name, value]) {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hash.update(part);
+    }
+    (!extended.is_empty()).then(|| hash.finalize().into())
 }
 
 /// What tells a file's bytes from others.
@@ -326,16 +340,17 @@ fn carry_out(own: &Inside, new: &Inside, step: &Step) -> Result<(), InsideError>
             keep(own, new, path, kept.as_ref())
         }
         Fate::Kept(kept) => keep(own, new, path, kept.as_ref()),
-        Fate::Merged { entry, text: Some(text) } => {
-            new.put_file(path, text, entry)?;
-            extended(own, path, new, path)
-        }
-        Fate::Merged { entry, text: None } => match &entry.kind {
-            EntryKind::Directory => directory(new, path, entry),
-            EntryKind::File | EntryKind::Link(_) | EntryKind::Other => {
-                copy(new, new, path, entry, MAX_BYTES)
+        Fate::Merged { entry, extended, text } => {
+            let side = if *extended == Side::Own { own } else { new };
+            // Before another takes its place.
+            let source = opened(side, path, entry)?;
+            match (&entry.kind, text) {
+                (EntryKind::Directory, _) => directory(new, path, entry)?,
+                (_, Some(text)) => new.put_file(path, text, entry)?,
+                (_, None) => copy(new, new, path, entry, MAX_BYTES)?,
             }
-        },
+            source.map_or(Ok(()), |source| new.copy_extended(path, source))
+        }
         Fate::Taken => Ok(()),
     }
 }
@@ -420,6 +435,17 @@ fn extended(own: &Inside, from: &Path, new: &Inside, to: &Path) -> Result<(), In
     }
 }
 
+/// Opens a file or a directory, if that is still there.
+fn opened(side: &Inside, path: &Path, entry: &Entry) -> Result<Option<OwnedFd>, InsideError> {
+    if entry.kind == EntryKind::Directory {
+        return side.open_dir(path);
+    }
+    match side.open(path) {
+        Err(InsideError::Missing(_)) => Ok(None),
+        file => file.map(|file| Some(file.into())),
+    }
+}
+
 /// Makes the directories above a name that a new root lacks, as the machine has them.
 fn parents(own: &Inside, new: &Inside, path: &Path) -> Result<(), InsideError> {
     let Some(parent) = path.parent() else { return Ok(()) };
@@ -428,7 +454,10 @@ fn parents(own: &Inside, new: &Inside, path: &Path) -> Result<(), InsideError> {
     }
     parents(own, new, parent)?;
     match own.entry(parent)? {
-        Some(entry) if entry.kind == EntryKind::Directory => directory(new, parent, &entry),
+        Some(entry) if entry.kind == EntryKind::Directory => {
+            directory(new, parent, &entry)?;
+            own.open_dir(parent)?.map_or(Ok(()), |source| new.copy_extended(parent, source))
+        }
         _ => new.make_dir(parent),
     }
 }
