@@ -3,6 +3,7 @@
 //! Always with `-H` and `-p`, explicit columns, and in the C locale, whose messages are the ones that
 //! [`Refusal`] knows. Data sets' names may have spaces in them: columns are split at tabs only.
 
+use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -11,7 +12,11 @@ use child::{Call, Limit, Why};
 
 /// A program of ZFS and its arguments, ready to be run.
 #[derive(Debug)]
-pub(super) struct Task(Call);
+pub(super) struct Task {
+    call: Call,
+    /// The data sets and snapshots among its arguments.
+    names: Vec<String>,
+}
 
 impl Task {
     /// zfs(8) with a subcommand.
@@ -26,17 +31,17 @@ impl Task {
 
     fn program(name: &'static str, subcommand: &'static str) -> Self {
         let call = Call::new(name, Limit::Within(LIMIT)).flag(subcommand);
-        Self(call.unless_stuck(&[ZFS, ZPOOL]))
+        Self { call: call.unless_stuck(&[ZFS, ZPOOL]), names: Vec::new() }
     }
 
     /// Adds options without values.
     pub(super) fn flags(self, flags: impl IntoIterator<Item = &'static str>) -> Self {
-        Self(self.0.flags(flags))
+        Self { call: self.call.flags(flags), ..self }
     }
 
     /// Adds an option and its value.
     pub(super) fn option(self, option: &'static str, value: impl AsRef<OsStr>) -> Self {
-        Self(self.0.option(option, value))
+        Self { call: self.call.option(option, value), ..self }
     }
 
     /// Adds an option `-o name=value`.
@@ -45,8 +50,12 @@ impl Task {
     }
 
     /// Adds a data set, a snapshot, a pool, or what else is no option.
-    pub(super) fn operand(self, operand: impl AsRef<str>) -> Self {
-        Self(self.0.operand(operand.as_ref()))
+    pub(super) fn operand(mut self, operand: impl AsRef<str>) -> Self {
+        let operand = operand.as_ref();
+        if operand.contains(['/', '@']) {
+            self.names.push(operand.to_owned());
+        }
+        Self { call: self.call.operand(operand), ..self }
     }
 
     /// Adds several of those.
@@ -56,51 +65,60 @@ impl Task {
 
     /// For a subcommand that knows no `--`: `zfs set` of OpenZFS before 2.2.
     pub(super) fn without_dashes(self) -> Self {
-        Self(self.0.without_dashes())
+        Self { call: self.call.without_dashes(), ..self }
     }
 
     /// Sets how long it may take: two minutes at first.
     pub(super) fn limit(self, limit: Duration) -> Self {
-        Self(self.0.limit(Limit::Within(limit)))
+        Self { call: self.call.limit(Limit::Within(limit)), ..self }
     }
 
     /// It has to come to its end: neither a limit in time, nor Ctrl-C, nor the end of a terminal, nor that
     /// of this process ends it.
     pub(super) fn uninterrupted(self) -> Self {
-        Self(self.0.uninterrupted())
+        Self { call: self.call.uninterrupted(), ..self }
     }
 
     /// Runs it to its end; gives what it wrote.
     pub(super) fn run(self) -> Result<String, Failure> {
-        Ok(text(&self.0.run()?))
+        let Self { call, names } = self;
+        call.run().map(|bytes| text(&bytes)).map_err(|error| Failure::of(error, &names))
     }
 
     /// Runs it to its end; gives what it wrote, even if there was something that it refused.
     pub(super) fn run_on(self) -> Result<(String, Option<Failure>), Failure> {
-        let (bytes, error) = self.0.run_on()?;
-        Ok((text(&bytes), error.map(Failure::from)))
+        let Self { call, names } = self;
+        let failure = |error| Failure::of(error, &names);
+        let (bytes, error) = call.run_on().map_err(failure)?;
+        Ok((text(&bytes), error.map(failure)))
     }
 
     /// Runs it with `input` as its standard input.
     pub(super) fn feed(self, input: &[u8]) -> Result<String, Failure> {
-        Ok(text(&self.0.feed(input.to_owned())?))
+        let Self { call, names } = self;
+        let fed = call.feed(input.to_owned());
+        fed.map(|bytes| text(&bytes)).map_err(|error| Failure::of(error, &names))
     }
 
     /// Runs it for as long as it takes, and copies what it writes to `out`.
     pub(super) fn copy_to(self, out: &mut dyn Write) -> Result<(), CopyError> {
-        let mut running = self.0.limit(Limit::None).start().map_err(Failure::from)?;
+        let Self { call, names } = self;
+        let failure = |error| Failure::of(error, &names);
+        let mut running = call.limit(Limit::None).start().map_err(failure)?;
         // Dropped without being waited for it is killed; without a reader it ends by itself.
         if let Some(stdout) = running.stdout() {
             copy(stdout, out).map_err(CopyError::Other)?;
         }
-        Ok(running.end().map_err(Failure::from)?)
+        Ok(running.end().map_err(failure)?)
     }
 
     /// Runs it for as long as it takes, with all of `from` as its standard input.
     ///
     /// When `from` fails it is killed, so that it does not take what came so far for everything.
     pub(super) fn copy_from(self, from: &mut dyn Read) -> Result<(), CopyError> {
-        let mut running = self.0.limit(Limit::None).piped().start().map_err(Failure::from)?;
+        let Self { call, names } = self;
+        let failure = |error| Failure::of(error, &names);
+        let mut running = call.limit(Limit::None).piped().start().map_err(failure)?;
         // Without -v it writes nothing: what it could write to stays open.
         let _silence = running.stdout();
         if let Some(mut stdin) = running.stdin() {
@@ -122,7 +140,7 @@ impl Task {
                 }
             }
         }
-        Ok(running.end().map_err(Failure::from)?)
+        Ok(running.end().map_err(failure)?)
     }
 }
 
@@ -138,12 +156,13 @@ pub(super) struct Failure {
     pub(super) said: String,
 }
 
-impl From<child::Error> for Failure {
-    fn from(error: child::Error) -> Self {
+impl Failure {
+    /// Of a program that was called with these names.
+    fn of(error: child::Error, names: &[String]) -> Self {
         let refusal = match error.why {
             Why::Absent => Refusal::NoProgram,
             Why::Late | Why::Stuck => Refusal::Hangs,
-            Why::Ended(_) => Refusal::of(&error.said),
+            Why::Ended(_) => Refusal::of(&error.said, names),
             Why::Long | Why::Option | Why::Start => Refusal::Other,
         };
         Self { task: error.call, refusal, said: error.said }
@@ -193,9 +212,10 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Reads a message. The words are those of OpenZFS 0.8 to 2.3 (lib/libzfs/libzfs_util.c,
+    /// Reads a message about these names. The words are those of OpenZFS 0.8 to 2.3 (lib/libzfs/libzfs_util.c,
     /// `zfs_standard_error_fmt` and its callers).
-    pub(super) fn of(said: &str) -> Self {
+    pub(super) fn of(said: &str, names: &[String]) -> Self {
+        let said = without_names(said, names);
         let has = |words: &[&str]| words.iter().any(|words| said.contains(words));
         if has(&["I/O is currently suspended"]) {
             Self::Suspended
@@ -239,6 +259,22 @@ impl Refusal {
             Self::Other
         }
     }
+}
+
+/// A message without the names in it, which may be words of any message: those between single quotes, which no name
+/// of ZFS has, and these where they stand without.
+fn without_names(said: &str, names: &[String]) -> String {
+    let mut left = String::new();
+    for line in said.split_inclusive('\n') {
+        let parts: Vec<&str> = line.split('\'').collect();
+        // One that is not closed is no name.
+        let closed = if parts.len() % 2 == 1 { parts.len() } else { parts.len() - 1 };
+        let words = parts.iter().enumerate().filter(|(at, _)| at % 2 == 0 || *at >= closed);
+        left.extend(words.map(|(_, part)| *part));
+    }
+    let mut names: Vec<&String> = names.iter().collect();
+    names.sort_by_key(|name| Reverse(name.len()));
+    names.into_iter().fold(left, |left, name| left.replace(name.as_str(), ""))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -303,7 +339,30 @@ mod test {
             ("cannot open 'tank': pool I/O is currently suspended", Refusal::Suspended),
             ("cannot set property for 'tank/x': invalid property 'q'", Refusal::Other),
         ] {
-            assert_eq!(Refusal::of(said), refusal, "{said}");
+            assert_eq!(Refusal::of(said, &[]), refusal, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_no_reason() {
+        let names = ["tank/be/does not exist@out of space", "tank/be/disk is busy"];
+        let names = names.map(str::to_owned);
+        for (said, refusal) in [
+            ("cannot open 'tank/be/disk is busy': dataset does not exist", Refusal::Missing),
+            ("cannot create 'tank/be/does not exist': dataset already exists", Refusal::Exists),
+            (
+                "cannot destroy snapshot tank/be/does not exist@out of space: dataset is busy",
+                Refusal::Busy,
+            ),
+            (
+                "cannot receive incremental stream: destination tank/be/disk is busy has been \
+                 modified\nsince most recent snapshot",
+                Refusal::Modified,
+            ),
+            ("cannot mount 'tank/be/disk is busy': mountpoint or dataset", Refusal::Other),
+            ("zfs can't open 'tank/be/disk is busy': input/output error", Refusal::Other),
+        ] {
+            assert_eq!(Refusal::of(said, &names), refusal, "{said}");
         }
     }
 

@@ -257,7 +257,7 @@ impl Session {
             let why = CStr::from_ptr((self.library.libzfs_error_description)(self.handle));
             format!("{}: {}", action.to_string_lossy(), why.to_string_lossy())
         };
-        Failure { task: format!("look at {name}"), refusal: Refusal::of(&said), said }
+        Failure { task: format!("look at {name}"), refusal: Refusal::of(&said, &[]), said }
     }
 }
 
