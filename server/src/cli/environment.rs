@@ -259,7 +259,9 @@ impl Destroy {
             }
         }
         let doomed = store.would_destroy(&self.point)?;
-        let lines: String = doomed.iter().map(|point| format!("would destroy {point}\n")).collect();
+        let points = doomed.points.iter().map(|point| format!("would destroy {point}\n"));
+        let parts = doomed.parts.iter().map(|part| format!("would destroy {part}\n"));
+        let lines: String = points.chain(parts).collect();
         Ok(Reply::text(lines + &overruled))
     }
 }

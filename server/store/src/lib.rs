@@ -74,7 +74,7 @@ pub use property::{
 pub use settings::{Decision, Role, RoleError, SettingError, Settings};
 pub use snapshot::{Holding, Snapshot, Space, Survey};
 pub use store::{
-    Draft, Footprint, InUse, Lacking, Listing, Newer, Pair, Store, Unreadable, Update,
+    Doomed, Draft, Footprint, InUse, Lacking, Listing, Newer, Pair, Store, Unreadable, Update,
 };
 pub use stream::StreamError;
 pub use sync::SyncMode;

@@ -42,6 +42,8 @@ pub(crate) enum Fact {
     Mounts,
     /// The properties of the file system that can be set of it, as they are.
     Natives,
+    /// What the file system has below its root: data sets, volumes and their snapshots.
+    Parts,
     /// What is written down about it.
     Record,
     /// The data sets of it that the file system shares by itself beside netbe.
@@ -98,6 +100,7 @@ pub(crate) struct Found {
     pub(crate) record: Option<Environment>,
     pub(crate) mounts: Vec<(Point, PathBuf)>,
     pub(crate) natives: Vec<NativeValue>,
+    pub(crate) parts: Vec<String>,
     pub(crate) shares: Vec<String>,
     /// The oldest first.
     pub(crate) snapshots: Vec<(Snapshot, Space)>,
@@ -114,6 +117,7 @@ impl Found {
             record: None,
             mounts: Vec::new(),
             natives: Vec::new(),
+            parts: Vec::new(),
             shares: Vec::new(),
             snapshots: Vec::new(),
             space: None,

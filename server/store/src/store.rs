@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 pub use draft::Draft;
-pub use read::Footprint;
+pub use read::{Doomed, Footprint};
 pub use split::{Pair, Update};
 
 use crate::back_end::{BackEnd, Capabilities, Extent, Side};

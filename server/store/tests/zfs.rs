@@ -419,6 +419,13 @@ fn what_somebody_holds_or_shows_is_destroyed_whole_or_not_at_all() {
     fs::write(site.root("head").join("usr/home/file"), "1").unwrap();
     site.store.snapshot(&name("head"), &snapshot("a")).unwrap();
     zfs(&["create", "-s", "-V", "1M", &site.full("head/disk")]);
+    zfs(&["snapshot", &site.full("head/usr/home@mine")]);
+    let doomed = site.store.would_destroy(&point("head")).unwrap();
+    assert_eq!(doomed.points, [point("head"), point("head@a")]);
+    for part in ["head/disk", "head/usr/home", "head/usr/home@a", "head/usr/home@mine"] {
+        assert!(doomed.parts.contains(&site.full(part)), "{part}: {:?}", doomed.parts);
+    }
+    assert!(!doomed.parts.contains(&site.full("head@a")), "{:?}", doomed.parts);
     let before = site.sets();
     let refused = || {
         let refused = site.store.destroy(&name("head")).unwrap_err();

@@ -138,19 +138,20 @@ impl Store {
         self.back_end.diff(old, new, until)
     }
 
-    /// What destroying a boot environment or a snapshot would take away: the environment and then its
-    /// snapshots, oldest first. Refused where that would be, as far as it can be known without touching
-    /// anything: the kernel may still say that files are in use.
-    pub fn would_destroy(&self, point: &Point) -> Result<Vec<Point>, StoreError> {
+    /// What destroying a boot environment or a snapshot would take away. Refused where that would be, as far as it
+    /// can be known without touching anything: the kernel may still say that files are in use.
+    pub fn would_destroy(&self, point: &Point) -> Result<Doomed, StoreError> {
         let name = &point.environment;
         let kept = self.kept(name)?;
         if let Some(snapshot) = &point.snapshot {
             self.doomed_snapshot(&kept, snapshot)?;
-            return Ok(vec![point.clone()]);
+            return Ok(Doomed { points: vec![point.clone()], parts: Vec::new() });
         }
         let snapshots = self.doomed(&kept)?.into_iter();
         let snapshots = snapshots.map(|snapshot| Point::snapshot(name, &snapshot.name));
-        Ok(std::iter::once(point.clone()).chain(snapshots).collect())
+        let points = std::iter::once(point.clone()).chain(snapshots).collect();
+        let found = self.back_end.query(&Query::locked(&kept, &[Fact::Parts]))?.found;
+        Ok(Doomed { points, parts: found.into_iter().flat_map(|found| found.parts).collect() })
     }
 
     /// Where a boot environment's root is on this host: for messages and for programs such as
@@ -177,6 +178,16 @@ impl Store {
     pub fn present(&self) -> Result<(), StoreError> {
         self.back_end.query(&Query::store()).map(drop)
     }
+}
+
+/// What goes when a boot environment or a snapshot is destroyed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Doomed {
+    /// The environment, and its snapshots, oldest first; or the snapshot.
+    pub points: Vec<Point>,
+    /// What the file system has below the environment's root: data sets, volumes and their snapshots, whoever
+    /// made them, by their names there.
+    pub parts: Vec<String>,
 }
 
 /// Gives origins the names that they have now; one that is gone keeps the name that it had.

@@ -1,5 +1,7 @@
 //! What a store on ZFS tells about its environments.
 
+use std::collections::BTreeMap;
+
 use super::listing::{self, DataSet, Depth, SnapshotRow};
 use super::tree::Tree;
 use super::{Seen, Zfs, kernel, told, tree};
@@ -25,6 +27,7 @@ impl Zfs {
                 told(failure, &format!("list the snapshots of {}", self.dataset))
             })?;
         }
+        let rows = by_data_set(&rows);
         for (name, tree) in forest.trees() {
             let find = || {
                 let mut found = Found::new(name.clone());
@@ -65,7 +68,8 @@ impl Zfs {
             tell(&mut found, &tree, query);
         }
         if query.asks(Fact::Snapshots) && query.asks(Fact::Space) {
-            found.snapshots = self.snapshots_in(&self.tree(name, seen)?, &self.rows(name, seen)?);
+            let rows = self.rows(name, seen)?;
+            found.snapshots = self.snapshots_in(&self.tree(name, seen)?, &by_data_set(&rows));
         } else if query.asks(Fact::Snapshots) {
             let snapshots = self.snapshots_of(name, seen)?.into_iter();
             found.snapshots = snapshots.map(|snapshot| (snapshot, Space::default())).collect();
@@ -82,6 +86,16 @@ impl Zfs {
         if query.asks(Fact::Natives) {
             found.natives = self.natives_of(&found.name)?;
         }
+        if query.asks(Fact::Parts) {
+            let root = self.full(found.name.as_str());
+            let parts = listing::everything(&root)
+                .map_err(|failure| told(failure, &format!("look at {}", found.name)))?;
+            // The root and its snapshots are told as the environment and its.
+            let is_below =
+                |name: &String| name.strip_prefix(&root).is_some_and(|rest| rest.starts_with('/'));
+            found.parts = parts.into_iter().filter(is_below).collect();
+            found.parts.sort();
+        }
         if query.asks(Fact::Unchanged)
             && let Some((newest, _)) = found.snapshots.last()
         {
@@ -91,10 +105,10 @@ impl Zfs {
     }
 
     /// The snapshots of a tree among these, and what each takes.
-    fn snapshots_in(&self, tree: &Tree, rows: &[SnapshotRow]) -> Vec<(Snapshot, Space)> {
-        let own = |row: &&SnapshotRow| tree.sets().any(|set| set.name == row.dataset);
-        let all: Vec<&SnapshotRow> = rows.iter().filter(own).collect();
-        let roots = all.iter().filter(|row| row.dataset == tree.root.name);
+    fn snapshots_in(&self, tree: &Tree, rows: &ByDataSet<'_>) -> Vec<(Snapshot, Space)> {
+        let of = |name: &str| rows.get(name).into_iter().flatten().copied();
+        let all: Vec<&SnapshotRow> = tree.sets().flat_map(|set| of(&set.name)).collect();
+        let roots = of(&tree.root.name);
         let snapshots = roots.filter_map(|root| {
             let same = all.iter().filter(|row| row.snapshot == root.snapshot).copied();
             Some((self.snapshot_of(root)?, tree::snapshot_space(same)))
@@ -125,6 +139,17 @@ impl Zfs {
         let sides = [Some(snapshot), None].map(|snapshot| (name, seen, snapshot));
         Ok(self.compare(sides[0], sides[1], Until::Difference)?.is_empty())
     }
+}
+
+/// Snapshots by the names of their data sets, in the order in which they were listed.
+type ByDataSet<'r> = BTreeMap<&'r str, Vec<&'r SnapshotRow>>;
+
+fn by_data_set(rows: &[SnapshotRow]) -> ByDataSet<'_> {
+    let mut by = ByDataSet::new();
+    for row in rows {
+        by.entry(row.dataset.as_str()).or_default().push(row);
+    }
+    by
 }
 
 /// Says of an environment what its data sets tell.

@@ -130,7 +130,7 @@ fn what_a_destruction_would_take_is_told_and_stays() {
     for snapshot in ["head@one", "head@two"] {
         bench.snapshot(snapshot);
     }
-    let told = |text: &str| bench.store.would_destroy(&point(text));
+    let told = |text: &str| bench.store.would_destroy(&point(text)).map(|doomed| doomed.points);
     assert_eq!(told("head@one").unwrap(), [point("head@one")]);
     assert_eq!(told("head").unwrap(), [point("head"), point("head@one"), point("head@two")]);
     assert!(matches!(told("head@three"), Err(StoreError::NoSnapshot(_))));
