@@ -317,4 +317,4 @@ const NETWORK: &str = "10.0.0.1";
 /// How long the mirror and the packages' own scripts may take.
 const INSTALL_LIMIT: Duration = Duration::from_secs(1800);
 /// How long a whole Debian may take to start, emulated.
-const LOGIN_LIMIT: Duration = Duration::from_secs(900);
+const LOGIN_LIMIT: Duration = Duration::from_secs(1800);
