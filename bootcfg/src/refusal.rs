@@ -78,8 +78,8 @@ mod test {
         assert_eq!(
             grub(why, Then::Restart, None),
             "echo 'netbe: this machine boots nothing'\n\
-             echo 'boot environment \"a b\" cannot be booted by name: spaces, colons, commas and'\n\
-             echo 'quotes break a kernel\"s command line; clone it to a plain name'\n\
+             echo 'boot environment \"a b\" cannot be booted: spaces, colons, commas and quotes in'\n\
+             echo 'its name break a kernel\"s command line; clone it to a plain name'\n\
              echo 'Restarting in 10 seconds.'\nsleep 10\nreboot\n"
         );
         let serial = "ttyS1/9600".parse().ok();

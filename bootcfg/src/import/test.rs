@@ -164,14 +164,14 @@ fn what_a_jails_host_sets_is_not_the_jails() {
 fn what_has_no_place_is_named_by_file_and_line() {
     for (name, text, expected) in [
         ("exports", "\n/a -network 10.0.0.0/24\n", "exports:2 /a is shared with a network"),
-        ("exports", "/a -ro\n", "exports:1 /a is shared with whom"),
+        ("exports", "/a -ro\n", "exports:1 /a is shared with clients"),
         ("exports", "/a 10.0.0.7\n", "exports:1 10.0.0.7 may mount /a"),
         (
             "fstab",
             "10.0.0.1:/be/web / nfs ro 0 0\n",
             "fstab:1 10.0.0.1:/be/web is the root of a guest",
         ),
-        ("rc.conf", "hostname=\"x\"\n", "rc.conf:1 this file is of one guest"),
+        ("rc.conf", "hostname=\"x\"\n", "rc.conf:1 this file configures one guest"),
         ("jail.conf", "\n7 { }", "jail.conf:2 jail(8) takes 7"),
         (
             "jail.conf",
@@ -181,7 +181,7 @@ fn what_has_no_place_is_named_by_file_and_line() {
         ("jail.conf", "a { path = $x; }", "jail.conf:1 a: no variable is called x"),
         ("a.nspawn", "[Network]\nPort=80\n", "a.nspawn:1 a has Port= too"),
         ("a.jconf", "jname=a\nip4_addr=$(x)\n", "a.jconf:2 netbe does not run the shell"),
-        ("a.jconf", "vm_ram=1g\n", "a.jconf:1 no jname stands here"),
+        ("a.jconf", "vm_ram=1g\n", "a.jconf:1 jname, which is the name, is missing"),
         ("a.jconf", "jname=a\nemulator=xen\n", "a.jconf:1 a is run by xen"),
         ("a.xml", "<domain type='lxc'><name>a</name></domain>", "a.xml:1 a is run by lxc"),
         (

@@ -190,7 +190,7 @@ pub(crate) mod test {
         fs::remove_file(directory.path().join("up.d/20-open")).unwrap();
         fs::set_permissions(directory.path().join("up.d"), fs::Permissions::from_mode(0o777))
             .unwrap();
-        assert!(names(directory.path()).unwrap_err().contains("up.d: others"));
+        assert!(names(directory.path()).unwrap_err().contains("up.d: users other than root"));
     }
 
     #[test]
@@ -205,7 +205,9 @@ pub(crate) mod test {
         assert_eq!(steps[0].program, fs::canonicalize(&target).unwrap(), "it is run at its place");
         let open = fs::Permissions::from_mode(0o777);
         fs::set_permissions(target.parent().unwrap(), open).unwrap();
-        assert!(names(directory.path()).unwrap_err().contains("elsewhere/open: others"));
+        assert!(
+            names(directory.path()).unwrap_err().contains("elsewhere/open: users other than root")
+        );
     }
 
     #[test]
@@ -220,7 +222,7 @@ pub(crate) mod test {
         symlink("../middle/link", at("up.d/10-link")).unwrap();
         assert_eq!(names(directory.path()), Ok(vec!["up/10-link".to_owned()]));
         fs::set_permissions(at("middle"), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(names(directory.path()).unwrap_err().contains("middle: others"));
+        assert!(names(directory.path()).unwrap_err().contains("middle: users other than root"));
         fs::set_permissions(at("middle"), fs::Permissions::from_mode(0o755)).unwrap();
         fs::remove_file(at("middle/link")).unwrap();
         symlink("link", at("middle/link")).unwrap();

@@ -502,7 +502,7 @@ mod test {
     fn something_else_is_told_apart() {
         for other in [&b"#!/bin/sh\necho hello\n"[..], b"short\n"] {
             let error = unframed(other).unwrap_err();
-            assert!(reason(&error).contains("no stream"), "{error}");
+            assert!(reason(&error).contains("not a stream"), "{error}");
         }
     }
 

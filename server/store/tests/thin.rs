@@ -277,7 +277,7 @@ fn a_refused_template_leaves_nothing() {
     let plan = bench.store.plan_split(&name("head")).unwrap();
     assert_eq!(plan.refused, [Refusal::Taken]);
     let error = bench.store.split(&name("head")).unwrap_err();
-    assert!(error.to_string().starts_with("head cannot be split: it has \"skeleton\" already"));
+    assert!(error.to_string().starts_with("head cannot be split: it already has \"skeleton\""));
     assert_eq!(bench.names(), ["head"]);
 }
 

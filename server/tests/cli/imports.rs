@@ -100,7 +100,7 @@ fn jails_and_guests_become_machines() {
                   guest\nbhyve -c 2 -m 1G -s 2,virtio-net,tap0,mac=02:00:00:00:00:01 guest\n";
     let [jail, script] = files(&bench, [("jail.conf", jail), ("guest.sh", script)]);
     let outcome = bench.run(&["import", &jail, &script]);
-    assert!(outcome.err.contains("'web_2' is no host name"), "{}", outcome.err);
+    assert!(outcome.err.contains("'web_2' is not a host name"), "{}", outcome.err);
     let out = bench.prints(&["import", "--except=web_2", &jail, &script]);
     for line in [
         "added the machine web, 10.0.0.5, which boots head, run by jail\n".to_owned(),

@@ -150,7 +150,7 @@ fn a_host_file_behind_a_link_is_not_read() {
     symlink(&secret, scene.path("etc/rc.conf")).unwrap();
     let verdict = scene.check();
     assert!(verdict.boots());
-    assert!(says(&verdict, Severity::Doubt, "/etc/rc.conf is a link that leads nowhere"));
+    assert!(says(&verdict, Severity::Doubt, "/etc/rc.conf is a symbolic link that leads nowhere"));
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_lua_loader_that_stops_by_tftp_is_told_with_what_helps() {
         scene.write("boot/loader.conf", own);
         let machines = assigned(&[false]).into_iter().map(|one| Assigned { tftp, ..one }).collect();
         let verdict = scene.check_for(machines);
-        let told = says(&verdict, Severity::Doubt, "netbe tells it kernels_autodetect=\"NO\"");
+        let told = says(&verdict, Severity::Doubt, "netbe sets kernels_autodetect=\"NO\" for it");
         assert_eq!(told, expected, "{core:?} {own:?} {tftp}: {:?}", verdict.findings);
         assert!(verdict.boots());
     }
@@ -307,8 +307,16 @@ fn links_of_the_boot_that_lead_out_are_told() {
     std::fs::create_dir_all(scene.path("etc")).unwrap();
     symlink("../../../../../../usr/lib/libc.so.7", scene.path("etc/rc")).unwrap();
     let verdict = scene.check();
-    assert!(says(&verdict, Severity::Doubt, "/sbin is a link that leads nowhere in the env"));
-    assert!(says(&verdict, Severity::Doubt, "/libexec is a link that leads nowhere in the env"));
+    assert!(says(
+        &verdict,
+        Severity::Doubt,
+        "/sbin is a symbolic link that leads nowhere in the env"
+    ));
+    assert!(says(
+        &verdict,
+        Severity::Doubt,
+        "/libexec is a symbolic link that leads nowhere in the env"
+    ));
     // What climbs ends at the root, for the server and for machines alike.
     assert!(!says(&verdict, Severity::Doubt, "/etc/rc "), "{:?}", verdict.findings);
 }
@@ -328,7 +336,7 @@ fn access_control_lists_are_told() {
         return;
     }
     let verdict = scene.check();
-    let words = "asks the access control list of /boot/kernel/kernel: machines may";
+    let words = "asks the access control list of /boot/kernel/kernel: machines have";
     assert!(says(&verdict, Severity::Doubt, words), "{:?}", verdict.findings);
     assert!(verdict.boots());
 }

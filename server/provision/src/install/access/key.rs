@@ -135,7 +135,10 @@ mod test {
             assert_eq!(SshKey::all(&format!("{KEY}\n\n{bad}")), Err(KeyError::Line(3)), "{bad}");
         }
         let said = SshKey::all("sesame").unwrap_err().to_string();
-        assert!(said.starts_with("line 1 is no public key") && !said.contains("sesame"), "{said}");
+        assert!(
+            said.starts_with("line 1 is not a public ssh key") && !said.contains("sesame"),
+            "{said}"
+        );
     }
 
     #[test]
