@@ -195,9 +195,10 @@ impl Inside {
     }
 
     /// Gives a file or a directory the extended attributes of another one, which is open, its access
-    /// control lists among them, and no others: without its list, a file would give its group what the mask allows,
-    /// and with one that it inherits from its directory, others what that allows.
-    /// What the file system cannot have is left out, and the mode stays as it is.
+    /// control lists among them where the system shows them as such (Linux), and no others: without its list, a file
+    /// would give its group what the mask allows, and with one that it inherits from its directory, others what that
+    /// allows. What the file system cannot have is left out, and the mode stays as it is; but a file that cannot
+    /// have its list lets its group do nothing.
     pub fn copy_extended(
         &self,
         path: impl AsRef<Path>,
@@ -212,14 +213,19 @@ impl Inside {
                     sys::remove_extended(to.as_fd(), name)?;
                 }
             }
+            let mut mode = about.st_mode;
             for (name, value) in &extended {
                 match sys::set_extended(to.as_fd(), name, value) {
-                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => {}
+                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => {
+                        if name == b"system.posix_acl_access" {
+                            mode &= !Mode::RWXG.as_raw_mode();
+                        }
+                    }
                     set => set?,
                 }
             }
             // A list brings a mode along.
-            fs::fchmod(&to, Mode::from_raw_mode(about.st_mode))
+            fs::fchmod(&to, Mode::from_raw_mode(mode))
         });
         copied.map_err(|errno| failed(path, errno))
     }

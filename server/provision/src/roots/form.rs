@@ -82,8 +82,10 @@ mod test {
         let kind = hostfs::EntryKind::Link(path.clone());
         let entry =
             hostfs::Entry { kind, mode: 0o777, uid: 1, gid: 2, flags: hostfs::Flags::NODUMP };
-        let step =
-            Step { path, fate: Fate::Kept(Some(Item { entry, content: None, extended: None })) };
+        let step = Step {
+            path,
+            fate: Fate::Kept(Some(Item { entry, content: None, extended: None, list: None })),
+        };
         let told = serde_json::to_vec(&step).unwrap();
         assert_eq!(serde_json::from_slice::<Step>(&told).unwrap(), step);
     }

@@ -25,6 +25,8 @@ pub struct Item {
     pub content: Option<Content>,
     /// The SHA-256 of its extended attributes, access control lists among them, if it has any.
     pub extended: Option<[u8; 32]>,
+    /// The same of its access control lists alone.
+    pub list: Option<[u8; 32]>,
 }
 
 /// What is in a file, told apart from anything else.
@@ -68,11 +70,22 @@ pub enum Fate {
         /// Mode, owner, group and flags.
         #[serde(with = "form::Entry")]
         entry: Entry,
-        /// What is in it; if nothing is said, what the new template has in it.
-        text: Option<Vec<u8>>,
+        /// What is in it.
+        text: Text,
     },
     /// The new template's is taken, or its removal: the machine had not touched it.
     Taken,
+}
+
+/// What is in a merged file.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Text {
+    /// This.
+    Merged(Vec<u8>),
+    /// What the new template has in it.
+    New,
+    /// What the machine has in it.
+    Own,
 }
 
 /// One of the two whose changes are merged.
@@ -220,13 +233,14 @@ impl<E, T: FnMut(&Path) -> Result<Texts, E>> Three<'_, T> {
         };
         let (entry, extended) = attributes(base, own, new);
         if mine == theirs || Some(theirs) == before {
-            // Its list comes with what is in it, and its mode with its list.
-            let mode = if own.extended == new.extended { entry.mode } else { own.entry.mode };
-            let entry = Entry { mode, ..entry };
-            return Ok(Fate::Kept(Some(Item { entry, ..own.clone() })));
+            return Ok(if extended == Side::Own || own.extended == new.extended {
+                Fate::Kept(Some(Item { entry, ..own.clone() }))
+            } else {
+                Fate::Merged { entry, extended, text: Text::Own }
+            });
         }
         if Some(mine) == before {
-            return Ok(Fate::Merged { entry, extended, text: None });
+            return Ok(Fate::Merged { entry, extended, text: Text::New });
         }
         let lengths = [before, Some(mine), Some(theirs)].map(|one| one.map_or(0, |one| one.length));
         let long = lengths.iter().any(|length| *length > MAX_TEXT);
@@ -240,7 +254,7 @@ impl<E, T: FnMut(&Path) -> Result<Texts, E>> Three<'_, T> {
         }
         let [old, mine, theirs] = texts;
         Ok(match diffy::merge_bytes(&old, &mine, &theirs) {
-            Ok(text) => Fate::Merged { entry, extended, text: Some(text) },
+            Ok(text) => Fate::Merged { entry, extended, text: Text::Merged(text) },
             Err(marked) => {
                 Fate::Conflict { own: Some(own.clone()), beside: Beside::Marked(marked) }
             }
@@ -273,7 +287,7 @@ fn directory(base: Option<&Item>, own: &Item, new: &Item) -> Option<Fate> {
     (entry != new.entry || listed != new.extended).then(|| {
         match entry == own.entry && listed == own.extended {
             true => Fate::Kept(Some(own.clone())),
-            false => Fate::Merged { entry, extended, text: None },
+            false => Fate::Merged { entry, extended, text: Text::New },
         }
     })
 }
@@ -282,19 +296,21 @@ fn directory(base: Option<&Item>, own: &Item, new: &Item) -> Option<Fate> {
 /// extended attributes go with that.
 ///
 /// The mode of a file with an access control list shows its mask in the place of the group (acl(5)), so that neither
-/// says anything without the other: where the lists differ, both are the machine's or both the new template's.
+/// says anything without the other: where the lists differ, both are the machine's or both the new template's, the
+/// machine's if it has changed one of them.
 fn attributes(base: Option<&Item>, own: &Item, new: &Item) -> (Entry, Side) {
     let base = base.unwrap_or(new);
     let old = &base.entry;
-    let access = |item: &Item| (item.entry.mode, item.extended);
-    let side = if access(own) == access(base) { Side::New } else { Side::Own };
+    let chosen = own.entry.mode != old.mode && own.list != new.list;
+    let side = if own.extended != base.extended || chosen { Side::Own } else { Side::New };
     let changed = |field: fn(&Entry) -> u32| {
         let (old, own, new) = (field(old), field(&own.entry), field(&new.entry));
         if own == old { new } else { own }
     };
     let mode = match side {
-        Side::Own if own.extended != new.extended => own.entry.mode,
-        Side::New | Side::Own => changed(|entry| entry.mode),
+        _ if own.list == new.list => changed(|entry| entry.mode),
+        Side::Own => own.entry.mode,
+        Side::New => new.entry.mode,
     };
     let entry = Entry {
         kind: new.entry.kind.clone(),
@@ -326,12 +342,13 @@ mod test {
         let entry = Entry { kind, mode: 0o644, uid: 0, gid: 0, flags: Flags::default() };
         let length = u64::try_from(text.len()).unwrap();
         let content = Some(Content { length, digest: Sha256::digest(text).into() });
-        Item { entry, content, extended: None }
+        Item { entry, content, extended: None, list: None }
     }
 
     fn merged(text: &str) -> Option<Fate> {
         let extended = Side::New;
-        Some(Fate::Merged { entry: item("").entry, extended, text: Some(text.into()) })
+        let text = Text::Merged(text.into());
+        Some(Fate::Merged { entry: item("").entry, extended, text })
     }
 
     /// What becomes of a file that is so in the old template, the machine and the new template.
@@ -421,10 +438,46 @@ mod test {
         let entry = Entry { mode: 0o600, ..item("").entry };
         assert_eq!(
             steps[0].fate,
-            Fate::Merged { entry: entry.clone(), extended: Side::Own, text: None }
+            Fate::Merged { entry: entry.clone(), extended: Side::New, text: Text::New }
         );
         let steps = merge(&old, &new, &with(0o600, "a\0"), none).unwrap();
         assert_eq!(steps[0].fate, Fate::Kept(Some(Item { entry, ..item("b\0") })));
+    }
+
+    #[test]
+    fn a_mode_and_the_list_whose_mask_it_shows_are_of_one_side() {
+        let (old, none, own, new) = (Some([1; 32]), None, Some([2; 32]), Some([3; 32]));
+        let with = |mode, list: Option<[u8; 32]>, text| {
+            let entry = Entry { mode, ..item("").entry };
+            Files::from([(
+                PathBuf::from("etc/x"),
+                Item { entry, extended: list, list, ..item(text) },
+            )])
+        };
+        let fate = |three: [Files; 3]| {
+            let [base, own, new] = three;
+            merge(&base, &own, &new, |_: &Path| Err(())).unwrap().pop().unwrap().fate
+        };
+        let entry = |mode| Entry { mode, ..item("").entry };
+        let kept = |mode, list, text| {
+            Fate::Kept(Some(Item { entry: entry(mode), extended: list, list, ..item(text) }))
+        };
+        let merged = |mode, extended, text| Fate::Merged { entry: entry(mode), extended, text };
+        // The template takes back what it allowed, and the machine changed the text only.
+        let three = [with(0o640, old, "a"), with(0o640, old, "b"), with(0o600, none, "a")];
+        assert_eq!(fate(three), merged(0o600, Side::New, Text::Own));
+        let three = [with(0o644, none, "a"), with(0o644, none, "b"), with(0o640, new, "a")];
+        assert_eq!(fate(three), merged(0o640, Side::New, Text::Own));
+        // The machine has a list of its own, whether the mode shows it or not.
+        for mode in [0o644, 0o664] {
+            let three = [with(0o644, none, "a"), with(mode, own, "a"), with(0o644, none, "b")];
+            assert_eq!(fate(three), merged(mode, Side::Own, Text::New));
+            let three = [with(0o644, none, "a"), with(mode, own, "a"), with(0o600, new, "a")];
+            assert_eq!(fate(three), kept(mode, own, "a"));
+        }
+        // It has closed the file, and the template's list would open it.
+        let three = [with(0o644, none, "a"), with(0o600, none, "a"), with(0o664, new, "a")];
+        assert_eq!(fate(three), kept(0o600, none, "a"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use store::{Environment, EnvironmentName, InUse, Point, Store};
 
 use super::fixed::Lifted;
 use super::locks::Locks;
-use super::merge::{Beside, Content, Fate, Files, Item, Side, Step, merge};
+use super::merge::{Beside, Content, Fate, Files, Item, Side, Step, Text, merge};
 use super::{MAX_NAMES, Made, Owned, RootError, Roots, Term};
 use crate::worker::{self, Request};
 
@@ -264,6 +264,14 @@ fn read_one(
     most: u64,
 ) -> Result<Option<(Item, Vec<OsString>)>, InsideError> {
     let Some(entry) = inside.entry(path)? else { return Ok(None) };
+    let (extended, list) = match &entry.kind {
+        EntryKind::Directory | EntryKind::File => {
+            let extended = inside.extended(path)?;
+            let is_list = |name: &[u8]| name.starts_with(b"system.posix_acl_");
+            (told_apart(&extended, |_| true), told_apart(&extended, is_list))
+        }
+        EntryKind::Link(_) | EntryKind::Other => (None, None),
+    };
     let (content, names) = match &entry.kind {
         EntryKind::Directory => (None, inside.read_dir(path, MAX_NAMES)?),
         EntryKind::File => (Some(content(inside, path, most)?), Vec::new()),
@@ -271,21 +279,19 @@ fn read_one(
         // Sockets and FIFOs are made by who uses them.
         EntryKind::Other => return Ok(None),
     };
-    let extended = match &entry.kind {
-        EntryKind::Directory | EntryKind::File => told_apart(&inside.extended(path)?),
-        EntryKind::Link(_) | EntryKind::Other => None,
-    };
-    Ok(Some((Item { entry, content, extended }, names)))
+    Ok(Some((Item { entry, content, extended, list }, names)))
 }
 
-/// What tells extended attributes from others, if there are any.
-fn told_apart(extended: &Extended) -> Option<[u8; 32]> {
-    let mut hash = Sha256::new();
-    for part in extended.iter().flat_map(|(name, value)| [name, value]) {
+/// What tells the extended attributes of these names from others, if there are any.
+fn told_apart(extended: &Extended, of: impl Fn(&[u8]) -> bool) -> Option<[u8; 32]> {
+    let mut hash = None::<Sha256>;
+    for part in extended.iter().filter(|(name, _)| of(name)).flat_map(|(name, value)| [name, value])
+    {
+        let hash = hash.get_or_insert_default();
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(part);
     }
-    (!extended.is_empty()).then(|| hash.finalize().into())
+    hash.map(|hash| hash.finalize().into())
 }
 
 /// What tells a file's bytes from others.
@@ -342,14 +348,16 @@ fn carry_out(own: &Inside, new: &Inside, step: &Step) -> Result<(), InsideError>
         Fate::Kept(kept) => keep(own, new, path, kept.as_ref()),
         Fate::Merged { entry, extended, text } => {
             let side = if *extended == Side::Own { own } else { new };
-            // Before another takes its place.
-            let source = opened(side, path, entry)?;
+            // Before another takes its place. Without the list that it shows the mask of, a mode is not put anywhere:
+            // what the machine has removed meanwhile is as the new template has it.
+            let Some(source) = opened(side, path, entry)? else { return Ok(()) };
             match (&entry.kind, text) {
                 (EntryKind::Directory, _) => directory(new, path, entry)?,
-                (_, Some(text)) => new.put_file(path, text, entry)?,
-                (_, None) => copy(new, new, path, entry, MAX_BYTES)?,
+                (_, Text::Merged(text)) => new.put_file(path, text, entry)?,
+                (_, Text::New) => copy(new, new, path, entry, MAX_BYTES)?,
+                (_, Text::Own) => copy(own, new, path, entry, MAX_BYTES)?,
             }
-            source.map_or(Ok(()), |source| new.copy_extended(path, source))
+            new.copy_extended(path, source)
         }
         Fate::Taken => Ok(()),
     }
