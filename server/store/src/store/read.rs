@@ -185,8 +185,8 @@ impl Store {
 pub struct Doomed {
     /// The environment, and its snapshots, oldest first; or the snapshot.
     pub points: Vec<Point>,
-    /// What the file system has below the environment's root: data sets, volumes and their snapshots, whoever
-    /// made them, by their names there.
+    /// What else goes of a ZFS store: data sets and volumes below the environment's root, and snapshots, whoever made
+    /// them, by their names there.
     pub parts: Vec<String>,
 }
 

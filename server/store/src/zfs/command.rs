@@ -52,8 +52,11 @@ impl Task {
     /// Adds a data set, a snapshot, a pool, or what else is no option.
     pub(super) fn operand(mut self, operand: impl AsRef<str>) -> Self {
         let operand = operand.as_ref();
-        if operand.contains(['/', '@']) {
-            self.names.push(operand.to_owned());
+        let parts = || operand.split(['/', '@']);
+        // Values of properties are operands too, and may be any text.
+        if parts().nth(1).is_some() && parts().next().is_some_and(|pool| !pool.is_empty()) {
+            let dataset = operand.split('@').next().unwrap_or_default();
+            self.names.extend([operand, dataset].map(str::to_owned));
         }
         Self { call: self.call.operand(operand), ..self }
     }
@@ -265,6 +268,8 @@ impl Refusal {
 /// of ZFS has, and these where they stand without.
 fn without_names(said: &str, names: &[String]) -> String {
     let mut left = String::new();
+    // What follows are names, each on a line of its own.
+    let said = said.split("to destroy the following").next().unwrap_or_default();
     for line in said.split_inclusive('\n') {
         let parts: Vec<&str> = line.split('\'').collect();
         // One that is not closed is no name.
@@ -360,6 +365,11 @@ mod test {
                 Refusal::Modified,
             ),
             ("cannot mount 'tank/be/disk is busy': mountpoint or dataset", Refusal::Other),
+            (
+                "cannot destroy 'tank/be/x': filesystem has dependent clones\nuse '-R' to destroy the \
+                 following datasets:\ntank/be/linux kernel module",
+                Refusal::Dependants,
+            ),
             ("zfs can't open 'tank/be/disk is busy': input/output error", Refusal::Other),
         ] {
             assert_eq!(Refusal::of(said, &names), refusal, "{said}");

@@ -103,7 +103,7 @@ const PROMOTE: &str = r#"
 for _, name in ipairs(argv) do
     local number, conflicts = zfs.check.promote(name)
     if conflicts ~= nil and #conflicts > 0 then
-        error("cannot promote '" .. name .. "': snapshot " .. conflicts[1] .. " already exists")
+        error("cannot promote '" .. name .. "': snapshot '" .. conflicts[1] .. "' already exists")
     end
     refuse(name, number)
 end

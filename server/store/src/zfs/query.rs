@@ -91,9 +91,13 @@ impl Zfs {
             let parts = listing::everything(&root)
                 .map_err(|failure| told(failure, &format!("look at {}", found.name)))?;
             // The root and its snapshots are told as the environment and its.
-            let is_below =
-                |name: &String| name.strip_prefix(&root).is_some_and(|rest| rest.starts_with('/'));
-            found.parts = parts.into_iter().filter(is_below).collect();
+            let is_told = |rest: &str| {
+                let snapshot = rest.strip_prefix('@');
+                rest.is_empty() || snapshot.is_some_and(|name| name.parse::<SnapshotName>().is_ok())
+            };
+            let is_part =
+                |name: &String| name.strip_prefix(&root).is_some_and(|rest| !is_told(rest));
+            found.parts = parts.into_iter().filter(is_part).collect();
             found.parts.sort();
         }
         if query.asks(Fact::Unchanged)
