@@ -3,6 +3,7 @@
 //! Both know a machine by the address that is kept for it. One that has none gets another address some day, so that
 //! only a comment names it.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use crate::ConfigError;
@@ -35,6 +36,7 @@ pub fn hosts(hosts: &[Host], domain: Option<&str>) -> Result<String, ConfigError
     const FORMAT: &str = "hosts(5)";
     if let Some(domain) = domain {
         checked("the domain", domain, FORMAT)?;
+        distinct(hosts, domain, FORMAT)?;
     }
     let mut text = String::new();
     for Host { name, address } in hosts {
@@ -60,7 +62,21 @@ pub fn zone(hosts: &[Host], zone: &Zone) -> Result<String, ConfigError> {
     const FORMAT: &str = "a zone";
     let Zone { domain, server, serial, ttl } = zone;
     checked("the domain", domain, FORMAT)?;
+    checked("the domain's mail address", &format!("hostmaster.{domain}"), FORMAT)?;
     checked("the name server", server, FORMAT)?;
+    // A server of DNS loads no zone whose own name server has no address in it.
+    let is_inside = server.eq_ignore_ascii_case(domain) || below(server, domain) != server;
+    let is_host =
+        |host: &Host| below(&host.name, domain).eq_ignore_ascii_case(below(server, domain));
+    if is_inside && !hosts.iter().any(|host| host.address.is_some() && is_host(host)) {
+        return Err(ConfigError::Character {
+            what: "the name server",
+            value: server.clone(),
+            format: FORMAT,
+            reason: "a name server in the zone is a machine with an address: add it, or name one of another domain",
+        });
+    }
+    distinct(hosts, domain, FORMAT)?;
     // The times are those that RFC 1912 §2.2 proposes, and a short one for names that are not there (RFC 2308 §5).
     let mut text = format!(
         "$ORIGIN {domain}.\n\
@@ -80,10 +96,26 @@ pub fn zone(hosts: &[Host], zone: &Zone) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// A machine's name within a domain: some machines are called by their whole name.
+/// A machine's name within a domain: some machines are called by their whole name. Letters are alike, small or large
+/// (RFC 4343).
 fn below<'n>(name: &'n str, domain: &str) -> &'n str {
-    let own = name.strip_suffix(domain).and_then(|own| own.strip_suffix('.'));
+    let own = name.len().checked_sub(domain.len()).and_then(|at| name.split_at_checked(at));
+    let own = own.filter(|(_, end)| end.eq_ignore_ascii_case(domain));
+    let own = own.and_then(|(own, _)| own.strip_suffix('.'));
     own.filter(|own| !own.is_empty()).unwrap_or(name)
+}
+
+/// Refuses two machines of one name within a domain: half of those who ask would reach the other.
+fn distinct(hosts: &[Host], domain: &str, format: &'static str) -> Result<(), ConfigError> {
+    let mut names = BTreeSet::new();
+    for host in hosts.iter().filter(|host| host.address.is_some()) {
+        if !names.insert(below(&host.name, domain).to_ascii_lowercase()) {
+            let (what, value) = ("the machine's name", host.name.clone());
+            let reason = "another machine has the same name within the domain: rename one of them";
+            return Err(ConfigError::Character { what, value, format, reason });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what is no host name (RFC 1123 §2.1), and what is too long for DNS (RFC 1035 §2.3.4).
@@ -126,7 +158,7 @@ mod test {
     fn org() -> Zone {
         Zone {
             domain: "example.org".to_owned(),
-            server: "ns.example.org".to_owned(),
+            server: "db.Example.org".to_owned(),
             serial: 1_800_000_000,
             ttl: 3600,
         }
@@ -160,13 +192,27 @@ mod test {
             zone(&some(), &org()).unwrap(),
             "$ORIGIN example.org.\n\
              $TTL 3600\n\
-             @\tIN\tSOA\tns.example.org. hostmaster.example.org. ( 1800000000 3600 600 1209600 300 )\n\
-             @\tIN\tNS\tns.example.org.\n\
+             @\tIN\tSOA\tdb.Example.org. hostmaster.example.org. ( 1800000000 3600 600 1209600 300 )\n\
+             @\tIN\tNS\tdb.Example.org.\n\
              db\tIN\tA\t10.0.0.8\n\
              ; new has no address of its own\n\
              rack1.node2\tIN\tA\t10.0.0.9\n\
              web1\tIN\tA\t10.0.0.10\n"
         );
+    }
+
+    #[test]
+    fn a_zone_that_no_server_loads_or_that_misleads_is_not_written() {
+        for server in ["ns.example.org", "new.example.org", "EXAMPLE.org"] {
+            let refused = zone(&some(), &Zone { server: server.to_owned(), ..org() }).unwrap_err();
+            assert!(refused.to_string().contains("is a machine with an address"), "{refused}");
+        }
+        zone(&some(), &Zone { server: "ns.elsewhere.org".to_owned(), ..org() }).unwrap();
+        let mut twice = some();
+        twice.push(Host { name: "web1".to_owned(), address: Some(Ipv4Addr::new(10, 0, 0, 11)) });
+        assert!(zone(&twice, &org()).is_err());
+        assert!(hosts(&twice, Some("Example.ORG")).is_err());
+        hosts(&twice, None).unwrap();
     }
 
     #[test]

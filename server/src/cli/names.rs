@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bootcfg::names::{self, Host, Zone};
-use clap::Args;
+use clap::{Args, value_parser};
 use store::Timestamp;
 
 use super::machine::roster;
@@ -38,7 +38,7 @@ pub(crate) struct ShowZone {
     #[arg(long, value_name = "HOST", default_value = "localhost")]
     server: String,
     /// For how many seconds others may keep an answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = value_parser!(u32).range(..=MOST))]
     ttl: u32,
     /// The zone's serial number [default: the time in seconds since 1970].
     #[arg(long, value_name = "NUMBER")]
@@ -60,6 +60,9 @@ impl ShowZone {
         text.map(Reply::text).map_err(Failure::could_not)
     }
 }
+
+/// The longest time that a server of DNS takes (RFC 2181 §8).
+const MOST: i64 = (1 << 31) - 1;
 
 /// All machines, by their names.
 fn hosts(site: &Site) -> Result<Vec<Host>, Failure> {

@@ -37,14 +37,19 @@ impl Wake {
         if let Some(reply) = self.dry.instead_of(site, &deeds) {
             return Ok(reply);
         }
+        // One network that refuses keeps it from no other.
+        let mut refused = Vec::new();
         for (interface, network) in &networks {
             for mac in &macs {
-                wake::send(*mac, *network).map_err(|error| {
-                    Failure::could_not(format_args!("{interface}, {network}: {error}"))
-                })?;
+                if let Err(error) = wake::send(*mac, *network) {
+                    refused.push(format!("{interface}, {network}: {error}"));
+                }
             }
         }
-        Ok(Reply::done())
+        match refused.is_empty() {
+            true => Ok(Reply::done()),
+            false => Err(Failure::could_not(refused.join("; "))),
+        }
     }
 
     /// The Ethernet addresses of its cards.
