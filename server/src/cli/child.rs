@@ -215,7 +215,7 @@ impl ThisHost {
         process: &Process,
         ended: &mut dyn FnMut() -> io::Result<Option<T>>,
     ) -> io::Result<T> {
-        let (mut told, mut limit, mut killed) = (0, None, false);
+        let (mut told, mut limit, mut late, mut killed) = (0, None, false, false);
         loop {
             if let Some(ended) = ended()? {
                 return Ok(ended);
@@ -228,11 +228,13 @@ impl ThisHost {
                 limit = Some(Instant::now() + grace);
                 told = self.asked;
             }
-            let late = self.asked > told || limit.is_some_and(|limit| limit <= Instant::now());
-            if late && !killed {
-                self.keeper.killed();
-                process.signal(Signal::KILL)?;
-                killed = true;
+            if self.asked > told || limit.is_some_and(|limit| limit <= Instant::now()) {
+                if !late {
+                    self.keeper.killed();
+                }
+                late = true;
+                // What cannot be looked at now goes on: it is tried again.
+                killed = killed || process.signal(Signal::KILL).is_ok();
             }
             self.listen(BEAT);
         }
@@ -265,7 +267,17 @@ impl Runner for ThisHost {
         drop(command);
         let id = i32::try_from(child.id()).map_err(io::Error::other)?;
         // Until somebody asks how it ended its number is nobody else's.
-        let Some(process) = Process::by_pid(id) else { return child.wait() };
+        let process = loop {
+            match Process::by_pid(id) {
+                Ok(Some(process)) => break process,
+                Ok(None) => return child.wait(),
+                // It may run: whoever asks for its end meanwhile is heard afterwards.
+                Err(_) => match child.try_wait()? {
+                    Some(ended) => return Ok(ended),
+                    None => self.listen(BEAT),
+                },
+            }
+        };
         self.keeper.began(&process);
         self.attend(&process, &mut || child.try_wait())
     }

@@ -6,6 +6,7 @@ mod life;
 mod notes;
 
 use std::fmt;
+use std::fs;
 use std::time::Duration;
 
 use clap::Args;
@@ -225,13 +226,22 @@ fn left_by(name: &str, record: &Record, ask: &mut Ask<'_>) -> Option<Left> {
     if let Some(process) = record.process.clone().filter(Process::is_alive) {
         return Some(Left::Process(process));
     }
-    let root = record.jail.clone().filter(|_| !record.stage.is_over() && !record.is_of_before())?;
+    // Its name and its root tell it, also where this host's clock was set since.
+    let root = record.jail.clone().filter(|_| !record.stage.is_over())?;
     match jail::path_of(name, ask) {
-        // Somebody has made another one of that name.
-        Ok(Some(other)) if other != root => None,
+        // Somebody has made another one of that name. jls(8) shows where links led when it was created.
+        Ok(Some(other)) if other != root && !same_place(&other, &root) => None,
         Ok(None) => None,
         // What cannot be looked at is not gone for that.
         Ok(Some(_)) | Err(_) => Some(Left::Jail(root)),
+    }
+}
+
+/// Whether two paths lead to one directory; nothing tells them apart where one leads nowhere.
+fn same_place(one: &str, other: &str) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(_), _) | (_, Err(_)) => false,
     }
 }
 

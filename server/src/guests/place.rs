@@ -122,12 +122,12 @@ pub(crate) struct Claim {
 impl Process {
     /// This process.
     pub(crate) fn own() -> Option<Self> {
-        i32::try_from(process::id()).ok().and_then(Self::by_pid)
+        i32::try_from(process::id()).ok().and_then(|pid| Self::by_pid(pid).ok().flatten())
     }
 
     /// The process that has this number now.
-    pub(crate) fn by_pid(pid: i32) -> Option<Self> {
-        sys::started(pid).ok().flatten().map(|started| Self { pid, started })
+    pub(crate) fn by_pid(pid: i32) -> io::Result<Option<Self>> {
+        Ok(sys::started(pid)?.map(|started| Self { pid, started }))
     }
 
     /// Whether it may live: one of which nothing can be found out is not dead for that.
@@ -313,7 +313,7 @@ mod test {
     #[test]
     fn another_process_of_the_same_number_is_no_guest() {
         let mut child = process::Command::new("sleep").arg("600").spawn().unwrap();
-        let known = Process::by_pid(child.id().try_into().unwrap()).unwrap();
+        let known = Process::by_pid(child.id().try_into().unwrap()).unwrap().unwrap();
         let other = Process { started: format!("{}0", known.started), ..known.clone() };
         assert!(known.is_alive() && !other.is_alive());
         assert!(!other.signal(Signal::KILL).unwrap());

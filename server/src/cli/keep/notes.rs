@@ -121,9 +121,13 @@ impl Notes {
         self.inner.borrow().begun.map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 
-    /// Its program runs from now on. A life may have several, one after the other: a guest of bhyve that restarts itself.
-    fn begin(&self) {
-        self.inner.borrow_mut().begun.get_or_insert_with(Instant::now);
+    /// Its program runs from now on; says whether it is the first of this life. A life may have several, one after the
+    /// other: bhyveload and bhyve, and a guest of bhyve that restarts itself.
+    fn begin(&self) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let is_first = inner.begun.is_none();
+        inner.begun.get_or_insert_with(Instant::now);
+        is_first
     }
 
     /// The life before is over.
@@ -157,7 +161,7 @@ impl Notes {
 
     /// It is there, and has no process.
     pub(super) fn began_jail(&self) -> Result<(), Failure> {
-        self.begin();
+        let _first = self.begin();
         self.note(|record| record.stage = Stage::Running)?;
         self.hooks().tell_beside(Occasion::Poststart);
         Ok(())
@@ -170,7 +174,7 @@ impl Notes {
 
     /// It runs, and is this process's now.
     pub(super) fn take_over(&self) -> Result<(), Failure> {
-        self.begin();
+        let _first = self.begin();
         self.note(|record| record.stage = Stage::Running)
     }
 
@@ -180,7 +184,7 @@ impl Notes {
         self.note(|record| {
             record.process = None;
             record.jail = None;
-            record.ended = was_begun.then(now).or(record.ended);
+            record.ended = has_run(record.stage).then(now).or(record.ended);
             record.restarts = record.restarts.saturating_add(1);
             record.words = Some(words.to_owned());
             record.stage = Stage::Waiting;
@@ -195,7 +199,7 @@ impl Notes {
         self.note(|record| {
             record.process = None;
             record.jail = None;
-            record.ended = was_begun.then(now).or(record.ended);
+            record.ended = has_run(record.stage).then(now).or(record.ended);
             record.words = Some(words.to_owned());
             record.stage = stage;
         })?;
@@ -238,14 +242,21 @@ impl Notes {
     }
 }
 
+/// Whether a guest that stands so has had a program: one that failed before that speaks for none that was seen elsewhere.
+const fn has_run(stage: Stage) -> bool {
+    matches!(stage, Stage::Running | Stage::Stopping)
+}
+
 impl Keeper for Notes {
     fn began(&mut self, process: &Process) {
-        self.begin();
+        let is_first = self.begin();
         self.try_note(|record| {
             record.process = Some(process.clone());
             record.stage = Stage::Running;
         });
-        self.hooks().tell_beside(Occasion::Poststart);
+        if is_first {
+            self.hooks().tell_beside(Occasion::Poststart);
+        }
     }
 
     fn ask(&mut self, process: &Process) {
