@@ -20,10 +20,14 @@ pub(crate) fn list(columns: &str) -> Result<String, Failure> {
     Program::new("zfs").words("list -Hp -r -t all -o").arg(columns).arg("tank").run(LIMIT)
 }
 
-/// Lists what was set: name, property, value.
+/// Lists what was set, in order: name, property, value. zfs(8) lists user properties in an order that each data set
+/// has for itself.
 pub(crate) fn properties() -> Result<String, Failure> {
     let get = "get -Hp -r -s local,received -o name,property,value -t filesystem,snapshot all tank";
-    Program::new("zfs").words(get).run(LIMIT)
+    let listed = Program::new("zfs").words(get).run(LIMIT)?;
+    let mut lines: Vec<&str> = listed.split_inclusive('\n').collect();
+    lines.sort_unstable();
+    Ok(lines.concat())
 }
 
 /// Looks at what is in a file system, mounted at a directory that is made for it.

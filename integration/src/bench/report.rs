@@ -164,10 +164,15 @@ impl Report {
             one.figures.iter().map(figure).collect::<Vec<_>>()
         };
         let figures: Vec<Value> = self.comparisons.iter().flat_map(figures).collect();
-        let limits = self.comparisons.iter().flat_map(|one| &one.limits);
-        let limits: Vec<Value> = limits
-            .map(|limit| json!({"name": limit.name, "before": limit.before, "after": limit.after}))
-            .collect();
+        let limits = |one: &Comparison| {
+            let peer = one.peer;
+            let limit = move |limit: &Limit| {
+                let Limit { name, before, after } = limit;
+                json!({"name": name, "peer": peer, "before": before, "after": after})
+            };
+            one.limits.iter().map(limit).collect::<Vec<_>>()
+        };
+        let limits: Vec<Value> = self.comparisons.iter().flat_map(limits).collect();
         let machine: serde_json::Map<String, Value> = self
             .machine
             .iter()
@@ -266,7 +271,8 @@ mod test {
         let same = |value| Spread { median: value, least: value, most: value };
         let figure = Figure { name: "x.us".to_owned(), netbe: same(1.0), peer: same(4.0) };
         let (peer, version) = ("other", "1".to_owned());
-        let one = Comparison { peer, version, figures: vec![figure], limits: vec![] };
+        let limits = vec![Limit { name: "y", before: 1.0, after: 2.0 }];
+        let one = Comparison { peer, version, figures: vec![figure], limits };
         let report = Report { comparisons: vec![one], machine: vec![] };
         let value = report.value();
         let expected = json!({
@@ -274,5 +280,7 @@ mod test {
             "peer_value": 4.0, "peer_range": [4.0, 4.0], "ratio": 0.25,
         });
         assert_eq!(value.pointer("/figures/0"), Some(&expected));
+        let expected = json!({"name": "y", "peer": "other", "before": 1.0, "after": 2.0});
+        assert_eq!(value.pointer("/limits/0"), Some(&expected));
     }
 }

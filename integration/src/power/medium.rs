@@ -152,11 +152,8 @@ fn directories(on: &Path) -> Result<Picture, Failure> {
 /// All that is in the pool.
 fn data_sets(scratch: &Path) -> Result<Picture, Failure> {
     let mut picture = Picture::new();
-    let (listed, properties) = (pool::list("name,guid,origin,type")?, pool::properties()?);
-    // zfs(8) lists user properties in an order that each data set has for itself.
-    let mut lines: Vec<&str> = listed.lines().chain(properties.lines()).collect();
-    lines.sort_unstable();
-    for line in lines {
+    let listed = pool::list("name,guid,origin,type")?;
+    for line in listed.lines().chain(pool::properties()?.lines()) {
         let name = line.split('\t').next().unwrap_or_default();
         let told = picture.entry(format!("zfs {name}")).or_default();
         *told = format!("{told}{line}\n");
