@@ -163,7 +163,9 @@ pub(super) fn services(settings: &Settings, machine: &Machine) -> Vec<Wanted> {
     };
     let offered = settings.services.iter().filter(|(_, service)| service.has(&machine.name));
     let offered = offered.map(|(name, service)| of(name, service.port, &service.tags));
-    let all = std::iter::once(of(&machine.name, None, &[])).chain(offered);
+    // Of a service that is called as the machine there is one only.
+    let own = settings.services.get(&machine.name).is_none_or(|own| !own.has(&machine.name));
+    let all = own.then(|| of(&machine.name, None, &[])).into_iter().chain(offered);
     // What stands in a path has to be a part of it.
     all.filter(|service| is_plain(&service.id)).collect()
 }
