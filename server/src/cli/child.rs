@@ -54,6 +54,9 @@ pub(crate) trait Runner {
         GRACE
     }
 
+    /// Notes that a guest without a program of its own is about to be asked to end.
+    fn asked(&mut self) {}
+
     /// Notes that a guest is ended by force.
     fn killed(&mut self) {}
 }
@@ -79,6 +82,9 @@ pub(crate) trait Keeper {
 
     /// Asks the program to end.
     fn ask(&mut self, process: &Process);
+
+    /// A guest without a program of its own is about to be asked to end.
+    fn asked(&mut self) {}
 
     /// How long it may take to end; asked when it is.
     fn grace(&mut self) -> Duration;
@@ -304,6 +310,10 @@ impl Runner for ThisHost {
 
     fn grace(&mut self) -> Duration {
         self.keeper.grace()
+    }
+
+    fn asked(&mut self) {
+        self.keeper.asked();
     }
 
     fn killed(&mut self) {

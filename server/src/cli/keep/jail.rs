@@ -87,6 +87,9 @@ pub(super) fn follow(name: &str, file: &Path, runner: &mut dyn Runner) -> Result
             continue;
         }
         let grace = runner.grace();
+        if !grace.is_zero() {
+            runner.asked();
+        }
         let asked = (!grace.is_zero()).then(|| {
             let limited = limited(file, grace)?;
             done(runner, grace + ANSWER, &["-f", &limited, "-r", name])

@@ -259,9 +259,13 @@ impl Keeper for Notes {
         }
     }
 
-    fn ask(&mut self, process: &Process) {
+    fn asked(&mut self) {
         self.try_note(|record| record.stage = Stage::Stopping);
         self.hooks().tell(Occasion::Prestop);
+    }
+
+    fn ask(&mut self, process: &Process) {
+        self.asked();
         let run = self.inner.borrow().record.run;
         let asked = match run {
             // SIGTERM would end QEMU, and its guest as a power cut does.
