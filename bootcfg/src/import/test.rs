@@ -180,7 +180,7 @@ fn what_has_no_place_is_named_by_file_and_line() {
         ),
         ("jail.conf", "a { path = $x; }", "jail.conf:1 a: no variable is called x"),
         ("a.nspawn", "[Network]\nPort=80\n", "a.nspawn:1 a has Port= too"),
-        ("a.jconf", "jname=a\nip4_addr=$(x)\n", "a.jconf:2 netbe does not run the shell"),
+        ("a.jconf", "jname=a\nip4_addr=$(x)\n", "a.jconf:2 a shell computes the value of ip4_addr"),
         ("a.jconf", "vm_ram=1g\n", "a.jconf:1 jname, which is the name, is missing"),
         ("a.jconf", "jname=a\nemulator=xen\n", "a.jconf:1 a is run by xen"),
         ("a.xml", "<domain type='lxc'><name>a</name></domain>", "a.xml:1 a is run by lxc"),
