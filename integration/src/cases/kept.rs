@@ -42,7 +42,7 @@ fn in_qemu(lab: &Lab) -> Result<Outcome, Failure> {
 
     site.run("start alone")?;
     refused(&site, "start alone", "alone runs already, kept by process ")?;
-    refused(&site, "machine remove alone", "alone runs, as a guest of this host: ")?;
+    refused(&site, "machine remove alone", "alone runs as a guest of this host: ")?;
     waits_for_the_button(&site, &log).map_err(explain)?;
     let said = site.run("stop alone").map_err(explain)?;
     ensure(said == "alone has shut itself down\n", || said.clone()).map_err(explain)?;
