@@ -59,7 +59,7 @@ goes_on
 refused "false failed" release false
 goes_on
 broken=$NETBE_STATE/machines/broken.toml
-refused "does not serve again" release sh -c "echo nonsense >$broken"
+refused "cannot serve the store again" release sh -c "echo nonsense >$broken"
 says 'not served: .*broken' || fail "it is not said why nothing is served"
 rm "$broken"
 goes_on
