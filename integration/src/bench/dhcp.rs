@@ -20,9 +20,9 @@ use crate::process::{Program, Running, last_lines, tail};
 use crate::server::Site;
 
 use super::cost::Meter;
-use super::limits::{self, Probe};
-use super::report::{Comparison, Report};
-use super::trial::{Side, Trial, alternate};
+use super::limits::Probe;
+use super::report::Report;
+use super::trial::{Side, Trial, compare};
 
 /// Measures every load in turns.
 pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
@@ -39,25 +39,21 @@ pub(super) fn measure(lab: &Lab) -> Result<Report, Failure> {
     let netbe = Target { network: &ours, meter: Meter::of(server.pid())?, kea: &kea };
     let meter = Meter::of_descendant(running.pid(), "kea-dhcp4")?;
     let peer = Target { network: &theirs, meter, kea: &kea };
-    let limits = limits::begin(&ours, &[Probe::UdpEcho])?;
+    let version = kea.program(Program::new(&kea.server)).arg("-v").run(Duration::from_secs(20))?;
+    let known = ("kea", version.trim().to_owned());
     let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
     let number = Cell::new(0_u8);
-    let figures = alternate(&trials, ROUNDS, |side, load| {
+    let compared = compare(&ours, &[Probe::UdpEcho], &trials, known, |side, load| {
         number.set(number.get().wrapping_add(1));
         match side {
             Side::Netbe => netbe.bear(load, number.get()),
             Side::Peer => peer.bear(load, number.get()),
         }
     });
-    let figures = figures
+    let compared = compared
         .map_err(|failure| failure.retold(|words| format!("{words}\n{}", tail(&site.log(), 5))))?;
-    let limits = limits::end(&ours, limits)?;
     server.stop()?;
-    let version = kea.program(Program::new(&kea.server)).arg("-v").run(Duration::from_secs(20))?;
-    Report::new(
-        lab,
-        vec![Comparison { peer: "kea", version: version.trim().to_owned(), figures, limits }],
-    )
+    Report::new(lab, vec![compared])
 }
 
 /// A private network in which hundreds of thousands of clients have room.
@@ -211,7 +207,6 @@ impl Outcome {
 
 /// More than any server does here, and what a building full of machines does in the morning.
 const LOADS: [Load; 2] = [Load { name: "rate", rate: 20_000 }, Load { name: "calm", rate: 500 }];
-const ROUNDS: usize = 5;
 /// How long each measurement takes.
 const SECONDS: u32 = 3;
 const SUBNET: &str = "10.64.0.0";

@@ -16,9 +16,9 @@ use crate::process::tail;
 use crate::server::{Server, Site};
 
 use super::cost::{Meter, under_load};
-use super::limits::{self, Probe};
-use super::report::{Comparison, Figure, Limit, Report};
-use super::trial::{Side, Trial, alternate};
+use super::limits::Probe;
+use super::report::{Comparison, Report};
+use super::trial::{Side, Trial, compare};
 
 /// Measures every load in turns: beside nginx, or beside `earlier`, a netbe of another commit.
 pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failure> {
@@ -35,18 +35,10 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
         let (other, path) = boot(lab, &site, &theirs, &place)?;
         let meter = Meter::of(other.pid())?;
         let peer = Target { network: &theirs, meter, path, content: &content };
-        let (figures, limits) = compare(&netbe, &peer)?;
+        let compared = measured(&netbe, &peer, ("earlier", earlier.display().to_string()))?;
         other.stop()?;
         server.stop()?;
-        return Report::new(
-            lab,
-            vec![Comparison {
-                peer: "earlier",
-                version: earlier.display().to_string(),
-                figures,
-                limits,
-            }],
-        );
+        return Report::new(lab, vec![compared]);
     }
     packages::install(&[packages::NGINX_LIBRARIES])?;
     let nginx = packages::unpacked(&lab.cache, "nginx")?.join("usr/sbin/nginx");
@@ -68,18 +60,10 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
         Ok(theirs.inside(|| peer.connect().and_then(|mut stream| peer.get(&mut stream))).ok())
     })
     .map_err(|failure| failure.retold(|words| format!("{words}\n{}", tail(&log, 5))))?;
-    let (figures, limits) = compare(&netbe, &peer)?;
-    server.stop()?;
     let version = theirs.client.program(&nginx).arg("-v").finish(Duration::from_secs(20))?;
-    Report::new(
-        lab,
-        vec![Comparison {
-            peer: "nginx",
-            version: version.stderr.trim().to_owned(),
-            figures,
-            limits,
-        }],
-    )
+    let compared = measured(&netbe, &peer, ("nginx", version.stderr.trim().to_owned()))?;
+    server.stop()?;
+    Report::new(lab, vec![compared])
 }
 
 /// Serves an environment with a kernel to a machine that has asked for it; gives the kernel's path.
@@ -117,8 +101,11 @@ fn configured(directory: &Path) -> String {
     )
 }
 
-fn compare(netbe: &Target<'_>, peer: &Target<'_>) -> Result<(Vec<Figure>, Vec<Limit>), Failure> {
-    let limits = limits::begin(netbe.network, &[Probe::TcpStream])?;
+fn measured(
+    netbe: &Target<'_>,
+    peer: &Target<'_>,
+    known: (&'static str, String),
+) -> Result<Comparison, Failure> {
     let trials: Vec<Trial<usize>> = [1, 8]
         .map(|clients| Trial {
             names: vec![
@@ -128,11 +115,10 @@ fn compare(netbe: &Target<'_>, peer: &Target<'_>) -> Result<(Vec<Figure>, Vec<Li
             work: clients,
         })
         .into();
-    let figures = alternate(&trials, ROUNDS, |side, clients| match side {
+    compare(netbe.network, &[Probe::TcpStream], &trials, known, |side, clients| match side {
         Side::Netbe => netbe.bear(*clients),
         Side::Peer => peer.bear(*clients),
-    })?;
-    Ok((figures, limits::end(netbe.network, limits)?))
+    })
 }
 
 /// A server under load.
@@ -210,7 +196,6 @@ impl Target<'_> {
     }
 }
 
-const ROUNDS: usize = 5;
 /// How long each measurement takes at least: no download begins later.
 const DURATION: Duration = Duration::from_millis(400);
 const MAC: &str = "52:54:00:77:00:02";

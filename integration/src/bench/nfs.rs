@@ -16,10 +16,10 @@ use crate::process::Program;
 use crate::server::{Server, Site};
 
 use super::cost::{Meter, under_load};
-use super::limits::{self, Probe};
+use super::limits::Probe;
 use super::nfs_rounds::{self, Round, Rounds};
 use super::report::{Comparison, Report, locked};
-use super::trial::{Side, Trial, alternate};
+use super::trial::{Side, Trial, compare};
 use crate::rpc::{self, Client, Procedure, Work};
 use crate::xdr::{Reader, long, opaque, word};
 
@@ -48,7 +48,7 @@ fn beside_netbe(lab: &Lab, netbe: &Target<'_>, earlier: &Path) -> Result<Compari
     let site = Site::new(earlier, &theirs, &lab.directory("bench nfs earlier")?);
     let server = share(&site)?;
     let peer = Target::new(&theirs, Meter::of(server.pid())?, &|| rpc::mount(EXPORT), "peer")?;
-    let compared = compare(netbe, &peer, "earlier", earlier.display().to_string())?;
+    let compared = measured(netbe, &peer, ("earlier", earlier.display().to_string()))?;
     server.stop()?;
     Ok(compared)
 }
@@ -62,7 +62,7 @@ fn beside_ganesha(lab: &Lab, netbe: &Target<'_>, root: &Path) -> Result<Comparis
     let mount = || rpc::mount(&root.display().to_string());
     let peer = Target::new(&theirs, meter, &mount, "peer")?;
     let version = Program::new("dpkg-query").words("-W -f ${Version} nfs-ganesha");
-    compare(netbe, &peer, "ganesha", version.run(Duration::from_secs(30))?)
+    measured(netbe, &peer, ("ganesha", version.run(Duration::from_secs(30))?))
 }
 
 /// nfsserve answers MOUNT on the port of NFS, and has no port mapper on its own.
@@ -81,7 +81,7 @@ fn beside_nfsserve(lab: &Lab, netbe: &Target<'_>, root: &Path) -> Result<Compari
     })?;
     let meter = Meter::of_descendant(server.pid(), NFSSERVE)?;
     let peer = Target::new(&theirs, meter, &mount, "peer")?;
-    compare(netbe, &peer, "nfsserve", locked("nfsserve")?)
+    measured(netbe, &peer, ("nfsserve", locked("nfsserve")?))
 }
 
 fn install_ganesha() -> Result<(), Failure> {
@@ -100,11 +100,10 @@ fn share(site: &Site<'_>) -> Result<Server, Failure> {
     site.serve()
 }
 
-fn compare(
+fn measured(
     netbe: &Target<'_>,
     peer: &Target<'_>,
-    name: &'static str,
-    version: String,
+    known: (&'static str, String),
 ) -> Result<Comparison, Failure> {
     let probes = [
         Probe::TcpEcho,
@@ -114,14 +113,11 @@ fn compare(
         Probe::RingCopy,
         Probe::RingFile,
     ];
-    let limits = limits::begin(netbe.network, &probes)?;
     let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
-    let figures = alternate(&trials, ROUNDS, |side, load| match side {
+    compare(netbe.network, &probes, &trials, known, |side, load| match side {
         Side::Netbe => netbe.bear(load),
         Side::Peer => peer.bear(load),
-    })?;
-    let limits = limits::end(netbe.network, limits)?;
-    Ok(Comparison { peer: name, version, figures, limits })
+    })
 }
 
 /// Fills the root with what is asked for.
@@ -509,8 +505,6 @@ const LOADS: [Load; 22] = [
     Load::rounds(Round::CreateRemove, 1),
     Load::rounds(Round::CreateRemove, 32),
 ];
-/// How often each load is measured with each server.
-const ROUNDS: usize = 5;
 /// How long each measurement takes.
 const DURATION: Duration = Duration::from_millis(400);
 /// What both have.

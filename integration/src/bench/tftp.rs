@@ -15,10 +15,10 @@ use crate::process::{Program, tail};
 use crate::server::{Server, Site};
 
 use super::cost::{Meter, under_load};
-use super::limits::{self, Probe};
+use super::limits::Probe;
 use super::report::{Comparison, Report, locked};
 use super::tftp_client::{self, Wish};
-use super::trial::{Side, Trial, alternate};
+use super::trial::{Side, Trial, compare};
 
 /// Measures every load in turns: beside atftpd and async-tftp, or beside `earlier`, a netbe of another commit.
 pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failure> {
@@ -29,13 +29,13 @@ pub(super) fn measure(lab: &Lab, earlier: Option<&Path>) -> Result<Report, Failu
     let server = serve(lab, &site, &ours, &place, &content)?;
     let netbe = Target { network: &ours, meter: Meter::of(server.pid())?, content: &content };
     let root = site.root("bench");
-    let measured = || match earlier {
+    let compared = || match earlier {
         Some(earlier) => Ok(vec![beside_netbe(lab, &netbe, earlier)?]),
         None => {
             Ok(vec![beside_atftpd(lab, &netbe, &root)?, beside_async_tftp(lab, &netbe, &root)?])
         }
     };
-    let compared = measured().map_err(|failure: Failure| {
+    let compared = compared().map_err(|failure: Failure| {
         failure.retold(|words| format!("{words}\n{}", tail(&site.log(), 5)))
     })?;
     server.stop()?;
@@ -48,7 +48,7 @@ fn beside_netbe(lab: &Lab, netbe: &Target<'_>, earlier: &Path) -> Result<Compari
     let site = Site::new(earlier, &theirs, &place);
     let server = serve(lab, &site, &theirs, &place, content)?;
     let peer = Target { network: &theirs, meter: Meter::of(server.pid())?, content };
-    let compared = compare(netbe, &peer, "earlier", earlier.display().to_string())?;
+    let compared = measured(netbe, &peer, ("earlier", earlier.display().to_string()))?;
     server.stop()?;
     Ok(compared)
 }
@@ -64,7 +64,7 @@ fn beside_atftpd(lab: &Lab, netbe: &Target<'_>, root: &Path) -> Result<Compariso
     let version = theirs.client.program(&atftpd.display().to_string()).arg("--version");
     let version = version.finish(Duration::from_secs(20))?.stdout.trim().to_owned();
     let daemon = daemon.arg(SERVER).arg(root);
-    beside(netbe, &theirs, daemon, &directory, ("atftpd", "atftpd", version))
+    beside(netbe, &theirs, daemon, &directory, "atftpd", ("atftpd", version))
 }
 
 fn beside_async_tftp(lab: &Lab, netbe: &Target<'_>, root: &Path) -> Result<Comparison, Failure> {
@@ -74,16 +74,17 @@ fn beside_async_tftp(lab: &Lab, netbe: &Target<'_>, root: &Path) -> Result<Compa
     let server = server.arg(format!("{SERVER}:69")).arg(root);
     let directory = lab.directory("bench tftp async-tftp")?;
     let version = locked("async-tftp")?;
-    beside(netbe, &theirs, server, &directory, (ASYNC_TFTP, "async-tftp", version))
+    beside(netbe, &theirs, server, &directory, ASYNC_TFTP, ("async-tftp", version))
 }
 
-/// Starts a server, whose process has the first of these names, and measures beside it.
+/// Starts a server, whose process has this name, and measures beside it.
 fn beside(
     netbe: &Target<'_>,
     theirs: &Network,
     server: Program,
     directory: &Path,
-    (process, name, version): (&str, &'static str, String),
+    process: &str,
+    known: (&'static str, String),
 ) -> Result<Comparison, Failure> {
     theirs.address_the_client()?;
     let log = directory.join("log");
@@ -93,7 +94,7 @@ fn beside(
         Ok(Meter::of_descendant(server.pid(), process).ok())
     })?;
     let peer = Target { network: theirs, meter, content: netbe.content };
-    compare(netbe, &peer, name, version)
+    measured(netbe, &peer, known)
 }
 
 /// Serves the file to a machine that has a lease. Files below /boot are served by TFTP to machines that
@@ -118,20 +119,16 @@ fn serve(
     Ok(server)
 }
 
-fn compare(
+fn measured(
     netbe: &Target<'_>,
     peer: &Target<'_>,
-    name: &'static str,
-    version: String,
+    known: (&'static str, String),
 ) -> Result<Comparison, Failure> {
-    let limits = limits::begin(netbe.network, &[Probe::UdpEcho])?;
     let trials: Vec<Trial<Load>> = LOADS.iter().map(|load| load.trial()).collect();
-    let figures = alternate(&trials, ROUNDS, |side, load| match side {
+    compare(netbe.network, &[Probe::UdpEcho], &trials, known, |side, load| match side {
         Side::Netbe => netbe.bear(*load),
         Side::Peer => peer.bear(*load),
-    })?;
-    let limits = limits::end(netbe.network, limits)?;
-    Ok(Comparison { peer: name, version, figures, limits })
+    })
 }
 
 /// How many clients ask at a time, and how many blocks their windows have; 1 is lockstep.
@@ -196,7 +193,6 @@ const LOADS: [Load; 7] = [
     Load { window: 16, clients: 8 },
     Load { window: 64, clients: 1 },
 ];
-const ROUNDS: usize = 5;
 /// How long each measurement takes at least: no transfer begins later.
 const DURATION: Duration = Duration::from_millis(400);
 const NAME: &str = "boot/kernel/kernel";

@@ -2,9 +2,11 @@
 
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::net::Network;
 use crate::progress;
 
-use super::report::{Figure, Spread};
+use super::limits::{self, Probe};
+use super::report::{Comparison, Figure, Spread};
 
 /// One of the two servers that are compared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,10 +26,24 @@ pub(super) struct Trial<W> {
     pub(super) work: W,
 }
 
+/// Measures netbe beside a program with a name and a version, and by `probes` what its network allows before and after.
+pub(super) fn compare<W>(
+    network: &Network,
+    probes: &[Probe],
+    trials: &[Trial<W>],
+    (peer, version): (&'static str, String),
+    run: impl FnMut(Side, &W) -> Result<Vec<f64>, Failure>,
+) -> Result<Comparison, Failure> {
+    let limits = limits::begin(network, probes)?;
+    let figures = alternate(trials, ROUNDS, run)?;
+    let limits = limits::end(network, limits)?;
+    Ok(Comparison { peer, version, figures, limits })
+}
+
 /// Does every trial once to warm up and `rounds` times for the figures.
 ///
 /// Who is first changes with each round, so that what grows or tires hits both alike.
-pub(super) fn alternate<W>(
+fn alternate<W>(
     trials: &[Trial<W>],
     rounds: usize,
     mut run: impl FnMut(Side, &W) -> Result<Vec<f64>, Failure>,
@@ -64,6 +80,9 @@ pub(super) fn alternate<W>(
     }
     Ok(figures)
 }
+
+/// How often each trial is measured with each server.
+const ROUNDS: usize = 5;
 
 #[cfg(test)]
 mod test {
