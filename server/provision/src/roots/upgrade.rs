@@ -331,10 +331,10 @@ fn carry_out(own: &Inside, new: &Inside, step: &Step) -> Result<(), InsideError>
             match beside {
                 Beside::Marked(bytes) => {
                     clear(new, &other)?;
-                    let entry = kept.as_ref().map(|kept| &kept.entry);
-                    if let Some(entry) = entry {
+                    if let Some(Item { entry, .. }) = kept {
                         new.put_file(&other, bytes, entry)?;
-                        extended(own, path, new, &other)?;
+                        let source = opened(own, path, entry)?;
+                        source.map_or(Ok(()), |source| new.copy_extended(&other, source))?;
                     }
                 }
                 Beside::Nothing => {}
@@ -399,10 +399,7 @@ pub fn conflict_path(path: &Path) -> PathBuf {
 fn put(own: &Inside, new: &Inside, path: &Path, item: &Item) -> Result<(), InsideError> {
     parents(own, new, path)?;
     match &item.entry.kind {
-        EntryKind::Directory => {
-            directory(new, path, &item.entry)?;
-            own.open_dir(path)?.map_or(Ok(()), |source| new.copy_extended(path, source))
-        }
+        EntryKind::Directory => directory_of(own, new, path, &item.entry),
         EntryKind::Link(target) => new.put_link(path, target),
         EntryKind::File | EntryKind::Other => {
             let length = item.content.as_ref().map_or(0, |content| content.length);
@@ -434,15 +431,6 @@ fn copy(
     to.copy_extended(path, source)
 }
 
-/// Gives a file that was put into a new root the extended attributes of the machine's, if that is still
-/// there.
-fn extended(own: &Inside, from: &Path, new: &Inside, to: &Path) -> Result<(), InsideError> {
-    match own.open(from) {
-        Err(InsideError::Missing(_)) => Ok(()),
-        source => new.copy_extended(to, source?),
-    }
-}
-
 /// Opens a file or a directory, if that is still there.
 fn opened(side: &Inside, path: &Path, entry: &Entry) -> Result<Option<OwnedFd>, InsideError> {
     if entry.kind == EntryKind::Directory {
@@ -462,12 +450,15 @@ fn parents(own: &Inside, new: &Inside, path: &Path) -> Result<(), InsideError> {
     }
     parents(own, new, parent)?;
     match own.entry(parent)? {
-        Some(entry) if entry.kind == EntryKind::Directory => {
-            directory(new, parent, &entry)?;
-            own.open_dir(parent)?.map_or(Ok(()), |source| new.copy_extended(parent, source))
-        }
+        Some(entry) if entry.kind == EntryKind::Directory => directory_of(own, new, parent, &entry),
         _ => new.make_dir(parent),
     }
+}
+
+/// Makes a directory as the machine has it, apart from what is in it.
+fn directory_of(own: &Inside, new: &Inside, path: &Path, entry: &Entry) -> Result<(), InsideError> {
+    directory(new, path, entry)?;
+    own.open_dir(path)?.map_or(Ok(()), |source| new.copy_extended(path, source))
 }
 
 fn directory(inside: &Inside, path: &Path, entry: &Entry) -> Result<(), InsideError> {
