@@ -161,7 +161,7 @@ impl Notes {
 
     /// It is there, and has no process.
     pub(super) fn began_jail(&self) -> Result<(), Failure> {
-        let _first = self.begin();
+        self.begin();
         self.note(|record| record.stage = Stage::Running)?;
         self.hooks().tell_beside(Occasion::Poststart);
         Ok(())
@@ -174,7 +174,7 @@ impl Notes {
 
     /// It runs, and is this process's now.
     pub(super) fn take_over(&self) -> Result<(), Failure> {
-        let _first = self.begin();
+        self.begin();
         self.note(|record| record.stage = Stage::Running)
     }
 
