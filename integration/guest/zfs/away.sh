@@ -70,7 +70,7 @@ waits
 
 step "it is imported, and its key is loaded later"
 zpool import -d /disk tank
-await says 'waits for its key: run `zfs load-key tank/be/desk/home`'
+await says 'is locked: run `zfs load-key tank/be/desk/home`'
 waits
 refused "desk is used over NFS by 10.77.0.2" rollback desk@empty
 zfs load-key tank/be/desk/home
