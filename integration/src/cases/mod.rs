@@ -12,6 +12,7 @@ mod first;
 mod foreign;
 mod freebsd;
 mod generators;
+mod groups;
 mod guests;
 mod hooks;
 pub(crate) mod hostile;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<Case> {
         appliance::CASES,
         clients::CASES,
         locks::CASES,
+        groups::CASES,
         foreign::CASES,
         attacks::CASES,
         hooks::CASES,

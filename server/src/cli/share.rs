@@ -38,11 +38,19 @@ pub(crate) struct Sharenfs {
     /// Accept calls only from source ports below 1024 (the default).
     #[arg(long)]
     secure: bool,
+    /// Take a user's groups from this host's list of users, not from the client, which can name sixteen
+    /// at most. The client's count for users whom this host does not know.
+    #[arg(long, overrides_with = "no_manage_gids")]
+    manage_gids: bool,
+    /// Take a user's groups from the client (the default).
+    #[arg(long)]
+    no_manage_gids: bool,
     /// Stop sharing it, and reset its share settings.
     #[arg(
         long,
         conflicts_with_all = [
             "ro", "rw", "maproot", "mapall", "networks", "machines", "insecure", "secure",
+            "manage_gids", "no_manage_gids",
         ]
     )]
     off: bool,
@@ -110,6 +118,7 @@ impl Sharenfs {
         }
         export.read_only = (export.read_only && !self.rw) || self.ro;
         export.insecure = (export.insecure && !self.secure) || self.insecure;
+        export.manage_gids = (export.manage_gids && !self.no_manage_gids) || self.manage_gids;
         for (given, kept) in
             [(&self.maproot, &mut export.maproot), (&self.mapall, &mut export.mapall)]
         {

@@ -106,6 +106,7 @@ pub(crate) fn render(environment: &Environment) -> Result<String, MetadataError>
             shared: export.shared,
             read_only: export.read_only,
             insecure: export.insecure,
+            manage_gids: export.manage_gids,
             maproot: export.maproot.as_ref().map(text),
             mapall: export.mapall.as_ref().map(text),
             networks: export.networks.iter().map(Network::to_string).collect(),
@@ -152,6 +153,7 @@ pub(crate) fn parse(name: EnvironmentName, text: &str) -> Result<Environment, Me
             shared: raw.export.shared,
             read_only: raw.export.read_only,
             insecure: raw.export.insecure,
+            manage_gids: raw.export.manage_gids,
             maproot: identity("export.maproot", raw.export.maproot)?,
             mapall: identity("export.mapall", raw.export.mapall)?,
             networks: raw
@@ -238,6 +240,8 @@ struct RawExport {
     shared: bool,
     read_only: bool,
     insecure: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    manage_gids: bool,
     maproot: Option<String>,
     mapall: Option<String>,
     networks: Vec<String>,
@@ -303,6 +307,7 @@ mod test {
                 networks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
                 machines: vec!["desk".into()],
                 insecure: true,
+                manage_gids: true,
             },
         }
     }

@@ -24,6 +24,8 @@ pub struct ExportSettings {
     pub machines: Vec<String>,
     /// Whether calls from ports of 1024 and above are accepted: any user of a client can send those.
     pub insecure: bool,
+    /// Whether a user's groups are those that this host knows, not the sixteen that a client can send.
+    pub manage_gids: bool,
 }
 
 /// A user and groups by number, as in exports(5): `uid:gid:gid…`.

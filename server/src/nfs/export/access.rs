@@ -1,9 +1,10 @@
 //! Who may use an export, and as whom.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use store::Identity;
-use vfs::Caller;
+use vfs::{Caller, FsError};
 
 use super::Export;
 use crate::boot::Roots;
@@ -41,12 +42,13 @@ impl Export {
                 None if is_own => Caller::ROOT,
                 None => NOBODY,
             },
+            manage_gids: settings.manage_gids,
         })
     }
 }
 
 /// What a caller may do with an export.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Grant {
     /// Whether nothing may be changed.
     pub read_only: bool,
@@ -54,28 +56,47 @@ pub struct Grant {
     everybody: Option<Caller>,
     /// Whom the superuser acts as (`maproot`).
     superuser: Caller,
+    /// Whether users have the groups that this host knows (`--manage-gids` of Linux's mountd(8)).
+    manage_gids: bool,
 }
 
 impl Grant {
-    /// On whose behalf the call of somebody with this credential is carried out.
-    #[must_use]
-    pub fn caller(&self, credential: &Credential) -> Caller {
+    /// On whose behalf the call of somebody with this credential is carried out. `known` has the groups
+    /// of a user of this host, and is asked only where they count.
+    ///
+    /// # Errors
+    ///
+    /// Why `known` cannot tell now.
+    pub fn caller(
+        &self,
+        credential: &Credential,
+        known: impl FnOnce(u32) -> Result<Option<Arc<[u32]>>, FsError>,
+    ) -> Result<Caller, FsError> {
         let claimed = caller(credential);
-        match self.everybody {
-            Some(everybody) => everybody,
-            None if claimed.uid == 0 => self.superuser,
-            None if self.superuser.uid == 0 => claimed,
-            None => without_root_group(claimed),
+        if let Some(everybody) = &self.everybody {
+            return Ok(everybody.clone());
         }
+        if claimed.uid == 0 {
+            return Ok(self.superuser.clone());
+        }
+        let groups = if self.manage_gids { known(claimed.uid)? } else { None };
+        let claimed = match groups {
+            Some(groups) => claimed.with_known_groups(groups),
+            None => claimed,
+        };
+        if self.superuser.uid == 0 { Ok(claimed) } else { Ok(without_root_group(claimed)) }
     }
 }
 
 /// A caller who is no member of the superuser's group, as where the superuser is nobody (`root_squash`
 /// of Linux's server): what that group may write is the superuser's.
 fn without_root_group(caller: Caller) -> Caller {
+    if !caller.is_in(0) {
+        return caller;
+    }
     let squashed = |gid| if gid == 0 { NOBODY.gid } else { gid };
-    let groups: Vec<u32> = caller.groups().iter().copied().map(squashed).collect();
-    Caller::new(caller.uid, squashed(caller.gid)).with_groups(&groups)
+    let groups = caller.groups().iter().copied().map(squashed).collect();
+    Caller::new(caller.uid, squashed(caller.gid)).with_known_groups(groups)
 }
 
 /// Whom a credential claims to be. Who claims nothing is nobody.
@@ -164,6 +185,11 @@ mod test {
         Credential::Sys { uid, gid: 20, gids: vec![5] }
     }
 
+    /// As whom somebody acts where the client's list of groups counts.
+    fn act(grant: &Grant, credential: &Credential) -> Caller {
+        grant.caller(credential, |_| panic!("the host is asked for groups")).unwrap()
+    }
+
     #[test]
     fn only_addresses_of_its_networks_may_use_a_shared_export() {
         let export = export(shared());
@@ -218,17 +244,18 @@ mod test {
     #[test]
     fn the_superuser_is_nobody_except_on_his_own_root() {
         let peer = from("10.77.0.100:1023");
-        let grant = |roots: &Roots| export(shared()).admit(peer, roots).unwrap();
-        assert_eq!(grant(&none()).caller(&sys(0)), NOBODY);
-        assert_eq!(grant(&root("web2", OURS)).caller(&sys(0)), Caller::ROOT);
-        assert_eq!(grant(&none()).caller(&sys(7)), Caller::new(7, 20).with_groups(&[5]));
+        let act =
+            |roots: &Roots, uid| act(&export(shared()).admit(peer, roots).unwrap(), &sys(uid));
+        assert_eq!(act(&none(), 0), NOBODY);
+        assert_eq!(act(&root("web2", OURS), 0), Caller::ROOT);
+        assert_eq!(act(&none(), 7), Caller::new(7, 20).with_groups(&[5]));
     }
 
     #[test]
     fn the_superusers_group_is_nobodys_where_the_superuser_is_nobody() {
         let wheel = Credential::Sys { uid: 7, gid: 0, gids: vec![5, 0] };
         let act = |settings, roots: &Roots| {
-            export(settings).admit(from("10.77.0.100:1023"), roots).unwrap().caller(&wheel)
+            act(&export(settings).admit(from("10.77.0.100:1023"), roots).unwrap(), &wheel)
         };
         let squashed = Caller::new(7, NOBODY.gid).with_groups(&[5, NOBODY.gid]);
         assert_eq!(act(shared(), &none()), squashed);
@@ -244,7 +271,7 @@ mod test {
     #[test]
     fn maproot_and_mapall_say_who_acts_as_whom() {
         let peer = from("10.77.0.100:1023");
-        let act = |settings, uid| export(settings).admit(peer, &none()).unwrap().caller(&sys(uid));
+        let act = |settings, uid| act(&export(settings).admit(peer, &none()).unwrap(), &sys(uid));
         let maproot = ExportSettings { maproot: Some(Identity::root()), ..shared() };
         assert_eq!(act(maproot.clone(), 0), Caller::ROOT);
         assert_eq!(act(maproot, 7).uid, 7);
@@ -252,6 +279,27 @@ mod test {
         let mapall = ExportSettings { mapall: Some(operator), ..shared() };
         assert_eq!(act(mapall.clone(), 0), Caller::new(1001, 100).with_groups(&[5]));
         assert_eq!(act(mapall, 7).uid, 1001);
+    }
+
+    #[test]
+    fn groups_of_this_host_replace_the_clients_list_where_the_share_says_so() {
+        let settings = ExportSettings { manage_gids: true, ..shared() };
+        let grant = export(settings.clone()).admit(from("10.77.0.100:1023"), &none()).unwrap();
+        let all: Arc<[u32]> = (100..130).chain([0]).collect();
+        let known = |uid| Ok((uid == 7).then(|| Arc::clone(&all)));
+        let alice = grant.caller(&sys(7), known).unwrap();
+        // The group that new files get stays, as newgrp(1) on the client chose it.
+        assert_eq!((alice.gid, alice.groups().len()), (20, 31));
+        assert!(alice.is_in(129) && !alice.is_in(5));
+        assert!(!alice.is_in(0) && alice.is_in(NOBODY.gid), "{alice:?}");
+        assert_eq!(grant.caller(&sys(8), known), Ok(Caller::new(8, 20).with_groups(&[5])));
+        let waits = |_| Err(FsError::WouldWait);
+        assert_eq!(grant.caller(&sys(7), waits), Err(FsError::WouldWait));
+        assert_eq!(grant.caller(&sys(0), waits), Ok(NOBODY));
+        let mapall = Some(Identity { uid: 1001, gids: vec![100] });
+        let mapped = export(ExportSettings { mapall, ..settings });
+        let grant = mapped.admit(from("10.77.0.100:1023"), &none()).unwrap();
+        assert_eq!(grant.caller(&sys(7), waits), Ok(Caller::new(1001, 100)));
     }
 
     #[test]

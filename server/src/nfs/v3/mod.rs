@@ -27,6 +27,7 @@ use crate::boot::{Booter, ClientAddress, Event};
 use crate::clock::Clock;
 use crate::net::rpc::{self, Call, Ended, Parked, Program, Progress};
 use crate::nfs::export::Exports;
+use crate::nfs::groups::Groups;
 
 use request::{Outcome, Request};
 
@@ -35,13 +36,14 @@ pub struct Nfs3 {
     exports: Arc<Exports>,
     booter: Arc<dyn Booter>,
     clock: Arc<dyn Clock>,
+    groups: Groups,
 }
 
 impl Nfs3 {
     /// Serves `exports`; asks `booter` whose root is whose, and tells it who uses one.
     #[must_use]
     pub fn new(exports: Arc<Exports>, booter: Arc<dyn Booter>, clock: Arc<dyn Clock>) -> Self {
-        Self { exports, booter, clock }
+        Self { exports, booter, clock, groups: Groups::of_host() }
     }
 
     /// Reports the traffic that no later call of its client would report, at every interval.
@@ -155,7 +157,7 @@ impl Program for Arc<Nfs3> {
             return ended.into();
         }
         let opened = request.park();
-        let class = opened.as_ref().map(|file| file.export.environment);
+        let class = request.environment.get();
         let nfs = Self::clone(self);
         Progress::Park(Parked::new(class, move |call, reply| {
             let request = Request::resumed(&nfs, call, procedure, opened);

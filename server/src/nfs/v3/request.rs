@@ -123,6 +123,7 @@ impl<'a> Request<'a> {
     ) -> Outcome {
         let file = match self.open(handle) {
             Ok(file) => file,
+            Err(FsError::WouldWait) => return Outcome::WouldWait,
             Err(error) => return self.fail(error.into(), &F::unknown(), reply),
         };
         let may_wait = self.wait() == Wait::Yes;
@@ -211,7 +212,8 @@ impl<'a> Request<'a> {
             FsError::Access
         })?;
         self.environment.set(Some(export.environment));
-        let (caller, running) = (grant.caller(&self.call.credential), Some(running));
+        let known = |uid| self.nfs.groups.of(uid, self.wait(), self.nfs.clock.now());
+        let (caller, running) = (grant.caller(&self.call.credential, known)?, Some(running));
         Ok(File { caller, export, view, handle: file, read_only: grant.read_only, running })
     }
 

@@ -156,6 +156,9 @@ fn render_export(export: &ExportSettings) -> String {
     if export.insecure {
         words.push("insecure".to_owned());
     }
+    if export.manage_gids {
+        words.push("manage-gids".to_owned());
+    }
     words.extend(export.maproot.iter().map(|who| format!("maproot={who}")));
     words.extend(export.mapall.iter().map(|who| format!("mapall={who}")));
     words.extend(export.networks.iter().map(|network| format!("net={network}")));
@@ -176,6 +179,7 @@ fn parse_export(text: &str) -> Option<ExportSettings> {
             None if word == "ro" => export.read_only = true,
             None if word == "rw" => export.read_only = false,
             None if word == "insecure" => export.insecure = true,
+            None if word == "manage-gids" => export.manage_gids = true,
             Some(("maproot", text)) => export.maproot = Some(who(text)?),
             Some(("mapall", text)) => export.mapall = Some(who(text)?),
             Some(("net", text)) => export.networks.push(text.parse().ok()?),
@@ -263,6 +267,7 @@ mod test {
             shared: true,
             read_only: true,
             insecure: true,
+            manage_gids: true,
             maproot: Some(Identity::root()),
             mapall: Some("5:6:7".parse().unwrap()),
             networks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],

@@ -11,6 +11,7 @@ use wire::nfs3::{
 };
 
 use super::*;
+use crate::net::rpc::Credential;
 use crate::nfs::export::Event;
 use crate::nfs::export::bench::{STRANGER, open_to_all};
 
@@ -61,6 +62,28 @@ fn an_unreserved_port_is_refused() {
     client.peer.set_port(1024);
     let bench = Bench::new(tree()).by(client);
     assert_eq!(getattr(&bench, bench.root().as_bytes()).status(), Status::Acces);
+}
+
+#[test]
+fn a_users_groups_are_those_of_this_host_where_the_share_says_so() {
+    // daemon, who is 1:1 on Linux and FreeBSD.
+    let tree = || {
+        let tree = MemFs::new().file("/known", 0o040, b"").file("/sent", 0o040, b"");
+        tree.owned("/known", 0, 1).owned("/sent", 0, 5)
+    };
+    let read = |settings: ExportSettings| {
+        let (tree, mut client) = (Arc::new(tree()), Client::machine().user(1, 20));
+        client.credential = Credential::Sys { uid: 1, gid: 20, gids: vec![5] };
+        let bench = Bench::of(Site::with_settings(&tree, settings), tree).by(client);
+        ["/known", "/sent"].map(|path| {
+            let handle = bench.at(path);
+            let args = ReadArgs { file: fh(&handle), offset: 0, count: 1 };
+            bench.call::<ReadRes<'_>>(Procedure::Read, &args).status()
+        })
+    };
+    assert_eq!(read(open_to_all()), [Status::Acces, Status::Ok]);
+    let managed = ExportSettings { manage_gids: true, ..open_to_all() };
+    assert_eq!(read(managed), [Status::Ok, Status::Acces]);
 }
 
 #[test]
