@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::net::sys::process as sys;
+use crate::net::sys::{process as sys, start};
 use crate::site::machine::Runner;
 
 /// The directory of one guest, below the state directory.
@@ -136,7 +136,12 @@ impl Process {
     }
 
     fn is_alive_by(&self, found: io::Result<Option<String>>) -> bool {
-        found.map_or(true, |started| started.as_ref() == Some(&self.started))
+        match found {
+            Ok(None) => false,
+            // Nothing can be told of one that an earlier version wrote down.
+            Ok(Some(started)) => started == self.started || !start::tells(&self.started),
+            Err(_) => true,
+        }
     }
 
     /// Sends it a signal; says whether it was there.
@@ -325,10 +330,14 @@ mod test {
 
     #[test]
     fn what_cannot_be_looked_at_is_not_dead() {
-        let known = Process { pid: 1, started: "then".to_owned() };
+        let known = Process { pid: 1, started: "c0ffee 5".to_owned() };
         assert!(known.is_alive_by(Err(io::ErrorKind::TimedOut.into())));
-        assert!(known.is_alive_by(Ok(Some("then".to_owned()))));
-        assert!(!known.is_alive_by(Ok(Some("later".to_owned()))) && !known.is_alive_by(Ok(None)));
+        let found = |words: &str| Ok(Some(words.to_owned()));
+        assert!(known.is_alive_by(found("c0ffee 5")));
+        assert!(!known.is_alive_by(found("c0ffee 6")) && !known.is_alive_by(Ok(None)));
+        // As earlier versions wrote it down on FreeBSD: in the local time of whoever asked.
+        let known = Process { pid: 1, started: "Mon Nov 23 03:57:29 2026".to_owned() };
+        assert!(known.is_alive_by(found("c0ffee 5")) && !known.is_alive_by(Ok(None)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod freebsd;
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod mtu;
+pub(crate) mod start;
 
 #[cfg(target_os = "freebsd")]
 pub(crate) use freebsd::*;

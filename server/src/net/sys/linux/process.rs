@@ -7,6 +7,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::net::sys::start;
+
 /// When a process was started, in words that no other of the same number has; `None` if there is none, or it
 /// has ended and nobody has asked how.
 ///
@@ -36,9 +38,15 @@ pub(crate) fn started(pid: i32) -> io::Result<Option<String>> {
     if matches!(state, "Z" | "X") {
         return Ok(None);
     }
+    let ticks = ticks.parse().map_err(|_| odd())?;
     // They are counted from the start of the host, and what is written down may be older than that.
+    Ok(Some(start::words(&boot()?, ticks)))
+}
+
+/// Which run of the host this is, in a word that no other run has (random(4)).
+pub(crate) fn boot() -> io::Result<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(Some(format!("{} {ticks}", boot.trim())))
+    Ok(boot.trim().to_owned())
 }
 
 /// How long ago this host was started.
