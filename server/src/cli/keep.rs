@@ -267,6 +267,7 @@ mod test {
             environment: "web".to_owned(),
             stage: Stage::Running,
             since: now(),
+            boot: None,
             keeper: Process::own().unwrap(),
             process: None,
             tap: None,

@@ -39,6 +39,9 @@ pub(crate) struct Record {
     pub(crate) stage: Stage,
     /// Since when, in seconds since 1970.
     pub(crate) since: u64,
+    /// In which run of the host that was; not known of what earlier versions wrote.
+    #[serde(default)]
+    pub(crate) boot: Option<String>,
     /// Its keeper.
     pub(crate) keeper: Process,
     /// What runs it: the hypervisor, or the container's first program on this host.
@@ -151,23 +154,36 @@ impl Process {
 }
 
 impl Record {
+    /// It stands so from now on.
+    pub(crate) fn set_stage(&mut self, stage: Stage) {
+        (self.stage, self.since, self.boot) = (stage, now(), sys::boot().ok());
+    }
+
     /// Whether it was written before this host was started: nothing of what it says is there any more.
     pub(crate) fn is_of_before(&self) -> bool {
-        booted().is_some_and(|booted| self.since < booted)
+        self.is_before(&Run::present())
+    }
+
+    fn is_before(&self, run: &Run) -> bool {
+        match (&self.boot, &run.boot) {
+            (Some(boot), Some(present)) => boot != present,
+            // Nothing better is known than clocks, which may have been set since.
+            (None, _) | (_, None) => run.since.is_some_and(|booted| self.since < booted),
+        }
     }
 
     /// The guest ended together with its keeper. Nobody saw when, unless that was before this host was started.
     pub(crate) fn lose(&mut self) {
-        self.lose_at(booted());
+        self.lose_in(&Run::present());
     }
 
-    fn lose_at(&mut self, booted: Option<u64>) {
-        if let Some(booted) = booted.filter(|booted| self.since < *booted) {
-            self.ended = Some(booted);
+    fn lose_in(&mut self, run: &Run) {
+        if self.is_before(run) {
+            self.ended = run.since.or(self.ended);
             // It is not there, and its name may be another one's.
             self.tap = None;
         }
-        (self.stage, self.since) = (Stage::Off, now());
+        self.set_stage(Stage::Off);
         (self.process, self.jail) = (None, None);
         self.words = Some("it ended together with its keeper".to_owned());
     }
@@ -280,9 +296,20 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// When this host was started, in seconds since 1970.
-fn booted() -> Option<u64> {
-    sys::uptime().ok().map(|uptime| now().saturating_sub(uptime.as_secs()))
+/// The time from a start of the host to its end.
+#[derive(Clone, Debug)]
+struct Run {
+    /// What no other run has.
+    boot: Option<String>,
+    /// When it began, in seconds since 1970, by the clock as it is set now.
+    since: Option<u64>,
+}
+
+impl Run {
+    fn present() -> Self {
+        let since = sys::uptime().ok().map(|uptime| now().saturating_sub(uptime.as_secs()));
+        Self { boot: sys::boot().ok(), since }
+    }
 }
 
 /// Where guests are, in the state directory.
@@ -347,18 +374,24 @@ mod test {
             jail: Some("/be/web1".to_owned()),
             ..record(Stage::Running)
         };
-        let lost = |booted| {
-            let mut lost = record.clone();
-            lost.lose_at(booted);
+        let lost = |wrote: Option<&str>, boot: Option<&str>, since| {
+            let mut lost = Record { boot: wrote.map(str::to_owned), ..record.clone() };
+            lost.lose_in(&Run { boot: boot.map(str::to_owned), since });
             assert_eq!((lost.stage, &lost.process, &lost.jail), (Stage::Off, &None, &None));
             (lost.ended, lost.tap)
         };
         // Its interface is there, and another host may run it since.
-        assert_eq!(lost(None), (None, record.tap.clone()));
-        assert_eq!(lost(Some(record.since - 10)), (None, record.tap.clone()));
-        // What the host had was gone when it was started.
-        let booted = record.since + 10;
-        assert_eq!(lost(Some(booted)), (Some(booted), None));
+        let there = (None, record.tap.clone());
+        let (before, later) = (Some(record.since - 10), Some(record.since + 10));
+        assert_eq!(lost(None, None, None), there);
+        assert_eq!(lost(None, Some("this"), before), there);
+        assert_eq!(lost(Some("this"), Some("this"), before), there);
+        // The clock was set forward since.
+        assert_eq!(lost(Some("this"), Some("this"), later), there);
+        // What the host had was gone when it was started, also where the clock was set back since.
+        assert_eq!(lost(None, Some("this"), later), (later, None));
+        assert_eq!(lost(Some("that"), Some("this"), later), (later, None));
+        assert_eq!(lost(Some("that"), Some("this"), before), (before, None));
         assert!(!record.is_of_before());
     }
 
@@ -383,6 +416,7 @@ mod test {
             environment: "base".to_owned(),
             stage,
             since: now(),
+            boot: sys::boot().ok(),
             keeper: Process::own().unwrap(),
             process: None,
             tap: None,

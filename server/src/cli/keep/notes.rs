@@ -52,6 +52,7 @@ impl Notes {
             environment: known.as_ref().map(|known| known.environment.clone()).unwrap_or_default(),
             stage: known.as_ref().map_or(Stage::Off, |known| known.stage),
             since: known.as_ref().map_or_else(now, |known| known.since),
+            boot: known.as_ref().and_then(|known| known.boot.clone()),
             keeper,
             process: known.as_ref().and_then(|known| known.process.clone()),
             tap: known.as_ref().and_then(|known| known.tap.clone()),
@@ -229,7 +230,8 @@ impl Notes {
         let before = inner.record.stage;
         change(&mut inner.record);
         if inner.record.stage != before {
-            inner.record.since = now();
+            let stage = inner.record.stage;
+            inner.record.set_stage(stage);
         }
         inner.place.write(&inner.record).map_err(Failure::could_not)
     }
