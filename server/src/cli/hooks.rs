@@ -1,7 +1,7 @@
 //! The verbs for hooks: which there are, what they did, and one event of them run by hand. And how the keeper of a
 //! guest runs them.
 
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use clap::{Args, Subcommand};
 use hooks::record::Records;
@@ -67,13 +67,15 @@ impl OfGuest {
         }
     }
 
-    /// The same, and waits for nothing: a guest that has begun is looked after meanwhile.
-    pub(super) fn tell_beside(&self, occasion: Occasion) {
+    /// The same beside what goes on: a guest that has begun is looked after meanwhile. Whoever runs hooks that come
+    /// later in the guest's life has to join it first; each of the hooks has its time-out.
+    pub(super) fn tell_beside(&self, occasion: Occasion) -> Option<JoinHandle<()>> {
         let teller = self.clone();
         let beside = thread::Builder::new().spawn(move || teller.tell(occasion));
-        if let Err(error) = beside {
+        if let Err(error) = &beside {
             terminal::say(&format!("{occasion}: no hook is run: {error}"));
         }
+        beside.ok()
     }
 
     /// What runs without a machine's record is called as its environment.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hooks::Occasion;
@@ -31,6 +32,8 @@ struct Inner {
     begun: Option<Instant>,
     killed: bool,
     hooks: OfGuest,
+    /// Those of its start, which run beside it.
+    beside: Option<JoinHandle<()>>,
 }
 
 impl Notes {
@@ -62,8 +65,9 @@ impl Notes {
             words: known.and_then(|known| known.words),
         };
         let name = name.to_owned();
-        let inner = RefCell::new(Inner { name, place, record, begun: None, killed: false, hooks });
-        Ok(Self { inner: Rc::new(inner) })
+        let (begun, killed, beside) = (None, false, None);
+        let inner = Inner { name, place, record, begun, killed, hooks, beside };
+        Ok(Self { inner: Rc::new(RefCell::new(inner)) })
     }
 
     /// What is there of a guest whose keeper was killed.
@@ -164,7 +168,7 @@ impl Notes {
     pub(super) fn began_jail(&self) -> Result<(), Failure> {
         self.begin();
         self.note(|record| record.stage = Stage::Running)?;
-        self.hooks().tell_beside(Occasion::Poststart);
+        self.tell_beside(Occasion::Poststart);
         Ok(())
     }
 
@@ -216,8 +220,21 @@ impl Notes {
 
     fn ended(&self, was_begun: bool) {
         if was_begun {
-            self.hooks().tell(Occasion::Poststop);
+            self.tell(Occasion::Poststop);
         }
+    }
+
+    /// Runs the hooks of an event behind those of the guest's start, which may not have ended yet.
+    fn tell(&self, occasion: Occasion) {
+        let beside = self.inner.borrow_mut().beside.take();
+        // What panicked has said so.
+        let _ended = beside.map(JoinHandle::join);
+        self.hooks().tell(occasion);
+    }
+
+    fn tell_beside(&self, occasion: Occasion) {
+        let beside = self.hooks().tell_beside(occasion);
+        self.inner.borrow_mut().beside = beside;
     }
 
     /// They run programs, and no note is held meanwhile.
@@ -257,13 +274,13 @@ impl Keeper for Notes {
             record.stage = Stage::Running;
         });
         if is_first {
-            self.hooks().tell_beside(Occasion::Poststart);
+            self.tell_beside(Occasion::Poststart);
         }
     }
 
     fn asked(&mut self) {
         self.try_note(|record| record.stage = Stage::Stopping);
-        self.hooks().tell(Occasion::Prestop);
+        self.tell(Occasion::Prestop);
     }
 
     fn ask(&mut self, process: &Process) {
