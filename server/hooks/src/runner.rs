@@ -220,11 +220,9 @@ impl Work {
         }
         let mut queue = self.queue();
         queue.push(event);
-        let lost = queue.take_lost();
+        let lost = queue.say_lost(false);
         drop(queue);
-        if lost > 0 {
-            tracing::warn!("too many events wait for their hooks: {lost} were dropped");
-        }
+        say(lost);
         self.more.notify_one();
     }
 
@@ -236,7 +234,12 @@ impl Work {
                 self.records.note(&transcript);
                 tell(&transcript);
             }
-            self.queue().done(&event.machine);
+            let lost = {
+                let mut queue = self.queue();
+                queue.done(&event.machine);
+                queue.say_lost(false)
+            };
+            say(lost);
             self.more.notify_all();
         }
     }
@@ -290,7 +293,10 @@ impl Work {
 
     /// What will not be done any more, in a line each.
     fn dropped(&self) -> Vec<String> {
-        let mut waiting = self.queue().drop_all();
+        let (lost, mut waiting) = {
+            let mut queue = self.queue();
+            (queue.say_lost(true), queue.drop_all())
+        };
         // Most events have no hooks.
         let settings = &self.start.settings;
         waiting
@@ -303,7 +309,13 @@ impl Work {
                 format!("{}: netbe ends, and has not sent {}", outbox.name(), listed(&left))
             })
         });
-        hooks.into_iter().chain(sent).collect()
+        lost.into_iter().chain(hooks).chain(sent).collect()
+    }
+}
+
+fn say(lost: Option<String>) {
+    if let Some(lost) = lost {
+        tracing::warn!("{lost}");
     }
 }
 

@@ -177,7 +177,7 @@ impl Tell {
 
     async fn run(self) -> io::Result<()> {
         let events = self.boots.events().subscribe();
-        let mut heard = Heard { events, kept: Vec::new(), tell: self };
+        let mut heard = Heard { events, kept: Kept::default(), tell: self };
         let mut beats = time::interval(BEAT);
         beats.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut beat = 0_u32;
@@ -193,7 +193,7 @@ impl Tell {
                 _ = beats.tick() => {
                     beat = beat.wrapping_add(1);
                     let looks = beat.is_multiple_of(LOOK);
-                    if heard.kept.is_empty() && !looks {
+                    if heard.kept.events.is_empty() && !looks {
                         continue;
                     }
                     let known = heard.tell.standings();
@@ -254,20 +254,50 @@ impl Tell {
 /// What was heard and is not told yet: told at the next beat, or when the server ends.
 struct Heard {
     events: broadcast::Receiver<Arc<Event>>,
-    kept: Vec<Arc<Event>>,
+    kept: Kept,
     tell: Tell,
+}
+
+/// Events of which hooks are told at the next beat.
+#[derive(Default)]
+struct Kept {
+    events: Vec<Arc<Event>>,
+    /// Those for which there was no room.
+    missed: u64,
+}
+
+impl Kept {
+    fn keep(&mut self, event: Arc<Event>) {
+        if self.events.len() < WAITING {
+            self.events.push(event);
+        } else {
+            self.missed += 1;
+        }
+    }
+
+    /// Takes what is kept; says how many there was no room for since this was asked before.
+    fn take(&mut self) -> (Vec<Arc<Event>>, Option<String>) {
+        let Self { events, missed } = std::mem::take(self);
+        let said = (missed > 0)
+            .then(|| format!("{missed} events were too many at once: their hooks were not run"));
+        (events, said)
+    }
 }
 
 impl Heard {
     fn keep(&mut self, event: Arc<Event>) {
-        if occasion(&event, self.tell.unknown).is_some() && self.kept.len() < WAITING {
-            self.kept.push(event);
+        if occasion(&event, self.tell.unknown).is_some() {
+            self.kept.keep(event);
         }
     }
 
     fn pass_on(&mut self, known: &HashMap<String, Standing>) {
         let Self { kept, tell, .. } = self;
-        let told = kept.drain(..).filter_map(|event| told(&event, tell.unknown, known));
+        let (events, missed) = kept.take();
+        if let Some(missed) = missed {
+            tracing::warn!("{missed}");
+        }
+        let told = events.into_iter().filter_map(|event| told(&event, tell.unknown, known));
         told.for_each(|event| tell.send(Message::Event(event)));
     }
 }
@@ -277,7 +307,7 @@ impl Drop for Heard {
         while let Ok(event) = self.events.try_recv() {
             self.keep(event);
         }
-        if !self.kept.is_empty() {
+        if !self.kept.events.is_empty() {
             self.pass_on(&self.tell.standings());
         }
     }
@@ -710,6 +740,19 @@ mod test {
         assert_eq!(lives(Stage::Running), web1(Life::Up));
         assert_eq!(lives(Stage::Idle), web1(Life::Idle));
         assert_eq!(lives(Stage::Lost), []);
+    }
+
+    #[test]
+    fn events_without_room_are_counted_and_told_once() {
+        let mut kept = Kept::default();
+        let event = Arc::new(Event::new(Kind::BootRefused, "no".to_owned()));
+        for _ in 0..WAITING + 3 {
+            kept.keep(Arc::clone(&event));
+        }
+        let (events, said) = kept.take();
+        assert_eq!(events.len(), WAITING);
+        assert_eq!(said.unwrap(), "3 events were too many at once: their hooks were not run");
+        assert_eq!(kept.take().1, None);
     }
 
     #[test]
