@@ -232,7 +232,7 @@ fn catalog(lab: &Lab) -> Result<Outcome, Failure> {
     tell(&scene.network, "catalog/register", &theirs)?;
     let node = || ask(&scene.network, "catalog/node/victim");
     let before = node()?;
-    let settings = "[hooks]\ndirectory = \"/nonexistent\"\n[consul]\nregister = \"catalog\"\nttl = 10\n\
+    let settings = "[hooks]\ndirectory = \"/nonexistent\"\n[consul]\nregister = \"catalog\"\nsite = \"lab\"\nttl = 10\n\
                     [consul.services.www]\nmachines = [\"*\"]\n";
     let (site, server) = served(&scene, settings)?;
     let mut victim = Victim::boots(&scene, "victim")?;

@@ -311,7 +311,8 @@ pub(super) mod test {
 
     fn settings() -> Settings {
         let datacenter = Some("dc1".to_owned());
-        let raw = Raw { register: Register::Catalog, datacenter, ..Raw::default() };
+        let site = Some("netbe".to_owned());
+        let raw = Raw { register: Register::Catalog, site, datacenter, ..Raw::default() };
         Settings::try_from(raw).unwrap()
     }
 

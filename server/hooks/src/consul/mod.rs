@@ -296,6 +296,7 @@ mod test {
             let raw = Raw {
                 url: Some(url.into()),
                 register: Register::Catalog,
+                site: Some("netbe".to_owned()),
                 services,
                 ..Raw::default()
             };

@@ -22,7 +22,7 @@ pub struct Raw {
     pub register: Register,
     /// Seconds after which a machine that nobody says to live is critical.
     pub ttl: Option<u64>,
-    /// What tells the services of this netbe from those of others.
+    /// What tells the services of this netbe from those of others; the catalog needs one, because all hosts have it.
     pub site: Option<String>,
     /// The datacenter, for the catalog.
     pub datacenter: Option<String>,
@@ -131,7 +131,12 @@ impl TryFrom<Raw> for Settings {
         if !(10..=3600).contains(&seconds) {
             return Err(SettingsError::Ttl(seconds));
         }
-        let site = raw.site.unwrap_or_else(|| "netbe".to_owned());
+        let site = match (raw.site, raw.register) {
+            (Some(site), _) => site,
+            (None, Register::Agent) => "netbe".to_owned(),
+            // Two servers by one name would take each other's machines out.
+            (None, Register::Catalog) => return Err(SettingsError::Site),
+        };
         let names = raw.services.keys().chain([&site]).chain(&raw.datacenter);
         if let Some(name) = names.into_iter().find(|name| !is_name(name)) {
             return Err(SettingsError::Name(name.clone()));
@@ -169,6 +174,12 @@ pub enum SettingsError {
     /// A name cannot be found by DNS.
     #[error("{0:?} is not a name: write up to 63 letters, digits and hyphens")]
     Name(String),
+    /// The catalog is everybody's, and nothing tells what is this netbe's.
+    #[error(
+        "register: \"catalog\" needs a site: write site = \"NAME\", with a name that no other netbe of this catalog has; \
+         what an earlier netbe registered without one has the site \"netbe\""
+    )]
+    Site,
     /// The path of the token is relative.
     #[error("token_file: {} is relative: write a path that begins with /", .0.display())]
     Relative(PathBuf),
@@ -212,6 +223,7 @@ mod test {
         for (raw, word) in [
             (Raw { url: Some("127.0.0.1:8500".into()), ..Raw::default() }, "http://127.0.0.1:8500"),
             (Raw { ttl: Some(1), ..Raw::default() }, "10 to 3600"),
+            (Raw { register: Register::Catalog, ..Raw::default() }, "site = \"NAME\""),
             (Raw { site: Some("a b".into()), ..Raw::default() }, "hyphens"),
             (Raw { services: service(&[]), ..Raw::default() }, "machines = "),
             (Raw { token_file: Some("token".into()), ..Raw::default() }, "begins with /"),
