@@ -255,9 +255,19 @@ impl From<Url> for String {
 /// Why text is no such address.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "{0:?} begins no address: write one as in http://127.0.0.1:8500 or https://example.org/hook, without a user"
+    "{} cannot be used: write http:// or https:// and a host, as in http://127.0.0.1:8500 or https://example.org/hook, \
+     without a user name",
+    begun(.0)
 )]
 pub struct UrlError(String);
+
+/// An address in a sentence, by what of it may be shown.
+fn begun(shown: &str) -> String {
+    match shown {
+        "" => "the address".to_owned(),
+        shown => format!("the address that begins with {shown:?}"),
+    }
+}
 
 /// Bytes of an answer that are read: a thousand services of Consul are half a MiB.
 const MOST: u64 = 8 << 20;
@@ -378,6 +388,13 @@ pub(crate) mod test {
             let error = Url::try_from(text.to_owned()).unwrap_err().to_string();
             assert!(!error.contains("s3cret"), "{error}");
         }
+        let error = |text: &str| Url::try_from(text.to_owned()).unwrap_err().to_string();
+        let begins =
+            "the address that begins with \"ftp://host\" cannot be used: write http:// or ";
+        assert!(error("ftp://host/s3cret").starts_with(begins));
+        assert!(
+            error("http://user:s3cret@host/").starts_with("the address cannot be used: write http")
+        );
         let root = Url::try_from("http://127.0.0.1/".to_owned()).unwrap();
         assert_eq!(root.hide_in("a/b"), "a/b");
     }
