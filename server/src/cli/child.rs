@@ -15,7 +15,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use ::child::{Call, Error, Limit, Why};
-use rustix::process::Signal;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time;
@@ -75,13 +76,37 @@ pub(crate) enum Terminal {
     Other,
 }
 
+/// A program that runs.
+#[derive(Debug)]
+pub(crate) enum Program<'a> {
+    /// A child of this process. Until this process has asked how it ended its number is nobody else's, so that nothing
+    /// has to be found out before it is sent a signal.
+    Own(Pid),
+    /// What another process has started, and left.
+    Left(&'a Process),
+}
+
+impl Program<'_> {
+    /// Sends it a signal; says whether it was there.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
+        match self {
+            Self::Own(pid) => match kill_process(*pid, signal) {
+                Ok(()) => Ok(true),
+                Err(Errno::SRCH) => Ok(false),
+                Err(error) => Err(error.into()),
+            },
+            Self::Left(process) => process.signal(signal),
+        }
+    }
+}
+
 /// What knows more of the programs that are run than [`ThisHost`] does.
 pub(crate) trait Keeper {
     /// A program has begun.
     fn began(&mut self, process: &Process);
 
     /// Asks the program to end.
-    fn ask(&mut self, process: &Process);
+    fn ask(&mut self, program: &Program<'_>);
 
     /// A guest without a program of its own is about to be asked to end.
     fn asked(&mut self) {}
@@ -103,9 +128,9 @@ struct Plain;
 impl Keeper for Plain {
     fn began(&mut self, _process: &Process) {}
 
-    fn ask(&mut self, process: &Process) {
+    fn ask(&mut self, program: &Program<'_>) {
         // It may be gone: then there is nothing to tell.
-        let _ = process.signal(Signal::TERM);
+        let _ = program.signal(Signal::TERM);
     }
 
     fn grace(&mut self) -> Duration {
@@ -212,13 +237,14 @@ impl ThisHost {
 
     /// Waits for the end of a program that another process has started and left, as [`Runner::run`] does.
     pub(crate) fn follow(&mut self, process: &Process) -> io::Result<()> {
-        self.attend(process, &mut || Ok((!process.is_alive()).then_some(())))
+        let ended = &mut || Ok((!process.is_alive()).then_some(()));
+        self.attend(&Program::Left(process), ended)
     }
 
     /// Waits until a program has ended, and has it end when somebody asks for that.
     fn attend<T>(
         &mut self,
-        process: &Process,
+        program: &Program<'_>,
         ended: &mut dyn FnMut() -> io::Result<Option<T>>,
     ) -> io::Result<T> {
         let (mut told, mut limit, mut late, mut killed) = (0, None, false, false);
@@ -229,7 +255,7 @@ impl ThisHost {
             if self.asked > told && told == 0 {
                 let grace = self.keeper.grace();
                 if !grace.is_zero() {
-                    self.keeper.ask(process);
+                    self.keeper.ask(program);
                 }
                 limit = Some(Instant::now() + grace);
                 told = self.asked;
@@ -240,7 +266,7 @@ impl ThisHost {
                 }
                 late = true;
                 // What cannot be looked at now goes on: it is tried again.
-                killed = killed || process.signal(Signal::KILL).is_ok();
+                killed = killed || program.signal(Signal::KILL).is_ok();
             }
             self.listen(BEAT);
         }
@@ -285,7 +311,8 @@ impl Runner for ThisHost {
             }
         };
         self.keeper.began(&process);
-        self.attend(&process, &mut || child.try_wait())
+        let own = Pid::from_child(&child);
+        self.attend(&Program::Own(own), &mut || child.try_wait())
     }
 
     fn is_stopping(&mut self) -> bool {
@@ -359,6 +386,17 @@ pub(super) mod test {
         assert_eq!(status.signal(), Some(Signal::KILL.as_raw()));
         // What takes things down is told nothing.
         host.ask(&words("sleep 0.1"), ANSWER).unwrap();
+    }
+
+    #[test]
+    fn of_an_own_child_nothing_has_to_be_found_out_before_it_is_killed() {
+        let mut child = sh("sleep 600").spawn().unwrap();
+        let (pid, own) = (child.id().try_into().unwrap(), Pid::from_child(&child));
+        let other = Process { pid, started: "c0ffee 1".to_owned() };
+        assert!(!Program::Left(&other).signal(Signal::KILL).unwrap());
+        assert!(child.try_wait().unwrap().is_none());
+        assert!(Program::Own(own).signal(Signal::KILL).unwrap());
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
     }
 
     #[test]

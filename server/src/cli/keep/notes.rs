@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{Left, left};
 use crate::cli::Failure;
-use crate::cli::child::{GRACE, Keeper};
+use crate::cli::child::{GRACE, Keeper, Program};
 use crate::cli::hooks::OfGuest;
 use crate::guests::place::now;
 use crate::guests::{Place, Process, Record, Stage, qmp};
@@ -283,14 +283,14 @@ impl Keeper for Notes {
         self.tell(Occasion::Prestop);
     }
 
-    fn ask(&mut self, process: &Process) {
+    fn ask(&mut self, program: &Program<'_>) {
         self.asked();
         let run = self.inner.borrow().record.run;
         let asked = match run {
             // SIGTERM would end QEMU, and its guest as a power cut does.
             Runner::Qemu => qmp::press_power_button(&self.file(MONITOR)),
             // bhyve(8): the power button. systemd-nspawn(1): the container's system is asked to shut down.
-            Runner::Bhyve | Runner::Jail | Runner::Nspawn => process.signal(Signal::TERM).map(drop),
+            Runner::Bhyve | Runner::Jail | Runner::Nspawn => program.signal(Signal::TERM).map(drop),
         };
         if let Err(error) = asked {
             terminal::say(&format!("the guest cannot be asked to shut itself down: {error}"));
