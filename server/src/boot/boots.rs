@@ -261,6 +261,10 @@ impl Boots {
                 return Err(None);
             }
         };
+        // A container has this host's kernel, and a system from another disk its own: that there is none to boot does not
+        // concern them, and they get their address.
+        let runs_alone =
+            ask.client == Client::Ordinary && matches!(decided, Err(NoPlan::NothingBootable(_)));
         let subject = plan::Subject { mac: ask.mac, machine, client: ask.client };
         let spare = decided.as_ref().ok().and_then(|plan| self.spare(plan, subject, site));
         let now = self.clock.now();
@@ -293,6 +297,10 @@ impl Boots {
                 let ordered = plan.awaits.is_some() && (is_ordered || orders);
                 let boot = Boot::new(BootId((self.random)()), plan, ask.client, now);
                 Some(Boot { xid: ask.xid, generation, revision, ordered, made, ..boot })
+            }
+            Err(_) if runs_alone => {
+                seen.refusal = None;
+                None
             }
             Err(refusal) => {
                 seen.timeline.refuse(&refusal.to_string(), now);
@@ -339,6 +347,7 @@ impl Boots {
                 }
                 Ok((id, plan))
             }
+            (None, Err(_)) if runs_alone => Err(None),
             (None, Err(refusal)) => {
                 let (kind, text) = (Kind::BootRefused, refusal.to_string());
                 self.events.emit(events::Event { kind, text, ..about });

@@ -86,6 +86,31 @@ fn a_machine_that_nobody_named_goes_on_to_its_own_disk() {
 }
 
 #[test]
+fn a_container_without_a_kernel_has_its_address_and_is_not_refused() {
+    let bench = Bench::new(Some("bare"), None);
+    let bare = Environment {
+        name: "bare".to_owned(),
+        uuid: Uuid::from_u128(3),
+        files: FakeFiles::new(&["/etc/fstab"]) as Arc<dyn Files>,
+        ..environments().remove(0)
+    };
+    bench.boots.set_environments(vec![bare]);
+    bench.boots.catalog.wait_until_scanned();
+    let mut events = bench.boots.events().subscribe();
+    assert_eq!(bench.lease(Client::Ordinary, 1), None);
+    let standings = bench.boots.standings();
+    let status = standings[0].status.as_ref().unwrap();
+    assert_eq!((status.stage, status.trouble), (Stage::Leased, None));
+    assert_eq!((standings[0].address, status.verdict.as_ref()), (Some(ADDRESS), None));
+    while let Ok(event) = events.try_recv() {
+        assert_ne!(event.kind, events::Kind::BootRefused, "{}", event.text);
+    }
+    // Firmware needs a kernel.
+    assert_eq!(bench.lease(UEFI, 2), None);
+    assert!(trouble(&bench).contains("bare holds nothing to boot"), "{}", trouble(&bench));
+}
+
+#[test]
 fn beside_another_server_a_machine_that_nobody_named_is_told_nothing() {
     let (_host, bench) = with_ipxe(None);
     let ask = |mac, proxy, observed| {
