@@ -111,7 +111,8 @@ fn settings(site: &Site) -> Result<Settings, Failure> {
 ///
 /// A hook is an executable file EVENT.d/NN-NAME in the directory that `[hooks]` of netbe.toml names [default:
 /// /etc/netbe/hooks, on FreeBSD /usr/local/etc/netbe/hooks]. If a user other than root can write to a hook,
-/// netbe runs no hook of that event.
+/// netbe runs no hook of that event. `[hooks]` is as it was when the server started last; the files are as they
+/// are now.
 #[derive(Args, Debug)]
 struct List {
     #[command(flatten)]
@@ -221,7 +222,7 @@ impl Log {
 /// Run the hooks of an event for a machine now, as netbe would, and wait for them.
 ///
 /// The exit status is 1 if a hook fails; netbe then undoes the hooks before it. `netbe hooks log` shows how
-/// each ended.
+/// each ended. `[hooks]` of netbe.toml is as it was when the server started last; the files are as they are now.
 #[derive(Args, Debug)]
 struct Run {
     #[command(flatten)]
