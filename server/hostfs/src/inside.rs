@@ -94,7 +94,8 @@ impl Inside {
             Ok(_) => Ok(true),
             Err(InsideError::Missing(_) | InsideError::NotDirectory(_)) => Ok(false),
             Err(
-                error @ (InsideError::Io { .. }
+                error @ (InsideError::Attributes(_)
+                | InsideError::Io { .. }
                 | InsideError::NotFile(_)
                 | InsideError::TooLarge { .. }
                 | InsideError::TooMany { .. }),
@@ -258,6 +259,13 @@ impl Inside {
 /// Why something inside could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum InsideError {
+    /// It has more extended attributes than can be read.
+    #[error(
+        "{}: the names of its extended attributes are longer than 64 KiB together, or one of them is: remove those that \
+         are not needed (on Linux with setfattr -x, on FreeBSD with rmextattr)",
+        .0.display()
+    )]
+    Attributes(PathBuf),
     /// The host failed.
     #[error("{}: {source}", path.display())]
     Io {

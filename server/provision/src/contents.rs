@@ -187,7 +187,9 @@ fn cause(error: InsideError) -> io::Error {
         InsideError::Missing(_) => io::ErrorKind::NotFound,
         InsideError::NotDirectory(_) => io::ErrorKind::NotADirectory,
         InsideError::NotFile(_) => io::ErrorKind::InvalidInput,
-        InsideError::TooLarge { .. } | InsideError::TooMany { .. } => io::ErrorKind::InvalidData,
+        InsideError::Attributes(_) | InsideError::TooLarge { .. } | InsideError::TooMany { .. } => {
+            io::ErrorKind::InvalidData
+        }
     };
     io::Error::new(kind, error)
 }

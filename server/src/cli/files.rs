@@ -106,7 +106,8 @@ fn found(inside: &Inside, file: &File) -> Result<Found, InsideError> {
         }
         Ok(_)
         | Err(
-            InsideError::NotDirectory(_)
+            InsideError::Attributes(_)
+            | InsideError::NotDirectory(_)
             | InsideError::NotFile(_)
             | InsideError::TooLarge { .. }
             | InsideError::TooMany { .. },

@@ -191,11 +191,11 @@ impl Inside {
     /// in the order of their names.
     pub fn extended(&self, path: impl AsRef<Path>) -> Result<Extended, InsideError> {
         let path = path.as_ref();
-        every_extended(self.reach(path)?.as_fd()).map_err(|errno| failed(path, errno))
+        every_extended(self.reach(path)?.as_fd()).map_err(|errno| failed_extended(path, errno))
     }
 
-    /// Gives a file or a directory the extended attributes of another one, which is open, its access
-    /// control lists among them where the system shows them as such (Linux), and no others: without its list, a file
+    /// Gives a file or a directory the extended attributes of another one, which is open, and its access
+    /// control lists, and no others: without its list, a file
     /// would give its group what the mask allows, and with one that it inherits from its directory, others what that
     /// allows. What the file system cannot have is left out, and the mode stays as it is; but a file that cannot
     /// have its list lets its group do nothing.
@@ -224,10 +224,13 @@ impl Inside {
                     set => set?,
                 }
             }
+            sys::strip_lists(to.as_fd())?;
             // A list brings a mode along.
-            fs::fchmod(&to, Mode::from_raw_mode(mode))
+            fs::fchmod(&to, Mode::from_raw_mode(mode))?;
+            // With NFSv4 lists a mode that is set would take entries away (`aclmode` of zfsprops(7)).
+            sys::copy_lists(from.as_fd(), to.as_fd())
         });
-        copied.map_err(|errno| failed(path, errno))
+        copied.map_err(|errno| failed_extended(path, errno))
     }
 
     /// Adds flags to a file or a directory; returns those that the file system has not.
@@ -290,6 +293,14 @@ impl Inside {
             // FreeBSD says EPERM of a directory, Linux EISDIR; an immutable file is EPERM on both.
             Err(errno) => Err(failed(path, errno)),
         }
+    }
+}
+
+/// Why extended attributes cannot be read: the kernel lists no more than 64 KiB of names (xattr(7)).
+fn failed_extended(path: &Path, errno: Errno) -> InsideError {
+    match errno {
+        Errno::TOOBIG | Errno::RANGE => InsideError::Attributes(path.to_owned()),
+        errno => failed(path, errno),
     }
 }
 

@@ -21,6 +21,10 @@ use crate::beacons::Reach;
 use crate::resident::Resident;
 use crate::walk;
 
+mod lists;
+
+pub(crate) use lists::{copy_lists, strip_lists};
+
 /// A mounted file system, by a directory in it.
 #[derive(Debug)]
 pub(crate) struct Mount {
@@ -488,7 +492,7 @@ pub(crate) fn remove_extended(fd: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 }
 
 /// Shows the extended attributes of an open file or directory that are for a copy of it too: those of
-/// users. Access control lists are none here.
+/// users. Access control lists are none here: [`copy_lists`]. Names or a value of 64 KiB or more are E2BIG.
 pub(crate) fn each_extended(
     fd: BorrowedFd<'_>,
     mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
@@ -502,6 +506,10 @@ pub(crate) fn each_extended(
         let errno = last_error();
         return if errno == Errno::OPNOTSUPP { Ok(()) } else { Err(errno) };
     };
+    // What fills the room may go on.
+    if len == names.len() {
+        return Err(Errno::TOOBIG);
+    }
     // Each name has its length before it.
     let mut rest = names.get(..len).unwrap_or_default();
     while let Some((len, more)) = rest.split_first() {
@@ -513,6 +521,7 @@ pub(crate) fn each_extended(
             Ok(unsafe { libc::extattr_get_fd(fd, space, name.as_ptr(), room, value.len()) })
         })?;
         match usize::try_from(len) {
+            Ok(len) if len == value.len() => return Err(Errno::TOOBIG),
             Ok(len) => each(&[b"user.", name].concat(), value.get(..len).unwrap_or_default())?,
             Err(_) => match last_error() {
                 // It was removed meanwhile.

@@ -395,6 +395,16 @@ pub(crate) fn each_extended(
     Ok(())
 }
 
+/// Nothing: access control lists are extended attributes, of which a copy has no others than its original.
+pub(crate) const fn strip_lists(_file: BorrowedFd<'_>) -> Result<()> {
+    Ok(())
+}
+
+/// Nothing: see [`strip_lists`].
+pub(crate) const fn copy_lists(_from: BorrowedFd<'_>, _to: BorrowedFd<'_>) -> Result<()> {
+    Ok(())
+}
+
 /// Whether an open file or directory has an access control list (acl(5)): the kernel keeps none that a
 /// mode can say.
 pub(crate) fn has_list(fd: BorrowedFd<'_>) -> Result<bool> {

@@ -56,7 +56,8 @@ impl Index {
         };
         let dep = text("modules.dep").map_err(|error| match error {
             InsideError::Missing(_) => InitramfsError::NoIndex(release.to_owned()),
-            InsideError::Io { .. }
+            InsideError::Attributes(_)
+            | InsideError::Io { .. }
             | InsideError::NotDirectory(_)
             | InsideError::NotFile(_)
             | InsideError::TooLarge { .. }

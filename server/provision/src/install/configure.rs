@@ -88,7 +88,8 @@ fn put(inside: &Inside, path: &str, text: &str, done: &mut Configured) -> Result
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(InsideError::Missing(_)) if !inside.is_link(path).unwrap_or(false) => String::new(),
         Err(
-            InsideError::Missing(_)
+            InsideError::Attributes(_)
+            | InsideError::Missing(_)
             | InsideError::NotDirectory(_)
             | InsideError::NotFile(_)
             | InsideError::TooLarge { .. }

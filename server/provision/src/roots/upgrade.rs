@@ -226,15 +226,19 @@ impl Drop for Mounted<'_> {
 fn read(inside: &Inside, of: &Point) -> Result<Files, RootError> {
     let mut files = Files::new();
     let mut waiting: Vec<PathBuf> = PLACES.iter().map(PathBuf::from).collect();
-    let (mut again, mut rest, mut names) = (0, MAX_BYTES, 0);
+    let (mut again, mut at_one, mut rest, mut names) = (0, 0, MAX_BYTES, 0);
     while let Some(path) = waiting.pop() {
-        let (item, below) = match read_one(inside, &path, rest) {
+        let found = read_one(inside, &path, rest);
+        at_one = if found.is_ok() { 0 } else { at_one + 1 };
+        let (item, below) = match found {
             Ok(Some(found)) => found,
             Ok(None) => continue,
             Err(InsideError::TooLarge { .. }) => return Err(RootError::Large(of.clone())),
-            Err(error @ InsideError::TooMany { .. }) => return Err(error.into()),
+            Err(error @ (InsideError::Attributes(_) | InsideError::TooMany { .. })) => {
+                return Err(error.into());
+            }
             // It may be gone, or something else than it was a moment ago.
-            Err(_) if again < MAX_AGAIN => {
+            Err(_) if again < MAX_AGAIN && at_one < MAX_AT_ONE => {
                 again += 1;
                 waiting.push(path);
                 continue;
@@ -494,6 +498,8 @@ const MAX_TEXT: usize = 1 << 20;
 const BUFFER: usize = 1 << 16;
 /// How often something is looked at again that the machine changes meanwhile.
 const MAX_AGAIN: u32 = 1_000;
+/// How often one thing fails in a row until that is no change of the machine's.
+const MAX_AT_ONE: u32 = 50;
 
 #[cfg(test)]
 mod test;

@@ -280,6 +280,28 @@ fn what_a_machine_keeps_has_its_access_control_list_and_extended_attributes() {
     }
 }
 
+/// The kernel lists 64 KiB of names and no more; on a file system that has more of them.
+#[cfg(target_os = "linux")]
+#[test]
+fn more_names_of_attributes_than_can_be_listed_are_refused_at_once() {
+    use rustix::fs::{XattrFlags, setxattr};
+
+    let Ok(root) = TempDir::new_in("/dev/shm") else { return };
+    fs::create_dir(root.path().join("etc")).unwrap();
+    let path = root.path().join("etc/x");
+    fs::write(&path, "x").unwrap();
+    for number in 0..300 {
+        let name = format!("user.{number:0>240}");
+        if setxattr(&path, name, b"1", XattrFlags::empty()).is_err() {
+            eprintln!("skipped: /dev/shm has no extended attributes");
+            return;
+        }
+    }
+    let inside = Inside::enter(root.path()).unwrap();
+    let error = read(&inside, &"base@one".parse().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("etc/x: ") && error.contains("64 KiB"), "{error}");
+}
+
 #[test]
 fn what_is_immutable_is_upgraded_and_is_immutable_then() {
     let node = |content| Node::File(content, false);
