@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, fstat, mkdirat};
 
@@ -69,6 +69,9 @@ pub(crate) trait Fabric: Debug + Send + Sync {
 
     /// The file systems of a tree, as the server wants them.
     fn parts(&self, tree: OwnedFd) -> io::Result<Vec<Part>>;
+
+    /// What is in a tree and is destroyed by itself with it, from the tree's root on.
+    fn nested(&self, tree: &OwnedFd) -> io::Result<Vec<PathBuf>>;
 
     /// Whether the file system counts what each tree takes, so that [`Fabric::space`] looks at no files.
     fn counts(&self, top: &OwnedFd) -> bool;
@@ -219,6 +222,10 @@ impl Fabric for Plain {
 
     fn parts(&self, tree: OwnedFd) -> io::Result<Vec<Part>> {
         Ok(vec![Part { path: String::new(), root: tree }])
+    }
+
+    fn nested(&self, _tree: &OwnedFd) -> io::Result<Vec<PathBuf>> {
+        Ok(Vec::new())
     }
 
     fn counts(&self, _top: &OwnedFd) -> bool {

@@ -54,6 +54,12 @@ impl Directory {
         if query.asks(Fact::Natives) {
             found.natives = self.fabric.natives(&self.open_root(name)?, &self.root_path(name))?;
         }
+        if query.asks(Fact::Parts) && self.has_tree(name)? {
+            let root = self.root_path(name);
+            let nested = self.fabric.nested(&self.open_root(name)?).map_err(at("list", &root))?;
+            found.parts = nested.iter().map(|path| root.join(path).display().to_string()).collect();
+            found.parts.sort();
+        }
         if query.asks(Fact::Snapshots) {
             let snapshots = self.snapshots(name)?.into_iter();
             found.snapshots = snapshots.map(|snapshot| (snapshot, Space::default())).collect();

@@ -185,8 +185,8 @@ impl Store {
 pub struct Doomed {
     /// The environment, and its snapshots, oldest first; or the snapshot.
     pub points: Vec<Point>,
-    /// What else goes of a ZFS store: data sets and volumes below the environment's root, and snapshots, whoever made
-    /// them, by their names there.
+    /// What else goes. Of a ZFS store: data sets and volumes below the environment's root, and snapshots, whoever made
+    /// them, by their names there. Of a store on btrfs: the subvolumes in the environment, by their paths on this host.
     pub parts: Vec<String>,
 }
 

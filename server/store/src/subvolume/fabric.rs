@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{copy, freeze, members, natives, place, transfer};
 use crate::back_end::{Capabilities, Part};
@@ -113,6 +113,11 @@ impl Fabric for Subvolumes {
             .collect();
         parts.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(parts)
+    }
+
+    fn nested(&self, tree: &OwnedFd) -> io::Result<Vec<PathBuf>> {
+        let nested = members(tree.as_fd())?.into_iter().map(|member| member.path);
+        Ok(nested.filter(|path| !path.as_os_str().is_empty()).collect())
     }
 
     fn counts(&self, top: &OwnedFd) -> bool {

@@ -133,6 +133,10 @@ fn what_a_destruction_would_take_is_told_and_stays() {
     let told = |text: &str| bench.store.would_destroy(&point(text)).map(|doomed| doomed.points);
     assert_eq!(told("head@one").unwrap(), [point("head@one")]);
     assert_eq!(told("head").unwrap(), [point("head"), point("head@one"), point("head@two")]);
+    // What is a file system of its own goes too, and is named.
+    let parts = bench.store.would_destroy(&point("head")).unwrap().parts;
+    let is_one_tree = bench.place().to_string().starts_with("dir:");
+    assert_eq!(parts.iter().any(|part| part.ends_with("/head/home")), !is_one_tree, "{parts:?}");
     assert!(matches!(told("head@three"), Err(StoreError::NoSnapshot(_))));
     assert!(matches!(told("desk"), Err(StoreError::NoEnvironment(_))));
     bench.clone_of("head@one", "desk");
