@@ -28,7 +28,18 @@ pub(crate) struct Bench {
 impl Bench {
     /// An empty store at the place that the environment names.
     pub(crate) fn new() -> Self {
-        Self::below(env::var(PLACE).ok())
+        Self::below(env::var(PLACE).ok(), TempDir::new().unwrap())
+    }
+
+    /// The same in memory, where the environment names no place: what is played often waits for no disk.
+    pub(crate) fn in_memory() -> Self {
+        let scratch = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+        Self::below(env::var(PLACE).ok(), scratch)
+    }
+
+    /// Whether stores are plain directories that the environment has not named.
+    pub(crate) fn are_directories() -> bool {
+        env::var_os(PLACE).is_none()
     }
 
     /// An empty store where there is little room; `None` if the environment names no such place.
@@ -37,7 +48,7 @@ impl Bench {
         if place.is_none() {
             println!("skipped: {SMALL_PLACE} names no place that may be filled");
         }
-        place.map(|place| Self::below(Some(place)))
+        place.map(|place| Self::below(Some(place), TempDir::new().unwrap()))
     }
 
     /// The store of the process that started this one.
@@ -49,9 +60,8 @@ impl Bench {
         Some(Self { store, location, state, _scratch: None })
     }
 
-    fn below(place: Option<String>) -> Self {
+    fn below(place: Option<String>, scratch: TempDir) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let scratch = TempDir::new().unwrap();
         let place = place.unwrap_or_else(|| format!("dir:{}", scratch.path().display()));
         let own = NEXT.fetch_add(1, Ordering::Relaxed);
         let location = format!("{place}/contract-{}-{own}", process::id());
