@@ -1,5 +1,7 @@
 //! The verbs that are disturbed.
 
+use super::Medium;
+
 /// A verb, and what there is when it is run.
 pub(super) struct Verb {
     /// What is made for it beside what each has.
@@ -9,15 +11,21 @@ pub(super) struct Verb {
     /// What a person does about what it may leave between before and after: that is whole, and `netbe list` or
     /// `netbe machine list` shows it.
     pub(super) then: &'static str,
+    /// On what it is tried: elsewhere it is refused.
+    pub(super) on: &'static [Medium],
 }
 
 const fn verb(prepared: &'static str, words: &'static str) -> Verb {
-    Verb { prepared, words, then: "" }
+    Verb { prepared, words, then: "", on: &[Medium::Dir, Medium::Btrfs, Medium::Zfs] }
 }
 
 impl Verb {
     const fn then(self, then: &'static str) -> Self {
         Self { then, ..self }
+    }
+
+    const fn on(self, on: &'static [Medium]) -> Self {
+        Self { on, ..self }
     }
 }
 
@@ -31,14 +39,23 @@ pub(super) const VERBS: &[Verb] = &[
     verb("", "destroy copy"),
     verb("", "destroy head@2"),
     verb("", "set note=-x head"),
+    verb("", "set sync=always head"),
+    verb("", "set compression=zstd head").on(&[Medium::Btrfs, Medium::Zfs]),
+    verb("", "set quota=1G head").on(&[Medium::Zfs]),
     verb("", "sharenfs --ro head"),
     verb("netbe send head@1 >input", "receive new <input"),
     verb(
         "netbe send head@1 | netbe receive got; netbe send -i @1 head@2 >input",
         "receive got <input",
     ),
+    verb(
+        "netbe send head@1 | netbe receive got; netbe send -i @1 head@2 >input",
+        "receive -F got <input",
+    ),
+    verb("within head 'mkdir -p etc root usr/local var; echo x >etc/rc.conf'", "thin head"),
     verb("within head 'tar -cf \"$HERE/input\" .'", "install -l flat -o tar -p input new"),
     verb("", "machine add --mac=02:00:00:00:00:07 desk"),
+    verb(DESK, "machine rename desk tower"),
     verb(
         "netbe machine add --mac=02:00:00:00:00:07 desk",
         "sharepxe --machine=desk --root=own head",
