@@ -1,9 +1,11 @@
 #!/bin/sh
 # The first program in netbe's initial RAM disk: finds the card that the machine booted from, asks
-# DHCP, mounts the root by NFSv3 over TCP and starts the system there.
+# DHCP, mounts the root by NFSv3 over TCP and starts the system there. A guest's root may be a directory
+# of its host: it is mounted by 9P or virtiofs.
 #
 # It understands these words of the kernel's command line, and of the words that end the line wins:
 #   nfsroot=[SERVER:]PATH[,OPTIONS]   the root; without it, DHCP's option 17
+#   rootfstype=9p|virtiofs            the root is of the host: root= is its tag, rootflags= how it is mounted
 #   BOOTIF=01-MAC                     the card; without it, the first one with a link
 #   ro, rw                            how the root is mounted
 #   netbe.mounts=usr,var/log          data sets to mount below the root, parents first
@@ -56,12 +58,15 @@ lease() {
     cat "/lease/$1" 2>/dev/null
 }
 
-card= nfsroot= mounts= overlay=off shell= init=/sbin/init access=rw
+card= nfsroot= tag= type= flags= mounts= overlay=off shell= init=/sbin/init access=rw
 set -f
 for word in $(cat /proc/cmdline); do
     case $word in
         BOOTIF=*) card=$(echo "${word#BOOTIF=}" | tr A-F- a-f:) ;;
         nfsroot=*) nfsroot=${word#nfsroot=} ;;
+        root=*) tag=${word#root=} ;;
+        rootfstype=*) type=${word#rootfstype=} ;;
+        rootflags=*) flags=,${word#rootflags=} ;;
         netbe.mounts=*) mounts=${word#netbe.mounts=} ;;
         netbe.overlay=*) overlay=${word#netbe.overlay=} ;;
         netbe.shell) shell=yes ;;
@@ -73,6 +78,7 @@ set +f
 # PXE loaders put the type of hardware before the address.
 case $card in ??:??:??:??:??:??:??) card=${card#??:} ;; esac
 [ "$overlay" = off ] || access=ro
+case $type in 9p | virtiofs) ;; *) type= ;; esac
 
 # Loads the drivers of what is on the buses. A bus of its own, as virtio on PCI, is there only after
 # its driver: its devices are found in the next round.
@@ -138,8 +144,24 @@ network() {
     hostname "$(lease hostname)" 2>/dev/null
 }
 
+# Brings up the network of a guest whose root is of its host, where somebody answers at once: the system may
+# have one of its own.
+own_network() {
+    ip link set lo up
+    drivers
+    if patiently find_card && ip link set "$interface" up && patiently has_link && ask_dhcp; then
+        hostname "$(lease hostname)" 2>/dev/null
+        return
+    fi
+    say "no DHCP server gives this machine an address: the system has to find its network by itself"
+}
+
 # Finds out where the root is: sets server, path and options.
 locate() {
+    if [ -n "$type" ]; then
+        server=host path=$tag
+        return
+    fi
     root=${nfsroot:-$(lease rootpath)}
     options=
     case $root in *,*) options=,${root#*,} ;; esac
@@ -150,6 +172,21 @@ locate() {
         *) return 1 ;;
     esac
     [ -n "$server" ]
+}
+
+# Mounts a path of the server's, or the host's directory: fetch PATH DIRECTORY.
+fetch() {
+    if [ -z "$type" ]; then
+        nfs "$@"
+        return
+    fi
+    said=$(mount -t "$type" -o "$access$flags" "$1" "$2" 2>&1) && return
+    case $said in
+        *"No such device"*) why="the kernel has no $type: make this RAM disk again" ;;
+        *) why=${said##*failed: } ;;
+    esac
+    trouble "cannot mount the host's directory $1 by $type: $why"
+    return 1
 }
 
 # Mounts a path of the server's: nfs PATH DIRECTORY.
@@ -178,13 +215,13 @@ nfs() {
 number=0
 put() {
     if [ "$overlay" = off ]; then
-        nfs "$1" "$2"
+        fetch "$1" "$2"
         return
     fi
     number=$((number + 1))
     lower=/run/netbe/root/$number changes=/run/netbe/changes
     mkdir -p "$lower" "$changes"
-    nfs "$1" "$lower" || return
+    fetch "$1" "$lower" || return
     # A file system of its own: that of /run has no devices and no setuid programs.
     grep -q " $changes " /proc/mounts || mount -t tmpfs -o mode=0755 tmpfs "$changes"
     mkdir -p "$changes/$number/upper" "$changes/$number/work"
@@ -196,8 +233,8 @@ put() {
     return 1
 }
 
-# Tells the system's own network programs that this card carries the root: none of them may take it
-# down. The card goes by its address, because udev may give it another name.
+# Tells the system's own network programs that this card carries the root, or the address that the machine was
+# given: none of them may take it down. The card goes by its address, because udev may give it another name.
 hand_over() {
     {
         echo "DEVICE='$interface'"
@@ -236,13 +273,20 @@ hand_over() {
     echo "$interface=$interface" >/run/network/ifstate
 }
 
-modprobe -a -q af_packet nfs nfsv3
-network
+if [ -n "$type" ]; then
+    modprobe -q af_packet
+    # Their devices have other names than the file systems.
+    modprobe -a -q 9pnet_virtio 9p virtiofs
+    own_network
+else
+    modprobe -a -q af_packet nfs nfsv3
+    network
+fi
 until locate; do
     trouble "neither nfsroot= nor DHCP option 17 names a root as SERVER:PATH: say what $mac boots"
     ask_dhcp
 done
-say "root $server:$path by $interface, $(lease ip)"
+say "root $server:$path${type:+ by $type} by $interface, $(lease ip)"
 [ "$overlay" = off ] || modprobe -q overlay
 case $overlay in
     off | tmpfs) ;;
@@ -263,7 +307,8 @@ done
 until [ -x "/root$init" ] || [ -L "/root$init" ]; do
     trouble "$server:$path has no program $init"
 done
-hand_over
+# Without an address there is nothing to hand over.
+[ -z "$(lease ip)" ] || hand_over
 for directory in dev proc run sys; do
     if [ -d "/root/$directory" ]; then
         mount --move "/$directory" "/root/$directory"

@@ -1,6 +1,6 @@
 //! A small initial RAM disk for a Linux boot environment, made from what is in it.
 //!
-//! It has a busybox, the modules of network cards, NFS and overlays, and a first program
+//! It has a busybox, the modules of network cards, NFS, 9P, virtiofs and overlays, and a first program
 //! (`init.sh`) that finds the card, asks DHCP and mounts the root: all that a system needs whose own
 //! RAM disk cannot mount one. What a guest's root arranged is read through [`Inside`] only, and the
 //! same environment gives the same bytes.
@@ -307,8 +307,8 @@ pub const INIT: &str = include_str!("init.sh");
 const BOUND: &str = include_str!("bound.sh");
 /// Packets for udhcpc, and the root.
 const NEEDED: [&str; 3] = ["af_packet", "nfs", "nfsv3"];
-/// Changes in memory, and random numbers early.
-const USEFUL: [&str; 2] = ["overlay", "virtio_rng"];
+/// Changes in memory, random numbers early, and roots that a guest has from its host: not every kernel has these.
+const USEFUL: [&str; 5] = ["overlay", "virtio_rng", "9p", "9pnet_virtio", "virtiofs"];
 /// More kernels than any environment has.
 const MAX_KERNELS: usize = 256;
 

@@ -60,6 +60,22 @@ fn it_has_what_a_root_on_nfs_needs_and_nothing_else() {
     assert_eq!(made.busybox.origin, "/bin/busybox of the boot environment");
 }
 
+/// Not every kernel can: a cloud kernel of Debian has no 9P.
+#[test]
+fn it_mounts_a_root_from_the_host_where_the_kernel_can() {
+    let root = environment();
+    let modules = root.path().join("lib/modules/6.1-x");
+    let more = "kernel/9p.ko: kernel/9pnet.ko\nkernel/9pnet.ko:\nkernel/virtiofs.ko:\n";
+    let dep = fs::read_to_string(modules.join("modules.dep")).unwrap();
+    fs::write(modules.join("modules.dep"), dep + more).unwrap();
+    for path in more.lines().map(|line| line.split_once(':').unwrap().0) {
+        fs::write(modules.join(path), path).unwrap();
+    }
+    let made = gather(root.path(), &Recipe::default()).unwrap();
+    let has = |name: &str| names(&made).contains(&name);
+    assert!(has("9p") && has("9pnet") && has("virtiofs") && !has("9pnet_virtio"), "{made:?}");
+}
+
 #[test]
 fn drivers_can_be_fewer_and_modules_more() {
     let root = environment();
