@@ -1,11 +1,13 @@
-//! bhyveload(8) and bhyve(8): a FreeBSD guest with its root on NFS, or any guest from its UEFI.
+//! bhyveload(8) and bhyve(8): a FreeBSD guest with its root on NFS or from its host, or any guest from its UEFI.
 
 pub mod config;
 mod run;
 mod script;
 
 use crate::error::{self, refuse};
-use crate::{Address, ConfigError, Guest, loader};
+use crate::host_root::TAG;
+use crate::loader::Variable;
+use crate::{Address, Channel, ConfigError, Guest, loader};
 
 pub use run::{Boot, Virtual, attach, detach, make_tap, switch_on};
 pub use script::{Device, Load, Run, Step, mebibytes, read};
@@ -47,6 +49,24 @@ pub fn bhyveload(
     handle: &[u8],
     console: Console,
 ) -> Result<Vec<String>, ConfigError> {
+    load(guest, root, &loader::variables(guest, address, handle)?, console)
+}
+
+/// The same for a guest whose root is a directory of its host: nothing of its network needs to be known.
+pub fn bhyveload_host(
+    guest: &Guest,
+    root: &str,
+    console: Console,
+) -> Result<Vec<String>, ConfigError> {
+    load(guest, root, &loader::host_variables(guest)?, console)
+}
+
+fn load(
+    guest: &Guest,
+    root: &str,
+    variables: &[Variable],
+    console: Console,
+) -> Result<Vec<String>, ConfigError> {
     let mut words = vec!["bhyveload".to_owned()];
     // Without -c the loader is at the terminal.
     if console == Console::NullModem {
@@ -54,7 +74,7 @@ pub fn bhyveload(
     }
     let root = absolute("the directory", root, |c| c == '\0')?;
     words.extend(["-m".to_owned(), memory(guest), "-h".to_owned(), root.to_owned()]);
-    for variable in loader::variables(guest, address, handle)? {
+    for variable in variables {
         words.extend(["-e".to_owned(), format!("{}={}", variable.name, variable.value)]);
     }
     words.push(guest.checked_name(FORMAT)?.to_owned());
@@ -79,6 +99,10 @@ pub fn bhyve(
     let com1 = format!("com1,{}", console.device(guest)?);
     let mut words = vec!["bhyve", "-c", &cpus, "-m", &memory, "-A", "-H", "-P"];
     words.extend(["-s", "0,hostbridge", "-s", &card]);
+    let root = host_root(guest)?.map(|root| format!("{ROOT_SLOT},virtio-9p,{root}"));
+    if let Some(root) = &root {
+        words.extend(["-s", root]);
+    }
     let rom;
     if let Some(file) = firmware {
         // A comma would begin the file of its variables.
@@ -91,6 +115,19 @@ pub fn bhyve(
     }
     words.push(guest.checked_name(FORMAT)?);
     Ok(words.into_iter().map(str::to_owned).collect())
+}
+
+/// What bhyve is told of a root that is a directory of this host: its name for the guest, and the directory.
+fn host_root(guest: &Guest) -> Result<Option<String>, ConfigError> {
+    let Some(root) = &guest.root.host else { return Ok(None) };
+    let directory = root.checked_directory(FORMAT)?;
+    if root.channel != Channel::NineP {
+        let (what, value) = ("the root", directory.to_owned());
+        let reason = "bhyve has no virtiofs: set the root to 9p or nfs";
+        return Err(ConfigError::Character { what, value, format: FORMAT, reason });
+    }
+    let access = if guest.root.read_only { ",ro" } else { "" };
+    Ok(Some(format!("{TAG}={directory}{access}")))
 }
 
 /// The command that frees what a guest had in the kernel. Needed after every run.
@@ -138,6 +175,8 @@ fn memory(guest: &Guest) -> String {
 }
 
 const FORMAT: &str = "bhyve's command line";
+/// Of the PCI bus: the network card is in 2, and what UEFI needs in 3.
+const ROOT_SLOT: &str = "4";
 
 #[cfg(test)]
 mod test {
@@ -145,7 +184,7 @@ mod test {
 
     use super::*;
     use crate::guest::strategy::{self, lan};
-    use crate::{Root, View, shell};
+    use crate::{Root, View, host_root, shell};
 
     /// Makes a guest of its two commands again; the data sets are in neither.
     fn made_again(load: &[String], run: &[String]) -> (Guest, Address, String, Vec<u8>, String) {
@@ -186,6 +225,7 @@ mod test {
                 datasets: Vec::new(),
                 view: View::Joined,
                 read_only: get("vfs.root.mountfrom.options") == "ro",
+                host: None,
             },
             serial: crate::Serial::default(),
             kenv: Vec::new(),
@@ -216,6 +256,27 @@ mod test {
             "bhyve -c 2 -m 1024M -A -H -P -s 0,hostbridge \
              -s 2,virtio-net,tap0,mac=02:01:02:03:04:05 -s 31,lpc -l com1,stdio head"
         );
+    }
+
+    #[test]
+    fn a_root_of_the_host_is_a_device_of_the_guest() {
+        let guest = host_root::test::nine_p();
+        let load = bhyveload_host(&guest, "/be/head", Console::Stdio).unwrap();
+        assert_eq!(
+            shell::line(&load).unwrap(),
+            "bhyveload -m 1024M -h /be/head -e vfs.root.mountfrom=p9fs:root -e vfs.root.mountfrom.options=rw \
+             -e dhcp.host-name=head head"
+        );
+        let run = |guest: &Guest| bhyve(guest, "tap0", Console::Stdio, None);
+        assert_eq!(
+            shell::line(&run(&guest).unwrap()).unwrap(),
+            "bhyve -c 2 -m 1024M -A -H -P -s 0,hostbridge -s 2,virtio-net,tap0,mac=02:01:02:03:04:05 \
+             -s 4,virtio-9p,root=/be/head -s 31,lpc -l com1,stdio head"
+        );
+        let read_only = Guest { root: Root { read_only: true, ..guest.root.clone() }, ..guest };
+        assert!(run(&read_only).unwrap().contains(&"4,virtio-9p,root=/be/head,ro".to_owned()));
+        let refused = run(&host_root::test::virtio_fs()).unwrap_err().to_string();
+        assert!(refused.contains("bhyve has no virtiofs"), "{refused}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::error::{limit, refuse};
 use crate::loader::Variable;
-use crate::{ConfigError, Serial};
+use crate::{ConfigError, HostRoot, Serial};
 
 /// A machine to be run by a hypervisor, or described to a loader.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,7 +48,7 @@ impl Address {
     }
 }
 
-/// A root file system over NFS.
+/// A root file system: over NFS, or a directory of the guest's own host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Root {
     /// The NFS server.
@@ -61,6 +61,8 @@ pub struct Root {
     pub view: View,
     /// Whether nothing may be written.
     pub read_only: bool,
+    /// The directory that it is on the guest's host, where the guest has it from there and not over NFS.
+    pub host: Option<HostRoot>,
 }
 
 /// Who makes one tree of a boot environment's data sets.
@@ -159,7 +161,7 @@ pub(crate) mod strategy {
                 cpus,
                 mac: Mac(mac),
                 mtu,
-                root: Root { server: server.into(), path, datasets, view, read_only },
+                root: Root { server: server.into(), path, datasets, view, read_only, host: None },
                 serial: Serial::default(),
                 kenv: Vec::new(),
             },
@@ -196,6 +198,7 @@ pub(crate) mod strategy {
                 datasets: datasets.map(str::to_owned).to_vec(),
                 view: View::Joined,
                 read_only: false,
+                host: None,
             },
             serial: Serial::default(),
             kenv: Vec::new(),

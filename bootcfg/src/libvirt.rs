@@ -5,9 +5,10 @@ use quick_xml::events::{BytesStart, BytesText, Event};
 use quick_xml::{Reader, Writer, XmlVersion};
 
 use crate::error::{interface, refuse};
+use crate::host_root::TAG;
 use crate::qemu::Kernel;
 use crate::rule::{Reading, Rule};
-use crate::{ConfigError, Guest, Mac};
+use crate::{Channel, ConfigError, Guest, HostRoot, Mac};
 
 /// A domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Domain {
     pub accelerated: bool,
     /// What boots it.
     pub boot: Boot,
+    /// Its root, where that is a directory of the host, and whether it is read-only. It is written and not read.
+    pub root: Option<(HostRoot, bool)>,
     /// Its network cards, of which the first boots.
     pub cards: Vec<Card>,
 }
@@ -58,6 +61,7 @@ pub fn domain(guest: &Guest, boot: Boot, bridge: &str, accelerated: bool) -> Dom
         memory: guest.memory.into(),
         cpus: guest.cpus,
         accelerated,
+        root: guest.root.host.clone().map(|root| (root, guest.root.read_only)),
         boot,
         cards: vec![Card { bridge: Some(bridge.to_owned()), mac: Some(guest.mac.to_string()) }],
     }
@@ -65,7 +69,7 @@ pub fn domain(guest: &Guest, boot: Boot, bridge: &str, accelerated: bool) -> Dom
 
 /// The text of a domain, for `virsh define`.
 pub fn render(domain: &Domain) -> Result<String, ConfigError> {
-    let Domain { name, memory, cpus, by: _, accelerated, boot, cards } = domain;
+    let Domain { name, memory, cpus, by: _, accelerated, boot, root, cards } = domain;
     // libvirt makes names of files of it.
     let reason = "write letters, digits and - _ . and begin with a letter or digit";
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -78,6 +82,13 @@ pub fn render(domain: &Domain) -> Result<String, ConfigError> {
     xml.open("domain", &[("type", if *accelerated { "kvm" } else { "qemu" })]);
     xml.text("name", &[], name)?;
     xml.text("memory", &[("unit", "MiB")], &memory.to_string())?;
+    if matches!(root, Some((HostRoot { channel: Channel::VirtioFs { .. }, .. }, _))) {
+        // virtiofsd reads and writes the guest's memory.
+        xml.open("memoryBacking", &[]);
+        xml.empty("source", &[("type", "memfd")]);
+        xml.empty("access", &[("mode", "shared")]);
+        xml.close("memoryBacking");
+    }
     xml.text("vcpu", &[], &cpus.to_string())?;
     match boot {
         Boot::Uefi => xml.open("os", &[("firmware", "efi")]),
@@ -102,6 +113,9 @@ pub fn render(domain: &Domain) -> Result<String, ConfigError> {
         xml.text(name, &[], what)?;
     }
     xml.open("devices", &[]);
+    if let Some((root, read_only)) = root {
+        xml.root(root, *read_only)?;
+    }
     for (index, Card { bridge, mac }) in cards.iter().enumerate() {
         xml.open("interface", &[("type", "bridge")]);
         let bridge = bridge.as_deref().unwrap_or_default();
@@ -156,6 +170,29 @@ impl Xml {
 
     fn close(&mut self, name: &str) {
         let _ = self.0.write_event(Event::End(quick_xml::events::BytesEnd::new(name)));
+    }
+
+    /// The device of a root that is a directory of the host.
+    fn root(&mut self, root: &HostRoot, read_only: bool) -> Result<(), ConfigError> {
+        let directory = root.checked_directory(FORMAT)?;
+        let driver = match root.channel {
+            Channel::NineP => "path",
+            Channel::VirtioFs { .. } if read_only => {
+                let (what, value) = ("the root", directory.to_owned());
+                let reason = "virtiofs cannot make it read-only: set the root to 9p or nfs";
+                return Err(ConfigError::Character { what, value, format: FORMAT, reason });
+            }
+            Channel::VirtioFs { .. } => "virtiofs",
+        };
+        self.open("filesystem", &[("type", "mount"), ("accessmode", "passthrough")]);
+        self.empty("driver", &[("type", driver)]);
+        self.empty("source", &[("dir", directory)]);
+        self.empty("target", &[("dir", TAG)]);
+        if read_only {
+            self.empty("readonly", &[]);
+        }
+        self.close("filesystem");
+        Ok(())
     }
 
     fn empty(&mut self, name: &str, attributes: &[(&str, &str)]) {
@@ -267,6 +304,7 @@ impl Open {
                 cpus: 1,
                 by,
                 accelerated,
+                root: None,
                 boot: Boot::Bios,
                 cards: Vec::new(),
             });
@@ -381,6 +419,7 @@ mod test {
 
     use super::*;
     use crate::guest::strategy;
+    use crate::host_root;
 
     fn kernel(command_line: &str) -> Boot {
         let initrd = Some("/boot/initrd & co".to_owned());
@@ -389,6 +428,17 @@ mod test {
             initrd,
             command_line: command_line.into(),
         })
+    }
+
+    #[test]
+    fn a_root_of_the_host_is_a_file_system_of_the_domain() {
+        for (guest, expected) in [
+            (host_root::test::nine_p(), include_str!("libvirt/9p.xml")),
+            (host_root::test::virtio_fs(), include_str!("libvirt/virtiofs.xml")),
+        ] {
+            let made = domain(&guest, kernel("quiet"), "br0", true);
+            assert_eq!(render(&made).unwrap(), expected);
+        }
     }
 
     #[test]

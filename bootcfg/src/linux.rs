@@ -1,7 +1,8 @@
-//! The command line of a Linux kernel whose root is on NFS.
+//! The command line of a Linux kernel whose root is on NFS, or a directory of its host.
 
 use crate::error::{limit, refuse};
-use crate::{ConfigError, Mac, Root, View};
+use crate::host_root::TAG;
+use crate::{Channel, ConfigError, Mac, Root, View};
 
 /// The command line: root, network, and `extra` words at the end, where they win.
 ///
@@ -11,24 +12,15 @@ use crate::{ConfigError, Mac, Root, View};
 /// Words that begin with `netbe.` are for netbe's own RAM disk, and ignored by kernels and others:
 /// which data sets to mount below the root, and where the changes to a read-only root go.
 pub fn command_line(root: &Root, mac: Option<Mac>, extra: &str) -> Result<String, ConfigError> {
-    // The kernel splits nfsroot at its first comma, puts the client's address where %s stands, and
-    // takes quotes as its own.
-    let reason = "it is absolute and has no space, comma, quote or %: rename the boot environment";
-    let bad = |c: char| c.is_whitespace() || c.is_control() || ",\"'%\\".contains(c);
-    refuse("the path", &root.path, FORMAT, reason, bad)?;
-    if !root.path.starts_with('/') {
-        let (what, value) = ("the path", root.path.clone());
-        return Err(ConfigError::Character { what, value, format: FORMAT, reason });
-    }
-    refuse("the argument", extra, FORMAT, "it has a control character", char::is_control)?;
     let access = if root.read_only { "ro netbe.overlay=tmpfs" } else { "rw" };
-    let mut line = format!(
-        "root=/dev/nfs nfsroot={}:{},vers=3,tcp,nolock ip=dhcp {access}",
-        root.server, root.path
-    );
-    if root.view == View::Split && !root.datasets.is_empty() {
+    let mut line = match &root.host {
+        Some(host) => from_host(&host.channel) + access,
+        None => over_nfs(root)? + access,
+    };
+    refuse("the argument", extra, FORMAT, "it has a control character", char::is_control)?;
+    if root.host.is_none() && root.view == View::Split && !root.datasets.is_empty() {
         for dataset in &root.datasets {
-            refuse("the data set", dataset, FORMAT, DATASET, bad)?;
+            refuse("the data set", dataset, FORMAT, DATASET, is_misread)?;
         }
         line += &format!(" netbe.mounts={}", root.datasets.join(","));
     }
@@ -43,6 +35,37 @@ pub fn command_line(root: &Root, mac: Option<Mac>, extra: &str) -> Result<String
     Ok(line)
 }
 
+/// What names a root on NFS, and has the network brought up by which it is reached.
+fn over_nfs(root: &Root) -> Result<String, ConfigError> {
+    // The kernel splits nfsroot at its first comma, puts the client's address where %s stands, and
+    // takes quotes as its own.
+    let reason = "it is absolute and has no space, comma, quote or %: rename the boot environment";
+    refuse("the path", &root.path, FORMAT, reason, is_misread)?;
+    if !root.path.starts_with('/') {
+        let (what, value) = ("the path", root.path.clone());
+        return Err(ConfigError::Character { what, value, format: FORMAT, reason });
+    }
+    let Root { server, path, .. } = root;
+    Ok(format!("root=/dev/nfs nfsroot={server}:{path},vers=3,tcp,nolock ip=dhcp "))
+}
+
+/// What names a root that the guest's host has in a directory. Its network comes up as if the root were on NFS,
+/// so that one system boots by either.
+fn from_host(channel: &Channel) -> String {
+    let file_system = channel.file_system();
+    let flags = match channel {
+        // Programs map files for writing, which 9P allows with this kind of cache only (the kernel's
+        // Documentation/filesystems/9p.rst). The host makes snapshots: nothing else is to be kept back.
+        Channel::NineP => " rootflags=trans=virtio,version=9p2000.L,cache=mmap,msize=262144",
+        Channel::VirtioFs { .. } => "",
+    };
+    format!("root={TAG} rootfstype={file_system}{flags} ip=dhcp ")
+}
+
+fn is_misread(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || ",\"'%\\".contains(c)
+}
+
 const FORMAT: &str = "a Linux command line";
 const DATASET: &str = "it has a space, comma, quote or %: rename it, or choose the joined view";
 /// `COMMAND_LINE_SIZE` of x86, with its NUL; ARM64 takes as much.
@@ -54,6 +77,7 @@ mod test {
 
     use super::*;
     use crate::guest::strategy;
+    use crate::host_root;
 
     #[test]
     fn a_root_is_mounted_over_tcp_with_local_locks() {
@@ -70,6 +94,20 @@ mod test {
         let root = Root { read_only: true, ..strategy::head().root };
         let line = command_line(&root, None, "").unwrap();
         assert!(line.ends_with(" ip=dhcp ro netbe.overlay=tmpfs"), "{line}");
+    }
+
+    #[test]
+    fn a_root_of_the_host_is_named_by_its_tag() {
+        let line = |root: &Root| command_line(root, None, "quiet").unwrap();
+        assert_eq!(
+            line(&host_root::test::nine_p().root),
+            "root=root rootfstype=9p rootflags=trans=virtio,version=9p2000.L,cache=mmap,msize=262144 ip=dhcp rw \
+             quiet"
+        );
+        let root = host_root::test::virtio_fs().root;
+        assert_eq!(line(&root), "root=root rootfstype=virtiofs ip=dhcp rw quiet");
+        let root = Root { read_only: true, ..host_root::test::nine_p().root };
+        assert!(line(&root).ends_with(" ip=dhcp ro netbe.overlay=tmpfs quiet"));
     }
 
     #[test]

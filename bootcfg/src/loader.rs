@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use crate::error::{limit, refuse};
+use crate::host_root::TAG;
 use crate::rule::{Reading, Rule};
 use crate::{Address, ConfigError, Guest};
 
@@ -49,16 +50,8 @@ pub fn variables(
     // Else a line for / that an installer left in the guest's fstab is tried first. The same server
     // and path as above: kernels with BOOTP take this one.
     set("vfs.root.mountfrom", format!("nfs:{}:{}", root.server, root.path));
-    let access = if root.read_only { "ro" } else { "rw" };
-    set("vfs.root.mountfrom.options", access.to_owned());
+    set("vfs.root.mountfrom.options", access(guest).to_owned());
     set("dhcp.host-name", guest.checked_name(FORMAT)?.to_owned());
-    for own in &guest.kenv {
-        // bhyveload takes the first of two with one name, and the loader the last.
-        match variables.iter_mut().find(|given| given.name == own.name) {
-            Some(given) => given.value.clone_from(&own.value),
-            None => variables.push(own.clone()),
-        }
-    }
     if handle.is_empty() || handle.len() > 64 {
         let (what, value) = ("the handle", hexadecimal(handle));
         return Err(ConfigError::Character {
@@ -67,6 +60,33 @@ pub fn variables(
             format: FORMAT,
             reason: "1 to 64 bytes",
         });
+    }
+    with_own(guest, variables)
+}
+
+/// The variables with which a kernel mounts a root that its host has in a directory (p9fs(4), of FreeBSD 15).
+pub fn host_variables(guest: &Guest) -> Result<Vec<Variable>, ConfigError> {
+    let variable = |name: &str, value: &str| Variable { name: name.into(), value: value.into() };
+    let variables = vec![
+        variable("vfs.root.mountfrom", &format!("p9fs:{TAG}")),
+        variable("vfs.root.mountfrom.options", access(guest)),
+        variable("dhcp.host-name", guest.checked_name(FORMAT)?),
+    ];
+    with_own(guest, variables)
+}
+
+const fn access(guest: &Guest) -> &'static str {
+    if guest.root.read_only { "ro" } else { "rw" }
+}
+
+/// Adds a guest's own variables, and refuses what its kernel would not take.
+fn with_own(guest: &Guest, mut variables: Vec<Variable>) -> Result<Vec<Variable>, ConfigError> {
+    for own in &guest.kenv {
+        // bhyveload takes the first of two with one name, and the loader the last.
+        match variables.iter_mut().find(|given| given.name == own.name) {
+            Some(given) => given.value.clone_from(&own.value),
+            None => variables.push(own.clone()),
+        }
     }
     for Variable { name, value } in &variables {
         refuse(name_of(name), value, FORMAT, "it has a control character", char::is_control)?;

@@ -1,7 +1,8 @@
 //! QEMU: the same guest from its firmware's PXE, or with its kernel given directly.
 
 use crate::error::{self, refuse};
-use crate::{ConfigError, Guest};
+use crate::host_root::TAG;
+use crate::{Channel, ConfigError, Guest};
 
 /// How the guest's network interface reaches the network.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,7 +87,7 @@ pub fn pxe(
     Ok(words)
 }
 
-/// The command that boots the guest with a kernel from this host and its root on NFS.
+/// The command that boots the guest with a kernel from this host, and its root on NFS or from this host too.
 pub fn direct(
     guest: &Guest,
     kernel: &Kernel,
@@ -104,6 +105,44 @@ pub fn direct(
         words.extend(["-initrd".to_owned(), file(initrd)?]);
     }
     words.extend(["-append".to_owned(), kernel.command_line.clone()]);
+    words.extend(host_root(guest)?);
+    Ok(words)
+}
+
+/// The devices by which a guest has its root from a directory of this host, where it does.
+fn host_root(guest: &Guest) -> Result<Vec<String>, ConfigError> {
+    let Some(root) = &guest.root.host else { return Ok(Vec::new()) };
+    let directory = root.checked_directory(FORMAT)?;
+    let words = match &root.channel {
+        Channel::NineP => {
+            let access = if guest.root.read_only { ",readonly=on" } else { "" };
+            // Files belong to whom the guest says, as over NFS. A subvolume of btrfs is a device of its own.
+            let files = format!(
+                "local,id=root,path={directory},security_model=passthrough,multidevs=remap{access}"
+            );
+            let device = format!("virtio-9p-pci,fsdev=root,mount_tag={TAG}");
+            vec!["-fsdev".to_owned(), files, "-device".to_owned(), device]
+        }
+        Channel::VirtioFs { socket } => {
+            // virtiofsd reads and writes the guest's memory, and has no way to refuse changes.
+            if guest.root.read_only {
+                let (what, value) = ("the root", directory.to_owned());
+                let reason = "virtiofs cannot make it read-only: set the root to 9p or nfs";
+                return Err(ConfigError::Character { what, value, format: FORMAT, reason });
+            }
+            let memory = format!("memory-backend-memfd,id=memory,size={}M,share=on", guest.memory);
+            vec![
+                "-object".to_owned(),
+                memory,
+                "-numa".to_owned(),
+                "node,memdev=memory".to_owned(),
+                "-chardev".to_owned(),
+                format!("socket,id=root,path={}", file(socket)?),
+                "-device".to_owned(),
+                format!("vhost-user-fs-pci,chardev=root,tag={TAG}"),
+            ]
+        }
+    };
     Ok(words)
 }
 
@@ -182,6 +221,7 @@ mod test {
 
     use super::*;
     use crate::guest::strategy;
+    use crate::{Root, host_root};
 
     /// The values of an option, split at single commas as QEMU does, first without its key.
     fn lists(words: &[String], option: &str) -> Vec<Vec<(String, String)>> {
@@ -262,6 +302,30 @@ mod test {
         let ports = words.windows(2).filter(|pair| pair[0] == "-serial").map(|pair| &*pair[1]);
         assert_eq!(ports.collect::<Vec<_>>(), ["null", "mon:stdio"]);
         assert_eq!(get(&lists(&words, "-netdev")[0], "fd"), Some("7".into()));
+    }
+
+    #[test]
+    fn a_root_of_this_host_is_a_device_of_the_guest() {
+        let kernel = Kernel { kernel: "/k".into(), initrd: None, command_line: "quiet".into() };
+        let words = |guest: &Guest| {
+            let words = direct(guest, &kernel, &tap(), Accelerator::Tcg, &Console::Terminal)?;
+            Ok::<_, ConfigError>(words.join(" ").split_once("quiet ").unwrap().1.to_owned())
+        };
+        let nine_p = host_root::test::nine_p();
+        let files = "-fsdev local,id=root,path=/be/head,security_model=passthrough,multidevs=remap";
+        let device = "-device virtio-9p-pci,fsdev=root,mount_tag=root";
+        assert_eq!(words(&nine_p).unwrap(), format!("{files} {device}"));
+        let read_only =
+            |guest: Guest| Guest { root: Root { read_only: true, ..guest.root }, ..guest };
+        assert_eq!(words(&read_only(nine_p)).unwrap(), format!("{files},readonly=on {device}"));
+        let virtio_fs = host_root::test::virtio_fs();
+        assert_eq!(
+            words(&virtio_fs).unwrap(),
+            "-object memory-backend-memfd,id=memory,size=1024M,share=on -numa node,memdev=memory \
+             -chardev socket,id=root,path=/run/head.virtiofs -device vhost-user-fs-pci,chardev=root,tag=root"
+        );
+        let refused = words(&read_only(virtio_fs)).unwrap_err().to_string();
+        assert!(refused.contains("virtiofs cannot make it read-only"), "{refused}");
     }
 
     #[test]

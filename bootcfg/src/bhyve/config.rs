@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Console, FORMAT, Run, absolute, interface, memory};
+use super::{Console, FORMAT, ROOT_SLOT, Run, absolute, host_root, interface, memory};
 use crate::bhyve::Device;
 use crate::error::refuse;
 use crate::loader::Variable;
@@ -37,6 +37,17 @@ pub fn variables(
     if firmware.is_some() {
         // Newer builds of edk2 do no network boot without a source of random numbers.
         variables.push(variable("pci.0.3.0.device", "virtio-rnd"));
+    }
+    if let Some(root) = host_root(guest)? {
+        let (name, directory) = root.split_once('=').unwrap_or_default();
+        let (directory, access) = directory.split_once(',').unwrap_or((directory, ""));
+        let slot = |key: &str| format!("pci.0.{ROOT_SLOT}.0.{key}");
+        variables.push(variable(&slot("device"), "virtio-9p"));
+        variables.push(variable(&slot("sharename"), name));
+        variables.push(variable(&slot("path"), directory));
+        if !access.is_empty() {
+            variables.push(variable(&slot("ro"), "true"));
+        }
     }
     variables.push(variable("pci.0.31.0.device", "lpc"));
     variables.push(variable("lpc.com1.path", &console.device(guest)?));

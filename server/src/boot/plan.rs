@@ -274,7 +274,8 @@ fn linux_cmdline(
 ) -> Result<String, NoPlan> {
     let view = subject.machine.map_or_else(View::default, |(_, machine)| machine.view);
     let (datasets, view) = (environment.datasets.clone(), view.into());
-    let root = bootcfg::Root { server: site.server, path, datasets, view, read_only };
+    let server = site.server;
+    let root = bootcfg::Root { server, path, datasets, view, read_only, host: None };
     let mac = bootcfg::Mac(subject.mac.0);
     let record = subject.machine.map(|(_, machine)| machine);
     // The programs of initial RAM disks do not ask for them: netbe-network.service reads them here.

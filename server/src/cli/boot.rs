@@ -3,28 +3,33 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use bootcfg::bhyve::{Boot, Console, Virtual, bhyveload};
-use bootcfg::linux;
+use bootcfg::bhyve::{Boot, Console, Virtual};
 use bootcfg::qemu::{self, Attachment, Firmware, Kernel};
+use bootcfg::{Root, linux};
 use clap::{Args, ValueEnum};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use provision::terminal;
 
-use super::child::{self, Runner as _, Terminal, cannot_run};
-use super::guest::{GuestOptions, Host, Subject, text};
-use super::{Failure, Reply, Site, bhyve, guard, machine};
+use super::child::{self, Runner as _, Terminal, ThisHost, cannot_run};
+use super::guest::{GuestOptions, Host, RootOptions, Subject, text};
+use super::virtiofsd::{self, FileServer};
+use super::{Failure, Reply, Site, bhyve, guard, keep, machine};
 use crate::boot::catalog::System;
-use crate::site::machine::{MachineName, SerialPort};
+use crate::guests;
+use crate::site::machine::{MachineName, Runner, SerialPort};
 
 /// Boot a guest with its root over NFS; print the commands with -n.
 ///
 /// FreeBSD boots by bhyveload and bhyve on a FreeBSD host, Linux by QEMU, which loads the kernel
 /// itself. The command ends when the guest powers off; if the guest reboots, it boots again. Ctrl-C
-/// or SIGTERM presses the power button of a bhyve guest, and kills a QEMU guest.
+/// or SIGTERM presses the power button of a bhyve guest, and kills a QEMU guest. With --root-by, the
+/// root of the guest is the store's directory on this host, without NFS.
 #[derive(Args, Debug)]
 pub(crate) struct Bootnfs {
     #[command(flatten)]
     guest: GuestOptions,
+    #[command(flatten)]
+    root: RootOptions,
     #[command(flatten)]
     host: Host,
     #[command(flatten)]
@@ -67,7 +72,7 @@ impl Doing {
         if !self.runs() || self.force || subject.guest.root.read_only {
             return Ok(());
         }
-        guard::refuse_running(site, &subject.environment.name, &subject.titles())
+        guard::refuse_running(site, &subject.environment.name, &subject.titles(), true)
     }
 
     const fn console(&self) -> Console {
@@ -78,7 +83,13 @@ impl Doing {
     }
 
     /// Runs a guest of bhyve, or prints the script that does.
-    fn bhyve(&self, subject: &Subject, boot: Boot, host: &Host) -> Result<Reply, Failure> {
+    fn bhyve(
+        &self,
+        site: &Site,
+        subject: &Subject,
+        boot: Boot,
+        host: &Host,
+    ) -> Result<Reply, Failure> {
         let machine = Virtual { guest: &subject.guest, boot, console: self.console() };
         if !self.runs() {
             let script = machine.script(host.bhyve_bridge(), host.tap());
@@ -97,42 +108,57 @@ impl Doing {
                 "{file} does not exist: install edk2-bhyve, which contains UEFI for bhyve"
             )));
         }
-        let mut runner = child::ThisHost::new()?;
-        let failures = bhyve::run(&machine, &host.link(), &mut runner, &mut terminal::say);
-        Ok(Reply::done().but(failures))
+        let run = |runner: &mut ThisHost| {
+            let failures = bhyve::run(&machine, &host.link(), runner, &mut terminal::say);
+            Ok(Reply::done().but(failures))
+        };
+        if subject.guest.root.host.is_none() {
+            return run(&mut ThisHost::new()?);
+        }
+        keep::keep_here(site, subject, Runner::Bhyve, self.force, run)
     }
 }
 
 impl Bootnfs {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = self.guest.subject_on(site, self.host.joins())?;
+        let place = guests::Place::of(site.state(), &subject.guest.name).file(virtiofsd::SOCKET);
+        let socket = self.doing.runs().then_some(place.as_path());
+        let subject = subject.reach(self.root.root_by, socket)?;
         self.doing.refuse_running(site, &subject)?;
+        let Root { host, read_only, .. } = &subject.guest.root;
+        if let Some(name) = &subject.by_mac
+            && (host.is_some() && !read_only && self.doing.runs() && !self.doing.force)
+        {
+            guard::refuse_writers(site, name, &subject.environment)?;
+        }
         match subject.system()? {
-            Some(System::FreeBsd) => self.freebsd(site, &subject),
-            Some(System::Linux { .. }) => self.linux(&subject),
+            Some(System::FreeBsd) => {
+                let load = subject.bhyveload(site, self.doing.console())?;
+                self.doing.bhyve(site, &subject, Boot::Load(load), &self.host)
+            }
+            Some(System::Linux { .. }) => self.linux(site, &subject),
             None => Err(subject.nothing_bootable()),
         }
     }
 
-    fn freebsd(&self, site: &Site, subject: &Subject) -> Result<Reply, Failure> {
-        let (root, address) = (subject.directory()?, subject.nfs_address()?);
-        let handle = subject.handle(site)?;
-        let (guest, console) = (&subject.guest, self.doing.console());
-        let load = bhyveload(guest, &address, &root, handle.as_bytes(), console)
-            .map_err(Failure::could_not)?;
-        self.doing.bhyve(subject, Boot::Load(load), &self.host)
-    }
-
-    fn linux(&self, subject: &Subject) -> Result<Reply, Failure> {
+    fn linux(&self, site: &Site, subject: &Subject) -> Result<Reply, Failure> {
+        let (root, console) = (subject.guest.root.host.as_ref(), qemu::Console::Terminal);
         if !self.doing.runs() {
-            let (kernel, console) = (subject.kernel()?, qemu::Console::Terminal);
-            let accelerator = self.host.accelerator();
+            let (kernel, accelerator) = (subject.kernel()?, self.host.accelerator());
             let words = |attachment: &Attachment| {
                 qemu::direct(&subject.guest, &kernel, attachment, accelerator, &console)
             };
-            return self.host.by_hand(words).map(Reply::text);
+            let (before, qemu) = (virtiofsd::by_hand(root)?, self.host.by_hand(words)?);
+            return Ok(Reply::text(before + &qemu));
         }
-        emulate(&subject.direct(&self.host, &qemu::Console::Terminal)?)
+        if root.is_none() {
+            return emulate(&subject.direct(&self.host, &console)?, &mut ThisHost::new()?);
+        }
+        keep::keep_here(site, subject, Runner::Qemu, self.doing.force, |runner| {
+            let _served = FileServer::start(root)?;
+            emulate(&subject.direct(&self.host, &console)?, runner)
+        })
     }
 }
 
@@ -197,7 +223,8 @@ impl Bootpxe {
             )),
             (Hypervisor::Bhyve, None | Some(Kind::Uefi)) => {
                 self.set_serial(site, &subject)?;
-                self.doing.bhyve(&subject, Boot::Firmware(BHYVE_UEFI.to_owned()), &self.host)
+                let boot = Boot::Firmware(BHYVE_UEFI.to_owned());
+                self.doing.bhyve(site, &subject, boot, &self.host)
             }
             (Hypervisor::Qemu, None | Some(Kind::Bios)) => {
                 self.qemu(site, &subject, &Firmware::Bios)
@@ -224,7 +251,7 @@ impl Bootpxe {
                  --serial {machine}`, the system uses it too"
             ));
         }
-        emulate(&emulation)
+        emulate(&emulation, &mut ThisHost::new()?)
     }
 
     /// Writes down that the machine's console is a serial port, so that a server tells its loader and
@@ -370,9 +397,9 @@ pub(super) fn uefi() -> Result<Firmware, Failure> {
 }
 
 /// Runs QEMU until the guest is off.
-fn emulate(Emulation { words, .. }: &Emulation) -> Result<Reply, Failure> {
+fn emulate(Emulation { words, .. }: &Emulation, runner: &mut ThisHost) -> Result<Reply, Failure> {
     let program = words.first().map_or("QEMU", String::as_str);
-    let status = child::ThisHost::new()?.run(child::command(words), Terminal::Shared);
+    let status = runner.run(child::command(words), Terminal::Shared);
     let status = status.map_err(|error| cannot_run(program, &error))?;
     if status.success() {
         Ok(Reply::done())

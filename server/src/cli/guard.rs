@@ -2,16 +2,17 @@
 
 use std::io;
 
-use store::{EnvironmentName, SnapshotName, Store, StoreError};
+use store::{Environment, EnvironmentName, SnapshotName, Store, StoreError};
 use uuid::Uuid;
 
 use super::status::ago;
 use super::{Failure, Site, keep, machine, site};
+use crate::boot::decide::Writers;
 use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
 use crate::guests::Place;
 use crate::nfs::export::gone;
-use crate::site::machine::{RootKind, RosterEntry};
+use crate::site::machine::{MachineName, RootKind, RosterEntry};
 use provision::roots::{Known, Owned, Roots, holder, own_among};
 
 /// A verb that may take a tree away under somebody.
@@ -155,18 +156,21 @@ pub(super) fn refuse_living(
     }
 }
 
-/// Refuses a verb while a container or a jail of this host has its root in an environment.
+/// Refuses a verb while a guest of this host has an environment's directory as its root: a container, a jail, or a
+/// virtual machine by 9p or virtiofs.
 fn refuse_contained(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(), Failure> {
     for guest in Place::names(site.state()).map_err(Failure::could_not)? {
         let place = Place::of(site.state(), &guest);
         let record = place
             .record()
-            .filter(|record| !record.run.is_virtual() && record.environment == name.as_str());
+            .filter(|record| record.is_in_store() && record.environment == name.as_str());
         let Some(record) = record else { continue };
         let is_kept = !record.stage.is_over() && place.claimed().is_ok_and(|pid| pid.is_some());
         if is_kept || keep::runs(&guest, &place).is_some() {
+            let root_by = record.root_by;
+            let by = if root_by.is_of_host() { format!(" and {root_by}") } else { String::new() };
             return Err(Failure::no(format_args!(
-                "{guest} runs from {name}, by {}: stop it with `netbe stop {guest}`{}",
+                "{guest} runs from {name}, by {}{by}: stop it with `netbe stop {guest}`{}",
                 record.run,
                 verb.or_by_force()
             )));
@@ -175,13 +179,17 @@ fn refuse_contained(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(
     Ok(())
 }
 
-/// Refuses to boot one more system with the root of a machine that runs, by one of its titles. Where no
-/// server runs, no machine gets its root either.
+/// Refuses to boot one more system with the root of a machine that runs, by one of its titles, or, if it `writes`,
+/// with one that a guest has as a directory of this host. Where no server runs, no machine gets its root over NFS.
 pub(super) fn refuse_running(
     site: &Site,
     name: &EnvironmentName,
     titles: &[String],
+    writes: bool,
 ) -> Result<(), Failure> {
+    if writes {
+        refuse_contained(site, name, Verb::Boot)?;
+    }
     let Some(mut server) = site.server()? else { return Ok(()) };
     let asked: io::Result<Answer> = server.ask(&Request::Living { environment: name.to_string() });
     match asked.map_err(|error| unknown(name, Verb::Boot, &error.to_string()))? {
@@ -194,6 +202,18 @@ pub(super) fn refuse_running(
         | Answer::Explanation(_)
         | Answer::Status(_) => Err(unknown(name, Verb::Boot, "it gave an unexpected answer")),
     }
+}
+
+/// Refuses a machine that is to write to a directory of this host to which other machines are to write too.
+pub(super) fn refuse_writers(
+    site: &Site,
+    name: &MachineName,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    let roster = machine::roster(&site.open_state()?)?;
+    let writers = Writers::of(&roster, environment.name.as_str(), environment.is_read_only());
+    let several = writers.filter(|writers| writers.has(name));
+    several.map_or(Ok(()), |several| Err(Failure::no(several)))
 }
 
 /// Whether nobody lives on an environment but a machine with one of these titles.

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use bootcfg::qemu::{Accelerator, Attachment};
-use bootcfg::{Address, ConfigError, Guest, Mac, Root, shell};
+use bootcfg::{Address, Channel, ConfigError, Guest, HostRoot, Mac, Root, bhyve, loader, shell};
 use clap::{Args, ValueEnum};
 use hostfs::{HostTree, Inside, Options};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -23,7 +23,7 @@ use crate::net::interface::{Interface, Network};
 use crate::net::sys::tap;
 use crate::nfs::export::{SiteKey, WireHandle};
 use crate::site::machine::{
-    Machine, MachineName, Memory, RootKind, Roster, Runner, View, environment_in,
+    Machine, MachineName, Memory, RootBy, RootKind, Roster, Runner, View, environment_in,
 };
 use crate::site::state::{StateDir, site_key};
 use provision::contents::Scanner;
@@ -57,6 +57,15 @@ pub(crate) struct GuestOptions {
     cpus: Option<u16>,
 }
 
+/// How a guest reaches its root that gets its kernel from here.
+#[derive(Args, Debug)]
+pub(crate) struct RootOptions {
+    /// How the guest reaches its root: over NFS, or from the store's directory on this host by 9p or virtiofs
+    /// [default: the machine's, or nfs].
+    #[arg(long, value_enum, value_name = "WAY")]
+    pub(crate) root_by: Option<RootBy>,
+}
+
 /// A boot environment with the guest that is to boot it.
 #[derive(Debug)]
 pub(crate) struct Subject {
@@ -68,6 +77,8 @@ pub(crate) struct Subject {
     pub(crate) guest: Guest,
     /// The guest's words for the kernel's command line.
     pub(crate) cmdline: String,
+    /// How it reaches its root, if it gets its kernel from here.
+    pub(crate) root_by: RootBy,
     /// Whether a server tells its loader and its kernel that the console is a serial port.
     pub(crate) is_serial: bool,
     /// The machine that a server takes the guest's Ethernet address for.
@@ -171,6 +182,7 @@ impl GuestOptions {
                 datasets: datasets.map(|set| set.path().to_owned()).collect(),
                 view: machine.view.into(),
                 read_only,
+                host: None,
             },
             serial: serial.unwrap_or_default(),
             kenv: machine.variables().iter().map(Into::into).collect(),
@@ -181,6 +193,7 @@ impl GuestOptions {
             store,
             guest,
             cmdline,
+            root_by: machine.root_by,
             is_serial,
             by_mac,
             assigned,
@@ -359,6 +372,86 @@ impl Subject {
                  --environment {name} NAME`"
             ),
         }))
+    }
+
+    /// Has the guest, which gets its kernel from here, reach its root as was said, or else as its machine's record
+    /// says. By virtiofs the file server listens at `socket`, or where one listens that a person starts.
+    pub(crate) fn reach(
+        mut self,
+        said: Option<RootBy>,
+        socket: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        self.root_by = said.unwrap_or(self.root_by);
+        let (by, name) = (self.root_by, &self.environment.name);
+        let channel = match (by, socket) {
+            (RootBy::Nfs, _) => return Ok(self),
+            (RootBy::NineP, _) => Channel::NineP,
+            (RootBy::VirtioFs, Some(socket)) => {
+                Channel::VirtioFs { socket: text(socket)?.to_owned() }
+            }
+            (RootBy::VirtioFs, None) => {
+                Channel::VirtioFs { socket: format!("/run/netbe-{}.virtiofs", self.guest.name) }
+            }
+        };
+        if !self.store.capabilities().in_place {
+            return Err(Failure::no(format_args!(
+                "netbe does not mount the data sets of {name} on this host, so that no guest has them by {by}: \
+                 let it have its root over NFS"
+            )));
+        }
+        if by == RootBy::VirtioFs && self.guest.root.read_only {
+            return Err(Failure::no(format_args!(
+                "{} may only read {name}, and virtiofs refuses no changes: let it have its root by 9p or nfs",
+                self.guest.name
+            )));
+        }
+        let host = Some(HostRoot { directory: self.directory()?, channel });
+        // What lies below the directory is in it.
+        let (datasets, view) = (Vec::new(), bootcfg::View::Joined);
+        self.guest.root = Root { host, datasets, view, ..self.guest.root };
+        Ok(self)
+    }
+
+    /// The command of bhyveload(8) that loads its FreeBSD kernel.
+    pub(crate) fn bhyveload(
+        &self,
+        site: &Site,
+        console: bhyve::Console,
+    ) -> Result<Vec<String>, Failure> {
+        let directory = self.directory()?;
+        let words = if self.guest.root.host.is_some() {
+            self.expect_p9fs()?;
+            bhyve::bhyveload_host(&self.guest, &directory, console)
+        } else {
+            let (address, handle) = (self.nfs_address()?, self.handle(site)?);
+            bhyve::bhyveload(&self.guest, &address, &directory, handle.as_bytes(), console)
+        };
+        words.map_err(Failure::could_not)
+    }
+
+    /// Refuses a FreeBSD that cannot mount its root from this host.
+    fn expect_p9fs(&self) -> Result<(), Failure> {
+        let name = &self.environment.name;
+        if self.root_by == RootBy::VirtioFs {
+            return Err(Failure::no(format_args!(
+                "bhyve has no virtiofs: let {} have its root by 9p or nfs",
+                self.guest.name
+            )));
+        }
+        let inside = self.inside()?;
+        let loads = LOADER_CONFS.iter().any(|file| {
+            let text = inside.read_small(file, MAX_CONF).unwrap_or_default();
+            let read = loader::read(&String::from_utf8_lossy(&text));
+            let mut entries = read.entries.iter().map(|at| &at.value);
+            entries.any(|one| one.name == P9FS && one.value.eq_ignore_ascii_case("yes"))
+        });
+        if loads {
+            return Ok(());
+        }
+        Err(Failure::no(format_args!(
+            "the kernel of {name} gets no driver for a root by 9p: write {P9FS}=\"YES\" into its \
+             /boot/loader.conf (FreeBSD 15 or later)"
+        )))
     }
 
     /// The boot environment's directory on this host, as text for command lines.
@@ -638,6 +731,10 @@ pub(crate) fn text(path: &Path) -> Result<&str, Failure> {
     })
 }
 
+/// What has FreeBSD's loader load p9fs(4), and where that is looked for.
+const P9FS: &str = "virtio_p9fs_load";
+const LOADER_CONFS: [&str; 2] = ["/boot/loader.conf", "/boot/loader.conf.local"];
+const MAX_CONF: usize = 1 << 20;
 /// The memory of a guest of which nothing is said, in MiB.
 const MEMORY: u32 = 1024;
 /// How many names of interfaces are looked at for one that is free.

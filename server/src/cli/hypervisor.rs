@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use bootcfg::bhyve::{self, Boot, Console, Virtual, bhyveload};
+use bootcfg::bhyve::{self, Boot, Console, Virtual};
 use bootcfg::conf::File;
 use bootcfg::{ConfigError, cbsd, libvirt, vmbhyve, vmtab};
 use clap::Args;
@@ -11,7 +11,7 @@ use store::EnvironmentName;
 
 use super::boot::BHYVE_UEFI;
 use super::files::Destination;
-use super::guest::{GuestOptions, Host, Subject};
+use super::guest::{GuestOptions, Host, RootOptions, Subject};
 use super::machine::roster;
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::System;
@@ -26,6 +26,8 @@ pub(crate) struct ShowBhyveConfig {
     #[command(flatten)]
     guest: GuestOptions,
     #[command(flatten)]
+    root: RootOptions,
+    #[command(flatten)]
     host: Host,
     /// Boot it over the network by its UEFI.
     #[arg(long)]
@@ -35,6 +37,7 @@ pub(crate) struct ShowBhyveConfig {
 impl ShowBhyveConfig {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = of_bhyve(&self.guest, site, self.uefi)?;
+        let subject = rooted(subject, self.uefi, &self.root)?;
         let tap = self.host.tap().unwrap_or("tap0");
         let firmware = self.uefi.then_some(BHYVE_UEFI);
         let said = bhyve::config::variables(&subject.guest, tap, Console::NullModem, firmware);
@@ -51,6 +54,8 @@ pub(crate) struct ShowBhyveScript {
     #[command(flatten)]
     guest: GuestOptions,
     #[command(flatten)]
+    root: RootOptions,
+    #[command(flatten)]
     host: Host,
     /// Boot it over the network by its UEFI, and not by bhyveload.
     #[arg(long)]
@@ -60,6 +65,7 @@ pub(crate) struct ShowBhyveScript {
 impl ShowBhyveScript {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
         let subject = of_bhyve(&self.guest, site, self.uefi)?;
+        let subject = rooted(subject, self.uefi, &self.root)?;
         script(site, &subject, &self.host, self.uefi).map(Reply::text)
     }
 }
@@ -82,15 +88,23 @@ fn of_bhyve(options: &GuestOptions, site: &Site, uefi: bool) -> Result<Subject, 
     Ok(subject)
 }
 
+/// The guest with its root as it is to reach it: who boots by firmware gets it from a server.
+fn rooted(subject: Subject, firmware: bool, root: &RootOptions) -> Result<Subject, Failure> {
+    match (firmware, root.root_by) {
+        (true, Some(by)) if by.is_of_host() => Err(Failure::no(format_args!(
+            "a guest that boots by its firmware has its root over NFS: leave out --root-by {by}"
+        ))),
+        (true, _) => Ok(subject),
+        (false, said) => subject.reach(said, None),
+    }
+}
+
 fn script(site: &Site, subject: &Subject, host: &Host, uefi: bool) -> Result<String, Failure> {
     let (guest, console) = (&subject.guest, Console::NullModem);
     let boot = if uefi {
         Boot::Firmware(BHYVE_UEFI.to_owned())
     } else {
-        let (root, address) = (subject.directory()?, subject.nfs_address()?);
-        let handle = subject.handle(site)?;
-        let load = bhyveload(guest, &address, &root, handle.as_bytes(), console);
-        Boot::Load(load.map_err(Failure::could_not)?)
+        Boot::Load(subject.bhyveload(site, console)?)
     };
     let machine = Virtual { guest, boot, console };
     machine.script(host.bhyve_bridge(), host.tap()).map_err(Failure::could_not)
@@ -139,9 +153,12 @@ impl ShowVmtab {
             let options = options.sized(self.memory, self.cpus);
             let subject = options.subject(site)?;
             let uefi = self.uefi || subject.system()? != Some(System::FreeBsd);
-            if uefi {
+            let subject = if uefi {
                 subject.expect_pxe()?;
-            }
+                subject
+            } else {
+                subject.reach(None, None)?
+            };
             let path = format!("usr/local/etc/vmtab.d/{name}.sh");
             let (name, script_of) = (name.to_string(), format!("/{path}"));
             entries.push(vmtab::Entry { name, script: script_of, auto: true, wait: self.wait });
@@ -181,18 +198,20 @@ pub(crate) struct ShowLibvirt {
     #[command(flatten)]
     guest: GuestOptions,
     #[command(flatten)]
+    root: RootOptions,
+    #[command(flatten)]
     host: Host,
     /// Boot it by UEFI.
     #[arg(long, conflicts_with = "kernel")]
     uefi: bool,
-    /// Load its Linux kernel from this host, with the root on NFS.
+    /// Load its Linux kernel from this host, with the root on NFS or, by --root-by, from this host.
     #[arg(long)]
     kernel: bool,
 }
 
 impl ShowLibvirt {
     pub(crate) fn run(&self, site: &Site) -> Result<Reply, Failure> {
-        let subject = self.guest.subject(site)?;
+        let subject = rooted(self.guest.subject(site)?, !self.kernel, &self.root)?;
         if self.host.tap().is_some() {
             return Err(Failure::could_not(
                 "libvirt creates the guest's interface itself: give --bridge instead of --tap",

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use provision::terminal;
 
-pub(super) use self::here::{Jail, Nspawn};
+pub(super) use self::here::{Jail, Nspawn, keep_here};
 pub(super) use self::life::CONSOLE;
 use self::life::Life;
 use self::notes::Notes;
@@ -259,12 +259,14 @@ mod test {
 
     use super::*;
     use crate::guests::place::now;
+    use crate::site::machine::RootBy;
 
     #[test]
     fn a_jail_without_its_keeper_is_found_by_its_name_and_root() {
         let record = Record {
             run: Runner::Jail,
             environment: "web".to_owned(),
+            root_by: RootBy::default(),
             stage: Stage::Running,
             since: now(),
             boot: None,

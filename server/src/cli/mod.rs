@@ -65,6 +65,7 @@ mod thin;
 mod transfer;
 mod units;
 mod upgrade;
+mod virtiofsd;
 mod wake;
 mod warning;
 mod watch;

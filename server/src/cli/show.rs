@@ -10,7 +10,7 @@ use store::{EnvironmentName, Identity};
 
 use super::conf::ShowConf;
 use super::dhcp::Dhcp;
-use super::guest::{GuestOptions, Host, Subject};
+use super::guest::{GuestOptions, Host, RootOptions, Subject};
 use super::hypervisor::{
     ShowBhyveConfig, ShowBhyveScript, ShowCbsd, ShowLibvirt, ShowVmBhyve, ShowVmtab,
 };
@@ -20,6 +20,7 @@ use super::mounts::ShowMount;
 use super::names::{ShowHosts, ShowZone};
 use super::nspawn::ShowNspawn;
 use super::units::ShowUnits;
+use super::virtiofsd;
 use super::{Failure, Reply, Site};
 use crate::boot::catalog::System;
 
@@ -36,8 +37,8 @@ enum What {
     ///
     /// Without --tap, tap0 is the guest's interface on this host.
     Bhyve(Virtual),
-    /// The bhyveload(8) command, with the handle of the NFS root in it.
-    Bhyveload(GuestOptions),
+    /// The bhyveload(8) command, with the handle of the NFS root in it, or by --root-by with a root from this host.
+    Bhyveload(Loaded),
     BhyveConfig(ShowBhyveConfig),
     BhyveScript(ShowBhyveScript),
     Cbsd(ShowCbsd),
@@ -62,7 +63,7 @@ enum What {
     Loader(GuestOptions),
     Mount(ShowMount),
     Nspawn(ShowNspawn),
-    /// The QEMU command that boots its kernel directly, with the root on NFS.
+    /// The QEMU command that boots its kernel directly, with the root on NFS or, by --root-by, from this host.
     Qemu(Virtual),
     /// Lines of rc.conf(5) for a diskless FreeBSD machine.
     Rcconf(GuestOptions),
@@ -77,13 +78,8 @@ impl Show {
         match &self.what {
             What::Bhyve(options) => options.bhyve(site),
             What::Bhyveload(options) => {
-                let subject = options.freebsd(site)?;
-                let handle = subject.handle(site)?;
-                let root = subject.directory()?;
-                let address = subject.nfs_address()?;
-                let (guest, handle) = (&subject.guest, handle.as_bytes());
-                let words = bhyve::bhyveload(guest, &address, &root, handle, Console::Stdio);
-                command(&words.map_err(Failure::could_not)?)
+                let subject = options.guest.freebsd(site)?.reach(options.root.root_by, None)?;
+                command(&subject.bhyveload(site, Console::Stdio)?)
             }
             What::BhyveConfig(options) => options.run(site),
             What::BhyveScript(options) => options.run(site),
@@ -138,25 +134,37 @@ impl Show {
     }
 }
 
+/// A guest that bhyveload loads.
+#[derive(Args, Debug)]
+struct Loaded {
+    #[command(flatten)]
+    guest: GuestOptions,
+    #[command(flatten)]
+    root: RootOptions,
+}
+
 /// A virtual machine.
 #[derive(Args, Debug)]
 struct Virtual {
     #[command(flatten)]
     guest: GuestOptions,
     #[command(flatten)]
+    root: RootOptions,
+    #[command(flatten)]
     host: Host,
 }
 
 impl Virtual {
     fn bhyve(&self, site: &Site) -> Result<Reply, Failure> {
-        let subject = self.guest.freebsd(site)?;
+        let subject = self.guest.freebsd(site)?.reach(self.root.root_by, None)?;
         let tap = self.host.tap().unwrap_or("tap0");
         let words = bhyve::bhyve(&subject.guest, tap, Console::Stdio, None);
         command(&words.map_err(Failure::could_not)?)
     }
 
     fn qemu(&self, site: &Site) -> Result<Reply, Failure> {
-        let subject = self.guest.subject(site)?;
+        let subject = self.guest.subject(site)?.reach(self.root.root_by, None)?;
+        let before = virtiofsd::by_hand(subject.guest.root.host.as_ref())?;
         let words = qemu::direct(
             &subject.guest,
             &subject.kernel()?,
@@ -164,7 +172,9 @@ impl Virtual {
             self.host.accelerator(),
             &qemu::Console::Terminal,
         );
-        command(&words.map_err(Failure::could_not)?)
+        let words = words.map_err(Failure::could_not)?;
+        let line = shell::lines(&words, "").map_err(Failure::could_not)?;
+        Ok(Reply::text(format!("{before}{line}\n")))
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::net::sys::{process as sys, start};
-use crate::site::machine::Runner;
+use crate::site::machine::{RootBy, Runner};
 
 /// The directory of one guest, below the state directory.
 #[derive(Clone, Debug)]
@@ -35,6 +35,9 @@ pub(crate) struct Record {
     pub(crate) run: Runner,
     /// The boot environment that is its root.
     pub(crate) environment: String,
+    /// How it reaches that, if it is a virtual machine.
+    #[serde(default)]
+    pub(crate) root_by: RootBy,
     /// Where it stands.
     pub(crate) stage: Stage,
     /// Since when, in seconds since 1970.
@@ -154,6 +157,11 @@ impl Process {
 }
 
 impl Record {
+    /// Whether its root is the environment's directory on this host, of whose use no server knows.
+    pub(crate) const fn is_in_store(&self) -> bool {
+        !self.run.is_virtual() || self.root_by.is_of_host()
+    }
+
     /// It stands so from now on.
     pub(crate) fn set_stage(&mut self, stage: Stage) {
         (self.stage, self.since, self.boot) = (stage, now(), sys::boot().ok());
@@ -414,6 +422,7 @@ mod test {
         Record {
             run: Runner::Qemu,
             environment: "base".to_owned(),
+            root_by: RootBy::default(),
             stage,
             since: now(),
             boot: sys::boot().ok(),

@@ -182,3 +182,79 @@ fn a_thin_jail_is_written_with_its_fstab_and_its_directory() {
         fstab::read(&written).whole().unwrap().into_iter().map(|entry| entry.file).collect();
     assert_eq!(files, ["/jails/web", "/jails/web/skeleton"]);
 }
+
+#[test]
+fn a_root_from_this_host_is_written_for_qemu_and_libvirt() {
+    let bench = Bench::new();
+    bench.silent(&["create", "-l", "linux", "lin"]);
+    fs::create_dir(bench.root("lin").join("boot")).unwrap();
+    fs::write(bench.root("lin").join("boot/vmlinuz-6.1"), "kernel").unwrap();
+    let mac = format!("--mac={MAC}");
+    let how = ["--run=qemu", "--boot=kernel", "--root-by=virtiofs", "--environment=lin", "web1"];
+    bench.silent(&[&["machine", "add", &mac], &how[..]].concat());
+    let directory = bench.root("lin");
+    let directory = directory.to_str().unwrap();
+    let shown = |words: &[&str]| {
+        bench.prints(&[&["show"], words, &[SERVER, "--machine=web1", "lin"]].concat())
+    };
+    let text = shown(&["qemu"]);
+    let (served, qemu) = text.split_once("qemu-system-x86_64").unwrap();
+    let source = format!(" --socket-path=/run/netbe-web1.virtiofs -o source={directory},xattr &\n");
+    assert!(served.contains(&source), "{text}");
+    assert!(qemu.contains("rootfstype=virtiofs ip=dhcp rw "), "{text}");
+    assert!(qemu.contains("vhost-user-fs-pci,chardev=root,tag=root"), "{text}");
+    // What is said counts.
+    let text = shown(&["qemu", "--root-by=9p"]);
+    assert!(text.starts_with("qemu-system-x86_64"), "{text}");
+    assert!(text.contains(&format!("local,id=root,path={directory},security_model=passthrough")));
+    assert!(shown(&["qemu", "--root-by=nfs"]).contains("root=/dev/nfs "));
+    let text = shown(&["libvirt", "--kernel"]);
+    assert!(text.contains("<driver type=\"virtiofs\"/>"), "{text}");
+    assert!(!shown(&["libvirt"]).contains("virtiofs"));
+
+    let words = ["show", "libvirt", "--root-by=9p", SERVER, "--machine=web1", "lin"];
+    let sentence =
+        "a guest that boots by its firmware has its root over NFS: leave out --root-by 9p";
+    bench.refuses(&words, sentence);
+    bench.silent(&["machine", "set", "--ro", "web1"]);
+    bench.refuses(
+        &["show", "qemu", SERVER, "--machine=web1", "lin"],
+        "web1 may only read lin, and virtiofs refuses no changes: let it have its root by 9p or nfs",
+    );
+    bench.cannot(
+        &["machine", "set", "--boot=bios", "web1"],
+        "a root by virtiofs is for a guest whose kernel netbe hands to the hypervisor: set boot to kernel, or \
+         root_by to nfs",
+    );
+}
+
+#[test]
+fn a_root_from_this_host_is_written_for_bhyve_where_the_system_can_mount_it() {
+    let bench = with_guest();
+    let words = ["show", "bhyveload", "--root-by=9p", "--machine=web1", SERVER, "head"];
+    bench.refuses(
+        &words,
+        "the kernel of head gets no driver for a root by 9p: write virtio_p9fs_load=\"YES\" into its \
+         /boot/loader.conf (FreeBSD 15 or later)",
+    );
+    let conf = bench.root("head").join("boot/loader.conf");
+    fs::create_dir_all(conf.parent().unwrap()).unwrap();
+    fs::write(&conf, "virtio_p9fs_load=\"YES\"\n").unwrap();
+    let text = show(&bench, &["bhyveload", "--root-by=9p"]);
+    assert!(text.contains(" -e vfs.root.mountfrom=p9fs:root "), "{text}");
+    let root = bench.root("head");
+    let device = format!("4,virtio-9p,root={}", root.display());
+    for what in ["bhyve", "bhyve-script"] {
+        let text = show(&bench, &[what, "--root-by=9p"]);
+        assert!(text.contains(&device), "{text}");
+    }
+    let text = show(&bench, &["bhyve-config", "--root-by=9p"]);
+    assert!(text.contains(&format!("pci.0.4.0.path={}\n", root.display())), "{text}");
+    let words = ["show", "bhyveload", "--root-by=virtiofs", "--machine=web1", SERVER, "head"];
+    let sentence = "bhyve has no virtiofs: let web1 have its root by 9p or nfs";
+    bench.refuses(&words, sentence);
+    bench.cannot(
+        &["machine", "set", "--boot=kernel", "--root-by=virtiofs", "web1"],
+        "bhyve has no virtiofs: set root_by to 9p or nfs, or run to qemu",
+    );
+}

@@ -138,6 +138,7 @@ fn head() -> Guest {
         datasets: Vec::new(),
         view: View::Joined,
         read_only: false,
+        host: None,
     };
     let mac = Mac([2, 1, 2, 3, 4, 5]);
     let (name, serial) = ("head".into(), bootcfg::Serial::default());

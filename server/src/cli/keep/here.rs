@@ -1,5 +1,6 @@
 //! The verbs that run a boot environment with this host's kernel, on this terminal.
 
+use std::fs;
 use std::net::Ipv4Addr;
 
 use bootcfg::{jail as text_of, shell};
@@ -8,7 +9,7 @@ use provision::terminal;
 use store::EnvironmentName;
 
 use super::life::{clear_lost, container, nspawned};
-use super::notes::Notes;
+use super::notes::{MONITOR, Notes};
 use super::{claimed, jail};
 use crate::cli::child::{Terminal, ThisHost};
 use crate::cli::guest::{GuestOptions, Subject, expect_kernel};
@@ -117,7 +118,6 @@ impl Here {
         Ok((machine, subject))
     }
 
-    /// Runs it in its place, so that nobody else runs it, and nobody takes its root away.
     fn keep(
         &self,
         site: &Site,
@@ -125,32 +125,58 @@ impl Here {
         run: Runner,
         live: impl FnOnce(&Notes, &mut ThisHost) -> Result<(), Failure>,
     ) -> Result<Reply, Failure> {
-        let name: MachineName = subject.guest.name.parse().map_err(Failure::could_not)?;
-        let place = Place::of(site.state(), name.as_str());
-        let _claim = place.claim().map_err(|error| claimed(&name, &error))?;
-        let notes = Notes::new(name.as_str(), place, run, OfGuest::new(site, &name))?;
-        if let Some(left) = notes.left() {
-            return Err(Failure::no(format_args!(
-                "{name} runs already, as {left}: `netbe stop {name}` ends it"
-            )));
-        }
-        if !self.force {
-            guard::refuse_living(site, &subject.environment.name, guard::Verb::Boot)?;
-        }
-        let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
-        clear_lost(site, &name, &notes, &mut host)?;
-        notes.claim()?;
-        let environment = subject.environment.name.as_str();
-        match run {
-            Runner::Jail => notes.start_jail(environment, &subject.directory()?)?,
-            Runner::Bhyve | Runner::Nspawn | Runner::Qemu => notes.start(run, environment)?,
-        }
-        let outcome = live(&notes, &mut host);
-        let words = match &outcome {
-            Ok(()) => format!("{name} has ended"),
-            Err(failure) => failure.message.clone(),
-        };
-        notes.end(if outcome.is_ok() { Stage::Off } else { Stage::Failed }, &words)?;
-        outcome.map(|()| Reply::done())
+        keep_noted(site, subject, run, self.force, |notes, host| {
+            live(notes, host).map(|()| Reply::done())
+        })
     }
+}
+
+/// Runs a guest that has its root from this host in its place, so that nobody else runs it, and nobody takes its root
+/// away.
+pub(in crate::cli) fn keep_here(
+    site: &Site,
+    subject: &Subject,
+    run: Runner,
+    force: bool,
+    live: impl FnOnce(&mut ThisHost) -> Result<Reply, Failure>,
+) -> Result<Reply, Failure> {
+    keep_noted(site, subject, run, force, |_notes, host| live(host))
+}
+
+fn keep_noted(
+    site: &Site,
+    subject: &Subject,
+    run: Runner,
+    force: bool,
+    live: impl FnOnce(&Notes, &mut ThisHost) -> Result<Reply, Failure>,
+) -> Result<Reply, Failure> {
+    let name: MachineName = subject.guest.name.parse().map_err(Failure::could_not)?;
+    let place = Place::of(site.state(), name.as_str());
+    let _claim = place.claim().map_err(|error| claimed(&name, &error))?;
+    let notes = Notes::new(name.as_str(), place, run, OfGuest::new(site, &name))?;
+    if let Some(left) = notes.left() {
+        return Err(Failure::no(format_args!(
+            "{name} runs already, as {left}: `netbe stop {name}` ends it"
+        )));
+    }
+    let only_reads = run.is_virtual() && subject.guest.root.read_only;
+    if !force && !only_reads {
+        guard::refuse_living(site, &subject.environment.name, guard::Verb::Boot)?;
+    }
+    let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
+    clear_lost(site, &name, &notes, &mut host)?;
+    notes.claim()?;
+    // That of a life in the background: on a terminal there is none.
+    let _ = fs::remove_file(notes.file(MONITOR));
+    match run {
+        Runner::Jail => notes.start_jail(subject)?,
+        Runner::Bhyve | Runner::Nspawn | Runner::Qemu => notes.start(run, subject)?,
+    }
+    let outcome = live(&notes, &mut host);
+    let words = match &outcome {
+        Ok(_) => format!("{name} has ended"),
+        Err(failure) => failure.message.clone(),
+    };
+    notes.end(if outcome.is_ok() { Stage::Off } else { Stage::Failed }, &words)?;
+    outcome
 }

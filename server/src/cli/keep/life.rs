@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus};
 use bootcfg::bhyve::{Boot, Console, Virtual};
 use bootcfg::nspawn::{self as container, Container, Source};
 use bootcfg::qemu::{self, Firmware};
-use bootcfg::{Mac, bhyve, shell};
+use bootcfg::{Mac, shell};
 use provision::terminal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -22,6 +22,7 @@ use crate::cli::boot::{BHYVE_UEFI, uefi};
 use crate::cli::child::{Runner as _, Terminal, ThisHost, cannot_run, command};
 use crate::cli::guest::{GuestOptions, Host, Subject, expect_kernel, text};
 use crate::cli::status::ago;
+use crate::cli::virtiofsd::{self, FileServer};
 use crate::cli::{Failure, Site, bhyve as on_bhyve, guard};
 use crate::control::{Reply as Answer, Request};
 use crate::guests::End;
@@ -59,11 +60,11 @@ impl<'a> Life<'a> {
         host: &mut ThisHost,
         refuses: bool,
     ) -> Result<End, Failure> {
-        let subject = subject(self.site, self.name, known)?;
+        let socket = self.notes.file(virtiofsd::SOCKET);
+        let subject = subject(self.site, self.name, known, Some(&socket))?;
         if refuses {
             self.refuse_running(&subject, known.1)?;
         }
-        let environment = subject.environment.name.as_str();
         let (machine, run) = known;
         match run {
             Runner::Qemu => {
@@ -73,12 +74,14 @@ impl<'a> Life<'a> {
                     monitor: text(&monitor)?.to_owned(),
                 };
                 let on = on(machine);
+                // Before anything is open that is for QEMU alone.
+                let _served = FileServer::start(subject.guest.root.host.as_ref())?;
                 let emulation = match machine.boot.unwrap_or(GuestBoot::Bios) {
                     GuestBoot::Bios => subject.pxe(&on, &Firmware::Bios, &console)?,
                     GuestBoot::Uefi => subject.pxe(&on, &uefi()?, &console)?,
                     GuestBoot::Kernel => subject.direct(&on, &console)?,
                 };
-                self.notes.start(run, environment)?;
+                self.notes.start(run, &subject)?;
                 // The console of the life before may lie there.
                 for socket in [&serial, &monitor] {
                     let _ = fs::remove_file(socket);
@@ -89,7 +92,7 @@ impl<'a> Life<'a> {
             }
             Runner::Nspawn => {
                 let mut program = nspawned(&subject, machine, &self.notes)?;
-                self.notes.start(run, environment)?;
+                self.notes.start(run, &subject)?;
                 self.on_terminal(&mut program).map_err(no_console)?;
                 nspawn(self.name.as_str(), host, program, Terminal::Other)
             }
@@ -105,7 +108,7 @@ impl<'a> Life<'a> {
                         self.name
                     )));
                 }
-                self.notes.start(run, environment)?;
+                self.notes.start(run, &subject)?;
                 let failures =
                     on_bhyve::run(&machine, &on(known.0).link(), host, &mut terminal::say);
                 all_well(failures)
@@ -113,7 +116,7 @@ impl<'a> Life<'a> {
             Runner::Jail => {
                 jail::expect_jails()?;
                 let definition = jail::definition(&subject, machine)?;
-                self.notes.start_jail(environment, &subject.directory()?)?;
+                self.notes.start_jail(&subject)?;
                 let file = self.notes.file("jail.conf");
                 jail::live(&definition, &file, host, &mut || self.notes.began_jail())
             }
@@ -125,8 +128,13 @@ impl<'a> Life<'a> {
     fn refuse_running(&self, subject: &Subject, run: Runner) -> Result<(), Failure> {
         let name = &subject.environment.name;
         let titles = subject.titles();
-        let refused = if run.is_virtual() || subject.guest.root.read_only {
-            guard::refuse_running(self.site, name, &titles)
+        let (writes, is_remote) =
+            (!subject.guest.root.read_only, subject.guest.root.host.is_none() && run.is_virtual());
+        if writes && subject.guest.root.host.is_some() {
+            guard::refuse_writers(self.site, self.name, &subject.environment)?;
+        }
+        let refused = if is_remote || !writes {
+            guard::refuse_running(self.site, name, &titles, writes)
         } else {
             guard::refuse_living(self.site, name, guard::Verb::Boot)
         };
@@ -134,7 +142,7 @@ impl<'a> Life<'a> {
             let Some(heard) = self.heard_last(&titles) else { return Err(refused) };
             let Some(evidence) = evidence(self.notes.ended_at(), heard, now()) else {
                 // Others may use what a virtual machine boots, as far as the first question goes.
-                let is_alone = run.is_virtual() || guard::is_alone(self.site, name, &titles)?;
+                let is_alone = is_remote || guard::is_alone(self.site, name, &titles)?;
                 return if is_alone { Ok(()) } else { Err(refused) };
             };
             Err(Failure::no(format_args!("{} ({evidence})", refused.message)))
@@ -227,8 +235,10 @@ pub(super) fn clear_lost(
     if !notes.is_lost() {
         return Ok(());
     }
-    if notes.run() == Runner::Bhyve {
-        let (machine, run) = super::guest(site, name)?;
+    // What a command ran on its terminal may be no guest of this host.
+    if notes.run() == Runner::Bhyve
+        && let Ok((machine, run)) = super::guest(site, name)
+    {
         clear_bhyve(site, name, (&machine, run), notes, host)?;
     }
     notes.lose()
@@ -242,7 +252,7 @@ fn clear_bhyve(
     notes: &Notes,
     host: &mut ThisHost,
 ) -> Result<End, Failure> {
-    let subject = subject(site, name, known)?;
+    let subject = subject(site, name, known, None)?;
     let boot = Boot::Firmware(BHYVE_UEFI.to_owned());
     let machine = Virtual { guest: &subject.guest, boot, console: Console::NullModem };
     all_well(on_bhyve::clear(&machine, notes.tap(), host, &mut terminal::say))
@@ -254,7 +264,7 @@ pub(super) fn commands(
     name: &MachineName,
     known: Known<'_>,
 ) -> Result<String, Failure> {
-    let subject = subject(site, name, known)?;
+    let subject = subject(site, name, known, None)?;
     let (machine, run) = known;
     let (on, terminal) = (on(machine), qemu::Console::Terminal);
     let accelerator = on.accelerator();
@@ -267,10 +277,12 @@ pub(super) fn commands(
             GuestBoot::Bios => pxe(&Firmware::Bios),
             GuestBoot::Uefi => pxe(&uefi()?),
             GuestBoot::Kernel => {
-                let kernel = subject.kernel()?;
-                on.by_hand(|attachment| {
+                let (kernel, before) =
+                    (subject.kernel()?, virtiofsd::by_hand(guest.root.host.as_ref())?);
+                let words = |attachment: &_| {
                     qemu::direct(guest, &kernel, attachment, accelerator, &terminal)
-                })
+                };
+                Ok(before + &on.by_hand(words)?)
             }
         },
         Runner::Nspawn => {
@@ -289,8 +301,13 @@ pub(super) fn commands(
     }
 }
 
-/// The guest that a machine is, on the environment that it boots.
-fn subject(site: &Site, name: &MachineName, known: Known<'_>) -> Result<Subject, Failure> {
+/// The guest that a machine is, on the environment that it boots. By virtiofs it finds its files at `socket`.
+fn subject(
+    site: &Site,
+    name: &MachineName,
+    known: Known<'_>,
+    socket: Option<&Path>,
+) -> Result<Subject, Failure> {
     let (machine, run) = known;
     let wanted = machine.wanted().ok_or_else(|| {
         Failure::no(format_args!(
@@ -309,6 +326,7 @@ fn subject(site: &Site, name: &MachineName, known: Known<'_>) -> Result<Subject,
         (Runner::Qemu | Runner::Bhyve, None | Some(GuestBoot::Bios | GuestBoot::Uefi)) => {
             subject.expect_pxe().map(|()| subject)
         }
+        (Runner::Qemu | Runner::Bhyve, Some(GuestBoot::Kernel)) => subject.reach(None, socket),
         _ => Ok(subject),
     }
 }
@@ -322,11 +340,7 @@ fn bhyve_boot(site: &Site, subject: &Subject, machine: &Machine) -> Result<Boot,
     if machine.boot != Some(GuestBoot::Kernel) {
         return Ok(Boot::Firmware(BHYVE_UEFI.to_owned()));
     }
-    let (root, address) = (subject.directory()?, subject.nfs_address()?);
-    let handle = subject.handle(site)?;
-    let load =
-        bhyve::bhyveload(&subject.guest, &address, &root, handle.as_bytes(), Console::NullModem);
-    Ok(Boot::Load(load.map_err(Failure::could_not)?))
+    subject.bhyveload(site, Console::NullModem).map(Boot::Load)
 }
 
 /// A container's program, with what it reads written down.

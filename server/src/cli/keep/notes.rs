@@ -12,10 +12,11 @@ use rustix::process::Signal;
 use super::{Left, left};
 use crate::cli::Failure;
 use crate::cli::child::{GRACE, Keeper, Program};
+use crate::cli::guest::Subject;
 use crate::cli::hooks::OfGuest;
 use crate::guests::place::now;
 use crate::guests::{Place, Process, Record, Stage, qmp};
-use crate::site::machine::Runner;
+use crate::site::machine::{RootBy, Runner};
 
 /// The notes of one keeper, which what runs programs has too.
 #[derive(Clone, Debug)]
@@ -53,6 +54,7 @@ impl Notes {
         let record = Record {
             run: known.as_ref().map_or(run, |known| known.run),
             environment: known.as_ref().map(|known| known.environment.clone()).unwrap_or_default(),
+            root_by: known.as_ref().map(|known| known.root_by).unwrap_or_default(),
             stage: known.as_ref().map_or(Stage::Off, |known| known.stage),
             since: known.as_ref().map_or_else(now, |known| known.since),
             boot: known.as_ref().and_then(|known| known.boot.clone()),
@@ -145,11 +147,13 @@ impl Notes {
         self.inner.borrow().killed
     }
 
-    /// The guest is about to be started from this environment, unless a hook refuses that.
-    pub(super) fn start(&self, run: Runner, environment: &str) -> Result<(), Failure> {
+    /// The guest is about to be started from its environment, unless a hook refuses that.
+    pub(super) fn start(&self, run: Runner, subject: &Subject) -> Result<(), Failure> {
         self.hooks().decide(Occasion::Prestart)?;
+        let by_host = subject.guest.root.host.is_some();
         self.note(|record| {
-            environment.clone_into(&mut record.environment);
+            record.environment = subject.environment.name.to_string();
+            record.root_by = if by_host { subject.root_by } else { RootBy::Nfs };
             record.run = run;
             record.process = None;
             record.jail = None;
@@ -158,10 +162,11 @@ impl Notes {
         })
     }
 
-    /// What is started is a jail with this root.
-    pub(super) fn start_jail(&self, environment: &str, root: &str) -> Result<(), Failure> {
-        self.start(Runner::Jail, environment)?;
-        self.note(|record| record.jail = Some(root.to_owned()))
+    /// What is started is a jail.
+    pub(super) fn start_jail(&self, subject: &Subject) -> Result<(), Failure> {
+        let root = subject.directory()?;
+        self.start(Runner::Jail, subject)?;
+        self.note(|record| record.jail = Some(root))
     }
 
     /// It is there, and has no process.
@@ -287,10 +292,14 @@ impl Keeper for Notes {
         self.asked();
         let run = self.inner.borrow().record.run;
         let asked = match run {
-            // SIGTERM would end QEMU, and its guest as a power cut does.
-            Runner::Qemu => qmp::press_power_button(&self.file(MONITOR)),
+            // SIGTERM would end QEMU, and its guest as a power cut does. On a terminal it has no power button.
+            Runner::Qemu if self.file(MONITOR).exists() => {
+                qmp::press_power_button(&self.file(MONITOR))
+            }
             // bhyve(8): the power button. systemd-nspawn(1): the container's system is asked to shut down.
-            Runner::Bhyve | Runner::Jail | Runner::Nspawn => program.signal(Signal::TERM).map(drop),
+            Runner::Bhyve | Runner::Jail | Runner::Nspawn | Runner::Qemu => {
+                program.signal(Signal::TERM).map(drop)
+            }
         };
         if let Err(error) = asked {
             terminal::say(&format!("the guest cannot be asked to shut itself down: {error}"));

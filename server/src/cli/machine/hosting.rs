@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Setting, optional};
-use crate::site::machine::{Bridge, GuestBoot, Machine, Memory, Restart, Runner};
+use crate::site::machine::{Bridge, GuestBoot, Machine, Memory, Restart, RootBy, Runner};
 
 /// How this host runs a machine as a guest. What has no flag stays as it is.
 #[derive(Args, Debug)]
@@ -12,10 +12,14 @@ pub(super) struct Hosting {
     /// `none` if it is not a guest.
     #[arg(long, value_name = "PROGRAM", value_parser = optional::<Runner>, help_heading = GUEST)]
     run: Option<Setting<Runner>>,
-    /// What boots the virtual machine: its BIOS or UEFI by PXE (bios, uefi), or netbe, with its root
-    /// on NFS (kernel) [default: bios for QEMU, uefi for bhyve]; or `none`, for the default.
+    /// What boots the virtual machine: its BIOS or UEFI by PXE (bios, uefi), or netbe, which hands the
+    /// kernel to the hypervisor (kernel) [default: bios for QEMU, uefi for bhyve]; or `none`, for the default.
     #[arg(long, value_name = "WHAT", value_parser = optional::<GuestBoot>, help_heading = GUEST)]
     boot: Option<Setting<GuestBoot>>,
+    /// How the virtual machine reaches its root, with `--boot kernel`: over NFS, or from the store's
+    /// directory on this host by 9p or virtiofs, without NFS [default: nfs].
+    #[arg(long, value_enum, value_name = "WAY", help_heading = GUEST)]
+    root_by: Option<RootBy>,
     /// The virtual machine's number of processors, or `none`, for the default, 1.
     #[arg(long, value_name = "N", value_parser = optional::<u16>, help_heading = GUEST)]
     cpus: Option<Setting<u16>>,
@@ -59,6 +63,7 @@ impl Hosting {
             *machine = Machine {
                 run: None,
                 boot: None,
+                root_by: RootBy::default(),
                 cpus: None,
                 memory: None,
                 bridge: None,
@@ -75,6 +80,7 @@ impl Hosting {
         set(&mut machine.bridge, self.bridge.as_ref());
         set(&mut machine.order, self.order.as_ref());
         machine.autostart = (machine.autostart || self.autostart) && !self.no_autostart;
+        machine.root_by = self.root_by.unwrap_or(machine.root_by);
         machine.restart = self.restart.unwrap_or(machine.restart);
     }
 }

@@ -450,6 +450,7 @@ fn every_line_of_the_generated_fstab_is_mounted_on_what_it_names() {
         datasets: vec!["usr/home".to_owned(), "var/log".to_owned()],
         view: bootcfg::View::Split,
         read_only: false,
+        host: None,
     };
     let lines = bootcfg::fstab::nested(&root, bootcfg::fstab::Dialect::FreeBsd);
     let text = bootcfg::fstab::render(&lines).unwrap();

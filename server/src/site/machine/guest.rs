@@ -42,6 +42,46 @@ pub enum GuestBoot {
     Uefi,
 }
 
+/// How a virtual machine reaches its root, where netbe hands it the kernel.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RootBy {
+    /// Over NFS, from the server.
+    #[default]
+    Nfs,
+    /// By 9P, from the store's directory on this host: the hypervisor is the file server.
+    #[serde(rename = "9p")]
+    #[value(name = "9p")]
+    NineP,
+    /// By virtiofs, from the store's directory on this host: virtiofsd is the file server.
+    #[value(name = "virtiofs")]
+    VirtioFs,
+}
+
+impl RootBy {
+    /// Whether it is the default.
+    #[must_use]
+    pub fn is_nfs(&self) -> bool {
+        *self == Self::Nfs
+    }
+
+    /// Whether the guest has its root from the store's directory.
+    #[must_use]
+    pub const fn is_of_host(self) -> bool {
+        !matches!(self, Self::Nfs)
+    }
+}
+
+impl fmt::Display for RootBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nfs => "nfs",
+            Self::NineP => "9p",
+            Self::VirtioFs => "virtiofs",
+        })
+    }
+}
+
 /// When a guest that has ended is started again.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -91,10 +131,12 @@ impl Bridge {
 
 /// Checks what is said of a machine as a guest.
 pub(super) fn check(machine: &Machine) -> Result<(), GuestError> {
-    let Machine { run, boot, cpus, memory, bridge, autostart, order, restart, .. } = machine;
+    let Machine { run, boot, root_by, cpus, memory, bridge, autostart, order, restart, .. } =
+        machine;
     let Some(run) = run else {
         let said = [
             ("boot", boot.is_some()),
+            ("root_by", !root_by.is_nfs()),
             ("cpus", cpus.is_some()),
             ("memory", memory.is_some()),
             ("bridge", bridge.is_some()),
@@ -106,14 +148,24 @@ pub(super) fn check(machine: &Machine) -> Result<(), GuestError> {
         return said.map_or(Ok(()), |(key, _)| Err(GuestError::NoRunner(key)));
     };
     if !run.is_virtual() {
-        let said =
-            [("boot", boot.is_some()), ("cpus", cpus.is_some()), ("memory", memory.is_some())];
+        let said = [
+            ("boot", boot.is_some()),
+            ("root_by", !root_by.is_nfs()),
+            ("cpus", cpus.is_some()),
+            ("memory", memory.is_some()),
+        ];
         if let Some((key, _)) = said.into_iter().find(|(_, is_said)| *is_said) {
             return Err(GuestError::HostsKernel { key, run: *run });
         }
     }
     if (*run, *boot) == (Runner::Bhyve, Some(GuestBoot::Bios)) {
         return Err(GuestError::NoBios);
+    }
+    if root_by.is_of_host() && *boot != Some(GuestBoot::Kernel) {
+        return Err(GuestError::ByFirmware(*root_by));
+    }
+    if (*run, *root_by) == (Runner::Bhyve, RootBy::VirtioFs) {
+        return Err(GuestError::NoVirtioFs);
     }
     if machine.root == RootKind::Fresh && (!run.is_virtual() || *boot == Some(GuestBoot::Kernel)) {
         return Err(GuestError::Fresh);
@@ -130,6 +182,11 @@ pub enum GuestError {
     /// A name cannot be that of a bridge.
     #[error("{0:?} is not the name of a bridge: write one as in br0, of at most 15 characters")]
     Bridge(String),
+    /// Firmware loads the kernel from the server, which has its root on NFS then.
+    #[error(
+        "a root by {0} is for a guest whose kernel netbe hands to the hypervisor: set boot to kernel, or root_by to nfs"
+    )]
+    ByFirmware(RootBy),
     /// No hypervisor gives a guest so many processors.
     #[error("cpus: {0}: write 1 to {MAX_CPUS}")]
     Cpus(u16),
@@ -155,6 +212,9 @@ pub enum GuestError {
     /// bhyve has no BIOS.
     #[error("bhyve has no BIOS: set boot to uefi or kernel, or run to qemu")]
     NoBios,
+    /// bhyve cannot do that.
+    #[error("bhyve has no virtiofs: set root_by to 9p or nfs, or run to qemu")]
+    NoVirtioFs,
     /// It is not said what runs it.
     #[error("{0} is for guests of this host: set run too, to qemu, bhyve, nspawn or jail")]
     NoRunner(&'static str),
@@ -296,6 +356,11 @@ mod test {
         let qemu = Machine { run: Some(Runner::Qemu), ..Machine::default() };
         let nspawn = Machine { run: Some(Runner::Nspawn), ..Machine::default() };
         let bhyve = Machine { run: Some(Runner::Bhyve), ..Machine::default() };
+        let by = |root_by, machine: &Machine| Machine {
+            root_by,
+            boot: Some(GuestBoot::Kernel),
+            ..machine.clone()
+        };
         for (machine, error) in [
             (qemu.clone(), None),
             (Machine { cpus: Some(4), boot: Some(GuestBoot::Kernel), ..qemu.clone() }, None),
@@ -315,7 +380,17 @@ mod test {
                 Machine { root: RootKind::Fresh, boot: Some(GuestBoot::Kernel), ..qemu },
                 Some(GuestError::Fresh),
             ),
-            (Machine { boot: Some(GuestBoot::Bios), ..bhyve }, Some(GuestError::NoBios)),
+            (Machine { boot: Some(GuestBoot::Bios), ..bhyve.clone() }, Some(GuestError::NoBios)),
+            (by(RootBy::NineP, &bhyve), None),
+            (by(RootBy::VirtioFs, &bhyve), Some(GuestError::NoVirtioFs)),
+            (
+                Machine { boot: None, ..by(RootBy::NineP, &bhyve) },
+                Some(GuestError::ByFirmware(RootBy::NineP)),
+            ),
+            (
+                Machine { root_by: RootBy::NineP, ..Machine::default() },
+                Some(GuestError::NoRunner("root_by")),
+            ),
         ] {
             assert_eq!(check(&machine).err(), error);
         }

@@ -18,7 +18,7 @@ use bootcfg::Serial;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use guest::{Bridge, GuestBoot, GuestError, Memory, Restart, Runner};
+pub use guest::{Bridge, GuestBoot, GuestError, Memory, Restart, RootBy, Runner};
 pub use loader::LoaderProtocol;
 pub use name::{MachineName, MachineNameError};
 pub use netconsole::{Netconsole, NetconsoleError};
@@ -95,6 +95,9 @@ pub struct Machine {
     /// What boots the guest: its BIOS, if nothing is said, or with bhyve its UEFI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<GuestBoot>,
+    /// How the guest reaches its root.
+    #[serde(default, skip_serializing_if = "RootBy::is_nfs")]
+    pub root_by: RootBy,
     /// The guest's number of processors: 1, if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u16>,
@@ -408,7 +411,8 @@ mod test {
             kenv: vec!["nfs.read_size=1024".parse().unwrap()],
             classes: vec!["lab".to_owned()],
             run: Some(Runner::Qemu),
-            boot: Some(GuestBoot::Uefi),
+            boot: Some(GuestBoot::Kernel),
+            root_by: RootBy::NineP,
             cpus: Some(2),
             memory: Some("1536M".parse().unwrap()),
             bridge: Some("br0".parse().unwrap()),

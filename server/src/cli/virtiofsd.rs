@@ -1,0 +1,106 @@
+//! The file server of a guest whose root is a directory of this host by virtiofs.
+//!
+//! One virtiofsd serves one guest: it ends by itself when QEMU does, also where the guest's keeper was killed
+//! before.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bootcfg::{Channel, HostRoot, shell, virtiofsd};
+
+use super::Failure;
+use super::child::{cannot_run, command};
+
+/// A virtiofsd that listens; it is ended when this is dropped.
+#[derive(Debug)]
+pub(crate) struct FileServer {
+    child: Child,
+}
+
+impl FileServer {
+    /// Starts the one that a root needs, and waits until it listens; none, if the root needs none.
+    pub(crate) fn start(root: Option<&HostRoot>) -> Result<Option<Self>, Failure> {
+        let Some(root) = root else { return Ok(None) };
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Failure::could_not(
+                "only root can give a guest's files to the users that they belong to: run the command as root, \
+                 or let the guest have its root over NFS",
+            ));
+        }
+        let Channel::VirtioFs { socket } = &root.channel else { return Ok(None) };
+        let program = program().ok_or_else(|| {
+            Failure::could_not(
+                "virtiofsd is not installed: install the package virtiofsd (Debian 13 and later) or \
+                 qemu-system-common (Debian 12), or let the guest have its root by 9p or nfs",
+            )
+        })?;
+        let Some(words) = virtiofsd(program, root).map_err(Failure::could_not)? else {
+            return Ok(None);
+        };
+        // That of a life before lies there yet.
+        match fs::remove_file(socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Failure::could_not(format_args!("{socket}: {error}")));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        // A signal from the terminal is for the guest, and the guest outlives its keeper.
+        let child = command(&words).stdin(Stdio::null()).process_group(0).spawn();
+        let mut server = Self { child: child.map_err(|error| cannot_run(program, &error))? };
+        let limit = Instant::now() + LIMIT;
+        while !Path::new(socket).exists() {
+            if let Ok(Some(status)) = server.child.try_wait() {
+                return Err(Failure::could_not(format_args!(
+                    "{program} ended before the guest began: {status}; its messages are above"
+                )));
+            }
+            if Instant::now() > limit {
+                return Err(Failure::could_not(format_args!(
+                    "{program} did not listen at {socket} within {} s",
+                    LIMIT.as_secs()
+                )));
+            }
+            thread::sleep(BEAT);
+        }
+        Ok(Some(server))
+    }
+}
+
+impl Drop for FileServer {
+    fn drop(&mut self) {
+        // It ends with QEMU; one that never had a guest waits for ever. What the guest wrote is written.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines by which a person starts what a root needs, before QEMU.
+pub(crate) fn by_hand(root: Option<&HostRoot>) -> Result<String, Failure> {
+    let Some(root) = root else { return Ok(String::new()) };
+    let words = virtiofsd(program().unwrap_or("virtiofsd"), root).map_err(Failure::could_not)?;
+    let (Some(words), Channel::VirtioFs { socket }) = (words, &root.channel) else {
+        return Ok(String::new());
+    };
+    let line = shell::line(&words).map_err(Failure::could_not)?;
+    let socket = shell::quote(socket).map_err(Failure::could_not)?;
+    Ok(format!("{line} &\nuntil [ -S {socket} ]; do sleep 1; done\n"))
+}
+
+/// The first virtiofsd that is installed.
+fn program() -> Option<&'static str> {
+    PLACES.into_iter().find(|place| Path::new(place).is_file())
+}
+
+/// Where Debian 13 and Fedora, Debian 12, and Arch have it: programs of no user.
+const PLACES: [&str; 3] =
+    ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"];
+/// The socket at which it listens, in the guest's place.
+pub(crate) const SOCKET: &str = "virtiofs";
+/// How long it may take until it listens.
+const LIMIT: Duration = Duration::from_secs(20);
+const BEAT: Duration = Duration::from_millis(20);
