@@ -11,7 +11,7 @@ code=$?
     echo "token=$(cat token)"
     echo "task=$code"
     echo "host=$(hostname)"
-    echo "mount=$(grep ' / nfs' /proc/mounts)"
+    echo "mount=$(grep -E ' / (nfs|9p|virtiofs) ' /proc/mounts)"
     echo "kernel=$(uname -sr)"
 } >marker.new
 mv marker.new marker

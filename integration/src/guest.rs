@@ -75,11 +75,25 @@ impl Parts {
 
     /// Adds the kernel's modules to a root, as its package has them.
     pub(crate) fn furnish_modules(&self, root: &Path) -> Result<(), Failure> {
-        let place = root.join("lib/modules");
-        fs::create_dir_all(&place).during(place.display())?;
-        let copy = Program::new("cp").words("-a --reflink=auto").arg(&self.modules).arg(&place);
-        copy.run(Duration::from_secs(120)).map(|_silence| ())
+        copy_modules(&self.modules, root)
     }
+}
+
+/// Gives a root the kernel with 9P and virtiofs, and its modules, in the place of the one that it has, and no initial
+/// RAM disk.
+pub(crate) fn furnish_full_kernel(cache: &Cache, root: &Path) -> Result<(), Failure> {
+    let kernel = packages::full_kernel(cache)?;
+    let boot = root.join("boot");
+    fs::copy(&kernel.image, boot.join("vmlinuz")).during(boot.display())?;
+    fs::remove_file(boot.join("initrd.img")).during(boot.display())?;
+    copy_modules(&kernel.modules(), root)
+}
+
+fn copy_modules(modules: &Path, root: &Path) -> Result<(), Failure> {
+    let place = root.join("lib/modules");
+    fs::create_dir_all(&place).during(place.display())?;
+    let copy = Program::new("cp").words("-a --reflink=auto").arg(modules).arg(&place);
+    copy.run(Duration::from_secs(120)).map(|_silence| ())
 }
 
 /// Puts packages of Debian onto a guest's root, beside busybox, with all that they depend on, and the

@@ -181,17 +181,26 @@ impl Kernel {
 
 /// Debian's newest cloud kernel, from the cache or downloaded.
 pub(crate) fn kernel(cache: &Cache) -> Result<Kernel, Failure> {
+    kernel_of(cache, CLOUD_KERNEL)
+}
+
+/// Debian's newest kernel for all hardware, which has 9P.
+pub(crate) fn full_kernel(cache: &Cache) -> Result<Kernel, Failure> {
+    kernel_of(cache, FULL_KERNEL)
+}
+
+fn kernel_of(cache: &Cache, newest: &str) -> Result<Kernel, Failure> {
     let depends = || -> Result<Option<String>, Failure> {
-        let query = Program::new("apt-cache").args(["depends", "--important", CLOUD_KERNEL]);
+        let query = Program::new("apt-cache").args(["depends", "--important", newest]);
         let text = query.finish(Duration::from_secs(120))?.stdout;
         let mut needs = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
         Ok(needs.find(|package| package.starts_with("linux-image-")).map(str::to_owned))
     };
-    let package = match told_by_apt(cache, CLOUD_KERNEL, depends)? {
+    let package = match told_by_apt(cache, newest, depends)? {
         Some(package) => package,
         None => {
             update(cache)?;
-            depends()?.ok_or_else(|| Failure::said(format!("apt knows no {CLOUD_KERNEL}")))?
+            depends()?.ok_or_else(|| Failure::said(format!("apt knows no {newest}")))?
         }
     };
     let root = unpacked(cache, &package)?;
@@ -349,6 +358,7 @@ fn update_alone() -> Result<(), Failure> {
 
 /// The package that always depends on Debian's newest kernel for virtual machines.
 const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
+const FULL_KERNEL: &str = "linux-image-amd64";
 /// The lock of whoever changes what apt knows, or what is installed: apt does not wait for another.
 const APT: &str = "apt";
 /// Where apt has its lists; the directory changes with each of them.

@@ -17,10 +17,15 @@ pub(crate) fn token(root: &Path, name: &str) -> Result<String, Failure> {
 
 /// Fails unless the guest of this boot did its task on a root that is NFS.
 pub(crate) fn proof(root: &Path, token: &str, host: &str) -> Result<(), Failure> {
+    proof_by("nfs", root, token, host)
+}
+
+/// The same on a root that is this type of file system.
+pub(crate) fn proof_by(by: &str, root: &Path, token: &str, host: &str) -> Result<(), Failure> {
     let marker = Marker::read(root)?;
     let holds = marker.field("token") == token
         && marker.field("task") == "0"
         && marker.field("host") == host
-        && marker.field("mount").contains(" / nfs rw,");
+        && marker.field("mount").contains(&format!(" / {by} rw,"));
     ensure(holds, || format!("the guest's marker is not as it should be: {marker:?}"))
 }

@@ -11,15 +11,67 @@ use crate::interrupt::wait_for;
 use crate::lab::Lab;
 use crate::net::BRIDGE;
 use crate::process::{Program, tail};
-use crate::proof::{proof, token};
+use crate::proof::{proof, proof_by, token};
 use crate::scene::{BOOT_LIMIT, Scene, mac, with_log};
 use crate::server::Site;
 use crate::suite::{Case, Outcome};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("guest of QEMU started and stopped", in_qemu),
+    Case::new("guest of QEMU with its root by 9p", |lab| in_store(lab, "9p")),
+    Case::new("guest of QEMU with its root by virtiofs", |lab| in_store(lab, "virtiofs")),
     Case::new("container started and stopped", as_container),
 ];
+
+/// A guest's root is the store's directory: what it writes is there at once, nobody takes the root away while it runs,
+/// also after its keeper was killed, and nothing that served it is left.
+fn in_store(lab: &Lab, by: &str) -> Result<Outcome, Failure> {
+    let scene = Scene::new(lab)?;
+    let site = scene.site();
+    site.run("create guest")?;
+    let root = site.root("guest");
+    lab.parts()?.furnish(&root, IN_STORE)?;
+    guest::furnish_full_kernel(&lab.cache, &root)?;
+    site.run("install --initramfs guest")?;
+    site.run("snapshot guest@before")?;
+    site.machine("alone", &mac(1), "guest")?;
+    site.run(&format!("machine set --run qemu --boot kernel --root-by {by} alone"))?;
+    site.run(&format!("machine set --bridge {BRIDGE} --memory 768M alone"))?;
+    let server = site.serve()?;
+    let _guests = Guests(&site);
+    let (token, log) = (token(&root, "alone")?, scene.directory.join("console.log"));
+    let explain = |failure: Failure| {
+        failure.retold(|said| format!("{said}\nthe console has:\n{}", tail(&log, 25)))
+    };
+
+    site.run("start alone")?;
+    let _console = site.netbe("console alone").start(&log)?;
+    wait_for("what the guest writes, in the store", BOOT_LIMIT, || {
+        stands(&site, "alone", "running")?;
+        Ok(root.join("lab/written").exists().then_some(()))
+    })
+    .map_err(explain)?;
+    let runs = format!("alone runs from guest, by qemu and {by}: stop it with `netbe stop alone`");
+    refused(&site, "rollback guest@before", &runs)?;
+    refused(&site, "destroy guest", &runs)?;
+    refused(&site, "nspawn guest", &runs)?;
+    kill_keeper(&scene, "alone")?;
+    stands(&site, "alone", "unkept")?;
+    refused(&site, "rollback guest@before", &runs)?;
+    fs::write(root.join("lab/read"), "read\n").during("lab/read")?;
+    wait_for("the end of the guest", BOOT_LIMIT, || Ok(stands(&site, "alone", "lost").ok()))
+        .map_err(explain)?;
+    proof_by(by, &root, &token, "alone").map_err(explain)?;
+    let socket = format!("--socket-path={}", scene.directory.display());
+    wait_for("the end of what served the root", LIMIT, || {
+        let left = Program::new("pgrep").args(["-f", "--", &socket]).finish(LIMIT)?.stdout;
+        Ok(left.is_empty().then_some(()))
+    })?;
+    site.run("rollback guest@before")?;
+    ensure(!root.join("lab/written").exists(), || "the root was not rolled back".to_owned())?;
+    server.stop()?;
+    Ok(Outcome::Passed)
+}
 
 /// A guest is started, says on its console that it is there, and switches itself off when its power button is
 /// pressed. Its keeper is killed: it lives on, and is taken over. It is killed in its firmware, which listens to
@@ -208,6 +260,12 @@ for event in /sys/class/input/event*; do
 done
 echo 'lab: waits for the power button' >/dev/console
 dd if=$button of=/dev/null bs=24 count=1
+";
+/// Tells that it is there, and waits for what the host says; the owner of a file is whom the guest says.
+const IN_STORE: &str = "\
+echo written >/lab/written.new && chown 7:8 /lab/written.new && mv /lab/written.new /lab/written
+until [ -e /lab/read ]; do sleep 1; done
+ip -4 addr show eth0 | grep -q 'inet 10\\.77\\.' && grep -q read /lab/read
 ";
 const WORD: &str = "lab: waits for the power button";
 const DOWN: &str = "[Service]
