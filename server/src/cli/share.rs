@@ -38,8 +38,9 @@ pub(crate) struct Sharenfs {
     /// Accept calls only from source ports below 1024 (the default).
     #[arg(long)]
     secure: bool,
-    /// Take a user's groups from this host's list of users, not from the client, which can name sixteen
-    /// at most. The client's count for users whom this host does not know.
+    /// Take a user's further groups from this host's list of users, not from the client, which can name
+    /// sixteen at most. The user's primary group, and all groups of users whom this host does not know,
+    /// still come from the client. Changes on this host count after a minute.
     #[arg(long, overrides_with = "no_manage_gids")]
     manage_gids: bool,
     /// Take a user's groups from the client (the default).

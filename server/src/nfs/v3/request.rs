@@ -13,7 +13,7 @@ use super::{Nfs3, attr, status};
 use crate::boot::{ClientAddress, Event};
 use crate::net::rpc::{Call, Transport};
 use crate::net::sys::pipe::Pipe;
-use crate::nfs::export::{Export, Running, WireHandle};
+use crate::nfs::export::{Export, Grant, Running, WireHandle};
 use crate::site::machine::View;
 
 /// A call that is being carried out.
@@ -212,9 +212,23 @@ impl<'a> Request<'a> {
             FsError::Access
         })?;
         self.environment.set(Some(export.environment));
-        let known = |uid| self.nfs.groups.of(uid, self.wait(), self.nfs.clock.now());
-        let (caller, running) = (grant.caller(&self.call.credential, known)?, Some(running));
+        let (caller, running) = match self.caller(&grant, Wait::No) {
+            Err(FsError::WouldWait) if self.wait() == Wait::Yes => {
+                // The host may take long to tell who he is, and nothing of the tree is used meanwhile.
+                drop(running);
+                let caller = self.caller(&grant, Wait::Yes)?;
+                (caller, self.nfs.exports.enter_again(&export).ok_or(FsError::Busy)?)
+            }
+            caller => (caller?, running),
+        };
+        let running = Some(running);
         Ok(File { caller, export, view, handle: file, read_only: grant.read_only, running })
+    }
+
+    /// On whose behalf it is made, as far as that can be told with this much patience.
+    fn caller(&self, grant: &Grant, wait: Wait) -> Result<Caller, FsError> {
+        let now = self.nfs.clock.now();
+        grant.caller(&self.call.credential, |uid| self.nfs.groups.of(uid, wait, now))
     }
 
     /// Whether what was opened a while ago is not served any more, and may be again.
