@@ -26,8 +26,8 @@ struct Lost {
 
 impl Queue {
     /// Takes an event. One of the same kind that waits for the same machine is replaced if nothing happened between
-    /// them. A machine that has more events waiting than it may loses the first of them, so that one whose hooks hang
-    /// takes no room from others. Without room an event of a machine without a name has to go, this one or another.
+    /// them. A machine that has more events waiting than it may loses the first of them that comes again later, so that
+    /// one whose hooks hang takes no room from others, and the last of each kind is told: what `up` made, `lost` removes. Without room an event of a machine without a name has to go, this one or another.
     pub(crate) fn push(&mut self, event: Event) {
         let before = self.waiting.iter_mut().rev().find(|before| before.machine == event.machine);
         if let Some(before) = before.filter(|before| before.event == event.event) {
@@ -36,7 +36,7 @@ impl Queue {
         }
         let own = |waiting: &&Event| waiting.machine == event.machine;
         let drops = if self.waiting.iter().filter(own).count() >= MOST_OF_ONE {
-            self.waiting.iter().position(|waiting| own(&waiting))
+            Some(self.first_repeated(&event))
         } else if self.waiting.len() >= MOST {
             let stranger = self.waiting.iter().rposition(|waiting| !waiting.named);
             let Some(stranger) = stranger.filter(|_| event.named) else {
@@ -69,6 +69,18 @@ impl Queue {
     /// Takes what waits: it will not be run.
     pub(crate) fn drop_all(&mut self) -> Vec<Event> {
         self.waiting.drain(..).collect()
+    }
+
+    /// Where the first event of the machine of `new` waits after which another one of its kind comes.
+    fn first_repeated(&self, new: &Event) -> usize {
+        let all = self.waiting.iter().enumerate();
+        let own: Vec<_> = all.filter(|(_, event)| event.machine == new.machine).collect();
+        let comes_again = |(at, event): &&(usize, &Event)| {
+            event.event == new.event
+                || own.iter().any(|(later, other)| later > at && other.event == event.event)
+        };
+        // There are fewer kinds than events that may wait.
+        own.iter().find(comes_again).or_else(|| own.first()).map_or(0, |(at, _)| *at)
     }
 
     /// That events were dropped, in a sentence: once when the first is, and how many there were once nothing waits any
@@ -170,6 +182,13 @@ mod test {
         assert!(said.contains("some are dropped, of web1 first"), "{said}");
         assert_eq!(queue.waiting.len(), MOST_OF_ONE);
         assert_eq!(queue.waiting.back().unwrap().text, (MOST - 1).to_string(), "the last are kept");
+        for number in 0..MOST {
+            let occasion = if number % 2 == 0 { Occasion::Leased } else { Occasion::Refused };
+            queue.push(event("web1", occasion));
+        }
+        let waits = |occasion| queue.waiting.iter().any(|event| event.event == occasion);
+        assert!(waits(Occasion::Lost) && waits(Occasion::Up), "the last of each kind is told");
+        assert_eq!(queue.waiting.len(), MOST_OF_ONE);
         queue.push(event("web2", Occasion::Up));
         assert_eq!(queue.take().unwrap().machine, "web2");
         queue.done("web2");
