@@ -27,10 +27,11 @@ pub use settings::Settings;
 
 use directory::DirectoryError;
 use record::Records;
-use transaction::{Outcome, Transcript};
+use transaction::{Action, Outcome, Transcript};
 
 /// Runs the hooks of an event as one transaction, notes in the state directory what came of it, and returns when
-/// the last one has ended. Without hooks it does nothing.
+/// the last one has ended. Without hooks it does nothing. `is_over` is asked whether what is run for an action is to
+/// end before its time ([`transaction::run`]).
 ///
 /// What is to be done behind it is done if this succeeds: a machine whose `prestart` hooks fail is not
 /// started. Then those that had run were undone. After the fact, as at `poststart`, a failure is told, and
@@ -39,12 +40,17 @@ use transaction::{Outcome, Transcript};
 /// # Errors
 ///
 /// A hook failed, or one may not be run: then none was.
-pub fn run(settings: &Settings, state: &Path, event: &Event) -> Result<(), HookError> {
+pub fn run(
+    settings: &Settings,
+    state: &Path,
+    event: &Event,
+    is_over: &dyn Fn(Action) -> bool,
+) -> Result<(), HookError> {
     let steps = directory::steps(settings, event)?;
     if steps.is_empty() {
         return Ok(());
     }
-    let transcript = transaction::run(&steps, event, &|_| false);
+    let transcript = transaction::run(&steps, event, is_over);
     Records::in_state(state).note(&transcript);
     outcome(&transcript)
 }

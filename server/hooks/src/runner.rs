@@ -368,12 +368,13 @@ const LONGEST: u64 = 16 << 20;
 const BEAT: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_millis(20);
 
-/// How long hooks that run and webhooks may take when the server has ended; then they are killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long hooks that run and webhooks may take when the server, or the guest that they are of, ends; then they are
+/// killed.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long hooks may then take to undo what those before them did. A service has a minute to end
 /// (`server/dist/linux/netbe.service`).
-const UNDOING: Duration = Duration::from_secs(if cfg!(test) { 8 } else { 20 });
+pub const UNDOING: Duration = Duration::from_secs(if cfg!(test) { 8 } else { 20 });
 
 /// Events that are named where more were dropped.
 const NAMED: usize = 8;

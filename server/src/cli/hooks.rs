@@ -1,10 +1,14 @@
 //! The verbs for hooks: which there are, what they did, and one event of them run by hand. And how the keeper of a
 //! guest runs them.
 
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use hooks::record::Records;
+use hooks::runner::{PATIENCE, UNDOING};
+use hooks::transaction::Action;
 use hooks::{Event, Occasion, Settings, directory};
 use provision::terminal;
 use serde::Serialize;
@@ -37,10 +41,28 @@ impl Hooks {
     }
 }
 
-/// Runs the hooks of an event of a machine, as one transaction.
-fn at(site: &Site, event: &Event) -> Result<(), Failure> {
+/// Runs the hooks of an event of a machine, as one transaction, which `is_over` may cut short.
+fn at(site: &Site, event: &Event, is_over: &dyn Fn(Action) -> bool) -> Result<(), Failure> {
     let settings = settings(site)?;
-    hooks::run(&settings, site.state(), event).map_err(Failure::no)
+    hooks::run(&settings, site.state(), event, is_over).map_err(Failure::no)
+}
+
+/// Hooks that run beside a guest.
+#[derive(Debug)]
+pub(super) struct Beside {
+    thread: JoinHandle<()>,
+    /// Since when they are to end.
+    ends: Arc<OnceLock<Instant>>,
+}
+
+impl Beside {
+    /// Waits until they have ended, which they have soon: what runs is killed, and what it did is undone, as at the
+    /// server's end (docs/hooks.md).
+    pub(super) fn end(self) {
+        self.ends.get_or_init(Instant::now);
+        // What panicked has said so.
+        let _ended = self.thread.join();
+    }
 }
 
 /// Runs the hooks of what a keeper does with its guest.
@@ -57,25 +79,38 @@ impl OfGuest {
 
     /// Runs those of an event that decide whether the guest goes on.
     pub(super) fn decide(&self, occasion: Occasion) -> Result<(), Failure> {
-        at(&self.site, &self.event(occasion)?)
+        at(&self.site, &self.event(occasion)?, &|_| false)
     }
 
     /// Runs those of an event that decide nothing; a failure is said.
     pub(super) fn tell(&self, occasion: Occasion) {
-        if let Err(failure) = self.decide(occasion) {
+        self.tell_until(occasion, &|_| false);
+    }
+
+    fn tell_until(&self, occasion: Occasion, is_over: &dyn Fn(Action) -> bool) {
+        let told = self.event(occasion).and_then(|event| at(&self.site, &event, is_over));
+        if let Err(failure) = told {
             terminal::say(&format!("{occasion}: {}", failure.message));
         }
     }
 
     /// The same beside what goes on: a guest that has begun is looked after meanwhile. Whoever runs hooks that come
-    /// later in the guest's life has to join it first; each of the hooks has its time-out.
-    pub(super) fn tell_beside(&self, occasion: Occasion) -> Option<JoinHandle<()>> {
-        let teller = self.clone();
-        let beside = thread::Builder::new().spawn(move || teller.tell(occasion));
-        if let Err(error) = &beside {
+    /// later in the guest's life has to end them first.
+    pub(super) fn tell_beside(&self, occasion: Occasion) -> Option<Beside> {
+        let (teller, ends) = (self.clone(), Arc::new(OnceLock::<Instant>::new()));
+        let asked = Arc::clone(&ends);
+        let is_over = move |action| {
+            let patience = match action {
+                Action::Do => PATIENCE,
+                Action::Undo => PATIENCE + UNDOING,
+            };
+            asked.get().is_some_and(|since| since.elapsed() > patience)
+        };
+        let thread = thread::Builder::new().spawn(move || teller.tell_until(occasion, &is_over));
+        if let Err(error) = &thread {
             terminal::say(&format!("{occasion}: no hook is run: {error}"));
         }
-        beside.ok()
+        thread.ok().map(|thread| Beside { thread, ends })
     }
 
     /// What runs without a machine's record is called as its environment.
@@ -242,6 +277,6 @@ impl Run {
         if let Some(reply) = self.dry.instead_of(site, &deeds) {
             return Ok(reply);
         }
-        at(site, &event).map(|()| Reply::done())
+        at(site, &event, &|_| false).map(|()| Reply::done())
     }
 }

@@ -166,6 +166,20 @@ fn hooks_of_the_end_wait_for_slow_ones_of_the_start() {
 }
 
 #[test]
+fn a_hook_of_the_start_that_hangs_keeps_no_guest_from_its_end() {
+    let hosts = Hosts::new(GOOD);
+    let told = hook(&hosts);
+    let slow = hosts.programs.path().join("hooks/poststart.d/05-slow");
+    fs::write(&slow, "#!/bin/sh\n[ \"$1\" = undo ] || sleep 300\n").unwrap();
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
+    hosts.prints(&["start", "web1"]);
+    hosts.run(&["stop", "web1"]);
+    let lines = fs::read_to_string(&told).unwrap();
+    let events: Vec<_> = lines.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(events, ["prestart", "poststart", "prestop", "poststop"], "{}", hosts.log());
+}
+
+#[test]
 fn the_life_of_a_guest_begins_when_its_program_starts() {
     let hosts = Hosts::new("echo no such machine type >&2; exit 1\n");
     hook(&hosts);

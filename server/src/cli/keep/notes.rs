@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hooks::Occasion;
@@ -13,7 +12,7 @@ use super::{Left, left};
 use crate::cli::Failure;
 use crate::cli::child::{GRACE, Keeper, Program};
 use crate::cli::guest::Subject;
-use crate::cli::hooks::OfGuest;
+use crate::cli::hooks::{Beside, OfGuest};
 use crate::guests::place::now;
 use crate::guests::{Place, Process, Record, Stage, qmp};
 use crate::site::machine::{RootBy, Runner};
@@ -34,7 +33,7 @@ struct Inner {
     killed: bool,
     hooks: OfGuest,
     /// Those of its start, which run beside it.
-    beside: Option<JoinHandle<()>>,
+    beside: Option<Beside>,
 }
 
 impl Notes {
@@ -232,8 +231,9 @@ impl Notes {
     /// Runs the hooks of an event behind those of the guest's start, which may not have ended yet.
     fn tell(&self, occasion: Occasion) {
         let beside = self.inner.borrow_mut().beside.take();
-        // What panicked has said so.
-        let _ended = beside.map(JoinHandle::join);
+        if let Some(beside) = beside {
+            beside.end();
+        }
         self.hooks().tell(occasion);
     }
 
