@@ -204,10 +204,14 @@ impl Inside {
         path: impl AsRef<Path>,
         from: impl AsFd,
     ) -> Result<(), InsideError> {
-        let path = path.as_ref();
+        let (path, from) = (path.as_ref(), from.as_fd());
         let to = self.reach(path)?;
         let copied = fs::fstat(&to).and_then(|about| {
-            let extended = every_extended(from.as_fd())?;
+            let source = fs::fstat(from)?;
+            if (source.st_dev, source.st_ino) == (about.st_dev, about.st_ino) {
+                return Ok(());
+            }
+            let extended = every_extended(from)?;
             for name in every_extended(to.as_fd())?.keys() {
                 if !extended.contains_key(name) {
                     sys::remove_extended(to.as_fd(), name)?;
@@ -228,7 +232,13 @@ impl Inside {
             // A list brings a mode along.
             fs::fchmod(&to, Mode::from_raw_mode(mode))?;
             // With NFSv4 lists a mode that is set would take entries away (`aclmode` of zfsprops(7)).
-            sys::copy_lists(from.as_fd(), to.as_fd())
+            sys::copy_lists(from, to.as_fd())?;
+            // A list that lets anybody do more than the mode is cut all the same.
+            let wanted = Mode::from_raw_mode(mode);
+            if Mode::from_raw_mode(fs::fstat(&to)?.st_mode) == wanted {
+                return Ok(());
+            }
+            fs::fchmod(&to, wanted)
         });
         copied.map_err(|errno| failed_extended(path, errno))
     }
