@@ -253,7 +253,7 @@ fn catalog(lab: &Lab) -> Result<Outcome, Failure> {
         let services = part(node, "/Services").as_object().into_iter().flat_map(|all| all.keys());
         services.cloned().collect::<Vec<_>>()
     };
-    let ours = ["netbe:victim:victim", "netbe:www:victim"];
+    let ours = ["lab:victim:victim", "lab:www:victim"];
     wait_for("the machine as a node", LIMIT, || {
         victim.lives("as a node")?;
         Ok((services(&node()?) == ours).then_some(()))
