@@ -72,7 +72,9 @@ impl Doing {
         if !self.runs() || self.force || subject.guest.root.read_only {
             return Ok(());
         }
-        guard::refuse_running(site, &subject.environment.name, &subject.titles(), true)
+        let name = &subject.environment.name;
+        guard::refuse_contained(site, name, guard::Verb::Boot)?;
+        guard::refuse_running(site, name, &subject.titles())
     }
 
     const fn console(&self) -> Console {

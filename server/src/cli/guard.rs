@@ -140,6 +140,16 @@ pub(super) fn refuse_living(
     verb: Verb,
 ) -> Result<(), Failure> {
     refuse_contained(site, name, verb)?;
+    refuse_served(site, name, verb)
+}
+
+/// Refuses a verb while machines have their root in an environment, or others use it, as far as the server knows,
+/// or the last one noted: that knows nothing of guests that have its directory as their root.
+pub(super) fn refuse_served(
+    site: &Site,
+    name: &EnvironmentName,
+    verb: Verb,
+) -> Result<(), Failure> {
     let Some(mut server) = site.server()? else { return refuse_rooted(site, name, verb) };
     let environment = name.to_string();
     let asked: io::Result<Answer> = server.ask(&Request::Living { environment });
@@ -158,7 +168,11 @@ pub(super) fn refuse_living(
 
 /// Refuses a verb while a guest of this host has an environment's directory as its root: a container, a jail, or a
 /// virtual machine by 9p or virtiofs.
-fn refuse_contained(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(), Failure> {
+pub(super) fn refuse_contained(
+    site: &Site,
+    name: &EnvironmentName,
+    verb: Verb,
+) -> Result<(), Failure> {
     for guest in Place::names(site.state()).map_err(Failure::could_not)? {
         let place = Place::of(site.state(), &guest);
         let record = place
@@ -179,17 +193,13 @@ fn refuse_contained(site: &Site, name: &EnvironmentName, verb: Verb) -> Result<(
     Ok(())
 }
 
-/// Refuses to boot one more system with the root of a machine that runs, by one of its titles, or, if it `writes`,
-/// with one that a guest has as a directory of this host. Where no server runs, no machine gets its root over NFS.
+/// Refuses to boot one more system with the root of a machine that runs, by one of its titles, as far as the server
+/// knows. Where no server runs, no machine gets its root over NFS.
 pub(super) fn refuse_running(
     site: &Site,
     name: &EnvironmentName,
     titles: &[String],
-    writes: bool,
 ) -> Result<(), Failure> {
-    if writes {
-        refuse_contained(site, name, Verb::Boot)?;
-    }
     let Some(mut server) = site.server()? else { return Ok(()) };
     let asked: io::Result<Answer> = server.ask(&Request::Living { environment: name.to_string() });
     match asked.map_err(|error| unknown(name, Verb::Boot, &error.to_string()))? {
@@ -216,7 +226,7 @@ pub(super) fn refuse_writers(
     several.map_or(Ok(()), |several| Err(Failure::no(several)))
 }
 
-/// Whether nobody lives on an environment but a machine with one of these titles.
+/// Whether nobody lives on an environment but a machine with one of these titles, and nobody else uses it over NFS.
 pub(super) fn is_alone(
     site: &Site,
     name: &EnvironmentName,
@@ -225,7 +235,8 @@ pub(super) fn is_alone(
     let Some(mut server) = site.server()? else { return Ok(true) };
     let asked: io::Result<Answer> = server.ask(&Request::Living { environment: name.to_string() });
     Ok(matches!(asked, Ok(Answer::Living(there))
-        if there.machines.iter().all(|machine| titles.contains(machine))))
+        if there.visitors.is_empty()
+            && there.machines.iter().all(|machine| titles.contains(machine))))
 }
 
 /// Why a machine is not to be booted once more, if one of those that live there has one of the titles.

@@ -4,7 +4,9 @@
 //! and says what it is told.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -397,6 +399,63 @@ fn a_container_runs_on_this_terminal_too() {
     assert!(refused.starts_with("web1 runs already, kept by process "), "{refused}");
     let refused = hosts.refuses(&["nspawn", "lin"]);
     assert!(refused.starts_with("web1 runs from lin, by nspawn: stop it"), "{refused}");
+}
+
+/// Plays a server that takes web1 for a machine that runs from every environment, heard of a minute ago.
+fn server_of_web1(hosts: &Hosts, visitors: &'static str) {
+    let listener = UnixListener::bind(hosts.bench.state().join("control.sock")).unwrap();
+    let status = r#"{"answer":"status","version":"1","process":1,"up":900,"services":[],"interfaces":[],
+        "environments":[],"machines":[{"name":"web1","mac":null,"address":null,"environment":"lin",
+        "read_only":false,"boot":null,"stage":"running","trouble":null,"message":null,"sent":0,"read":0,
+        "written":0,"progress":null,"seconds":1,"stages":[],"seen":60}]}"#
+        .replace('\n', "");
+    let living = format!(r#"{{"answer":"living","machines":["web1"],"visitors":[{visitors}]}}"#);
+    // It ends with the tests: until then commands may ask.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                let Ok(line) = line else { break };
+                let answer = match line.as_str() {
+                    asked if asked.contains("\"living\"") => &living,
+                    asked if asked.contains("\"status\"") => &status,
+                    _ => r#"{"answer":"done"}"#,
+                };
+                let _ = writeln!(stream, "{answer}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_the_server_takes_for_running_hides_no_guest_of_this_host() {
+    let hosts = Hosts::new(GOOD);
+    hosts.prints(&["start", "web1"]);
+    hosts.prints(&["stop", "web1"]);
+    let mac = "--mac=52:54:00:00:00:02";
+    hosts.bench.warns(
+        &["machine", "add", mac, "--environment=lin", "--run=nspawn", "web2"],
+        "web1, web2 write to one root, lin, and destroy each other's files: give each a clone with `netbe \
+         sharepxe --machine NAME --root own lin`, or make the root read-only for all with --root shared",
+    );
+    hosts.prints(&["start", "web2"]);
+    server_of_web1(&hosts, "");
+    // This host has seen web1 end after the server heard of it, and yet its root has a guest.
+    let refused = hosts.refuses(&["start", "web1"]);
+    assert!(refused.starts_with("web2 runs from lin, by nspawn: stop it"), "{refused}");
+    hosts.prints(&["stop", "web2"]);
+    hosts.prints(&["start", "web1"]);
+}
+
+#[test]
+fn who_uses_a_root_over_nfs_keeps_a_container_from_it() {
+    let hosts = Hosts::new(GOOD);
+    hosts.prints(&["start", "web1"]);
+    hosts.prints(&["stop", "web1"]);
+    server_of_web1(&hosts, r#"{"name":"10.0.0.7","seen":12.5}"#);
+    let refused = hosts.refuses(&["start", "web1"]);
+    let why = "web1 runs from lin, and lin is used over NFS by 10.0.0.7, last seen 12s ago: ";
+    assert!(refused.starts_with(why), "{refused}");
 }
 
 #[test]

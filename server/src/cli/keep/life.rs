@@ -20,10 +20,11 @@ use super::notes::{MONITOR, Notes};
 use super::{Left, jail};
 use crate::cli::boot::{BHYVE_UEFI, uefi};
 use crate::cli::child::{Runner as _, Terminal, ThisHost, cannot_run, command};
+use crate::cli::guard::{self, Verb};
 use crate::cli::guest::{GuestOptions, Host, Subject, expect_kernel, text};
 use crate::cli::status::ago;
 use crate::cli::virtiofsd::{self, FileServer};
-use crate::cli::{Failure, Site, bhyve as on_bhyve, guard};
+use crate::cli::{Failure, Site, bhyve as on_bhyve};
 use crate::control::{Reply as Answer, Request};
 use crate::guests::End;
 use crate::guests::console::Relay;
@@ -130,13 +131,17 @@ impl<'a> Life<'a> {
         let titles = subject.titles();
         let (writes, is_remote) =
             (!subject.guest.root.read_only, subject.guest.root.host.is_none() && run.is_virtual());
+        if writes {
+            guard::refuse_contained(self.site, name, Verb::Boot)?;
+        }
         if writes && subject.guest.root.host.is_some() {
             guard::refuse_writers(self.site, self.name, &subject.environment)?;
         }
+        // What the server takes for running is overruled by what this host has seen, and nothing else is.
         let refused = if is_remote || !writes {
-            guard::refuse_running(self.site, name, &titles, writes)
+            guard::refuse_running(self.site, name, &titles)
         } else {
-            guard::refuse_living(self.site, name, guard::Verb::Boot)
+            guard::refuse_served(self.site, name, Verb::Boot)
         };
         refused.or_else(|refused| {
             let Some(heard) = self.heard_last(&titles) else { return Err(refused) };
