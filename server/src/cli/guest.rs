@@ -17,7 +17,7 @@ use super::bhyve::Link;
 use super::machine::roster;
 use super::{Failure, Site};
 use crate::boot::catalog::{Contents, System};
-use crate::boot::decide;
+use crate::boot::decide::{self, Awaited};
 use crate::boot::plan::export_path;
 use crate::net::interface::{Interface, Network};
 use crate::net::sys::tap;
@@ -27,7 +27,7 @@ use crate::site::machine::{
 };
 use crate::site::state::{StateDir, site_key};
 use provision::contents::Scanner;
-use provision::roots::{Owned, Roots};
+use provision::roots::{Owned, Roots, holder};
 
 /// A boot environment and the guest that is to boot it.
 #[derive(Args, Debug)]
@@ -85,6 +85,8 @@ pub(crate) struct Subject {
     pub(crate) by_mac: Option<MachineName>,
     /// What it tells that address to boot.
     assigned: Option<String>,
+    /// The root that the machine that was named lacks, and that this one is not.
+    awaits: Option<Awaited>,
     /// What the boot environment was made from, if it is a machine's root.
     template: Option<Point>,
     /// The network that guest and server share.
@@ -144,9 +146,10 @@ impl GuestOptions {
         let named = named.transpose()?;
         let own = named.map(|named| own_root(&store, &state, named, &self.name)).transpose()?;
         let environment = own.flatten().unwrap_or(environment);
-        let template = Owned::of(&environment)
-            .map(|_| Roots::new(&store, state.path()).template(&environment))
-            .transpose()?;
+        let owned = Owned::of(&environment);
+        let awaits = decide::awaited(named, environment.name.as_str(), owned.as_ref());
+        let template =
+            owned.map(|_| Roots::new(&store, state.path()).template(&environment)).transpose()?;
         let machine = named.map(|(_, machine)| machine.clone()).unwrap_or_default();
         let address = self.address.or(machine.address);
         let by_address = address.and_then(|address| roster.at(address));
@@ -197,6 +200,7 @@ impl GuestOptions {
             is_serial,
             by_mac,
             assigned,
+            awaits,
             template,
             network,
             address,
@@ -393,6 +397,7 @@ impl Subject {
                 Channel::VirtioFs { socket: format!("/run/netbe-{}.virtiofs", self.guest.name) }
             }
         };
+        self.expect_of_host()?;
         if !self.store.capabilities().in_place {
             return Err(Failure::no(format_args!(
                 "netbe does not mount the data sets of {name} on this host, so that no guest has them by {by}: \
@@ -410,6 +415,37 @@ impl Subject {
         let (datasets, view) = (Vec::new(), bootcfg::View::Joined);
         self.guest.root = Root { host, datasets, view, ..self.guest.root };
         Ok(self)
+    }
+
+    /// Refuses a root from this host that only the server makes, or puts together.
+    pub(crate) fn expect_of_host(&self) -> Result<(), Failure> {
+        let (name, guest) = (&self.environment.name, &self.guest.name);
+        match &self.awaits {
+            Some(Awaited { fresh: true, .. }) => {
+                return Err(Failure::no(format_args!(
+                    "{guest} gets a new root for each boot, which only the server makes: let it boot by PXE, or \
+                     have {name} itself with `netbe sharepxe --machine {guest} --root direct {name}`"
+                )));
+            }
+            Some(Awaited { fresh: false, .. }) => {
+                return Err(Failure::no(format_args!(
+                    "{guest} is to have a root of its own, and {name} is none of its roots: make one with `netbe \
+                     sharepxe --machine {guest} --root own {name}`, or let it boot by PXE once, for which the \
+                     server makes it"
+                )));
+            }
+            None => {}
+        }
+        let Some(Owned { machine, .. }) = Owned::of(&self.environment) else { return Ok(()) };
+        let listed = self.store.list()?.environments;
+        let data = listed.iter().find(|known| holder(known) == Some(machine.as_str()));
+        data.map_or(Ok(()), |data| {
+            Err(Failure::no(format_args!(
+                "{machine} has its data in {}, and only the server puts them into {name}: let it have its root \
+                 over NFS",
+                data.name
+            )))
+        })
     }
 
     /// The command of bhyveload(8) that loads its FreeBSD kernel.

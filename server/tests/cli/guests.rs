@@ -228,6 +228,55 @@ fn a_root_from_this_host_is_written_for_qemu_and_libvirt() {
     );
 }
 
+/// A site with a Linux environment `lin` with a kernel.
+fn with_linux() -> Bench {
+    let bench = Bench::new();
+    bench.silent(&["create", "-l", "linux", "lin"]);
+    fs::create_dir(bench.root("lin").join("boot")).unwrap();
+    fs::write(bench.root("lin").join("boot/vmlinuz-6.1"), "kernel").unwrap();
+    bench
+}
+
+#[test]
+fn a_root_that_only_the_server_puts_together_is_not_given_from_this_host() {
+    let bench = with_linux();
+    bench.silent(&["set", "data=home", "lin"]);
+    bench.silent(&["machine", "add", &format!("--mac={MAC}"), "web1"]);
+    bench.prints(&["sharepxe", "--machine=web1", "--root=own", "lin"]);
+    let sentence = "web1 has its data in web1-data, and only the server puts them into web1-lin: let it have its \
+                    root over NFS";
+    for by in ["9p", "virtiofs"] {
+        let by = format!("--root-by={by}");
+        for name in ["lin", "web1-lin"] {
+            bench.refuses(&["show", "qemu", &by, SERVER, "--machine=web1", name], sentence);
+        }
+    }
+    bench.refuses(&["nspawn", "-n", "--machine=web1", "lin"], sentence);
+    let over_nfs = ["show", "qemu", "--root-by=nfs", SERVER, "--machine=web1", "lin"];
+    assert!(bench.prints(&over_nfs).contains("root=/dev/nfs "));
+}
+
+#[test]
+fn a_template_is_not_given_for_the_root_that_a_machine_lacks() {
+    let bench = with_linux();
+    bench.silent(&["machine", "add", &format!("--mac={MAC}"), "web1"]);
+    bench.prints(&["sharepxe", "--machine=web1", "--root=own", "lin"]);
+    bench.silent(&["clone", "lin", "other"]);
+    let show = |name| ["show", "qemu", "--root-by=9p", SERVER, "--machine=web1", name];
+    assert!(bench.prints(&show("lin")).contains(bench.root("web1-lin").to_str().unwrap()));
+    let sentence = "web1 is to have a root of its own, and other is none of its roots: make one with `netbe \
+                    sharepxe --machine web1 --root own other`, or let it boot by PXE once, for which the server \
+                    makes it";
+    bench.refuses(&show("other"), sentence);
+    bench.refuses(&["nspawn", "-n", "--machine=web1", "other"], sentence);
+    bench.silent(&["sharepxe", "--machine=web1", "--root=fresh", "lin"]);
+    bench.refuses(
+        &show("lin"),
+        "web1 gets a new root for each boot, which only the server makes: let it boot by PXE, or have lin itself \
+         with `netbe sharepxe --machine web1 --root direct lin`",
+    );
+}
+
 #[test]
 fn a_root_from_this_host_is_written_for_bhyve_where_the_system_can_mount_it() {
     let bench = with_guest();

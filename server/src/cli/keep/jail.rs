@@ -16,6 +16,7 @@ use crate::site::machine::Machine;
 /// that address of this host.
 pub(super) fn definition(subject: &Subject, machine: &Machine) -> Result<Definition, Failure> {
     let environment = &subject.environment;
+    subject.expect_of_host()?;
     if !subject.store.capabilities().in_place
         && environment.datasets.iter().any(|set| set.mounted())
     {

@@ -383,6 +383,7 @@ pub(super) fn container(
     notes: Option<&Notes>,
 ) -> Result<Vec<String>, Failure> {
     let name: &EnvironmentName = &subject.environment.name;
+    subject.expect_of_host()?;
     if !subject.store.capabilities().in_place {
         return Err(Failure::no(format_args!(
             "netbe does not mount the data sets of {name}: run `netbe mount {name} DIR` when the \
