@@ -92,14 +92,32 @@ impl<'a> Writers<'a> {
     /// if nobody may write to the environment.
     #[must_use]
     pub fn of(roster: &'a Roster, environment: &'a str, read_only: bool) -> Option<Self> {
+        let all = Self::all(roster, environment, read_only);
+        (all.machines.len() > 1).then_some(all)
+    }
+
+    /// The same, if there are others than a guest that is to write to it too, the machine with one of these titles
+    /// or none.
+    #[must_use]
+    pub fn besides(
+        roster: &'a Roster,
+        environment: &'a str,
+        read_only: bool,
+        titles: &[String],
+    ) -> Option<Self> {
+        let all = Self::all(roster, environment, read_only);
+        let is_it = |machine: &&MachineName| titles.iter().any(|title| title == machine.as_str());
+        (!all.machines.iter().all(is_it)).then_some(all)
+    }
+
+    fn all(roster: &'a Roster, environment: &'a str, read_only: bool) -> Self {
         let machines = roster.iter().filter(|(_, entry)| {
             let machine = &entry.machine;
             !machine.root.is_clone()
                 && !is_read_only(Some(machine), false, read_only)
                 && machine.is_assigned(environment)
         });
-        let machines: Vec<_> = machines.map(|(name, _)| name).collect();
-        (machines.len() > 1).then_some(Self { environment, machines })
+        Self { environment, machines: machines.map(|(name, _)| name).collect() }
     }
 
     /// Whether a machine is one of them.
@@ -112,6 +130,14 @@ impl<'a> Writers<'a> {
 impl fmt::Display for Writers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { environment, machines } = self;
+        if let [only] = machines.as_slice() {
+            return write!(
+                f,
+                "{only} writes to {environment} too, and both destroy each other's files: give {only} a clone \
+                 with `netbe sharepxe --machine {only} --root own {environment}`, or make its root read-only \
+                 with --root shared"
+            );
+        }
         let named: Vec<_> = machines.iter().take(NAMED).map(|name| name.as_str()).collect();
         write!(f, "{}", named.join(", "))?;
         match machines.len().saturating_sub(NAMED) {
@@ -183,6 +209,25 @@ mod test {
         assert!(writers.to_string().starts_with("a, f, g, h and 1 more write to one root"));
         assert!(writers.has(&"i".parse().unwrap()) && !writers.has(&"b".parse().unwrap()));
         assert_eq!(Writers::of(&roster, "base", true), None);
+    }
+
+    #[test]
+    fn one_machine_that_writes_to_the_root_of_a_guest_is_told() {
+        let (mut roster, environment) = (Roster::default(), Some("base".to_owned()));
+        let machine = Machine { environment, ..Machine::default() };
+        roster.insert("a".parse().unwrap(), machine.clone(), false).unwrap();
+        let besides = |roster: &Roster, title: &str, read_only| {
+            let titles = [title.to_owned(), "02:00:00:00:00:01".to_owned()];
+            let writers = Writers::besides(roster, "base", read_only, &titles);
+            writers.map(|writers| writers.to_string())
+        };
+        assert_eq!(besides(&roster, "a", false), None);
+        assert_eq!(besides(&roster, "z", true), None);
+        let told = besides(&roster, "z", false).unwrap();
+        assert!(told.starts_with("a writes to base too, and"), "{told}");
+        roster.insert("b".parse().unwrap(), machine, false).unwrap();
+        let told = besides(&roster, "a", false).unwrap();
+        assert!(told.starts_with("a, b write to one root, base, and"), "{told}");
     }
 
     #[test]

@@ -129,10 +129,8 @@ impl Bootnfs {
         let subject = subject.reach(self.root.root_by, socket)?;
         self.doing.refuse_running(site, &subject)?;
         let Root { host, read_only, .. } = &subject.guest.root;
-        if let Some(name) = &subject.by_mac
-            && (host.is_some() && !read_only && self.doing.runs() && !self.doing.force)
-        {
-            guard::refuse_writers(site, name, &subject.environment)?;
+        if host.is_some() && !read_only && self.doing.runs() && !self.doing.force {
+            guard::refuse_writers(site, &subject.environment, &subject.titles())?;
         }
         match subject.system()? {
             Some(System::FreeBsd) => {

@@ -12,7 +12,7 @@ use crate::boot::rooted_on;
 use crate::control::{Client, Living, Reply as Answer, Request, Visitor};
 use crate::guests::Place;
 use crate::nfs::export::gone;
-use crate::site::machine::{MachineName, RootKind, RosterEntry};
+use crate::site::machine::{RootKind, RosterEntry};
 use provision::roots::{Known, Owned, Roots, holder, own_among};
 
 /// A verb that may take a tree away under somebody.
@@ -214,16 +214,17 @@ pub(super) fn refuse_running(
     }
 }
 
-/// Refuses a machine that is to write to a directory of this host to which other machines are to write too.
+/// Refuses a guest that is to write to a directory of this host to which machines other than it are to write too. It
+/// is the machine that has one of these titles.
 pub(super) fn refuse_writers(
     site: &Site,
-    name: &MachineName,
     environment: &Environment,
+    titles: &[String],
 ) -> Result<(), Failure> {
     let roster = machine::roster(&site.open_state()?)?;
-    let writers = Writers::of(&roster, environment.name.as_str(), environment.is_read_only());
-    let several = writers.filter(|writers| writers.has(name));
-    several.map_or(Ok(()), |several| Err(Failure::no(several)))
+    let (name, read_only) = (environment.name.as_str(), environment.is_read_only());
+    let others = Writers::besides(&roster, name, read_only, titles);
+    others.map_or(Ok(()), |writers| Err(Failure::no(writers)))
 }
 
 /// Whether nobody lives on an environment but a machine with one of these titles, and nobody else uses it over NFS.

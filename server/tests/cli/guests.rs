@@ -278,6 +278,17 @@ fn a_template_is_not_given_for_the_root_that_a_machine_lacks() {
 }
 
 #[test]
+fn who_is_no_machine_does_not_write_to_a_machines_root() {
+    let bench = with_linux();
+    bench.silent(&["machine", "add", &format!("--mac={MAC}"), "--environment=lin", "web1"]);
+    bench.refuses(
+        &["bootnfs", "--root-by=9p", SERVER, "--tap=lo", "lin"],
+        "web1 writes to lin too, and both destroy each other's files: give web1 a clone with `netbe sharepxe \
+         --machine web1 --root own lin`, or make its root read-only with --root shared",
+    );
+}
+
+#[test]
 fn a_root_from_this_host_is_written_for_bhyve_where_the_system_can_mount_it() {
     let bench = with_guest();
     let words = ["show", "bhyveload", "--root-by=9p", "--machine=web1", SERVER, "head"];

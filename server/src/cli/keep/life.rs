@@ -135,7 +135,7 @@ impl<'a> Life<'a> {
             guard::refuse_contained(self.site, name, Verb::Boot)?;
         }
         if writes && subject.guest.root.host.is_some() {
-            guard::refuse_writers(self.site, self.name, &subject.environment)?;
+            guard::refuse_writers(self.site, &subject.environment, &titles)?;
         }
         // What the server takes for running is overruled by what this host has seen, and nothing else is.
         let refused = if is_remote || !writes {
