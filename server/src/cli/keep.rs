@@ -52,7 +52,7 @@ impl Run {
         let _claim = place.claim().map_err(|error| claimed(&self.name, &error))?;
         let notes = Notes::new(self.name.as_str(), place, run, OfGuest::new(site, &self.name))?;
         let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
-        life::clear_lost(site, &self.name, &notes, &mut host)?;
+        life::clear_lost(&self.name, &notes, &mut host)?;
         notes.claim()?;
         self.keep(site, &notes, &mut host)
     }
@@ -68,7 +68,7 @@ impl Run {
                 Some(left) => {
                     terminal::say(&format!("{name} runs: {left} is taken over"));
                     notes.take_over()?;
-                    life::take_over(site, name, (&machine, run), notes, host, &left)
+                    life::take_over(name, notes, host, &left)
                 }
                 None => {
                     let life = match &mut life {
@@ -160,24 +160,24 @@ pub(super) fn would_run(site: &Site, name: &MachineName) -> Result<String, Failu
     life::commands(site, name, (&machine, run))
 }
 
-/// Ends a guest whose keeper was killed; says how.
+/// Ends a guest whose keeper was killed; says how. What a command ran on its terminal may be no machine.
 pub(super) fn end_left(
     site: &Site,
     name: &MachineName,
     place: Place,
     patience: Duration,
 ) -> Result<Option<String>, Failure> {
-    let (machine, run) = guest(site, name)?;
     let _claim = place.claim().map_err(|error| claimed(name, &error))?;
+    let Some(Record { run, .. }) = place.record() else { return Ok(None) };
     let notes = Notes::new(name.as_str(), place, run, OfGuest::new(site, name))?;
     let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
     let Some(left) = notes.left() else {
-        life::clear_lost(site, name, &notes, &mut host)?;
+        life::clear_lost(name, &notes, &mut host)?;
         return Ok(None);
     };
     notes.set_patience(patience)?;
     host.ask_for_the_end();
-    life::take_over(site, name, (&machine, run), &notes, &mut host, &left)?;
+    life::take_over(name, &notes, &mut host, &left)?;
     let how = if notes.was_killed() { "was killed" } else { "has shut itself down" };
     let words = format!("{name} {how}");
     notes.end(Stage::Off, &words)?;

@@ -109,8 +109,8 @@ fn stop(site: &Site, name: &MachineName, patience: Patience) -> Result<String, F
     let place = Place::of(site.state(), name.as_str());
     let patience = Duration::from_secs(patience.timeout);
     if !is_there(name, &place) {
-        keep::guest(site, name)?;
         if place.record().is_none() {
+            keep::guest(site, name)?;
             return Err(Failure::no(format_args!("{name} does not run")));
         }
         // What a keeper that was killed has made for it may be there yet.

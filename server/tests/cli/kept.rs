@@ -459,6 +459,27 @@ fn who_uses_a_root_over_nfs_keeps_a_container_from_it() {
 }
 
 #[test]
+fn what_ran_on_a_terminal_without_a_machine_is_stopped_too() {
+    let hosts = Hosts::new("trap '' TERM HUP; exec sleep 120\n");
+    let mut command = hosts.command(&["nspawn", "lin"]);
+    let mut command = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let record = hosts.bench.state().join("guests/lin/record.json");
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !fs::read_to_string(&record).unwrap_or_default().contains("\"running\"") {
+        assert!(Instant::now() < limit);
+        thread::sleep(Duration::from_millis(20));
+    }
+    command.kill().unwrap();
+    command.wait().unwrap();
+    let refused = hosts.refuses(&["start", "web1"]);
+    assert!(refused.starts_with("lin runs from lin, by nspawn: stop it with `netbe stop lin`"));
+    assert_eq!(hosts.prints(&["stop", "--timeout=1", "lin"]), "lin was killed\n");
+    assert_eq!(hosts.refuses(&["stop", "lin"]), "lin does not run");
+    let refused = hosts.refuses(&["stop", "nobody"]);
+    assert!(refused.starts_with("there is no machine nobody"), "{refused}");
+}
+
+#[test]
 fn how_a_machine_is_run_is_part_of_its_record() {
     let bench = Bench::with_head();
     bench.silent(&["machine", "add", "--mac=52:54:00:00:00:01", "--environment=head", "web1"]);

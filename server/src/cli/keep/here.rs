@@ -164,7 +164,7 @@ fn keep_noted(
         guard::refuse_living(site, &subject.environment.name, guard::Verb::Boot)?;
     }
     let mut host = ThisHost::kept_by(Box::new(notes.clone()))?;
-    clear_lost(site, &name, &notes, &mut host)?;
+    clear_lost(&name, &notes, &mut host)?;
     notes.claim()?;
     // That of a life in the background: on a terminal there is none.
     let _ = fs::remove_file(notes.file(MONITOR));

@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus};
 use bootcfg::bhyve::{Boot, Console, Virtual};
 use bootcfg::nspawn::{self as container, Container, Source};
 use bootcfg::qemu::{self, Firmware};
-use bootcfg::{Mac, shell};
+use bootcfg::{Guest, Mac, Root, Serial, View, shell};
 use provision::terminal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -200,9 +200,7 @@ fn evidence(ended: Option<u64>, heard: u64, now: u64) -> Option<String> {
 /// Waits for the end of a guest whose keeper was killed, and removes what that had made for it. How it ended
 /// nobody knows: who switched itself off is not to come back, so that it counts as that.
 pub(super) fn take_over(
-    site: &Site,
     name: &MachineName,
-    known: Known<'_>,
     notes: &Notes,
     host: &mut ThisHost,
     left: &Left,
@@ -224,7 +222,7 @@ pub(super) fn take_over(
         Failure::could_not(format_args!("cannot wait for the end of {left}: {error}"))
     })?;
     if run == Runner::Bhyve {
-        return clear_bhyve(site, name, known, notes, host);
+        return clear_bhyve(name, notes, host);
     }
     Ok(End::Off)
 }
@@ -232,7 +230,6 @@ pub(super) fn take_over(
 /// Notes of a guest that ended together with its keeper that it is off, and removes what the keeper had made for
 /// it. Of one that runs, or was seen to end, there is nothing to be done.
 pub(super) fn clear_lost(
-    site: &Site,
     name: &MachineName,
     notes: &Notes,
     host: &mut ThisHost,
@@ -240,26 +237,35 @@ pub(super) fn clear_lost(
     if !notes.is_lost() {
         return Ok(());
     }
-    // What a command ran on its terminal may be no guest of this host.
-    if notes.run() == Runner::Bhyve
-        && let Ok((machine, run)) = super::guest(site, name)
-    {
-        clear_bhyve(site, name, (&machine, run), notes, host)?;
+    if notes.run() == Runner::Bhyve {
+        clear_bhyve(name, notes, host)?;
     }
     notes.lose()
 }
 
-/// Removes what was made for a guest of bhyve that has ended.
-fn clear_bhyve(
-    site: &Site,
-    name: &MachineName,
-    known: Known<'_>,
-    notes: &Notes,
-    host: &mut ThisHost,
-) -> Result<End, Failure> {
-    let subject = subject(site, name, known, None)?;
+/// Removes what was made for a guest of bhyve that has ended. Only its name tells it: its environment may be gone, and
+/// there may be no machine, where a command ran it on its terminal.
+fn clear_bhyve(name: &MachineName, notes: &Notes, host: &mut ThisHost) -> Result<End, Failure> {
+    let root = Root {
+        server: Ipv4Addr::LOCALHOST,
+        path: "/".to_owned(),
+        datasets: Vec::new(),
+        view: View::Joined,
+        read_only: true,
+        host: None,
+    };
+    let guest = Guest {
+        name: name.to_string(),
+        memory: 0,
+        cpus: 0,
+        mac: Mac([0; 6]),
+        mtu: None,
+        root,
+        serial: Serial::default(),
+        kenv: Vec::new(),
+    };
     let boot = Boot::Firmware(BHYVE_UEFI.to_owned());
-    let machine = Virtual { guest: &subject.guest, boot, console: Console::NullModem };
+    let machine = Virtual { guest: &guest, boot, console: Console::NullModem };
     all_well(on_bhyve::clear(&machine, notes.tap(), host, &mut terminal::say))
 }
 
