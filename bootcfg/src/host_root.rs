@@ -62,8 +62,9 @@ pub fn virtiofsd(program: &str, root: &HostRoot) -> Result<Option<Vec<String>>, 
         "-f".to_owned(),
         format!("--socket-path={socket}"),
         "-o".to_owned(),
-        // Programs may have capabilities, which are extended attributes.
-        format!("source={directory},xattr"),
+        // Programs may have capabilities, which are extended attributes. A subvolume of btrfs is a device of its own,
+        // whose numbers of files are others' too.
+        format!("source={directory},xattr,announce_submounts"),
     ];
     Ok(Some(words.into()))
 }
@@ -99,7 +100,8 @@ pub(crate) mod test {
         let words = virtiofsd("/usr/libexec/virtiofsd", &root).unwrap().unwrap();
         assert_eq!(
             shell::line(&words).unwrap(),
-            "/usr/libexec/virtiofsd -f --socket-path=/run/head.virtiofs -o source=/be/head,xattr"
+            "/usr/libexec/virtiofsd -f --socket-path=/run/head.virtiofs -o \
+             source=/be/head,xattr,announce_submounts"
         );
         assert_eq!(virtiofsd("virtiofsd", &nine_p().root.host.unwrap()), Ok(None));
     }

@@ -175,8 +175,13 @@ impl Xml {
     /// The device of a root that is a directory of the host.
     fn root(&mut self, root: &HostRoot, read_only: bool) -> Result<(), ConfigError> {
         let directory = root.checked_directory(FORMAT)?;
+        let mut attributes = vec![("type", "mount"), ("accessmode", "passthrough")];
         let driver = match root.channel {
-            Channel::NineP => "path",
+            Channel::NineP => {
+                // A subvolume of btrfs is a device of its own.
+                attributes.push(("multidevs", "remap"));
+                "path"
+            }
             Channel::VirtioFs { .. } if read_only => {
                 let (what, value) = ("the root", directory.to_owned());
                 let reason = "virtiofs cannot make it read-only: set the root to 9p or nfs";
@@ -184,8 +189,12 @@ impl Xml {
             }
             Channel::VirtioFs { .. } => "virtiofs",
         };
-        self.open("filesystem", &[("type", "mount"), ("accessmode", "passthrough")]);
+        self.open("filesystem", &attributes);
         self.empty("driver", &[("type", driver)]);
+        if let Channel::VirtioFs { .. } = root.channel {
+            // Programs may have capabilities, which are extended attributes.
+            self.empty("binary", &[("xattr", "on")]);
+        }
         self.empty("source", &[("dir", directory)]);
         self.empty("target", &[("dir", TAG)]);
         if read_only {

@@ -15,7 +15,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("generators mount by systemd", mount),
 ];
 
-/// Domains of libvirt are what its own schema says: by BIOS, by UEFI, and with a kernel of this host's.
+/// Domains of libvirt are what its own schema says: by BIOS, by UEFI, with a kernel of this host's, and with a root of
+/// it.
 fn domain(lab: &Lab) -> Result<Outcome, Failure> {
     packages::install(&[SCHEMAS])?;
     let schemas = packages::unpacked(&lab.cache, "libvirt0")?.join("usr/share/libvirt/schemas");
@@ -35,7 +36,8 @@ fn domain(lab: &Lab) -> Result<Outcome, Failure> {
         xmllint.arg(schemas.join("domain.rng")).arg(&file).finish(LIMIT)
     };
     let mut last = String::new();
-    for how in ["", "--uefi", "--kernel"] {
+    let of_host = ["9p", "virtiofs"].map(|by| format!("--kernel --root-by {by}"));
+    for how in ["", "--uefi", "--kernel"].into_iter().chain(of_host.iter().map(String::as_str)) {
         last = site.run(&format!("show libvirt --machine web1 --server 10.0.0.1 {how} web"))?;
         check(&last)?.success()?;
     }

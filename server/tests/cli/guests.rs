@@ -199,7 +199,9 @@ fn a_root_from_this_host_is_written_for_qemu_and_libvirt() {
     };
     let text = shown(&["qemu"]);
     let (served, qemu) = text.split_once("qemu-system-x86_64").unwrap();
-    let source = format!(" --socket-path=/run/netbe-web1.virtiofs -o source={directory},xattr &\n");
+    let source = format!(
+        " --socket-path=/run/netbe-web1.virtiofs -o source={directory},xattr,announce_submounts &\n"
+    );
     assert!(served.contains(&source), "{text}");
     assert!(qemu.contains("rootfstype=virtiofs ip=dhcp rw "), "{text}");
     assert!(qemu.contains("vhost-user-fs-pci,chardev=root,tag=root"), "{text}");
