@@ -156,7 +156,7 @@ impl Bootnfs {
             return emulate(&subject.direct(&self.host, &console)?, &mut ThisHost::new()?);
         }
         keep::keep_here(site, subject, Runner::Qemu, self.doing.force, |runner| {
-            let _served = FileServer::start(root)?;
+            let _served = FileServer::start(root, None)?;
             emulate(&subject.direct(&self.host, &console)?, runner)
         })
     }

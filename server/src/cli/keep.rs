@@ -19,6 +19,7 @@ use self::notes::Notes;
 use super::child::{ANSWER, Ask, Runner as _, ThisHost, ask};
 use super::hooks::OfGuest;
 use super::machine::roster;
+use super::start::LOG;
 use super::{Failure, Reply, Site};
 use crate::guests::{End, Next, Place, PlaceError, Policy, Process, Record, Stage};
 use crate::site::machine::{Machine, MachineError, MachineName, Runner};
@@ -73,7 +74,10 @@ impl Run {
                 None => {
                     let life = match &mut life {
                         Some(life) => life,
-                        None => life.insert(Life::new(site, name, notes.clone())?),
+                        None => {
+                            let log = self.detached.then(|| notes.file(LOG));
+                            life.insert(Life::new(site, name, notes.clone(), log)?)
+                        }
                     };
                     life.live((&machine, run), host, refuses)
                 }

@@ -170,7 +170,7 @@ fn reason(log: &Path, from: u64, name: &MachineName) -> String {
 }
 
 /// What the keeper and what it runs say, in the guest's place.
-const LOG: &str = "log";
+pub(super) const LOG: &str = "log";
 /// A log of so many bytes begins anew.
 const LARGE: u64 = 1 << 20;
 /// How long a guest may take until it is started: its root may have to be looked at.

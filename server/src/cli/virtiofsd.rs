@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,12 @@ pub(crate) struct FileServer {
 }
 
 impl FileServer {
-    /// Starts the one that a root needs, and waits until it listens; none, if the root needs none.
-    pub(crate) fn start(root: Option<&HostRoot>) -> Result<Option<Self>, Failure> {
+    /// Starts the one that a root needs, and waits until it listens; none, if the root needs none. What it says goes
+    /// to this process's own messages, which are in `log` if they are not seen.
+    pub(crate) fn start(
+        root: Option<&HostRoot>,
+        log: Option<&Path>,
+    ) -> Result<Option<Self>, Failure> {
         let Some(root) = root else { return Ok(None) };
         if !nix::unistd::geteuid().is_root() {
             return Err(Failure::could_not(
@@ -55,9 +59,7 @@ impl FileServer {
         let limit = Instant::now() + LIMIT;
         while !Path::new(socket).exists() {
             if let Ok(Some(status)) = server.child.try_wait() {
-                return Err(Failure::could_not(format_args!(
-                    "{program} ended before the guest began: {status}; its messages are above"
-                )));
+                return Err(Failure::could_not(ended(program, status, log)));
             }
             if Instant::now() > limit {
                 return Err(Failure::could_not(format_args!(
@@ -79,16 +81,28 @@ impl Drop for FileServer {
     }
 }
 
+/// What became of one that does not listen, and where it says why.
+fn ended(program: &str, status: ExitStatus, log: Option<&Path>) -> String {
+    let place = log.map_or_else(|| "above".to_owned(), |log| format!("in {}", log.display()));
+    format!("{program} ended before the guest began: {status}; its messages are {place}")
+}
+
 /// The lines by which a person starts what a root needs, before QEMU.
 pub(crate) fn by_hand(root: Option<&HostRoot>) -> Result<String, Failure> {
-    let Some(root) = root else { return Ok(String::new()) };
-    let words = virtiofsd(program().unwrap_or("virtiofsd"), root).map_err(Failure::could_not)?;
+    root.map_or(Ok(String::new()), |root| script(program().unwrap_or("virtiofsd"), root))
+}
+
+fn script(program: &str, root: &HostRoot) -> Result<String, Failure> {
+    let words = virtiofsd(program, root).map_err(Failure::could_not)?;
     let (Some(words), Channel::VirtioFs { socket }) = (words, &root.channel) else {
         return Ok(String::new());
     };
     let line = shell::line(&words).map_err(Failure::could_not)?;
     let socket = shell::quote(socket).map_err(Failure::could_not)?;
-    Ok(format!("{line} &\nuntil [ -S {socket} ]; do sleep 1; done\n"))
+    // That of a life before may lie there, and virtiofsd may end before it listens.
+    Ok(format!(
+        "rm -f {socket}\n{line} &\nuntil [ -S {socket} ] || ! kill -0 $!; do sleep 1; done\n"
+    ))
 }
 
 /// The first virtiofsd that is installed.
@@ -104,3 +118,38 @@ pub(crate) const SOCKET: &str = "virtiofs";
 /// How long it may take until it listens.
 const LIMIT: Duration = Duration::from_secs(20);
 const BEAT: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod test {
+    use std::os::unix::net::UnixListener;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn who_reads_no_messages_is_told_where_they_are() {
+        let told = |log| ended("virtiofsd", ExitStatus::from_raw(1 << 8), log);
+        let sentence = "virtiofsd ended before the guest began: exit status: 1; its messages are";
+        assert_eq!(told(None), format!("{sentence} above"));
+        let log = Path::new("/var/db/netbe/guests/web1/log");
+        assert_eq!(told(Some(log)), format!("{sentence} in /var/db/netbe/guests/web1/log"));
+    }
+
+    #[test]
+    fn a_person_waits_for_the_socket_of_this_virtiofsd_only() {
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("virtiofs");
+        // One that was killed leaves its socket.
+        drop(UnixListener::bind(&socket).unwrap());
+        assert!(socket.exists());
+        let channel = Channel::VirtioFs { socket: socket.to_str().unwrap().to_owned() };
+        let root = HostRoot { directory: "/be/head".to_owned(), channel };
+        let lines = script("false", &root).unwrap();
+        // Bounded: a script that waits for ever is the fault.
+        let mut sh = Command::new("timeout");
+        let ran = sh.args(["20", "sh", "-c", &lines]).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(ran.code(), Some(0), "{lines}");
+        assert!(!socket.exists(), "{lines}");
+    }
+}

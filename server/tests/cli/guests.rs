@@ -203,6 +203,7 @@ fn a_root_from_this_host_is_written_for_qemu_and_libvirt() {
         " --socket-path=/run/netbe-web1.virtiofs -o source={directory},xattr,announce_submounts &\n"
     );
     assert!(served.contains(&source), "{text}");
+    assert!(served.starts_with("rm -f /run/netbe-web1.virtiofs\n"), "{text}");
     assert!(qemu.contains("rootfstype=virtiofs ip=dhcp rw "), "{text}");
     assert!(qemu.contains("vhost-user-fs-pci,chardev=root,tag=root"), "{text}");
     // What is said counts.

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use bootcfg::bhyve::{Boot, Console, Virtual};
@@ -38,6 +38,8 @@ pub(super) struct Life<'a> {
     name: &'a MachineName,
     notes: Notes,
     console: Relay,
+    /// Where the messages of what it runs go, if they do not go where its own do.
+    log: Option<PathBuf>,
 }
 
 /// A machine as it is written down, and what runs it.
@@ -48,9 +50,10 @@ impl<'a> Life<'a> {
         site: &'a Site,
         name: &'a MachineName,
         notes: Notes,
+        log: Option<PathBuf>,
     ) -> Result<Self, Failure> {
         let console = listen(&notes)?;
-        Ok(Self { site, name, notes, console })
+        Ok(Self { site, name, notes, console, log })
     }
 
     /// Runs it until it ends. With `refuses` it is not started while its machine, or another one, runs from its
@@ -76,7 +79,8 @@ impl<'a> Life<'a> {
                 };
                 let on = on(machine);
                 // Before anything is open that is for QEMU alone.
-                let _served = FileServer::start(subject.guest.root.host.as_ref())?;
+                let root = subject.guest.root.host.as_ref();
+                let _served = FileServer::start(root, self.log.as_deref())?;
                 let emulation = match machine.boot.unwrap_or(GuestBoot::Bios) {
                     GuestBoot::Bios => subject.pxe(&on, &Firmware::Bios, &console)?,
                     GuestBoot::Uefi => subject.pxe(&on, &uefi()?, &console)?,
