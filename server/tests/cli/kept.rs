@@ -178,7 +178,8 @@ fn a_hook_of_the_start_that_hangs_keeps_no_guest_from_its_end() {
     hosts.run(&["stop", "web1"]);
     let lines = fs::read_to_string(&told).unwrap();
     let events: Vec<_> = lines.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-    assert_eq!(events, ["prestart", "poststart", "prestop", "poststop"], "{}", hosts.log());
+    // The one that notes comes after the one that hangs.
+    assert_eq!(events, ["prestart", "prestop", "poststop"], "{}", hosts.log());
 }
 
 #[test]
