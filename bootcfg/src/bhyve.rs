@@ -99,7 +99,9 @@ pub fn bhyve(
     let com1 = format!("com1,{}", console.device(guest)?);
     let mut words = vec!["bhyve", "-c", &cpus, "-m", &memory, "-A", "-H", "-P"];
     words.extend(["-s", "0,hostbridge", "-s", &card]);
-    let root = host_root(guest)?.map(|root| format!("{ROOT_SLOT},virtio-9p,{root}"));
+    let access = if guest.root.read_only { ",ro" } else { "" };
+    let root = host_root(guest)?
+        .map(|directory| format!("{ROOT_SLOT},virtio-9p,{TAG}={directory}{access}"));
     if let Some(root) = &root {
         words.extend(["-s", root]);
     }
@@ -117,8 +119,8 @@ pub fn bhyve(
     Ok(words.into_iter().map(str::to_owned).collect())
 }
 
-/// What bhyve is told of a root that is a directory of this host: its name for the guest, and the directory.
-fn host_root(guest: &Guest) -> Result<Option<String>, ConfigError> {
+/// The directory of this host that is the guest's root, if one is.
+fn host_root(guest: &Guest) -> Result<Option<&str>, ConfigError> {
     let Some(root) = &guest.root.host else { return Ok(None) };
     let directory = root.checked_directory(FORMAT)?;
     if root.channel != Channel::NineP {
@@ -126,8 +128,7 @@ fn host_root(guest: &Guest) -> Result<Option<String>, ConfigError> {
         let reason = "bhyve has no virtiofs: set the root to 9p or nfs";
         return Err(ConfigError::Character { what, value, format: FORMAT, reason });
     }
-    let access = if guest.root.read_only { ",ro" } else { "" };
-    Ok(Some(format!("{TAG}={directory}{access}")))
+    Ok(Some(directory))
 }
 
 /// The command that frees what a guest had in the kernel. Needed after every run.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::{Console, FORMAT, ROOT_SLOT, Run, absolute, host_root, interface, memory};
 use crate::bhyve::Device;
 use crate::error::refuse;
+use crate::host_root::TAG;
 use crate::loader::Variable;
 use crate::rule::{At, Reading, Rule};
 use crate::{ConfigError, Guest};
@@ -38,14 +39,12 @@ pub fn variables(
         // Newer builds of edk2 do no network boot without a source of random numbers.
         variables.push(variable("pci.0.3.0.device", "virtio-rnd"));
     }
-    if let Some(root) = host_root(guest)? {
-        let (name, directory) = root.split_once('=').unwrap_or_default();
-        let (directory, access) = directory.split_once(',').unwrap_or((directory, ""));
+    if let Some(directory) = host_root(guest)? {
         let slot = |key: &str| format!("pci.0.{ROOT_SLOT}.0.{key}");
         variables.push(variable(&slot("device"), "virtio-9p"));
-        variables.push(variable(&slot("sharename"), name));
+        variables.push(variable(&slot("sharename"), TAG));
         variables.push(variable(&slot("path"), directory));
-        if !access.is_empty() {
+        if guest.root.read_only {
             variables.push(variable(&slot("ro"), "true"));
         }
     }
