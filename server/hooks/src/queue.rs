@@ -27,7 +27,8 @@ struct Lost {
 impl Queue {
     /// Takes an event. One of the same kind that waits for the same machine is replaced if nothing happened between
     /// them. A machine that has more events waiting than it may loses the first of them that comes again later, so that
-    /// one whose hooks hang takes no room from others, and the last of each kind is told: what `up` made, `lost` removes. Without room an event of a machine without a name has to go, this one or another.
+    /// one whose hooks hang takes no room from others, and the last of each kind is told: what `up` made, `lost` removes.
+    /// Without room an event of a machine without a name has to go, this one or another.
     pub(crate) fn push(&mut self, event: Event) {
         let before = self.waiting.iter_mut().rev().find(|before| before.machine == event.machine);
         if let Some(before) = before.filter(|before| before.event == event.event) {
